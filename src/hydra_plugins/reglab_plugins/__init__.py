@@ -1,0 +1,1 @@
+"""Registration of reglab's sweeper and launcher with Hydra; what they do is in ``reglab.sweeps``."""

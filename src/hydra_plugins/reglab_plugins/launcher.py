@@ -1,0 +1,53 @@
+"""``hydra/launcher=local``: the jobs of a sweep on worker processes of this machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from reglab.sweeps.local import Local
+
+
+@dataclass
+class LocalLauncherConf:
+    """workers: jobs at a time; null: as many as there are physical cores for their threads.
+
+    threads: of each job. preload: modules that workers find imported.
+    """
+
+    _target_: str = "hydra_plugins.reglab_plugins.launcher.LocalLauncher"
+    workers: int | None = None
+    threads: int = 1
+    preload: list[str] = field(default_factory=lambda: ["reglab.training.job", "reglab.tracking.mlflow_run"])
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="reglab")
+
+
+class LocalLauncher(Launcher):
+    """Hands Hydra's jobs to ``reglab.sweeps.local``."""
+
+    def __init__(self, workers: int | None, threads: int, preload: Sequence[str]):
+        self.workers, self.threads, self.preload = workers, threads, preload
+        self.local: Local | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Start what workers are forked from, so that it imports while the sweeper prepares."""
+        from reglab.sweeps.local import Local  # late: Hydra imports every plugin, also for other programs
+
+        self.context, self.task, self.config = hydra_context, task_function, config
+        self.local = Local(self.workers, self.threads, list(self.preload))
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs and return how each ended."""
+        from reglab.sweeps.compose import Order
+
+        assert self.local is not None
+        orders = [Order(initial_job_idx + index, tuple(each)) for index, each in enumerate(job_overrides)]
+        return self.local.launch(orders, self.context, self.config, self.task)

@@ -1,0 +1,54 @@
+"""``hydra/sweeper=blocks``: cocktails of regularizers side by side, checked before anything starts."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class BlocksSweeperConf:
+    """params: swept keys that a config brings along, as in Hydra's own sweeper; the command line goes before them."""
+
+    _target_: str = "hydra_plugins.reglab_plugins.sweeper.BlocksSweeper"
+    params: dict[str, str] = field(default_factory=dict)
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="blocks", node=BlocksSweeperConf, provider="reglab")
+
+
+class BlocksSweeper(Sweeper):
+    """Expands ``sweep.blocks``, ``sweep.seeds`` and the command line, and runs the jobs with any launcher."""
+
+    def __init__(self, params: dict[str, str]):
+        self.params = params
+        self.config: DictConfig | None = None
+        self.launcher: Launcher | None = None
+        self.hydra_context: HydraContext | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra hands over, and set the configured launcher up."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep and return its ``SweepResult``."""
+        from reglab.sweeps.sweep import run_sweep  # late: Hydra imports every plugin, also for other programs
+
+        assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        launcher = self.launcher
+        given = {argument.partition("=")[0] for argument in arguments}
+        brought = [f"{key}={value}" for key, value in self.params.items() if key not in given]
+        return run_sweep(
+            [*brought, *arguments],
+            self.config,
+            self.hydra_context.config_loader,
+            lambda jobs: launcher.launch(jobs, initial_job_idx=0),
+        )

@@ -1,0 +1,1 @@
+"""reglab: which regularizer, how strongly, and why."""

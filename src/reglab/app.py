@@ -1,0 +1,91 @@
+"""``reglab train``: the Hydra application. What goes wrong in a configuration is told in one message."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from reglab.errors import UserError
+from reglab.explain import explain
+from reglab.modes import settle_mode
+from reglab.paths import conf_dir
+from reglab.single import train_one
+from reglab.sweeps import task
+from reglab.sweeps.functions import rewrite
+from reglab.sweeps.sweep import SweepResult, group_options
+
+_CONFIG_NAME = "train"
+
+
+def train(words: Sequence[str]) -> int:
+    """Run ``reglab train`` with these words and return the exit code: 0 all finished, 1 a job failed.
+
+    Raises UserError for a configuration that cannot run, KeyboardInterrupt (also for SIGTERM).
+    """
+    arguments = get_args_parser().parse_args(list(words))
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    version.setbase("1.3")
+    hydra = Hydra.create_main_hydra2("reglab", _search_path(arguments.config_dir))
+    try:
+        return _run(hydra, arguments)
+    except Exception as error:
+        message = explain(error, group_options(hydra.config_loader))
+        if message is None or isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        raise UserError(message) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _run(hydra: Hydra, arguments: Any) -> int:
+    name = arguments.config_name or _CONFIG_NAME
+    overrides = rewrite(arguments.overrides)
+    if arguments.cfg:
+        hydra.show_cfg(name, overrides, arguments.cfg, arguments.package, arguments.resolve)
+        return 0
+    if arguments.info:
+        hydra.show_info(arguments.info, config_name=name, overrides=overrides)
+        return 0
+    mode, overrides = settle_mode(hydra, name, overrides, arguments.multirun)
+    if mode == RunMode.RUN:
+        return train_one(hydra, name, overrides)
+    result = hydra.multirun(config_name=name, task_function=_task, overrides=overrides)
+    return _exit_code(result)
+
+
+def _task(config: DictConfig) -> Any:
+    return task.train(config)
+
+
+def _exit_code(result: object) -> int:
+    if not isinstance(result, SweepResult):
+        return 0  # another sweeper, which raises if a job failed
+    if result.failures:
+        print(result.failures, file=sys.stderr)
+    return 0 if result.complete else 1
+
+
+def _search_path(extra: str | None) -> ConfigSearchPathImpl:
+    path = create_config_search_path(str(conf_dir()))
+    assert isinstance(path, ConfigSearchPathImpl)
+    if extra is not None:
+        folder = os.path.abspath(extra)  # noqa: PTH100 - Hydra wants text
+        if not os.path.isdir(folder):  # noqa: PTH112
+            raise UserError(f"--config-dir {extra}: there is no such folder")
+        path.prepend(provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
+    return path
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,85 @@
+"""The ``reglab`` command. Only what a sub-command needs is imported: help and completion answer at once."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from reglab.errors import UserError, nearest
+
+_WRONG_USE = 2
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0 well, 1 a job failed, 2 wrong use, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"reglab: {error}", file=sys.stderr)
+        return _WRONG_USE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    command, rest = (words[0], words[1:]) if words else ("--help", [])
+    if command in ("--help", "-h", "help"):
+        return _print(_overview())
+    if command == "--version":
+        from importlib.metadata import version
+
+        return _print(f"reglab {version('reglab')}")
+    if command == "train":
+        return _train(rest)
+    if command == "completion":
+        return _completion(rest)
+    if command in ("report", "dashboard"):
+        from reglab import commands
+
+        return commands.report(rest) if command == "report" else commands.dashboard(rest)
+    valid = ("train", "report", "dashboard", "completion")
+    raise UserError(f"unknown command {command!r}: {nearest(command, valid)} (reglab --help)")
+
+
+def _train(words: list[str]) -> int:
+    if "--help" in words or "-h" in words:
+        from reglab.completion import config_dirs
+        from reglab.help import train_help
+        from reglab.paths import conf_dir
+
+        return _print(train_help([conf_dir(), *config_dirs(words)]))
+    from reglab.app import train
+
+    return train(words)
+
+
+def _completion(words: list[str]) -> int:
+    from reglab.completion_scripts import INSTALL, SCRIPTS
+
+    if words[:1] == ["query"]:
+        from reglab.completion import complete
+        from reglab.paths import conf_dir
+
+        return _print("\n".join(complete(" ".join(words[1:]), [conf_dir()])))
+    if len(words) != 1 or words[0] not in SCRIPTS:
+        lines = [f"  {shell}: {how}" for shell, how in INSTALL.items()]
+        raise UserError("usage: reglab completion bash|zsh|fish\n" + "\n".join(lines))
+    return _print(SCRIPTS[words[0]])
+
+
+def _overview() -> str:
+    from reglab.help import OVERVIEW
+
+    return OVERVIEW
+
+
+def _print(text: str) -> int:
+    sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
+    sys.stdout.flush()
+    return 0

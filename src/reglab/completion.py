@@ -1,0 +1,84 @@
+"""Tab completion of the ``reglab`` command: sub-commands, groups, options (inside lists too) and dotted keys."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from reglab import catalogue
+from reglab.completion_scripts import SCRIPTS
+
+COMMANDS = ("train", "report", "dashboard", "completion")
+FLAGS = {
+    "": ("--help", "--version"),
+    "train": ("--multirun", "--config-dir", "--config-name", "--cfg", "--resolve", "--help"),
+    "report": ("--uri", "--help"),
+    "dashboard": ("--uri", "--port", "--help"),
+}
+_PREFIX = re.compile(r"[+~]{0,2}")
+
+
+def complete(line: str, folders: Sequence[Path]) -> list[str]:
+    """Return the words that can replace the last word of ``line`` (the command line up to the cursor).
+
+    A word that wants something after it ends in ``=`` or ``.``; the shell then adds no space.
+    """
+    words = line.split()
+    word = "" if not words or line[-1:].isspace() else words.pop()
+    if len(words) <= 1:
+        return _starting(word, [*COMMANDS, *FLAGS[""]])
+    command, *arguments = words[1:]
+    if word.startswith("-"):
+        return _starting(word, FLAGS.get(command, ("--help",)))
+    if command == "completion":
+        return _starting(word, SCRIPTS)
+    if command == "train":
+        return _override(word, [*folders, *config_dirs(arguments)], _choices(arguments))
+    return []
+
+
+def config_dirs(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders that ``--config-dir`` (``-cd``) names."""
+    flags = ("--config-dir", "-cd")
+    apart = [Path(value) for flag, value in zip(arguments, arguments[1:], strict=False) if flag in flags]
+    return apart + [Path(word.partition("=")[2]) for word in arguments if word.startswith("--config-dir=")]
+
+
+def _override(word: str, folders: Sequence[Path], choices: catalogue.Choices) -> list[str]:
+    match = _PREFIX.match(word)
+    sign = match.group() if match else ""
+    name, equals, value = word[len(sign) :].partition("=")
+    if equals:
+        head, last = _last_option(value)
+        taken = set(re.split(r"[\[\],]", head))
+        options = [option for option in catalogue.options(folders, name) if option not in taken]
+        return [f"{sign}{name}={head}{option}" for option in options if option.startswith(last)]
+    chosen = {**catalogue.defaults(folders), **choices}
+    names = {f"{group}=" for group in catalogue.groups(folders)}
+    names |= {f"{key}=" for key in catalogue.keys(folders, chosen)}
+    return [f"{sign}{found}" for found in _by_level(name, names)]
+
+
+def _last_option(value: str) -> tuple[str, str]:
+    """Split ``[l1,dr`` into what stands (``[l1,``) and the option being typed (``dr``)."""
+    cut = max(value.rfind("["), value.rfind(",")) + 1
+    return value[:cut], value[cut:]
+
+
+def _by_level(typed: str, names: Iterable[str]) -> list[str]:
+    """Offer dotted keys one level at a time: ``optimizer.`` before ``optimizer.lr=``."""
+    found = set()
+    for name in names:
+        if name.startswith(typed):
+            dot = name.find(".", len(typed))
+            found.add(name if dot < 0 else name[: dot + 1])
+    return sorted(found)
+
+
+def _choices(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Return what the command line chooses so far; a swept value (``a,b`` or several lists) chooses all of its options."""
+    pairs = (word.lstrip("+").partition("=") for word in arguments if "=" in word)
+    return {name: [option for option in re.split(r"[\[\],\s]", value) if option] for name, _, value in pairs}
+
+
+def _starting(word: str, names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if name.startswith(word))

@@ -1,0 +1,134 @@
+"""From the ``data`` node of a config to a data set that is ready to train on."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reglab.data.breast_cancer import breast_cancer
+from reglab.data.correlated_regression import correlated_regression
+from reglab.data.dataset import DataSet, Part
+from reglab.data.diabetes import diabetes
+from reglab.data.digest import digest
+from reglab.data.digits import digits
+from reglab.data.encode import encode
+from reglab.data.example_weights import example_weights
+from reglab.data.label_noise import corrupt
+from reglab.data.mnist1d import mnist1d
+from reglab.data.multilabel import multilabel
+from reglab.data.noise_columns import noise_columns
+from reglab.data.options import Options
+from reglab.data.source import Integers, Source
+from reglab.data.sparse_regression import sparse_regression
+from reglab.data.split import Split, split_rows
+from reglab.data.table import table
+from reglab.data.targets import Targets, prepare_targets
+from reglab.data.truth import carry_truth
+from reglab.data.wine import wine
+from reglab.errors import UserError, nearest
+
+SOURCES: dict[str, Callable[..., Source]] = {
+    loader.__name__: loader
+    for loader in (
+        digits,
+        breast_cancer,
+        wine,
+        diabetes,
+        mnist1d,
+        sparse_regression,
+        correlated_regression,
+        multilabel,
+        table,
+    )
+}
+
+
+def load(config: Mapping[str, Any]) -> DataSet:
+    """Return the data set that the ``data`` node of a config describes.
+
+    ``name`` chooses the data set; the other keys are its own options and those of ``conf/data/_options.yaml``. Equal
+    configs give bit-identical data, whatever the state of any global random generator.
+
+    Raises UserError for an unknown name, key or value, and for data that cannot be trained on.
+    """
+    name = str(config.get("name"))
+    if name not in SOURCES:
+        raise UserError(f"data.name={name}: {nearest(name, SOURCES)} (one of {', '.join(SOURCES)})")
+    own = set(inspect.signature(SOURCES[name]).parameters)
+    common = {field.name for field in fields(Options)}
+    for key in config:
+        if key not in own | common | {"name"}:
+            raise UserError(f"data.{key} is not an option of data={name}: {nearest(str(key), own | common)}")
+    options = Options(**{key: value for key, value in config.items() if key in common})
+    source = SOURCES[name](**{key: value for key, value in config.items() if key in own})
+    _check_columns(name, source, options)
+    return assemble(source.name or name, source, options)
+
+
+def assemble(name: str, source: Source, options: Options) -> DataSet:
+    """Split, encode, disturb and weigh the rows of ``source``."""
+    split = split_rows(source, options)
+    encoded = encode(source, split.train, options.standardize)
+    noise = noise_columns(len(encoded.inputs), options.noise_columns, options.split_seed)
+    inputs = torch.from_numpy(np.concatenate([encoded.inputs, noise], axis=1).astype(np.float32))
+    targets = prepare_targets(source, split.train)
+    observed, corrupted = _disturb(targets, source, split, options)
+    classes = None if source.classes is None else observed.long().numpy()
+    weights = torch.from_numpy(example_weights(source, classes, split.train, options).astype(np.float32))
+    shape = source.shape or (inputs.shape[1],)
+
+    def part(rows: Integers) -> Part:
+        index = torch.from_numpy(rows)
+        chosen = (inputs[index].reshape(-1, *shape), observed[index], index, weights[index])
+        return Part(*chosen, corrupted[index], targets.values[index])
+
+    parts = {"train": part(split.train), "val": part(split.val), "test": part(split.test)}
+    names = (*encoded.names, *(f"noise_{column}" for column in range(options.noise_columns)))
+    return DataSet(
+        name=name,
+        task=source.task,
+        train=parts["train"],
+        val=parts["val"],
+        test=parts["test"],
+        outputs=targets.outputs,
+        input_shape=shape,
+        feature_names=names,
+        target_names=source.target_names,
+        digest=digest(parts, (source.task, targets.outputs, names, source.target_names)),
+        summary=_summary(parts, split.kind, options) | targets.facts,
+        **carry_truth(source, encoded.scale, len(encoded.names), options.noise_columns)._asdict(),
+    )
+
+
+def _check_columns(name: str, source: Source, options: Options) -> None:
+    for key, found in (("group", source.group), ("time", source.time), ("sample_weight", source.sample_weight)):
+        given = getattr(options, key)
+        if given is not None and found is None:
+            raise UserError(f"data.{key}={given} names a column of a table, but data={name} has none: set it to null")
+    if options.noise_columns and source.shape is not None:
+        raise UserError(f"data.noise_columns={options.noise_columns} cannot widen an image: set data.shape=flat")
+
+
+def _disturb(targets: Targets, source: Source, split: Split, options: Options) -> tuple[Tensor, Tensor]:
+    """Return the targets of all rows with label noise in the training rows, and which rows have it."""
+    train = torch.from_numpy(split.train)
+    wrong, chosen = corrupt(
+        targets.values[train], train, source.task, targets.outputs, options.label_noise, options.split_seed
+    )
+    observed, corrupted = targets.values.clone(), torch.zeros(len(targets.values), dtype=torch.bool)
+    observed[train], corrupted[train] = wrong, chosen
+    return observed, corrupted
+
+
+def _summary(parts: Mapping[str, Part], split: str, options: Options) -> dict[str, str | int | float | bool]:
+    facts: dict[str, str | int | float | bool] = {f"{name}_rows": len(part) for name, part in parts.items()}
+    facts |= {"split": split, "split_seed": options.split_seed}
+    if options.folds is not None:
+        facts |= {"folds": options.folds, "fold": options.fold}
+    facts |= {"features": parts["train"].inputs[0].numel(), "noise_columns": options.noise_columns}
+    facts |= {"label_noise": options.label_noise, "corrupted_rows": int(parts["train"].corrupted.sum())}
+    return facts | {"standardize": options.standardize}

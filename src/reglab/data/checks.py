@@ -1,0 +1,55 @@
+"""Validation of one option: the value comes back typed, or an error names the option, the value and the range."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from reglab.errors import UserError, nearest
+
+
+def whole(key: str, value: Any, minimum: int, maximum: int | None = None) -> int:
+    """Return ``value``, a whole number from ``minimum`` to ``maximum``. Raises UserError."""
+    integral = isinstance(value, int) and not isinstance(value, bool)
+    if not integral or value < minimum or (maximum is not None and value > maximum):
+        bound = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise UserError(f"data.{key} must be a whole number {bound}, got {value!r}")
+    return int(value)
+
+
+def number(key: str, value: Any, minimum: float, maximum: float = math.inf) -> float:
+    """Return ``value`` as a finite number from ``minimum`` to ``maximum``. Raises UserError."""
+    numeric = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not numeric or not minimum <= value <= maximum:
+        bound = f">= {minimum:g}" if maximum == math.inf else f"from {minimum:g} to {maximum:g}"
+        raise UserError(f"data.{key} must be a finite number {bound}, got {value!r}")
+    return float(value)
+
+
+def size(key: str, value: Any) -> float:
+    """Return a number of rows: a fraction in (0, 1], or a whole number above 1. Raises UserError.
+
+    1 and 1.0 are the same value and mean everything, as in the fingerprint of a run.
+    """
+    numeric = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not numeric or value <= 0 or (value > 1 and value != int(value)):
+        raise UserError(f"data.{key} must be a fraction in (0, 1] or a whole number of rows, got {value!r}")
+    return float(value)
+
+
+def rows_of(share: float, rows: int) -> int:
+    """Return the number of rows that ``share`` (see ``size``) means out of ``rows``."""
+    return round(share * rows) if share <= 1 else int(share)
+
+
+def choice(key: str, value: Any, options: Sequence[str]) -> str:
+    """Return ``value``, one of ``options``. Raises UserError that names the nearest."""
+    if value not in options:
+        raise UserError(f"data.{key}={value}: {nearest(str(value), options)} (one of {', '.join(options)})")
+    return str(value)
+
+
+def flag(key: str, value: Any) -> bool:
+    """Return ``value``, true or false. Raises UserError."""
+    if not isinstance(value, bool):
+        raise UserError(f"data.{key} must be true or false, got {value!r}")
+    return value

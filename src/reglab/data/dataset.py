@@ -1,0 +1,69 @@
+"""What training sees of the data: three parts, and what is known about the whole."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Task = Literal["classification", "binary", "multilabel", "regression"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one part, in memory.
+
+    inputs: float32 [rows, *input_shape].
+    targets: classification int64 [rows] class numbers; binary float32 [rows] of 0 and 1; multilabel float32
+        [rows, labels] of 0 and 1; regression float32 [rows], or [rows, outputs] where there are several.
+    index: int64 [rows], the row's number in the whole data set, whatever the split.
+    weights: float32 [rows], example weight (sample weight times class weight), of mean 1 over the training part.
+    corrupted: bool [rows], where label noise replaced the target. Never in validation or test.
+    clean_targets: like ``targets``, before label noise.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    index: Tensor
+    weights: Tensor
+    corrupted: Tensor
+    clean_targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def to(self, device: torch.device | str) -> "Part":
+        """Return the part on ``device``."""
+        return Part(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set, split and prepared; equal configs give equal bits and an equal ``digest``.
+
+    outputs: width of the model's output: classes; 1 for binary; labels; target columns.
+    input_shape: the shape of one example.
+    feature_names: one for each input, in flattened order.
+    target_names: the classes of a classification, the labels or target columns otherwise.
+    coefficients: the true ones of a synthetic regression, float32 [features], on the scale of ``inputs``.
+    relevant: bool [features], True where the input truly carries signal; None where nobody knows.
+    feature_groups: int64 [features], the group of correlated inputs, -1 for a noise column; None where there is none.
+    digest: SHA-256 (hex) of everything that training, validation and testing see.
+    summary: plain facts for params and notes: rows, split, noise, scale of the target.
+    """
+
+    name: str
+    task: Task
+    train: Part
+    val: Part
+    test: Part
+    outputs: int
+    input_shape: tuple[int, ...]
+    feature_names: tuple[str, ...]
+    target_names: tuple[str, ...]
+    digest: str
+    summary: Mapping[str, str | int | float | bool]
+    coefficients: Tensor | None = None
+    relevant: Tensor | None = None
+    feature_groups: Tensor | None = None

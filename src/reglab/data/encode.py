@@ -1,0 +1,67 @@
+"""From raw columns to the model's inputs, fitted on the training rows alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reglab.data.source import Categorical, Floats, Integers, Source
+from reglab.errors import UserError
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Inputs [rows, features], their names, and the deviation [numeric columns] that each was divided by."""
+
+    inputs: Floats
+    names: tuple[str, ...]
+    scale: Floats
+
+
+def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
+    """Impute, standardize and one-hot encode all rows by what the rows ``train`` show.
+
+    Missing numbers become the training median; numeric columns are standardized to mean 0 and (population) standard
+    deviation 1 over the training rows, a constant one is only centered. A category becomes a column of 0 and 1 for
+    each value seen in training, a missing value being a category of its own; a value unseen in training becomes all
+    zeros. One-hot columns are not scaled.
+
+    Raises UserError if a numeric column has no value in any training row.
+    """
+    numeric = _impute(source, train)
+    scale = np.ones(numeric.shape[1])
+    if standardize:
+        center, scale = _moments(numeric[train], source.homogeneous)
+        numeric = (numeric - center) / scale
+    blocks, names = [numeric], list(source.numeric_names)
+    for column in source.categorical:
+        block, labels = one_hot(column, train)
+        blocks.append(block)
+        names += [f"{column.name}={label}" for label in labels]
+    return Encoded(np.concatenate(blocks, axis=1), tuple(names), scale)
+
+
+def _impute(source: Source, train: Integers) -> Floats:
+    missing = np.isnan(source.numeric)
+    if not missing.any():
+        return source.numeric
+    empty = np.flatnonzero(missing[train].all(axis=0))
+    if empty.size:
+        names = ", ".join(source.numeric_names[column] for column in empty)
+        raise UserError(f"no training row has a value in: {names}. Leave them out: data.drop=[{names}]")
+    return np.where(missing, np.nanmedian(source.numeric[train], axis=0), source.numeric)
+
+
+def _moments(values: Floats, homogeneous: bool) -> tuple[Floats, Floats]:
+    axis = None if homogeneous else 0
+    # Rounding gives a constant column a deviation of about 1e-17, and dividing by it would make it huge.
+    constant = values.min(axis=axis) == values.max(axis=axis)
+    center, scale = values.mean(axis=axis), np.where(constant, 1.0, values.std(axis=axis))
+    columns = values.shape[1]
+    return np.broadcast_to(center, columns), np.broadcast_to(scale, columns)
+
+
+def one_hot(column: Categorical, train: Integers) -> tuple[Floats, list[str]]:
+    """Return the 0/1 columns [rows, values seen in training] of a categorical column, and their labels."""
+    seen = np.unique(column.codes[train])
+    labels = ["missing" if code < 0 else column.labels[code] for code in seen]
+    return (column.codes[:, None] == seen).astype(np.float64), labels

@@ -1,0 +1,61 @@
+"""What a loader hands over: every row, before splitting, scaling and noise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reglab.data.dataset import Task
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One column of categories: ``codes`` [rows] number its sorted ``labels``; -1 where the value is missing."""
+
+    name: str
+    codes: Integers
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """All rows of a data set, raw.
+
+    numeric: [rows, columns], NaN where missing; ``numeric_names`` name the columns.
+    targets: classification and binary int64 [rows] class numbers; multilabel float64 [rows, labels]; regression
+        float64 [rows] or [rows, outputs].
+    shape: the shape of one example, where the model is not to see a flat row.
+    homogeneous: every input measures the same thing (pixels, points of a signal), so that they are standardized by
+        one mean and one deviation; column by column, a pixel that is almost always 0 would be blown up.
+    standardize_target: scale regression targets to mean 0 and deviation 1 over the training part.
+    coefficients, relevant, feature_groups: see ``DataSet``; on the scale of ``numeric``.
+    group, time: [rows] block numbers for a grouped split, and in order of time for a time split.
+    sample_weight: [rows], finite, >= 0.
+    name: where it differs from the name in the config.
+    """
+
+    task: Task
+    numeric: Floats
+    numeric_names: tuple[str, ...]
+    targets: Integers | Floats
+    target_names: tuple[str, ...]
+    categorical: tuple[Categorical, ...] = ()
+    shape: tuple[int, ...] | None = None
+    homogeneous: bool = False
+    standardize_target: bool = False
+    coefficients: Floats | None = None
+    relevant: Booleans | None = None
+    feature_groups: Integers | None = None
+    group: Integers | None = None
+    time: Integers | None = None
+    sample_weight: Floats | None = None
+    name: str | None = None
+
+    @property
+    def classes(self) -> Integers | None:
+        """Return the class number of each row, or None where the task has no classes."""
+        return self.targets.astype(np.int64) if self.task in ("classification", "binary") else None

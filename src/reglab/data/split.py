@@ -1,0 +1,126 @@
+"""Cutting the rows into training, validation and test part."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reglab.data.checks import rows_of
+from reglab.data.options import Options
+from reglab.data.order import block_places, row_places, stratified_order
+from reglab.data.source import Booleans, Floats, Integers, Source
+from reglab.data.streams import permutation, stream
+from reglab.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of each part. Training rows stand in the order in which ``train_size`` takes them."""
+
+    train: Integers
+    val: Integers
+    test: Integers
+    kind: str
+
+
+def split_rows(source: Source, options: Options) -> Split:
+    """Split all rows once: place them on a line, cut the line.
+
+    The test part lies at the end of the line, before it the validation part, or the folds. Classes keep their
+    proportions (stratified), groups stay whole (grouped), the future stays in the future (time). ``train_size``
+    shortens only the training part, and a smaller one is contained in a larger one.
+
+    Raises UserError where a part or a class of a stratified part would be empty.
+    """
+    rows, classes = len(source.targets), source.classes
+    kind = "random" if options.split == "stratified" and classes is None else options.split
+    if classes is not None:
+        _check_class_sizes(classes, source.target_names)
+    places = _places(kind, rows, source, options)
+    train, val, test = _cut(places, rows, options)
+    _check_parts(train, val, test, options)
+    if kind == "stratified" and classes is not None:
+        _check_strata(classes, source.target_names, {"training": train, "validation": val, "test": test})
+    chosen = _first_rows(np.flatnonzero(train), classes, options)
+    return Split(chosen, np.flatnonzero(val), np.flatnonzero(test), kind)
+
+
+def _places(kind: str, rows: int, source: Source, options: Options) -> Floats:
+    shuffled = permutation(stream(options.split_seed, "split"), rows)
+    if kind == "grouped" and source.group is not None:
+        shuffled_groups = permutation(stream(options.split_seed, "groups"), int(source.group.max()) + 1)
+        return block_places(shuffled_groups[source.group])
+    if kind == "time" and source.time is not None:
+        return block_places(source.time)
+    if kind == "stratified" and source.classes is not None:
+        return row_places(stratified_order(source.classes, shuffled, offset=0.5))
+    return row_places(shuffled)
+
+
+def _cut(places: Floats, rows: int, options: Options) -> tuple[Booleans, Booleans, Booleans]:
+    """Return the masks [rows] of the three parts."""
+    end = rows - rows_of(options.test_size, rows)
+    test = places > end
+    if options.folds is None:
+        val = ~test & (places > end - rows_of(options.val_size, rows))
+        return ~test & ~val, val, test
+    if options.split == "time":  # forward chaining: train on everything before the fold, never on what follows it
+        edges = np.linspace(0, end, options.folds + 2)[options.fold + 1 : options.fold + 3]
+        train = places <= edges[0]
+    else:
+        edges = np.linspace(0, end, options.folds + 1)[options.fold : options.fold + 2]
+        train = ~test & ((places <= edges[0]) | (places > edges[1]))
+    return train, (places > edges[0]) & (places <= edges[1]) & ~test, test
+
+
+def _first_rows(train: Integers, classes: Integers | None, options: Options) -> Integers:
+    """Return the training rows that ``train_size`` takes, from the front of one seeded order."""
+    order = permutation(stream(options.split_seed, "train_size"), len(train))
+    if classes is not None:
+        order = stratified_order(classes[train], order, offset=0.0)
+    if options.train_size is None:
+        return train[order]
+    wanted, found = rows_of(options.train_size, len(train)), 1
+    if classes is not None:
+        found = len(np.unique(classes[train]))
+    if not found <= wanted <= len(train):
+        reason = f"at least one for each of the {found} classes" if found > 1 else "at least 1"
+        raise UserError(
+            f"data.train_size={options.train_size:g} means {wanted} rows, but it must be {reason} and at most the "
+            f"{len(train)} rows of the training part; null takes them all"
+        )
+    return train[order[:wanted]]
+
+
+def _check_class_sizes(classes: Integers, names: tuple[str, ...]) -> None:
+    counts = np.bincount(classes, minlength=len(names))
+    if len(names) < 2:
+        raise UserError(f"the target is constant: every row is of class {names[0]!r}. Choose another target")
+    if counts.min() < 2:
+        lonely = names[int(counts.argmin())]
+        raise UserError(
+            f"class {lonely!r} has {counts.min()} row: it cannot be both trained on and validated. Drop it, merge it "
+            "with another class, or, if the target is a quantity, set data.task=regression"
+        )
+
+
+def _check_parts(train: Booleans, val: Booleans, test: Booleans, options: Options) -> None:
+    if train.any() and val.any() and test.any():
+        return
+    validation = f"data.val_size={options.val_size:g}"
+    if options.folds is not None:
+        validation = f"data.folds={options.folds} data.fold={options.fold}"
+    whole = " (groups and equal times stay whole)" if options.split in ("grouped", "time") else ""
+    raise UserError(
+        f"{validation} data.test_size={options.test_size:g} cut {len(train)} rows into {train.sum()} for training, "
+        f"{val.sum()} for validation and {test.sum()} for the test{whole}: each needs some. Choose other sizes"
+    )
+
+
+def _check_strata(classes: Integers, names: tuple[str, ...], parts: dict[str, Booleans]) -> None:
+    for label, name in enumerate(names):
+        empty = [part for part, rows in parts.items() if label not in classes[rows]]
+        if empty:
+            raise UserError(
+                f"class {name!r} has {np.sum(classes == label)} rows, too few for a stratified split: none would be in "
+                f"the {' or '.join(empty)} part. Merge or drop the class, enlarge that part, or set data.split=random"
+            )

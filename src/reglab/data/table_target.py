@@ -1,0 +1,107 @@
+"""The target of a user's table: which task it makes, and its values."""
+
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+
+from reglab.data.dataset import Task
+from reglab.data.source import Floats, Integers
+from reglab.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TASKS = ("auto", "classification", "binary", "multilabel", "regression")
+MOST_CLASSES = 20  # more different whole numbers than this are a quantity, not classes
+ROWS_PER_CLASS = 5
+
+
+class Target(NamedTuple):
+    """The fields of ``Source`` of the same names."""
+
+    task: Task
+    targets: Integers | Floats
+    target_names: tuple[str, ...]
+
+
+def read_target(columns: "pd.DataFrame", task: str) -> Target:
+    """Return the target in ``columns`` (one, or several) as the task ``task`` wants it; ``auto`` decides by the values.
+
+    auto: several columns are multilabel if they hold only 0 and 1, else regression. One column is classification if
+    it holds text, categories, truth values, or at most 20 different whole numbers with five rows each on average;
+    binary if there are two classes; regression otherwise. Classes are in sorted order, and the second of two is 1.
+
+    Raises UserError if a value is missing, a column is constant, or the values do not suit the task.
+    """
+    for name in columns:
+        _check_complete(columns[name])
+    chosen = _guess(columns) if task == "auto" else cast(Task, task)
+    if chosen in ("classification", "binary"):
+        return _classes(columns, chosen)
+    numbers = _numbers(columns, chosen)
+    if chosen == "multilabel" and not np.isin(numbers, (0, 1)).all():
+        raise UserError(f"multilabel targets must be 0 or 1, one column a label; {list(columns)} hold other numbers")
+    values = numbers[:, 0] if chosen == "regression" and numbers.shape[1] == 1 else numbers
+    return Target(chosen, values, tuple(map(str, columns)))
+
+
+def _check_complete(column: "pd.Series") -> None:
+    missing = np.flatnonzero(column.isna())
+    if missing.size:
+        raise UserError(
+            f"the target {column.name!r} is missing (NaN) in {missing.size} of {len(column)} rows, first in row "
+            f"{missing[0] + 1} below the header: fill these values in or delete the rows"
+        )
+    if column.nunique() == 1:
+        raise UserError(
+            f"the target {column.name!r} is constant: every row has {column.iloc[0]!s}. Choose another target"
+        )
+
+
+def _guess(columns: "pd.DataFrame") -> Task:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    if columns.shape[1] > 1:
+        return "multilabel" if columns.isin((0, 1)).all(axis=None) else "regression"
+    column = columns.iloc[:, 0]
+    distinct = column.nunique()
+    if is_numeric_dtype(column) and not is_bool_dtype(column):
+        numbers = column.to_numpy(dtype=np.float64)
+        whole = bool(np.all(numbers == np.round(numbers)))
+        if not whole or distinct > min(MOST_CLASSES, max(2, len(column) // ROWS_PER_CLASS)):
+            return "regression"
+    return "binary" if distinct == 2 else "classification"
+
+
+def _classes(columns: "pd.DataFrame", task: Task) -> Target:
+    if columns.shape[1] > 1:
+        raise UserError(f"{task} takes one target column, got {list(columns)}: name one, or set data.task=multilabel")
+    column = columns.iloc[:, 0]
+    try:
+        labels, codes = np.unique(column.to_numpy(), return_inverse=True)
+    except TypeError:  # text and numbers mixed do not sort
+        labels, codes = np.unique(column.astype(str).to_numpy(dtype=str), return_inverse=True)
+    if task == "binary" and len(labels) != 2:
+        raise UserError(
+            f"data.task=binary needs two classes, but {column.name!r} has {len(labels)}: set data.task=classification"
+        )
+    return Target(task, codes.astype(np.int64), tuple(str(label) for label in labels))
+
+
+def _numbers(columns: "pd.DataFrame", task: Task) -> Floats:
+    from pandas.api.types import is_numeric_dtype
+
+    for name in columns:
+        column = columns[name]
+        if not is_numeric_dtype(column):
+            raise UserError(
+                f"the target {name!r} holds {column.dtype} values (such as {column.iloc[0]!r}), but {task} needs "
+                "numbers: clean the column, or set data.task=classification"
+            )
+        infinite = np.flatnonzero(np.isinf(column.to_numpy(dtype=np.float64)))
+        if infinite.size:
+            raise UserError(
+                f"the target {name!r} is infinite in {infinite.size} rows, first in row {infinite[0] + 1} below the "
+                "header: correct these values or delete the rows"
+            )
+    return columns.to_numpy(dtype=np.float64)

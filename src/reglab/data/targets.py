@@ -1,0 +1,55 @@
+"""Targets as the loss wants them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reglab.data.source import Floats, Integers, Source
+from reglab.errors import UserError
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Typed targets of all rows (see ``Part``), the width of the model's output, and the scale that was taken off."""
+
+    values: Tensor
+    outputs: int
+    facts: dict[str, float]
+
+
+def prepare_targets(source: Source, train: Integers) -> Targets:
+    """Return the targets as tensors, regression ones standardized by the rows ``train`` where the source asks for it.
+
+    Label noise comes later: the scale is that of the clean targets, so losses compare across noise rates.
+    Raises UserError if all training rows have the same target.
+    """
+    if source.task == "classification":
+        return Targets(torch.from_numpy(source.targets.astype(np.int64)), len(source.target_names), {})
+    values = source.targets.astype(np.float64)
+    _check_varies(values[train], source)
+    facts: dict[str, float] = {}
+    if source.task == "regression" and source.standardize_target:
+        center, scale = values[train].mean(axis=0), values[train].std(axis=0)
+        values = (values - center) / scale
+        facts = _scale_facts(center, scale, source.target_names)
+    outputs = 1 if values.ndim == 1 else values.shape[1]
+    return Targets(torch.from_numpy(values.astype(np.float32)), outputs, facts)
+
+
+def _check_varies(values: Floats, source: Source) -> None:
+    columns = values.reshape(len(values), -1)
+    for name, column in zip(source.target_names, columns.T, strict=False):
+        if column.min() == column.max():
+            raise UserError(
+                f"the target {name!r} is {column[0]:g} in every one of the {len(column)} training rows: there is "
+                "nothing to learn. Choose another target, another split or a larger data.train_size"
+            )
+
+
+def _scale_facts(center: Floats, scale: Floats, names: tuple[str, ...]) -> dict[str, float]:
+    facts: dict[str, float] = {}
+    for name, mean, deviation in zip(names, np.atleast_1d(center), np.atleast_1d(scale), strict=True):
+        facts |= {f"target_mean.{name}": float(mean), f"target_std.{name}": float(deviation)}
+    return facts

@@ -1,0 +1,30 @@
+"""Errors that a user can act on."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input. The message says what is wrong, with the value, and what to do next.
+
+    The command line prints the message alone; ``HYDRA_FULL_ERROR=1`` shows the traceback too.
+    """
+
+
+class Diverged(Exception):  # noqa: N818 - the field says that a run diverged, not that it had a divergence error
+    """The loss stopped being finite. The message names the step, the epoch and the likely cause."""
+
+    def __init__(self, step: int, epoch: int, lr: float) -> None:
+        super().__init__(
+            f"the loss stopped being finite at step {step} (epoch {epoch}), at a learning rate of {lr:g}. The likely "
+            f"cause is a step that is too large: try optimizer.lr={lr / 10:g} or trainer.gradient_clip_norm=1"
+        )
+        self.step = step
+        self.epoch = epoch
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the hint ``did you mean 'x'?`` where a valid name is near, else the list of valid names."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(names) or 'none'}"

@@ -1,0 +1,25 @@
+"""What a regularizer did: the audited gap and the weights. Pure functions of tensors."""
+
+from reglab.measures.evaluate import Evaluation, evaluate
+from reglab.measures.gap import Bootstrap
+from reglab.measures.losses import Task, example_losses
+from reglab.measures.numbers import to_floats
+from reglab.measures.probe import probe_rows, probe_size
+from reglab.measures.scores import score_name, scores
+from reglab.measures.settings import MeasureSettings
+from reglab.measures.weights import weight_statistics
+
+__all__ = [
+    "Bootstrap",
+    "Evaluation",
+    "MeasureSettings",
+    "Task",
+    "evaluate",
+    "example_losses",
+    "probe_rows",
+    "probe_size",
+    "score_name",
+    "scores",
+    "to_floats",
+    "weight_statistics",
+]

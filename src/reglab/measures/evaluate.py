@@ -1,0 +1,55 @@
+"""One function measures every part of the data, so that both sides of a gap are measured alike."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from reglab.errors import UserError
+from reglab.measures.losses import Task, example_losses
+
+
+class Evaluation(NamedTuple):
+    """What a model said about some examples.
+
+    losses: ``[..., rows]``. outputs: ``[..., rows, ...]``. targets: ``[rows, ...]``, shared by any leading axes.
+    """
+
+    losses: Tensor
+    outputs: Tensor
+    targets: Tensor
+
+
+def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batch_rows: int = 4096) -> Evaluation:
+    """Return losses and outputs of all rows, in evaluation mode and without gradients.
+
+    Every submodule gets back the mode that it had, also one that the user froze apart; evaluation mode leaves buffers
+    (BatchNorm's statistics) alone. Rows go through the model ``batch_rows`` at a time, which bounds memory and, in
+    evaluation mode, does not change the answer. Raises UserError if the model does not return one tensor.
+    """
+    with evaluation_mode(model), torch.no_grad():
+        parts = [model(batch) for batch in torch.split(inputs, batch_rows)]
+        if not isinstance(parts[0], Tensor):
+            raise UserError(
+                f"{type(model).__name__} returned a {type(parts[0]).__name__}; to be measured, it must return one "
+                "tensor of outputs: wrap it in a module that does"
+            )
+        outputs = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return Evaluation(example_losses(outputs, targets, task), outputs, targets)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in evaluation mode, and each of its submodules back into its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        # train() first: a module may do more there than set the flag (merge weights, for one). Then the flags, one by
+        # one, since train() sets them all alike.
+        model.train(modes[0][1])
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,13 @@
+"""Measurements to the host, in one transfer."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def to_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return 0-dim tensors as floats. All go in one copy, so that an accelerator is waited for only once."""
+    if not metrics:
+        return {}
+    return dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))

@@ -1,0 +1,59 @@
+"""A model from its config node: the class is named, the sizes come from the data, the fit is tried once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reglab.configure import construct, locate
+from reglab.errors import UserError
+from reglab.models.sizes import filled_in
+
+
+def build(config: Mapping[str, Any], input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """Return the model that ``config`` describes, for inputs ``[rows, *input_shape]`` and that many outputs.
+
+    ``_target_`` is the dotted path of any ``nn.Module`` class; the other keys are its arguments. Sizes are filled in
+    (see ``sizes.filled_in``). The model is tried on two rows of zeros, which also gives lazy layers their sizes.
+
+    Raises UserError if the class is not an ``nn.Module``, an argument is misspelt, missing or invalid, or the model
+    does not map ``[rows, *input_shape]`` to ``[rows, outputs]``.
+    """
+    cls = locate(config.get("_target_"), nn.Module, "model")
+    given = {name: value for name, value in config.items() if name != "_target_"}
+    model = construct(cls, {**filled_in(cls, given, input_shape, outputs), **given}, "model")
+    _try(model, input_shape, outputs)
+    return model
+
+
+def _try(model: nn.Module, input_shape: tuple[int, ...], outputs: int) -> None:
+    """Raise UserError unless the model maps ``[2, *input_shape]`` to ``[2, outputs]``; leave its mode as it was."""
+    name, training = type(model).__name__, model.training
+    inputs = torch.zeros(2, *input_shape, dtype=_dtype(model))
+    model.eval()
+    try:
+        with torch.no_grad():
+            answer = model(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+        raise UserError(
+            f"model: {name} cannot read inputs of shape [rows, {_listed(input_shape)}]: {error}. Set its sizes, or "
+            "take data of another shape (data.shape, where the data set offers it)"
+        ) from error
+    model.train(training)
+    if not isinstance(answer, Tensor):
+        raise UserError(f"model: {name} must return one tensor of outputs, got {type(answer).__name__}")
+    if answer.shape != (2, outputs) and not (outputs == 1 and answer.shape == (2,)):
+        raise UserError(
+            f"model: {name} gave outputs of shape {list(answer.shape)} for 2 rows, but the data need [2, {outputs}]; "
+            "set its output size, or name that argument outputs so that it is filled in"
+        )
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    # A lazy layer's parameters have no values yet, but they have a dtype.
+    return next((parameter.dtype for parameter in model.parameters()), torch.get_default_dtype())
+
+
+def _listed(shape: tuple[int, ...]) -> str:
+    return ", ".join(str(size) for size in shape)

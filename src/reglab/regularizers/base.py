@@ -1,0 +1,162 @@
+"""The regularizer contract: one small interface for penalties, proximal steps, surgery, mixing, SAM and averaging."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from reglab.regularizers.keys import Keys
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One optimizer step's examples.
+
+    inputs: [rows, ...]. targets: (weight, target) pairs, weight [rows] or 0-dim; their weights add up to the example
+    weight: one pair, or mixup's two. index: int64 [rows], global example numbers, which key the draws.
+    """
+
+    inputs: Tensor
+    targets: list[tuple[Tensor, Tensor]]
+    index: Tensor
+
+
+class Outcome(NamedTuple):
+    """What an objective says: 0-dim ``terms`` whose sum is the loss (``task`` is the data loss), and ``outputs``."""
+
+    terms: dict[str, Tensor]
+    outputs: Tensor
+
+    @property
+    def loss(self) -> Tensor:
+        return torch.stack(list(self.terms.values())).sum() if len(self.terms) > 1 else next(iter(self.terms.values()))
+
+    def plus(self, name: str, term: Tensor) -> "Outcome":
+        """Return this outcome with one more term."""
+        return Outcome({**self.terms, name: term}, self.outputs)
+
+
+Objective = Callable[[nn.Module, Batch], Outcome]
+Gradient = Callable[..., tuple[dict[str, Tensor], Outcome]]
+"""``gradient(offset=None)``: the gradient by parameter name, at the weights or beside them by ``offset``."""
+
+
+class Regularizer(nn.Module):
+    """One ingredient of a cocktail. A hook that is not overridden hands its input back.
+
+    Real-valued hyperparameters are 0-dim float64 buffers (see ``hyper``), so that they are in the checkpoint and jobs
+    which differ only in numbers can be stacked; no hook may branch in Python on their values. Random numbers come from
+    ``self.keys`` alone.
+    """
+
+    neutral: ClassVar[Mapping[str, float] | None] = {"strength": 0.0}
+    """Hyperparameters that leave training bit-identical to no regularizer; None where there are none."""
+    stronger: ClassVar[int] = 1
+    """1 where a larger strength regularizes more, -1 where a smaller one does."""
+    claims: ClassVar[frozenset[str]] = frozenset()
+    """What only one member of a cocktail may own, such as the averaged weights."""
+    tasks: ClassVar[frozenset[str] | None] = None
+    """The tasks that it fits; None for all."""
+    stops: ClassVar[bool] = False
+    """True where it may end training early: the run then stands for its best weights, not its last."""
+    separable: ClassVar[bool] = True
+    """True where the penalty is a sum over elements, so that shards of the weights can be summed apart."""
+
+    name: str
+    task: str
+    keys: Keys
+    mean: Callable[[Tensor], Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bind(type(self).__name__.lower(), "classification", Keys(0))
+
+    def bind(self, name: str, task: str, keys: Keys, mean: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Tell the member its name in the cocktail, the task, where draws come from, and how a loss is averaged.
+
+        ``mean`` averages a 0-dim loss over everything that one optimizer step sees; by default this is one process.
+        """
+        # In __dict__, unregistered: a registered module would stand in the state dict once for each member.
+        self.__dict__.update(name=name, task=task, keys=keys, mean=mean or (lambda loss: loss))
+
+    def hyper(
+        self,
+        *,
+        minimum: float = -math.inf,
+        maximum: float = math.inf,
+        below: float = math.inf,
+        finite: bool = True,
+        **values: float,
+    ) -> None:
+        """Register real-valued hyperparameters as 0-dim float64 buffers.
+
+        Raises ValueError, with name, range and value, outside ``minimum <= value <= maximum`` and ``value < below``.
+        """
+        for name, value in values.items():
+            number = float(value)
+            inside = minimum <= number <= maximum and (number < below or below == math.inf)
+            if not inside or (finite and not math.isfinite(number)):
+                raise ValueError(f"{name} must be {_range(minimum, maximum, below, finite)}, got {value}")
+            self.register_buffer(name, torch.tensor(number, dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Regularizer":
+        """Move buffers, never cast them: in bfloat16 a decay of 0.9999 is 1, and an average would never move."""
+        for module in self.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    device = fn(torch.zeros((), device=buffer.device)).device
+                    lacks_double = device.type == "mps" and buffer.dtype == torch.float64
+                    module._buffers[name] = buffer.to(device, torch.float32 if lacks_double else buffer.dtype)
+        return self
+
+    def on_model(self, model: nn.Module) -> nn.Module:
+        """Change the model once, before training: surgery, parametrization. Never renames parameters."""
+        return model
+
+    def penalty(self, weights: Mapping[str, Tensor]) -> Tensor | None:
+        """Return a 0-dim penalty of the weights, which arrive by name in at least float32."""
+        return None
+
+    def on_objective(self, objective: Objective) -> Objective:
+        """Wrap the objective: mixing, smoothing, flooding. What it changes in the loss, it adds as a term."""
+        return objective
+
+    def on_gradient(self, gradient: Gradient) -> Gradient:
+        """Wrap what computes the gradient: SAM, clipping, noise."""
+        return gradient
+
+    def before_step(self, model: nn.Module, lr: Mapping[str, Tensor]) -> None:
+        """Change the weights that the gradient was taken at, just before the update: decoupled decay.
+
+        lr: the learning rate of this step, 0-dim, by parameter name.
+        """
+
+    def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
+        """Change the weights after the update: proximal step, projection, averaging.
+
+        step_size: the optimizer's effective step of each coordinate, by parameter name; broadcasts to the parameter.
+        """
+
+    def on_validation(self, metrics: Mapping[str, Tensor]) -> Tensor | None:
+        """Return a 0-dim bool, True to stop training, after each measured epoch. State belongs in buffers."""
+        return None
+
+    def evaluating(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which ``model`` has the weights to be evaluated, such as averaged ones."""
+        return nullcontext()
+
+
+def overrides(member: Regularizer, hook: str) -> bool:
+    """Return whether ``member`` does something in ``hook``."""
+    return getattr(type(member), hook) is not getattr(Regularizer, hook)
+
+
+def _range(minimum: float, maximum: float, below: float, finite: bool) -> str:
+    bounds = [f">= {minimum:g}"] if minimum > -math.inf else []
+    bounds += [f"<= {maximum:g}"] if maximum < math.inf else []
+    bounds += [f"< {below:g}"] if below < math.inf else []
+    return " and ".join((["finite"] if finite else []) + bounds) or "a number"

@@ -1,0 +1,166 @@
+"""A cocktail: regularizers in the order of their nesting, the first innermost."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from reglab.errors import UserError
+from reglab.regularizers.base import Batch, Gradient, Objective, Outcome, Regularizer, overrides
+from reglab.regularizers.dropout import take_over_dropout
+from reglab.regularizers.keys import Keys
+from reglab.regularizers.select import check_selection
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""``(outputs, targets) -> losses [rows]``, one for each example."""
+
+
+class Cocktail(nn.Module):
+    """The regularizers of one job, by name, with the state of their draws.
+
+    Whoever trains (solo, fused, a callback in somebody else's loop) calls the same few methods, in this order:
+    ``prepare`` once; then each step ``objective`` and ``penalties`` inside ``gradient``, ``before_step``,
+    ``after_step``; then ``evaluating`` and ``stop`` at each measurement.
+    """
+
+    def __init__(self, members: Mapping[str, Regularizer], seed: int, task: str) -> None:
+        """Raises UserError if two members claim the same thing or one does not fit the task."""
+        super().__init__()
+        self.keys = Keys(seed)
+        _check(members, task)
+        self.members = nn.ModuleDict(dict(members))
+        self.task = task
+        self.bind()
+
+    def bind(self, mean: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Hand each member its name, the task, the keys and how a loss is averaged over ranks."""
+        for name, member in self.named_regularizers():
+            member.bind(name, self.task, self.keys, mean)
+        self._stepping = {hook: self._with(hook) for hook in ("before_step", "on_step", "on_gradient", "penalty")}
+
+    def named_regularizers(self) -> list[tuple[str, Regularizer]]:
+        return [(name, cast(Regularizer, member)) for name, member in self.members.items()]
+
+    def _with(self, hook: str) -> list[Regularizer]:
+        return [member for _, member in self.named_regularizers() if overrides(member, hook)]
+
+    @property
+    def wraps_gradient(self) -> bool:
+        return bool(self._stepping["on_gradient"])
+
+    @property
+    def averages(self) -> bool:
+        """Whether the weights that are judged are others than the trained ones."""
+        return bool(self._with("evaluating"))
+
+    @property
+    def stops(self) -> bool:
+        """Whether a member may end training early."""
+        return any(member.stops for _, member in self.named_regularizers())
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Take the model over: its own dropout becomes counter-based, then each member may change it, once.
+
+        Raises UserError if a member selects parameters that are not there, or finds nothing to act on.
+        """
+        before = [name for name, _ in model.named_parameters()]
+        try:
+            take_over_dropout(model, self.keys)
+        except ValueError as error:
+            raise UserError(f"model: {error}") from error
+        for name, member in self.named_regularizers():
+            try:
+                if isinstance(where := getattr(member, "where", None), str):
+                    check_selection(model, where)
+                model = member.on_model(model)
+            except ValueError as error:
+                raise UserError(f"regularizer.{name}: {error}") from error
+            if [name for name, _ in model.named_parameters()] != before:
+                raise UserError(f"regularizer.{name} renamed or added parameters of the model, which none may do")
+        return model
+
+    def objective(self, loss: Loss) -> Objective:
+        """Return the data loss wrapped by every member, the first innermost."""
+
+        def task(model: nn.Module, batch: Batch) -> Outcome:
+            outputs = model(batch.inputs)
+            parts = [(weight * loss(outputs, target)).mean() for weight, target in batch.targets]
+            return Outcome({"task": parts[0] if len(parts) == 1 else torch.stack(parts).sum()}, outputs)
+
+        wrapped: Objective = task
+        for member in self._with("on_objective"):
+            wrapped = member.on_objective(wrapped)
+        return wrapped
+
+    def penalties(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return each penalty of the weights by its member's name, computed in at least float32."""
+        members = self._stepping["penalty"]
+        if not members:
+            return {}
+        full = {name: weight.float() if weight.dtype.itemsize < 4 else weight for name, weight in weights.items()}
+        found = {member.name: member.penalty(full) for member in members}
+        # A 0-dim float64 strength lifts a 0-dim float32 sum to float64: the loss keeps the weights' precision.
+        kind = next(iter(full.values())).dtype
+        return {name: penalty.to(kind) for name, penalty in found.items() if penalty is not None}
+
+    def gradient(self, gradient: Gradient) -> Gradient:
+        """Return ``gradient`` wrapped by every member, the first innermost."""
+        for member in self._stepping["on_gradient"]:
+            gradient = member.on_gradient(gradient)
+        return gradient
+
+    @torch.no_grad()
+    def before_step(self, model: nn.Module, lr: Mapping[str, Tensor]) -> None:
+        for member in self._stepping["before_step"]:
+            member.before_step(model, lr)
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
+        for member in self._stepping["on_step"]:
+            member.on_step(model, step_size)
+
+    @torch.no_grad()
+    def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:
+        """Return a 0-dim bool: whether any member wants training to stop."""
+        answers = [member.on_validation(metrics) for member in self._with("on_validation")]
+        wanted = [answer for answer in answers if answer is not None]
+        return torch.stack(wanted).any() if wanted else torch.zeros((), dtype=torch.bool)
+
+    @contextmanager
+    def evaluating(self, model: nn.Module) -> Iterator[None]:
+        """A context in which ``model`` has the weights that the run would be judged by."""
+        with ExitStack() as stack:
+            for member in self._with("evaluating"):
+                stack.enter_context(member.evaluating(model))
+            yield
+
+
+def name_members(members: Sequence[Regularizer]) -> dict[str, Regularizer]:
+    """Return the members by name: that of their file (``l1``), numbered from the second of a kind on (``l1_2``)."""
+    seen: Counter[str] = Counter()
+    named = {}
+    for member in members:
+        kind = type(member).__module__.rpartition(".")[2]
+        kind = kind if type(member).__module__.startswith("reglab.") else type(member).__name__.lower()
+        seen[kind] += 1
+        named[kind if seen[kind] == 1 else f"{kind}_{seen[kind]}"] = member
+    return named
+
+
+def _check(members: Mapping[str, Regularizer], task: str) -> None:
+    owners: dict[str, str] = {}
+    for name, member in members.items():
+        if not name.isidentifier() or name == "task":
+            raise UserError(f"regularizer name {name!r}: use letters, digits and underscores, and not 'task'")
+        if member.tasks is not None and task not in member.tasks:
+            raise UserError(
+                f"regularizer.{name} does not fit a {task} task; it fits: {', '.join(sorted(member.tasks))}"
+            )
+        for claim in sorted(member.claims):
+            if claim in owners:
+                what = claim.replace("_", " ")
+                raise UserError(f"regularizers {owners[claim]} and {name} both own the {what}; keep one of them")
+            owners[claim] = name

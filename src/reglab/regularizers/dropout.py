@@ -1,0 +1,100 @@
+"""Dropout, inserted into any model."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reglab.regularizers.base import Regularizer
+from reglab.regularizers.keys import Keys
+
+
+def drop(inputs: Tensor, rate: Tensor, draws: Tensor) -> Tensor:
+    """Return ``inputs`` with elements zeroed where ``draws < rate`` and the others divided by ``1 - rate``."""
+    # Compared with >=, since a draw can be exactly 0: at rate 0 everything is kept.
+    return inputs * ((draws >= rate) / (1 - rate)).to(inputs.dtype)
+
+
+class Dropout(Regularizer):
+    """Zero each input of the inner layers with probability ``strength``, anew for every example and step.
+
+    It is inserted before every ``nn.Linear`` but the first layer of the model that has weights, so on hidden units;
+    where a model has a single layer, on its inputs. Draws depend on the example, not on its place in the batch.
+
+    strength: the rate, 0 <= strength < 1. Source: Srivastava et al. (2014), Dropout: a simple way to prevent neural
+    networks from overfitting.
+    """
+
+    strength: Tensor
+
+    def __init__(self, strength: float = 0.5) -> None:
+        super().__init__()
+        self.hyper(strength=strength, minimum=0, below=1)
+
+    def on_model(self, model: nn.Module) -> nn.Module:
+        layers = [(name, layer) for name, layer in model.named_modules() if _has_own_weights(layer)]
+        inner = [(name, layer) for name, layer in layers[1:] or layers if isinstance(layer, nn.Linear)]
+        if not inner:
+            raise ValueError("dropout found no nn.Linear behind the first layer of the model to insert itself before")
+        for name, layer in inner:
+            layer.register_forward_pre_hook(_DropInputs(self, name))
+        return model
+
+
+class _DropInputs:
+    """A forward pre-hook: it renames no parameter and adds no module.
+
+    It holds the regularizer itself, not its rate: a buffer shared by two modules is untied by ``.to()``, and a deep
+    copy of model and regularizer together keeps this reference between the copies.
+    """
+
+    def __init__(self, regularizer: Dropout, site: str) -> None:
+        self.regularizer = regularizer
+        self.site = site
+
+    def __call__(self, layer: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not layer.training:
+            return arguments
+        inputs = arguments[0]
+        draws = self.regularizer.keys.uniform(inputs.shape, self.regularizer.name, self.site)
+        return (drop(inputs, self.regularizer.strength, draws), *arguments[1:])
+
+
+class KeyedDropout(nn.Module):
+    """Stands in for a user's own ``nn.Dropout`` once a model is taken over: the same rate, counter-based draws."""
+
+    keys: Keys
+
+    def __init__(self, rate: float, keys: Keys, site: str) -> None:
+        super().__init__()
+        self.rate = rate
+        self.site = site
+        self.__dict__["keys"] = keys  # unregistered: it belongs to the cocktail
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return inputs
+        if self.rate == 1:
+            return torch.zeros_like(inputs)
+        rate = torch.tensor(self.rate, dtype=torch.float64, device=inputs.device)
+        return drop(inputs, rate, self.keys.uniform(inputs.shape, "nn.Dropout", self.site))
+
+
+def take_over_dropout(model: nn.Module, keys: Keys) -> None:
+    """Replace every ``nn.Dropout`` inside ``model`` by one whose draws are counter-based.
+
+    Raises ValueError for the variants that drop whole channels: their draws would come from a generator.
+    """
+    for path, module in list(model.named_modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Dropout:
+                setattr(module, name, KeyedDropout(child.p, keys, f"{path}.{name}"))
+            elif isinstance(child, nn.modules.dropout._DropoutNd):
+                raise ValueError(
+                    f"{path}.{name}: {type(child).__name__} draws from a generator, so a resumed run would differ; use "
+                    "nn.Dropout"
+                )
+
+
+def _has_own_weights(layer: nn.Module) -> bool:
+    return any(weight.ndim >= 2 for weight in layer.parameters(recurse=False))

@@ -1,0 +1,39 @@
+"""What random numbers are keyed by: the seed, the step, the method, the site, and the example."""
+
+import torch
+from torch import Tensor, nn
+
+from reglab import draws
+
+
+class Keys(nn.Module):
+    """The state that draws depend on. It is in the checkpoint, so a resumed run draws what it would have drawn.
+
+    seed, step: int64, 0-dim. index: int64 [rows], the global example numbers of the batch that is being trained on.
+    """
+
+    seed: Tensor
+    step: Tensor
+    index: Tensor | None
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.register_buffer("seed", torch.tensor(seed, dtype=torch.int64))
+        self.register_buffer("step", torch.tensor(0, dtype=torch.int64))
+        self.register_buffer("index", None, persistent=False)
+
+    def stream(self, method: str, site: str = "") -> Tensor:
+        """Return the key of this step's draws of ``method`` at ``site``: the same on every rank."""
+        return draws.key(self.seed, self.step, draws.name_number(method), draws.name_number(site))
+
+    def uniform(self, shape: torch.Size, method: str, site: str = "") -> Tensor:
+        """Return uniform float32 numbers of ``shape``, one row of them for each example of the batch.
+
+        ``shape`` holds the examples first, or folded with others into the first axis (as [rows * tokens, ...]).
+        """
+        index = self.index if self.index is not None else torch.arange(shape[0], device=self.step.device)
+        each, remainder = divmod(shape.numel(), index.shape[0])
+        if remainder:
+            raise ValueError(f"{method} at {site!r}: a shape of {tuple(shape)} does not hold {index.shape[0]} examples")
+        counter = index[:, None] * each + torch.arange(each, device=index.device)
+        return draws.uniform(self.stream(method, site), counter).reshape(shape)

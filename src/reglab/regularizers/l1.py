@@ -1,0 +1,41 @@
+"""L1 by proximal steps: exact zeros (soft thresholding)."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from reglab.regularizers.base import Regularizer
+from reglab.regularizers.select import selected
+
+
+def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
+    """Return the proximal operator of ``threshold * |w|``, elementwise.
+
+    ``argmin_u  (u - w)^2 / 2 + threshold * |u|  =  sign(w) * max(|w| - threshold, 0)``
+
+    Shapes: any; ``threshold`` broadcasts to ``weight``. Source: Donoho (1995), De-noising by soft-thresholding.
+    """
+    return weight.sign() * (weight.abs() - threshold).clamp(min=0)
+
+
+class L1(Regularizer):
+    """Minimize ``loss + strength * sum |w|`` over the weights, reaching exact zeros.
+
+    The proximal step uses the optimizer's effective step size, so that its fixed point is the Lasso's also under
+    momentum and Adam (Yun et al. 2021, Adaptive proximal gradient methods for structured neural networks).
+
+    strength: per weight, >= 0. For a linear model under a mean squared error halved, it is scikit-learn's ``alpha``.
+    where: which parameters; see ``select.chosen``.
+    """
+
+    strength: Tensor
+
+    def __init__(self, strength: float = 1e-4, where: str = "weights") -> None:
+        super().__init__()
+        self.hyper(strength=strength, minimum=0)
+        self.where = where
+
+    def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
+        for name, weight in selected(model, self.where):
+            threshold = (self.strength * step_size[name]).to(weight.dtype)
+            weight.copy_(soft_threshold(weight, threshold))

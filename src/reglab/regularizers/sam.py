@@ -1,0 +1,36 @@
+"""Sharpness-aware minimization."""
+
+import torch
+from torch import Tensor
+
+from reglab.regularizers.base import Gradient, Outcome, Regularizer
+
+
+class SAM(Regularizer):
+    """Descend with the gradient taken at ``w + strength * g / ||g||``, where the loss nearby is worst to first order.
+
+    Costs two gradients a step. Reported terms are those at the weights themselves.
+
+    strength: the radius rho, >= 0. Source: Foret et al. (2021), Sharpness-aware minimization for efficiently improving
+    generalization.
+    """
+
+    strength: Tensor
+
+    def __init__(self, strength: float = 0.05) -> None:
+        super().__init__()
+        self.hyper(strength=strength, minimum=0)
+
+    def on_gradient(self, gradient: Gradient) -> Gradient:
+        def sharpness_aware(offset: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
+            here, outcome = gradient(offset)
+            norm = torch.stack([slope.float().square().sum() for slope in here.values()]).sum().sqrt()
+            # A vanishing gradient has no direction: the floor leaves the weights where they are.
+            scale = self.strength / norm.clamp(min=1e-12)
+            climb = {name: (scale * slope).to(slope.dtype) for name, slope in here.items()}
+            if offset is not None:
+                climb = {name: offset[name] + step for name, step in climb.items()}
+            there, _ = gradient(climb)
+            return there, outcome
+
+        return sharpness_aware

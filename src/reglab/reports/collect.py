@@ -1,0 +1,112 @@
+"""A sweep's runs, read back from MLflow."""
+
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from reglab.errors import UserError
+from reglab.reports.data import History, SweepData
+from reglab.reports.figures.summary import rows
+from reglab.sweeps.selection import Trial, select
+
+if TYPE_CHECKING:
+    from reglab.tracking.mlflow_read import RunRecord
+
+PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
+FINAL = "final/"
+
+
+def collect(uri: str, parent_id: str, monitor: str = "val/loss") -> SweepData:
+    """Return what MLflow holds of the sweep with the parent run ``parent_id``.
+
+    Histories are read only for the settings that the report draws. Raises ``UserError`` if there is no such sweep.
+    """
+    from reglab.tracking import mlflow_read  # imports mlflow: seconds
+
+    parent = mlflow_read.get_run(uri, parent_id)
+    records = mlflow_read.sweep_runs(uri, parent_id)
+    trials = tuple(trial(record) for record in records)
+    score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
+    keys = [f"{side}/{name}" for name in ("loss", score) for side in ("train", "val", "gap")]
+    histories: dict[str, History] = {
+        run_id: mlflow_read.history(uri, run_id, keys) for run_id in _drawn(trials, monitor)
+    }
+    return SweepData(
+        name=parent.name,
+        trials=trials,
+        score=score,
+        facts=_facts(parent, records),
+        command=parent.tags.get("reglab.command", ""),
+        histories=histories,
+    )
+
+
+def _drawn(trials: Iterable[Trial], monitor: str) -> list[str]:
+    try:
+        choice = select(trials, monitor)
+    except UserError:  # nothing finished: whoever chooses says so
+        return []
+    return [run.run_id for candidate in rows(choice) for run in candidate.trials]
+
+
+def trial(record: "RunRecord") -> Trial:
+    """Return an MLflow run as a trial; its metrics are those of the end of the run, and the test set's if there."""
+    tags, metrics = record.tags, record.metrics
+    regularizer = tags.get("reglab.regularizer") or "none"
+    final = {
+        key.removeprefix(FINAL).replace("weights/all/", "weights/"): value
+        for key, value in metrics.items()
+        if key.startswith(FINAL)
+    }
+    return Trial(
+        run_id=record.run_id,
+        block=tags.get("reglab.block") or regularizer,
+        regularizer=regularizer,
+        strength=float(tags["reglab.strength"]) if tags.get("reglab.strength") else None,
+        stronger=int(tags.get("reglab.stronger") or 1),
+        seed=int(tags["reglab.seed"]) if tags.get("reglab.seed") else None,
+        metrics=final | {key: value for key, value in metrics.items() if key.startswith("test/")},
+        params=record.params,
+        status=record.status,
+        overrides=overrides(tags.get("reglab.overrides", "")),
+        message=tags.get("reglab.message", ""),
+    )
+
+
+def overrides(text: str) -> tuple[str, ...]:
+    """Split overrides joined by spaces, where values may hold spaces; those that only a sweep sets are left out."""
+    found = re.split(r"\s+(?=[+~]{0,2}[\w./@:-]+=)", text.strip())
+    return tuple(part for part in found if part and not part.lstrip("+").startswith("sweep."))
+
+
+def _facts(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, str]:
+    """Return what a reader needs to tell whether a repetition is one: code, data, versions, machine."""
+    first = records[0] if records else parent
+    tags = first.tags
+    changed = tags.get("mlflow.source.git.dirty") == "true"
+    commit = tags.get("mlflow.source.git.commit", "not in a git checkout") + (" with local changes" if changed else "")
+    digests = sorted({r.tags["reglab.data_digest"] for r in records if "reglab.data_digest" in r.tags})
+    return {
+        "MLflow run of the sweep": parent.run_id,
+        "git commit": commit,
+        "data": first.params.get("data.name", "not recorded"),
+        "data digest": ", ".join(digest[:16] for digest in digests) or "not recorded",
+        "versions (of this report)": versions(),
+        "machine (of this report)": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+    }
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> str:
+    """Return Python's version and those of the packages that are installed."""
+    found: Mapping[str, str] = {name: _version(name) for name in packages}
+    return ", ".join([f"Python {platform.python_version()}", *(f"{n} {v}" for n, v in found.items() if v)])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

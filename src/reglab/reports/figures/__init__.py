@@ -1,0 +1,79 @@
+"""The figures of a sweep report, each with the caption that says what its marks mean."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from reglab.reports.data import SweepData
+from reglab.reports.figures.canvas import themed, to_svg
+from reglab.reports.figures.colours import colours
+from reglab.reports.figures.epochs import draw_curves, draw_gap
+from reglab.reports.figures.strength import draw_strength
+from reglab.reports.figures.summary import draw_summary, rows
+from reglab.reports.figures.weights import draw_weights
+from reglab.sweeps.selection import Choice
+
+__all__ = ["Picture", "draw"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure in a page: its title, inline SVG and caption."""
+
+    name: str
+    title: str
+    svg: str
+    caption: str
+
+
+def draw(data: SweepData, choice: Choice) -> list[Picture]:
+    """Return the figures that the data allows, in the order of the page."""
+    with themed():
+        return [
+            Picture(name, title, to_svg(figure, name, f"{title}. {caption}"), caption)
+            for name, title, figure, caption in _figures(data, choice)
+            if figure is not None
+        ]
+
+
+def _figures(data: SweepData, choice: Choice) -> Iterator[tuple[str, str, Figure | None, str]]:
+    palette = colours((c.block, c.regularizer) for c in choice.candidates)
+    shown = rows(choice)
+    yield (
+        "summary",
+        "At a glance",
+        draw_summary(choice, data.score, palette),
+        "Each regularizer at its own one-standard-error choice; in bold the choice of the sweep. Lines: 95% interval "
+        "of the gap (examples and seeds), one standard error of the loss, lowest to highest run of the score. Dashed: "
+        "without a regularizer.",
+    )
+    yield (
+        "strength",
+        "What strength does",
+        draw_strength(choice, data.score, palette),
+        "Line: mean over runs. Band: lowest to highest run. Dashed, with its band: without a regularizer. Ring: the "
+        "choice. A small gap beside a poor validation loss is underfitting, not success.",
+    )
+    yield (
+        "gap",
+        "The gap over epochs",
+        draw_gap(shown, data.histories, data.score, palette),
+        "Line: mean over runs. Band: lowest to highest run. Above zero the model does better on its training examples. "
+        "Drawn up to the epoch that all runs of a setting reached.",
+    )
+    yield (
+        "curves",
+        "Training and validation loss",
+        draw_curves(shown, data.histories, palette),
+        "Solid: validation. Dashed: training, measured after the epoch in evaluation mode. Means over runs; the shaded "
+        "area between them is the gap.",
+    )
+    labels = {candidate.label: palette[candidate.block] for candidate in choice.candidates}
+    yield (
+        "weights",
+        "The weights",
+        draw_weights(data.weights, labels),
+        "Share of the weights by value, on a logarithmic scale; the pin at zero is the share of exact zeros, which the "
+        "histogram leaves out. Values beyond the ends count in the outermost bins.",
+    )

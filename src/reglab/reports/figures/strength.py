@@ -1,0 +1,72 @@
+"""What strength does: gap, validation loss, score and exact zeros against it, one column per regularizer."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reglab.reports.figures.axis import Place, place, scale
+from reglab.reports.figures.canvas import INK, grid
+from reglab.sweeps.selection import Candidate, Choice
+from reglab.sweeps.words import metric_name
+
+MOST_COLUMNS = 5
+
+
+def swept(choice: Choice) -> list[tuple[str, Place]]:
+    """Return the blocks that have a number to draw against, with their axes, the best block first."""
+    blocks: dict[str, list[Candidate]] = {}
+    for candidate in sorted(choice.candidates, key=choice.loss):
+        blocks.setdefault(candidate.block, []).append(candidate)
+    places = ((block, place(members)) for block, members in blocks.items())
+    return [(block, found) for block, found in places if found is not None][:MOST_COLUMNS]
+
+
+def draw_strength(choice: Choice, score: str, palette: dict[str, str]) -> Figure | None:
+    """Draw the measures' rows over the blocks' columns; None if no block has a number to draw against."""
+    columns = swept(choice)
+    if not columns:
+        return None
+    keys = [
+        ("gap/loss", "gap in loss"),
+        ("val/loss", metric_name("val/loss")),
+        (f"val/{score}", metric_name(f"val/{score}")),
+        ("weights/zeros", "exact zeros"),
+    ]
+    keys = [(key, name) for key, name in keys if any(c.has(key) for c in choice.candidates)]
+    figure, axes = grid(
+        len(keys), len(columns), min(9.6, 2 + 2.2 * len(columns)), 0.6 + 1.45 * len(keys), sharey="row", sharex="col"
+    )
+    for axes_row, (key, name) in zip(axes, keys, strict=True):
+        axes_row[0].set_ylabel(name)
+        for axis, (block, where) in zip(axes_row, columns, strict=True):
+            _reference(axis, choice.baseline, key, palette, last=block == columns[-1][0])
+            for line in where.lines:
+                _line(axis, [(x, c) for x, c in line if c.has(key)], key, palette[block], choice)
+        if key == "weights/zeros":
+            top = axes_row[0].get_ylim()[1]
+            axes_row[0].set_ylim(-0.03 * max(top, 0.01), max(top, 0.01))
+            axes_row[0].yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
+    for axis, bottom, (block, where) in zip(axes[0], axes[-1], columns, strict=True):
+        axis.set_title(block, color=palette[block])
+        scale(bottom, where)
+    return figure
+
+
+def _reference(axis: Axes, baseline: Candidate | None, key: str, palette: dict[str, str], last: bool) -> None:
+    if baseline is None or not baseline.has(key):
+        return
+    colour, values = palette[baseline.block], baseline.values(key)
+    axis.axhspan(min(values), max(values), color=colour, alpha=0.22, linewidth=0)
+    axis.axhline(baseline.mean(key), color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
+    if last:
+        end = (1.02, baseline.mean(key))
+        axis.annotate(baseline.label, end, xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour)
+
+
+def _line(axis: Axes, points: list[tuple[float, Candidate]], key: str, colour: str, choice: Choice) -> None:
+    xs = [x for x, _ in points]
+    runs = [c.values(key) for _, c in points]
+    axis.fill_between(xs, [min(v) for v in runs], [max(v) for v in runs], color=colour, alpha=0.2, linewidth=0)
+    axis.plot(xs, [c.mean(key) for _, c in points], "-o", color=colour, markersize=3.5)
+    for x, candidate in points:
+        if candidate is choice.chosen:
+            axis.plot(x, candidate.mean(key), "o", markersize=10, markerfacecolor="none", markeredgecolor=INK)

@@ -1,0 +1,85 @@
+"""The report as one self-contained page: no script, no network, light or dark as the reader's system is.
+
+Everything passes through Jinja2's autoescaping; only the figures' own SVG text, which matplotlib escapes, is trusted.
+"""
+
+import shlex
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import jinja2
+from markupsafe import Markup
+
+from reglab.reports.data import SweepData
+from reglab.reports.figures import draw
+from reglab.reports.terminal import headings, row
+from reglab.reports.tested import Tested
+from reglab.sweeps.estimate import Interval
+from reglab.sweeps.selection import Choice, sign
+from reglab.sweeps.verdict import Verdict
+from reglab.sweeps.words import metric_name, number, percent, plural
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number of the answer: without a regularizer, with the chosen one, and the latter's interval."""
+
+    title: str
+    before: str
+    after: str
+    below: str
+
+
+def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -> str:
+    """Return the whole page as HTML text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("reglab.reports", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("sweep.html").render(
+        title=data.name,
+        when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        words=words,
+        choice=choice,
+        cards=cards(data, choice),
+        headings=headings(data),
+        rows=[row(candidate, data, choice) for candidate in choice.candidates],
+        figures=[(picture, Markup(picture.svg)) for picture in draw(data, choice)],
+        monitor=metric_name(choice.monitor),
+        lower=sign(choice.monitor) > 0,
+        test=test,
+        data=data,
+        repeat=command(choice),
+        runs=plural(sum(len(candidate.trials) for candidate in choice.candidates), "run"),
+    )
+
+
+def command(choice: Choice) -> str:
+    """Return the command that trains the chosen setting's first run again, quoted for a shell."""
+    return shlex.join(["reglab", "train", *choice.chosen.trials[0].overrides])
+
+
+def cards(data: SweepData, choice: Choice) -> list[Card]:
+    """Return the numbers at the head of the page: gap, validation loss, validation score and exact zeros."""
+    chosen = choice.chosen
+    base = choice.baseline if choice.baseline is not chosen else None
+    found = []
+    for key in ("gap/loss", f"val/{data.score}", "val/loss", "weights/zeros"):
+        if not chosen.has(key):
+            continue
+        say = percent if key == "weights/zeros" else number
+        values = chosen.values(key)
+        below = _bounds(chosen.interval(key)) or (
+            f"runs: {say(min(values))} to {say(max(values))}" if len(values) > 1 else ""
+        )
+        title = "exact zeros" if key == "weights/zeros" else metric_name(key)
+        before = say(base.mean(key)) if base and base.has(key) else ""
+        found.append(Card(title, before, say(chosen.mean(key)), below))
+    return found
+
+
+def _bounds(interval: Interval) -> str:
+    return f"95%: {number(interval.low)} to {number(interval.high)}" if interval.low == interval.low else ""

@@ -1,0 +1,63 @@
+"""The report of a sweep: collect, choose, write."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from reglab.reports.collect import collect
+from reglab.reports.data import SweepData
+from reglab.reports.html import page
+from reglab.reports.note import note
+from reglab.reports.terminal import table
+from reglab.reports.tested import tested
+from reglab.sweeps.selection import Candidate, Choice, select
+from reglab.sweeps.verdict import Verdict, verdict
+
+__all__ = ["SweepReport", "choose", "collect", "portraits", "report", "write"]
+
+# Run id -> its metrics on the test set, e.g. {"test/loss": 0.2, "test/accuracy": 0.95}.
+TestMetrics = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """A written report. path: the HTML file. verdict: in words. table: for the terminal. note: markdown."""
+
+    path: Path
+    choice: Choice
+    verdict: Verdict
+    table: Table
+    note: str
+
+
+def choose(data: SweepData, monitor: str = "val/loss") -> Choice:
+    """Return the best setting and the one-standard-error choice. Raises ``UserError`` if no run has a result."""
+    return select(data.trials, monitor)
+
+
+def portraits(choice: Choice) -> tuple[Candidate, ...]:
+    """Return the candidates whose weights the report shows best: baseline, chosen, and the sparsest block's choice."""
+    sparse = [c for c in choice.blocks.values() if c.has("weights/zeros") and c.zeros > 0]
+    wanted = [choice.baseline, choice.chosen, max(sparse, key=lambda c: c.zeros, default=None)]
+    return tuple({c.label: c for c in wanted if c is not None}.values())
+
+
+def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Path) -> SweepReport:
+    """Write ``report.html`` into ``folder`` and return the report.
+
+    test: by run id, for the chosen candidate's runs. Where None, results that the runs already hold are shown.
+    """
+    words = verdict(choice, data.score)
+    result = tested(data, choice, test)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.html"
+    path.write_text(page(data, choice, words, result), encoding="utf-8")
+    return SweepReport(path, choice, words, table(data, choice), note(data, choice, words, result))
+
+
+def report(uri: str, parent_id: str, folder: Path, test: TestMetrics | None = None) -> SweepReport:
+    """Collect, choose and write in one go, without weight distributions."""
+    data = collect(uri, parent_id)
+    return write(data, choose(data), test, folder)

@@ -1,0 +1,113 @@
+"""The table that a sweep ends with in the terminal."""
+
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from reglab.reports.data import SweepData
+from reglab.sweeps.cautions import underfits
+from reglab.sweeps.grouping import short_key
+from reglab.sweeps.selection import Candidate, Choice
+from reglab.sweeps.words import SCORES, bracket, compact, number, percent, spread
+
+MOST_ROWS = 40
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate's numbers in words, as terminal and page show them."""
+
+    block: str
+    setting: str
+    loss: str
+    score: str
+    train_score: str
+    gap: str
+    zeros: str
+    runs: str
+    mark: str
+    chosen: bool
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The texts in the order of ``headings``."""
+        return (
+            self.block, self.setting, self.loss, self.score, self.train_score,
+            self.gap, self.zeros, self.runs, self.mark,
+        )  # fmt: skip
+
+
+def headings(data: SweepData) -> tuple[str, ...]:
+    """Return the column headings for ``Row``."""
+    score = SCORES.get(data.score, data.score)
+    return (
+        "regularizer", "strength", "val loss ±SE", f"val\n{score}", f"train\n{score}",
+        "gap in loss [95%]", "exact\nzeros", "runs", "",
+    )  # fmt: skip
+
+
+def row(candidate: Candidate, data: SweepData, choice: Choice) -> Row:
+    """Return what a candidate's row says."""
+    loss = candidate.estimate("val/loss") if candidate.has("val/loss") else None
+    return Row(
+        block=candidate.block,
+        setting=setting(candidate),
+        loss=spread(loss.mean, loss.error) if loss else "-",
+        score=number(candidate.mean(f"val/{data.score}")),
+        train_score=number(candidate.mean(f"train/{data.score}")),
+        gap=bracket(candidate.interval("gap/loss")),
+        zeros=percent(candidate.zeros),
+        runs=f"{len(candidate.trials)}/{len(candidate.trials) + candidate.missing}"
+        if candidate.missing
+        else str(len(candidate.trials)),
+        mark=mark(candidate, choice),
+        chosen=candidate is choice.chosen,
+    )
+
+
+def setting(candidate: Candidate) -> str:
+    """Return strength and whatever else varies in the candidate's block."""
+    strength = [compact(candidate.strength)] if candidate.strength is not None else []
+    others = (f"{short_key(key, candidate.settings)}={value}" for key, value in candidate.settings.items())
+    return " ".join([*strength, *others])
+
+
+def mark(candidate: Candidate, choice: Choice) -> str:
+    """Return what a candidate is to the choice: choice, best, partial (runs are missing) or underfits."""
+    if candidate is choice.chosen:
+        return "◀ choice"
+    if candidate is choice.best:
+        return "best"
+    if candidate.missing:
+        return "partial"
+    return "underfits" if underfits(choice, candidate) else ""
+
+
+def table(data: SweepData, choice: Choice) -> Table:
+    """Return the table of a sweep's candidates, at most 100 columns wide, the chosen one marked.
+
+    Beyond ``MOST_ROWS`` candidates it keeps those with the best monitored mean; the caption says so.
+    """
+    kept = sorted(choice.candidates, key=choice.loss)[:MOST_ROWS]
+    left_out = len(choice.candidates) - len(kept)
+    title = f"{data.name}: {len(choice.candidates)} settings"
+    caption = f"{left_out} more settings are in the report" if left_out else None
+    drawn = Table(title=title, caption=caption, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    for place, heading in enumerate(headings(data)):
+        drawn.add_column(
+            Text(heading),
+            justify="left" if place in (0, 1, 8) else "right",
+            max_width=16 if place in (0, 1) else None,
+            overflow="fold",
+            no_wrap=place not in (0, 1),  # if something must give, then names
+        )
+    shown = [c for c in choice.candidates if c in kept]
+    for candidate, following in zip(shown, [*shown[1:], None], strict=True):
+        said = row(candidate, data, choice)
+        style = "bold green" if said.chosen else ("dim" if said.mark in ("underfits", "partial") else "")
+        drawn.add_row(*(Text(cell) for cell in said.cells), style=style)
+        if following is not None and following.block != candidate.block:
+            drawn.add_section()
+    return drawn

@@ -1,0 +1,56 @@
+"""``reglab train`` without a sweep: one run in this process, its progress and its result."""
+
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from omegaconf import DictConfig
+
+from reglab.sweeps import task
+from reglab.sweeps.display import Display
+from reglab.sweeps.events import Advanced, Ended, Progress, Started, ended, numbers, reporting
+
+_INTERRUPTED = 130
+
+
+def train_one(hydra: Hydra, name: str, overrides: list[str]) -> int:
+    """Train one run and return the exit code: 0 finished, 1 failed, 130 interrupted. Raises what training raises."""
+    trouble: list[BaseException] = []
+    with Display({0: " ".join(overrides) or "one run"}) as display:
+        display.tell(Started(0))
+
+        def report(progress: Progress) -> None:
+            display.tell(Advanced(0, progress.epoch, progress.epochs, numbers(progress.metrics)))
+            display.tick()
+
+        def guarded(config: DictConfig) -> Any:
+            try:
+                with reporting(report):
+                    return task.train(config)
+            except Exception as error:  # noqa: BLE001 - raised below: Hydra would print a line of its own first
+                trouble.append(error)
+
+        returned = hydra.run(config_name=name, task_function=guarded, overrides=overrides)
+        if trouble:
+            raise trouble[0]
+        end = ended(0, returned.return_value)
+        display.tell(end)
+    print(result(end))
+    return {"FINISHED": 0, "FAILED": 1, "KILLED": _INTERRUPTED}[end.status]
+
+
+def result(end: Ended) -> str:
+    """Return a run's result in a few lines."""
+    lines = [f"run {end.run_id}: {end.status}" if end.run_id else end.status]
+    for key in ("val/loss", "train/loss", "gap/loss"):
+        value = _final(end, key)
+        if value is not None:
+            low, high = _final(end, f"{key}_low"), _final(end, f"{key}_high")
+            interval = f"  [{low:.4g}, {high:.4g}]" if low is not None and high is not None else ""
+            lines.append(f"  {key:<12} {value:.4g}{interval}")
+    return "\n".join(lines)
+
+
+def _final(end: Ended, key: str) -> float | None:
+    return end.metrics.get(f"final/{key}", end.metrics.get(key))
+
+

@@ -1,0 +1,1 @@
+"""Sweeps: what runs, where it runs, what it says while it runs, and which job is chosen."""

@@ -1,0 +1,159 @@
+"""From ``sweep.blocks``, ``sweep.seeds`` and the command line to the list of jobs.
+
+Hydra crosses every swept key with every other, and ``regularizer=[]`` crossed with ``regularizer.l1.strength=...`` cannot
+be composed. A block is a mapping ``key -> value`` of its own; blocks stand side by side, and each is crossed with the
+command line's sweeps and the seeds. Seeds change slowest: an interrupted sweep has fewer seeds, not fewer strengths.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from reglab.errors import UserError
+from reglab.sweeps.functions import grammar, values
+
+GROUP = "regularizer"
+OWN_KEYS = ("sweep.blocks", "sweep.seeds")  # read by the sweeper itself, never sent to a job
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run of a sweep: its number, the label of its block, and the Hydra overrides that compose it."""
+
+    number: int
+    block: str
+    overrides: tuple[str, ...]
+
+
+Axes = dict[str, list[str]]  # key -> its values as override text
+
+
+def expand(
+    arguments: Sequence[str],
+    blocks: Sequence[Mapping[str, Any]] = (),
+    seeds: int | Sequence[int] | None = None,
+    regularizers: Sequence[str] = (),
+) -> list[Job]:
+    """Return the jobs: seeds x blocks x the command line's sweeps, in this order of change (seeds slowest).
+
+    arguments: the command line's overrides. seeds: a list, or a count n for 0 ... n-1. regularizers: what the config
+    holds where neither block nor command line choose, for the label. Raises UserError if a key is set twice.
+    """
+    line = _axes(arguments)
+    sides = [_block(number, block) for number, block in enumerate(blocks)] or [{}]
+    for number, side in enumerate(sides):
+        _refuse_twice(line, side, f"sweep.blocks[{number}]", "leave {value} out, or switch all blocks off: sweep.blocks=[]")
+    seed_axis = _seed_axis(seeds)
+    for side in (line, *sides):
+        _refuse_twice(side, seed_axis, "sweep.seeds", "leave one of them out (sweep.seeds=null switches the list off)")
+    labels = _labels(sides)
+    jobs = []
+    for seed in _product(seed_axis):
+        for label, side in zip(labels, sides, strict=True):
+            for chosen in _product({**line, **side}):
+                overrides = (*chosen, *seed)
+                block = label or _chosen(overrides) or _name(regularizers)
+                jobs.append(Job(len(jobs), block, overrides))
+    return jobs
+
+
+def _axes(arguments: Sequence[str]) -> Axes:
+    parser = grammar()
+    axes: Axes = {}
+    for override in parser.parse_overrides(list(arguments)):
+        key = override.get_key_element()
+        if override.is_interval_sweep():
+            raise UserError(f"{override.input_line}: an interval cannot be enumerated; use linear(low,high,n) or log(...)")
+        if override.key_or_group not in OWN_KEYS:
+            axes[key] = [key] if override.is_delete() and override.value() is None else _settings(key, override)
+    return axes
+
+
+def _block(number: int, block: Mapping[str, Any]) -> Axes:
+    if not isinstance(block, Mapping):
+        raise UserError(f"sweep.blocks[{number}] must be a mapping of keys to values, got {block!r}")
+    return {key: _settings(key, _parse(f"sweep.blocks[{number}]", key, value)) for key, value in block.items()}
+
+
+def _settings(key: str, override: Override) -> list[str]:
+    return [f"{key}={value}" for value in values(override)]
+
+
+def _parse(where: str, key: str, value: Any) -> Override:
+    """Read one entry of a block. Text is read as on the command line (``a,b`` sweeps); a list is one value."""
+    text = value if isinstance(value, str) else Override._get_value_element_as_str(_quoted(value))
+    try:
+        return grammar().parse_override(f"{key}={text}")
+    except HydraException as error:
+        raise UserError(f"{where}: cannot read {key}: {value!r} ({error.__cause__ or error})") from error
+
+
+def _quoted(value: Any) -> Any:
+    """Return a value of a yaml file with its texts quoted where needed, so that the grammar reads it back the same."""
+    if isinstance(value, str):
+        plain = value.isidentifier() and value.lower() not in ("null", "true", "false", "nan", "inf")
+        return value if plain else QuotedString(value, Quote.single)
+    if isinstance(value, Mapping):
+        return {key: _quoted(item) for key, item in value.items()}
+    return [_quoted(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _seed_axis(seeds: int | Sequence[int] | None) -> Axes:
+    if seeds is None:
+        return {}
+    numbers = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+    if isinstance(numbers, (str, bool)) or not numbers or not all(type(seed) is int for seed in numbers):
+        raise UserError(f"sweep.seeds must be a count above 0 or a list of integers, got {seeds!r}")
+    return {"seed": [f"seed={seed}" for seed in numbers]}
+
+
+def _refuse_twice(first: Axes, second: Axes, where: str, remedy: str) -> None:
+    for key in first.keys() & second.keys():
+        raise UserError(f"{key} is set twice: as {first[key][0]} and by {where}; {remedy.format(value=first[key][0])}")
+
+
+def _product(axes: Axes) -> list[tuple[str, ...]]:
+    return list(itertools.product(*axes.values()))
+
+
+def _chosen(overrides: Sequence[str]) -> str:
+    for override in overrides:
+        if override.startswith(f"{GROUP}="):
+            return _label({GROUP: [override]})
+    return ""
+
+
+def _label(side: Axes) -> str:
+    """Return the block's regularizer names joined by ``+``; empty if the block chooses none or several lists."""
+    chosen = side.get(GROUP, [])
+    if len(chosen) != 1:
+        return ""
+    value = grammar().parse_override(chosen[0]).value()
+    return _name([str(name) for name in value] if isinstance(value, list) else [str(value)])
+
+
+def _name(regularizers: Sequence[str]) -> str:
+    return "+".join(name for name in regularizers if name != "none") or "none"
+
+
+def _labels(sides: Sequence[Axes]) -> list[str]:
+    """Return a label for each block; equal ones are told apart by what else the block fixes, else by a number."""
+    names = [_label(side) for side in sides]
+    details = [_fixed(side) if name and names.count(name) > 1 else [] for name, side in zip(names, sides, strict=True)]
+    shared = set.intersection(*map(set, filter(None, details))) if any(details) else set()
+    labels = []
+    for name, detail in zip(names, details, strict=True):
+        own = [setting for setting in detail if setting not in shared]
+        labels.append(f"{name} ({', '.join(own)})" if own else name)
+    return [
+        f"{label} #{labels[: place + 1].count(label)}" if label and label in labels[:place] else label
+        for place, label in enumerate(labels)
+    ]
+
+
+def _fixed(side: Axes) -> list[str]:
+    return [settings[0] for key, settings in side.items() if key != GROUP and len(settings) == 1]

@@ -1,0 +1,106 @@
+"""What a reader should be wary of in a sweep's answer. Each function yields sentences, or none."""
+
+from collections.abc import Iterator
+
+from reglab.sweeps.selection import Candidate, Choice
+from reglab.sweeps.words import listing, metric_name, number, percent, plural
+
+
+def cautions(choice: Choice, score: str) -> list[str]:
+    """Return the sentences that qualify a choice, the most important first."""
+    return [
+        *disagreement(choice, score),
+        *underfitting(choice),
+        *edges(choice),
+        *sparsity(choice),
+        *repeats(choice),
+        *failures(choice),
+    ]
+
+
+def disagreement(choice: Choice, score: str) -> Iterator[str]:
+    """Loss and score may disagree: an overconfident model can have the better accuracy and the worse loss."""
+    base, chosen, key = choice.baseline, choice.chosen, f"val/{score}"
+    if base is None or chosen is base or not (base.has(key) and chosen.has(key)):
+        return
+    if choice.loss(chosen) < choice.loss(base) and chosen.mean(key) < base.mean(key):
+        yield (
+            f"By {metric_name(key)} alone, training without a regularizer is better ({number(base.mean(key))} against "
+            f"{number(chosen.mean(key))}): decide by what your use needs."
+        )
+
+
+def underfits(choice: Choice, candidate: Candidate) -> bool:
+    """Tell whether a smaller gap than the baseline's came with clearly worse validation: training got worse."""
+    base = choice.baseline
+    if base is None or candidate is base or not (candidate.has("gap/loss") and base.has("gap/loss")):
+        return False
+    smaller = candidate.mean("gap/loss") < base.mean("gap/loss")
+    error = max(base.estimate(choice.monitor).error, candidate.estimate(choice.monitor).error)
+    return smaller and choice.loss(candidate) > choice.loss(base) + error
+
+
+def underfitting(choice: Choice) -> Iterator[str]:
+    """A gap also shrinks when training gets worse."""
+    base, chosen = choice.baseline, choice.chosen
+    if base is None:
+        return
+    gap, train = "gap/loss", "train/loss"
+    shrank = chosen.has(gap) and base.has(gap) and chosen.mean(gap) < base.mean(gap)
+    if chosen is not base and shrank and choice.loss(chosen) >= choice.loss(base):
+        yield (
+            f"With {chosen.label} the gap shrank only because training got worse (training loss "
+            f"{number(base.mean(train))} to {number(chosen.mean(train))}); validation did not gain."
+        )
+    poor = [c for c in choice.candidates if underfits(choice, c) and not c.mean(gap) > chosen.mean(gap)]
+    if poor and chosen not in poor:
+        worst = min(poor, key=lambda c: c.mean(gap))
+        yield (
+            f"A small gap alone is no success: {worst.label} has {number(worst.mean(gap))}, but it underfits "
+            f"({metric_name(choice.monitor)} {number(worst.mean(choice.monitor))} against "
+            f"{number(base.mean(choice.monitor))} without a regularizer)."
+        )
+
+
+def edges(choice: Choice) -> Iterator[str]:
+    """An optimum at the end of its range may lie beyond it."""
+    best, chosen = choice.best, choice.chosen
+    strengths = [c.stronger * c.strength for c in choice.candidates if c.block == best.block and c.strength is not None]
+    if best.strength is None or len(set(strengths)) < 2:
+        return
+    place = best.stronger * best.strength
+    if place in (min(strengths), max(strengths)):
+        end = "strongest" if place == max(strengths) else "weakest"
+        yield f"The best, {best.label}, is the {end} of its range: extend the range beyond it and sweep again."
+    elif chosen.strength is not None and chosen.stronger * chosen.strength == max(strengths):
+        yield (
+            f"The choice, {chosen.label}, is the strongest of its range: a stronger one may still be within one "
+            "standard error, so extend the range."
+        )
+
+
+def sparsity(choice: Choice) -> Iterator[str]:
+    """Say who reaches exact zeros: the sparsest of the blocks' choices."""
+    sparsest = max(choice.blocks.values(), key=lambda c: c.zeros if c.has("weights/zeros") else 0.0)
+    if sparsest.has("weights/zeros") and sparsest.zeros >= 0.01:
+        yield f"{sparsest.label} sets {percent(sparsest.zeros)} of the weights to exactly zero."
+
+
+def repeats(choice: Choice) -> Iterator[str]:
+    """One run of a setting says nothing about the noise between seeds."""
+    if all(len(candidate.trials) == 1 for candidate in (choice.best, choice.chosen)):
+        yield "One run of each setting: how much seeds differ is not known. Sweep several, e.g. seed=0,1,2."
+
+
+def failures(choice: Choice) -> Iterator[str]:
+    """Count the runs that gave no result, and say what that excluded."""
+    if not choice.failed:
+        return
+    finished = sum(len(candidate.trials) for candidate in choice.candidates)
+    yield (
+        f"{len(choice.failed)} of {plural(finished + len(choice.failed), 'run')} gave no result (failed, diverged or "
+        "stopped)."
+    )
+    short = [c.label for c in choice.candidates if c.missing]
+    if short and len(short) < len(choice.candidates):
+        yield f"Left out of the choice, since some of its runs are missing: {listing(short)}."

@@ -1,0 +1,97 @@
+"""One live table for a whole sweep, or a plain line every few seconds where there is no terminal."""
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from reglab.sweeps.board import Board, clock_text, figure
+from reglab.sweeps.events import Ended, Event
+
+_COLUMNS = ("train/loss", "val/loss", "gap/loss")
+_COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow"}
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Display:
+    """Shows the jobs with these labels while inside its context; hand it events and ticks."""
+
+    def __init__(self, labels: Mapping[int, str], console: Console | None = None):
+        self._console = console or Console(stderr=True)
+        self._board = Board(labels, time.monotonic)
+        self._live: Live | None = None
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> "Display":
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+        self._console.print(summary(self._board), highlight=False)
+
+    def tell(self, event: Event) -> None:
+        """Take in an event; a failure is printed at once and stays."""
+        self._board.tell(event)
+        if isinstance(event, Ended) and event.status == "FAILED":
+            label = self._board.labels[event.job]
+            self._console.print(f"job {event.job} ({label}) failed: {event.message}", style="red", markup=False)
+
+    def tick(self) -> None:
+        """Print a line if there is no terminal and the last one is some seconds old."""
+        now = time.monotonic()
+        if self._live is None and now - self._printed >= _SECONDS_BETWEEN_LINES:
+            self._printed = now
+            self._console.print(line(self._board), markup=False, highlight=False, soft_wrap=True)
+
+    def _table(self) -> Group:
+        return table(self._board)
+
+
+def table(board: Board) -> Group:
+    """Return the live table: the overall bar, a row for each running job, and the last ones that ended."""
+    head = Table.grid(padding=(0, 1))
+    head.add_row(
+        Text(f"{len(board.ends)}/{board.total} jobs", style="bold"),
+        ProgressBar(total=board.total, completed=len(board.ends) + sum(row.done for row in board.running.values()), width=40),
+        Text(f"{clock_text(board.elapsed())} elapsed, {clock_text(board.left())} left", style="dim"),
+        Text(f"{board.count('FAILED')} failed" if board.count("FAILED") else "", style="red"),
+    )
+    body = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    body.add_column("job", no_wrap=True, overflow="ellipsis", ratio=1)
+    for name in ("epoch", "train loss", "val loss", "gap"):
+        body.add_column(name, justify="right", no_wrap=True)
+    for end in board.latest:
+        epoch = Text(end.status.lower(), style=_COLOURS[end.status])
+        body.add_row(Text(board.labels[end.job], style="dim"), epoch, *(figure(end.metrics, key) for key in _COLUMNS))
+    for row in board.running.values():
+        epoch = Text(f"{row.epoch}/{row.epochs}" if row.epochs else "starting")
+        body.add_row(Text(row.label), epoch, *(figure(row.metrics, key) for key in _COLUMNS))
+    return Group(head, body)
+
+
+def line(board: Board) -> str:
+    """Return the state in one line."""
+    running = "; ".join(
+        f"{row.label} {row.epoch}/{row.epochs}" + (f" val loss {text}" if (text := figure(row.metrics, "val/loss")) else "")
+        for row in board.running.values()
+    )
+    failed = f", {board.count('FAILED')} failed" if board.count("FAILED") else ""
+    return f"{len(board.ends)}/{board.total} jobs{failed}, {clock_text(board.left())} left | {running}"
+
+
+def summary(board: Board) -> str:
+    """Return how all ended, in one line."""
+    parts = [f"{board.count(status)} {status.lower()}" for status in _COLOURS if board.count(status)]
+    unstarted = board.total - len(board.ends)
+    parts += [f"{unstarted} not started"] if unstarted else []
+    return f"{board.total} jobs in {clock_text(board.elapsed())}: {', '.join(parts) or 'none ended'}"
+
+

@@ -1,0 +1,92 @@
+"""What a job says while it runs and when it ends. Plain values: the process that shows them imports no torch."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class Progress(Protocol):
+    """Training's message after an epoch."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def metrics(self) -> Mapping[str, Any]: ...
+
+
+Reporter = Callable[[Progress], None]
+_reporter: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A job was handed to a worker."""
+
+    job: int
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """A job finished an epoch; ``epochs`` is how many it will have at most."""
+
+    job: int
+    epoch: int
+    epochs: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job ended. message: why, where it failed or was killed. metrics: the run's result.
+
+    alone: it ended without being able to record that; whoever runs the sweep has to.
+    """
+
+    job: int
+    status: Status
+    message: str = ""
+    run_id: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    alone: bool = False
+
+
+Event = Started | Advanced | Ended
+
+
+@contextmanager
+def reporting(reporter: Reporter) -> Iterator[None]:
+    """Send the progress of what trains inside this context to ``reporter``."""
+    token = _reporter.set(reporter)
+    try:
+        yield
+    finally:
+        _reporter.reset(token)
+
+
+def reporter() -> Reporter | None:
+    """Return who wants to hear of progress here; Hydra's task functions take nothing but a config."""
+    return _reporter.get()
+
+
+def ended(job: int, result: object) -> Ended:
+    """Return the end that a task's return value tells: a ``JobResult``, or anything else for plain success."""
+    status: Any = getattr(result, "status", "FINISHED")
+    metrics = getattr(result, "metrics", {})
+    return Ended(
+        job,
+        status if status in ("FINISHED", "FAILED", "KILLED") else "FINISHED",
+        str(getattr(result, "message", "") or ""),
+        str(getattr(result, "run_id", "") or ""),
+        numbers(metrics) if isinstance(metrics, Mapping) else {},
+    )
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics as plain floats, which any process can read."""
+    return {str(key): float(value) for key, value in metrics.items()}

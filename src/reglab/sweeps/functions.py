@@ -1,0 +1,113 @@
+"""The sweep functions ``log(low,high,n)`` and ``linear(low,high,n)``, beside Hydra's ``range`` and ``choice``.
+
+Hydra's grammar refuses functions that it does not know, before any sweeper is asked. So the command line is rewritten
+first: ``key=log(1e-4,1e-2,3)`` becomes ``key=choice(0.0001,0.001,0.01)``. Inside a list or a dict (``sweep.blocks``)
+Hydra cannot hold a sweep, so there it becomes a quoted string, which the sweeper reads.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep, Sweep
+from hydra.errors import HydraException
+
+from reglab.errors import UserError
+
+Number = int | float
+_OURS = re.compile(r"\b(log|linear)\(")
+
+
+def log(low: Number, high: Number, n: int) -> list[Number]:
+    """Return ``n`` values from ``low`` to ``high``, equally far apart on a logarithmic scale, to six digits.
+
+    Integers where both ends are integers and every value is one. Raises ValueError if an end is not above 0 or n < 2.
+    """
+    _check_count("log", n)
+    if not (0 < low < float("inf") and 0 < high < float("inf")):
+        raise ValueError(f"log needs both ends above 0, got log({low},{high},{n})")
+    return _tidy(low, high, [low * (high / low) ** (step / (n - 1)) for step in range(n)])
+
+
+def linear(low: Number, high: Number, n: int) -> list[Number]:
+    """Return ``n`` equally spaced values from ``low`` to ``high``, to six digits; integers as in ``log``."""
+    _check_count("linear", n)
+    return _tidy(low, high, [low + (high - low) * step / (n - 1) for step in range(n)])
+
+
+def grammar() -> OverridesParser:
+    """Return Hydra's override parser, taught ``log`` and ``linear``."""
+    functions = create_functions()
+    functions.register(name="log", func=_choice_of_log)
+    functions.register(name="linear", func=_choice_of_linear)
+    return OverridesParser(functions=functions)
+
+
+def rewrite(arguments: Sequence[str]) -> list[str]:
+    """Return command line overrides that Hydra's own grammar understands; one that cannot be read is left to Hydra."""
+    parser = grammar()
+    return [_rewrite(parser, argument) if "(" in argument else argument for argument in arguments]
+
+
+def values(override: Override) -> list[str]:
+    """Return an override's values as text that the grammar reads back: several for a sweep, else one."""
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    return [override.get_value_element_as_str()]
+
+
+# The grammar checks a function's arguments against its annotations, and takes the name ``range`` away.
+def _choice_of_log(low: int | float, high: int | float, n: int) -> ChoiceSweep:
+    return ChoiceSweep(list=list(log(low, high, n)))
+
+
+def _choice_of_linear(low: int | float, high: int | float, n: int) -> ChoiceSweep:
+    return ChoiceSweep(list=list(linear(low, high, n)))
+
+
+def _rewrite(parser: OverridesParser, argument: str) -> str:
+    try:
+        override = parser.parse_override(argument)
+        value: Any = override.value()
+        if isinstance(value, ChoiceSweep):
+            return f"{override.get_key_element()}=choice({','.join(values(override))})"
+        if isinstance(value, (list, dict)):
+            quoted = dataclasses.replace(override, _value=_quote(override._value))
+            return f"{override.get_key_element()}={quoted.get_value_element_as_str()}"
+    except HydraException as error:
+        if isinstance(error.__cause__, (ValueError, TypeError)) and _OURS.search(argument):
+            raise UserError(f"{argument}: {error.__cause__}") from error  # Hydra would not even know the name
+    return argument
+
+
+def _quote(value: Any) -> Any:
+    """Return a parsed value with every sweep inside it as a quoted string."""
+    if isinstance(value, Sweep):
+        return QuotedString(_source(value), Quote.single)
+    if isinstance(value, dict):
+        return {key: _quote(item) for key, item in value.items()}
+    return [_quote(item) for item in value] if isinstance(value, list) else value
+
+
+def _source(sweep: Sweep) -> str:
+    if isinstance(sweep, RangeSweep):
+        return f"range({sweep.start},{sweep.stop},{sweep.step})"
+    if isinstance(sweep, ChoiceSweep):
+        texts = [Override._get_value_element_as_str(item) for item in sweep.list]
+        return f"choice({','.join(texts)})"
+    raise HydraException(f"only choice, range, log and linear can stand inside sweep.blocks, got {sweep}")
+
+
+def _check_count(name: str, n: int) -> None:
+    if n < 2:
+        raise ValueError(f"{name}(low,high,n) needs n >= 2 values, got {n}")
+
+
+def _tidy(low: Number, high: Number, exact: Sequence[Number]) -> list[Number]:
+    rounded = [float(f"{value:.6g}") for value in exact]
+    rounded[0], rounded[-1] = float(low), float(high)
+    if isinstance(low, int) and isinstance(high, int) and all(value.is_integer() for value in rounded):
+        return [int(value) for value in rounded]
+    return list(rounded)

@@ -1,0 +1,96 @@
+"""Runs into candidates: which runs repeat one setting, and what a setting is called."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from reglab.sweeps.trial import REPEATED, Candidate, Trial
+from reglab.sweeps.words import compact
+
+# Where a run's record goes, and which job it was, are no part of its setting.
+BOOKKEEPING = ("sweep.", "tracking.", "hydra.")
+
+Group = list[Trial]
+
+
+def candidates(trials: Iterable[Trial], monitor: str) -> tuple[tuple[Candidate, ...], tuple[Trial, ...]]:
+    """Group runs that differ only in seed, split seed or fold; return candidates and the runs without a result.
+
+    Of several attempts at one run the last usable one counts. A setting without any usable run is no candidate.
+    Order: as the settings first appear, a block's settings together and from the weakest to the strongest.
+    """
+    blocks: dict[str, dict[object, Group]] = {}
+    for trial in trials:
+        setting = tuple(sorted(_setting(trial.params).items())), trial.strength
+        blocks.setdefault(trial.block, {}).setdefault(setting, []).append(trial)
+    found: list[Candidate] = []
+    failed: list[Trial] = []
+    for groups in blocks.values():
+        varying = _varying(list(groups.values()))
+        members = []
+        for group in groups.values():
+            used, lost = _attempts(group, monitor)
+            failed += lost
+            if used:
+                members.append(_candidate(used, len(lost), varying))
+        found += sorted(members, key=lambda c: c.stronger * (c.strength if c.strength is not None else 0.0))
+    return tuple(found), tuple(failed)
+
+
+def _setting(params: Mapping[str, str]) -> dict[str, str]:
+    return {
+        key: value
+        for key, value in params.items()
+        if key not in (*REPEATED, "name") and not key.startswith(BOOKKEEPING)
+    }
+
+
+def _attempts(group: Group, monitor: str) -> tuple[Group, Group]:
+    """Return the one attempt that counts for each repeat: (usable, without a result)."""
+    used: dict[tuple[str, ...], Trial] = {}
+    lost: dict[tuple[str, ...], Trial] = {}
+    for trial in group:
+        (used if trial.usable(monitor) else lost)[trial.repeat()] = trial
+    return list(used.values()), [trial for repeat, trial in lost.items() if repeat not in used]
+
+
+def _varying(groups: Sequence[Group]) -> list[str]:
+    """Return the config keys in which a block's settings differ, other than its main strength."""
+    firsts = [(group[0], _setting(group[0].params)) for group in groups]
+    keys = dict.fromkeys(key for _, setting in firsts for key in setting)
+    return [
+        key
+        for key in keys
+        if len({setting.get(key) for _, setting in firsts}) > 1
+        and not all(_same_number(setting.get(key), trial.strength) for trial, setting in firsts)
+    ]
+
+
+def _same_number(text: str | None, value: float | None) -> bool:
+    try:
+        return text is not None and value is not None and float(text) == value
+    except ValueError:
+        return False
+
+
+def _candidate(trials: Group, missing: int, varying: Sequence[str]) -> Candidate:
+    first = trials[0]
+    settings = {key: first.params.get(key, "") for key in varying}
+    parts = [first.block] + ([compact(first.strength)] if first.strength is not None else [])
+    label = " ".join(parts + [f"{short_key(key, varying)}={value}" for key, value in settings.items()])
+    return Candidate(
+        block=first.block,
+        regularizer=first.regularizer,
+        strength=first.strength,
+        stronger=first.stronger,
+        label=label,
+        trials=tuple(sorted(trials, key=lambda trial: trial.repeat())),
+        settings=settings,
+        missing=missing,
+    )
+
+
+def short_key(key: str, among: Iterable[str]) -> str:
+    """Return a config key's last part, or more of it where that would not say which key is meant."""
+    last = key.rpartition(".")[2]
+    if last == "strength" or sum(other.rpartition(".")[2] == last for other in among) > 1:
+        return key.removeprefix("regularizer.")
+    return last

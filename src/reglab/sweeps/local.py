@@ -1,0 +1,132 @@
+"""The local launcher: a sweep's jobs on worker processes of this machine, in one live table."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from reglab.errors import UserError
+from reglab.sweeps.compose import Composer, Order, job_config, job_folder
+from reglab.sweeps.display import Display
+from reglab.sweeps.events import Ended
+from reglab.sweeps.labels import job_labels
+from reglab.sweeps.outcome import Interrupted, job_return
+from reglab.sweeps.pool import Pool
+from reglab.sweeps.worker import Assignment, work
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+class Local:
+    """Runs jobs on ``workers`` processes with ``threads`` threads each.
+
+    workers: None for one per ``threads`` physical cores. preload: modules that are imported once, in a server process
+    that the workers are forked from (where the system has fork), so that torch's seconds are paid once.
+    """
+
+    def __init__(self, workers: int | None, threads: int, preload: Sequence[str]):
+        if (workers is not None and workers < 1) or threads < 1:
+            raise UserError(f"hydra.launcher: workers and threads must be at least 1, got {workers} and {threads}")
+        self._workers = workers or max(1, cores() // threads)
+        self._threads = threads
+        self._processes = start_server(preload, threads)
+
+    def launch(
+        self,
+        jobs: Sequence[Order],
+        context: HydraContext,
+        config: DictConfig,
+        task: Callable[[DictConfig], object],
+    ) -> list[JobReturn]:
+        """Run the jobs and return how each ended, in their order. Raises Interrupted."""
+        assignment = Assignment(context, config, task, self._threads)
+
+        def spawn() -> tuple[BaseProcess, Connection]:
+            ours, theirs = self._processes.Pipe()
+            process = self._processes.Process(target=work, args=(theirs, assignment), daemon=True)
+            with limited_threads(self._threads):
+                process.start()
+            theirs.close()  # so that the pipe ends when the worker does
+            return process, ours
+
+        with Display(job_labels({job.job: job.overrides for job in jobs})) as display:
+            pool = Pool(spawn, min(self._workers, len(jobs)), display.tell, display.tick)
+            ends = pool.run(jobs)
+        composer = Composer(context.config_loader, config)
+        for job in jobs:
+            if job.job in ends and ends[job.job].alone:
+                _record(ends[job.job], job_config(composer, job))
+        returns = [job_return(job.overrides, ends[job.job]) for job in jobs if job.job in ends]
+        if pool.interrupted:
+            raise Interrupted(returns)
+        return returns
+
+
+def cores() -> int:
+    """Return how many physical cores this process may use."""
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, psutil.cpu_count(logical=False) or allowed)
+
+
+def start_server(preload: Sequence[str], threads: int) -> BaseContext:
+    """Start the process that workers are forked from, and return at once: it imports while the sweep is prepared."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    with limited_threads(threads), _deaf_to_interrupts():
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Set the variables that libraries read when they are loaded, for processes started inside the context."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """A process started inside ignores Ctrl-C; otherwise the server would print a traceback while it imports."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _record(end: Ended, config: DictConfig) -> None:
+    """Give the run of a dead worker the end that it could not record itself."""
+    from reglab.tracking import reopen_run
+
+    try:
+        run = reopen_run(job_folder(config))
+    except UserError:
+        return  # it died before its run was opened
+    run.tag(**{"reglab.message": end.message})
+    run.finish(end.status)

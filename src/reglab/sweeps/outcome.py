@@ -1,0 +1,65 @@
+"""How the jobs of a sweep ended, whichever launcher ran them."""
+
+from collections.abc import Mapping, Sequence
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from reglab.sweeps.blocks import Job
+from reglab.sweeps.events import Ended, ended
+
+
+class JobFailed(Exception):  # noqa: N818 - what it says is what happened to the job
+    """A job of a sweep failed or was killed; ``end`` says how."""
+
+    def __init__(self, end: Ended):
+        super().__init__(end.message)
+        self.end = end
+
+
+class Interrupted(KeyboardInterrupt):
+    """The sweep was interrupted. returns: those of the jobs that ended before or because of it."""
+
+    def __init__(self, returns: Sequence[JobReturn]):
+        super().__init__()
+        self.returns = returns
+
+
+def job_return(overrides: Sequence[str], end: Ended) -> JobReturn:
+    """Return what Hydra's sweepers expect of a launcher for a job that ended so."""
+    returned = JobReturn(overrides=list(overrides))
+    finished = end.status == "FINISHED"
+    returned.status = JobStatus.COMPLETED if finished else JobStatus.FAILED
+    returned.return_value = end if finished else JobFailed(end)
+    return returned
+
+
+def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
+    """Return how each job ended, as far as the launcher said; they come in the order of the jobs."""
+    found: dict[int, Ended] = {}
+    for job, returned in zip(jobs, returns, strict=False):
+        value = returned._return_value  # the property prints and raises where the job failed
+        if isinstance(value, JobFailed):
+            found[value.end.job] = value.end
+        elif isinstance(value, Ended):
+            found[value.job] = value
+        elif returned.status == JobStatus.FAILED:
+            found[job.number] = Ended(job.number, "FAILED", str(value) or type(value).__name__)
+        elif returned.status == JobStatus.COMPLETED:
+            found[job.number] = ended(job.number, value)
+    return found
+
+
+def failures(found: Mapping[int, Ended], labels: Mapping[int, str]) -> str:
+    """Return the failed jobs with their reasons as text, equal reasons told once; empty if none failed."""
+    reasons: dict[str, list[int]] = {}
+    for number, end in sorted(found.items()):
+        if end.status == "FAILED":
+            reasons.setdefault(end.message or "no reason given", []).append(number)
+    if not reasons:
+        return ""
+    lines = [f"{sum(map(len, reasons.values()))} of {len(labels)} jobs failed:"]
+    for reason, numbers in reasons.items():
+        first = labels[numbers[0]]
+        others = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        lines.append(f"  {first}{others}: {reason}")
+    return "\n".join(lines)

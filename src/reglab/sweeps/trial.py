@@ -1,0 +1,91 @@
+"""One run of a sweep, and the candidate: the runs that differ only in what is repeated."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reglab.sweeps.estimate import Estimate, Interval, estimate, joint_interval
+
+# Runs that differ only in these repeat one setting.
+REPEATED = ("seed", "data.split_seed", "data.fold")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run, with what selection needs to know about it.
+
+    block: label of the sweep block. regularizer: names joined by ``+``; ``none`` for the empty cocktail.
+    strength: its main number. stronger: +1 if a larger strength regularizes more, -1 if a smaller one does.
+    metrics: at the end of the run, e.g. ``val/loss``. params: the flattened config. status: FINISHED, FAILED, ...
+    overrides: what this run was started with. message: why it failed.
+    """
+
+    run_id: str
+    block: str
+    regularizer: str
+    strength: float | None
+    stronger: int
+    seed: int | None
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    status: str
+    overrides: tuple[str, ...] = ()
+    message: str = ""
+
+    def repeat(self) -> tuple[str, ...]:
+        """Return what tells this run from the other runs of its setting: seed, split seed, fold."""
+        return (str(self.seed), *(self.params.get(key, "") for key in REPEATED[1:]))
+
+    def usable(self, monitor: str) -> bool:
+        """Tell whether the run finished with a finite ``monitor``."""
+        return self.status == "FINISHED" and math.isfinite(self.metrics.get(monitor, math.nan))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting that could be chosen: its usable runs, which differ only in seed, split seed or fold.
+
+    label: block, strength and whatever else varies in the block. settings: the latter, by config key.
+    missing: how many of its runs gave no result.
+    """
+
+    block: str
+    regularizer: str
+    strength: float | None
+    stronger: int
+    label: str
+    trials: tuple[Trial, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    missing: int = 0
+
+    def has(self, key: str) -> bool:
+        """Tell whether every run has a finite value of the metric ``key``."""
+        return all(math.isfinite(trial.metrics.get(key, math.nan)) for trial in self.trials)
+
+    def values(self, key: str) -> list[float]:
+        """Return the metric of each run, empty where a run lacks it."""
+        return [trial.metrics[key] for trial in self.trials] if self.has(key) else []
+
+    def mean(self, key: str) -> float:
+        """Return the metric's mean over runs, NaN where a run lacks it."""
+        return estimate(self.values(key)).mean if self.has(key) else math.nan
+
+    def estimate(self, key: str) -> Estimate:
+        """Return the metric with its standard error; example noise enters through ``<key>_se`` where logged."""
+        return estimate(self.values(key), self.values(f"{key}_se"), self.splits)
+
+    def interval(self, key: str) -> Interval:
+        """Return the metric with the interval that its runs' ``<key>_low`` and ``<key>_high`` give jointly."""
+        if not self.has(key):
+            return Interval(math.nan, math.nan, math.nan)
+        return joint_interval(self.values(key), self.values(f"{key}_low"), self.values(f"{key}_high"), self.splits)
+
+    @property
+    def splits(self) -> int:
+        """Number of different validation parts among the runs."""
+        return len({trial.repeat()[1:] for trial in self.trials})
+
+    @property
+    def zeros(self) -> float:
+        """Share of the weights that is exactly zero, mean over runs; NaN if unknown."""
+        return self.mean("weights/zeros")

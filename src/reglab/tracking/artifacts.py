@@ -1,0 +1,34 @@
+"""Artifacts of a store whose artifact folder lies on this machine."""
+
+import os
+import shutil
+from pathlib import Path
+
+_LINK_FROM = 1 << 20  # bytes; checkpoints are replaced, never changed in place, so they can share their bytes
+
+
+def place(source: Path, folder: Path) -> None:
+    """Put a file, or the files of a folder, into ``folder``, replacing those of the same name.
+
+    Files from 1 MiB on are hard-linked where the file system can, so that a checkpoint takes its space once; smaller
+    ones (which people edit) are copied.
+    """
+    if source.is_dir():
+        for file in sorted(path for path in source.rglob("*") if path.is_file()):
+            place(file, folder / file.parent.relative_to(source))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / f".{source.name}.new"
+    fresh.unlink(missing_ok=True)
+    if source.stat().st_size < _LINK_FROM or not _linked(source, fresh):
+        shutil.copy2(source, fresh)
+    fresh.replace(folder / source.name)
+    fresh.unlink(missing_ok=True)  # replacing a file by a link to itself does nothing, and leaves the second name
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:  # another device, or a file system without links
+        return False
+    return True

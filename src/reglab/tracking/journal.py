@@ -1,0 +1,103 @@
+"""The journal: the local, durable record of what a run says, which training writes and never waits for.
+
+One JSON object a line. A line is one ``write`` to the system, so the death of the process loses nothing; ``sync``
+makes it durable against power loss. The identity of a metric row is (run, key, step): the first one stays.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reglab.tracking.lines import Row, encode, lines, metric_rows, sound_length
+
+_log = logging.getLogger(__name__)
+_VOLATILE = ("system/", "time/")  # a resumed run repeats these rows with other values by nature
+
+
+class Journal:
+    """Append-only file of one run. Opening an existing one goes on with it, less a torn last line.
+
+    position: the length in bytes so far. dropped: rows refused because they were there already; conflicts: those of
+    them whose value differed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.dropped = 0
+        self.conflicts = 0
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._lock = threading.Lock()
+        self._last: dict[str, int] = {}  # the largest step of each key: a later step needs no look-up
+        self._kept: dict[tuple[str, int], float] | None = None  # all rows; read back only when a step is not later
+        self.position = sound_length(path)
+        os.ftruncate(self._file, self.position)
+        for row in self.rows():
+            self._last[row.key] = max(row.step, self._last.get(row.key, row.step))
+
+    def append(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Record one value for each key at ``step``, with the present time; rows that are there already are dropped.
+
+        Values are numbers or 0-dim tensors. Raises OSError where the disk does not take the line.
+        """
+        with self._lock:
+            new = {key: value for key, given in metrics.items() if self._is_new(key, value := float(given), step)}
+            if new:
+                self._write({"step": step, "metrics": new})
+            for key, value in new.items():
+                self._last[key] = max(step, self._last.get(key, step))
+                if self._kept is not None:
+                    self._kept[key, step] = value
+
+    def record(self, **event: object) -> None:
+        """Record something other than metric rows: ``tags=``, ``artifact=`` with ``folder=``, or ``status=``."""
+        with self._lock:
+            self._write(event)
+
+    def rows(self, after: int = 0) -> Iterator[Row]:
+        """Yield the metric rows that lie behind byte ``after``."""
+        for line in lines(self.path, after):
+            yield from metric_rows(line.content)
+
+    def sync(self) -> int:
+        """Make all lines durable against power loss and return the position, for a checkpoint to keep."""
+        with self._lock:
+            os.fsync(self._file)
+            return self.position
+
+    def close(self) -> None:
+        """Give the file back; nothing can be recorded afterwards."""
+        os.close(self._file)
+
+    def _is_new(self, key: str, value: float, step: int) -> bool:
+        if step > self._last.get(key, step - 1):
+            return True
+        if self._kept is None:
+            self._kept = {}
+            for row in self.rows():
+                self._kept.setdefault((row.key, row.step), row.value)
+        kept = self._kept.get((key, step))
+        if kept is None:
+            return True
+        self.dropped += 1
+        if kept != value and not (kept != kept and value != value) and not key.startswith(_VOLATILE):
+            self.conflicts += 1
+            if self.conflicts == 1:
+                _log.warning(
+                    "%s at step %d was recorded as %r and is now %r: the first one stays. The repeated steps did not "
+                    "repeat the training; see conflicts in %s.",
+                    key, step, kept, value, self.path,
+                )  # fmt: skip
+        return False
+
+    def _write(self, event: Mapping[str, object]) -> None:
+        line = encode({"time": time.time_ns() // 1_000_000, **event})
+        written = os.write(self._file, line)
+        if written < len(line):  # a full disk takes part of a line
+            os.ftruncate(self._file, self.position)
+            raise OSError(f"no room for {len(line)} bytes in {self.path}: free some disk space, then resume the run")
+        self.position += written

@@ -1,0 +1,137 @@
+"""Reading runs back from MLflow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from reglab.errors import UserError, nearest
+from reglab.tracking import mlflow_sql
+from reglab.tracking.folder import IDENTITY, read_identity
+from reglab.tracking.keys import store_key
+from reglab.tracking.mlflow_store import UNREACHABLE, connect, reason
+from reglab.tracking.settings import local_path, redacted, sqlite_path
+
+_PAGE = 1_000
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as MLflow holds it. metrics: the latest value of each. uri: the store that it came from."""
+
+    run_id: str
+    name: str
+    status: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    artifact_uri: str
+    uri: str
+
+
+def get_run(uri: str, run_id: str) -> RunRecord:
+    """Return one run. Raises UserError where there is no such run or store."""
+    try:
+        return _record(uri, connect(uri, create=False).get_run(run_id))
+    except UNREACHABLE as error:
+        raise UserError(f"no run {run_id!r} in {redacted(uri)} ({reason(error)}): check tracking.uri") from error
+
+
+def sweep_runs(uri: str, parent_id: str) -> list[RunRecord]:
+    """Return the runs of the sweep whose parent run is ``parent_id``, oldest first."""
+    client = connect(uri, create=False)
+    try:
+        experiment = client.get_run(parent_id).info.experiment_id
+        return _search(uri, client, [experiment], f"tags.mlflow.parentRunId = '{parent_id}'", "ASC")
+    except UNREACHABLE as error:
+        raise UserError(f"no sweep {parent_id!r} in {redacted(uri)} ({reason(error)}): check tracking.uri") from error
+
+
+def history(uri: str, run_id: str, keys: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+    """Return (step, value) of each metric, by step; a key that the run does not have gets an empty list."""
+    stored = {store_key(key): key for key in keys}
+    path = sqlite_path(uri)
+    if path and mlflow_sql.is_known(path):
+        found = mlflow_sql.read_history(path, run_id, list(stored))
+    else:
+        client = connect(uri, create=False)
+        found = {
+            key: sorted((m.step, mlflow_sql.restored_value(m.value)) for m in client.get_metric_history(run_id, key))
+            for key in stored
+        }
+    return {stored[key]: points for key, points in found.items()}
+
+
+def artifact_path(record: RunRecord, name: str) -> Path:
+    """Return a file or folder of the run's artifacts on this machine, fetched if it lies elsewhere.
+
+    Raises UserError where the run has no such artifact.
+    """
+    folder = local_path(record.artifact_uri)
+    if folder is not None:
+        path = folder / name
+        if not path.exists():
+            there = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+            raise UserError(f"run {record.name} ({record.run_id}) has no artifact {name}; {nearest(name, there)}")
+        return path
+    try:
+        return Path(download_artifacts(run_id=record.run_id, artifact_path=name, tracking_uri=record.uri))
+    except UNREACHABLE as error:
+        raise UserError(f"cannot fetch {name} of run {record.name} ({record.run_id}): {reason(error)}") from error
+
+
+def find_run(uri: str, run: str | Path) -> RunRecord:
+    """Return the run that ``run`` means: its folder, its id, or its name (the newest of that name).
+
+    A folder knows its own store, so ``uri`` does not count there. Raises UserError, naming the nearest name.
+    """
+    if (Path(run) / IDENTITY).is_file():
+        identity = read_identity(Path(run))
+        return get_run(identity.uri or uri, identity.run_id)
+    client = connect(uri, create=False)
+    try:
+        return _record(uri, client.get_run(str(run)))
+    except MlflowException:  # not an id: then a name
+        pass
+    try:
+        experiments = [str(found.experiment_id) for found in client.search_experiments()]
+        newest = _search(uri, client, experiments, "", "DESC", most=_PAGE)
+    except UNREACHABLE as error:
+        raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
+    named = [record for record in newest if record.name == str(run)]
+    if not named:
+        hint = nearest(str(run), {record.name for record in newest})
+        raise UserError(f"no run {str(run)!r} in {redacted(uri)}; {hint} Give a run's id, name or folder")
+    return named[0]
+
+
+def _search(
+    uri: str, client: MlflowClient, experiments: list[str], where: str, order: str, most: int | None = None
+) -> list[RunRecord]:
+    records: list[RunRecord] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            experiments, where, ViewType.ACTIVE_ONLY, _PAGE, [f"attributes.start_time {order}"], token
+        )
+        records.extend(_record(uri, run) for run in page)
+        token = page.token
+        if not token or (most is not None and len(records) >= most):
+            return records
+
+
+def _record(uri: str, run: Run) -> RunRecord:
+    return RunRecord(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+        metrics={key: mlflow_sql.restored_value(value) for key, value in run.data.metrics.items()},
+        artifact_uri=run.info.artifact_uri,
+        uri=uri,
+    )

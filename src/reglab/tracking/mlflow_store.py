@@ -1,0 +1,134 @@
+"""Opening an MLflow store: made once, under a lock, before anyone writes."""
+
+import logging
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import requests
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, LifecycleStage
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from reglab.errors import UserError
+from reglab.tracking.notes import EXPERIMENT
+from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
+
+UNREACHABLE = (MlflowException, requests.RequestException, sqlite3.Error, OSError)
+_MAGIC = b"SQLite format 3\0"
+_LOCK_SECONDS = 120.0
+
+for _name in ("alembic", "mlflow.store.db.utils"):  # sixty lines of migrations in front of the first run
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+def connect(uri: str, create: bool = True) -> MlflowClient:
+    """Return a client of the store at ``uri``; a SQLite store that is not there yet is made, if ``create``.
+
+    Raises UserError where there is no store, or it is something else, or another MLflow's.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        return MlflowClient(tracking_uri=uri)
+    if create:
+        prepare(path)
+    elif not _is_made(path):
+        raise UserError(f"there is no store at {uri} yet: run something first, or set tracking.uri to where it is")
+    try:
+        return MlflowClient(tracking_uri=uri)
+    except MlflowException as error:
+        raise UserError(
+            f"MLflow cannot open the store {uri}: {error.message} If another version of MLflow made it, move it "
+            "away or set tracking.uri to a new file"
+        ) from error
+
+
+def prepare(path: Path) -> None:
+    """Make the SQLite store at ``path`` unless it is there; of several processes one makes it, the others wait.
+
+    MLflow's own start on a fresh file is a race between processes. The file is migrated aside and then moved in
+    place, so a store that exists is whole. Write-ahead logging, which stays set, lets readers and a writer overlap.
+    """
+    if _is_made(path):
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
+            if not _is_made(path):
+                _make(path)
+    except Timeout:
+        raise UserError(
+            f"another process holds {path}.lock for {_LOCK_SECONDS:.0f} s: end it, then try again"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot make the store {path} ({error}): set tracking.uri to a file that you can write"
+        ) from error
+
+
+def experiment_id(client: MlflowClient, settings: TrackingSettings) -> str:
+    """Return the id of the experiment, made with a note on how to read it if it is not there.
+
+    Raises UserError where the store cannot be reached, or the experiment was deleted.
+    """
+    name = settings.experiment
+    try:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            found = _make_experiment(client, settings)
+    except UNREACHABLE as error:
+        raise UserError(
+            f"cannot reach tracking.uri={redacted(settings.uri)} ({reason(error)}): start the server, or leave "
+            "tracking.uri out for a local store, or use tracking=none"
+        ) from error
+    if found.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise UserError(
+            f"the experiment {name!r} was deleted in MLflow: restore it there, or choose another tracking.experiment"
+        )
+    return str(found.experiment_id)
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of an error, short enough for a message."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+def _is_made(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"cannot read the store {path} ({error}): set tracking.uri to a file that you can read"
+        ) from error
+    if head not in (b"", _MAGIC):
+        raise UserError(f"{path} is not a SQLite file: move it away, or set tracking.uri to another one")
+    return bool(head)
+
+
+def _make(path: Path) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    fresh.unlink(missing_ok=True)
+    store = SqlAlchemyStore(f"sqlite:///{fresh}", (path.parent / "mlartifacts").as_uri())  # type: ignore[no-untyped-call]  # MLflow's
+    store.engine.dispose()
+    with closing(sqlite3.connect(fresh)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    fresh.replace(path)
+
+
+def _make_experiment(client: MlflowClient, settings: TrackingSettings) -> Experiment:
+    try:
+        client.create_experiment(settings.experiment, settings.artifacts, {"mlflow.note.content": EXPERIMENT})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = client.get_experiment_by_name(settings.experiment)  # perhaps by another process, which is as good
+    if made is None:
+        raise MlflowException(f"the experiment {settings.experiment!r} vanished while it was made")
+    return made

@@ -1,0 +1,37 @@
+"""Params as a store keeps them: flat, dotted, never cut."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested ``params`` under dotted keys, each value as one would type it: text bare, the rest as JSON.
+
+    ``{"optimizer": {"lr": 0.1}, "regularizer": ["l1"]}`` becomes ``{"optimizer.lr": "0.1", "regularizer": '["l1"]'}``.
+    """
+    flat: dict[str, str] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return flat
+
+
+def shorten(values: Mapping[str, str], limit: int, artifact: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return (values that a store takes, the full text of those above ``limit`` characters).
+
+    A long one is replaced by words that say how long it is and that ``artifact`` holds it whole.
+    """
+    long = {key: value for key, value in values.items() if len(value) > limit}
+    short = {key: f"{len(value)} characters: see the artifact {artifact}" for key, value in long.items()}
+    return {**values, **short}, long
+
+
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Write ``config`` as YAML, interpolations as they stand: a secret from the environment is not written out."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config)), resolve=False), encoding="utf-8")

@@ -1,0 +1,89 @@
+"""Where runs are tracked: the ``tracking`` node of a composed config."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import unquote, urlsplit
+
+from reglab.errors import UserError, nearest
+
+_PREFIX = "sqlite:///"
+_EXAMPLES = "sqlite:///reglab.db, or the address of an MLflow server such as http://127.0.0.1:5000"
+
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """backend: ``mlflow`` or ``none``. uri: absolute. artifacts: URI of the artifact root; None: a server decides."""
+
+    backend: Literal["mlflow", "none"]
+    uri: str
+    experiment: str
+    artifacts: str | None
+
+    @classmethod
+    def from_config(cls, node: Mapping[str, Any], folder: Path | None = None) -> "TrackingSettings":
+        """Return the settings that a config node describes; relative paths count from ``folder``, the working folder.
+
+        Raises UserError for an unknown key or backend, and for a store that MLflow cannot keep runs in.
+        """
+        folder = (folder or Path.cwd()).resolve()
+        for key in node:
+            if key not in ("name", "uri", "experiment", "artifacts"):
+                valid = nearest(key, ["name", "uri", "experiment", "artifacts"])
+                raise UserError(f"tracking.{key}: no such option; {valid}")
+        backend = node.get("name", "mlflow")
+        if backend not in ("mlflow", "none"):
+            raise UserError(f"tracking.name={backend}: choose tracking=mlflow or tracking=none")
+        experiment = str(node.get("experiment", "reglab") or "").strip()
+        if not experiment:
+            raise UserError("tracking.experiment is empty: name the study, such as tracking.experiment=reglab")
+        uri = absolute_uri(node.get("uri"), folder)
+        return cls(
+            cast(Literal["mlflow", "none"], backend), uri, experiment, _artifacts(node.get("artifacts"), uri, folder)
+        )
+
+
+def absolute_uri(uri: str | None, folder: Path) -> str:
+    """Return ``uri`` with a relative SQLite path made absolute; None is ``reglab.db`` in ``folder``.
+
+    Worker processes must mean the same file wherever they run. Raises UserError for MLflow's file store, which
+    MLflow itself gave up, and for a database in memory, which workers cannot share.
+    """
+    if uri is None:
+        return f"{_PREFIX}{folder / 'reglab.db'}"
+    scheme = urlsplit(uri).scheme
+    if scheme in ("", "file"):
+        raise UserError(f"tracking.uri={uri}: MLflow keeps no runs in plain folders. Give {_EXAMPLES}")
+    if scheme != "sqlite":
+        return uri
+    path = uri.removeprefix(_PREFIX)
+    if not uri.startswith(_PREFIX) or path in ("", ":memory:") or "?" in path:
+        raise UserError(f"tracking.uri={uri}: give a plain SQLite file, which worker processes can share: {_EXAMPLES}")
+    return f"{_PREFIX}{folder / path}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of a SQLite store, or None for another kind of store."""
+    return Path(uri.removeprefix(_PREFIX)) if uri.startswith(_PREFIX) else None
+
+
+def local_path(uri: str | None) -> Path | None:
+    """Return the folder that an artifact URI means on this machine, or None where it lies elsewhere."""
+    parts = urlsplit(uri or "elsewhere:")
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return Path(str(uri)) if parts.scheme == "" else None
+
+
+def redacted(uri: str) -> str:
+    """Return ``uri`` without a user name and password, for messages and files."""
+    parts = urlsplit(uri)
+    return uri if parts.username is None else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _artifacts(given: str | None, uri: str, folder: Path) -> str | None:
+    if given is not None:
+        return given if urlsplit(given).scheme else (folder / given).as_uri()
+    store = sqlite_path(uri)
+    return (store.parent / "mlartifacts").as_uri() if store else None

@@ -1,0 +1,1 @@
+"""Training: Lightning around a cocktail. Import the modules themselves; this package imports nothing."""

@@ -1,0 +1,98 @@
+"""From a composed config to what it names: the cocktail, and the tags by which a run is found and grouped."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from reglab.configure import build
+from reglab.errors import UserError
+from reglab.measures import score_name
+from reglab.regularizers import Cocktail, Regularizer
+
+_NOT_THE_JOB = ("name", "tracking", "sweep", "experiment", "debug")
+_WHERE_IT_RAN = ("accelerator", "devices", "strategy", "num_nodes", "checkpoint_seconds")
+
+
+def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """Return a config as plain containers, which can be stored anywhere. Raises UserError naming a missing value."""
+    try:
+        content = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve)
+    except Exception as error:
+        raise UserError(f"config: {str(error).splitlines()[0]}") from error
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def recorded_params(config: DictConfig) -> dict[str, Any]:
+    """Return the config for the record: interpolations stay as they are written, since they may name a secret."""
+    return plain(config, resolve=False)
+
+
+def build_cocktail(nodes: Mapping[str, Any] | None, seed: int, task: str) -> Cocktail:
+    """Return the cocktail of a config's ``regularizer`` node: members by name, the first innermost."""
+    members = {}
+    for name, node in (nodes or {}).items():
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            raise UserError(
+                f"regularizer.{name} is not a regularizer: choose it by regularizer=[{name}], or give it a _target_"
+            )
+        members[name] = build(node, Regularizer, f"regularizer.{name}")
+    return Cocktail(members, seed, task)
+
+
+def main_strength(cocktail: Cocktail) -> tuple[float | None, int]:
+    """Return the first member's main number and whether larger (+1) or smaller (-1) is stronger."""
+    for _, member in cocktail.named_regularizers():
+        for key in ("strength", "patience"):
+            if hasattr(member, key):
+                return float(getattr(member, key)), member.stronger
+    return None, 1
+
+
+def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
+    """Return the hash of what a job computes: 1 and 1.0 are equal; where it ran and is tracked does not count."""
+    job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
+    job["trainer"] = {key: value for key, value in job.get("trainer", {}).items() if key not in _WHERE_IT_RAN}
+    job["data_digest"] = data_digest
+    return hashlib.sha256(json.dumps(_canonical(job), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def tags(config: Mapping[str, Any], cocktail: Cocktail, task: Any, digest: str) -> dict[str, str]:
+    """Return the tags of a job's run."""
+    names = [name for name, _ in cocktail.named_regularizers()]
+    strength, stronger = main_strength(cocktail)
+    label = "+".join(names) or "none"
+    sweep = config.get("sweep", {})
+    return {
+        "reglab.kind": "job",
+        "reglab.regularizer": label,
+        "reglab.strength": "" if strength is None else f"{strength:g}",
+        "reglab.stronger": str(stronger),
+        "reglab.seed": str(config["seed"]),
+        "reglab.task": task,
+        "reglab.score": score_name(task),
+        "reglab.fingerprint": fingerprint(config, digest),
+        "reglab.sweep": str(sweep.get("parent") or ""),
+        "reglab.block": str(sweep.get("block") or label),
+        "reglab.job": "" if sweep.get("job") is None else str(sweep["job"]),
+    }
+
+
+def run_name(config: Mapping[str, Any], tagged: Mapping[str, str]) -> str:
+    """Return the run's name: the user's, or what tells it from its neighbours."""
+    if config.get("name"):
+        return str(config["name"])
+    return " ".join(
+        part for part in (tagged["reglab.regularizer"], tagged["reglab.strength"], f"seed {config['seed']}") if part
+    )
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(inner) for inner in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -1,0 +1,134 @@
+"""One job, whoever describes it (a composed config or ten lines of Python), trained by Lightning and recorded."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.utilities.warnings import PossibleUserWarning
+from torch import nn
+
+from reglab.configure import construct
+from reglab.data import DataSet, Part
+from reglab.measures import MeasureSettings, evaluate, score_name, scores, to_floats
+from reglab.regularizers import Cocktail
+from reglab.tracking import RunTracker
+from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
+from reglab.training.recipe import Recipe
+from reglab.training.recorder import Progress, Recorder
+from reglab.training.solo import Solo
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What one job trains and how.
+
+    trainer: arguments of ``pytorch_lightning.Trainer``. description: plain values in the checkpoints, from which
+    ``reglab.load`` builds the model again.
+    """
+
+    model: nn.Module
+    cocktail: Cocktail
+    data: DataSet
+    recipe: Recipe
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    description: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint_seconds: float = 10.0
+
+
+def fit(
+    experiment: Experiment,
+    tracker: RunTracker,
+    on_progress: Callable[[Progress], None] | None = None,
+    resume: Path | None = None,
+) -> dict[str, float]:
+    """Train, record each epoch in ``tracker``, and return the metrics of the weights that the run stands for.
+
+    Those are the best epoch's where a member of the cocktail may stop early, otherwise the last; ``experiment.model``
+    has them afterwards. Raises Diverged if the loss stops being finite, KeyboardInterrupt on Ctrl-C or SIGTERM.
+    """
+    data, measure = experiment.data, experiment.measure
+    module = Solo(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe)
+    module.save_hyperparameters(dict(experiment.description))
+    checkpoints = Checkpoints(tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
+    recorder = Recorder(data, measure, tracker, checkpoints, on_progress)
+    with quiet_lightning():
+        trainer = build_trainer(experiment, [recorder, checkpoints])
+        _run(trainer, module, resume)
+    final = recorder.latest | {"epoch": float(trainer.current_epoch)}
+    if experiment.cocktail.stops and checkpoints.best_weights is not None:
+        assert recorder.measurement is not None
+        module.load_state_dict(checkpoints.best_weights)
+        gap = recorder.measurement.gap(module.model, module.cocktail)
+        weights = recorder.measurement.weights(module.model, module.cocktail)
+        final |= to_floats(gap | weights) | {"epoch": float(checkpoints.best_epoch)}
+    tracker.tag(**{"reglab.weights": "best" if experiment.cocktail.stops else "last"})
+    for path in (checkpoints.best, checkpoints.last):
+        tracker.artifact(path, "checkpoints")
+    return final
+
+
+def summary(final: Mapping[str, float]) -> dict[str, float]:
+    """Return what of a run's final metrics stands for the run: gap, scores, and statistics of all weights."""
+    kept = {key: value for key, value in final.items() if key.split("/")[0] in ("train", "val", "gap", "epoch")}
+    prefix = "weights/averaged/" if "weights/averaged/l2" in final else "weights/all/"
+    return kept | {
+        f"weights/{key.removeprefix(prefix)}": value for key, value in final.items() if key.startswith(prefix)
+    }
+
+
+def test_metrics(model: nn.Module, cocktail: Cocktail, part: Part, experiment_task: Any) -> dict[str, float]:
+    """Return ``test/loss`` and ``test/<score>`` with the weights that the run is judged by."""
+    weight = next(model.parameters())
+    inputs = part.inputs.to(weight.device, weight.dtype)
+    targets = part.targets.to(weight.device)
+    with cocktail.evaluating(model):
+        seen = evaluate(model, inputs, targets, experiment_task)
+    name = score_name(experiment_task)
+    score = scores(seen.outputs, seen.targets, experiment_task)[name]
+    return to_floats({"test/loss": seen.losses.mean(), f"test/{name}": score.to(seen.losses.dtype)})
+
+
+def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Return the Trainer of a job; what it measures, shows and stores is ours, so Lightning's own is off."""
+    fixed: dict[str, Any] = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "max_epochs": experiment.recipe.epochs,
+        "callbacks": callbacks,
+        "plugins": [AtomicCheckpoints()],
+    }
+    return construct(pl.Trainer, {**experiment.trainer, **fixed}, "trainer")
+
+
+def _run(trainer: pl.Trainer, module: Solo, resume: Path | None) -> None:
+    try:
+        trainer.fit(module, train_dataloaders=module.loader(trainer.world_size), ckpt_path=resume, weights_only=True)
+    except SystemExit as end:
+        # Lightning turns Ctrl-C into exit code 1 and ignores the signal from then on.
+        raise KeyboardInterrupt from end
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's tips and the warnings that do not apply to a module without Lightning's own loops."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PossibleUserWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

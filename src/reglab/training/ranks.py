@@ -1,0 +1,17 @@
+"""What several ranks agree on."""
+
+import torch
+from torch import Tensor, distributed
+
+
+def mean_over_ranks(loss: Tensor) -> Tensor:
+    """Return the mean of a 0-dim loss over all ranks, with the gradient of this rank's own part.
+
+    Data-parallel training averages gradients over ranks, so a nonlinear function of this mean gets, summed up, the
+    gradient that one process would have on the joint batch.
+    """
+    with torch.no_grad():
+        total = loss.detach().clone()
+        distributed.all_reduce(total)
+        correction = total / distributed.get_world_size() - loss
+    return loss + correction

@@ -1,0 +1,70 @@
+"""How the weights are moved: optimizer, schedule, clipping."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.optim
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from reglab.configure import build
+from reglab.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """optimizer, scheduler: config nodes with a ``_target_`` (no scheduler if empty). clip: the largest gradient norm.
+
+    batch_size: rows of an optimizer step on each rank. steps_per_batch: optimizer steps in one Lightning batch.
+    epochs: the budget, which a schedule over the whole run is stretched over.
+    """
+
+    optimizer: Mapping[str, Any]
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    clip: float | None = None
+    batch_size: int = 32
+    steps_per_batch: int = 32
+    epochs: int = 50
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("data.batch_size", self.batch_size),
+            ("trainer.steps_per_batch", self.steps_per_batch),
+            ("trainer.max_epochs", self.epochs),
+        ):
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"{name} must be an integer >= 1, got {value}")
+        if self.clip is not None and not self.clip > 0:
+            raise UserError(f"trainer.gradient_clip_norm must be null or > 0, got {self.clip}")
+        lr = self.optimizer.get("lr")
+        if lr is not None and not (isinstance(lr, (int, float)) and lr > 0):
+            raise UserError(f"optimizer.lr must be > 0, got {lr}")
+
+    def build_optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
+        return build(self.optimizer, Optimizer, "optimizer", params=list(weights))
+
+    def build_scheduler(self, optimizer: Optimizer, steps_per_epoch: int) -> tuple[LRScheduler, bool] | None:
+        """Return the schedule and whether it advances with every step (otherwise every epoch), or None."""
+        arguments = dict(self.scheduler)
+        if not arguments:
+            return None
+        interval = arguments.pop("interval", "epoch")
+        if interval not in ("step", "epoch"):
+            raise UserError(f"scheduler.interval must be step or epoch, got {interval}")
+        by_step = interval == "step"
+        if "T_max" not in arguments and str(arguments.get("_target_")).endswith("CosineAnnealingLR"):
+            arguments["T_max"] = self.epochs * (steps_per_epoch if by_step else 1)
+        return build(arguments, LRScheduler, "scheduler", optimizer=optimizer), by_step
+
+
+def optimizer_config(optimizer: str | Mapping[str, Any], lr: float | None) -> dict[str, Any]:
+    """Return the config node of an optimizer given by its name in ``torch.optim``, in any case, or as a node."""
+    if not isinstance(optimizer, str):
+        return dict(optimizer)
+    kinds = {name.lower(): name for name, kind in vars(torch.optim).items() if inspect.isclass(kind)}
+    if optimizer.lower() not in kinds:
+        raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(optimizer.lower(), kinds)}")
+    return {"_target_": f"torch.optim.{kinds[optimizer.lower()]}", **({} if lr is None else {"lr": lr})}

@@ -1,0 +1,85 @@
+"""After each epoch: measure, record, show, and ask the cocktail whether to stop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+
+from reglab.data import DataSet
+from reglab.measures import MeasureSettings, to_floats
+from reglab.tracking import RunTracker
+from reglab.training.checkpoints import Checkpoints
+from reglab.training.measurement import Measurement
+from reglab.training.ranks import mean_over_ranks
+from reglab.training.solo import Solo
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: epochs are counted from 1, 0 is the untrained model."""
+
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+
+class Recorder(pl.Callback):
+    """Writes one row of metrics for each measured epoch to ``tracker``; step 0 is the untrained model."""
+
+    def __init__(
+        self,
+        data: DataSet,
+        settings: MeasureSettings,
+        tracker: RunTracker,
+        checkpoints: Checkpoints,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.data = data
+        self.settings = settings
+        self.tracker = tracker
+        self.checkpoints = checkpoints
+        self.on_progress = on_progress
+        self.latest: dict[str, float] = {}
+        self.measurement: Measurement | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Solo)
+        kind = next(iter(pl_module.weights.values())).dtype
+        self.measurement = Measurement(self.data, self.settings, pl_module.device, kind)
+        self.measurement.begin(pl_module.model)
+        if int(pl_module.cocktail.keys.step) == 0:
+            self._record(trainer, pl_module, 0)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Solo)
+        epoch = trainer.current_epoch + 1
+        if epoch % self.settings.every and epoch != trainer.max_epochs:
+            return
+        self._record(trainer, pl_module, epoch)
+
+    def _record(self, trainer: pl.Trainer, module: Solo, epoch: int) -> None:
+        assert self.measurement is not None
+        gap = self.measurement.gap(module.model, module.cocktail)
+        metrics = to_floats(gap | self.measurement.weights(module.model, module.cocktail) | self._terms(module))
+        if "objective/task" in metrics:
+            metrics["naive_gap/loss"] = metrics["val/loss"] - metrics["objective/task"]
+        if epoch > 0:
+            metrics["optimizer/lr"] = module.last_lr
+        self.latest = metrics
+        if epoch > 0:
+            if bool(module.cocktail.stop(gap)):
+                trainer.should_stop = True
+            self.checkpoints.offer(trainer, module, metrics, epoch)
+        if trainer.is_global_zero:
+            self.tracker.log(metrics, epoch)
+            if self.on_progress:
+                self.on_progress(Progress(epoch, trainer.max_epochs or epoch, metrics))
+
+    def _terms(self, module: Solo) -> dict[str, torch.Tensor]:
+        """Return each term's mean over the examples trained on since the last record, and start anew."""
+        means = {f"objective/{name}": total / module.rows_seen for name, total in module.terms.items()}
+        if module.trainer.world_size > 1:
+            means = {name: mean_over_ranks(mean) for name, mean in means.items()}
+        module.terms, module.rows_seen = {}, 0
+        return means

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from reglab.configure import construct
+from reglab.errors import UserError
+from reglab.measures import MeasureSettings
+
+YAML = Path(__file__).parents[2] / "conf" / "measure" / "default.yaml"
+
+
+def test_the_yaml_names_every_option_with_its_default():
+    config = OmegaConf.to_container(OmegaConf.load(YAML))
+    settings = construct(MeasureSettings, config, "measure")
+    assert settings == MeasureSettings()
+    assert set(config) == set(MeasureSettings.__dataclass_fields__)
+    assert isinstance(settings.near_zero, float)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"every": 0}, "measure.every=0 must be an integer >= 1"),
+        ({"resamples": 1.5}, "measure.resamples=1.5 must be an integer >= 2"),
+        ({"probe_rows": 1}, "measure.probe_rows=1 must be an integer >= 2"),
+        ({"level": 1.0}, "measure.level=1.0 must be between 0 and 1"),
+        ({"level": "high"}, "measure.level=high must be between 0 and 1"),
+        ({"near_zero": -1e-3}, "measure.near_zero=-0.001 must be >= 0"),
+        ({"monitor": "loss"}, "measure.monitor=loss must be measured on the validation part"),
+        ({"resample": 400}, "measure.resample: .*did you mean 'resamples'"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(UserError, match=message):
+        construct(MeasureSettings, options, "measure")

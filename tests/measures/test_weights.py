@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+
+from reglab.measures import to_floats, weight_statistics
+
+SHAPES = {"conv.weight": (5, 3, 2, 2), "head.weight": (4, 7)}
+
+
+def three_states(dtype=torch.float64):
+    """Return weights, initial and previous ones; a third of the weights is exactly zero, some are tiny."""
+    generator = torch.Generator().manual_seed(4)
+    states = [
+        {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in SHAPES.items()}
+        for _ in range(3)
+    ]
+    for weight in states[0].values():
+        flat = weight.view(-1)
+        flat[::3] = 0
+        flat[1::3] *= 1e-4
+    states[0]["conv.weight"] += 0.2 * (states[0]["conv.weight"] != 0)
+    return [{name: weight.to(dtype) for name, weight in state.items()} for state in states]
+
+
+def by_numpy(weights, initial, previous, near):
+    flat = [np.concatenate([w.double().numpy().ravel() for w in state]) for state in (weights, initial, previous)]
+    now, start, before = flat
+    return {
+        "l1": np.abs(now).sum(),
+        "l2": np.linalg.norm(now),
+        "max": np.abs(now).max(),
+        "mean": now.mean(),
+        "std": now.std(),
+        "zeros": np.mean(now == 0),
+        "near_zeros": np.concatenate(
+            [(w.double().abs() <= near * w.double().abs().max()).ravel() for w in weights]
+        ).mean(),
+        "distance": np.linalg.norm(now - start),
+        "update": np.linalg.norm(now - before) / np.linalg.norm(before),
+    }
+
+
+@pytest.mark.parametrize("near", [0.0, 1e-3, 0.1])
+def test_equals_numpy_for_each_parameter_and_for_all_as_one_vector(near):
+    states = three_states()
+    measured = to_floats(weight_statistics(*states, near_zero=near))
+    expected = {}
+    for label, names in [*((name, [name]) for name in SHAPES), ("all", list(SHAPES))]:
+        values = by_numpy(*([state[name] for name in names] for state in states), near)
+        expected |= {f"weights/{label}/{statistic}": value for statistic, value in values.items()}
+    assert set(measured) == set(expected)
+    assert measured == pytest.approx(expected, rel=1e-12, abs=1e-13)
+
+
+def test_of_all_weights_alone():
+    states = three_states()
+    whole, everything = weight_statistics(*states, per_layer=False), weight_statistics(*states)
+    assert set(whole) == {name for name in everything if name.startswith("weights/all/")}
+    assert all(torch.equal(whole[name], everything[name]) for name in whole)
+
+
+def test_inputs_are_not_changed_and_no_gradient_is_kept():
+    states = three_states()
+    states[0] = {name: torch.nn.Parameter(weight) for name, weight in states[0].items()}
+    copies = [{name: weight.detach().clone() for name, weight in state.items()} for state in states]
+    measured = weight_statistics(*states)
+    assert not any(value.requires_grad for value in measured.values())
+    for state, copy in zip(states, copies, strict=True):
+        assert all(torch.equal(state[name], copy[name]) for name in state)
+
+
+def test_float32_sums_of_millions_of_weights_are_right():
+    weight = torch.randn(2000, 2000, generator=torch.Generator().manual_seed(0)) + 3
+    wide = weight.double().numpy()
+    measured = to_floats(weight_statistics({"w": weight}, {"w": weight}, {"w": weight}))
+    assert measured["weights/all/l1"] == pytest.approx(np.abs(wide).sum(), rel=1e-6)
+    assert measured["weights/all/l2"] == pytest.approx(np.linalg.norm(wide), rel=1e-6)
+    assert measured["weights/all/std"] == pytest.approx(wide.std(), rel=1e-6)
+
+
+def test_half_precision_is_measured_in_float32():
+    states = three_states(torch.bfloat16)
+    measured = weight_statistics(*states)
+    wider = weight_statistics(*({name: weight.float() for name, weight in state.items()} for state in states))
+    assert all(torch.equal(measured[name], wider[name]) for name in wider)
+    assert measured["weights/all/l1"].dtype == torch.float32
+
+
+def test_weights_that_are_all_zero_give_no_nan():
+    zero = {"w": torch.zeros(2, 3)}
+    measured = to_floats(weight_statistics(zero, {"w": torch.ones(2, 3)}, zero))
+    expected = {"zeros": 1, "near_zeros": 1, "update": 0, "distance": 6**0.5, "l1": 0, "l2": 0, "max": 0, "std": 0}
+    assert {name: measured[f"weights/w/{name}"] for name in expected} == pytest.approx(expected)
+
+
+def test_a_model_without_weights_has_no_statistics():
+    assert to_floats(weight_statistics({}, {}, {})) == {}
