@@ -34,7 +34,7 @@ def train(words: Sequence[str]) -> int:
     Raises UserError for a configuration that cannot run, KeyboardInterrupt (also for SIGTERM).
     """
     arguments = get_args_parser().parse_args(list(words))
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    before = signal.signal(signal.SIGTERM, _as_interrupt)
     version.setbase("1.3")
     hydra = Hydra.create_main_hydra2("reglab", _search_path(arguments.config_dir))
     try:
@@ -46,6 +46,7 @@ def train(words: Sequence[str]) -> int:
         raise UserError(message) from error
     finally:
         GlobalHydra.instance().clear()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(hydra: Hydra, arguments: Any) -> int:

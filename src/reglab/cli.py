@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"reglab: {error}", file=sys.stderr)
         return _WRONG_USE
     except KeyboardInterrupt:
+        print("reglab: interrupted", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

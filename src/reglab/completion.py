@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from reglab import catalogue
@@ -39,7 +40,7 @@ def complete(line: str, folders: Sequence[Path]) -> list[str]:
 def config_dirs(arguments: Sequence[str]) -> list[Path]:
     """Return the folders that ``--config-dir`` (``-cd``) names."""
     flags = ("--config-dir", "-cd")
-    apart = [Path(value) for flag, value in zip(arguments, arguments[1:], strict=False) if flag in flags]
+    apart = [Path(value) for flag, value in pairwise(arguments) if flag in flags]
     return apart + [Path(word.partition("=")[2]) for word in arguments if word.startswith("--config-dir=")]
 
 
@@ -75,7 +76,7 @@ def _by_level(typed: str, names: Iterable[str]) -> list[str]:
 
 
 def _choices(arguments: Sequence[str]) -> dict[str, list[str]]:
-    """Return what the command line chooses so far; a swept value (``a,b`` or several lists) chooses all of its options."""
+    """Return what the command line chooses so far; a swept value chooses all of its options."""
     pairs = (word.lstrip("+").partition("=") for word in arguments if "=" in word)
     return {name: [option for option in re.split(r"[\[\],\s]", value) if option] for name, _, value in pairs}
 

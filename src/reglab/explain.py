@@ -89,7 +89,7 @@ def _unknown_key(key: str, cause: OmegaConfBaseException, options: Mapping[str, 
     if last in options.get(above, []):
         return f"{key}: {last} is not chosen; choose it first, as in {above}=[{last}]"
     if above in options:
-        valid = [*valid, *options[above]] if not valid else valid
+        valid = valid or options[above]
     where = f" in {above}" if above else ""
     if above and not valid:
         return f"{key}: nothing lies below {above}"

@@ -12,9 +12,9 @@ from reglab.explain import refused_key
 def settle_mode(hydra: Hydra, name: str, overrides: list[str], multirun: bool) -> tuple[RunMode, list[str]]:
     """Return the mode, and the overrides that Hydra then needs.
 
-    Hydra composes a sweep once without its swept keys. ``-m regularizer=[l1],[l2,l1] regularizer.l1.strength=1e-3`` fails
-    there, since no regularizer is chosen yet. Such an override is written as a sweep over one value, ``choice(1e-3)``,
-    which Hydra leaves to the jobs, where it is checked again.
+    Hydra composes a sweep once without its swept keys. ``-m regularizer=[l1],[l2,l1] regularizer.l1.strength=1e-3``
+    fails there, since no regularizer is chosen yet. Such an override is written as a sweep over one value,
+    ``choice(1e-3)``, which Hydra leaves to the jobs, where it is checked again.
     """
     left = list(overrides)
     first: ConfigCompositionException | None = None
@@ -35,9 +35,11 @@ def settle_mode(hydra: Hydra, name: str, overrides: list[str], multirun: bool) -
     if first is not None and not (mode == RunMode.MULTIRUN and _varies_groups(config, hydra, overrides)):
         raise first
     if mode == RunMode.RUN and config.sweep.blocks and config.sweep.parent is None:
-        raise UserError("sweep.blocks describes a sweep: add -m (reglab train -m ...), or leave it out with sweep.blocks=[]")
-    if config.hydra.mode != mode:
-        left.append(f"hydra.mode={mode.name}")
+        raise UserError(
+            "sweep.blocks describes a sweep: add -m (reglab train -m ...), or leave it out with sweep.blocks=[]"
+        )
+    if mode == RunMode.MULTIRUN and config.hydra.mode != mode:
+        left.append("hydra.mode=MULTIRUN")
     return mode, left
 
 

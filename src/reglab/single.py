@@ -52,5 +52,3 @@ def result(end: Ended) -> str:
 
 def _final(end: Ended, key: str) -> float | None:
     return end.metrics.get(f"final/{key}", end.metrics.get(key))
-
-

@@ -193,3 +193,19 @@ def test_float32_keeps_the_interval_of_large_losses():
 def test_bad_options_are_named(options, message):
     with pytest.raises(UserError, match=message):
         Bootstrap(**options)
+
+
+def test_both_sides_are_resampled_independently():
+    boot = Bootstrap(200, 200, resamples=100)
+    sides = np.corrcoef(boot.train.flatten().numpy(), boot.val.flatten().numpy())
+    assert abs(sides[0, 1]) < 0.03  # standard error 0.007
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_diverged_model_measures_as_nan_without_an_error(task):
+    train, val = pair(task)
+    outputs = torch.full_like(val.outputs, float("nan"))
+    lost = Evaluation(example_losses(outputs, val.targets, task), outputs, val.targets)
+    measured = Bootstrap(80, 60).gap(train, lost, task)
+    assert all(measured[key].isnan() for key in ("val/loss", "gap/loss", "gap/loss_low", "gap/loss_high"))
+    assert measured["train/loss"].isfinite()

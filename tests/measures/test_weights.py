@@ -95,3 +95,14 @@ def test_weights_that_are_all_zero_give_no_nan():
 
 def test_a_model_without_weights_has_no_statistics():
     assert to_floats(weight_statistics({}, {}, {})) == {}
+
+
+def test_spread_far_from_zero_does_not_cancel():
+    weights = {
+        name: torch.randn(300, generator=torch.Generator().manual_seed(place)) + 1000 * place
+        for place, name in enumerate(("near", "far"))
+    }
+    measured = to_floats(weight_statistics(weights, weights, weights))
+    assert measured["weights/far/std"] == pytest.approx(weights["far"].double().numpy().std(), rel=1e-5)
+    together = torch.cat(list(weights.values())).double().numpy()
+    assert measured["weights/all/std"] == pytest.approx(together.std(), rel=1e-6)

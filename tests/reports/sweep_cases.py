@@ -28,7 +28,7 @@ def _outcome(block, place, seed):
     return train, val, (0.9 * place**1.2 if "l1" in block else 0.0)
 
 
-def trial(block, strength, place, seed, **changes):
+def trial(block, strength, place, seed, /, **changes):
     train, val, zeros = _outcome(block, place, seed)
     score = 0.97 - 0.12 * val
     metrics = {
@@ -105,8 +105,8 @@ def weights():
     return {"none": dense, "l1 0.001": sparse, "dropout 0.5": draw.normal(0, 0.08, 20_000)}
 
 
-def sweep():
-    runs = trials()
+def sweep(blocks=("none", *STRENGTHS)):
+    runs = [run for run in trials() if run.block in blocks]
     return SweepData(
         name="overfit",
         trials=tuple(runs),

@@ -42,7 +42,9 @@ class BlocksSweeper(Sweeper):
         """Run the sweep and return its ``SweepResult``."""
         from reglab.sweeps.sweep import run_sweep  # late: Hydra imports every plugin, also for other programs
 
-        assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        assert self.config is not None
+        assert self.launcher is not None
+        assert self.hydra_context is not None
         launcher = self.launcher
         given = {argument.partition("=")[0] for argument in arguments}
         brought = [f"{key}={value}" for key, value in self.params.items() if key not in given]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from reglab.data.checks import number, whole
-from reglab.data.source import Source
+from reglab.data.source import Source, linear
 from reglab.data.streams import normal, permutation, stream
 from reglab.errors import UserError
 
@@ -47,7 +47,7 @@ def correlated_regression(
         task="regression",
         numeric=inputs,
         numeric_names=tuple(f"group_{group}_x_{i % group_size}" for i, group in enumerate(members)),
-        targets=inputs @ coefficients + errors,
+        targets=linear(inputs, coefficients) + errors,
         target_names=("y",),
         coefficients=coefficients,
         relevant=coefficients != 0,

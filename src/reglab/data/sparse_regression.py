@@ -3,7 +3,7 @@
 import numpy as np
 
 from reglab.data.checks import number, whole
-from reglab.data.source import Source
+from reglab.data.source import Source, linear
 from reglab.data.streams import normal, permutation, stream, uniform
 from reglab.errors import UserError
 
@@ -34,7 +34,7 @@ def sparse_regression(
         task="regression",
         numeric=inputs,
         numeric_names=tuple(f"x_{feature}" for feature in range(features)),
-        targets=inputs @ coefficients + errors,
+        targets=linear(inputs, coefficients) + errors,
         target_names=("y",),
         coefficients=coefficients,
         relevant=coefficients != 0,

@@ -91,7 +91,7 @@ def _moments(column: "pd.Series") -> "pd.Series":
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
         return column
     try:
-        return pd.to_datetime(column)
+        return pd.to_datetime(column, format="ISO8601")  # 01/02/2024 is two dates: guessing could test on the past
     except (ValueError, TypeError) as error:
         raise UserError(
             f"data.time={column.name} cannot be read as dates ({error}): write them like 2024-12-31 or as numbers"

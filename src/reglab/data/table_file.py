@@ -1,5 +1,6 @@
 """Reading a user's table, and naming its columns in errors."""
 
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,7 +29,9 @@ def read_table(path: str | None) -> "pd.DataFrame":
     try:
         frame = pd.read_csv(file, sep=_separator(file)) if file.suffix.lower() in TEXT else pd.read_parquet(file)
     except (ValueError, OSError) as error:  # parser, encoding and Arrow errors are ValueErrors
-        raise UserError(f"data.path={path} cannot be read: {error}. Is it a whole {file.suffix} file?") from error
+        raise UserError(
+            f"data.path={path} cannot be read: {str(error).strip()}. Is it a whole {file.suffix} file (text in UTF-8)?"
+        ) from error
     frame.columns = [str(name) for name in frame.columns]
     if frame.empty:
         raise UserError(f"data.path={path} has no rows: give a file with a header line and data below it")
@@ -63,11 +66,11 @@ def _check_file(file: Path) -> None:
         )
 
 
-def _separator(file: Path) -> str:
-    """Return the separator that occurs most often in the header line, outside quotes."""
+def _separator(file: Path, most: int = 20) -> str:
+    """Return the separator that occurs most often in every one of the first lines, outside quotes."""
     with file.open(encoding="utf-8") as lines:
-        header = re.sub(r'"[^"]*"', "", lines.readline())
-    return max(SEPARATORS, key=header.count)
+        bare = [re.sub(r'"[^"]*"', "", line) for line in itertools.islice(lines, most)]
+    return max(SEPARATORS, key=lambda separator: min((line.count(separator) for line in bare), default=0))
 
 
 def _without_row_numbers(frame: "pd.DataFrame") -> "pd.DataFrame":

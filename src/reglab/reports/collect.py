@@ -5,6 +5,7 @@ import platform
 import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from reglab.errors import UserError
@@ -39,7 +40,7 @@ def collect(uri: str, parent_id: str, monitor: str = "val/loss") -> SweepData:
         trials=trials,
         score=score,
         facts=_facts(parent, records),
-        command=parent.tags.get("reglab.command", ""),
+        command=_command(parent.tags.get("reglab.command", "")),
         histories=histories,
     )
 
@@ -80,6 +81,12 @@ def overrides(text: str) -> tuple[str, ...]:
     """Split overrides joined by spaces, where values may hold spaces; those that only a sweep sets are left out."""
     found = re.split(r"\s+(?=[+~]{0,2}[\w./@:-]+=)", text.strip())
     return tuple(part for part in found if part and not part.lstrip("+").startswith("sweep."))
+
+
+def _command(text: str) -> str:
+    """Return a command line with the program's name for its path."""
+    program, space, rest = text.partition(" ")
+    return PurePath(program).name + space + rest
 
 
 def _facts(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, str]:

@@ -32,6 +32,11 @@ class SweepData:
     histories: Mapping[str, History] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
 
+    @property
+    def level(self) -> str:
+        """The level of the runs' intervals, e.g. ``95%``."""
+        return f"{100 * self.trials[0].level:g}%"
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -56,4 +61,5 @@ def curve(candidate: Candidate, histories: Mapping[str, History], key: str, poin
     kept = np.unique(np.linspace(0, len(epochs) - 1, min(points, len(epochs))).round().astype(int))
     steps = np.array(epochs)[kept]
     values = np.array([[run[int(step)] for step in steps] for run in runs], dtype=np.float64)
+    values[~np.isfinite(values)] = np.nan  # a gap in the line
     return Curve(steps, values.mean(0), values.min(0), values.max(0))

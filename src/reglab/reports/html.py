@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import jinja2
-from markupsafe import Markup
 
 from reglab.reports.data import SweepData
 from reglab.reports.figures import draw
@@ -47,7 +46,7 @@ def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -
         cards=cards(data, choice),
         headings=headings(data),
         rows=[row(candidate, data, choice) for candidate in choice.candidates],
-        figures=[(picture, Markup(picture.svg)) for picture in draw(data, choice)],
+        figures=draw(data, choice),
         monitor=metric_name(choice.monitor),
         lower=sign(choice.monitor) > 0,
         test=test,
@@ -72,8 +71,8 @@ def cards(data: SweepData, choice: Choice) -> list[Card]:
             continue
         say = percent if key == "weights/zeros" else number
         values = chosen.values(key)
-        below = _bounds(chosen.interval(key)) or (
-            f"runs: {say(min(values))} to {say(max(values))}" if len(values) > 1 else ""
+        below = _bounds(chosen.interval(key), data.level) or (
+            f"runs: {say(min(values))} to {say(max(values))}" if min(values) < max(values) else ""
         )
         title = "exact zeros" if key == "weights/zeros" else metric_name(key)
         before = say(base.mean(key)) if base and base.has(key) else ""
@@ -81,5 +80,5 @@ def cards(data: SweepData, choice: Choice) -> list[Card]:
     return found
 
 
-def _bounds(interval: Interval) -> str:
-    return f"95%: {number(interval.low)} to {number(interval.high)}" if interval.low == interval.low else ""
+def _bounds(interval: Interval, level: str) -> str:
+    return f"{level}: {number(interval.low)} to {number(interval.high)}" if interval.low == interval.low else ""

@@ -13,7 +13,7 @@ from reglab.reports.note import note
 from reglab.reports.terminal import table
 from reglab.reports.tested import tested
 from reglab.sweeps.selection import Candidate, Choice, select
-from reglab.sweeps.verdict import Verdict, verdict
+from reglab.sweeps.verdict import verdict
 
 __all__ = ["SweepReport", "choose", "collect", "portraits", "report", "write"]
 
@@ -23,11 +23,14 @@ TestMetrics = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class SweepReport:
-    """A written report. path: the HTML file. verdict: in words. table: for the terminal. note: markdown."""
+    """A written report.
+
+    path: the HTML file. verdict: in words, the headline in its first line. table: for the terminal. note: markdown.
+    """
 
     path: Path
     choice: Choice
-    verdict: Verdict
+    verdict: str
     table: Table
     note: str
 
@@ -54,7 +57,7 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
     path.write_text(page(data, choice, words, result), encoding="utf-8")
-    return SweepReport(path, choice, words, table(data, choice), note(data, choice, words, result))
+    return SweepReport(path, choice, words.text, table(data, choice), note(data, choice, words, result))
 
 
 def report(uri: str, parent_id: str, folder: Path, test: TestMetrics | None = None) -> SweepReport:

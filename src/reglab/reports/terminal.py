@@ -44,7 +44,7 @@ def headings(data: SweepData) -> tuple[str, ...]:
     score = SCORES.get(data.score, data.score)
     return (
         "regularizer", "strength", "val loss ±SE", f"val\n{score}", f"train\n{score}",
-        "gap in loss [95%]", "exact\nzeros", "runs", "",
+        f"gap in loss [{data.level}]", "exact\nzeros", "runs", "",
     )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def table(data: SweepData, choice: Choice) -> Table:
     """
     kept = sorted(choice.candidates, key=choice.loss)[:MOST_ROWS]
     left_out = len(choice.candidates) - len(kept)
-    title = f"{data.name}: {len(choice.candidates)} settings"
+    title = Text(f"{data.name}: {len(choice.candidates)} settings")
     caption = f"{left_out} more settings are in the report" if left_out else None
     drawn = Table(title=title, caption=caption, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
     for place, heading in enumerate(headings(data)):

@@ -1,8 +1,9 @@
 """From ``sweep.blocks``, ``sweep.seeds`` and the command line to the list of jobs.
 
-Hydra crosses every swept key with every other, and ``regularizer=[]`` crossed with ``regularizer.l1.strength=...`` cannot
-be composed. A block is a mapping ``key -> value`` of its own; blocks stand side by side, and each is crossed with the
-command line's sweeps and the seeds. Seeds change slowest: an interrupted sweep has fewer seeds, not fewer strengths.
+Hydra crosses every swept key with every other, and ``regularizer=[]`` crossed with ``regularizer.l1.strength=...``
+cannot be composed. A block is a mapping ``key -> value`` of its own; blocks stand side by side, and each is crossed
+with the command line's sweeps and the seeds. Seeds change slowest: an interrupted sweep has fewer seeds, not fewer
+strengths.
 """
 
 import itertools
@@ -46,12 +47,14 @@ def expand(
     line = _axes(arguments)
     sides = [_block(number, block) for number, block in enumerate(blocks)] or [{}]
     for number, side in enumerate(sides):
-        _refuse_twice(line, side, f"sweep.blocks[{number}]", "leave {value} out, or switch all blocks off: sweep.blocks=[]")
+        _refuse_twice(
+            line, side, f"sweep.blocks[{number}]", "leave {value} out, or switch all blocks off: sweep.blocks=[]"
+        )
     seed_axis = _seed_axis(seeds)
     for side in (line, *sides):
         _refuse_twice(side, seed_axis, "sweep.seeds", "leave one of them out (sweep.seeds=null switches the list off)")
     labels = _labels(sides)
-    jobs = []
+    jobs: list[Job] = []
     for seed in _product(seed_axis):
         for label, side in zip(labels, sides, strict=True):
             for chosen in _product({**line, **side}):
@@ -67,7 +70,9 @@ def _axes(arguments: Sequence[str]) -> Axes:
     for override in parser.parse_overrides(list(arguments)):
         key = override.get_key_element()
         if override.is_interval_sweep():
-            raise UserError(f"{override.input_line}: an interval cannot be enumerated; use linear(low,high,n) or log(...)")
+            raise UserError(
+                f"{override.input_line}: an interval cannot be enumerated; use linear(low,high,n) or log(...)"
+            )
         if override.key_or_group not in OWN_KEYS:
             axes[key] = [key] if override.is_delete() and override.value() is None else _settings(key, override)
     return axes

@@ -38,7 +38,9 @@ class Composer:
             self._composed[loads] = self._loader.load_sweep_config(self._master, list(loads))
         config = copy.deepcopy(self._composed[loads])
         values = [override for override in parsed if not self._loads(override)]
-        ConfigLoaderImpl._apply_overrides_to_config([value for value in values if not value.is_hydra_override()], config)
+        ConfigLoaderImpl._apply_overrides_to_config(
+            [value for value in values if not value.is_hydra_override()], config
+        )
         with open_dict(config.hydra):
             config.hydra.overrides.task = [each.input_line for each in parsed if not each.is_hydra_override()]
             config.hydra.job.override_dirname = ",".join(sorted(config.hydra.overrides.task))

@@ -9,10 +9,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from reglab.sweeps.board import Board, clock_text, figure
+from reglab.sweeps.board import Board, Row, clock_text, figure
 from reglab.sweeps.events import Ended, Event
 
-_COLUMNS = ("train/loss", "val/loss", "gap/loss")
+_COLUMNS = {"train/loss": "train loss", "val/loss": "val loss", "gap/loss": "gap"}
 _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow"}
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -35,12 +35,13 @@ class Display:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
-        self._console.print(summary(self._board), highlight=False)
+        if self._board.total > 1:
+            self._console.print(summary(self._board), highlight=False)
 
     def tell(self, event: Event) -> None:
         """Take in an event; a failure is printed at once and stays."""
         self._board.tell(event)
-        if isinstance(event, Ended) and event.status == "FAILED":
+        if isinstance(event, Ended) and event.status == "FAILED" and self._board.total > 1:
             label = self._board.labels[event.job]
             self._console.print(f"job {event.job} ({label}) failed: {event.message}", style="red", markup=False)
 
@@ -60,13 +61,15 @@ def table(board: Board) -> Group:
     head = Table.grid(padding=(0, 1))
     head.add_row(
         Text(f"{len(board.ends)}/{board.total} jobs", style="bold"),
-        ProgressBar(total=board.total, completed=len(board.ends) + sum(row.done for row in board.running.values()), width=40),
+        ProgressBar(
+            total=board.total, completed=len(board.ends) + sum(row.done for row in board.running.values()), width=40
+        ),
         Text(f"{clock_text(board.elapsed())} elapsed, {clock_text(board.left())} left", style="dim"),
         Text(f"{board.count('FAILED')} failed" if board.count("FAILED") else "", style="red"),
     )
     body = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     body.add_column("job", no_wrap=True, overflow="ellipsis", ratio=1)
-    for name in ("epoch", "train loss", "val loss", "gap"):
+    for name in ("epoch", *_COLUMNS.values()):
         body.add_column(name, justify="right", no_wrap=True)
     for end in board.latest:
         epoch = Text(end.status.lower(), style=_COLOURS[end.status])
@@ -79,12 +82,18 @@ def table(board: Board) -> Group:
 
 def line(board: Board) -> str:
     """Return the state in one line."""
-    running = "; ".join(
-        f"{row.label} {row.epoch}/{row.epochs}" + (f" val loss {text}" if (text := figure(row.metrics, "val/loss")) else "")
-        for row in board.running.values()
-    )
+    running = "; ".join(_progress(row) for row in board.running.values())
+    left = f"{clock_text(board.left())} left"
+    if board.total == 1:
+        return f"{running}, {left}"
     failed = f", {board.count('FAILED')} failed" if board.count("FAILED") else ""
-    return f"{len(board.ends)}/{board.total} jobs{failed}, {clock_text(board.left())} left | {running}"
+    return f"{len(board.ends)}/{board.total} jobs{failed}, {left} | {running}"
+
+
+def _progress(row: Row) -> str:
+    epoch = f"epoch {row.epoch}/{row.epochs}" if row.epochs else "starting"
+    figures = [f"{name} {text}" for key, name in _COLUMNS.items() if (text := figure(row.metrics, key))]
+    return " ".join([f"{row.label}:", epoch, *figures])
 
 
 def summary(board: Board) -> str:
@@ -93,5 +102,3 @@ def summary(board: Board) -> str:
     unstarted = board.total - len(board.ends)
     parts += [f"{unstarted} not started"] if unstarted else []
     return f"{board.total} jobs in {clock_text(board.elapsed())}: {', '.join(parts) or 'none ended'}"
-
-

@@ -7,8 +7,6 @@ from statistics import fmean, variance
 
 from scipy.special import stdtrit
 
-LEVEL = 0.95
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -20,7 +18,6 @@ class Estimate:
     mean: float
     deviation: float
     error: float
-    values: tuple[float, ...]
 
 
 def estimate(values: Sequence[float], example_errors: Sequence[float] = (), splits: int = 1) -> Estimate:
@@ -40,7 +37,7 @@ def estimate(values: Sequence[float], example_errors: Sequence[float] = (), spli
     between = variance(values) if len(values) > 1 else math.nan
     example = fmean(e * e for e in example_errors) / splits if example_errors else 0.0
     seeds = between / len(values) if len(values) > 1 else 0.0
-    return Estimate(fmean(values), math.sqrt(between), math.sqrt(example + seeds), tuple(values))
+    return Estimate(fmean(values), math.sqrt(between), math.sqrt(example + seeds))
 
 
 @dataclass(frozen=True)
@@ -52,20 +49,23 @@ class Interval:
     high: float
 
 
-def joint_interval(values: Sequence[float], lows: Sequence[float], highs: Sequence[float], splits: int = 1) -> Interval:
+def joint_interval(
+    values: Sequence[float], lows: Sequence[float], highs: Sequence[float], splits: int = 1, level: float = 0.95
+) -> Interval:
     """Return the mean over runs with an interval that holds both example noise and seed noise.
 
     ``low = mean - sqrt( mean over runs of (value - low)^2 / splits + t^2 * variance between runs / runs )``
 
     and ``high`` likewise: the root of summed squares keeps each side's own width (a bootstrap interval is not
-    symmetric); t is Student's quantile with runs - 1 degrees of freedom. With one run it is that run's own interval.
+    symmetric); t is Student's quantile with runs - 1 degrees of freedom at ``level``, which must be that of the runs'
+    intervals. With one run it is that run's own interval.
     """
     mean, runs = fmean(values), len(values)
     if len(lows) != runs or len(highs) != runs:
         return Interval(mean, math.nan, math.nan)
     seeds = 0.0
     if runs > 1:
-        quantile = float(stdtrit(runs - 1, 0.5 + LEVEL / 2))
+        quantile = float(stdtrit(runs - 1, 0.5 + level / 2))
         seeds = quantile**2 * variance(values) / runs
     below = fmean((v - low) ** 2 for v, low in zip(values, lows, strict=True)) / splits
     above = fmean((high - v) ** 2 for v, high in zip(values, highs, strict=True)) / splits

@@ -1,5 +1,6 @@
 """Runs into candidates: which runs repeat one setting, and what a setting is called."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from reglab.sweeps.trial import REPEATED, Candidate, Trial
@@ -66,7 +67,8 @@ def _varying(groups: Sequence[Group]) -> list[str]:
 
 def _same_number(text: str | None, value: float | None) -> bool:
     try:
-        return text is not None and value is not None and float(text) == value
+        # A tag keeps six digits of what the config holds in full.
+        return text is not None and value is not None and math.isclose(float(text), value, rel_tol=1e-5)
     except ValueError:
         return False
 

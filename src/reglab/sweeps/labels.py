@@ -2,24 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 
-_OWN = "sweep."
+_OWN = ("sweep.", "hydra", "regularizer=")
 _BLOCK = "sweep.block="
 
 
 def job_labels(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
-    """Return a label for each job from its overrides: the block, then the keys whose values differ between jobs.
+    """Return a label for each job from its overrides: the block, then what differs between the jobs of the block.
 
     A key is cut to its last part: ``l1 strength=0.001 seed=2``.
     """
-    everywhere = set.intersection(*(set(overrides) for overrides in jobs.values())) if len(jobs) > 1 else set()
-    return {job: _label(overrides, everywhere) for job, overrides in jobs.items()}
+    blocks: dict[str, list[set[str]]] = {}
+    for overrides in jobs.values():
+        blocks.setdefault(_block(overrides), []).append(set(overrides))
+    shared = {block: set.intersection(*sets) if len(sets) > 1 else set() for block, sets in blocks.items()}
+    everywhere = set.intersection(*(each for sets in blocks.values() for each in sets)) if len(jobs) > 1 else set()
+    return {job: _label(overrides, shared[_block(overrides)] | everywhere) for job, overrides in jobs.items()}
 
 
-def _label(overrides: Sequence[str], everywhere: set[str]) -> str:
-    block = next((override.removeprefix(_BLOCK) for override in overrides if override.startswith(_BLOCK)), "")
-    parts = [block.strip("'")]
+def _block(overrides: Sequence[str]) -> str:
+    return next((each.removeprefix(_BLOCK).strip("'") for each in overrides if each.startswith(_BLOCK)), "")
+
+
+def _label(overrides: Sequence[str], known: set[str]) -> str:
+    parts = [_block(overrides)]
     for override in overrides:
-        key, _, value = override.partition("=")
-        if override not in everywhere and not key.startswith((_OWN, "hydra")) and key != "regularizer":
+        if override not in known and not override.startswith(_OWN):
+            key, _, value = override.partition("=")
             parts.append(f"{key.rpartition('.')[2]}={value}")
     return " ".join(part for part in parts if part) or "the only job"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
 from hydra.core.utils import JobReturn
@@ -23,7 +23,13 @@ from reglab.sweeps.outcome import Interrupted, job_return
 from reglab.sweeps.pool import Pool
 from reglab.sweeps.worker import Assignment, work
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 class Local:
@@ -79,7 +85,7 @@ def cores() -> int:
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
 
 
-def start_server(preload: Sequence[str], threads: int) -> BaseContext:
+def start_server(preload: Sequence[str], threads: int) -> ForkServerContext | SpawnContext:
     """Start the process that workers are forked from, and return at once: it imports while the sweep is prepared."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

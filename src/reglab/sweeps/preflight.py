@@ -25,7 +25,9 @@ def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: 
                 wrong.setdefault(message, []).append(job)
     if wrong:
         count = len({job.number for faulty in wrong.values() for job in faulty})
-        which = "the job cannot run" if len(jobs) == 1 else f"{count} of {len(jobs)} jobs cannot run, so none was started"
+        which = (
+            "the job cannot run" if len(jobs) == 1 else f"{count} of {len(jobs)} jobs cannot run, so none was started"
+        )
         raise UserError("\n  ".join([f"{which}:", *(_line(message, faulty) for message, faulty in wrong.items())]))
 
 

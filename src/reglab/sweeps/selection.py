@@ -70,20 +70,14 @@ def select(trials: Iterable[Trial], monitor: str = "val/loss") -> Choice:
     trials = list(trials)
     found, failed = candidates(trials, monitor)
     if not found:
-        raise UserError(
-            f"nothing to choose from: none of the sweep's {len(trials)} runs finished with a finite "
-            f"{monitor}. {failed[0].message or 'See the messages of the failed runs'}".rstrip(".")
-            + ". Correct that and run the sweep again."
-            if failed
-            else f"nothing to choose from: the sweep has no runs (so no {monitor}). Run the sweep first."
-        )
+        raise UserError(_nothing(failed, monitor))
     complete = [c for c in found if not c.missing] or list(found)
     blocks = {
         block: one_standard_error([c for c in complete if c.block == block], monitor)
         for block in dict.fromkeys(c.block for c in complete)
     }
     best, chosen = min(blocks.values(), key=lambda pair: sign(monitor) * pair[0].mean(monitor))
-    bare = [c for c in complete if c.regularizer == "none"]
+    bare = [c for c in complete if c.regularizer == "none"] or [c for c in found if c.regularizer == "none"]
     return Choice(
         monitor=monitor,
         candidates=found,
@@ -92,4 +86,14 @@ def select(trials: Iterable[Trial], monitor: str = "val/loss") -> Choice:
         baseline=one_standard_error(bare, monitor)[0] if bare else None,
         blocks={block: pair[1] for block, pair in blocks.items()},
         failed=failed,
+    )
+
+
+def _nothing(failed: Sequence[Trial], monitor: str) -> str:
+    if not failed:
+        return "nothing to choose from: the sweep has no runs. Run it first"
+    why = next((f" ({trial.message})" for trial in failed if trial.message), "")
+    return (
+        f"nothing to choose from: none of the sweep's {len(failed)} runs finished with a finite {monitor}{why}. "
+        "Correct that and run the sweep again"
     )

@@ -72,7 +72,7 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
 
 def plan(arguments: Sequence[str], config: DictConfig) -> list[Job]:
     """Return the jobs of a sweep. Raises UserError for blocks, seeds or values that cannot be read."""
-    sweep = OmegaConf.to_container(config.sweep, resolve=True)
+    sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     blocks = sweep.get("blocks") or []
     if not isinstance(blocks, list):
         raise UserError(f"sweep.blocks must be a list of mappings, got {blocks!r}")

@@ -36,6 +36,11 @@ class Trial:
         """Return what tells this run from the other runs of its setting: seed, split seed, fold."""
         return (str(self.seed), *(self.params.get(key, "") for key in REPEATED[1:]))
 
+    @property
+    def level(self) -> float:
+        """The level of the run's intervals."""
+        return float(self.params.get("measure.level", 0.95))
+
     def usable(self, monitor: str) -> bool:
         """Tell whether the run finished with a finite ``monitor``."""
         return self.status == "FINISHED" and math.isfinite(self.metrics.get(monitor, math.nan))
@@ -78,7 +83,8 @@ class Candidate:
         """Return the metric with the interval that its runs' ``<key>_low`` and ``<key>_high`` give jointly."""
         if not self.has(key):
             return Interval(math.nan, math.nan, math.nan)
-        return joint_interval(self.values(key), self.values(f"{key}_low"), self.values(f"{key}_high"), self.splits)
+        lows, highs = self.values(f"{key}_low"), self.values(f"{key}_high")
+        return joint_interval(self.values(key), lows, highs, self.splits, self.trials[0].level)
 
     @property
     def splits(self) -> int:

@@ -28,7 +28,7 @@ def verdict(choice: Choice, score: str) -> Verdict:
 
 def _headline(choice: Choice, score: str) -> str:
     base, monitor = choice.baseline, choice.monitor
-    if all(candidate.regularizer == choice.best.regularizer for candidate in choice.candidates):
+    if len({(candidate.regularizer, candidate.strength) for candidate in choice.candidates}) == 1:
         return _plain(choice)
     if base is None:
         return (
@@ -46,7 +46,7 @@ def _headline(choice: Choice, score: str) -> str:
             f"{number(base.mean(monitor))}, within one standard error ({number(choice.error)}) of the best, "
             f"{number(choice.best.mean(monitor))} ({choice.best.label}). {_sentence(choice, base, score)}."
         )
-    return f"{_sentence(choice, base, score)} ({plural(len(choice.chosen.trials), 'run')} each)."
+    return f"{_sentence(choice, base, score)}."
 
 
 def _plain(choice: Choice) -> str:
@@ -90,8 +90,10 @@ def _sentence(choice: Choice, base: Candidate, score: str) -> str:
         for key in (f"val/{score}", "val/loss")
         if base.has(key) and chosen.has(key)
     ]
-    gap = f"{chosen.label} {verb} the gap in loss from {bracket(before)} to {bracket(after)}"
-    return f"{gap}; {' and '.join(moves)}" if moves else gap
+    runs = plural(len(chosen.trials), "run") + (" each" if len(chosen.trials) == len(base.trials) else "")
+    gap = f"{chosen.label} {verb} the gap in loss from {bracket(before)} to {bracket(after)} ({runs})"
+    moved = " and ".join(moves)
+    return f"{gap}. {moved[:1].upper()}{moved[1:]}" if moves else gap
 
 
 def _move(before: float, after: float, name: str) -> str:

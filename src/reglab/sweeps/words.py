@@ -10,10 +10,10 @@ SCORES = {"r2": "R²"}
 
 
 def number(value: float) -> str:
-    """Return a number to three significant digits, or three decimals below one; ``-`` if it is not known."""
+    """Return a number to three significant digits, or three decimals below ten; ``-`` if it is not known."""
     if math.isnan(value):
         return "-"
-    if value == 0 or 1e-3 <= abs(value) < 1:
+    if value == 0 or 1e-3 <= abs(value) < 10:
         return f"{value:.3f}"
     if abs(value) < 1e-3:
         return compact(float(f"{value:.2g}"))
@@ -51,6 +51,11 @@ def percent(share: float) -> str:
         return ">99.9%"
     digits = 0 if share in (0, 1) else 1
     return f"{100 * share:.{digits}f}%"
+
+
+def shortened(label: str, limit: int) -> str:
+    """Return a label cut to ``limit`` characters, with an ellipsis where something is missing."""
+    return label if len(label) <= limit else f"{label[: limit - 1]}…"
 
 
 def plural(count: int, noun: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from reglab.errors import UserError
 from reglab.sweeps.compose import Composer, Order, job_config, job_folder

@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from reglab.tracking.dataset import DataSetLike
+from reglab.tracking.drainer import Drainer
+from reglab.tracking.folder import JOURNAL, SENT, read_identity
 from reglab.tracking.settings import TrackingSettings
 from reglab.tracking.tracker import RunTracker
 
@@ -45,6 +47,7 @@ def open_run(
     params: nested or flat; stored with dotted keys, in full length.
     Raises UserError where the store cannot be opened.
     """
+    folder = folder.resolve()  # training may change the working folder
     if settings.backend == "none":
         from reglab.tracking import local
 
@@ -81,18 +84,18 @@ def open_sweep(
 def reopen_run(folder: Path) -> RunTracker:
     """Return the tracker of the run in ``folder``, set RUNNING again: to resume it, or to end it for a dead process.
 
-    Raises UserError where no run was recorded in ``folder``.
+    Its journal, and what was sent of it, go on. Raises UserError where no run was recorded in ``folder``.
     """
-    from reglab.tracking.folder import read_identity
-
+    folder = folder.resolve()
     identity = read_identity(folder)
-    if identity.uri is None:
-        from reglab.tracking import local
+    sink = None
+    if identity.uri is not None:
+        from reglab.tracking.mlflow_run import sink_of
 
-        return local.reopen_run(identity, folder)
-    from reglab.tracking import mlflow_run
-
-    return mlflow_run.reopen_run(identity, folder)
+        sink = sink_of(identity, folder)
+    tracker = RunTracker(identity.run_id, folder, sink)
+    tracker.journal.record(status="RUNNING")
+    return tracker
 
 
 def send(folder: Path) -> bool:
@@ -100,9 +103,8 @@ def send(folder: Path) -> bool:
 
     Raises UserError where ``folder`` holds no run, or one without a store.
     """
-    from reglab.tracking.drainer import Drainer
-    from reglab.tracking.folder import JOURNAL, SENT, read_identity
     from reglab.tracking.mlflow_run import sink_of
 
+    folder = folder.resolve()
     sink = sink_of(read_identity(folder), folder)
     return Drainer(folder / JOURNAL, sink, folder / SENT, seconds=0).drain()

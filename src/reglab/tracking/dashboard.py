@@ -33,7 +33,9 @@ def server_command(uri: str, host: str, port: int) -> list[str]:
     artifacts = (path.parent / "mlartifacts").as_uri()
     return [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-        *("--backend-store-uri", uri, "--default-artifact-root", artifacts, "--artifacts-destination", artifacts),
+        *("--uvicorn-opts", "--log-level warning"),  # else a line in the terminal for every request of the page
+        *("--registry-store-uri", uri, "--backend-store-uri", uri),
+        *("--default-artifact-root", artifacts, "--artifacts-destination", artifacts),
         *("--host", host, "--port", str(port)),
     ]
 

@@ -17,8 +17,8 @@ def store_key(key: str) -> str:
     (``a//b``, ``../a``) or is too long gets a hash of itself at the end.
     """
     safe = _REFUSED.sub(lambda match: f"-{ord(match[0]):x}-", key)
-    plain = posixpath.normpath(safe).lstrip("/")
+    plain = posixpath.normpath(f"/{safe}").lstrip("/")
     if plain == safe and len(safe) <= _LONGEST and not plain.startswith(".."):
         return safe
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return f"{plain.replace('..', '.')[: _LONGEST - 13]}-{digest}"
+    return f"{plain.lstrip('./')[: _LONGEST - 13]}-{digest}"

@@ -30,8 +30,3 @@ def open_run(
     tracker = RunTracker(run_id, folder, sink=None)
     tracker.tag(**tags, **({"mlflow.parentRunId": parent} if parent else {}))
     return tracker
-
-
-def reopen_run(identity: Identity, folder: Path) -> RunTracker:
-    """Return the tracker of a run that was recorded before; its journal goes on."""
-    return RunTracker(identity.run_id, folder, sink=None)

@@ -66,17 +66,8 @@ def open_run(
     if config:
         write_config(folder / "config.yaml", config)
         tracker.artifact(folder / "config.yaml")
-    for file, long in (("params_long.json", long_params), ("tags_long.json", long_tags)):
-        if long:
-            (folder / file).write_text(json.dumps(long, indent=2) + "\n", encoding="utf-8")
-            tracker.artifact(folder / file)
-    return tracker
-
-
-def reopen_run(identity: Identity, folder: Path) -> RunTracker:
-    """Return the tracker of a run that was opened before, set RUNNING; its journal and what was sent go on."""
-    tracker = RunTracker(identity.run_id, folder, sink_of(identity, folder))
-    tracker.journal.record(status="RUNNING")
+    _keep_whole(tracker, "params_long.json", long_params)
+    _keep_whole(tracker, "tags_long.json", long_tags)
     return tracker
 
 
@@ -105,3 +96,10 @@ def _own_tags(dataset: DataSetLike | None, parent: str | None) -> dict[str, str]
 def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
     for some in chunks(params.items(), _PARAMS_A_CALL):
         client.log_batch(run_id, params=[Param(store_key(key), value) for key, value in some])
+
+
+def _keep_whole(tracker: RunTracker, file: str, values: Mapping[str, str]) -> None:
+    if values:
+        path = tracker.folder / file
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        tracker.artifact(path)

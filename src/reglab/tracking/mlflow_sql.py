@@ -61,7 +61,8 @@ def write_rows(path: Path, run_id: str, rows: Iterable[Row]) -> None:
             connection.executemany(_UPSERT, latest.values())
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has rolled back by itself
+                connection.execute("ROLLBACK")
             raise
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,7 @@ from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
 UNREACHABLE = (MlflowException, requests.RequestException, sqlite3.Error, OSError)
 _MAGIC = b"SQLite format 3\0"
 _LOCK_SECONDS = 120.0
+_PASSWORD = re.compile(r"://[^/@\s]+@")
 
 for _name in ("alembic", "mlflow.store.db.utils"):  # sixty lines of migrations in front of the first run
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -32,6 +34,8 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
     """
     path = sqlite_path(uri)
     if path is None:
+        # A server that is down is said once by the drainer; three lines a call here would break the live table.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         return MlflowClient(tracking_uri=uri)
     if create:
         prepare(path)
@@ -92,9 +96,9 @@ def experiment_id(client: MlflowClient, settings: TrackingSettings) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error, short enough for a message."""
+    """Return the first line of an error, short enough for a message, without a password that stood in an address."""
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+    return _PASSWORD.sub("://", text.splitlines()[0])[:200]
 
 
 def _is_made(path: Path) -> bool:

@@ -44,9 +44,9 @@ def _figures(data: SweepData, choice: Choice) -> Iterator[tuple[str, str, Figure
         "summary",
         "At a glance",
         draw_summary(choice, data.score, palette),
-        "Each regularizer at its own one-standard-error choice; in bold the choice of the sweep. Lines: 95% interval "
-        "of the gap (examples and seeds), one standard error of the loss, lowest to highest run of the score. Dashed: "
-        "without a regularizer.",
+        "Each regularizer at its own one-standard-error choice; in bold the choice of the sweep. "
+        f"Lines: {data.level} interval of the gap (examples and seeds), one standard error of the loss, lowest to "
+        "highest run of the score. Dashed: without a regularizer.",
     )
     yield (
         "strength",
@@ -60,14 +60,14 @@ def _figures(data: SweepData, choice: Choice) -> Iterator[tuple[str, str, Figure
         "The gap over epochs",
         draw_gap(shown, data.histories, data.score, palette),
         "Line: mean over runs. Band: lowest to highest run. Above zero the model does better on its training examples. "
-        "Drawn up to the epoch that all runs of a setting reached.",
+        "Drawn up to the epoch that all runs of a setting reached; at most eight settings.",
     )
     yield (
         "curves",
         "Training and validation loss",
         draw_curves(shown, data.histories, palette),
         "Solid: validation. Dashed: training, measured after the epoch in evaluation mode. Means over runs; the shaded "
-        "area between them is the gap.",
+        "area between them is the gap. At most six settings.",
     )
     labels = {candidate.label: palette[candidate.block] for candidate in choice.candidates}
     yield (

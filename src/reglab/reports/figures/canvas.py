@@ -3,6 +3,7 @@
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,7 +58,9 @@ THEME: Any = {
 @contextmanager
 def themed() -> Iterator[None]:
     """Draw and write figures inside this context: settings are looked up at both times."""
-    with matplotlib.rc_context(THEME):
+    with matplotlib.rc_context(THEME), warnings.catch_warnings():
+        # Text stays text: what matplotlib's font lacks the reader's browser has.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 

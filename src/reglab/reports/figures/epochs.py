@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 from reglab.reports.data import Curve, History, curve
 from reglab.reports.figures.canvas import MUTED, grid
 from reglab.sweeps.selection import Candidate
-from reglab.sweeps.words import metric_name
+from reglab.sweeps.words import metric_name, shortened
 
+MOST_LINES = 8
 MOST_PANELS = 6
 TRAINING = (0, (4, 1.5))
 
@@ -32,7 +33,7 @@ def draw_gap(
         axis.set_title(metric_name(key))
         axis.set_xlabel("epoch")
         _frame(axis, [drawn for _, drawn in found], bottom=None)
-        _end_labels(axis, [(c.label, float(drawn.mean[-1]), palette[c.block]) for c, drawn in found])
+        _end_labels(axis, [(shortened(c.label, 24), float(drawn.mean[-1]), palette[c.block]) for c, drawn in found])
     return figure
 
 
@@ -56,7 +57,7 @@ def draw_curves(
             axis.fill_between(train.epochs, train.mean, val.mean, color=colour, alpha=0.18, linewidth=0)
         axis.plot(val.epochs, val.mean, color=colour)
         axis.plot(train.epochs, train.mean, color=colour, linewidth=1.3, linestyle=TRAINING)
-        axis.set_title(candidate.label, color=colour)
+        axis.set_title(shortened(candidate.label, 34), color=colour)
     for axis in flat[len(panels) :]:
         axis.set_visible(False)
     _frame(flat[0], drawn, bottom=0.0)
@@ -76,7 +77,7 @@ def _must(candidate: Candidate, histories: Mapping[str, History], key: str) -> C
 
 
 def _curves(shown: Sequence[Candidate], histories: Mapping[str, History], key: str) -> list[tuple[Candidate, Curve]]:
-    pairs = ((candidate, curve(candidate, histories, key)) for candidate in shown)
+    pairs = ((candidate, curve(candidate, histories, key)) for candidate in shown[:MOST_LINES])
     return [(candidate, found) for candidate, found in pairs if found is not None]
 
 
@@ -103,7 +104,8 @@ def _end_labels(axis: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
     low, high = axis.get_ylim()
     step = 0.075 * (high - low)
     place = -np.inf
-    for label, value, colour in sorted(ends, key=lambda end: end[1]):
+    finite = [end for end in ends if np.isfinite(end[1])]
+    for label, value, colour in sorted(finite, key=lambda end: end[1]):
         place = max(min(value, high), place + step, low)
         axis.annotate(
             label,

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from reglab.reports.figures.axis import Place, place, scale
 from reglab.reports.figures.canvas import INK, grid
 from reglab.sweeps.selection import Candidate, Choice
-from reglab.sweeps.words import metric_name
+from reglab.sweeps.words import metric_name, shortened
 
 MOST_COLUMNS = 5
 
@@ -37,6 +37,7 @@ def draw_strength(choice: Choice, score: str, palette: dict[str, str]) -> Figure
     )
     for axes_row, (key, name) in zip(axes, keys, strict=True):
         axes_row[0].set_ylabel(name)
+        axes_row[0].locator_params(axis="y", nbins=4)
         for axis, (block, where) in zip(axes_row, columns, strict=True):
             _reference(axis, choice.baseline, key, palette, last=block == columns[-1][0])
             for line in where.lines:
@@ -46,7 +47,7 @@ def draw_strength(choice: Choice, score: str, palette: dict[str, str]) -> Figure
             axes_row[0].set_ylim(-0.03 * max(top, 0.01), max(top, 0.01))
             axes_row[0].yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
     for axis, bottom, (block, where) in zip(axes[0], axes[-1], columns, strict=True):
-        axis.set_title(block, color=palette[block])
+        axis.set_title(shortened(block, 18 if len(columns) > 3 else 28), color=palette[block])
         scale(bottom, where)
     return figure
 
@@ -59,7 +60,14 @@ def _reference(axis: Axes, baseline: Candidate | None, key: str, palette: dict[s
     axis.axhline(baseline.mean(key), color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
     if last:
         end = (1.02, baseline.mean(key))
-        axis.annotate(baseline.label, end, xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour)
+        axis.annotate(
+            shortened(baseline.label, 16),
+            end,
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            color=colour,
+        )
 
 
 def _line(axis: Axes, points: list[tuple[float, Candidate]], key: str, colour: str, choice: Choice) -> None:

@@ -8,7 +8,7 @@ from matplotlib.ticker import LogLocator
 
 from reglab.reports.data import Weights
 from reglab.reports.figures.canvas import INK, MUTED, grid
-from reglab.sweeps.words import percent
+from reglab.sweeps.words import percent, shortened
 
 BINS = 61
 MOST_ROWS = 5
@@ -53,7 +53,7 @@ def draw_weights(weights: Mapping[str, Weights], palette: Mapping[str, str]) -> 
             color=INK,
             fontweight="bold" if zero else "normal",
         )
-        axis.set_title(label, color=colour)
+        axis.set_title(shortened(label, 60), color=colour)
         axis.set_yscale("log")
         axis.grid(False, axis="x")
         axis.minorticks_off()

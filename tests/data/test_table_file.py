@@ -1,0 +1,65 @@
+"""Files: found, read, or refused with the next thing to do."""
+
+import pandas as pd
+import pytest
+
+from reglab.data.table_file import read_table
+from reglab.errors import UserError
+
+FRAME = pd.DataFrame({"a": [1, 2], "b, c": ["x", "y;z"]})
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".TXT"])
+def test_separators_are_recognised(tmp_path, separator, suffix):
+    path = tmp_path / f"table{suffix}"
+    FRAME.to_csv(path, sep=separator, index=False)
+    pd.testing.assert_frame_equal(read_table(str(path)), FRAME)
+
+
+def test_row_numbers_that_pandas_wrote_are_dropped_but_other_nameless_columns_kept(tmp_path):
+    path = tmp_path / "table.csv"
+    FRAME.to_csv(path)
+    assert list(read_table(str(path)).columns) == ["a", "b, c"]
+    path.write_text(",a\n7,1\n9,2\n")
+    assert list(read_table(str(path)).columns) == ["Unnamed: 0", "a"]
+
+
+def test_a_missing_file_names_the_nearest_in_the_folder(tmp_path):
+    FRAME.to_csv(tmp_path / "houses.csv")
+    with pytest.raises(UserError, match=r"house\.csv: no such file in .*did you mean 'houses\.csv'"):
+        read_table(str(tmp_path / "house.csv"))
+
+
+def test_a_missing_folder_is_said(tmp_path):
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
+        read_table(str(tmp_path / "nowhere" / "table.csv"))
+
+
+def test_a_folder_or_another_kind_of_file_is_refused(tmp_path):
+    (tmp_path / "table.xlsx").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"ends in \.xlsx: reglab reads \.csv, .*Convert"):
+        read_table(str(tmp_path / "table.xlsx"))
+    with pytest.raises(UserError, match="no such file"):
+        read_table(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("broken.parquet", b"not a parquet file"),
+        ("empty.csv", b""),
+        ("ragged.csv", b"a,b\n1,2\n1,2,3\n"),
+        ("binary.csv", b"a,b\n\xff\xfe\x00,1\n"),
+    ],
+)
+def test_an_unreadable_file_is_one_message(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} cannot be read: .*Is it a whole \.\w+ file \(text in UTF-8\)"):
+        read_table(str(tmp_path / name))
+
+
+def test_a_header_alone_is_refused(tmp_path):
+    (tmp_path / "table.csv").write_text("a,b\n")
+    with pytest.raises(UserError, match="has no rows"):
+        read_table(str(tmp_path / "table.csv"))

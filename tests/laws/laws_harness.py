@@ -1,0 +1,150 @@
+"""What the laws share: every method by its yaml, and small trainings through the real engine."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from reglab.configure import build
+from reglab.data import DataSet, Part
+from reglab.measures import MeasureSettings
+from reglab.regularizers import Cocktail, Regularizer
+from reglab.tracking import TrackingSettings, open_run
+from reglab.training.checkpoints import Checkpoints
+from reglab.training.experiment import Experiment, build_trainer, fit, quiet_lightning
+from reglab.training.recipe import Recipe
+from reglab.training.recorder import Recorder
+from reglab.training.solo import Solo
+
+CONF = Path(__file__).parents[2] / "conf" / "regularizer"
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+ROWS, FEATURES, CLASSES = 42, 6, 3
+NOWHERE = TrackingSettings("none", "", "laws", None)
+
+
+def node(name: str) -> dict[str, dict[str, Any]]:
+    """Return what the method's yaml puts under ``regularizer``."""
+    content: dict[str, dict[str, Any]] = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    # As strong as can be seen in a few steps: a law that holds for a strength of 1e-4 may only hold by rounding.
+    for member in content.values():
+        if "strength" in member:
+            member["strength"] = {"ema": 0.7, "max_norm": 0.6, "flooding": 1.0}.get(name, max(member["strength"], 0.05))
+    return content
+
+
+def members(name: str, **changes: float) -> dict[str, Regularizer]:
+    """Return the yaml's members, with hyperparameters changed."""
+    return {key: build({**inner, **changes}, Regularizer, key) for key, inner in node(name).items()}
+
+
+def blobs(dtype: torch.dtype = torch.float32) -> DataSet:
+    """Return a small classification, noisy enough that nothing is fitted at once."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(3 * ROWS, FEATURES, generator=generator).to(dtype)
+    targets = (inputs[:, :CLASSES] + torch.randn(3 * ROWS, CLASSES, generator=generator)).argmax(1)
+    rows = torch.arange(3 * ROWS)
+    even, clean = torch.ones(3 * ROWS), torch.zeros(3 * ROWS, dtype=torch.bool)
+    parts = [
+        Part(inputs[part], targets[part], rows[part], even[part], clean[part], targets[part].clone())
+        for part in rows.split(ROWS)
+    ]
+    names = tuple(f"x{i}" for i in range(FEATURES))
+    return DataSet(
+        "blobs", "classification", *parts, CLASSES, (FEATURES,), names, ("a", "b", "c"), "0" * 64, {"rows": 3 * ROWS}
+    )
+
+
+def small_model(dtype: torch.dtype = torch.float32, seed: int = 0, norm: bool = True) -> nn.Module:
+    """Return a small net with what is easily got wrong: BatchNorm and a dropout of the user's own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = [nn.Linear(FEATURES, 8), *([nn.BatchNorm1d(8)] if norm else []), nn.Tanh(), nn.Dropout(0.1)]
+        return nn.Sequential(*layers, nn.Linear(8, CLASSES)).to(dtype)
+
+
+def experiment(
+    regularizers: Mapping[str, Regularizer],
+    *,
+    model: nn.Module | None = None,
+    optimizer: Mapping[str, Any] | None = None,
+    epochs: int = 3,
+    batch_size: int = 10,
+    steps_per_batch: int = 1,
+    seed: int = 0,
+    trainer: Mapping[str, Any] | None = None,
+) -> Experiment:
+    return Experiment(
+        model or small_model(),
+        Cocktail(regularizers, seed, "classification"),
+        blobs(),
+        Recipe(
+            optimizer or {"_target_": "torch.optim.SGD", "lr": 0.05, "momentum": 0.5},
+            {},
+            None,
+            batch_size,
+            steps_per_batch,
+            epochs,
+        ),
+        MeasureSettings(resamples=10),
+        {"accelerator": "cpu", **(trainer or {})},
+    )
+
+
+def trained(job: Experiment, folder: Path | None = None, resume: Path | None = None) -> dict[str, Tensor]:
+    """Train and return everything as it was at the end: weights, buffers, state of the regularizers."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = folder or Path(temporary)
+        tracker = open_run(NOWHERE, name="law", folder=folder, config={}, params={}, tags={})
+        fit(job, tracker, resume=resume)
+        tracker.finish()
+        state: dict[str, Tensor] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return state
+
+
+def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if key.startswith("model.")}
+
+
+def assert_same_bits(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    different = [key for key in first if not torch.equal(first[key], second[key])]
+    assert not different, f"not bit-identical: {different}"
+
+
+class SaveAt(pl.Callback):
+    """Saves a checkpoint after so many optimizer steps, and ends training there."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step = step
+        self.path = path
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if int(pl_module.cocktail.keys.step) == self.step:
+            trainer.save_checkpoint(self.path)
+            raise _Cut
+
+
+class _Cut(Exception):  # noqa: N818 - it cuts training short, as a kill would
+    pass
+
+
+def cut_and_resumed(make: Callable[[], Experiment], step: int, folder: Path) -> dict[str, Tensor]:
+    """Train to ``step``, die there, and go on in a new module from the checkpoint."""
+    path = folder / "cut.ckpt"
+    job = make()
+    tracker = open_run(NOWHERE, name="law", folder=folder / "a", config={}, params={}, tags={})
+    module = Solo(job.model, job.cocktail, job.data.train, job.data.task, job.recipe)
+    checkpoints = Checkpoints(folder / "a" / "checkpoints", "val/loss")
+    recorder = Recorder(job.data, job.measure, tracker, checkpoints, None)
+    with quiet_lightning():
+        trainer = build_trainer(job, [recorder, checkpoints, SaveAt(step, path)])
+        with suppress(_Cut):
+            trainer.fit(module, train_dataloaders=module.loader())
+    tracker.finish()
+    return trained(make(), folder / "b", resume=path)

@@ -1,0 +1,114 @@
+"""The laws that every regularizer obeys, found by its yaml in conf/regularizer."""
+
+from itertools import combinations
+from pathlib import Path
+
+import laws_harness as harness
+import pytest
+import torch
+
+from reglab.errors import UserError
+from reglab.regularizers import Batch, Cocktail
+from reglab.tracking.journal import Journal
+
+every_method = pytest.mark.parametrize("name", harness.NAMES)
+
+
+@every_method
+def test_neutral_value_trains_bit_identically_to_no_regularizer(name: str) -> None:
+    regularizers = harness.members(name)
+    if any(member.neutral is None for member in regularizers.values()):
+        pytest.fail(f"{name} declares no neutral value: say in this test why there is none")
+    neutral = {key: value for member in regularizers.values() for key, value in (member.neutral or {}).items()}
+    bare = harness.trained(harness.experiment({}))
+    with_neutral = harness.trained(harness.experiment(harness.members(name, **neutral)))
+    harness.assert_same_bits(harness.weights_of(bare), harness.weights_of(with_neutral))
+
+
+@pytest.mark.parametrize("name", [name for name in harness.NAMES if name not in ("none", "ema", "early_stopping")])
+def test_it_changes_training_at_the_strength_of_these_laws(name: str) -> None:
+    bare = harness.trained(harness.experiment({}))
+    changed = harness.trained(harness.experiment(harness.members(name)))
+    assert not torch.equal(bare["model.0.weight"], changed["model.0.weight"])
+
+
+@every_method
+@pytest.mark.parametrize("step", [3, 4, 6])  # 4 steps an epoch: inside the first, at its end, inside the second
+def test_resuming_at_any_step_equals_going_on(name: str, step: int, tmp_path: Path) -> None:
+    def make() -> harness.Experiment:
+        return harness.experiment(
+            harness.members(name), optimizer={"_target_": "torch.optim.Adam", "lr": 0.01}, batch_size=11
+        )
+
+    uninterrupted = harness.trained(make())
+    harness.assert_same_bits(uninterrupted, harness.cut_and_resumed(make, step, tmp_path))
+
+
+@every_method
+def test_same_seed_same_result_and_chunks_do_not_matter(name: str) -> None:
+    first = harness.trained(harness.experiment(harness.members(name), steps_per_batch=1))
+    second = harness.trained(harness.experiment(harness.members(name), steps_per_batch=3))
+    harness.assert_same_bits(first, second)
+
+
+@every_method
+def test_the_data_are_not_changed(name: str) -> None:
+    job = harness.experiment(harness.members(name))
+    harness.trained(job)
+    fresh = harness.blobs()
+    for part in ("train", "val", "test"):
+        for field in ("inputs", "targets", "index", "weights"):
+            assert torch.equal(getattr(getattr(job.data, part), field), getattr(getattr(fresh, part), field))
+
+
+@every_method
+def test_evaluation_outputs_are_those_of_the_bare_model(name: str) -> None:
+    model, inputs = harness.small_model().eval(), harness.blobs().val.inputs
+    before = model(inputs)
+    prepared = Cocktail(harness.members(name), 0, "classification").prepare(model).eval()
+    assert torch.equal(prepared(inputs), before)
+
+
+@every_method
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true", "bf16-mixed", "64-true"])
+def test_finite_in_every_precision_and_numbers_are_not_cast(name: str, precision: str) -> None:
+    job = harness.experiment(harness.members(name), trainer={"precision": precision})
+    before = {key: value.dtype for key, value in job.cocktail.state_dict().items()}
+    state = harness.trained(job)
+    assert all(torch.isfinite(value).all() for value in harness.weights_of(state).values())
+    for key, dtype in before.items():
+        assert job.cocktail.state_dict()[key].dtype == dtype
+
+
+@every_method
+def test_a_term_that_it_adds_is_logged(name: str, tmp_path: Path) -> None:
+    job = harness.experiment(harness.members(name))
+    model = harness.small_model()
+    cocktail = Cocktail(harness.members(name), 0, "classification")
+    cocktail.prepare(model)
+    part = job.data.train
+    batch = Batch(part.inputs, [(torch.ones(()), part.targets)], part.index)
+    outcome = cocktail.objective(lambda outputs, target: torch.nn.functional.cross_entropy(outputs, target))(model, batch)
+    added = outcome.terms.keys() | cocktail.penalties(dict(model.named_parameters())).keys()
+    harness.trained(job, tmp_path)
+    logged = {row.key for row in Journal(tmp_path / "journal.jsonl").rows()}
+    assert {f"objective/{term}" for term in added} <= logged
+    assert "objective/task" in logged
+
+
+@pytest.mark.parametrize("first,second", list(combinations([name for name in harness.NAMES if name != "none"], 2)))
+def test_every_pair_composes_or_is_refused_with_a_reason(first: str, second: str) -> None:
+    try:
+        job = harness.experiment({**harness.members(first), **harness.members(second)}, epochs=1)
+    except UserError as refusal:
+        assert first in str(refusal)
+        assert second in str(refusal)
+        return
+    state = harness.trained(job)
+    assert all(torch.isfinite(value).all() for value in state.values() if value.ndim)
+
+
+def test_every_method_has_an_oracle() -> None:
+    tests = Path(__file__).parents[1] / "regularizers"
+    missing = [name for name in harness.NAMES if name != "none" and not (tests / f"test_{name}.py").exists()]
+    assert not missing, f"no independent oracle for {missing}: write tests/regularizers/test_<name>.py"

@@ -1,0 +1,10 @@
+import torch
+
+from reglab.measures import to_floats
+
+
+def test_values_keep_their_names_order_and_precision_whatever_their_types():
+    metrics = {"b": torch.tensor(1 / 3, dtype=torch.float64), "a": torch.tensor(0.5), "c": torch.tensor(7)}
+    found = to_floats(metrics)
+    assert list(found.items()) == [("b", 1 / 3), ("a", 0.5), ("c", 7.0)]
+    assert all(isinstance(value, float) for value in found.values())

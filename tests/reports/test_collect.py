@@ -1,0 +1,111 @@
+import sys
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+import reglab.tracking
+from reglab.reports.collect import collect, overrides, trial, versions
+
+
+@dataclass
+class Record:
+    """What collecting needs of a run in MLflow."""
+
+    run_id: str
+    name: str = "run"
+    status: str = "FINISHED"
+    params: dict = field(default_factory=dict)
+    tags: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+
+
+def record(number, strength, seed, loss, **changes):
+    tags = {
+        "reglab.regularizer": "l1",
+        "reglab.block": "l1",
+        "reglab.strength": f"{strength:g}",
+        "reglab.stronger": "1",
+        "reglab.seed": str(seed),
+        "reglab.score": "r2",
+        "reglab.overrides": f"regularizer=[l1] regularizer.l1.strength={strength} seed={seed} sweep.job={number}",
+        "reglab.data_digest": "d" * 64,
+        "mlflow.source.git.commit": "0123abc",
+        "mlflow.source.git.dirty": "true",
+    }
+    return Record(
+        f"run{number}",
+        params={"regularizer.l1.strength": repr(strength), "seed": str(seed), "data.name": "wine"},
+        tags=tags,
+        metrics={"final/val/loss": loss, "final/weights/zeros": 0.5, "val/loss": 99.0, "test/loss": 0.7},
+        **changes,
+    )
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """Stand in for MLflow: two strengths, two seeds, and one run that failed."""
+    records = [record(n, s, seed, loss) for n, (s, seed, loss) in enumerate([(0.1, 0, 2), (0.1, 1, 2), (0.2, 0, 1)])]
+    failed = record(3, 0.2, 1, float("nan"), status="FAILED")
+    failed.tags["reglab.message"] = "diverged at step 7"
+    asked = []
+
+    def history(uri, run_id, keys):
+        asked.append(run_id)
+        return {key: [(0, 1.0), (1, 0.5)] for key in keys}
+
+    parent = Record("parent", "study", tags={"reglab.command": "/home/me/.venv/bin/reglab train -m experiment=study"})
+    fake = SimpleNamespace(
+        get_run=lambda uri, run_id: parent, sweep_runs=lambda uri, run_id: [*records, failed], history=history
+    )
+    monkeypatch.setitem(sys.modules, "reglab.tracking.mlflow_read", fake)
+    monkeypatch.setattr(reglab.tracking, "mlflow_read", fake, raising=False)
+    return asked
+
+
+def test_a_sweep_is_read_back(store):
+    data = collect("sqlite:///x.db", "parent")
+    assert (data.name, data.score, data.command) == ("study", "r2", "reglab train -m experiment=study")
+    assert [(t.strength, t.seed, t.status) for t in data.trials] == [
+        (0.1, 0, "FINISHED"),
+        (0.1, 1, "FINISHED"),
+        (0.2, 0, "FINISHED"),
+        (0.2, 1, "FAILED"),
+    ]
+    assert data.trials[3].message == "diverged at step 7"
+    assert data.facts["git commit"] == "0123abc with local changes"
+    assert data.facts["data"] == "wine"
+
+
+def test_histories_are_read_of_drawn_runs_only(store):
+    data = collect("sqlite:///x.db", "parent")
+    assert sorted(store) == sorted(data.histories) == ["run0", "run1", "run2"]
+    assert set(data.histories["run0"]) == {
+        f"{side}/{name}" for side in ("train", "val", "gap") for name in ("loss", "r2")
+    }
+
+
+def test_metrics_are_those_of_the_end_of_the_run():
+    assert trial(record(0, 0.1, 0, 0.25)).metrics == {"val/loss": 0.25, "weights/zeros": 0.5, "test/loss": 0.7}
+
+
+def test_a_run_without_tags_is_a_run_without_regularizer():
+    found = trial(Record("x", metrics={"final/weights/all/zeros": 0.25}))
+    assert (found.block, found.regularizer, found.strength, found.stronger, found.seed) == (
+        "none",
+        "none",
+        None,
+        1,
+        None,
+    )
+    assert found.metrics == {"weights/zeros": 0.25}
+
+
+def test_overrides_keep_spaces_in_values_and_lose_the_sweeps_own():
+    text = "regularizer=[l1, dropout] +model.note='a b' ~scheduler.warmup= sweep.parent=abc +sweep.job=3 seed=1"
+    assert overrides(text) == ("regularizer=[l1, dropout]", "+model.note='a b'", "~scheduler.warmup=", "seed=1")
+    assert overrides("") == ()
+
+
+def test_versions_name_what_is_installed():
+    assert versions(["reglab", "no-such-package"]).split(", ")[1:] == ["reglab 0.1.0"]

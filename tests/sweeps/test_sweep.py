@@ -1,0 +1,56 @@
+"""Sweeps from end to end, with worker processes and a stand-in for training."""
+
+from pathlib import Path
+
+import pytest
+
+from reglab.errors import UserError
+from reglab.sweeps.sweep import SweepResult
+
+
+def test_every_job_runs_with_its_own_config(multirun, capsys):
+    result = multirun("optimizer=adam,sgd", "optimizer.lr=1,2")
+    assert (result.jobs, result.finished, result.failures) == (4, 4, "")
+    assert "4 finished" in capsys.readouterr().err
+    lines = [Path("out", str(job), ".hydra", "overrides.yaml").read_text() for job in range(4)]
+    assert all(f"sweep.job={job}" in text for job, text in enumerate(lines))
+    assert [("optimizer=sgd" in text, "optimizer.lr=2" in text) for text in lines] == [
+        (False, False),
+        (False, True),
+        (True, False),
+        (True, True),
+    ]
+
+
+def test_a_failing_job_does_not_stop_the_others(multirun, capsys):
+    result = multirun("act=finish,diverge,refuse,crash,die")
+    assert isinstance(result, SweepResult)
+    assert (result.jobs, result.finished, result.complete) == (5, 1, False)
+    for part in ("diverged at step 7", "got -1", "RuntimeError: a bug", "SIGKILL", "memory"):
+        assert part in result.failures
+    assert "4 failed" in capsys.readouterr().err
+    assert "a bug" in Path("out/3/error.txt").read_text()
+
+
+def test_a_wrong_job_stops_all_before_any_starts(multirun):
+    with pytest.raises(UserError, match=r"(?s)1 of 3 jobs cannot run.*strenght.*did you mean 'strength'") as told:
+        multirun("sweep.blocks=[{regularizer:[]},{regularizer:[l1],regularizer.l1.strenght:1},{regularizer:[l2]}]")
+    assert "\n      (job 1: regularizer=[l1]" in str(told.value)
+    assert not Path("out").exists()
+
+
+def test_the_parent_is_told_to_every_job(multirun):
+    result = multirun("experiment=study")
+    assert result.jobs == 2 * (1 + 3)
+    texts = [Path("out", str(job), ".hydra", "overrides.yaml").read_text() for job in range(8)]
+    assert all(f"sweep.parent={result.parent_id}" in text for text in texts)
+    assert ["'l1+dropout'" in text for text in texts] == [False, True, True, True] * 2
+    assert [("seed=0" in text, "seed=1" in text) for text in texts] == [(True, False)] * 4 + [(False, True)] * 4
+
+
+def test_hydras_own_launcher_runs_a_sweep_too(hydra, capsys):
+    from sweeps.standin import task
+
+    result = hydra.multirun("train", task, ["act=finish,diverge", "hydra/launcher=basic", "hydra.mode=MULTIRUN"])
+    assert (result.jobs, result.finished) == (2, 1)
+    assert "diverged" in result.failures

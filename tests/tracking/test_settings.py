@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reglab.errors import UserError
+from reglab.paths import conf_dir
+from reglab.tracking.settings import TrackingSettings, local_path, redacted, sqlite_path
+
+
+def settings(**node):
+    return TrackingSettings.from_config(node, Path("/study"))
+
+
+def test_the_default_is_a_sqlite_file_in_the_working_folder():
+    found = settings(name="mlflow", uri=None)
+    assert (found.uri, found.artifacts) == ("sqlite:////study/reglab.db", "file:///study/mlartifacts")
+    assert sqlite_path(found.uri) == Path("/study/reglab.db")
+
+
+@pytest.mark.parametrize(
+    "uri, absolute",
+    [
+        ("sqlite:///runs.db", "sqlite:////study/runs.db"),
+        ("sqlite:///sub/runs.db", "sqlite:////study/sub/runs.db"),
+        ("sqlite:////data/runs.db", "sqlite:////data/runs.db"),
+        ("http://server:5000", "http://server:5000"),
+        ("postgresql://u@h/db", "postgresql://u@h/db"),
+    ],
+)
+def test_relative_stores_become_absolute_and_others_stay(uri, absolute):
+    assert settings(uri=uri).uri == absolute
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///study/mlruns", "mlruns", ""])
+def test_the_file_store_is_refused(uri):
+    with pytest.raises(UserError, match="keeps no runs in plain folders"):
+        settings(uri=uri)
+
+
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///a.db?mode=ro"])
+def test_a_store_that_workers_cannot_share_is_refused(uri):
+    with pytest.raises(UserError, match="plain SQLite file"):
+        settings(uri=uri)
+
+
+def test_a_server_decides_where_its_artifacts_go_unless_told():
+    assert settings(uri="http://server:5000").artifacts is None
+    assert settings(uri="http://server:5000", artifacts="s3://bucket/x").artifacts == "s3://bucket/x"
+    assert settings(artifacts="big disk").artifacts == "file:///study/big%20disk"
+
+
+def test_wrong_options_name_the_next_step():
+    with pytest.raises(UserError, match="did you mean 'experiment'"):
+        settings(experimnt="x")
+    with pytest.raises(UserError, match=r"tracking\.name=wandb: choose tracking=mlflow"):
+        settings(name="wandb")
+    with pytest.raises(UserError, match="name the study"):
+        settings(experiment=" ")
+
+
+def test_a_password_is_taken_out_of_messages():
+    assert redacted("http://me:secret@server:5000/x") == "http://server:5000/x"
+    assert redacted("sqlite:////study/a.db") == "sqlite:////study/a.db"
+
+
+def test_only_artifacts_on_this_machine_have_a_path():
+    assert local_path("file:///a%20b/c") == Path("/a b/c")
+    assert local_path("/a/b") == Path("/a/b")
+    assert local_path("mlflow-artifacts:/1/2") is None
+    assert local_path("s3://bucket/x") is None
+    assert local_path(None) is None
+
+
+@pytest.mark.parametrize("name", ["mlflow", "none"])
+def test_the_shipped_configs_are_valid(name):
+    node = yaml.safe_load((conf_dir() / "tracking" / f"{name}.yaml").read_text())
+    assert settings(**node).backend == name

@@ -1,0 +1,126 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from reglab.errors import UserError
+from reglab.training.recipe import Recipe, optimizer_config
+
+CONF = Path(__file__).parents[2] / "conf"
+SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
+COSINE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
+WEIGHTS = [nn.Parameter(torch.ones(2, 2))]
+
+
+def node_of(path):
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def rates(scheduler, epochs=4, steps_per_epoch=3):
+    """The learning rate of every step of a whole run."""
+    recipe = Recipe(SGD, scheduler, epochs=epochs)
+    optimizer = recipe.build_optimizer(WEIGHTS)
+    schedule, by_step = recipe.build_scheduler(optimizer, steps_per_epoch)
+    seen = []
+    for step in range(epochs * steps_per_epoch):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if by_step or (step + 1) % steps_per_epoch == 0:
+            schedule.step()
+    return seen, optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "optimizer").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_optimizer_of_conf_is_built(path):
+    optimizer = Recipe(node_of(path)).build_optimizer(WEIGHTS)
+    assert optimizer.param_groups[0]["params"] == WEIGHTS
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "scheduler").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_schedule_of_conf_lasts_a_whole_run_and_starts_at_the_given_rate(path):
+    node = node_of(path)
+    recipe = Recipe(SGD, node)
+    if not node:
+        assert recipe.build_scheduler(recipe.build_optimizer(WEIGHTS), 3) is None
+        return
+    seen, _ = rates(node)
+    assert seen[0] == 0.1
+    assert all(0 <= rate <= 0.1 for rate in seen)
+
+
+def test_cosine_is_stretched_over_the_run_by_epochs():
+    seen, last = rates(COSINE)
+    expected = [0.05 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4) for _ in range(3)]
+    assert seen == pytest.approx(expected)
+    assert last == pytest.approx(0, abs=1e-12)
+
+
+def test_cosine_is_stretched_over_the_run_by_steps():
+    seen, last = rates({**COSINE, "interval": "step"})
+    assert seen == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 12)) for step in range(12)])
+    assert last == pytest.approx(0, abs=1e-12)
+
+
+def test_a_period_that_is_given_is_kept():
+    seen, _ = rates({**COSINE, "T_max": 8})
+    assert seen[-1] == pytest.approx(0.05 * (1 + math.cos(math.pi * 3 / 8)))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch_size": 0}, r"data\.batch_size must be an integer >= 1, got 0"),
+        ({"batch_size": 2.5}, r"data\.batch_size must be an integer >= 1, got 2\.5"),
+        ({"steps_per_batch": -1}, r"trainer\.steps_per_batch must be an integer >= 1, got -1"),
+        ({"epochs": 0}, r"trainer\.max_epochs must be an integer >= 1, got 0"),
+        ({"clip": 0}, r"trainer\.gradient_clip_norm must be null or > 0, got 0"),
+        ({"clip": math.nan}, r"trainer\.gradient_clip_norm must be null or > 0, got nan"),
+        ({"optimizer": {**SGD, "lr": 0}}, r"optimizer\.lr must be > 0, got 0"),
+        ({"optimizer": {**SGD, "lr": "fast"}}, r"optimizer\.lr must be > 0, got fast"),
+        ({"optimizer": {**SGD, "lr": math.nan}}, r"optimizer\.lr must be > 0, got nan"),
+    ],
+)
+def test_bad_values_are_refused_by_the_key_that_the_user_writes(options, message):
+    with pytest.raises(UserError, match=message):
+        Recipe(**{"optimizer": SGD, **options})
+
+
+def test_a_misspelt_option_names_the_nearest():
+    with pytest.raises(UserError, match=r"optimizer\.momentun: SGD has no such argument; did you mean 'momentum'"):
+        Recipe({**SGD, "momentun": 0.9}).build_optimizer(WEIGHTS)
+
+
+def test_a_value_that_torch_refuses_is_a_user_error():
+    with pytest.raises(UserError, match="optimizer: Invalid momentum value"):
+        Recipe({**SGD, "momentum": -1}).build_optimizer(WEIGHTS)
+
+
+def test_an_optimizer_must_be_one():
+    with pytest.raises(UserError, match="not a subclass of torch.optim"):
+        Recipe({"_target_": "torch.nn.Linear"}).build_optimizer(WEIGHTS)
+
+
+def test_an_unknown_interval_is_refused():
+    recipe = Recipe(SGD, {**COSINE, "interval": "batch"})
+    with pytest.raises(UserError, match=r"scheduler\.interval must be step or epoch, got batch"):
+        recipe.build_scheduler(recipe.build_optimizer(WEIGHTS), 3)
+
+
+@pytest.mark.parametrize("name, kind", [("sgd", "SGD"), ("Adam", "Adam"), ("ADAMW", "AdamW"), ("rmsprop", "RMSprop")])
+def test_an_optimizer_by_name_is_the_one_of_torch(name, kind):
+    assert optimizer_config(name, 0.3) == {"_target_": f"torch.optim.{kind}", "lr": 0.3}
+    assert optimizer_config(name, None) == {"_target_": f"torch.optim.{kind}"}
+
+
+def test_an_optimizer_as_a_node_is_copied():
+    node = dict(SGD)
+    assert optimizer_config(node, None) == SGD
+    assert optimizer_config(node, None) is not node
+
+
+def test_an_unknown_optimizer_names_the_nearest():
+    with pytest.raises(UserError, match="optimizer='adamm' is not in torch.optim; did you mean 'adam"):
+        optimizer_config("adamm", 0.1)

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from torch import nn
+
+from reglab.errors import UserError
+from reglab.training.step_size import LearningRates, StepSizes
+
+SLOPE = torch.tensor([[0.7, -2.0, 1e-3]], dtype=torch.float64)
+
+
+def moved(make, steps):
+    """Move a weight by a constant gradient; yield what torch moved it by, and the effective step, at each step."""
+    model = nn.Linear(3, 1, bias=False, dtype=torch.float64)
+    optimizer = make(model.parameters())
+    sizes = StepSizes(model, optimizer)
+    for _ in range(steps):
+        before = model.weight.detach().clone()
+        model.weight.grad = SLOPE.clone()
+        optimizer.step()
+        yield before - model.weight.detach(), sizes["weight"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "nesterov": True},
+        {"momentum": 0.5, "dampening": 0.3},
+        {"momentum": 0.9, "foreach": True},
+    ],
+)
+def test_sgd_comes_to_move_a_weight_by_its_step_times_a_constant_slope(options):
+    *_, (movement, step) = moved(lambda weights: torch.optim.SGD(weights, lr=0.1, **options), 400)
+    assert step.shape == ()
+    torch.testing.assert_close(movement, step * SLOPE, atol=1e-12, rtol=1e-10)
+
+
+ADAMS = [
+    (torch.optim.Adam, {}),
+    (torch.optim.Adam, {"amsgrad": True}),
+    (torch.optim.Adam, {"eps": 0.5, "betas": (0.5, 0.7)}),
+    (torch.optim.Adam, {"fused": True}),
+    (torch.optim.AdamW, {"weight_decay": 0.0}),
+]
+
+
+@pytest.mark.parametrize("kind, options", ADAMS)
+@pytest.mark.parametrize(
+    "tolerance",
+    [
+        1e-4,
+        pytest.param(
+            1e-9, marks=pytest.mark.xfail(reason="state['step'] is float32, so 1 - beta^step is rounded to float32")
+        ),
+    ],
+)
+def test_adam_moves_a_weight_by_its_step_times_a_constant_slope_at_every_step(kind, options, tolerance):
+    """Under a constant slope the corrected first moment is that slope, so the movement tells the step."""
+    for movement, step in moved(lambda weights: kind(weights, lr=0.1, **options), 20):
+        assert step.shape == SLOPE.shape
+        torch.testing.assert_close(movement, step * SLOPE, atol=0, rtol=tolerance)
+
+
+def test_decay_of_adamw_is_no_part_of_the_step():
+    plain = [step for _, step in moved(lambda weights: torch.optim.Adam(weights, lr=0.1), 5)]
+    decayed = [step for _, step in moved(lambda weights: torch.optim.AdamW(weights, lr=0.1, weight_decay=0.5), 5)]
+    torch.testing.assert_close(plain, decayed)
+
+
+def test_groups_and_schedules_have_their_own_rates():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1))
+    groups = [{"params": model[0].parameters(), "lr": 0.2}, {"params": model[1].parameters(), "momentum": 0.5}]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    sizes, rates = StepSizes(model, optimizer), LearningRates(model, optimizer)
+    assert list(sizes) == list(rates) == ["0.weight", "1.weight", "1.bias"]
+    assert len(sizes) == len(rates) == 3
+    assert [round(float(sizes[name]), 6) for name in sizes] == [0.2, 0.2, 0.2]
+    optimizer.param_groups[1]["lr"] = 0.3
+    assert [round(float(sizes[name]), 6) for name in sizes] == [0.2, 0.6, 0.6]
+    assert [float(rates[name]) for name in rates] == [0.2, 0.3, 0.3]
+
+
+def test_steps_of_half_precision_weights_are_in_float32():
+    model = nn.Linear(2, 1, bias=False, dtype=torch.bfloat16)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    assert StepSizes(model, optimizer)["weight"].dtype == torch.float32
+
+
+def test_a_learning_rate_that_is_a_tensor_is_read():
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.25))
+    assert float(StepSizes(model, optimizer)["weight"]) == 0.25
+
+
+class OwnAdam(torch.optim.Adam):
+    """It may step otherwise than its parent."""
+
+
+@pytest.mark.parametrize("kind", [torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.NAdam, OwnAdam])
+def test_an_optimizer_whose_step_is_not_known_is_refused(kind):
+    model = nn.Linear(2, 1)
+    with pytest.raises(UserError, match=rf"effective step size of {kind.__name__}.*use one of SGD, Adam, AdamW"):
+        StepSizes(model, kind(model.parameters()))
+
+
+def test_maximizing_is_refused():
+    model = nn.Linear(2, 1)
+    with pytest.raises(UserError, match="maximize=True"):
+        StepSizes(model, torch.optim.SGD(model.parameters(), lr=0.1, maximize=True))
