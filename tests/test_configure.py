@@ -69,7 +69,7 @@ def test_refusing_calls_nothing(tmp_path, monkeypatch):
 
 
 def test_a_missing_module_says_what_to_do():
-    with pytest.raises(UserError, match="cannot import 'no_such_package'.*installed.*PYTHONPATH"):
+    with pytest.raises(UserError, match=r"cannot import 'no_such_package'.*installed.*PYTHONPATH"):
         locate("no_such_package.Net", nn.Module, "model")
 
 

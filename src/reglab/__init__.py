@@ -1,1 +1,95 @@
-"""reglab: which regularizer, how strongly, and why."""
+"""reglab: which regularizer, how strongly, and why.
+
+Everything is imported when it is first used: ``import reglab`` costs nothing, and the command's help needs no PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reglab.data import DataSet
+    from reglab.data.arrays import dataset
+    from reglab.errors import Diverged, UserError
+    from reglab.measures import MeasureSettings
+    from reglab.regularizers import (
+        EMA,
+        L1,
+        L2,
+        SAM,
+        Dropout,
+        EarlyStopping,
+        ElasticNet,
+        Flooding,
+        L1Subgradient,
+        LabelSmoothing,
+        MaxNorm,
+        Mixup,
+        Regularizer,
+        WeightDecay,
+    )
+    from reglab.training.callback import Regularize
+    from reglab.training.library import Fit, fit
+    from reglab.training.restore import load
+
+_HOMES = {
+    "reglab.data": ("DataSet",),
+    "reglab.data.arrays": ("dataset",),
+    "reglab.errors": ("Diverged", "UserError"),
+    "reglab.measures": ("MeasureSettings",),
+    "reglab.regularizers": (
+        "EMA",
+        "L1",
+        "L2",
+        "SAM",
+        "Dropout",
+        "EarlyStopping",
+        "ElasticNet",
+        "Flooding",
+        "L1Subgradient",
+        "LabelSmoothing",
+        "MaxNorm",
+        "Mixup",
+        "Regularizer",
+        "WeightDecay",
+    ),
+    "reglab.training.callback": ("Regularize",),
+    "reglab.training.library": ("Fit", "fit"),
+    "reglab.training.restore": ("load",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 - grouped as a reader looks for them
+    "fit",
+    "Fit",
+    "load",
+    "dataset",
+    "DataSet",
+    "Regularize",
+    "Regularizer",
+    "MeasureSettings",
+    "UserError",
+    "Diverged",
+    "EMA",
+    "L1",
+    "L2",
+    "SAM",
+    "Dropout",
+    "EarlyStopping",
+    "ElasticNet",
+    "Flooding",
+    "L1Subgradient",
+    "LabelSmoothing",
+    "MaxNorm",
+    "Mixup",
+    "WeightDecay",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'reglab' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

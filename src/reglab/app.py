@@ -26,6 +26,7 @@ from reglab.sweeps.functions import rewrite
 from reglab.sweeps.sweep import SweepResult, group_options
 
 _CONFIG_NAME = "train"
+_NOT_HERE = ("config_path", "experimental_rerun", "hydra_help", "shell_completion")  # Hydra's flags that we replace
 
 
 def train(words: Sequence[str]) -> int:
@@ -50,6 +51,9 @@ def train(words: Sequence[str]) -> int:
 
 
 def _run(hydra: Hydra, arguments: Any) -> int:
+    for flag in _NOT_HERE:
+        if getattr(arguments, flag):
+            raise UserError(f"reglab train has no --{flag.replace('_', '-')}; see reglab train --help")
     name = arguments.config_name or _CONFIG_NAME
     overrides = rewrite(arguments.overrides)
     if arguments.cfg:

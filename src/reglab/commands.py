@@ -22,6 +22,8 @@ def report(words: Sequence[str]) -> int:
     from rich.console import Console
 
     console = Console()
+    if not console.is_terminal:
+        console.width = 140  # a file or a pipe has no width of its own
     console.print(written.table)
     console.print(written.verdict, markup=False)
     console.print(f"report: {written.path}", markup=False, soft_wrap=True)

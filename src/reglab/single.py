@@ -41,6 +41,8 @@ def train_one(hydra: Hydra, name: str, overrides: list[str]) -> int:
 def result(end: Ended) -> str:
     """Return a run's result in a few lines."""
     lines = [f"run {end.run_id}: {end.status}" if end.run_id else end.status]
+    if end.message:
+        lines.append(f"  {end.message}")
     for key in ("val/loss", "train/loss", "gap/loss"):
         value = _final(end, key)
         if value is not None:

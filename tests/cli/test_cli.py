@@ -44,6 +44,8 @@ def test_version(capsys):
         (["train", "seed=1,2"], "add -m for a sweep"),
         (["train", "seed=[1"], "cannot read 'seed=[1'"),
         (["train", "seed"], "key=value"),
+        (["train", "--hydra-help"], "no --hydra-help"),
+        (["dashboard"], "Run something first"),
         (["train", "sweep.blocks=[{seed:1}]"], "add -m"),
         (["train", "--config-dir", "nowhere", "seed=1"], "no such folder"),
         (["train", "-m", NO_PRELOAD, "optimizer.lrr=1,2"], "2 of 2 jobs cannot run, so none was started"),

@@ -24,7 +24,7 @@ from reglab.training.solo import Solo
 
 CONF = Path(__file__).parents[2] / "conf" / "regularizer"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
-ROWS, FEATURES, CLASSES = 42, 6, 3
+ROWS, FEATURES, CLASSES = 44, 6, 3
 NOWHERE = TrackingSettings("none", "", "laws", None)
 
 

@@ -37,7 +37,7 @@ def test_it_changes_training_at_the_strength_of_these_laws(name: str) -> None:
 def test_resuming_at_any_step_equals_going_on(name: str, step: int, tmp_path: Path) -> None:
     def make() -> harness.Experiment:
         return harness.experiment(
-            harness.members(name), optimizer={"_target_": "torch.optim.Adam", "lr": 0.01}, batch_size=11
+            harness.members(name), optimizer={"_target_": "torch.optim.Adam", "lr": 0.01}, batch_size=12
         )
 
     uninterrupted = harness.trained(make())

@@ -1,9 +1,9 @@
 import pytest
 import sklearn.linear_model
 import torch
-from regularizers.loop import OPTIMIZERS, Loop, least_squares, linear
 
 from reglab.regularizers import L1, ElasticNet
+from regularizers.loop import OPTIMIZERS, Loop, least_squares, linear
 
 DESIGN, TARGET = least_squares()
 

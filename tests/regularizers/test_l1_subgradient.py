@@ -1,7 +1,7 @@
 import torch
-from regularizers.loop import Loop, least_squares, linear
 
 from reglab.regularizers import L1, L1Subgradient
+from regularizers.loop import Loop, least_squares, linear
 
 DESIGN, TARGET = least_squares()
 

@@ -1,10 +1,10 @@
 import pytest
 import sklearn.linear_model
 import torch
-from regularizers.loop import OPTIMIZERS, Loop, least_squares, linear
 from torch import nn
 
 from reglab.regularizers import L2
+from regularizers.loop import OPTIMIZERS, Loop, least_squares, linear
 
 DESIGN, TARGET = least_squares()
 

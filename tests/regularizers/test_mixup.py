@@ -1,6 +1,5 @@
 import pytest
 import torch
-from regularizers.loop import cross_entropy
 from scipy import stats
 from torch import nn
 
@@ -8,6 +7,7 @@ from reglab import draws
 from reglab.errors import UserError
 from reglab.regularizers import Batch, Cocktail, Mixup
 from reglab.regularizers.mixup import symmetric_beta_draw
+from regularizers.loop import cross_entropy
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from regularizers.loop import Loop, least_squares, linear
 from torch import nn
 
 from reglab.regularizers import WeightDecay
+from regularizers.loop import Loop, least_squares, linear
 
 DESIGN, TARGET = least_squares()
 

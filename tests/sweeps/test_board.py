@@ -1,5 +1,6 @@
 """What the display knows and shows."""
 
+import io
 import math
 
 import pytest
@@ -48,12 +49,23 @@ def test_events_move_jobs(board):
     assert ([end.job for end in board.ends], board.count("FAILED"), list(board.running)) == ([1, 2], 1, [0])
 
 
-def test_the_table_shows_progress_and_results(board):
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+def shown(board: Board, width: int) -> str:
+    console = Console(width=width, file=io.StringIO())
     console.print(table(board))
-    text = console.export_text()
-    console.file.close()
+    return console.file.getvalue()
+
+
+def test_the_table_shows_progress_and_results(board):
+    text = shown(board, width=100)
     for part in ("1/4 jobs", "l1 seed=0", "5/10", "0.25", "starting", "finished", "0.125", "0.5"):
+        assert part in text
+
+
+def test_a_narrow_terminal_cuts_names_not_figures():
+    board = Board({0: "a label that is far too long for a narrow terminal, as those of cocktails are"}, Clock())
+    board.tell(Advanced(0, 100, 100, {"train/loss": 0.1234, "val/loss": 0.5678, "gap/loss": -0.4444}))
+    text = shown(board, width=80)
+    for part in ("100/100", "0.1234", "0.5678", "-0.4444", "a label that"):
         assert part in text
 
 

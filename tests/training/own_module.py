@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,12 @@ from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
 MakeOptimizer = Callable[[Iterable[Tensor]], Any]
+# Of Lightning 2.6.6 itself, and its advice to use worker processes and longer epochs.
+LIGHTNING_WARNS = [
+    pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+]
 ROWS, VAL_ROWS, FEATURES, CLASSES = 48, 20, 6, 3
 
 
@@ -19,7 +26,7 @@ def sgd(weights: Iterable[Tensor]) -> Optimizer:
 
 
 class OwnModule(pl.LightningModule):
-    def __init__(self, make: MakeOptimizer = sgd, dropout: float = 0.0, validates: bool = True) -> None:
+    def __init__(self, make: MakeOptimizer = sgd, dropout: float = 0.0) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(1)
@@ -27,8 +34,6 @@ class OwnModule(pl.LightningModule):
             self.body = nn.Sequential(*body).double()
         self.make = make
         self.seen_by_validation: list[Tensor] = []
-        if not validates:
-            self.validation_step = None  # type: ignore[assignment]
 
     def forward(self, inputs: Tensor) -> Tensor:
         outputs: Tensor = self.body(inputs)

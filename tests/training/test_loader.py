@@ -1,3 +1,5 @@
+from itertools import chain
+
 import pytest
 import torch
 
@@ -24,7 +26,7 @@ def loader(rows=23, batch_size=5, seed=3, steps_per_batch=2, start=0, ranks=1):
 def test_an_epoch_holds_every_row_once(rows, batch_size):
     steps, counter = loader(rows, batch_size)
     seen = walk(steps, counter, 1)
-    assert sorted(sum(seen, [])) == list(range(rows))
+    assert sorted(chain.from_iterable(seen)) == list(range(rows))
     assert len(seen) == steps.per_epoch
 
 
@@ -56,7 +58,7 @@ def test_the_order_is_a_function_of_seed_and_epoch_alone():
 
 @pytest.mark.parametrize("steps_per_batch", [1, 2, 3, 100])
 def test_chunks_change_nothing_but_how_steps_are_handed_over(steps_per_batch):
-    steps, counter = loader(steps_per_batch=steps_per_batch)
+    steps, _ = loader(steps_per_batch=steps_per_batch)
     chunks = list(steps)
     assert len(chunks) == len(steps)
     assert all(1 <= len(chunk) <= steps_per_batch for chunk in chunks)

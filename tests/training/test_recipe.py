@@ -99,7 +99,7 @@ def test_a_value_that_torch_refuses_is_a_user_error():
 
 
 def test_an_optimizer_must_be_one():
-    with pytest.raises(UserError, match="not a subclass of torch.optim"):
+    with pytest.raises(UserError, match=r"not a subclass of torch\.optim"):
         Recipe({"_target_": "torch.nn.Linear"}).build_optimizer(WEIGHTS)
 
 
@@ -122,5 +122,5 @@ def test_an_optimizer_as_a_node_is_copied():
 
 
 def test_an_unknown_optimizer_names_the_nearest():
-    with pytest.raises(UserError, match="optimizer='adamm' is not in torch.optim; did you mean 'adam"):
+    with pytest.raises(UserError, match=r"optimizer='adamm' is not in torch\.optim; did you mean 'adam"):
         optimizer_config("adamm", 0.1)

@@ -86,7 +86,8 @@ def take_over_dropout(model: nn.Module, keys: Keys) -> None:
     Raises ValueError for the variants that drop whole channels: their draws would come from a generator.
     """
     for path, module in list(model.named_modules()):
-        for name, child in list(module.named_children()):
+        # Not named_children, which passes over a module's second place in its parent.
+        for name, child in list(module._modules.items()):
             if type(child) is nn.Dropout:
                 setattr(module, name, KeyedDropout(child.p, keys, f"{path}.{name}"))
             elif isinstance(child, nn.modules.dropout._DropoutNd):

@@ -70,7 +70,7 @@ def table(board: Board) -> Group:
     body = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     body.add_column("job", no_wrap=True, overflow="ellipsis", ratio=1)
     for name in ("epoch", *_COLUMNS.values()):
-        body.add_column(name, justify="right", no_wrap=True)
+        body.add_column(name, justify="right", no_wrap=True, min_width=8)  # a narrow terminal cuts the job's name
     for end in board.latest:
         epoch = Text(end.status.lower(), style=_COLOURS[end.status])
         body.add_row(Text(board.labels[end.job], style="dim"), epoch, *(figure(end.metrics, key) for key in _COLUMNS))

@@ -30,6 +30,8 @@ _THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+# torch.cuda.is_available() then asks the driver without opening CUDA, which a forked process could not use any more.
+_CUDA_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
 class Local:
@@ -59,7 +61,7 @@ class Local:
         def spawn() -> tuple[BaseProcess, Connection]:
             ours, theirs = self._processes.Pipe()
             process = self._processes.Process(target=work, args=(theirs, assignment), daemon=True)
-            with limited_threads(self._threads):
+            with worker_environment(self._threads):
                 process.start()
             theirs.close()  # so that the pipe ends when the worker does
             return process, ours
@@ -93,16 +95,17 @@ def start_server(preload: Sequence[str], threads: int) -> ForkServerContext | Sp
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with limited_threads(threads), _deaf_to_interrupts():
+    with worker_environment(threads), _deaf_to_interrupts():
         forkserver.ensure_running()
     return context
 
 
 @contextmanager
-def limited_threads(threads: int) -> Iterator[None]:
+def worker_environment(threads: int) -> Iterator[None]:
     """Set the variables that libraries read when they are loaded, for processes started inside the context."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    wanted = dict.fromkeys(_THREADS, str(threads)) | {_CUDA_CHECK: "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """A sweep from end to end: expand, check, open the parent run, launch, and hand over to the report."""
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +53,14 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
     OmegaConf.save(config, folder / "multirun.yaml")
     settings = TrackingSettings.from_config(config.tracking)
     parent = _open_parent(settings, jobs, arguments, config, folder)
+    launcher = OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher")
+    if launcher != "local":  # ours shows a table
+        print(f"{len(jobs)} jobs by hydra/launcher={launcher}; to watch them: reglab dashboard", file=sys.stderr)
     try:
         found = ends(jobs, launch([job_overrides(job, parent.run_id) for job in jobs]))
     except KeyboardInterrupt as interrupt:
         parent.finish("KILLED")
-        _say_interrupted(interrupt, jobs, parent.run_id)
+        _log.warning("%s", interrupted(interrupt, jobs, parent.run_id if settings.backend == "mlflow" else None))
         raise
     except BaseException:
         parent.finish("FAILED")
@@ -119,11 +123,11 @@ def _result(parent_id: str, jobs: Sequence[Job], found: Mapping[int, Ended]) -> 
     return SweepResult(parent_id, len(jobs), finished, failures(told, labels))
 
 
-def _say_interrupted(interrupt: KeyboardInterrupt, jobs: Sequence[Job], parent_id: str) -> None:
+def interrupted(interrupt: KeyboardInterrupt, jobs: Sequence[Job], parent_id: str | None) -> str:
+    """Return what an interrupted sweep leaves, and how to go on. parent_id: None where MLflow holds nothing."""
     returns = interrupt.returns if isinstance(interrupt, Interrupted) else []
     finished = sum(end.status == "FINISHED" for end in ends(jobs, returns).values())
-    _log.warning(
-        "Interrupted: %d of %d jobs finished, and their runs are kept. Their report: reglab report %s. "
-        "To run the whole sweep, give the same command again.",
-        finished, len(jobs), parent_id,
-    )  # fmt: skip
+    text = f"Interrupted: {finished} of {len(jobs)} jobs finished, and their runs are kept."
+    if finished and parent_id:
+        text += f" Their report: reglab report {parent_id}."
+    return f"{text} To run the whole sweep, give the same command again."

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def write_atomically(content: Mapping[str, Any], path: Path) -> None:
-    """Write ``content`` beside ``path``, make it durable, put it in place: a kill leaves the old file or the new one."""
+    """Write ``content`` beside ``path``, make it durable, put it in place: a kill leaves the old file or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with partial.open("wb") as file:

@@ -68,8 +68,9 @@ def fit(
         weights = recorder.measurement.weights(module.model, module.cocktail)
         final |= to_floats(gap | weights) | {"epoch": float(checkpoints.best_epoch)}
     tracker.tag(**{"reglab.weights": "best" if experiment.cocktail.stops else "last"})
-    for path in (checkpoints.best, checkpoints.last):
-        tracker.artifact(path, "checkpoints")
+    if trainer.is_global_zero:
+        for path in (checkpoints.best, checkpoints.last):
+            tracker.artifact(path, "checkpoints")
     return final
 
 

@@ -1,0 +1,65 @@
+"""Data from Python: a bundled set by name, or the user's own arrays."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from reglab.data.assemble import assemble, load
+from reglab.data.dataset import DataSet
+from reglab.data.options import Options
+from reglab.data.source import Source
+from reglab.errors import UserError, nearest
+
+
+def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: Any) -> DataSet:
+    """Return a data set, split into training, validation and test part.
+
+    data: the name of a bundled set (``digits``), or inputs [rows, ...] as an array or tensor; then ``targets`` are
+    [rows] or [rows, columns]. options: those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and
+    the set's own; for arrays also ``task``, one of auto, classification, binary, multilabel, regression.
+
+    Raises UserError for an unknown name or option, and for arrays that cannot be trained on.
+    """
+    if isinstance(data, str):
+        if targets is not None:
+            raise UserError(f"dataset({data!r}) is a bundled set and brings its own targets: leave targets out")
+        return load({"name": data, **options})
+    if targets is None:
+        raise UserError("dataset(inputs, targets): give targets as well, [rows] or [rows, columns]")
+    return from_arrays(data, targets, options)
+
+
+def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any]) -> DataSet:
+    """Return the data set of arrays; a NaN among the inputs counts as missing and is imputed by the column's median."""
+    import pandas as pd
+
+    from reglab.data.table_target import TASKS, read_target
+
+    valid = {field.name for field in fields(Options)} | {"task"}
+    for key in options:
+        if key not in valid:
+            raise UserError(f"dataset({key}=...) is not an option; {nearest(key, valid)}")
+    rows, answers = np.asarray(inputs, dtype=np.float64), np.asarray(targets)
+    if rows.ndim < 2 or len(rows) != len(answers):
+        raise UserError(f"inputs {rows.shape} and targets {answers.shape} must be [rows, ...] and [rows], equally long")
+    task = options.get("task", "auto")
+    if task not in TASKS:
+        raise UserError(f"task={task!r}: {nearest(str(task), TASKS)}")
+    columns = pd.DataFrame(answers.reshape(len(answers), -1))
+    columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
+    target = read_target(columns, task)
+    flat = rows.reshape(len(rows), -1)
+    source = Source(
+        task=target.task,
+        numeric=flat,
+        numeric_names=tuple(f"x{i}" for i in range(flat.shape[1])),
+        targets=target.targets,
+        target_names=target.target_names,
+        shape=rows.shape[1:] if rows.ndim > 2 else None,
+        homogeneous=rows.ndim > 2,
+        standardize_target=target.task == "regression",
+    )
+    return assemble("arrays", source, Options(**{key: value for key, value in options.items() if key != "task"}))

@@ -1,0 +1,67 @@
+"""The end of a sweep: choose, look at the test set once, report."""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from reglab.reports.sweep import SweepReport, choose, collect, portraits, write
+from reglab.sweeps.selection import Choice
+from reglab.tracking import RunTracker, TrackingSettings, reopen_run
+
+_log = logging.getLogger(__name__)
+
+
+def finish_sweep(config: DictConfig, parent_id: str, folder: Path) -> None:
+    """Report the sweep ``parent_id`` into ``folder`` and print its table, verdict, and where to look on.
+
+    config: the composed config of the sweep. The chosen configuration's runs are evaluated on the test set unless
+    ``sweep.test`` is false; the touch is recorded with the parent run.
+    """
+    settings = TrackingSettings.from_config(config.tracking)
+    sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
+    if not sweep.get("report", True):
+        return
+    monitor = str(config.measure.monitor)
+    data = collect(settings.uri, parent_id, monitor)
+    choice = choose(data, monitor)
+    test = _touch_test(settings.uri, choice) if sweep.get("test", True) else None
+    data = dataclasses.replace(data, weights=_portrait_weights(settings.uri, choice))
+    report = write(data, choice, test, folder)
+    parent = reopen_run(folder)
+    _record(parent, choice, report, test)
+    show(report)
+
+
+def show(report: SweepReport) -> None:
+    """Print the table, the verdict, where the report lies, and how the dashboard is opened."""
+    console = Console()
+    console.print(report.table)
+    console.print(report.verdict, highlight=False, markup=False)
+    console.print(f"\nReport:    {report.path}", highlight=False, soft_wrap=True)
+    console.print("Dashboard: reglab dashboard   (in a checkout: scripts/dashboard)", highlight=False)
+
+
+def _touch_test(uri: str, choice: Choice) -> dict[str, dict[str, float]]:
+    """Evaluate the chosen configuration's runs on the test part and record it with each; return it by run id."""
+    from reglab.training.restore import test_run  # late: torch
+
+    return {trial.run_id: test_run(uri, trial.run_id) for trial in choice.chosen.trials}
+
+
+def _portrait_weights(uri: str, choice: Choice) -> dict[str, Any]:
+    from reglab.training.restore import flat_weights
+
+    return {candidate.label: flat_weights(uri, candidate.trials[0].run_id) for candidate in portraits(choice)}
+
+
+def _record(parent: RunTracker, choice: Choice, report: SweepReport, test: dict[str, dict[str, float]] | None) -> None:
+    parent.note(report.note)
+    parent.artifact(report.path)
+    parent.tag(**{"reglab.chosen": choice.chosen.label, "reglab.verdict": report.verdict.splitlines()[0]})
+    if test is not None:
+        parent.tag(**{"reglab.test_touched_by": " ".join(sorted(test))})
+    parent.finish("FINISHED")

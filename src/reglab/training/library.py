@@ -1,0 +1,154 @@
+"""reglab as a library: fit a plain ``nn.Module`` in a few lines."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reglab.data import DataSet
+from reglab.errors import UserError
+from reglab.measures import MeasureSettings, score_name
+from reglab.regularizers import Cocktail, Regularizer, name_members
+from reglab.tracking import RunTracker, TrackingSettings, open_run
+from reglab.training.experiment import Experiment, summary
+from reglab.training.experiment import fit as fit_experiment
+from reglab.training.notes import run_note, verdict
+from reglab.training.recipe import Recipe, optimizer_config
+from reglab.training.recorder import Progress
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained model and what was measured. metrics: at the end. history: each metric's value by epoch, from 0."""
+
+    model: nn.Module
+    metrics: Mapping[str, float]
+    history: Mapping[str, Mapping[int, float]]
+    run_id: str | None
+
+    @property
+    def gap(self) -> tuple[float, float, float]:
+        """The gap in loss and its 95% bootstrap interval, conditional on the trained model."""
+        return self.metrics["gap/loss"], self.metrics["gap/loss_low"], self.metrics["gap/loss_high"]
+
+    def __str__(self) -> str:
+        return verdict(self.metrics)
+
+
+def fit(
+    model: nn.Module,
+    data: DataSet,
+    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer] = (),
+    *,
+    epochs: int = 50,
+    batch_size: int = 32,
+    optimizer: str | Mapping[str, Any] = "adam",
+    lr: float | None = 1e-3,
+    seed: int = 0,
+    tracking: str | None = None,
+    experiment: str = "reglab",
+    measure: MeasureSettings | None = None,
+    trainer: Mapping[str, Any] | None = None,
+) -> Fit:
+    """Train ``model`` in place under ``regularizers`` and measure it after each epoch.
+
+    data: from ``reglab.dataset``. regularizers: a list, the first innermost, or a mapping by name. optimizer: a name in
+    ``torch.optim``. tracking: an MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory alone.
+    trainer: arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``.
+
+    Raises UserError for bad input, Diverged if the loss stops being finite.
+    """
+    members = dict(regularizers) if isinstance(regularizers, Mapping) else name_members(regularizers)
+    cocktail = Cocktail(members, seed, data.task)
+    _check_fit(model, data)
+    job = Experiment(
+        model,
+        cocktail,
+        data,
+        Recipe(optimizer_config(optimizer, lr), batch_size=batch_size, epochs=epochs),
+        measure or MeasureSettings(),
+        trainer or {},
+        {
+            "config": {"model": None, "regularizer": _nodes(cocktail), "seed": seed, "data": {"name": data.name}},
+            "input_shape": list(data.input_shape),
+            "outputs": data.outputs,
+            "task": data.task,
+        },
+    )
+    history: dict[str, dict[int, float]] = {}
+
+    def remember(progress: Progress) -> None:
+        for key, value in progress.metrics.items():
+            history.setdefault(key, {})[progress.epoch] = value
+
+    with ExitStack() as stack:
+        folder = Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+        if tracking is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        tracker = _open(tracking, experiment, folder, job, seed)
+        status = "FAILED"
+        try:
+            metrics = summary(fit_experiment(job, tracker, remember))
+            tracker.summary(metrics)
+            tracker.note(run_note(data, cocktail, metrics))
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            tracker.finish(status)  # type: ignore[arg-type]  # one of the three
+    return Fit(model, metrics, history, None if tracking is None else tracker.run_id)
+
+
+def _open(uri: str | None, experiment: str, folder: Path, job: Experiment, seed: int) -> RunTracker:
+    names = [name for name, _ in job.cocktail.named_regularizers()]
+    label = "+".join(names) or "none"
+    backend = {"name": "none", "experiment": experiment} if uri is None else {"uri": uri, "experiment": experiment}
+    numbers = {f"regularizer.{name}.{key}": float(value) for name, member in job.cocktail.named_regularizers()
+               for key, value in member.named_buffers() if value.ndim == 0}  # fmt: skip
+    return open_run(
+        TrackingSettings.from_config(backend),
+        name=f"{label} seed {seed}",
+        folder=folder,
+        config={},
+        params={"model": type(job.model).__name__, "optimizer": dict(job.recipe.optimizer), "seed": seed,
+                "epochs": job.recipe.epochs, "batch_size": job.recipe.batch_size, **numbers},
+        tags={"reglab.kind": "job", "reglab.regularizer": label, "reglab.seed": str(seed),
+              "reglab.task": job.data.task, "reglab.score": score_name(job.data.task)},
+        dataset=job.data,
+    )  # fmt: skip
+
+
+def _nodes(cocktail: Cocktail) -> dict[str, Any]:
+    """Return config nodes that build the members again; their numbers are in the state dict."""
+    nodes = {}
+    for name, member in cocktail.named_regularizers():
+        node: dict[str, Any] = {"_target_": f"{type(member).__module__}.{type(member).__qualname__}"}
+        if isinstance(where := getattr(member, "where", None), str):
+            node["where"] = where
+        nodes[name] = node
+    return nodes
+
+
+def _check_fit(model: nn.Module, data: DataSet) -> None:
+    """Try the model on two rows, so that a wrong size is told before training."""
+    from reglab.measures import evaluate
+
+    rows = slice(0, 2)
+    kind = next((weight.dtype for weight in model.parameters()), torch.float32)
+    try:
+        device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+        inputs: Tensor = data.val.inputs[rows].to(device, kind)
+        evaluate(model, inputs, data.val.targets[rows].to(device), data.task)
+    except (RuntimeError, ValueError, IndexError) as error:
+        shape = ", ".join(str(size) for size in data.input_shape)
+        raise UserError(
+            f"the model does not fit the data: inputs [rows, {shape}], {data.outputs} outputs wanted for a {data.task} "
+            f"task ({str(error).splitlines()[0]})"
+        ) from error

@@ -1,0 +1,137 @@
+"""Trained models back from their runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from reglab import data, models
+from reglab.errors import UserError, nearest
+from reglab.regularizers import Cocktail
+from reglab.regularizers.select import selected
+from reglab.training.describe import build_cocktail
+from reglab.training.experiment import test_metrics
+
+_KINDS = ("last", "best")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A trained model beside its cocktail. kind: last or best; averaged: the cocktail judges by averaged weights."""
+
+    model: nn.Module
+    cocktail: Cocktail
+    kind: str
+    description: Mapping[str, Any]
+
+    @property
+    def averaged(self) -> bool:
+        return self.cocktail.averages
+
+
+def load(
+    run: str | Path, weights: str | None = None, uri: str | None = None, model: nn.Module | None = None
+) -> nn.Module:
+    """Return the trained model of a run, in evaluation mode, on the CPU.
+
+    run: a run's id, its name (the newest of that name), its folder, or the path of a checkpoint.
+    weights: ``last``, ``best`` (the best validation epoch), or None for those that the run stands for. Where the run
+    kept an average of the weights, it is the average. ``model.reglab_weights`` says which they are: ``last``,
+    ``best averaged``, ...
+    uri: where runs are kept; ``reglab.db`` in the working folder if None.
+    model: a new instance of the model's class, needed only where it was not built from a config.
+
+    Raises UserError if there is no such run or checkpoint.
+    """
+    restored = restore(_checkpoint(run, weights, uri), model)
+    _settle(restored)
+    restored.model.__dict__["reglab_weights"] = restored.kind + (" averaged" if restored.averaged else "")
+    return restored.model
+
+
+def restore(path: Path, model: nn.Module | None = None) -> Restored:
+    """Return what the checkpoint at ``path`` holds, with the trained (not averaged) weights in the model."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}") from None
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as a checkpoint of reglab ({type(error).__name__}: {error})") from error
+    description = content.get("hyper_parameters") or {}
+    if "config" not in description:
+        raise UserError(f"{path} is not a checkpoint of reglab: it does not say how its model was built")
+    model = model if model is not None else _build(path, description)
+    cocktail = build_cocktail(description["config"]["regularizer"], description["config"]["seed"], description["task"])
+    model = cocktail.prepare(model)
+    holder = nn.Module()
+    holder.model, holder.cocktail = model, cocktail
+    try:
+        holder.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit the model: {error}") from error
+    return Restored(model.eval(), cocktail, path.stem, description)
+
+
+def test_run(uri: str, run_id: str) -> dict[str, float]:
+    """Return ``test/loss`` and ``test/<score>`` of a run's weights, and record them with the run.
+
+    The data are made anew from the run's config. Raises UserError if they are not those that it was trained on.
+    """
+    from reglab.tracking.mlflow_amend import amend
+    from reglab.tracking.mlflow_read import get_run
+
+    record = get_run(uri, run_id)
+    restored = restore(_checkpoint(run_id, None, uri))
+    loaded = data.load(restored.description["config"]["data"])
+    if loaded.digest != record.tags.get("reglab.data_digest"):
+        raise UserError(f"the data of run {record.name} changed since it was trained: its test result would not count")
+    metrics = test_metrics(restored.model, restored.cocktail, loaded.test, loaded.task)
+    amend(uri, run_id, metrics, int(record.metrics.get("final/epoch", 0)), {"reglab.test_touched": "true"})
+    return metrics
+
+
+def flat_weights(uri: str, run_id: str) -> NDArray[Any]:
+    """Return all regularized weights of a run, as it is judged, in one array."""
+    restored = restore(_checkpoint(run_id, None, uri))
+    _settle(restored)
+    pieces: list[Tensor] = [weight.detach().flatten().float() for _, weight in selected(restored.model, "weights")]
+    return torch.cat(pieces).numpy()
+
+
+def _settle(restored: Restored) -> None:
+    """Put the weights that the run is judged by into the model for good."""
+    with restored.cocktail.evaluating(restored.model):
+        judged = {name: weight.detach().clone() for name, weight in restored.model.named_parameters()}
+    with torch.no_grad():
+        for name, weight in restored.model.named_parameters():
+            weight.copy_(judged[name])
+
+
+def _build(path: Path, description: Mapping[str, Any]) -> nn.Module:
+    node = description["config"].get("model")
+    if not node:
+        raise UserError(
+            f"the model of {path} was made in Python, not from a config: give a new one, "
+            "reglab.load(run, model=MyModel())"
+        )
+    return models.build(node, tuple(description["input_shape"]), description["outputs"])
+
+
+def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
+    if weights is not None and weights not in _KINDS:
+        raise UserError(f"weights={weights!r}: {nearest(str(weights), _KINDS)}")
+    if str(run).endswith(".ckpt"):
+        return Path(run)
+    folder = Path(run) / "checkpoints"
+    if folder.is_dir() and weights is not None:
+        return folder / f"{weights}.ckpt"
+    from reglab.tracking.mlflow_read import artifact_path, find_run
+    from reglab.tracking.settings import absolute_uri
+
+    record = find_run(absolute_uri(uri, Path.cwd()), run)
+    kind = weights or record.tags.get("reglab.weights", "last")
+    return artifact_path(record, f"checkpoints/{kind}.ckpt")

@@ -1,0 +1,30 @@
+"""One run: what is printed and which exit code follows, with a stand-in for training."""
+
+import pytest
+
+from reglab.errors import UserError
+from reglab.single import result, train_one
+from reglab.sweeps import task
+from reglab.sweeps.events import Ended
+from sweeps.standin import task as standin
+
+
+@pytest.mark.parametrize("act, code, part", [("finish", 0, "val/loss"), ("diverge", 1, "diverged at step 7")])
+def test_the_exit_code_says_how_it_ended(hydra, monkeypatch, capsys, act, code, part):
+    monkeypatch.setattr(task, "train", standin)
+    assert train_one(hydra, "train", [f"act={act}"]) == code
+    assert part in capsys.readouterr().out
+
+
+def test_bad_input_is_raised_without_a_word_of_hydras(hydra, monkeypatch, capsys):
+    monkeypatch.setattr(task, "train", standin)
+    with pytest.raises(UserError, match="got -1"):
+        train_one(hydra, "train", ["act=refuse"])
+    assert "Error executing job" not in capsys.readouterr().err
+
+
+def test_the_result_shows_the_gap_with_its_interval():
+    metrics = {"val/loss": 0.5, "gap/loss": 0.25, "gap/loss_low": 0.125, "gap/loss_high": 0.375}
+    text = result(Ended(0, "FINISHED", run_id="abc", metrics=metrics))
+    assert text.splitlines()[0] == "run abc: FINISHED"
+    assert "gap/loss     0.25  [0.125, 0.375]" in text

@@ -1,0 +1,29 @@
+"""Law: two data-parallel processes train to the weights of one process on the joint batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import laws_harness as harness
+import pytest
+import torch
+from two_ranks import job
+
+
+@pytest.fixture(scope="module")
+def weights_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    script = Path(__file__).parent / "two_ranks.py"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    ended = subprocess.run([*launch, str(script), str(folder)], capture_output=True, text=True, cwd=folder, check=False)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.xdist_group("two_ranks")  # one worker, so that the two processes are started once
+@pytest.mark.parametrize("name", harness.NAMES)
+def test_two_ranks_equal_one_process_on_the_joint_batch(name: str, weights_of_two: Path) -> None:
+    two = torch.load(weights_of_two / f"{name}.pt", weights_only=True)
+    one = harness.trained(job(name, 1))
+    for key, value in harness.weights_of(one).items():
+        torch.testing.assert_close(two[key], value, rtol=1e-9, atol=1e-11, msg=lambda told, key=key: f"{key}: {told}")
