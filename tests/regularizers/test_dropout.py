@@ -9,6 +9,7 @@ from torch.nn import functional
 from reglab.errors import UserError
 from reglab.models import CNN, MLP
 from reglab.regularizers import Cocktail, Dropout
+from reglab.regularizers.dropout import drop
 
 
 class Functional(nn.Module):
@@ -56,6 +57,12 @@ def test_drops_at_its_rate_and_scales_what_is_kept(rate):
         draws = kept.shape[axis]
         spread = ((counts - draws * (1 - rate)).square() / (draws * rate * (1 - rate))).sum()
         assert stats.chi2.sf(float(spread), len(counts)) > 1e-3
+
+
+@pytest.mark.parametrize("rate, expected", [(0.0, [3.0, 3.0, 3.0, 3.0]), (0.5, [0.0, 0.0, 6.0, 6.0])])
+def test_a_draw_of_exactly_the_rate_keeps(rate, expected):
+    draws = torch.tensor([0.0, 0.5 - 2**-24, 0.5, 1 - 2**-24])
+    assert drop(torch.full((4,), 3.0), torch.tensor(rate, dtype=torch.float64), draws).tolist() == expected
 
 
 def test_outputs_average_to_the_inputs():

@@ -32,7 +32,8 @@ def test_is_the_nearest_point_of_the_ball():
 def test_a_unit_of_zeros_stays_and_infinity_caps_nothing():
     weight = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     assert torch.equal(cap_rows(weight, torch.tensor(1.0)), torch.tensor([[0.0, 0.0], [0.6, 0.8]]))
-    assert torch.equal(cap_rows(weight, torch.tensor(math.inf)), weight)
+    for free in (weight, torch.tensor([[math.inf, 1.0]])):
+        assert torch.equal(cap_rows(free, torch.tensor(math.inf)), free)
 
 
 def test_after_every_step_no_unit_is_beyond_the_limit_and_biases_are_free():

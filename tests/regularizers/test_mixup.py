@@ -6,7 +6,7 @@ from torch import nn
 from reglab import draws
 from reglab.errors import UserError
 from reglab.regularizers import Batch, Cocktail, Mixup
-from reglab.regularizers.mixup import symmetric_beta_draw
+from reglab.regularizers.mixup import log_gamma_draw, symmetric_beta_draw
 from regularizers.loop import cross_entropy
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -74,6 +74,14 @@ def test_without_strength_nothing_is_mixed():
 def test_each_step_has_a_share_of_its_own():
     shares = {float(mixed(2, step=step)[2][0, 0]) for step in range(20)}
     assert len(shares) == 20
+
+
+@pytest.mark.parametrize("shape", [0.1, 0.4, 1.0, 3.0])
+def test_what_the_share_is_made_of_follows_a_gamma_distribution(shape):
+    keys = torch.vmap(lambda step: draws.key(1, step))(torch.arange(20_000))
+    number = torch.tensor(shape, dtype=torch.float64)
+    logarithms = torch.vmap(lambda key: log_gamma_draw(number, key))(keys)
+    assert stats.kstest(logarithms.exp().numpy(), stats.gamma(shape).cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 3.0])

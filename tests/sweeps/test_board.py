@@ -51,7 +51,7 @@ def test_events_move_jobs(board):
 
 def shown(board: Board, width: int) -> str:
     console = Console(width=width, file=io.StringIO())
-    console.print(table(board))
+    console.print(table(board, width))
     return console.file.getvalue()
 
 

@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from reglab.errors import UserError
 from reglab.measures import Task
@@ -37,15 +37,23 @@ def members() -> list[Regularizer]:
     return [L1(1e-3), L2(1e-2), WeightDecay(0.1), Dropout(0.2), EMA(0.9)]
 
 
+class Jittered(TensorDataset):
+    """Augments its rows with the global generators of torch and numpy."""
+
+    def __getitem__(self, row: int) -> tuple[Tensor, ...]:
+        inputs, target = super().__getitem__(row)
+        return inputs + 0.1 * torch.randn_like(inputs) + 0.1 * np.random.standard_normal(), target
+
+
 @pytest.mark.parametrize("validates", [True, False])
 def test_an_empty_list_changes_nothing(validates: bool) -> None:
-    """Neither weights nor random state, with a shuffling loader and the module's own dropout."""
+    """Neither weights nor random state, with a shuffling loader, random augmentation and the module's own dropout."""
     ends = []
     for callbacks in ([], [Regularize([], TASK)]):
         module = OwnModule(dropout=0.5)
         torch.manual_seed(7)
         np.random.seed(7)
-        train, val = loaders(shuffle=True)
+        train, val = DataLoader(Jittered(*loaders()[0].dataset.tensors), 16, shuffle=True), loaders()[1]  # type: ignore[attr-defined]
         options = {} if validates else {"limit_val_batches": 0}
         with pytest.warns(UserWarning, match="no gap") if callbacks and not validates else nullcontext():
             trainer(callbacks, **options).fit(module, train, val)
@@ -333,6 +341,23 @@ def test_a_checkpoint_of_other_regularizers_is_refused(tmp_path: Path) -> None:
         trainer([Regularize([L1(0.1)], TASK)], epochs=3).fit(
             OwnModule(), *loaders(), ckpt_path=tmp_path / "end.ckpt", weights_only=True
         )
+
+
+class LowPrecision(OwnModule):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return functional.linear(inputs.float(), self.body[0].weight.float())[:, :3]
+
+
+def test_a_module_is_measured_in_the_precision_that_it_trains_in() -> None:
+    callback, module = Regularize([], TASK), LowPrecision()
+    trainer([callback], precision="bf16-mixed").fit(module, *loaders())
+    inputs, targets = loaders()[1].dataset.tensors  # type: ignore[attr-defined]
+    with torch.no_grad():
+        exact = functional.cross_entropy(module(inputs), targets)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = functional.cross_entropy(module(inputs).float(), targets)
+    assert abs(float(rounded - exact)) > 1e-5
+    assert callback.metrics["val/loss"] == pytest.approx(float(rounded), abs=1e-6)
 
 
 class Regressor(OwnModule):

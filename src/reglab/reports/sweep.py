@@ -1,5 +1,7 @@
 """The report of a sweep: collect, choose, write."""
 
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from reglab.reports.collect import collect
 from reglab.reports.data import SweepData
 from reglab.reports.html import page
 from reglab.reports.note import note
-from reglab.reports.terminal import table
+from reglab.reports.terminal import WIDE, table
 from reglab.reports.tested import tested
 from reglab.sweeps.selection import Candidate, Choice, select
 from reglab.sweeps.verdict import verdict
@@ -57,7 +59,12 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
     path.write_text(page(data, choice, words, result), encoding="utf-8")
-    return SweepReport(path, choice, words.text, table(data, choice), note(data, choice, words, result))
+    return SweepReport(path, choice, words.text, table(data, choice, _columns()), note(data, choice, words, result))
+
+
+def _columns() -> int:
+    """Return the width that the terminal table may take: that of the terminal, or enough where there is none."""
+    return shutil.get_terminal_size((WIDE, 0)).columns if sys.stdout.isatty() else WIDE
 
 
 def report(uri: str, parent_id: str, folder: Path, test: TestMetrics | None = None) -> SweepReport:

@@ -13,6 +13,8 @@ from reglab.sweeps.selection import Candidate, Choice
 from reglab.sweeps.words import SCORES, bracket, compact, number, percent, spread
 
 MOST_ROWS = 40
+WIDE = 100
+_GAP, _LEFT_OUT_WHEN_NARROW = 5, (4, 7)
 
 
 @dataclass(frozen=True)
@@ -85,29 +87,33 @@ def mark(candidate: Candidate, choice: Choice) -> str:
     return "underfits" if underfits(choice, candidate) else ""
 
 
-def table(data: SweepData, choice: Choice) -> Table:
-    """Return the table of a sweep's candidates, at most 100 columns wide, the chosen one marked.
+def table(data: SweepData, choice: Choice, columns: int = WIDE) -> Table:
+    """Return the table of a sweep's candidates, the chosen one marked.
 
-    Beyond ``MOST_ROWS`` candidates it keeps those with the best monitored mean; the caption says so.
+    It takes at most 100 columns; on fewer it leaves out the training score and the runs. Beyond ``MOST_ROWS``
+    candidates it keeps those with the best monitored mean; the caption says so.
     """
     kept = sorted(choice.candidates, key=choice.loss)[:MOST_ROWS]
     left_out = len(choice.candidates) - len(kept)
     title = Text(f"{data.name}: {len(choice.candidates)} settings")
     caption = f"{left_out} more settings are in the report" if left_out else None
     drawn = Table(title=title, caption=caption, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
-    for place, heading in enumerate(headings(data)):
+    places = [place for place in range(len(headings(data))) if columns >= WIDE or place not in _LEFT_OUT_WHEN_NARROW]
+    for place in places:
+        heading = headings(data)[place]
         drawn.add_column(
             Text(heading),
             justify="left" if place in (0, 1, 8) else "right",
-            max_width=16 if place in (0, 1) else None,
+            max_width=16 if place in (0, 1) or (place == _GAP and columns < WIDE) else None,
+            min_width=9 if place in (0, 1) else None,
             overflow="fold",
-            no_wrap=place not in (0, 1),  # if something must give, then names
+            no_wrap=place not in (0, 1, _GAP),  # if something must give, then names
         )
     shown = [c for c in choice.candidates if c in kept]
     for candidate, following in zip(shown, [*shown[1:], None], strict=True):
         said = row(candidate, data, choice)
         style = "bold green" if said.chosen else ("dim" if said.mark in ("underfits", "partial") else "")
-        drawn.add_row(*(Text(cell) for cell in said.cells), style=style)
+        drawn.add_row(*(Text(said.cells[place]) for place in places), style=style)
         if following is not None and following.block != candidate.block:
             drawn.add_section()
     return drawn

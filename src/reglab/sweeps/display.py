@@ -15,6 +15,7 @@ from reglab.sweeps.events import Ended, Event
 _COLUMNS = {"train/loss": "train loss", "val/loss": "val loss", "gap/loss": "gap"}
 _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow"}
 _SECONDS_BETWEEN_LINES = 5.0
+_WIDEST = 110  # of the table: on a wide terminal a row should still be read as one
 
 
 class Display:
@@ -53,11 +54,14 @@ class Display:
             self._console.print(line(self._board), markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Group:
-        return table(self._board)
+        return table(self._board, self._console.width)
 
 
-def table(board: Board) -> Group:
-    """Return the live table: the overall bar, a row for each running job, and the last ones that ended."""
+def table(board: Board, width: int) -> Group:
+    """Return the live table: the overall bar, a row for each running job, and the last ones that ended.
+
+    width: of the terminal. Where it is narrow, names are cut, figures are not.
+    """
     head = Table.grid(padding=(0, 1))
     head.add_row(
         Text(f"{len(board.ends)}/{board.total} jobs", style="bold"),
@@ -67,10 +71,10 @@ def table(board: Board) -> Group:
         Text(f"{clock_text(board.elapsed())} elapsed, {clock_text(board.left())} left", style="dim"),
         Text(f"{board.count('FAILED')} failed" if board.count("FAILED") else "", style="red"),
     )
-    body = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    body = Table(width=min(width, _WIDEST), box=None, padding=(0, 2, 0, 0), header_style="dim")
     body.add_column("job", no_wrap=True, overflow="ellipsis", ratio=1)
     for name in ("epoch", *_COLUMNS.values()):
-        body.add_column(name, justify="right", no_wrap=True, min_width=8)  # a narrow terminal cuts the job's name
+        body.add_column(name, justify="right", no_wrap=True, min_width=8)
     for end in board.latest:
         epoch = Text(end.status.lower(), style=_COLOURS[end.status])
         body.add_row(Text(board.labels[end.job], style="dim"), epoch, *(figure(end.metrics, key) for key in _COLUMNS))

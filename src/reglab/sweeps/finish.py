@@ -1,8 +1,7 @@
 """The end of a sweep: choose, look at the test set once, report."""
 
 import dataclasses
-import logging
-from pathlib import Path
+import sys
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,35 +9,32 @@ from rich.console import Console
 
 from reglab.reports.sweep import SweepReport, choose, collect, portraits, write
 from reglab.sweeps.selection import Choice
-from reglab.tracking import RunTracker, TrackingSettings, reopen_run
-
-_log = logging.getLogger(__name__)
+from reglab.tracking import RunTracker, TrackingSettings
 
 
-def finish_sweep(config: DictConfig, parent_id: str, folder: Path) -> None:
-    """Report the sweep ``parent_id`` into ``folder`` and print its table, verdict, and where to look on.
+def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
+    """Report the sweep of the run ``parent`` into its folder and print table, verdict, and where to look on.
 
     config: the composed config of the sweep. The chosen configuration's runs are evaluated on the test set unless
-    ``sweep.test`` is false; the touch is recorded with the parent run.
+    ``sweep.test`` is false; the touch is recorded with the parent run, which stays open.
     """
     settings = TrackingSettings.from_config(config.tracking)
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     if not sweep.get("report", True):
         return
     monitor = str(config.measure.monitor)
-    data = collect(settings.uri, parent_id, monitor)
+    data = collect(settings.uri, parent.run_id, monitor)
     choice = choose(data, monitor)
     test = _touch_test(settings.uri, choice) if sweep.get("test", True) else None
     data = dataclasses.replace(data, weights=_portrait_weights(settings.uri, choice))
-    report = write(data, choice, test, folder)
-    parent = reopen_run(folder)
+    report = write(data, choice, test, parent.folder)
     _record(parent, choice, report, test)
     show(report)
 
 
 def show(report: SweepReport) -> None:
     """Print the table, the verdict, where the report lies, and how the dashboard is opened."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=100)
     console.print(report.table)
     console.print(report.verdict, highlight=False, markup=False)
     console.print(f"\nReport:    {report.path}", highlight=False, soft_wrap=True)
@@ -64,4 +60,3 @@ def _record(parent: RunTracker, choice: Choice, report: SweepReport, test: dict[
     parent.tag(**{"reglab.chosen": choice.chosen.label, "reglab.verdict": report.verdict.splitlines()[0]})
     if test is not None:
         parent.tag(**{"reglab.test_touched_by": " ".join(sorted(test))})
-    parent.finish("FINISHED")

@@ -66,11 +66,13 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
         parent.finish("FAILED")
         raise
     result = _result(parent.run_id, jobs, found)
-    parent.finish("FINISHED" if result.complete else "FAILED")
-    if result.finished and settings.backend == "mlflow":
-        from reglab.sweeps.finish import finish_sweep  # late: it may import torch
+    try:
+        if result.finished and settings.backend == "mlflow":
+            from reglab.sweeps.finish import finish_sweep  # late: it imports torch
 
-        finish_sweep(config, parent.run_id, folder)
+            finish_sweep(config, parent)
+    finally:
+        parent.finish("FINISHED" if result.complete else "FAILED")
     return result
 
 

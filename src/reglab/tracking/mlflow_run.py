@@ -10,6 +10,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Param
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from reglab.errors import UserError
@@ -28,6 +29,7 @@ from reglab.tracking.tracker import RunTracker
 _LONGEST_PARAM = 6_000  # MLflow's limits
 _LONGEST_TAG = 8_000
 _PARAMS_A_CALL = 100
+_TRIES = 5
 
 
 def open_run(
@@ -57,7 +59,7 @@ def open_run(
         run_id = run.info.run_id
         _log_params(client, run_id, short_params)
         if dataset is not None:
-            client.log_inputs(run_id, dataset_inputs(dataset))
+            _log_inputs(client, run_id, dataset)
     except UNREACHABLE as error:
         raise UserError(f"{redacted(settings.uri)} did not take the run {name!r}: {reason(error)}") from error
     write_identity(folder, Identity(run_id, name, redacted(settings.uri), run.info.artifact_uri))
@@ -96,6 +98,18 @@ def _own_tags(dataset: DataSetLike | None, parent: str | None) -> dict[str, str]
 def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
     for some in chunks(params.items(), _PARAMS_A_CALL):
         client.log_batch(run_id, params=[Param(store_key(key), value) for key, value in some])
+
+
+def _log_inputs(client: MlflowClient, run_id: str, dataset: DataSetLike) -> None:
+    """Record the data set. Of two processes that record the same new one at once, MLflow refuses the second: again."""
+    inputs = dataset_inputs(dataset)
+    for _ in range(_TRIES - 1):
+        try:
+            return client.log_inputs(run_id, inputs)
+        except MlflowException as error:
+            if "UNIQUE constraint" not in str(error):
+                raise
+    return client.log_inputs(run_id, inputs)
 
 
 def _keep_whole(tracker: RunTracker, file: str, values: Mapping[str, str]) -> None:
