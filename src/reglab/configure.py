@@ -20,7 +20,7 @@ def locate(target: object, base: type[T], slot: str) -> type[T]:
 
     Raises UserError if there is no such module or class, or if it is something else.
     """
-    if not isinstance(target, str) or target == _MISSING or "." not in target:
+    if not isinstance(target, str) or target == _MISSING or not all(target.split(".")) or "." not in target:
         raise UserError(
             f"{slot}._target_ must be the dotted path of a {base.__name__} class, such as "
             f"package.module.Class; got {target!r}"

@@ -13,18 +13,33 @@ from torch import Tensor
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer: odd, so the sequence has period 2^64
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
-
-
-def _shift(bits: Tensor, by: int) -> Tensor:
-    """Logical right shift: PyTorch's shift of a signed integer drags the sign along."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
+_ALL = 2**64 - 1
 
 
 def hash64(bits: Tensor) -> Tensor:
     """Return SplitMix64's output function of int64 ``bits``, elementwise: a bijection of the 64-bit integers."""
-    bits = (bits ^ _shift(bits, 30)) * _MIX1
-    bits = (bits ^ _shift(bits, 27)) * _MIX2
-    return bits ^ _shift(bits, 31)
+    bits = _mixed(bits)
+    return bits ^ ((bits >> 31) & (2**33 - 1))
+
+
+def _mixed(bits: Tensor) -> Tensor:
+    """Return ``hash64`` before its last step, which changes the lower 33 bits only."""
+    # PyTorch's shift of a signed integer drags the sign along; the masks make it a logical one.
+    bits = (bits ^ ((bits >> 30) & (2**34 - 1))) * _MIX1
+    return (bits ^ ((bits >> 27) & (2**37 - 1))) * _MIX2
+
+
+def _hash_integer(number: int) -> int:
+    """Return ``hash64`` of a Python integer, as a signed one: what is known before a step costs no tensor in it."""
+    number &= _ALL
+    number = ((number ^ (number >> 30)) * (_MIX1 & _ALL)) & _ALL
+    number = ((number ^ (number >> 27)) * (_MIX2 & _ALL)) & _ALL
+    return _signed(number ^ (number >> 31))
+
+
+def _signed(number: int) -> int:
+    number &= _ALL
+    return number - 2**64 if number >= 2**63 else number
 
 
 def name_number(name: str) -> int:
@@ -33,23 +48,35 @@ def name_number(name: str) -> int:
 
 
 def key(*parts: Tensor | int) -> Tensor:
-    """Return the int64 key of ``(seed, step, method, site, ...)``; every part may be a 0-dim tensor or an integer."""
-    mixed = torch.zeros((), dtype=torch.int64)
+    """Return the int64 key of ``(method, site, seed, step, ...)``; a part may be an integer or a 0-dim tensor.
+
+    Integers that stand first cost next to nothing.
+    """
+    mixed: Tensor | int = 0
     for part in parts:
         if isinstance(part, Tensor):
-            mixed = mixed.to(part.device)
-        mixed = hash64(mixed * _MIX2 + part + _GOLDEN)
-    return mixed
+            start = _signed(mixed * _MIX2 + _GOLDEN) if isinstance(mixed, int) else mixed * _MIX2 + _GOLDEN
+            mixed = hash64(part + start)
+        elif isinstance(mixed, int):
+            mixed = _hash_integer(mixed * _MIX2 + int(part) + _GOLDEN)
+        else:
+            mixed = hash64(mixed * _MIX2 + part + _GOLDEN)
+    return torch.tensor(mixed) if isinstance(mixed, int) else mixed
 
 
 def bits(stream: Tensor, counter: Tensor) -> Tensor:
     """Return 64 random bits (int64) for each counter; ``stream`` is a key and broadcasts to ``counter``."""
-    return hash64(stream + (counter + 1) * _GOLDEN)
+    return hash64(_weyl(stream, counter))
+
+
+def _weyl(stream: Tensor, counter: Tensor) -> Tensor:
+    return torch.add(stream + _GOLDEN, counter, alpha=_GOLDEN)
 
 
 def uniform(stream: Tensor, counter: Tensor) -> Tensor:
     """Return float32 numbers in [0, 1), multiples of 2^-24, one for each counter. Exactly 0 can occur, 1 cannot."""
-    return ((bits(stream, counter) >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24
+    # The upper 24 bits: the hash's last step does not reach them.
+    return ((_mixed(_weyl(stream, counter)) >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24
 
 
 def normal(stream: Tensor, counter: Tensor) -> Tensor:

@@ -22,7 +22,9 @@ class Member(nn.Module):
         return do(self)
 
 
-def train_fused(members: Sequence[Member], batches: Sequence[tuple[Tensor, Tensor, Tensor]], lr: float) -> dict[str, Tensor]:
+def train_fused(
+    members: Sequence[Member], batches: Sequence[tuple[Tensor, Tensor, Tensor]], lr: float
+) -> dict[str, Tensor]:
     """Train all members by plain SGD; a batch is (inputs, targets, index), each [members, rows, ...]."""
     base = members[0]
     weights, buffers = stack_module_state(list(members))
@@ -33,7 +35,9 @@ def train_fused(members: Sequence[Member], batches: Sequence[tuple[Tensor, Tenso
     return state
 
 
-def _step(base: Member, state: dict, trained: set[str], lr: float, inputs: Tensor, targets: Tensor, index: Tensor) -> dict:
+def _step(
+    base: Member, state: dict, trained: set[str], lr: float, inputs: Tensor, targets: Tensor, index: Tensor
+) -> dict:
     state = dict(state)
     batch = Batch(inputs, [(torch.ones((), dtype=inputs.dtype), targets)], index)
     forwards = []
@@ -43,7 +47,9 @@ def _step(base: Member, state: dict, trained: set[str], lr: float, inputs: Tenso
 
         def objective(member: Member) -> Outcome:
             member.cocktail.keys.index = index
-            wrapped = member.cocktail.objective(lambda out, target: functional.cross_entropy(out, target, reduction="none"))
+            wrapped = member.cocktail.objective(
+                lambda out, target: functional.cross_entropy(out, target, reduction="none")
+            )
             outcome = wrapped(member.model, batch)
             for name, penalty in member.cocktail.penalties(dict(member.model.named_parameters())).items():
                 outcome = outcome.plus(name, penalty)

@@ -88,7 +88,9 @@ def test_a_term_that_it_adds_is_logged(name: str, tmp_path: Path) -> None:
     cocktail.prepare(model)
     part = job.data.train
     batch = Batch(part.inputs, [(torch.ones(()), part.targets)], part.index)
-    outcome = cocktail.objective(lambda outputs, target: torch.nn.functional.cross_entropy(outputs, target))(model, batch)
+    outcome = cocktail.objective(lambda outputs, target: torch.nn.functional.cross_entropy(outputs, target))(
+        model, batch
+    )
     added = outcome.terms.keys() | cocktail.penalties(dict(model.named_parameters())).keys()
     harness.trained(job, tmp_path)
     logged = {row.key for row in Journal(tmp_path / "journal.jsonl").rows()}

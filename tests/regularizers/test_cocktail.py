@@ -168,15 +168,20 @@ def test_a_models_own_dropout_is_keyed_by_example_and_step():
     model = cocktail.prepare(net()).train()
     assert not any(type(module) is nn.Dropout for module in model.modules())
     inputs, index = torch.randn(6, 4), torch.tensor([9, 4, 0, 77, 3, 5])
+
+    def forward(rows):
+        cocktail.keys.begin_forward()
+        return model(rows)
+
     cocktail.keys.index = index
-    first = model(inputs)
+    first = forward(inputs)
     torch.manual_seed(1)
-    assert torch.equal(model(inputs), first)
+    assert torch.equal(forward(inputs), first)
     order = torch.randperm(6)
     cocktail.keys.index = index[order]
-    assert torch.equal(model(inputs[order]), first[order])
+    assert torch.equal(forward(inputs[order]), first[order])
     cocktail.keys.step.add_(1)
-    assert not torch.equal(model(inputs[order]), first[order])
+    assert not torch.equal(forward(inputs[order]), first[order])
     assert torch.equal(model.eval()(inputs), model(inputs))
 
 
@@ -228,8 +233,27 @@ def test_a_deep_copy_is_a_cocktail_of_its_own():
     assert torch.equal(twin["model"](inputs), before)
     twin["cocktail"].members["dropout"].strength.fill_(0.9)
     twin["cocktail"].keys.step.add_(5)
+    for pair in (both, twin):
+        pair["cocktail"].keys.begin_forward()
     assert torch.equal(both["model"](inputs), before)
     assert not torch.equal(twin["model"](inputs), before)
+
+
+def test_a_layer_that_is_called_twice_in_a_forward_draws_twice_and_the_same_again_in_the_next():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, inputs):
+            return torch.stack([self.drop(inputs), self.drop(inputs)])
+
+    cocktail = Cocktail({}, 0, "classification")
+    model = cocktail.prepare(Twice()).train()
+    first, second = model(torch.ones(8, 16))
+    assert not torch.equal(first, second)
+    cocktail.keys.begin_forward()
+    assert torch.equal(model(torch.ones(8, 16)), torch.stack([first, second]))
 
 
 def test_a_checkpoint_holds_numbers_and_step_once_and_restores_them():

@@ -83,7 +83,6 @@ def test_together_with_mixup_it_smooths_the_mixed_target():
     torch.testing.assert_close(mixed_inside.loss.detach(), mixed_outside.loss, atol=1e-12, rtol=0)
 
 
-@pytest.mark.xfail(reason="outside mixup it weighs the uniform part by a row's own weight, not by the mixed one")
 def test_together_with_mixup_example_weights_are_mixed_in_either_nesting():
     weight = WEIGHTS[:2]
     inside = smoothed(0.3, "classification", LOGITS[:2], CLASS[:2], weight, {"mixup": Mixup(1.0)})[0]

@@ -50,9 +50,7 @@ ADAMS = [
     "tolerance",
     [
         1e-4,
-        pytest.param(
-            1e-9, marks=pytest.mark.xfail(reason="state['step'] is float32, so 1 - beta^step is rounded to float32")
-        ),
+        1e-9,
     ],
 )
 def test_adam_moves_a_weight_by_its_step_times_a_constant_slope_at_every_step(kind, options, tolerance):

@@ -1,7 +1,7 @@
 """The regularizer contract: one small interface for penalties, proximal steps, surgery, mixing, SAM and averaging."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -26,10 +26,14 @@ class Batch:
 
 
 class Outcome(NamedTuple):
-    """What an objective says: 0-dim ``terms`` whose sum is the loss (``task`` is the data loss), and ``outputs``."""
+    """What an objective says: 0-dim ``terms`` whose sum is the loss (``task`` is the data loss), and the ``outputs``.
+
+    targets: the (weight, target) pairs that the outputs were judged by, which mixing changes.
+    """
 
     terms: dict[str, Tensor]
     outputs: Tensor
+    targets: Sequence[tuple[Tensor, Tensor]] = ()
 
     @property
     def loss(self) -> Tensor:
@@ -37,7 +41,7 @@ class Outcome(NamedTuple):
 
     def plus(self, name: str, term: Tensor) -> "Outcome":
         """Return this outcome with one more term."""
-        return Outcome({**self.terms, name: term}, self.outputs)
+        return Outcome({**self.terms, name: term}, self.outputs, self.targets)
 
 
 Objective = Callable[[nn.Module, Batch], Outcome]
@@ -97,7 +101,10 @@ class Regularizer(nn.Module):
         Raises ValueError, with name, range and value, outside ``minimum <= value <= maximum`` and ``value < below``.
         """
         for name, value in values.items():
-            number = float(value)
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                raise ValueError(f"{name} must be a number, got {value!r}") from None
             inside = minimum <= number <= maximum and (number < below or below == math.inf)
             if not inside or (finite and not math.isfinite(number)):
                 raise ValueError(f"{name} must be {_range(minimum, maximum, below, finite)}, got {value}")

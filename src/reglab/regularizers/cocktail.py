@@ -86,9 +86,10 @@ class Cocktail(nn.Module):
         """Return the data loss wrapped by every member, the first innermost."""
 
         def task(model: nn.Module, batch: Batch) -> Outcome:
+            self.keys.begin_forward()
             outputs = model(batch.inputs)
             parts = [(weight * loss(outputs, target)).mean() for weight, target in batch.targets]
-            return Outcome({"task": parts[0] if len(parts) == 1 else torch.stack(parts).sum()}, outputs)
+            return Outcome({"task": parts[0] if len(parts) == 1 else torch.stack(parts).sum()}, outputs, batch.targets)
 
         wrapped: Objective = task
         for member in self._with("on_objective"):
@@ -153,8 +154,8 @@ def name_members(members: Sequence[Regularizer]) -> dict[str, Regularizer]:
 def _check(members: Mapping[str, Regularizer], task: str) -> None:
     owners: dict[str, str] = {}
     for name, member in members.items():
-        if not name.isidentifier() or name == "task":
-            raise UserError(f"regularizer name {name!r}: use letters, digits and underscores, and not 'task'")
+        if not name.isidentifier() or name == "task" or hasattr(nn.ModuleDict, name):
+            raise UserError(f"regularizer name {name!r}: use letters, digits and underscores, and no reserved word")
         if member.tasks is not None and task not in member.tasks:
             raise UserError(
                 f"regularizer.{name} does not fit a {task} task; it fits: {', '.join(sorted(member.tasks))}"

@@ -1,5 +1,7 @@
 """What random numbers are keyed by: the seed, the step, the method, the site, and the example."""
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 
@@ -21,10 +23,15 @@ class Keys(nn.Module):
         self.register_buffer("seed", torch.tensor(seed, dtype=torch.int64))
         self.register_buffer("step", torch.tensor(0, dtype=torch.int64))
         self.register_buffer("index", None, persistent=False)
+        self.calls: Counter[tuple[str, str]] = Counter()
+
+    def begin_forward(self) -> None:
+        """Count the draws of each site anew: a layer that is called twice in one forward draws twice."""
+        self.calls.clear()
 
     def stream(self, method: str, site: str = "") -> Tensor:
         """Return the key of this step's draws of ``method`` at ``site``: the same on every rank."""
-        return draws.key(self.seed, self.step, draws.name_number(method), draws.name_number(site))
+        return draws.key(draws.name_number(method), draws.name_number(site), self.seed, self.step)
 
     def uniform(self, shape: torch.Size, method: str, site: str = "") -> Tensor:
         """Return uniform float32 numbers of ``shape``, one row of them for each example of the batch.
@@ -35,5 +42,7 @@ class Keys(nn.Module):
         each, remainder = divmod(shape.numel(), index.shape[0])
         if remainder:
             raise ValueError(f"{method} at {site!r}: a shape of {tuple(shape)} does not hold {index.shape[0]} examples")
+        call = self.calls[method, site]
+        self.calls[method, site] += 1
         counter = index[:, None] * each + torch.arange(each, device=index.device)
-        return draws.uniform(self.stream(method, site), counter).reshape(shape)
+        return draws.uniform(self.stream(method, f"{site}#{call}"), counter).reshape(shape)

@@ -15,7 +15,7 @@ def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
 
     Shapes: any; ``threshold`` broadcasts to ``weight``. Source: Donoho (1995), De-noising by soft-thresholding.
     """
-    return weight.sign() * (weight.abs() - threshold).clamp(min=0)
+    return weight - weight.clamp(-threshold, threshold)  # the same bits in fewer passes over memory
 
 
 class L1(Regularizer):

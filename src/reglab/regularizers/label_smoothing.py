@@ -38,7 +38,7 @@ class LabelSmoothing(Regularizer):
         def smoothed(model: nn.Module, batch: Batch) -> Outcome:
             outcome = objective(model, batch)
             losses = uniform_losses(outcome.outputs, self.task)
-            uniform = torch.stack([(weight * losses).mean() for weight, _ in batch.targets]).sum()
+            uniform = torch.stack([(weight * losses).mean() for weight, _ in outcome.targets]).sum()
             return outcome.plus(self.name, (self.strength * (uniform - outcome.terms["task"])).to(uniform.dtype))
 
         return smoothed

@@ -24,10 +24,11 @@ def selected(model: nn.Module, where: str) -> list[tuple[str, Tensor]]:
 
 
 def check_selection(model: nn.Module, where: str) -> None:
-    """Raise ValueError, naming the nearest parameter, if ``where`` selects nothing of ``model``."""
-    if not selected(model, where):
-        names = [name for name, _ in model.named_parameters()]
-        raise ValueError(f"where={where!r} selects none of the model's parameters; {nearest(where, names)}")
+    """Raise ValueError, naming the nearest parameter, if a part of ``where`` selects nothing of ``model``."""
+    for part in where.split() or [where]:
+        if not selected(model, part):
+            names = [name for name, _ in model.named_parameters()]
+            raise ValueError(f"where={part!r} selects none of the model's parameters; {nearest(part, names)}")
 
 
 def _frozen(weight: Tensor) -> bool:

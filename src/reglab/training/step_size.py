@@ -17,9 +17,15 @@ def sgd_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Tensor) 
 
 
 def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Tensor) -> Tensor:
-    """Return ``lr / (sqrt(v_hat) + eps)`` in the parameter's shape, after the update that it belongs to."""
+    """Return ``lr / (sqrt(v_hat) + eps)`` in the parameter's shape, after the update that it belongs to.
+
+    A parameter that never had a gradient was never moved: its step is 0.
+    """
+    if not state:
+        return torch.zeros_like(lr)
     second = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
-    correction: Tensor = 1 - group["betas"][1] ** state["step"].to(second.device)
+    # The count is kept in float32, whose power would be off in the sixth digit.
+    correction: Tensor = 1 - group["betas"][1] ** state["step"].to(second.device, lr.dtype)
     step: Tensor = lr / ((second / correction).sqrt() + group["eps"])
     return step
 
