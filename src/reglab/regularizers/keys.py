@@ -46,3 +46,8 @@ class Keys(nn.Module):
         self.calls[method, site] += 1
         counter = index[:, None] * each + torch.arange(each, device=index.device)
         return draws.uniform(self.stream(method, f"{site}#{call}"), counter).reshape(shape)
+
+    def normal_like(self, weight: Tensor, method: str, site: str = "") -> Tensor:
+        """Return standard normal numbers of a parameter's shape and dtype: the same on every rank."""
+        counter = torch.arange(weight.numel(), device=weight.device)
+        return draws.normal(self.stream(method, site), counter).reshape(weight.shape).to(weight.dtype)

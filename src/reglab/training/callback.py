@@ -25,9 +25,8 @@ class Regularize(pl.Callback):
 
     The module, its optimizer and its loaders stay as they are, under automatic or manual optimization with one
     optimizer. Penalties are added to the gradient before it is clipped; decay and proximal steps follow the optimizer's
-    own update. The module's ``nn.Dropout`` gets draws that depend on (seed, step, place in the batch) alone: within one
-    step, a second forward pass through the same layer draws the same mask. An empty list only measures, and changes
-    nothing.
+    own update. The module's ``nn.Dropout`` gets draws that depend on (seed, step, place in the batch, which call of the
+    layer) alone. An empty list only measures, and changes nothing.
 
     Measured are ``module(inputs)`` against the targets, with the task's own loss (see ``measures.example_losses``), on
     a fixed probe of the training rows and on all validation rows. Both are read once from the loaders' datasets when
@@ -102,6 +101,7 @@ class Regularize(pl.Callback):
     ) -> None:
         if self._hooks is None:
             return
+        self.cocktail.keys.begin_forward()
         # Without an index, draws go by the place in the batch, which is enough where a step sees one batch.
         several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
         if several:

@@ -1,5 +1,6 @@
 """Checkpoints: ``last.ckpt`` to go on from, ``best.ckpt`` to be judged by. Written whole or not at all."""
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -60,7 +61,8 @@ class Checkpoints(pl.Callback):
         """Take note of a measured epoch: remember its weights if they are the best so far."""
         value = metrics[self.monitor]
         lower_is_better = "loss" in self.monitor
-        better = self.best_value is None or (value < self.best_value if lower_is_better else value > self.best_value)
+        best = math.nan if self.best_value is None else self.best_value  # NaN: any number is better
+        better = math.isnan(best) or (value < best if lower_is_better else value > best)
         if better and trainer.is_global_zero:
             self.best_value, self.best_epoch = value, epoch
             self.best_weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

@@ -31,6 +31,18 @@ def recorded_params(config: DictConfig) -> dict[str, Any]:
     return plain(config, resolve=False)
 
 
+def resolved(recorded: Mapping[str, Any], key: str) -> Any:
+    """Return what stands under ``key`` of a recorded config, its interpolations resolved here and now.
+
+    Raises UserError for one that cannot be, such as a variable that is not set in this environment.
+    """
+    try:
+        node = OmegaConf.select(OmegaConf.create(dict(recorded)), key)
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    except Exception as error:
+        raise UserError(f"config of the run, {key}: {str(error).splitlines()[0]}") from error
+
+
 def build_cocktail(nodes: Mapping[str, Any] | None, seed: int, task: str) -> Cocktail:
     """Return the cocktail of a config's ``regularizer`` node: members by name, the first innermost."""
     members = {}
@@ -55,6 +67,7 @@ def main_strength(cocktail: Cocktail) -> tuple[float | None, int]:
 def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
     """Return the hash of what a job computes: 1 and 1.0 are equal; where it ran and is tracked does not count."""
     job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
+    job["regularizer"] = list((job.get("regularizer") or {}).items())  # their order is their nesting
     job["trainer"] = {key: value for key, value in job.get("trainer", {}).items() if key not in _WHERE_IT_RAN}
     job["data_digest"] = data_digest
     return hashlib.sha256(json.dumps(_canonical(job), sort_keys=True).encode()).hexdigest()[:16]
@@ -95,4 +108,4 @@ def _canonical(value: Any) -> Any:
         return {str(key): _canonical(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_canonical(inner) for inner in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from torch import nn
 
 from reglab.configure import construct
 from reglab.data import DataSet, Part
+from reglab.errors import UserError, nearest
 from reglab.measures import MeasureSettings, evaluate, score_name, scores, to_floats
 from reglab.regularizers import Cocktail
 from reglab.tracking import RunTracker
@@ -108,12 +111,32 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
         "callbacks": callbacks,
         "plugins": [AtomicCheckpoints()],
     }
-    return construct(pl.Trainer, {**experiment.trainer, **fixed}, "trainer")
+    try:
+        return construct(pl.Trainer, {**experiment.trainer, **fixed}, "trainer")
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
+
+
+def check(experiment: Experiment) -> None:
+    """Raise UserError, before anything is opened, for an optimizer, schedule, trainer or monitor that cannot be."""
+    optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
+    experiment.recipe.build_scheduler(optimizer, 1)
+    with quiet_lightning():
+        build_trainer(experiment, [])
+    measured = [f"val/{name}" for name in ("loss", score_name(experiment.data.task))]
+    if experiment.measure.monitor not in measured:
+        task = experiment.data.task
+        raise UserError(
+            f"measure.monitor={experiment.measure.monitor} is not measured in a {task} task; "
+            f"{nearest(experiment.measure.monitor, measured)}"
+        )
 
 
 def _run(trainer: pl.Trainer, module: Solo, resume: Path | None) -> None:
     try:
         trainer.fit(module, train_dataloaders=module.loader(trainer.world_size), ckpt_path=resume, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
     except SystemExit as end:
         # Lightning turns Ctrl-C into exit code 1 and ignores the signal from then on.
         raise KeyboardInterrupt from end

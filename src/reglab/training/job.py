@@ -18,7 +18,7 @@ from reglab.errors import Diverged, UserError
 from reglab.measures import MeasureSettings
 from reglab.tracking import RunTracker, TrackingSettings, open_run
 from reglab.training import describe
-from reglab.training.experiment import Experiment, fit, summary, test_metrics
+from reglab.training.experiment import Experiment, check, fit, summary, test_metrics
 from reglab.training.notes import run_note
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
@@ -42,7 +42,8 @@ def run_job(config: DictConfig, on_progress: Callable[[Progress], None] | None =
     """
     job = describe.plain(config)
     loaded = data.load(job["data"])
-    experiment = build_experiment(job, loaded)
+    experiment = build_experiment(job, loaded, describe.recorded_params(config))
+    check(experiment)
     tracker = _open(config, job, experiment)
     try:
         final = fit(experiment, tracker, on_progress)
@@ -63,8 +64,11 @@ def run_job(config: DictConfig, on_progress: Callable[[Progress], None] | None =
         raise
 
 
-def build_experiment(job: Mapping[str, Any], loaded: DataSet) -> Experiment:
-    """Return what a resolved config describes. Raises UserError that names the key at fault."""
+def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[str, Any]) -> Experiment:
+    """Return what a resolved config describes. Raises UserError that names the key at fault.
+
+    recorded: the same config with its interpolations, which is what the checkpoints keep: they may name a secret.
+    """
     seed = job["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise UserError(f"seed must be an integer >= 0, got {seed}")
@@ -90,7 +94,7 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet) -> Experiment:
         construct(MeasureSettings, job["measure"], "measure"),
         trainer,
         {
-            "config": {key: job[key] for key in ("model", "regularizer", "seed", "data")},
+            "config": recorded,
             "input_shape": list(loaded.input_shape),
             "outputs": loaded.outputs,
             "task": loaded.task,
@@ -112,7 +116,7 @@ def _open(config: DictConfig, job: Mapping[str, Any], experiment: Experiment) ->
         TrackingSettings.from_config(job["tracking"]),
         name=describe.run_name(job, tagged),
         folder=folder,
-        config=describe.plain(config, resolve=False),
+        config=describe.recorded_params(config),
         params=describe.recorded_params(config),
         tags=tagged,
         dataset=experiment.data,

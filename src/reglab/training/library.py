@@ -16,7 +16,7 @@ from reglab.errors import UserError
 from reglab.measures import MeasureSettings, score_name
 from reglab.regularizers import Cocktail, Regularizer, name_members
 from reglab.tracking import RunTracker, TrackingSettings, open_run
-from reglab.training.experiment import Experiment, summary
+from reglab.training.experiment import Experiment, check, summary
 from reglab.training.experiment import fit as fit_experiment
 from reglab.training.notes import run_note, verdict
 from reglab.training.recipe import Recipe, optimizer_config
@@ -81,6 +81,7 @@ def fit(
             "task": data.task,
         },
     )
+    check(job)
     history: dict[str, dict[int, float]] = {}
 
     def remember(progress: Progress) -> None:

@@ -13,7 +13,9 @@ from reglab import data, models
 from reglab.errors import UserError, nearest
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
-from reglab.training.describe import build_cocktail
+from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
+from reglab.tracking.lines import lines
+from reglab.training.describe import build_cocktail, resolved
 from reglab.training.experiment import test_metrics
 
 _KINDS = ("last", "best")
@@ -65,7 +67,8 @@ def restore(path: Path, model: nn.Module | None = None) -> Restored:
     if "config" not in description:
         raise UserError(f"{path} is not a checkpoint of reglab: it does not say how its model was built")
     model = model if model is not None else _build(path, description)
-    cocktail = build_cocktail(description["config"]["regularizer"], description["config"]["seed"], description["task"])
+    config = description["config"]
+    cocktail = build_cocktail(resolved(config, "regularizer"), resolved(config, "seed"), description["task"])
     model = cocktail.prepare(model)
     holder = nn.Module()
     holder.model, holder.cocktail = model, cocktail
@@ -86,7 +89,7 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
 
     record = get_run(uri, run_id)
     restored = restore(_checkpoint(run_id, None, uri))
-    loaded = data.load(restored.description["config"]["data"])
+    loaded = data.load(resolved(restored.description["config"], "data"))
     if loaded.digest != record.tags.get("reglab.data_digest"):
         raise UserError(f"the data of run {record.name} changed since it was trained: its test result would not count")
     metrics = test_metrics(restored.model, restored.cocktail, loaded.test, loaded.task)
@@ -112,7 +115,7 @@ def _settle(restored: Restored) -> None:
 
 
 def _build(path: Path, description: Mapping[str, Any]) -> nn.Module:
-    node = description["config"].get("model")
+    node = resolved(description["config"], "model")
     if not node:
         raise UserError(
             f"the model of {path} was made in Python, not from a config: give a new one, "
@@ -126,12 +129,18 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
         raise UserError(f"weights={weights!r}: {nearest(str(weights), _KINDS)}")
     if str(run).endswith(".ckpt"):
         return Path(run)
-    folder = Path(run) / "checkpoints"
-    if folder.is_dir() and weights is not None:
-        return folder / f"{weights}.ckpt"
+    folder = Path(run)
+    if (folder / IDENTITY).is_file() and (weights or read_identity(folder).uri is None):
+        return folder / "checkpoints" / f"{weights or _recorded_kind(folder)}.ckpt"
     from reglab.tracking.mlflow_read import artifact_path, find_run
     from reglab.tracking.settings import absolute_uri
 
     record = find_run(absolute_uri(uri, Path.cwd()), run)
     kind = weights or record.tags.get("reglab.weights", "last")
     return artifact_path(record, f"checkpoints/{kind}.ckpt")
+
+
+def _recorded_kind(folder: Path) -> str:
+    """Return which weights the run in ``folder`` stands for, by its journal: it has no store."""
+    tags = [line.content.get("tags", {}) for line in lines(folder / JOURNAL)]
+    return next((str(some["reglab.weights"]) for some in reversed(tags) if "reglab.weights" in some), "last")

@@ -19,7 +19,7 @@ from reglab.regularizers import Batch, Cocktail, Outcome
 from reglab.training.loader import Steps
 from reglab.training.ranks import mean_over_ranks
 from reglab.training.recipe import Recipe
-from reglab.training.step_size import LearningRates, StepSizes
+from reglab.training.step_size import LateStepSizes, LearningRates
 
 
 class Solo(pl.LightningModule):
@@ -39,7 +39,6 @@ class Solo(pl.LightningModule):
         self.weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
         self._objective = cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, task))
         self._gradient = cocktail.gradient(self._plain_gradient)
-        self._statistics = list(self.model.buffers())
         self.terms: dict[str, Tensor] = {}
         self.rows_seen = 0
         self.last_lr = math.nan
@@ -70,6 +69,7 @@ class Solo(pl.LightningModule):
         self._targets = self._targets.to(kind) if self._targets.is_floating_point() else self._targets
         even = bool((part.weights == 1).all())
         self._example_weights = None if even else part.weights.to(kind)
+        self._statistics = list(self.model.buffers())  # here: moving the module to its device replaces them
         self._one = torch.ones((), dtype=kind, device=self.device)
         self._optimizer: Optimizer = self.optimizers(use_pl_optimizer=False)  # type: ignore[assignment]  # one, not a list
         # One device without a gradient scaler: Lightning's wrappers of backward and step would only add their cost.
@@ -77,7 +77,7 @@ class Solo(pl.LightningModule):
         self._direct = isinstance(self.trainer.strategy, SingleDeviceStrategy) and not scaled
         self.cocktail.bind(mean_over_ranks if self.trainer.world_size > 1 else None)
         self.cocktail.to(self.device)
-        rates, sizes = LearningRates(self.model, self._optimizer), StepSizes(self.model, self._optimizer)
+        rates, sizes = LearningRates(self.model, self._optimizer), LateStepSizes(self.model, self._optimizer)
         self._hooks = [
             self._optimizer.register_step_pre_hook(lambda *_: self.cocktail.before_step(self.model, rates)),
             self._optimizer.register_step_post_hook(lambda *_: self.cocktail.after_step(self.model, sizes)),

@@ -1,6 +1,7 @@
 """The optimizer's effective step of each coordinate, which proximal steps are scaled by."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -69,6 +70,26 @@ class StepSizes(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+class LateStepSizes(Mapping[str, Tensor]):
+    """``StepSizes``, built at the first look: any optimizer fits members that do not ask for its effective step."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        self._of = model, optimizer
+
+    @cached_property
+    def _sizes(self) -> StepSizes:
+        return StepSizes(*self._of)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._sizes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
 
 
 class LearningRates(Mapping[str, Tensor]):
