@@ -99,10 +99,10 @@ class OwnAdam(torch.optim.Adam):
 def test_an_optimizer_whose_step_is_not_known_is_refused(kind):
     model = nn.Linear(2, 1)
     with pytest.raises(UserError, match=rf"effective step size of {kind.__name__}.*use one of SGD, Adam, AdamW"):
-        StepSizes(model, kind(model.parameters()))
+        StepSizes(model, kind(model.parameters()))["weight"]
 
 
 def test_maximizing_is_refused():
     model = nn.Linear(2, 1)
     with pytest.raises(UserError, match="maximize=True"):
-        StepSizes(model, torch.optim.SGD(model.parameters(), lr=0.1, maximize=True))
+        StepSizes(model, torch.optim.SGD(model.parameters(), lr=0.1, maximize=True))["weight"]

@@ -56,6 +56,8 @@ def fit(
     has them afterwards. Raises Diverged if the loss stops being finite, KeyboardInterrupt on Ctrl-C or SIGTERM.
     """
     data, measure = experiment.data, experiment.measure
+    if experiment.trainer.get("precision") in ("64-true", "64", 64):
+        experiment.model.double()  # before Lightning does, so that averages of the weights are as exact as the weights
     module = Solo(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe)
     module.save_hyperparameters(dict(experiment.description))
     checkpoints = Checkpoints(tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)

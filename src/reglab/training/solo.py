@@ -19,7 +19,7 @@ from reglab.regularizers import Batch, Cocktail, Outcome
 from reglab.training.loader import Steps
 from reglab.training.ranks import mean_over_ranks
 from reglab.training.recipe import Recipe
-from reglab.training.step_size import LateStepSizes, LearningRates
+from reglab.training.step_size import LearningRates, StepSizes
 
 
 class Solo(pl.LightningModule):
@@ -77,7 +77,7 @@ class Solo(pl.LightningModule):
         self._direct = isinstance(self.trainer.strategy, SingleDeviceStrategy) and not scaled
         self.cocktail.bind(mean_over_ranks if self.trainer.world_size > 1 else None)
         self.cocktail.to(self.device)
-        rates, sizes = LearningRates(self.model, self._optimizer), LateStepSizes(self.model, self._optimizer)
+        rates, sizes = LearningRates(self.model, self._optimizer), StepSizes(self.model, self._optimizer)
         self._hooks = [
             self._optimizer.register_step_pre_hook(lambda *_: self.cocktail.before_step(self.model, rates)),
             self._optimizer.register_step_post_hook(lambda *_: self.cocktail.after_step(self.model, sizes)),

@@ -1,7 +1,6 @@
 """The optimizer's effective step of each coordinate, which proximal steps are scaled by."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,33 +36,25 @@ _STEPS: dict[type[Optimizer], Callable[..., Tensor]] = {SGD: sgd_step, Adam: ada
 class StepSizes(Mapping[str, Tensor]):
     """Effective steps by parameter name, computed when asked for, with the learning rates of the last update.
 
-    Raises UserError for an optimizer whose effective step is not known: plain ``lr`` would solve another problem.
+    Asking raises UserError for an optimizer whose effective step is not known: plain ``lr`` would solve another problem.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        rule = next((step for kind, step in _STEPS.items() if type(optimizer) is kind), None)
-        if rule is None:
-            known = ", ".join(kind.__name__ for kind in _STEPS)
-            raise UserError(
-                f"proximal steps need the effective step size of {type(optimizer).__name__}, which is not known; "
-                f"use one of {known}"
-            )
-        if any(group.get("maximize") for group in optimizer.param_groups):
-            raise UserError("proximal steps minimize; the optimizer has maximize=True")
-        self._rule = rule
         self._optimizer = optimizer
-        names = {id(weight): name for name, weight in model.named_parameters()}
-        self._places = {
-            names[id(weight)]: (weight, group)
-            for group in optimizer.param_groups
-            for weight in group["params"]
-            if id(weight) in names
-        }
+        self._places = _by_name(model, optimizer)
 
     def __getitem__(self, name: str) -> Tensor:
         weight, group = self._places[name]
+        kind = type(self._optimizer)
+        if kind not in _STEPS:
+            known = ", ".join(kind.__name__ for kind in _STEPS)
+            raise UserError(
+                f"proximal steps need the effective step size of {kind.__name__}, which is not known; use one of {known}"
+            )
+        if group.get("maximize"):
+            raise UserError("proximal steps minimize; the optimizer has maximize=True")
         lr = torch.as_tensor(group["lr"], dtype=torch.float64).to(weight.device, _real(weight.dtype))
-        return self._rule(group, self._optimizer.state[weight], lr)
+        return _STEPS[kind](group, self._optimizer.state[weight], lr)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -72,46 +63,31 @@ class StepSizes(Mapping[str, Tensor]):
         return len(self._places)
 
 
-class LateStepSizes(Mapping[str, Tensor]):
-    """``StepSizes``, built at the first look: any optimizer fits members that do not ask for its effective step."""
-
-    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        self._of = model, optimizer
-
-    @cached_property
-    def _sizes(self) -> StepSizes:
-        return StepSizes(*self._of)
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._sizes[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sizes)
-
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-
 class LearningRates(Mapping[str, Tensor]):
     """Learning rates by parameter name, 0-dim float64, as they are now."""
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        names = {id(weight): name for name, weight in model.named_parameters()}
-        self._groups = {
-            names[id(weight)]: group
-            for group in optimizer.param_groups
-            for weight in group["params"]
-            if id(weight) in names
-        }
+        self._places = _by_name(model, optimizer)
 
     def __getitem__(self, name: str) -> Tensor:
-        return torch.as_tensor(self._groups[name]["lr"], dtype=torch.float64)
+        return torch.as_tensor(self._places[name][1]["lr"], dtype=torch.float64)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._groups)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._places)
+
+
+def _by_name(model: nn.Module, optimizer: Optimizer) -> dict[str, tuple[Tensor, dict[str, Any]]]:
+    """Return each trained parameter beside its group of the optimizer, by its name in the model."""
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    return {
+        names[id(weight)]: (weight, group)
+        for group in optimizer.param_groups
+        for weight in group["params"]
+        if id(weight) in names
+    }
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:
