@@ -9,7 +9,10 @@ import torch
 
 
 def job(name: str, ranks: int) -> harness.Experiment:
-    """Return the job on ``ranks`` processes, each with its part of the same joint batches of 4 rows, an even number each, which mixup pairs."""
+    """Return the job on ``ranks`` processes, each with its part of the same joint batches.
+
+    Of 4 rows, so that each rank has an even number, which mixup pairs.
+    """
     trainer = {"precision": "64-true", "devices": 1}
     if ranks > 1:
         trainer |= {"devices": ranks, "strategy": "ddp", "num_nodes": 1}

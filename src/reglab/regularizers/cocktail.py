@@ -113,15 +113,15 @@ class Cocktail(nn.Module):
             gradient = member.on_gradient(gradient)
         return gradient
 
-    @torch.no_grad()
     def before_step(self, model: nn.Module, lr: Mapping[str, Tensor]) -> None:
         for member in self._stepping["before_step"]:
-            member.before_step(model, lr)
+            with torch.no_grad():
+                member.before_step(model, lr)
 
-    @torch.no_grad()
     def after_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
         for member in self._stepping["on_step"]:
-            member.on_step(model, step_size)
+            with torch.no_grad():
+                member.on_step(model, step_size)
 
     @torch.no_grad()
     def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:

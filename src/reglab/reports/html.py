@@ -58,7 +58,10 @@ def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -
 
 def command(choice: Choice) -> str:
     """Return the command that trains the chosen setting's first run again, quoted for a shell."""
-    return shlex.join(["reglab", "train", *choice.chosen.trials[0].overrides])
+    overrides = choice.chosen.trials[0].overrides
+    # An experiment may be a sweep by itself; this is one run of it.
+    once = ["hydra.mode=RUN"] if any(part.lstrip("+").startswith("experiment=") for part in overrides) else []
+    return shlex.join(["reglab", "train", *overrides, *once])
 
 
 def cards(data: SweepData, choice: Choice) -> list[Card]:

@@ -27,12 +27,14 @@ TestMetrics = Mapping[str, Mapping[str, float]]
 class SweepReport:
     """A written report.
 
-    path: the HTML file. verdict: in words, the headline in its first line. table: for the terminal. note: markdown.
+    path: the HTML file. verdict: in words, the headline in its first line. tested: what the chosen setting reached on
+    the test set, in a sentence, empty if nobody looked. table: for the terminal. note: markdown.
     """
 
     path: Path
     choice: Choice
     verdict: str
+    tested: str
     table: Table
     note: str
 
@@ -59,7 +61,14 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
     path.write_text(page(data, choice, words, result), encoding="utf-8")
-    return SweepReport(path, choice, words.text, table(data, choice, _columns()), note(data, choice, words, result))
+    return SweepReport(
+        path,
+        choice,
+        words.text,
+        result.sentence if result else "",
+        table(data, choice, _columns()),
+        note(data, choice, words, result),
+    )
 
 
 def _columns() -> int:

@@ -37,6 +37,8 @@ def show(report: SweepReport) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=100)
     console.print(report.table)
     console.print(report.verdict, highlight=False, markup=False)
+    if report.tested:
+        console.print(report.tested, highlight=False, markup=False)
     console.print(f"\nReport:    {report.path}", highlight=False, soft_wrap=True)
     console.print("Dashboard: reglab dashboard   (in a checkout: scripts/dashboard)", highlight=False)
 

@@ -6,6 +6,7 @@ Hydra cannot hold a sweep, so there it becomes a quoted string, which the sweepe
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +22,7 @@ _OURS = re.compile(r"\b(log|linear)\(")
 
 
 def log(low: Number, high: Number, n: int) -> list[Number]:
-    """Return ``n`` values from ``low`` to ``high``, equally far apart on a logarithmic scale, to six digits.
+    """Return ``n`` values from ``low`` to ``high``, equally far apart on a logarithmic scale, in few digits.
 
     Integers where both ends are integers and every value is one. Raises ValueError if an end is not above 0 or n < 2.
     """
@@ -32,7 +33,7 @@ def log(low: Number, high: Number, n: int) -> list[Number]:
 
 
 def linear(low: Number, high: Number, n: int) -> list[Number]:
-    """Return ``n`` equally spaced values from ``low`` to ``high``, to six digits; integers as in ``log``."""
+    """Return ``n`` equally spaced values from ``low`` to ``high``, in few digits; integers as in ``log``."""
     _check_count("linear", n)
     return _tidy(low, high, [low + (high - low) * step / (n - 1) for step in range(n)])
 
@@ -106,7 +107,12 @@ def _check_count(name: str, n: int) -> None:
 
 
 def _tidy(low: Number, high: Number, exact: Sequence[Number]) -> list[Number]:
-    rounded = [float(f"{value:.6g}") for value in exact]
+    """Round to the fewest digits, three or more, that move no value by over a hundredth of the way to its neighbour."""
+    closest = min(abs(after - before) for before, after in itertools.pairwise(exact))
+    for digits in range(3, 17):
+        rounded = [float(f"{value:.{digits}g}") for value in exact]
+        if all(abs(short - value) <= closest / 100 for short, value in zip(rounded, exact, strict=True)):
+            break
     rounded[0], rounded[-1] = float(low), float(high)
     if isinstance(low, int) and isinstance(high, int) and all(value.is_integer() for value in rounded):
         return [int(value) for value in rounded]

@@ -1,6 +1,7 @@
 """A sweep from end to end: expand, check, open the parent run, launch, and hand over to the report."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,11 @@ def _open_parent(
         folder=folder,
         config=plain,
         params=plain,
-        tags={"reglab.overrides": " ".join(arguments), "reglab.jobs": len(jobs)},
+        tags={
+            "reglab.command": shlex.join(sys.argv),
+            "reglab.overrides": " ".join(arguments),
+            "reglab.jobs": len(jobs),
+        },
     )
 
 

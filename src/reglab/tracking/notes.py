@@ -6,7 +6,7 @@ verdict of a sweep is in the note of its parent run, and its report among that r
 
 | metrics | what they are |
 |---|---|
-| `train/*`, `val/*`, `test/*` | the data loss and the score alone: evaluation mode, clean targets, no penalty in them |
+| `train/*`, `val/*`, `test/*` | the data loss and the score alone: evaluation mode, plain targets, no penalty in them |
 | `gap/loss` = val - train, `gap/<score>` = train - val | above 0 means overfitting |
 | `gap/*_low`, `gap/*_high` | bootstrap interval over examples, for this trained model; it says nothing of other seeds |
 | `naive_gap/loss` | val - the running loss of training, which the gap above replaces |

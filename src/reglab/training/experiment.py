@@ -1,6 +1,8 @@
 """One job, whoever describes it (a composed config or ten lines of Python), trained by Lightning and recorded."""
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -142,6 +144,17 @@ def _run(trainer: pl.Trainer, module: Solo, resume: Path | None) -> None:
     except SystemExit as end:
         # Lightning turns Ctrl-C into exit code 1 and ignores the signal from then on.
         raise KeyboardInterrupt from end
+
+
+@contextmanager
+def interruptible_again() -> Iterator[None]:
+    """Let Ctrl-C mean afterwards what it meant before: Lightning ignores it for good once it was pressed."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The job that ``reglab train`` runs: from a composed config to a finished MLflow run."""
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from reglab.errors import Diverged, UserError
 from reglab.measures import MeasureSettings
 from reglab.tracking import RunTracker, TrackingSettings, open_run
 from reglab.training import describe
-from reglab.training.experiment import Experiment, check, fit, summary, test_metrics
+from reglab.training.experiment import Experiment, check, fit, interruptible_again, summary, test_metrics
 from reglab.training.notes import run_note
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
@@ -34,6 +35,7 @@ class JobResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+@interruptible_again()
 def run_job(config: DictConfig, on_progress: Callable[[Progress], None] | None = None) -> JobResult:
     """Train the job that ``config`` describes and record it.
 
@@ -105,7 +107,7 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
 
 def _open(config: DictConfig, job: Mapping[str, Any], experiment: Experiment) -> RunTracker:
     tagged = describe.tags(job, experiment.cocktail, experiment.data.task, experiment.data.digest)
-    tagged["reglab.command"] = " ".join(sys.argv)
+    tagged["reglab.command"] = shlex.join(sys.argv)
     folder = Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     if HydraConfig.initialized():
         hydra = HydraConfig.get()

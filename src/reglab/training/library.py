@@ -16,7 +16,7 @@ from reglab.errors import UserError
 from reglab.measures import MeasureSettings, score_name
 from reglab.regularizers import Cocktail, Regularizer, name_members
 from reglab.tracking import RunTracker, TrackingSettings, open_run
-from reglab.training.experiment import Experiment, check, summary
+from reglab.training.experiment import Experiment, check, interruptible_again, summary
 from reglab.training.experiment import fit as fit_experiment
 from reglab.training.notes import run_note, verdict
 from reglab.training.recipe import Recipe, optimizer_config
@@ -41,6 +41,7 @@ class Fit:
         return verdict(self.metrics)
 
 
+@interruptible_again()
 def fit(
     model: nn.Module,
     data: DataSet,

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -39,9 +40,14 @@ class Solo(pl.LightningModule):
         self.weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
         self._objective = cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, task))
         self._gradient = cocktail.gradient(self._plain_gradient)
+        self._now = _Step()
         self.terms: dict[str, Tensor] = {}
         self.rows_seen = 0
-        self.last_lr = math.nan
+
+    @property
+    def last_lr(self) -> float:
+        """The learning rate of the last optimizer step."""
+        return self._now.lr
 
     def loader(self, ranks: int = 1) -> Steps:
         """Return the batches of an epoch, from where training stands."""
@@ -75,7 +81,10 @@ class Solo(pl.LightningModule):
         # One device without a gradient scaler: Lightning's wrappers of backward and step would only add their cost.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         self._direct = isinstance(self.trainer.strategy, SingleDeviceStrategy) and not scaled
-        self.cocktail.bind(mean_over_ranks if self.trainer.world_size > 1 else None)
+        # Asked once: some of these take microseconds, and a step is a few hundred.
+        self._ranks, self._scheduler = self.trainer.world_size, self.lr_schedulers()
+        self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        self.cocktail.bind(mean_over_ranks if self._ranks > 1 else None)
         self.cocktail.to(self.device)
         rates, sizes = LearningRates(self.model, self._optimizer), StepSizes(self.model, self._optimizer)
         self._hooks = [
@@ -91,43 +100,50 @@ class Solo(pl.LightningModule):
         seen: dict[str, list[Tensor]] = defaultdict(list)
         first = int(self.cocktail.keys.step)
         for rows in chunk:
-            outcome = self._step(rows)
-            for name, term in outcome.terms.items():
-                seen[name].append(term.detach() * len(rows))
+            for name, term in self._step(rows).terms.items():
+                seen[name].append(term.detach())
         self.cocktail.keys.index = None
         self._account({name: torch.stack(values) for name, values in seen.items()}, chunk, first)
 
     def _step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
-        rows = rows.chunk(self.trainer.world_size)[self.global_rank] if self.trainer.world_size > 1 else rows
-        weight = self._one if self._example_weights is None else self._example_weights[rows]
-        self._batch = Batch(self._inputs[rows], [(weight, self._targets[rows])], self._index[rows])
-        self.cocktail.keys.index = self._batch.index
-        self._forwards = 0
-        slopes, outcome = self._gradient()
+        rows = rows.chunk(self._ranks)[self.global_rank] if self._ranks > 1 else rows
+        weight = self._one if self._example_weights is None else self._example_weights.index_select(0, rows)
+        index = self._index.index_select(0, rows)
+        targets = [(weight, self._targets.index_select(0, rows))]
+        self._now.batch = Batch(self._inputs.index_select(0, rows), targets, index)
+        self._now.forwards = 0
+        keys = self.cocktail.keys
+        keys.index = index
         if self.cocktail.wraps_gradient:
+            slopes, outcome = self._gradient()
             for name, slope in slopes.items():
                 self.weights[name].grad = slope
+        else:
+            outcome = self._backward()
         self._update()
-        self.cocktail.keys.step.add_(1)
+        keys.step.add_(1)
         self._schedule()
         return outcome
 
     def _plain_gradient(self, offset: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
         """The contract's ``gradient``: of the whole objective, at the weights or beside them by ``offset``."""
+        with self._beside(offset), self._first_forward_only():
+            outcome = self._backward()
+        return {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}, outcome
+
+    def _backward(self) -> Outcome:
+        """Return the whole objective of this step's batch, its gradient left in the weights."""
         for weight in self.weights.values():
             weight.grad = None
-        with self._beside(offset), self._first_forward_only():
-            outcome = self._objective(self.model, self._batch)
-            for name, penalty in self.cocktail.penalties(self.weights).items():
-                outcome = outcome.plus(name, penalty)
-            if self._direct:
-                torch.autograd.backward(outcome.loss)
-            else:
-                self.manual_backward(outcome.loss)
-        if not self.cocktail.wraps_gradient:
-            return {}, outcome
-        return {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}, outcome
+        outcome = self._objective(self.model, self._now.batch)
+        for name, penalty in self.cocktail.penalties(self.weights).items():
+            outcome = outcome.plus(name, penalty)
+        if self._direct:
+            torch.autograd.backward(outcome.loss)
+        else:
+            self.manual_backward(outcome.loss)
+        return outcome
 
     def _update(self) -> None:
         if self.recipe.clip is not None:
@@ -135,16 +151,16 @@ class Solo(pl.LightningModule):
         if not self._direct:
             self.optimizers().step()  # type: ignore[union-attr]  # one optimizer, not a list
             return
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        progress.increment_ready()
+        self._progress.increment_ready()
         self._optimizer.step()
-        progress.increment_completed()
+        self._progress.increment_completed()
 
     def _schedule(self) -> None:
-        self.last_lr = self._optimizer.param_groups[0]["lr"]
-        scheduler = self.lr_schedulers()
-        if scheduler is not None and (self._by_step or int(self.cocktail.keys.step) % self._steps_per_epoch == 0):
-            scheduler.step()  # type: ignore[union-attr]  # one scheduler, not a list
+        self._now.lr = self._optimizer.param_groups[0]["lr"]
+        if self._scheduler is None:
+            return
+        if self._by_step or int(self.cocktail.keys.step) % self._steps_per_epoch == 0:
+            self._scheduler.step()  # type: ignore[union-attr]  # one scheduler, not a list
 
     @contextmanager
     def _beside(self, offset: dict[str, Tensor] | None) -> Iterator[None]:
@@ -165,18 +181,31 @@ class Solo(pl.LightningModule):
     @contextmanager
     def _first_forward_only(self) -> Iterator[None]:
         """Let only a step's first forward move buffers: SAM's second one must not move BatchNorm's statistics."""
-        self._forwards += 1
-        saved = [buffer.clone() for buffer in self._statistics] if self._forwards > 1 else None
+        self._now.forwards += 1
+        saved = [buffer.clone() for buffer in self._statistics] if self._now.forwards > 1 else None
         yield
         for buffer, value in zip(self._statistics, saved or (), strict=False):
             buffer.copy_(value)
 
     def _account(self, seen: dict[str, Tensor], chunk: list[Tensor], first: int) -> None:
-        """Add a chunk's terms to the epoch's, and raise Diverged if its loss stopped being finite."""
-        finite = torch.isfinite(torch.stack(list(seen.values())).sum(0))
-        if not bool(finite.all()):
-            step = first + int(finite.logical_not().to(torch.uint8).argmax())
-            raise Diverged(step, step // self._steps_per_epoch + 1, self._optimizer.param_groups[0]["lr"])
+        """Add a chunk's terms, each [steps], to the epoch's, and raise Diverged if its loss stopped being finite."""
+        table = torch.stack(list(seen.values()))
+        if not math.isfinite(float(table.sum())):  # one look at the device; finite numbers may have an infinite sum
+            finite = torch.isfinite(table.sum(0))
+            if not bool(finite.all()):
+                step = first + int(finite.logical_not().to(torch.uint8).argmax())
+                raise Diverged(step, step // self._steps_per_epoch + 1, self._optimizer.param_groups[0]["lr"])
+        rows = [len(rows) for rows in chunk]
+        weights = rows[0] if len(rows) == 1 else torch.tensor(rows, device=table.device)
         for name, values in seen.items():
-            self.terms[name] = self.terms.get(name, 0) + values.sum()
-        self.rows_seen += sum(len(rows) for rows in chunk)
+            self.terms[name] = self.terms.get(name, 0) + (values * weights).sum()
+        self.rows_seen += sum(rows)
+
+
+@dataclass
+class _Step:
+    """What changes with every step. Kept outside the module, whose own attributes are slow to set."""
+
+    batch: Batch = field(init=False)
+    forwards: int = 0
+    lr: float = math.nan

@@ -36,7 +36,7 @@ _STEPS: dict[type[Optimizer], Callable[..., Tensor]] = {SGD: sgd_step, Adam: ada
 class StepSizes(Mapping[str, Tensor]):
     """Effective steps by parameter name, computed when asked for, with the learning rates of the last update.
 
-    Asking raises UserError for an optimizer whose effective step is not known: plain ``lr`` would solve another problem.
+    Asking raises UserError for an optimizer whose effective step is unknown: plain ``lr`` would solve another problem.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -49,7 +49,8 @@ class StepSizes(Mapping[str, Tensor]):
         if kind not in _STEPS:
             known = ", ".join(kind.__name__ for kind in _STEPS)
             raise UserError(
-                f"proximal steps need the effective step size of {kind.__name__}, which is not known; use one of {known}"
+                f"proximal steps need the effective step size of {kind.__name__}, which is not known; "
+                f"use one of {known}"
             )
         if group.get("maximize"):
             raise UserError("proximal steps minimize; the optimizer has maximize=True")
