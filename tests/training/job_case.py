@@ -28,8 +28,10 @@ SMALL = (
 
 def config(*overrides: str) -> DictConfig:
     """Return the config of a small job: wine (178 rows, 13 inputs, 3 classes), one hidden layer of 6."""
+    another = any(word.startswith("model=") for word in overrides)
+    small = [word for word in SMALL if not (another and word.startswith("model."))]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("train", [*SMALL, *overrides])
+        return compose("train", [*small, *overrides])
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def outputs_by_hand(state: dict[str, Tensor], inputs: Tensor) -> NDArray[Any]:
     """Return the outputs of a checkpoint's one-hidden-layer net, in float64, by numpy."""
     weight = {name: tensor.double().numpy() for name, tensor in state.items() if name.startswith("model.")}
     hidden = inputs.double().numpy() @ weight["model.hidden.0.linear.weight"].T + weight["model.hidden.0.linear.bias"]
-    return np.maximum(hidden, 0) @ weight["model.head.weight"].T + weight["model.head.bias"]
+    outputs: NDArray[Any] = np.maximum(hidden, 0) @ weight["model.head.weight"].T + weight["model.head.bias"]
+    return outputs
 
 
 def loss_and_accuracy(outputs: NDArray[Any], targets: Tensor) -> tuple[float, float]:

@@ -121,6 +121,13 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
         raise UserError(f"trainer: {error}") from error
 
 
+def check_seed(seed: object) -> int:
+    """Return ``seed``. Raises UserError unless it is an integer that 63 bits hold."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise UserError(f"seed must be an integer >= 0, got {seed}")
+    return seed
+
+
 def check(experiment: Experiment) -> None:
     """Raise UserError, before anything is opened, for an optimizer, schedule, trainer or monitor that cannot be."""
     optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])

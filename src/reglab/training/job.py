@@ -15,11 +15,11 @@ from omegaconf import DictConfig
 from reglab import data, models
 from reglab.configure import construct
 from reglab.data import DataSet
-from reglab.errors import Diverged, UserError
+from reglab.errors import Diverged
 from reglab.measures import MeasureSettings
 from reglab.tracking import RunTracker, TrackingSettings, open_run
 from reglab.training import describe
-from reglab.training.experiment import Experiment, check, fit, interruptible_again, summary, test_metrics
+from reglab.training.experiment import Experiment, check, check_seed, fit, interruptible_again, summary, test_metrics
 from reglab.training.notes import run_note
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
@@ -71,9 +71,7 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
 
     recorded: the same config with its interpolations, which is what the checkpoints keep: they may name a secret.
     """
-    seed = job["seed"]
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise UserError(f"seed must be an integer >= 0, got {seed}")
+    seed = check_seed(job["seed"])
     cocktail = describe.build_cocktail(job["regularizer"], seed, loaded.task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

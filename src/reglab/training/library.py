@@ -16,7 +16,7 @@ from reglab.errors import UserError
 from reglab.measures import MeasureSettings, score_name
 from reglab.regularizers import Cocktail, Regularizer, name_members
 from reglab.tracking import RunTracker, TrackingSettings, open_run
-from reglab.training.experiment import Experiment, check, interruptible_again, summary
+from reglab.training.experiment import Experiment, check, check_seed, interruptible_again, summary
 from reglab.training.experiment import fit as fit_experiment
 from reglab.training.notes import run_note, verdict
 from reglab.training.recipe import Recipe, optimizer_config
@@ -66,7 +66,7 @@ def fit(
     Raises UserError for bad input, Diverged if the loss stops being finite.
     """
     members = dict(regularizers) if isinstance(regularizers, Mapping) else name_members(regularizers)
-    cocktail = Cocktail(members, seed, data.task)
+    cocktail = Cocktail(members, check_seed(seed), data.task)
     _check_fit(model, data)
     job = Experiment(
         model,
@@ -147,7 +147,9 @@ def _check_fit(model: nn.Module, data: DataSet) -> None:
     try:
         device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
         inputs: Tensor = data.val.inputs[rows].to(device, kind)
-        evaluate(model, inputs, data.val.targets[rows].to(device), data.task)
+        seen = evaluate(model, inputs, data.val.targets[rows].to(device), data.task)
+        if data.task == "classification" and seen.outputs.shape[1] < data.outputs:
+            raise ValueError(f"the model has {seen.outputs.shape[1]} outputs")
     except (RuntimeError, ValueError, IndexError) as error:
         shape = ", ".join(str(size) for size in data.input_shape)
         raise UserError(
