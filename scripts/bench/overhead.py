@@ -1,4 +1,4 @@
-"""What tracking costs: one tiny training (MLP 64-64-10, digits, Adam, one thread) five ways, in turn.
+"""What tracking costs: one tiny training (MLP 64-64-10, digits, Adam, one thread) several ways, in turn.
 
     python scripts/bench/overhead.py [--rounds 5] [--epochs 40] [--json overhead.json]
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every figure of every round there")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console()
+    console = Console(width=120)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         store = TrackingSettings.from_config({"experiment": "bench"}, folder)
@@ -96,7 +96,7 @@ def main() -> None:
         setting = {"rows": len(digits.train), "batch": BATCH, "epochs": bench.epochs, "steps": bench.steps}
         setting |= {"rounds": options.rounds, "log_every_n_steps": bench.log_every}
         known = machine()
-        console.print(*(f"{key} {value}" for key, value in (setting | known).items()), sep=", ", highlight=False)
+        console.print(", ".join(f"{key} {value}" for key, value in (setting | known).items()), highlight=False)
         seconds = measure(bench, options.rounds)
     console.print(table(seconds, bench.steps))
     if options.json:

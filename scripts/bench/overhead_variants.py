@@ -1,4 +1,4 @@
-"""The same training five ways: a bare loop, reglab tracked, and Lightning with and without its MLflow logger."""
+"""The same training several ways: a bare loop, reglab tracked, Lightning with and without its MLflow logger."""
 
 import math
 import time
@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from reglab.data import DataSet
+from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.tracking import TrackingSettings, open_run
 from reglab.training.experiment import Experiment, fit, quiet_lightning, summary
@@ -78,8 +79,11 @@ def bare(bench: Bench, clock: Clock) -> None:
         clock.end()
 
 
-def tracked(steps_per_batch: int) -> Callable[[Bench, Clock], None]:
-    """reglab with everything on: gap with bootstrap, weight statistics, journal, MLflow, checkpoints."""
+def tracked(steps_per_batch: int, every_epoch: bool = True) -> Callable[[Bench, Clock], None]:
+    """reglab with everything on: gap with bootstrap, weight statistics, journal, MLflow, checkpoints.
+
+    every_epoch: measured after each epoch, as by default; otherwise before the first and after the last alone.
+    """
     runs = count()
 
     def train(bench: Bench, clock: Clock) -> None:
@@ -97,9 +101,10 @@ def tracked(steps_per_batch: int) -> Callable[[Bench, Clock], None]:
                     steps_per_batch=steps_per_batch,
                     epochs=bench.epochs,
                 ),
-                trainer={"accelerator": "cpu", "devices": 1},
+                MeasureSettings(every=1 if every_epoch else bench.epochs),
+                {"accelerator": "cpu", "devices": 1},
             )
-            folder = bench.folder / f"reglab-{steps_per_batch}-{next(runs)}"
+            folder = bench.folder / f"reglab-{steps_per_batch}-{every_epoch}-{next(runs)}"
             tracker = open_run(
                 bench.store, name="bench", folder=folder, config={}, params={}, tags={}, dataset=bench.data
             )
@@ -157,6 +162,7 @@ VARIANTS: dict[str, Callable[[Bench, Clock], None]] = {
     "bare loop": bare,
     "reglab, 1 step a batch": tracked(1),
     "reglab, 32 steps a batch": tracked(32),
+    "reglab, 32, measured once": tracked(32, every_epoch=False),
     "Lightning + MLFlowLogger": stock,
     "Lightning barebones": barebones,
 }

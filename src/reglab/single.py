@@ -1,5 +1,6 @@
 """``reglab train`` without a sweep: one run in this process, its progress and its result."""
 
+import os
 from typing import Any
 
 from hydra._internal.hydra import Hydra
@@ -34,7 +35,8 @@ def train_one(hydra: Hydra, name: str, overrides: list[str]) -> int:
             raise trouble[0]
         end = ended(0, returned.return_value)
         display.tell(end)
-    print(result(end))
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # a further rank has nothing to add
+        print(result(end))
     return {"FINISHED": 0, "FAILED": 1, "KILLED": _INTERRUPTED}[end.status]
 
 

@@ -157,7 +157,7 @@ def test_a_test_result_on_other_data_would_not_count(case: Case) -> None:
     run = case.train("data=table", "data.path=table.csv", "data.target=y").run_id
     table.iloc[7, 0] += 1
     table.to_csv("table.csv", index=False)
-    with pytest.raises(UserError, match="data of run .* changed since it was trained"):
+    with pytest.raises(UserError, match=r"data of run .* changed since it was trained"):
         restore.test_run(case.uri, run)
     assert not any(key.startswith("test/") for key in case.metrics(run))
     assert "reglab.test_touched" not in case.run(run).data.tags

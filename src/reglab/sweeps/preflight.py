@@ -15,7 +15,7 @@ _SHOWN = 6  # job numbers named in a message
 def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: Mapping[str, list[str]]) -> None:
     """Raise one UserError that tells everything wrong with the jobs' configs, if anything is.
 
-    A job's config must compose, have no missing value (``???``) and resolve.
+    A job's config must compose, have no missing value (``???``), resolve, and train on one device.
     """
     wrong: dict[str, list[Job]] = {}
     with hydra_config(master):
@@ -37,12 +37,23 @@ def _fault(job: Job, composer: Composer, options: Mapping[str, list[str]]) -> st
         for key in config:
             if key not in ("hydra", "sweep") and OmegaConf.is_config(config._get_node(key)):
                 OmegaConf.to_container(config[key], resolve=True, throw_on_missing=True)
+        _check_devices(config)
     except Exception as error:
         message = explain(error, options)
         if message is None:
             raise
         return message
     return None
+
+
+def _check_devices(config: DictConfig) -> None:
+    """Refuse several devices: Lightning starts each further rank by the command line, so the whole sweep again."""
+    devices = OmegaConf.select(config, "trainer.devices")
+    one = str(devices) == "1" or (OmegaConf.is_list(devices) and len(devices) == 1)
+    if devices is not None and not one:
+        raise UserError(
+            f"trainer.devices={devices}: a job of a sweep trains on one device; start jobs on several one by one"
+        )
 
 
 def _line(message: str, faulty: Sequence[Job]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from reglab import data, models
 from reglab.configure import construct
@@ -111,9 +112,12 @@ def _open(config: DictConfig, job: Mapping[str, Any], experiment: Experiment) ->
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         tagged["reglab.overrides"] = " ".join(hydra.overrides.task)
-    sweep = job.get("sweep", {})
+    sweep, tracking = job.get("sweep", {}), job["tracking"]
+    rank: int = getattr(rank_zero_only, "rank", 0)
+    if rank:  # one run for all ranks; the others keep a journal of their own
+        folder, tracking = folder / f"rank{rank}", {**tracking, "name": "none"}
     return open_run(
-        TrackingSettings.from_config(job["tracking"]),
+        TrackingSettings.from_config(tracking),
         name=describe.run_name(job, tagged),
         folder=folder,
         config=describe.recorded_params(config),

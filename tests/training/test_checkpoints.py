@@ -1,0 +1,138 @@
+"""Checkpoints: whole or not at all, seldom enough, and which epoch is the best."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reglab.training import checkpoints
+from reglab.training.checkpoints import Checkpoints, write_atomically
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "last.ckpt"
+    write_atomically({"value": torch.tensor(1.0)}, path)
+    with pytest.raises(Exception, match="pickle"):
+        write_atomically({"big": torch.zeros(10_000), "value": lambda: None}, path)
+    assert torch.load(path, weights_only=True) == {"value": torch.tensor(1.0)}
+
+
+def test_a_kill_before_it_is_in_place_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.ckpt"
+    write_atomically({"value": 1}, path)
+    seen = {}
+
+    def killed(descriptor: int) -> None:
+        seen["old"] = torch.load(path, weights_only=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically({"value": 2}, path)
+    assert seen["old"] == torch.load(path, weights_only=True) == {"value": 1}
+
+
+def test_what_is_put_in_place_was_made_durable_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, order = tmp_path / "last.ckpt", []
+    monkeypatch.setattr(checkpoints.os, "fsync", lambda descriptor: order.append(("fsync", path.exists())))
+    write_atomically({"value": 2}, path)
+    assert order == [("fsync", False)]
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+class Module(nn.Linear):
+    """One weight, and what Lightning's modules have."""
+
+    hparams: dict[str, Any] = {"config": {"seed": 0}}  # noqa: RUF012 - as Lightning's is read
+
+    def __init__(self) -> None:
+        super().__init__(1, 1, bias=False)
+
+    def at(self, value: float) -> "Module":
+        with torch.no_grad():
+            self.weight.fill_(value)
+        return self
+
+
+class Trainer:
+    """What of a Trainer is asked for; it counts its saves."""
+
+    is_global_zero = True
+
+    def __init__(self) -> None:
+        self.saved: list[Path] = []
+
+    def save_checkpoint(self, path: Path) -> None:
+        self.saved.append(path)
+
+
+def offered(values: list[float], monitor: str, folder: Path) -> tuple[Checkpoints, Any, Any]:
+    kept, trainer, module = Checkpoints(folder, monitor), Trainer(), Module()
+    for epoch, value in enumerate(values, start=1):
+        kept.offer(trainer, module.at(epoch), {monitor: value, "val/other": -value}, epoch)  # type: ignore[arg-type]
+    return kept, trainer, module
+
+
+@pytest.mark.parametrize(
+    "monitor, values, best",
+    [
+        ("val/loss", [3.0, 1.0, 2.0], 2),
+        ("val/loss", [3.0, 1.0, 1.0], 2),
+        ("val/accuracy", [0.3, 0.2, 0.9, 0.5], 3),
+        ("val/r2", [-5.0, -1.0, -2.0], 2),
+        ("val/loss", [math.nan, 2.0, 3.0], 2),
+        ("val/loss", [2.0, math.nan, 1.0], 3),
+        ("val/loss", [math.inf, 4.0], 2),
+    ],
+)
+def test_the_best_is_the_lowest_loss_or_the_highest_score(
+    tmp_path: Path, monitor: str, values: list[float], best: int
+) -> None:
+    kept, trainer, module = offered(values, monitor, tmp_path)
+    kept.write(trainer, module.at(99))
+    content = torch.load(kept.best, weights_only=True)
+    assert (content["epoch"], kept.best_epoch, kept.best_value) == (best, best, values[best - 1])
+    assert content["state_dict"]["weight"].item() == best  # a copy: the module went on to 99
+    assert content["hyper_parameters"] == {"config": {"seed": 0}}
+    assert trainer.saved == [tmp_path / "last.ckpt"]
+
+
+def test_files_are_written_at_most_every_so_many_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
+    kept, trainer, module = Checkpoints(tmp_path, "val/loss", seconds=10), Trainer(), Module()
+    found = []
+    for now in (101.0, 109.0, 110.0, 111.0, 119.0, 120.5):
+        clock[0] = now
+        kept.offer(trainer, module, {"val/loss": -now}, 1)  # type: ignore[arg-type]
+        kept.on_train_epoch_end(trainer, module)  # type: ignore[arg-type]
+        found.append((len(trainer.saved), kept.best.exists()))
+    assert found == [(0, False), (0, False), (1, True), (1, True), (1, True), (2, True)]
+    kept.on_fit_end(trainer, module)  # type: ignore[arg-type]
+    assert len(trainer.saved) == 3
+
+
+def test_the_best_is_not_written_again_without_a_better_one(tmp_path: Path) -> None:
+    kept, trainer, module = offered([2.0], "val/loss", tmp_path)
+    kept.write(trainer, module)
+    kept.best.unlink()
+    kept.offer(trainer, module, {"val/loss": 2.5}, 2)
+    kept.write(trainer, module)
+    assert not kept.best.exists()
+    kept.offer(trainer, module, {"val/loss": 1.5}, 3)
+    kept.write(trainer, module)
+    assert kept.best.exists()
+
+
+def test_a_resumed_run_remembers_its_best(tmp_path: Path) -> None:
+    kept, trainer, module = offered([3.0, 1.0], "val/loss", tmp_path)
+    kept.write(trainer, module)
+    again = Checkpoints(tmp_path, "val/loss")
+    again.load_state_dict(kept.state_dict())
+    again.offer(trainer, module.at(7), {"val/loss": 2.0}, 3)
+    assert (again.best_value, again.best_epoch) == (1.0, 2)
+    assert again.best_weights is not None
+    assert again.best_weights["weight"].item() == 2
