@@ -39,6 +39,12 @@ def test_a_wrong_job_stops_all_before_any_starts(multirun):
     assert not Path("out").exists()
 
 
+def test_several_devices_in_a_sweep_are_refused_before_any_job_starts(multirun):
+    with pytest.raises(UserError, match=r"trainer\.devices=2: a job of a sweep trains on one device"):
+        multirun("+trainer.devices=1,2")
+    assert not Path("out").exists()
+
+
 def test_the_parent_is_told_to_every_job(multirun):
     result = multirun("experiment=study")
     assert result.jobs == 2 * (1 + 3)

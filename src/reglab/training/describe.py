@@ -21,7 +21,7 @@ def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve)
     except Exception as error:
-        raise UserError(f"config: {str(error).splitlines()[0]}") from error
+        raise UserError(f"config: {_reason(error)}") from error
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
@@ -40,7 +40,7 @@ def resolved(recorded: Mapping[str, Any], key: str) -> Any:
         node = OmegaConf.select(OmegaConf.create(dict(recorded)), key)
         return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     except Exception as error:
-        raise UserError(f"config of the run, {key}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"config of the run, {key}: {_reason(error)}") from error
 
 
 def build_cocktail(nodes: Mapping[str, Any] | None, seed: int, task: str) -> Cocktail:
@@ -101,6 +101,13 @@ def run_name(config: Mapping[str, Any], tagged: Mapping[str, str]) -> str:
     return " ".join(
         part for part in (tagged["reglab.regularizer"], tagged["reglab.strength"], f"seed {config['seed']}") if part
     )
+
+
+def _reason(error: Exception) -> str:
+    """Return OmegaConf's reason in one line, with the whole key, which it writes on another."""
+    key = getattr(error, "full_key", None)
+    reason = str(error).splitlines()[0]
+    return f"{key}: {reason}" if key and str(key) not in reason else reason
 
 
 def _canonical(value: Any) -> Any:

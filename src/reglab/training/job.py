@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from reglab import data, models
 from reglab.configure import construct
