@@ -5,6 +5,7 @@ SplitMix64 (Steele, Lea & Flood 2014, Fast splittable pseudorandom number genera
 Weyl sequence passes BigCrush; a key moves the start of the sequence.
 """
 
+import functools
 import zlib
 
 import torch
@@ -58,10 +59,19 @@ def key(*parts: Tensor | int) -> Tensor:
             start = _signed(mixed * _MIX2 + _GOLDEN) if isinstance(mixed, int) else mixed * _MIX2 + _GOLDEN
             mixed = hash64(part + start)
         elif isinstance(mixed, int):
-            mixed = _hash_integer(mixed * _MIX2 + int(part) + _GOLDEN)
+            mixed = _fold(mixed, int(part))
         else:
             mixed = hash64(mixed * _MIX2 + part + _GOLDEN)
     return torch.tensor(mixed) if isinstance(mixed, int) else mixed
+
+
+def integer_key(*parts: int) -> int:
+    """Return the key of integers as an integer: a seed for generators that are not ours."""
+    return functools.reduce(_fold, parts, 0)
+
+
+def _fold(mixed: int, part: int) -> int:
+    return _hash_integer(mixed * _MIX2 + part + _GOLDEN)
 
 
 def bits(stream: Tensor, counter: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 import laws_harness as harness
 import pytest
 import torch
+from torch import nn
 
 from reglab.errors import UserError
 from reglab.regularizers import Batch, Cocktail
@@ -42,6 +43,34 @@ def test_resuming_at_any_step_equals_going_on(name: str, step: int, tmp_path: Pa
 
     uninterrupted = harness.trained(make())
     harness.assert_same_bits(uninterrupted, harness.cut_and_resumed(make, step, tmp_path))
+
+
+class _OwnDraws(nn.Module):
+    """A model that draws from torch's generator, in two ways that nobody can replace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.LSTM(harness.FEATURES, 4, num_layers=2, dropout=0.5, batch_first=True)
+        self.head = nn.Linear(4, harness.CLASSES)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden, _ = self.recurrent(inputs[:, None])
+        return self.head(nn.functional.dropout(hidden[:, 0], 0.3, self.training))
+
+
+@pytest.mark.parametrize("name", ["none", "sam"])
+def test_a_model_that_draws_from_a_generator_resumes_too_and_leaves_the_users_generator_alone(
+    name: str, tmp_path: Path
+) -> None:
+    def make() -> harness.Experiment:
+        torch.manual_seed(0)
+        return harness.experiment(harness.members(name), model=_OwnDraws())
+
+    uninterrupted = harness.trained(make())
+    before = torch.get_rng_state()
+    harness.trained(harness.experiment({}))
+    assert torch.equal(torch.get_rng_state(), before)
+    harness.assert_same_bits(uninterrupted, harness.cut_and_resumed(make, 6, tmp_path))
 
 
 @every_method

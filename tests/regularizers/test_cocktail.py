@@ -201,13 +201,6 @@ def test_a_dropout_module_that_stands_in_two_places_is_taken_over_in_both():
     assert float((model.train()(torch.ones(400, 100)) != 0).double().mean()) == pytest.approx(0.25, abs=0.01)
 
 
-@pytest.mark.parametrize("kind", [nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout])
-def test_a_dropout_that_draws_from_a_generator_is_refused(kind):
-    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(kind(0.5)))
-    with pytest.raises(UserError, match=rf"model: 1\.0: {kind.__name__} draws from a generator.*use nn\.Dropout"):
-        Cocktail({}, 0, "classification").prepare(model)
-
-
 @pytest.mark.parametrize("cast", [lambda it: it.to(torch.bfloat16), lambda it: it.half(), lambda it: it.float()])
 def test_numbers_and_keys_are_moved_but_never_cast(cast):
     cocktail = Cocktail({"ema": EMA(0.9999), "l1": L1(1e-30)}, 2**40 + 1, "classification")

@@ -72,7 +72,7 @@ class Trainer:
 def offered(values: list[float], monitor: str, folder: Path) -> tuple[Checkpoints, Any, Any]:
     kept, trainer, module = Checkpoints(folder, monitor), Trainer(), Module()
     for epoch, value in enumerate(values, start=1):
-        kept.offer(trainer, module.at(epoch), {monitor: value, "val/other": -value}, epoch)  # type: ignore[arg-type]
+        kept.offer(trainer, module.at(epoch), {monitor: value, "val/other": -value}, epoch)
     return kept, trainer, module
 
 
@@ -107,11 +107,11 @@ def test_files_are_written_at_most_every_so_many_seconds(tmp_path: Path, monkeyp
     found = []
     for now in (101.0, 109.0, 110.0, 111.0, 119.0, 120.5):
         clock[0] = now
-        kept.offer(trainer, module, {"val/loss": -now}, 1)  # type: ignore[arg-type]
-        kept.on_train_epoch_end(trainer, module)  # type: ignore[arg-type]
+        kept.offer(trainer, module, {"val/loss": -now}, 1)
+        kept.on_train_epoch_end(trainer, module)
         found.append((len(trainer.saved), kept.best.exists()))
     assert found == [(0, False), (0, False), (1, True), (1, True), (1, True), (2, True)]
-    kept.on_fit_end(trainer, module)  # type: ignore[arg-type]
+    kept.on_fit_end(trainer, module)
     assert len(trainer.saved) == 3
 
 

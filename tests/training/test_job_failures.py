@@ -140,4 +140,4 @@ def test_the_params_hold_the_config_as_it_was_written(case: Case) -> None:
     result = case.train("trainer.max_epochs=1", "measure.probe_rows=${data.batch_size}")
     assert case.run(result.run_id).data.params["measure.probe_rows"] == "${data.batch_size}"
     written = OmegaConf.load(case.artifacts(result.run_id) / "config.yaml")
-    assert OmegaConf.to_container(written)["measure"]["probe_rows"] == "${data.batch_size}"  # type: ignore[index,call-overload]
+    assert OmegaConf.to_container(written)["measure"]["probe_rows"] == "${data.batch_size}"

@@ -21,7 +21,7 @@ def wine(**options: object) -> DataSet:
 
 
 def measurement(given: DataSet, **settings: object) -> Measurement:
-    chosen = MeasureSettings(**{"resamples": 10, **settings})  # type: ignore[arg-type]
+    chosen = MeasureSettings(**{"resamples": 10, **settings})
     return Measurement(given, chosen, torch.device("cpu"), torch.float32)
 
 
@@ -80,7 +80,7 @@ def test_averaged_weights_are_what_is_judged() -> None:
     assert float(bare["val/loss"]) == pytest.approx(math.log(3), abs=1e-6)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.copy_(average[name] * 0.5)  # the average of w and 0 at a decay of one half
+            weight.copy_(average[name] * 0.1)  # its first decay is (1 + 0) / (10 + 0) of the start
     assert float(found["val/loss"]) == pytest.approx(float(measure.gap(model, cocktail())["val/loss"]), abs=1e-6)
     assert float(found["val/loss"]) != pytest.approx(untrained, abs=1e-4)
 
@@ -98,9 +98,9 @@ def test_zeros_of_the_trained_weights_are_told_beside_those_of_their_average() -
     assert float(found["weights/all/zeros"]) == pytest.approx(104 / 128)
     assert float(found["weights/0.weight/zeros"]) == 1
     assert float(found["weights/averaged/zeros"]) == 0
-    half = np.concatenate([start[:104] / 2, start[104:]]).astype(np.float64)
-    assert float(found["weights/averaged/l2"]) == pytest.approx(np.linalg.norm(half), rel=1e-6)
-    assert float(found["weights/averaged/distance"]) == pytest.approx(np.linalg.norm(start[:104] / 2), rel=1e-6)
+    average = np.concatenate([0.1 * start[:104], start[104:]]).astype(np.float64)
+    assert float(found["weights/averaged/l2"]) == pytest.approx(np.linalg.norm(average), rel=1e-6)
+    assert float(found["weights/averaged/distance"]) == pytest.approx(np.linalg.norm(0.9 * start[:104]), rel=1e-6)
 
 
 def test_distance_is_from_the_start_and_update_from_the_last_measurement() -> None:

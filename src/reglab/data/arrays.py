@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from reglab.data.assemble import assemble, load
 from reglab.data.dataset import DataSet
@@ -32,6 +32,18 @@ def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: 
     return from_arrays(data, targets, options)
 
 
+def _numbers(inputs: ArrayLike) -> NDArray[np.float64]:
+    try:
+        rows = np.asarray(inputs, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"inputs must be numbers ({error}); encode text first, or use data=table, which does"
+        ) from error
+    if infinite := int(np.isinf(rows).sum()):
+        raise UserError(f"inputs hold {infinite} infinite values; use NaN for what is missing, it is filled in")
+    return rows
+
+
 def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any]) -> DataSet:
     """Return the data set of arrays; a NaN among the inputs counts as missing and is imputed by the column's median."""
     import pandas as pd
@@ -42,7 +54,7 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
     for key in options:
         if key not in valid:
             raise UserError(f"dataset({key}=...) is not an option; {nearest(key, valid)}")
-    rows, answers = np.asarray(inputs, dtype=np.float64), np.asarray(targets)
+    rows, answers = _numbers(inputs), np.asarray(targets)
     if rows.ndim < 2 or len(rows) != len(answers):
         raise UserError(f"inputs {rows.shape} and targets {answers.shape} must be [rows, ...] and [rows], equally long")
     task = options.get("task", "auto")

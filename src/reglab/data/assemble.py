@@ -65,12 +65,12 @@ def load(config: Mapping[str, Any]) -> DataSet:
             raise UserError(f"data.{key} is not an option of data={name}: {nearest(str(key), own | common)}")
     options = Options(**{key: value for key, value in config.items() if key in common})
     source = SOURCES[name](**{key: value for key, value in config.items() if key in own})
-    _check_columns(name, source, options)
     return assemble(source.name or name, source, options)
 
 
 def assemble(name: str, source: Source, options: Options) -> DataSet:
-    """Split, encode, disturb and weigh the rows of ``source``."""
+    """Split, encode, disturb and weigh the rows of ``source``. Raises UserError for options that do not fit it."""
+    _check_columns(name, source, options)
     split = split_rows(source, options)
     encoded = encode(source, split.train, options.standardize)
     noise = noise_columns(len(encoded.inputs), options.noise_columns, options.split_seed)

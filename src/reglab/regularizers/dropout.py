@@ -81,20 +81,12 @@ class KeyedDropout(nn.Module):
 
 
 def take_over_dropout(model: nn.Module, keys: Keys) -> None:
-    """Replace every ``nn.Dropout`` inside ``model`` by one whose draws are counter-based.
-
-    Raises ValueError for the variants that drop whole channels: their draws would come from a generator.
-    """
+    """Replace every ``nn.Dropout`` inside ``model`` by one whose draws are counter-based."""
     for path, module in list(model.named_modules()):
         # Not named_children, which passes over a module's second place in its parent.
         for name, child in list(module._modules.items()):
             if type(child) is nn.Dropout:
                 setattr(module, name, KeyedDropout(child.p, keys, f"{path}.{name}"))
-            elif isinstance(child, nn.modules.dropout._DropoutNd):
-                raise ValueError(
-                    f"{path}.{name}: {type(child).__name__} draws from a generator, so a resumed run would differ; use "
-                    "nn.Dropout"
-                )
 
 
 def _has_own_weights(layer: nn.Module) -> bool:

@@ -145,7 +145,9 @@ def check(experiment: Experiment) -> None:
 
 def _run(trainer: pl.Trainer, module: Solo, resume: Path | None) -> None:
     try:
-        trainer.fit(module, train_dataloaders=module.loader(trainer.world_size), ckpt_path=resume, weights_only=True)
+        with torch.random.fork_rng(devices=[]):  # each step seeds the generator; the user's own goes on as it was
+            loader = module.loader(trainer.world_size)
+            trainer.fit(module, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
     except SystemExit as end:

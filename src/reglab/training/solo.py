@@ -13,6 +13,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from reglab import draws
 from reglab.data import Part
 from reglab.errors import Diverged
 from reglab.measures import Task, example_losses
@@ -75,6 +76,7 @@ class Solo(pl.LightningModule):
         self._targets = self._targets.to(kind) if self._targets.is_floating_point() else self._targets
         even = bool((part.weights == 1).all())
         self._example_weights = None if even else part.weights.to(kind)
+        self._seed = int(self.cocktail.keys.seed)
         self._statistics = list(self.model.buffers())  # here: moving the module to its device replaces them
         self._one = torch.ones((), dtype=kind, device=self.device)
         self._optimizer: Optimizer = self.optimizers(use_pl_optimizer=False)  # type: ignore[assignment]  # one, not a list
@@ -99,7 +101,7 @@ class Solo(pl.LightningModule):
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         seen: dict[str, list[Tensor]] = defaultdict(list)
         first = int(self.cocktail.keys.step)
-        for rows in chunk:
+        for self._now.step, rows in enumerate(chunk, first):
             for name, term in self._step(rows).terms.items():
                 seen[name].append(term.detach())
         self.cocktail.keys.index = None
@@ -134,6 +136,7 @@ class Solo(pl.LightningModule):
 
     def _backward(self) -> Outcome:
         """Return the whole objective of this step's batch, its gradient left in the weights."""
+        self._seed_generators()
         for weight in self.weights.values():
             weight.grad = None
         outcome = self._objective(self.model, self._now.batch)
@@ -144,6 +147,16 @@ class Solo(pl.LightningModule):
         else:
             self.manual_backward(outcome.loss)
         return outcome
+
+    def _seed_generators(self) -> None:
+        """Seed torch's generators by (seed, step, rank), for draws inside the model that are not ours.
+
+        An LSTM's dropout, ``F.dropout``: resumed runs then draw what they would have drawn, as does SAM's second pass.
+        """
+        number = draws.integer_key(self._seed, self._now.step, self.global_rank)
+        torch.default_generator.manual_seed(number)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(number)
 
     def _update(self) -> None:
         if self.recipe.clip is not None:
@@ -207,5 +220,6 @@ class _Step:
     """What changes with every step. Kept outside the module, whose own attributes are slow to set."""
 
     batch: Batch = field(init=False)
+    step: int = 0
     forwards: int = 0
     lr: float = math.nan

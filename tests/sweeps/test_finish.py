@@ -1,0 +1,143 @@
+"""The end of a small real sweep: what is chosen, the one look at the test set, the report, and how runs are left."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import chdir, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reglab import data
+from training.job_case import SMALL, Case, checkpoint, close, loss_and_accuracy, outputs_by_hand
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
+HERE = "hydra/launcher=basic"  # in this process
+
+
+@dataclass(frozen=True)
+class Swept:
+    case: Case
+    code: int
+    output: str
+
+    @property
+    def parent(self) -> Any:
+        (parent,) = [run for run in self.case.runs() if run.data.tags["reglab.kind"] == "sweep"]
+        return parent
+
+    @property
+    def children(self) -> list[Any]:
+        return [run for run in self.case.runs() if run.data.tags["reglab.kind"] == "job"]
+
+    @property
+    def tested(self) -> set[str]:
+        return {run.info.run_id for run in self.children if any(key.startswith("test/") for key in run.data.metrics)}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh store, whose migrations cost seconds."""
+    from reglab.tracking.mlflow_store import prepare
+
+    path = tmp_path_factory.mktemp("template") / "reglab.db"
+    prepare(path)
+    return path
+
+
+def sweep(template: Path, folder: Path, *words: str) -> Swept:
+    """Run ``reglab train -m`` with ``words`` in ``folder``."""
+    from reglab.app import train
+
+    shutil.copy(template, folder / "reglab.db")
+    with chdir(folder), redirect_stdout(StringIO()) as told:
+        code = train(["-m", HERE, *SMALL, *words])
+    return Swept(Case(folder), code, told.getvalue())
+
+
+@pytest.fixture(scope="module")
+def swept(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swept]:
+    """Two settings by two seeds; the one of next to no learning rate is plainly the worse."""
+    folder = tmp_path_factory.mktemp("swept")
+    yield sweep(template, folder, "optimizer.lr=1e-6,0.03", "sweep.seeds=2")
+    close(folder)
+
+
+@pytest.fixture
+def run(template: Path, tmp_path: Path) -> Iterator[Callable[..., Swept]]:
+    """Run another sweep in a folder of the test's own."""
+    yield lambda *words: sweep(template, tmp_path, *words)
+    close(tmp_path)
+
+
+def test_every_run_is_a_finished_child_of_the_finished_parent(swept: Swept) -> None:
+    assert swept.code == 0
+    assert swept.parent.info.status == "FINISHED"
+    assert len(swept.children) == 4
+    for run in swept.children:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == swept.parent.info.run_id
+        assert run.data.tags["reglab.sweep"] == swept.parent.info.run_id
+    found = {(float(run.data.params["optimizer.lr"]), run.data.params["seed"]) for run in swept.children}
+    assert found == {(rate, seed) for rate in (1e-6, 0.03) for seed in ("0", "1")}
+
+
+def test_the_test_set_is_seen_by_the_chosen_setting_alone(swept: Swept) -> None:
+    chosen = {run.info.run_id for run in swept.children if float(run.data.params["optimizer.lr"]) == 0.03}
+    assert len(chosen) == 2
+    assert swept.tested == chosen
+    assert set(swept.parent.data.tags["reglab.test_touched_by"].split()) == chosen
+    touched = {run.info.run_id for run in swept.children if run.data.tags.get("reglab.test_touched") == "true"}
+    assert touched == chosen
+
+
+def test_the_test_result_is_that_of_the_run_s_weights(swept: Swept) -> None:
+    part = data.load({"name": "wine"}).test
+    for run in sorted(swept.tested):
+        state = checkpoint(swept.case.artifacts(run) / "checkpoints" / "last.ckpt")
+        loss, accuracy = loss_and_accuracy(outputs_by_hand(state, part.inputs), part.targets)
+        assert swept.case.metrics(run)["test/loss"] == pytest.approx(loss, abs=1e-6)
+        assert swept.case.metrics(run)["test/accuracy"] == pytest.approx(accuracy, abs=1e-6)
+        assert sorted(swept.case.steps(run, "test/loss")) == [3]
+
+
+def test_the_report_is_an_artifact_of_the_parent_and_stands_alone(swept: Swept) -> None:
+    parent = swept.parent
+    page = swept.case.artifacts(parent.info.run_id) / "report.html"
+    text = page.read_text(encoding="utf-8")
+    assert parent.data.tags["reglab.verdict"].split(":")[0] in text
+    assert "<svg" in text
+    assert not any(outside in text for outside in ('src="http', 'href="http', "@import", "<script src"))
+    assert len(list(swept.case.folder.rglob("report.html"))) == 2  # in the sweep's folder, and as the artifact
+
+
+def test_verdict_and_way_on_are_printed_and_noted(swept: Swept) -> None:
+    tags = swept.parent.data.tags
+    output = " ".join(swept.output.split())
+    for part in (tags["reglab.verdict"], "report.html", "reglab dashboard"):
+        assert part in output
+    assert tags["reglab.verdict"].rstrip(".") in tags["mlflow.note.content"]
+
+
+def test_without_asking_no_run_sees_the_test_set(run: Callable[..., Swept]) -> None:
+    done = run("optimizer.lr=1e-3,1e-2", "sweep.test=false")
+    assert (done.code, done.tested) == (0, set())
+    assert "reglab.test_touched_by" not in done.parent.data.tags
+    assert (done.case.artifacts(done.parent.info.run_id) / "report.html").exists()
+
+
+def test_a_diverged_job_fails_the_sweep_and_the_others_are_reported(run: Callable[..., Swept]) -> None:
+    done = run("data=diabetes", "optimizer=sgd", "optimizer.lr=1e-3,1e6")
+    assert done.code == 1
+    assert done.parent.info.status == "FAILED"
+    assert sorted(child.info.status for child in done.children) == ["FAILED", "FINISHED"]
+    assert done.tested == {child.info.run_id for child in done.children if child.info.status == "FINISHED"}
+    assert (done.case.artifacts(done.parent.info.run_id) / "report.html").exists()
+
+
+def test_a_sweep_without_a_report_leaves_the_test_set_alone(run: Callable[..., Swept]) -> None:
+    done = run("seed=0,1", "sweep.report=false")
+    assert (done.code, done.parent.info.status, done.tested) == (0, "FINISHED", set())
+    assert not list(done.case.folder.rglob("report.html"))
