@@ -45,6 +45,22 @@ def test_resuming_at_any_step_equals_going_on(name: str, step: int, tmp_path: Pa
     harness.assert_same_bits(uninterrupted, harness.cut_and_resumed(make, step, tmp_path))
 
 
+@pytest.mark.parametrize("name", ["none", "ema", "early_stopping"])
+def test_a_resumed_run_measures_what_it_would_have_measured(name: str, tmp_path: Path) -> None:
+    def make() -> harness.Experiment:
+        return harness.experiment(harness.members(name), batch_size=12)
+
+    harness.trained(make(), tmp_path / "whole")
+    harness.cut_and_resumed(make, 6, tmp_path)  # in the second of three epochs
+    whole, resumed = (
+        {(row.key, row.step): row.value for row in Journal(tmp_path / folder / "journal.jsonl").rows()}
+        for folder in ("whole", "b")
+    )
+    measured = {key for key in whole if key[0].split("/")[0] in ("train", "val", "gap", "weights") and key[1] >= 2}
+    assert any(key == ("weights/all/distance", 3) for key in measured)
+    assert {key: resumed[key] for key in measured} == {key: whole[key] for key in measured}
+
+
 class _OwnDraws(nn.Module):
     """A model that draws from torch's generator, in two ways that nobody can replace."""
 

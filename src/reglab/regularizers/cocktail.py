@@ -68,16 +68,24 @@ class Cocktail(nn.Module):
         """
         before = [name for name, _ in model.named_parameters()]
         take_over_dropout(model, self.keys)
+        self.check_selections(model)
         for name, member in self.named_regularizers():
             try:
-                if isinstance(where := getattr(member, "where", None), str):
-                    check_selection(model, where)
                 model = member.on_model(model)
             except ValueError as error:
                 raise UserError(f"regularizer.{name}: {error}") from error
             if [name for name, _ in model.named_parameters()] != before:
                 raise UserError(f"regularizer.{name} renamed or added parameters of the model, which none may do")
         return model
+
+    def check_selections(self, model: nn.Module) -> None:
+        """Raise UserError if a member's ``where`` selects nothing of ``model``."""
+        for name, member in self.named_regularizers():
+            if isinstance(where := getattr(member, "where", None), str):
+                try:
+                    check_selection(model, where)
+                except ValueError as error:
+                    raise UserError(f"regularizer.{name}: {error}") from error
 
     def objective(self, loss: Loss) -> Objective:
         """Return the data loss wrapped by every member, the first innermost."""

@@ -75,8 +75,17 @@ class Checkpoints(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.write(trainer, pl_module)
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Keep the best epoch. The module itself may stand in the middle of a step: nothing to go on from."""
+        self._write_best(trainer, pl_module)
+
     def write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write what is not written yet."""
+        self._write_best(trainer, module)
+        trainer.save_checkpoint(self.last)
+        self._written = time.monotonic()
+
+    def _write_best(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.is_global_zero and not self._best_is_written:
             assert self.best_weights is not None
             content = {
@@ -87,8 +96,6 @@ class Checkpoints(pl.Callback):
             }
             write_atomically(content, self.best)
             self._best_is_written = True
-        trainer.save_checkpoint(self.last)
-        self._written = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_value": self.best_value, "best_epoch": self.best_epoch}

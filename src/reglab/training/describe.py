@@ -75,22 +75,27 @@ def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
 
 def tags(config: Mapping[str, Any], cocktail: Cocktail, task: Any, digest: str) -> dict[str, str]:
     """Return the tags of a job's run."""
-    names = [name for name, _ in cocktail.named_regularizers()]
-    strength, stronger = main_strength(cocktail)
-    label = "+".join(names) or "none"
+    found = cocktail_tags(cocktail)
     sweep = config.get("sweep", {})
-    return {
-        "reglab.kind": "job",
-        "reglab.regularizer": label,
-        "reglab.strength": "" if strength is None else f"{strength:g}",
-        "reglab.stronger": str(stronger),
+    return found | {
         "reglab.seed": str(config["seed"]),
         "reglab.task": task,
         "reglab.score": score_name(task),
         "reglab.fingerprint": fingerprint(config, digest),
         "reglab.sweep": str(sweep.get("parent") or ""),
-        "reglab.block": str(sweep.get("block") or label),
+        "reglab.block": str(sweep.get("block") or found["reglab.regularizer"]),
         "reglab.job": "" if sweep.get("job") is None else str(sweep["job"]),
+    }
+
+
+def cocktail_tags(cocktail: Cocktail) -> dict[str, str]:
+    """Return the tags that tell which regularizers a run has, and how strong."""
+    strength, stronger = main_strength(cocktail)
+    return {
+        "reglab.kind": "job",
+        "reglab.regularizer": "+".join(name for name, _ in cocktail.named_regularizers()) or "none",
+        "reglab.strength": "" if strength is None else f"{strength:g}",
+        "reglab.stronger": str(stronger),
     }
 
 

@@ -74,6 +74,8 @@ def fit(
         gap = recorder.measurement.gap(module.model, module.cocktail)
         weights = recorder.measurement.weights(module.model, module.cocktail)
         final |= to_floats(gap | weights) | {"epoch": float(checkpoints.best_epoch)}
+        # The update of that epoch was recorded in it; measured now it would be the way back from the last.
+        final = {key: value for key, value in final.items() if not key.endswith("/update")}
     tracker.tag(**{"reglab.weights": "best" if experiment.cocktail.stops else "last"})
     if trainer.is_global_zero:
         for path in (checkpoints.best, checkpoints.last):
@@ -115,6 +117,9 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
         "callbacks": callbacks,
         "plugins": [AtomicCheckpoints()],
     }
+    for key in experiment.trainer:
+        if key in fixed:
+            raise UserError(f"trainer.{key} is set by reglab, which measures, shows and stores by itself: leave it out")
     try:
         return construct(pl.Trainer, {**experiment.trainer, **fixed}, "trainer")
     except MisconfigurationException as error:
@@ -129,9 +134,10 @@ def check_seed(seed: object) -> int:
 
 
 def check(experiment: Experiment) -> None:
-    """Raise UserError, before anything is opened, for an optimizer, schedule, trainer or monitor that cannot be."""
+    """Raise UserError, before a run is opened, for an optimizer, schedule, trainer, ``where`` or monitor that cannot be."""
     optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
     experiment.recipe.build_scheduler(optimizer, 1)
+    experiment.cocktail.check_selections(experiment.model)
     with quiet_lightning():
         build_trainer(experiment, [])
     measured = [f"val/{name}" for name in ("loss", score_name(experiment.data.task))]

@@ -1,7 +1,7 @@
 """reglab as a library: fit a plain ``nn.Module`` in a few lines."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +16,7 @@ from reglab.errors import UserError
 from reglab.measures import MeasureSettings, score_name
 from reglab.regularizers import Cocktail, Regularizer, name_members
 from reglab.tracking import RunTracker, TrackingSettings, open_run
+from reglab.training import describe
 from reglab.training.experiment import Experiment, check, check_seed, interruptible_again, summary
 from reglab.training.experiment import fit as fit_experiment
 from reglab.training.notes import run_note, verdict
@@ -68,19 +69,9 @@ def fit(
     members = dict(regularizers) if isinstance(regularizers, Mapping) else name_members(regularizers)
     cocktail = Cocktail(members, check_seed(seed), data.task)
     _check_fit(model, data)
+    recipe = Recipe(optimizer_config(optimizer, lr), batch_size=batch_size, epochs=epochs)
     job = Experiment(
-        model,
-        cocktail,
-        data,
-        Recipe(optimizer_config(optimizer, lr), batch_size=batch_size, epochs=epochs),
-        measure or MeasureSettings(),
-        trainer or {},
-        {
-            "config": {"model": None, "regularizer": _nodes(cocktail), "seed": seed, "data": {"name": data.name}},
-            "input_shape": list(data.input_shape),
-            "outputs": data.outputs,
-            "task": data.task,
-        },
+        model, cocktail, data, recipe, measure or MeasureSettings(), trainer or {}, _description(cocktail, data, seed)
     )
     check(job)
     history: dict[str, dict[int, float]] = {}
@@ -94,37 +85,58 @@ def fit(
         if tracking is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tracker = _open(tracking, experiment, folder, job, seed)
-        status = "FAILED"
-        try:
-            metrics = summary(fit_experiment(job, tracker, remember))
-            tracker.summary(metrics)
-            tracker.note(run_note(data, cocktail, metrics))
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            tracker.finish(status)  # type: ignore[arg-type]  # one of the three
+        metrics = _recorded(job, tracker, remember)
     return Fit(model, metrics, history, None if tracking is None else tracker.run_id)
 
 
+def _recorded(job: Experiment, tracker: RunTracker, remember: Callable[[Progress], None]) -> dict[str, float]:
+    """Train, and end the run as training ended."""
+    try:
+        metrics = summary(fit_experiment(job, tracker, remember))
+    except BaseException as error:
+        tracker.tag(**{"reglab.message": str(error) or type(error).__name__})
+        tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.summary(metrics)
+    tracker.note(run_note(job.data, job.cocktail, metrics))
+    tracker.finish("FINISHED")
+    return metrics
+
+
+def _description(cocktail: Cocktail, data: DataSet, seed: int) -> dict[str, Any]:
+    return {
+        "config": {"model": None, "regularizer": _nodes(cocktail), "seed": seed, "data": {"name": data.name}},
+        "input_shape": list(data.input_shape),
+        "outputs": data.outputs,
+        "task": data.task,
+    }
+
+
 def _open(uri: str | None, experiment: str, folder: Path, job: Experiment, seed: int) -> RunTracker:
-    names = [name for name, _ in job.cocktail.named_regularizers()]
-    label = "+".join(names) or "none"
     backend = {"name": "none", "experiment": experiment} if uri is None else {"uri": uri, "experiment": experiment}
-    numbers = {f"regularizer.{name}.{key}": float(value) for name, member in job.cocktail.named_regularizers()
-               for key, value in member.named_buffers() if value.ndim == 0}  # fmt: skip
+    tags = describe.cocktail_tags(job.cocktail) | {
+        "reglab.seed": str(seed),
+        "reglab.task": job.data.task,
+        "reglab.score": score_name(job.data.task),
+    }
+    params = {
+        "model": type(job.model).__name__,
+        "optimizer": dict(job.recipe.optimizer),
+        "seed": seed,
+        "epochs": job.recipe.epochs,
+        "batch_size": job.recipe.batch_size,
+    }
+    for name, member in job.cocktail.named_regularizers():
+        params |= {f"regularizer.{name}.{key}": float(it) for key, it in member.named_buffers() if it.ndim == 0}
     return open_run(
         TrackingSettings.from_config(backend),
-        name=f"{label} seed {seed}",
+        name=describe.run_name({"seed": seed}, tags),
         folder=folder,
         config={},
-        params={"model": type(job.model).__name__, "optimizer": dict(job.recipe.optimizer), "seed": seed,
-                "epochs": job.recipe.epochs, "batch_size": job.recipe.batch_size, **numbers},
-        tags={"reglab.kind": "job", "reglab.regularizer": label, "reglab.seed": str(seed),
-              "reglab.task": job.data.task, "reglab.score": score_name(job.data.task)},
+        params=params,
+        tags=tags,
         dataset=job.data,
-    )  # fmt: skip
+    )
 
 
 def _nodes(cocktail: Cocktail) -> dict[str, Any]:

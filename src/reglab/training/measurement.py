@@ -30,10 +30,18 @@ class Measurement:
         self.initial: dict[str, Tensor] = {}
         self.previous: dict[str, Tensor] = {}
 
-    def begin(self, model: nn.Module) -> None:
-        """Remember the initial weights, which distances are measured from."""
-        self.initial = _copies(model)
-        self.previous = self.initial
+    def begin(self, model: nn.Module, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
+        """Remember the initial weights, which distances are measured from; ``state`` is that of a resumed run."""
+        self.initial = self.previous = _copies(model)
+        if state is not None:
+            device = next(model.parameters()).device
+            self.initial, self.previous = (
+                {name: weight.to(device) for name, weight in state[when].items()} for when in ("initial", "previous")
+            )
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return what ``begin`` takes to go on."""
+        return {"initial": dict(self.initial), "previous": dict(self.previous)}
 
     def gap(self, model: nn.Module, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the audited gap, its sides and its intervals, of the weights that the run is judged by."""

@@ -1,8 +1,11 @@
 """After each epoch: measure, record, show, and ask the cocktail whether to stop."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import psutil
 import pytorch_lightning as pl
 import torch
 
@@ -42,12 +45,14 @@ class Recorder(pl.Callback):
         self.on_progress = on_progress
         self.latest: dict[str, float] = {}
         self.measurement: Measurement | None = None
+        self._resumed: dict[str, Any] | None = None
+        self._clock = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Solo)
         kind = next(iter(pl_module.weights.values())).dtype
         self.measurement = Measurement(self.data, self.settings, pl_module.device, kind)
-        self.measurement.begin(pl_module.model)
+        self.measurement.begin(pl_module.model, self._resumed)
         if int(pl_module.cocktail.keys.step) == 0:
             self._record(trainer, pl_module, 0)
 
@@ -66,6 +71,7 @@ class Recorder(pl.Callback):
             metrics["naive_gap/loss"] = metrics["val/loss"] - metrics["objective/task"]
         if epoch > 0:
             metrics["optimizer/lr"] = module.last_lr
+        metrics |= self._system()
         self.latest = metrics
         if epoch > 0:
             if bool(module.cocktail.stop(gap)):
@@ -75,6 +81,22 @@ class Recorder(pl.Callback):
             self.tracker.log(metrics, epoch)
             if self.on_progress:
                 self.on_progress(Progress(epoch, trainer.max_epochs or epoch, metrics))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights that distances and updates are measured from, for a resumed run to go on from them."""
+        return self.measurement.state() if self.measurement else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed = state_dict or None
+
+    def _system(self) -> dict[str, float]:
+        """Return the seconds since the last record and the memory in use, in MB."""
+        now = time.monotonic()
+        used = {"system/seconds": now - self._clock, "system/memory_mb": psutil.Process().memory_info().rss / 1e6}
+        self._clock = now
+        if torch.cuda.is_available():
+            used["system/gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6
+        return used
 
     def _terms(self, module: Solo) -> dict[str, torch.Tensor]:
         """Return each term's mean over the examples trained on since the last record, and start anew."""
