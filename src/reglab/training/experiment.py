@@ -134,7 +134,7 @@ def check_seed(seed: object) -> int:
 
 
 def check(experiment: Experiment) -> None:
-    """Raise UserError, before a run is opened, for an optimizer, schedule, trainer, ``where`` or monitor that cannot be."""
+    """Raise UserError, before a run is opened, for an optimizer, schedule, trainer, ``where`` or monitor that is wrong."""
     optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
     experiment.recipe.build_scheduler(optimizer, 1)
     experiment.cocktail.check_selections(experiment.model)
