@@ -24,6 +24,7 @@ from reglab.single import train_one
 from reglab.sweeps import task
 from reglab.sweeps.functions import rewrite
 from reglab.sweeps.sweep import SweepResult, group_options
+from reglab.tracking.settings import redacted
 
 _CONFIG_NAME = "train"
 _NOT_HERE = ("config_path", "experimental_rerun", "hydra_help", "shell_completion")  # Hydra's flags that we replace
@@ -35,6 +36,8 @@ def train(words: Sequence[str]) -> int:
     Raises UserError for a configuration that cannot run, KeyboardInterrupt (also for SIGTERM).
     """
     arguments = get_args_parser().parse_args(list(words))
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - the user's own package lies here, as for `python script.py`
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
     before = signal.signal(signal.SIGTERM, _as_interrupt)
     version.setbase("1.3")
     hydra = Hydra.create_main_hydra2("reglab", _search_path(arguments.config_dir))
@@ -62,11 +65,23 @@ def _run(hydra: Hydra, arguments: Any) -> int:
     if arguments.info:
         hydra.show_info(arguments.info, config_name=name, overrides=overrides)
         return 0
+    _refuse_passwords(overrides)
     mode, overrides = settle_mode(hydra, name, overrides, arguments.multirun)
     if mode == RunMode.RUN:
         return train_one(hydra, name, overrides)
     result = hydra.multirun(config_name=name, task_function=_task, overrides=overrides)
     return _exit_code(result)
+
+
+def _refuse_passwords(overrides: Sequence[str]) -> None:
+    """Refuse a password on the command line, before Hydra writes what it was given into three files."""
+    for override in overrides:
+        key, _, uri = override.partition("=")
+        if key.lstrip("+") == "tracking.uri" and redacted(uri.strip("'\"")) != uri.strip("'\""):
+            raise UserError(
+                "tracking.uri holds a name or password, and what is configured is stored in many places: leave them "
+                "out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
 
 
 def _task(config: DictConfig) -> Any:

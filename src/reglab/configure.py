@@ -1,7 +1,7 @@
 """Typed instantiation of a composed config.
 
-A slot says which class it expects; a ``_target_`` that is not a subclass is refused before anything of it is called.
-Functions are refused too: a callable's name says nothing about what it does.
+A slot says which class it expects; a ``_target_`` that is not a subclass is refused before it is called, though its
+module is imported. Functions are refused too: a callable's name says nothing about what it does.
 """
 
 import importlib
@@ -56,7 +56,10 @@ def construct(cls: type[T], arguments: Mapping[str, Any], slot: str) -> T:
         and arguments.get(name, _MISSING) == _MISSING
     ]
     if missing:
-        raise UserError(f"{slot}: {cls.__name__} needs {', '.join(missing)}; set {slot}.{missing[0]}=...")
+        raise UserError(
+            f"{slot}: {cls.__name__} needs {', '.join(missing)}; give it on the command line as "
+            f"+{slot}.{missing[0]}=... or beside _target_"
+        )
     try:
         return cls(**arguments)
     except (ValueError, TypeError) as error:

@@ -17,7 +17,7 @@ class Diverged(Exception):  # noqa: N818 - the field says that a run diverged, n
     def __init__(self, step: int, epoch: int, lr: float) -> None:
         super().__init__(
             f"the loss stopped being finite at step {step} (epoch {epoch}), at a learning rate of {lr:g}. The likely "
-            f"cause is a step that is too large: try optimizer.lr={lr / 10:g} or trainer.gradient_clip_norm=1"
+            "cause is a step that is too large: try an optimizer.lr ten times smaller, or trainer.gradient_clip_norm=1"
         )
         self.step = step
         self.epoch = epoch

@@ -47,7 +47,7 @@ Examples
   reglab train model=mlp regularizer=[l1,dropout] regularizer.l1.strength=1e-4
   reglab train -m regularizer=[l2] 'regularizer.l2.strength=log(1e-5,1e-1,8)' sweep.seeds=3
   reglab train -m 'sweep.blocks=[{regularizer:[]},{regularizer:[l1],regularizer.l1.strength:log(1e-5,1e-2,8)}]'
-  reglab train experiment=overfit data.train_size=200
+  reglab train experiment=overfit data.train_size=150
   reglab train data=table data.path=mine.csv data.target=price
 
 Tab completes groups, options and keys: reglab completion bash|zsh|fish. HYDRA_FULL_ERROR=1 shows tracebacks.

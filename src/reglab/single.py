@@ -45,14 +45,15 @@ def result(end: Ended) -> str:
     lines = [f"run {end.run_id}: {end.status}" if end.run_id else end.status]
     if end.message:
         lines.append(f"  {end.message}")
-    for key in ("val/loss", "train/loss", "gap/loss"):
-        value = _final(end, key)
-        if value is not None:
-            low, high = _final(end, f"{key}_low"), _final(end, f"{key}_high")
+    for key in [key for part in ("train/", "val/", "gap/", "test/") for key in end.metrics if key.startswith(part)]:
+        if not key.endswith(("_low", "_high", "_se")):
+            low, high = end.metrics.get(f"{key}_low"), end.metrics.get(f"{key}_high")
             interval = f"  [{low:.4g}, {high:.4g}]" if low is not None and high is not None else ""
-            lines.append(f"  {key:<12} {value:.4g}{interval}")
+            lines.append(f"  {key:<14} {end.metrics[key]:.4g}{interval}")
+    if "weights/zeros" in end.metrics:
+        lines.append(f"  {'exact zeros':<14} {end.metrics['weights/zeros']:.1%} of the weights")
+    if "gap/loss_low" in end.metrics:
+        from reglab.training.notes import verdict  # late: it imports torch, as the run has
+
+        lines.append(verdict(end.metrics))
     return "\n".join(lines)
-
-
-def _final(end: Ended, key: str) -> float | None:
-    return end.metrics.get(f"final/{key}", end.metrics.get(key))

@@ -27,4 +27,5 @@ def test_the_result_shows_the_gap_with_its_interval():
     metrics = {"val/loss": 0.5, "gap/loss": 0.25, "gap/loss_low": 0.125, "gap/loss_high": 0.375}
     text = result(Ended(0, "FINISHED", run_id="abc", metrics=metrics))
     assert text.splitlines()[0] == "run abc: FINISHED"
-    assert "gap/loss     0.25  [0.125, 0.375]" in text
+    assert "gap/loss       0.25  [0.125, 0.375]" in text
+    assert "Overfits" in text

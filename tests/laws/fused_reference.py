@@ -46,6 +46,7 @@ def _step(
         rest = {name: value.clone() for name, value in rest.items()}
 
         def objective(member: Member) -> Outcome:
+            member.cocktail.keys.begin()
             member.cocktail.keys.index = index
             wrapped = member.cocktail.objective(
                 lambda out, target: functional.cross_entropy(out, target, reduction="none")

@@ -78,6 +78,7 @@ def experiment(
     steps_per_batch: int = 1,
     seed: int = 0,
     trainer: Mapping[str, Any] | None = None,
+    checkpoint_seconds: float = 10.0,
 ) -> Experiment:
     return Experiment(
         model or small_model(),
@@ -93,6 +94,7 @@ def experiment(
         ),
         MeasureSettings(resamples=10),
         {"accelerator": "cpu", **(trainer or {})},
+        checkpoint_seconds=checkpoint_seconds,
     )
 
 

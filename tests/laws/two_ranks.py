@@ -18,7 +18,8 @@ def job(name: str, ranks: int) -> harness.Experiment:
         trainer |= {"devices": ranks, "strategy": "ddp", "num_nodes": 1}
     # No BatchNorm: its statistics are each rank's own by design (sync_batchnorm is the user's choice).
     model = harness.small_model(torch.float64, norm=False)
-    return harness.experiment(harness.members(name), model=model, batch_size=4 // ranks, trainer=trainer)
+    options = {"batch_size": 4 // ranks, "trainer": trainer, "checkpoint_seconds": 0.01}
+    return harness.experiment(harness.members(name), model=model, **options)
 
 
 if __name__ == "__main__":

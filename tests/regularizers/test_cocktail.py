@@ -170,7 +170,7 @@ def test_a_models_own_dropout_is_keyed_by_example_and_step():
     inputs, index = torch.randn(6, 4), torch.tensor([9, 4, 0, 77, 3, 5])
 
     def forward(rows):
-        cocktail.keys.begin_forward()
+        cocktail.keys.begin()
         return model(rows)
 
     cocktail.keys.index = index
@@ -227,7 +227,7 @@ def test_a_deep_copy_is_a_cocktail_of_its_own():
     twin["cocktail"].members["dropout"].strength.fill_(0.9)
     twin["cocktail"].keys.step.add_(5)
     for pair in (both, twin):
-        pair["cocktail"].keys.begin_forward()
+        pair["cocktail"].keys.begin()
     assert torch.equal(both["model"](inputs), before)
     assert not torch.equal(twin["model"](inputs), before)
 
@@ -245,7 +245,7 @@ def test_a_layer_that_is_called_twice_in_a_forward_draws_twice_and_the_same_agai
     model = cocktail.prepare(Twice()).train()
     first, second = model(torch.ones(8, 16))
     assert not torch.equal(first, second)
-    cocktail.keys.begin_forward()
+    cocktail.keys.begin()
     assert torch.equal(model(torch.ones(8, 16)), torch.stack([first, second]))
 
 

@@ -148,7 +148,7 @@ def test_examples_folded_with_tokens_keep_a_mask_for_each_token():
     model, cocktail = prepared(identity(20))
     cocktail.keys.index = torch.arange(6)
     tokens = model(torch.ones(6, 3, 20)).detach()
-    cocktail.keys.begin_forward()
+    cocktail.keys.begin()
     assert torch.equal(model(torch.ones(18, 20)).detach(), tokens.reshape(18, 20))
     assert not torch.equal(tokens[:, 0], tokens[:, 1])
 

@@ -52,3 +52,12 @@ def test_after_every_step_no_unit_is_beyond_the_limit_and_biases_are_free():
 def test_a_limit_that_is_not_positive_is_refused(strength):
     with pytest.raises(ValueError, match="strength"):
         MaxNorm(strength)
+
+
+def test_biases_are_left_alone_where_all_is_selected():
+    model = torch.nn.Linear(4, 3)
+    bias = model.bias.detach().clone()
+    with torch.no_grad():
+        MaxNorm(0.01, where="all").on_step(model, {})
+    assert torch.equal(model.bias, bias)
+    assert float(model.weight.detach().norm(dim=1).max()) <= 0.01 * (1 + 1e-6)

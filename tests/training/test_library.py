@@ -149,3 +149,27 @@ def test_the_user_s_own_bug_comes_through_as_it_is(case: Case) -> None:
     with pytest.raises(ZeroDivisionError, match="the user's own"):
         reglab.fit(Odd(), reglab.dataset("wine"), tracking=case.uri, **FAST)
     assert [run.info.status for run in case.runs()] == ["FAILED"]
+
+
+def test_the_model_has_the_averaged_weights_that_its_metrics_speak_of() -> None:
+    found = reglab.dataset("wine")
+    model = torch.nn.Linear(13, 3)
+    fitted = reglab.fit(model, found, [reglab.EMA(0.95)], epochs=3, lr=0.05)
+    own = torch.nn.functional.cross_entropy(model(found.val.inputs), found.val.targets)
+    assert float(own.detach()) == pytest.approx(fitted.metrics["val/loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [["l1"], "l1", 3, {"a": "l1"}])
+def test_what_is_no_regularizer_is_refused(wrong: Any) -> None:
+    with pytest.raises(reglab.UserError, match="regularizers must be a list of regularizers"):
+        reglab.fit(torch.nn.Linear(13, 3), reglab.dataset("wine"), wrong)
+
+
+def test_one_regularizer_need_not_stand_in_a_list() -> None:
+    fitted = reglab.fit(torch.nn.Linear(13, 3), reglab.dataset("wine"), reglab.L1(10.0), epochs=1)
+    assert fitted.metrics["weights/zeros"] > 0.5
+
+
+def test_a_loss_that_is_lost_in_the_last_update_has_diverged() -> None:
+    with pytest.raises(reglab.Diverged, match="stopped being finite"):
+        reglab.fit(torch.nn.Linear(13, 3), reglab.dataset("wine"), epochs=1, optimizer="sgd", lr=1e38, batch_size=200)

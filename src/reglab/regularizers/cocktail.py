@@ -91,7 +91,6 @@ class Cocktail(nn.Module):
         """Return the data loss wrapped by every member, the first innermost."""
 
         def task(model: nn.Module, batch: Batch) -> Outcome:
-            self.keys.begin_forward()
             outputs = model(batch.inputs)
             parts = [(weight * loss(outputs, target)).mean() for weight, target in batch.targets]
             return Outcome({"task": parts[0] if len(parts) == 1 else torch.stack(parts).sum()}, outputs, batch.targets)

@@ -25,8 +25,8 @@ class Keys(nn.Module):
         self.register_buffer("index", None, persistent=False)
         self.calls: Counter[tuple[str, str]] = Counter()
 
-    def begin_forward(self) -> None:
-        """Count the draws of each site anew: a layer that is called twice in one forward draws twice."""
+    def begin(self) -> None:
+        """Count the draws of each site anew, before each gradient: a layer that is called twice in it draws twice."""
         self.calls.clear()
 
     def stream(self, method: str, site: str = "") -> Tensor:

@@ -39,4 +39,5 @@ class MaxNorm(Regularizer):
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
         for _, weight in selected(model, self.where):
-            weight.copy_(cap_rows(weight, self.strength))
+            if weight.ndim >= 2:  # a bias is no unit's incoming weights
+                weight.copy_(cap_rows(weight, self.strength))

@@ -2,7 +2,7 @@
 
 import os
 import platform
-import re
+import shlex
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
 FINAL = "final/"
+MONITOR = "measure.monitor"
+LOOKED = "reglab.test_looked_before"  # of a sweep: who had seen its test set before
 
 
-def collect(uri: str, parent_id: str, monitor: str = "val/loss") -> SweepData:
+def collect(uri: str, parent_id: str) -> SweepData:
     """Return what MLflow holds of the sweep with the parent run ``parent_id``.
 
-    Histories are read only for the settings that the report draws. Raises ``UserError`` if there is no such sweep.
+    The metric that chooses is the one of its config, ``measure.monitor``. Histories are read only for the settings that
+    the report draws. Raises ``UserError`` if there is no such sweep.
     """
     from reglab.tracking import mlflow_read  # imports mlflow: seconds
 
@@ -31,23 +34,28 @@ def collect(uri: str, parent_id: str, monitor: str = "val/loss") -> SweepData:
     records = mlflow_read.sweep_runs(uri, parent_id)
     trials = tuple(trial(record) for record in records)
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
+    monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")
+    jobs = int(parent.tags["reglab.jobs"]) if parent.tags.get("reglab.jobs") else None
     keys = [f"{side}/{name}" for name in ("loss", score) for side in ("train", "val", "gap")]
     histories: dict[str, History] = {
-        run_id: mlflow_read.history(uri, run_id, keys) for run_id in _drawn(trials, monitor)
+        run_id: mlflow_read.history(uri, run_id, keys) for run_id in _drawn(trials, monitor, jobs)
     }
     return SweepData(
         name=parent.name,
         trials=trials,
         score=score,
+        monitor=monitor,
+        jobs=jobs,
+        looked=parent.tags.get(LOOKED, ""),
         facts=_facts(parent, records),
         command=_command(parent.tags.get("reglab.command", "")),
         histories=histories,
     )
 
 
-def _drawn(trials: Iterable[Trial], monitor: str) -> list[str]:
+def _drawn(trials: Iterable[Trial], monitor: str, jobs: int | None) -> list[str]:
     try:
-        choice = select(trials, monitor)
+        choice = select(trials, monitor, jobs)
     except UserError:  # nothing finished: whoever chooses says so
         return []
     return [run.run_id for candidate in rows(choice) for run in candidate.trials]
@@ -78,9 +86,17 @@ def trial(record: "RunRecord") -> Trial:
 
 
 def overrides(text: str) -> tuple[str, ...]:
-    """Split overrides joined by spaces, where values may hold spaces; those that only a sweep sets are left out."""
-    found = re.split(r"\s+(?=[+~]{0,2}[\w./@:-]+=)", text.strip())
-    return tuple(part for part in found if part and not part.lstrip("+").startswith("sweep."))
+    """Return overrides that were joined for a shell, without those that only a sweep sets.
+
+    Empty where the text is no such list: a tag that is too long for MLflow says only where its text lies.
+    """
+    try:
+        found = shlex.split(text)
+    except ValueError:
+        return ()
+    if not all("=" in part or part.startswith("~") for part in found):
+        return ()
+    return tuple(part for part in found if not part.lstrip("+~").startswith("sweep."))
 
 
 def _command(text: str) -> str:

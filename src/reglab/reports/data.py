@@ -18,15 +18,19 @@ Weights = NDArray[np.floating[Any]]
 class SweepData:
     """One sweep's runs with everything that its report shows.
 
-    score: the task's score, e.g. ``accuracy``. facts: name -> value lines for "how to reproduce" (git commit, data
-    digest, versions, ...). command: what started the sweep, empty if not recorded. histories: run id -> metrics over
-    epochs, of the runs that are drawn. weights: candidate label -> its weights as one flat array, for the histograms;
-    the caller supplies them.
+    score: the task's score, e.g. ``accuracy``. monitor: the metric that chooses. jobs: how many the sweep has, None if
+    not recorded. looked: who had seen the test set before the sweep, empty if nobody. facts: name -> value lines for
+    "how to reproduce" (git commit, data digest, versions, ...). command: what started the sweep, empty if not recorded.
+    histories: run id -> metrics over epochs, of the runs that are drawn. weights: candidate label -> its weights as one
+    flat array, for the histograms; the caller supplies them.
     """
 
     name: str
     trials: tuple[Trial, ...]
     score: str = "accuracy"
+    monitor: str = "val/loss"
+    jobs: int | None = None
+    looked: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     histories: Mapping[str, History] = field(default_factory=dict)

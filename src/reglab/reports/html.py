@@ -14,7 +14,7 @@ from reglab.reports.figures import draw
 from reglab.reports.terminal import headings, row
 from reglab.reports.tested import Tested
 from reglab.sweeps.estimate import Interval
-from reglab.sweeps.selection import Choice, sign
+from reglab.sweeps.selection import Choice, lower_is_better
 from reglab.sweeps.verdict import Verdict
 from reglab.sweeps.words import metric_name, number, percent, plural
 
@@ -48,7 +48,7 @@ def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -
         rows=[row(candidate, data, choice) for candidate in choice.candidates],
         figures=draw(data, choice),
         monitor=metric_name(choice.monitor),
-        lower=sign(choice.monitor) > 0,
+        lower=lower_is_better(choice.monitor),
         test=test,
         data=data,
         repeat=command(choice),
@@ -57,8 +57,10 @@ def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -
 
 
 def command(choice: Choice) -> str:
-    """Return the command that trains the chosen setting's first run again, quoted for a shell."""
+    """Return the command that trains the chosen setting's first run again, quoted for a shell; empty if not known."""
     overrides = choice.chosen.trials[0].overrides
+    if not overrides:
+        return ""
     # An experiment may be a sweep by itself; this is one run of it.
     once = ["hydra.mode=RUN"] if any(part.lstrip("+").startswith("experiment=") for part in overrides) else []
     return shlex.join(["reglab", "train", *overrides, *once])

@@ -17,7 +17,7 @@ from reglab.reports.tested import tested
 from reglab.sweeps.selection import Candidate, Choice, select
 from reglab.sweeps.verdict import verdict
 
-__all__ = ["SweepReport", "choose", "collect", "portraits", "report", "write"]
+__all__ = ["SweepReport", "collect", "portraits", "report", "write"]
 
 # Run id -> its metrics on the test set, e.g. {"test/loss": 0.2, "test/accuracy": 0.95}.
 TestMetrics = Mapping[str, Mapping[str, float]]
@@ -37,11 +37,6 @@ class SweepReport:
     tested: str
     table: Table
     note: str
-
-
-def choose(data: SweepData, monitor: str = "val/loss") -> Choice:
-    """Return the best setting and the one-standard-error choice. Raises ``UserError`` if no run has a result."""
-    return select(data.trials, monitor)
 
 
 def portraits(choice: Choice) -> tuple[Candidate, ...]:
@@ -76,7 +71,10 @@ def _columns() -> int:
     return shutil.get_terminal_size((WIDE, 0)).columns if sys.stdout.isatty() else WIDE
 
 
-def report(uri: str, parent_id: str, folder: Path, test: TestMetrics | None = None) -> SweepReport:
-    """Collect, choose and write in one go, without weight distributions."""
+def report(uri: str, parent_id: str, folder: Path) -> SweepReport:
+    """Collect, choose and write in one go, without weight distributions.
+
+    Raises ``UserError`` if there is no such sweep, or no run of it has a result.
+    """
     data = collect(uri, parent_id)
-    return write(data, choose(data), test, folder)
+    return write(data, select(data.trials, data.monitor, data.jobs), None, folder)

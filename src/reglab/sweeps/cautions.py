@@ -9,6 +9,7 @@ from reglab.sweeps.words import listing, metric_name, number, percent, plural
 def cautions(choice: Choice, score: str) -> list[str]:
     """Return the sentences that qualify a choice, the most important first."""
     return [
+        *absence(choice),
         *disagreement(choice, score),
         *underfitting(choice),
         *edges(choice),
@@ -16,6 +17,16 @@ def cautions(choice: Choice, score: str) -> list[str]:
         *repeats(choice),
         *failures(choice),
     ]
+
+
+def absence(choice: Choice) -> Iterator[str]:
+    """Say that a sweep is not whole: MLflow does not know of the jobs that never opened a run."""
+    if choice.absent:
+        verb = "has" if choice.absent == 1 else "have"
+        yield (
+            f"The sweep is not whole: {plural(choice.absent, 'job')} {verb} no run (not begun, interrupted, or ended "
+            "before a run was opened). Run the sweep again for an answer about all of it."
+        )
 
 
 def disagreement(choice: Choice, score: str) -> Iterator[str]:
@@ -93,14 +104,13 @@ def repeats(choice: Choice) -> Iterator[str]:
 
 
 def failures(choice: Choice) -> Iterator[str]:
-    """Count the runs that gave no result, and say what that excluded."""
-    if not choice.failed:
-        return
-    finished = sum(len(candidate.trials) for candidate in choice.candidates)
-    yield (
-        f"{len(choice.failed)} of {plural(finished + len(choice.failed), 'run')} gave no result (failed, diverged or "
-        "stopped)."
-    )
-    short = [c.label for c in choice.candidates if c.missing]
-    if short and len(short) < len(choice.candidates):
+    """Count the runs that gave no result, and say what missing runs excluded."""
+    if choice.failed:
+        finished = sum(len(candidate.trials) for candidate in choice.candidates)
+        yield (
+            f"{len(choice.failed)} of {plural(finished + len(choice.failed), 'run')} gave no result (failed, diverged "
+            "or stopped)."
+        )
+    short = [c.label for c in choice.candidates if c.missing > choice.chosen.missing]
+    if short:
         yield f"Left out of the choice, since some of its runs are missing: {listing(short)}."

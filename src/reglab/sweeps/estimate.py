@@ -1,7 +1,14 @@
-"""What several runs of one setting say together: mean, spread between runs, standard error, interval."""
+"""What several runs of one setting say together: mean, spread between runs, standard error, interval.
+
+Runs of one split were measured on the same validation examples, so the noise of having just these examples is common
+to them and does not average out over seeds. Different splits (folds) have different examples: the variance between
+them holds all the noise there is, of examples and of seeds. Splits count as independent; but folds share most of
+their training examples and drawn splits also validation examples, so with them the error is rather too small.
+Source: Bengio, Grandvalet (2004), No unbiased estimator of the variance of k-fold cross-validation.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
@@ -20,24 +27,25 @@ class Estimate:
     error: float
 
 
-def estimate(values: Sequence[float], example_errors: Sequence[float] = (), splits: int = 1) -> Estimate:
-    """Return mean and standard error over runs that were evaluated on shared examples.
+def estimate(
+    values: Sequence[float], example_errors: Sequence[float] = (), splits: Sequence[Hashable] = ()
+) -> Estimate:
+    """Return the mean over runs with its standard error.
 
-    ``SE^2 = mean over runs of (example SE)^2 / splits  +  variance between runs / runs``
+    One split:  ``SE^2 = mean over runs of (example SE)^2  +  variance between runs / runs``
 
-    Runs of one split are evaluated on the same examples, so the noise of having just these examples is common to
-    them and does not average out over seeds; only different splits (folds) average it.
+    Several:    ``SE^2 = variance between the splits' means / splits``, of the mean over the splits' means
 
     values: the metric of each run. example_errors: its standard error over the examples, of each run; empty where
-    unknown (then the error speaks of seeds only). splits: number of different validation parts among the runs.
-    Raises ``ValueError`` without values.
+    unknown (then the error of one split speaks of seeds only). splits: which split each run was measured on; empty:
+    all on one. Raises ``ValueError`` without values.
     """
     if not values:
         raise ValueError("an estimate needs the value of at least one run")
-    between = variance(values) if len(values) > 1 else math.nan
-    example = fmean(e * e for e in example_errors) / splits if example_errors else 0.0
-    seeds = between / len(values) if len(values) > 1 else 0.0
-    return Estimate(fmean(values), math.sqrt(between), math.sqrt(example + seeds))
+    deviation = math.sqrt(variance(values)) if len(values) > 1 else math.nan
+    means = _split_means(values, splits)
+    error = _between(means) if len(means) > 1 else _between(values) + _mean_square(example_errors)
+    return Estimate(fmean(means), deviation, math.sqrt(error))
 
 
 @dataclass(frozen=True)
@@ -50,23 +58,48 @@ class Interval:
 
 
 def joint_interval(
-    values: Sequence[float], lows: Sequence[float], highs: Sequence[float], splits: int = 1, level: float = 0.95
+    values: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    splits: Sequence[Hashable] = (),
+    level: float = 0.95,
 ) -> Interval:
     """Return the mean over runs with an interval that holds both example noise and seed noise.
 
-    ``low = mean - sqrt( mean over runs of (value - low)^2 / splits + t^2 * variance between runs / runs )``
+    One split:  ``low = mean - sqrt( mean over runs of (value - low)^2 + t^2 * variance between runs / runs )``
+
+    Several:    ``low = mean - t * sqrt( variance between the splits' means / splits )``
 
     and ``high`` likewise: the root of summed squares keeps each side's own width (a bootstrap interval is not
-    symmetric); t is Student's quantile with runs - 1 degrees of freedom at ``level``, which must be that of the runs'
-    intervals. With one run it is that run's own interval.
+    symmetric); t is Student's quantile with runs - 1, or splits - 1, degrees of freedom at ``level``, which must be
+    that of the runs' intervals. With one run it is that run's own interval. splits: as for ``estimate``.
     """
-    mean, runs = fmean(values), len(values)
-    if len(lows) != runs or len(highs) != runs:
-        return Interval(mean, math.nan, math.nan)
-    seeds = 0.0
-    if runs > 1:
-        quantile = float(stdtrit(runs - 1, 0.5 + level / 2))
-        seeds = quantile**2 * variance(values) / runs
-    below = fmean((v - low) ** 2 for v, low in zip(values, lows, strict=True)) / splits
-    above = fmean((high - v) ** 2 for v, high in zip(values, highs, strict=True)) / splits
-    return Interval(mean, mean - math.sqrt(below + seeds), mean + math.sqrt(above + seeds))
+    means = _split_means(values, splits)
+    if len(lows) != len(values) or len(highs) != len(values):
+        return Interval(fmean(means), math.nan, math.nan)
+    repeats, below, above = means, 0.0, 0.0
+    if len(means) == 1:
+        repeats = list(values)
+        below = _mean_square([value - low for value, low in zip(values, lows, strict=True)])
+        above = _mean_square([high - value for value, high in zip(values, highs, strict=True)])
+    quantile = float(stdtrit(len(repeats) - 1, 0.5 + level / 2)) if len(repeats) > 1 else 0.0
+    noise = quantile**2 * _between(repeats)
+    return Interval(fmean(means), fmean(means) - math.sqrt(below + noise), fmean(means) + math.sqrt(above + noise))
+
+
+def _split_means(values: Sequence[float], splits: Sequence[Hashable]) -> list[float]:
+    if not splits:
+        return [fmean(values)]
+    groups: dict[Hashable, list[float]] = {}
+    for value, split in zip(values, splits, strict=True):
+        groups.setdefault(split, []).append(value)
+    return [fmean(group) for group in groups.values()]
+
+
+def _between(values: Sequence[float]) -> float:
+    """Return the squared standard error of a mean of independent values, 0 for a single one."""
+    return variance(values) / len(values) if len(values) > 1 else 0.0
+
+
+def _mean_square(values: Sequence[float]) -> float:
+    return fmean(value * value for value in values) if values else 0.0

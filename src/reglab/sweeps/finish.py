@@ -1,46 +1,69 @@
 """The end of a sweep: choose, look at the test set once, report."""
 
 import dataclasses
+import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from reglab.reports.sweep import SweepReport, choose, collect, portraits, write
-from reglab.sweeps.selection import Choice
+from reglab.reports.collect import LOOKED
+from reglab.reports.sweep import SweepReport, collect, portraits, write
+from reglab.reports.tested import looks
+from reglab.sweeps.selection import Choice, select
 from reglab.tracking import RunTracker, TrackingSettings
+from reglab.tracking.settings import absolute_uri, redacted, sqlite_path
 
 
 def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     """Report the sweep of the run ``parent`` into its folder and print table, verdict, and where to look on.
 
     config: the composed config of the sweep. The chosen configuration's runs are evaluated on the test set unless
-    ``sweep.test`` is false; the touch is recorded with the parent run, which stays open.
+    ``sweep.test`` is false; the touch is recorded with the parent run, which stays open, and so are those that others
+    made before.
     """
     settings = TrackingSettings.from_config(config.tracking)
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     if not sweep.get("report", True):
         return
-    monitor = str(config.measure.monitor)
-    data = collect(settings.uri, parent.run_id, monitor)
-    choice = choose(data, monitor)
-    test = _touch_test(settings.uri, choice) if sweep.get("test", True) else None
+    data = collect(settings.uri, parent.run_id)
+    choice = select(data.trials, data.monitor, data.jobs)
+    test = None
+    if sweep.get("test", True):
+        data = dataclasses.replace(data, looked=_looked(settings.uri, parent.run_id, choice))
+        if data.looked:
+            parent.tag(**{LOOKED: data.looked})
+        test = _touch_test(settings.uri, choice)
     data = dataclasses.replace(data, weights=_portrait_weights(settings.uri, choice))
     report = write(data, choice, test, parent.folder)
     _record(parent, choice, report, test)
-    show(report)
+    show(report, settings.uri)
 
 
-def show(report: SweepReport) -> None:
-    """Print the table, the verdict, where the report lies, and how the dashboard is opened."""
+def show(report: SweepReport, uri: str) -> None:
+    """Print table, verdict and test result, where the report lies, and how the dashboard over ``uri`` is opened."""
     console = Console() if sys.stdout.isatty() else Console(width=100)
     console.print(report.table)
     console.print(report.verdict, highlight=False, markup=False)
     if report.tested:
         console.print(report.tested, highlight=False, markup=False)
-    console.print(f"\nReport:    {report.path}", highlight=False, soft_wrap=True)
-    console.print("Dashboard: reglab dashboard   (in a checkout: scripts/dashboard)", highlight=False)
+    console.print(f"\nReport:    {report.path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Dashboard: {_dashboard(uri)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _dashboard(uri: str) -> str:
+    if uri == absolute_uri(None, Path.cwd()):
+        return "reglab dashboard   (in a checkout: scripts/dashboard)"
+    return redacted(uri) if sqlite_path(uri) is None else f"reglab dashboard --uri {shlex.quote(uri)}"
+
+
+def _looked(uri: str, parent_id: str, choice: Choice) -> str:
+    """Return which runs of other sweeps, or of none, saw the chosen runs' test set; empty if none did."""
+    from reglab.tracking.mlflow_read import test_touches  # late: mlflow
+
+    return looks(test_touches(uri, [trial.run_id for trial in choice.chosen.trials], parent_id))
 
 
 def _touch_test(uri: str, choice: Choice) -> dict[str, dict[str, float]]:

@@ -12,12 +12,20 @@ BOOKKEEPING = ("sweep.", "tracking.", "hydra.")
 Group = list[Trial]
 
 
-def candidates(trials: Iterable[Trial], monitor: str) -> tuple[tuple[Candidate, ...], tuple[Trial, ...]]:
+def candidates(
+    trials: Iterable[Trial], monitor: str, jobs: int | None = None
+) -> tuple[tuple[Candidate, ...], tuple[Trial, ...]]:
     """Group runs that differ only in seed, split seed or fold; return candidates and the runs without a result.
 
     Of several attempts at one run the last usable one counts. A setting without any usable run is no candidate.
     Order: as the settings first appear, a block's settings together and from the weakest to the strongest.
+
+    A candidate misses each seed or split that another has a run of, even where MLflow knows of no run of its own: an
+    interrupted sweep has no record of the jobs that never began. jobs: how many the sweep has. Where each has a run,
+    nothing is out of sight, and a candidate is held to the repeats of its own block: blocks may have seeds of theirs.
     """
+    trials = list(trials)
+    expected = _repeats(trials, by_block=jobs is not None and jobs <= len({trial.job for trial in trials}))
     blocks: dict[str, dict[object, Group]] = {}
     for trial in trials:
         setting = tuple(sorted(_setting(trial.params).items())), trial.strength
@@ -31,9 +39,18 @@ def candidates(trials: Iterable[Trial], monitor: str) -> tuple[tuple[Candidate, 
             used, lost = _attempts(group, monitor)
             failed += lost
             if used:
-                members.append(_candidate(used, len(lost), varying))
+                missing = expected[used[0].block] - {trial.repeat() for trial in used}
+                members.append(_candidate(used, len(missing), varying))
         found += sorted(members, key=lambda c: c.stronger * (c.strength if c.strength is not None else 0.0))
     return tuple(found), tuple(failed)
+
+
+def _repeats(trials: Group, by_block: bool) -> dict[str, set[tuple[str, ...]]]:
+    """Return, for each block, the repeats that the runs of the block, or else of any block, have."""
+    return {
+        block: {trial.repeat() for trial in trials if trial.block == block or not by_block}
+        for block in {trial.block for trial in trials}
+    }
 
 
 def _setting(params: Mapping[str, str]) -> dict[str, str]:

@@ -71,7 +71,7 @@ class Local:
             ends = pool.run(jobs)
         composer = Composer(context.config_loader, config)
         for job in jobs:
-            if job.job in ends and ends[job.job].alone:
+            if job.job in ends and ends[job.job].status != "FINISHED":
                 _record(ends[job.job], job_config(composer, job))
         returns = [job_return(job.overrides, ends[job.job]) for job in jobs if job.job in ends]
         if pool.interrupted:
@@ -130,10 +130,12 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _record(end: Ended, config: DictConfig) -> None:
-    """Give the run of a dead worker the end that it could not record itself."""
-    from reglab.tracking import reopen_run
+    """Give a run the end that its worker could not record: it died, or the interrupt came while it was recording."""
+    from reglab.tracking import is_open, reopen_run
 
     try:
+        if not is_open(job_folder(config)):
+            return
         run = reopen_run(job_folder(config))
     except UserError:
         return  # it died before its run was opened

@@ -17,6 +17,7 @@ class Choice:
     monitor: the metric that decides. best: the candidate with the best mean of it. chosen: the strongest of the
     best one's block within one standard error of the best. baseline: the best candidate without a regularizer, if
     the sweep has one. blocks: each block's own one-standard-error choice. failed: runs that gave no result.
+    absent: how many of the sweep's jobs have no run at all.
     """
 
     monitor: str
@@ -26,10 +27,11 @@ class Choice:
     baseline: Candidate | None
     blocks: dict[str, Candidate]
     failed: tuple[Trial, ...]
+    absent: int = 0
 
     def loss(self, candidate: Candidate) -> float:
         """Return the monitored mean as something to minimize."""
-        return sign(self.monitor) * candidate.mean(self.monitor)
+        return _sign(self.monitor) * candidate.mean(self.monitor)
 
     @property
     def error(self) -> float:
@@ -41,9 +43,13 @@ class Choice:
         return self.loss(candidate) <= self.loss(self.best) + self.error
 
 
-def sign(monitor: str) -> int:
-    """Return +1 for a metric to minimize (a loss), -1 for a score."""
-    return 1 if monitor.rpartition("/")[2] == "loss" else -1
+def lower_is_better(key: str) -> bool:
+    """Tell whether a metric such as ``val/loss`` is to be minimized; scores (accuracy, r2) are to be maximized."""
+    return key.rpartition("/")[2] == "loss"
+
+
+def _sign(monitor: str) -> int:
+    return 1 if lower_is_better(monitor) else -1
 
 
 def one_standard_error(ranked: Sequence[Candidate], monitor: str) -> tuple[Candidate, Candidate]:
@@ -53,30 +59,32 @@ def one_standard_error(ranked: Sequence[Candidate], monitor: str) -> tuple[Candi
     strong ones the better counts.
     Source: Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees, section 3.4.3.
     """
-    best = min(ranked, key=lambda c: sign(monitor) * c.mean(monitor))
+    best = min(ranked, key=lambda c: _sign(monitor) * c.mean(monitor))
     if best.strength is None:
         return best, best
-    limit = sign(monitor) * best.mean(monitor) + best.estimate(monitor).error
-    near = [c for c in ranked if c.strength is not None and sign(monitor) * c.mean(monitor) <= limit]
-    return best, max(near, key=lambda c: (c.stronger * (c.strength or 0.0), -sign(monitor) * c.mean(monitor)))
+    limit = _sign(monitor) * best.mean(monitor) + best.estimate(monitor).error
+    near = [c for c in ranked if c.strength is not None and _sign(monitor) * c.mean(monitor) <= limit]
+    return best, max(near, key=lambda c: (c.stronger * (c.strength or 0.0), -_sign(monitor) * c.mean(monitor)))
 
 
-def select(trials: Iterable[Trial], monitor: str = "val/loss") -> Choice:
+def select(trials: Iterable[Trial], monitor: str = "val/loss", jobs: int | None = None) -> Choice:
     """Return the choice among a sweep's runs; see ``Choice``.
 
-    A candidate that lost runs is left out where another lost none: the mean over the seeds that survived is not
-    comparable. Raises ``UserError`` if no run has a result.
+    A candidate that misses more repeats than another is left out: the mean over the seeds that it has is not
+    comparable, and one lucky seed would win. jobs: how many the sweep has, if known. Raises ``UserError`` if no run
+    has a result.
     """
     trials = list(trials)
-    found, failed = candidates(trials, monitor)
+    found, failed = candidates(trials, monitor, jobs)
     if not found:
         raise UserError(_nothing(failed, monitor))
-    complete = [c for c in found if not c.missing] or list(found)
+    fewest = min(c.missing for c in found)
+    complete = [c for c in found if c.missing == fewest]
     blocks = {
         block: one_standard_error([c for c in complete if c.block == block], monitor)
         for block in dict.fromkeys(c.block for c in complete)
     }
-    best, chosen = min(blocks.values(), key=lambda pair: sign(monitor) * pair[0].mean(monitor))
+    best, chosen = min(blocks.values(), key=lambda pair: _sign(monitor) * pair[0].mean(monitor))
     bare = [c for c in complete if c.regularizer == "none"] or [c for c in found if c.regularizer == "none"]
     return Choice(
         monitor=monitor,
@@ -86,6 +94,7 @@ def select(trials: Iterable[Trial], monitor: str = "val/loss") -> Choice:
         baseline=one_standard_error(bare, monitor)[0] if bare else None,
         blocks={block: pair[1] for block, pair in blocks.items()},
         failed=failed,
+        absent=max(0, (jobs or 0) - len({trial.job for trial in trials})),
     )
 
 

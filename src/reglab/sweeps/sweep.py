@@ -117,7 +117,7 @@ def _open_parent(
         params=plain,
         tags={
             "reglab.command": shlex.join(sys.argv),
-            "reglab.overrides": " ".join(arguments),
+            "reglab.overrides": shlex.join(arguments),
             "reglab.jobs": len(jobs),
         },
     )

@@ -37,6 +37,16 @@ class Trial:
         return (str(self.seed), *(self.params.get(key, "") for key in REPEATED[1:]))
 
     @property
+    def split(self) -> tuple[str, ...]:
+        """What tells the run's validation part from another's: split seed, fold."""
+        return self.repeat()[1:]
+
+    @property
+    def job(self) -> str:
+        """The run's job in its sweep; a second attempt at a job has the same."""
+        return self.params.get("sweep.job", self.run_id)
+
+    @property
     def level(self) -> float:
         """The level of the run's intervals."""
         return float(self.params.get("measure.level", 0.95))
@@ -51,7 +61,7 @@ class Candidate:
     """A setting that could be chosen: its usable runs, which differ only in seed, split seed or fold.
 
     label: block, strength and whatever else varies in the block. settings: the latter, by config key.
-    missing: how many of its runs gave no result.
+    missing: how many of the sweep's repeats (seeds, splits) it has no result of.
     """
 
     block: str
@@ -72,8 +82,8 @@ class Candidate:
         return [trial.metrics[key] for trial in self.trials] if self.has(key) else []
 
     def mean(self, key: str) -> float:
-        """Return the metric's mean over runs, NaN where a run lacks it."""
-        return estimate(self.values(key)).mean if self.has(key) else math.nan
+        """Return the metric's mean over runs, each split counting the same; NaN where a run lacks it."""
+        return estimate(self.values(key), splits=self.splits).mean if self.has(key) else math.nan
 
     def estimate(self, key: str) -> Estimate:
         """Return the metric with its standard error; example noise enters through ``<key>_se`` where logged."""
@@ -87,9 +97,9 @@ class Candidate:
         return joint_interval(self.values(key), lows, highs, self.splits, self.trials[0].level)
 
     @property
-    def splits(self) -> int:
-        """Number of different validation parts among the runs."""
-        return len({trial.repeat()[1:] for trial in self.trials})
+    def splits(self) -> list[tuple[str, ...]]:
+        """The split of each run."""
+        return [trial.split for trial in self.trials]
 
     @property
     def zeros(self) -> float:

@@ -15,7 +15,7 @@ from reglab.tracking.folder import JOURNAL, SENT, read_identity
 from reglab.tracking.settings import TrackingSettings
 from reglab.tracking.tracker import RunTracker
 
-__all__ = ["RunTracker", "TrackingSettings", "open_run", "open_sweep", "reopen_run", "send"]
+__all__ = ["RunTracker", "TrackingSettings", "is_open", "open_run", "open_sweep", "reopen_run", "send"]
 
 # MLflow reads these when it is imported or called, so they stand here, before anything of ours can import it.
 # What the user has set already stays.
@@ -79,6 +79,19 @@ def open_sweep(
     return open_run(
         settings, name=name, folder=folder, config=config, params=params, tags={"reglab.kind": "sweep", **tags}
     )
+
+
+def is_open(folder: Path) -> bool:
+    """Return whether the run in ``folder`` still counts as running. Raises UserError where no run was recorded."""
+    from reglab.tracking.folder import JOURNAL, read_identity
+    from reglab.tracking.lines import lines
+
+    identity = read_identity(folder)
+    if identity.uri is None:
+        return not any(line.content.get("status", "RUNNING") != "RUNNING" for line in lines(folder / JOURNAL))
+    from reglab.tracking.mlflow_read import get_run
+
+    return get_run(identity.uri, identity.run_id).status == "RUNNING"
 
 
 def reopen_run(folder: Path) -> RunTracker:

@@ -1,7 +1,8 @@
 """Reading runs back from MLflow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, product
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -17,6 +18,9 @@ from reglab.tracking.mlflow_store import UNREACHABLE, connect, reason
 from reglab.tracking.settings import local_path, redacted, sqlite_path
 
 _PAGE = 1_000
+_PARENT = "mlflow.parentRunId"
+_DIGEST = "reglab.data_digest"
+_TOUCHES = ("tags.`reglab.test_touched` = 'true'", "metrics.`test/loss` > -1e300")  # a search cannot say "or"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,34 @@ def sweep_runs(uri: str, parent_id: str) -> list[RunRecord]:
         return _search(uri, client, [experiment], f"tags.mlflow.parentRunId = '{parent_id}'", "ASC")
     except UNREACHABLE as error:
         raise UserError(f"no sweep {parent_id!r} in {redacted(uri)} ({reason(error)}): check tracking.uri") from error
+
+
+def test_touches(uri: str, run_ids: Sequence[str], parent_id: str) -> list[str]:
+    """Return who saw the test set of the data of ``run_ids`` outside the sweep ``parent_id``, oldest first.
+
+    Those are the runs of the same ``reglab.data_digest``, in any experiment and deleted ones too, that are tagged
+    ``reglab.test_touched`` or have a test loss; each is named by its sweep, or by itself if it has none.
+    Raises UserError where the store cannot be read.
+    """
+    client = connect(uri, create=False)
+    found: dict[str, Run] = {}
+    try:
+        experiments = [str(each.experiment_id) for each in client.search_experiments(ViewType.ALL)]
+        digests = {client.get_run(run_id).data.tags.get(_DIGEST, "") for run_id in run_ids} - {""}
+        for digest, touch in product(sorted(digests), _TOUCHES):
+            where = f"tags.`{_DIGEST}` = '{digest}' AND {touch}"
+            found |= {run.info.run_id: run for run in _pages(client, experiments, where, "ASC", ViewType.ALL)}
+        others = [run for run in found.values() if run.info.run_id not in run_ids and _parent(run) != parent_id]
+        names = {parent: client.get_run(parent).info.run_name for parent in {_parent(run) for run in others} - {""}}
+    except UNREACHABLE as error:
+        raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
+    return [
+        names.get(_parent(run), run.info.run_name) for run in sorted(others, key=lambda run: int(run.info.start_time))
+    ]
+
+
+def _parent(run: Run) -> str:
+    return str(run.data.tags.get(_PARENT, ""))
 
 
 def history(uri: str, run_id: str, keys: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
@@ -112,16 +144,18 @@ def find_run(uri: str, run: str | Path) -> RunRecord:
 def _search(
     uri: str, client: MlflowClient, experiments: list[str], where: str, order: str, most: int | None = None
 ) -> list[RunRecord]:
-    records: list[RunRecord] = []
+    pages = _pages(client, experiments, where, order, ViewType.ACTIVE_ONLY)
+    return [_record(uri, run) for run in islice(pages, most)]
+
+
+def _pages(client: MlflowClient, experiments: list[str], where: str, order: str, view: int) -> Iterator[Run]:
     token: str | None = None
     while True:
-        page = client.search_runs(
-            experiments, where, ViewType.ACTIVE_ONLY, _PAGE, [f"attributes.start_time {order}"], token
-        )
-        records.extend(_record(uri, run) for run in page)
+        page = client.search_runs(experiments, where, view, _PAGE, [f"attributes.start_time {order}"], token)
+        yield from page
         token = page.token
-        if not token or (most is not None and len(records) >= most):
-            return records
+        if not token:
+            return
 
 
 def _record(uri: str, run: Run) -> RunRecord:

@@ -101,7 +101,7 @@ class Regularize(pl.Callback):
     ) -> None:
         if self._hooks is None:
             return
-        self.cocktail.keys.begin_forward()
+        self.cocktail.keys.begin()
         # Without an index, draws go by the place in the batch, which is enough where a step sees one batch.
         several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
         if several:

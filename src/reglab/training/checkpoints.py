@@ -69,7 +69,8 @@ class Checkpoints(pl.Callback):
             self._best_is_written = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if time.monotonic() - self._written >= self.seconds:
+        # Saving waits for every rank, so rank 0's clock decides for all.
+        if trainer.strategy.broadcast(time.monotonic() - self._written >= self.seconds):
             self.write(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -13,7 +13,7 @@ from reglab.measures import score_name
 from reglab.regularizers import Cocktail, Regularizer
 
 _NOT_THE_JOB = ("name", "tracking", "sweep", "experiment", "debug")
-_WHERE_IT_RAN = ("accelerator", "devices", "strategy", "num_nodes", "checkpoint_seconds")
+_WHERE_IT_RAN = ("accelerator", "devices", "strategy", "num_nodes", "checkpoint_seconds", "steps_per_batch")
 
 
 def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
     job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
     job["regularizer"] = list((job.get("regularizer") or {}).items())  # their order is their nesting
     job["trainer"] = {key: value for key, value in job.get("trainer", {}).items() if key not in _WHERE_IT_RAN}
-    job["data_digest"] = data_digest
+    job["data"] = {key: value for key, value in job.get("data", {}).items() if key != "path"} | {"digest": data_digest}
     return hashlib.sha256(json.dumps(_canonical(job), sort_keys=True).encode()).hexdigest()[:16]
 
 

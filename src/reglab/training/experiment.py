@@ -23,6 +23,7 @@ from reglab.measures import MeasureSettings, evaluate, score_name, scores, to_fl
 from reglab.regularizers import Cocktail
 from reglab.tracking import RunTracker
 from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
+from reglab.training.closing import Closing, settle
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress, Recorder
 from reglab.training.solo import Solo
@@ -54,8 +55,9 @@ def fit(
 ) -> dict[str, float]:
     """Train, record each epoch in ``tracker``, and return the metrics of the weights that the run stands for.
 
-    Those are the best epoch's where a member of the cocktail may stop early, otherwise the last; ``experiment.model``
-    has them afterwards. Raises Diverged if the loss stops being finite, KeyboardInterrupt on Ctrl-C or SIGTERM.
+    Those are the best epoch's where a member of the cocktail may stop early, otherwise the last, and the average where
+    one keeps it; ``experiment.model`` has them afterwards. Raises Diverged if the loss stops being finite,
+    KeyboardInterrupt on Ctrl-C or SIGTERM.
     """
     data, measure = experiment.data, experiment.measure
     if experiment.trainer.get("precision") in ("64-true", "64", 64):
@@ -65,17 +67,11 @@ def fit(
     checkpoints = Checkpoints(tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
     recorder = Recorder(data, measure, tracker, checkpoints, on_progress)
     with quiet_lightning():
-        trainer = build_trainer(experiment, [recorder, checkpoints])
+        closing = Closing(recorder, checkpoints)
+        trainer = build_trainer(experiment, [recorder, checkpoints, closing])
         _run(trainer, module, resume)
-    final = recorder.latest | {"epoch": float(trainer.current_epoch)}
-    if experiment.cocktail.stops and checkpoints.best_weights is not None:
-        assert recorder.measurement is not None
-        module.load_state_dict(checkpoints.best_weights)
-        gap = recorder.measurement.gap(module.model, module.cocktail)
-        weights = recorder.measurement.weights(module.model, module.cocktail)
-        final |= to_floats(gap | weights) | {"epoch": float(checkpoints.best_epoch)}
-        # The update of that epoch was recorded in it; measured now it would be the way back from the last.
-        final = {key: value for key, value in final.items() if not key.endswith("/update")}
+    final = closing.final
+    settle(module.model, module.cocktail)
     tracker.tag(**{"reglab.weights": "best" if experiment.cocktail.stops else "last"})
     if trainer.is_global_zero:
         for path in (checkpoints.best, checkpoints.last):
@@ -134,10 +130,15 @@ def check_seed(seed: object) -> int:
 
 
 def check(experiment: Experiment) -> None:
-    """Raise UserError, before a run is opened, for an optimizer, schedule, trainer, ``where`` or monitor that is wrong."""
+    """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or monitor are wrong."""
     optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
     experiment.recipe.build_scheduler(optimizer, 1)
     experiment.cocktail.check_selections(experiment.model)
+    if experiment.recipe.clip is not None and str(experiment.trainer.get("precision", "")).startswith("16"):
+        raise UserError(
+            "trainer.gradient_clip_norm would clip gradients that trainer.precision=16-mixed has scaled; "
+            "use trainer.precision=bf16-mixed"
+        )
     with quiet_lightning():
         build_trainer(experiment, [])
     measured = [f"val/{name}" for name in ("loss", score_name(experiment.data.task))]

@@ -111,7 +111,7 @@ def _open(config: DictConfig, job: Mapping[str, Any], experiment: Experiment) ->
     if HydraConfig.initialized():
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
-        tagged["reglab.overrides"] = " ".join(hydra.overrides.task)
+        tagged["reglab.overrides"] = shlex.join(hydra.overrides.task)
     sweep, tracking = job.get("sweep", {}), job["tracking"]
     rank: int = getattr(rank_zero_only, "rank", 0)
     if rank:  # one run for all ranks; the others keep a journal of their own

@@ -46,7 +46,7 @@ class Fit:
 def fit(
     model: nn.Module,
     data: DataSet,
-    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer] = (),
+    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer] | Regularizer = (),
     *,
     epochs: int = 50,
     batch_size: int = 32,
@@ -66,8 +66,7 @@ def fit(
 
     Raises UserError for bad input, Diverged if the loss stops being finite.
     """
-    members = dict(regularizers) if isinstance(regularizers, Mapping) else name_members(regularizers)
-    cocktail = Cocktail(members, check_seed(seed), data.task)
+    cocktail = Cocktail(_members(regularizers), check_seed(seed), data.task)
     _check_fit(model, data)
     recipe = Recipe(optimizer_config(optimizer, lr), batch_size=batch_size, epochs=epochs)
     job = Experiment(
@@ -87,6 +86,16 @@ def fit(
         tracker = _open(tracking, experiment, folder, job, seed)
         metrics = _recorded(job, tracker, remember)
     return Fit(model, metrics, history, None if tracking is None else tracker.run_id)
+
+
+def _members(regularizers: object) -> dict[str, Regularizer]:
+    """Return the members by name, from a list, a mapping, or one alone."""
+    named = regularizers if isinstance(regularizers, Mapping) else None
+    given = [regularizers] if isinstance(regularizers, Regularizer) else regularizers
+    several = list(named.values()) if named is not None else given
+    if not isinstance(several, Sequence) or not all(isinstance(member, Regularizer) for member in several):
+        raise UserError(f"regularizers must be a list of regularizers, such as [reglab.L1(1e-3)]; got {regularizers!r}")
+    return dict(named) if named is not None else name_members(several)
 
 
 def _recorded(job: Experiment, tracker: RunTracker, remember: Callable[[Progress], None]) -> dict[str, float]:

@@ -6,7 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from reglab.data import DataSet
-from reglab.measures import Bootstrap, MeasureSettings, evaluate, probe_rows, probe_size, weight_statistics
+from reglab.measures import (
+    Bootstrap,
+    Evaluation,
+    MeasureSettings,
+    evaluate,
+    example_losses,
+    probe_rows,
+    probe_size,
+    weight_statistics,
+)
+from reglab.measures.losses import aligned
+from reglab.measures.scores import decided
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
 
@@ -26,6 +37,7 @@ class Measurement:
         self.probe = _moved(probe.inputs[rows], device, dtype), _moved(probe.targets[rows], device, dtype)
         self.val = _moved(data.val.inputs, device, dtype), _moved(data.val.targets, device, dtype)
         self.corrupted = probe.corrupted[rows].to(device) if bool(probe.corrupted.any()) else None
+        self.clean = _moved(probe.clean_targets[rows], device, dtype)
         self.bootstrap = Bootstrap(len(rows), len(data.val), settings.resamples, 0, settings.level, device)
         self.initial: dict[str, Tensor] = {}
         self.previous: dict[str, Tensor] = {}
@@ -49,10 +61,17 @@ class Measurement:
             train = evaluate(model, *self.probe, self.task)
             val = evaluate(model, *self.val, self.task)
         metrics = self.bootstrap.gap(train, val, self.task)
-        if self.corrupted is not None and self.task == "classification":
-            fitted = train.outputs.argmax(-1) == train.targets
-            metrics["memorization/fitted"] = fitted[self.corrupted].double().mean()
-        return metrics
+        return metrics | self._memorization(train)
+
+    def _memorization(self, train: Evaluation) -> dict[str, Tensor]:
+        """Return how far label noise was learnt: the corrupted rows fitted, and the training loss without the noise."""
+        if self.corrupted is None:
+            return {}
+        found = {"memorization/clean_loss": example_losses(train.outputs, self.clean, self.task).mean()}
+        if self.task in ("classification", "binary"):
+            fitted = decided(aligned(train.outputs, train.targets, self.task), self.task) == train.targets
+            found["memorization/fitted"] = fitted[self.corrupted].double().mean()
+        return found
 
     def weights(self, model: nn.Module, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the weight statistics; those of averaged weights apart, since averaging un-zeros them."""

@@ -1,5 +1,6 @@
 """The note that MLflow shows on a run's page."""
 
+import math
 from collections.abc import Mapping
 
 from reglab.data import DataSet
@@ -34,6 +35,8 @@ def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> s
 def verdict(final: Mapping[str, float]) -> str:
     """Return in words whether the gap in loss differs from zero."""
     gap, low, high = final["gap/loss"], final["gap/loss_low"], final["gap/loss_high"]
+    if not math.isfinite(gap):
+        return "No verdict: the loss is not finite."
     interval = f"{gap:.3g} [{low:.3g}, {high:.3g}]"
     if low > 0:
         return f"Overfits: the validation loss is above the training loss by {interval}."

@@ -5,7 +5,7 @@ from torch import Tensor, distributed
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
-    """Return the mean of a 0-dim loss over all ranks, with the gradient of this rank's own part.
+    """Return the mean of a loss of any shape over all ranks, with the gradient of this rank's own part.
 
     Data-parallel training averages gradients over ranks, so a nonlinear function of this mean gets, summed up, the
     gradient that one process would have on the joint batch.

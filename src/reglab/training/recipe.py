@@ -44,7 +44,10 @@ class Recipe:
             raise UserError(f"optimizer.lr must be > 0, got {lr}")
 
     def build_optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
-        return build(self.optimizer, Optimizer, "optimizer", params=list(weights))
+        optimizer = build(self.optimizer, Optimizer, "optimizer", params=list(weights))
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise UserError("optimizer: LBFGS takes many gradients a step, which regularizers do not fit; try Adam")
+        return optimizer
 
     def build_scheduler(self, optimizer: Optimizer, steps_per_epoch: int) -> tuple[LRScheduler, bool] | None:
         """Return the schedule and whether it advances with every step (otherwise every epoch), or None."""

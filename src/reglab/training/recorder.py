@@ -1,5 +1,6 @@
 """After each epoch: measure, record, show, and ask the cocktail whether to stop."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from reglab.data import DataSet
+from reglab.errors import Diverged
 from reglab.measures import MeasureSettings, to_floats
 from reglab.tracking import RunTracker
 from reglab.training.checkpoints import Checkpoints
@@ -73,9 +75,11 @@ class Recorder(pl.Callback):
             metrics["optimizer/lr"] = module.last_lr
         metrics |= self._system()
         self.latest = metrics
+        if epoch > 0 and not math.isfinite(metrics["train/loss"] + metrics["val/loss"]):
+            raise Diverged(int(module.cocktail.keys.step), epoch, module.last_lr)
         if epoch > 0:
-            if bool(module.cocktail.stop(gap)):
-                trainer.should_stop = True
+            stop = bool(module.cocktail.stop(gap))
+            trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stop, all=False)
             self.checkpoints.offer(trainer, module, metrics, epoch)
         if trainer.is_global_zero:
             self.tracker.log(metrics, epoch)
@@ -83,11 +87,15 @@ class Recorder(pl.Callback):
                 self.on_progress(Progress(epoch, trainer.max_epochs or epoch, metrics))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the weights that distances and updates are measured from, for a resumed run to go on from them."""
-        return self.measurement.state() if self.measurement else {}
+        """Return the journal's position, and the weights that distances and updates are measured from.
+
+        What the checkpoint speaks of is then on the disk: the journal is synchronized here.
+        """
+        measured = self.measurement.state() if self.measurement else {}
+        return {**measured, "journal": self.tracker.sync()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resumed = state_dict or None
+        self._resumed = state_dict if "initial" in state_dict else None
 
     def _system(self) -> dict[str, float]:
         """Return the seconds since the last record and the memory in use, in MB."""

@@ -15,6 +15,7 @@ from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
 from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
 from reglab.tracking.lines import lines
+from reglab.training.closing import settle
 from reglab.training.describe import build_cocktail, resolved
 from reglab.training.experiment import test_metrics
 
@@ -50,7 +51,7 @@ def load(
     Raises UserError if there is no such run or checkpoint.
     """
     restored = restore(_checkpoint(run, weights, uri), model)
-    _settle(restored)
+    settle(restored.model, restored.cocktail)
     restored.model.__dict__["reglab_weights"] = restored.kind + (" averaged" if restored.averaged else "")
     return restored.model
 
@@ -100,18 +101,9 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
 def flat_weights(uri: str, run_id: str) -> NDArray[Any]:
     """Return all regularized weights of a run, as it is judged, in one array."""
     restored = restore(_checkpoint(run_id, None, uri))
-    _settle(restored)
+    settle(restored.model, restored.cocktail)
     pieces: list[Tensor] = [weight.detach().flatten().float() for _, weight in selected(restored.model, "weights")]
     return torch.cat(pieces).numpy()
-
-
-def _settle(restored: Restored) -> None:
-    """Put the weights that the run is judged by into the model for good."""
-    with restored.cocktail.evaluating(restored.model):
-        judged = {name: weight.detach().clone() for name, weight in restored.model.named_parameters()}
-    with torch.no_grad():
-        for name, weight in restored.model.named_parameters():
-            weight.copy_(judged[name])
 
 
 def _build(path: Path, description: Mapping[str, Any]) -> nn.Module:

@@ -136,6 +136,7 @@ class Solo(pl.LightningModule):
 
     def _backward(self) -> Outcome:
         """Return the whole objective of this step's batch, its gradient left in the weights."""
+        self.cocktail.keys.begin()
         self._seed_generators()
         for weight in self.weights.values():
             weight.grad = None
@@ -203,6 +204,8 @@ class Solo(pl.LightningModule):
     def _account(self, seen: dict[str, Tensor], chunk: list[Tensor], first: int) -> None:
         """Add a chunk's terms, each [steps], to the epoch's, and raise Diverged if its loss stopped being finite."""
         table = torch.stack(list(seen.values()))
+        if self._ranks > 1:  # a rank that stopped by itself would leave the others waiting
+            table = mean_over_ranks(table)
         if not math.isfinite(float(table.sum())):  # one look at the device; finite numbers may have an infinite sum
             finite = torch.isfinite(table.sum(0))
             if not bool(finite.all()):
