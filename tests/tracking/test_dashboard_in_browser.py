@@ -1,5 +1,6 @@
 """The dashboard as a user sees it: a real sweep, `reglab dashboard`, and a real headless browser that clicks along."""
 
+import html
 import os
 import re
 import subprocess
@@ -62,3 +63,59 @@ def runs(browser: Browser, address: str) -> Iterator[Page]:
     page.get_by_role("link", name="reglab", exact=True).click()
     yield page
     context.close()
+
+
+def test_the_list_of_runs_shows_the_sweep_and_its_children_under_it(runs):
+    expect(runs.get_by_text("Sort: Created")).to_be_visible()
+    sweep = run(runs, SWEEP)
+    expect(sweep).to_be_visible()
+    assert [run(runs, job).count() for job in JOBS] == [0, 0, 0, 0]
+    runs.get_by_role("row").filter(has=sweep).get_by_role("button").click()  # the plus before its name
+    for job in JOBS:
+        expect(run(runs, job)).to_be_visible()
+
+
+def test_the_page_of_the_sweep_shows_verdict_and_children(runs, verdict):
+    run(runs, SWEEP).click()
+    expect(runs.get_by_role("heading", name=SWEEP)).to_be_visible()
+    expect(runs.get_by_text(verdict).first).to_be_visible()
+    for job in JOBS:
+        expect(run(runs, job)).to_be_visible()
+    expect(runs.get_by_text("Finished", exact=True)).to_be_visible()
+
+
+def test_the_page_of_a_child_shows_metrics_and_their_charts(runs):
+    run(runs, SWEEP).click()
+    run(runs, JOBS[3]).click()
+    expect(runs.get_by_role("heading", name=JOBS[3])).to_be_visible()
+    search = runs.get_by_placeholder("Search metrics")
+    for name in ("val/loss", "gap/loss", "weights/all/l2"):
+        search.fill(name)
+        row = runs.get_by_role("row").filter(has=runs.get_by_role("link", name=name, exact=True))
+        expect(row).to_have_text(re.compile(rf"{name}-?\d+\.?\d*"))
+
+    runs.get_by_role("tab", name="Model metrics").click()
+    runs.get_by_placeholder("Search metric charts").fill("^gap/loss$")
+    curve = runs.locator(".js-plotly-plot").filter(has_text="(gap/loss)")
+    expect(curve.locator("path.js-line")).to_be_visible()
+
+
+def test_the_report_of_the_sweep_is_shown_with_its_figures(runs, verdict):
+    run(runs, SWEEP).click()
+    runs.get_by_role("tab", name="Artifacts").click()
+    runs.get_by_text("report.html").first.click()
+    report = runs.frame_locator("iframe")
+    expect(report.get_by_role("heading", level=1)).to_have_text(verdict)
+    expect(report.locator("figure svg").first).to_be_visible()
+    expect(report.get_by_role("row").filter(has_text="l2")).to_contain_text("0.1")
+
+
+@pytest.fixture(scope="module")
+def verdict(folder: Path) -> str:
+    """The headline of the report that the sweep left in its folder."""
+    (report,) = folder.glob("runs/*/*/report.html")
+    return html.unescape(re.search("<h1>(.*)</h1>", report.read_text())[1])
+
+
+def run(page: Page, name: str) -> Locator:
+    return page.get_by_role("link", name=name, exact=True)
