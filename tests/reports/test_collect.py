@@ -1,3 +1,4 @@
+import shlex
 import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -6,6 +7,7 @@ import pytest
 
 import reglab.tracking
 from reglab.reports.collect import collect, overrides, trial, versions
+from reglab.reports.sweep import report
 
 
 @dataclass
@@ -60,7 +62,7 @@ def store(monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "reglab.tracking.mlflow_read", fake)
     monkeypatch.setattr(reglab.tracking, "mlflow_read", fake, raising=False)
-    return asked
+    return SimpleNamespace(asked=asked, parent=parent, records=records)
 
 
 def test_a_sweep_is_read_back(store):
@@ -79,10 +81,32 @@ def test_a_sweep_is_read_back(store):
 
 def test_histories_are_read_of_drawn_runs_only(store):
     data = collect("sqlite:///x.db", "parent")
-    assert sorted(store) == sorted(data.histories) == ["run0", "run1", "run2"]
+    assert sorted(store.asked) == sorted(data.histories) == ["run0", "run1", "run2"]
     assert set(data.histories["run0"]) == {
         f"{side}/{name}" for side in ("train", "val", "gap") for name in ("loss", "r2")
     }
+
+
+def test_the_sweep_s_monitor_jobs_and_earlier_looks_are_read(store):
+    plain = collect("sqlite:///x.db", "parent")
+    assert (plain.monitor, plain.jobs, plain.looked) == ("val/loss", None, "")
+    store.records[0].params["measure.monitor"] = "val/accuracy"
+    assert collect("sqlite:///x.db", "parent").monitor == "val/accuracy"
+    store.parent.params["measure.monitor"] = "val/r2"
+    store.parent.tags |= {"reglab.jobs": "6", "reglab.test_looked_before": "2 runs of first"}
+    found = collect("sqlite:///x.db", "parent")
+    assert (found.monitor, found.jobs, found.looked) == ("val/r2", 6, "2 runs of first")
+
+
+def test_the_report_chooses_by_the_sweep_s_monitor(store, tmp_path):
+    for place, run in enumerate(store.records):
+        run.metrics |= {"final/val/r2": 0.9 - place / 10}
+    assert report("sqlite:///x.db", "parent", tmp_path).choice.best.strength == 0.1  # 0.2 lost a seed
+    store.parent.params["measure.monitor"] = "val/r2"
+    store.parent.tags["reglab.jobs"] = "5"
+    found = report("sqlite:///x.db", "parent", tmp_path)
+    assert (found.choice.monitor, found.choice.absent) == ("val/r2", 1)
+    assert "1 job has no run" in found.verdict
 
 
 def test_metrics_are_those_of_the_end_of_the_run():
@@ -102,9 +126,15 @@ def test_a_run_without_tags_is_a_run_without_regularizer():
 
 
 def test_overrides_keep_spaces_in_values_and_lose_the_sweeps_own():
-    text = "regularizer=[l1, dropout] +model.note='a b' ~scheduler.warmup= sweep.parent=abc +sweep.job=3 seed=1"
-    assert overrides(text) == ("regularizer=[l1, dropout]", "+model.note='a b'", "~scheduler.warmup=", "seed=1")
+    kept = ("regularizer=[l1, dropout]", "+model.note='a, b=c'", "~scheduler.warmup", "data.path=my data.csv", "seed=1")
+    own = ("sweep.parent=abc", "sweep.block='l1 (lr=0.1, width=64) #2'", "+sweep.job=3")
+    assert overrides(shlex.join([*kept[:2], *own, *kept[2:]])) == kept
     assert overrides("") == ()
+
+
+@pytest.mark.parametrize("text", ["9001 characters: see the artifact tags_long.json", "name='cut here"])
+def test_what_is_no_list_of_overrides_gives_none(text):
+    assert overrides(text) == ()
 
 
 def test_versions_name_what_is_installed():

@@ -1,9 +1,12 @@
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from reglab.reports.sweep import choose, portraits, write
+from reglab.reports.sweep import portraits, write
+from reglab.reports.tested import looks
+from reglab.sweeps.selection import select
 from reports.sweep_cases import sweep, trial
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -39,7 +42,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     data = sweep()
-    choice = choose(data)
+    choice = select(data.trials)
     test = {run.run_id: {"test/loss": 0.25 + run.seed / 100, "test/accuracy": 0.93} for run in choice.chosen.trials}
     report = write(data, choice, test, tmp_path_factory.mktemp("report") / "new")
     return report, report.path.read_text(encoding="utf-8")
@@ -82,27 +85,56 @@ def test_hostile_names_stay_text(tmp_path):
     name = '"><script>alert(1)</script>'
     runs = tuple(trial("l1", s, 0.5, 0, block=name) for s in (0.1, 0.2))
     data = replace(sweep(), name=name, trials=runs, histories={}, weights={name: sweep().weights["none"]})
-    page = Page(write(data, choose(data), None, tmp_path).path.read_text(encoding="utf-8"))
+    page = Page(write(data, select(data.trials), None, tmp_path).path.read_text(encoding="utf-8"))
     assert "script" not in page.tags
 
 
 def test_results_that_the_runs_hold_already_are_shown(tmp_path):
     data = sweep(["none", "l2"])
     held = tuple(replace(run, metrics={**run.metrics, "test/loss": 0.5}) for run in data.trials if run.metrics)
-    report = write(replace(data, trials=held), choose(replace(data, trials=held)), None, tmp_path)
+    report = write(replace(data, trials=held), select(held), None, tmp_path)
     assert "test loss 0.500" in report.note
     assert "had been touched before, for none, l2 1e-4, l2 0.01, l2 0.1" in report.note
 
 
+def test_an_earlier_look_at_the_test_set_takes_its_word_back(tmp_path):
+    data = replace(sweep(["none"]), looked=looks(["first", "first", "alone"]))
+    choice = select(data.trials)
+    test = {run.run_id: {"test/loss": 0.5} for run in choice.chosen.trials}
+    report = write(data, choice, test, tmp_path)
+    said = (
+        "This test set was looked at before: 3 runs of first and alone, so this result is no longer untouched evidence."
+    )
+    assert report.tested == f"On the test set, none (3 runs): test loss 0.500. {said}"
+    assert said in report.note
+    assert Page(report.path.read_text(encoding="utf-8")).text.count(said) == 2  # in the answer, and in the method
+    assert looks([]) == ""
+    assert "touched once" in write(replace(data, looked=""), choice, test, tmp_path).tested
+
+
+def test_the_command_of_one_run_can_be_pasted_into_a_shell(tmp_path):
+    given = ("regularizer=[l1, dropout]", "+model.note='a b'")
+    run = trial("none", None, 0.0, 0, overrides=given)
+    data = replace(sweep(), trials=(run,), histories={}, weights={})
+    text = Page(write(data, select(data.trials), None, tmp_path).path.read_text(encoding="utf-8")).text
+    (line,) = (line for line in text.splitlines() if line.startswith("reglab train") and "note" in line)
+    assert shlex.split(line) == ["reglab", "train", *given]
+    data = replace(data, trials=(replace(run, overrides=()),))
+    text = Page(write(data, select(data.trials), None, tmp_path).path.read_text(encoding="utf-8")).text
+    assert "One run of the choice" not in text
+
+
 def test_an_untouched_test_set_is_said_to_be(tmp_path):
     data = sweep(["none"])
-    assert "Not touched." in Page(write(data, choose(data), None, tmp_path).path.read_text(encoding="utf-8")).text
+    assert (
+        "Not touched." in Page(write(data, select(data.trials), None, tmp_path).path.read_text(encoding="utf-8")).text
+    )
 
 
 def test_the_least_that_a_sweep_can_be_makes_a_report(tmp_path):
     run = trial("none", None, 0.0, 0, metrics={"val/loss": 0.5})
     data = replace(sweep(), trials=(run,), histories={}, weights={}, facts={}, command="")
-    report = write(data, choose(data), None, tmp_path)
+    report = write(data, select(data.trials), None, tmp_path)
     assert report.verdict.startswith("none: validation loss 0.500")
     Page(report.path.read_text(encoding="utf-8"))
 
@@ -117,4 +149,4 @@ def test_the_note_is_a_markdown_table_with_the_verdict(written):
 
 
 def test_portraits_are_baseline_choice_and_the_sparsest():
-    assert [c.label for c in portraits(choose(sweep()))] == ["none", "dropout 0.3", "l1+dropout 1e-4"]
+    assert [c.label for c in portraits(select(sweep().trials))] == ["none", "dropout 0.3", "l1+dropout 1e-4"]

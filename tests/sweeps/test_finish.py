@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from reglab import data
+from reglab.cli import main
 from training.job_case import SMALL, Case, checkpoint, close, loss_and_accuracy, outputs_by_hand
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
@@ -27,6 +28,13 @@ class Swept:
     def parent(self) -> Any:
         (parent,) = [run for run in self.case.runs() if run.data.tags["reglab.kind"] == "sweep"]
         return parent
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """The sweeps' run ids by their names."""
+        return {
+            run.info.run_name: run.info.run_id for run in self.case.runs() if run.data.tags["reglab.kind"] == "sweep"
+        }
 
     @property
     def children(self) -> list[Any]:
@@ -51,7 +59,8 @@ def sweep(template: Path, folder: Path, *words: str) -> Swept:
     """Run ``reglab train -m`` with ``words`` in ``folder``."""
     from reglab.app import train
 
-    shutil.copy(template, folder / "reglab.db")
+    if not (folder / "reglab.db").exists():
+        shutil.copy(template, folder / "reglab.db")
     with chdir(folder), redirect_stdout(StringIO()) as told:
         code = train(["-m", HERE, *SMALL, *words])
     return Swept(Case(folder), code, told.getvalue())
@@ -116,7 +125,7 @@ def test_the_report_is_an_artifact_of_the_parent_and_stands_alone(swept: Swept) 
 def test_verdict_and_way_on_are_printed_and_noted(swept: Swept) -> None:
     tags = swept.parent.data.tags
     output = " ".join(swept.output.split())
-    for part in (tags["reglab.verdict"], "report.html", "reglab dashboard"):
+    for part in (tags["reglab.verdict"], "report.html", "Dashboard: reglab dashboard (in a checkout"):
         assert part in output
     assert tags["reglab.verdict"].rstrip(".") in tags["mlflow.note.content"]
 
@@ -141,3 +150,53 @@ def test_a_sweep_without_a_report_leaves_the_test_set_alone(run: Callable[..., S
     done = run("seed=0,1", "sweep.report=false")
     assert (done.code, done.parent.info.status, done.tested) == (0, "FINISHED", set())
     assert not list(done.case.folder.rglob("report.html"))
+
+
+def test_a_test_set_that_others_saw_is_no_longer_untouched(run: Callable[..., Swept], tmp_path: Path) -> None:
+    from reglab.app import train
+
+    first = run("optimizer.lr=1e-3,1e-2", "name=first")
+    assert "touched once for" in first.output
+    with chdir(tmp_path), redirect_stdout(StringIO()):
+        train([*SMALL, "measure.test=true", "name=alone"])
+        train([*SMALL, "measure.test=true", "name=elsewhere", "tracking.experiment=another study"])
+        train([*SMALL, "measure.test=true", "name=on other data", "data.split_seed=1"])
+        train([*SMALL, "name=untested"])
+    (alone,) = [each for each in first.case.runs() if each.info.run_name == "alone"]
+    first.case.client.delete_run(alone.info.run_id)  # which does not unsee it
+    second = run("optimizer.lr=1e-3,1e-2", "name=second")
+    said = "This test set was looked at before: 3 runs of first, alone and elsewhere, so this result is no longer"
+    assert said in " ".join(second.output.split())
+    assert "touched once" not in second.output
+    parent = second.parents["second"]
+    assert said in second.case.run(parent).data.tags["mlflow.note.content"]
+    assert said in (second.case.artifacts(parent) / "report.html").read_text(encoding="utf-8")
+    assert said in reported(tmp_path, parent)
+    assert "looked at before" not in reported(tmp_path, first.parents["first"])
+
+
+def reported(folder: Path, *words: str) -> str:
+    """Return what ``reglab report`` prints, its lines joined."""
+    with chdir(folder), redirect_stdout(StringIO()) as told:
+        assert main(["report", *words]) == 0
+    return " ".join(told.getvalue().split())
+
+
+def test_another_store_is_named_where_the_dashboard_is(
+    run: Callable[..., Swept], template: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "another place"
+    other.mkdir()
+    shutil.copy(template, other / "reglab.db")
+    words = ("tracking.uri=sqlite:///another place/reglab.db", "measure.monitor=val/accuracy")
+    done = run("optimizer.lr=1e-6,0.03", *words)
+    hint = f"Dashboard: reglab dashboard --uri 'sqlite:///{other}/reglab.db'"
+    said = " ".join(done.output.split())
+    assert hint in said
+    assert "validation accuracy" in said.partition("is best:")[2][:30]
+    (page,) = tmp_path.glob("runs/**/report.html")
+    again = reported(tmp_path, str(page.parent))
+    assert again.partition("Report:")[0] == said.partition("Report:")[0]  # the same table, verdict and test result
+    assert "On the test set" in again
+    assert hint in again
+    close(other)

@@ -1,4 +1,8 @@
+import math
 from dataclasses import replace
+
+import pytest
+import scipy.stats
 
 from reglab.sweeps.grouping import candidates, short_key
 from reglab.sweeps.trial import Trial
@@ -28,13 +32,18 @@ def labels(trials):
 
 def test_runs_that_differ_only_in_seed_are_one_candidate():
     found, failed = candidates([changed(seed=s, sweep__job=str(s), name=f"run {s}") for s in range(3)], "val/loss")
-    assert [(c.label, len(c.trials), c.splits) for c in found] == [("l1 0.1", 3, 1)]
+    assert [(c.label, len(c.trials), len(set(c.splits))) for c in found] == [("l1 0.1", 3, 1)]
     assert failed == ()
 
 
 def test_folds_are_repeats_on_different_examples():
-    (found,), _ = candidates([changed(data__fold=str(fold)) for fold in range(4)], "val/loss")
-    assert (len(found.trials), found.splits) == (4, 4)
+    trials = [changed(data__fold=str(f), loss=f, seed=s) for f in range(4) for s in (0, 1)]
+    (found,), _ = candidates(trials, "val/loss")
+    assert (len(found.trials), len(set(found.splits))) == (8, 4)
+    assert found.estimate("val/loss").error == pytest.approx(scipy.stats.sem([0, 1, 2, 3]))
+    low, high = found.interval("val/loss").low, found.interval("val/loss").high
+    assert math.isnan(low)
+    assert math.isnan(high)
 
 
 def test_candidates_are_ordered_from_weak_to_strong():
@@ -55,6 +64,33 @@ def test_the_strength_itself_is_not_repeated_in_the_label():
 def test_a_second_attempt_replaces_a_failed_one():
     (found,), failed = candidates([changed(status="FAILED"), changed(loss=0.5)], "val/loss")
     assert (found.values("val/loss"), found.missing, failed) == ([0.5], 0, ())
+
+
+def numbered(trials):
+    """Give each run a job of its own."""
+    return [replace(run, run_id=f"run{n}", params={**run.params, "sweep.job": str(n)}) for n, run in enumerate(trials)]
+
+
+def missing(trials, jobs=None):
+    return {candidate.label: candidate.missing for candidate in candidates(numbered(trials), "val/loss", jobs)[0]}
+
+
+def test_a_seed_that_only_others_have_is_missing():
+    runs = [changed(0.1), changed(0.2), changed(0.3), changed(0.1, seed=1)]
+    assert missing(runs) == missing(runs, jobs=6) == {"l1 0.1": 0, "l1 0.2": 1, "l1 0.3": 1}
+
+
+def test_a_fold_and_a_failed_seed_are_missing():
+    folds = [changed(0.1, data__fold="0"), changed(0.1, data__fold="1"), changed(0.2, data__fold="0")]
+    assert missing(folds) == {"l1 0.1": 0, "l1 0.2": 1}
+    assert missing([changed(0.1), changed(0.2), changed(0.2, seed=1, status="FAILED")]) == {"l1 0.1": 1, "l1 0.2": 1}
+
+
+def test_a_seed_that_another_block_has_is_missing_only_while_jobs_are_out_of_sight():
+    none = [replace(changed(seed=seed), block="none", regularizer="none", strength=None) for seed in range(3)]
+    runs = [*none, changed(0.1), changed(0.2)]
+    assert missing(runs, jobs=5) == {"none": 0, "l1 0.1": 0, "l1 0.2": 0}
+    assert missing(runs, jobs=6) == missing(runs) == {"none": 0, "l1 0.1": 2, "l1 0.2": 2}
 
 
 def test_a_setting_without_a_result_is_no_candidate():

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from reglab.errors import UserError
-from reglab.sweeps.selection import Trial, select
+from reglab.sweeps.selection import Trial, lower_is_better, select
 
 
 def trial(block, strength, loss, seed=0, se=0.0, **changes):
@@ -90,6 +90,32 @@ def test_a_setting_that_lost_runs_is_not_chosen():
     assert choice.chosen.strength == 1.0
     assert [t.message for t in choice.failed] == ["diverged"]
     assert [c.missing for c in choice.candidates] == [0, 1]
+
+
+def test_of_an_interrupted_sweep_a_lucky_seed_does_not_win():
+    runs_of = [trial("l1", s, loss) for s, loss in ((1.0, 0.5), (2.0, 0.6), (3.0, 0.1))]
+    choice = select([*runs_of, trial("l1", 1.0, 0.6, 1), trial("l1", 2.0, 0.4, 1)], jobs=6)  # 3.0 lacks seed 1
+    assert choice.best.strength == 2.0
+    assert choice.chosen.strength != 3.0
+    assert choice.absent == 1
+
+
+def test_without_a_whole_setting_those_that_miss_least_count():
+    one, two = trial("l1", 1.0, 0.1, 0), runs("l1", 2.0, [0.5, 0.5])
+    choice = select([one, *two, trial("l1", 3.0, math.nan, 2, status="FAILED")])
+    assert [c.missing for c in choice.candidates] == [2, 1]
+    assert choice.chosen.strength == 2.0
+
+
+def test_a_second_attempt_is_not_another_job():
+    again = {"seed": "0", "sweep.job": "0"}
+    attempts = [trial("l1", 1.0, math.nan, status="KILLED", params=again), trial("l1", 1.0, 0.5, params=again)]
+    assert select(attempts, jobs=2).absent == 1
+
+
+@pytest.mark.parametrize("key, lower", [("val/loss", True), ("val/accuracy", False), ("val/r2", False)])
+def test_losses_are_minimized_and_scores_maximized(key, lower):
+    assert lower_is_better(key) is lower
 
 
 def test_if_every_setting_lost_runs_the_rest_counts():

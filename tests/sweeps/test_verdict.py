@@ -95,6 +95,14 @@ def test_failed_runs_are_counted_and_what_they_exclude_is_named():
     assert said.startswith("dropout 0.2")
 
 
+def test_an_interrupted_sweep_says_how_many_jobs_have_no_run():
+    second = [run("l1", 1.0, 0.1, 0.2)]
+    said = verdict(select([*NONE, *dropout(0.5, 0.3, 0.5), *second], jobs=12), "accuracy").details
+    assert said[0].startswith("The sweep is not whole: 3 jobs have no run")
+    assert "Left out of the choice, since some of its runs are missing: l1 1." in said
+    assert "no run" not in text([*NONE, *dropout(0.5, 0.3, 0.5), *second])
+
+
 def test_one_seed_is_too_few():
     trials = [*NONE, *dropout(0.5, 0.3, 0.5)]
     assert "how much seeds differ is not known" in text([trial for trial in trials if trial.seed == 0])

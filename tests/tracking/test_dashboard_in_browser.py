@@ -12,11 +12,10 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tracking.dashboard_process import REGLAB, browser_path, dashboard
 
-pytestmark = pytest.mark.xdist_group("browser")  # one worker, so that the sweep and the server are started once
-
 JOBS = ("none seed 0", "none seed 1", "l2 0.1 seed 0", "l2 0.1 seed 1")
 SWEEP = "sweep of none, l2"
-TINY = "data=wine model.width=8 trainer.max_epochs=3 measure.resamples=20 hydra.launcher.workers=1"
+BLOCKS = "sweep.blocks=[{regularizer:[]},{regularizer:[l2],regularizer.l2.strength:0.1}]"
+TINY = "sweep.seeds=2 data=wine model.width=8 trainer.max_epochs=3 measure.resamples=20 hydra.launcher.workers=1"
 SWITCHES = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -29,7 +28,9 @@ def browser() -> Iterator[Browser]:
     path = browser_path()
     if path is None:
         missing = "no Chromium or Chrome is installed; on Debian: apt install chromium"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=SWITCHES)
         yield chromium
@@ -40,8 +41,7 @@ def browser() -> Iterator[Browser]:
 def folder(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a sweep of two settings and two seeds was run; after ``browser``, whose lack skips it all."""
     folder = tmp_path_factory.mktemp("study")
-    values = ["regularizer=none,l2", "+regularizer.l2.strength=0.1", "seed=0,1", *TINY.split()]
-    done = subprocess.run([REGLAB, "train", "-m", *values], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run([REGLAB, "train", "-m", BLOCKS, *TINY.split()], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -96,8 +96,9 @@ def test_the_page_of_a_child_shows_metrics_and_their_charts(runs):
 
     runs.get_by_role("tab", name="Model metrics").click()
     runs.get_by_placeholder("Search metric charts").fill("^gap/loss$")
-    curve = runs.locator(".js-plotly-plot").filter(has_text="(gap/loss)")
-    expect(curve.locator("path.js-line")).to_be_visible()
+    expect(runs.get_by_text(f"{JOBS[3]} (gap/loss)")).to_be_visible()
+    line = runs.locator(".js-plotly-plot path.js-line").first  # drawn twice, one over the other
+    expect(line).to_have_attribute("d", re.compile("^M[^L]+(L[^L]+){3}$"))  # the untrained model and three epochs
 
 
 def test_the_report_of_the_sweep_is_shown_with_its_figures(runs, verdict):

@@ -31,7 +31,8 @@ def collect(uri: str, parent_id: str) -> SweepData:
     from reglab.tracking import mlflow_read  # imports mlflow: seconds
 
     parent = mlflow_read.get_run(uri, parent_id)
-    records = mlflow_read.sweep_runs(uri, parent_id)
+    # By job, not by start: which of two workers was first changes from time to time. Attempts at a job stay in order.
+    records = sorted(mlflow_read.sweep_runs(uri, parent_id), key=lambda record: int(record.tags.get("reglab.job") or 0))
     trials = tuple(trial(record) for record in records)
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
     monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")
