@@ -17,7 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 PURE = {f"reglab.sweeps.{name}" for name in (
     "selection", "grouping", "trial", "estimate", "cautions", "verdict", "words",
 )}  # fmt: skip
-BOTTOM = {"errors", "draws", "paths", "configure"}
+BOTTOM = {"errors", "direction", "draws", "paths", "configure"}
 # What each layer may import of the package, besides itself. The command line is on top and may import everything.
 BELOW = {
     "regularizers": BOTTOM,

@@ -20,7 +20,6 @@ def weights_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.xdist_group("two_ranks")  # one worker, so that the two processes are started once
 @pytest.mark.parametrize("name", harness.NAMES)
 def test_two_ranks_equal_one_process_on_the_joint_batch(name: str, weights_of_two: Path) -> None:
     two = torch.load(weights_of_two / f"{name}.pt", weights_only=True)

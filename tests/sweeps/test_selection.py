@@ -2,8 +2,9 @@ import math
 
 import pytest
 
+from reglab.direction import lower_is_better
 from reglab.errors import UserError
-from reglab.sweeps.selection import Trial, lower_is_better, select
+from reglab.sweeps.selection import Trial, select
 
 
 def trial(block, strength, loss, seed=0, se=0.0, **changes):

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from reglab.errors import UserError
-from reglab.tracking import dashboard
+from reglab.tracking import dashboard, open_run
 
 
 @pytest.fixture
@@ -54,3 +54,17 @@ def test_nothing_to_show_yet(tmp_path):
 def test_a_server_has_a_dashboard_of_its_own():
     with pytest.raises(UserError, match="on the server http://server:5000: open that address"):
         dashboard.serve("http://me:secret@server:5000")
+
+
+def test_the_address_leads_to_the_runs(settings, tmp_path):
+    assert dashboard.latest_page(settings.uri) == ""
+    tracker = open_run(settings, name="job", folder=tmp_path / "run", config={}, params={}, tags={})
+    tracker.finish()
+    page = dashboard.latest_page(settings.uri)
+    assert page == f"#/experiments/{get_run_experiment(settings.uri, tracker.run_id)}?workflowType=machine_learning"
+
+
+def get_run_experiment(uri, run_id):
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri).get_run(run_id).info.experiment_id

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 
 import jinja2
 
+from reglab.direction import lower_is_better
 from reglab.reports.data import SweepData
 from reglab.reports.figures import draw
 from reglab.reports.terminal import headings, row
 from reglab.reports.tested import Tested
 from reglab.sweeps.estimate import Interval
-from reglab.sweeps.selection import Choice, lower_is_better
+from reglab.sweeps.selection import Choice
 from reglab.sweeps.verdict import Verdict
 from reglab.sweeps.words import metric_name, number, percent, plural
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from reglab.direction import lower_is_better
 from reglab.errors import UserError
 from reglab.sweeps.grouping import candidates
 from reglab.sweeps.trial import Candidate, Trial
@@ -41,11 +42,6 @@ class Choice:
     def within(self, candidate: Candidate) -> bool:
         """Tell whether a candidate is within one standard error of the best."""
         return self.loss(candidate) <= self.loss(self.best) + self.error
-
-
-def lower_is_better(key: str) -> bool:
-    """Tell whether a metric such as ``val/loss`` is to be minimized; scores (accuracy, r2) are to be maximized."""
-    return key.rpartition("/")[2] == "loss"
 
 
 def _sign(monitor: str) -> int:

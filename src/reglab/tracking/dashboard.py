@@ -2,7 +2,9 @@
 
 import os
 import socket
+import sqlite3
 import sys
+from contextlib import closing
 from typing import NoReturn
 
 from reglab.errors import UserError
@@ -17,7 +19,8 @@ def serve(uri: str, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
     Raises UserError where there is nothing to show yet, or where ``uri`` is a server that has its own dashboard.
     """
     command = server_command(uri, host, free_port(host, port))
-    print(f"Dashboard: http://{host}:{command[-1]} (ready in some seconds; Ctrl-C ends it)", flush=True)
+    address = f"http://{host}:{command[-1]}/{latest_page(uri)}"
+    print(f"Dashboard: {address} (ready in some seconds; Ctrl-C ends it)", flush=True)
     # Seven job runners of 230 MB each would start with it, for features that runs do not use.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     os.execve(command[0], command, environment)
@@ -38,6 +41,22 @@ def server_command(uri: str, host: str, port: int) -> list[str]:
         *("--default-artifact-root", artifacts, "--artifacts-destination", artifacts),
         *("--host", host, "--port", str(port)),
     ]
+
+
+def latest_page(uri: str) -> str:
+    """Return the page of the experiment that was last run in, empty where there is none.
+
+    MLflow's start page leads to its tools for language models, where runs are not shown.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        return ""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
+            found = store.execute("SELECT experiment_id FROM runs ORDER BY start_time DESC LIMIT 1").fetchone()
+    except sqlite3.Error:
+        return ""
+    return f"#/experiments/{found[0]}?workflowType=machine_learning" if found else ""
 
 
 def free_port(host: str, first: int) -> int:

@@ -13,6 +13,8 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
+from reglab.direction import lower_is_better
+
 
 def write_atomically(content: Mapping[str, Any], path: Path) -> None:
     """Write ``content`` beside ``path``, make it durable, put it in place: a kill leaves the old file or the new."""
@@ -60,9 +62,8 @@ class Checkpoints(pl.Callback):
     def offer(self, trainer: pl.Trainer, module: pl.LightningModule, metrics: Mapping[str, float], epoch: int) -> None:
         """Take note of a measured epoch: remember its weights if they are the best so far."""
         value = metrics[self.monitor]
-        lower_is_better = "loss" in self.monitor
         best = math.nan if self.best_value is None else self.best_value  # NaN: any number is better
-        better = math.isnan(best) or (value < best if lower_is_better else value > best)
+        better = math.isnan(best) or (value < best if lower_is_better(self.monitor) else value > best)
         if better and trainer.is_global_zero:
             self.best_value, self.best_epoch = value, epoch
             self.best_weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
