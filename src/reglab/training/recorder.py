@@ -49,6 +49,7 @@ class Recorder(pl.Callback):
         self.measurement: Measurement | None = None
         self._resumed: dict[str, Any] | None = None
         self._clock = time.monotonic()
+        self._process = psutil.Process()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Solo)
@@ -100,7 +101,7 @@ class Recorder(pl.Callback):
     def _system(self) -> dict[str, float]:
         """Return the seconds since the last record and the memory in use, in MB."""
         now = time.monotonic()
-        used = {"system/seconds": now - self._clock, "system/memory_mb": psutil.Process().memory_info().rss / 1e6}
+        used = {"system/seconds": now - self._clock, "system/memory_mb": self._process.memory_info().rss / 1e6}
         self._clock = now
         if torch.cuda.is_available():
             used["system/gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6

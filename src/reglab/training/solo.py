@@ -84,7 +84,7 @@ class Solo(pl.LightningModule):
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         self._direct = isinstance(self.trainer.strategy, SingleDeviceStrategy) and not scaled
         # Asked once: some of these take microseconds, and a step is a few hundred.
-        self._ranks, self._scheduler = self.trainer.world_size, self.lr_schedulers()
+        self._ranks, self._rank, self._scheduler = self.trainer.world_size, self.global_rank, self.lr_schedulers()
         self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         self.cocktail.bind(mean_over_ranks if self._ranks > 1 else None)
         self.cocktail.to(self.device)
@@ -109,7 +109,7 @@ class Solo(pl.LightningModule):
 
     def _step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
-        rows = rows.chunk(self._ranks)[self.global_rank] if self._ranks > 1 else rows
+        rows = rows.chunk(self._ranks)[self._rank] if self._ranks > 1 else rows
         weight = self._one if self._example_weights is None else self._example_weights.index_select(0, rows)
         index = self._index.index_select(0, rows)
         targets = [(weight, self._targets.index_select(0, rows))]
@@ -154,9 +154,9 @@ class Solo(pl.LightningModule):
 
         An LSTM's dropout, ``F.dropout``: resumed runs then draw what they would have drawn, as does SAM's second pass.
         """
-        number = draws.integer_key(self._seed, self._now.step, self.global_rank)
+        number = draws.integer_key(self._seed, self._now.step, self._rank)
         torch.default_generator.manual_seed(number)
-        if self.device.type == "cuda":
+        if self._index.is_cuda:
             torch.cuda.manual_seed(number)
 
     def _update(self) -> None:
