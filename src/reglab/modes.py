@@ -34,7 +34,8 @@ def settle_mode(hydra: Hydra, name: str, overrides: list[str], multirun: bool) -
     mode = RunMode.MULTIRUN if multirun else config.hydra.mode or RunMode.RUN
     if first is not None and not (mode == RunMode.MULTIRUN and _varies_groups(config, hydra, overrides)):
         raise first
-    if mode == RunMode.RUN and config.sweep.blocks and config.sweep.parent is None:
+    meant = "hydra.mode=RUN" in overrides  # one run of an experiment that is a sweep
+    if mode == RunMode.RUN and config.sweep.blocks and config.sweep.parent is None and not meant:
         raise UserError(
             "sweep.blocks describes a sweep: add -m (reglab train -m ...), or leave it out with sweep.blocks=[]"
         )
