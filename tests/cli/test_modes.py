@@ -17,5 +17,5 @@ def test_one_run_of_such_an_experiment_is_asked_for_by_its_mode(hydra):
 
 
 def test_blocks_without_a_sweep_are_told_what_is_missing(hydra):
-    with pytest.raises(UserError, match="sweep.blocks describes a sweep: add -m"):
+    with pytest.raises(UserError, match=r"sweep\.blocks describes a sweep: add -m"):
         settle_mode(hydra, "train", ["sweep.blocks=[{regularizer: []}]"], False)
