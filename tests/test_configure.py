@@ -85,8 +85,8 @@ def test_constructs_from_keywords():
     "arguments, message",
     [
         ({"widht": 3}, r"model\.widht: Needy has no such argument; did you mean 'width'\?"),
-        ({}, r"model: Needy needs width, units; set model\.width=\.\.\."),
-        ({"width": "???", "units": 1}, r"model: Needy needs width; set model\.width=\.\.\."),
+        ({}, r"model: Needy needs width, units; give it on the command line as \+model\.width="),
+        ({"width": "???", "units": 1}, r"model: Needy needs width; give it on the command line as \+model\.width="),
         ({"width": -1, "units": 1}, r"model: width must be >= 0, got -1"),
         ({"width": "wide", "units": 1}, r"^model: "),
     ],

@@ -124,7 +124,7 @@ def test_one_output_may_come_without_a_column():
         ({"_target_": "no_such_package.Net"}, (5,), "cannot import 'no_such_package'"),
         (target(MLP, widht=8), (5,), "model.widht: MLP has no such argument; did you mean 'width'"),
         (target(MLP, width=-8), (5,), "width=-8"),
-        (target(TakesAnythingElse), (5,), "needs vocabulary; set model.vocabulary"),
+        (target(TakesAnythingElse), (5,), "needs vocabulary; give it on the command line"),
         (target(TakesChannels), (5,), "takes in_channels, but the inputs are flat.*data.shape=image"),
         (target(CNN), (64,), "data.shape=image"),
         (target(nn.Linear), (2, 5), r"Linear cannot read inputs of shape \[rows, 2, 5\]"),

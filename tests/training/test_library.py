@@ -172,4 +172,7 @@ def test_one_regularizer_need_not_stand_in_a_list() -> None:
 
 def test_a_loss_that_is_lost_in_the_last_update_has_diverged() -> None:
     with pytest.raises(reglab.Diverged, match="stopped being finite"):
-        reglab.fit(torch.nn.Linear(13, 3), reglab.dataset("wine"), epochs=1, optimizer="sgd", lr=1e38, batch_size=200)
+        # One step, whose loss was finite: squares of weights of 1e30 are not.
+        reglab.fit(
+            torch.nn.Linear(10, 1), reglab.dataset("diabetes"), epochs=1, optimizer="sgd", lr=1e30, batch_size=999
+        )
