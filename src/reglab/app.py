@@ -37,7 +37,7 @@ def train(words: Sequence[str]) -> int:
     """
     arguments = get_args_parser().parse_args(list(words))
     if os.getcwd() not in sys.path:  # noqa: PTH109 - the user's own package lies here, as for `python script.py`
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds text
     before = signal.signal(signal.SIGTERM, _as_interrupt)
     version.setbase("1.3")
     hydra = Hydra.create_main_hydra2("reglab", _search_path(arguments.config_dir))
@@ -101,7 +101,7 @@ def _search_path(extra: str | None) -> ConfigSearchPathImpl:
     assert isinstance(path, ConfigSearchPathImpl)
     if extra is not None:
         folder = os.path.abspath(extra)  # noqa: PTH100 - Hydra wants text
-        if not os.path.isdir(folder):  # noqa: PTH112
+        if not os.path.isdir(folder):  # noqa: PTH112 - as above
             raise UserError(f"--config-dir {extra}: there is no such folder")
         path.prepend(provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
     return path

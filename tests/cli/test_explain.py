@@ -34,14 +34,14 @@ def test_composition_errors(hydra, overrides, message):
 
 def test_a_missing_value_is_named():
     config = OmegaConf.create({"data": {"path": "???"}})
-    with pytest.raises(Exception) as error:  # noqa: PT011
+    with pytest.raises(Exception) as error:  # noqa: PT011 - several kinds
         OmegaConf.to_container(config, throw_on_missing=True)
     assert explain(error.value, {}) == "data.path has no value: set data.path=..."
 
 
 def test_an_unresolved_interpolation_is_told_in_a_line():
     config = OmegaConf.create({"a": {"b": "${nowhere}"}})
-    with pytest.raises(Exception) as error:  # noqa: PT011
+    with pytest.raises(Exception) as error:  # noqa: PT011 - several kinds
         OmegaConf.to_container(config, resolve=True)
     told = explain(error.value, {})
     assert told is not None
