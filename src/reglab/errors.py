@@ -1,7 +1,7 @@
 """Errors that a user can act on."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -28,3 +28,16 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(names) or 'none'}"
+
+
+class Unfused(Exception):  # noqa: N818 - says how jobs are to be trained instead
+    """Jobs that were to train together cannot, or not all of them; no run was opened for any.
+
+    reason: one line without a full stop. groups: positions of jobs to be trained apart, a group of one solo, larger
+    ones as packs; empty: each by itself.
+    """
+
+    def __init__(self, reason: str, groups: Sequence[Sequence[int]] = ()) -> None:
+        super().__init__(reason, tuple(tuple(group) for group in groups))
+        self.reason = reason
+        self.groups = tuple(tuple(group) for group in groups)

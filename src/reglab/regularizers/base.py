@@ -67,6 +67,9 @@ class Regularizer(nn.Module):
     """The tasks that it fits; None for all."""
     stops: ClassVar[bool] = False
     """True where it may end training early: the run then stands for its best weights, not its last."""
+    fusable: ClassVar[bool] = True
+    """False where members that differ in numbers cannot be stacked; ``why_solo`` then gives the reason."""
+    why_solo: ClassVar[str] = ""
     separable: ClassVar[bool] = True
     """True where the penalty is a sum over elements, so that shards of the weights can be summed apart."""
 

@@ -1,0 +1,1 @@
+"""K jobs that differ only in numbers, trained in one vmapped step."""

@@ -1,0 +1,81 @@
+"""What one job contributes to a pack, and which jobs may train in one."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from reglab.regularizers import Cocktail
+from reglab.training.experiment import Experiment
+
+T = TypeVar("T")
+_PLAIN = (str, int, float, bool, tuple, type(None))
+
+
+class Member(nn.Module):
+    """A model beside its cocktail, in one module: ``functional_call`` can then swap all state of a job at once."""
+
+    def __init__(self, model: nn.Module, cocktail: Cocktail) -> None:
+        super().__init__()
+        self.cocktail = cocktail
+        self.model = cocktail.prepare(model)
+
+    def forward(self, do: Callable[["Member"], T]) -> T:
+        return do(self)
+
+
+def structure(experiment: Experiment) -> tuple[Any, ...]:
+    """Return what must be equal in all members of a pack: everything but numbers. Compare it before training."""
+    data, recipe = experiment.data, experiment.recipe
+    weights = experiment.model.state_dict()
+    return (
+        repr(experiment.model),
+        tuple((name, tuple(value.shape), value.dtype) for name, value in weights.items()),
+        tuple(weight.requires_grad for weight in experiment.model.parameters()),
+        tuple((name, type(member), _attributes(member)) for name, member in experiment.cocktail.named_regularizers()),
+        (_words(recipe.optimizer), _words(recipe.scheduler), recipe.clip is None),
+        (recipe.batch_size, recipe.steps_per_batch, recipe.epochs),
+        (data.task, data.outputs, data.input_shape, len(data.train), len(data.val), data.train.targets.shape[1:]),
+        (bool((data.train.weights == 1).all()), bool(data.train.corrupted.any())),
+        (experiment.measure, tuple(sorted(map(repr, experiment.trainer.items())))),
+    )
+
+
+def why_solo(experiment: Experiment) -> str:
+    """Return why a job cannot be a member of any pack; empty if it can."""
+    precision = str(experiment.trainer.get("precision") or "32-true")
+    if precision not in ("32-true", "32", "64-true", "64"):
+        return f"trainer.precision={precision} trains solo only"
+    for name, member in experiment.cocktail.named_regularizers():
+        if not member.fusable:
+            return f"regularizer {name} cannot be fused: {member.why_solo}"
+    return ""
+
+
+def _attributes(member: nn.Module) -> tuple[tuple[str, Any], ...]:
+    """Return what a regularizer holds beside its buffers: sizes, counts, patterns."""
+    return tuple(sorted((key, value) for key, value in vars(member).items() if isinstance(value, _PLAIN)))
+
+
+def _words(node: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what of a config node is no number."""
+    number = (int, float)
+    return tuple(
+        sorted((key, repr(value)) for key, value in node.items() if isinstance(value, bool) or not isinstance(value, number))
+    )
+
+
+def aliases(module: nn.Module) -> dict[str, str]:
+    """Return for each name of the state dict the name under which ``named_parameters`` and ``named_buffers`` have it.
+
+    They differ where a tensor is shared by two modules.
+    """
+    first: dict[int, str] = {}
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        first[id(tensor)] = name
+    found = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if isinstance(tensor, torch.Tensor):
+            found[name] = first[id(tensor)]
+    return found

@@ -1,0 +1,115 @@
+"""A pack as a Lightning module: what ``Solo`` is for one job."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from reglab.errors import Diverged
+from reglab.training.fused.pack import Pack
+from reglab.training.fused.rows import PackSteps
+
+Failed = Callable[[int, Diverged], None]
+
+
+class Fused(pl.LightningModule):
+    """Trains a pack; a Lightning batch is a chunk of optimizer steps.
+
+    ``dead`` are the rows of the stack whose job has ended: they are computed until the stack is compacted, and nobody
+    looks at them. Members share no tensor, so what happens in a row, NaN included, stays in it.
+    """
+
+    def __init__(self, pack: Pack) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.__dict__["pack"] = pack  # unregistered: its state is stacked, and saved as such
+        self.dead: set[int] = set()
+        self.failures: dict[int, Diverged] = {}
+        self.terms = torch.zeros(0)
+        self.rows_seen = 0
+        self.rates = torch.zeros(0)
+
+    pack: Pack
+
+    def loader(self) -> PackSteps:
+        """Return the batches of an epoch, from where training stands."""
+        return self.pack.loader
+
+    def configure_optimizers(self) -> Any:
+        return []
+
+    def on_fit_start(self) -> None:
+        self.pack.to(self.device)
+        self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+
+    def alive(self) -> list[int]:
+        """Return the rows of the stack whose jobs go on."""
+        return [row for row in range(len(self.pack)) if row not in self.dead]
+
+    def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
+        pack, first = self.pack, self.pack.done()
+        self.rates = pack.schedules.rates(first, len(chunk)).to(self.device)
+        seen = []
+        for number, rows in enumerate(chunk):
+            self._progress.increment_ready()
+            seen.append(pack.step(rows, self.rates[number]))
+            self._progress.increment_completed()
+            if self.trainer.should_stop:
+                break
+        self._account(torch.stack(seen), [rows.shape[-1] for rows in chunk[: len(seen)]], first)
+
+    def _account(self, table: Tensor, rows: Sequence[int], first: int) -> None:
+        """Add the terms ``[steps, terms, members]`` to the epoch's, and note whose loss stopped being finite."""
+        sums = table.sum((0, 1))
+        if not bool(torch.isfinite(sums).all()):  # one look at the device; finite numbers may have an infinite sum
+            finite = torch.isfinite(table.sum(1))
+            for row in self.alive():
+                if not bool(finite[:, row].all()):
+                    step = first + int(finite[:, row].logical_not().to(torch.uint8).argmax())
+                    self.fail(row, step, step // self.pack.loader.per_epoch + 1)
+        weights = torch.tensor(rows, device=table.device, dtype=table.dtype)
+        added = (table * weights[:, None, None]).sum(0)
+        self.terms = self.terms + added if self.rows_seen else added
+        self.rows_seen += sum(rows)
+
+    def fail(self, row: int, step: int, epoch: int) -> None:
+        """Take a row out because its loss is not finite."""
+        place = self.pack.places[row]
+        self.dead.add(row)
+        self.failures[place] = Diverged(step, epoch, float(self.rates[-1, place]))
+
+    def mean_terms(self) -> dict[str, Tensor]:
+        """Return each term's mean over the examples trained on since the last call, [members], and start anew."""
+        if not self.rows_seen:
+            return {}
+        means = self.terms / self.rows_seen
+        self.rows_seen = 0
+        return {f"objective/{name}": mean for name, mean in zip(self.pack.terms, means, strict=True)}
+
+    def compact(self) -> None:
+        """Drop the dead rows; two rows stay at least, since a pack of one would round differently."""
+        rows = self.alive()
+        spare = [row for row in range(len(self.pack)) if row in self.dead]
+        kept = sorted(rows + spare[: max(0, 2 - len(rows))])
+        if len(kept) < len(self.pack):
+            self.pack.keep(kept)
+            self.dead = {position for position, row in enumerate(kept) if row in self.dead}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        pack = self.pack
+        checkpoint["pack"] = {
+            "stack": pack.stack.state_dict(),
+            "places": list(pack.places),
+            "dead": sorted(self.dead),
+            "compiled": pack.compiled,
+            "lowering": dict(pack.lowering),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint["pack"]
+        self.pack.keep([self.pack.places.index(place) for place in saved["places"]])
+        self.pack.stack.load_state_dict(saved["stack"])
+        self.pack.choose(saved["compiled"], saved["lowering"])
+        self.dead = set(saved["dead"])

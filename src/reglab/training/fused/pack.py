@@ -1,0 +1,198 @@
+"""A pack: jobs that differ only in numbers, trained as one."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from reglab.errors import Unfused, UserError
+from reglab.measures.evaluate import evaluation_mode
+from reglab.training.experiment import Experiment
+from reglab.training.fused.convolution import lower
+from reglab.training.fused.graph import Graph
+from reglab.training.fused.member import Member, structure, why_solo
+from reglab.training.fused.optimizers import joint_rule, rule_of
+from reglab.training.fused.pool import pool
+from reglab.training.fused.rows import PackSteps
+from reglab.training.fused.schedules import Schedules
+from reglab.training.fused.stack import SEED, STEP, Stack, stack
+from reglab.training.fused.step import MemberStep, PackStep, idle_weights
+
+_CELLS = 2**18  # members times rows that are evaluated at a time: bounds the memory of activations
+
+
+class Pack:
+    """The joint state of some jobs, and what can be done with all of them at once.
+
+    experiments: their jobs. places: the number of the job in each row of the stack; jobs that ended leave it, in
+    ``keep``. compiled, lowering: choices that change rounding, so a resumed pack must make them again.
+    """
+
+    def __init__(self, experiments: Sequence[Experiment]) -> None:
+        """Raises Unfused, with groups, if the jobs cannot all train together; UserError for bad input."""
+        _check(experiments)
+        first = experiments[0]
+        self.experiments = experiments
+        members = []
+        for experiment in experiments:
+            if experiment.trainer.get("precision") in ("64-true", "64", 64):
+                experiment.model.double()
+            members.append(Member(experiment.model, experiment.cocktail).train())
+        self.base = members[0]
+        self.task = first.data.task
+        rules = [rule_of(job.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])) for job in experiments]
+        self.rule = joint_rule(rules)
+        self.stack = stack(members, rules, self.rule.slots, [job.recipe.clip for job in experiments])
+        self.pool = pool([job.data.train for job in experiments], [job.data.digest for job in experiments])
+        self.seeds = [int(member.cocktail.keys.seed) for member in members]
+        self.places = list(range(len(experiments)))
+        self.loader = PackSteps(
+            self.pool.rows, first.recipe.batch_size, first.recipe.steps_per_batch, self._orders, self.done
+        )
+        self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
+        self.compiled = False
+        self.lowering: dict[str, str] = {}
+        self._forget()
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def done(self) -> int:
+        """Return the number of steps done."""
+        return int(self.stack.shared[STEP])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(iter(self.stack.weights.values())).dtype
+
+    def _orders(self) -> list[tuple[int, int]]:
+        return [(self.seeds[place], self.pool.part[place]) for place in self.places]
+
+    def to(self, device: torch.device) -> None:
+        """Move everything to ``device``."""
+        self.base.to(device)
+        self.stack = self.stack.to(device)
+        self.pool = self.pool.to(device, self.dtype)
+        self._forget()
+
+    def choose(self, compiled: bool, lowering: Mapping[str, str]) -> None:
+        """Make the choices that change rounding. lowering: of each convolution, by its path in the model."""
+        self.compiled, self.lowering = compiled, dict(lowering)
+        lower(self.base.model, self.lowering)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Trace anew: tensors have other shapes, or another place."""
+        self._graphs: dict[torch.Size, Graph] = {}
+        self._step: PackStep | None = None
+
+    @property
+    def terms(self) -> list[str]:
+        """The names of the loss's terms, once a step was done."""
+        return self._step.names if self._step else []
+
+    def step(self, rows: Tensor, rates: Tensor) -> Tensor:
+        """Take one step on ``rows`` of the pool (as the loader yields them) and return the terms, [terms, members].
+
+        rates: the learning rates, float64 [jobs].
+        """
+        self.stack.numbers["lr"].copy_(rates[self.places])
+        graph = self._graphs.get(rows.shape)
+        if graph is None:
+            graph = self._graphs[rows.shape] = self.graph(rows, self.compiled)
+        return graph(*self._arguments(rows))
+
+    def graph(self, rows: Tensor, compiled: bool) -> Graph:
+        """Return the step on batches of the shape of ``rows``, traced. Nothing is changed.
+
+        Raises Unfused if the model or a regularizer cannot be vmapped.
+        """
+        try:
+            if self._step is None:
+                self._step = PackStep(MemberStep(self.base, self.task, self.rule.update, self._idle(rows)))
+            return Graph(self._call, self._arguments(rows), compiled)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+            raise Unfused(f"the model or a regularizer cannot be vmapped ({reason(error)})") from error
+
+    def _call(self, weights, buffers, slots, numbers, shared, rows) -> Tensor:  # type: ignore[no-untyped-def]
+        assert self._step is not None
+        return self._step(Stack(weights, buffers, shared, slots, numbers), self.pool.batch(rows), rows.dim() > 1)
+
+    def _arguments(self, rows: Tensor) -> tuple[object, ...]:
+        one = self.stack
+        return one.weights, one.buffers, one.slots, one.numbers, one.shared, rows
+
+    def _idle(self, rows: Tensor) -> frozenset[str]:
+        return idle_weights(self.base, self.task, self.pool.batch(rows[0] if rows.dim() > 1 else rows))
+
+    def judged(self) -> dict[str, Tensor]:
+        """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name."""
+        if not self.base.cocktail.averages:
+            return self.stack.weights
+
+        def read(own: dict[str, Tensor]) -> dict[str, Tensor]:
+            state = {name: tensor.clone() for name, tensor in own.items()}
+            return functional_call(self.base, state, (_read_judged,))
+
+        with torch.no_grad():
+            found = vmap(read)(self.stack.weights | self.stack.buffers)
+        return {f"model.{name}": tensor for name, tensor in found.items() if f"model.{name}" in self.stack.weights}
+
+    def outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Return the members' outputs in evaluation mode, ``[members, rows, ...]``, on ``inputs`` [rows, ...]."""
+
+        def forward(own: dict[str, Tensor], some: Tensor) -> Tensor:
+            return functional_call(self.base, own, (lambda member: member.model(some),))
+
+        state = dict(weights) | {name: t for name, t in self.stack.buffers.items() if name.startswith("model.")}
+        with torch.no_grad(), evaluation_mode(self.base.model):
+            run = vmap(forward, in_dims=(0, None))
+            parts = [run(state, some) for some in torch.split(inputs, max(1, _CELLS // len(self)))]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:
+        """Return which members want to stop, bool [members], given the metrics of the epoch, each [members]."""
+
+        def ask(own: dict[str, Tensor], seen: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            state = {name: tensor.clone() for name, tensor in own.items()}
+            answer = functional_call(self.base, state, (lambda member: member.cocktail.stop(seen),))
+            return answer, state
+
+        with torch.no_grad():
+            answers, state = vmap(ask)(self.stack.buffers, dict(metrics))
+        for name, tensor in self.stack.buffers.items():
+            tensor.copy_(state[name])
+        return answers
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Let only the members in these rows of the stack go on."""
+        self.stack = self.stack.take(rows)
+        self.places = [self.places[row] for row in rows]
+        self._forget()
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's first line, short."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def _read_judged(member: Member) -> dict[str, Tensor]:
+    with member.cocktail.evaluating(member.model):
+        return {name: weight.clone() for name, weight in member.model.named_parameters()}
+
+
+def _check(experiments: Sequence[Experiment]) -> None:
+    if len(experiments) < 2:
+        raise UserError(f"a pack needs at least 2 jobs, got {len(experiments)}")
+    alone = why_solo(experiments[0])
+    groups: dict[object, list[int]] = {}
+    for place, experiment in enumerate(experiments):
+        groups.setdefault(structure(experiment), []).append(place)
+    if len(groups) > 1:
+        raise Unfused("they differ in more than numbers", list(groups.values()))
+    if alone:
+        raise Unfused(alone)

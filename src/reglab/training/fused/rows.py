@@ -1,0 +1,57 @@
+"""Batches of a pack: which rows each member takes in each step."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from reglab.training.loader import epoch_order, step_rows
+
+
+class PackSteps:
+    """Yields chunks of steps, as ``Steps`` does: lists of row numbers of the pool, one entry for each optimizer step.
+
+    An entry is int64 [batch rows] where all members take the same rows, else [members, batch rows]: every member has
+    the order of its own seed.
+
+    members: returns (seed, part of the pool) of each member of the stack, as it is when an epoch begins. done: returns
+    the steps done so far.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        steps_per_batch: int,
+        members: Callable[[], Sequence[tuple[int, int]]],
+        done: Callable[[], int],
+    ) -> None:
+        self.rows, self.batch_size, self.chunk = rows, batch_size, steps_per_batch
+        self.members, self.done = members, done
+        self.per_epoch = len(step_rows(torch.arange(rows), batch_size))
+
+    def __len__(self) -> int:
+        """Return the number of chunks in an epoch."""
+        return -(-self.per_epoch // self.chunk)
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        epoch, position = divmod(self.done(), self.per_epoch)
+        steps = step_rows(torch.arange(self.rows), self.batch_size)
+        order = self._order(epoch)
+        for start in range(position, len(steps), self.chunk):
+            yield [order[..., places[0] : places[-1] + 1].contiguous() for places in steps[start : start + self.chunk]]
+
+    def _order(self, epoch: int) -> Tensor:
+        members = self.members()
+        orders = {seed: epoch_order(self.rows, seed, epoch) for seed, _ in members}
+        if len(set(members)) == 1:
+            seed, part = members[0]
+            return orders[seed] + part * self.rows
+        return torch.stack([orders[seed] + part * self.rows for seed, part in members])
+
+    def state_dict(self) -> dict[str, int]:
+        """Lightning asks whether a loader can resume inside an epoch; this one follows the step count instead."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing to restore."""

@@ -1,0 +1,62 @@
+"""The learning rate of every member at every step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from reglab.errors import Unfused
+from reglab.training.recipe import Recipe
+
+
+class Schedules:
+    """Learning rates by step, from torch's own schedulers; members with equal settings share one.
+
+    They are pure functions of the step, so nothing of them needs to be saved.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], steps_per_epoch: int) -> None:
+        """Raises Unfused for a schedule that moves more than the learning rate, such as the momentum."""
+        self._steps_per_epoch = steps_per_epoch
+        settings = [repr((recipe.optimizer, recipe.scheduler, recipe.epochs)) for recipe in recipes]
+        distinct = list(dict.fromkeys(settings))
+        self._which = [distinct.index(setting) for setting in settings]
+        self._recipes = [recipes[settings.index(setting)] for setting in distinct]
+        self._start()
+
+    def rates(self, first: int, steps: int) -> Tensor:
+        """Return the rates of the steps from number ``first`` on, float64 [steps, members]."""
+        if first < self._done:
+            self._start()
+        self._advance(first - self._done)
+        rows = []
+        for _ in range(steps):
+            rows.append([optimizer.param_groups[0]["lr"] for optimizer, _ in self._pairs])
+            self._advance(1)
+        return torch.tensor(rows, dtype=torch.float64)[:, self._which]
+
+    def _start(self) -> None:
+        self._done = 0
+        self._pairs: list[tuple[Optimizer, tuple[LRScheduler, bool] | None]] = []
+        for recipe in self._recipes:
+            optimizer = recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
+            before = _other_numbers(optimizer)
+            self._pairs.append((optimizer, recipe.build_scheduler(optimizer, self._steps_per_epoch)))
+            optimizer.step()  # once: a scheduler warns where it is asked before its optimizer
+            if _other_numbers(optimizer) != before:
+                raise Unfused(f"{recipe.scheduler['_target_']} changes more than the learning rate")
+
+    def _advance(self, steps: int) -> None:
+        for _ in range(steps):
+            self._done += 1
+            for optimizer, scheduled in self._pairs:
+                if scheduled and (scheduled[1] or self._done % self._steps_per_epoch == 0):
+                    scheduled[0].step()
+
+
+def _other_numbers(optimizer: Optimizer) -> list[tuple[str, Any]]:
+    group = optimizer.param_groups[0]
+    return [(key, value) for key, value in group.items() if key not in ("params", "lr", "initial_lr", "max_lr", "min_lr")]

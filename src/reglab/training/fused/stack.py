@@ -1,0 +1,115 @@
+"""The state of all members of a pack, stacked on a leading member axis."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from reglab.training.fused.member import Member, aliases
+from reglab.training.fused.optimizers import Rule
+
+STEP, SEED = "cocktail.keys.step", "cocktail.keys.seed"
+
+
+@dataclass
+class Stack:
+    """Tensors by name; all but ``shared`` have the member axis first.
+
+    weights: what is trained. buffers: what else a member's state dict holds. slots: the optimizer's state, by slot and
+    weight. numbers: of the optimizer, float64 [members]. clip: largest gradient norms, float64 [members], or None.
+    shared: 0-dim, the same for all members: the step, and the seed where all have one.
+    """
+
+    weights: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    shared: dict[str, Tensor]
+    slots: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    numbers: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return next(iter(self.weights.values())).shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.weights.values())).device
+
+    def groups(self) -> dict[str, dict[str, Tensor]]:
+        """Return every dict of stacked tensors by its name."""
+        named = {"weights": self.weights, "buffers": self.buffers, "numbers": self.numbers}
+        return named | {f"slots.{slot}": tensors for slot, tensors in self.slots.items()}
+
+    def take(self, rows: Sequence[int]) -> "Stack":
+        """Return the stack of the members at ``rows``."""
+        index = torch.tensor(list(rows), device=self.device)
+
+        def taken(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
+
+        slots = {slot: taken(tensors) for slot, tensors in self.slots.items()}
+        return Stack(taken(self.weights), taken(self.buffers), self.shared, slots, taken(self.numbers))
+
+    def to(self, device: torch.device) -> "Stack":
+        """Return the stack on ``device``."""
+
+        def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+        slots = {slot: moved(tensors) for slot, tensors in self.slots.items()}
+        return Stack(moved(self.weights), moved(self.buffers), moved(self.shared), slots, moved(self.numbers))
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        return {**self.groups(), "shared": self.shared}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take over a state of as many members; the tensors stay the same objects."""
+        for name, tensors in self.state_dict().items():
+            for key, tensor in tensors.items():
+                tensor.copy_(state[name][key])
+
+    def clone(self) -> "Stack":
+        """Return a copy that shares no memory."""
+        copy = self.take(range(len(self)))
+        copy.shared = {name: tensor.clone() for name, tensor in self.shared.items()}
+        return copy
+
+
+def stack(members: Sequence[Member], rules: Sequence[Rule], slots: Iterable[str], clips: Sequence[float | None]) -> Stack:
+    """Return the joint state of ``members``: each one's initial values, and zeros for the optimizer's slots."""
+    trained = {name for name, weight in members[0].named_parameters() if weight.requires_grad}
+    own = [dict([*member.named_parameters(), *member.named_buffers()]) for member in members]
+    joint = {name: torch.stack([tensors[name].detach() for tensors in own]) for name in own[0]}
+    weights = {name: tensor for name, tensor in joint.items() if name in trained}
+    seeds = joint[SEED]
+    shared = {STEP: joint.pop(STEP)[0].clone()}
+    if bool((seeds == seeds[0]).all()):
+        shared[SEED] = joint.pop(SEED)[0].clone()
+    buffers = {name: tensor for name, tensor in joint.items() if name not in trained}
+    numbers = {
+        key: torch.tensor([rule.numbers[key] for rule in rules], dtype=torch.float64) for key in rules[0].numbers
+    }
+    if clips[0] is not None:
+        numbers["clip"] = torch.tensor(list(clips), dtype=torch.float64)
+    zeros = {slot: {name: torch.zeros_like(weight) for name, weight in weights.items()} for slot in slots}
+    return Stack(weights, buffers, shared, zeros, numbers)
+
+
+def member_state(stacked: Stack, row: int, base: Member) -> dict[str, Tensor]:
+    """Return the state dict that the member at ``row`` would have alone, on the CPU."""
+    joint = stacked.weights | stacked.buffers
+    state = {}
+    for name, first in aliases(base).items():
+        tensor = joint[first][row] if first in joint else stacked.shared[first]
+        state[name] = tensor.detach().cpu().clone()
+    return state
+
+
+def optimizer_state(stacked: Stack, row: int) -> dict[int, dict[str, Tensor]]:
+    """Return the member's optimizer state as ``torch.optim`` keeps it: by the weight's number."""
+    done = stacked.shared[STEP].cpu().to(torch.float32)
+    found: dict[int, dict[str, Tensor]] = {}
+    for number, name in enumerate(stacked.weights):
+        found[number] = {slot: tensors[name][row].cpu().clone() for slot, tensors in stacked.slots.items()}
+        if "exp_avg" in stacked.slots:
+            found[number]["step"] = done.clone()
+    return found
