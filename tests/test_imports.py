@@ -88,7 +88,18 @@ def test_arrows_point_down_only(name: str) -> None:
 
 def test_every_module_has_its_layer() -> None:
     """A new folder is put into the order above, or it is the command line's."""
-    top = {"cli", "app", "catalogue", "commands", "completion", "completion_scripts", "help", "modes", "single"}
+    top = {
+        "__main__",
+        "cli",
+        "app",
+        "catalogue",
+        "commands",
+        "completion",
+        "completion_scripts",
+        "help",
+        "modes",
+        "single",
+    }
     assert {layer(name_of(path)) for path in SOURCES} - {""} == set(BELOW) | top
 
 

@@ -30,6 +30,11 @@ BAD = [
     ({"split": "time"}, r"data\.split=time needs a column: data\.time=COLUMN"),
     ({"group": "patient"}, r"data\.group=patient needs data\.split=grouped, got data\.split=stratified"),
     ({"time": "day", "split": "random"}, r"data\.time=day needs data\.split=time"),
+    ({"replicas": 1}, r"data\.replicas must be a whole number >= 2, got 1"),
+    ({"replicas": 5, "replica": 5}, r"data\.replica must be a whole number from 0 to 4, got 5"),
+    ({"replica": 2}, r"data\.replica=2 .*add data\.replicas=20"),
+    ({"replicas": 5, "resample": "bootstrp"}, r"data\.resample=bootstrp: did you mean 'bootstrap'"),
+    ({"resample": "disjoint"}, r"data\.resample=disjoint .*add data\.replicas=20"),
     ({"standardize": "yes"}, r"data\.standardize must be true or false, got 'yes'"),
 ]
 
@@ -48,6 +53,7 @@ def test_bad_values_are_refused(options, message):
         {"train_size": 100.0},
         {"label_noise": 1},
         {"folds": 2, "fold": 1},
+        {"replicas": 2, "replica": 1, "resample": "disjoint"},
         {"class_weight": {0: 1, 1: 2.5}},
     ],
 )

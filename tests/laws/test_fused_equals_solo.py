@@ -1,76 +1,79 @@
-"""Law: members that differ only in numbers, stacked and vmapped, train to the weights that each reaches alone."""
+"""Law: jobs that differ only in numbers, trained as a pack, reach the weights that each reaches alone (float64)."""
 
+from typing import Any
+
+import fused_harness as fused
 import laws_harness as harness
 import pytest
-import torch
-from fused_reference import Member, train_fused
-from torch import Tensor
 
-from reglab.regularizers import Cocktail
-from reglab.training.solo import Solo
+from reglab.regularizers import Regularizer
+from reglab.training.experiment import Experiment
 
-STEPS_AN_EPOCH, EPOCHS, LR = 4, 25, 0.05
-SGD = {"_target_": "torch.optim.SGD", "lr": LR}
 STRENGTHS = {
     "ema": (0.7, 0.9, 0.0),
     "max_norm": (0.6, 1.0, 0.3),
     "flooding": (1.0, 0.9, 0.0),
-    "early_stopping": (100, 200, 300),
     # Weights that are crushed before a BatchNorm amplify rounding; gentler, the law still sees a hundred steps.
     "l1_subgradient": (0.005, 0.01, 0.0),
     "sam": (0.05, 0.1, 0.0),
 }
+MIXED = ("dropout", "l1", "weight_decay", "sam")
+OPTIMIZERS: dict[str, list[dict[str, Any]]] = {
+    # Each number is another in each member; a momentum of 0 beside others is still plain SGD.
+    "SGD": [{"lr": 0.05}, {"lr": 0.02, "weight_decay": 0.1}, {"lr": 0.08}],
+    "SGD, momentum": [{"lr": 0.03, "momentum": 0.9}, {"lr": 0.05}, {"lr": 0.02, "momentum": 0.5, "dampening": 0.3}],
+    "SGD, nesterov": [
+        {"lr": 0.03, "momentum": 0.9, "nesterov": True},
+        {"lr": 0.02, "momentum": 0.6, "nesterov": True, "weight_decay": 0.05},
+    ],
+    "Adam": [{"lr": 0.01}, {"lr": 0.003, "weight_decay": 0.1, "eps": 1e-6}],
+    "AdamW": [{"lr": 0.01, "weight_decay": 0.0}, {"lr": 0.003, "weight_decay": 0.3}],
+    "AdamW, amsgrad": [{"lr": 0.01, "amsgrad": True}, {"lr": 0.02, "amsgrad": True, "eps": 1e-5}],
+}
 
 
-def solo(name: str, strength: float, seed: int) -> harness.Experiment:
-    return harness.experiment(
-        changed(name, strength),
-        model=harness.small_model(torch.float64, seed),
-        optimizer=SGD,
-        epochs=EPOCHS,
-        batch_size=11,
-        steps_per_batch=4,
-        seed=seed,
-        trainer={"precision": "64-true"},
-    )
-
-
-def changed(name: str, strength: float):
-    key = "patience" if name == "early_stopping" else "strength"
-    return {} if name == "none" else harness.members(name, **{key: strength})
-
-
-def batches(seeds: tuple[int, ...]) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return what the solo engine would see, stacked: every member has its own order."""
-    part = harness.blobs().train
-    steps = []
-    for epoch in range(EPOCHS):
-        orders = []
-        for seed in seeds:
-            job = harness.experiment({}, batch_size=11, seed=seed)
-            module = Solo(job.model, job.cocktail, part, "classification", job.recipe)
-            module.cocktail.keys.step.fill_(epoch * STEPS_AN_EPOCH)
-            orders.append([rows for chunk in module.loader() for rows in chunk])
-        for rows in zip(*orders, strict=True):
-            chosen = torch.stack(rows)
-            steps.append((part.inputs[chosen].double(), part.targets[chosen], part.index[chosen]))
-    return steps
+def regularizers(name: str, number: int) -> dict[str, Regularizer]:
+    if name in ("none", "early_stopping"):  # patience counts epochs, which are not measured here
+        return harness.members(name)
+    return harness.members(name, strength=STRENGTHS.get(name, (0.05, 0.2, 0.0))[number])
 
 
 @pytest.mark.parametrize("name", harness.NAMES)
-def test_fused_equals_solo_within_rounding_after_100_steps(name: str) -> None:
-    seeds, strengths = (0, 1, 2), STRENGTHS.get(name, (0.05, 0.2, 0.0))
-    alone = [harness.trained(solo(name, strength, seed)) for strength, seed in zip(strengths, seeds, strict=True)]
-    members = [
-        Member(harness.small_model(torch.float64, seed), Cocktail(changed(name, strength), seed, "classification"))
-        for strength, seed in zip(strengths, seeds, strict=True)
-    ]
-    steps = batches(seeds)
-    assert len(steps) == 100
-    together = train_fused(members, steps, LR)
-    for i, state in enumerate(alone):
-        for key, value in state.items():
-            if "waited" in key or "best" in key:
-                continue  # of validation, which this reference does not do
-            largest = value.abs().max().clamp(min=1e-300)
-            assert (together[key][i] - value).abs().max() <= 1e-8 * largest, key
+def test_every_regularizer_under_sgd_members_of_different_seeds(name: str) -> None:
+    def make(number: int) -> Experiment:
+        optimizer = {**fused.SGD, "lr": (0.05, 0.03, 0.04)[number]}
+        return fused.job(regularizers(name, number), seed=number, optimizer=optimizer)
+
+    pack = fused.assert_equals_solo(make, 3).pack
+    assert pack.done() == 100
+
+
+@pytest.mark.parametrize("name", harness.NAMES)
+def test_every_regularizer_under_adam_members_of_one_seed(name: str) -> None:
+    def make(number: int) -> Experiment:
+        optimizer = {**fused.ADAM, "lr": (0.01, 0.003, 0.005)[number]}
+        return fused.job(regularizers(name, number), seed=7, model=fused.net(number, bias=False), optimizer=optimizer)
+
+    pack = fused.assert_equals_solo(make, 3).pack
+    assert pack.pool.shared
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_every_optimizer_with_numbers_and_clipping_of_each_members_own(kind: str) -> None:
+    # One cocktail of four methods, of which each member has one, and the first none: the others are neutral.
+    def make(number: int) -> Experiment:
+        mixture = {}
+        for place, name in enumerate(MIXED, 1):
+            mixture |= harness.members(name, strength={"sam": 0.05}.get(name, 0.1) if place == number else 0.0)
+        settings = OPTIMIZERS[kind][number % len(OPTIMIZERS[kind])]
+        optimizer = {"_target_": f"torch.optim.{kind.partition(',')[0]}", **settings}
+        model = fused.net(number, bias=not kind.startswith("Adam"))
+        return fused.job(
+            mixture,
+            seed=(0, 1, 1, 2, 3)[number],
+            model=model,
+            optimizer=optimizer,
+            clip=(0.5, 1.0, 0.2, 9.0, 2.0)[number],
+        )
+
+    fused.assert_equals_solo(make, 5)

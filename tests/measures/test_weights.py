@@ -106,3 +106,18 @@ def test_spread_far_from_zero_does_not_cancel():
     assert measured["weights/far/std"] == pytest.approx(weights["far"].double().numpy().std(), rel=1e-5)
     together = torch.cat(list(weights.values())).double().numpy()
     assert measured["weights/all/std"] == pytest.approx(together.std(), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("per_layer", [True, False])
+def test_stacked_members_are_measured_each_by_itself(per_layer, dtype):
+    states = three_states(dtype)
+    scales = torch.tensor([1.0, -0.5, 0.0], dtype=dtype)
+    stacked = [{name: torch.stack([w * scale for scale in scales]) for name, w in state.items()} for state in states]
+    together = weight_statistics(*stacked, per_layer=per_layer, stacked=True)
+    for member in range(3):
+        alone = weight_statistics(*({n: w[member] for n, w in state.items()} for state in stacked), per_layer=per_layer)
+        assert list(together) == list(alone)
+        for name, value in alone.items():
+            assert together[name].shape == (3,)
+            assert float(together[name][member]) == pytest.approx(float(value), rel=1e-6, abs=1e-6)

@@ -18,7 +18,7 @@ def multirun(hydra: Hydra) -> Callable[..., Any]:
     """Run a sweep of the stand-in task as ``reglab train -m`` runs one of trainings."""
 
     def run(*overrides: str, workers: int = 2) -> Any:
-        fixed = [f"hydra.launcher.workers={workers}", "hydra.launcher.preload=[]", "hydra.mode=MULTIRUN"]
-        return hydra.multirun("train", task, rewrite([*overrides, *fixed]))
+        launcher = [f"hydra.launcher.workers={workers}", "hydra.launcher.preload=[reglab.sweeps.worker]"]
+        return hydra.multirun("train", task, rewrite([*overrides, *launcher, "hydra.mode=MULTIRUN"]))
 
     return run

@@ -6,9 +6,9 @@ import math
 import pytest
 from rich.console import Console
 
-from reglab.sweeps.board import Board, clock_text, figure
+from reglab.sweeps.board import Board, clock_text, figure, pack_label
 from reglab.sweeps.display import line, summary, table
-from reglab.sweeps.events import Advanced, Ended, Started
+from reglab.sweeps.events import Advanced, Apart, Ended, Packed, Started
 
 
 class Clock:
@@ -82,3 +82,74 @@ def test_clock_text(seconds, text):
 
 def test_a_missing_figure_is_empty():
     assert figure({}, "val/loss") == ""
+
+
+@pytest.fixture
+def pack(clock):
+    labels = [f"l1 strength={strength} seed=0" for strength in ("3e-05", "0.0003", "0.003")]
+    board = Board(dict(enumerate([*labels, "none seed=1"])), clock)
+    for event in (*(Started(job) for job in range(3)), Packed((0, 1, 2)), Started(3)):
+        board.tell(event)
+    return board
+
+
+def test_a_pack_is_one_row(pack):
+    pack.tell(Advanced(0, 5, 10, {"val/loss": 0.25, "gap/loss": 0.5}))
+    pack.tell(Advanced(1, 4, 10, {"val/loss": 0.125, "gap/loss": 0.75}))
+    pack.tell(Advanced(2, 5, 10, {"val/loss": math.nan}))
+    first, second = pack.rows()
+    assert (first.label, second.label) == ("l1 seed=0 x 3: strength 3e-5 ... 0.003", "none seed=1")
+    assert (first.epoch, first.epochs, first.metrics["gap/loss"]) == (4, 10, 0.75)
+    text = shown(pack, width=100)
+    for part in ("0/4 jobs", "l1 seed=0 x 3: strength", "4/10", "0.125", "lowest val loss"):
+        assert part in text
+    assert "l1 seed=0 x 3: strength 3e-5 ... 0.003: epoch 4/10 val loss 0.125" in line(pack)
+
+
+def test_members_leave_their_pack_as_they_end(pack):
+    pack.tell(Ended(1, "FINISHED"))
+    assert pack.rows()[0].label == "l1 seed=0 x 2: strength 3e-5 ... 0.003"
+    pack.tell(Ended(0, "KILLED"))
+    assert [row.label for row in pack.rows()] == ["l1 strength=0.003 seed=0", "none seed=1"]
+    pack.tell(Ended(2, "KILLED"))
+    assert [row.label for row in pack.rows()] == ["none seed=1"]
+
+
+def test_jobs_that_come_apart_wait_again_and_the_reason_is_told_once(pack):
+    pack.tell(Apart(((0,), (1, 2)), "why"))
+    assert [row.label for row in pack.rows()] == ["none seed=1"]
+    assert pack.regrouped() == ["3 jobs train in 1 pack and 1 alone: why"]
+    assert pack.regrouped() == []
+
+
+def test_a_reason_waits_for_packs_that_are_only_starting_and_is_told_for_all(clock):
+    board = Board(dict.fromkeys(range(8), "l1"), clock)
+    for jobs in ((0, 1, 2, 3), (4, 5, 6, 7)):
+        for job in jobs:
+            board.tell(Started(job))
+        board.tell(Packed(jobs))
+    board.tell(Apart(((0,), (1,), (2,), (3,)), "why"))
+    assert board.regrouped() == []
+    board.tell(Apart(((4,), (5,), (6,), (7,)), "why"))
+    assert board.regrouped() == ["8 jobs train one by one: why"]
+
+
+def test_jobs_that_come_apart_twice_count_once(pack):
+    pack.tell(Apart(((0,), (1, 2)), "why"))
+    pack.tell(Packed((1, 2)))
+    pack.tell(Started(1))
+    pack.tell(Apart(((1,), (2,)), "why"))
+    assert pack.regrouped(at_once=True) == ["3 jobs train one by one: why"]
+
+
+@pytest.mark.parametrize(
+    "labels, expected",
+    [
+        (["l1 strength=0.1", "l1 strength=1e-05"], "l1 x 2: strength 1e-5 ... 0.1"),
+        (["l1 strength=1 seed=0", "l1 strength=2 seed=5"], "l1 x 2: strength 1 ... 2, seed 0 ... 5"),
+        (["a", "b"], "2 jobs"),
+        (["l1 betas=[1,2]", "l1 betas=[1,3]"], "l1 x 2: betas [1,2], [1,3]"),
+    ],
+)
+def test_the_label_of_a_pack(labels, expected):
+    assert pack_label(labels) == expected

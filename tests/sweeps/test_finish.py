@@ -164,7 +164,7 @@ def test_a_test_set_that_others_saw_is_no_longer_untouched(run: Callable[..., Sw
         train([*SMALL, "name=untested"])
     (alone,) = [each for each in first.case.runs() if each.info.run_name == "alone"]
     first.case.client.delete_run(alone.info.run_id)  # which does not unsee it
-    second = run("optimizer.lr=1e-3,1e-2", "name=second")
+    second = run("optimizer.lr=1e-3,1e-2", "name=second", "sweep.again=true")
     said = "This test set was looked at before: 3 runs of first, alone and elsewhere, so this result is no longer"
     assert said in " ".join(second.output.split())
     assert "touched once" not in second.output

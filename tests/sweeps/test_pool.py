@@ -1,4 +1,4 @@
-"""Worker processes: kept, replaced when they die, and what is said about their death."""
+"""Worker processes: kept, replaced when they die, what is said about their death, and what becomes of their jobs."""
 
 import multiprocessing
 import os
@@ -7,20 +7,28 @@ import signal
 import pytest
 
 from reglab.sweeps.compose import Order
-from reglab.sweeps.events import Ended
+from reglab.sweeps.events import Apart, Done, Ended, Packed, Started
 from reglab.sweeps.pool import Pool, why_dead
 
 CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["reglab.sweeps.worker"])
 
 
 def obey(pipe):
     """Do what the orders' overrides say, as ``worker.work`` does with training."""
     while (order := pipe.recv()) is not None:
-        if order.overrides == ("die",):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if order.overrides == ("exit",):
-            os._exit(3)
-        pipe.send(Ended(order.job, "FINISHED", metrics={"pid": float(os.getpid())}))
+        acts = {act for (act,) in order.overrides}
+        if acts == {"fuse"} and len(order.jobs) > 2:
+            pipe.send(Apart((order.jobs[:2], order.jobs[2:]), "two are enough"))
+            pipe.send(Done())
+            continue
+        for job in order.jobs:
+            if acts == {"die"} or (acts == {"die large"} and len(order.jobs) > 1 and job != order.jobs[0]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if acts == {"exit"}:
+                os._exit(3)
+            pipe.send(Ended(job, "FINISHED", metrics={"pid": float(os.getpid()), "size": float(len(order.jobs))}))
+        pipe.send(Done())
 
 
 def spawn():
@@ -31,10 +39,19 @@ def spawn():
     return process, ours
 
 
+def run_orders(*orders, size=1):
+    events, left = [], []
+    pool = Pool(spawn, size, events.append, lambda: None, lambda order, reason: left.append(order.jobs))
+    return pool.run(orders), events, left
+
+
 def run(*acts, size=1):
-    events = []
-    pool = Pool(spawn, size, events.append, lambda: None)
-    return pool.run([Order(job, (act,)) for job, act in enumerate(acts)]), events
+    ends, events, _ = run_orders(*(Order((job,), ((act,),)) for job, act in enumerate(acts)), size=size)
+    return ends, events
+
+
+def pack(act, *jobs):
+    return Order(jobs, ((act,),) * len(jobs))
 
 
 def test_a_worker_runs_many_jobs():
@@ -55,6 +72,40 @@ def test_a_death_costs_one_job():
     assert "SIGKILL" in ends[1].message
     assert "exit code 3" in ends[2].message
     assert ends[0].metrics["pid"] != ends[3].metrics["pid"]
+
+
+def test_the_jobs_of_a_pack_start_together_and_end_one_by_one():
+    ends, events, _ = run_orders(pack("work", 4, 2), pack("work", 3))
+    assert events[:3] == [Started(4), Started(2), Packed((4, 2))]
+    assert [type(event).__name__ for event in events[3:]] == ["Ended", "Ended", "Started", "Ended"]
+    assert [ends[job].metrics["size"] for job in (2, 3, 4)] == [2, 1, 2]
+
+
+def test_a_pack_that_comes_apart_is_queued_again_in_its_groups_before_what_is_smaller():
+    ends, events, left = run_orders(pack("fuse", 0, 1, 2, 3), pack("work", 9))
+    assert Apart(((0, 1), (2, 3)), "two are enough") in events
+    assert [event.jobs for event in events if isinstance(event, Packed)] == [(0, 1, 2, 3), (0, 1), (2, 3)]
+    assert list(ends) == [0, 1, 2, 3, 9]
+    assert left == []
+
+
+def test_memory_that_ran_out_halves_the_pack_and_keeps_what_had_ended():
+    ends, events, left = run_orders(pack("die large", 0, 1, 2, 3, 4), size=2)
+    assert all(end.status == "FINISHED" for end in ends.values())
+    assert {job: end.metrics["size"] for job, end in ends.items()} == {0: 5, 1: 2, 2: 1, 3: 2, 4: 1}
+    assert left == [(1, 2, 3, 4), (2,), (4,)]
+    assert [event.groups for event in events if isinstance(event, Apart)] == [((1, 2), (3, 4)), ((2,),), ((4,),)]
+
+
+def test_a_pack_that_cannot_live_fails_job_by_job_in_the_end():
+    ends, _, _ = run_orders(pack("die", 0, 1, 2))
+    assert [(end.status, "memory" in end.message) for end in ends.values()] == [("FAILED", True)] * 3
+
+
+def test_any_other_death_fails_what_is_open():
+    ends, _, left = run_orders(pack("exit", 0, 1))
+    assert [(end.status, end.alone) for end in ends.values()] == [("FAILED", True)] * 2
+    assert left == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from reglab.errors import UserError
-from reglab.sweeps.sweep import SweepResult
+from reglab.sweeps.events import Ended
+from reglab.sweeps.sweep import SweepResult, interrupted
 
 
 def test_every_job_runs_with_its_own_config(multirun, capsys):
@@ -60,3 +61,21 @@ def test_hydras_own_launcher_runs_a_sweep_too(hydra, capsys):
     result = hydra.multirun("train", task, ["act=finish,diverge", "hydra/launcher=basic", "hydra.mode=MULTIRUN"])
     assert (result.jobs, result.finished) == (2, 1)
     assert "diverged" in result.failures
+
+
+def test_without_mlflow_the_same_command_runs_everything_again(multirun, capsys):
+    assert [multirun("seed=0,1").finished for _ in range(2)] == [2, 2]
+    told = capsys.readouterr().err
+    assert told.count("2 finished") == 2
+    assert "going on" not in told
+
+
+def test_an_interrupt_says_what_is_kept_and_how_to_go_on():
+    found = {0: Ended(0, "FINISHED"), 1: Ended(1, "KILLED"), 4: Ended(4, "FINISHED")}
+    text = interrupted(found, 6, "abc")
+    assert text.startswith("Interrupted: 2 of 6 jobs finished")
+    assert "reglab report abc" in text
+    assert text.endswith("To run the rest, give the same command again.")
+    assert interrupted(found, 6, "abc", anew=True).endswith("the same command again, without sweep.again=true.")
+    assert "reglab report" not in interrupted({}, 6, "abc")
+    assert interrupted(found, 6, None).endswith("To run the whole sweep, give the same command again.")

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from reglab.tracking.batch import chunks, read_batch
+from reglab.tracking import batch as batches
+from reglab.tracking.batch import chunks
+from reglab.tracking.folder import Identity
 from reglab.tracking.journal import Journal
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "journal.jsonl"
+
+
+def read_batch(path, after, **given):
+    return batches.read_batch(Identity("id", "run", None, None), path.parent, after, **given)
 
 
 def values(journal):

@@ -32,7 +32,7 @@ def test_long_values_are_kept_whole_beside_the_short_ones():
 def test_a_config_is_written_without_the_secrets_that_it_refers_to(tmp_path, monkeypatch):
     monkeypatch.setenv("PASSWORD", "hunter2")
     config = {"data": {"path": "s3://${oc.env:PASSWORD}@bucket", "rows": 3}, "name": "${data.rows}"}
-    write_config(tmp_path / "config.yaml", config)
+    write_config(tmp_path / "config.yaml", config, {})
     text = (tmp_path / "config.yaml").read_text()
     assert "hunter2" not in text
     assert yaml.safe_load(text) == config

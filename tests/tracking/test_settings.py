@@ -59,6 +59,16 @@ def test_wrong_options_name_the_next_step():
         settings(experiment=" ")
 
 
+@pytest.mark.parametrize("points", [1, 0, -3, 2.5, "all", True])
+def test_a_budget_that_is_none_is_named(points):
+    with pytest.raises(UserError, match=rf"tracking\.points={points}: give a whole number from 2 on, or null"):
+        settings(points=points)
+
+
+def test_the_budget_is_500_points_and_null_means_all():
+    assert [settings().points, settings(points=2).points, settings(points=None).points] == [500, 2, None]
+
+
 def test_a_password_is_taken_out_of_messages():
     assert redacted("http://me:secret@server:5000/x") == "http://server:5000/x"
     assert redacted("sqlite:////study/a.db") == "sqlite:////study/a.db"

@@ -5,7 +5,8 @@ import pytest
 
 from reglab.errors import UserError
 from reglab.tracking.batch import Unsent
-from reglab.tracking.drainer import read_position
+from reglab.tracking.drainer import Drainer, read_position
+from reglab.tracking.folder import Identity
 from reglab.tracking.tracker import RunTracker
 
 
@@ -17,14 +18,19 @@ class Store:
         self.down = False
         self.took = threading.Event()
 
-    def send(self, batch):
+    def send(self, batches):
         if self.down:
             raise Unsent("the store is down")
-        self.rows |= {(row.key, row.step): row.value for row in batch.rows}
-        self.tags |= batch.tags
-        self.artifacts += batch.artifacts
-        self.status = batch.status or self.status
+        for batch in batches:
+            self.rows |= {(row.key, row.step): row.value for row in batch.rows}
+            self.tags |= batch.tags
+            self.artifacts += batch.artifacts
+            self.status = batch.status or self.status
         self.took.set()
+
+
+def track(folder, store, seconds=1000):
+    return RunTracker(Identity("id", "run", None, None), folder, Drainer(store, seconds))
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def store():
 
 @pytest.fixture
 def tracker(tmp_path, store):
-    made = RunTracker("id", tmp_path / "run", store, seconds=1000)
+    made = track(tmp_path / "run", store)
     yield made
     made.finish()
 
@@ -55,7 +61,7 @@ def test_finish_sends_everything_and_the_status_last(tracker, store, tmp_path):
 
 
 def test_the_background_writer_sends_while_training_goes_on(tmp_path, store):
-    tracker = RunTracker("id", tmp_path, store, seconds=0.01)
+    tracker = track(tmp_path, store, seconds=0.01)
     tracker.log({"loss": 2.0}, step=1)
     assert store.took.wait(timeout=30)
     assert store.rows == {("loss", 1): 2.0}
@@ -87,7 +93,7 @@ def test_a_store_that_is_down_is_said_once_and_gets_all_when_it_is_back(tracker,
 
 
 def test_what_was_not_sent_at_the_end_is_said_with_what_to_do(tmp_path, store, caplog):
-    tracker = RunTracker("id", tmp_path, store, seconds=1000)
+    tracker = track(tmp_path, store)
     tracker.log({"loss": 1.0}, step=1)
     store.down = True
     with caplog.at_level(logging.WARNING):
@@ -98,11 +104,11 @@ def test_what_was_not_sent_at_the_end_is_said_with_what_to_do(tmp_path, store, c
 
 
 def test_only_what_is_new_is_sent_after_reopening(tmp_path, store):
-    first = RunTracker("id", tmp_path, store, seconds=1000)
+    first = track(tmp_path, store)
     first.log({"loss": 1.0}, step=1)
     first.finish("KILLED")
     store.rows.clear()
-    second = RunTracker("id", tmp_path, store, seconds=1000)
+    second = track(tmp_path, store)
     second.log({"loss": 1.0}, step=1)
     second.log({"loss": 0.5}, step=2)
     second.finish()
@@ -117,10 +123,10 @@ def test_a_position_that_cannot_be_right_sends_all_again(tmp_path, kept, positio
 
 
 def test_a_summary_after_resuming_stands_at_the_last_step(tmp_path, store):
-    first = RunTracker("id", tmp_path, store, seconds=1000)
+    first = track(tmp_path, store)
     first.log({"loss": 1.0}, step=9)
     first.finish("KILLED")
-    second = RunTracker("id", tmp_path, store, seconds=1000)
+    second = track(tmp_path, store)
     second.summary({"val/loss": 1.0})
     second.finish()
     assert ("final/val/loss", 9) in store.rows

@@ -1,4 +1,4 @@
-"""``hydra/launcher=local``: the jobs of a sweep on worker processes of this machine."""
+"""``hydra/launcher=local``: the jobs of a sweep on worker processes of this machine, one each at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,5 +49,5 @@ class LocalLauncher(Launcher):
         from reglab.sweeps.compose import Order
 
         assert self.local is not None
-        orders = [Order(initial_job_idx + index, tuple(each)) for index, each in enumerate(job_overrides)]
+        orders = [Order((job,), (tuple(each),)) for job, each in enumerate(job_overrides, initial_job_idx)]
         return self.local.launch(orders, self.context, self.config, self.task)

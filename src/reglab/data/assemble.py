@@ -22,6 +22,7 @@ from reglab.data.mnist1d import mnist1d
 from reglab.data.multilabel import multilabel
 from reglab.data.noise_columns import noise_columns
 from reglab.data.options import Options
+from reglab.data.replicas import replica_rows
 from reglab.data.source import Integers, Source
 from reglab.data.sparse_regression import sparse_regression
 from reglab.data.split import Split, split_rows
@@ -69,7 +70,11 @@ def load(config: Mapping[str, Any]) -> DataSet:
 
 
 def assemble(name: str, source: Source, options: Options) -> DataSet:
-    """Split, encode, disturb and weigh the rows of ``source``. Raises UserError for options that do not fit it."""
+    """Split, encode, disturb and weigh the rows of ``source``, then resample the training rows.
+
+    An example thus has the same inputs, target and weight in every replica. Raises UserError for options that do not
+    fit ``source``.
+    """
     _check_columns(name, source, options)
     split = split_rows(source, options)
     encoded = encode(source, split.train, options.standardize)
@@ -86,7 +91,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         chosen = (inputs[index].reshape(-1, *shape), observed[index], index, weights[index])
         return Part(*chosen, corrupted[index], targets.values[index])
 
-    parts = {"train": part(split.train), "val": part(split.val), "test": part(split.test)}
+    parts = {"train": part(replica_rows(split, source, options)), "val": part(split.val), "test": part(split.test)}
     names = (*encoded.names, *(f"noise_{column}" for column in range(options.noise_columns)))
     return DataSet(
         name=name,
@@ -129,6 +134,8 @@ def _summary(parts: Mapping[str, Part], split: str, options: Options) -> dict[st
     facts |= {"split": split, "split_seed": options.split_seed}
     if options.folds is not None:
         facts |= {"folds": options.folds, "fold": options.fold}
+    if options.replicas is not None:
+        facts |= {"replicas": options.replicas, "replica": options.replica, "resample": options.resample}
     facts |= {"features": parts["train"].inputs[0].numel(), "noise_columns": options.noise_columns}
     facts |= {"label_noise": options.label_noise, "corrupted_rows": int(parts["train"].corrupted.sum())}
     return facts | {"standardize": options.standardize}

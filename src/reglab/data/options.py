@@ -7,11 +7,12 @@ from reglab.data.checks import choice, flag, number, size, whole
 from reglab.errors import UserError, nearest
 
 SPLITS = ("stratified", "random", "grouped", "time")
+RESAMPLES = ("bootstrap", "disjoint")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of splitting, scaling, weighting and added noise, checked when made; raises UserError.
+    """Options of splitting, resampling, scaling, weighting and added noise, checked when made; raises UserError.
 
     See ``conf/data/_options.yaml`` for what each one does.
     """
@@ -30,6 +31,9 @@ class Options:
     fold: int = 0
     group: str | None = None
     time: str | None = None
+    replicas: int | None = None
+    replica: int = 0
+    resample: str = "bootstrap"
     standardize: bool = True
 
     def __post_init__(self) -> None:
@@ -40,6 +44,7 @@ class Options:
         whole("noise_columns", self.noise_columns, 0)
         self._check_class_weight()
         self._check_split()
+        self._check_replicas()
         flag("standardize", self.standardize)
 
     def _check_class_weight(self) -> None:
@@ -67,3 +72,16 @@ class Options:
                 raise UserError(f"data.{column}={given} needs data.split={split}, got data.split={self.split}")
             if given is None and self.split == split:
                 raise UserError(f"data.split={split} needs a column: data.{column}=COLUMN")
+
+    def _check_replicas(self) -> None:
+        choice("resample", self.resample, RESAMPLES)
+        if self.replicas is not None:
+            whole("replica", self.replica, 0, whole("replicas", self.replicas, 2) - 1)
+        elif self.replica != 0:
+            raise UserError(
+                f"data.replica={self.replica} chooses one of data.replicas, which is not set: add data.replicas=20"
+            )
+        elif self.resample != RESAMPLES[0]:
+            raise UserError(
+                f"data.resample={self.resample} says how data.replicas are made, which is not set: add data.replicas=20"
+            )

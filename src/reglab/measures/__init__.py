@@ -3,7 +3,7 @@
 from reglab.measures.evaluate import Evaluation, evaluate
 from reglab.measures.gap import Bootstrap
 from reglab.measures.losses import Task, example_losses
-from reglab.measures.numbers import to_floats
+from reglab.measures.numbers import table, to_floats
 from reglab.measures.probe import probe_rows, probe_size
 from reglab.measures.scores import score_name, scores
 from reglab.measures.settings import MeasureSettings
@@ -20,6 +20,7 @@ __all__ = [
     "probe_size",
     "score_name",
     "scores",
+    "table",
     "to_floats",
     "weight_statistics",
 ]

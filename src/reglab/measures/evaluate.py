@@ -30,14 +30,19 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batc
     evaluation mode, does not change the answer. Raises UserError if the model does not return one tensor.
     """
     with evaluation_mode(model), torch.no_grad():
-        parts = [model(batch) for batch in torch.split(inputs, batch_rows)]
-        if not isinstance(parts[0], Tensor):
-            raise UserError(
-                f"{type(model).__name__} returned a {type(parts[0]).__name__}; to be measured, it must return one "
-                "tensor of outputs: wrap it in a module that does"
-            )
+        parts = [one_tensor(model(batch), model) for batch in torch.split(inputs, batch_rows)]
         outputs = torch.cat(parts) if len(parts) > 1 else parts[0]
         return Evaluation(example_losses(outputs, targets, task), outputs, targets)
+
+
+def one_tensor(outputs: object, model: nn.Module) -> Tensor:
+    """Return what ``model`` returned. Raises UserError if that is not one tensor."""
+    if not isinstance(outputs, Tensor):
+        raise UserError(
+            f"{type(model).__name__} returned a {type(outputs).__name__}; to be measured, it must return one "
+            "tensor of outputs: wrap it in a module that does"
+        )
+    return outputs
 
 
 @contextmanager

@@ -1,15 +1,30 @@
 """The audited gap between training and validation, with a bootstrap interval that costs one matrix product."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from reglab import draws
 from reglab.errors import UserError
 from reglab.measures.evaluate import Evaluation
+from reglab.measures.facts import resampled_means
 from reglab.measures.losses import Task
 from reglab.measures.scores import score_name, score_of_means, score_terms, scores
 
 _CELLS = 2**22  # drawn at a time: bounds the temporaries of drawing to some 100 MB
+
+
+class Side(NamedTuple):
+    """One side of a gap.
+
+    losses: ``[..., rows]``. score: ``[...]``. loss_means, score_means: of every resample, ``[..., resamples]``.
+    """
+
+    losses: Tensor
+    score: Tensor
+    loss_means: Tensor
+    score_means: Tensor
 
 
 class Bootstrap:
@@ -53,15 +68,13 @@ class Bootstrap:
 
         Shapes: 0-dim, or ``[members]`` where losses are ``[members, rows]`` and outputs ``[members, rows, ...]``.
         """
+        return self.compare(_side(train, self.train, task), _side(val, self.val, task), task)
+
+    def compare(self, train: Side, val: Side, task: Task) -> dict[str, Tensor]:
+        """Return what ``gap`` does, of sides whose scores and resamples are known."""
         name = score_name(task)
         loss = {"train": train.losses.mean(-1), "val": val.losses.mean(-1)}
-        score = {
-            "train": scores(train.outputs, train.targets, task)[name],
-            "val": scores(val.outputs, val.targets, task)[name],
-        }
-        train_losses, train_scores = _resampled(train, self.train, task)
-        val_losses, val_scores = _resampled(val, self.val, task)
-        resampled = torch.stack([val_losses - train_losses, train_scores - val_scores])
+        resampled = torch.stack([val.loss_means - train.loss_means, train.score_means - val.score_means])
         low, high = resampled.quantile(self.tails.to(resampled.dtype), dim=-1)
         return {
             "train/loss": loss["train"],
@@ -70,10 +83,10 @@ class Bootstrap:
             "gap/loss": loss["val"] - loss["train"],
             "gap/loss_low": low[0],
             "gap/loss_high": high[0],
-            f"train/{name}": score["train"],
-            f"val/{name}": score["val"],
-            f"val/{name}_se": val_scores.std(-1),
-            f"gap/{name}": score["train"] - score["val"],
+            f"train/{name}": train.score,
+            f"val/{name}": val.score,
+            f"val/{name}_se": val.score_means.std(-1),
+            f"gap/{name}": train.score - val.score,
             f"gap/{name}_low": low[1],
             f"gap/{name}_high": high[1],
         }
@@ -97,12 +110,9 @@ def resampling_weights(rows: int, resamples: int, stream: Tensor) -> Tensor:
     return weights.div_(rows).t().contiguous()
 
 
-def _resampled(evaluation: Evaluation, weights: Tensor, task: Task) -> tuple[Tensor, Tensor]:
-    """Return the mean loss and the score of every resample, each ``[..., resamples]``."""
+def _side(evaluation: Evaluation, weights: Tensor, task: Task) -> Side:
     terms = score_terms(evaluation.outputs, evaluation.targets, task)
     terms = torch.cat([evaluation.losses.unsqueeze(-2), terms.to(evaluation.losses.dtype)], dim=-2)
-    # Weights sum to 1, so the mean may be taken out; what is multiplied is then small, and rounding (TF32's too) is
-    # relative to the spread of the losses instead of their size.
-    centre = terms.mean(-1, keepdim=True)
-    means = (terms - centre) @ weights.to(terms.dtype) + centre
-    return means[..., 0, :], score_of_means(means[..., 1:, :], task)
+    means = resampled_means(terms, weights)
+    score = scores(evaluation.outputs, evaluation.targets, task)[score_name(task)]
+    return Side(evaluation.losses, score, means[..., 0, :], score_of_means(means[..., 1:, :], task))

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from reglab.errors import UserError
+from reglab.reports.attempts import counted
 from reglab.reports.data import History, SweepData
 from reglab.reports.figures.summary import rows
 from reglab.sweeps.selection import Trial, select
@@ -25,14 +26,14 @@ LOOKED = "reglab.test_looked_before"  # of a sweep: who had seen its test set be
 def collect(uri: str, parent_id: str) -> SweepData:
     """Return what MLflow holds of the sweep with the parent run ``parent_id``.
 
-    The metric that chooses is the one of its config, ``measure.monitor``. Histories are read only for the settings that
+    Of several attempts at a job one counts, see ``counted``. The metric that chooses is the one of its config,
+    ``measure.monitor``. Histories are read only for the settings that
     the report draws. Raises ``UserError`` if there is no such sweep.
     """
     from reglab.tracking import mlflow_read  # imports mlflow: seconds
 
     parent = mlflow_read.get_run(uri, parent_id)
-    # By job, not by start: which of two workers was first changes from time to time. Attempts at a job stay in order.
-    records = sorted(mlflow_read.sweep_runs(uri, parent_id), key=lambda record: int(record.tags.get("reglab.job") or 0))
+    records = counted(mlflow_read.sweep_runs(uri, parent_id))
     trials = tuple(trial(record) for record in records)
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
     monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")

@@ -36,31 +36,38 @@ class Display:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+        self._print_regrouped(at_once=True)
         if self._board.total > 1:
             self._console.print(summary(self._board), highlight=False)
 
     def tell(self, event: Event) -> None:
-        """Take in an event; a failure is printed at once and stays."""
+        """Take in an event; a failure is printed at once, why jobs train apart a little later, and both stay."""
         self._board.tell(event)
         if isinstance(event, Ended) and event.status == "FAILED" and self._board.total > 1:
             label = self._board.labels[event.job]
             self._console.print(f"job {event.job} ({label}) failed: {event.message}", style="red", markup=False)
 
     def tick(self) -> None:
-        """Print a line if there is no terminal and the last one is some seconds old."""
+        """Print what is due: a line if there is no terminal and the last one is some seconds old."""
+        self._print_regrouped()
         now = time.monotonic()
         if self._live is None and now - self._printed >= _SECONDS_BETWEEN_LINES:
             self._printed = now
             self._console.print(line(self._board), markup=False, highlight=False, soft_wrap=True)
+
+    def _print_regrouped(self, at_once: bool = False) -> None:
+        for text in self._board.regrouped(at_once):
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Group:
         return table(self._board, self._console.width)
 
 
 def table(board: Board, width: int) -> Group:
-    """Return the live table: the overall bar, a row for each running job, and the last ones that ended.
+    """Return the live table: the overall bar, a row for each running job or pack, and the last jobs that ended.
 
-    width: of the terminal. Where it is narrow, names are cut, figures are not.
+    A pack's figures are those of its member with the lowest val/loss. width: of the terminal. Where it is narrow, names
+    are cut, figures are not.
     """
     head = Table.grid(padding=(0, 1))
     head.add_row(
@@ -78,15 +85,16 @@ def table(board: Board, width: int) -> Group:
     for end in board.latest:
         epoch = Text(end.status.lower(), style=_COLOURS[end.status])
         body.add_row(Text(board.labels[end.job], style="dim"), epoch, *(figure(end.metrics, key) for key in _COLUMNS))
-    for row in board.running.values():
+    for row in board.rows():
         epoch = Text(f"{row.epoch}/{row.epochs}" if row.epochs else "starting")
         body.add_row(Text(row.label), epoch, *(figure(row.metrics, key) for key in _COLUMNS))
-    return Group(head, body)
+    note = [Text("of a pack (x n): the member with the lowest val loss", style="dim")] if board.packs else []
+    return Group(head, body, *note)
 
 
 def line(board: Board) -> str:
     """Return the state in one line."""
-    running = "; ".join(_progress(row) for row in board.running.values())
+    running = "; ".join(_progress(row) for row in board.rows())
     left = f"{clock_text(board.left())} left"
     if board.total == 1:
         return f"{running}, {left}"

@@ -56,7 +56,27 @@ class Ended:
     alone: bool = False
 
 
-Event = Started | Advanced | Ended
+@dataclass(frozen=True)
+class Packed:
+    """These jobs, just started, train fused in one process, as a pack."""
+
+    jobs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A pack's jobs go on in other groups, from the start. reason: one line."""
+
+    groups: tuple[tuple[int, ...], ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """A worker process has nothing left to do."""
+
+
+Event = Started | Packed | Advanced | Ended | Apart
 
 
 @contextmanager

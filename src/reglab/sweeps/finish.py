@@ -12,7 +12,7 @@ from rich.console import Console
 from reglab.reports.collect import LOOKED
 from reglab.reports.sweep import SweepReport, collect, portraits, write
 from reglab.reports.tested import looks
-from reglab.sweeps.selection import Choice, select
+from reglab.sweeps.selection import Choice, Trial, select
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import absolute_uri, redacted, sqlite_path
 
@@ -67,10 +67,17 @@ def _looked(uri: str, parent_id: str, choice: Choice) -> str:
 
 
 def _touch_test(uri: str, choice: Choice) -> dict[str, dict[str, float]]:
-    """Evaluate the chosen configuration's runs on the test part and record it with each; return it by run id."""
+    """Evaluate the chosen configuration's runs on the test part and record it with each; return it by run id.
+
+    A run that has its test result keeps it: the test set is not touched again.
+    """
     from reglab.training.restore import test_run  # late: torch
 
-    return {trial.run_id: test_run(uri, trial.run_id) for trial in choice.chosen.trials}
+    return {trial.run_id: _recorded_test(trial) or test_run(uri, trial.run_id) for trial in choice.chosen.trials}
+
+
+def _recorded_test(trial: Trial) -> dict[str, float]:
+    return {key: value for key, value in trial.metrics.items() if key.startswith("test/")}
 
 
 def _portrait_weights(uri: str, choice: Choice) -> dict[str, Any]:

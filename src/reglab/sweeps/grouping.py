@@ -8,6 +8,8 @@ from reglab.sweeps.words import compact
 
 # Where a run's record goes, and which job it was, are no part of its setting.
 BOOKKEEPING = ("sweep.", "tracking.", "hydra.")
+# Replicas repeat a setting as seeds do: they train on other rows, but are validated on the same ones.
+REPLICA = "data.replica"
 
 Group = list[Trial]
 
@@ -15,14 +17,15 @@ Group = list[Trial]
 def candidates(
     trials: Iterable[Trial], monitor: str, jobs: int | None = None
 ) -> tuple[tuple[Candidate, ...], tuple[Trial, ...]]:
-    """Group runs that differ only in seed, split seed or fold; return candidates and the runs without a result.
+    """Group runs that differ only in seed, split seed, fold or replica; return candidates and runs without a result.
 
     Of several attempts at one run the last usable one counts. A setting without any usable run is no candidate.
     Order: as the settings first appear, a block's settings together and from the weakest to the strongest.
 
-    A candidate misses each seed or split that another has a run of, even where MLflow knows of no run of its own: an
-    interrupted sweep has no record of the jobs that never began. jobs: how many the sweep has. Where each has a run,
-    nothing is out of sight, and a candidate is held to the repeats of its own block: blocks may have seeds of theirs.
+    A candidate misses each seed, split or replica that another has a run of, even where MLflow knows of no run of its
+    own: an interrupted sweep has no record of the jobs that never began. jobs: how many the sweep has. Where each has a
+    run, nothing is out of sight, and a candidate is held to the repeats of its own block: blocks may have seeds of
+    theirs.
     """
     trials = list(trials)
     expected = _repeats(trials, by_block=jobs is not None and jobs <= len({trial.job for trial in trials}))
@@ -39,7 +42,7 @@ def candidates(
             used, lost = _attempts(group, monitor)
             failed += lost
             if used:
-                missing = expected[used[0].block] - {trial.repeat() for trial in used}
+                missing = expected[used[0].block] - {_repeat(trial) for trial in used}
                 members.append(_candidate(used, len(missing), varying))
         found += sorted(members, key=lambda c: c.stronger * (c.strength if c.strength is not None else 0.0))
     return tuple(found), tuple(failed)
@@ -48,16 +51,20 @@ def candidates(
 def _repeats(trials: Group, by_block: bool) -> dict[str, set[tuple[str, ...]]]:
     """Return, for each block, the repeats that the runs of the block, or else of any block, have."""
     return {
-        block: {trial.repeat() for trial in trials if trial.block == block or not by_block}
+        block: {_repeat(trial) for trial in trials if trial.block == block or not by_block}
         for block in {trial.block for trial in trials}
     }
+
+
+def _repeat(trial: Trial) -> tuple[str, ...]:
+    return (*trial.repeat(), trial.params.get(REPLICA, ""))
 
 
 def _setting(params: Mapping[str, str]) -> dict[str, str]:
     return {
         key: value
         for key, value in params.items()
-        if key not in (*REPEATED, "name") and not key.startswith(BOOKKEEPING)
+        if key not in (*REPEATED, REPLICA, "name") and not key.startswith(BOOKKEEPING)
     }
 
 
@@ -66,7 +73,7 @@ def _attempts(group: Group, monitor: str) -> tuple[Group, Group]:
     used: dict[tuple[str, ...], Trial] = {}
     lost: dict[tuple[str, ...], Trial] = {}
     for trial in group:
-        (used if trial.usable(monitor) else lost)[trial.repeat()] = trial
+        (used if trial.usable(monitor) else lost)[_repeat(trial)] = trial
     return list(used.values()), [trial for repeat, trial in lost.items() if repeat not in used]
 
 
@@ -101,7 +108,7 @@ def _candidate(trials: Group, missing: int, varying: Sequence[str]) -> Candidate
         strength=first.strength,
         stronger=first.stronger,
         label=label,
-        trials=tuple(sorted(trials, key=lambda trial: trial.repeat())),
+        trials=tuple(sorted(trials, key=_repeat)),
         settings=settings,
         missing=missing,
     )

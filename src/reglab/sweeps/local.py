@@ -1,7 +1,8 @@
-"""The local launcher: a sweep's jobs on worker processes of this machine, in one live table."""
+"""A sweep's jobs on worker processes of this machine, in one live table."""
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +16,16 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from reglab.errors import UserError
-from reglab.sweeps.compose import Composer, Order, job_config, job_folder
+from reglab.sweeps import task as tasks
+from reglab.sweeps.compose import Composer, Order, composer_of, job_config, job_folder
 from reglab.sweeps.display import Display
 from reglab.sweeps.events import Ended
 from reglab.sweeps.labels import job_labels
 from reglab.sweeps.outcome import Interrupted, job_return
 from reglab.sweeps.pool import Pool
-from reglab.sweeps.worker import Assignment, work
+from reglab.sweeps.running import Assignment
+from reglab.sweeps.worker import work
+from reglab.training.fused.settings import PackSettings
 
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -35,48 +39,63 @@ _CUDA_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
 class Local:
-    """Runs jobs on ``workers`` processes with ``threads`` threads each.
+    """Runs orders on ``workers`` processes with ``threads`` threads each.
 
     workers: None for one per ``threads`` physical cores. preload: modules that are imported once, in a server process
     that the workers are forked from (where the system has fork), so that torch's seconds are paid once.
     """
 
     def __init__(self, workers: int | None, threads: int, preload: Sequence[str]):
-        if (workers is not None and workers < 1) or threads < 1:
-            raise UserError(f"hydra.launcher: workers and threads must be at least 1, got {workers} and {threads}")
-        self._workers = workers or max(1, cores() // threads)
-        self._threads = threads
+        self.workers, self.threads = count_workers(workers, threads), threads
         self._processes = start_server(preload, threads)
 
     def launch(
         self,
-        jobs: Sequence[Order],
+        orders: Sequence[Order],
         context: HydraContext,
         config: DictConfig,
         task: Callable[[DictConfig], object],
+        compile: bool | None = None,  # noqa: A002 - as the setting is called
     ) -> list[JobReturn]:
-        """Run the jobs and return how each ended, in their order. Raises Interrupted."""
-        assignment = Assignment(context, config, task, self._threads)
+        """Run the orders, earlier ones first, and return how each job ended, by job number. Raises Interrupted.
 
-        def spawn() -> tuple[BaseProcess, Connection]:
-            ours, theirs = self._processes.Pipe()
-            process = self._processes.Process(target=work, args=(theirs, assignment), daemon=True)
-            with worker_environment(self._threads):
-                process.start()
-            theirs.close()  # so that the pipe ends when the worker does
-            return process, ours
-
-        with Display(job_labels({job.job: job.overrides for job in jobs})) as display:
-            pool = Pool(spawn, min(self._workers, len(jobs)), display.tell, display.tick)
-            ends = pool.run(jobs)
-        composer = Composer(context.config_loader, config)
-        for job in jobs:
-            if job.job in ends and ends[job.job].status != "FINISHED":
-                _record(ends[job.job], job_config(composer, job))
-        returns = [job_return(job.overrides, ends[job.job]) for job in jobs if job.job in ends]
+        task: for orders of one job; others are trained as packs, ``compile`` as in ``PackSettings``.
+        """
+        composer = composer_of(context.config_loader, config)
+        settings = PackSettings(compile, self.threads)
+        assignment = pickle.dumps(Assignment(context, config, task, tasks.train_pack, settings, composer.bases))
+        jobs = {job: own for order in orders for job, own in zip(order.jobs, order.overrides, strict=True)}
+        with Display(job_labels(jobs)) as display:
+            pool = Pool(
+                lambda: self._spawn(assignment),
+                min(self.workers, len(jobs)),
+                display.tell,
+                display.tick,
+                lambda left, reason: _close(left, reason, composer),
+            )
+            ends = pool.run(orders)
+        for job, end in ends.items():
+            if end.status != "FINISHED":
+                _record(end, job_config(composer, job, jobs[job], lean=True))
+        returns = [job_return(jobs[job], ends[job]) for job in sorted(ends)]
         if pool.interrupted:
             raise Interrupted(returns)
         return returns
+
+    def _spawn(self, assignment: bytes) -> tuple[BaseProcess, Connection]:
+        ours, theirs = self._processes.Pipe()
+        process = self._processes.Process(target=work, args=(theirs, assignment), daemon=True)
+        with worker_environment(self.threads):
+            process.start()
+        theirs.close()  # so that the pipe ends when the worker does
+        return process, ours
+
+
+def count_workers(workers: int | None, threads: int) -> int:
+    """Return how many workers there are: so many, or as many as physical cores for their threads."""
+    if (workers is not None and workers < 1) or threads < 1:
+        raise UserError(f"hydra.launcher: workers and threads must be at least 1, got {workers} and {threads}")
+    return workers or max(1, cores() // threads)
 
 
 def cores() -> int:
@@ -141,3 +160,9 @@ def _record(end: Ended, config: DictConfig) -> None:
         return  # it died before its run was opened
     run.tag(**{"reglab.message": end.message})
     run.finish(end.status)
+
+
+def _close(left: Order, reason: str, composer: Composer) -> None:
+    """End the runs that a dead worker left open, before the same jobs open new ones in the same folders."""
+    for job, overrides in zip(left.jobs, left.overrides, strict=True):
+        _record(Ended(job, "FAILED", f"{reason}; trained again"), job_config(composer, job, overrides, lean=True))

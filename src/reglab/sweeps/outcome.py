@@ -1,11 +1,14 @@
 """How the jobs of a sweep ended, whichever launcher ran them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from hydra.core.utils import JobReturn, JobStatus
 
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.events import Ended, ended
+
+_JOB = "sweep.job="
 
 
 class JobFailed(Exception):  # noqa: N818 - what it says is what happened to the job
@@ -34,19 +37,28 @@ def job_return(overrides: Sequence[str], end: Ended) -> JobReturn:
 
 
 def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
-    """Return how each job ended, as far as the launcher said; they come in the order of the jobs."""
+    """Return how each job ended, by its number in the sweep, as far as the launcher said.
+
+    A launcher counts what it was given, which may be a part of the sweep: the overrides say which job it was. Without
+    that, returns come in the order of the jobs.
+    """
     found: dict[int, Ended] = {}
     for job, returned in zip(jobs, returns, strict=False):
+        number = _number(returned.overrides or (), job.number)
         value = returned._return_value  # the property prints and raises where the job failed
         if isinstance(value, JobFailed):
-            found[value.end.job] = value.end
+            found[number] = replace(value.end, job=number)
         elif isinstance(value, Ended):
-            found[value.job] = value
+            found[number] = replace(value, job=number)
         elif returned.status == JobStatus.FAILED:
-            found[job.number] = Ended(job.number, "FAILED", str(value) or type(value).__name__)
+            found[number] = Ended(number, "FAILED", str(value) or type(value).__name__)
         elif returned.status == JobStatus.COMPLETED:
-            found[job.number] = ended(job.number, value)
+            found[number] = ended(number, value)
     return found
+
+
+def _number(overrides: Sequence[str], place: int) -> int:
+    return next((int(each.removeprefix(_JOB)) for each in overrides if each.startswith(_JOB)), place)
 
 
 def failures(found: Mapping[int, Ended], labels: Mapping[int, str]) -> str:

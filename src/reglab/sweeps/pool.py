@@ -1,4 +1,4 @@
-"""Worker processes that run jobs, one each at a time; the death of one costs its job, not the sweep."""
+"""Worker processes that run orders, one each at a time; the death of one costs its jobs, not the sweep."""
 
 import contextlib
 import os
@@ -6,15 +6,19 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from reglab.sweeps.compose import Order
-from reglab.sweeps.events import Ended, Event, Started, Status
+from reglab.sweeps.events import Apart, Done, Ended, Event, Packed, Started, Status
+from reglab.sweeps.packing import even
 
 _TICK = 0.25  # seconds without news after which the display is asked to redraw
 _GRACE = 20.0  # seconds that an interrupted job may take to record its end
+_OUT_OF_MEMORY = "its worker process was killed (SIGKILL), most often by the system because memory ran out"
+
+_SIGKILL = 9  # Windows has no such name
 
 Spawn = Callable[[], tuple[BaseProcess, Connection]]
 
@@ -24,16 +28,25 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     order: Order | None = None
+    open: list[int] = field(default_factory=list)  # jobs of the order that have not ended
 
 
 class Pool:
     """Runs orders on up to ``size`` worker processes that ``spawn`` starts.
 
-    tell: called in this process with every event. tick: called a few times a second.
+    tell: called in this process with every event. tick: called a few times a second. left: called with the jobs that a
+    dead worker leaves and that are to run again, before they do.
     """
 
-    def __init__(self, spawn: Spawn, size: int, tell: Callable[[Event], None], tick: Callable[[], None]):
-        self._spawn, self._size, self._tell, self._tick = spawn, size, tell, tick
+    def __init__(
+        self,
+        spawn: Spawn,
+        size: int,
+        tell: Callable[[Event], None],
+        tick: Callable[[], None],
+        left: Callable[[Order, str], None],
+    ):
+        self._spawn, self._size, self._tell, self._tick, self._left = spawn, size, tell, tick, left
         self._workers: list[_Worker] = []
         self._waiting: deque[Order] = deque()
         self._ends: dict[int, Ended] = {}
@@ -64,10 +77,14 @@ class Pool:
             if worker is None:
                 worker = _Worker(*self._spawn())
                 self._workers.append(worker)
-            worker.order = self._waiting.popleft()
-            self._tell(Started(worker.order.job))
+            worker.order = order = self._waiting.popleft()
+            worker.open = list(order.jobs)
+            for job in order.jobs:
+                self._tell(Started(job))
+            if len(order.jobs) > 1:
+                self._tell(Packed(order.jobs))
             with contextlib.suppress(OSError):  # it died while idle: listening finds that out
-                worker.pipe.send(worker.order)
+                worker.pipe.send(order)
 
     def _listen(self) -> None:
         sources: Sequence[Connection | int] = [
@@ -82,23 +99,45 @@ class Pool:
     def _hear(self, worker: _Worker) -> None:
         try:
             while worker.pipe.poll():
-                event = worker.pipe.recv()
-                if isinstance(event, Ended):
-                    worker.order = None
-                    self._end(event)
-                else:
-                    self._tell(event)
+                self._take(worker, worker.pipe.recv())
         except (EOFError, OSError):  # the other end is closed: the process is dying
             worker.process.join(timeout=5)
         if not worker.process.is_alive():
             self._bury(worker)
 
+    def _take(self, worker: _Worker, event: Event | Done) -> None:
+        if isinstance(event, Done):
+            worker.order, worker.open = None, []
+        elif isinstance(event, Ended):
+            worker.open.remove(event.job)
+            self._end(event)
+        elif isinstance(event, Apart):
+            worker.open = []
+            self._again(worker.order, event)
+        else:
+            self._tell(event)
+
+    def _again(self, order: Order | None, apart: Apart) -> None:
+        """Queue the groups of a pack that came apart, the largest orders first as ever."""
+        if order is None or self.interrupted:
+            return
+        self._tell(apart)
+        self._waiting.extend(order.part(group) for group in apart.groups)
+        self._waiting = deque(sorted(self._waiting, key=lambda waiting: -len(waiting.jobs)))
+
     def _bury(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.pipe.close()
-        if worker.order is not None:
-            status: Status = "KILLED" if self.interrupted else "FAILED"
-            self._end(Ended(worker.order.job, status, why_dead(worker.process.exitcode), alone=True))
+        killed = worker.process.exitcode == -_SIGKILL and not self.interrupted
+        if worker.order is not None and len(worker.order.jobs) > 1 and worker.open and killed:
+            halves = even(worker.open, min(2, len(worker.open)))
+            self._left(worker.order.part(worker.open), _OUT_OF_MEMORY)
+            self._size = max(1, self._size - 1)  # two halves side by side would need the same memory again
+            self._again(worker.order, Apart(tuple(halves), _OUT_OF_MEMORY))
+            return
+        status: Status = "KILLED" if self.interrupted else "FAILED"
+        for job in worker.open:
+            self._end(Ended(job, status, why_dead(worker.process.exitcode), alone=True))
 
     def _end(self, end: Ended) -> None:
         self._ends[end.job] = end
@@ -116,8 +155,8 @@ class Pool:
                 self._listen()
         for worker in self._busy():
             worker.process.kill()
-            if worker.order is not None:
-                self._end(Ended(worker.order.job, "KILLED", "it did not end when asked to", alone=True))
+            for job in worker.open:
+                self._end(Ended(job, "KILLED", "it did not end when asked to", alone=True))
 
     def _close(self) -> None:
         for worker in self._workers:
@@ -140,10 +179,7 @@ def why_dead(code: int | None) -> str:
     except ValueError:
         name = f"signal {-code}"
     if name == "SIGKILL":
-        return (
-            "its worker process was killed (SIGKILL), most often by the system because memory ran out: "
-            "lower hydra.launcher.workers or data.batch_size"
-        )
+        return f"{_OUT_OF_MEMORY}: lower hydra.launcher.workers or data.batch_size"
     return f"its worker process died of {name}"
 
 

@@ -1,8 +1,9 @@
 """Compose every job of a sweep before any starts: a typo costs seconds, not the night."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from reglab.errors import UserError
 from reglab.explain import explain
@@ -33,11 +34,7 @@ def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: 
 
 def _fault(job: Job, composer: Composer, options: Mapping[str, list[str]]) -> str | None:
     try:
-        config = composer.compose(job.overrides)
-        for key in config:
-            if key not in ("hydra", "sweep") and OmegaConf.is_config(config._get_node(key)):
-                OmegaConf.to_container(config[key], resolve=True, throw_on_missing=True)
-        _check_devices(config)
+        _check_devices(composer.resolved(job.overrides))
     except Exception as error:
         message = explain(error, options)
         if message is None:
@@ -46,10 +43,10 @@ def _fault(job: Job, composer: Composer, options: Mapping[str, list[str]]) -> st
     return None
 
 
-def _check_devices(config: DictConfig) -> None:
+def _check_devices(config: Mapping[str, Any]) -> None:
     """Refuse several devices: Lightning starts each further rank by the command line, so the whole sweep again."""
-    devices = OmegaConf.select(config, "trainer.devices")
-    one = str(devices) == "1" or (OmegaConf.is_list(devices) and len(devices) == 1)
+    devices = (config.get("trainer") or {}).get("devices")
+    one = str(devices) == "1" or (isinstance(devices, list) and len(devices) == 1)
     if devices is not None and not one:
         raise UserError(
             f"trainer.devices={devices}: a job of a sweep trains on one device; start jobs on several one by one"

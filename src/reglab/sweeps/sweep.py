@@ -1,11 +1,9 @@
-"""A sweep from end to end: expand, check, open the parent run, launch, and hand over to the report."""
+"""A sweep from end to end: expand, check, open the parent run, launch what is not done, and hand over to the report."""
 
 import logging
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -14,12 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab.errors import UserError
 from reglab.sweeps.blocks import Job, expand
-from reglab.sweeps.compose import Composer
+from reglab.sweeps.compose import composer_of
+from reglab.sweeps.dry import dry_run
 from reglab.sweeps.events import Ended
 from reglab.sweeps.labels import job_labels
 from reglab.sweeps.outcome import Interrupted, ends, failures
+from reglab.sweeps.parent import Begun, begin, starts_anew
 from reglab.sweeps.preflight import check
-from reglab.tracking import RunTracker, TrackingSettings, open_sweep
+from reglab.tracking import TrackingSettings
 
 _log = logging.getLogger(__name__)
 
@@ -41,40 +41,52 @@ class SweepResult:
         return self.finished == self.jobs
 
 
-def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, launch: Launch) -> SweepResult:
-    """Run the sweep that the command line's ``arguments`` and ``config.sweep`` describe.
+def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, launch: Launch) -> SweepResult | None:
+    """Run the sweep that the command line's ``arguments`` and ``config.sweep`` describe, or what is left of it.
 
-    config: Hydra's, composed for a multirun. launch: the configured launcher, from job overrides to returns.
+    config: Hydra's, composed for a multirun. launch: the configured launcher, from job overrides to returns. None is
+    returned where ``sweep.dry`` wants the plan alone.
     Raises UserError before anything is started if a job cannot be composed; KeyboardInterrupt if interrupted.
     """
     jobs = plan(arguments, config)
-    check(jobs, Composer(loader, config), config, group_options(loader))
-    folder = Path(str(config.hydra.sweep.dir)).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "multirun.yaml")
+    composer = composer_of(loader, config)
+    check(jobs, composer, config, group_options(loader))
+    if config.sweep.get("dry"):
+        dry_run(jobs, composer, config)
+        return None
     settings = TrackingSettings.from_config(config.tracking)
-    parent = _open_parent(settings, jobs, arguments, config, folder)
+    with begin(jobs, arguments, config, composer, settings) as begun:
+        found = _launch(jobs, begun, config, launch, settings.backend == "mlflow")
+        result = _result(begun.parent.run_id, jobs, found)
+        try:
+            if result.finished and settings.backend == "mlflow":
+                from reglab.sweeps.finish import finish_sweep  # late: it imports torch
+
+                finish_sweep(config, begun.parent)
+        finally:
+            begun.parent.finish("FINISHED" if result.complete else "FAILED")
+    return result
+
+
+def _launch(jobs: Sequence[Job], begun: Begun, config: DictConfig, launch: Launch, recorded: bool) -> dict[int, Ended]:
+    """Run the jobs that are not done and return how all ended. recorded: in MLflow, so that they can go on."""
+    parent, left = begun.parent, [job for job in jobs if job.number not in begun.done]
     launcher = OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher")
-    if launcher != "local":  # ours shows a table
-        print(f"{len(jobs)} jobs by hydra/launcher={launcher}; to watch them: reglab dashboard", file=sys.stderr)
+    if left and launcher not in ("fused", "local"):  # ours show a table
+        print(f"{len(left)} jobs by hydra/launcher={launcher}; to watch them: reglab dashboard", file=sys.stderr)
     try:
-        found = ends(jobs, launch([job_overrides(job, parent.run_id) for job in jobs]))
+        returns = launch([job_overrides(job, parent.run_id) for job in left]) if left else []
+        return {**begun.done, **ends(left, returns)}
     except KeyboardInterrupt as interrupt:
         parent.finish("KILLED")
-        _log.warning("%s", interrupted(interrupt, jobs, parent.run_id if settings.backend == "mlflow" else None))
+        returns = interrupt.returns if isinstance(interrupt, Interrupted) else []
+        found = {**begun.done, **ends(left, returns)}
+        told = interrupted(found, len(jobs), parent.run_id if recorded else None, starts_anew(config))
+        _log.warning("%s", told)
         raise
     except BaseException:
         parent.finish("FAILED")
         raise
-    result = _result(parent.run_id, jobs, found)
-    try:
-        if result.finished and settings.backend == "mlflow":
-            from reglab.sweeps.finish import finish_sweep  # late: it imports torch
-
-            finish_sweep(config, parent)
-    finally:
-        parent.finish("FINISHED" if result.complete else "FAILED")
-    return result
 
 
 def plan(arguments: Sequence[str], config: DictConfig) -> list[Job]:
@@ -102,27 +114,6 @@ def group_options(loader: ConfigLoader, parent: str = "") -> dict[str, list[str]
     return found
 
 
-def _open_parent(
-    settings: TrackingSettings, jobs: Sequence[Job], arguments: Sequence[str], config: DictConfig, folder: Path
-) -> RunTracker:
-    plain: Any = OmegaConf.to_container(config, resolve=False)
-    plain.pop("hydra")
-    blocks = list(dict.fromkeys(job.block for job in jobs))
-    experiment = OmegaConf.select(config, "hydra.runtime.choices.experiment")
-    return open_sweep(
-        settings,
-        name=str(config.get("name") or experiment or f"sweep of {', '.join(blocks)}"[:120]),
-        folder=folder,
-        config=plain,
-        params=plain,
-        tags={
-            "reglab.command": shlex.join(sys.argv),
-            "reglab.overrides": shlex.join(arguments),
-            "reglab.jobs": len(jobs),
-        },
-    )
-
-
 def _result(parent_id: str, jobs: Sequence[Job], found: Mapping[int, Ended]) -> SweepResult:
     told = {job.number: found.get(job.number, Ended(job.number, "FAILED", "no result came back")) for job in jobs}
     labels = job_labels({job.number: [f"sweep.block={job.block}", *job.overrides] for job in jobs})
@@ -130,11 +121,15 @@ def _result(parent_id: str, jobs: Sequence[Job], found: Mapping[int, Ended]) -> 
     return SweepResult(parent_id, len(jobs), finished, failures(told, labels))
 
 
-def interrupted(interrupt: KeyboardInterrupt, jobs: Sequence[Job], parent_id: str | None) -> str:
-    """Return what an interrupted sweep leaves, and how to go on. parent_id: None where MLflow holds nothing."""
-    returns = interrupt.returns if isinstance(interrupt, Interrupted) else []
-    finished = sum(end.status == "FINISHED" for end in ends(jobs, returns).values())
-    text = f"Interrupted: {finished} of {len(jobs)} jobs finished, and their runs are kept."
-    if finished and parent_id:
+def interrupted(found: Mapping[int, Ended], jobs: int, parent_id: str | None, anew: bool = False) -> str:
+    """Return what an interrupted sweep leaves, and how to go on.
+
+    parent_id: None where MLflow holds nothing. anew: the command says ``sweep.again=true``, so it would not go on.
+    """
+    finished = sum(end.status == "FINISHED" for end in found.values())
+    text = f"Interrupted: {finished} of {jobs} jobs finished, and their runs are kept."
+    if parent_id is None:
+        return f"{text} To run the whole sweep, give the same command again."
+    if finished:
         text += f" Their report: reglab report {parent_id}."
-    return f"{text} To run the whole sweep, give the same command again."
+    return f"{text} To run the rest, give the same command again{', without sweep.again=true' if anew else ''}."

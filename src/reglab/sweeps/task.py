@@ -1,16 +1,48 @@
-"""The task function that Hydra and its launchers call for each job."""
+"""The functions that worker processes call for a job, or for several at once; what is heavy is imported there."""
 
 import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from reglab.sweeps.events import reporter
+from reglab.sweeps.compose import job_folder
+from reglab.sweeps.events import Progress, reporter
+from reglab.training.fused.settings import PackSettings
+
+if TYPE_CHECKING:
+    from reglab.training.fused.trial import Trial
 
 
 def train(config: DictConfig) -> object:
     """Train one job and return its ``JobResult``."""
-    # Lightning 2.6 asks torch in a way that torch 2.13 is giving up; neither is the user's doing.
-    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    _quiet()
     from reglab.training.job import run_job  # late: torch is not needed to check and launch a sweep
 
     return run_job(config, reporter())
+
+
+def train_pack(
+    configs: Sequence[DictConfig],
+    settings: PackSettings,
+    on_progress: Callable[[int, Progress], None] | None,
+    on_end: Callable[[int, Any], None],
+) -> None:
+    """Train jobs fused; ``on_end(position, result)`` is called once for each. Raises Unfused, UserError."""
+    _quiet()
+    from reglab.training.fused.job import run_pack  # late, as above
+
+    run_pack(configs, [job_folder(config) for config in configs], settings, on_progress, on_end)
+
+
+def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "Trial":
+    """Train a few steps of jobs, fused if they are several, and return what they took. Raises Unfused, UserError."""
+    _quiet()
+    from reglab.training.fused.trial import trial  # late, as above
+
+    return trial(configs, settings)
+
+
+def _quiet() -> None:
+    # Lightning 2.6 asks torch in a way that torch 2.13 is giving up; neither is the user's doing.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")

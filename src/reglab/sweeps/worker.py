@@ -1,119 +1,45 @@
-"""A worker process of the local launcher: composes and runs one job after another, and reports through a pipe."""
+"""A worker process of our launchers: runs one order after another, and reports through a pipe."""
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
-import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import FrameType
-from typing import Any
 
-from omegaconf import DictConfig
-
-from reglab.errors import UserError
-from reglab.sweeps.compose import Composer, Order, job_config, job_folder
-from reglab.sweeps.events import Advanced, Ended, Progress, ended, numbers, reporting
-
-_SECONDS_BETWEEN_REPORTS = 0.1
+from reglab.sweeps.compose import Composer
+from reglab.sweeps.events import Done
+from reglab.sweeps.running import Assignment, run_order
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """What every job of a sweep has in common. context: Hydra's, which knows the search path and the callbacks."""
-
-    context: Any
-    config: DictConfig
-    task: Callable[[DictConfig], object]
-    threads: int
-
-
-def work(pipe: Connection, assignment: Assignment) -> None:
-    """Run the orders that come through ``pipe`` until None comes."""
+def work(pipe: Connection, pickled: bytes) -> None:
+    """Run the orders that come through ``pipe`` until None comes. pickled: an ``Assignment``."""
     _answer_signals()
     _end_with_parent()
-    _limit_threads(assignment.threads)
     try:
-        composer = _composer(assignment)
+        assignment = _unpickled(pickled)
+        limit_threads(assignment.settings.threads)
+        composer = Composer(assignment.context.config_loader, assignment.config, assignment.bases)
         while (order := pipe.recv()) is not None:
-            pipe.send(_run(order, assignment, composer, pipe))
+            run_order(order, assignment, composer, pipe.send)
+            pipe.send(Done())
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
         return  # interrupted between two jobs, or the sweep is gone
 
 
-def _composer(assignment: Assignment) -> Composer:
+def _unpickled(pickled: bytes) -> Assignment:
     from hydra import version
     from hydra.core.plugins import Plugins
     from hydra.core.utils import setup_globals
 
+    # First, since it executes the plugins' modules again: configs of the classes from before could not be pickled.
+    Plugins.instance()
+    assignment: Assignment = pickle.loads(pickled)
     version.setbase(assignment.config.hydra.runtime.version_base)
-    Plugins.instance()  # registers the plugins' configs in this process
     setup_globals()
-    return Composer(assignment.context.config_loader, assignment.config)
-
-
-def _run(order: Order, assignment: Assignment, composer: Composer, pipe: Connection) -> Ended:
-    folder: list[Path] = []
-    try:
-        with reporting(_Throttle(order.job, pipe)):
-            return ended(order.job, _hydra_job(order, assignment, composer, folder))
-    except (KeyboardInterrupt, SystemExit):
-        return Ended(order.job, "KILLED", "interrupted")
-    except UserError as error:
-        _show_traceback()
-        return Ended(order.job, "FAILED", str(error))
-    except Exception as error:  # noqa: BLE001 - whatever a job raises, the sweep goes on
-        _show_traceback()
-        return Ended(order.job, "FAILED", _describe(error, folder))
-
-
-def _hydra_job(order: Order, assignment: Assignment, composer: Composer, folder: list[Path]) -> object:
-    from hydra.core.utils import run_job
-
-    config = job_config(composer, order)
-    folder.append(job_folder(config))
-    done = run_job(
-        hydra_context=assignment.context,
-        task_function=assignment.task,
-        config=config,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
-    if isinstance(done._return_value, BaseException):  # its property would print a line before raising
-        raise done._return_value
-    return done._return_value
-
-
-def _describe(error: Exception, folder: list[Path]) -> str:
-    text = f"{type(error).__name__}: {error}"
-    if folder and folder[0].is_dir():
-        log = folder[0] / "error.txt"
-        log.write_text(traceback.format_exc(), encoding="utf-8")
-        text += f" (traceback in {log})"
-    return text
-
-
-def _show_traceback() -> None:
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        traceback.print_exc()
-
-
-class _Throttle:
-    """Sends progress at most ten times a second: fast jobs have hundreds of epochs in that time."""
-
-    def __init__(self, job: int, pipe: Connection):
-        self._job, self._pipe, self._last = job, pipe, 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN_REPORTS or progress.epoch >= progress.epochs:
-            self._last = now
-            self._pipe.send(Advanced(self._job, progress.epoch, progress.epochs, numbers(progress.metrics)))
+    return assignment
 
 
 def _answer_signals() -> None:
@@ -144,7 +70,8 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _limit_threads(threads: int) -> None:
+def limit_threads(threads: int) -> None:
+    """Let torch compute on so many threads, if it is imported."""
     torch = sys.modules.get("torch")
-    if torch is not None:  # preloaded, so that it has read OMP_NUM_THREADS already
+    if torch is not None:  # it has read OMP_NUM_THREADS already, as the server did that this process is forked from
         torch.set_num_threads(threads)

@@ -4,18 +4,37 @@ Importing this package imports no MLflow; opening a run does, unless ``tracking=
 """
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from reglab.errors import UserError
 from reglab.tracking.dataset import DataSetLike
-from reglab.tracking.drainer import Drainer
-from reglab.tracking.folder import JOURNAL, SENT, read_identity
+from reglab.tracking.drainer import Drainer, Outlet
+from reglab.tracking.folder import JOURNAL, read_identity
+from reglab.tracking.lines import lines
+from reglab.tracking.pack import log_pack
 from reglab.tracking.settings import TrackingSettings
-from reglab.tracking.tracker import RunTracker
+from reglab.tracking.spec import RunSpec
+from reglab.tracking.tracker import RunTracker, finish_runs, sync_runs
 
-__all__ = ["RunTracker", "TrackingSettings", "is_open", "open_run", "open_sweep", "reopen_run", "send"]
+__all__ = [
+    "RunSpec",
+    "RunTracker",
+    "TrackingSettings",
+    "finish_runs",
+    "is_open",
+    "log_pack",
+    "open_run",
+    "open_runs",
+    "open_sweep",
+    "reopen_run",
+    "send",
+    "sync_runs",
+]
 
 # MLflow reads these when it is imported or called, so they stand here, before anything of ours can import it.
 # What the user has set already stays.
@@ -30,6 +49,26 @@ for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
 
+def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTracker]:
+    """Start many runs at once and return their trackers, in the order given.
+
+    Each is the same run as ``open_run`` makes. In a SQLite store of the known version all of them are made in one
+    transaction, all or none; elsewhere they are made one by one. One thread sends the journals of all.
+    Raises UserError where the store cannot be opened, and where two runs have the same folder.
+    """
+    specs = [replace(spec, folder=spec.folder.resolve()) for spec in runs]  # training may change the working folder
+    for folder, count in Counter(spec.folder for spec in specs).items():
+        if count > 1:
+            raise UserError(f"{count} runs were to be kept in the folder {folder}: give each a folder of its own")
+    if settings.backend == "none":
+        from reglab.tracking import local
+
+        return local.open_runs(specs)
+    from reglab.tracking import mlflow_run
+
+    return mlflow_run.open_runs(settings, specs)
+
+
 def open_run(
     settings: TrackingSettings,
     *,
@@ -40,30 +79,15 @@ def open_run(
     tags: Mapping[str, Any],
     dataset: DataSetLike | None = None,
     parent: str | None = None,
+    steps: int | None = None,
+    every: int = 1,
 ) -> RunTracker:
-    """Start a run and return its tracker; ``parent`` is the run id of the sweep that it belongs to.
+    """Start a run and return its tracker; the arguments are those of ``RunSpec``.
 
-    config: stored as ``config.yaml``; give it *unresolved*, so that no interpolated secret is written.
-    params: nested or flat; stored with dotted keys, in full length.
     Raises UserError where the store cannot be opened.
     """
-    folder = folder.resolve()  # training may change the working folder
-    if settings.backend == "none":
-        from reglab.tracking import local
-
-        return local.open_run(folder=folder, name=name, config=config, params=params, tags=tags, parent=parent)
-    from reglab.tracking import mlflow_run
-
-    return mlflow_run.open_run(
-        settings,
-        name=name,
-        folder=folder,
-        config=config,
-        params=params,
-        tags=tags,
-        dataset=dataset,
-        parent=parent,
-    )
+    (tracker,) = open_runs(settings, [RunSpec(name, folder, config, params, tags, dataset, parent, steps, every)])
+    return tracker
 
 
 def open_sweep(
@@ -83,9 +107,6 @@ def open_sweep(
 
 def is_open(folder: Path) -> bool:
     """Return whether the run in ``folder`` still counts as running. Raises UserError where no run was recorded."""
-    from reglab.tracking.folder import JOURNAL, read_identity
-    from reglab.tracking.lines import lines
-
     identity = read_identity(folder)
     if identity.uri is None:
         return not any(line.content.get("status", "RUNNING") != "RUNNING" for line in lines(folder / JOURNAL))
@@ -101,12 +122,12 @@ def reopen_run(folder: Path) -> RunTracker:
     """
     folder = folder.resolve()
     identity = read_identity(folder)
-    sink = None
+    drainer = None
     if identity.uri is not None:
         from reglab.tracking.mlflow_run import sink_of
 
-        sink = sink_of(identity, folder)
-    tracker = RunTracker(identity.run_id, folder, sink)
+        drainer = Drainer(sink_of(identity, folder))
+    tracker = RunTracker(identity, folder, drainer)
     tracker.journal.record(status="RUNNING")
     return tracker
 
@@ -119,5 +140,5 @@ def send(folder: Path) -> bool:
     from reglab.tracking.mlflow_run import sink_of
 
     folder = folder.resolve()
-    sink = sink_of(read_identity(folder), folder)
-    return Drainer(folder / JOURNAL, sink, folder / SENT, seconds=0).drain()
+    identity = read_identity(folder)
+    return Drainer(sink_of(identity, folder)).drain([Outlet(identity, folder)])

@@ -1,25 +1,35 @@
 """What is sent at once from a journal to a store."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from reglab.tracking.folder import JOURNAL, Identity
 from reglab.tracking.lines import Row, lines, metric_rows
 
 T = TypeVar("T")
-_ROWS = 50_000  # large transactions are several times faster a row; this many take some 10 MB
+ROWS = 50_000  # large transactions are several times faster a row; this many take some 10 MB
 
 
 class Unsent(Exception):  # noqa: N818 - a state to be mended by sending again, not an error of the run
     """The store did not take a batch. Nothing is lost: the journal keeps it."""
 
 
+class Refused(Unsent):
+    """The store is there, but does not take this run, perhaps deleted; it may take the batches of others."""
+
+
 @dataclass
 class Batch:
-    """Part of a journal. status: the last one in it, with its time in milliseconds. end: position behind the part."""
+    """Part of a run's journal. status: the last one in it, with its time in milliseconds. end: position behind it.
 
+    folder: where relative artifact paths start.
+    """
+
+    identity: Identity
+    folder: Path
     rows: list[Row] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     artifacts: dict[tuple[str, str], None] = field(default_factory=dict)  # (file, folder of the store), each once
@@ -28,18 +38,23 @@ class Batch:
 
 
 class Sink(Protocol):
-    """A store that takes batches. Taking one twice must change nothing."""
+    """A store that takes batches of any runs. Taking one twice must change nothing."""
 
-    def send(self, batch: Batch) -> None:
-        """Store ``batch``, or raise Unsent."""
+    def send(self, batches: Sequence[Batch]) -> None:
+        """Store ``batches``, at most one of each run; or raise Refused because of one of them, or Unsent."""
 
 
-def read_batch(path: Path, after: int, rows: int = _ROWS) -> Batch:
-    """Return what the journal at ``path`` holds behind byte ``after``, up to about ``rows`` metric rows."""
-    batch = Batch(end=after)
-    for content, end in lines(path, after):
+def read_batch(identity: Identity, folder: Path, after: int, rows: int = ROWS) -> Batch:
+    """Return what the journal in ``folder`` holds behind byte ``after``, up to about ``rows`` metric rows.
+
+    Rows that the run's budget of points leaves out are passed over.
+    """
+    rule = identity.thinning
+    batch = Batch(identity, folder, end=after)
+    for content, end in lines(folder / JOURNAL, after, rule):
         batch.end = end
-        batch.rows.extend(metric_rows(content))
+        batch.rows.extend(row for row in metric_rows(content) if rule.keeps(row.key, row.step))
+        batch.rows.extend(Row(*row) for row in content.get("last", ()))
         batch.tags.update(content.get("tags", {}))
         if "artifact" in content:
             batch.artifacts[content["artifact"], content["folder"]] = None

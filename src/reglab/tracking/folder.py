@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reglab.errors import UserError
+from reglab.tracking.points import Thinning
 
 JOURNAL = "journal.jsonl"
 SENT = "journal.sent"
@@ -15,6 +16,7 @@ IDENTITY = "run.json"
 class Identity:
     """Which run a folder holds. uri: its store, None without MLflow. artifacts: its artifact URI in that store.
 
+    stride, steps: which rows go to the store, see ``Thinning``; kept here so that they are the same in every process.
     A password never stands in ``uri``: to go on with such a run, give it as MLFLOW_TRACKING_PASSWORD.
     """
 
@@ -22,6 +24,13 @@ class Identity:
     name: str
     uri: str | None
     artifacts: str | None
+    stride: int = 1
+    steps: int | None = None
+
+    @property
+    def thinning(self) -> Thinning:
+        """The budget of points as a rule."""
+        return Thinning(self.stride, self.steps)
 
 
 def write_identity(folder: Path, identity: Identity) -> None:

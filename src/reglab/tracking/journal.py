@@ -5,24 +5,26 @@ makes it durable against power loss. The identity of a metric row is (run, key, 
 """
 
 import logging
+import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reglab.tracking.lines import Row, encode, lines, metric_rows, sound_length
+from reglab.tracking.lines import Layout, Row, encode, lines, metric_rows, sound_length
 
 _log = logging.getLogger(__name__)
+_FLOATS = {float}
 _VOLATILE = ("system/", "time/")  # a resumed run repeats these rows with other values by nature
 
 
 class Journal:
     """Append-only file of one run. Opening an existing one goes on with it, less a torn last line.
 
-    position: the length in bytes so far. dropped: rows refused because they were there already; conflicts: those of
-    them whose value differed.
+    position: the length in bytes so far. top: the largest step so far, at least 0. dropped: rows refused because they
+    were there already; conflicts: those of them whose value differed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,11 +35,13 @@ class Journal:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._lock = threading.Lock()
         self._last: dict[str, int] = {}  # the largest step of each key: a later step needs no look-up
+        self._late: dict[Layout, int] = {}  # the same of rows written by layout, for all its keys at once
         self._kept: dict[tuple[str, int], float] | None = None  # all rows; read back only when a step is not later
         self.position = sound_length(path)
         os.ftruncate(self._file, self.position)
         for row in self.rows():
             self._last[row.key] = max(row.step, self._last.get(row.key, row.step))
+        self.top = max(self._last.values(), default=0)
 
     def append(self, metrics: Mapping[str, Any], step: int) -> None:
         """Record one value for each key at ``step``, with the present time; rows that are there already are dropped.
@@ -45,13 +49,31 @@ class Journal:
         Values are numbers or 0-dim tensors. Raises OSError where the disk does not take the line.
         """
         with self._lock:
+            for layout, late in self._late.items():
+                self._last.update({key: max(late, self._last.get(key, late)) for key in layout.keys})
+            self._late.clear()
             new = {key: value for key, given in metrics.items() if self._is_new(key, value := float(given), step)}
             if new:
                 self._write({"step": step, "metrics": new})
+                self.top = max(step, self.top)
             for key, value in new.items():
                 self._last[key] = max(step, self._last.get(key, step))
                 if self._kept is not None:
                     self._kept[key, step] = value
+
+    def append_row(self, layout: Layout, values: Sequence[float], step: int, now: int) -> None:
+        """Do as ``append`` with the keys of ``layout``, at the time ``now`` in milliseconds, several times faster.
+
+        That is so where ``step`` is later than all before and the values are finite Python floats.
+        """
+        with self._lock:
+            if step > self.top and set(map(type, values)) == _FLOATS and math.isfinite(sum(values)):
+                self._put(layout.line % (now, step, *values))
+                self.top = self._late[layout] = step
+                if self._kept is not None:
+                    self._kept.update(((key, step), value) for key, value in zip(layout.keys, values, strict=True))
+                return
+        self.append(dict(zip(layout.keys, values, strict=True)), step)
 
     def record(self, **event: object) -> None:
         """Record something other than metric rows: ``tags=``, ``artifact=`` with ``folder=``, or ``status=``."""
@@ -95,7 +117,9 @@ class Journal:
         return False
 
     def _write(self, event: Mapping[str, object]) -> None:
-        line = encode({"time": time.time_ns() // 1_000_000, **event})
+        self._put(encode({"time": time.time_ns() // 1_000_000, **event}))
+
+    def _put(self, line: bytes) -> None:
         written = os.write(self._file, line)
         if written < len(line):  # a full disk takes part of a line
             os.ftruncate(self._file, self.position)

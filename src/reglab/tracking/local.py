@@ -2,31 +2,28 @@
 
 import json
 import uuid
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from reglab.tracking.folder import Identity, set_aside, write_identity
 from reglab.tracking.params import flatten, write_config
+from reglab.tracking.spec import RunSpec
 from reglab.tracking.tracker import RunTracker
 
 
-def open_run(
-    *,
-    name: str,
-    folder: Path,
-    config: Mapping[str, Any],
-    params: Mapping[str, Any],
-    tags: Mapping[str, Any],
-    parent: str | None,
-) -> RunTracker:
-    """Return the tracker of a new run: ``params.json`` and ``config.yaml`` beside its journal, no store behind it."""
-    set_aside(folder)
-    run_id = uuid.uuid4().hex
-    write_identity(folder, Identity(run_id, name, uri=None, artifacts=None))
-    (folder / "params.json").write_text(json.dumps(flatten(params), indent=2) + "\n", encoding="utf-8")
-    if config:
-        write_config(folder / "config.yaml", config)
-    tracker = RunTracker(run_id, folder, sink=None)
-    tracker.tag(**tags, **({"mlflow.parentRunId": parent} if parent else {}))
+def open_runs(specs: Sequence[RunSpec]) -> list[RunTracker]:
+    """Return trackers of new runs: ``params.json`` and ``config.yaml`` beside their journals, no store behind them."""
+    written: dict[str, str] = {}
+    return [_open(spec, written) for spec in specs]
+
+
+def _open(spec: RunSpec, written: dict[str, str]) -> RunTracker:
+    set_aside(spec.folder)
+    identity = Identity(uuid.uuid4().hex, spec.name, uri=None, artifacts=None)
+    write_identity(spec.folder, identity)
+    params = json.dumps(flatten(spec.params), indent=2) + "\n"
+    (spec.folder / "params.json").write_text(params, encoding="utf-8")
+    if spec.config:
+        write_config(spec.folder / "config.yaml", spec.config, written)
+    tracker = RunTracker(identity, spec.folder, drainer=None)
+    tracker.tag(**spec.tags, **({"mlflow.parentRunId": spec.parent} if spec.parent else {}))
     return tracker

@@ -1,66 +1,103 @@
-"""Sending a journal to MLflow."""
+"""Sending journals to MLflow."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from reglab.tracking import mlflow_sql
 from reglab.tracking.artifacts import place
-from reglab.tracking.batch import Batch, Unsent, chunks
+from reglab.tracking.batch import Batch, Refused, Unsent, chunks
 from reglab.tracking.keys import store_key
-from reglab.tracking.lines import Row
 from reglab.tracking.mlflow_store import UNREACHABLE, reason
 from reglab.tracking.settings import local_path, redacted, sqlite_path
 
 _log = logging.getLogger(__name__)
 _METRICS_A_CALL = 1_000  # MLflow's limits
 _TAGS_A_CALL = 100
+_LONGEST_TAG = 8_000
+_OF_THE_RUN = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")  # the store itself is well
 
 
 class MlflowSink:
-    """Takes batches of the run ``run_id``. Every part of a batch may be sent again and changes nothing.
+    """Takes batches of runs in the store at ``uri``. Every part of a batch may be sent again and changes nothing."""
 
-    folder: where relative artifact paths start. artifacts: the run's artifact URI.
-    """
+    def __init__(self, client: MlflowClient, uri: str) -> None:
+        self._client, self._uri = client, uri
 
-    def __init__(self, client: MlflowClient, uri: str, run_id: str, folder: Path, artifacts: str | None) -> None:
-        self._client, self._uri, self._run_id, self._folder = client, uri, run_id, folder
-        self._artifacts = local_path(artifacts) if sqlite_path(uri) else None
+    def send(self, batches: Sequence[Batch]) -> None:
+        """Store batches, the status of a run last: in one transaction where the store is a known SQLite file.
 
-    def send(self, batch: Batch) -> None:
-        """Store a batch, its status last. Raises Unsent where the store does not take it."""
-        try:
-            self._send_rows([row._replace(key=store_key(row.key)) for row in batch.rows])
-            for tags in chunks(batch.tags.items(), _TAGS_A_CALL):
-                self._client.log_batch(self._run_id, tags=[RunTag(store_key(key), value) for key, value in tags])
-            for path, folder in batch.artifacts:
-                self._send_artifact(self._folder / path, folder)
-            if batch.status:
-                status, time = batch.status
-                if status == "RUNNING":
-                    self._client.update_run(self._run_id, status)
-                else:
-                    self._client.set_terminated(self._run_id, status, time)
-        except (*UNREACHABLE, LookupError) as error:
-            raise Unsent(f"{redacted(self._uri)} did not take the run {self._run_id} ({reason(error)})") from error
-
-    def _send_rows(self, rows: list[Row]) -> None:
+        Raises Refused where it does not take one of the runs, Unsent where it takes nothing.
+        """
         path = sqlite_path(self._uri)
-        if path and rows and mlflow_sql.is_known(path):
-            mlflow_sql.write_rows(path, self._run_id, rows)
-            return
-        for some in chunks(rows, _METRICS_A_CALL):
-            metrics = [Metric(row.key, row.value, row.timestamp, row.step) for row in some]
-            self._client.log_batch(self._run_id, metrics=metrics)
+        asked = batches[0].identity.run_id
+        try:
+            fast = path is not None and mlflow_sql.is_known(path)
+            for batch in batches:
+                asked = batch.identity.run_id
+                self._send_artifacts(batch)
+                if not fast:
+                    self._send_by_calls(batch)
+                elif _are_odd(batch.tags):
+                    self._send_tags(batch)
+            if path and fast:
+                mlflow_sql.write(path, [_part(batch) for batch in batches])
+        except mlflow_sql.DeletedRunError as error:
+            raise Refused(f"{redacted(self._uri)} did not take the run {error.run_id} ({error})") from error
+        except UNREACHABLE as error:
+            refused = isinstance(error, MlflowException) and error.error_code in _OF_THE_RUN
+            said = f"{redacted(self._uri)} did not take the run {asked} ({reason(error)})"
+            raise (Refused if refused else Unsent)(said) from error
 
-    def _send_artifact(self, path: Path, folder: str) -> None:
-        if not path.exists():  # it will not come back: sending again cannot help
-            _log.warning("the artifact %s of run %s is gone: it was removed before it was stored", path, self._run_id)
-        elif self._artifacts:
-            place(path, self._artifacts / folder)
-        elif path.is_dir():
-            self._client.log_artifacts(self._run_id, str(path), folder or None)
-        else:
-            self._client.log_artifact(self._run_id, str(path), folder or None)
+    def _send_by_calls(self, batch: Batch) -> None:
+        run_id = batch.identity.run_id
+        for rows in chunks(batch.rows, _METRICS_A_CALL):
+            metrics = [Metric(store_key(row.key), row.value, row.timestamp, row.step) for row in rows]
+            self._client.log_batch(run_id, metrics=metrics)
+        self._send_tags(batch)
+        if batch.status:
+            status, time = batch.status
+            if status == "RUNNING":
+                self._client.update_run(run_id, status)
+            else:
+                self._client.set_terminated(run_id, status, time)
+
+    def _send_tags(self, batch: Batch) -> None:
+        for tags in chunks(batch.tags.items(), _TAGS_A_CALL):
+            self._client.log_batch(batch.identity.run_id, tags=[RunTag(store_key(key), value) for key, value in tags])
+
+    def _send_artifacts(self, batch: Batch) -> None:
+        run_id = batch.identity.run_id
+        home = local_path(batch.identity.artifacts) if sqlite_path(self._uri) else None
+        for name, folder in batch.artifacts:
+            path = batch.folder / name
+            if not path.exists():  # it will not come back: sending again cannot help
+                _log.warning("the artifact %s of run %s is gone: it was removed before it was stored", path, run_id)
+            elif home:
+                self._place(path, home / folder, run_id)
+            elif path.is_dir():
+                self._client.log_artifacts(run_id, str(path), folder or None)
+            else:
+                self._client.log_artifact(run_id, str(path), folder or None)
+
+    def _place(self, path: Path, folder: Path, run_id: str) -> None:
+        try:
+            place(path, folder)
+        except OSError as error:  # perhaps this file alone cannot be read
+            raise Refused(f"{folder} did not take an artifact of the run {run_id} ({reason(error)})") from error
+
+
+def _part(batch: Batch) -> mlflow_sql.Part:
+    rows = [row if (key := store_key(row.key)) == row.key else row._replace(key=key) for row in batch.rows]
+    tags = {} if _are_odd(batch.tags) else {store_key(key): value for key, value in batch.tags.items()}
+    return mlflow_sql.Part(batch.identity.run_id, rows, tags, batch.status)
+
+
+def _are_odd(tags: Mapping[str, str]) -> bool:
+    """Return whether MLflow does more with ``tags`` than to store them: a name is also the run's, a long one is cut."""
+    return MLFLOW_RUN_NAME in tags or any(len(value) > _LONGEST_TAG for value in tags.values())

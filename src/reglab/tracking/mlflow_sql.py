@@ -1,9 +1,10 @@
-"""Metric rows of a SQLite store by plain SQL: some thirty times the rate of MLflow's own ``log_batch``."""
+"""A SQLite store by plain SQL: some thirty times the rate of MLflow's own ``log_batch``."""
 
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,9 +12,17 @@ from reglab.tracking.lines import Row
 
 _BUSY_SECONDS = 60.0
 _LARGEST = 1.7976931348623157e308  # MLflow keeps an infinity as the largest float
-_COLUMNS = {  # name -> place in the primary key, as MLflow 3.17 has them
-    "metrics": {"key": 1, "timestamp": 2, "step": 3, "run_uuid": 4, "value": 5, "is_nan": 6},
-    "latest_metrics": {"key": 1, "run_uuid": 2, "value": 0, "timestamp": 0, "step": 0, "is_nan": 0},
+_COLUMNS = {  # "name place-in-the-primary-key" of each column, as MLflow 3.17 has them
+    "metrics": "key 1, timestamp 2, step 3, run_uuid 4, value 5, is_nan 6",
+    "latest_metrics": "key 1, run_uuid 2, value 0, timestamp 0, step 0, is_nan 0",
+    "tags": "key 1, run_uuid 2, value 0",
+    "params": "key 1, run_uuid 2, value 0",
+    "runs": "run_uuid 1, name 0, source_type 0, source_name 0, entry_point_name 0, user_id 0, status 0, start_time 0, "
+    "end_time 0, source_version 0, lifecycle_stage 0, artifact_uri 0, experiment_id 0, deleted_time 0",
+    "datasets": "experiment_id 1, name 2, digest 3, dataset_uuid 0, dataset_source_type 0, dataset_source 0, "
+    "dataset_schema 0, dataset_profile 0",
+    "inputs": "source_type 1, source_id 2, destination_type 3, destination_id 4, input_uuid 0, step 0",
+    "input_tags": "input_uuid 1, name 2, value 0",
 }
 _INSERT = """
     INSERT INTO metrics (run_uuid, key, value, is_nan, timestamp, step) VALUES (?, ?, ?, ?, ?, ?)
@@ -24,55 +33,76 @@ _UPSERT = """
         value = excluded.value, is_nan = excluded.is_nan, timestamp = excluded.timestamp, step = excluded.step
     WHERE (excluded.step, excluded.timestamp, excluded.value)
         > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value)"""
+_TAG = """
+    INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)
+    ON CONFLICT (key, run_uuid) DO UPDATE SET value = excluded.value"""
+_END = "UPDATE runs SET status = ?, end_time = coalesce(?, end_time) WHERE run_uuid = ?"
+_CACHE = 65_536  # KiB; rows of many runs touch some thousand pages of the indexes
+_ASKED = 500  # run ids in one question; older SQLite takes 999
+
+StoredRow = tuple[str, str, float, bool, int, int]  # in the order of _INSERT
+
+
+class DeletedRunError(LookupError):
+    """The store has no such run, or it was deleted."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"the run {run_id} was deleted in MLflow")
+        self.run_id = run_id
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is written of one run; keys as MLflow takes them. status: with its time in milliseconds."""
+
+    run_id: str
+    rows: Sequence[Row] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    status: tuple[str, int] | None = None
 
 
 @lru_cache
 def is_known(path: Path) -> bool:
-    """Return whether the tables in ``path`` are those that this module was written for."""
-    with _connection(path) as connection:
-        found = {
-            table: {name: place for _, name, _, _, _, place in connection.execute(f"PRAGMA table_info({table})")}
-            for table in _COLUMNS
-        }
-    return found == _COLUMNS
+    """Return whether the tables in ``path`` are those that plain SQL was written for here."""
+    with connection(path) as store:
+        return all(
+            {f"{name} {place}" for _, name, _, _, _, place in store.execute(f"PRAGMA table_info({table})")}
+            == set(columns.split(", "))
+            for table, columns in _COLUMNS.items()
+        )
 
 
-def write_rows(path: Path, run_id: str, rows: Iterable[Row]) -> None:
-    """Store metric rows in one transaction; rows that are there already change nothing.
+def write(path: Path, parts: Sequence[Part]) -> None:
+    """Store rows, tags and statuses of different runs in one transaction; what is there already changes nothing.
 
-    Sorted by (key, timestamp), the order of the table's primary key. The latest value of a key is the largest by
-    (step, timestamp, value), as MLflow has it. Raises sqlite3.Error, with nothing written; LookupError where the run
-    was deleted.
+    Rows are sorted as the table's primary key is. The latest value of a key is the largest by (step, timestamp,
+    value), as MLflow has it. Each run is looked up once, which is cheaper than a foreign key for each row. Raises
+    sqlite3.Error, DeletedRunError, with nothing written.
     """
-    stored = sorted((run_id, row.key, *_stored_value(row.value), row.timestamp, row.step) for row in rows)
-    stored.sort(key=lambda row: (row[1], row[4]))
-    latest: dict[str, tuple[str, str, float, bool, int, int]] = {}
-    for row in stored:
-        if row[1] not in latest or _age(row) > _age(latest[row[1]]):
-            latest[row[1]] = row
-    with _connection(path) as connection:
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("BEGIN IMMEDIATE")  # wait for other writers here, not half-way
-        try:
-            stage = connection.execute("SELECT lifecycle_stage FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
-            if stage != ("active",):
-                raise LookupError(f"the run {run_id} was deleted in MLflow")
-            connection.executemany(_INSERT, stored)
-            connection.executemany(_UPSERT, latest.values())
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:  # a full disk has rolled back by itself
-                connection.execute("ROLLBACK")
-            raise
+    rows = [
+        (part.run_id, row.key, *_stored_value(row.value), row.timestamp, row.step)
+        for part in parts
+        for row in part.rows
+    ]
+    rows.sort(key=lambda row: (row[1], row[4], row[5], row[0]))
+    tags = [(part.run_id, key, value) for part in parts for key, value in part.tags.items()]
+    statuses = [(part.run_id, *part.status) for part in parts if part.status]
+    with transaction(path) as store:
+        _check_active(store, [part.run_id for part in parts])
+        store.executemany(_INSERT, rows)
+        store.executemany(_UPSERT, _latest(rows))
+        store.executemany(_TAG, tags)
+        # a run that goes on keeps the end that it had, as with MLflow's own update_run
+        store.executemany(_END, [(name, None if name == "RUNNING" else time, run) for run, name, time in statuses])
 
 
 def read_history(path: Path, run_id: str, keys: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
     """Return (step, value) of each key, by step; a key without rows has an empty list."""
     history: dict[str, list[tuple[int, float]]] = {key: [] for key in keys}
     query = "SELECT step, value, is_nan FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY step, timestamp"
-    with _connection(path) as connection:
+    with connection(path) as store:
         for key, points in history.items():
-            for step, value, is_nan in connection.execute(query, (run_id, key)):
+            for step, value, is_nan in store.execute(query, (run_id, key)):
                 points.append((step, restored_value(value, bool(is_nan))))
     return history
 
@@ -84,20 +114,57 @@ def restored_value(value: float, is_nan: bool = False) -> float:
     return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
 
 
+@contextmanager
+def transaction(path: Path) -> Iterator[sqlite3.Connection]:
+    """Give a connection to ``path`` inside a transaction: all that is written through it, or, on an error, nothing."""
+    with connection(path) as store:
+        store.execute(f"PRAGMA cache_size = -{_CACHE}")
+        store.execute("BEGIN IMMEDIATE")  # wait for other writers here, not half-way
+        try:
+            yield store
+            store.execute("COMMIT")
+        except BaseException:
+            if store.in_transaction:  # a full disk has rolled back by itself
+                store.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """Give a connection to the SQLite file at ``path``. Raises sqlite3.Error if there is none."""
+    # mode=rw: a store that went away is an error, not a new empty file
+    uri = f"{path.as_uri()}?mode=rw"
+    with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as opened:
+        yield opened
+
+
+def _check_active(store: sqlite3.Connection, run_ids: Sequence[str]) -> None:
+    active: set[str] = set()
+    for start in range(0, len(run_ids), _ASKED):
+        some = run_ids[start : start + _ASKED]
+        places = ", ".join("?" * len(some))
+        query = f"SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active' AND run_uuid IN ({places})"
+        active |= {run_id for (run_id,) in store.execute(query, some)}
+    for run_id in run_ids:
+        if run_id not in active:
+            raise DeletedRunError(run_id)
+
+
+def _latest(rows: Sequence[StoredRow]) -> list[StoredRow]:
+    latest: dict[tuple[str, str], StoredRow] = {}
+    for row in rows:
+        found = latest.get(row[:2])
+        if found is None or _age(row) > _age(found):
+            latest[row[:2]] = row
+    return list(latest.values())
+
+
 def _stored_value(value: float) -> tuple[float, bool]:
     if math.isnan(value):
         return 0.0, True
     return max(-_LARGEST, min(_LARGEST, value)), False
 
 
-def _age(row: tuple[str, str, float, bool, int, int]) -> tuple[int, int, float]:
+def _age(row: StoredRow) -> tuple[int, int, float]:
     _, _, value, _, timestamp, step = row
     return step, timestamp, value
-
-
-@contextmanager
-def _connection(path: Path) -> Iterator[sqlite3.Connection]:
-    # mode=rw: a store that went away is an error, not a new empty file
-    uri = f"{path.as_uri()}?mode=rw"
-    with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
-        yield connection

@@ -8,40 +8,47 @@ from urllib.parse import unquote, urlsplit
 
 from reglab.errors import UserError, nearest
 
+POINTS = 500  # a chart is some thousand pixels wide
+_OPTIONS = ["name", "uri", "experiment", "artifacts", "points"]
 _PREFIX = "sqlite:///"
 _EXAMPLES = "sqlite:///reglab.db, or the address of an MLflow server such as http://127.0.0.1:5000"
 
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """backend: ``mlflow`` or ``none``. uri: absolute. artifacts: URI of the artifact root; None: a server decides."""
+    """backend: ``mlflow`` or ``none``. uri: absolute. artifacts: URI of the artifact root; None: a server decides.
+
+    points: how many points of one series go to the store, 2 or more; None: all.
+    """
 
     backend: Literal["mlflow", "none"]
     uri: str
     experiment: str
     artifacts: str | None
+    points: int | None = POINTS
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any], folder: Path | None = None) -> "TrackingSettings":
         """Return the settings that a config node describes; relative paths count from ``folder``, the working folder.
 
-        Raises UserError for an unknown key or backend, and for a store that MLflow cannot keep runs in.
+        Raises UserError for an unknown key, backend or budget, and for a store that MLflow cannot keep runs in.
         """
         folder = (folder or Path.cwd()).resolve()
         for key in node:
-            if key not in ("name", "uri", "experiment", "artifacts"):
-                valid = nearest(key, ["name", "uri", "experiment", "artifacts"])
-                raise UserError(f"tracking.{key}: no such option; {valid}")
+            if key not in _OPTIONS:
+                raise UserError(f"tracking.{key}: no such option; {nearest(key, _OPTIONS)}")
         backend = node.get("name", "mlflow")
         if backend not in ("mlflow", "none"):
             raise UserError(f"tracking.name={backend}: choose tracking=mlflow or tracking=none")
         experiment = str(node.get("experiment", "reglab") or "").strip()
         if not experiment:
             raise UserError("tracking.experiment is empty: name the study, such as tracking.experiment=reglab")
+        points = node.get("points", POINTS)
+        if points is not None and (type(points) is not int or points < 2):
+            raise UserError(f"tracking.points={points}: give a whole number from 2 on, or null to send every point")
         uri = absolute_uri(node.get("uri"), folder)
-        return cls(
-            cast(Literal["mlflow", "none"], backend), uri, experiment, _artifacts(node.get("artifacts"), uri, folder)
-        )
+        artifacts = _artifacts(node.get("artifacts"), uri, folder)
+        return cls(cast(Literal["mlflow", "none"], backend), uri, experiment, artifacts, points)
 
 
 def absolute_uri(uri: str | None, folder: Path) -> str:

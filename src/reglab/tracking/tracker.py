@@ -1,46 +1,48 @@
 """The tracker of one run: everything goes to the journal and returns at once."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from reglab.errors import UserError
-from reglab.tracking.batch import Sink
-from reglab.tracking.drainer import Drainer
-from reglab.tracking.folder import JOURNAL, SENT
+from reglab.tracking.drainer import Drainer, Outlet
+from reglab.tracking.folder import JOURNAL, Identity
 from reglab.tracking.journal import Journal
+from reglab.tracking.points import Thinning
 
 _log = logging.getLogger(__name__)
 _NOTE_LIMIT = 7_900  # MLflow cuts a tag at 8,000 characters
+_SYNCS = 16  # at once: the file system makes many files durable together
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class RunTracker:
-    """Records metric rows, tags, artifacts, notes and the end of the run ``run_id`` in ``folder``.
+    """Records metric rows, tags, artifacts, notes and the end of the run ``identity`` in ``folder``.
 
-    sink: the store that a background writer sends the journal to every ``seconds``; None keeps all in the folder.
+    drainer: sends the journal to a store in the background; None keeps all in the folder.
     """
 
-    def __init__(self, run_id: str, folder: Path, sink: Sink | None, seconds: float = 5.0) -> None:
-        self.run_id = run_id
+    def __init__(self, identity: Identity, folder: Path, drainer: Drainer | None) -> None:
+        self.run_id = identity.run_id
         self.folder = folder
         self.journal = Journal(folder / JOURNAL)
-        self._step = max((row.step for row in self.journal.rows()), default=0)
-        self._drainer = Drainer(self.journal.path, sink, folder / SENT, seconds) if sink else None
+        self._rule = identity.thinning
+        self._drainer = drainer
         self._ended = False
-        if self._drainer:
-            self._drainer.start()
+        if drainer:
+            self._outlet = Outlet(identity, folder)
+            drainer.add(self._outlet)
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Record one value for each key at ``step``. A key that has a value at ``step`` keeps the one it has."""
-        self._step = max(step, self._step)
         self.journal.append(metrics, step)
 
     def summary(self, metrics: Mapping[str, Any]) -> None:
         """Record the run's result: each metric as ``final/<key>``, at the last step logged."""
-        self.log({f"final/{key}": value for key, value in metrics.items()}, self._step)
+        self.log({f"final/{key}": value for key, value in metrics.items()}, self.journal.top)
 
     def tag(self, **tags: object) -> None:
         """Set tags; a later value replaces an earlier one. Dotted names: ``tag(**{"reglab.score": "r2"})``."""
@@ -74,23 +76,54 @@ class RunTracker:
 
     def drain(self) -> bool:
         """Send everything recorded so far now. False: the store cannot be reached, or there is none."""
-        return self._drainer.drain() if self._drainer else False
+        return self._drainer.drain([self._outlet]) if self._drainer else False
 
     def finish(self, status: Status = "FINISHED") -> None:
         """Record how the run ended, send all that is left, and close. A second call does nothing."""
-        if self._ended:
-            return
+        finish_runs([self], [status])
+
+    def _record_end(self, status: Status) -> None:
+        last: dict[str, object] = {}
+        if self._drainer and self._rule != Thinning():
+            from reglab.tracking.series import complete  # imports pyarrow
+
+            path = self.folder / "metrics.parquet"
+            if found := complete(self.journal.path, self._rule, path):
+                self.tag(**{"reglab.points": found[0]})
+                self.artifact(path)
+                last["last"] = found[1]
+        self.journal.record(status=status, **last)
+        self._ended = True
+
+    def _close(self, status: Status) -> None:
+        if self._drainer and (unsent := self.journal.position - self._outlet.sent):
+            _log.warning(
+                "Run %s ended %s, but %d bytes of its journal are not in the store yet. They are safe in %s. To "
+                "send them when the store is back: python -c \"import reglab.tracking as t; t.send('%s')\"",
+                self.run_id, status, unsent, self.journal.path, self.folder,
+            )  # fmt: skip
+        self.journal.close()
+
+
+def sync_runs(trackers: Sequence[RunTracker]) -> list[int]:
+    """Do ``sync`` for each tracker, at once, and return the positions."""
+    with ThreadPoolExecutor(_SYNCS) as pool:
+        return list(pool.map(RunTracker.sync, trackers))
+
+
+def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> None:
+    """Do ``finish`` for each tracker with its status; runs that share a writer are sent together.
+
+    Raises ValueError for an unknown status, before anything is recorded.
+    """
+    for status in statuses:
         if status not in get_args(Status):
             raise ValueError(f"status must be one of {', '.join(get_args(Status))}, got {status!r}")
-        self._ended = True
-        self.journal.record(status=status)
-        self.journal.sync()
-        if self._drainer:
-            self._drainer.stop()
-            if not self._drainer.drain():
-                _log.warning(
-                    "Run %s ended %s, but %d bytes of its journal are not in the store yet. They are safe in %s. To "
-                    "send them when the store is back: python -c \"import reglab.tracking as t; t.send('%s')\"",
-                    self.run_id, status, self.journal.position - self._drainer.sent, self.journal.path, self.folder,
-                )  # fmt: skip
-        self.journal.close()
+    ending = [(one, status) for one, status in zip(trackers, statuses, strict=True) if not one._ended]
+    for tracker, status in ending:
+        tracker._record_end(status)
+    sync_runs([tracker for tracker, _ in ending])
+    for drainer in {tracker._drainer for tracker, _ in ending if tracker._drainer}:
+        drainer.close([tracker._outlet for tracker, _ in ending if tracker._drainer is drainer])
+    for tracker, status in ending:
+        tracker._close(status)

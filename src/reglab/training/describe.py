@@ -1,7 +1,5 @@
 """From a composed config to what it names: the cocktail, and the tags by which a run is found and grouped."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +9,7 @@ from reglab.configure import build
 from reglab.errors import UserError
 from reglab.measures import score_name
 from reglab.regularizers import Cocktail, Regularizer
-
-_NOT_THE_JOB = ("name", "tracking", "sweep", "experiment", "debug")
-_WHERE_IT_RAN = ("accelerator", "devices", "strategy", "num_nodes", "checkpoint_seconds", "steps_per_batch")
+from reglab.training.fingerprint import fingerprint
 
 
 def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
@@ -64,15 +60,6 @@ def main_strength(cocktail: Cocktail) -> tuple[float | None, int]:
     return None, 1
 
 
-def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
-    """Return the hash of what a job computes: 1 and 1.0 are equal; where it ran and is tracked does not count."""
-    job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
-    job["regularizer"] = list((job.get("regularizer") or {}).items())  # their order is their nesting
-    job["trainer"] = {key: value for key, value in job.get("trainer", {}).items() if key not in _WHERE_IT_RAN}
-    job["data"] = {key: value for key, value in job.get("data", {}).items() if key != "path"} | {"digest": data_digest}
-    return hashlib.sha256(json.dumps(_canonical(job), sort_keys=True).encode()).hexdigest()[:16]
-
-
 def tags(config: Mapping[str, Any], cocktail: Cocktail, task: Any, digest: str) -> dict[str, str]:
     """Return the tags of a job's run."""
     found = cocktail_tags(cocktail)
@@ -113,11 +100,3 @@ def _reason(error: Exception) -> str:
     key = getattr(error, "full_key", None)
     reason = str(error).splitlines()[0]
     return f"{key}: {reason}" if key and str(key) not in reason else reason
-
-
-def _canonical(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _canonical(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_canonical(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value

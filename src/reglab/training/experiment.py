@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +69,7 @@ def fit(
     with quiet_lightning():
         closing = Closing(recorder, checkpoints)
         trainer = build_trainer(experiment, [recorder, checkpoints, closing])
-        _run(trainer, module, resume)
+        run_trainer(trainer, module, module.loader(trainer.world_size), resume)
     final = closing.final
     settle(module.model, module.cocktail)
     tracker.tag(**{"reglab.weights": "best" if experiment.cocktail.stops else "last"})
@@ -150,10 +150,10 @@ def check(experiment: Experiment) -> None:
         )
 
 
-def _run(trainer: pl.Trainer, module: Solo, resume: Path | None) -> None:
+def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Path | None) -> None:
+    """Let Lightning train. Raises UserError for a setting that Lightning refuses, KeyboardInterrupt on Ctrl-C."""
     try:
         with torch.random.fork_rng(devices=[]):  # each step seeds the generator; the user's own goes on as it was
-            loader = module.loader(trainer.world_size)
             trainer.fit(module, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error

@@ -3,37 +3,27 @@
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning_utilities.core.rank_zero import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from reglab import data, models
 from reglab.configure import construct
 from reglab.data import DataSet
 from reglab.errors import Diverged
 from reglab.measures import MeasureSettings
-from reglab.tracking import RunTracker, TrackingSettings, open_run
+from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs
 from reglab.training import describe
-from reglab.training.experiment import Experiment, check, check_seed, fit, interruptible_again, summary, test_metrics
-from reglab.training.notes import run_note
+from reglab.training.ending import JobResult, record_failure, record_result
+from reglab.training.experiment import Experiment, check, check_seed, fit, interruptible_again, test_metrics
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """How a job ended. metrics: ``final/...`` without its prefix, empty unless it finished."""
-
-    run_id: str
-    status: Literal["FINISHED", "FAILED", "KILLED"]
-    message: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @interruptible_again()
@@ -52,19 +42,17 @@ def run_job(config: DictConfig, on_progress: Callable[[Progress], None] | None =
         final = fit(experiment, tracker, on_progress)
         if experiment.measure.test:
             final |= test_metrics(experiment.model, experiment.cocktail, loaded.test, loaded.task)
-        result = summary(final) | {key: value for key, value in final.items() if key.startswith("test/")}
-        tracker.summary({key: value for key, value in result.items() if not key.startswith("test/")})
-        tracker.log({key: value for key, value in result.items() if key.startswith("test/")}, int(final["epoch"]))
-        tracker.note(run_note(loaded, experiment.cocktail, result))
-        return _end(tracker, "FINISHED", metrics=result)
+        result = record_result(tracker, experiment, final)
     except Diverged as error:
-        tracker.tag(**{"reglab.failure": "diverged"})
-        return _end(tracker, "FAILED", str(error))
+        result = record_failure(tracker, "FAILED", str(error), failure="diverged")
     except KeyboardInterrupt:
-        return _end(tracker, "KILLED", "interrupted")
+        result = record_failure(tracker, "KILLED", "interrupted")
     except BaseException as error:
-        _end(tracker, "FAILED", f"{type(error).__name__}: {error}")
+        record_failure(tracker, "FAILED", f"{type(error).__name__}: {error}")
+        tracker.finish("FAILED")
         raise
+    tracker.finish(result.status)
+    return result
 
 
 def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[str, Any]) -> Experiment:
@@ -104,38 +92,37 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
     )
 
 
-def _open(config: DictConfig, job: Mapping[str, Any], experiment: Experiment) -> RunTracker:
+def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, folder: Path) -> RunSpec:
+    """Return what the run of a job is opened with. job: ``config``, resolved."""
     tagged = describe.tags(job, experiment.cocktail, experiment.data.task, experiment.data.digest)
     tagged["reglab.command"] = shlex.join(sys.argv)
-    folder = Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
-    if HydraConfig.initialized():
-        hydra = HydraConfig.get()
-        folder = Path(hydra.runtime.output_dir)
-        tagged["reglab.overrides"] = shlex.join(hydra.overrides.task)
-    sweep, tracking = job.get("sweep", {}), job["tracking"]
-    rank: int = getattr(rank_zero_only, "rank", 0)
-    if rank:  # one run for all ranks; the others keep a journal of their own
-        folder, tracking = folder / f"rank{rank}", {**tracking, "name": "none"}
-    return open_run(
-        TrackingSettings.from_config(tracking),
+    overrides = OmegaConf.select(config, "hydra.overrides.task")
+    if overrides is not None:
+        tagged["reglab.overrides"] = shlex.join(overrides)
+    recorded = describe.recorded_params(config)
+    recorded.pop("hydra", None)
+    return RunSpec(
         name=describe.run_name(job, tagged),
         folder=folder,
-        config=describe.recorded_params(config),
-        params=describe.recorded_params(config),
+        config=recorded,
+        params=recorded,
         tags=tagged,
         dataset=experiment.data,
-        parent=sweep.get("parent"),
+        parent=job.get("sweep", {}).get("parent"),
+        steps=experiment.recipe.epochs,
+        every=experiment.measure.every,
     )
 
 
-def _end(
-    tracker: RunTracker,
-    status: Literal["FINISHED", "FAILED", "KILLED"],
-    message: str = "",
-    metrics: Mapping[str, float] | None = None,
-) -> JobResult:
-    if message:
-        tracker.tag(**{"reglab.message": message})
-        tracker.note(f"**{status}**: {message}")
-    tracker.finish(status)
-    return JobResult(tracker.run_id, status, message, metrics or {})
+def _open(config: DictConfig, job: Mapping[str, Any], experiment: Experiment) -> RunTracker:
+    folder = Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    spec = run_spec(config, job, experiment, folder)
+    if HydraConfig.initialized():
+        hydra = HydraConfig.get()
+        tags = {**spec.tags, "reglab.overrides": shlex.join(hydra.overrides.task)}
+        spec = replace(spec, folder=Path(hydra.runtime.output_dir), tags=tags)
+    tracking = job["tracking"]
+    rank: int = getattr(rank_zero_only, "rank", 0)
+    if rank:  # one run for all ranks; the others keep a journal of their own
+        spec, tracking = replace(spec, folder=spec.folder / f"rank{rank}"), {**tracking, "name": "none"}
+    return open_runs(TrackingSettings.from_config(tracking), [spec])[0]

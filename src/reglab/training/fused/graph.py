@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -27,9 +28,9 @@ class Graph:
         self._places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         tensors = [leaves[place] for place in self._places]
         with torch.no_grad(), _quiet():
-            self._run: Callable[..., Tensor] = make_fx(self._flattened(function))(*_copies(tensors))
-            if compiled:
-                self._run = _compile(self._run, tensors)
+            traced = make_fx(self._flattened(function))(*_copies(tensors))
+            self.peak = peak(traced)
+            self._run: Callable[..., Tensor] = _compile(traced, tensors) if compiled else traced
 
     def __call__(self, *arguments: Any) -> Tensor:
         with torch.no_grad():
@@ -44,6 +45,30 @@ class Graph:
             return function(*pytree.tree_unflatten(leaves, self._shape))
 
         return flat_function
+
+
+def peak(traced: GraphModule) -> int:
+    """Return the most bytes that the results of the trace's operations take at once, each freed after its last use."""
+    last: dict[Node, Node] = {}
+    for node in traced.graph.nodes:
+        for source in node.all_input_nodes:
+            last[source] = node
+    ends: dict[Node, list[Node]] = {}
+    for node, end in last.items():
+        ends.setdefault(end, []).append(node)
+    held = most = 0
+    for node in traced.graph.nodes:
+        if node.op == "call_function":
+            held += _bytes(node)
+            most = max(most, held)
+        held -= sum(_bytes(source) for source in ends.get(node, []) if source.op == "call_function")
+    return most
+
+
+def _bytes(node: Node) -> int:
+    value = node.meta.get("val")
+    values = value if isinstance(value, (tuple, list)) else [value]
+    return sum(each.nbytes for each in values if isinstance(each, Tensor))
 
 
 def _compile(traced: Callable[..., Tensor], tensors: list[Tensor]) -> Callable[..., Tensor]:

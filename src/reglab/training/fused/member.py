@@ -1,6 +1,6 @@
 """What one job contributes to a pack, and which jobs may train in one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -31,6 +31,7 @@ def structure(experiment: Experiment) -> tuple[Any, ...]:
     weights = experiment.model.state_dict()
     return (
         repr(experiment.model),
+        tuple((path, type(module), _attributes(module)) for path, module in experiment.model.named_modules()),
         tuple((name, tuple(value.shape), value.dtype) for name, value in weights.items()),
         tuple(weight.requires_grad for weight in experiment.model.parameters()),
         tuple((name, type(member), _attributes(member)) for name, member in experiment.cocktail.named_regularizers()),
@@ -59,11 +60,14 @@ def _attributes(member: nn.Module) -> tuple[tuple[str, Any], ...]:
 
 
 def _words(node: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return what of a config node is no number."""
-    number = (int, float)
-    return tuple(
-        sorted((key, repr(value)) for key, value in node.items() if isinstance(value, bool) or not isinstance(value, number))
-    )
+    """Return what of a config node is no number, and no list of numbers such as betas."""
+    return tuple(sorted((key, repr(value)) for key, value in node.items() if not _numeric(value)))
+
+
+def _numeric(value: Any) -> bool:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return all(_numeric(each) for each in value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def aliases(module: nn.Module) -> dict[str, str]:

@@ -88,14 +88,20 @@ class Fused(pl.LightningModule):
         self.rows_seen = 0
         return {f"objective/{name}": mean for name, mean in zip(self.pack.terms, means, strict=True)}
 
-    def compact(self) -> None:
-        """Drop the dead rows; two rows stay at least, since a pack of one would round differently."""
+    def compact(self) -> list[int]:
+        """Drop the dead rows, and return those that are kept; empty: nothing was dropped.
+
+        Two rows stay at least, since a pack of one would round differently. A compiled pack is made anew only when half
+        of it is dead: compiling again takes longer than what a few dead rows cost.
+        """
         rows = self.alive()
         spare = [row for row in range(len(self.pack)) if row in self.dead]
         kept = sorted(rows + spare[: max(0, 2 - len(rows))])
-        if len(kept) < len(self.pack):
-            self.pack.keep(kept)
-            self.dead = {position for position, row in enumerate(kept) if row in self.dead}
+        if len(kept) == len(self.pack) or (self.pack.compiled and 2 * len(kept) > len(self.pack)):
+            return []
+        self.pack.keep(kept)
+        self.dead = {position for position, row in enumerate(kept) if row in self.dead}
+        return kept
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         pack = self.pack

@@ -16,17 +16,13 @@ from reglab.errors import Unfused
 Tensors = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Moved:
-    """A weight after its update, the optimizer's state of it, and the effective step size, which broadcasts to it."""
+Ready = Callable[[Tensors, Tensor, torch.dtype], dict[str, Tensor]]
+"""``(numbers, steps done, dtype) -> what the update needs of them``, once a step and not for each weight."""
+Update = Callable[[Tensor, Tensor, Tensors, Tensors], Tensor]
+"""``(weight, slope, slots, ready) -> effective step size``: moves weight and slots in place.
 
-    weight: Tensor
-    slots: dict[str, Tensor]
-    size: Tensor
-
-
-Update = Callable[[Tensor, Tensor, Tensors, Tensors, Tensor], Moved]
-"""``(weight, slope, slots, numbers, steps done) -> Moved``."""
+The size broadcasts to the weight, as in ``step_size.StepSizes``.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,12 +34,13 @@ class Rule:
 
     slots: tuple[str, ...]
     numbers: Mapping[str, float]
+    ready: Ready
     update: Update
 
 
 def joint_rule(rules: Sequence[Rule]) -> Rule:
-    """Return the rule that serves all members of a pack: momentum for all where one has it."""
-    return max(rules, key=lambda rule: len(rule.slots))
+    """Return the rule that serves all members of a pack: momentum and decay for all where one has them."""
+    return max(rules, key=lambda rule: (len(rule.slots), rule.update is not adam_plain))
 
 
 def rule_of(optimizer: Optimizer) -> Rule:
@@ -56,62 +53,75 @@ def rule_of(optimizer: Optimizer) -> Rule:
         momentum = float(group["momentum"])
         numbers |= {"momentum": momentum, "dampening": group["dampening"] if momentum else 0.0}
         slots = ("momentum_buffer",) if momentum else ()
-        return Rule(slots, numbers, sgd_nesterov if group["nesterov"] else sgd)
+        return Rule(slots, numbers, ready_sgd, sgd_nesterov if group["nesterov"] else sgd)
     numbers |= {"beta1": float(group["betas"][0]), "beta2": float(group["betas"][1]), "eps": float(group["eps"])}
     slots = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
-    return Rule(slots, numbers, adamw if group["decoupled_weight_decay"] else adam)
+    decayed = adamw if group["decoupled_weight_decay"] else adam
+    return Rule(slots, numbers, ready_adam, decayed if group["weight_decay"] else adam_plain)
 
 
-def sgd(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors, done: Tensor) -> Moved:
-    """Return a step of SGD with momentum: ``v <- momentum v + (1 - dampening) g``, the first ``v`` being ``g``."""
-    return _sgd(weight, slope, slots, numbers, done, nesterov=False)
+def ready_sgd(numbers: Tensors, done: Tensor, kind: torch.dtype) -> dict[str, Tensor]:
+    """Return what a step of SGD needs: the first velocity is the gradient itself, whatever the dampening."""
+    dampening = numbers["dampening"]
+    ready = dict(numbers) | {"share": torch.where(done == 0, torch.ones_like(dampening), 1 - dampening)}
+    ready["size"] = numbers["lr"] * (1 - dampening) / (1 - numbers["momentum"])
+    return {key: number.to(kind) for key, number in ready.items()}
 
 
-def sgd_nesterov(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors, done: Tensor) -> Moved:
-    """Return a step of SGD with Nesterov's momentum: along ``g + momentum v``."""
-    return _sgd(weight, slope, slots, numbers, done, nesterov=True)
+def sgd(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> Tensor:
+    """Take a step of SGD with momentum: ``v <- momentum v + (1 - dampening) g``."""
+    return _sgd(weight, slope, slots, ready, nesterov=False)
 
 
-def _sgd(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors, done: Tensor, nesterov: bool) -> Moved:
-    own = _cast(numbers, weight)
-    slope = slope + own["weight_decay"] * weight
-    size = numbers["lr"] * (1 - numbers["dampening"]) / (1 - numbers["momentum"])
-    if not slots:
-        return Moved(weight - own["lr"] * slope, {}, size.to(weight.dtype))
-    share = torch.where(done == 0, torch.ones_like(own["dampening"]), 1 - own["dampening"])
-    velocity = own["momentum"] * slots["momentum_buffer"] + share * slope
-    direction = slope + own["momentum"] * velocity if nesterov else velocity
-    return Moved(weight - own["lr"] * direction, {"momentum_buffer": velocity}, size.to(weight.dtype))
+def sgd_nesterov(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> Tensor:
+    """Take a step of SGD with Nesterov's momentum: along ``g + momentum v``."""
+    return _sgd(weight, slope, slots, ready, nesterov=True)
 
 
-def adam(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors, done: Tensor) -> Moved:
-    """Return a step of Adam (Kingma & Ba 2015), weight decay added to the gradient."""
-    decay = numbers["weight_decay"].to(weight.dtype)
-    return _adam(weight, slope + decay * weight, slots, numbers, done)
+def _sgd(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors, nesterov: bool) -> Tensor:
+    slope = slope + ready["weight_decay"] * weight
+    if slots:
+        velocity = slots["momentum_buffer"]
+        velocity.mul_(ready["momentum"]).add_(ready["share"] * slope)
+        slope = slope + ready["momentum"] * velocity if nesterov else velocity
+    weight.sub_(ready["lr"] * slope)
+    return ready["size"]
 
 
-def adamw(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors, done: Tensor) -> Moved:
-    """Return a step of AdamW (Loshchilov & Hutter 2019): weights shrink by ``1 - lr * decay`` before the step."""
-    kept = (1 - numbers["lr"] * numbers["weight_decay"]).to(weight.dtype)
-    return _adam(weight * kept, slope, slots, numbers, done)
+def ready_adam(numbers: Tensors, done: Tensor, kind: torch.dtype) -> dict[str, Tensor]:
+    """Return what a step of Adam needs, from double precision: beta2^t keeps its digits over thousands of steps."""
+    count = (done + 1).to(numbers["beta1"].dtype)
+    ready = dict(numbers) | {
+        "gain1": 1 - numbers["beta1"],
+        "gain2": 1 - numbers["beta2"],
+        "step": numbers["lr"] / (1 - numbers["beta1"] ** count),
+        "inverse_root2": (1 - numbers["beta2"] ** count).rsqrt(),
+        "kept": 1 - numbers["lr"] * numbers["weight_decay"],
+    }
+    return {key: number.to(kind) for key, number in ready.items()}
 
 
-def _adam(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors, done: Tensor) -> Moved:
-    own = _cast(numbers, weight)
-    first = slots["exp_avg"] + (slope - slots["exp_avg"]) * (1 - numbers["beta1"]).to(weight.dtype)
-    second = own["beta2"] * slots["exp_avg_sq"] + (1 - numbers["beta2"]).to(weight.dtype) * (slope * slope)
-    moved = {"exp_avg": first, "exp_avg_sq": second}
+def adam(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> Tensor:
+    """Take a step of Adam (Kingma & Ba 2015), weight decay added to the gradient."""
+    return adam_plain(weight, slope + ready["weight_decay"] * weight, slots, ready)
+
+
+def adamw(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> Tensor:
+    """Take a step of AdamW (Loshchilov & Hutter 2019): weights shrink by ``1 - lr * decay`` before the step."""
+    weight.mul_(ready["kept"])
+    return adam_plain(weight, slope, slots, ready)
+
+
+def adam_plain(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> Tensor:
+    """Take a step of Adam: move by ``lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)``."""
+    # No addcmul_ and addcdiv_: vmap has no rule for them and would go through the members one by one.
+    first, second = slots["exp_avg"], slots["exp_avg_sq"]
+    first.mul_(ready["beta1"]).add_(ready["gain1"] * slope)
+    second.mul_(ready["beta2"]).add_(ready["gain2"] * slope * slope)
     judged = second
     if "max_exp_avg_sq" in slots:
-        judged = moved["max_exp_avg_sq"] = torch.maximum(slots["max_exp_avg_sq"], second)
-    # In double precision and then rounded once: beta2 to the power of a thousand steps loses digits in single.
-    count = (done + 1).to(numbers["beta1"].dtype)
-    correction1 = 1 - numbers["beta1"] ** count
-    root2 = (1 - numbers["beta2"] ** count).sqrt()
-    spread = judged.sqrt() / root2.to(weight.dtype) + own["eps"]
-    step = (numbers["lr"] / correction1).to(weight.dtype)
-    return Moved(weight - step * (first / spread), moved, own["lr"] / spread)
-
-
-def _cast(numbers: Tensors, weight: Tensor) -> dict[str, Tensor]:
-    return {key: number.to(weight.dtype) for key, number in numbers.items()}
+        judged = slots["max_exp_avg_sq"]
+        judged.copy_(torch.maximum(judged, second))
+    spread = judged.sqrt() * ready["inverse_root2"] + ready["eps"]
+    weight.sub_(first / spread * ready["step"])
+    return ready["lr"] / spread

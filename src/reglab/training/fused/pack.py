@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from reglab.errors import Unfused, UserError
-from reglab.measures.evaluate import evaluation_mode
 from reglab.training.experiment import Experiment
 from reglab.training.fused.convolution import lower
 from reglab.training.fused.graph import Graph
@@ -16,10 +15,8 @@ from reglab.training.fused.optimizers import joint_rule, rule_of
 from reglab.training.fused.pool import pool
 from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
-from reglab.training.fused.stack import SEED, STEP, Stack, stack
-from reglab.training.fused.step import MemberStep, PackStep, idle_weights
-
-_CELLS = 2**18  # members times rows that are evaluated at a time: bounds the memory of activations
+from reglab.training.fused.stack import STEP, Stack, stack
+from reglab.training.fused.step import MemberStep, PackStep, Seen, frozen, look
 
 
 class Pack:
@@ -53,6 +50,7 @@ class Pack:
         self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
         self.compiled = False
         self.lowering: dict[str, str] = {}
+        self._device: torch.device | None = None
         self._forget()
 
     def __len__(self) -> int:
@@ -70,7 +68,10 @@ class Pack:
         return [(self.seeds[place], self.pool.part[place]) for place in self.places]
 
     def to(self, device: torch.device) -> None:
-        """Move everything to ``device``."""
+        """Move everything to ``device``; nothing happens to a pack that is there."""
+        if self._device == device:
+            return
+        self._device = device
         self.base.to(device)
         self.stack = self.stack.to(device)
         self.pool = self.pool.to(device, self.dtype)
@@ -84,7 +85,7 @@ class Pack:
 
     def _forget(self) -> None:
         """Trace anew: tensors have other shapes, or another place."""
-        self._graphs: dict[torch.Size, Graph] = {}
+        self._graphs: dict[tuple[torch.Size, bool], Graph] = {}
         self._step: PackStep | None = None
 
     @property
@@ -98,20 +99,21 @@ class Pack:
         rates: the learning rates, float64 [jobs].
         """
         self.stack.numbers["lr"].copy_(rates[self.places])
-        graph = self._graphs.get(rows.shape)
-        if graph is None:
-            graph = self._graphs[rows.shape] = self.graph(rows, self.compiled)
-        return graph(*self._arguments(rows))
+        return self.graph(rows, self.compiled)(*self._arguments(rows))
 
     def graph(self, rows: Tensor, compiled: bool) -> Graph:
-        """Return the step on batches of the shape of ``rows``, traced. Nothing is changed.
+        """Return the step on batches of the shape of ``rows``; it is traced once. Nothing is changed.
 
         Raises Unfused if the model or a regularizer cannot be vmapped.
         """
+        known = self._graphs.get((rows.shape, compiled))
+        if known is not None:
+            return known
         try:
             if self._step is None:
-                self._step = PackStep(MemberStep(self.base, self.task, self.rule.update, self._idle(rows)))
-            return Graph(self._call, self._arguments(rows), compiled)
+                self._step = PackStep(MemberStep(self.base, self.task, self.rule, self._look(rows)))
+            made = self._graphs[rows.shape, compiled] = Graph(self._call, self._arguments(rows), compiled)
+            return made
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
@@ -125,33 +127,24 @@ class Pack:
         one = self.stack
         return one.weights, one.buffers, one.slots, one.numbers, one.shared, rows
 
-    def _idle(self, rows: Tensor) -> frozenset[str]:
-        return idle_weights(self.base, self.task, self.pool.batch(rows[0] if rows.dim() > 1 else rows))
+    def _look(self, rows: Tensor) -> Seen:
+        return look(self.base, self.task, self.rule, self.pool.batch(rows[0] if rows.dim() > 1 else rows))
 
     def judged(self) -> dict[str, Tensor]:
         """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name."""
         if not self.base.cocktail.averages:
             return self.stack.weights
 
+        fixed = frozen(self.base)
+
         def read(own: dict[str, Tensor]) -> dict[str, Tensor]:
-            state = {name: tensor.clone() for name, tensor in own.items()}
-            return functional_call(self.base, state, (_read_judged,))
+            state = {name: tensor.clone() for name, tensor in own.items() if name not in fixed}
+            judged: dict[str, Tensor] = functional_call(self.base, state, (_read_judged,))
+            return judged
 
         with torch.no_grad():
             found = vmap(read)(self.stack.weights | self.stack.buffers)
         return {f"model.{name}": tensor for name, tensor in found.items() if f"model.{name}" in self.stack.weights}
-
-    def outputs(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        """Return the members' outputs in evaluation mode, ``[members, rows, ...]``, on ``inputs`` [rows, ...]."""
-
-        def forward(own: dict[str, Tensor], some: Tensor) -> Tensor:
-            return functional_call(self.base, own, (lambda member: member.model(some),))
-
-        state = dict(weights) | {name: t for name, t in self.stack.buffers.items() if name.startswith("model.")}
-        with torch.no_grad(), evaluation_mode(self.base.model):
-            run = vmap(forward, in_dims=(0, None))
-            parts = [run(state, some) for some in torch.split(inputs, max(1, _CELLS // len(self)))]
-        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Return which members want to stop, bool [members], given the metrics of the epoch, each [members]."""

@@ -75,7 +75,7 @@ def pool(parts: Sequence[Part], names: Sequence[str]) -> Pool:
 
 def _once(inputs: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return the inputs without repeated examples, and where each row's lie; as they are where nothing repeats."""
-    numbers, place = index.unique(return_inverse=True)
+    numbers, place = torch.unique(index, return_inverse=True)
     if len(numbers) == len(index):
         return inputs, None
     first = torch.empty(len(numbers), dtype=torch.int64)

@@ -52,11 +52,13 @@ class Schedules:
     def _advance(self, steps: int) -> None:
         for _ in range(steps):
             self._done += 1
-            for optimizer, scheduled in self._pairs:
+            for _, scheduled in self._pairs:
                 if scheduled and (scheduled[1] or self._done % self._steps_per_epoch == 0):
                     scheduled[0].step()
 
 
 def _other_numbers(optimizer: Optimizer) -> list[tuple[str, Any]]:
     group = optimizer.param_groups[0]
-    return [(key, value) for key, value in group.items() if key not in ("params", "lr", "initial_lr", "max_lr", "min_lr")]
+    return [
+        (key, value) for key, value in group.items() if key not in ("params", "lr", "initial_lr", "max_lr", "min_lr")
+    ]

@@ -34,6 +34,10 @@ class Stack:
     def device(self) -> torch.device:
         return next(iter(self.weights.values())).device
 
+    def bytes(self) -> int:
+        """Return the memory that it takes."""
+        return sum(tensor.nbytes for tensors in self.groups().values() for tensor in tensors.values())
+
     def groups(self) -> dict[str, dict[str, Tensor]]:
         """Return every dict of stacked tensors by its name."""
         named = {"weights": self.weights, "buffers": self.buffers, "numbers": self.numbers}
@@ -74,7 +78,9 @@ class Stack:
         return copy
 
 
-def stack(members: Sequence[Member], rules: Sequence[Rule], slots: Iterable[str], clips: Sequence[float | None]) -> Stack:
+def stack(
+    members: Sequence[Member], rules: Sequence[Rule], slots: Iterable[str], clips: Sequence[float | None]
+) -> Stack:
     """Return the joint state of ``members``: each one's initial values, and zeros for the optimizer's slots."""
     trained = {name for name, weight in members[0].named_parameters() if weight.requires_grad}
     own = [dict([*member.named_parameters(), *member.named_buffers()]) for member in members]

@@ -4,8 +4,9 @@ The member's step is plain Python over the hooks of the contract. It is traced o
 of tensor operations, which then runs as it is or compiled: neither pays for ``vmap`` and ``grad`` at every step.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +15,8 @@ from torch.func import functional_call, grad, vmap
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Outcome
 from reglab.training.fused.member import Member
-from reglab.training.fused.optimizers import Update
-from reglab.training.fused.stack import STEP, Stack
+from reglab.training.fused.optimizers import Rule
+from reglab.training.fused.stack import SEED, STEP, Stack
 
 Tensors = dict[str, Tensor]
 
@@ -23,54 +24,52 @@ Tensors = dict[str, Tensor]
 class MemberStep:
     """What one member does in one step, on its own tensors.
 
-    idle: weights that no loss reaches; torch.optim leaves those without a gradient alone.
+    rule: of the optimizer. seen: what a trial of the loss showed.
     """
 
-    def __init__(self, base: Member, task: Task, update: Update, idle: frozenset[str]) -> None:
-        self._base, self._update, self._idle = base, update, idle
+    def __init__(self, base: Member, task: Task, rule: Rule, seen: "Seen") -> None:
+        self._base, self._rule, self._idle, self._running = base, rule, seen.idle, seen.moved
+        # Not swapped in where selections are made: inside functional_call a frozen weight looks like a trained one.
+        self._frozen = frozen(base)
         self._objective = base.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, task))
 
     def __call__(
         self, weights: Tensors, buffers: Tensors, slots: Mapping[str, Tensors], numbers: Tensors, shared: Tensors,
         batch: tuple[Tensor, Tensor, Tensor | None, Tensor],
-    ) -> tuple[Tensors, Tensors, dict[str, Tensors], Tensors]:  # fmt: skip
-        """Return new weights, buffers and slots, and the terms of the loss before the step."""
-        buffers = dict(buffers)
-        slopes, terms = self._slopes(weights, buffers, shared, batch)
+    ) -> Tensors:  # fmt: skip
+        """Move weights, buffers and slots in place, and return the terms of the loss before the step."""
+        slopes, terms, after = self._slopes(weights, buffers, shared, batch)
         if "clip" in numbers:
             slopes = clipped(slopes, numbers["clip"])
-        state = {name: tensor.clone() for name, tensor in (weights | buffers).items()} | shared
-        moved: dict[str, Tensors] = {slot: dict(tensors) for slot, tensors in slots.items()}
-
-        def update(member: Member) -> None:
-            self._move(member, slopes, moved, numbers, shared[STEP])
-
         with torch.no_grad():
-            # functional_call writes what it had swapped in back into the dict: the new state.
-            functional_call(self._base, state, (_returning(update, shared[STEP]),))
-        return {name: state[name] for name in weights}, {name: state[name] for name in buffers}, moved, terms
+            for name, tensor in after.items():
+                buffers[name].copy_(tensor)
+            state = {**weights, **{n: t for n, t in buffers.items() if n not in self._frozen}, **shared}
+            functional_call(self._base, state, (_Move(self._rule, self._idle, slopes, slots, numbers),))
+        return terms
 
-    def _slopes(self, weights: Tensors, buffers: Tensors, shared: Tensors, batch: Any) -> tuple[Tensors, Tensors]:
-        """Return the gradient by the weight's name in the model, and the terms; ``buffers`` are moved on."""
-        forwards: list[int] = []
+    def _slopes(
+        self, weights: Tensors, buffers: Tensors, shared: Tensors, batch: Any
+    ) -> tuple[Tensors, Tensors, Tensors]:
+        """Return the gradient by the weight's name in the model, the terms, and the buffers that the forward moved."""
+        moved: Tensors = {}
 
         def gradient(offset: Mapping[str, Tensor] | None = None) -> tuple[Tensors, Outcome]:
-            own = weights if offset is None else {name: w + offset[_short(name)] for name, w in weights.items()}
-            slopes, (outcome, after) = grad(self._loss, has_aux=True)(own, dict(buffers), shared, batch)
-            if not forwards:  # only a step's first forward moves buffers
-                buffers.update(after)
-            forwards.append(1)
+            own = weights if offset is None else {n: _beside(w, offset.get(_short(n))) for n, w in weights.items()}
+            slopes, (outcome, after) = grad(self._loss, has_aux=True)(own, {**buffers, **moved}, shared, batch)
+            if not moved:  # only a step's first forward moves buffers
+                moved.update({name: after[name] for name in self._running})
             return {_short(name): slope for name, slope in slopes.items() if name not in self._idle}, outcome
 
         if not self._base.cocktail.wraps_gradient:
             found, outcome = gradient()
-            return found, outcome.terms
+            return found, outcome.terms, moved
 
         def wrapped(member: Member) -> tuple[Tensors, Outcome]:
             return member.cocktail.gradient(gradient)()
 
         found, outcome = functional_call(self._base, {**weights, **buffers, **shared}, (wrapped,))
-        return found, outcome.terms
+        return found, outcome.terms, moved
 
     def _loss(self, weights: Tensors, buffers: Tensors, shared: Tensors, batch: Any) -> tuple[Tensor, Any]:
         after = {name: tensor.clone() for name, tensor in buffers.items()}
@@ -91,20 +90,29 @@ class MemberStep:
         outcome = functional_call(self._base, {**weights, **after, **shared}, (whole,))
         return outcome.loss, (Outcome(outcome.terms, outcome.outputs), after)
 
-    def _move(self, member: Member, slopes: Tensors, slots: dict[str, Tensors], numbers: Tensors, done: Tensor) -> None:
-        cocktail, named = member.cocktail, dict(member.model.named_parameters())
-        rate = dict.fromkeys(slopes, numbers["lr"])
-        cocktail.before_step(member.model, rate)
-        sizes = {name: torch.zeros_like(numbers["lr"]) for name in map(_short, self._idle)}
-        for name, slope in slopes.items():
-            full = f"model.{name}"
-            own = {slot: tensors[full] for slot, tensors in slots.items()}
-            moved = self._update(named[name], slope, own, numbers, done)
-            named[name].copy_(moved.weight)
-            sizes[name] = moved.size
-            for slot, tensor in moved.slots.items():
-                slots[slot][full] = tensor
+
+@dataclass(frozen=True)
+class _Move:
+    """Changes the weights of the member that it is called with, as the cocktail and the optimizer want it."""
+
+    rule: Rule
+    idle: frozenset[str]
+    slopes: Tensors
+    slots: Mapping[str, Tensors]
+    numbers: Tensors
+
+    def __call__(self, member: Member) -> Tensor:
+        cocktail, named, done = member.cocktail, dict(member.model.named_parameters()), member.cocktail.keys.step
+        ready = self.rule.ready(self.numbers, done, next(iter(named.values())).dtype)
+        idle = [_short(name) for name in self.idle]
+        cocktail.before_step(member.model, dict.fromkeys([*self.slopes, *idle], self.numbers["lr"]))
+        # A weight that never has a gradient: SGD's step is the same for all weights, Adam's is 0.
+        sizes = dict.fromkeys(idle, ready.get("size", torch.zeros_like(ready["lr"])))
+        for name, slope in self.slopes.items():
+            own = {slot: tensors[f"model.{name}"] for slot, tensors in self.slots.items()}
+            sizes[name] = self.rule.update(named[name], slope, own, ready)
         cocktail.after_step(member.model, sizes)
+        return done  # functional_call wants an answer
 
 
 class PackStep:
@@ -122,12 +130,7 @@ class PackStep:
         axis = 0 if own_rows else None
         axes = (0, 0, 0, 0, None, tuple(None if part is None else axis for part in batch))
         run = vmap(self._member_step, in_dims=axes)
-        new = run(stack.weights, stack.buffers, stack.slots, stack.numbers, stack.shared, batch)
-        weights, buffers, slots, terms = new
-        _overwrite(stack.weights, weights)
-        _overwrite(stack.buffers, buffers)
-        for slot, tensors in slots.items():
-            _overwrite(stack.slots[slot], tensors)
+        terms = run(stack.weights, stack.buffers, stack.slots, stack.numbers, stack.shared, batch)
         stack.shared[STEP].add_(1)
         self.names = list(terms)
         kind = next(iter(stack.weights.values())).dtype
@@ -141,33 +144,38 @@ def clipped(slopes: Mapping[str, Tensor], limit: Tensor) -> Tensors:
     return {name: slope * scale.to(slope.dtype) for name, slope in slopes.items()}
 
 
-def idle_weights(base: Member, task: Task, batch: tuple[Tensor, Tensor, Tensor | None, Tensor]) -> frozenset[str]:
-    """Return the names of the trained weights that the whole loss of ``batch`` does not reach."""
+class Seen(NamedTuple):
+    """What a trial of the loss showed.
+
+    idle: trained weights that no loss reaches; torch.optim leaves those without a gradient alone. moved: buffers that
+    the forward pass moves, such as BatchNorm's statistics.
+    """
+
+    idle: frozenset[str] = frozenset()
+    moved: frozenset[str] = frozenset()
+
+
+def look(base: Member, task: Task, rule: Rule, batch: tuple[Tensor, Tensor, Tensor | None, Tensor]) -> Seen:
+    """Try the whole loss of one member on ``batch``, on copies."""
     state = {name: tensor.detach().clone() for name, tensor in [*base.named_parameters(), *base.named_buffers()]}
-    trained = [name for name, weight in base.named_parameters() if weight.requires_grad]
-    for name in trained:
-        state[name].requires_grad_()
-    shared = {name: state[name] for name in state if name not in trained}
-    loss, _ = MemberStep(base, task, _no_update, frozenset())._loss({n: state[n] for n in trained}, {}, shared, batch)
-    slopes = torch.autograd.grad(loss, [state[name] for name in trained], allow_unused=True)
-    return frozenset(name for name, slope in zip(trained, slopes, strict=True) if slope is None)
+    trained = {name: state[name].requires_grad_() for name, weight in base.named_parameters() if weight.requires_grad}
+    buffers = {name: tensor for name, tensor in state.items() if name not in trained and name not in (STEP, SEED)}
+    shared = {name: state[name] for name in (STEP, SEED)}
+    loss, (_, after) = MemberStep(base, task, rule, Seen())._loss(trained, buffers, shared, batch)
+    slopes = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    idle = frozenset(name for name, slope in zip(trained, slopes, strict=True) if slope is None)
+    # Those of the model count in any case: BatchNorm moves its statistics without a trace in the version.
+    moved = (name for name, tensor in after.items() if name.startswith("model.") or tensor._version)
+    return Seen(idle, frozenset(moved))
 
 
-def _no_update(*_: Any) -> Any:
-    raise AssertionError("only the loss is asked for")
+def frozen(base: Member) -> frozenset[str]:
+    """Return the names of the weights that are not trained."""
+    return frozenset(name for name, weight in base.named_parameters() if not weight.requires_grad)
 
 
-def _returning(do: Callable[[Member], None], value: Tensor) -> Callable[[Member], Tensor]:
-    def done(member: Member) -> Tensor:
-        do(member)
-        return value
-
-    return done
-
-
-def _overwrite(old: Tensors, new: Mapping[str, Tensor]) -> None:
-    for name, tensor in old.items():
-        tensor.copy_(new[name])
+def _beside(weight: Tensor, offset: Tensor | None) -> Tensor:
+    return weight if offset is None else weight + offset
 
 
 def _short(name: str) -> str:

@@ -1,0 +1,60 @@
+"""``hydra/launcher=fused``: jobs of a sweep that differ in numbers only train together, the others one by one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from hydra_plugins.reglab_plugins.launcher import LocalLauncherConf
+
+if TYPE_CHECKING:
+    from reglab.sweeps.fused import Fused
+
+
+@dataclass
+class FusedLauncherConf(LocalLauncherConf):
+    """pack: the most jobs that train together; null: as many as memory holds.
+
+    compile: true, false, or null and auto to decide by the size of the sweep.
+    """
+
+    _target_: str = "hydra_plugins.reglab_plugins.fused_launcher.FusedLauncher"
+    pack: int | None = None
+    compile: Any = None
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="fused", node=FusedLauncherConf, provider="reglab")
+
+
+class FusedLauncher(Launcher):
+    """Hands Hydra's jobs to ``reglab.sweeps.fused``."""
+
+    def __init__(
+        self,
+        workers: int | None,
+        threads: int,
+        preload: Sequence[str],
+        pack: int | None,
+        compile: bool | str | None,  # noqa: A002 - as the setting is called
+    ):
+        self.workers, self.threads, self.preload, self.pack, self.compile = workers, threads, preload, pack, compile
+        self.fused: Fused | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Start what workers are forked from, so that it imports while the sweeper prepares."""
+        from reglab.sweeps.fused import Fused  # late: Hydra imports every plugin, also for other programs
+        from reglab.sweeps.local import Local
+
+        self.context, self.task, self.config = hydra_context, task_function, config
+        self.fused = Fused(Local(self.workers, self.threads, list(self.preload)), self.pack, self.compile)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs and return how each ended."""
+        assert self.fused is not None
+        jobs = dict(enumerate(job_overrides, initial_job_idx))
+        return self.fused.launch(jobs, self.context, self.config, self.task)

@@ -1,0 +1,8 @@
+"""``python -m reglab``: the same as ``reglab``."""
+
+import sys
+
+from reglab.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

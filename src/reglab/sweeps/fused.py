@@ -1,0 +1,75 @@
+"""The fused launcher: jobs that differ in numbers only train as packs, one worker process each, the others alone."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from reglab.errors import UserError
+from reglab.sweeps.compose import Composer, Order, composer_of, hydra_config
+from reglab.sweeps.local import Local
+from reglab.sweeps.packing import Plan, plan, split
+
+_COMPILE = {None: None, "auto": None, True: True, False: False}
+
+
+class Fused:
+    """Packs jobs and runs them on ``local``'s workers.
+
+    pack: the largest number of members, None for as many as memory holds. compile: None or ``auto`` to decide by the
+    size of the sweep.
+    """
+
+    def __init__(self, local: Local, pack: int | None, compile: bool | str | None):  # noqa: A002 - the setting's name
+        self._local, self._cap, self._compile = local, check_cap(pack), check_compile(compile)
+
+    def launch(
+        self,
+        jobs: Mapping[int, Sequence[str]],
+        context: HydraContext,
+        config: DictConfig,
+        task: Callable[[DictConfig], object],
+    ) -> list[JobReturn]:
+        """Run the jobs (by number: their overrides) and return how each ended, by number. Raises Interrupted."""
+        planned = plan_jobs(jobs, composer_of(context.config_loader, config), config)
+        for line in planned.lines():
+            print(line, file=sys.stderr)
+        orders = [
+            Order(group, tuple(tuple(jobs[job]) for job in group))
+            for group in split(planned, self._local.workers, self._cap)
+        ]
+        return self._local.launch(orders, context, config, task, self._compile)
+
+
+def plan_jobs(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> Plan:
+    """Return which of the jobs (by number: their overrides) train as packs. config: Hydra's, of the whole sweep."""
+    with hydra_config(config):
+        return plan({job: composer.resolved(overrides) for job, overrides in jobs.items()}, why_all_alone(config))
+
+
+def why_all_alone(config: DictConfig) -> str | None:
+    """Return what Hydra is to do for each job that it cannot do for several in one process, or None."""
+    hydra = config.hydra
+    if hydra.job.chdir:
+        return "hydra.job.chdir=true: a process has one working folder, so each job needs its own"
+    if hydra.job.env_set:
+        return f"hydra.job.env_set ({', '.join(map(str, hydra.job.env_set))}) is for a process of its own"
+    if hydra.callbacks:
+        return f"hydra.callbacks ({', '.join(map(str, hydra.callbacks))}) are called for jobs that run alone"
+    return None
+
+
+def check_cap(pack: int | None) -> int | None:
+    """Return the largest size of a pack. Raises UserError unless it is None or at least 1."""
+    if pack is not None and pack < 1:
+        raise UserError(f"hydra.launcher.pack must be null or at least 1, got {pack}; 1 trains every job alone")
+    return pack
+
+
+def check_compile(compile: bool | str | None) -> bool | None:  # noqa: A002 - the setting's name
+    """Return whether to compile, None for auto. Raises UserError for anything else."""
+    if compile not in _COMPILE:
+        raise UserError(f"hydra.launcher.compile must be null, auto, true or false, got {compile!r}")
+    return _COMPILE[compile]

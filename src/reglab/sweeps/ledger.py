@@ -1,0 +1,153 @@
+"""Which jobs of a sweep are done: MLflow is the ledger, so launching a sweep again runs only what is not."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reglab.errors import UserError
+from reglab.reports.attempts import JOB, SUPERSEDED, conclusive, counted
+from reglab.sweeps.blocks import Job
+from reglab.sweeps.compose import Composer
+from reglab.sweeps.events import Ended
+from reglab.sweeps.words import plural
+from reglab.tracking import TrackingSettings, is_open, reopen_run, send
+from reglab.tracking.folder import IDENTITY, read_identity
+from reglab.tracking.settings import redacted
+from reglab.training.fingerprint import computed, hashed
+
+if TYPE_CHECKING:
+    from reglab.tracking.mlflow_read import RunRecord
+
+Content = dict[str, Any]  # what a job computes: its resolved config, less where it runs and is recorded
+
+
+def contents(jobs: Sequence[Job], composer: Composer) -> dict[int, Content]:
+    """Return what each job computes, by its number. The jobs must be known to compose and resolve."""
+    return {job.number: computed(composer.resolved(job.overrides)) for job in jobs}
+
+
+def sweep_fingerprint(jobs: Sequence[Job], found: Mapping[int, Content]) -> str:
+    """Return the hash of a sweep: of its jobs in their order, each with the name of its block."""
+    return hashed([[job.block, found[job.number]] for job in jobs])
+
+
+def earlier_folder(settings: TrackingSettings, fingerprint: str) -> Path | None:
+    """Return the folder of the newest sweep of this fingerprint, None if there is none that can go on here.
+
+    Says so if there is one, but its folder lies elsewhere.
+    """
+    from reglab.tracking.mlflow_ledger import newest_sweep  # late: mlflow
+
+    found = newest_sweep(settings, fingerprint)
+    if found is None:
+        return None
+    try:
+        identity = read_identity(Path(found.folder))
+    except (UserError, OSError):
+        identity = None
+    if identity is None or (identity.run_id, identity.uri) != (found.run_id, redacted(settings.uri)):
+        _say(
+            f"the sweep {found.name} ({found.run_id}) cannot go on here, since {found.folder} does not hold it on this "
+            "machine: a new one starts"
+        )
+        return None
+    return Path(found.folder)
+
+
+def settled(uri: str, folder: Path, found: Mapping[int, Content]) -> dict[int, Ended]:
+    """Return how those jobs of the sweep in ``folder`` ended that need not run again: finished, or diverged.
+
+    Nobody may be running the sweep: what MLflow still has as running is ended KILLED first. A result on data that have
+    changed since is marked as superseded, and its job is left out.
+    """
+    from reglab.tracking.mlflow_read import sweep_runs
+
+    parent_id = read_identity(folder).run_id
+    children = sweep_runs(uri, parent_id)
+    if _end_dead(uri, children, folder):
+        children = sweep_runs(uri, parent_id)
+    known = {int(run.tags[JOB]): run for run in counted(children) if run.tags.get(JOB) and conclusive(run)}
+    stale = _stale(known, found)
+    if stale:
+        _supersede(uri, [known.pop(number) for number in stale])
+    return {number: _end(number, run) for number, run in known.items()}
+
+
+def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:
+    """Return in one line what a sweep that goes on has and what is left."""
+    finished = sum(end.status == "FINISHED" for end in done.values())
+    verb = "is" if finished == 1 else "are"
+    text = f"going on with the sweep in {folder}: {finished} of {plural(jobs, 'job')} {verb} finished, "
+    if len(done) > finished:
+        text += f"{len(done) - finished} diverged, which running again would only repeat, "
+    return f"{text}{jobs - len(done)} to run"
+
+
+def _end_dead(uri: str, children: Sequence["RunRecord"], folder: Path) -> bool:
+    """End the runs that a dead process left open, and tell whether there were any."""
+    left = [run.run_id for run in children if run.status == "RUNNING"]
+    folders = dict(_run_folders(folder)) if left else {}
+    for run_id in left:
+        _end_one(uri, run_id, folders.get(run_id))
+    return bool(left)
+
+
+def _run_folders(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in folder.rglob(IDENTITY):
+        with suppress(UserError):  # death may have come while it was written
+            yield read_identity(path.parent).run_id, path.parent
+
+
+def _end_one(uri: str, run_id: str, folder: Path | None) -> None:
+    if folder is None:
+        from reglab.tracking.mlflow_ledger import end_dead
+
+        end_dead(uri, run_id)
+        return
+    send(folder)  # its journal may hold more than the store, even that it finished
+    if is_open(folder):
+        run = reopen_run(folder)
+        run.tag(**{"reglab.message": "its process was gone when the sweep went on"})
+        run.finish("KILLED")
+
+
+def _stale(known: Mapping[int, "RunRecord"], found: Mapping[int, Content]) -> list[int]:
+    """Return the jobs whose data are no longer those that their runs saw; each distinct data set is loaded once."""
+    if not known:
+        return []
+    from reglab import data  # late: torch
+
+    digests: dict[str, str] = {}
+    stale = []
+    for number, run in known.items():
+        node = found[number]["data"]
+        key = hashed(node)
+        if key not in digests:
+            digests[key] = data.load(node).digest
+        if digests[key] != run.tags.get("reglab.data_digest"):
+            stale.append(number)
+    return stale
+
+
+def _supersede(uri: str, runs: Sequence["RunRecord"]) -> None:
+    from reglab.tracking.mlflow_amend import amend
+
+    for run in runs:
+        amend(uri, run.run_id, {}, 0, {SUPERSEDED: "the data changed"})
+    many = len(runs) > 1
+    _say(
+        f"the data of {plural(len(runs), 'job')} changed since {'they' if many else 'it'} ran: "
+        f"{'their results count' if many else 'its result counts'} no more"
+    )
+
+
+def _end(number: int, run: "RunRecord") -> Ended:
+    return Ended(
+        number, "FINISHED" if run.status == "FINISHED" else "FAILED", run.tags.get("reglab.message", ""), run.run_id
+    )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

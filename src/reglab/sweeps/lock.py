@@ -1,0 +1,36 @@
+"""One process at a time runs a sweep."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reglab.errors import UserError
+
+_LOCK, _HOLDER = "sweep.lock", "sweep.pid"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from running the sweep in ``folder`` inside the context.
+
+    The operating system keeps the lock, so a process that dies leaves none. Raises UserError naming the process that
+    has it.
+    """
+    from filelock import FileLock, Timeout  # late: it brings asyncio, which the rest of the command line does not need
+
+    lock, holder = FileLock(folder / _LOCK, timeout=0), folder / _HOLDER
+    try:
+        lock.acquire()
+    except Timeout:
+        process = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+        raise UserError(
+            f"process {process} is running the sweep in {folder}: wait until it is done, or end it by Ctrl-C or "
+            f"kill -INT {process}; then the same command runs what is left. sweep.again=true starts a sweep of its own"
+        ) from None
+    try:
+        holder.write_text(str(os.getpid()), encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

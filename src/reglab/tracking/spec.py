@@ -1,0 +1,29 @@
+"""What a run is opened with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reglab.tracking.dataset import DataSetLike
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run, before it is opened. parent: the run id of the sweep that it belongs to.
+
+    folder: where its journal and files go, one for each run. config: stored as ``config.yaml``; give it *unresolved*,
+    so that no interpolated secret is written. params: nested or flat; stored with dotted keys, in full length.
+    steps: the last step that the run is going to log, for the budget of points (``TrackingSettings.points``); None:
+    not known, so every row is sent. every: the distance between the steps that are logged.
+    """
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    params: Mapping[str, Any]
+    tags: Mapping[str, Any]
+    dataset: DataSetLike | None = None
+    parent: str | None = None
+    steps: int | None = None
+    every: int = 1

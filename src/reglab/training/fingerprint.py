@@ -1,0 +1,38 @@
+"""What a job computes, as a hash: how two configs are known to ask for the same thing. No torch, unlike the rest."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_NOT_THE_JOB = ("name", "tracking", "sweep", "experiment", "debug")
+_WHERE_IT_RAN = ("accelerator", "devices", "strategy", "num_nodes", "checkpoint_seconds", "steps_per_batch")
+
+
+def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
+    """Return the hash of what a job computes: 1 and 1.0 are equal; where it ran and is tracked does not count."""
+    job = computed(config)
+    job["data"] = {key: value for key, value in job["data"].items() if key != "path"} | {"digest": data_digest}
+    return hashed(job)
+
+
+def computed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a resolved config that says what the job computes, not where it runs or is recorded."""
+    job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
+    job["regularizer"] = list((job.get("regularizer") or {}).items())  # their order is their nesting
+    job["trainer"] = {key: value for key, value in job.get("trainer", {}).items() if key not in _WHERE_IT_RAN}
+    job["data"] = dict(job.get("data", {}))
+    return job
+
+
+def hashed(value: Any) -> str:
+    """Return 16 hex digits of the SHA-256 of plain containers; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(_canonical(value), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

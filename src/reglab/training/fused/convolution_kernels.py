@@ -1,0 +1,175 @@
+"""Convolutions of stacked members, ``[members, rows, channels, height, width]``, with the channels innermost in memory.
+
+Two lowerings: ``unfold`` (patches gathered, then one batched matrix product) and ``loop`` (the library's convolution,
+member after member).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_CHUNK = 2**22  # elements of patches at a time: larger ones leave the cache before the product reads them
+
+
+class Window(NamedTuple):
+    """How a kernel moves over the positions: vertically (y) and horizontally (x). Flat, as operators want it."""
+
+    stride_y: int
+    stride_x: int
+    padding_y: int
+    padding_x: int
+    dilation_y: int
+    dilation_x: int
+    groups: int
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        return self.stride_y, self.stride_x
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        return self.padding_y, self.padding_x
+
+    @property
+    def dilation(self) -> tuple[int, int]:
+        return self.dilation_y, self.dilation_x
+
+    def outputs(self, size: Sequence[int], kernel: Sequence[int]) -> list[int]:
+        """Return the number of output positions, ``(size + 2 padding - dilation (kernel - 1) - 1) // stride + 1``."""
+        axes = zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
+        return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
+
+
+def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> Tensor:
+    """Return each member's convolution.
+
+    Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels / groups, *kernel].
+    """
+    members, rows = inputs.shape[:2]
+    places, kernel = window.outputs(inputs.shape[3:], weight.shape[3:]), weight.shape[3:]
+    made = empty(inputs, members, rows, weight.shape[1], places)
+    if lowering == "loop":
+        for own, one, kernels in zip(made, inputs, weight, strict=True):
+            own.copy_(
+                functional.conv2d(
+                    _nhwc(one), kernels, None, window.stride, window.padding, window.dilation, window.groups
+                )
+            )
+        return made
+    for part in _parts(members, rows * places[0] * places[1] * weight[0, 0].numel() * window.groups):
+        factors = _patches(inputs[part], kernel, window), _matrices(weight[part], window.groups).mT
+        if window.groups == 1:
+            torch.bmm(*factors, out=_rows(made[part], 1))  # a view, and no copy: the channels of all groups are one
+        else:
+            _grouped(made[part], window.groups).copy_(_split(torch.bmm(*factors), rows, places, window.groups))
+    return made
+
+
+def weight_gradient(slopes: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str) -> Tensor:
+    """Return the gradient of ``sum(slopes * convolve(inputs, weight))`` in the weight, which it does not depend on."""
+    members, rows, channels = inputs.shape[:3]
+    outputs, places = slopes.shape[2], slopes.shape[3:]
+    made = inputs.new_empty((members, outputs, channels // window.groups, *kernel))
+    if lowering == "loop":
+        for own, slope, one in zip(made, slopes, inputs, strict=True):
+            own.copy_(_backward(slope, one, own, window, (False, True))[1])
+        return made
+    for part in _parts(members, rows * places[0] * places[1] * made[0, 0].numel() * window.groups):
+        patches = _patches(inputs[part], kernel, window)
+        product = torch.bmm(_rows(slopes[part], window.groups).mT, patches)
+        made[part].copy_(product.view(-1, outputs, *kernel, made.shape[2]).permute(0, 1, 4, 2, 3))
+    return made
+
+
+def input_gradient(slopes: Tensor, weight: Tensor, size: Sequence[int], window: Window, lowering: str) -> Tensor:
+    """Return the gradient of ``sum(slopes * convolve(inputs, weight))`` in the inputs, whose positions are ``size``."""
+    members, rows = slopes.shape[:2]
+    made = empty(slopes, members, rows, weight.shape[2] * window.groups, size)
+    if lowering == "loop":
+        for own, slope, kernels in zip(made, slopes, weight, strict=True):
+            own.copy_(_backward(slope, own, kernels, window, (True, False))[0])
+        return made
+    kernel, places = weight.shape[3:], slopes.shape[3:]
+    for part in _parts(members, rows * places[0] * places[1] * weight[0, 0].numel() * window.groups):
+        patches = torch.bmm(_rows(slopes[part], window.groups), _matrices(weight[part], window.groups))
+        made[part].copy_(_folded(_split(patches, rows, places, window.groups), size, kernel, window))
+    return made
+
+
+def _parts(members: int, each: int) -> list[slice]:
+    count = max(1, _CHUNK // max(each, 1))
+    return [slice(start, start + count) for start in range(0, members, count)]
+
+
+def empty(like: Tensor, members: int, rows: int, channels: int, size: Sequence[int]) -> Tensor:
+    """Return memory for [members, rows, channels, *size], the channels innermost."""
+    return like.new_empty((members, rows, *size, channels)).permute(0, 1, 4, 2, 3)
+
+
+def _nhwc(one: Tensor) -> Tensor:
+    return one.contiguous(memory_format=torch.channels_last)
+
+
+def _backward(
+    slopes: Tensor, inputs: Tensor, weight: Tensor, window: Window, which: tuple[bool, bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    made: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+        _nhwc(slopes), _nhwc(inputs), weight, None, window.stride, window.padding, window.dilation, False, (0, 0),
+        window.groups, (*which, False),
+    )  # fmt: skip
+    return made
+
+
+def _grouped(stacked: Tensor, groups: int) -> Tensor:
+    """[members, rows, channels, height, width] as [members, groups, rows, height, width, channels / groups]."""
+    members, rows, channels, *size = stacked.shape
+    return stacked.view(members, rows, groups, channels // groups, *size).permute(0, 2, 1, 4, 5, 3)
+
+
+def _rows(stacked: Tensor, groups: int) -> Tensor:
+    """[members, rows, channels, height, width] as [members * groups, rows * height * width, channels / groups]."""
+    return _grouped(stacked, groups).flatten(2, 4).flatten(0, 1)
+
+
+def _split(product: Tensor, rows: int, places: Sequence[int], groups: int) -> Tensor:
+    return product.view(-1, groups, rows, *places, product.shape[-1])
+
+
+def _matrices(weight: Tensor, groups: int) -> Tensor:
+    """[members, outputs, channels / groups, *kernel] as [members * groups, outputs / groups, kernel * channels]."""
+    return weight.permute(0, 1, 3, 4, 2).reshape(weight.shape[0] * groups, weight.shape[1] // groups, -1)
+
+
+def _patches(inputs: Tensor, kernel: Sequence[int], window: Window) -> Tensor:
+    """Return [members * groups, rows * positions, kernel * channels / groups]: what each output position sees."""
+    members, rows, channels, *size = inputs.shape
+    (up, left), each = window.padding, channels // window.groups
+    padded = inputs.new_zeros((members, rows, size[0] + 2 * up, size[1] + 2 * left, channels))
+    padded[:, :, up : up + size[0], left : left + size[1]] = inputs.permute(0, 1, 3, 4, 2)
+    whole, row, down, across, _ = padded.stride()
+    steps = (down * window.stride[0], across * window.stride[1], down * window.dilation[0], across * window.dilation[1])
+    shape = (members, window.groups, rows, *window.outputs(size, kernel), *kernel, each)
+    return padded.as_strided(shape, (whole, each, row, *steps, 1)).reshape(
+        members * window.groups, -1, each * kernel[0] * kernel[1]
+    )
+
+
+def _folded(patches: Tensor, size: Sequence[int], kernel: Sequence[int], window: Window) -> Tensor:
+    """Add up [members, groups, rows, *positions, kernel * channels] where patches overlap: ``_patches`` transposed."""
+    members, groups, rows, *places, width = patches.shape
+    whole = patches.view(members, groups, rows, *places, *kernel, width // (kernel[0] * kernel[1]))
+    patches = whole.permute(0, 2, 3, 4, 5, 6, 1, 7)
+    (up, left), shape = window.padding, patches.shape[-2:]
+    padded = patches.new_zeros((members, rows, size[0] + 2 * up, size[1] + 2 * left, *shape))
+    for y in range(kernel[0]):
+        for x in range(kernel[1]):
+            down, across = (
+                slice(at * dilation, at * dilation + stride * (count - 1) + 1, stride)
+                for at, dilation, stride, count in zip((y, x), window.dilation, window.stride, places, strict=True)
+            )
+            padded[:, :, down, across].add_(patches[:, :, :, :, y, x])
+    kept = padded.flatten(4)[:, :, up : up + size[0], left : left + size[1]]
+    return kept.permute(0, 1, 4, 2, 3)

@@ -1,0 +1,152 @@
+"""The stacked convolutions as operators: opaque to the compiler, batched by ``vmap``, differentiable again.
+
+A convolution is linear in the inputs and in the weight, so the gradients of it and of its two gradients are again one
+of the three.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from reglab.training.fused import convolution_kernels as kernels
+from reglab.training.fused.convolution_kernels import Window
+
+_SCHEMA = "(Tensor first, Tensor second, int[] size, int[] window, str lowering) -> Tensor"
+
+
+def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> Tensor:
+    """Return the stacked convolution, differentiable.
+
+    Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels / groups, *kernel].
+    """
+    made: Tensor = _in_graph(_channels_innermost(inputs), weight, list(weight.shape[3:]), list(window), lowering)
+    return made
+
+
+def _convolution(inputs: Tensor, weight: Tensor, _: Sequence[int], window: Sequence[int], lowering: str) -> Tensor:
+    return kernels.convolve(inputs, weight, Window(*window), lowering)
+
+
+def _weight_gradient(
+    slopes: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], lowering: str
+) -> Tensor:
+    return kernels.weight_gradient(slopes, inputs, size, Window(*window), lowering)
+
+
+def _input_gradient(
+    slopes: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], lowering: str
+) -> Tensor:
+    return kernels.input_gradient(slopes, weight, size, Window(*window), lowering)
+
+
+def _convolution_shape(inputs: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
+    places = Window(*window).outputs(inputs.shape[3:], size)
+    return kernels.empty(inputs, inputs.shape[0], inputs.shape[1], weight.shape[1], places)
+
+
+def _weight_shape(slopes: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
+    return inputs.new_empty((inputs.shape[0], slopes.shape[2], inputs.shape[2] // Window(*window).groups, *size))
+
+
+def _input_shape(slopes: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
+    channels = weight.shape[2] * Window(*window).groups
+    return kernels.empty(slopes, slopes.shape[0], slopes.shape[1], channels, size)
+
+
+def _operator(compute: Callable[..., Tensor], shape: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    made = torch.library.custom_op(f"reglab::{compute.__name__.lstrip('_')}", compute, mutates_args=(), schema=_SCHEMA)
+    made.register_fake(shape)
+
+    def batched(info: Any, axes: tuple[Any, ...], first: Tensor, second: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        both = [
+            value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
+            for value, axis in zip((first, second), axes, strict=False)
+        ]
+        stacked = made(both[0].flatten(0, 1), both[1].flatten(0, 1), *rest)
+        return stacked.unflatten(0, (info.batch_size, -1)), 0
+
+    made.register_vmap(batched)
+    return made
+
+
+_convolve = _operator(_convolution, _convolution_shape)
+_in_weight = _operator(_weight_gradient, _weight_shape)
+_in_inputs = _operator(_input_gradient, _input_shape)
+
+
+class _Bilinear(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        first, second, _, ctx.window, ctx.lowering = inputs
+        ctx.save_for_backward(first, second)
+
+
+class _Convolution(_Bilinear):
+    @staticmethod
+    def forward(inputs: Tensor, weight: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
+        return _convolve(inputs, weight, size, window, lowering)
+
+    @staticmethod
+    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, weight = ctx.saved_tensors
+        slopes, own = _channels_innermost(slopes), (ctx.window, ctx.lowering)
+        return (
+            _applied(_InputGradient, slopes, weight, inputs.shape[3:], *own) if ctx.needs_input_grad[0] else None,
+            _applied(_WeightGradient, slopes, inputs, weight.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            *(None, None, None),
+        )
+
+
+class _WeightGradient(_Bilinear):
+    @staticmethod
+    def forward(slopes: Tensor, inputs: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
+        return _in_weight(slopes, inputs, size, window, lowering)
+
+    @staticmethod
+    def backward(ctx: Any, change: Tensor) -> tuple[Tensor | None, ...]:
+        slopes, inputs = ctx.saved_tensors
+        own = ctx.window, ctx.lowering
+        return (
+            _applied(_Convolution, inputs, change, change.shape[3:], *own) if ctx.needs_input_grad[0] else None,
+            _applied(_InputGradient, slopes, change, inputs.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            *(None, None, None),
+        )
+
+
+class _InputGradient(_Bilinear):
+    @staticmethod
+    def forward(slopes: Tensor, weight: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
+        return _in_inputs(slopes, weight, size, window, lowering)
+
+    @staticmethod
+    def backward(ctx: Any, change: Tensor) -> tuple[Tensor | None, ...]:
+        slopes, weight = ctx.saved_tensors
+        own = ctx.window, ctx.lowering
+        return (
+            _applied(_Convolution, change, weight, weight.shape[3:], *own) if ctx.needs_input_grad[0] else None,
+            _applied(_WeightGradient, slopes, change, weight.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            *(None, None, None),
+        )
+
+
+def _channels_innermost(stacked: Tensor) -> Tensor:
+    """The order that the kernels read: asked for here, the compiler writes it where the values are made."""
+    return stacked.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+
+
+def _applied(
+    function: type[Function], first: Tensor, second: Tensor, size: Sequence[int], window: list[int], lowering: str
+) -> Tensor:
+    made: Tensor = function.apply(first, second, list(size), window, lowering)  # type: ignore[no-untyped-call]
+    return made
+
+
+# Dynamo cannot trace an autograd function under vmap(grad); what traces after Dynamo can.
+@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
+def _in_graph(inputs: Tensor, weight: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
+    return _applied(_Convolution, inputs, weight, size, window, lowering)

@@ -1,0 +1,103 @@
+"""All members of a pack evaluated on the same rows, or each on its own."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from reglab.measures import Task
+from reglab.measures.evaluate import evaluation_mode, one_tensor
+from reglab.measures.facts import losses_of, row_facts
+from reglab.training.fused.graph import Graph
+from reglab.training.fused.member import Member
+from reglab.training.fused.pack import Pack
+
+# Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay in the cache; an
+# accelerator wants much at once, and the bound is that of its memory.
+_CPU_CELLS, _CELLS = 2**13, 2**18
+
+
+class Rows(NamedTuple):
+    """Values of some rows: ``[rows, ...]``, or ``[sets, rows, ...]`` where ``own``, the members having several sets."""
+
+    values: Tensor
+    own: bool
+
+    def at(self, rows: slice, sets: Tensor) -> Tensor:
+        """Return the values of ``rows``, ``[rows, ...]``, or each member's own, ``[members, rows, ...]``.
+
+        sets: which set each member has, int64 ``[members]``.
+        """
+        return self.values[:, rows].index_select(0, sets) if self.own else self.values[rows]
+
+    def all(self, sets: Tensor) -> Tensor:
+        """Return the values of all rows, ``[1, rows, ...]`` where all members have the same."""
+        return self.values.index_select(0, sets) if self.own else self.values.unsqueeze(0)
+
+
+def rows_of(sets: Sequence[Tensor]) -> Rows:
+    """Return the values of the distinct data sets, kept once where all are equal."""
+    if all(torch.equal(values, sets[0]) for values in sets[1:]):
+        return Rows(sets[0], own=False)
+    return Rows(torch.stack(list(sets)), own=True)
+
+
+class Evaluator:
+    """Evaluates the members of a pack: what ``reglab.measures.evaluate`` is for one model.
+
+    A function of each shape of rows is traced once; ``forget`` it when the pack was compacted.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._graphs: dict[tuple[object, ...], Graph] = {}
+
+    def forget(self) -> None:
+        """Trace anew: the pack has other members, another place, or computes its layers in another way."""
+        self._graphs = {}
+
+    def __call__(
+        self, pack: Pack, weights: dict[str, Tensor], inputs: Rows, targets: Rows, clean: Rows | None, sets: Tensor
+    ) -> Tensor:
+        """Return the ``row_facts`` of all rows, ``[facts, members, rows]``, in evaluation mode.
+
+        weights: of the members, ``[members, ...]`` by name. clean: other targets, whose losses follow as one more fact.
+        """
+        count = inputs.values.shape[1 if inputs.own else 0]
+        cells = _CPU_CELLS if sets.device.type == "cpu" else _CELLS
+        size = min(count, max(1, cells // len(pack)))
+        state = weights | {name: tensor for name, tensor in pack.stack.buffers.items() if name.startswith("model.")}
+        given = [inputs, targets] if clean is None else [inputs, targets, clean]
+        parts = []
+        for start in range(0, count, size):
+            first = min(start, count - size)  # the last chunk overlaps: of the same shape, it needs no graph of its own
+            chunk = [rows.at(slice(first, first + size), sets) for rows in given]
+            facts = self._run(pack, state, chunk, tuple(rows.own for rows in given))
+            parts.append(facts[..., start - first :])
+        return torch.cat(parts, dim=-1)
+
+    def _run(self, pack: Pack, state: dict[str, Tensor], chunk: list[Tensor], own: tuple[bool, ...]) -> Tensor:
+        key = (own, *(values.shape for values in chunk))
+        graph = self._graphs.get(key)
+        if graph is None:
+            facts = _MemberFacts(pack.base, self._task)
+            run = vmap(facts, in_dims=(0, *(0 if axis else None for axis in own)), out_dims=1)
+            with evaluation_mode(pack.base.model):
+                graph = self._graphs[key] = Graph(run, (state, *chunk), compiled=False)
+        return graph(state, *chunk)
+
+
+class _MemberFacts:
+    """One member's facts ``[facts, rows]``."""
+
+    def __init__(self, base: Member, task: Task) -> None:
+        self._base, self._task = base, task
+
+    def __call__(self, state: dict[str, Tensor], inputs: Tensor, targets: Tensor, *clean: Tensor) -> Tensor:
+        outputs = functional_call(self._base, state, (lambda member: member.model(inputs),))
+        outputs = one_tensor(outputs, self._base.model)
+        facts = row_facts(outputs, targets, self._task)
+        losses = [losses_of(row_facts(outputs, other, self._task), self._task).unsqueeze(0) for other in clean]
+        return torch.cat([facts, *losses])

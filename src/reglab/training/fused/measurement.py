@@ -1,0 +1,149 @@
+"""What ``training.measurement`` measures of one model, of all members of a pack at once."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from reglab.data import DataSet
+from reglab.measures import Bootstrap, MeasureSettings, Task, probe_rows, probe_size, weight_statistics
+from reglab.measures.facts import Scale, losses_of, point_score, resampled_means, scale, score_of_resamples
+from reglab.measures.gap import Side
+from reglab.regularizers.select import selected
+from reglab.training.fused.evaluation import Evaluator, Rows, rows_of
+from reglab.training.fused.pack import Pack
+
+Tensors = dict[str, Tensor]
+_PREFIX = "model."
+
+
+class PackMeasurement:
+    """Measures the members of a pack again and again, each on the rows that ``Measurement`` would take of its data.
+
+    Data that the jobs share are kept and used once. Names and meaning of what is measured are ``Measurement``'s; each
+    value is ``[members]``, in the order of the pack's rows.
+
+    datas: the data set of each job, by the job's number; sets of equal digest are one.
+    """
+
+    def __init__(
+        self, datas: Sequence[DataSet], settings: MeasureSettings, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        distinct = {data.digest: data for data in reversed(datas)}  # reversed: the first of a digest stays
+        numbers = {digest: number for number, digest in enumerate(distinct)}
+        sets = list(distinct.values())
+        train, val = [data.train for data in sets], [data.val for data in sets]
+        rows = probe_rows(len(train[0]), probe_size(len(train[0]), len(val[0]), settings.probe_rows), seed=0)
+
+        def moved(tensors: Sequence[Tensor]) -> Rows:
+            kind = dtype if tensors[0].is_floating_point() else tensors[0].dtype
+            return rows_of([values.to(device, kind) for values in tensors])
+
+        self.task, self.settings = sets[0].task, settings
+        self.probe = moved([part.inputs[rows] for part in train]), moved([part.targets[rows] for part in train])
+        self.val = moved([part.inputs for part in val]), moved([part.targets for part in val])
+        self.clean = self.corrupted = None
+        if any(bool(part.corrupted.any()) for part in train):
+            self.clean = moved([part.clean_targets[rows] for part in train])
+            self.corrupted = moved([part.corrupted[rows] for part in train])
+        self.bootstrap = Bootstrap(len(rows), len(val[0]), settings.resamples, 0, settings.level, device)
+        self._scales = [
+            _scale(targets, weights, self.task)
+            for targets, weights in ((self.probe[1], self.bootstrap.train), (self.val[1], self.bootstrap.val))
+        ]
+        self._sets = torch.tensor([numbers[data.digest] for data in datas], device=device)
+        self._evaluate = Evaluator(self.task)
+        self.initial: Tensors = {}
+        self.previous: Tensors = {}
+
+    def begin(self, pack: Pack, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
+        """Remember the initial weights, which distances are measured from; ``state`` is that of a resumed run.
+
+        A state holds a row for each row that the pack had when it was taken.
+        """
+        self._evaluate.forget()
+        self.initial = self.previous = _copies(pack)
+        if state is not None:
+            device = pack.stack.device
+            self.initial, self.previous = (
+                {name: weight.to(device) for name, weight in state[when].items()} for when in ("initial", "previous")
+            )
+
+    def state(self) -> dict[str, Tensors]:
+        """Return what ``begin`` takes to go on: stacked weights, by their names in the model."""
+        return {"initial": dict(self.initial), "previous": dict(self.previous)}
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with the members in these rows of the stack; for when the pack was compacted."""
+        index = torch.tensor(list(rows), device=self._sets.device)
+        self.initial, self.previous = (
+            {name: weight.index_select(0, index) for name, weight in weights.items()}
+            for weights in (self.initial, self.previous)
+        )
+        self._evaluate.forget()
+
+    def gap(self, pack: Pack) -> Tensors:
+        """Return the audited gaps, their sides and intervals, of the weights that each job is judged by."""
+        weights, sets = pack.judged(), self._sets[pack.places]
+        train = self._evaluate(pack, weights, *self.probe, self.clean, sets)
+        val = self._evaluate(pack, weights, *self.val, None, sets)
+        found = {}
+        if self.corrupted is not None:
+            found = self._memorization(train, self.corrupted.all(sets))
+            train = train[:-1]
+        sides = [
+            _side(facts, resampling, _chosen(given, sets), self.task)
+            for facts, resampling, given in zip(
+                (train, val), (self.bootstrap.train, self.bootstrap.val), self._scales, strict=True
+            )
+        ]
+        return self.bootstrap.compare(sides[0], sides[1], self.task) | found
+
+    def _memorization(self, facts: Tensor, corrupted: Tensor) -> Tensors:
+        found = {"memorization/clean_loss": facts[-1].mean(-1)}
+        if self.task in ("classification", "binary"):
+            found["memorization/fitted"] = (facts[1].double() * corrupted).sum(-1) / corrupted.sum(-1)
+        return found
+
+    def weights(self, pack: Pack) -> Tensors:
+        """Return the weight statistics; those of averaged weights apart, since averaging un-zeros them."""
+        now = _weights(pack, pack.stack.weights)
+        found = self._statistics(now, self.settings.per_layer)
+        if pack.base.cocktail.averages:
+            averaged = self._statistics(_weights(pack, pack.judged()), per_layer=False)
+            found |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
+        self.previous = {name: weight.clone() for name, weight in now.items()}
+        return found
+
+    def _statistics(self, weights: Tensors, per_layer: bool) -> Tensors:
+        near_zero = self.settings.near_zero
+        return weight_statistics(weights, self.initial, self.previous, near_zero, per_layer, stacked=True)
+
+
+def _side(facts: Tensor, resampling: Tensor, given: Scale, task: Task) -> Side:
+    means = resampled_means(facts, resampling)
+    scores = point_score(facts, given, task), score_of_resamples(means, given, task)
+    return Side(losses_of(facts, task), scores[0], losses_of(means, task), scores[1])
+
+
+def _scale(targets: Rows, resampling: Tensor, task: Task) -> Scale:
+    """Return the scale of each set of targets, or the one of all, the sets as the first axis."""
+    if targets.own:
+        return Scale(*vmap(lambda values: tuple(scale(values, resampling, task)))(targets.values))
+    return Scale(*(field.unsqueeze(0) for field in scale(targets.values, resampling, task)))
+
+
+def _chosen(given: Scale, sets: Tensor) -> Scale:
+    """Return the scale of each member's targets, the members as the second axis."""
+    alone = len(given.variance) == 1
+    return Scale(*((field if alone else field.index_select(0, sets)).movedim(0, 1) for field in given))
+
+
+def _weights(pack: Pack, weights: Mapping[str, Tensor]) -> Tensors:
+    """Return what ``selected`` calls weights, stacked, by their names in the model."""
+    return {name: weights[_PREFIX + name].detach() for name, _ in selected(pack.base.model, "weights")}
+
+
+def _copies(pack: Pack) -> Tensors:
+    return {name: weight.clone() for name, weight in _weights(pack, pack.stack.weights).items()}

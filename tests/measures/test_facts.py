@@ -1,0 +1,56 @@
+import pytest
+import sklearn.metrics
+import torch
+from torch.nn import functional
+
+from reglab import draws
+from reglab.measures import example_losses, scores
+from reglab.measures.facts import losses_of, point_score, row_facts, scale
+from reglab.measures.gap import resampling_weights
+
+WEIGHTS = torch.full((30, 2), 1 / 30)
+
+
+def r2(outputs, targets):
+    given = scale(targets, WEIGHTS, "regression")
+    return float(point_score(row_facts(outputs, targets, "regression"), given, "regression"))
+
+
+def test_cross_entropy_and_decision_are_the_library_s_also_of_large_and_tied_outputs():
+    outputs = 50 * torch.randn(30, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    outputs[::3] = 1.5  # all classes tie: the first is decided
+    targets = torch.arange(30) % 4
+    losses, right = row_facts(outputs, targets, "classification")
+    torch.testing.assert_close(losses, functional.cross_entropy(outputs, targets, reduction="none"))
+    assert torch.equal(right.bool(), outputs.argmax(1) == targets)
+
+
+@pytest.mark.parametrize("columns", [None, 1, 3])
+def test_r2_is_scikit_learn_s_whatever_the_scale_of_the_targets(columns):
+    generator = torch.Generator().manual_seed(1)
+    shape = (30,) if columns is None else (30, columns)
+    targets = 1e-5 * torch.randn(shape, generator=generator, dtype=torch.float64) + 7
+    outputs = targets + 5e-6 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    assert r2(outputs, targets) == pytest.approx(sklearn.metrics.r2_score(targets.numpy(), outputs.numpy()), rel=1e-8)
+    losses = losses_of(row_facts(outputs, targets, "regression"), "regression")
+    torch.testing.assert_close(losses, example_losses(outputs, targets, "regression"))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_r2_of_constant_targets_and_of_a_perfect_fit_are_those_of_scores(shift):
+    varied, constant = torch.arange(30.0), torch.full((30,), 2.0)
+    for targets in (constant, varied):
+        assert r2(targets + shift, targets) == pytest.approx(
+            float(scores(targets + shift, targets, "regression")["r2"])
+        )
+
+
+def test_moments_of_the_targets_are_those_of_each_resample_of_standardized_targets():
+    targets = torch.arange(30.0, dtype=torch.float64) ** 2
+    weights = resampling_weights(30, 5, draws.key(0))
+    moments = scale(targets, weights, "regression").moments[0]
+    standard = (targets - targets.mean()) / targets.std(correction=0)
+    for resample in range(5):
+        repeated = standard.repeat_interleave((weights[:, resample] * 30).round().long())
+        expected = torch.stack([repeated.mean(), repeated.square().mean()])
+        torch.testing.assert_close(moments[:, resample], expected, atol=1e-6, rtol=0)

@@ -1,0 +1,56 @@
+"""One process at a time runs a sweep, and a dead one does not stop the next."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reglab.errors import UserError
+from reglab.sweeps.lock import held
+
+HOLD = (
+    "import sys, pathlib; from reglab.sweeps.lock import held\nwith held(pathlib.Path(sys.argv[1])): print(); input()"
+)
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the lock."""
+    words = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_refused_and_told_who_has_it(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    for _ in range(2):  # asking changes nothing
+        with (
+            pytest.raises(UserError, match=rf"process {holder.pid} is running the sweep in {tmp_path}"),
+            held(tmp_path),
+        ):
+            pass
+
+
+def test_a_dead_process_leaves_no_lock(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    holder.kill()
+    holder.wait()
+    with held(tmp_path):
+        assert (tmp_path / "sweep.pid").exists()
+
+
+def test_it_can_be_taken_again_and_leaves_no_name_behind(tmp_path: Path) -> None:
+    for _ in range(2):
+        with held(tmp_path):
+            pass
+        assert not (tmp_path / "sweep.pid").exists()
+
+
+def test_a_failure_inside_gives_it_back(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), held(tmp_path):
+        _ = 1 / 0
+    with held(tmp_path):
+        pass

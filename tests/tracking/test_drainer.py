@@ -1,0 +1,196 @@
+"""One writer for all runs of a pack: everything arrives, once, whatever the others do."""
+
+import logging
+import shutil
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from reglab.tracking import RunSpec, finish_runs, is_open, log_pack, open_runs, reopen_run, send
+from reglab.tracking.batch import Refused, Unsent
+from reglab.tracking.drainer import Drainer
+from reglab.tracking.folder import Identity
+from reglab.tracking.tracker import RunTracker
+
+# Dies without a word between the journal and the store, after a part was sent.
+KILLED = """
+import os, pathlib, sys
+from reglab.tracking import RunSpec, TrackingSettings, log_pack, open_runs
+folder = pathlib.Path(sys.argv[1])
+settings = TrackingSettings.from_config({"experiment": "study"}, folder)
+pack = open_runs(settings, [RunSpec(str(n), folder / str(n), {}, {}, {}) for n in range(3)])
+for step in range(40):
+    log_pack(pack, ["val/loss", "gap/loss"], [[n + step / 7, n - step / 7] for n in range(3)], step)
+    if step == 20:
+        assert pack[1].drain()
+os.kill(os.getpid(), 9)
+"""
+
+
+class Store:
+    """Keeps what it is sent by run, and how often it was asked; refuses some runs, or everything."""
+
+    def __init__(self):
+        self.rows, self.status, self.calls, self.refuses, self.down = {}, {}, [], set(), False
+        self.took = threading.Event()
+
+    def send(self, batches):
+        self.calls.append([batch.identity.run_id for batch in batches])
+        if self.down:
+            raise Unsent("the store is down")
+        for run in self.calls[-1]:
+            if run in self.refuses:
+                raise Refused(f"{run} was deleted")
+        for batch in batches:
+            for row in batch.rows:
+                assert (batch.identity.run_id, row.key, row.step) not in self.rows
+                self.rows[batch.identity.run_id, row.key, row.step] = row.value
+            if batch.status:
+                self.status[batch.identity.run_id] = batch.status[0]
+        self.took.set()
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def pack(tmp_path, store):
+    def open_three(seconds=1000):
+        drainer = Drainer(store, seconds)
+        return [RunTracker(Identity(name, name, None, None), tmp_path / name, drainer) for name in "abc"]
+
+    return open_three
+
+
+def writers():
+    return [thread for thread in threading.enumerate() if thread.name == "reglab-drainer"]
+
+
+def test_members_end_at_different_times_and_the_one_thread_with_the_last(pack, store):
+    before = len(writers())
+    a, b, c = pack()
+    assert len(writers()) == before + 1
+    log_pack([a, b, c], ["loss"], [[1.0]] * 3, 0)
+    b.finish("FAILED")
+    assert store.rows == {("b", "loss", 0): 1.0}  # its own alone
+    log_pack([a, c], ["loss"], [[2.0]] * 2, 1)
+    assert a.drain()
+    assert store.calls == [["b"], ["a"]]
+    finish_runs([c, a], ["FINISHED", "KILLED"])
+    assert store.calls[2:] == [["c", "a"]]  # together
+    assert store.status == {"a": "KILLED", "b": "FAILED", "c": "FINISHED"}
+    assert len(store.rows) == 5
+    assert len(writers()) == before
+
+
+def test_the_background_writer_sends_all_members_at_once(pack, store):
+    trackers = pack(seconds=0.01)
+    log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
+    assert store.took.wait(timeout=30)
+    finish_runs(trackers, ["FINISHED"] * 3)
+    assert sorted(store.rows) == [(name, "loss", 0) for name in "abc"]
+
+
+def test_a_member_that_ends_waits_for_one_batch_of_the_others_at_most(pack, store, monkeypatch):
+    monkeypatch.setattr("reglab.tracking.drainer.ROWS", 3)  # one line of each member
+    reached, send = threading.Event(), store.send
+
+    def slow(batches):
+        if not reached.is_set():  # the background's first batch lasts until training asks
+            reached.set()
+            assert trackers[0]._drainer._hurry.wait(timeout=30)
+        send(batches)
+
+    store.send = slow
+    trackers = pack(seconds=0.01)
+    for step in range(50):
+        log_pack(trackers, ["loss"], [[1.0]] * 3, step)
+    assert reached.wait(timeout=30)
+    trackers[1].finish()
+    assert store.calls.index(["b"]) < 10  # of 50 that the background has to send
+    finish_runs(trackers, ["FINISHED"] * 3)
+    assert sorted(store.rows) == [(name, "loss", step) for name in "abc" for step in range(50)]
+
+
+def test_a_run_that_the_store_refuses_does_not_hold_up_the_others(pack, store, caplog):
+    trackers = pack()
+    store.refuses = {"b"}
+    log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
+    with caplog.at_level(logging.WARNING):
+        finish_runs(trackers, ["FINISHED"] * 3)
+    assert sorted(store.rows) == [("a", "loss", 0), ("c", "loss", 0)]
+    assert store.status == {"a": "FINISHED", "c": "FINISHED"}
+    assert "b was deleted" in caplog.text
+    assert [record.args[0] for record in caplog.records if "not in the store yet" in record.message] == ["b"]
+
+
+def test_a_store_that_is_down_is_asked_once_for_all(pack, store, caplog):
+    trackers = pack()
+    log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
+    store.down = True
+    with caplog.at_level(logging.WARNING):
+        finish_runs(trackers, ["FINISHED"] * 3)
+    assert store.calls == [["a", "b", "c"]]
+    assert caplog.text.count("Training goes on") == 1
+    assert caplog.text.count("not in the store yet") == 3
+
+
+def test_a_kill_between_journal_and_store_loses_and_doubles_nothing(settings, client, tmp_path):
+    died = subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
+    assert died.returncode == -9
+    runs = [reopen_run(tmp_path / "0")]
+    assert send(tmp_path / "1")
+    assert [is_open(tmp_path / str(number)) for number in range(3)] == [True] * 3
+    (tmp_path / "1" / "journal.sent").unlink()  # a death between the store and the position
+    runs += [reopen_run(tmp_path / str(number)) for number in (1, 2)]
+    log_pack(runs, ["val/loss", "gap/loss"], [[n + 39 / 7, n - 39 / 7] for n in range(3)], 39)  # the last step again
+    finish_runs(runs, ["KILLED"] * 3)
+    for number, run in enumerate(runs):
+        history = client.get_metric_history(run.run_id, "val/loss")
+        assert [(m.step, m.value) for m in history] == [(step, number + step / 7) for step in range(40)]
+        assert client.get_run(run.run_id).info.status == "KILLED"
+        assert not is_open(tmp_path / str(number))
+
+
+def test_a_deleted_run_in_mlflow_leaves_the_rest_of_the_pack_whole(settings, client, tmp_path, caplog):
+    pack = open_runs(settings, [RunSpec(str(n), tmp_path / str(n), {"a": n}, {}, {}) for n in range(3)])
+    client.delete_run(pack[1].run_id)
+    log_pack(pack, ["loss"], [[1.0], [2.0], [3.0]], 0)
+    with caplog.at_level(logging.WARNING):
+        finish_runs(pack, ["FINISHED"] * 3)
+    assert f"{pack[1].run_id} was deleted in MLflow" in caplog.text
+    records = [client.get_run(tracker.run_id) for tracker in pack]
+    assert [record.info.status for record in records] == ["FINISHED", "RUNNING", "FINISHED"]
+    assert [record.data.metrics for record in records] == [{"loss": 1.0}, {}, {"loss": 3.0}]
+
+
+def test_an_artifact_that_cannot_be_placed_holds_up_its_own_run_alone(settings, client, tmp_path, monkeypatch, caplog):
+    def copy(source, target):
+        if "1/config.yaml" in str(source):
+            raise PermissionError("not yours")
+        return kept(source, target)
+
+    kept = shutil.copy2
+    monkeypatch.setattr("reglab.tracking.artifacts.shutil.copy2", copy)
+    pack = open_runs(settings, [RunSpec(str(n), tmp_path / str(n), {"a": n}, {}, {}) for n in range(3)])
+    with caplog.at_level(logging.WARNING):
+        finish_runs(pack, ["FINISHED"] * 3)
+    states = [client.get_run(tracker.run_id).info.status for tracker in pack]
+    assert states == ["FINISHED", "RUNNING", "FINISHED"]
+    monkeypatch.undo()
+    assert send(tmp_path / "1")
+    assert client.get_run(pack[1].run_id).info.status == "FINISHED"
+
+
+def test_a_name_set_as_a_tag_and_a_tag_too_long_do_what_they_do_in_mlflow(settings, client, tmp_path):
+    pack = open_runs(settings, [RunSpec(str(n), tmp_path / str(n), {}, {}, {}) for n in range(2)])
+    pack[0].tag(**{"mlflow.runName": "renamed"})
+    pack[1].tag(**{"reglab.message": "m" * 9_000})
+    finish_runs(pack, ["FINISHED"] * 2)
+    records = [client.get_run(tracker.run_id) for tracker in pack]
+    assert [record.info.run_name for record in records] == ["renamed", "1"]
+    assert records[1].data.tags["reglab.message"] == "m" * 8_000

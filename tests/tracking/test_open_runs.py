@@ -1,0 +1,127 @@
+"""Many runs opened at once are the runs that MLflow's client makes one by one."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from reglab.errors import UserError
+from reglab.tracking import RunSpec, finish_runs, mlflow_run, open_run, open_runs
+from reglab.tracking.folder import read_identity
+from reglab.tracking.git import git_tags
+
+MANY = {str(number): number for number in range(120)}
+SAID = ("config.yaml", "params_long.json", "tags_long.json")
+
+
+def spec(folder, number, **given):
+    """A run with everything that can be odd: a key that MLflow refuses, texts too long for it, an empty value."""
+    arguments = {
+        "config": {"seed": number, "data": {"path": "${oc.env:HOME}", "rows": [1, 2.5, None, True]}, "text": "a: b"},
+        "params": {"seed": number, "code[0]": "x", "empty": "", "long": "p" * 6_001, "many": MANY},
+        "tags": {"reglab.seed": number, "reglab.overrides": "t" * 8_001, "reglab.strength": ""},
+        **given,
+    }  # fmt: skip
+    return RunSpec(f"job {number}", folder / str(number), **arguments)
+
+
+def contents(client, folder):
+    """All that MLflow and the folder say of a run, less what has to differ."""
+    identity = read_identity(folder)
+    run = client.get_run(identity.run_id)
+    info = {key: value for key, value in run.info if key not in ("run_id", "start_time", "end_time", "artifact_uri")}
+    root = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert identity.artifacts == run.info.artifact_uri
+    return {
+        "info": info,
+        "place": run.info.artifact_uri.replace(identity.run_id, "ID"),
+        "params": run.data.params,
+        "tags": run.data.tags,
+        "inputs": [each.to_dictionary() for each in run.inputs.dataset_inputs],
+        "artifacts": {str(file.relative_to(root)): file.read_text() for file in root.rglob("*") if file.is_file()},
+        "folder": {path.name: path.read_text() for path in folder.iterdir() if path.name in SAID},
+        "identity": (identity.name, identity.uri, identity.stride, identity.steps),
+    }
+
+
+def one_by_one(settings, specs):
+    return [open_run(settings, **vars(each)) for each in specs]
+
+
+def test_runs_opened_at_once_equal_runs_opened_one_by_one(settings, client, dataset, tmp_path):
+    ways = {"one by one": one_by_one, "at once": open_runs}
+    for name, way in ways.items():
+        given = {"dataset": dataset, "parent": "p" * 32, "steps": 1_000}
+        trackers = way(settings, [spec(tmp_path / name, number, **given) for number in range(3)])
+        assert [client.get_run(tracker.run_id).info.status for tracker in trackers] == ["RUNNING"] * 3
+        for tracker in trackers:
+            tracker.log({"val/loss": 1.0}, 0)
+            tracker.note("**verdict**")
+        finish_runs(trackers, ["FINISHED"] * 3)
+    for number in range(3):
+        alone, together = (contents(client, tmp_path / name / str(number)) for name in ways)
+        assert together == alone
+        assert len(together["artifacts"]) == 3
+        assert len(together["inputs"]) == 3
+        assert len(together["params"]) == 124
+
+
+def test_the_data_set_is_kept_once_and_commit_and_user_are_asked_once(settings, store, dataset, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(mlflow_run, "git_tags", lambda folder: asked.append(folder) or git_tags(folder))
+    specs = [spec(tmp_path, number, dataset=dataset) for number in range(5)]
+    finish_runs(open_runs(settings, specs), ["FINISHED"] * 5)
+    with sqlite3.connect(store) as connection:
+        counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("datasets", "inputs")]
+    connection.close()
+    assert counts == [(3,), (15,)]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("change", ["ALTER TABLE inputs ADD COLUMN note TEXT", "ALTER TABLE tags ADD COLUMN kind TEXT"])
+def test_tables_of_another_version_are_written_by_mlflow_itself(settings, store, client, tmp_path, monkeypatch, change):
+    def refuse(*_):
+        raise AssertionError("plain SQL on tables that it does not know")
+
+    with sqlite3.connect(store) as connection:
+        connection.execute(change)
+    connection.close()
+    monkeypatch.setattr("reglab.tracking.mlflow_run.insert_runs", refuse)
+    monkeypatch.setattr("reglab.tracking.mlflow_sql.write", refuse)
+    trackers = open_runs(settings, [spec(tmp_path, number) for number in range(2)])
+    for tracker in trackers:
+        tracker.log({"val/loss": 0.5}, 3)
+    finish_runs(trackers, ["FINISHED", "FAILED"])
+    records = [client.get_run(tracker.run_id) for tracker in trackers]
+    assert [record.info.status for record in records] == ["FINISHED", "FAILED"]
+    assert [record.data.metrics for record in records] == [{"val/loss": 0.5}] * 2
+
+
+def test_all_runs_are_made_or_none(settings, store, tmp_path):
+    with sqlite3.connect(store) as connection:
+        connection.execute("CREATE TRIGGER full BEFORE INSERT ON tags WHEN NEW.key = 'reglab.last' "
+                           "BEGIN SELECT RAISE(ABORT, 'no room'); END")  # fmt: skip
+    connection.close()
+    specs = [spec(tmp_path, 0), spec(tmp_path, 1, tags={"reglab.last": "1"})]
+    with pytest.raises(UserError, match="did not take the runs 'job 0', 'job 1': no room"):
+        open_runs(settings, specs)
+    with sqlite3.connect(store) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+    connection.close()
+
+
+def test_a_name_that_mlflow_has_to_decide_on_is_left_to_it(settings, client, tmp_path):
+    unnamed = [RunSpec("", tmp_path / str(number), {}, {}, {}) for number in range(2)]
+    trackers = open_runs(settings, unnamed)
+    finish_runs(trackers, ["FINISHED"] * 2)
+    assert all(client.get_run(tracker.run_id).info.run_name for tracker in trackers)
+
+
+def test_two_runs_in_one_folder_are_refused(settings, tmp_path):
+    with pytest.raises(UserError, match=r"2 runs were to be kept in the folder .*: give each a folder of its own"):
+        open_runs(settings, [spec(tmp_path, 1), spec(tmp_path / "x" / "..", 1)])
+
+
+def test_no_runs_are_no_trouble(settings):
+    assert open_runs(settings, []) == []
+    finish_runs([], [])

@@ -1,0 +1,59 @@
+"""The pure updates, against torch.optim on one weight."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reglab.errors import Unfused
+from reglab.training.fused.optimizers import joint_rule, rule_of
+from reglab.training.step_size import StepSizes
+
+SETTINGS: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
+    (torch.optim.SGD, {"lr": 0.1}),
+    (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.2, "weight_decay": 0.1}),
+    (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    (torch.optim.Adam, {"lr": 0.1, "betas": (0.8, 0.99), "weight_decay": 0.1}),
+    (torch.optim.Adam, {"lr": 0.1, "amsgrad": True, "eps": 1e-3}),
+    (torch.optim.AdamW, {"lr": 0.1, "weight_decay": 0.3}),
+]
+
+
+@pytest.mark.parametrize("kind, settings", SETTINGS, ids=lambda value: str(getattr(value, "__name__", value)))
+def test_twenty_updates_and_step_sizes_are_those_of_torch(kind: Any, settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2, bias=False).double()
+    optimizer = kind(model.parameters(), **settings)
+    rule, sizes = rule_of(optimizer), StepSizes(model, optimizer)
+    weight = model.weight.detach().clone()
+    slots = {slot: torch.zeros_like(weight) for slot in rule.slots}
+    numbers = {key: torch.tensor(value, dtype=torch.float64) for key, value in rule.numbers.items()}
+    for done in range(20):
+        slope = torch.randn(2, 3, dtype=torch.float64) + weight
+        model.weight.grad = slope.clone()
+        optimizer.step()
+        moved = rule.update(weight, slope, slots, numbers, torch.tensor(done))
+        weight, slots = moved.weight, moved.slots
+        torch.testing.assert_close(weight, model.weight.detach(), rtol=1e-12, atol=1e-14)
+        # torch.optim counts steps in float32, and so does its power of beta2
+        size = sizes["weight"].expand(2, 3)
+        torch.testing.assert_close(moved.size.expand(2, 3), size, rtol=1e-9, atol=0)
+    for slot, tensor in slots.items():
+        torch.testing.assert_close(tensor, optimizer.state[model.weight][slot], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [torch.optim.RMSprop, torch.optim.Adagrad, lambda weights: torch.optim.SGD(weights, lr=0.1, maximize=True)],
+    ids=["RMSprop", "Adagrad", "maximize"],
+)
+def test_other_updates_are_not_known(optimizer: Any) -> None:
+    with pytest.raises(Unfused, match="is not known to fused training"):
+        rule_of(optimizer([nn.Parameter(torch.zeros(1))]))
+
+
+def test_momentum_for_all_where_one_has_it() -> None:
+    plain, heavy = (rule_of(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=m)) for m in (0.0, 0.9))
+    assert joint_rule([plain, heavy]).slots == ("momentum_buffer",)
+    assert joint_rule([plain, plain]).slots == ()
