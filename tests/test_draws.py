@@ -155,6 +155,15 @@ def test_under_vmap_each_member_draws_its_solo_bits(draw):
         assert torch.equal(together[place], member(seed))
 
 
+@pytest.mark.filterwarnings("ignore")  # what torch's compiler says of itself
+def test_compiled_over_positions_as_counters():
+    def draw(stream):
+        return draws.normal(stream, torch.arange(8, device=stream.device))
+
+    stream = draws.key(3, 4)
+    torch.testing.assert_close(torch.compile(draw, fullgraph=True)(stream), draw(stream), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 2, 1000])
 def test_permutation_holds_every_row_once(rows):
     order = draws.permutation(draws.key(4), rows)

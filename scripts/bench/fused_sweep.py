@@ -2,8 +2,8 @@
 
     python scripts/bench/fused_sweep.py [--rounds 7] [--epochs 107] [--threads 1] [--workers 1] [--json sweep.json]
 
-The data are a generated table of 6,000 training rows and 64 features, 10 classes; the model an MLP 64-64-10 under L1 and
-L2, batch 64: 94 steps an epoch, 10,058 steps in 107 epochs. From start to exit, interpreter and imports included:
+The data are a generated table of 6,000 training rows and 64 features, 10 classes; the model an MLP 64-64-10 under L1
+and L2, batch 64: 94 steps an epoch, 10,058 steps in 107 epochs. From start to exit, interpreter and imports included:
 
 - *sweep*: 64 strengths of L1, each its own FINISHED MLflow run with gap, interval and weight statistics each epoch
 - *stock*: one job of plain Lightning: the same net, penalties in the loss, validation each epoch, MLFlowLogger

@@ -95,7 +95,10 @@ def normal(stream: Tensor, counter: Tensor) -> Tensor:
     # product does not fit 64 bits.
     first = 1.0 - uniform(stream, counter << 1)  # in (0, 1]: its logarithm is finite
     second = uniform(stream, (counter << 1) | 1)
-    return (-2.0 * first.log()).sqrt() * (2.0 * torch.pi * second).cos()
+    # In double precision, then rounded: in single, a compiler's logarithm and cosine differ from the library's.
+    wide = torch.float32 if stream.device.type == "mps" else torch.float64
+    first, second = first.to(wide), second.to(wide)
+    return ((-2.0 * first.log()).sqrt() * (2.0 * torch.pi * second).cos()).to(torch.float32)
 
 
 def permutation(stream: Tensor, rows: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Law: what happens to one member of a pack is nothing to the others."""
 
+from functools import cache
+
 import fused_harness as fused
 import laws_harness as harness
 import pytest
@@ -16,6 +18,12 @@ def make(number: int, seed: int | None = None) -> Experiment:
     return fused.job(
         mixture, seed=number if seed is None else seed, model=fused.net(number), optimizer=optimizer, epochs=4
     )
+
+
+@cache
+def together(seed: int | None, ended: tuple[int, ...] = ()) -> fused.Fused:
+    """Return eight jobs trained together, of which ``ended`` leave after two epochs."""
+    return fused.together([make(number, seed=seed) for number in range(8)], fused.EndAt({2: ended}))
 
 
 def linear(number: int, lr: float) -> Experiment:
@@ -48,11 +56,9 @@ def test_a_member_that_diverges_is_named_with_its_step_and_leaves_the_others_alo
 @pytest.mark.parametrize("seed", [None, 3], ids=["own seeds", "one seed"])
 @pytest.mark.parametrize("left", [7, 3, 2])
 def test_members_that_leave_change_the_others_by_rounding_alone(left: int, seed: int | None) -> None:
-    ended = list(range(8))[: 8 - left]
-    whole = fused.together([make(number, seed=seed) for number in range(8)])
-    compacted = fused.together([make(number, seed=seed) for number in range(8)], fused.EndAt({2: ended}))
+    compacted = together(seed, tuple(range(8 - left)))
     assert len(compacted.pack) == left
-    everyone = fused.states(whole)
+    everyone = fused.states(together(seed))
     for number, state in fused.states(compacted).items():
         fused.assert_close(state, everyone[number], 1e-12, f"member {number}")
 
@@ -61,5 +67,4 @@ def test_two_rows_stay_where_one_member_goes_on() -> None:
     module = fused.together([make(number) for number in range(4)], fused.EndAt({1: [0, 1, 3]}))
     assert module.pack.places == [0, 2]
     assert module.alive() == [1]
-    whole = fused.together([make(number) for number in range(4)])
-    fused.assert_close(fused.states(module)[2], fused.states(whole)[2], 1e-12, "member 2")
+    fused.assert_close(fused.states(module)[2], fused.states(together(None))[2], 1e-12, "member 2")

@@ -29,9 +29,13 @@ def jobs(count: int) -> list[Experiment]:
     return [make(number) for number in range(count)]
 
 
+@pytest.fixture(scope="module")
+def uninterrupted() -> fused.Fused:
+    return fused.together(jobs(3))
+
+
 @pytest.mark.parametrize("step", [6, 8])
-def test_cut_inside_an_epoch_and_at_its_end(step: int, tmp_path: Path) -> None:
-    uninterrupted = fused.together(jobs(3))
+def test_cut_inside_an_epoch_and_at_its_end(step: int, uninterrupted: fused.Fused, tmp_path: Path) -> None:
     cut = fused.together(jobs(3), fused.SaveAt(step, tmp_path / "cut.ckpt"))
     assert cut.pack.done() == step
     resumed = fused.together(jobs(3), resume=tmp_path / "cut.ckpt")

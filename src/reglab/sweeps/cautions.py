@@ -12,6 +12,7 @@ def cautions(choice: Choice, score: str) -> list[str]:
         *absence(choice),
         *disagreement(choice, score),
         *underfitting(choice),
+        *paths(choice),
         *edges(choice),
         *sparsity(choice),
         *repeats(choice),
@@ -70,6 +71,18 @@ def underfitting(choice: Choice) -> Iterator[str]:
             f"A small gap alone is no success: {worst.label} has {number(worst.mean(gap))}, but it underfits "
             f"({metric_name(choice.monitor)} {number(worst.mean(choice.monitor))} against "
             f"{number(base.mean(choice.monitor))} without a regularizer)."
+        )
+
+
+def paths(choice: Choice) -> Iterator[str]:
+    """A run of a path stands for the strengths before it, too."""
+    directions = {
+        trial.params.get("sweep.path", "null") for candidate in choice.candidates for trial in candidate.trials
+    }
+    for direction in sorted(directions - {"null"}):
+        yield (
+            f"The runs are warm-started paths (sweep.path={direction}): each starts from the weights of the one before "
+            "it, so a single run of the same setting, with as many epochs, may end elsewhere."
         )
 
 

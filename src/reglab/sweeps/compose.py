@@ -19,8 +19,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-OWN = ("sweep.parent=", "sweep.block=", "sweep.job=")  # what a sweep tells each job; no part of what the job computes
-
+JOB, AFTER = "sweep.job=", "sweep.after="
+# What a sweep tells each job; no part of what the job computes.
+OWN = ("sweep.parent=", "sweep.block=", JOB, AFTER, "sweep.start=", "sweep.trail=")
 
 # What of Hydra's node matters only to Hydra itself.
 _FOR_HYDRA = (
@@ -116,15 +117,19 @@ def composer_of(loader: ConfigLoader, master: DictConfig) -> Composer:
 
 @dataclass(frozen=True)
 class Order:
-    """Jobs that a worker runs at one time: a single one, or several that train fused. overrides: of each job."""
+    """Jobs that a worker runs at one time: a single one, or several that train fused. overrides: of each job.
+
+    after: jobs of other orders that must have ended before this one begins.
+    """
 
     jobs: tuple[int, ...]
     overrides: tuple[tuple[str, ...], ...]
+    after: tuple[int, ...] = ()
 
     def part(self, jobs: Sequence[int]) -> "Order":
         """Return the order of some of these jobs."""
         known = dict(zip(self.jobs, self.overrides, strict=True))
-        return Order(tuple(jobs), tuple(known[job] for job in jobs))
+        return Order(tuple(jobs), tuple(known[job] for job in jobs), self.after)
 
 
 def job_config(composer: Composer, job: int, overrides: Sequence[str], lean: bool = False) -> DictConfig:

@@ -17,6 +17,7 @@ from reglab.sweeps.fused import check_cap, check_compile, plan_jobs
 from reglab.sweeps.labels import job_labels
 from reglab.sweeps.local import count_workers, start_server, worker_environment
 from reglab.sweeps.packing import Plan, apart, differing, regroup, split, structure
+from reglab.sweeps.path import awaited, levels
 from reglab.sweeps.words import compact, plural, shortened
 from reglab.sweeps.worker import limit_threads
 from reglab.training.fused.settings import PackSettings
@@ -50,7 +51,9 @@ def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None
     settings = PackSettings(check_compile(launcher.get("compile")), threads)
     planned = plan_jobs(overrides, composer, config) if fused else Plan((), tuple(overrides), {})
     bench = _Bench(overrides, composer, settings, list(launcher.get("preload") or []))
-    orders, costs = bench.tried(split(planned, workers, check_cap(launcher.get("pack"))))
+    cap = check_cap(launcher.get("pack"))
+    parts = [split(part, workers, cap) for part in levels(planned, awaited(overrides))]
+    orders, costs = bench.tried([order for part in parts for order in part])
     labels = job_labels({job.number: [f"sweep.block={job.block}", *job.overrides] for job in jobs})
     blocks = {job.number: job.block for job in jobs}
     lines = [f"{plural(len(jobs), 'job')} on {plural(workers, 'worker')}, nothing is started:"]

@@ -11,6 +11,7 @@ from reglab.errors import UserError
 from reglab.sweeps.compose import Composer, Order, composer_of, hydra_config
 from reglab.sweeps.local import Local
 from reglab.sweeps.packing import Plan, plan, split
+from reglab.sweeps.path import awaited, joined, levels
 
 _COMPILE = {None: None, "auto": None, True: True, False: False}
 
@@ -38,7 +39,8 @@ class Fused:
             print(line, file=sys.stderr)
         orders = [
             Order(group, tuple(tuple(jobs[job]) for job in group))
-            for group in split(planned, self._local.workers, self._cap)
+            for part in levels(planned, awaited(jobs))
+            for group in split(part, self._local.workers, self._cap)
         ]
         return self._local.launch(orders, context, config, task, self._compile)
 
@@ -46,7 +48,8 @@ class Fused:
 def plan_jobs(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> Plan:
     """Return which of the jobs (by number: their overrides) train as packs. config: Hydra's, of the whole sweep."""
     with hydra_config(config):
-        return plan({job: composer.resolved(overrides) for job, overrides in jobs.items()}, why_all_alone(config))
+        planned = plan({job: composer.resolved(own) for job, own in jobs.items()}, why_all_alone(config))
+    return joined(levels(planned, awaited(jobs)), planned)
 
 
 def why_all_alone(config: DictConfig) -> str | None:

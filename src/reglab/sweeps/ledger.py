@@ -11,6 +11,7 @@ from reglab.reports.attempts import JOB, SUPERSEDED, conclusive, counted
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.compose import Composer
 from reglab.sweeps.events import Ended
+from reglab.sweeps.path import links
 from reglab.sweeps.words import plural
 from reglab.tracking import TrackingSettings, is_open, reopen_run, send
 from reglab.tracking.folder import IDENTITY, read_identity
@@ -25,7 +26,13 @@ Content = dict[str, Any]  # what a job computes: its resolved config, less where
 
 def contents(jobs: Sequence[Job], composer: Composer) -> dict[int, Content]:
     """Return what each job computes, by its number. The jobs must be known to compose and resolve."""
-    return {job.number: computed(composer.resolved(job.overrides)) for job in jobs}
+    linked = links(jobs, composer)
+    found = {}
+    for job in jobs:
+        link = linked.get(job.number)
+        start = {"sweep": {"trail": link.trail}} if link else {}
+        found[job.number] = computed({**composer.resolved(job.overrides), **start})
+    return found
 
 
 def sweep_fingerprint(jobs: Sequence[Job], found: Mapping[int, Content]) -> str:

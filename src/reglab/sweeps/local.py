@@ -22,6 +22,7 @@ from reglab.sweeps.display import Display
 from reglab.sweeps.events import Ended
 from reglab.sweeps.labels import job_labels
 from reglab.sweeps.outcome import Interrupted, job_return
+from reglab.sweeps.path import awaited, in_turn
 from reglab.sweeps.pool import Pool
 from reglab.sweeps.running import Assignment
 from reglab.sweeps.worker import work
@@ -59,12 +60,15 @@ class Local:
     ) -> list[JobReturn]:
         """Run the orders, earlier ones first, and return how each job ended, by job number. Raises Interrupted.
 
+        A job of a path waits for the one before it.
+
         task: for orders of one job; others are trained as packs, ``compile`` as in ``PackSettings``.
         """
         composer = composer_of(context.config_loader, config)
         settings = PackSettings(compile, self.threads)
         assignment = pickle.dumps(Assignment(context, config, task, tasks.train_pack, settings, composer.bases))
         jobs = {job: own for order in orders for job, own in zip(order.jobs, order.overrides, strict=True)}
+        orders = in_turn(orders, awaited(jobs))
         with Display(job_labels(jobs)) as display:
             pool = Pool(
                 lambda: self._spawn(assignment),

@@ -32,7 +32,7 @@ class _Worker:
 
 
 class Pool:
-    """Runs orders on up to ``size`` worker processes that ``spawn`` starts.
+    """Runs orders on up to ``size`` worker processes that ``spawn`` starts, earlier ones first, each in its turn.
 
     tell: called in this process with every event. tick: called a few times a second. left: called with the jobs that a
     dead worker leaves and that are to run again, before they do.
@@ -72,12 +72,12 @@ class Pool:
         return [worker for worker in self._workers if worker.order is not None]
 
     def _hand_out(self) -> None:
-        while self._waiting and len(self._busy()) < self._size:
+        while len(self._busy()) < self._size and (order := self._next()) is not None:
             worker = next((worker for worker in self._workers if worker.order is None), None)
             if worker is None:
                 worker = _Worker(*self._spawn())
                 self._workers.append(worker)
-            worker.order = order = self._waiting.popleft()
+            worker.order = order
             worker.open = list(order.jobs)
             for job in order.jobs:
                 self._tell(Started(job))
@@ -85,6 +85,15 @@ class Pool:
                 self._tell(Packed(order.jobs))
             with contextlib.suppress(OSError):  # it died while idle: listening finds that out
                 worker.pipe.send(order)
+
+    def _next(self) -> Order | None:
+        """Take the first waiting order whose turn it is, if it is that of any."""
+        ready = (order for order in self._waiting if self._ends.keys() >= set(order.after))
+        # Where nothing runs, nothing will end: waiting on would be for ever.
+        order = next(ready, None if self._busy() or not self._waiting else self._waiting[0])
+        if order is not None:
+            self._waiting.remove(order)
+        return order
 
     def _listen(self) -> None:
         sources: Sequence[Connection | int] = [

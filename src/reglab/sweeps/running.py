@@ -108,7 +108,8 @@ class _Pack:
             self._send(Apart(tuple(regroup(self._order.jobs, error.groups, done)), error.reason))
         except UserError as error:  # of some job: the half that has none of these trains, a faulty one ends up alone
             _show_traceback()
-            self._send(Apart(tuple(even(self._open, 2)), str(error).partition("\n")[0]))
+            groups = [group for group in even(self._open, 2) if group]
+            self._send(Apart(tuple(groups), str(error).partition("\n")[0]))
         except Exception as error:  # noqa: BLE001 - whatever a pack raises, the sweep goes on
             _show_traceback()
             self._end_rest("FAILED", _describe(error, [job_folder(config) for config in configs]))

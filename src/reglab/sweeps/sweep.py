@@ -3,21 +3,24 @@
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 
 from reglab.errors import UserError
 from reglab.sweeps.blocks import Job, expand
-from reglab.sweeps.compose import composer_of
+from reglab.sweeps.compose import AFTER, JOB, Composer, composer_of, job_config, job_folder
 from reglab.sweeps.dry import dry_run
 from reglab.sweeps.events import Ended
 from reglab.sweeps.labels import job_labels
 from reglab.sweeps.outcome import Interrupted, ends, failures
 from reglab.sweeps.parent import Begun, begin, starts_anew
+from reglab.sweeps.path import Link, links
 from reglab.sweeps.preflight import check
 from reglab.tracking import TrackingSettings
 
@@ -51,12 +54,14 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
     jobs = plan(arguments, config)
     composer = composer_of(loader, config)
     check(jobs, composer, config, group_options(loader))
+    linked = links(jobs, composer)
     if config.sweep.get("dry"):
-        dry_run(jobs, composer, config)
+        dry_run(_in_turn(jobs, linked), composer, config)
         return None
     settings = TrackingSettings.from_config(config.tracking)
     with begin(jobs, arguments, config, composer, settings) as begun:
-        found = _launch(jobs, begun, config, launch, settings.backend == "mlflow")
+        own = all_overrides(jobs, begun, linked, composer)
+        found = _launch(jobs, begun, own, config, launch, settings.backend == "mlflow")
         result = _result(begun.parent.run_id, jobs, found)
         try:
             if result.finished and settings.backend == "mlflow":
@@ -68,14 +73,21 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
     return result
 
 
-def _launch(jobs: Sequence[Job], begun: Begun, config: DictConfig, launch: Launch, recorded: bool) -> dict[int, Ended]:
+def _launch(
+    jobs: Sequence[Job],
+    begun: Begun,
+    overrides: Mapping[int, list[str]],
+    config: DictConfig,
+    launch: Launch,
+    recorded: bool,
+) -> dict[int, Ended]:
     """Run the jobs that are not done and return how all ended. recorded: in MLflow, so that they can go on."""
     parent, left = begun.parent, [job for job in jobs if job.number not in begun.done]
     launcher = OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher")
     if left and launcher not in ("fused", "local"):  # ours show a table
         print(f"{len(left)} jobs by hydra/launcher={launcher}; to watch them: reglab dashboard", file=sys.stderr)
     try:
-        returns = launch([job_overrides(job, parent.run_id) for job in left]) if left else []
+        returns = launch([overrides[job.number] for job in left]) if left else []
         return {**begun.done, **ends(left, returns)}
     except KeyboardInterrupt as interrupt:
         parent.finish("KILLED")
@@ -98,10 +110,40 @@ def plan(arguments: Sequence[str], config: DictConfig) -> list[Job]:
     return expand(arguments, blocks, sweep.get("seeds"), list(config.get("regularizer") or {}))
 
 
-def job_overrides(job: Job, parent_id: str) -> list[str]:
-    """Return what a launcher gets for a job: its own overrides and where it belongs."""
-    block = job.block.replace("\\", "\\\\").replace("'", "\\'")
-    return [*job.overrides, f"sweep.parent={parent_id}", f"sweep.block='{block}'", f"sweep.job={job.number}"]
+def all_overrides(
+    jobs: Sequence[Job], begun: Begun, linked: Mapping[int, Link], composer: Composer
+) -> dict[int, list[str]]:
+    """Return what a launcher gets for each job that is not done: its own overrides, where it belongs and starts."""
+    parent = begun.parent.run_id
+    place = f"sweep.parent={parent}"
+    found = {
+        job.number: [*job.overrides, place, f"sweep.block={_quoted(job.block)}", f"{JOB}{job.number}"] for job in jobs
+    }
+    left = [job.number for job in jobs if job.number not in begun.done]
+    folders: dict[int, Path] = {}
+    for number in {linked[job].after for job in left if job in linked}:
+        launched = left.index(number) if number in left else number  # what the launcher numbers it by
+        folders[number] = job_folder(job_config(composer, launched, found[number], lean=True))
+    for number in left:
+        if link := linked.get(number):
+            found[number] += [
+                f"{AFTER}{link.after}",
+                f"sweep.start={_quoted(str(folders[link.after]))}",
+                f"sweep.trail={_quoted(link.trail)}",
+            ]
+    return {number: found[number] for number in left}
+
+
+def _in_turn(jobs: Sequence[Job], linked: Mapping[int, Link]) -> Sequence[Job]:
+    """Return jobs that tell which one they wait for, as far as one does."""
+    if not linked:
+        return jobs
+    turns = {number: (f"{AFTER}{link.after}",) for number, link in linked.items()}
+    return [replace(job, overrides=(*job.overrides, f"{JOB}{job.number}", *turns.get(job.number, ()))) for job in jobs]
+
+
+def _quoted(text: str) -> str:
+    return str(QuotedString(text, Quote.single).with_quotes())
 
 
 def group_options(loader: ConfigLoader, parent: str = "") -> dict[str, list[str]]:

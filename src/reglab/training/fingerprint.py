@@ -19,6 +19,8 @@ def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
 def computed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a resolved config that says what the job computes, not where it runs or is recorded."""
     job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
+    if trail := (config.get("sweep") or {}).get("trail"):
+        job["trail"] = trail  # it starts from what others computed before it
     job["regularizer"] = list((job.get("regularizer") or {}).items())  # their order is their nesting
     job["trainer"] = {key: value for key, value in job.get("trainer", {}).items() if key not in _WHERE_IT_RAN}
     job["data"] = dict(job.get("data", {}))

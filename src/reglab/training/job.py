@@ -24,6 +24,7 @@ from reglab.training.ending import JobResult, record_failure, record_result
 from reglab.training.experiment import Experiment, check, check_seed, fit, interruptible_again, test_metrics
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
+from reglab.training.warm_start import warm_start
 
 
 @interruptible_again()
@@ -56,7 +57,9 @@ def run_job(config: DictConfig, on_progress: Callable[[Progress], None] | None =
 
 
 def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[str, Any]) -> Experiment:
-    """Return what a resolved config describes. Raises UserError that names the key at fault.
+    """Return what a resolved config describes, the model with the weights that it starts from.
+
+    Raises UserError that names the key at fault.
 
     recorded: the same config with its interpolations, which is what the checkpoints keep: they may name a secret.
     """
@@ -65,6 +68,7 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = models.build(job["model"], loaded.input_shape, loaded.outputs)
+    start = warm_start(model, job.get("sweep") or {})
     trainer = dict(job["trainer"])
     recipe = Recipe(
         job["optimizer"],
@@ -87,6 +91,7 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
             "input_shape": list(loaded.input_shape),
             "outputs": loaded.outputs,
             "task": loaded.task,
+            **({"start": start} if start else {}),
         },
         seconds,
     )
@@ -96,6 +101,8 @@ def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment,
     """Return what the run of a job is opened with. job: ``config``, resolved."""
     tagged = describe.tags(job, experiment.cocktail, experiment.data.task, experiment.data.digest)
     tagged["reglab.command"] = shlex.join(sys.argv)
+    if start := experiment.description.get("start"):
+        tagged["reglab.start"] = start
     overrides = OmegaConf.select(config, "hydra.overrides.task")
     if overrides is not None:
         tagged["reglab.overrides"] = shlex.join(overrides)

@@ -20,7 +20,7 @@ def state() -> dict[str, torch.Tensor]:
 
 def test_tracing_changes_nothing_and_calls_change_in_place() -> None:
     ours, theirs = state(), state()
-    run = Graph(moved, (ours, torch.tensor(0.5)), compiled=False)
+    run = Graph(moved, (ours, torch.tensor(0.5)))
     assert torch.equal(ours["sum"], torch.zeros(3))
     for rate in (0.5, 2.0, 0.25):
         assert torch.equal(run(ours, torch.tensor(rate)), moved(theirs, torch.tensor(rate)))
@@ -38,8 +38,9 @@ def test_where_the_compiler_fails_the_trace_runs_and_one_line_says_so(
 
     monkeypatch.setattr(graph.torch, "compile", broken)
     ours = state()
+    run = Graph(moved, (ours, torch.tensor(1.0)))
     with caplog.at_level(logging.WARNING):
-        run = Graph(moved, (ours, torch.tensor(1.0)), compiled=True)
+        run.compile(run.flat((ours, torch.tensor(1.0))))
     assert [record.message for record in caplog.records if record.name == graph.__name__] == [
         "torch.compile failed (no C++ compiler); training goes on without it"
     ]

@@ -62,7 +62,7 @@ def test_a_model_that_cannot_be_vmapped_trains_solo(kind: str, seeds: tuple[int,
     before = module.pack.stack.clone()
     rows = next(iter(module.loader()))[0]
     with pytest.raises(Unfused, match="cannot be vmapped") as told:
-        module.pack.graph(rows, False)
+        module.pack.graph(rows)
     assert told.value.groups == ()
     after = module.pack.stack.state_dict()
     for group, tensors in before.state_dict().items():
@@ -124,16 +124,16 @@ def test_what_no_pack_can_do_is_said() -> None:
         Pack([fused.job()])
 
 
-def test_outputs_are_those_of_each_model_in_evaluation_mode_with_the_judged_weights() -> None:
-    inputs = harness.blobs().val.inputs.double()
-    make = lambda number: fused.job(harness.members("ema"), seed=number, epochs=3)  # noqa: E731
+@pytest.mark.parametrize("name", ["ema", "none"])
+def test_members_are_judged_by_the_weights_that_each_would_be_judged_by_alone(name: str) -> None:
+    make = lambda number: fused.job(harness.members(name), seed=number, epochs=3)  # noqa: E731
     pack = fused.together([make(0), make(1)]).pack
-    outputs = pack.outputs(pack.judged(), inputs)
+    judged = pack.judged()
     for number in range(2):
-        solo = fused.alone(make(number)).eval()
-        with torch.no_grad(), solo.cocktail.evaluating(solo.model):
-            torch.testing.assert_close(outputs[number], solo.model(inputs), rtol=1e-9, atol=1e-11)
-    assert pack.base.model.training
+        solo = fused.alone(make(number))
+        with solo.cocktail.evaluating(solo.model):
+            for key, weight in solo.model.named_parameters():
+                torch.testing.assert_close(judged[f"model.{key}"][number], weight.detach(), rtol=1e-9, atol=1e-11)
 
 
 def test_members_stop_by_their_own_patience() -> None:

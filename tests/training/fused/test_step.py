@@ -1,4 +1,4 @@
-"""Parts of one step: clipping, and weights that no loss reaches."""
+"""Parts of one step: clipping, weights that no loss reaches, and buffers that the forward pass moves."""
 
 import fused_harness as fused
 import laws_harness as harness
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reglab.training.fused.pack import Pack
-from reglab.training.fused.step import clipped, idle_weights
+from reglab.training.fused.step import Seen, clipped, look
 
 
 @pytest.mark.parametrize("limit", [0.1, 1.0, 100.0])
@@ -22,19 +22,33 @@ def test_clipping_is_torchs(limit: float) -> None:
         torch.testing.assert_close(slope, weight.grad, rtol=1e-6, atol=0)
 
 
+class _Net(nn.Module):
+    """A model with a layer that no output depends on, and with BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.idle = nn.BatchNorm1d(harness.FEATURES), nn.Linear(2, 2)
+        self.head = nn.Linear(harness.FEATURES, harness.CLASSES)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(inputs))
+
+
+def seen(name: str) -> Seen:
+    pack = Pack([fused.job(harness.members(name), model=_Net()) for _ in range(2)])
+    pack.to(torch.device("cpu"))
+    before = pack.stack.clone()
+    found = look(pack.base, pack.task, pack.rule, pack.pool.batch(torch.arange(5)))
+    for group, tensors in before.state_dict().items():
+        harness.assert_same_bits(tensors, pack.stack.state_dict()[group])
+    return found
+
+
 def test_idle_are_the_weights_that_neither_data_loss_nor_penalty_reaches() -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head, self.idle = nn.Linear(harness.FEATURES, harness.CLASSES), nn.Linear(2, 2)
+    assert seen("none").idle == {"model.idle.weight", "model.idle.bias"}
+    assert seen("l2").idle == {"model.idle.bias"}
 
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            return self.head(inputs)
 
-    def idle(name: str) -> set[str]:
-        pack = Pack([fused.job(harness.members(name), model=Net()) for _ in range(2)])
-        pack.to(torch.device("cpu"))
-        return set(idle_weights(pack.base, pack.task, pack.pool.batch(torch.arange(5))))
-
-    assert idle("none") == {"model.idle.weight", "model.idle.bias"}
-    assert idle("l2") == {"model.idle.bias"}
+def test_moved_are_the_statistics_of_batchnorm_and_no_number_of_a_regularizer() -> None:
+    statistics = {f"model.norm.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert seen("mixup").moved == seen("ema").moved == statistics

@@ -16,23 +16,35 @@ from reglab.regularizers import Batch
 from reglab.training.fused import convolution
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member
-from reglab.training.fused.pack import Pack
+from reglab.training.fused.pack import Pack, arguments
 from reglab.training.recipe import Recipe
 
-WORTH_COMPILING = 60.0  # seconds of eager steps from which on compiling (10-40 s the first time) pays
-_SLOWER = 1.05  # a pack may cost this share of its members' solo steps at most
+WORTH_COMPILING = 60.0  # seconds of steps, not compiled, from which on compiling (10-40 s the first time) pays
+COMPILING = 20.0  # seconds
+_WORTH_TWICE = 15.0  # the same for a last batch of another size: the second compilation takes half the time
+_SLOWER = 1.05  # a pack may take this share of its members' solo time at most
+# What a step is taken to cost before anything is traced: seconds of its operations, and for each byte of the members'
+# weights, which are passed over some thirty times. Measured on a CPU; a GPU has a hundred times its bandwidth.
+_STEP, _CPU_BYTE, _GPU_BYTE = 2e-3, 2.5e-9, 2.5e-11
+_START = 2.5  # seconds to trace step and measurements, before the first step
+JOB = 0.4  # seconds that a job alone takes before and after its steps
 _SHARE_OF_MEMORY = 0.8
 _REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What was chosen and measured. step: seconds of one step of the pack. solo: of one job's alone. peak: bytes."""
+    """What was chosen and measured.
+
+    step: seconds of one step of the pack. solo: of one job's alone. start: seconds before the first step. peak: bytes.
+    """
 
     compiled: bool
+    ragged: bool
     lowering: dict[str, str]
     step: float
     solo: float
+    start: float
     peak: int
 
 
@@ -40,28 +52,48 @@ def choose(pack: Pack, compile_: bool | None) -> Choices:
     """Measure a few steps of ``pack``, which stays as it is, and return what to do.
 
     compile_: None decides by the steps to come. Raises Unfused where the memory does not hold the pack (in halves), and
-    where a job alone fills the machine, so that fusing would be slower.
+    where the jobs are done sooner one by one.
     """
     rows = next(iter(pack.loader))[0]
+    device, members = pack.stack.device, len(pack)
+    epochs = pack.experiments[0].recipe.epochs
+    steps = epochs * pack.loader.per_epoch
+    alone = _alone(pack, rows)
+    solo = seconds(alone, device, 3)
+    if not compile_ and steps * members * solo < WORTH_COMPILING:  # too little work for a long look
+        _refuse(members, _START + steps * _guess(pack), members * (JOB + steps * solo))
     lowering = _lowering(pack, rows)
     pack.choose(False, lowering)
-    graph = pack.graph(rows, compiled=False)
+    graph = pack.graph(rows)
     peak = graph.peak + 3 * pack.stack.bytes()
-    if peak > _SHARE_OF_MEMORY * free_memory(pack.stack.device):
-        raise Unfused(f"{len(pack)} members need {peak / 1e9:.1f} GB of memory", halves(len(pack)))
-    eager, solo = _compare(pack, graph, rows)
-    first = pack.experiments[0]
-    steps = first.recipe.epochs * pack.loader.per_epoch
+    if peak > _SHARE_OF_MEMORY * free_memory(device):
+        raise Unfused(f"{members} members need {peak / 1e9:.1f} GB of memory", halves(members))
+    eager, solo = _compare(_on_a_copy(pack, graph, rows), alone, device)
     compiled = eager * steps > WORTH_COMPILING if compile_ is None else compile_
-    step = eager
-    if compiled and eager > solo * len(pack):
-        step = seconds(_on_a_copy(pack, pack.graph(rows, compiled=True), rows), pack.stack.device)
-    if step > _SLOWER * solo * len(pack):
+    ragged = compiled and eager * epochs > _WORTH_TWICE
+    step, start = eager, _START
+    if compiled:
+        start += COMPILING
+        if eager > solo * members and device.type == "cpu":
+            graph.compile(graph.flat(arguments(pack.stack.clone(), rows)))
+            step = seconds(_on_a_copy(pack, graph, rows), device)
+    _refuse(members, steps * step, members * (JOB + steps * solo))  # what was spent on looking is gone either way
+    return Choices(compiled, ragged, lowering, step, solo, start, peak)
+
+
+def _refuse(members: int, fused: float, alone: float) -> None:
+    if fused > _SLOWER * alone:
         raise Unfused(
-            f"one job fills the machine: a step takes {step / len(pack) * 1e3:.1f} ms a member fused, "
-            f"{solo * 1e3:.1f} ms alone"
+            f"a pack would not be quicker: about {fused:.1f} s for {members} of them, {alone:.1f} s one by one, in "
+            "which each fills the machine or has few steps"
         )
-    return Choices(compiled, lowering, step, solo, peak)
+
+
+def _guess(pack: Pack) -> float:
+    """Return about what a step that is not compiled will take, in seconds."""
+    byte = _GPU_BYTE if pack.stack.device.type == "cuda" else _CPU_BYTE
+    gradients = 2 if pack.base.cocktail.wraps_gradient else 1
+    return gradients * (_STEP + byte * sum(weight.nbytes for weight in pack.stack.weights.values()))
 
 
 def halves(members: int) -> list[tuple[int, ...]]:
@@ -81,18 +113,16 @@ def _lowering(pack: Pack, rows: Tensor) -> dict[str, str]:
     return convolution.choose(pack.base.model, len(pack), tuple(inputs.shape), pack.stack.device, pack.dtype)
 
 
-def _compare(pack: Pack, graph: Graph, rows: Tensor) -> tuple[float, float]:
-    """Return the seconds of a fused step and of a solo step, measured in turn."""
-    fused, alone = _on_a_copy(pack, graph, rows), _alone(pack, rows)
-    device = pack.stack.device
-    pairs = [(seconds(fused, device), seconds(alone, device, 3)) for _ in range(_REPEATS)]
+def _compare(fused: Callable[[], object], alone: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Return the seconds of a fused step and of a solo step, measured in turn for as long: the best of each."""
+    calls = max(1, round(seconds(fused, device) / max(seconds(alone, device), 1e-6)))
+    pairs = [(seconds(fused, device), seconds(alone, device, calls)) for _ in range(_REPEATS)]
     return min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
 
 
 def _on_a_copy(pack: Pack, graph: Graph, rows: Tensor) -> Callable[[], object]:
-    copied = pack.stack.clone()
-    rows = rows.to(copied.device)
-    return lambda: graph(copied.weights, copied.buffers, copied.slots, copied.numbers, copied.shared, rows)
+    tensors = graph.flat(arguments(pack.stack.clone(), rows.to(pack.stack.device)))
+    return lambda: graph.run(tensors)
 
 
 def solo_step(member: Member, task: Task, recipe: Recipe, batch: Batch) -> Callable[[], object]:

@@ -85,7 +85,7 @@ class Evaluator:
             facts = _MemberFacts(pack.base, self._task)
             run = vmap(facts, in_dims=(0, *(0 if axis else None for axis in own)), out_dims=1)
             with evaluation_mode(pack.base.model):
-                graph = self._graphs[key] = Graph(run, (state, *chunk), compiled=False)
+                graph = self._graphs[key] = Graph(run, (state, *chunk))
         return graph(state, *chunk)
 
 

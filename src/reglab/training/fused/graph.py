@@ -18,33 +18,71 @@ _log = logging.getLogger(__name__)
 class Graph:
     """Runs ``function(*arguments)``, which may change its tensors in place and returns one tensor, from a trace.
 
-    It is traced at the first call, on copies; later calls must pass tensors of the same shapes. compiled: by
-    ``torch.compile``; where that fails, one line says so and the trace runs as it is.
+    It is traced when it is made, on copies; calls must pass tensors of the same shapes. peak: bytes of what its
+    operations hold at once.
     """
 
-    def __init__(self, function: Callable[..., Tensor], arguments: tuple[Any, ...], compiled: bool) -> None:
-        leaves, self._shape = pytree.tree_flatten(arguments)
-        self._leaves = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    def __init__(self, function: Callable[..., Tensor], arguments: tuple[Any, ...]) -> None:
+        leaves, shape = pytree.tree_flatten(arguments)
         self._places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-        tensors = [leaves[place] for place in self._places]
+        constants = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+
+        def flat_function(*tensors: Tensor) -> Tensor:
+            filled = list(constants)
+            for place, tensor in zip(self._places, tensors, strict=True):
+                filled[place] = tensor
+            return function(*pytree.tree_unflatten(filled, shape))
+
         with torch.no_grad(), _quiet():
-            traced = make_fx(self._flattened(function))(*_copies(tensors))
-            self.peak = peak(traced)
-            self._run: Callable[..., Tensor] = _compile(traced, tensors) if compiled else traced
+            traced = make_fx(flat_function)(*_copies(self.flat(arguments)))
+        self.peak = peak(traced)
+        self.compiled = False
+        self._run: Callable[..., Tensor] = traced
+
+    def flat(self, arguments: tuple[Any, ...]) -> list[Tensor]:
+        """Return the tensors of the arguments, as ``run`` takes them."""
+        leaves = pytree.tree_leaves(arguments)
+        return [leaves[place] for place in self._places]
 
     def __call__(self, *arguments: Any) -> Tensor:
+        return self.run(self.flat(arguments))
+
+    def run(self, tensors: list[Tensor]) -> Tensor:
+        """Run on flat tensors: quicker where most of them are the same in every call."""
         with torch.no_grad():
-            leaves = pytree.tree_leaves(arguments)
-            return self._run(*[leaves[place] for place in self._places])
+            return self._run(*tensors)
 
-    def _flattened(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def flat_function(*tensors: Tensor) -> Tensor:
-            leaves = list(self._leaves)
-            for place, tensor in zip(self._places, tensors, strict=True):
-                leaves[place] = tensor
-            return function(*pytree.tree_unflatten(leaves, self._shape))
+    def compile(self, tensors: list[Tensor]) -> None:
+        """Compile for ``tensors``, of which all but the last must then be these very ones in every call.
 
-        return flat_function
+        By ``torch.compile``, and on CUDA as a graph of the device, which costs one launch a step. Where either fails,
+        one line says so and the trace runs as it is.
+        """
+        self.compiled = True
+        try:
+            with torch.no_grad(), _quiet():
+                run = torch.compile(self._run, fullgraph=True, dynamic=False)
+                run(*_copies(tensors))
+                self._run = _captured(run, tensors) if tensors[0].is_cuda else run
+        except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and training can go on without
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            _log.warning("torch.compile failed (%s); training goes on without it", reason[:200])
+
+
+def _captured(run: Callable[..., Tensor], tensors: list[Tensor]) -> Callable[..., Tensor]:
+    """Return ``run`` as a CUDA graph over ``tensors``; what the last one holds is copied in at every call."""
+    fixed = [*tensors[:-1], tensors[-1].clone()]
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        answer = run(*fixed)
+
+    def replay(*given: Tensor) -> Tensor:
+        fixed[-1].copy_(given[-1])
+        graph.replay()
+        return answer.clone()
+
+    return replay
 
 
 def peak(traced: GraphModule) -> int:
@@ -69,17 +107,6 @@ def _bytes(node: Node) -> int:
     value = node.meta.get("val")
     values = value if isinstance(value, (tuple, list)) else [value]
     return sum(each.nbytes for each in values if isinstance(each, Tensor))
-
-
-def _compile(traced: Callable[..., Tensor], tensors: list[Tensor]) -> Callable[..., Tensor]:
-    compiled = torch.compile(traced, fullgraph=True, dynamic=False)
-    try:
-        compiled(*_copies(tensors))
-    except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and training can go on without
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _log.warning("torch.compile failed (%s); training goes on without it", reason[:200])
-        return traced
-    return compiled
 
 
 def _copies(tensors: list[Tensor]) -> list[Tensor]:

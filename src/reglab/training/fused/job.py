@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from reglab import data
 from reglab.data import DataSet
-from reglab.errors import Unfused
+from reglab.errors import Unfused, UserError
 from reglab.tracking import RunSpec, TrackingSettings, open_runs
 from reglab.training import describe
 from reglab.training.ending import JobResult
@@ -84,7 +84,7 @@ def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[
         choices = choose(pack, settings.compile)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise Unfused(f"{len(pack)} members need more memory than there is", halves(len(pack))) from error
-    pack.choose(choices.compiled, choices.lowering)
+    pack.choose(choices.compiled, choices.lowering, choices.ragged)
     return pack, choices
 
 
@@ -97,17 +97,29 @@ def train(module: Fused, recorder: PackRecorder, checkpoint: Path, resume: Path 
 
 
 def load_experiments(configs: Sequence[DictConfig]) -> tuple[list[dict[str, Any]], list[Experiment]]:
-    """Return the resolved configs and what they describe; equal ``data`` nodes are loaded once."""
+    """Return the resolved configs and what they describe; equal ``data`` nodes are loaded once.
+
+    Raises Unfused where some of them are wrong, so that the others can train: those together, each wrong one alone.
+    """
     jobs = [{k: v for k, v in describe.plain(config).items() if k != "hydra"} for config in configs]
     loaded: dict[str, DataSet] = {}
-    experiments = []
-    for config, job in zip(configs, jobs, strict=True):
+    experiments: dict[int, Experiment] = {}
+    wrong: dict[int, UserError] = {}
+    for place, (config, job) in enumerate(zip(configs, jobs, strict=True)):
         node = json.dumps(job["data"], sort_keys=True, default=str)
-        if node not in loaded:
-            loaded[node] = data.load(job["data"])
         recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}
-        experiments.append(build_experiment(job, loaded[node], recorded))
-    return jobs, experiments
+        try:
+            if node not in loaded:
+                loaded[node] = data.load(job["data"])
+            experiments[place] = build_experiment(job, loaded[node], recorded)
+        except UserError as error:
+            wrong[place] = error
+    if wrong and len(configs) == 1:
+        raise wrong[0]
+    if wrong:
+        groups = [list(experiments), *([place] for place in wrong)]
+        raise Unfused(f"{len(wrong)} of {len(configs)} cannot run", [group for group in groups if group])
+    return jobs, list(experiments.values())
 
 
 def _prepared(configs: Sequence[DictConfig], folders: Sequence[Path]) -> tuple[list[Experiment], list[RunSpec]]:

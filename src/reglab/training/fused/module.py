@@ -71,7 +71,7 @@ class Fused(pl.LightningModule):
                     self.fail(row, step, step // self.pack.loader.per_epoch + 1)
         weights = torch.tensor(rows, device=table.device, dtype=table.dtype)
         added = (table * weights[:, None, None]).sum(0)
-        self.terms = self.terms + added if self.rows_seen else added
+        self.terms = self.terms.to(added) + added if self.rows_seen else added
         self.rows_seen += sum(rows)
 
     def fail(self, row: int, step: int, epoch: int) -> None:
@@ -100,6 +100,8 @@ class Fused(pl.LightningModule):
         if len(kept) == len(self.pack) or (self.pack.compiled and 2 * len(kept) > len(self.pack)):
             return []
         self.pack.keep(kept)
+        if self.rows_seen:
+            self.terms = self.terms[:, kept]
         self.dead = {position for position, row in enumerate(kept) if row in self.dead}
         return kept
 
@@ -109,7 +111,10 @@ class Fused(pl.LightningModule):
             "stack": pack.stack.state_dict(),
             "places": list(pack.places),
             "dead": sorted(self.dead),
+            "terms": self.terms,
+            "rows_seen": self.rows_seen,
             "compiled": pack.compiled,
+            "ragged": pack.ragged,
             "lowering": dict(pack.lowering),
         }
 
@@ -117,5 +122,6 @@ class Fused(pl.LightningModule):
         saved = checkpoint["pack"]
         self.pack.keep([self.pack.places.index(place) for place in saved["places"]])
         self.pack.stack.load_state_dict(saved["stack"])
-        self.pack.choose(saved["compiled"], saved["lowering"])
+        self.pack.choose(saved["compiled"], saved["lowering"], saved["ragged"])
         self.dead = set(saved["dead"])
+        self.terms, self.rows_seen = saved["terms"], saved["rows_seen"]

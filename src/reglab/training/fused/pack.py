@@ -23,7 +23,7 @@ class Pack:
     """The joint state of some jobs, and what can be done with all of them at once.
 
     experiments: their jobs. places: the number of the job in each row of the stack; jobs that ended leave it, in
-    ``keep``. compiled, lowering: choices that change rounding, so a resumed pack must make them again.
+    ``keep``. compiled, ragged, lowering: choices that change rounding, so a resumed pack must make them again.
     """
 
     def __init__(self, experiments: Sequence[Experiment]) -> None:
@@ -48,7 +48,8 @@ class Pack:
             self.pool.rows, first.recipe.batch_size, first.recipe.steps_per_batch, self._orders, self.done
         )
         self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
-        self.compiled = False
+        self._batch = min(first.recipe.batch_size, self.pool.rows)
+        self.compiled = self.ragged = False
         self.lowering: dict[str, str] = {}
         self._device: torch.device | None = None
         self._forget()
@@ -77,16 +78,23 @@ class Pack:
         self.pool = self.pool.to(device, self.dtype)
         self._forget()
 
-    def choose(self, compiled: bool, lowering: Mapping[str, str]) -> None:
-        """Make the choices that change rounding. lowering: of each convolution, by its path in the model."""
-        self.compiled, self.lowering = compiled, dict(lowering)
-        lower(self.base.model, self.lowering)
-        self._forget()
+    def choose(self, compiled: bool, lowering: Mapping[str, str], ragged: bool = False) -> None:
+        """Make the choices that change rounding.
+
+        lowering: of each convolution, by its path in the model. ragged: whether the epoch's last batch, where it has
+        another size, is compiled too; the second compilation takes as long as the first.
+        """
+        self.compiled, self.ragged = compiled, ragged
+        if lowering != self.lowering:
+            self.lowering = dict(lowering)
+            lower(self.base.model, self.lowering)
+            self._forget()
 
     def _forget(self) -> None:
         """Trace anew: tensors have other shapes, or another place."""
-        self._graphs: dict[tuple[torch.Size, bool], Graph] = {}
+        self._graphs: dict[torch.Size, Graph] = {}
         self._step: PackStep | None = None
+        self._state: list[Tensor] = []
 
     @property
     def terms(self) -> list[str]:
@@ -98,21 +106,27 @@ class Pack:
 
         rates: the learning rates, float64 [jobs].
         """
-        self.stack.numbers["lr"].copy_(rates[self.places])
-        return self.graph(rows, self.compiled)(*self._arguments(rows))
+        self.stack.numbers["lr"].copy_(rates[self.places] if len(self.places) < len(rates) else rates)
+        graph = self.graph(rows)
+        if not self._state:
+            self._state = graph.flat(arguments(self.stack, rows))[:-1]
+        tensors = [*self._state, rows.to(self.stack.device)]
+        if self.compiled and not graph.compiled and (self.ragged or rows.shape[-1] == self._batch):
+            graph.compile(tensors)
+        return graph.run(tensors)
 
-    def graph(self, rows: Tensor, compiled: bool) -> Graph:
+    def graph(self, rows: Tensor) -> Graph:
         """Return the step on batches of the shape of ``rows``; it is traced once. Nothing is changed.
 
         Raises Unfused if the model or a regularizer cannot be vmapped.
         """
-        known = self._graphs.get((rows.shape, compiled))
+        known = self._graphs.get(rows.shape)
         if known is not None:
             return known
         try:
             if self._step is None:
                 self._step = PackStep(MemberStep(self.base, self.task, self.rule, self._look(rows)))
-            made = self._graphs[rows.shape, compiled] = Graph(self._call, self._arguments(rows), compiled)
+            made = self._graphs[rows.shape] = Graph(self._call, arguments(self.stack, rows))
             return made
         except torch.OutOfMemoryError:
             raise
@@ -122,10 +136,6 @@ class Pack:
     def _call(self, weights, buffers, slots, numbers, shared, rows) -> Tensor:  # type: ignore[no-untyped-def]
         assert self._step is not None
         return self._step(Stack(weights, buffers, shared, slots, numbers), self.pool.batch(rows), rows.dim() > 1)
-
-    def _arguments(self, rows: Tensor) -> tuple[object, ...]:
-        one = self.stack
-        return one.weights, one.buffers, one.slots, one.numbers, one.shared, rows
 
     def _look(self, rows: Tensor) -> Seen:
         return look(self.base, self.task, self.rule, self.pool.batch(rows[0] if rows.dim() > 1 else rows))
@@ -167,10 +177,27 @@ class Pack:
         self._forget()
 
 
+def arguments(stacked: Stack, rows: Tensor) -> tuple[object, ...]:
+    """Return what a graph of the step is called with; what differs from call to call comes last."""
+    return stacked.weights, stacked.buffers, stacked.slots, stacked.numbers, stacked.shared, rows
+
+
+_KNOWN = {  # what torch says of a model that cannot be vmapped, in our words
+    "random operation": "it draws random numbers of its own, as an LSTM's dropout does",
+    "data-dependent control flow": "it branches on its data",
+    "aten::_local_scalar_dense": "it branches on its data",
+    ".item()": "it branches on its data",
+}
+
+
 def reason(error: BaseException) -> str:
-    """Return an error's first line, short."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    """Return in a few words what is wrong."""
+    text = str(error).strip() or type(error).__name__
+    for part, words in _KNOWN.items():
+        if part in text:
+            return words
+    line = text.splitlines()[0]
+    return line if len(line) <= 160 else f"{line[:157]}..."
 
 
 def _read_judged(member: Member) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from reglab.measures.weights import STATISTICS
 from reglab.regularizers import Batch
 from reglab.training.experiment import Experiment, build_trainer, check, quiet_lightning
-from reglab.training.fused.choices import seconds, solo_step
+from reglab.training.fused.choices import JOB, seconds, solo_step
 from reglab.training.fused.job import load_experiments, prepare
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.member import Member
@@ -19,14 +19,13 @@ from reglab.training.measurement import Measurement
 
 _BYTES_A_ROW = 295  # of a metric in MLflow's SQLite tables
 _LIGHTNING = 0.15e-3  # seconds a step that Lightning and the hooks take beside the bare step of a job alone
-_COMPILING = 30.0  # seconds
 
 
 @dataclass(frozen=True)
 class Trial:
     """What was measured. step_seconds: of one step of all jobs; of one alone where it is one. steps: to be done.
 
-    epoch_seconds: of measuring, for an epoch. start_seconds: for compiling the pack, as it takes the first time.
+    epoch_seconds: of measuring, for an epoch. start_seconds: before the first step, compiling included.
     bytes: of memory, the process included. disk_bytes: of checkpoints and metric rows.
     """
 
@@ -55,7 +54,7 @@ def trial(configs: Sequence[DictConfig], settings: PackSettings) -> Trial:
         solo_step_seconds=choices.solo,
         steps=first.recipe.epochs * pack.loader.per_epoch,
         epoch_seconds=measuring / first.measure.every,
-        start_seconds=_COMPILING if choices.compiled else 0.0,
+        start_seconds=choices.start,
         bytes=_process() + choices.peak + 2 * size,
         disk_bytes=2 * size + _rows(first) * len(pack) * _BYTES_A_ROW,
     )
@@ -87,7 +86,7 @@ def _alone(experiment: Experiment) -> Trial:
         solo_step_seconds=step,
         steps=recipe.epochs * -(-len(data.train) // recipe.batch_size),
         epoch_seconds=measuring / experiment.measure.every,
-        start_seconds=0.0,
+        start_seconds=JOB,
         bytes=_process() + 6 * size,
         disk_bytes=4 * size + _rows(experiment) * _BYTES_A_ROW,
     )

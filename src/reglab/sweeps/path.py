@@ -1,0 +1,162 @@
+"""Warm-started paths: ``sweep.path`` lets each job start from the weights of its neighbour in strength.
+
+Source: Friedman, Hastie, Tibshirani (2010), Regularization paths for generalized linear models via coordinate descent.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from reglab.errors import UserError
+from reglab.sweeps.blocks import Job
+from reglab.sweeps.compose import AFTER, JOB, Composer, Order
+from reglab.sweeps.packing import Plan, differing, structure
+from reglab.sweeps.words import listing
+from reglab.training.fingerprint import computed, hashed
+
+_SIGN = {"up": 1, "down": -1}
+_LAUNCHERS = ("fused", "local")  # the ones that let a job wait for another
+_SIDE_BY_SIDE = "a path trains its jobs one after the other; with sweep.seeds=8, eight paths train side by side"
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where a job starts. after: the number of the job before it on its path.
+
+    trail: the hash of what that job computes, and of all before it: the same job after others is another job.
+    """
+
+    after: int
+    trail: str
+
+
+def links(jobs: Sequence[Job], composer: Composer) -> dict[int, Link]:
+    """Return the link of each job that starts from another's weights: of none without ``sweep.path``.
+
+    A path holds the jobs of a block that are equal but for one number of a regularizer, its ``strength`` where several
+    vary; ``up`` goes from its smallest value to its largest. The jobs must be known to compose and resolve.
+    Raises UserError if there is no such path, or the launcher cannot keep jobs in turn.
+    """
+    sign = _sign(jobs, composer)
+    if sign is None:
+        return {}
+    configs = {job.number: composer.resolved(job.overrides) for job in jobs}
+    groups: dict[object, list[int]] = {}
+    for job in jobs:
+        groups.setdefault((job.block, structure(configs[job.number])), []).append(job.number)
+    blocks = {job.number: job.block for job in jobs}
+    found: dict[int, Link] = {}
+    for group in groups.values():
+        for path in _paths({number: configs[number] for number in group}, blocks[group[0]], sign):
+            trail = None
+            for earlier, number in pairwise(path):
+                trail = hashed([trail, computed(configs[earlier])])
+                found[number] = Link(earlier, trail)
+    if not found:
+        raise UserError(
+            "sweep.path: no two jobs differ in a number of a regularizer. Sweep one, such as regularizer=[l1] "
+            "'regularizer.l1.strength=log(1e-5,1e-1,20)', or leave sweep.path out"
+        )
+    return found
+
+
+def _sign(jobs: Sequence[Job], composer: Composer) -> int | None:
+    wanted = OmegaConf.select(composer.master, "sweep.path", default=None)
+    given = {override for job in jobs for override in job.overrides if override.startswith("sweep.path=")}
+    if len(given) > 1 or (wanted is None and given - {"sweep.path=null"}):
+        raise UserError(
+            f"sweep.path holds for a whole sweep, got {listing(sorted(given))}: give it once, on the command line"
+        )
+    if wanted is None:
+        return None
+    if wanted not in _SIGN:
+        raise UserError(f"sweep.path must be null, up (from the smallest number on) or down, got {wanted!r}")
+    launcher = OmegaConf.select(composer.master, "hydra.runtime.choices.hydra/launcher")
+    if launcher not in _LAUNCHERS:
+        raise UserError(
+            f"sweep.path={wanted} needs hydra/launcher=fused or local, which let a job wait for the one that it starts "
+            f"from, got {launcher}"
+        )
+    return _SIGN[wanted]
+
+
+def _paths(configs: Mapping[int, Mapping[str, Any]], block: str, sign: int) -> list[list[int]]:
+    """Return the paths, each in its order, of jobs that differ in free numbers only."""
+    varying = differing(list(configs.values()))
+    number = _followed([key for key in varying if key.startswith("regularizer.")], block)
+    if number is None:
+        return []
+    others = [values for key, values in varying.items() if key != number]
+    paths: dict[tuple[float, ...], list[tuple[float, int]]] = {}
+    for place, job in enumerate(configs):
+        paths.setdefault(tuple(values[place] for values in others), []).append((sign * varying[number][place], job))
+    return [[job for _, job in sorted(path)] for path in paths.values()]
+
+
+def _followed(numbers: Sequence[str], block: str) -> str | None:
+    main = [key for key in numbers if key.endswith(".strength")]
+    among = main or numbers
+    if len(among) > 1:
+        raise UserError(
+            f"sweep.path follows one number, but {listing(among)} vary in the block {block}: sweep one of them, and "
+            "give each value of the others a block of its own in sweep.blocks"
+        )
+    return among[0] if among else None
+
+
+def awaited(jobs: Mapping[int, Sequence[str]]) -> dict[int, int]:
+    """Return, for each job that must wait for another of these, which one. jobs: their overrides, by launch number."""
+    launched = {_told(overrides, JOB): number for number, overrides in jobs.items()}
+    launched.pop(None, None)
+    after = {number: _told(overrides, AFTER) for number, overrides in jobs.items()}
+    return {number: launched[other] for number, other in after.items() if other is not None and other in launched}
+
+
+def _told(overrides: Sequence[str], key: str) -> int | None:
+    return next((int(each.removeprefix(key)) for each in overrides if each.startswith(key)), None)
+
+
+def in_turn(orders: Sequence[Order], before: Mapping[int, int]) -> list[Order]:
+    """Return the orders, each to begin when those jobs have ended that its own start from. before: see ``awaited``."""
+    return [
+        replace(order, after=tuple(sorted({before[job] for job in order.jobs if job in before}))) for order in orders
+    ]
+
+
+def levels(planned: Plan, before: Mapping[int, int]) -> list[Plan]:
+    """Return a plan for each place on the paths: the first jobs of all, then the second ones, ...; reasons excepted."""
+    places: dict[int, int] = {}
+    for job in [*(job for pack in planned.packs for job in pack), *planned.alone]:
+        _place(job, before, places)
+    cut: list[tuple[list[tuple[int, ...]], list[int]]] = [([], []) for _ in range(max(places.values(), default=0) + 1)]
+    for group in [*planned.packs, *((job,) for job in planned.alone)]:
+        for place in sorted({places[job] for job in group}):
+            part = tuple(job for job in group if places[job] == place)
+            packs, alone = cut[place]
+            if len(part) > 1:
+                packs.append(part)
+            else:
+                alone.extend(part)
+    return [Plan(tuple(packs), tuple(sorted(alone)), {}) for packs, alone in cut]
+
+
+def _place(job: int, before: Mapping[int, int], places: dict[int, int]) -> int:
+    back = [job]
+    while back[-1] in before and back[-1] not in places:
+        back.append(before[back[-1]])
+    place = places.get(back[-1], 0)
+    for further, each in enumerate(reversed(back)):
+        places.setdefault(each, place + further)
+    return places[job]
+
+
+def joined(parts: Sequence[Plan], planned: Plan) -> Plan:
+    """Return the plan of all places on the paths together, and tell why jobs of ``planned``'s packs train alone."""
+    packs = tuple(pack for part in parts for pack in part.packs)
+    alone = tuple(sorted(job for part in parts for job in part.alone))
+    apart = tuple(job for job in alone if job not in planned.alone)
+    reasons = {**planned.reasons, **({_SIDE_BY_SIDE: apart} if apart else {})}
+    return Plan(packs, alone, reasons)

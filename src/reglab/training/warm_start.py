@@ -1,0 +1,76 @@
+"""A job on a path starts from the weights of the job before it (``sweep.path``)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from reglab.errors import UserError
+from reglab.tracking.folder import JOURNAL, read_identity
+from reglab.tracking.lines import lines
+
+INITIAL = "initial"
+
+
+def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
+    """Give ``model`` the weights and buffers that the job before it on its path ended with, and return that run's id.
+
+    They are those that the run stands for: of its best epoch where it may stop early, otherwise of its last; trained,
+    not averaged. Where that run did not finish, the one that it started from takes its place, and so on; where none
+    is left, the model keeps its initial weights and ``initial`` is returned. None: the job starts from no other.
+
+    sweep: of the job's config; ``start`` is the folder of the run before, ``after`` the number of its job.
+    Raises UserError if the weights do not fit the model.
+    """
+    if not sweep.get("start"):
+        return None
+    path = _checkpoint(sweep)
+    if path is None:
+        return INITIAL
+    content = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    state = {name.removeprefix("model."): tensor for name, tensor in content.items() if name.startswith("model.")}
+    weights = [state[name] for name, _ in model.named_parameters() if name in state]
+    if all(weight.dtype == torch.float64 for weight in weights):
+        model.double()  # before training does, which would be too late for the digits beyond float32
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys  # a regularizer may have added buffers
+    except RuntimeError as error:
+        raise UserError(f"the weights of {path} do not fit the model that is to start from them: {error}") from error
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)} of the model that is to start from it")
+    return read_identity(path.parents[1]).run_id
+
+
+def _checkpoint(sweep: Mapping[str, Any]) -> Path | None:
+    """Return the checkpoint of the nearest run before on the path that finished."""
+    while sweep.get("start"):
+        folder = Path(sweep["start"])
+        earlier = _recorded(folder)
+        if earlier is None or earlier.get("job") != sweep.get("after"):
+            return None  # it failed before its run was opened, and the folder may hold another's
+        kind = _finished(folder)
+        if kind is not None:
+            return folder / "checkpoints" / f"{kind}.ckpt"
+        sweep = earlier
+    return None
+
+
+def _recorded(folder: Path) -> Mapping[str, Any] | None:
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    found: Mapping[str, Any] = config.get("sweep") or {}
+    return found
+
+
+def _finished(folder: Path) -> str | None:
+    """Return which weights the run in ``folder`` stands for, None if it did not finish."""
+    status, kind = "RUNNING", "last"
+    for line in lines(folder / JOURNAL):
+        status = str(line.content.get("status", status))
+        kind = str(line.content.get("tags", {}).get("reglab.weights", kind))
+    return kind if status == "FINISHED" else None
