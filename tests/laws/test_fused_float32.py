@@ -38,7 +38,7 @@ def assert_float32_law(kind: str, names: tuple[str, ...], compiled: bool) -> Non
     def make(number: int) -> Experiment:
         return fused.job(
             cocktail(number, names), seed=number, model=model(kind, number), optimizer=fused.ADAM, precision="32-true",
-            data=fused.reshaped(shape),
+            data=fused.reshaped(shape), epochs=10,
         )  # fmt: skip
 
     def outputs(number: int, state: dict[str, Tensor]) -> Tensor:
@@ -66,4 +66,4 @@ def test_outputs_differ_no_more_than_by_the_order_of_the_rows(kind: str) -> None
 # Two methods: what the compiler makes of the others' draws takes it minutes; they are those of test_draws.
 def test_compiled_too(caplog: pytest.LogCaptureFixture) -> None:
     assert_float32_law("mlp", ("dropout", "l1"), compiled=True)
-    assert "torch.compile failed" not in caplog.text
+    assert "compiling failed" not in caplog.text
