@@ -1,9 +1,10 @@
 """The baseline of fused_sweep.py: plain Lightning with MLFlowLogger, as its documentation shows it.
 
-python fused_stock.py TABLE EPOCHS JOBS
+python fused_stock.py TABLE EPOCHS
 """
 
 import sys
+import time
 
 import pandas
 import pytorch_lightning as pl

@@ -19,9 +19,9 @@ from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack, arguments
 from reglab.training.recipe import Recipe
 
-WORTH_COMPILING = 60.0  # seconds of steps, not compiled, from which on compiling (10-40 s the first time) pays
-COMPILING = 20.0  # seconds
-_WORTH_TWICE = 15.0  # the same for a last batch of another size: the second compilation takes half the time
+WORTH_COMPILING = 30.0  # seconds of steps, not compiled, from which on it pays: 8-15 s, and two thirds are saved
+COMPILING = 12.0  # seconds
+_WORTH_TWICE = 10.0  # the same for a last batch of another size: the second compilation takes half the time
 _SLOWER = 1.05  # a pack may take this share of its members' solo time at most
 # What a step is taken to cost before anything is traced: seconds of its operations, and for each byte of the members'
 # weights, which are passed over some thirty times. Measured on a CPU; a GPU has a hundred times its bandwidth.
