@@ -79,7 +79,9 @@ def scikit(strengths) -> dict[float, np.ndarray]:
 
 @pytest.mark.parametrize("direction, launcher", [("up", "fused"), ("down", "local")])
 def test_every_point_of_a_path_is_scikit_learns(case: Case, direction: str, launcher: str) -> None:
-    more = ["sweep.seeds=2", "hydra.launcher.compile=false"] if launcher == "fused" else []
+    more = (
+        ["sweep.seeds=2", "hydra.launcher.compile=false", "hydra.launcher.always=true"] if launcher == "fused" else []
+    )
     code, said = sweep(case, SWEPT, f"sweep.path={direction}", f"hydra/launcher={launcher}", *more)
     assert code == 0, said
     assert said.count("warm-started") == 1

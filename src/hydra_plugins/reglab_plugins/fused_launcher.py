@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 class FusedLauncherConf(LocalLauncherConf):
     """pack: the most jobs that train together; null: as many as memory holds.
 
-    compile: true, false, or null and auto to decide by the size of the sweep.
+    compile: true, false, or null and auto to decide by the size of the sweep. always: fuse also where the jobs would be
+    done sooner one by one.
     """
 
     _target_: str = "hydra_plugins.reglab_plugins.fused_launcher.FusedLauncher"
     pack: int | None = None
     compile: Any = None
+    always: bool = False
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="fused", node=FusedLauncherConf, provider="reglab")
@@ -41,8 +43,10 @@ class FusedLauncher(Launcher):
         preload: Sequence[str],
         pack: int | None,
         compile: bool | str | None,  # noqa: A002 - as the setting is called
+        always: bool,
     ):
-        self.workers, self.threads, self.preload, self.pack, self.compile = workers, threads, preload, pack, compile
+        self.workers, self.threads, self.preload = workers, threads, preload
+        self.pack, self.compile, self.always = pack, compile, always
         self.fused: Fused | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -51,7 +55,7 @@ class FusedLauncher(Launcher):
         from reglab.sweeps.local import Local
 
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.fused = Fused(Local(self.workers, self.threads, list(self.preload)), self.pack, self.compile)
+        self.fused = Fused(Local(self.workers, self.threads, list(self.preload)), self.pack, self.compile, self.always)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and return how each ended."""

@@ -48,7 +48,7 @@ def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None
     fused = "pack" in launcher
     threads = int(launcher.get("threads") or 1)
     workers = count_workers(launcher.get("workers"), threads)
-    settings = PackSettings(check_compile(launcher.get("compile")), threads)
+    settings = PackSettings(check_compile(launcher.get("compile")), threads, bool(launcher.get("always")))
     planned = plan_jobs(overrides, composer, config) if fused else Plan((), tuple(overrides), {})
     bench = _Bench(overrides, composer, settings, list(launcher.get("preload") or []))
     cap = check_cap(launcher.get("pack"))

@@ -12,6 +12,7 @@ from reglab.sweeps.compose import Composer, Order, composer_of, hydra_config
 from reglab.sweeps.local import Local
 from reglab.sweeps.packing import Plan, plan, split
 from reglab.sweeps.path import awaited, joined, levels
+from reglab.training.fused.settings import PackSettings
 
 _COMPILE = {None: None, "auto": None, True: True, False: False}
 
@@ -20,11 +21,18 @@ class Fused:
     """Packs jobs and runs them on ``local``'s workers.
 
     pack: the largest number of members, None for as many as memory holds. compile: None or ``auto`` to decide by the
-    size of the sweep.
+    size of the sweep. always: also where the jobs would be done sooner one by one.
     """
 
-    def __init__(self, local: Local, pack: int | None, compile: bool | str | None):  # noqa: A002 - the setting's name
-        self._local, self._cap, self._compile = local, check_cap(pack), check_compile(compile)
+    def __init__(
+        self,
+        local: Local,
+        pack: int | None,
+        compile: bool | str | None,  # noqa: A002 - the setting's name
+        always: bool = False,
+    ):
+        self._local, self._cap = local, check_cap(pack)
+        self._settings = PackSettings(check_compile(compile), local.threads, always)
 
     def launch(
         self,
@@ -42,7 +50,7 @@ class Fused:
             for part in levels(planned, awaited(jobs))
             for group in split(part, self._local.workers, self._cap)
         ]
-        return self._local.launch(orders, context, config, task, self._compile)
+        return self._local.launch(orders, context, config, task, self._settings)
 
 
 def plan_jobs(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> Plan:

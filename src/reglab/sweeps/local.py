@@ -56,16 +56,16 @@ class Local:
         context: HydraContext,
         config: DictConfig,
         task: Callable[[DictConfig], object],
-        compile: bool | None = None,  # noqa: A002 - as the setting is called
+        settings: PackSettings | None = None,
     ) -> list[JobReturn]:
         """Run the orders, earlier ones first, and return how each job ended, by job number. Raises Interrupted.
 
         A job of a path waits for the one before it.
 
-        task: for orders of one job; others are trained as packs, ``compile`` as in ``PackSettings``.
+        task: for orders of one job. settings: of those that are packs.
         """
         composer = composer_of(context.config_loader, config)
-        settings = PackSettings(compile, self.threads)
+        settings = settings or PackSettings(threads=self.threads)
         assignment = pickle.dumps(Assignment(context, config, task, tasks.train_pack, settings, composer.bases))
         jobs = {job: own for order in orders for job, own in zip(order.jobs, order.overrides, strict=True)}
         orders = in_turn(orders, awaited(jobs))

@@ -48,11 +48,11 @@ class Choices:
     peak: int
 
 
-def choose(pack: Pack, compile_: bool | None) -> Choices:
+def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
     """Measure a few steps of ``pack``, which stays as it is, and return what to do.
 
-    compile_: None decides by the steps to come. Raises Unfused where the memory does not hold the pack (in halves), and
-    where the jobs are done sooner one by one.
+    compile_: None decides by the steps to come. Raises Unfused where the memory does not hold the pack (in halves) and,
+    unless ``always``, where the jobs are done sooner one by one.
     """
     rows = next(iter(pack.loader))[0]
     device, members = pack.stack.device, len(pack)
@@ -60,7 +60,7 @@ def choose(pack: Pack, compile_: bool | None) -> Choices:
     steps = epochs * pack.loader.per_epoch
     alone = _alone(pack, rows)
     solo = seconds(alone, device, 3)
-    if not compile_ and steps * members * solo < WORTH_COMPILING:  # too little work for a long look
+    if not (compile_ or always) and steps * members * solo < WORTH_COMPILING:  # too little work for a long look
         _refuse(members, _START + steps * _guess(pack), members * (JOB + steps * solo))
     lowering = _lowering(pack, rows)
     pack.choose(False, lowering)
@@ -77,7 +77,8 @@ def choose(pack: Pack, compile_: bool | None) -> Choices:
         if eager > solo * members and device.type == "cpu":
             graph.compile(graph.flat(arguments(pack.stack.clone(), rows)))
             step = seconds(_on_a_copy(pack, graph, rows), device)
-    _refuse(members, steps * step, members * (JOB + steps * solo))  # what was spent on looking is gone either way
+    if not always:
+        _refuse(members, steps * step, members * (JOB + steps * solo))  # what looking took is gone either way
     return Choices(compiled, ragged, lowering, step, solo, start, peak)
 
 

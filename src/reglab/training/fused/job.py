@@ -81,7 +81,7 @@ def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[
     with quiet_lightning():
         pack.to(build_trainer(experiments[0], []).strategy.root_device)
     try:
-        choices = choose(pack, settings.compile)
+        choices = choose(pack, settings.compile, settings.always)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise Unfused(f"{len(pack)} members need more memory than there is", halves(len(pack))) from error
     pack.choose(choices.compiled, choices.lowering, choices.ragged)

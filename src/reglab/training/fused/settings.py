@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PackSettings:
-    """compile: by ``torch.compile``; None: where it saves more time than it takes. threads: of the worker process."""
+    """compile: None where it saves more time than it takes. threads: of the worker process.
+
+    always: fuse also where the jobs would be done sooner one by one.
+    """
 
     compile: bool | None = None
     threads: int = 1
+    always: bool = False
