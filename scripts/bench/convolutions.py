@@ -22,7 +22,6 @@ from torch.nn import functional
 
 from reglab.models.cnn import CNN
 from reglab.training.fused.convolution import LOWERINGS, choose, lower
-from reglab.training.fused.normalization import lower_normalization
 
 CASES = [((32, 64), (1, 8, 8), 64), ((16, 32), (1, 8, 8), 64), ((32, 64), (3, 32, 32), 32), ((16, 32), (3, 32, 32), 64)]
 LR = 0.01
@@ -91,14 +90,10 @@ def measure(case: tuple, members: int, rounds: int, compiled: bool) -> dict[str,
     print(f"channels {channels}, inputs {shape}, batch {rows}; chosen: {', '.join(variants['chosen'].values())}")
     made = {}
     for name, choices in variants.items():
-        for norm in ("library", "plain"):
-            models = [network(channels, shape) for _ in range(members)]
-            lower(models[0], choices)
-            if norm == "plain":
-                lower_normalization(models[0])
-            taken = ratios(fused_step(models, inputs, targets, compiled), solo, rounds)
-            made[f"{name}, {norm} BatchNorm"] = taken
-            print(f"  {name:8} {norm:8} {median(taken):6.2f} ({min(taken):.2f} to {max(taken):.2f})", flush=True)
+        models = [network(channels, shape) for _ in range(members)]
+        lower(models[0], choices)
+        made[name] = taken = ratios(fused_step(models, inputs, targets, compiled), solo, rounds)
+        print(f"  {name:8} {median(taken):6.2f} ({min(taken):.2f} to {max(taken):.2f})", flush=True)
     return made
 
 

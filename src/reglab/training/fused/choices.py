@@ -19,7 +19,7 @@ from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack, arguments
 from reglab.training.recipe import Recipe
 
-WORTH_COMPILING = 30.0  # seconds of steps, not compiled, from which on it pays: 8-15 s, and two thirds are saved
+WORTH_COMPILING = 20.0  # seconds of steps, not compiled, from which on it pays: 2-12 s, and two thirds are saved
 COMPILING = 12.0  # seconds
 _WORTH_TWICE = 10.0  # the same for a last batch of another size: the second compilation takes half the time
 _SLOWER = 1.05  # a pack may take this share of its members' solo time at most
