@@ -85,8 +85,8 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
 def _refuse(members: int, fused: float, alone: float) -> None:
     if fused > _SLOWER * alone:
         raise Unfused(
-            f"a pack would not be quicker: about {fused:.1f} s for {members} of them, {alone:.1f} s one by one, in "
-            "which each fills the machine or has few steps"
+            f"a pack would not be quicker: about {fused:.1f} s for {members} jobs, {alone:.1f} s one by one (they are "
+            "few or short, or each fills the machine)"
         )
 
 
