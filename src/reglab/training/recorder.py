@@ -1,12 +1,10 @@
 """After each epoch: measure, record, show, and ask the cocktail whether to stop."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import pytorch_lightning as pl
 import torch
 
@@ -18,6 +16,7 @@ from reglab.training.checkpoints import Checkpoints
 from reglab.training.measurement import Measurement
 from reglab.training.ranks import mean_over_ranks
 from reglab.training.solo import Solo
+from reglab.training.system_use import SystemUse
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,7 @@ class Recorder(pl.Callback):
         self.latest: dict[str, float] = {}
         self.measurement: Measurement | None = None
         self._resumed: dict[str, Any] | None = None
-        self._clock = time.monotonic()
-        self._process = psutil.Process()
+        self._system = SystemUse()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Solo)
@@ -97,15 +95,6 @@ class Recorder(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed = state_dict if "initial" in state_dict else None
-
-    def _system(self) -> dict[str, float]:
-        """Return the seconds since the last record and the memory in use, in MB."""
-        now = time.monotonic()
-        used = {"system/seconds": now - self._clock, "system/memory_mb": self._process.memory_info().rss / 1e6}
-        self._clock = now
-        if torch.cuda.is_available():
-            used["system/gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6
-        return used
 
     def _terms(self, module: Solo) -> dict[str, torch.Tensor]:
         """Return each term's mean over the examples trained on since the last record, and start anew."""

@@ -126,7 +126,7 @@ def test_what_no_pack_can_do_is_said() -> None:
 
 @pytest.mark.parametrize("name", ["ema", "none"])
 def test_members_are_judged_by_the_weights_that_each_would_be_judged_by_alone(name: str) -> None:
-    make = lambda number: fused.job(harness.members(name), seed=number, epochs=3)  # noqa: E731
+    make = lambda number: fused.job(harness.members(name), seed=number, epochs=3)  # noqa: E731 - a job, by number
     pack = fused.together([make(0), make(1)]).pack
     judged = pack.judged()
     for number in range(2):

@@ -73,7 +73,8 @@ def lower(model: nn.Module, choices: Mapping[str, str]) -> None:
         lowering, padding = choices.get(path, DEFAULT), symmetric_padding(module)
         module.__dict__.pop("_conv_forward", None)
         if lowering != "grouped" and padding is not None:
-            # A partial without the module in it: a copy of the model must not go on calling the original's.
+            # A partial without the module in it: a copy of the model must not go on calling the original's. On the
+            # instance, which mypy minds, since other convolutions stay as they are.
             shape = {"stride": module.stride, "padding": padding, "dilation": module.dilation, "groups": module.groups}
             module._conv_forward = partial(convolution, **shape, lowering=lowering)  # type: ignore[method-assign, arg-type]
 

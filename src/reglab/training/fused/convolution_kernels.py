@@ -119,7 +119,7 @@ def _backward(
     made: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
         _nhwc(slopes), _nhwc(inputs), weight, None, window.stride, window.padding, window.dilation, False, (0, 0),
         window.groups, (*which, False),
-    )  # fmt: skip
+    )  # fmt: skip  # an argument a line would hide which belong together
     return made
 
 

@@ -142,11 +142,11 @@ def _channels_innermost(stacked: Tensor) -> Tensor:
 def _applied(
     function: type[Function], first: Tensor, second: Tensor, size: Sequence[int], window: list[int], lowering: str
 ) -> Tensor:
-    made: Tensor = function.apply(first, second, list(size), window, lowering)  # type: ignore[no-untyped-call]
+    made: Tensor = function.apply(first, second, list(size), window, lowering)  # type: ignore[no-untyped-call]  # torch's
     return made
 
 
 # Dynamo cannot trace an autograd function under vmap(grad); what traces after Dynamo can.
-@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
+@torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]  # torch's
 def _in_graph(inputs: Tensor, weight: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
     return _applied(_Convolution, inputs, weight, size, window, lowering)

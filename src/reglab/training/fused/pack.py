@@ -1,6 +1,7 @@
 """A pack: jobs that differ only in numbers, trained as one."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +134,7 @@ class Pack:
         except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
             raise Unfused(f"the model or a regularizer cannot be vmapped ({reason(error)})") from error
 
-    def _call(self, weights, buffers, slots, numbers, shared, rows) -> Tensor:  # type: ignore[no-untyped-def]
+    def _call(self, weights: Any, buffers: Any, slots: Any, numbers: Any, shared: Any, rows: Tensor) -> Tensor:
         assert self._step is not None
         return self._step(Stack(weights, buffers, shared, slots, numbers), self.pool.batch(rows), rows.dim() > 1)
 

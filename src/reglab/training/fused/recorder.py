@@ -1,13 +1,11 @@
 """After each epoch of a pack: measure all members, record them, and let those go that are done."""
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import psutil
 import pytorch_lightning as pl
-import torch
+from torch import Tensor
 
 from reglab.errors import Diverged
 from reglab.measures.numbers import table
@@ -17,6 +15,7 @@ from reglab.training.fused.best import Best
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.module import Fused
 from reglab.training.recorder import Progress
+from reglab.training.system_use import SystemUse
 
 _SHOWN = ("train/loss", "val/loss", "gap/loss")
 
@@ -44,8 +43,7 @@ class PackRecorder(pl.Callback):
         self.ended: set[int] = set()
         self.measurement: PackMeasurement | None = None
         self._resumed: dict[str, Any] | None = None
-        self._clock = time.monotonic()
-        self._process = psutil.Process()
+        self._system = SystemUse()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Fused)
@@ -78,18 +76,8 @@ class PackRecorder(pl.Callback):
         assert self.measurement is not None
         pack = module.pack
         gap = self.measurement.gap(pack)
-        names, rows_of = table(gap | self.measurement.weights(pack) | module.mean_terms())
-        system = self._system()
-        metrics = {row: dict(zip(names, rows_of[row], strict=True)) for row in module.alive()}
-        for row, measured in metrics.items():
-            if "objective/task" in measured:
-                measured["naive_gap/loss"] = measured["val/loss"] - measured["objective/task"]
-            if epoch > 0:
-                measured["optimizer/lr"] = float(module.rates[-1, pack.places[row]])
-            measured.update(system)
-            if epoch > 0 and not math.isfinite(measured["train/loss"] + measured["val/loss"]):
-                module.fail(row, pack.done(), epoch)
-        rows = module.alive()
+        metrics = self._metrics(module, gap | self.measurement.weights(pack) | module.mean_terms(), epoch)
+        rows = list(metrics)
         stopped = []
         if epoch > 0:
             if pack.base.cocktail.stops:
@@ -109,6 +97,21 @@ class PackRecorder(pl.Callback):
             )
         self._show(trainer, module, rows, epoch)
         self._let_go(trainer, module, stopped if epoch != trainer.max_epochs else [])
+
+    def _metrics(self, module: Fused, found: Mapping[str, Tensor], epoch: int) -> dict[int, dict[str, float]]:
+        """Return the metrics of each living row of the stack; one whose loss is not finite is taken out."""
+        names, rows_of = table(found)
+        system = self._system()
+        metrics = {row: dict(zip(names, rows_of[row], strict=True)) for row in module.alive()}
+        for row, measured in metrics.items():
+            if "objective/task" in measured:
+                measured["naive_gap/loss"] = measured["val/loss"] - measured["objective/task"]
+            if epoch > 0:
+                measured["optimizer/lr"] = float(module.rates[-1, module.pack.places[row]])
+            measured.update(system)
+            if epoch > 0 and not math.isfinite(measured["train/loss"] + measured["val/loss"]):
+                module.fail(row, module.pack.done(), epoch)
+        return {row: metrics[row] for row in module.alive()}
 
     def _show(self, trainer: pl.Trainer, module: Fused, rows: list[int], epoch: int) -> None:
         if self.on_progress is None:
@@ -139,11 +142,3 @@ class PackRecorder(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed = state_dict["measured"]
         self.best.load_state_dict(state_dict["best"])
-
-    def _system(self) -> dict[str, float]:
-        now = time.monotonic()
-        used = {"system/seconds": now - self._clock, "system/memory_mb": self._process.memory_info().rss / 1e6}
-        self._clock = now
-        if torch.cuda.is_available():
-            used["system/gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6
-        return used

@@ -34,9 +34,14 @@ class MemberStep:
         self._objective = base.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, task))
 
     def __call__(
-        self, weights: Tensors, buffers: Tensors, slots: Mapping[str, Tensors], numbers: Tensors, shared: Tensors,
+        self,
+        weights: Tensors,
+        buffers: Tensors,
+        slots: Mapping[str, Tensors],
+        numbers: Tensors,
+        shared: Tensors,
         batch: tuple[Tensor, Tensor, Tensor | None, Tensor],
-    ) -> Tensors:  # fmt: skip
+    ) -> Tensors:
         """Move weights, buffers and slots in place, and return the terms of the loss before the step."""
         slopes, terms, after = self._slopes(weights, buffers, shared, batch)
         if "clip" in numbers:
@@ -118,7 +123,7 @@ class _Move:
 class PackStep:
     """One step of the whole pack: changes a stack in place and returns the terms of each member's loss.
 
-    Called as ``step(inputs)`` with the flat tensors of ``Call``; ``names`` are the terms' names once it was traced.
+    names: of the terms, once it was traced.
     """
 
     def __init__(self, member_step: MemberStep) -> None:
