@@ -47,7 +47,7 @@ def settle_mode(hydra: Hydra, name: str, overrides: list[str], multirun: bool) -
 def _fixed_override(overrides: list[str], key: str | None) -> int | None:
     for place, override in enumerate(overrides):
         name, equals, value = override.partition("=")
-        if equals and name == key and not value.startswith("choice("):
+        if equals and name == key and not value.startswith("choice(") and not name.startswith("hydra."):
             return place
     return None
 

@@ -50,6 +50,7 @@ def test_version(capsys):
         (["train", "--config-dir", "nowhere", "seed=1"], "no such folder"),
         (["train", "-m", NO_PRELOAD, "optimizer.lrr=1,2"], "2 of 2 jobs cannot run, so none was started"),
         (["train", "-m", NO_PRELOAD, "seed=1,2", "optimizer.lrr=1"], "did you mean 'lr'?"),
+        (["train", "-m", "seed=1,2", "hydra.launcher.alway=true"], "'alway' in hydra.launcher; did you mean 'always'?"),
         (["train", "-m", NO_PRELOAD, "regularizer.l1.strength=log(0,1,3)"], "both ends above 0"),
     ],
 )

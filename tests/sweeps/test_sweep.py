@@ -74,6 +74,9 @@ def test_an_interrupt_says_what_is_kept_and_how_to_go_on():
     found = {0: Ended(0, "FINISHED"), 1: Ended(1, "KILLED"), 4: Ended(4, "FINISHED")}
     text = interrupted(found, 6, "abc")
     assert text.startswith("Interrupted: 2 of 6 jobs finished")
+    assert interrupted({}, 6, "abc").startswith(
+        "Interrupted: none of 6 jobs finished; what all of them recorded is kept."
+    )
     assert "reglab report abc" in text
     assert text.endswith("To run the rest, give the same command again.")
     assert interrupted(found, 6, "abc", anew=True).endswith("the same command again, without sweep.again=true.")

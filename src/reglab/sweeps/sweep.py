@@ -169,7 +169,7 @@ def interrupted(found: Mapping[int, Ended], jobs: int, parent_id: str | None, an
     parent_id: None where MLflow holds nothing. anew: the command says ``sweep.again=true``, so it would not go on.
     """
     finished = sum(end.status == "FINISHED" for end in found.values())
-    text = f"Interrupted: {finished} of {jobs} jobs finished, and their runs are kept."
+    text = f"Interrupted: {finished or 'none'} of {jobs} jobs finished; what all of them recorded is kept."
     if parent_id is None:
         return f"{text} To run the whole sweep, give the same command again."
     if finished:
