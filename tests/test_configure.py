@@ -29,33 +29,35 @@ def test_locates_a_class_by_its_path():
 def test_locates_a_class_of_the_users_own_package(tmp_path, monkeypatch):
     (tmp_path / "users_own_nets.py").write_text("from torch import nn\nclass Net(nn.Module):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("REGLAB_TRUST", "users_own_nets")
     assert issubclass(locate("users_own_nets.Net", nn.Module, "model"), nn.Module)
 
 
-@pytest.mark.parametrize("target", [None, 3, "L1", "???", ["builtins.open"], ".L1"])
+@pytest.mark.parametrize(
+    "target", [None, 3, "L1", "???", ["builtins.open"], ".L1", "reglab.__main__.L1", "reglab.re\0g.L1", "reglab.a-b.L1"]
+)
 def test_a_target_that_is_no_path_is_refused(target):
     with pytest.raises(UserError, match=r"^regularizer\.l1\._target_.*dotted path of a Regularizer class"):
         locate(target, Regularizer, "regularizer.l1")
 
 
 @pytest.mark.parametrize(
-    "target",
-    [
-        "builtins.open",
-        "torch.load",
-        "os.system",
-        "joblib.load",
-        "torch.nn.functional.relu",
-        "builtins.dict",
-        "torch.nn.init",
-    ],
+    "target", ["torch.nn.functional.relu", "torch.nn.init", "torch.optim.Adam", "reglab.configure.build", "reglab.L1"]
 )
-def test_functions_modules_and_foreign_classes_are_refused(target):
-    with pytest.raises(UserError, match=rf"model\._target_={target} is not a subclass of torch\.nn\.modules"):
+def test_functions_modules_and_classes_of_another_type_are_refused(target):
+    base = torch.optim.lr_scheduler.LRScheduler
+    with pytest.raises(UserError, match=rf"scheduler\._target_={target} is not a subclass of torch\.optim\.lr_sche"):
+        locate(target, base, "scheduler")
+
+
+@pytest.mark.parametrize("target", ["builtins.open", "torch.load", "os.system", "joblib.load", "builtins.dict"])
+def test_what_lies_outside_trusted_packages_is_refused(target):
+    with pytest.raises(UserError, match=rf"^model\._target_={target}: "):
         locate(target, nn.Module, "model")
 
 
 def test_refusing_calls_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("REGLAB_TRUST", "unwanted_target")
     trace = tmp_path / "called"
     (tmp_path / "unwanted_target.py").write_text(f"def make(**_):\n    open({str(trace)!r}, 'w').close()\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -65,7 +67,8 @@ def test_refusing_calls_nothing(tmp_path, monkeypatch):
     assert not trace.exists()  # and not called
 
 
-def test_a_missing_module_says_what_to_do():
+def test_a_missing_module_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("REGLAB_TRUST", "no_such_package")
     with pytest.raises(UserError, match=r"cannot import 'no_such_package'.*installed.*PYTHONPATH"):
         locate("no_such_package.Net", nn.Module, "model")
 

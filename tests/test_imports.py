@@ -17,7 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 PURE = {f"reglab.sweeps.{name}" for name in (
     "selection", "grouping", "trial", "estimate", "cautions", "verdict", "words",
 )}  # fmt: skip
-BOTTOM = {"errors", "direction", "draws", "paths", "configure"}
+BOTTOM = {"errors", "direction", "draws", "durable", "markdown", "paths", "configure", "trust", "secrets", "signals"}
 # What each layer may import of the package, besides itself. The command line is on top and may import everything.
 BELOW = {
     "regularizers": BOTTOM,
@@ -27,7 +27,9 @@ BELOW = {
     "tracking": BOTTOM,
     "training": BOTTOM | {"regularizers", "measures", "models", "data", "tracking"},
     "explain": BOTTOM,  # Hydra's errors in our words, for the sweep's check and the command line
-    "sweeps": BOTTOM | {"explain", "training", "regularizers", "measures", "models", "data", "tracking", "reports"},
+    "admission": BOTTOM,  # what a composed config must pass, likewise
+    "sweeps": BOTTOM
+    | {"explain", "admission", "training", "regularizers", "measures", "models", "data", "tracking", "reports"},
     "reports": BOTTOM | {"tracking"},
     **dict.fromkeys(BOTTOM, BOTTOM),
 }
@@ -94,10 +96,12 @@ def test_every_module_has_its_layer() -> None:
         "app",
         "catalogue",
         "commands",
+        "commands_runs",
         "completion",
         "completion_scripts",
         "help",
         "modes",
+        "resume",
         "single",
     }
     assert {layer(name_of(path)) for path in SOURCES} - {""} == set(BELOW) | top
@@ -134,7 +138,7 @@ def test_lightning_is_imported_by_training_alone_and_hydra_by_the_top() -> None:
         if {"pytorch_lightning", "lightning_fabric", "lightning"} & external(path):
             assert layer(name_of(path)) == "training", path
         if "hydra" in external(path):
-            assert layer(name_of(path)) not in set(BELOW) - {"explain", "training", "sweeps"}, path
+            assert layer(name_of(path)) not in set(BELOW) - {"explain", "admission", "training", "sweeps"}, path
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

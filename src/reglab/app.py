@@ -1,10 +1,8 @@
 """``reglab train``: the Hydra application. What goes wrong in a configuration is told in one message."""
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 from hydra import version
@@ -16,6 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from reglab import secrets, signals
+from reglab.admission import admit, refuse_secrets
 from reglab.errors import UserError
 from reglab.explain import explain
 from reglab.modes import settle_mode
@@ -24,7 +24,6 @@ from reglab.single import train_one
 from reglab.sweeps import task
 from reglab.sweeps.functions import rewrite
 from reglab.sweeps.sweep import SweepResult, group_options
-from reglab.tracking.settings import redacted
 
 _CONFIG_NAME = "train"
 _NOT_HERE = ("config_path", "experimental_rerun", "hydra_help", "shell_completion")  # Hydra's flags that we replace
@@ -38,11 +37,11 @@ def train(words: Sequence[str]) -> int:
     arguments = get_args_parser().parse_args(list(words))
     if os.getcwd() not in sys.path:  # noqa: PTH109 - the user's own package lies here, as for `python script.py`
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds text
-    before = signal.signal(signal.SIGTERM, _as_interrupt)
     version.setbase("1.3")
     hydra = Hydra.create_main_hydra2("reglab", _search_path(arguments.config_dir))
     try:
-        return _run(hydra, arguments)
+        with signals.listening():
+            return _run(hydra, arguments)
     except Exception as error:
         message = explain(error, group_options(hydra.config_loader))
         if message is None or isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -50,7 +49,6 @@ def train(words: Sequence[str]) -> int:
         raise UserError(message) from error
     finally:
         GlobalHydra.instance().clear()
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(hydra: Hydra, arguments: Any) -> int:
@@ -60,28 +58,19 @@ def _run(hydra: Hydra, arguments: Any) -> int:
     name = arguments.config_name or _CONFIG_NAME
     overrides = rewrite(arguments.overrides)
     if arguments.cfg:
+        secrets.learn(hydra.compose_config(name, overrides, RunMode.RUN))
         hydra.show_cfg(name, overrides, arguments.cfg, arguments.package, arguments.resolve)
         return 0
     if arguments.info:
         hydra.show_info(arguments.info, config_name=name, overrides=overrides)
         return 0
-    _refuse_passwords(overrides)
+    refuse_secrets(overrides)
     mode, overrides = settle_mode(hydra, name, overrides, arguments.multirun)
+    admit(hydra.compose_config(name, overrides, mode))
     if mode == RunMode.RUN:
         return train_one(hydra, name, overrides)
     result = hydra.multirun(config_name=name, task_function=_task, overrides=overrides)
     return _exit_code(result)
-
-
-def _refuse_passwords(overrides: Sequence[str]) -> None:
-    """Refuse a password on the command line, before Hydra writes what it was given into three files."""
-    for override in overrides:
-        key, _, uri = override.partition("=")
-        if key.lstrip("+") == "tracking.uri" and redacted(uri.strip("'\"")) != uri.strip("'\""):
-            raise UserError(
-                "tracking.uri holds a name or password, and what is configured is stored in many places: leave them "
-                "out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            )
 
 
 def _task(config: DictConfig) -> Any:
@@ -105,7 +94,3 @@ def _search_path(extra: str | None) -> ConfigSearchPathImpl:
             raise UserError(f"--config-dir {extra}: there is no such folder")
         path.prepend(provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
     return path
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -1,17 +1,23 @@
 """The ``reglab`` command. Only what a sub-command needs is imported: help and completion answer at once."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 
 from reglab.errors import UserError, nearest
+from reglab.secrets import hide_output
 
-_WRONG_USE = 2
-_INTERRUPTED = 130
+_FAILED, _WRONG_USE = 1, 2
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0 well, 1 a job failed, 2 wrong use, 130 interrupted."""
+    """Run the command line and return the exit code.
+
+    0 well, 1 a job failed or something was not delivered, 2 wrong use, 130 ended by Ctrl-C, 143 by SIGTERM.
+    """
+    hide_output()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(words)
@@ -20,12 +26,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"reglab: {error}", file=sys.stderr)
         return _WRONG_USE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("reglab: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return 128 + getattr(interrupt, "number", 2)
     except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _NO_ROOM or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        hint = "" if "free" in str(error) else ". Free some disk space, then go on by reglab resume"
+        print(f"reglab: {error}{hint}", file=sys.stderr)
+        return _FAILED
 
 
 def _dispatch(words: list[str]) -> int:
@@ -40,11 +52,19 @@ def _dispatch(words: list[str]) -> int:
         return _train(rest)
     if command == "completion":
         return _completion(rest)
+    if command == "resume":
+        from reglab.resume import resume
+
+        return resume(rest)
     if command in ("report", "dashboard"):
         from reglab import commands
 
         return commands.report(rest) if command == "report" else commands.dashboard(rest)
-    valid = ("train", "report", "dashboard", "completion")
+    if command in ("sync", "clean"):
+        from reglab import commands_runs
+
+        return commands_runs.sync(rest) if command == "sync" else commands_runs.clean(rest)
+    valid = ("train", "resume", "report", "dashboard", "sync", "clean", "completion")
     raise UserError(f"unknown command {command!r}: {nearest(command, valid)} (reglab --help)")
 
 

@@ -3,14 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from reglab.tracking.settings import absolute_uri
 
 
 def report(words: Sequence[str]) -> int:
     """Write the report of a sweep again, from what MLflow holds, and print what a sweep prints at its end."""
-    parser = _parser("report", "Write the report of a sweep again, also of one that was interrupted.")
+    parser = reading_parser("report", "Write the report of a sweep again, also of one that was interrupted.")
     parser.add_argument("sweep", help="the sweep's run id, its name, or its folder under runs/")
     parser.add_argument("--folder", type=Path, default=None, help="where report.html goes; default: the working folder")
     arguments = parser.parse_args(words)
@@ -24,17 +23,26 @@ def report(words: Sequence[str]) -> int:
     return 0
 
 
-def dashboard(words: Sequence[str]) -> NoReturn:
-    """Become MLflow's dashboard, until it is interrupted."""
-    parser = _parser("dashboard", "Open MLflow's dashboard over what was run, on this machine only.")
+def dashboard(words: Sequence[str]) -> int:
+    """Run MLflow's dashboard until it is interrupted."""
+    parser = reading_parser("dashboard", "Open MLflow's dashboard over what was run; this machine alone sees it.")
     parser.add_argument("--port", type=int, default=5000, help="the first port to try")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: this machine only")
+    parser.add_argument("--allowed-hosts", default="", metavar="NAMES", help="the names it answers to, with commas")
+    parser.add_argument(
+        "--auth", type=Path, default=None, metavar="FILE", help="MLflow's basic-auth config: who may log in"
+    )
     arguments = parser.parse_args(words)
     from reglab.tracking.dashboard import serve
+    from reglab.tracking.dashboard_access import Access
 
-    serve(absolute_uri(arguments.uri, Path.cwd()), port=arguments.port)
+    allowed = tuple(name.strip() for name in arguments.allowed_hosts.split(",")) if arguments.allowed_hosts else ()
+    access = Access(arguments.host, arguments.auth, allowed)
+    return serve(absolute_uri(arguments.uri, Path.cwd()), arguments.port, access)
 
 
-def _parser(command: str, description: str) -> argparse.ArgumentParser:
+def reading_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """Return the argument parser of a sub-command that reads a store."""
     parser = argparse.ArgumentParser(prog=f"reglab {command}", description=description)
     parser.add_argument("--uri", default=None, help="where runs are kept; default: reglab.db in the working folder")
     return parser

@@ -8,13 +8,18 @@ from pathlib import Path
 from reglab import catalogue
 from reglab.completion_scripts import SCRIPTS
 
-COMMANDS = ("train", "report", "dashboard", "completion")
+COMMANDS = ("train", "resume", "report", "dashboard", "sync", "clean", "completion")
 FLAGS = {
     "": ("--help", "--version"),
     "train": ("--multirun", "--config-dir", "--config-name", "--cfg", "--resolve", "--help"),
     "report": ("--uri", "--help"),
-    "dashboard": ("--uri", "--port", "--help"),
+    "resume": ("--uri", "--help"),
+    "dashboard": ("--uri", "--port", "--host", "--allowed-hosts", "--auth", "--help"),
+    "sync": ("--uri", "--help"),
+    "clean": ("--uri", "--yes", "--help"),
 }
+_TAKE_RUNS = ("resume", "sync", "clean")
+_RUNS = 20  # the latest ones
 _PREFIX = re.compile(r"[+~]{0,2}")
 
 
@@ -32,9 +37,16 @@ def complete(line: str, folders: Sequence[Path]) -> list[str]:
         return _starting(word, FLAGS.get(command, ("--help",)))
     if command == "completion":
         return _starting(word, SCRIPTS)
+    if command in _TAKE_RUNS:
+        return _starting(word, _recent())
     if command == "train":
         return _override(word, [*folders, *config_dirs(arguments)], _choices(arguments))
     return []
+
+
+def _recent() -> list[str]:
+    """Return the latest runs and sweeps below the working folder, the newest first."""
+    return [str(path) for path in sorted(Path("runs").glob("*/*"), reverse=True)[:_RUNS]]
 
 
 def config_dirs(arguments: Sequence[str]) -> list[Path]:

@@ -1,31 +1,36 @@
 """Typed instantiation of a composed config.
 
-A slot says which class it expects; a ``_target_`` that is not a subclass is refused before it is called, though its
-module is imported. Functions are refused too: a callable's name says nothing about what it does.
+A slot says which class it expects. A ``_target_`` outside trusted packages (``reglab.trust``) is refused before its
+module is imported, one that is not a subclass before it is called. Functions are refused too: a callable's name says
+nothing about what it does. A ``_target_`` among a class's arguments is plain data here, and built by nobody.
 """
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from reglab.errors import UserError, nearest
+from reglab.trust import check_trusted
 
 T = TypeVar("T")
 _MISSING = "???"  # how Hydra writes a value that the user must give
 
 
-def locate(target: object, base: type[T], slot: str) -> type[T]:
+def locate(target: object, base: type[T], slot: str, also: Iterable[str] = ()) -> type[T]:
     """Return the class that the dotted path ``target`` names, which must be a subclass of ``base``.
 
-    Raises UserError if there is no such module or class, or if it is something else.
+    Path and class must both lie in trusted packages: ``my_package.os.system`` leads out of one. also: what is trusted
+    for this slot alone. Raises UserError if one does not, if there is no such module or class, or if it is something
+    else.
     """
-    if not isinstance(target, str) or target == _MISSING or not all(target.split(".")) or "." not in target:
+    if not isinstance(target, str) or target == _MISSING or not _is_path(target):
         raise UserError(
             f"{slot}._target_ must be the dotted path of a {base.__name__} class, such as "
             f"package.module.Class; got {target!r}"
         )
     module_name, _, name = target.rpartition(".")
+    check_trusted(module_name, f"{slot}._target_={target}", also)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -38,6 +43,7 @@ def locate(target: object, base: type[T], slot: str) -> type[T]:
         raise UserError(f"{slot}._target_={target}: {module_name} has no {name!r}; {_near_class(module, name, base)}")
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{slot}._target_={target} is not a subclass of {base.__module__}.{base.__qualname__}")
+    check_trusted(found.__module__, f"{slot}._target_={target} is defined in {found.__module__}", also)
     return found
 
 
@@ -70,6 +76,13 @@ def build(config: Mapping[str, Any], base: type[T], slot: str, **extra: Any) -> 
     """Return the instance that a config node with a ``_target_`` describes; ``extra`` comes from the engine."""
     arguments = {name: value for name, value in config.items() if name != "_target_"}
     return construct(locate(config.get("_target_"), base, slot), {**arguments, **extra}, slot)
+
+
+def _is_path(target: str) -> bool:
+    """Whether it is the path of something in a module; ``package.__main__`` is a program, which importing may start."""
+    parts = target.split(".")
+    names = all(part.isidentifier() for part in parts)
+    return names and len(parts) > 1 and not any(part.startswith("__") for part in parts[1:])
 
 
 def _near_class(module: object, name: str, base: type) -> str:

@@ -3,12 +3,18 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+from reglab.secrets import hide
+
 
 class UserError(Exception):
     """Bad input. The message says what is wrong, with the value, and what to do next.
 
-    The command line prints the message alone; ``HYDRA_FULL_ERROR=1`` shows the traceback too.
+    The command line prints the message alone; ``HYDRA_FULL_ERROR=1`` shows the traceback too. Secrets that the value
+    may hold, from an interpolation, are hidden.
     """
+
+    def __str__(self) -> str:
+        return hide(super().__str__())
 
 
 class Diverged(Exception):  # noqa: N818 - the field says that a run diverged, not that it had a divergence error

@@ -1,30 +1,33 @@
 """``reglab train`` without a sweep: one run in this process, its progress and its result."""
 
 import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.hydra import Hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from reglab import signals
 from reglab.sweeps import task
 from reglab.sweeps.display import Display
-from reglab.sweeps.events import Advanced, Ended, Progress, Started, ended, numbers, reporting
-
-_INTERRUPTED = 130
+from reglab.sweeps.events import Advanced, Ended, Progress, Reporter, Started, ended, numbers, reporting
 
 
 def train_one(hydra: Hydra, name: str, overrides: list[str]) -> int:
-    """Train one run and return the exit code: 0 finished, 1 failed, 130 interrupted. Raises what training raises."""
+    """Train one run and return the exit code: 0 finished, 1 failed, 130 or 143 interrupted.
+
+    Raises what training raises.
+    """
     trouble: list[BaseException] = []
-    with Display({0: " ".join(overrides) or "one run"}) as display:
-        display.tell(Started(0))
+    folder: list[Path] = []
 
-        def report(progress: Progress) -> None:
-            display.tell(Advanced(0, progress.epoch, progress.epochs, numbers(progress.metrics)))
-            display.tick()
-
+    def train(report: Reporter) -> object:
         def guarded(config: DictConfig) -> Any:
             try:
+                folder.append(Path(HydraConfig.get().runtime.output_dir))
                 with reporting(report):
                     return task.train(config)
             except Exception as error:  # noqa: BLE001 - raised below: Hydra would print a line of its own first
@@ -33,11 +36,47 @@ def train_one(hydra: Hydra, name: str, overrides: list[str]) -> int:
         returned = hydra.run(config_name=name, task_function=guarded, overrides=overrides)
         if trouble:
             raise trouble[0]
-        end = ended(0, returned.return_value)
+        return returned.return_value
+
+    end = _shown(" ".join(overrides) or "one run", train)
+    return _told(end, folder[0])
+
+
+def go_on_with(config: DictConfig, folder: Path) -> int:
+    """Let the run in ``folder`` go on with ``config`` and return the exit code as ``train_one`` does."""
+
+    def train(report: Reporter) -> object:
+        from reglab.training.job import run_job  # late: torch
+
+        return run_job(config, report, folder)
+
+    return _told(_shown(f"going on in {folder}", train), folder)
+
+
+def _shown(label: str, train: Callable[[Reporter], object]) -> Ended:
+    with Display({0: label}) as display:
+        display.tell(Started(0))
+
+        def report(progress: Progress) -> None:
+            display.tell(Advanced(0, progress.epoch, progress.epochs, numbers(progress.metrics)))
+            display.tick()
+
+        end = ended(0, train(report))
         display.tell(end)
+    return end
+
+
+def _told(end: Ended, folder: Path) -> int:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # a further rank has nothing to add
         print(result(end))
-    return {"FINISHED": 0, "FAILED": 1, "KILLED": _INTERRUPTED}[end.status]
+        if end.status == "KILLED":
+            print(f"To go on where it stopped: reglab resume {shlex.quote(_near(folder))}")
+    return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.code()}[end.status]
+
+
+def _near(folder: Path) -> str:
+    """Return a folder as one would type it here."""
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
 
 
 def result(end: Ended) -> str:

@@ -1,10 +1,12 @@
 """What the laws share: every method by its yaml, and small trainings through the real engine."""
 
+import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
@@ -15,8 +17,13 @@ from reglab.configure import build
 from reglab.data import DataSet, Part
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail, Regularizer
-from reglab.tracking import TrackingSettings, open_run
-from reglab.training.checkpoints import Checkpoints
+from reglab.signals import Interrupted
+from reglab.tracking import TrackingSettings, open_run, reopen_run
+from reglab.tracking.folder import JOURNAL
+from reglab.tracking.journal import Journal
+from reglab.training import checkpoint_files
+from reglab.training import experiment as engine
+from reglab.training.checkpoints import Checkpoints, resumable
 from reglab.training.experiment import Experiment, build_trainer, fit, quiet_lightning
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Recorder
@@ -150,3 +157,29 @@ def cut_and_resumed(make: Callable[[], Experiment], step: int, folder: Path) -> 
             trainer.fit(module, train_dataloaders=module.loader())
     tracker.finish()
     return trained(make(), folder / "b", resume=path)
+
+
+def interrupted_and_resumed(make: Callable[[], Experiment], step: int, folder: Path) -> dict[str, Tensor]:
+    """Train until a signal comes in the ``step``th step, then go on in a new module as the same run."""
+
+    class Asked(Solo):
+        def _asked_to_end(self) -> bool:
+            self.interrupted = signal.SIGTERM if int(self.cocktail.keys.step) == step else self.interrupted
+            return self.interrupted is not None
+
+    tracker = open_run(NOWHERE, name="law", folder=folder, config={}, params={}, tags={})
+    with patch.object(engine, "Solo", Asked), suppress(Interrupted):
+        fit(make(), tracker)
+    tracker.finish("KILLED")
+    tracker = reopen_run(folder)
+    fit(make(), tracker, resume=resumable(folder / "checkpoints"))
+    tracker.finish()
+    assert (tracker.journal.dropped, tracker.journal.conflicts) == (0, 0)  # what was recorded is not trained again
+    return checkpoint_files.read(folder / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+def rows_of(folder: Path) -> dict[tuple[str, int], float]:
+    """Return all that a run recorded by metric and step, but what its clock and memory were."""
+    rows = [row for row in Journal(folder / JOURNAL).rows() if not row.key.startswith(("system/", "time/"))]
+    assert len({(row.key, row.step) for row in rows}) == len(rows)
+    return {(row.key, row.step): row.value for row in rows}

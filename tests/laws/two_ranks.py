@@ -1,11 +1,22 @@
 """Trains every method under data-parallel processes and saves the weights: started by test_two_ranks with torchrun."""
 
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import laws_harness as harness
 import torch
+
+from reglab.signals import Interrupted
+from reglab.tracking import open_run
+from reglab.training import experiment
+from reglab.training.checkpoint_files import read
+from reglab.training.checkpoints import resumable
+from reglab.training.experiment import fit
+from reglab.training.solo import Solo
 
 
 def job(name: str, ranks: int) -> harness.Experiment:
@@ -22,11 +33,40 @@ def job(name: str, ranks: int) -> harness.Experiment:
     return harness.experiment(harness.members(name), model=model, **options)
 
 
+class SignalledOnRankOne(Solo):
+    """A signal comes to one of the processes, in the middle of a step."""
+
+    def _step(self, rows: torch.Tensor) -> Any:
+        if self._rank == 1 and int(self.cocktail.keys.step) == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return super()._step(rows)
+
+
+def trained(name: str, rank: str, folder: Path) -> dict[str, torch.Tensor]:
+    """Train on two ranks: rank 0 in ``folder``, where Lightning sends every rank's checkpoint, the other below it."""
+    own = folder if rank == "0" else folder / f"rank{rank}"
+    tracker = open_run(harness.NOWHERE, name="law", folder=own, config={}, params={}, tags={})
+    tracker.folder = folder
+    try:
+        fit(job(name, 2), tracker, resume=resumable(folder / "checkpoints"))
+    finally:
+        tracker.finish()
+    return read(folder / "checkpoints" / "last.ckpt")["state_dict"]
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     rank, target = os.environ["RANK"], Path(sys.argv[1])
     for name in harness.NAMES:
-        # Lightning sends every rank's checkpoint to the path that rank 0 has, so all of them use one folder.
-        state = harness.trained(job(name, 2), target / name)
+        state = trained(name, rank, target / name)
         if rank == "0":
             torch.save(state, target / f"{name}.pt")
+    with patch.object(experiment, "Solo", SignalledOnRankOne):
+        try:
+            trained("ema", rank, target / "cut")
+        except Interrupted as end:
+            steps = int(read(target / "cut" / "checkpoints" / "last.ckpt")["state_dict"]["cocktail.keys.step"])
+            (target / f"ended-{rank}.txt").write_text(f"{end.number} {steps}")
+    state = trained("ema", rank, target / "cut")
+    if rank == "0":
+        torch.save(state, target / "cut.pt")

@@ -65,6 +65,12 @@ class Squeezes(nn.Linear):
         return super().forward(inputs).squeeze(-1)
 
 
+@pytest.fixture(autouse=True)
+def own_classes(monkeypatch):
+    """Trust the classes of this file, as a user does with a package."""
+    monkeypatch.setenv("REGLAB_TRUST", __name__.partition(".")[0])
+
+
 def target(cls, **options):
     return {"_target_": f"{cls.__module__}.{cls.__qualname__}", **options}
 
@@ -118,10 +124,10 @@ def test_one_output_may_come_without_a_column():
     "config, shape, message",
     [
         ({}, (5,), "_target_ must be the dotted path"),
-        ({"_target_": "builtins.open"}, (5,), "builtins.open is not a subclass"),
-        ({"_target_": "torch.load"}, (5,), "torch.load is not a subclass"),
+        ({"_target_": "builtins.open"}, (5,), "builtins is Python's own"),
+        ({"_target_": "torch.load"}, (5,), r"torch \(unlike torch\.nn and torch\.optim\) is not trusted"),
         ({"_target_": "torch.nn.Liner"}, (5,), "did you mean 'Linear'"),
-        ({"_target_": "no_such_package.Net"}, (5,), "cannot import 'no_such_package'"),
+        ({"_target_": "no_such_package.Net"}, (5,), r"add trust=\[no_such_package\]"),
         (target(MLP, widht=8), (5,), "model.widht: MLP has no such argument; did you mean 'width'"),
         (target(MLP, width=-8), (5,), "width=-8"),
         (target(TakesAnythingElse), (5,), "needs vocabulary; give it on the command line"),

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from reglab.sweeps.board import Board, clock_text, figure, pack_label
 from reglab.sweeps.display import line, summary, table
-from reglab.sweeps.events import Advanced, Apart, Ended, Packed, Started
+from reglab.sweeps.events import Advanced, Again, Apart, Ended, Packed, Started
 
 
 class Clock:
@@ -153,3 +153,15 @@ def test_jobs_that_come_apart_twice_count_once(pack):
 )
 def test_the_label_of_a_pack(labels, expected):
     assert pack_label(labels) == expected
+
+
+def test_jobs_that_lost_their_worker_wait_again_and_are_told_once():
+    board = Board({0: "a", 1: "b", 2: "c"}, Clock())
+    for job in range(3):
+        board.tell(Started(job))
+    board.tell(Packed((0, 1)))
+    board.tell(Again((0, 1), "its worker died: 2 jobs go on"))
+    assert list(board.running) == [2]
+    assert board.packs == []
+    assert board.regrouped() == ["its worker died: 2 jobs go on"]
+    assert board.regrouped() == []

@@ -3,11 +3,12 @@
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from reglab.sweeps.compose import Order
-from reglab.sweeps.events import Apart, Done, Ended, Packed, Started
+from reglab.sweeps.events import Again, Apart, Done, Ended, Packed, Started
 from reglab.sweeps.pool import Pool, why_dead
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -22,13 +23,33 @@ def obey(pipe):
             pipe.send(Apart((order.jobs[:2], order.jobs[2:]), "two are enough"))
             pipe.send(Done())
             continue
+        if not all(_tried(act, order, pipe) for act in acts):
+            return
         for job in order.jobs:
             if acts == {"die"} or (acts == {"die large"} and len(order.jobs) > 1 and job != order.jobs[0]):
                 os.kill(os.getpid(), signal.SIGKILL)
-            if acts == {"exit"}:
+            if order.overrides[order.jobs.index(job)] == ("exit",):
                 os._exit(3)
             pipe.send(Ended(job, "FINISHED", metrics={"pid": float(os.getpid()), "size": float(len(order.jobs))}))
         pipe.send(Done())
+
+
+def _tried(act, order, pipe):
+    """Do as ``<die or ask> <n> <file>`` says: the first n - 1 attempts, counted in the file, are cut short."""
+    what, _, rest = act.partition(" ")
+    count, _, file = rest.partition(" ")
+    if not file:
+        return True
+    with Path(file).open("a") as attempts:
+        attempts.write("x")
+    if Path(file).stat().st_size >= int(count):
+        return True
+    if what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    for job in order.jobs:
+        pipe.send(Ended(job, "KILLED", "interrupted"))
+    pipe.send(Done())
+    return False
 
 
 def spawn():
@@ -39,9 +60,9 @@ def spawn():
     return process, ours
 
 
-def run_orders(*orders, size=1):
+def run_orders(*orders, size=1, reached=lambda order: 0):
     events, left = [], []
-    pool = Pool(spawn, size, events.append, lambda: None, lambda order, reason: left.append(order.jobs))
+    pool = Pool(spawn, size, events.append, lambda: None, lambda order, jobs, reason: left.append(tuple(jobs)), reached)
     return pool.run(orders), events, left
 
 
@@ -102,10 +123,38 @@ def test_a_pack_that_cannot_live_fails_job_by_job_in_the_end():
     assert [(end.status, "memory" in end.message) for end in ends.values()] == [("FAILED", True)] * 3
 
 
-def test_any_other_death_fails_what_is_open():
-    ends, _, left = run_orders(pack("exit", 0, 1))
-    assert [(end.status, end.alone) for end in ends.values()] == [("FAILED", True)] * 2
+def test_any_other_death_fails_who_is_to_blame_alone():
+    acts = ["exit" if job in (2, 5) else "work" for job in range(7)]
+    ends, _, _ = run_orders(Order(tuple(range(7)), tuple((act,) for act in acts)))
+    assert [ends[job].status for job in range(7)] == ["FAILED" if act == "exit" else "FINISHED" for act in acts]
+    assert all(ends[job].alone and "exit code 3" in ends[job].message for job in (2, 5))
+
+
+@pytest.mark.parametrize("act", ["die", "ask"])
+def test_an_order_that_is_cut_short_goes_on_as_long_as_it_gets_further(act, tmp_path):
+    file = tmp_path / "attempts"
+    ends, events, left = run_orders(
+        pack(f"{act} 9 {file}", 0, 1), pack("work", 2), reached=lambda _: file.stat().st_size
+    )
+    assert [ends[job].status for job in range(3)] == ["FINISHED"] * 3
+    assert list(ends) == [0, 1, 2]  # what goes on goes before what has not begun
+    assert [event.jobs for event in events if isinstance(event, Again)] == [(0, 1)] * 8
     assert left == []
+
+
+@pytest.mark.parametrize("act, tries, status", [("die", 2, "FAILED"), ("ask", 4, "KILLED")])
+def test_one_that_gets_no_further_is_given_up(act, tries, status, tmp_path):
+    file = tmp_path / "attempts"
+    ends, _, _ = run_orders(pack(f"{act} 99 {file}", 0))
+    assert file.stat().st_size == tries
+    assert ends[0].status == status
+
+
+def test_members_that_had_ended_go_along_unheard():
+    ends, events, _ = run_orders(pack("die large", 0, 1))
+    assert [event.job for event in events if isinstance(event, Ended)] == [0, 1]
+    assert [event.jobs for event in events if isinstance(event, Again)] == [(1,)]
+    assert {job: end.status for job, end in ends.items()} == {0: "FINISHED", 1: "FINISHED"}
 
 
 @pytest.mark.parametrize(

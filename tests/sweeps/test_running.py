@@ -46,10 +46,10 @@ def test_a_pack_that_cannot_train_comes_apart(run, act, groups, reason):
     assert run(act) == [Apart(groups, reason)]
 
 
-def test_a_crash_fails_the_members_that_had_not_ended(run):
-    ends = {event.job: event for event in run("crash") if isinstance(event, Ended)}
-    assert [ends[job].status for job in (10, 11, 12, 13)] == ["FAILED"] * 3 + ["FINISHED"]
-    assert ends[10].message == "RuntimeError: a bug"
+def test_a_crash_halves_those_that_had_not_ended(run):
+    events = run("crash")
+    assert [(event.job, event.status) for event in events if isinstance(event, Ended)] == [(13, "FINISHED")]
+    assert events[-1] == Apart(((10,), (11, 12)), "RuntimeError: a bug")
 
 
 def test_a_member_without_a_result_has_failed(run):

@@ -32,9 +32,10 @@ def dashboard(folder: Path) -> Iterator[str]:
         )
     try:
         yield _address(process, output)
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(timeout=30)
     finally:
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):  # it ends its server, which a kill would leave
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(timeout=30)
         with suppress(ProcessLookupError):  # nothing is left of it
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,6 +1,7 @@
 """One writer for all runs of a pack: everything arrives, once, whatever the others do."""
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import pytest
 
 from reglab.tracking import RunSpec, finish_runs, is_open, log_pack, open_runs, reopen_run, send
 from reglab.tracking.batch import Refused, Unsent
-from reglab.tracking.drainer import Drainer
+from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import Identity
+from reglab.tracking.journal import Journal
 from reglab.tracking.tracker import RunTracker
 
 # Dies without a word between the journal and the store, after a part was sent.
@@ -139,6 +141,75 @@ def test_a_store_that_is_down_is_asked_once_for_all(pack, store, caplog):
     assert caplog.text.count("not in the store yet") == 3
 
 
+def test_much_is_sent_before_its_time(pack, store, monkeypatch):
+    monkeypatch.setattr("reglab.tracking.drainer._LOOK", 0.01)
+    monkeypatch.setattr("reglab.tracking.drainer._MUCH", 100)
+    trackers = pack(seconds=1000)
+    log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
+    assert store.took.wait(timeout=30)
+    finish_runs(trackers, ["FINISHED"] * 3)
+    assert len(store.rows) == 3
+
+
+def test_rows_are_durable_in_the_journal_before_a_store_has_them(pack, store, monkeypatch):
+    happened, fsync, send = [], os.fsync, store.send
+    trackers = pack()
+
+    def note(file):
+        happened.append(os.fstat(file).st_ino)
+        fsync(file)
+
+    def keep(batches):
+        happened.append("sent")
+        send(batches)
+
+    log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
+    monkeypatch.setattr("reglab.tracking.drainer.os.fsync", note)
+    store.send = keep
+    assert trackers[0]._drainer.drain([tracker._outlet for tracker in trackers])
+    assert sorted(happened[:3]) == sorted(tracker.journal.path.stat().st_ino for tracker in trackers)
+    assert happened[3:] == ["sent"]
+    finish_runs(trackers, ["FINISHED"] * 3)
+
+
+@pytest.mark.parametrize("steps", [3, 40])  # before it has reached its old length, and behind
+def test_a_journal_cut_below_what_was_sent_is_sent_again(tmp_path, store, steps):
+    def outlet():
+        return Outlet(Identity("a", "a", None, None), tmp_path)
+
+    journal = Journal(tmp_path / "journal.jsonl")
+    for step in range(10):
+        journal.append({"loss": step / 7}, step)
+    drainer = Drainer(store)
+    assert drainer.drain([outlet()])
+    journal.close()
+    os.truncate(tmp_path / "journal.jsonl", 100)  # a power loss: one line and a torn one
+    journal = Journal(tmp_path / "journal.jsonl")
+    store.rows.clear()
+    for step in range(1, steps):  # other lines than before; and the process dies before they are sent
+        journal.append({"loss": step / 7, "acc": 0.5}, step)
+    assert drainer.drain([outlet()])
+    assert {step for _, key, step in store.rows if key == "loss"} == {*range(steps)}
+
+
+def test_a_disk_that_takes_no_position_loses_nothing_and_the_writer_goes_on(pack, store, monkeypatch, caplog):
+    def full(path, position):
+        tried.set()
+        raise OSError(28, "No space left on device")
+
+    tried = threading.Event()
+    monkeypatch.setattr("reglab.tracking.drainer.write_position", full)
+    trackers = pack(seconds=0.01)
+    with caplog.at_level(logging.WARNING):
+        log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
+        assert tried.wait(timeout=30)
+        monkeypatch.undo()
+        store.rows.clear()  # it is sent again
+        finish_runs(trackers, ["FINISHED"] * 3)
+    assert store.status == dict.fromkeys("abc", "FINISHED")
+    assert "No space left" in caplog.text
+
+
 def test_a_kill_between_journal_and_store_loses_and_doubles_nothing(settings, client, tmp_path):
     died = subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
     assert died.returncode == -9
@@ -194,3 +265,35 @@ def test_a_name_set_as_a_tag_and_a_tag_too_long_do_what_they_do_in_mlflow(settin
     records = [client.get_run(tracker.run_id) for tracker in pack]
     assert [record.info.run_name for record in records] == ["renamed", "1"]
     assert records[1].data.tags["reglab.message"] == "m" * 8_000
+
+
+def test_after_a_failure_little_is_sent_at_once_then_more_and_more(pack, store, monkeypatch):
+    monkeypatch.setattr("reglab.tracking.drainer._FEW", 30)
+    trackers = pack()
+    sizes = []
+    send, store.down = store.send, True
+    monkeypatch.setattr(store, "send", lambda batches: (sizes.append(sum(len(b.rows) for b in batches)), send(batches)))
+    for step in range(100):
+        log_pack(trackers, ["loss"], [[1.0]] * 3, step)
+    assert not trackers[0].drain()
+    store.down = False
+    finish_runs(trackers, ["FINISHED"] * 3)
+    assert sizes == [100, 30, 60, 120, 90]
+    assert len(store.rows) == 300
+
+
+def test_a_store_known_to_be_away_does_not_hold_up_the_end_for_long(pack, store, monkeypatch):
+    monkeypatch.setattr("reglab.tracking.drainer._PATIENCE", 0.0)
+    trackers = pack()
+    store.down, asked, answers = True, threading.Event(), threading.Event()
+    assert not trackers[0].log({"loss": 1.0}, 0)
+    assert not trackers[0].drain()
+
+    def swallow(batches):
+        asked.set()
+        answers.wait(timeout=60)
+
+    monkeypatch.setattr(store, "send", swallow)
+    finish_runs(trackers, ["FINISHED"] * 3)  # returns though the store has not answered
+    assert asked.wait(timeout=60)
+    answers.set()

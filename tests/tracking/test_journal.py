@@ -1,5 +1,6 @@
 import logging
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,31 @@ def test_a_broken_line_in_the_middle_is_passed_over(path):
     assert values(Journal(path)) == {("loss", 1): 1.0, ("loss", 2): 2.0}
 
 
+def test_a_line_behind_zeros_that_a_power_loss_left_is_read(path):
+    journal = Journal(path)
+    journal.append({"loss": 1.0}, step=1)
+    with path.open("ab") as file:
+        file.write(b'{"time":1,"step":2,"met' + b"\0" * 5000)  # the rest of a block that was never written
+    os.write(journal._file, b'{"time":7,"step":3,"metrics":{"loss":3.0}}\n')
+    journal.close()
+    again = Journal(path)
+    assert values(again) == {("loss", 1): 1.0, ("loss", 3): 3.0}
+    again.append({"loss": 2.0}, step=2)  # training comes to it again
+    again.append({"loss": 3.0}, step=3)
+    assert again.dropped == 1
+    assert values(Journal(path)) == {("loss", 1): 1.0, ("loss", 2): 2.0, ("loss", 3): 3.0}
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"metrics":{"a":1.0}}', b'{"time":1,"step":"2","metrics":{"a":1.0}}', b'{"metrics":5}']
+)
+def test_a_line_of_another_shape_is_passed_over(path, line):
+    path.write_bytes(b'{"time":1,"step":1,"metrics":{"a":1.0}}\n' + line + b'\n{"time":1,"status":"KILLED"}\n')
+    journal = Journal(path)
+    assert values(journal) == {("a", 1): 1.0}
+    assert journal.position == path.stat().st_size
+
+
 def test_a_line_that_is_still_being_written_is_left_for_later(path):
     journal = Journal(path)
     journal.append({"loss": 1.0}, step=1)
@@ -123,7 +149,7 @@ def test_a_full_disk_leaves_the_journal_whole(path, monkeypatch):
     journal = Journal(path)
     journal.append({"loss": 1.0}, step=1)
     whole = path.read_bytes()
-    write = journal._write.__globals__["os"].write
+    write = os.write
     monkeypatch.setattr("reglab.tracking.journal.os.write", lambda file, line: write(file, line[:10]))
     with pytest.raises(OSError, match="free some disk space"):
         journal.append({"loss": 2.0}, step=2)
@@ -131,6 +157,48 @@ def test_a_full_disk_leaves_the_journal_whole(path, monkeypatch):
     assert path.read_bytes() == whole
     journal.append({"loss": 2.0}, step=2)
     assert values(Journal(path)) == {("loss", 1): 1.0, ("loss", 2): 2.0}
+
+
+# Writes until the system takes no more, frees space, goes on.
+FULL = """
+import pathlib, resource, sys
+from reglab.tracking.journal import Journal
+journal = Journal(pathlib.Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
+step = 0
+try:
+    while True:
+        journal.append({"loss": step / 7, "acc": float("nan")}, step)
+        step += 1
+except OSError as error:
+    print(error)
+size = pathlib.Path(sys.argv[1]).stat().st_size
+assert size == journal.position <= 1_000
+for attempt in range(2):  # still full
+    try:
+        journal.append({"loss": step / 7}, step)
+    except OSError:
+        pass
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+for late in range(step, int(sys.argv[2])):
+    journal.append({"loss": late / 7, "acc": float("nan")}, late)
+assert (journal.dropped, step > 5) == (0, True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on the size of files")
+@pytest.mark.parametrize("last", [40, 0])  # goes on in the same process, or ends there
+def test_when_space_is_back_the_same_process_or_a_new_one_goes_on(path, last):
+    ran = subprocess.run([sys.executable, "-c", FULL, path, str(last)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "free some disk space, then resume the run" in ran.stdout
+    again = Journal(path)
+    for step in range(again.top, 40):
+        again.append({"loss": step / 7, "acc": math.nan}, step)
+    found = values(again)
+    assert {key: found["loss", key] for key in range(40)} == {step: step / 7 for step in range(40)}
+    assert len(found) == len(list(again.rows())) == 80
+    assert again.conflicts == 0
 
 
 def test_a_batch_holds_the_last_tags_and_status_and_each_artifact_once(path):
@@ -168,6 +236,27 @@ def test_a_checkpoints_position_separates_what_came_before_it(tmp_path: Path):
     position = journal.sync()
     journal.append({"loss": 2.0}, step=2)
     assert [row.step for row in journal.rows(after=position)] == [2]
+
+
+def test_a_position_behind_the_end_of_a_journal_that_was_cut_gives_no_rows(path):
+    journal = Journal(path)
+    journal.append({"loss": 1.0}, step=1)
+    position = journal.sync()
+    os.truncate(path, 0)
+    assert list(journal.rows(after=position)) == []
+    assert read_batch(path, position).end == position
+
+
+def test_repeated_steps_are_known_again_in_any_order(path):
+    journal = Journal(path)
+    for step in range(10):
+        journal.append({"loss": step / 7}, step)
+    journal.close()
+    again = Journal(path)
+    for step in (8, 9, 10, 3, 10, 0, 9):
+        again.append({"loss": step / 7}, step)
+    assert (again.dropped, again.conflicts) == (6, 0)
+    assert values(again) == {("loss", step): step / 7 for step in range(11)}
 
 
 def test_chunks_cover_everything_in_order():

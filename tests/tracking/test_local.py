@@ -28,7 +28,11 @@ def test_everything_stays_in_the_folder_and_no_store_is_made(tmp_path):
     tracker.finish("FAILED")
     batch = recorded(tmp_path / "run")
     assert [(row.key, row.step, row.value) for row in batch.rows] == [("loss", 1, 1.0)]
-    assert batch.tags == {"reglab.seed": "1", "mlflow.parentRunId": "the sweep"}
+    assert batch.tags == {
+        "reglab.seed": "1",
+        "mlflow.parentRunId": "the sweep",
+        "reglab.folder": str(tmp_path / "run"),
+    }
     assert batch.status is not None
     assert batch.status[0] == "FAILED"
     assert json.loads((tmp_path / "run" / "params.json").read_text()) == {"optimizer.lr": "0.1"}

@@ -71,7 +71,7 @@ def test_the_data_set_is_an_input_with_its_digest(start, client, dataset):
 
 def test_the_commit_of_the_working_folder_is_a_tag(start, client, monkeypatch):
     commit = {"mlflow.source.git.commit": "c" * 40}
-    monkeypatch.setattr("reglab.tracking.mlflow_run.git_tags", lambda folder: commit if folder == Path.cwd() else {})
+    monkeypatch.setattr("reglab.tracking.start.git_tags", lambda folder: commit if folder == Path.cwd() else {})
     tracker = start()
     tracker.finish()
     assert client.get_run(tracker.run_id).data.tags["mlflow.source.git.commit"] == "c" * 40

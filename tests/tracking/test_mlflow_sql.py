@@ -103,3 +103,8 @@ def test_a_store_that_went_away_is_not_made_anew(tmp_path):
     with pytest.raises(sqlite3.Error):
         mlflow_sql.write(tmp_path / "gone.db", [Part("f" * 32, [Row("loss", 1.0, 1, 1)])])
     assert not (tmp_path / "gone.db").exists()
+
+
+def test_a_commit_outlives_a_power_loss_however_sqlite_was_built(store):
+    with mlflow_sql.transaction(store) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL

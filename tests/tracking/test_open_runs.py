@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reglab.errors import UserError
-from reglab.tracking import RunSpec, finish_runs, mlflow_run, open_run, open_runs
+from reglab.tracking import RunSpec, finish_runs, open_run, open_runs, start
 from reglab.tracking.folder import read_identity
 from reglab.tracking.git import git_tags
 
@@ -36,7 +36,7 @@ def contents(client, folder):
         "info": info,
         "place": run.info.artifact_uri.replace(identity.run_id, "ID"),
         "params": run.data.params,
-        "tags": run.data.tags,
+        "tags": {key: text for key, text in run.data.tags.items() if key not in ("reglab.folder", "reglab.local_id")},
         "inputs": [each.to_dictionary() for each in run.inputs.dataset_inputs],
         "artifacts": {str(file.relative_to(root)): file.read_text() for file in root.rglob("*") if file.is_file()},
         "folder": {path.name: path.read_text() for path in folder.iterdir() if path.name in SAID},
@@ -45,7 +45,9 @@ def contents(client, folder):
 
 
 def one_by_one(settings, specs):
-    return [open_run(settings, **vars(each)) for each in specs]
+    with pytest.MonkeyPatch.context() as patch:  # by MLflow's own calls
+        patch.setattr("reglab.tracking.mlflow_create.mlflow_sql.is_known", lambda path: False)
+        return [open_run(settings, **vars(each)) for each in specs]
 
 
 def test_runs_opened_at_once_equal_runs_opened_one_by_one(settings, client, dataset, tmp_path):
@@ -68,7 +70,7 @@ def test_runs_opened_at_once_equal_runs_opened_one_by_one(settings, client, data
 
 def test_the_data_set_is_kept_once_and_commit_and_user_are_asked_once(settings, store, dataset, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(mlflow_run, "git_tags", lambda folder: asked.append(folder) or git_tags(folder))
+    monkeypatch.setattr(start, "git_tags", lambda folder: asked.append(folder) or git_tags(folder))
     specs = [spec(tmp_path, number, dataset=dataset) for number in range(5)]
     finish_runs(open_runs(settings, specs), ["FINISHED"] * 5)
     with sqlite3.connect(store) as connection:
@@ -86,7 +88,7 @@ def test_tables_of_another_version_are_written_by_mlflow_itself(settings, store,
     with sqlite3.connect(store) as connection:
         connection.execute(change)
     connection.close()
-    monkeypatch.setattr("reglab.tracking.mlflow_run.insert_runs", refuse)
+    monkeypatch.setattr("reglab.tracking.mlflow_create.insert_runs", refuse)
     monkeypatch.setattr("reglab.tracking.mlflow_sql.write", refuse)
     trackers = open_runs(settings, [spec(tmp_path, number) for number in range(2)])
     for tracker in trackers:

@@ -34,6 +34,24 @@ def test_results_are_kept_wherever_they_stand_and_without_a_budget_everything_is
     assert thinning(None, 1_000) == thinning(10, None) == Thinning()
 
 
+@pytest.mark.parametrize("points", [20, 100, 500, 3_000])
+def test_a_run_of_a_sweep_keeps_a_fifth_and_its_charts_stay_useful(points):
+    for steps in (1, 19, 20, 49, 50, 99, 100, 107, 198, 499, 1_000, 10_000):
+        rule = thinning(points, steps, swept=True)
+        main, minor = (
+            {step for step in range(steps + 1) if rule.keeps(key, step)} for key in ("gap/loss", "weights/a/l1")
+        )
+        most = min(points, max(points // 5, 50))
+        assert min(steps + 1, most // 2) <= len(main) <= most
+        assert len(minor) <= min(points, max(most // 10, 10))
+        assert {0, steps} <= minor <= main
+        assert all(rule.keeps_some(b"{}", step) for step in main)
+    default = thinning(500, 107, swept=True)
+    assert sum(default.keeps("gap/loss", step) for step in range(108)) == 55
+    assert sum(default.keeps("system/seconds", step) for step in range(108)) == 10
+    assert thinning(None, 1_000, swept=True) == Thinning()
+
+
 @pytest.fixture
 def settings(settings):
     """A budget of five points."""

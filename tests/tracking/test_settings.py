@@ -82,7 +82,7 @@ def test_only_artifacts_on_this_machine_have_a_path():
     assert local_path(None) is None
 
 
-@pytest.mark.parametrize("name", ["mlflow", "none"])
+@pytest.mark.parametrize("name", ["mlflow", "offline", "none"])
 def test_the_shipped_configs_are_valid(name):
     node = yaml.safe_load((conf_dir() / "tracking" / f"{name}.yaml").read_text())
     assert settings(**node).backend == name

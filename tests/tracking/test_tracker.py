@@ -1,4 +1,5 @@
 import logging
+import os
 import threading
 
 import pytest
@@ -7,6 +8,7 @@ from reglab.errors import UserError
 from reglab.tracking.batch import Unsent
 from reglab.tracking.drainer import Drainer, read_position
 from reglab.tracking.folder import Identity
+from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.tracker import RunTracker
 
 
@@ -100,7 +102,7 @@ def test_what_was_not_sent_at_the_end_is_said_with_what_to_do(tmp_path, store, c
         tracker.finish()
     size = (tmp_path / "journal.jsonl").stat().st_size
     assert f"{size} bytes of its journal are not in the store yet" in caplog.text
-    assert f"t.send('{tmp_path}')" in caplog.text
+    assert f"reglab sync {tmp_path}" in caplog.text
 
 
 def test_only_what_is_new_is_sent_after_reopening(tmp_path, store):
@@ -141,10 +143,41 @@ def test_a_long_note_goes_on_in_a_file(tracker, store, tmp_path):
     assert len((tmp_path / "run" / "note.md").read_text()) == 20_010
 
 
-def test_an_artifact_outside_the_run_keeps_its_path_and_a_missing_one_is_refused(tracker, store, tmp_path):
-    (tmp_path / "plot.png").write_text("")
+def test_an_artifact_from_elsewhere_is_copied_in_and_a_missing_one_is_refused(tracker, store, tmp_path):
+    (tmp_path / "plot.png").write_text("a plot")
+    (tmp_path / "figures" / "deep").mkdir(parents=True)
+    (tmp_path / "figures" / "deep" / "b.png").write_text("b")
     tracker.artifact(tmp_path / "plot.png", "figures")
+    tracker.artifact(tmp_path / "figures")
+    (tmp_path / "plot.png").unlink()
     with pytest.raises(UserError, match="does not exist: write it before"):
         tracker.artifact(tmp_path / "other.png")
     tracker.finish()
-    assert store.artifacts == [(str(tmp_path / "plot.png"), "figures")]
+    assert store.artifacts == [("attached/figures/plot.png", "figures"), ("attached/figures", "")]
+    assert (tmp_path / "run" / "attached/figures/plot.png").read_text() == "a plot"
+    assert (tmp_path / "run" / "attached/figures/deep/b.png").read_text() == "b"
+
+
+@pytest.mark.parametrize("folder", ["..", "a/../../b", "/etc", "..\\x"])
+def test_an_artifact_stays_among_the_artifacts_of_its_run(tracker, tmp_path, folder):
+    (tmp_path / "plot.png").write_text("")
+    with pytest.raises(UserError, match="leads out of the run's artifacts: give a plain relative path"):
+        tracker.artifact(tmp_path / "plot.png", folder)
+
+
+def test_secrets_are_not_recorded(tracker, store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2-hunter2")
+    tracker.tag(why="hunter2-hunter2 was refused")
+    tracker.note("hunter2-hunter2" + "x" * 8_000)
+    tracker.finish()
+    assert store.tags["why"] == "*** was refused"
+    assert "hunter2" not in (tracker.folder / "note.md").read_text() + store.tags["mlflow.note.content"]
+
+
+def test_one_process_at_a_time_has_a_run(tmp_path, store):
+    tracker = RunTracker(Identity("id", "run", None, None), tmp_path, None, RunLock(tmp_path))
+    assert is_running(tmp_path)
+    with pytest.raises(UserError, match=f"process {os.getpid()} is running the run in {tmp_path}"):
+        RunLock(tmp_path)
+    tracker.finish()
+    assert not is_running(tmp_path)

@@ -118,6 +118,7 @@ def test_a_secret_of_the_environment_is_written_nowhere(case: Case, monkeypatch:
     result = case.train(
         "model=custom",
         "model._target_=training.job_case.Tokened",
+        "trust=[training]",
         "+model.token=${oc.env:A_TOKEN}",
         "seed='${oc.decode:${oc.env:A_SEED}}'",
         "+trainer.max_steps=${seed}",

@@ -12,7 +12,7 @@ from torch import nn
 
 from reglab import data
 from reglab.errors import UserError
-from reglab.training import restore
+from reglab.training import checkpoint_files, restore
 from training.job_case import Case, checkpoint, loss_and_accuracy, outputs_by_hand
 
 STEEP = ("optimizer=sgd", "optimizer.lr=8")  # the best epoch is not the last
@@ -107,8 +107,8 @@ def test_what_cannot_be_found_is_told_with_what_is_near(shared: Any, monkeypatch
 def test_other_files_are_refused(tmp_path: Path) -> None:
     text, tensors = tmp_path / "text.ckpt", tmp_path / "tensors.ckpt"
     text.write_text("not a checkpoint")
-    torch.save({"state_dict": {}}, tensors)
-    for path, message in ((text, "cannot be read as a checkpoint"), (tensors, "does not say how its model was built")):
+    checkpoint_files.write({"state_dict": {}}, tensors)
+    for path, message in ((text, "has no checksum"), (tensors, "does not say how its model was built")):
         with pytest.raises(UserError, match=message):
             restore.load(path)
 
@@ -123,7 +123,7 @@ class Malicious:
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
     path, target = tmp_path / "last.ckpt", tmp_path / "made by the checkpoint"
-    torch.save({"state_dict": {}, "hyper_parameters": Malicious(target)}, path)
+    checkpoint_files.write({"state_dict": {}, "hyper_parameters": Malicious(target)}, path)
     torch.load(path, weights_only=False)
     target.rmdir()  # so it would have run
     with pytest.raises(UserError, match="cannot be read"):

@@ -1,7 +1,6 @@
 """The note of a sweep in MLflow: verdict and table as markdown."""
 
-import re
-
+from reglab.markdown import plain
 from reglab.reports.data import SweepData
 from reglab.reports.terminal import headings, row
 from reglab.reports.tested import Tested
@@ -12,22 +11,17 @@ from reglab.sweeps.verdict import Verdict
 def note(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -> str:
     """Return the markdown note: headline, details, test result and the blocks' choices as a table."""
     shown = [c for c in choice.candidates if c is choice.baseline or any(c is b for b in choice.blocks.values())]
-    names = [heading.replace("\n", " ") for heading in headings(data)]
+    names = [plain(heading) for heading in headings(data)]
     lines = [
-        f"**{_plain(words.headline)}**",
+        f"**{plain(words.headline)}**",
         "",
-        *(f"- {_plain(detail)}" for detail in words.details),
-        *([f"- {_plain(test.sentence)}"] if test else []),
+        *(f"- {plain(detail)}" for detail in words.details),
+        *([f"- {plain(test.sentence)}"] if test else []),
         "",
         f"| {' | '.join(names)} |",
         f"|{'---|' * len(names)}",
-        *(f"| {' | '.join(_plain(cell) for cell in row(c, data, choice).cells)} |" for c in shown),
+        *(f"| {' | '.join(plain(cell) for cell in row(c, data, choice).cells)} |" for c in shown),
         "",
         "The whole report, with figures, is the artifact `report.html`.",
     ]
     return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    """Escape what markdown or HTML would read as markup: labels come from users."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)

@@ -2,10 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from reglab.sweeps.events import Advanced, Apart, Ended, Event, Packed, Started
+from reglab.sweeps.events import Advanced, Again, Apart, Ended, Event, Packed, Started
 from reglab.sweeps.packing import apart
 from reglab.sweeps.words import compact
 
@@ -32,6 +32,7 @@ class Board:
         self.running: dict[int, Row] = {}
         self.packs: list[tuple[int, ...]] = []
         self.ends: list[Ended] = []
+        self._again: list[str] = []
         self._regrouped: dict[str, dict[int, tuple[int, ...]]] = {}  # reason -> each job and its group
         self._clock, self._kept = clock, kept
         self._begin = clock()
@@ -59,16 +60,22 @@ class Board:
             self.packs.append(event.jobs)
         elif isinstance(event, Apart):
             self._regroup(event)
+        elif isinstance(event, Again):
+            self._take_back(event.jobs)
+            self._again.append(event.reason)
         else:
             self.running.pop(event.job, None)
             self.ends.append(event)
 
     def _regroup(self, event: Apart) -> None:
         groups = {job: group for group in event.groups for job in group}
-        for job in groups:
-            self.running.pop(job, None)
-        self.packs = [pack for pack in self.packs if not groups.keys() & set(pack)]
+        self._take_back(groups)
         self._regrouped.setdefault(event.reason, {}).update(groups)
+
+    def _take_back(self, jobs: Collection[int]) -> None:
+        for job in jobs:
+            self.running.pop(job, None)
+        self.packs = [pack for pack in self.packs if not set(jobs) & set(pack)]
 
     def rows(self) -> list[Row]:
         """Return a line for each pack and for each job that runs alone."""
@@ -81,15 +88,17 @@ class Board:
         ]
 
     def regrouped(self, at_once: bool = False) -> list[str]:
-        """Return, once, a line for each reason why jobs train apart, as soon as no pack is only starting.
+        """Return, once, a line for each order that goes on elsewhere, and for each reason why jobs train apart.
 
-        By then the packs that were begun together have all answered, and jobs that share a reason are told together.
+        The latter as soon as no pack is only starting: by then the packs that were begun together have all answered,
+        and jobs that share a reason are told together.
         """
+        again, self._again = self._again, []
         started = [self.running[job].epoch > 0 for pack in self.packs for job in pack if job in self.running]
         if not (at_once or all(started)):
-            return []
+            return again
         told, self._regrouped = self._regrouped, {}
-        return [apart(reason, list(Counter(groups.values()).values())) for reason, groups in told.items()]
+        return [*again, *(apart(reason, list(Counter(groups.values()).values())) for reason, groups in told.items())]
 
     def elapsed(self) -> float:
         """Return the seconds since the sweep began."""

@@ -19,6 +19,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from reglab.admission import admit
+
 JOB, AFTER = "sweep.job=", "sweep.after="
 # What a sweep tells each job; no part of what the job computes.
 OWN = ("sweep.parent=", "sweep.block=", JOB, AFTER, "sweep.start=", "sweep.trail=")
@@ -51,11 +53,12 @@ class Composer:
         """
         parsed = self._parse(overrides)
         if not self._patchable(parsed):
-            return self.loader.load_sweep_config(self.master, list(overrides))
+            return self._admitted(overrides)
         config = self._patched(parsed, "lean" if lean else "whole")
         with open_dict(config.hydra):
-            config.hydra.overrides.task = [each.input_line for each in parsed if not each.is_hydra_override()]
-            config.hydra.job.override_dirname = ",".join(sorted(config.hydra.overrides.task))
+            task = [str(each.input_line) for each in parsed if not each.is_hydra_override()]
+            config.hydra.overrides.task = task
+            config.hydra.job.override_dirname = ",".join(sorted(task))  # not read back, which resolves interpolations
         return config
 
     def resolved(self, overrides: Sequence[str]) -> Mapping[str, Any]:
@@ -88,11 +91,17 @@ class Composer:
         """
         loads = tuple(override.input_line or "" for override in parsed if self._loads(override))
         if loads not in self.bases:
-            self.bases[loads] = _forms(self.loader.load_sweep_config(self.master, list(loads)))
+            self.bases[loads] = _forms(self._admitted(loads))
         patched: DictConfig = pickle.loads(self.bases[loads][form])
         values = [override for override in parsed if not self._loads(override)]
         ConfigLoaderImpl._apply_overrides_to_config(values, patched)
         return patched
+
+    def _admitted(self, overrides: Sequence[str]) -> DictConfig:
+        """Return what Hydra composes; a file that a job brings in is checked as the sweep's own are."""
+        config = self.loader.load_sweep_config(self.master, list(overrides))
+        admit(config)
+        return config
 
     def _loads(self, override: Override) -> bool:
         """Whether an override may change which files are loaded, or what Hydra itself does."""

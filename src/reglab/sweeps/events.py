@@ -72,11 +72,19 @@ class Apart:
 
 
 @dataclass(frozen=True)
+class Again:
+    """These jobs lost their worker and go on in another, from their checkpoint where there is one. reason: one line."""
+
+    jobs: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Done:
     """A worker process has nothing left to do."""
 
 
-Event = Started | Packed | Advanced | Ended | Apart
+Event = Started | Packed | Advanced | Ended | Apart | Again
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from reglab.reports.tested import looks
 from reglab.sweeps.selection import Choice, Trial, select
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import absolute_uri, redacted, sqlite_path
+from reglab.trust import trust_listed
 
 
 def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
@@ -24,6 +25,7 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     ``sweep.test`` is false; the touch is recorded with the parent run, which stays open, and so are those that others
     made before.
     """
+    trust_listed(config)  # checkpoints of its jobs name the same classes
     settings = TrackingSettings.from_config(config.tracking)
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     if not sweep.get("report", True):

@@ -2,16 +2,19 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from reglab.errors import UserError
+from reglab.sweeps import going_on
 from reglab.sweeps.compose import Composer, Order, composer_of, hydra_config
 from reglab.sweeps.local import Local
 from reglab.sweeps.packing import Plan, plan, split
 from reglab.sweeps.path import awaited, joined, levels
+from reglab.sweeps.words import plural
 from reglab.training.fused.settings import PackSettings
 
 _COMPILE = {None: None, "auto": None, True: True, False: False}
@@ -42,15 +45,37 @@ class Fused:
         task: Callable[[DictConfig], object],
     ) -> list[JobReturn]:
         """Run the jobs (by number: their overrides) and return how each ended, by number. Raises Interrupted."""
-        planned = plan_jobs(jobs, composer_of(context.config_loader, config), config)
-        for line in planned.lines():
+        composer = composer_of(context.config_loader, config)
+        begun = begun_orders(jobs, composer, config)
+        done = {job for order in begun for job in order.jobs}
+        left = {job: own for job, own in jobs.items() if job not in done}
+        planned = plan_jobs(left, composer, config)
+        for line in [*told(begun), *planned.lines()]:
             print(line, file=sys.stderr)
         orders = [
             Order(group, tuple(tuple(jobs[job]) for job in group))
-            for part in levels(planned, awaited(jobs))
+            for part in levels(planned, awaited(left))
             for group in split(part, self._local.workers, self._cap)
         ]
-        return self._local.launch(orders, context, config, task, self._settings)
+        return self._local.launch([*begun, *orders], context, config, task, self._settings)
+
+
+def begun_orders(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> list[Order]:
+    """Return the orders that an earlier launch of the sweep had begun and that go on as they were, packs first."""
+    with hydra_config(config):
+        folder = Path(str(config.hydra.sweep.dir)).absolute()
+    packs = going_on.packs(folder, jobs)
+    packed = {job for order in packs for job in order.jobs}
+    rest = {job: own for job, own in jobs.items() if job not in packed}
+    return [*packs, *going_on.alone(folder, rest, composer)]
+
+
+def told(begun: Sequence[Order]) -> list[str]:
+    """Return what a user should know of orders that go on, in a line if there are any."""
+    packs = [len(order.jobs) for order in begun if len(order.jobs) > 1]
+    parts = [f"{plural(sum(packs), 'job')} in {plural(len(packs), 'pack')}"] if packs else []
+    parts += [f"{plural(len(begun) - len(packs), 'job')} alone"] if len(begun) > len(packs) else []
+    return [f"from their checkpoints go on: {' and '.join(parts)}"] if parts else []
 
 
 def plan_jobs(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> Plan:

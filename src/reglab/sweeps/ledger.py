@@ -13,8 +13,8 @@ from reglab.sweeps.compose import Composer
 from reglab.sweeps.events import Ended
 from reglab.sweeps.path import links
 from reglab.sweeps.words import plural
-from reglab.tracking import TrackingSettings, is_open, reopen_run, send
-from reglab.tracking.folder import IDENTITY, read_identity
+from reglab.tracking import TrackingSettings, is_open, is_running, reopen_run, send
+from reglab.tracking.folder import IDENTITY, is_pending, read_identity
 from reglab.tracking.settings import redacted
 from reglab.training.fingerprint import computed, hashed
 
@@ -93,7 +93,7 @@ def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:
 
 
 def _end_dead(uri: str, children: Sequence["RunRecord"], folder: Path) -> bool:
-    """End the runs that a dead process left open, and tell whether there were any."""
+    """End the runs that a dead process left open, and tell whether any are open."""
     left = [run.run_id for run in children if run.status == "RUNNING"]
     folders = dict(_run_folders(folder)) if left else {}
     for run_id in left:
@@ -108,10 +108,12 @@ def _run_folders(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _end_one(uri: str, run_id: str, folder: Path | None) -> None:
-    if folder is None:
+    if folder is None or is_pending(folder):  # it died before it began
         from reglab.tracking.mlflow_ledger import end_dead
 
         end_dead(uri, run_id)
+        return
+    if is_running(folder):  # its worker outlived the sweep
         return
     send(folder)  # its journal may hold more than the store, even that it finished
     if is_open(folder):

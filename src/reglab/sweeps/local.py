@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
@@ -75,7 +76,8 @@ class Local:
                 min(self.workers, len(jobs)),
                 display.tell,
                 display.tick,
-                lambda left, reason: _close(left, reason, composer),
+                lambda order, left, reason: _close(order, left, reason, composer),
+                lambda order: _reached(order, composer),
             )
             ends = pool.run(orders)
         for job, end in ends.items():
@@ -83,7 +85,7 @@ class Local:
                 _record(end, job_config(composer, job, jobs[job], lean=True))
         returns = [job_return(jobs[job], ends[job]) for job in sorted(ends)]
         if pool.interrupted:
-            raise Interrupted(returns)
+            raise Interrupted(returns, pool.interrupted)
         return returns
 
     def _spawn(self, assignment: bytes) -> tuple[BaseProcess, Connection]:
@@ -166,7 +168,28 @@ def _record(end: Ended, config: DictConfig) -> None:
     run.finish(end.status)
 
 
-def _close(left: Order, reason: str, composer: Composer) -> None:
+def _close(order: Order, left: Sequence[int], reason: str, composer: Composer) -> None:
     """End the runs that a dead worker left open, before the same jobs open new ones in the same folders."""
-    for job, overrides in zip(left.jobs, left.overrides, strict=True):
+    from reglab.training.fused import manifest
+
+    manifest.remove(_folder(order, composer))
+    part = order.part(left)
+    for job, overrides in zip(part.jobs, part.overrides, strict=True):
         _record(Ended(job, "FAILED", f"{reason}; trained again"), job_config(composer, job, overrides, lean=True))
+
+
+def _reached(order: Order, composer: Composer) -> int:
+    """Return a number that is the larger the further the checkpoint of an order is; 0 where there is none."""
+    from reglab.training.fused import manifest
+
+    folder = _folder(order, composer)
+    if len(order.jobs) > 1:
+        found = manifest.read(folder)
+        return found.steps if found else 0
+    last = folder / "checkpoints" / "last.ckpt"
+    return last.stat().st_mtime_ns if last.exists() else 0
+
+
+def _folder(order: Order, composer: Composer) -> Path:
+    """Return the folder of an order's first job."""
+    return job_folder(job_config(composer, order.jobs[0], order.overrides[0], lean=True))

@@ -1,14 +1,15 @@
 """How the jobs of a sweep ended, whichever launcher ran them."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from reglab import signals
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.events import Ended, ended
-
-_JOB = "sweep.job="
+from reglab.sweeps.going_on import number_of
 
 
 class JobFailed(Exception):  # noqa: N818 - what it says is what happened to the job
@@ -19,11 +20,11 @@ class JobFailed(Exception):  # noqa: N818 - what it says is what happened to the
         self.end = end
 
 
-class Interrupted(KeyboardInterrupt):
-    """The sweep was interrupted. returns: those of the jobs that ended before or because of it."""
+class Interrupted(signals.Interrupted):
+    """The sweep was interrupted by the signal ``number``. returns: those of the jobs that ended by then."""
 
-    def __init__(self, returns: Sequence[JobReturn]):
-        super().__init__()
+    def __init__(self, returns: Sequence[JobReturn], number: int = signal.SIGINT):
+        super().__init__(number)
         self.returns = returns
 
 
@@ -44,7 +45,8 @@ def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
     """
     found: dict[int, Ended] = {}
     for job, returned in zip(jobs, returns, strict=False):
-        number = _number(returned.overrides or (), job.number)
+        told = number_of(returned.overrides or ())
+        number = job.number if told is None else told
         value = returned._return_value  # the property prints and raises where the job failed
         if isinstance(value, JobFailed):
             found[number] = replace(value.end, job=number)
@@ -55,10 +57,6 @@ def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
         elif returned.status == JobStatus.COMPLETED:
             found[number] = ended(number, value)
     return found
-
-
-def _number(overrides: Sequence[str], place: int) -> int:
-    return next((int(each.removeprefix(_JOB)) for each in overrides if each.startswith(_JOB)), place)
 
 
 def failures(found: Mapping[int, Ended], labels: Mapping[int, str]) -> str:

@@ -16,18 +16,29 @@ from reglab.sweeps import ledger
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.compose import Composer
 from reglab.sweeps.events import Ended
+from reglab.sweeps.going_on import unfinished, wait_for_workers
 from reglab.sweeps.lock import held
 from reglab.tracking import RunTracker, TrackingSettings, open_sweep, reopen_run
+from reglab.training.going_on import PLACE
 
 _BY_PLACE, _BY_JOB = "${hydra.job.num}", "${sweep.job}"
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A sweep that has its run. done: how those jobs ended that are not to be run."""
+    """A sweep that has its run. done: how those jobs ended that are not to be run.
+
+    along: of these, the ones that are handed out all the same: members of a pack that goes on, which keeps its bits
+    with all that it had.
+    """
 
     parent: RunTracker
     done: Mapping[int, Ended] = field(default_factory=dict)
+    along: frozenset[int] = frozenset()
+
+    def left(self, jobs: Sequence[Job]) -> list[Job]:
+        """Return the jobs that a launcher gets."""
+        return [job for job in jobs if job.number not in self.done or job.number in self.along]
 
 
 @contextmanager
@@ -37,7 +48,7 @@ def begin(
     """Open the run of a sweep, or go on with the earlier one of the same jobs; nobody else can run it meanwhile.
 
     Where it goes on, ``config`` is changed so that launchers put jobs where that sweep has them. Without MLflow, or
-    with ``sweep.again``, it is a new one. Raises UserError if another process runs the sweep.
+    with ``sweep.again``, it is a new one. Raises UserError if another process runs the sweep, or a job of it.
     """
     anew = starts_anew(config)
     tags: dict[str, Any] = {}
@@ -50,6 +61,7 @@ def begin(
         mark = ledger.sweep_fingerprint(jobs, found)
         tags = {FINGERPRINT: mark, FOLDER: new}
         earlier = None if anew else ledger.earlier_folder(settings, mark)
+    _check_resumed(OmegaConf.select(config, "sweep.resume", default=None), earlier)
     folder = earlier or new
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
@@ -57,11 +69,19 @@ def begin(
             OmegaConf.save(config, folder / "multirun.yaml")
             yield Begun(_open(settings, jobs, arguments, config, folder, tags))
             return
+        wait_for_workers(folder)
         done = ledger.settled(settings.uri, folder, found)
         print(ledger.progress(folder, len(jobs), done), file=sys.stderr)
         _stay_in(folder, config)
         composer.bases.clear()  # composed before, with other folders
-        yield Begun(reopen_run(folder), done)
+        yield Begun(reopen_run(folder), done, _along(folder, jobs, done, config))
+
+
+def _along(folder: Path, jobs: Sequence[Job], done: Mapping[int, Ended], config: DictConfig) -> frozenset[int]:
+    if OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher") != "fused":
+        return frozenset()
+    packs = (set(manifest.jobs) for manifest in unfinished(folder, {job.number for job in jobs}))
+    return frozenset(number for pack in packs if not pack <= done.keys() for number in pack if number in done)
 
 
 def starts_anew(config: DictConfig) -> bool:
@@ -70,6 +90,16 @@ def starts_anew(config: DictConfig) -> bool:
     if not isinstance(again, bool):
         raise UserError(f"sweep.again must be true or false, got {again!r}")
     return again
+
+
+def _check_resumed(wanted: str | None, earlier: Path | None) -> None:
+    """Raise UserError where another sweep than the one that is to go on would start."""
+    if wanted is not None and (earlier is None or earlier.resolve() != Path(wanted).resolve()):
+        raise UserError(
+            f"the sweep in {wanted} cannot go on as it was: MLflow does not know it by the jobs that its configuration "
+            "gives now. Did conf/, reglab or tracking.uri change? Its finished runs are kept; reglab train -m starts a "
+            "new sweep"
+        )
 
 
 def _open(
@@ -84,7 +114,7 @@ def _open(
     plain.pop("hydra")
     blocks = list(dict.fromkeys(job.block for job in jobs))
     experiment = OmegaConf.select(config, "hydra.runtime.choices.experiment")
-    return open_sweep(
+    parent = open_sweep(
         settings,
         name=str(config.get("name") or experiment or f"sweep of {', '.join(blocks)}"[:120]),
         folder=folder,
@@ -97,6 +127,8 @@ def _open(
             **tags,
         },
     )
+    parent.tag(**{PLACE: Path.cwd()})  # where its relative paths count from, for ``reglab resume``
+    return parent
 
 
 def _stay_in(folder: Path, config: DictConfig) -> None:

@@ -5,20 +5,24 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from reglab.signals import Interrupted
+from reglab.sweeps.attempts import Attempts
 from reglab.sweeps.compose import Order
-from reglab.sweeps.events import Apart, Done, Ended, Event, Packed, Started, Status
+from reglab.sweeps.events import Again, Apart, Done, Ended, Event, Packed, Started
 from reglab.sweeps.packing import even
+from reglab.sweeps.words import plural
 
 _TICK = 0.25  # seconds without news after which the display is asked to redraw
 _GRACE = 20.0  # seconds that an interrupted job may take to record its end
 _OUT_OF_MEMORY = "its worker process was killed (SIGKILL), most often by the system because memory ran out"
 
 _SIGKILL = 9  # Windows has no such name
+_ASKED = "its worker process was asked to end"
 
 Spawn = Callable[[], tuple[BaseProcess, Connection]]
 
@@ -29,13 +33,19 @@ class _Worker:
     pipe: Connection
     order: Order | None = None
     open: list[int] = field(default_factory=list)  # jobs of the order that have not ended
+    killed: dict[int, Ended] = field(default_factory=dict)  # of these, the ones that it was asked to end
+    leaving: bool = False  # it was asked to end itself, and takes no more orders
 
 
 class Pool:
     """Runs orders on up to ``size`` worker processes that ``spawn`` starts, earlier ones first, each in its turn.
 
-    tell: called in this process with every event. tick: called a few times a second. left: called with the jobs that a
-    dead worker leaves and that are to run again, before they do.
+    An order whose worker was killed, or asked to end, is handed out again as long as it gets on. Otherwise a job has
+    failed, and a pack is cut in halves that begin anew, until the job that is to blame is alone.
+
+    tell: called in this process with every event. tick: called a few times a second. left: called with an order that is
+    cut, its jobs that have not ended, and the reason, before these begin anew. reached: how far the checkpoint of an
+    order is, a number that grows.
     """
 
     def __init__(
@@ -44,21 +54,24 @@ class Pool:
         size: int,
         tell: Callable[[Event], None],
         tick: Callable[[], None],
-        left: Callable[[Order, str], None],
+        left: Callable[[Order, Sequence[int], str], None],
+        reached: Callable[[Order], int] = lambda _: 0,
     ):
+        self._attempts = Attempts(reached)
         self._spawn, self._size, self._tell, self._tick, self._left = spawn, size, tell, tick, left
         self._workers: list[_Worker] = []
         self._waiting: deque[Order] = deque()
         self._ends: dict[int, Ended] = {}
-        self.interrupted = False
+        self._cut: dict[int, Ended] = {}  # how jobs end that wait to go on, if the sweep is interrupted before they do
+        self.interrupted: int | None = None  # the number of the signal
 
     def run(self, orders: Iterable[Order]) -> dict[int, Ended]:
         """Run all orders and return how each ended. On KeyboardInterrupt those not started have no end."""
         self._waiting.extend(orders)
         try:
             self._loop()
-        except KeyboardInterrupt:
-            self._interrupt()
+        except KeyboardInterrupt as interrupt:
+            self._interrupt(interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT)
         finally:
             self._close()
         return self._ends
@@ -73,16 +86,17 @@ class Pool:
 
     def _hand_out(self) -> None:
         while len(self._busy()) < self._size and (order := self._next()) is not None:
-            worker = next((worker for worker in self._workers if worker.order is None), None)
+            worker = next((worker for worker in self._workers if worker.order is None and not worker.leaving), None)
             if worker is None:
                 worker = _Worker(*self._spawn())
                 self._workers.append(worker)
             worker.order = order
-            worker.open = list(order.jobs)
-            for job in order.jobs:
+            worker.open = [job for job in order.jobs if job not in self._ends]
+            for job in worker.open:
+                self._cut.pop(job, None)
                 self._tell(Started(job))
-            if len(order.jobs) > 1:
-                self._tell(Packed(order.jobs))
+            if len(worker.open) > 1:
+                self._tell(Packed(tuple(worker.open)))
             with contextlib.suppress(OSError):  # it died while idle: listening finds that out
                 worker.pipe.send(order)
 
@@ -116,17 +130,44 @@ class Pool:
 
     def _take(self, worker: _Worker, event: Event | Done) -> None:
         if isinstance(event, Done):
-            worker.order, worker.open = None, []
+            self._part(worker)
         elif isinstance(event, Ended):
-            worker.open.remove(event.job)
-            self._end(event)
+            self._hear_end(worker, event)
         elif isinstance(event, Apart):
             worker.open = []
-            self._again(worker.order, event)
+            self._apart(worker.order, event)
         else:
             self._tell(event)
 
-    def _again(self, order: Order | None, apart: Apart) -> None:
+    def _hear_end(self, worker: _Worker, end: Ended) -> None:
+        if end.job not in worker.open:
+            return  # a pack that goes on tells again of those that had ended
+        if end.status == "KILLED" and not self.interrupted:
+            worker.killed[end.job] = end
+            return
+        worker.open.remove(end.job)
+        self._end(end)
+
+    def _part(self, worker: _Worker) -> None:
+        """Take back the order of a worker that is through with it, to hand it out again if it was asked to end."""
+        order, killed = worker.order, worker.killed
+        worker.order, worker.open, worker.killed = None, [], {}
+        if order is None or not killed:
+            return
+        worker.leaving = True
+        if not self.interrupted and self._attempts.allow(order, preempted=True):
+            self._go_on(order, killed, _ASKED)
+            return
+        for end in killed.values():
+            self._end(end)
+
+    def _go_on(self, order: Order, cut: Mapping[int, Ended], reason: str) -> None:
+        """Hand an order out again, as the next one. cut: how its jobs end if that does not come about."""
+        self._cut.update(cut)
+        self._tell(Again(tuple(cut), f"{reason}: {plural(len(cut), 'job')} {'goes' if len(cut) == 1 else 'go'} on"))
+        self._waiting.appendleft(order)
+
+    def _apart(self, order: Order | None, apart: Apart) -> None:
         """Queue the groups of a pack that came apart, the largest orders first as ever."""
         if order is None or self.interrupted:
             return
@@ -137,25 +178,37 @@ class Pool:
     def _bury(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.pipe.close()
-        killed = worker.process.exitcode == -_SIGKILL and not self.interrupted
-        if worker.order is not None and len(worker.order.jobs) > 1 and worker.open and killed:
-            halves = even(worker.open, min(2, len(worker.open)))
-            self._left(worker.order.part(worker.open), _OUT_OF_MEMORY)
-            self._size = max(1, self._size - 1)  # two halves side by side would need the same memory again
-            self._again(worker.order, Apart(tuple(halves), _OUT_OF_MEMORY))
+        code, order, left = worker.process.exitcode, worker.order, list(worker.open)
+        if order is None or not left:
             return
-        status: Status = "KILLED" if self.interrupted else "FAILED"
-        for job in worker.open:
-            self._end(Ended(job, status, why_dead(worker.process.exitcode), alone=True))
+        if not self.interrupted and (worker.killed or code in (0, -signal.SIGTERM)):  # asked to, before it could say so
+            worker.killed |= {job: Ended(job, "KILLED", _ASKED, alone=True) for job in left if job not in worker.killed}
+            self._part(worker)
+            return
+        cut = {job: Ended(job, "KILLED" if self.interrupted else "FAILED", why_dead(code), alone=True) for job in left}
+        killed = code == -_SIGKILL
+        if not self.interrupted and killed and self._attempts.allow(order, preempted=False):
+            self._go_on(order, cut, "its worker process was killed (SIGKILL)")
+        elif not self.interrupted and len(order.jobs) > 1:
+            reason = _OUT_OF_MEMORY if killed else why_dead(code)
+            self._left(order, left, reason)
+            if killed:
+                self._size = max(1, self._size - 1)  # two halves side by side would need the same memory again
+            self._apart(order, Apart(tuple(even(left, min(2, len(left)))), reason))
+        else:
+            for end in cut.values():
+                self._end(end)
 
     def _end(self, end: Ended) -> None:
         self._ends[end.job] = end
         self._tell(end)
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, number: int) -> None:
         """Ask the running jobs to end and wait for them; a second interrupt kills them."""
-        self.interrupted = True
+        self.interrupted = number
         self._waiting.clear()
+        for end in list(self._cut.values()):
+            self._end(replace(end, status="KILLED"))
         deadline = time.monotonic() + _GRACE
         with contextlib.suppress(KeyboardInterrupt):
             while self._busy() and time.monotonic() < deadline:

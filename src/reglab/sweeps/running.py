@@ -1,6 +1,8 @@
 """What a worker process does with an order: composes its jobs, trains them alone or as a pack, tells how each ended."""
 
+import contextlib
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from reglab.errors import Unfused, UserError
+from reglab.secrets import hide
 from reglab.sweeps.compose import Bases, Composer, Order, job_config, job_folder
 from reglab.sweeps.events import Advanced, Apart, Ended, Event, Progress, Status, ended, numbers, reporting
 from reglab.sweeps.packing import even, regroup
@@ -43,12 +46,18 @@ class Assignment:
 def run_order(order: Order, assignment: Assignment, composer: Composer, send: Send) -> None:
     """Run the jobs of an order, one alone or several as a pack, and send what they tell until each has ended.
 
-    Instead of ends, a pack may send that its jobs are to be trained in other groups.
+    Instead of ends, a pack may send that its jobs are to be trained in other groups. Where the sweep is gone, nobody
+    hears, and a signal is on its way that lets training end in order.
     """
+
+    def tell(event: Event) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            send(event)
+
     if len(order.jobs) > 1:
-        _Pack(order, assignment, composer, send).run()
+        _Pack(order, assignment, composer, tell).run()
     else:
-        send(_run_alone(order.jobs[0], order.overrides[0], assignment, composer, send))
+        tell(_run_alone(order.jobs[0], order.overrides[0], assignment, composer, tell))
 
 
 def _run_alone(job: int, overrides: Sequence[str], assignment: Assignment, composer: Composer, send: Send) -> Ended:
@@ -103,16 +112,25 @@ class _Pack:
         except (KeyboardInterrupt, SystemExit):
             self._end_rest("KILLED", "interrupted")
         except Unfused as error:
-            again = [*self._open, *self._killed]
-            done = [job for job in self._order.jobs if job not in again]
+            done = [job for job in self._order.jobs if job not in self._left()]
             self._send(Apart(tuple(regroup(self._order.jobs, error.groups, done)), error.reason))
         except UserError as error:  # of some job: the half that has none of these trains, a faulty one ends up alone
             _show_traceback()
-            groups = [group for group in even(self._open, 2) if group]
-            self._send(Apart(tuple(groups), str(error).partition("\n")[0]))
+            self._halve(str(error))
         except Exception as error:  # noqa: BLE001 - whatever a pack raises, the sweep goes on
             _show_traceback()
-            self._end_rest("FAILED", _describe(error, [job_folder(config) for config in configs]))
+            if len(self._left()) > 1 and not isinstance(error, OSError):  # no job fills the disk by itself
+                self._halve(f"{type(error).__name__}: {error}")
+            else:
+                self._end_rest("FAILED", _describe(error, [job_folder(config) for config in configs]))
+
+    def _left(self) -> list[int]:
+        """Return the jobs that have no end yet, in their order."""
+        return [job for job in self._order.jobs if job in self._open or job in self._killed]
+
+    def _halve(self, reason: str) -> None:
+        groups = [group for group in even(self._left(), 2) if group]
+        self._send(Apart(tuple(groups), hide(reason).partition("\n")[0]))
 
     def _end(self, position: int, result: object) -> None:
         end = ended(self._order.jobs[position], result)
@@ -146,15 +164,15 @@ class _Throttle:
 
 
 def _describe(error: Exception, folders: Sequence[Path]) -> str:
-    text = f"{type(error).__name__}: {error}"
+    text = hide(f"{type(error).__name__}: {error}")
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is not None:
         log = folder / "error.txt"
-        log.write_text(traceback.format_exc(), encoding="utf-8")
+        log.write_text(hide(traceback.format_exc()), encoding="utf-8")
         text += f" (traceback in {log})"
     return text
 
 
 def _show_traceback() -> None:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        traceback.print_exc()
+        print(hide(traceback.format_exc()), end="", file=sys.stderr)

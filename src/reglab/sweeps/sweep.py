@@ -82,17 +82,17 @@ def _launch(
     recorded: bool,
 ) -> dict[int, Ended]:
     """Run the jobs that are not done and return how all ended. recorded: in MLflow, so that they can go on."""
-    parent, left = begun.parent, [job for job in jobs if job.number not in begun.done]
+    parent, left = begun.parent, begun.left(jobs)
     launcher = OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher")
     if left and launcher not in ("fused", "local"):  # ours show a table
         print(f"{len(left)} jobs by hydra/launcher={launcher}; to watch them: reglab dashboard", file=sys.stderr)
     try:
         returns = launch([overrides[job.number] for job in left]) if left else []
-        return {**begun.done, **ends(left, returns)}
+        return {**ends(left, returns), **begun.done}
     except KeyboardInterrupt as interrupt:
         parent.finish("KILLED")
         returns = interrupt.returns if isinstance(interrupt, Interrupted) else []
-        found = {**begun.done, **ends(left, returns)}
+        found = {**ends(left, returns), **begun.done}
         told = interrupted(found, len(jobs), parent.run_id if recorded else None, starts_anew(config))
         _log.warning("%s", told)
         raise
@@ -113,13 +113,13 @@ def plan(arguments: Sequence[str], config: DictConfig) -> list[Job]:
 def all_overrides(
     jobs: Sequence[Job], begun: Begun, linked: Mapping[int, Link], composer: Composer
 ) -> dict[int, list[str]]:
-    """Return what a launcher gets for each job that is not done: its own overrides, where it belongs and starts."""
+    """Return what a launcher gets for each of its jobs: its own overrides, where it belongs and starts."""
     parent = begun.parent.run_id
     place = f"sweep.parent={parent}"
     found = {
         job.number: [*job.overrides, place, f"sweep.block={_quoted(job.block)}", f"{JOB}{job.number}"] for job in jobs
     }
-    left = [job.number for job in jobs if job.number not in begun.done]
+    left = [job.number for job in begun.left(jobs)]
     folders: dict[int, Path] = {}
     for number in {linked[job].after for job in left if job in linked}:
         launched = left.index(number) if number in left else number  # what the launcher numbers it by

@@ -6,23 +6,34 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection
-from types import FrameType
 
+from reglab import secrets, signals
 from reglab.sweeps.compose import Composer
 from reglab.sweeps.events import Done
 from reglab.sweeps.running import Assignment, run_order
 
+_LAST_WORDS = 60.0  # seconds that a worker without its sweep may take to save and to record its end
+
 
 def work(pipe: Connection, pickled: bytes) -> None:
     """Run the orders that come through ``pipe`` until None comes. pickled: an ``Assignment``."""
-    _answer_signals()
+    secrets.hide_output()
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # a terminal's Ctrl-C goes to the sweep alone, which then tells its workers
+    with signals.listening(patient=True):  # the sweep asks again and again
+        _work(pipe, pickled)
+
+
+def _work(pipe: Connection, pickled: bytes) -> None:
     _end_with_parent()
     try:
         assignment = _unpickled(pickled)
+        secrets.learn(assignment.config)
         limit_threads(assignment.settings.threads)
         composer = Composer(assignment.context.config_loader, assignment.config, assignment.bases)
-        while (order := pipe.recv()) is not None:
+        while not signals.asked() and (order := pipe.recv()) is not None:
             run_order(order, assignment, composer, pipe.send)
             pipe.send(Done())
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
@@ -42,21 +53,6 @@ def _unpickled(pickled: bytes) -> Assignment:
     return assignment
 
 
-def _answer_signals() -> None:
-    """Let the first SIGINT or SIGTERM end the job in order; later ones would interrupt its last words."""
-    asked = threading.Event()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if not asked.is_set():
-            asked.set()
-            raise KeyboardInterrupt
-
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # a terminal's Ctrl-C goes to the sweep alone, which then tells its workers
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
-
-
 def _end_with_parent() -> None:
     """End this process in order when the sweep's process is gone, whatever ended it."""
     parent = multiprocessing.parent_process()
@@ -66,6 +62,8 @@ def _end_with_parent() -> None:
     def watch() -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_LAST_WORDS)
+        os._exit(signals.code())
 
     threading.Thread(target=watch, daemon=True).start()
 

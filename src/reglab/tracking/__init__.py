@@ -14,19 +14,25 @@ from typing import Any
 from reglab.errors import UserError
 from reglab.tracking.dataset import DataSetLike
 from reglab.tracking.drainer import Drainer, Outlet
-from reglab.tracking.folder import JOURNAL, read_identity
-from reglab.tracking.lines import lines
+from reglab.tracking.find import find_folder
+from reglab.tracking.folder import Identity, is_pending, read_identity
+from reglab.tracking.late import LateSink
+from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.pack import log_pack
 from reglab.tracking.settings import TrackingSettings
 from reglab.tracking.spec import RunSpec
+from reglab.tracking.status import last_status
 from reglab.tracking.tracker import RunTracker, finish_runs, sync_runs
 
 __all__ = [
     "RunSpec",
     "RunTracker",
     "TrackingSettings",
+    "find_folder",
     "finish_runs",
     "is_open",
+    "is_running",
+    "last_status",
     "log_pack",
     "open_run",
     "open_runs",
@@ -54,7 +60,8 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
 
     Each is the same run as ``open_run`` makes. In a SQLite store of the known version all of them are made in one
     transaction, all or none; elsewhere they are made one by one. One thread sends the journals of all.
-    Raises UserError where the store cannot be opened, and where two runs have the same folder.
+    Raises UserError where the store cannot be opened, where two runs have the same folder, and where another process
+    is running a run in one of the folders.
     """
     specs = [replace(spec, folder=spec.folder.resolve()) for spec in runs]  # training may change the working folder
     for folder, count in Counter(spec.folder for spec in specs).items():
@@ -64,6 +71,10 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
         from reglab.tracking import local
 
         return local.open_runs(specs)
+    if settings.backend == "offline":
+        from reglab.tracking import offline
+
+        return offline.open_runs(settings, specs)
     from reglab.tracking import mlflow_run
 
     return mlflow_run.open_runs(settings, specs)
@@ -106,39 +117,52 @@ def open_sweep(
 
 
 def is_open(folder: Path) -> bool:
-    """Return whether the run in ``folder`` still counts as running. Raises UserError where no run was recorded."""
+    """Return whether the run in ``folder`` still counts as running in its store, or, if that has not got it, here.
+
+    Raises UserError where no run was recorded.
+    """
     identity = read_identity(folder)
-    if identity.uri is None:
-        return not any(line.content.get("status", "RUNNING") != "RUNNING" for line in lines(folder / JOURNAL))
+    if identity.uri is None or identity.offline or is_pending(folder):
+        return last_status(folder) == "RUNNING"
     from reglab.tracking.mlflow_read import get_run
 
     return get_run(identity.uri, identity.run_id).status == "RUNNING"
 
 
 def reopen_run(folder: Path) -> RunTracker:
-    """Return the tracker of the run in ``folder``, set RUNNING again: to resume it, or to end it for a dead process.
+    """Return the tracker of the run in ``folder``, set RUNNING again: to resume or extend it, or to end it.
 
-    Its journal, and what was sent of it, go on. Raises UserError where no run was recorded in ``folder``.
+    Its journal, and what was sent of it, go on. The store is not asked, so it may be away: the journal waits for it. A
+    run that is offline, or was never made in its store, goes on without, until ``reglab sync``. Raises UserError where
+    no run was recorded in ``folder``, and where a living process is running it.
     """
     folder = folder.resolve()
     identity = read_identity(folder)
-    drainer = None
-    if identity.uri is not None:
-        from reglab.tracking.mlflow_run import sink_of
-
-        drainer = Drainer(sink_of(identity, folder))
-    tracker = RunTracker(identity, folder, drainer)
-    tracker.journal.record(status="RUNNING")
+    lock = RunLock(folder)
+    try:
+        tracker = RunTracker(identity, folder, _drainer(identity, folder), lock)
+        tracker.journal.record(status="RUNNING")
+    except BaseException:
+        lock.release()
+        raise
     return tracker
 
 
 def send(folder: Path) -> bool:
     """Send to its store what the journal of the run in ``folder`` still holds. False: the store cannot be reached.
 
-    Raises UserError where ``folder`` holds no run, or one without a store.
+    Raises UserError where ``folder`` holds no run, or one that its store does not have.
     """
-    from reglab.tracking.mlflow_run import sink_of
-
     folder = folder.resolve()
     identity = read_identity(folder)
-    return Drainer(sink_of(identity, folder)).drain([Outlet(identity, folder)])
+    if identity.uri is None:
+        raise UserError(f"the run in {folder} was recorded with tracking=none: there is no store to send it to")
+    if is_pending(folder):
+        raise UserError(f"the run in {folder} is not in its store yet: reglab sync {folder}")
+    return Drainer(LateSink(identity.uri)).drain([Outlet(identity, folder)])
+
+
+def _drainer(identity: Identity, folder: Path) -> Drainer | None:
+    if identity.uri is None or identity.offline or is_pending(folder):
+        return None
+    return Drainer(LateSink(identity.uri))

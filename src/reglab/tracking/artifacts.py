@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _LINK_FROM = 1 << 20  # bytes; checkpoints are replaced, never changed in place, so they can share their bytes
 
@@ -24,6 +24,19 @@ def place(source: Path, folder: Path) -> None:
         shutil.copy2(source, fresh)
     fresh.replace(folder / source.name)
     fresh.unlink(missing_ok=True)  # replacing a file by a link to itself does nothing, and leaves the second name
+
+
+def leads_out(folder: str) -> bool:
+    """Return whether ``folder``, below a run's artifacts, means a place that is not below them."""
+    parts = PurePosixPath(folder.replace("\\", "/"))
+    return parts.is_absolute() or ".." in parts.parts or "\0" in folder or Path(folder).is_absolute()
+
+
+def escapes(path: Path, home: Path) -> bool:
+    """Return whether ``path``, or a file below it, lies outside ``home`` once links are followed."""
+    home = home.resolve()
+    below = path.rglob("*") if path.is_dir() else ()
+    return any(not each.resolve().is_relative_to(home) for each in (path, *below))
 
 
 def _linked(source: Path, target: Path) -> bool:

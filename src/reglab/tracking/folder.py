@@ -4,20 +4,27 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from reglab import durable
 from reglab.errors import UserError
 from reglab.tracking.points import Thinning
 
 JOURNAL = "journal.jsonl"
 SENT = "journal.sent"
 IDENTITY = "run.json"
+START = "start.json"
+FOLDER = "reglab.folder"  # the tag of a run that says where its folder is
+_FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "metrics.parquet", "note.md", "attached",
+          "checkpoints")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Identity:
     """Which run a folder holds. uri: its store, None without MLflow. artifacts: its artifact URI in that store.
 
-    stride, steps: which rows go to the store, see ``Thinning``; kept here so that they are the same in every process.
+    stride, steps, minor: which rows go to the store, see ``Thinning``; kept here so that they are the same in every
+    process.
     A password never stands in ``uri``: to go on with such a run, give it as MLFLOW_TRACKING_PASSWORD.
+    offline: only ``reglab sync`` sends it to its store. local: the id that it had before a server gave it ``run_id``.
     """
 
     run_id: str
@@ -26,16 +33,19 @@ class Identity:
     artifacts: str | None
     stride: int = 1
     steps: int | None = None
+    offline: bool = False
+    local: str | None = None
+    minor: int = 1
 
     @property
     def thinning(self) -> Thinning:
         """The budget of points as a rule."""
-        return Thinning(self.stride, self.steps)
+        return Thinning(self.stride, self.steps, self.minor)
 
 
 def write_identity(folder: Path, identity: Identity) -> None:
-    """Write ``run.json``, by which a folder is found again as a run."""
-    (folder / IDENTITY).write_text(json.dumps(asdict(identity), indent=2) + "\n", encoding="utf-8")
+    """Write ``run.json``, by which a folder is found again as a run; durably."""
+    durable.write(folder / IDENTITY, json.dumps(asdict(identity), indent=2) + "\n")
 
 
 def read_identity(folder: Path) -> Identity:
@@ -48,14 +58,28 @@ def read_identity(folder: Path) -> Identity:
         raise UserError(f"{folder / IDENTITY} cannot be read ({error}): give another run's folder") from error
 
 
-def set_aside(folder: Path) -> None:
-    """Make room for a new run where ``folder`` held one before: its journal must not go on under the new run's id."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / JOURNAL).exists():
-        return
-    number = next(n for n in range(1, 1_000_000) if not (folder / f"earlier-{n}").exists())
-    earlier = folder / f"earlier-{number}"
-    earlier.mkdir()
-    for name in (JOURNAL, SENT, IDENTITY):
-        if (folder / name).exists():
-            (folder / name).rename(earlier / name)
+def is_pending(folder: Path) -> bool:
+    """Return whether the run in ``folder`` is still to be made in its store."""
+    return (folder / START).exists()
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Make room for a new run where ``folder`` held one before: its journal must not go on under the new run's id.
+
+    Returned is where the earlier run is now, None if there was none. The journal goes first, the identity last: where
+    death comes in between, the next call moves what is left to the same place.
+    """
+    present = [name for name in (JOURNAL, SENT, START, *_FILES, IDENTITY) if (folder / name).exists()]
+    if not {JOURNAL, IDENTITY} & {*present}:
+        return None
+    places = (folder / f"earlier-{number}" for number in range(1, 1_000_000))
+    earlier = next(place for place in places if not any((place / name).exists() for name in (*present, IDENTITY)))
+    earlier.mkdir(exist_ok=True)
+    for name in present:
+        (folder / name).rename(earlier / name)
+    return earlier
+
+
+def is_half_aside(folder: Path) -> bool:
+    """Return whether death came while the run in ``folder`` was set aside."""
+    return any(not (journal.parent / IDENTITY).exists() for journal in folder.glob(f"earlier-*/{JOURNAL}"))

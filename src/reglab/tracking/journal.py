@@ -4,6 +4,7 @@ One JSON object a line. A line is one ``write`` to the system, so the death of t
 makes it durable against power loss. The identity of a metric row is (run, key, step): the first one stays.
 """
 
+import errno
 import logging
 import math
 import os
@@ -13,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reglab.tracking.lines import Layout, Row, encode, lines, metric_rows, sound_length
+from reglab import durable
+from reglab.tracking.lines import Layout, Row, encode, layout, lines, metric_rows
 
 _log = logging.getLogger(__name__)
 _FLOATS = {float}
@@ -36,11 +38,11 @@ class Journal:
         self._lock = threading.Lock()
         self._last: dict[str, int] = {}  # the largest step of each key: a later step needs no look-up
         self._late: dict[Layout, int] = {}  # the same of rows written by layout, for all its keys at once
-        self._kept: dict[tuple[str, int], float] | None = None  # all rows; read back only when a step is not later
-        self.position = sound_length(path)
+        self._kept: dict[tuple[str, int], float] = {}  # the rows from this step on, read back when one is repeated:
+        self._kept_from: int | None = None
+        self._is_named = False
+        self.position = self._recall()
         os.ftruncate(self._file, self.position)
-        for row in self.rows():
-            self._last[row.key] = max(row.step, self._last.get(row.key, row.step))
         self.top = max(self._last.values(), default=0)
 
     def append(self, metrics: Mapping[str, Any], step: int) -> None:
@@ -48,37 +50,28 @@ class Journal:
 
         Values are numbers or 0-dim tensors. Raises OSError where the disk does not take the line.
         """
-        with self._lock:
-            for layout, late in self._late.items():
-                self._last.update({key: max(late, self._last.get(key, late)) for key in layout.keys})
-            self._late.clear()
-            new = {key: value for key, given in metrics.items() if self._is_new(key, value := float(given), step)}
-            if new:
-                self._write({"step": step, "metrics": new})
-                self.top = max(step, self.top)
-            for key, value in new.items():
-                self._last[key] = max(step, self._last.get(key, step))
-                if self._kept is not None:
-                    self._kept[key, step] = value
+        if metrics:
+            values = list(map(float, metrics.values()))
+            self.append_row(layout(tuple(metrics)), values, step, time.time_ns() // 1_000_000)
 
     def append_row(self, layout: Layout, values: Sequence[float], step: int, now: int) -> None:
-        """Do as ``append`` with the keys of ``layout``, at the time ``now`` in milliseconds, several times faster.
+        """Do as ``append`` with the keys of ``layout``, at the time ``now`` in milliseconds.
 
-        That is so where ``step`` is later than all before and the values are finite Python floats.
+        It is several times faster where ``step`` is later than all before and the values are finite Python floats.
         """
         with self._lock:
             if step > self.top and set(map(type, values)) == _FLOATS and math.isfinite(sum(values)):
                 self._put(layout.line % (now, step, *values))
                 self.top = self._late[layout] = step
-                if self._kept is not None:
+                if self._kept_from is not None:
                     self._kept.update(((key, step), value) for key, value in zip(layout.keys, values, strict=True))
-                return
-        self.append(dict(zip(layout.keys, values, strict=True)), step)
+            else:
+                self._append_new(dict(zip(layout.keys, map(float, values), strict=True)), step, now)
 
     def record(self, **event: object) -> None:
         """Record something other than metric rows: ``tags=``, ``artifact=`` with ``folder=``, or ``status=``."""
         with self._lock:
-            self._write(event)
+            self._put(encode({"time": time.time_ns() // 1_000_000, **event}))
 
     def rows(self, after: int = 0) -> Iterator[Row]:
         """Yield the metric rows that lie behind byte ``after``."""
@@ -89,20 +82,41 @@ class Journal:
         """Make all lines durable against power loss and return the position, for a checkpoint to keep."""
         with self._lock:
             os.fsync(self._file)
+            if not self._is_named:
+                durable.sync_folder(self.path.parent)
+                self._is_named = True
             return self.position
 
     def close(self) -> None:
         """Give the file back; nothing can be recorded afterwards."""
         os.close(self._file)
 
+    def _recall(self) -> int:
+        """Take in the last step of each key, and return the position behind the last line that can be read."""
+        position = 0
+        for line in lines(self.path):
+            position, step = line.end, line.content.get("step", 0)
+            for key in line.content.get("metrics", ()):
+                self._last[key] = max(step, self._last.get(key, step))
+        return position
+
+    def _append_new(self, metrics: Mapping[str, float], step: int, now: int) -> None:
+        for written, late in self._late.items():
+            self._last.update({key: max(late, self._last.get(key, late)) for key in written.keys})
+        self._late.clear()
+        new = {key: value for key, value in metrics.items() if self._is_new(key, value, step)}
+        if new:
+            self._put(encode({"time": now, "step": step, "metrics": new}))
+            self.top = max(step, self.top)
+        for key, value in new.items():
+            self._last[key] = max(step, self._last.get(key, step))
+            if self._kept_from is not None:
+                self._kept[key, step] = value
+
     def _is_new(self, key: str, value: float, step: int) -> bool:
         if step > self._last.get(key, step - 1):
             return True
-        if self._kept is None:
-            self._kept = {}
-            for row in self.rows():
-                self._kept.setdefault((row.key, row.step), row.value)
-        kept = self._kept.get((key, step))
+        kept = self._kept_since(step).get((key, step))
         if kept is None:
             return True
         self.dropped += 1
@@ -116,12 +130,27 @@ class Journal:
                 )  # fmt: skip
         return False
 
-    def _write(self, event: Mapping[str, object]) -> None:
-        self._put(encode({"time": time.time_ns() // 1_000_000, **event}))
+    def _kept_since(self, step: int) -> Mapping[tuple[str, int], float]:
+        if self._kept_from is None or step < self._kept_from:
+            self._kept.clear()
+            for line in lines(self.path, wanted=lambda _, other: other >= step):
+                for row in metric_rows(line.content):
+                    if row.step >= step:
+                        self._kept.setdefault((row.key, row.step), row.value)
+            self._kept_from = step
+        return self._kept
 
     def _put(self, line: bytes) -> None:
-        written = os.write(self._file, line)
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            raise self._refusal(line, error.errno) from error
         if written < len(line):  # a full disk takes part of a line
             os.ftruncate(self._file, self.position)
-            raise OSError(f"no room for {len(line)} bytes in {self.path}: free some disk space, then resume the run")
+            raise self._refusal(line, errno.ENOSPC)
         self.position += written
+
+    def _refusal(self, line: bytes, number: int | None) -> OSError:
+        reason = os.strerror(number or errno.EIO)
+        advice = "free some disk space, then resume the run"
+        return OSError(number, f"{len(line)} bytes do not go into {self.path} ({reason}): {advice}")

@@ -1,14 +1,12 @@
-"""The lines of a journal file: how they are written, and read back from a file that may end in a torn one."""
+"""The lines of a journal file: how they are written, and read back from a file that may be damaged."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from reglab.tracking.points import Thinning
 
 _METRICS = re.compile(rb'\{"time":\d+,"step":(-?\d+),"metrics":')
 _PASSED: Mapping[str, Any] = {}
@@ -54,10 +52,23 @@ def encode(event: Mapping[str, object]) -> bytes:
     return json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
-def lines(path: Path, after: int = 0, rule: Thinning | None = None) -> Iterator[Line]:
-    """Yield the whole lines behind byte ``after``, which must be 0 or the end of a line.
+def decode(line: bytes) -> Mapping[str, Any] | None:
+    """Return what a line says; None if it cannot be read.
 
-    rule: lines of which it keeps no row come without content, and are not decoded, which costs most of the time.
+    Zeros in front of it, which a power loss leaves where a part of the file was not yet written, are passed over.
+    """
+    try:
+        content = json.loads(line[line.rfind(b"\0") + 1 :])
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) and _is_sound(content) else None
+
+
+def lines(path: Path, after: int = 0, wanted: Callable[[bytes, int], bool] | None = None) -> Iterator[Line]:
+    """Yield the whole lines behind byte ``after``, which must be 0 or the end of a line; none if the file ends before.
+
+    wanted: whether a line of metric rows, given with its step, is. Others come without content, and are not decoded,
+    which costs most of the time.
 
     A last line without its newline is being written by another process or was torn: it is left. A line in the
     middle that is no JSON object (a power loss can leave zeros) is passed over.
@@ -68,30 +79,23 @@ def lines(path: Path, after: int = 0, rule: Thinning | None = None) -> Iterator[
             if not line.endswith(b"\n"):
                 return
             end += len(line)
-            content = _PASSED if rule and _is_thinned(line, rule) else _decode(line)
+            passed = wanted and (found := _METRICS.match(line)) and not wanted(line, int(found[1]))
+            content = _PASSED if passed else decode(line)
             if content is not None:
                 yield Line(content, end)
 
 
-def metric_rows(content: Mapping[str, Any]) -> Iterator[Row]:
-    """Yield the metric rows of one line; none if it holds something else."""
-    for key, value in content.get("metrics", {}).items():
-        yield Row(key, value, content["time"], content["step"])
+def metric_rows(content: Mapping[str, Any]) -> list[Row]:
+    """Return the metric rows of one line; none if it holds something else."""
+    if not (metrics := content.get("metrics")):
+        return []
+    time, step = content["time"], content["step"]
+    # past the class's own __new__, which takes twice as long: there are millions
+    return [tuple.__new__(Row, (key, value, time, step)) for key, value in metrics.items()]
 
 
-def sound_length(path: Path) -> int:
-    """Return the position behind the last line that can be read."""
-    return max((line.end for line in lines(path)), default=0)
-
-
-def _is_thinned(line: bytes, rule: Thinning) -> bool:
-    found = _METRICS.match(line)
-    return found is not None and not rule.keeps_some(line, int(found[1]))
-
-
-def _decode(line: bytes) -> Mapping[str, Any] | None:
-    try:
-        content = json.loads(line)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
+def _is_sound(content: Mapping[str, Any]) -> bool:
+    """Return whether the rows of a line can be used: its folder may have been somebody else's."""
+    if "metrics" not in content:
+        return True
+    return isinstance(content["metrics"], dict) and type(content.get("step")) is type(content.get("time")) is int

@@ -4,26 +4,25 @@ import json
 import uuid
 from collections.abc import Sequence
 
-from reglab.tracking.folder import Identity, set_aside, write_identity
-from reglab.tracking.params import flatten, write_config
+from reglab.tracking.folder import Identity
+from reglab.tracking.opening import Opening, claimed, record, track
+from reglab.tracking.params import flatten
 from reglab.tracking.spec import RunSpec
+from reglab.tracking.start import all_tags
 from reglab.tracking.tracker import RunTracker
 
 
 def open_runs(specs: Sequence[RunSpec]) -> list[RunTracker]:
     """Return trackers of new runs: ``params.json`` and ``config.yaml`` beside their journals, no store behind them."""
-    written: dict[str, str] = {}
-    return [_open(spec, written) for spec in specs]
-
-
-def _open(spec: RunSpec, written: dict[str, str]) -> RunTracker:
-    set_aside(spec.folder)
-    identity = Identity(uuid.uuid4().hex, spec.name, uri=None, artifacts=None)
-    write_identity(spec.folder, identity)
-    params = json.dumps(flatten(spec.params), indent=2) + "\n"
-    (spec.folder / "params.json").write_text(params, encoding="utf-8")
-    if spec.config:
-        write_config(spec.folder / "config.yaml", spec.config, written)
-    tracker = RunTracker(identity, spec.folder, drainer=None)
-    tracker.tag(**spec.tags, **({"mlflow.parentRunId": spec.parent} if spec.parent else {}))
-    return tracker
+    with claimed(specs) as locks:
+        openings = [
+            Opening(spec, lock, Identity(uuid.uuid4().hex, spec.name, uri=None, artifacts=None))
+            for spec, lock in zip(specs, locks, strict=True)
+        ]
+        record(openings)
+        trackers = track(openings, None)
+        for spec, tracker in zip(specs, trackers, strict=True):
+            params = json.dumps(flatten(spec.params), indent=2) + "\n"
+            (spec.folder / "params.json").write_text(params, encoding="utf-8")
+            tracker.tag(**all_tags(spec), **({"mlflow.parentRunId": spec.parent} if spec.parent else {}))
+        return trackers

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from reglab.errors import UserError
+from reglab.tracking.folder import FOLDER as FOLDER
 from reglab.tracking.mlflow_store import UNREACHABLE, connect, experiment_id, reason
 from reglab.tracking.settings import TrackingSettings, redacted
 
 FINGERPRINT = "reglab.sweep_fingerprint"
-FOLDER = "reglab.folder"
 
 
 @dataclass(frozen=True)

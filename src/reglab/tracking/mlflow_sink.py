@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from reglab.tracking import mlflow_sql
-from reglab.tracking.artifacts import place
+from reglab.tracking.artifacts import escapes, leads_out, place
 from reglab.tracking.batch import Batch, Refused, Unsent, chunks
 from reglab.tracking.keys import store_key
 from reglab.tracking.mlflow_store import UNREACHABLE, reason
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 _METRICS_A_CALL = 1_000  # MLflow's limits
 _TAGS_A_CALL = 100
 _LONGEST_TAG = 8_000
-_OF_THE_RUN = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")  # the store itself is well
+OF_THE_RUN = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")  # the store itself is well
 
 
 class MlflowSink:
@@ -28,6 +28,7 @@ class MlflowSink:
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
         self._client, self._uri = client, uri
+        self._homes: dict[str, Path | None] = {}
 
     def send(self, batches: Sequence[Batch]) -> None:
         """Store batches, the status of a run last: in one transaction where the store is a known SQLite file.
@@ -38,6 +39,8 @@ class MlflowSink:
         asked = batches[0].identity.run_id
         try:
             fast = path is not None and mlflow_sql.is_known(path)
+            if path:
+                self._learn_homes(path, batches)
             for batch in batches:
                 asked = batch.identity.run_id
                 self._send_artifacts(batch)
@@ -50,7 +53,7 @@ class MlflowSink:
         except mlflow_sql.DeletedRunError as error:
             raise Refused(f"{redacted(self._uri)} did not take the run {error.run_id} ({error})") from error
         except UNREACHABLE as error:
-            refused = isinstance(error, MlflowException) and error.error_code in _OF_THE_RUN
+            refused = isinstance(error, MlflowException) and error.error_code in OF_THE_RUN
             said = f"{redacted(self._uri)} did not take the run {asked} ({reason(error)})"
             raise (Refused if refused else Unsent)(said) from error
 
@@ -73,17 +76,34 @@ class MlflowSink:
 
     def _send_artifacts(self, batch: Batch) -> None:
         run_id = batch.identity.run_id
-        home = local_path(batch.identity.artifacts) if sqlite_path(self._uri) else None
         for name, folder in batch.artifacts:
             path = batch.folder / name
             if not path.exists():  # it will not come back: sending again cannot help
                 _log.warning("the artifact %s of run %s is gone: it was removed before it was stored", path, run_id)
-            elif home:
+            elif leads_out(folder) or escapes(path, batch.folder):  # the folder may come from somebody else
+                _log.warning(
+                    "the artifact %s of run %s is not stored: it, or its place %r, leads out of the run's folder. Copy "
+                    "it there in place of the link", path, run_id, folder,
+                )  # fmt: skip
+            elif home := self._homes.get(run_id):
                 self._place(path, home / folder, run_id)
             elif path.is_dir():
                 self._client.log_artifacts(run_id, str(path), folder or None)
             else:
                 self._client.log_artifact(run_id, str(path), folder or None)
+
+    def _learn_homes(self, path: Path, batches: Sequence[Batch]) -> None:
+        """Ask the store, in one go, where it keeps the artifacts of runs: ``run.json`` may be a stranger's."""
+        new = [batch.identity.run_id for batch in batches if batch.artifacts]
+        new = [run_id for run_id in new if run_id not in self._homes]
+        if not new:
+            return
+        with mlflow_sql.connection(path) as store:
+            for run_id in new:
+                found = store.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
+                if found is None:
+                    raise mlflow_sql.DeletedRunError(run_id)
+                self._homes[run_id] = local_path(str(found[0]))
 
     def _place(self, path: Path, folder: Path, run_id: str) -> None:
         try:

@@ -2,10 +2,13 @@
 
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 from reglab.tracking.lines import Row
@@ -25,10 +28,10 @@ _COLUMNS = {  # "name place-in-the-primary-key" of each column, as MLflow 3.17 h
     "input_tags": "input_uuid 1, name 2, value 0",
 }
 _INSERT = """
-    INSERT INTO metrics (run_uuid, key, value, is_nan, timestamp, step) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO metrics (key, timestamp, step, run_uuid, value, is_nan) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING"""
 _UPSERT = """
-    INSERT INTO latest_metrics (run_uuid, key, value, is_nan, timestamp, step) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO latest_metrics (key, timestamp, step, run_uuid, value, is_nan) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (key, run_uuid) DO UPDATE SET
         value = excluded.value, is_nan = excluded.is_nan, timestamp = excluded.timestamp, step = excluded.step
     WHERE (excluded.step, excluded.timestamp, excluded.value)
@@ -40,7 +43,8 @@ _END = "UPDATE runs SET status = ?, end_time = coalesce(?, end_time) WHERE run_u
 _CACHE = 65_536  # KiB; rows of many runs touch some thousand pages of the indexes
 _ASKED = 500  # run ids in one question; older SQLite takes 999
 
-StoredRow = tuple[str, str, float, bool, int, int]  # in the order of _INSERT
+StoredRow = tuple[str, int, int, str, float, bool]  # in the order of _INSERT
+_AGE = itemgetter(2, 1, 4)  # step, timestamp, value: the largest is the latest, as MLflow has it
 
 
 class DeletedRunError(LookupError):
@@ -75,22 +79,18 @@ def is_known(path: Path) -> bool:
 def write(path: Path, parts: Sequence[Part]) -> None:
     """Store rows, tags and statuses of different runs in one transaction; what is there already changes nothing.
 
-    Rows are sorted as the table's primary key is. The latest value of a key is the largest by (step, timestamp,
-    value), as MLflow has it. Each run is looked up once, which is cheaper than a foreign key for each row. Raises
-    sqlite3.Error, DeletedRunError, with nothing written.
+    Rows go in key by key, so that neighbours in the indexes come together. The latest value of a key is the largest by
+    (step, timestamp, value), as MLflow has it. Each run is looked up once, which is cheaper than a foreign key for each
+    row. Raises sqlite3.Error, DeletedRunError, with nothing written.
     """
-    rows = [
-        (part.run_id, row.key, *_stored_value(row.value), row.timestamp, row.step)
-        for part in parts
-        for row in part.rows
-    ]
-    rows.sort(key=lambda row: (row[1], row[4], row[5], row[0]))
+    series = [rows for part in parts for rows in _stored(part)]
+    series.sort(key=lambda rows: rows[0][0])
     tags = [(part.run_id, key, value) for part in parts for key, value in part.tags.items()]
     statuses = [(part.run_id, *part.status) for part in parts if part.status]
     with transaction(path) as store:
         _check_active(store, [part.run_id for part in parts])
-        store.executemany(_INSERT, rows)
-        store.executemany(_UPSERT, _latest(rows))
+        store.executemany(_INSERT, chain.from_iterable(series))
+        store.executemany(_UPSERT, [max(rows, key=_AGE) for rows in series])
         store.executemany(_TAG, tags)
         # a run that goes on keeps the end that it had, as with MLflow's own update_run
         store.executemany(_END, [(name, None if name == "RUNNING" else time, run) for run, name, time in statuses])
@@ -119,6 +119,8 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
     """Give a connection to ``path`` inside a transaction: all that is written through it, or, on an error, nothing."""
     with connection(path) as store:
         store.execute(f"PRAGMA cache_size = -{_CACHE}")
+        # a commit must outlive a power loss, since what was sent is not sent again; some builds of SQLite relax it
+        store.execute("PRAGMA synchronous = FULL")
         store.execute("BEGIN IMMEDIATE")  # wait for other writers here, not half-way
         try:
             yield store
@@ -150,21 +152,17 @@ def _check_active(store: sqlite3.Connection, run_ids: Sequence[str]) -> None:
             raise DeletedRunError(run_id)
 
 
-def _latest(rows: Sequence[StoredRow]) -> list[StoredRow]:
-    latest: dict[tuple[str, str], StoredRow] = {}
-    for row in rows:
-        found = latest.get(row[:2])
-        if found is None or _age(row) > _age(found):
-            latest[row[:2]] = row
-    return list(latest.values())
+def _stored(part: Part) -> Iterable[list[StoredRow]]:
+    """Return the rows of each key."""
+    series: defaultdict[str, list[StoredRow]] = defaultdict(list)
+    run_id = part.run_id
+    for key, value, time, step in part.rows:
+        if -_LARGEST <= value <= _LARGEST:
+            series[key].append((key, time, step, run_id, value, False))
+        else:
+            series[key].append((key, time, step, run_id, *_odd_value(value)))
+    return series.values()
 
 
-def _stored_value(value: float) -> tuple[float, bool]:
-    if math.isnan(value):
-        return 0.0, True
-    return max(-_LARGEST, min(_LARGEST, value)), False
-
-
-def _age(row: StoredRow) -> tuple[int, int, float]:
-    _, _, value, _, timestamp, step = row
-    return step, timestamp, value
+def _odd_value(value: float) -> tuple[float, bool]:
+    return (0.0, True) if math.isnan(value) else (math.copysign(_LARGEST, value), False)

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from reglab.errors import UserError
+from reglab.tracking.mlflow_denied import denied
 from reglab.tracking.notes import EXPERIMENT
 from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
 
@@ -84,6 +85,8 @@ def experiment_id(client: MlflowClient, settings: TrackingSettings) -> str:
         if found is None:
             found = _make_experiment(client, settings)
     except UNREACHABLE as error:
+        if refusal := denied(error):
+            raise UserError(f"{redacted(settings.uri)}, experiment {name!r}: {refusal}") from error
         raise UserError(
             f"cannot reach tracking.uri={redacted(settings.uri)} ({reason(error)}): start the server, or leave "
             "tracking.uri out for a local store, or use tracking=none"
@@ -96,7 +99,12 @@ def experiment_id(client: MlflowClient, settings: TrackingSettings) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error, short enough for a message, without a password that stood in an address."""
+    """Return the first line of an error, short enough for a message, without a password that stood in an address.
+
+    Where a server refused the user, it is what to do about that.
+    """
+    if refusal := denied(error):
+        return refusal
     text = str(error).strip() or type(error).__name__
     return _PASSWORD.sub("://", text.splitlines()[0])[:200]
 

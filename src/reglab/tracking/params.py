@@ -7,18 +7,22 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from reglab import durable
+from reglab.secrets import hide
+
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return nested ``params`` under dotted keys, each value as one would type it: text bare, the rest as JSON.
 
     ``{"optimizer": {"lr": 0.1}, "regularizer": ["l1"]}`` becomes ``{"optimizer.lr": "0.1", "regularizer": '["l1"]'}``.
+    Secrets are hidden.
     """
     flat: dict[str, str] = {}
     for key, value in params.items():
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+            flat[f"{prefix}{key}"] = hide(value if isinstance(value, str) else json.dumps(value, default=str))
     return flat
 
 
@@ -33,7 +37,8 @@ def shorten(values: Mapping[str, str], limit: int, artifact: str) -> tuple[dict[
 
 
 def write_config(path: Path, config: Mapping[str, Any], written: dict[str, str]) -> None:
-    """Write ``config`` as YAML, interpolations as they stand: a secret from the environment is not written out.
+    """Write ``config`` as YAML, interpolations as they stand: a secret from the environment is not written out, and one
+    that stands there all the same is hidden.
 
     written: the nodes of earlier configs, which this one adds to. Configs of a sweep share most of their nodes, and
     turning one into YAML takes milliseconds.
@@ -42,6 +47,6 @@ def write_config(path: Path, config: Mapping[str, Any], written: dict[str, str])
     for name, node in config.items():
         known = repr((name, node))
         if known not in written:
-            written[known] = OmegaConf.to_yaml(OmegaConf.create({name: node}), resolve=False)
+            written[known] = hide(OmegaConf.to_yaml(OmegaConf.create({name: node}), resolve=False))
         text += written[known]
-    path.write_text(text, encoding="utf-8")
+    durable.write(path, text)

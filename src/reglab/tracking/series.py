@@ -1,71 +1,136 @@
 """The full series of a run whose store holds a thinned part of them."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.json
 import pyarrow.parquet as pq
 
-from reglab.tracking.lines import Row, lines
+from reglab import durable
+from reglab.tracking.lines import Row, decode
 from reglab.tracking.points import Thinning
 
+_BLOCK = 1 << 25  # bytes of a journal at once
+_TYPES = pa.schema([("time", pa.int64()), ("step", pa.int64())])
+_ENCODINGS = {"step": "DELTA_BINARY_PACKED", "timestamp": "DELTA_BINARY_PACKED", "value": "BYTE_STREAM_SPLIT"}
 
-class Series(NamedTuple):
-    """All metric rows of a run, by key and step. key: the place in ``names``. timestamp: milliseconds since 1970."""
 
-    names: list[str]
-    key: npt.NDArray[np.int32]
+class Curve(NamedTuple):
+    """All rows of one key, by step. timestamp: milliseconds since 1970."""
+
     step: npt.NDArray[np.int64]
     value: npt.NDArray[np.float64]
     timestamp: npt.NDArray[np.int64]
 
 
-def read_series(journal: Path) -> Series:
-    """Return all metric rows of a journal."""
-    numbers: dict[str, int] = {}
-    codes: list[int] = []
-    values: list[float] = []
-    line: list[tuple[int, int, int]] = []  # step, time, number of rows
-    for content, _ in lines(journal):
-        if metrics := content.get("metrics"):
-            codes.extend([numbers.setdefault(key, len(numbers)) for key in metrics])
-            values.extend(metrics.values())
-            line.append((content["step"], content["time"], len(metrics)))
-    steps, times, lengths = np.array(line, np.int64).reshape(-1, 3).T
-    key, step = np.array(codes, np.int32), np.repeat(steps, lengths)
-    order = np.lexsort((step, key))
-    value, timestamp = np.array(values, np.float64), np.repeat(times, lengths)
-    return Series(list(numbers), key[order], step[order], value[order], timestamp[order])
+def read_series(journal: Path) -> dict[str, Curve]:
+    """Return all metric rows of a journal by key."""
+    parts: dict[str, list[Curve]] = {}
+    with journal.open("rb") as file:
+        rest = b""
+        while block := file.read(_BLOCK):
+            whole, _, rest = (rest + block).rpartition(b"\n")
+            for key, curve in _curves(whole.split(b"\n")):
+                parts.setdefault(key, []).append(curve)
+    return {key: _joined(some) for key, some in parts.items()}
 
 
 def complete(journal: Path, rule: Thinning, path: Path) -> tuple[str, list[Row]] | None:
-    """Write all rows of a journal to ``path`` as Parquet if ``rule`` left any out; None if it did not.
+    """Write all rows of a journal to ``path`` as Parquet, durably, if ``rule`` left any out; None if it did not.
 
-    The columns are key, step, value and timestamp. Returned are (how many points of the longest series the store has,
-    in words; the last row of each series whose last row was left out, for the store to have it too).
+    The columns are key, step, value and timestamp, sorted by key and step. Returned are (how many points of the longest
+    series the store has, in words; the last row of each series whose last row was left out, for the store to have it
+    too).
     """
-    names, key, step, value, timestamp = series = read_series(journal)
-    results = np.array([rule.always(name) for name in names], bool)
-    distinct, place = np.unique(step, return_inverse=True)
-    kept = results[key] | np.array([rule.keeps("", each) for each in distinct.tolist()], bool)[place]
-    if kept.all():
+    curves = read_series(journal)
+    kept = {key: _kept(rule, key, curve.step) for key, curve in curves.items()}
+    if all(mask.all() for mask in kept.values()):
         return None
-    text = pa.DictionaryArray.from_arrays(key, names).dictionary_decode()
-    pq.write_table(pa.table({"key": text, "step": step, "value": value, "timestamp": timestamp}), path)
-    starts = np.flatnonzero(np.diff(key, prepend=-1))
-    lengths = np.diff(starts, append=len(key))
-    ends = starts + lengths - 1
-    late = ends[~kept[ends]]
-    kept[late] = True
-    longest = int(np.argmax(lengths))
-    sent = int(kept[starts[longest] : ends[longest] + 1].sum())
-    rows = [_row(series, at) for at in late.tolist()]
-    return f"{sent} of {lengths[longest]}; all in {path.name}", rows
+    names = sorted(curves)
+    with durable.writing(path) as file:
+        columns = _columns(names, [curves[name] for name in names])
+        pq.write_table(columns, file, compression="zstd", use_dictionary=["key"], column_encoding=_ENCODINGS)
+    late = [key for key, mask in kept.items() if not mask[-1]]
+    for key in late:
+        kept[key][-1] = True
+    return f"{_counts(kept)}; all in {path.name}", [_last_row(key, curves[key]) for key in late]
 
 
-def _row(series: Series, at: int) -> Row:
-    return Row(
-        series.names[int(series.key[at])], float(series.value[at]), int(series.timestamp[at]), int(series.step[at])
+def _counts(kept: dict[str, npt.NDArray[np.bool_]]) -> str:
+    longest = max(map(len, kept.values()))
+    sent = sorted({int(mask.sum()) for mask in kept.values() if len(mask) == longest})
+    few = f"{sent[0]} to " if len(sent) > 1 else ""
+    return f"{few}{sent[-1]} of {longest}"
+
+
+def _curves(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
+    plain: list[bytes] = []
+    odd: list[bytes] = []
+    for line in lines:  # NaN and infinities are no JSON, which Arrow insists on
+        usual = b'"metrics":{' in line and b"NaN" not in line and b"Infinity" not in line
+        (plain if usual else odd).append(line)
+    try:
+        found = _read_fast(plain)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # one that cannot be read stops it
+        found, odd = [], list(lines)
+    return [*found, *_read_each(odd)]
+
+
+def _read_fast(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
+    """Return the curves of lines of metric rows: Arrow reads them four times as fast, and lets training go on."""
+    if not lines:
+        return []
+    table = pyarrow.json.read_json(
+        pa.BufferReader(b"\n".join(lines)),
+        read_options=pyarrow.json.ReadOptions(block_size=_BLOCK),
+        parse_options=pyarrow.json.ParseOptions(explicit_schema=_TYPES),
     )
+    metrics = table["metrics"].combine_chunks()
+    step, time = (table[name].to_numpy() for name in ("step", "time"))
+    found = []
+    for number, kind in enumerate(metrics.type):
+        column = metrics.field(number).cast(pa.float64())
+        there = slice(None) if not column.null_count else column.is_valid().to_numpy(zero_copy_only=False)
+        value = column.to_numpy(zero_copy_only=False)
+        found.append((kind.name, Curve(step[there], value[there], time[there])))
+    return found
+
+
+def _read_each(lines: Sequence[bytes]) -> Iterator[tuple[str, Curve]]:
+    points: dict[str, list[tuple[int, float, int]]] = {}
+    for line in lines:
+        content = decode(line) or {}
+        for key, value in content.get("metrics", {}).items():
+            points.setdefault(key, []).append((content["step"], value, content["time"]))
+    for key, some in points.items():
+        step, value, time = zip(*some, strict=True)
+        yield key, Curve(np.array(step, np.int64), np.array(value, np.float64), np.array(time, np.int64))
+
+
+def _joined(parts: Sequence[Curve]) -> Curve:
+    step, value, timestamp = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    if np.all(step[1:] > step[:-1]):
+        return Curve(step, value, timestamp)
+    order = np.argsort(step, kind="stable")
+    return Curve(step[order], value[order], timestamp[order])
+
+
+def _kept(rule: Thinning, key: str, step: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    last = step == rule.last if rule.last is not None else False
+    return np.asarray((step % rule.stride_of(key) == 0) | last)
+
+
+def _columns(names: Sequence[str], curves: Sequence[Curve]) -> pa.Table:
+    lengths = [len(curve.step) for curve in curves]
+    codes = np.repeat(np.arange(len(names), dtype=np.int32), lengths)
+    step, value, timestamp = (np.concatenate(columns) for columns in zip(*curves, strict=True))
+    key = pa.DictionaryArray.from_arrays(codes, names)
+    return pa.table({"key": key, "step": step, "value": value, "timestamp": timestamp})
+
+
+def _last_row(key: str, curve: Curve) -> Row:
+    return Row(key, float(curve.value[-1]), int(curve.timestamp[-1]), int(curve.step[-1]))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
 from reglab.errors import UserError, nearest
@@ -13,15 +13,18 @@ _OPTIONS = ["name", "uri", "experiment", "artifacts", "points"]
 _PREFIX = "sqlite:///"
 _EXAMPLES = "sqlite:///reglab.db, or the address of an MLflow server such as http://127.0.0.1:5000"
 
+Backend = Literal["mlflow", "offline", "none"]
+
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """backend: ``mlflow`` or ``none``. uri: absolute. artifacts: URI of the artifact root; None: a server decides.
+    """backend: ``mlflow``, ``offline`` (sent later, by ``reglab sync``) or ``none``. uri: absolute. artifacts: URI of
+    the artifact root; None: a server decides.
 
     points: how many points of one series go to the store, 2 or more; None: all.
     """
 
-    backend: Literal["mlflow", "none"]
+    backend: Backend
     uri: str
     experiment: str
     artifacts: str | None
@@ -38,8 +41,8 @@ class TrackingSettings:
             if key not in _OPTIONS:
                 raise UserError(f"tracking.{key}: no such option; {nearest(key, _OPTIONS)}")
         backend = node.get("name", "mlflow")
-        if backend not in ("mlflow", "none"):
-            raise UserError(f"tracking.name={backend}: choose tracking=mlflow or tracking=none")
+        if backend not in get_args(Backend):
+            raise UserError(f"tracking.name={backend}: choose tracking=mlflow, tracking=offline or tracking=none")
         experiment = str(node.get("experiment", "reglab") or "").strip()
         if not experiment:
             raise UserError("tracking.experiment is empty: name the study, such as tracking.experiment=reglab")
@@ -47,8 +50,8 @@ class TrackingSettings:
         if points is not None and (type(points) is not int or points < 2):
             raise UserError(f"tracking.points={points}: give a whole number from 2 on, or null to send every point")
         uri = absolute_uri(node.get("uri"), folder)
-        artifacts = _artifacts(node.get("artifacts"), uri, folder)
-        return cls(cast(Literal["mlflow", "none"], backend), uri, experiment, artifacts, points)
+        artifacts = artifact_root(node.get("artifacts"), uri, folder)
+        return cls(cast(Backend, backend), uri, experiment, artifacts, points)
 
 
 def absolute_uri(uri: str | None, folder: Path) -> str:
@@ -89,7 +92,11 @@ def redacted(uri: str) -> str:
     return uri if parts.username is None else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _artifacts(given: str | None, uri: str, folder: Path) -> str | None:
+def artifact_root(given: str | None, uri: str, folder: Path) -> str | None:
+    """Return the URI under which the store at ``uri`` keeps artifacts; a relative one counts from ``folder``.
+
+    Nothing given: beside a SQLite file; None where a server decides.
+    """
     if given is not None:
         return given if urlsplit(given).scheme else (folder / given).as_uri()
     store = sqlite_path(uri)

@@ -1,15 +1,21 @@
 """The tracker of one run: everything goes to the journal and returns at once."""
 
 import logging
+import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from reglab import durable
 from reglab.errors import UserError
+from reglab.secrets import hide
+from reglab.tracking.artifacts import leads_out
 from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import JOURNAL, Identity
 from reglab.tracking.journal import Journal
+from reglab.tracking.lock import RunLock
 from reglab.tracking.points import Thinning
 
 _log = logging.getLogger(__name__)
@@ -22,15 +28,18 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 class RunTracker:
     """Records metric rows, tags, artifacts, notes and the end of the run ``identity`` in ``folder``.
 
-    drainer: sends the journal to a store in the background; None keeps all in the folder.
+    drainer: sends the journal to a store in the background; None keeps all in the folder. lock: the folder's, given
+    back when the run ends; None: the caller keeps it.
     """
 
-    def __init__(self, identity: Identity, folder: Path, drainer: Drainer | None) -> None:
+    def __init__(self, identity: Identity, folder: Path, drainer: Drainer | None, lock: RunLock | None = None) -> None:
         self.run_id = identity.run_id
         self.folder = folder
         self.journal = Journal(folder / JOURNAL)
         self._rule = identity.thinning
+        self._has_store = identity.uri is not None
         self._drainer = drainer
+        self._lock = lock
         self._ended = False
         if drainer:
             self._outlet = Outlet(identity, folder)
@@ -46,13 +55,13 @@ class RunTracker:
 
     def tag(self, **tags: object) -> None:
         """Set tags; a later value replaces an earlier one. Dotted names: ``tag(**{"reglab.score": "r2"})``."""
-        self.journal.record(tags={key: str(value) for key, value in tags.items()})
+        self.journal.record(tags={key: hide(str(value)) for key, value in tags.items()})
 
     def note(self, markdown: str) -> None:
         """Set the note that MLflow shows on the run's page; beyond 7,900 characters it goes on in ``note.md``."""
         if len(markdown) > _NOTE_LIMIT:
             path = self.folder / "note.md"
-            path.write_text(markdown, encoding="utf-8")
+            durable.write(path, hide(markdown))
             self.artifact(path)
             markdown = markdown[:_NOTE_LIMIT] + "\n\n(goes on in the artifact note.md)"
         self.tag(**{"mlflow.note.content": markdown})
@@ -60,15 +69,19 @@ class RunTracker:
     def artifact(self, path: str | Path, folder: str = "") -> None:
         """Store a file, or the files of a folder, under ``folder`` of the run's artifacts.
 
-        It is read in the background or when the run finishes: leave it in place until then. Raises UserError where
-        there is nothing at ``path``.
+        It is read in the background, when the run finishes, or by ``reglab sync``: what lies in the run's folder, leave
+        in place until then; what lies elsewhere is copied to ``attached/`` in it. Raises UserError where there is
+        nothing at ``path``, or ``folder`` leads out of the artifacts.
         """
         path = Path(path).resolve()
         if not path.exists():
             raise UserError(f"artifact {path} does not exist: write it before it is handed to the tracker")
-        home = self.folder.resolve()  # a path below the run's folder is kept relative, so that the folder can move
-        inside = path.relative_to(home) if path.is_relative_to(home) else path
-        self.journal.record(artifact=str(inside), folder=folder)
+        if leads_out(folder):
+            raise UserError(f"artifact folder {folder!r} leads out of the run's artifacts: give a plain relative path")
+        home = self.folder.resolve()
+        if not path.is_relative_to(home):
+            path = _attach(path, home / "attached" / folder)
+        self.journal.record(artifact=str(path.relative_to(home)), folder=folder)  # relative: the folder can move
 
     def sync(self) -> int:
         """Make everything recorded so far durable and return the journal's position, for a checkpoint to keep."""
@@ -84,7 +97,7 @@ class RunTracker:
 
     def _record_end(self, status: Status) -> None:
         last: dict[str, object] = {}
-        if self._drainer and self._rule != Thinning():
+        if self._has_store and self._rule != Thinning():
             from reglab.tracking.series import complete  # imports pyarrow
 
             path = self.folder / "metrics.parquet"
@@ -99,10 +112,22 @@ class RunTracker:
         if self._drainer and (unsent := self.journal.position - self._outlet.sent):
             _log.warning(
                 "Run %s ended %s, but %d bytes of its journal are not in the store yet. They are safe in %s. To "
-                "send them when the store is back: python -c \"import reglab.tracking as t; t.send('%s')\"",
-                self.run_id, status, unsent, self.journal.path, self.folder,
+                "send them when the store is back: reglab sync %s",
+                self.run_id, status, unsent, self.journal.path, shlex.quote(str(self.folder)),
             )  # fmt: skip
         self.journal.close()
+        if self._lock:
+            self._lock.release()
+
+
+def _attach(path: Path, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / path.name
+    if path.is_dir():
+        shutil.copytree(path, target, dirs_exist_ok=True)
+    else:
+        shutil.copy2(path, target)  # a link would change with the original
+    return target
 
 
 def sync_runs(trackers: Sequence[RunTracker]) -> list[int]:

@@ -1,37 +1,42 @@
 """Checkpoints: ``last.ckpt`` to go on from, ``best.ckpt`` to be judged by. Written whole or not at all."""
 
+import logging
 import math
-import os
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
+from reglab import signals
 from reglab.direction import lower_is_better
+from reglab.errors import UserError
+from reglab.training import checkpoint_files
+from reglab.training.solo import Solo
+
+_log = logging.getLogger(__name__)
 
 
-def write_atomically(content: Mapping[str, Any], path: Path) -> None:
-    """Write ``content`` beside ``path``, make it durable, put it in place: a kill leaves the old file or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+class Ended(Exception):  # noqa: N818 - what it says is what happened
+    """Training ended after the step in which the signal ``number`` asked for it, and was saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Lightning's own save is not atomic where the temporary folder is another device."""
+    """Lightning's own save is not atomic where the temporary folder is another device, and checks nothing."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        write_atomically(checkpoint, Path(path))
+        checkpoint_files.write(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return checkpoint_files.read(Path(path))
 
 
 class Checkpoints(pl.Callback):
@@ -69,17 +74,36 @@ class Checkpoints(pl.Callback):
             self.best_weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
             self._best_is_written = False
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        signals.answer()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
+        solo = cast(Solo, pl_module)
+        if solo.interrupted and solo.inside_epoch:
+            self._end(trainer, pl_module, solo.interrupted)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        number = cast(Solo, pl_module).interrupted
+        if number and not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
+            self._end(trainer, pl_module, number)
         # Saving waits for every rank, so rank 0's clock decides for all.
         if trainer.strategy.broadcast(time.monotonic() - self._written >= self.seconds):
             self.write(trainer, pl_module)
+
+    def _end(self, trainer: pl.Trainer, module: pl.LightningModule, number: int) -> None:
+        self.write(trainer, module)
+        raise Ended(number)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.write(trainer, pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keep the best epoch. The module itself may stand in the middle of a step: nothing to go on from."""
-        self._write_best(trainer, pl_module)
+        try:
+            self._write_best(trainer, pl_module)
+        except OSError as error:  # perhaps the very exception: it must not be hidden by its own consequence
+            _log.warning("the best epoch could not be kept in %s: %s", self.best, error)
 
     def write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write what is not written yet."""
@@ -96,7 +120,7 @@ class Checkpoints(pl.Callback):
                 "pytorch-lightning_version": version("pytorch-lightning"),
                 "hyper_parameters": dict(module.hparams),
             }
-            write_atomically(content, self.best)
+            checkpoint_files.write(content, self.best)
             self._best_is_written = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,5 +128,35 @@ class Checkpoints(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
-        if self.best_value is not None and self.best.exists():
-            self.best_weights = torch.load(self.best, map_location="cpu", weights_only=True)["state_dict"]
+        if self.best_epoch and self.best.exists():  # ``resumable`` saw to it, where training goes on in its own folder
+            self.best_weights = checkpoint_files.read(self.best)["state_dict"]
+
+
+def resumable(folder: Path) -> Path | None:
+    """Return the checkpoint in ``folder`` that training can go on from: the last one, else the one before; or None.
+
+    It needs the best epoch that it speaks of beside it. A later best epoch will do: training comes by it again.
+    """
+    last, best = folder / "last.ckpt", folder / "best.ckpt"
+    sound = [path for path in (last, checkpoint_files.previous(last)) if _is_sound(path)]
+    if not sound or not _is_sound(best):
+        needed = [path for path in sound if not _best_epoch(path)]
+        return needed[0] if needed else None
+    at_hand = int(checkpoint_files.read(best)["epoch"])
+    return next((path for path in sound if _best_epoch(path) <= at_hand), None)
+
+
+def _best_epoch(path: Path) -> int:
+    states = checkpoint_files.read(path).get("callbacks", {})
+    return int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        checkpoint_files.check(path)
+    except checkpoint_files.Damaged as error:
+        _log.warning("%s", error)
+        return False
+    except UserError:
+        return False
+    return True

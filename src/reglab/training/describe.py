@@ -1,5 +1,6 @@
 """From a composed config to what it names: the cocktail, and the tags by which a run is found and grouped."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from reglab.errors import UserError
 from reglab.measures import score_name
 from reglab.regularizers import Cocktail, Regularizer
 from reglab.training.fingerprint import fingerprint
+
+_CALLED = re.compile(r"\$\{\s*([^\s{}:]+)\s*:")  # the resolver of an interpolation
 
 
 def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
@@ -30,8 +33,12 @@ def recorded_params(config: DictConfig) -> dict[str, Any]:
 def resolved(recorded: Mapping[str, Any], key: str) -> Any:
     """Return what stands under ``key`` of a recorded config, its interpolations resolved here and now.
 
-    Raises UserError for one that cannot be, such as a variable that is not set in this environment.
+    Raises UserError for one that cannot be, such as a variable that is not set in this environment, and for one that
+    calls a function of this program: the config may be somebody else's.
     """
+    for called in _CALLED.findall(str(dict(recorded).get(key.partition(".")[0]))):
+        if not called.startswith("oc."):
+            raise UserError(f"config of the run, {key}: ${{{called}:...}} is not resolved from a file; write its value")
     try:
         node = OmegaConf.select(OmegaConf.create(dict(recorded)), key)
         return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

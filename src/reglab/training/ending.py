@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reglab.markdown import plain
 from reglab.tracking import RunTracker
 from reglab.training.experiment import Experiment, summary
 from reglab.training.notes import run_note
@@ -35,5 +36,5 @@ def record_failure(tracker: RunTracker, status: Status, message: str, **tags: st
     """Record why a job did not finish, and return it. tags: dotted after ``reglab``, as ``failure="diverged"``."""
     tracker.tag(**{f"reglab.{key}": value for key, value in tags.items()})
     tracker.tag(**{"reglab.message": message})
-    tracker.note(f"**{status}**: {message}")
+    tracker.note(f"**{status}**: {plain(message)}")
     return JobResult(tracker.run_id, status, message)

@@ -16,13 +16,14 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from torch import nn
 
+from reglab import signals
 from reglab.configure import construct
 from reglab.data import DataSet, Part
 from reglab.errors import UserError, nearest
 from reglab.measures import MeasureSettings, evaluate, score_name, scores, to_floats
 from reglab.regularizers import Cocktail
 from reglab.tracking import RunTracker
-from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
+from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints, Ended
 from reglab.training.closing import Closing, settle
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress, Recorder
@@ -151,15 +152,19 @@ def check(experiment: Experiment) -> None:
 
 
 def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Path | None) -> None:
-    """Let Lightning train. Raises UserError for a setting that Lightning refuses, KeyboardInterrupt on Ctrl-C."""
+    """Let Lightning train. Raises UserError for a setting that Lightning refuses, Interrupted on Ctrl-C or SIGTERM."""
     try:
-        with torch.random.fork_rng(devices=[]):  # each step seeds the generator; the user's own goes on as it was
+        # each step seeds the generator; the user's own goes on as it was
+        with torch.random.fork_rng(devices=[]), signals.deferred():
             trainer.fit(module, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
+    except Ended as end:
+        raise signals.Interrupted(end.number) from end
     except SystemExit as end:
-        # Lightning turns Ctrl-C into exit code 1 and ignores the signal from then on.
-        raise KeyboardInterrupt from end
+        # Lightning turns KeyboardInterrupt into exit code 1, and ignores the signal from then on.
+        signals.answer()
+        raise signals.Interrupted(signals.asked() or signal.SIGINT) from end
 
 
 @contextmanager

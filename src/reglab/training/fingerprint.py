@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_NOT_THE_JOB = ("name", "tracking", "sweep", "experiment", "debug")
+_NOT_THE_JOB = ("name", "trust", "tracking", "sweep", "experiment", "debug")
 _WHERE_IT_RAN = ("accelerator", "devices", "strategy", "num_nodes", "checkpoint_seconds", "steps_per_batch")
 
 

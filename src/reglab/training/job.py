@@ -13,34 +13,44 @@ from hydra.core.hydra_config import HydraConfig
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from reglab import data, models
+from reglab import data, models, secrets
 from reglab.configure import construct
 from reglab.data import DataSet
-from reglab.errors import Diverged
+from reglab.errors import Diverged, UserError
 from reglab.measures import MeasureSettings
-from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs
-from reglab.training import describe
+from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, reopen_run
+from reglab.tracking.params import write_config
+from reglab.training import describe, going_on
+from reglab.training.checkpoints import resumable
 from reglab.training.ending import JobResult, record_failure, record_result
 from reglab.training.experiment import Experiment, check, check_seed, fit, interruptible_again, test_metrics
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
 from reglab.training.warm_start import warm_start
+from reglab.trust import trust_listed
 
 
 @interruptible_again()
-def run_job(config: DictConfig, on_progress: Callable[[Progress], None] | None = None) -> JobResult:
+def run_job(
+    config: DictConfig, on_progress: Callable[[Progress], None] | None = None, resume: Path | None = None
+) -> JobResult:
     """Train the job that ``config`` describes and record it.
+
+    A run of the same job whose training is not over goes on where its folder is the job's: as the same MLflow run, from
+    its last checkpoint. resume: the folder of a run that goes on in any case, also one that finished.
 
     Raises UserError for bad input, before a run is opened. A loss that diverges ends the run FAILED, Ctrl-C or SIGTERM
     ends it KILLED; neither raises. Any other error ends it FAILED and is raised.
     """
+    trust_listed(config)
+    secrets.learn(describe.recorded_params(config))
     job = describe.plain(config)
     loaded = data.load(job["data"])
     experiment = build_experiment(job, loaded, describe.recorded_params(config))
     check(experiment)
-    tracker = _open(config, job, experiment)
+    tracker, checkpoint = _open(config, job, experiment, resume)
     try:
-        final = fit(experiment, tracker, on_progress)
+        final = fit(experiment, tracker, on_progress, checkpoint)
         if experiment.measure.test:
             final |= test_metrics(experiment.model, experiment.cocktail, loaded.test, loaded.task)
         result = record_result(tracker, experiment, final)
@@ -105,7 +115,7 @@ def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment,
         tagged["reglab.start"] = start
     overrides = OmegaConf.select(config, "hydra.overrides.task")
     if overrides is not None:
-        tagged["reglab.overrides"] = shlex.join(overrides)
+        tagged["reglab.overrides"] = written(overrides)
     recorded = describe.recorded_params(config)
     recorded.pop("hydra", None)
     return RunSpec(
@@ -121,15 +131,36 @@ def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment,
     )
 
 
-def _open(config: DictConfig, job: Mapping[str, Any], experiment: Experiment) -> RunTracker:
-    folder = Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+def written(overrides: Any) -> str:
+    """Return overrides as they were typed: iterating over them would resolve their interpolations, secrets too."""
+    return shlex.join(OmegaConf.to_container(overrides, resolve=False))  # type: ignore[arg-type]  # a list of text
+
+
+def _open(
+    config: DictConfig, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
+) -> tuple[RunTracker, Path | None]:
+    """Return the tracker of the job's run, new or going on, and the checkpoint to go on from, if there is one."""
+    folder = resume or Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     spec = run_spec(config, job, experiment, folder)
-    if HydraConfig.initialized():
+    if HydraConfig.initialized() and resume is None:
         hydra = HydraConfig.get()
-        tags = {**spec.tags, "reglab.overrides": shlex.join(hydra.overrides.task)}
+        tags = {**spec.tags, "reglab.overrides": written(hydra.overrides.task)}
         spec = replace(spec, folder=Path(hydra.runtime.output_dir), tags=tags)
-    tracking = job["tracking"]
+    earlier = going_on.told(spec.folder) if resume else going_on.goes_on(spec.folder, spec.tags[going_on.FINGERPRINT])
+    if resume and earlier and earlier.tags.get(going_on.DIGEST) != experiment.data.digest:
+        raise UserError(f"the data of the run in {resume} are not those that it was trained on: it cannot go on")
+    checkpoint = resumable(spec.folder / "checkpoints") if earlier else None
     rank: int = getattr(rank_zero_only, "rank", 0)
     if rank:  # one run for all ranks; the others keep a journal of their own
-        spec, tracking = replace(spec, folder=spec.folder / f"rank{rank}"), {**tracking, "name": "none"}
-    return open_runs(TrackingSettings.from_config(tracking), [spec])[0]
+        spec, tracking = replace(spec, folder=spec.folder / f"rank{rank}"), {**job["tracking"], "name": "none"}
+        return open_runs(TrackingSettings.from_config(tracking), [spec])[0], checkpoint
+    if earlier:
+        tracker = reopen_run(spec.folder)
+        tracker.tag(**going_on.again(earlier, experiment.recipe.epochs))
+        if resume:
+            write_config(spec.folder / "config.yaml", spec.config, {})
+            tracker.artifact(spec.folder / "config.yaml")
+    else:
+        (tracker,) = open_runs(TrackingSettings.from_config(job["tracking"]), [spec])
+    tracker.tag(**going_on.beginning(spec.tags, experiment.data.digest, experiment.recipe.epochs))
+    return tracker, checkpoint

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from reglab.data import DataSet
+from reglab.markdown import plain
 from reglab.measures import score_name
 from reglab.regularizers import Cocktail
 
@@ -13,11 +14,12 @@ def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> s
     name = score_name(data.task)
     low, high = final["gap/loss_low"], final["gap/loss_high"]
     loss_gap = f"{final['gap/loss']:.4g} [{low:.4g}, {high:.4g}]"
-    members = ", ".join(member for member, _ in cocktail.named_regularizers()) or "none"
+    members = plain(", ".join(member for member, _ in cocktail.named_regularizers()) or "none")
     lines = [
         f"**{verdict(final)}**",
         "",
-        f"Regularizers: {members}. Data: {data.name}, {len(data.train)} training rows, digest `{data.digest[:12]}`.",
+        f"Regularizers: {members}. Data: {plain(data.name)}, {len(data.train)} training rows, "
+        f"digest `{data.digest[:12]}`.",
         "",
         "| | training | validation | gap [95% interval] |",
         "|---|---|---|---|",

@@ -15,3 +15,10 @@ def mean_over_ranks(loss: Tensor) -> Tensor:
         distributed.all_reduce(total)
         correction = total / distributed.get_world_size() - loss
     return loss + correction
+
+
+def max_over_ranks(number: Tensor) -> Tensor:
+    """Return the largest of all ranks' numbers, on every rank."""
+    found = number.clone()
+    distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
+    return found

@@ -45,24 +45,34 @@ class Recorder(pl.Callback):
         self.checkpoints = checkpoints
         self.on_progress = on_progress
         self.latest: dict[str, float] = {}
+        self.recorded = 0  # the epoch up to which everything is recorded
+        self.stopped = False  # by a member of the cocktail
         self.measurement: Measurement | None = None
         self._resumed: dict[str, Any] | None = None
         self._system = SystemUse()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Solo)
         kind = next(iter(pl_module.weights.values())).dtype
         self.measurement = Measurement(self.data, self.settings, pl_module.device, kind)
         self.measurement.begin(pl_module.model, self._resumed)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Solo)
+        trainer.should_stop |= self.stopped
         if int(pl_module.cocktail.keys.step) == 0:
             self._record(trainer, pl_module, 0)
+        elif not pl_module.inside_epoch and self.recorded < trainer.current_epoch:
+            self._end_epoch(trainer, pl_module, trainer.current_epoch)  # saved before it was measured
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Solo)
-        epoch = trainer.current_epoch + 1
-        if epoch % self.settings.every and epoch != trainer.max_epochs:
-            return
-        self._record(trainer, pl_module, epoch)
+        self._end_epoch(trainer, pl_module, trainer.current_epoch + 1)
+
+    def _end_epoch(self, trainer: pl.Trainer, module: Solo, epoch: int) -> None:
+        if epoch % self.settings.every == 0 or epoch == trainer.max_epochs:
+            self._record(trainer, module, epoch)
+        self.recorded = epoch
 
     def _record(self, trainer: pl.Trainer, module: Solo, epoch: int) -> None:
         assert self.measurement is not None
@@ -78,7 +88,8 @@ class Recorder(pl.Callback):
             raise Diverged(int(module.cocktail.keys.step), epoch, module.last_lr)
         if epoch > 0:
             stop = bool(module.cocktail.stop(gap))
-            trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stop, all=False)
+            self.stopped = trainer.strategy.reduce_boolean_decision(stop, all=False)
+            trainer.should_stop |= self.stopped
             self.checkpoints.offer(trainer, module, metrics, epoch)
         if trainer.is_global_zero:
             self.tracker.log(metrics, epoch)
@@ -91,15 +102,17 @@ class Recorder(pl.Callback):
         What the checkpoint speaks of is then on the disk: the journal is synchronized here.
         """
         measured = self.measurement.state() if self.measurement else {}
-        return {**measured, "journal": self.tracker.sync()}
+        told = {"latest": dict(self.latest), "recorded": self.recorded, "stopped": self.stopped}
+        return {**measured, **told, "journal": self.tracker.sync()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed = state_dict if "initial" in state_dict else None
+        self.latest, self.stopped = dict(state_dict["latest"]), state_dict["stopped"]
+        self.recorded = state_dict["recorded"]
 
     def _terms(self, module: Solo) -> dict[str, torch.Tensor]:
         """Return each term's mean over the examples trained on since the last record, and start anew."""
-        means = {f"objective/{name}": total / module.rows_seen for name, total in module.terms.items()}
+        means = {f"objective/{name}": mean for name, mean in module.terms.take().items()}
         if module.trainer.world_size > 1:
             means = {name: mean_over_ranks(mean) for name, mean in means.items()}
-        module.terms, module.rows_seen = {}, 0
         return means

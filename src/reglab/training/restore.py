@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reglab import data, models
+from reglab import data, models, secrets
 from reglab.errors import UserError, nearest
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
 from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
 from reglab.tracking.lines import lines
+from reglab.training import checkpoint_files
 from reglab.training.closing import settle
 from reglab.training.describe import build_cocktail, resolved
 from reglab.training.experiment import test_metrics
@@ -58,15 +59,11 @@ def load(
 
 def restore(path: Path, model: nn.Module | None = None) -> Restored:
     """Return what the checkpoint at ``path`` holds, with the trained (not averaged) weights in the model."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}") from None
-    except Exception as error:
-        raise UserError(f"{path} cannot be read as a checkpoint of reglab ({type(error).__name__}: {error})") from error
+    content = checkpoint_files.read(path)
     description = content.get("hyper_parameters") or {}
     if "config" not in description:
         raise UserError(f"{path} is not a checkpoint of reglab: it does not say how its model was built")
+    secrets.learn(description["config"])
     model = model if model is not None else _build(path, description)
     config = description["config"]
     cocktail = build_cocktail(resolved(config, "regularizer"), resolved(config, "seed"), description["task"])

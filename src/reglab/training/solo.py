@@ -13,15 +13,17 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reglab import draws
+from reglab import draws, signals
 from reglab.data import Part
 from reglab.errors import Diverged
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Cocktail, Outcome
 from reglab.training.loader import Steps
-from reglab.training.ranks import mean_over_ranks
+from reglab.training.position import forget_loops, go_on
+from reglab.training.ranks import max_over_ranks, mean_over_ranks
 from reglab.training.recipe import Recipe
 from reglab.training.step_size import LearningRates, StepSizes
+from reglab.training.term_sums import TermSums
 
 
 class Solo(pl.LightningModule):
@@ -42,8 +44,8 @@ class Solo(pl.LightningModule):
         self._objective = cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, task))
         self._gradient = cocktail.gradient(self._plain_gradient)
         self._now = _Step()
-        self.terms: dict[str, Tensor] = {}
-        self.rows_seen = 0
+        self.terms = TermSums()
+        self.interrupted: int | None = None  # the number of the signal that asked to end after this step
 
     @property
     def last_lr(self) -> float:
@@ -94,18 +96,45 @@ class Solo(pl.LightningModule):
             self._optimizer.register_step_post_hook(lambda *_: self.cocktail.after_step(self.model, sizes)),
         ]
 
+        go_on(self.trainer, int(self.cocktail.keys.step), self._steps_per_epoch)
+
     def on_fit_end(self) -> None:
         for hook in self._hooks:
             hook.remove()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["terms"], checkpoint["last_lr"] = self.terms.state_dict(), self.last_lr
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        forget_loops(checkpoint)
+        if "terms" in checkpoint:  # not where it was a member of a pack, which ends with an epoch
+            self.terms.load_state_dict(checkpoint["terms"])
+            self._now.lr = checkpoint["last_lr"]
+
+    @property
+    def inside_epoch(self) -> bool:
+        """Whether some steps of the present epoch are still to be taken."""
+        return int(self.cocktail.keys.step) % self._steps_per_epoch > 0
+
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         seen: dict[str, list[Tensor]] = defaultdict(list)
         first = int(self.cocktail.keys.step)
+        taken = []
         for self._now.step, rows in enumerate(chunk, first):
             for name, term in self._step(rows).terms.items():
                 seen[name].append(term.detach())
+            taken.append(len(rows))
+            if self._asked_to_end():
+                break
         self.cocktail.keys.index = None
-        self._account({name: torch.stack(values) for name, values in seen.items()}, chunk, first)
+        self._account({name: torch.stack(values) for name, values in seen.items()}, taken, first)
+
+    def _asked_to_end(self) -> bool:
+        asked = signals.asked() or 0
+        if self._ranks > 1:  # whichever rank the signal came to, all end after the same step
+            asked = int(max_over_ranks(torch.tensor(asked, device=self.device)))
+        self.interrupted = asked or None
+        return asked > 0
 
     def _step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
@@ -201,7 +230,7 @@ class Solo(pl.LightningModule):
         for buffer, value in zip(self._statistics, saved or (), strict=False):
             buffer.copy_(value)
 
-    def _account(self, seen: dict[str, Tensor], chunk: list[Tensor], first: int) -> None:
+    def _account(self, seen: dict[str, Tensor], rows: list[int], first: int) -> None:
         """Add a chunk's terms, each [steps], to the epoch's, and raise Diverged if its loss stopped being finite."""
         table = torch.stack(list(seen.values()))
         if self._ranks > 1:  # a rank that stopped by itself would leave the others waiting
@@ -211,11 +240,7 @@ class Solo(pl.LightningModule):
             if not bool(finite.all()):
                 step = first + int(finite.logical_not().to(torch.uint8).argmax())
                 raise Diverged(step, step // self._steps_per_epoch + 1, self._optimizer.param_groups[0]["lr"])
-        rows = [len(rows) for rows in chunk]
-        weights = rows[0] if len(rows) == 1 else torch.tensor(rows, device=table.device)
-        for name, values in seen.items():
-            self.terms[name] = self.terms.get(name, 0) + (values * weights).sum()
-        self.rows_seen += sum(rows)
+        self.terms.add(seen, rows)
 
 
 @dataclass

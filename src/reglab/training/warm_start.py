@@ -11,6 +11,7 @@ from torch import nn
 from reglab.errors import UserError
 from reglab.tracking.folder import JOURNAL, read_identity
 from reglab.tracking.lines import lines
+from reglab.training import checkpoint_files
 
 INITIAL = "initial"
 
@@ -30,7 +31,7 @@ def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
     path = _checkpoint(sweep)
     if path is None:
         return INITIAL
-    content = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    content = checkpoint_files.read(path)["state_dict"]
     state = {name.removeprefix("model."): tensor for name, tensor in content.items() if name.startswith("model.")}
     weights = [state[name] for name, _ in model.named_parameters() if name in state]
     if all(weight.dtype == torch.float64 for weight in weights):

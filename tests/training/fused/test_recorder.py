@@ -16,6 +16,7 @@ from reglab.training.experiment import Experiment, fit
 from reglab.training.fused.best import Best
 from reglab.training.fused.ending import Endings
 from reglab.training.fused.job import train
+from reglab.training.fused.manifest import Manifest
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
@@ -37,7 +38,9 @@ def trained(jobs: list[Experiment], folder: Path) -> tuple[list[RunTracker], dic
     best = Best(module.pack, "val/loss")
     endings = Endings(trackers, best, results.__setitem__)
     endings.recorder = PackRecorder(best, trackers, None, endings.end)
-    train(module, endings.recorder, folder / "pack.ckpt")
+    numbers = tuple(map(str, range(len(jobs))))
+    kept = Manifest("", tuple(map(int, numbers)), tuple(str(spec.folder) for spec in specs), numbers, numbers)
+    train(module, endings.recorder, kept)
     endings.end(module, dict.fromkeys(endings.left()))
     return trackers, results
 

@@ -46,6 +46,11 @@ class Best:
         state[STEP] = torch.tensor(self.steps[place])
         return state
 
+    def member(self, place: int) -> dict[str, Any]:
+        """Return of a job what ``Checkpoints`` keeps of it alone."""
+        epoch = self.epochs[place]
+        return {"best_value": self.values[place] if epoch else None, "best_epoch": epoch}
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "values": list(self.values),

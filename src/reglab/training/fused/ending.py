@@ -1,15 +1,20 @@
 """How the members of a pack end: each records what it would have recorded alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from reglab.errors import Diverged
+import torch
+
+from reglab.errors import Diverged, Unfused
 from reglab.tracking import RunTracker, finish_runs
-from reglab.training.checkpoints import write_atomically
+from reglab.training import checkpoint_files
 from reglab.training.ending import JobResult, Status, record_failure, record_result
 from reglab.training.experiment import test_metrics
+from reglab.training.fused import manifest
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import best_content, write_member
+from reglab.training.fused.choices import halves
 from reglab.training.fused.module import Fused
 from reglab.training.fused.recorder import PackRecorder
 from reglab.training.fused.stack import member_state
@@ -19,47 +24,53 @@ _OF_THE_END = ("objective/", "naive_gap/", "optimizer/", "system/")
 
 
 class Endings:
-    """Ends the runs of a pack's jobs, in groups, and tells ``on_end`` (job number, result) once for each."""
+    """Ends the runs of a pack's jobs, in groups, and tells ``on_end`` (job number, result) once for each.
 
-    def __init__(self, trackers: Sequence[RunTracker], best: Best, on_end: Callable[[int, JobResult], None]) -> None:
-        self.trackers = trackers
+    trackers: of each job; None where its run has ended before, so that there is nothing to end or to tell.
+    """
+
+    def __init__(
+        self, trackers: Sequence[RunTracker | None], best: Best, on_end: Callable[[int, JobResult], None]
+    ) -> None:
         self.best = best
         self.recorder: PackRecorder | None = None
         self._on_end = on_end
-        self._ended: set[int] = set()
+        self._open = {place: tracker for place, tracker in enumerate(trackers) if tracker is not None}
 
     def left(self) -> list[int]:
         """Return the numbers of the jobs whose runs are open."""
-        return [place for place in range(len(self.trackers)) if place not in self._ended]
+        return list(self._open)
 
     def end(self, module: Fused, ended: Mapping[int, Diverged | None]) -> None:
         """End these jobs: finished where there is no error, otherwise failed."""
         results = {}
         for place, error in ended.items():
+            if place not in self._open:
+                continue
             if error is None:
                 results[place] = self._finish(module, place)
             else:
                 self._keep_best(module, place)
-                results[place] = record_failure(self.trackers[place], "FAILED", str(error), failure="diverged")
+                results[place] = record_failure(self._open[place], "FAILED", str(error), failure="diverged")
         self._close(results)
 
     def rest(self, module: Fused, status: Status, message: str) -> None:
         """End all jobs that are left without a result; the best epoch of each is kept."""
         results = {}
-        for place in self.left():
+        for place, tracker in self._open.items():
             self._keep_best(module, place)
-            results[place] = record_failure(self.trackers[place], status, message)
+            results[place] = record_failure(tracker, status, message)
         self._close(results)
 
     def _close(self, results: Mapping[int, JobResult]) -> None:
-        finish_runs([self.trackers[place] for place in results], [result.status for result in results.values()])
-        self._ended |= set(results)
+        finish_runs([self._open[place] for place in results], [result.status for result in results.values()])
         for place, result in results.items():
+            del self._open[place]
             self._on_end(place, result)
 
     def _finish(self, module: Fused, place: int) -> JobResult:
         assert self.recorder is not None
-        pack, tracker = module.pack, self.trackers[place]
+        pack, tracker = module.pack, self._open[place]
         experiment, row = pack.experiments[place], pack.places.index(place)
         stops = pack.base.cocktail.stops and self.best.epochs[place] > 0
         final = dict(self.recorder.latest[place]) | {"epoch": float(self.recorder.epochs[place])}
@@ -73,12 +84,44 @@ class Endings:
             data = experiment.data
             final |= test_metrics(pack.base.model, pack.base.cocktail, data.test, data.task)
         folder = tracker.folder / "checkpoints"
-        for path in write_member(folder, module, row, self.best, self.recorder.epochs[place]):
+        for path in write_member(folder, module, row, self.recorder):
             tracker.artifact(path, "checkpoints")
         tracker.tag(**{"reglab.weights": "best" if pack.base.cocktail.stops else "last"})
         return record_result(tracker, experiment, final)
 
     def _keep_best(self, module: Fused, place: int) -> None:
         if self.best.epochs[place]:
-            path: Path = self.trackers[place].folder / "checkpoints" / "best.ckpt"
-            write_atomically(best_content(module.pack, place, self.best), path)
+            path: Path = self._open[place].folder / "checkpoints" / "best.ckpt"
+            checkpoint_files.write(best_content(module.pack, place, self.best), path)
+
+
+@contextmanager
+def ending(module: Fused, endings: Endings, folder: Path) -> Iterator[None]:
+    """Give each job an end whatever ends its pack; what the pack goes on from, in ``folder``, stays where it can go on.
+
+    Raises Unfused where memory ran out; any other error is raised again.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        endings.rest(module, "KILLED", "interrupted")
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        left = endings.left()
+        endings.rest(module, "KILLED", "out of memory: trained again in a smaller pack")
+        manifest.remove(folder)
+        groups = [[left[row] for row in half] for half in halves(len(left))]
+        raise Unfused(f"{len(left)} members ran out of memory", [group for group in groups if group]) from error
+    except OSError as error:  # a full disk, say: no job is to blame, and the pack can go on another time
+        endings.rest(module, "FAILED", f"{type(error).__name__}: {error}")
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        manifest.remove(folder)
+        if len(endings.left()) > 1:  # whose fault it is shows when each trains alone
+            endings.rest(module, "KILLED", f"{told}: trained again in a smaller pack")
+        else:
+            endings.rest(module, "FAILED", told)
+        raise
+    except BaseException as error:
+        endings.rest(module, "FAILED", f"{type(error).__name__}: {error}")
+        raise

@@ -1,18 +1,19 @@
 """The pack of jobs that a worker of ``hydra/launcher=fused`` trains: from composed configs to finished MLflow runs."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from reglab import data
 from reglab.data import DataSet
-from reglab.errors import Unfused, UserError
-from reglab.tracking import RunSpec, TrackingSettings, open_runs
+from reglab.errors import Unfused
+from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs
 from reglab.training import describe
 from reglab.training.ending import JobResult
 from reglab.training.experiment import (
@@ -23,17 +24,24 @@ from reglab.training.experiment import (
     quiet_lightning,
     run_trainer,
 )
+from reglab.training.fused import manifest
 from reglab.training.fused.allocator import keep_freed_memory
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import PackCheckpoints
 from reglab.training.fused.choices import Choices, choose, halves
-from reglab.training.fused.ending import Endings
+from reglab.training.fused.ending import Endings, ending
+from reglab.training.fused.manifest import Manifest
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
+from reglab.training.fused.resume import Earlier, begin, earlier, end_open, manifest_of
 from reglab.training.fused.settings import PackSettings
 from reglab.training.job import build_experiment, run_spec
 from reglab.training.recorder import Progress
+from reglab.trust import trust_listed
+
+_log = logging.getLogger(__name__)
+_LOST = "no checkpoint of their pack can be read any more, or their data changed: from the start"
 
 
 @interruptible_again()
@@ -46,40 +54,77 @@ def run_pack(
 ) -> None:
     """Train the jobs that ``configs`` describe as one pack, and record each as the run that it would be alone.
 
+    Where a pack of these very jobs was cut short, it goes on from its checkpoint, as the same runs and with the same
+    bits; jobs whose training is over are told at once. Otherwise all of them begin.
+
     configs: composed. folders: of their runs. on_end: called once for each job, by its position,
     when it ends. Raises UserError for bad input and Unfused for jobs that do not fit together, both before a run is
     opened; Unfused also where memory ran out later, for the jobs that had not ended. Any other error ends what is left
-    FAILED and is raised.
+    and is raised.
     """
     experiments, specs = _prepared(configs, folders)
-    pack, choices = prepare(experiments, settings)
-    specs = [replace(spec, tags={**spec.tags, **_tags(pack, choices)}) for spec in specs]
-    trackers = open_runs(TrackingSettings.from_config(describe.plain(configs[0])["tracking"]), specs)
-    module, best = Fused(pack), Best(pack, experiments[0].measure.monitor)
-    endings = Endings(trackers, best, on_end)
-    try:
-        endings.recorder = PackRecorder(best, trackers, on_progress, endings.end)
-        train(module, endings.recorder, specs[0].folder / "pack.ckpt")
+    found = earlier(specs)
+    if found:
+        found.tell(on_end)
+    if found and not found.left():
+        manifest.remove(specs[0].folder)
+        return
+    if found and found.lost:
+        found.give_up(_LOST)
+        if found.ended:
+            raise Unfused(_LOST, [found.left()])
+        _log.warning("%d jobs train in 1 pack: %s", len(specs), _LOST)
+        found = None
+    if found and found.checkpoint:  # which brings the choices along
+        module, trackers, kept = Fused(_placed(experiments)), found.reopen(specs), found.manifest
+    else:
+        module, trackers, kept = _begun(configs, experiments, specs, settings, found)
+    endings = Endings(trackers, Best(module.pack, experiments[0].measure.monitor), on_end)
+    with ending(module, endings, specs[0].folder):
+        endings.recorder = PackRecorder(endings.best, trackers, on_progress, endings.end)
+        train(module, endings.recorder, kept, found.checkpoint if found else None)
         endings.end(module, dict.fromkeys(endings.left()))
-    except KeyboardInterrupt:
-        endings.rest(module, "KILLED", "interrupted")
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        left = endings.left()
-        endings.rest(module, "KILLED", "out of memory: trained again in a smaller pack")
-        groups = [[left[row] for row in half] for half in halves(len(left))]
-        raise Unfused(f"{len(left)} members ran out of memory", [group for group in groups if group]) from error
-    except BaseException as error:
-        endings.rest(module, "FAILED", f"{type(error).__name__}: {error}")
+        manifest.remove(specs[0].folder)
+
+
+def _begun(
+    configs: Sequence[DictConfig],
+    experiments: Sequence[Experiment],
+    specs: Sequence[RunSpec],
+    settings: PackSettings,
+    found: Earlier | None,
+) -> tuple[Fused, list[RunTracker | None], Manifest]:
+    """Return a pack at its first step, with its runs. found: one that had its runs, but died before that step."""
+    try:
+        pack, choices = prepare(experiments, settings)
+    except Unfused as error:
+        if found:
+            found.give_up(f"trained in another way: {error.reason}")
         raise
+    if found:
+        return Fused(pack), found.reopen(specs), found.manifest
+    specs = [replace(spec, tags={**spec.tags, **_tags(pack, choices)}) for spec in specs]
+    end_open([spec.folder for spec in specs], "its process was gone before it trained")
+    trackers = open_runs(TrackingSettings.from_config(describe.plain(configs[0])["tracking"]), specs)
+    kept = manifest_of(specs, [int(OmegaConf.select(config, "sweep.job") or 0) for config in configs])
+    kept.write(steps=0)
+    begin(trackers, specs, **_tags(pack, choices))
+    return Fused(pack), list(trackers), kept
 
 
-def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[Pack, Choices]:
-    """Return the pack of the jobs, on its device, with its choices made. Raises Unfused, UserError."""
+def _placed(experiments: Sequence[Experiment]) -> Pack:
+    """Return the pack of the jobs on its device. Raises Unfused, UserError."""
     keep_freed_memory()
     check(experiments[0])  # the others differ in numbers only
     pack = Pack(experiments)
     with quiet_lightning():
         pack.to(build_trainer(experiments[0], []).strategy.root_device)
+    return pack
+
+
+def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[Pack, Choices]:
+    """Return the pack of the jobs, on its device, with its choices made. Raises Unfused, UserError."""
+    pack = _placed(experiments)
     try:
         choices = choose(pack, settings.compile, settings.always)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -88,11 +133,11 @@ def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[
     return pack, choices
 
 
-def train(module: Fused, recorder: PackRecorder, checkpoint: Path, resume: Path | None = None) -> None:
-    """Let Lightning train a pack; ``checkpoint`` is where its state is kept in the meantime."""
+def train(module: Fused, recorder: PackRecorder, kept: Manifest, resume: Path | None = None) -> None:
+    """Let Lightning train a pack. kept: where its state is kept in the meantime, and what of it is told there."""
     first = module.pack.experiments[0]
     with quiet_lightning():
-        trainer = build_trainer(first, [recorder, PackCheckpoints(checkpoint, first.checkpoint_seconds)])
+        trainer = build_trainer(first, [recorder, PackCheckpoints(kept, first.checkpoint_seconds)])
         run_trainer(trainer, module, module.loader(), resume)
 
 
@@ -104,7 +149,9 @@ def load_experiments(configs: Sequence[DictConfig]) -> tuple[list[dict[str, Any]
     jobs = [{k: v for k, v in describe.plain(config).items() if k != "hydra"} for config in configs]
     loaded: dict[str, DataSet] = {}
     experiments: dict[int, Experiment] = {}
-    wrong: dict[int, UserError] = {}
+    wrong: dict[int, Exception] = {}
+    for job in jobs:
+        trust_listed(job)
     for place, (config, job) in enumerate(zip(configs, jobs, strict=True)):
         node = json.dumps(job["data"], sort_keys=True, default=str)
         recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}
@@ -112,7 +159,7 @@ def load_experiments(configs: Sequence[DictConfig]) -> tuple[list[dict[str, Any]
             if node not in loaded:
                 loaded[node] = data.load(job["data"])
             experiments[place] = build_experiment(job, loaded[node], recorded)
-        except UserError as error:
+        except Exception as error:  # noqa: BLE001 - also what a user's model raises: its neighbours are to train
             wrong[place] = error
     if wrong and len(configs) == 1:
         raise wrong[0]

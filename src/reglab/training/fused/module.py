@@ -1,17 +1,17 @@
 """A pack as a Lightning module: what ``Solo`` is for one job."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from reglab import signals
 from reglab.errors import Diverged
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.rows import PackSteps
-
-Failed = Callable[[int, Diverged], None]
+from reglab.training.position import forget_loops, go_on
 
 
 class Fused(pl.LightningModule):
@@ -27,9 +27,10 @@ class Fused(pl.LightningModule):
         self.__dict__["pack"] = pack  # unregistered: its state is stacked, and saved as such
         self.dead: set[int] = set()
         self.failures: dict[int, Diverged] = {}
-        self.terms = torch.zeros(0)
-        self.rows_seen = 0
         self.rates = torch.zeros(0)
+        self.interrupted: int | None = None  # the number of the signal that asked to end after this step
+        self._terms: list[Tensor] = []  # [steps, terms, members] of the steps since the last record
+        self._rows: list[int] = []  # that each of these steps trained on
 
     pack: Pack
 
@@ -43,6 +44,12 @@ class Fused(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.pack.to(self.device)
         self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        go_on(self.trainer, self.pack.done(), self.pack.loader.per_epoch)
+
+    @property
+    def inside_epoch(self) -> bool:
+        """Whether some steps of the present epoch are still to be taken."""
+        return self.pack.done() % self.pack.loader.per_epoch > 0
 
     def alive(self) -> list[int]:
         """Return the rows of the stack whose jobs go on."""
@@ -56,37 +63,45 @@ class Fused(pl.LightningModule):
             self._progress.increment_ready()
             seen.append(pack.step(rows, self.rates[number]))
             self._progress.increment_completed()
-            if self.trainer.should_stop:
+            if signals.asked():
                 break
+        self.interrupted = signals.asked()
         self._account(torch.stack(seen), [rows.shape[-1] for rows in chunk[: len(seen)]], first)
 
     def _account(self, table: Tensor, rows: Sequence[int], first: int) -> None:
-        """Add the terms ``[steps, terms, members]`` to the epoch's, and note whose loss stopped being finite."""
+        """Keep the terms ``[steps, terms, members]``, and note whose loss stopped being finite."""
         sums = table.sum((0, 1))
         if not bool(torch.isfinite(sums).all()):  # one look at the device; finite numbers may have an infinite sum
             finite = torch.isfinite(table.sum(1))
             for row in self.alive():
                 if not bool(finite[:, row].all()):
-                    step = first + int(finite[:, row].logical_not().to(torch.uint8).argmax())
-                    self.fail(row, step, step // self.pack.loader.per_epoch + 1)
-        weights = torch.tensor(rows, device=table.device, dtype=table.dtype)
-        added = (table * weights[:, None, None]).sum(0)
-        self.terms = self.terms.to(added) + added if self.rows_seen else added
-        self.rows_seen += sum(rows)
+                    step = int(finite[:, row].logical_not().to(torch.uint8).argmax())
+                    self.fail(row, first + step, (first + step) // self.pack.loader.per_epoch + 1, step)
+        self._terms.append(table)
+        self._rows.extend(rows)
 
-    def fail(self, row: int, step: int, epoch: int) -> None:
-        """Take a row out because its loss is not finite."""
+    def fail(self, row: int, step: int, epoch: int, taken: int = -1) -> None:
+        """Take a row out because its loss is not finite. taken: which of the chunk's steps it was."""
         place = self.pack.places[row]
         self.dead.add(row)
-        self.failures[place] = Diverged(step, epoch, float(self.rates[-1, place]))
+        self.failures[place] = Diverged(step, epoch, float(self.rates[taken, place]))
 
     def mean_terms(self) -> dict[str, Tensor]:
-        """Return each term's mean over the examples trained on since the last call, [members], and start anew."""
-        if not self.rows_seen:
+        """Return each term's mean over the examples trained on since the last call, [members], and start anew.
+
+        The steps are added up once, here: adding as they come would round by where chunks were cut.
+        """
+        if not self._rows:
             return {}
-        means = self.terms / self.rows_seen
-        self.rows_seen = 0
+        table = self._table()
+        weights = torch.tensor(self._rows, device=table.device, dtype=table.dtype)
+        means = (table * weights[:, None, None]).sum(0) / sum(self._rows)
+        self._terms, self._rows = [], []
         return {f"objective/{name}": mean for name, mean in zip(self.pack.terms, means, strict=True)}
+
+    def _table(self) -> Tensor:
+        """Return the kept terms in one tensor, on the device of the latest: those of a checkpoint come on the CPU."""
+        return torch.cat([each.to(self._terms[-1].device) for each in self._terms])
 
     def compact(self) -> list[int]:
         """Drop the dead rows, and return those that are kept; empty: nothing was dropped.
@@ -100,8 +115,7 @@ class Fused(pl.LightningModule):
         if len(kept) == len(self.pack) or (self.pack.compiled and 2 * len(kept) > len(self.pack)):
             return []
         self.pack.keep(kept)
-        if self.rows_seen:
-            self.terms = self.terms[:, kept]
+        self._terms = [each[..., kept] for each in self._terms]
         self.dead = {position for position, row in enumerate(kept) if row in self.dead}
         return kept
 
@@ -111,17 +125,18 @@ class Fused(pl.LightningModule):
             "stack": pack.stack.state_dict(),
             "places": list(pack.places),
             "dead": sorted(self.dead),
-            "terms": self.terms,
-            "rows_seen": self.rows_seen,
+            "terms": [self._table()] if self._rows else [],
+            "rows": list(self._rows),
             "compiled": pack.compiled,
             "ragged": pack.ragged,
             "lowering": dict(pack.lowering),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        forget_loops(checkpoint)
         saved = checkpoint["pack"]
         self.pack.keep([self.pack.places.index(place) for place in saved["places"]])
         self.pack.stack.load_state_dict(saved["stack"])
         self.pack.choose(saved["compiled"], saved["lowering"], saved["ragged"])
         self.dead = set(saved["dead"])
-        self.terms, self.rows_seen = saved["terms"], saved["rows_seen"]
+        self._terms, self._rows = list(saved["terms"]), list(saved["rows"])

@@ -1,7 +1,7 @@
 """After each epoch of a pack: measure all members, record them, and let those go that are done."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +14,7 @@ from reglab.tracking.pack import log_pack
 from reglab.training.fused.best import Best
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.module import Fused
+from reglab.training.fused.pack import Pack
 from reglab.training.recorder import Progress
 from reglab.training.system_use import SystemUse
 
@@ -23,14 +24,15 @@ _SHOWN = ("train/loss", "val/loss", "gap/loss")
 class PackRecorder(pl.Callback):
     """Does for each member what ``Recorder`` does for one job, with one measurement and one transfer for all.
 
-    trackers: of each job. on_end: called with a job's number, and the reason where it failed, as soon as it has ended
-    before the others: by early stopping or because it diverged.
+    trackers: of each job; None where its run has ended before: its row is computed again, since how the others round
+    may depend on the size of the pack, and recorded nowhere. on_end: called with a job's number, and the reason where
+    it failed, as soon as it has ended before the others: by early stopping or because it diverged.
     """
 
     def __init__(
         self,
         best: Best,
-        trackers: list[RunTracker],
+        trackers: Sequence[RunTracker | None],
         on_progress: Callable[[int, Progress], None] | None,
         on_end: Callable[[Fused, dict[int, Diverged | None]], None],
     ) -> None:
@@ -41,19 +43,25 @@ class PackRecorder(pl.Callback):
         self.latest: dict[int, dict[str, float]] = {}
         self.epochs: dict[int, int] = {}
         self.ended: set[int] = set()
+        self.stopped: set[int] = set()  # by a member of the cocktail
         self.measurement: PackMeasurement | None = None
         self._resumed: dict[str, Any] | None = None
         self._system = SystemUse()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Fused)
         pack = pl_module.pack
+        pack.to(pl_module.device)
         jobs = pack.experiments
         device = pack.stack.device
         self.measurement = PackMeasurement([job.data for job in jobs], jobs[0].measure, device, pack.dtype)
         self.measurement.begin(pack, self._resumed)
-        if pack.done() == 0:
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Fused)
+        if pl_module.pack.done() == 0:
             self._record(trainer, pl_module, 0)
+        self._stop_if_over(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Let members go whose loss is no longer finite, and end training where none is left."""
@@ -83,20 +91,28 @@ class PackRecorder(pl.Callback):
             if pack.base.cocktail.stops:
                 stop = pack.stop(gap).tolist()
                 stopped = [row for row in rows if stop[row]]
+                self.stopped.update(pack.places[row] for row in stopped)
             self.best.offer(pack, rows, [metrics[row] for row in rows], epoch)
         for row in rows:
             place = pack.places[row]
             self.latest[place], self.epochs[place] = metrics[row], epoch
-        if rows:
-            keys = list(metrics[rows[0]])
-            log_pack(
-                [self.trackers[pack.places[row]] for row in rows],
-                keys,
-                [list(metrics[r].values()) for r in rows],
-                epoch,
-            )
+        self._log(pack, metrics, epoch)
         self._show(trainer, module, rows, epoch)
         self._let_go(trainer, module, stopped if epoch != trainer.max_epochs else [])
+
+    def _open(self, places: Sequence[int]) -> Iterator[tuple[int, RunTracker]]:
+        """Yield those of the places whose runs are open, each with its position in ``places`` and its tracker."""
+        for position, place in enumerate(places):
+            tracker = self.trackers[place]
+            if tracker is not None and place not in self.ended:
+                yield position, tracker
+
+    def _log(self, pack: Pack, metrics: Mapping[int, Mapping[str, float]], epoch: int) -> None:
+        recorded = [(row, tracker) for row, tracker in self._open(pack.places) if row in metrics]
+        if recorded:
+            keys = list(metrics[recorded[0][0]])
+            values = [list(metrics[row].values()) for row, _ in recorded]
+            log_pack([tracker for _, tracker in recorded], keys, values, epoch)
 
     def _metrics(self, module: Fused, found: Mapping[str, Tensor], epoch: int) -> dict[int, dict[str, float]]:
         """Return the metrics of each living row of the stack; one whose loss is not finite is taken out."""
@@ -116,8 +132,9 @@ class PackRecorder(pl.Callback):
     def _show(self, trainer: pl.Trainer, module: Fused, rows: list[int], epoch: int) -> None:
         if self.on_progress is None:
             return
-        for row in rows:
-            place = module.pack.places[row]
+        places = [module.pack.places[row] for row in rows]
+        for position, _ in self._open(places):
+            place = places[position]
             shown = {key: self.latest[place][key] for key in _SHOWN}
             self.on_progress(place, Progress(epoch, trainer.max_epochs or epoch, shown))
 
@@ -131,14 +148,40 @@ class PackRecorder(pl.Callback):
         self.ended |= set(ended)
         module.dead |= set(stopped)
         module.failures.clear()
-        trainer.should_stop |= not module.alive()
+        self._stop_if_over(trainer, module)
+
+    def _stop_if_over(self, trainer: pl.Trainer, module: Fused) -> None:
+        trainer.should_stop |= not any(self._open([module.pack.places[row] for row in module.alive()]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what measuring and judging go on from. The journals are synchronized here, as for one job."""
-        measured = self.measurement.state() if self.measurement else None
-        journals = sync_runs([tracker for place, tracker in enumerate(self.trackers) if place not in self.ended])
-        return {"measured": measured, "best": self.best.state_dict(), "journals": journals}
+        places = range(len(self.trackers))
+        return {
+            "measured": self.measurement.state() if self.measurement else None,
+            "best": self.best.state_dict(),
+            "journals": sync_runs([tracker for _, tracker in self._open(places)]),
+            "latest": {place: dict(metrics) for place, metrics in self.latest.items()},
+            "epochs": dict(self.epochs),
+            "ended": sorted(self.ended),
+            "stopped": sorted(self.stopped),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed = state_dict["measured"]
         self.best.load_state_dict(state_dict["best"])
+        self.latest, self.epochs = dict(state_dict["latest"]), dict(state_dict["epochs"])
+        self.ended, self.stopped = set(state_dict["ended"]), set(state_dict["stopped"])
+
+    def member(self, row: int, place: int) -> dict[str, Any]:
+        """Return of the job in ``row`` what ``Recorder`` keeps of it alone."""
+        tracker = self.trackers[place]
+        assert tracker is not None
+        assert self.measurement is not None
+        measured = {when: {n: w[row].cpu() for n, w in of.items()} for when, of in self.measurement.state().items()}
+        return {
+            **measured,
+            "latest": dict(self.latest[place]),
+            "recorded": self.epochs[place],
+            "stopped": place in self.stopped,
+            "journal": tracker.journal.position,
+        }

@@ -15,7 +15,7 @@ from reglab.training.recipe import Recipe
 class Schedules:
     """Learning rates by step, from torch's own schedulers; members with equal settings share one.
 
-    They are pure functions of the step, so nothing of them needs to be saved.
+    They are pure functions of the step, so a pack saves nothing of them.
     """
 
     def __init__(self, recipes: Sequence[Recipe], steps_per_epoch: int) -> None:
@@ -29,14 +29,18 @@ class Schedules:
 
     def rates(self, first: int, steps: int) -> Tensor:
         """Return the rates of the steps from number ``first`` on, float64 [steps, members]."""
-        if first < self._done:
-            self._start()
-        self._advance(first - self._done)
+        self._go_to(first)
         rows = []
         for _ in range(steps):
             rows.append([optimizer.param_groups[0]["lr"] for optimizer, _ in self._pairs])
             self._advance(1)
         return torch.tensor(rows, dtype=torch.float64)[:, self._which]
+
+    def state(self, place: int, done: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Return the optimizer's settings of a member after ``done`` steps, and its schedule's state if it has one."""
+        self._go_to(done)
+        optimizer, scheduled = self._pairs[self._which[place]]
+        return dict(optimizer.state_dict()["param_groups"][0]), scheduled and scheduled[0].state_dict()
 
     def _start(self) -> None:
         self._done = 0
@@ -48,6 +52,11 @@ class Schedules:
             optimizer.step()  # once: a scheduler warns where it is asked before its optimizer
             if _other_numbers(optimizer) != before:
                 raise Unfused(f"{recipe.scheduler['_target_']} changes more than the learning rate")
+
+    def _go_to(self, step: int) -> None:
+        if step < self._done:
+            self._start()
+        self._advance(step - self._done)
 
     def _advance(self, steps: int) -> None:
         for _ in range(steps):

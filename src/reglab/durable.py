@@ -1,0 +1,45 @@
+"""Files that a death leaves whole: written beside, made durable, put in place."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write; when the context ends well it becomes ``path``, durably, otherwise nothing changes.
+
+    Whenever the process dies, ``path`` is the old file or the new one, whole. What a death leaves beside it is named
+    ``.<name>.<process>.partial``. Raises OSError where the disk does not take it, and leaves nothing then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Replace ``path`` by ``content`` (text as UTF-8), as ``writing`` does."""
+    with writing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable: a file that was moved there is found after a power loss."""
+    if os.name == "nt":  # a folder cannot be opened there
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,111 @@
+"""One process at a time writes a run: an operating system's lock on a file in the run's folder.
+
+A process that dies, however it dies, leaves no lock.
+"""
+
+import logging
+import os
+import time
+import weakref
+from pathlib import Path
+
+from reglab.errors import UserError
+
+LOCK = "run.lock"
+_TRIES, _BETWEEN = 10, 0.02  # seconds: whoever asks ``is_running`` has the lock for a moment
+_log = logging.getLogger(__name__)
+
+
+class Held(UserError):  # noqa: N818 - a state to wait for, not an error of the run
+    """Another process writes the run."""
+
+
+class RunLock:
+    """The lock of the run in ``folder``, held from construction to ``release`` or the end of the process.
+
+    Raises Held, naming the process that has it, UserError where the lock file cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._number: int | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._number = _open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise UserError(f"cannot write to {folder} ({error}): give a folder of your own") from error
+        _held.add(self)
+        for _ in range(_TRIES):
+            if _taken(self._number, folder):
+                _sign(self._number)
+                return
+            time.sleep(_BETWEEN)
+        self.release()
+        raise Held(
+            f"process {_holder(folder)} is running the run in {folder}: wait until it is done, or end it by Ctrl-C or "
+            "kill -INT"
+        )
+
+    def release(self) -> None:
+        """Let others have the run. A second call does nothing."""
+        if self._number is not None:
+            os.close(self._number)
+            self._number = None
+
+    def __del__(self) -> None:
+        self.release()
+
+
+def is_running(folder: Path) -> bool:
+    """Return whether a living process, perhaps this one, holds the run in ``folder``; without a run: False."""
+    for flags in (os.O_RDWR, os.O_RDONLY):  # network file systems lock only what may be written
+        try:
+            number = _open(folder / LOCK, flags)
+        except PermissionError:
+            continue
+        except OSError:  # no lock file, or a file system that nobody can write to
+            return False
+        try:
+            return not _taken(number, folder)
+        finally:
+            os.close(number)
+    return False
+
+
+_held: "weakref.WeakSet[RunLock]" = weakref.WeakSet()
+
+
+def _forget() -> None:
+    """In a child of fork: drop the locks, which would otherwise stay until the child ends, whenever the parent dies."""
+    for lock in list(_held):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _open(path: Path, flags: int) -> int:
+    # a link in a folder that came from somebody else is not followed
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o644)
+
+
+def _taken(number: int, folder: Path) -> bool:
+    from filelock import lock_descriptor  # late: 60 ms, which a run that is only read does not need
+
+    try:
+        return lock_descriptor(number, blocking=False)
+    except OSError as error:
+        _log.warning("%s has no locks (%s): see to it that one process at a time runs it", folder, error)
+        return True
+
+
+def _sign(number: int) -> None:
+    os.ftruncate(number, 0)
+    os.write(number, str(os.getpid()).encode())
+
+
+def _holder(folder: Path) -> str:
+    try:
+        return (folder / LOCK).read_text(encoding="utf-8") or "another"
+    except OSError:  # Windows lets nobody read a locked file
+        return "another"

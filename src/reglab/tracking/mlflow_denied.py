@@ -1,0 +1,34 @@
+"""What a server's refusal of a user means, in words that tell what to set."""
+
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import read_mlflow_creds
+
+_NAMES = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+
+
+def denied(error: Exception) -> str | None:
+    """Return who was refused and what to do about it, or None where ``error`` is no refusal (HTTP 401 or 403)."""
+    code = _status(error)
+    if code == 401:
+        if user := read_mlflow_creds().username:
+            return f"the server does not accept the user {user!r} with the password given: check {_NAMES}"
+        return f"the server asks for a user and a password: set {_NAMES}"
+    if code == 403:
+        if "Host header" in str(error):
+            return "the server does not answer to this address: name it in the server's --allowed-hosts"
+        user = read_mlflow_creds().username
+        who = f"the user {user!r}" if user else "who is logged in"
+        return (
+            f"{who} lacks the right to do this: ask the server's administrator for EDIT on the experiment, or choose "
+            "another tracking.experiment"
+        )
+    return None
+
+
+def _status(error: Exception) -> int | None:
+    if isinstance(error, MlflowException):
+        return int(error.get_http_status_code())  # type: ignore[no-untyped-call]  # MLflow's
+    if isinstance(error, requests.HTTPError) and error.response is not None:  # from the artifact store
+        return error.response.status_code
+    return None

@@ -1,0 +1,113 @@
+"""What opening runs does in their folders, whichever store they go to."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from reglab import durable
+from reglab.tracking.drainer import Drainer
+from reglab.tracking.folder import IDENTITY, START, Identity, set_aside, write_identity
+from reglab.tracking.lock import RunLock
+from reglab.tracking.params import write_config
+from reglab.tracking.points import thinning
+from reglab.tracking.settings import TrackingSettings, redacted
+from reglab.tracking.spec import RunSpec
+from reglab.tracking.start import Start, Texts, write_start
+from reglab.tracking.tracker import RunTracker
+
+T = TypeVar("T")
+_AT_ONCE = 16
+_CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A run that has its folder and is to be made. start: None where no store will ever hold it.
+
+    texts: those too long for a store, by file.
+    """
+
+    spec: RunSpec
+    lock: RunLock
+    identity: Identity
+    start: Start | None = None
+    texts: Mapping[str, Texts] = field(default_factory=dict)
+
+
+def new_identity(settings: TrackingSettings, spec: RunSpec, run_id: str, artifacts: str | None) -> Identity:
+    """Return who the run ``spec`` is in the store that ``settings`` name. artifacts: its artifact URI, if known."""
+    rule = thinning(settings.points, spec.steps, spec.every, swept=spec.parent is not None)
+    uri, offline = redacted(settings.uri), settings.backend == "offline"
+    return Identity(
+        run_id, spec.name, uri, artifacts, stride=rule.stride, steps=rule.last, minor=rule.minor, offline=offline
+    )
+
+
+@contextmanager
+def claimed(specs: Sequence[RunSpec]) -> Iterator[list[RunLock]]:
+    """Take the folders of ``specs``, and make room for new runs in them; an error gives them back.
+
+    Raises UserError, naming the process, where another one is running a run in one of them.
+    """
+    locks: list[RunLock] = []
+    try:
+        for spec in specs:
+            locks.append(RunLock(spec.folder))
+        for spec in specs:
+            set_aside(spec.folder)
+        yield locks
+    except BaseException:
+        for lock in locks:
+            lock.release()
+        raise
+
+
+def record(openings: Sequence[Opening]) -> None:
+    """Write who the runs are and what they start with, durably: they can be found and made, whatever dies from here."""
+    at_once(_record, openings)
+
+
+def forget(openings: Sequence[Opening]) -> None:
+    """Undo ``record`` where no store took the runs."""
+    for opening in openings:
+        (opening.spec.folder / START).unlink(missing_ok=True)
+        (opening.spec.folder / IDENTITY).unlink(missing_ok=True)
+
+
+def track(openings: Sequence[Opening], drainer: Drainer | None) -> list[RunTracker]:
+    """Return the trackers of runs; of those meant for a store, configs and long texts are the first artifacts."""
+    written: dict[str, str] = {}  # the nodes that their configs share
+    for some in (openings[:1], openings[1:]):
+        at_once(lambda opening: _write_texts(opening, written), some)
+    return [_tracker(opening, drainer) for opening in openings]
+
+
+def at_once(do: Callable[..., T], *columns: Sequence[Any]) -> list[T]:
+    """Do as ``map``, in threads: the file system makes many files durable together."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(do, *columns))
+
+
+def _record(opening: Opening) -> None:
+    if opening.start:  # first, so that a run that has an identity can be made
+        write_start(opening.spec.folder, opening.start)
+    write_identity(opening.spec.folder, opening.identity)
+
+
+def _write_texts(opening: Opening, written: dict[str, str]) -> None:
+    spec = opening.spec
+    if spec.config:
+        write_config(spec.folder / _CONFIG, spec.config, written)
+    for name, texts in opening.texts.items():
+        durable.write(spec.folder / name, json.dumps(texts, indent=2) + "\n")
+
+
+def _tracker(opening: Opening, drainer: Drainer | None) -> RunTracker:
+    spec = opening.spec
+    tracker = RunTracker(opening.identity, spec.folder, drainer, opening.lock)
+    for name in [*([_CONFIG] if spec.config else []), *opening.texts] if opening.start else []:
+        tracker.artifact(spec.folder / name)
+    return tracker

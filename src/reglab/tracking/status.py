@@ -1,0 +1,45 @@
+"""How a run ended, by its journal alone."""
+
+import json
+import mmap
+from pathlib import Path
+
+from reglab.errors import UserError
+from reglab.tracking.folder import IDENTITY, JOURNAL
+
+_KEY = b'"status":'
+
+
+def last_status(folder: Path) -> str:
+    """Return the last status in the journal of the run in ``folder``; RUNNING if none is recorded.
+
+    It is searched from the end, so that a run of a million rows is answered at once. Raises UserError where ``folder``
+    holds no run.
+    """
+    if not has_begun(folder) and (folder / IDENTITY).exists():
+        return "RUNNING"
+    try:
+        with (folder / JOURNAL).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as journal:
+            return _search(journal)
+    except OSError as error:
+        raise UserError(f"{folder} holds no run that can be read ({error}): give the folder of a run") from error
+
+
+def has_begun(folder: Path) -> bool:
+    """Return whether the journal of the run in ``folder`` holds anything."""
+    journal = folder / JOURNAL
+    return journal.exists() and journal.stat().st_size > 0
+
+
+def _search(journal: mmap.mmap) -> str:
+    end = journal.rfind(b"\n") + 1  # behind it: a line that is being written, or was torn
+    while (found := journal.rfind(_KEY, 0, end)) >= 0:
+        start = journal.rfind(b"\n", 0, found) + 1
+        try:
+            content = json.loads(journal[start : journal.find(b"\n", found)])
+        except ValueError:  # zeros that a power loss left
+            content = None
+        if isinstance(content, dict) and "status" in content:
+            return str(content["status"])
+        end = start
+    return "RUNNING"

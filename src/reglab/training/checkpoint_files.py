@@ -1,0 +1,134 @@
+"""Checkpoint files: plain data, whole or not there, with a checksum inside and the earlier one kept beside.
+
+A checkpoint is torch's own zip file, so ``torch.load`` reads it anywhere. The SHA-256 of everything before it stands in
+the zip's comment.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import torch
+
+from reglab import durable
+from reglab.errors import UserError
+
+_log = logging.getLogger(__name__)
+_END = b"PK\x05\x06"  # the zip's last record: 22 bytes, the last two of which say how long a comment follows
+_RECORD = 22
+_MARK = b"reglab sha256 "
+_COMMENT = len(_MARK) + 64
+_CHUNK = 1 << 20
+
+
+class Damaged(UserError):  # noqa: N818 - what it says is what the file is
+    """A checkpoint file is not what was written."""
+
+
+def previous(path: Path) -> Path:
+    """Return where the checkpoint before the one at ``path`` is kept."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint durably; the one that was at ``path`` becomes ``previous(path)``.
+
+    Raises OSError where the disk does not take it; the earlier ones are then as they were.
+    """
+    with durable.writing(path) as file:
+        sealed = _Sealed(file)
+        try:
+            torch.save(content, cast(BinaryIO, sealed))
+        except RuntimeError as error:  # torch hides what the file said
+            if sealed.refused is None:
+                raise
+            raise sealed.refused from error
+        sealed.seal()
+        file.flush()
+        os.fsync(file.fileno())  # a full disk tells here, while the earlier ones are in their places
+        if path.exists():  # dying before the new one is in place leaves the earlier one, under its other name
+            path.replace(previous(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds, on the CPU. Raises Damaged if it is not whole, UserError if it is not there."""
+    check(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise Damaged(f"{path} cannot be read as a checkpoint of reglab ({type(error).__name__}: {error})") from error
+    if not isinstance(content, dict):
+        raise Damaged(f"{path} is not a checkpoint of reglab: it holds a {type(content).__name__}")
+    return content
+
+
+def check(path: Path) -> None:
+    """Compare a file with its checksum. Raises Damaged if it differs or there is none, UserError without a file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            found = hashlib.sha256()
+            left = max(0, size - _COMMENT)
+            while left and (piece := file.read(min(_CHUNK, left))):
+                found.update(piece)
+                left -= len(piece)
+            comment = file.read()
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}") from None
+    if comment != _MARK + found.hexdigest().encode():
+        what = "is damaged: its content does not match its checksum" if _MARK in comment else "has no checksum"
+        raise Damaged(f"the checkpoint {path} {what}, so it was cut, changed, or not written by reglab")
+
+
+def sound(path: Path) -> Path | None:
+    """Return the newest whole checkpoint of ``path`` and the one before it, None if there is none.
+
+    A damaged one is told by a warning.
+    """
+    for candidate in (path, previous(path)):
+        try:
+            check(candidate)
+        except Damaged as error:
+            _log.warning("%s; the one before it is used, or training starts anew.", error)
+        except UserError:
+            continue
+        else:
+            return candidate
+    return None
+
+
+class _Sealed:
+    """A file for ``torch.save`` that computes the checksum as it is written, keeping the zip's last record back."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._sum, self._held = file, hashlib.sha256(), b""
+        self.refused: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        length = memoryview(data).nbytes
+        pending = self._held + bytes(data) if length < _CHUNK or self._held else data
+        self._put(memoryview(pending)[:-_RECORD])
+        self._held = bytes(memoryview(pending)[-_RECORD:])
+        return length
+
+    def flush(self) -> None:
+        """What is kept back stays so until ``seal``."""
+
+    def seal(self) -> None:
+        """Write the zip's last record with its comment."""
+        if not (self._held.startswith(_END) and self._held.endswith(b"\0\0")):
+            raise RuntimeError("torch.save did not end with a zip's last record: this version of torch is not known")
+        self._put(memoryview(self._held[:-2] + _COMMENT.to_bytes(2, "little")))
+        self._file.write(_MARK + self._sum.hexdigest().encode())
+
+    def _put(self, data: memoryview) -> None:
+        self._sum.update(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.refused = error
+            raise

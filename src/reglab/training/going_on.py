@@ -1,0 +1,64 @@
+"""Whether the run in a folder can go on, by its journal alone: no store is asked. No torch, unlike the rest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reglab.tracking.folder import IDENTITY, JOURNAL
+from reglab.tracking.lines import lines
+
+FINGERPRINT, DIGEST = "reglab.fingerprint", "reglab.data_digest"
+PLACE, EPOCHS = "reglab.working_folder", "reglab.epochs"
+FUSED = "reglab.fused"
+TIMES, EXTENDED = "reglab.resumed", "reglab.extended"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a journal tells of its run. status: the last one recorded; tags: with their last values."""
+
+    status: str = "RUNNING"
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it failed in a way that training again would only repeat."""
+        return self.status == "FAILED" and self.tags.get("reglab.failure") == "diverged"
+
+
+def told(folder: Path) -> Told | None:
+    """Return what the journal in ``folder`` tells of its run; None where there is no run."""
+    if not ((folder / IDENTITY).is_file() and (folder / JOURNAL).is_file()):
+        return None
+    status, tags = "RUNNING", {}
+    for line in lines(folder / JOURNAL):
+        status = str(line.content.get("status", status))
+        tags.update(line.content.get("tags", {}))
+    return Told(status, tags)
+
+
+def goes_on(folder: Path, fingerprint: str) -> Told | None:
+    """Return what is told of the run in ``folder`` if it computes the same, alone, and its training is not over.
+
+    A member of a pack does not go on alone: what it recorded until then was rounded in another way.
+    """
+    found = told(folder)
+    if found is None or found.tags.get(FINGERPRINT) != fingerprint or FUSED in found.tags:
+        return None
+    return None if found.status == "FINISHED" or found.diverged else found
+
+
+def beginning(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str, str]:
+    """Return what a run records of itself in its journal, so that it can go on without asking a store.
+
+    tags: those that it is opened with. digest: of its data. epochs: its budget.
+    """
+    return {FINGERPRINT: str(tags[FINGERPRINT]), DIGEST: digest, PLACE: str(Path.cwd()), EPOCHS: str(epochs)}
+
+
+def again(earlier: Told, epochs: int) -> dict[str, str]:
+    """Return the tags of a run that goes on: how often it did, how far beyond its budget, no longer why it ended."""
+    tags = {TIMES: str(int(earlier.tags.get(TIMES, 0)) + 1), "reglab.message": ""}
+    before = earlier.tags.get(EPOCHS, str(epochs))
+    return tags if before == str(epochs) else {**tags, EXTENDED: f"from {before} to {epochs} epochs"}

@@ -1,0 +1,28 @@
+"""Where training stands follows from the number of steps alone; Lightning's own record of its loops is not used.
+
+It has some ten kinds of restart, none of them in the middle of a batch, and a batch carries many steps here.
+"""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytorch_lightning as pl
+
+
+def forget_loops(checkpoint: MutableMapping[str, Any]) -> None:
+    """Keep Lightning from restoring its loops: to be called from ``on_load_checkpoint``."""
+    checkpoint.pop("loops", None)
+
+
+def go_on(trainer: pl.Trainer, steps: int, per_epoch: int) -> None:
+    """Let ``trainer`` go on as after ``steps`` optimizer steps: to be called from ``on_fit_start``.
+
+    It begins the epoch that the next step belongs to; the loader yields what is left of it.
+    """
+    loop = trainer.fit_loop
+    epochs = steps // per_epoch
+    for progress in (loop.epoch_progress.total, loop.epoch_progress.current):
+        for stage in ("ready", "started", "processed", "completed"):
+            setattr(progress, stage, epochs)
+    done = loop.epoch_loop.manual_optimization.optim_step_progress.total
+    done.ready = done.completed = steps

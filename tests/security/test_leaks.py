@@ -1,0 +1,107 @@
+"""Real runs with secrets in the environment: nothing that they leave or print holds one, however they end."""
+
+import logging
+import os
+import subprocess
+import sys
+import traceback
+import urllib.parse
+from pathlib import Path
+
+import pytest
+
+from reglab import cli, secrets, trust
+from training.job_case import SMALL, close
+
+SECRETS = {"A_VALUE": "sentinel+one/of=three", "A_TOKEN": "qZ7#k", "MLFLOW_TRACKING_PASSWORD": "sentinel three&<3>"}
+MODEL = """
+import logging
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, inputs, outputs, value, token):
+        super().__init__()
+        self.layer, self.value = nn.Linear(inputs, outputs), value
+        logging.getLogger(__name__).warning("made with %s", value)
+        print("made with", token)
+    def forward(self, inputs):
+        if self.training and self.value.endswith("!"):
+            raise RuntimeError(f"the service refused {self.value} at https://me:{self.value[:-1]}@host")
+        return self.layer(inputs)
+"""
+WORDS = [
+    *("data=wine", "model=custom", "model._target_=own_package.Net", "trust=[own_package]"),
+    *("+model.token='${oc.env:A_TOKEN}'", *(word for word in SMALL if "model" not in word), "trainer.max_epochs=1"),
+]
+VALUE = "+model.value='${oc.env:A_VALUE}'"
+MISSING = ["+model.value=x", "data=table", "data.path='${oc.env:A_VALUE}'", "data.target=y"]
+
+
+def leaks(folder: Path, printed: str) -> list[str]:
+    """Return where a secret stands, as it is or quoted."""
+    forms = {form.encode() for value in SECRETS.values() for form in (value, urllib.parse.quote(value, safe=""))}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    places = {str(path): path.read_bytes() for path in files} | {"printed": printed.encode()}
+    return [place for place, content in places.items() if any(form in content for form in forms)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a package of the user's, and a process that knows no secret yet."""
+    (tmp_path / "own_package.py").write_text(MODEL)
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_package", raising=False)
+    monkeypatch.setattr(trust, "_listed", set())
+    for name, empty in (("_known", set()), ("_pattern", None), ("_clients", {})):
+        monkeypatch.setattr(secrets, name, empty)
+    factory, handlers, level = logging.getLogRecordFactory(), logging.root.handlers[:], logging.root.level
+    yield tmp_path
+    logging.setLogRecordFactory(factory)
+    for handler in set(logging.root.handlers) - set(handlers):
+        handler.close()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    if (tmp_path / "reglab.db").exists():
+        close(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words, full, code, said",
+    [
+        ([VALUE], "0", 0, "made with ***"),
+        (MISSING, "0", 2, "data.path=***"),
+        (MISSING, "1", 1, "data.path=***"),
+        ([VALUE.replace("}'", "}!'")], "1", 1, "the service refused ***! at https://me:***@host"),
+        (["--cfg=job", "--resolve", VALUE], "0", 0, "value: ***"),
+    ],
+    ids=["finished", "refused", "refused, traceback", "raised", "shown"],
+)
+def test_no_secret_is_left_or_printed(folder, monkeypatch, capsys, words, full, code, said):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", full)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # given back afterwards
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    flags, words = ([word for word in words if (word[0] == "-") is flag] for flag in (True, False))
+    try:
+        status = cli.main(["train", *flags, *WORDS, *words])
+    except Exception:  # noqa: BLE001 - shown as Python itself shows it at the end
+        traceback.print_exc()
+        status = 1
+    captured = capsys.readouterr()
+    printed = captured.out + captured.err
+    assert leaks(folder, printed) == []
+    assert (status, said in printed, "Traceback" in printed) == (code, True, full == "1"), printed
+
+
+def test_no_secret_leaves_a_worker(folder):
+    """A sweep of which one job finishes and one raises."""
+    value = f"{VALUE},{VALUE.partition('=')[2].replace('}', '}!')}"
+    command = [sys.executable, "-m", "reglab", "train", "-m", *WORDS, value, "hydra.launcher.workers=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=300)
+    printed = (done.stdout + done.stderr).decode()
+    assert leaks(folder, printed) == []
+    assert (done.returncode, "the service refused ***! at" in printed) == (1, True), printed
+    assert list(folder.rglob("error.txt"))
+    assert list(folder.rglob("best.ckpt"))

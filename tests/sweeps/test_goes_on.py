@@ -1,0 +1,132 @@
+"""A sweep whose processes die is launched again: it ends with the runs, rows and weights of one that was left alone."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+SWEEP = (
+    "train", "-m", "data=wine", "data.batch_size=16", "model.width=6", "trainer.max_epochs=12",
+    "trainer.accelerator=cpu", "trainer.checkpoint_seconds=0", "measure.resamples=10", "regularizer=[dropout]",
+    "regularizer.dropout.strength=0.1,0.2,0.3", "seed=0,1", "optimizer.lr=0.01", "sweep.report=false",
+    "sweep.test=false",
+    "hydra.launcher.workers=1", "hydra.launcher.always=true", "hydra.launcher.compile=false", "hydra.launcher.pack=3",
+)  # fmt: skip
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+class Found(NamedTuple):
+    """What a sweep left: of each job its run's id, status and rows, and the weights of each checkpoint."""
+
+    runs: dict[int, tuple[str, str]]
+    rows: dict[int, list[tuple[str, int, str]]]
+    weights: dict[tuple[str, str], dict[str, torch.Tensor]]
+
+
+def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "reglab", *SWEEP, *words],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    _, said = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+def found(folder: Path) -> Found:
+    runs, rows = {}, {}
+    with closing(sqlite3.connect(folder / "reglab.db")) as store:
+        query = "SELECT run_uuid, status, value FROM runs JOIN tags USING (run_uuid) WHERE key = 'reglab.job'"
+        for run, status, job in store.execute(query).fetchall():
+            assert int(job) not in runs, "a job has a second run"
+            runs[int(job)] = (run, status)
+            metrics = store.execute("SELECT key, step, value FROM metrics WHERE run_uuid = ?", [run])
+            rows[int(job)] = sorted((k, step, repr(v)) for k, step, v in metrics if not k.startswith("system/"))
+    files = [path for path in folder.glob("runs/*/*/*/checkpoints/*.ckpt") if ".previous" not in path.name]
+    weights = {
+        (path.parent.parent.name, path.name): torch.load(path, weights_only=True)["state_dict"] for path in files
+    }
+    return Found(runs, rows, weights)
+
+
+def assert_same(mine: Found, right: Found) -> None:
+    assert {job: status for job, (_, status) in mine.runs.items()} == dict.fromkeys(range(6), "FINISHED")
+    for job in range(6):
+        assert mine.rows[job] == right.rows[job], job
+    assert mine.weights.keys() == right.weights.keys()
+    for name, state in right.weights.items():
+        assert all(torch.equal(mine.weights[name][key], tensor) for key, tensor in state.items()), name
+
+
+def until(happened: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+    """Wait until something shows in the files that another process writes; it must not end before."""
+    while not happened():
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.01)
+            raise AssertionError(process.communicate()[1])
+
+
+def rows_of(folder: Path, job: int, epoch: int) -> bool:
+    """Whether the job has recorded this epoch."""
+    return any(f'"step":{epoch},' in path.read_text() for path in folder.glob(f"runs/*/*/{job}/journal.jsonl"))
+
+
+def worker_of(folder: Path, job: int) -> int:
+    (lock,) = folder.glob(f"runs/*/*/{job}/run.lock")
+    return int(lock.read_text())
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    folder = tmp_path_factory.mktemp("right")
+    assert finish(start(folder))[0] == 0
+    return found(folder)
+
+
+def test_the_sweep_is_killed_and_its_worker_ends_in_order(right: Found, tmp_path: Path) -> None:
+    process = start(tmp_path)
+    until(lambda: rows_of(tmp_path, 3, 4), process)  # the second pack is on its way
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    ids = found(tmp_path).runs
+    code, said = finish(start(tmp_path))
+    assert code == 0, said
+    assert "from their checkpoints go on: 3 jobs in 1 pack" in said
+    after = found(tmp_path)
+    assert {job: run for job, (run, _) in after.runs.items()} == {job: run for job, (run, _) in ids.items()}
+    assert_same(after, right)
+
+
+def test_workers_are_killed_and_preempted_and_then_the_sweep_is(right: Found, tmp_path: Path) -> None:
+    process = start(tmp_path)
+    until(lambda: rows_of(tmp_path, 0, 2), process)
+    first = worker_of(tmp_path, 0)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: worker_of(tmp_path, 0) != first and rows_of(tmp_path, 0, 4), process)
+    os.kill(worker_of(tmp_path, 0), signal.SIGTERM)
+    until(lambda: rows_of(tmp_path, 3, 2), process)
+    process.send_signal(signal.SIGTERM)
+    code, said = finish(process)
+    assert code == 143, said
+    assert "was killed (SIGKILL): 3 jobs go on" in said
+    assert "was asked to end: 3 jobs go on" in said
+    statuses = {job: status for job, (_, status) in found(tmp_path).runs.items()}
+    assert statuses == {job: "FINISHED" if job < 3 else "KILLED" for job in range(6)}
+    code, said = finish(start(tmp_path))
+    assert code == 0, said
+    assert_same(found(tmp_path), right)

@@ -1,0 +1,83 @@
+"""The folder of a run, by whatever names it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reglab.errors import UserError
+from reglab.tracking import RunSpec, RunTracker, TrackingSettings, find_folder, open_run, open_runs, open_sweep
+from reglab.tracking.folder import read_identity, write_identity
+
+Start = Callable[..., RunTracker]
+
+
+def test_a_run_is_found_by_folder_id_and_newest_name(
+    start: Start, settings: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = start("first")
+    first.finish()
+    newest = open_run(settings, name="first", folder=tmp_path / "second", config={}, params={}, tags={})
+    newest.finish()
+    monkeypatch.chdir(tmp_path)
+    assert find_folder(settings.uri, "runs/first") == first.folder
+    assert find_folder(settings.uri, first.run_id) == first.folder
+    assert find_folder(settings.uri, "first") == newest.folder
+    monkeypatch.chdir(tmp_path / "runs")  # where no runs/ is: by the tag alone
+    assert find_folder(settings.uri, first.run_id) == first.folder
+
+
+@pytest.mark.parametrize("backend", ["mlflow", "offline", "none"])
+def test_every_run_says_where_it_is(backend: Any, settings: TrackingSettings, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = open_sweep(replace(settings, backend=backend), name="sweep", folder=Path("runs/s"), params={}, tags={})
+    specs = [RunSpec(f"job {n}", Path("runs/s") / str(n), {}, {}, {}, parent=sweep.run_id) for n in range(2)]
+    for run in [sweep, *open_runs(replace(settings, backend=backend), specs)]:
+        run.finish()
+        assert find_folder(settings.uri, run.run_id) == run.folder.resolve()
+        texts = [path.read_text() for path in run.folder.iterdir() if path.suffix in (".json", ".jsonl")]
+        if backend != "mlflow":
+            assert any(f'"reglab.folder": "{run.folder}"' in t.replace('":"', '": "') for t in texts)
+        assert find_folder(settings.uri, read_identity(run.folder).name) == run.folder
+
+
+def test_a_run_that_a_server_numbered_is_found_by_both_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = TrackingSettings.from_config({"name": "none"}, tmp_path)
+    run = open_run(settings, name="run", folder=Path("runs/1"), config={}, params={}, tags={})
+    write_identity(run.folder, replace(read_identity(run.folder), local=run.run_id, run_id="of the server"))
+    for number in (run.run_id, "of the server"):
+        assert find_folder("sqlite:///absent.db", number) == run.folder
+    run.finish()
+
+
+def test_a_folder_that_is_not_here_is_told(start: Start, settings: TrackingSettings, tmp_path: Path) -> None:
+    run, other = start("run"), start("other")
+    for each in (run, other):
+        each.finish()
+    shutil.rmtree(run.folder)
+    with pytest.raises(UserError, match=rf"was recorded in {run.folder}, which does not hold it on this machine"):
+        find_folder(settings.uri, "run")
+    os.rename(other.folder, run.folder)  # noqa: PTH104 - another run lies there now
+    with pytest.raises(UserError, match="does not hold it on this machine"):
+        find_folder(settings.uri, run.run_id)
+    with pytest.raises(UserError, match="no run 'nun' in"):
+        find_folder(settings.uri, "nun")
+
+
+def test_a_folder_is_found_without_mlflow(tmp_path: Path) -> None:
+    settings = TrackingSettings.from_config({"name": "none"}, tmp_path)
+    open_run(settings, name="run", folder=tmp_path / "runs" / "1", config={}, params={}, tags={}).finish()
+    script = (
+        "import sys; from reglab.tracking import find_folder; find_folder('sqlite:///absent.db', sys.argv[1]);"
+        "find_folder('sqlite:///absent.db', sys.argv[2]); print('mlflow' in sys.modules)"
+    )
+    words = [sys.executable, "-c", script, "runs/1", read_identity(tmp_path / "runs/1").run_id]
+    ran = subprocess.run(words, check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert ran.stdout.strip() == "False"
