@@ -21,7 +21,7 @@ from places import folder, new_home
 
 FILES = {"last": "last.ckpt", "best": "best.ckpt", "pack": "pack.ckpt", "journal": "journal.jsonl"}
 _COMMON = [
-    *("data.train_size=100", "model.width=8", "model.depth=1", "trainer.max_epochs=40", "sweep.report=false"),
+    *("data.train_size=100", "model.width=8", "model.depth=1", "trainer.max_epochs=15", "sweep.report=false"),
     *("trainer.checkpoint_seconds=0", "sweep.test=false"),
 ]
 _PACK = [

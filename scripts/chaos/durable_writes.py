@@ -1,9 +1,10 @@
 """Die at every durable write, one after the other, as SQLite's developers test SQLite; then go on, and compare.
 
-    .venv/bin/python scripts/chaos/durable_writes.py [--of solo|pack|sync ...] [--every N] [--seed S]
+    .venv/bin/python scripts/chaos/durable_writes.py [--of solo pack sync] [--deaths N] [--seed S]
 
 Counted are fsync, rename, replace, link, unlink, writes to descriptors (the journal) and commits of SQLite. A process
-dies before the n-th, after it, or half-way through a write, for every n until it comes through undisturbed.
+dies before the n-th, after it, or half-way through the n-th write to a descriptor, for every n until it comes through
+undisturbed; or ``--deaths`` times at random ones.
 """
 
 import argparse
@@ -13,7 +14,8 @@ import shutil
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,10 @@ CASES = {
 
 
 class Dying:
-    """Counts the durable writes of this process, and ends it at the n-th; n = 0 only counts, into ``count``."""
+    """Counts the durable writes of this process, and ends it at the n-th; n = 0 only counts, into ``counted``."""
 
-    def __init__(self, number: int, moment: str, count: Path) -> None:
-        self._left, self._moment, self._count = number, moment, count
+    def __init__(self, number: int, moment: str, counted: Path) -> None:
+        self._left, self._moment, self._into = number, moment, counted
         self._seen, self._lock = 0, threading.Lock()
         self._inside = threading.local()
         for name in ("fsync", "rename", "replace", "link", "unlink"):
@@ -56,12 +58,12 @@ class Dying:
         with self._lock:
             self._seen += 1
             if self._left == 0 and self._seen % 16 == 1:
-                self._count.write_text(str(self._seen + 15))
+                self._into.write_text(str(self._seen + 15))
             return self._seen == self._left
 
     def _counted(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def counted(*arguments: Any, **options: Any) -> Any:
-            if not self._turn():
+            if self._moment == "half" or not self._turn():
                 return function(*arguments, **options)
             if self._moment == "before":
                 os._exit(_DIED)
@@ -154,9 +156,13 @@ def one(case: str, number: int, moment: str, truth: Path, place: Path) -> tuple[
     code = command.wait()
     if code not in (_DIED, 0):
         raise RuntimeError(f"{there}: exit code {code}\n{command.said()[-3000:]}")
-    if code == _DIED:
-        _go_on(case, there)
-    found = apart(compare, truth, there)
+    try:
+        if code == _DIED:
+            _go_on(case, there)
+        found = apart(compare, truth, there)
+    except RuntimeError as error:  # the others are to be tried, too
+        return code, Found(runs=1, faults=[f"{moment} write {number}: {error}"])
+    found.faults = [f"{moment} write {number}: {fault}" for fault in found.faults]
     if not found.faults:
         shutil.rmtree(there)
     return code, found
@@ -186,44 +192,66 @@ def _copy_runs(source: Path, home: Path) -> None:
         path.write_text(path.read_text().replace(str(source), str(home)))
 
 
-def chaos(cases: list[str], every: int, seed: int, place: Path) -> tuple[dict[str, int], Found]:
-    """Try all writes of these cases, or every so-many-th, and return how many deaths there were, and what was found."""
-    draw = random.Random(seed)
-    total, deaths = Found(), {}
-    for case in cases:
-        truth = new_home(place, f"{case}/truth")
-        if case == "sync":
-            offline = truth.with_name("offline")
-            offline.mkdir()
-            run(offline, CASES["sync"], warm=True)
-            _copy_runs(offline, truth)
-            run(truth, ["sync"], warm=True)
-        elif case == "pack":
-            _forked(truth, CASES[case])
+def undisturbed(case: str, place: Path) -> tuple[Path, int]:
+    """Return the folder where the command of ``case`` came through, and how many writes it made, nearly."""
+    truth = new_home(place, f"{case}/truth")
+    if case == "sync":
+        offline = truth.with_name("offline")
+        offline.mkdir()
+        run(offline, CASES["sync"], warm=True)
+        _copy_runs(offline, truth)
+    words = ["sync"] if case == "sync" else CASES[case]
+
+    def prepare() -> None:
+        if case == "pack":
+            in_process()
+        Dying(0, "before", truth / "writes.txt")
+
+    command = Command(truth, words, warm=True, prepare=prepare)
+    if code := command.wait():
+        raise RuntimeError(f"undisturbed: exit code {code}\n{command.said()[-3000:]}")
+    return truth, int((truth / "writes.txt").read_text())
+
+
+def at_every_write(case: str, truth: Path, place: Path) -> Iterator[tuple[int, Found]]:
+    """Let it die at every write in every way, and yield what ``one`` returns."""
+    for moment in MOMENTS:
+        for number in count(1):
+            code, found = one(case, number, moment, truth, place)
+            yield code, found
+            if code == 0:
+                break
+
+
+def chaos(cases: list[str], deaths: int | None, seed: int, place: Path) -> tuple[dict[str, int], Found]:
+    """Let these cases die, and return how often each did, and what was found. deaths: see the module's."""
+    draw, died, total = random.Random(seed), dict.fromkeys(cases, 0), Found()
+    for turn, case in enumerate(cases):
+        truth, writes = undisturbed(case, place)
+        if deaths is None:
+            ends = at_every_write(case, truth, place)
         else:
-            run(truth, CASES[case], warm=True)
-        for moment in MOMENTS:
-            number, code = draw.randint(1, every), _DIED
-            while code == _DIED:
-                code, found = one(case, number, moment, truth, place)
-                deaths[case] = deaths.get(case, 0) + (code == _DIED)
-                for fault in found.faults[:4]:
-                    print(f"FAULT {case}, {moment} write {number}: {fault}", flush=True)
-                total.add(found)
-                number += every if every == 1 else draw.randint(1, 2 * every - 1)
-    return deaths, total
+            share = deaths * (turn + 1) // len(cases) - deaths * turn // len(cases)
+            chosen = [(draw.randint(1, writes), draw.choice(MOMENTS)) for _ in range(share)]
+            ends = (one(case, number, moment, truth, place) for number, moment in chosen)
+        for code, found in ends:
+            died[case] += code == _DIED
+            for fault in found.faults[:4]:
+                print(f"FAULT {case}: {fault}", flush=True)
+            total.add(found)
+    return died, total
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run this script and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--of", nargs="*", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--every", type=int, default=1, help="try one write of so many, at random")
+    parser.add_argument("--deaths", type=int, help="so many at random writes; default: one at every write")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     preload()
     with folder() as place:
-        deaths, found = chaos(given.of, given.every, given.seed, place)
+        deaths, found = chaos(given.of, given.deaths, given.seed, place)
         said = ", ".join(f"{case} {count}" for case, count in deaths.items())
         print(f"died at durable writes ({said}) and went on: {found}; {len(found.faults)} faults")
         if found.faults:

@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 
 from commands import preload
+from places import MADE, folder
 
 
 def run(name: str, arguments: list[str]) -> tuple[int, str]:
@@ -44,9 +45,11 @@ def main() -> None:
     """Answer until the input ends."""
     sys.path.insert(0, str(Path(__file__).parent))
     preload()
-    for line in sys.stdin:
-        name, *arguments = json.loads(line)
-        print(json.dumps(run(name, arguments)), flush=True)
+    with folder() as place:
+        os.environ[MADE] = str(place / "empty.db")
+        for line in sys.stdin:
+            name, *arguments = json.loads(line)
+            print(json.dumps(run(name, arguments)), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -21,25 +22,29 @@ from compare import Found, compare
 from places import folder, new_home
 from reading import run_ids
 
+from reglab.training.fused.manifest import read
+
 _KINDS = {"worker": 0.76, "parent": 0.09, "group": 0.05, "machine": 0.10}
-_NO_PROGRESS = 60.0  # seconds after which a kill comes without any
+_LONGEST = 3.0  # seconds between a kill and the next
 _LAUNCHES = 400
 
 
 def command(jobs: int, launcher: str, mixed: bool, epochs: int) -> list[str]:
-    """Return the words of a sweep of ``jobs``: three cocktails, two of which stop early at different epochs."""
-    shares = [jobs * part // 100 for part in (34, 66, 100)]
-    counts = [shares[0], shares[1] - shares[0], shares[2] - shares[1]]
-    blocks = [
-        f"{{regularizer: [l2], regularizer.l2.strength: log(1e-5,1e-1,{counts[0]})}}",
-        f"{{regularizer: [early_stopping, dropout], regularizer.dropout.strength: linear(0.0,0.6,{counts[1]})}}",
-        f"{{regularizer: [early_stopping, l1], regularizer.early_stopping.patience: 3, "
-        f"regularizer.l1.strength: log(1e-5,1e-2,{counts[2]})}}",
-    ]
-    if mixed:  # the last two are cocktails of one job: they train alone
-        alone = "regularizer: [sam, ema]", "regularizer: [mixup]"
-        blocks[0] = f"{{regularizer: [l2], regularizer.l2.strength: log(1e-5,1e-1,{counts[0] - 2})}}"
-        blocks += [f"{{{cocktail}}}" for cocktail in alone]
+    """Return the words of a sweep of ``jobs``: of up to three cocktails, two of which stop early at different epochs.
+
+    mixed: two of them have a cocktail of their own, and train alone.
+    """
+    cocktails = [
+        "regularizer: [early_stopping, dropout], regularizer.dropout.strength: linear(0.0,0.6,{})",
+        "regularizer: [l2], regularizer.l2.strength: log(1e-5,1e-1,{})",
+        "regularizer: [early_stopping, l1], regularizer.early_stopping.patience: 3, "
+        "regularizer.l1.strength: log(1e-5,1e-2,{})",
+    ][: max(1, jobs // 2)]
+    alone = ["regularizer: [sam, ema]", "regularizer: [mixup]"] if mixed else []
+    many = jobs - len(alone)
+    ends = [round(many * part / len(cocktails)) for part in range(len(cocktails) + 1)]
+    packs = [each.format(high - low) for each, (low, high) in zip(cocktails, pairwise(ends), strict=True)]
+    blocks = [f"{{{cocktail}}}" for cocktail in (*packs, *alone)]
     return [
         *("train", "-m", f"sweep.blocks=[{', '.join(blocks)}]", f"hydra/launcher={launcher}"),
         *("data.train_size=200", "model.width=32", "optimizer.lr=2e-3", f"trainer.max_epochs={epochs}"),
@@ -49,7 +54,7 @@ def command(jobs: int, launcher: str, mixed: bool, epochs: int) -> list[str]:
 
 
 class Sweep:
-    """One sweep in ``home`` that is killed until it is done. log: what was done to it, in words."""
+    """One sweep in ``home`` that is killed until it is done. kills, again: how, how often."""
 
     def __init__(self, home: Path, words: list[str], warm: bool, draw: random.Random) -> None:
         self.home, self.words, self.warm, self.draw = home, words, warm, draw
@@ -57,25 +62,22 @@ class Sweep:
         self.again: Counter[str] = Counter()
         self.anew = 0
         self._ids: dict[str, str] = {}
-        self._early = False
 
     def run(self, most: int) -> None:
         """Launch it, kill it ``most`` times at the most, and let it end. Raises RuntimeError where it does not."""
-        words, code = self.words, None
+        words = self.words
         for launch in range(_LAUNCHES):
-            running = Command(self.home, words, self.warm)
+            running, orders = Command(self.home, words, self.warm), Orders(self.home)
             while running.poll() is None and self.kills.total() < most:
                 self._wait(running)
-                if running.poll() is None:
-                    self._kill(running)
+                self._kill(running, orders)
                 self._note_ids()
             code = running.wait()
             self._settle(running)
             if code == 0:
                 return
-            if self.kills.total() >= most and launch and "failed" in running.said() and not self._early:
+            if code > 0:
                 break
-            self._early = self._early and self.kills.total() < most
             words = self._next(launch)
         raise RuntimeError(f"the sweep in {self.home} does not end well: {code}\n{running.said()[-3000:]}")
 
@@ -88,37 +90,23 @@ class Sweep:
         return self.words
 
     def _wait(self, running: Command) -> None:
-        """Wait for a random time; mostly until training has come further since the last kill.
-
-        Two deaths without progress in a row would count as the job's own fault.
-        """
-        self._early = not self._early and self.draw.random() < 0.2
-        before, limit = self._progress(), time.monotonic() + _NO_PROGRESS
-        while not self._early and running.poll() is None and time.monotonic() < limit:
-            now = self._progress()
-            if len(now - before) >= 1:
-                break
-            time.sleep(0.05)
-        until = time.monotonic() + self.draw.uniform(0, 2.0)
+        until = time.monotonic() + self.draw.uniform(0, _LONGEST)
         while running.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
 
-    def _progress(self) -> set[tuple[str, int]]:
-        """Return the checkpoints there are, each with its time."""
-        found = set()
-        for path in (self.home / "runs").rglob("*.ckpt") if (self.home / "runs").exists() else ():
-            with suppress(FileNotFoundError):
-                found.add((str(path), path.stat().st_mtime_ns))
-        return found
-
-    def _kill(self, running: Command) -> None:
+    def _kill(self, running: Command, orders: "Orders") -> None:
         kind = self.draw.choices(list(_KINDS), list(_KINDS.values()))[0]
-        workers = running.workers()
         if kind == "worker":
-            if not workers:
+            victim = None
+            while running.poll() is None and victim is None:
+                time.sleep(0.02)
+                victim = orders.victim(running.workers(), self.draw)
+            if victim is None:
                 return
             with suppress(psutil.Error):
-                self.draw.choice(workers).kill()
+                victim.kill()
+        elif running.poll() is not None:
+            return
         elif kind == "parent":
             running.kill()
         elif kind == "group":
@@ -129,7 +117,7 @@ class Sweep:
 
     def _settle(self, running: Command) -> None:
         """Wait until the workers of a dead parent are gone: they end by themselves."""
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 120
         while left := running.session():
             if time.monotonic() > limit:
                 raise RuntimeError(f"{self.home}: processes stay when the sweep is gone: {left}")
@@ -140,6 +128,48 @@ class Sweep:
             ids = run_ids(self.home)
             self.anew += sum(name in self._ids and self._ids[name] != run_id for name, run_id in ids.items())
             self._ids |= ids
+
+
+class Orders:
+    """How far the orders of one launch had come at each death of their workers.
+
+    Two deaths in a row without progress count as the order's own fault, and a pack is then cut in halves that begin
+    anew. That is right, but not what is looked into here: the second one waits for progress.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._furthest: dict[Path, int] = {}
+        self._idle: dict[Path, bool] = {}
+
+    def victim(self, workers: list[psutil.Process], draw: random.Random) -> psutil.Process | None:
+        """Return a worker that may be killed, and take note of its death; None if there is none now."""
+        draw.shuffle(workers)
+        for worker in workers:
+            order = self._order(worker.pid)
+            if order is None:
+                continue
+            home, reached = order
+            further = reached > self._furthest.get(home, 0)
+            if further or not self._idle.get(home, False):
+                self._furthest[home], self._idle[home] = max(reached, self._furthest.get(home, 0)), not further
+                return worker
+        return None
+
+    def _order(self, pid: int) -> tuple[Path, int] | None:
+        """Return the folder that keeps the state of what a worker trains, and how far that is."""
+        for lock in self._home.glob("runs/*/*/*/run.lock"):
+            if lock.read_text() != str(pid):
+                continue
+            for path in lock.parent.parent.glob("*/pack.json"):
+                manifest = read(path.parent)
+                if manifest and str(lock.parent) in manifest.folders:
+                    return path.parent, manifest.steps
+            last = lock.parent / "checkpoints" / "last.ckpt"
+            with suppress(FileNotFoundError):
+                return lock.parent, last.stat().st_mtime_ns
+            return lock.parent, 0
+        return None
 
 
 def chaos(given: argparse.Namespace) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from reglab.sweeps.ledger import _end_one
 from reglab.tracking import RunTracker, TrackingSettings, is_running, open_run
-from reglab.tracking.folder import START
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
 
@@ -43,8 +42,7 @@ def test_a_run_that_somebody_trains_is_left_and_a_dead_one_ended(run: RunTracker
     assert status(run) == "KILLED"
 
 
-def test_a_run_that_died_while_it_was_made_is_ended(run: RunTracker) -> None:
-    (run.folder / START).write_text("{}")
-    _end_one(uri(run), run.run_id, run.folder)
+def test_a_run_whose_folder_is_gone_is_ended(run: RunTracker) -> None:
+    _end_one(uri(run), run.run_id, None)
     assert status(run) == "KILLED"
     run.finish("KILLED")

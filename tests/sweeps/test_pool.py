@@ -60,9 +60,10 @@ def spawn():
     return process, ours
 
 
-def run_orders(*orders, size=1, reached=lambda order: 0):
+def run_orders(*orders, size=1, reached=lambda order: 0, recorded=lambda order, job: None):
     events, left = [], []
-    pool = Pool(spawn, size, events.append, lambda: None, lambda order, jobs, reason: left.append(tuple(jobs)), reached)
+    tell_left = lambda order, jobs, reason: left.append(tuple(jobs))  # noqa: E731 - one of four callbacks of a line
+    pool = Pool(spawn, size, events.append, lambda: None, tell_left, reached, recorded)
     return pool.run(orders), events, left
 
 
@@ -162,3 +163,20 @@ def test_members_that_had_ended_go_along_unheard():
 )
 def test_why_dead(code, part):
     assert part in why_dead(code)
+
+
+def test_a_job_that_recorded_its_end_and_died_before_it_told_has_ended():
+    asked = []
+
+    def recorded(order, job):
+        asked.append(job)
+        return Ended(job, "FINISHED", run_id="it") if len(asked) > 1 else None  # not yet when it was handed out
+
+    ends, events, _ = run_orders(Order((0,), (("die",),)), recorded=recorded)
+    assert ends == {0: Ended(0, "FINISHED", run_id="it")}
+    assert [type(event).__name__ for event in events] == ["Started", "Ended"]
+
+
+def test_an_end_from_before_it_was_handed_out_does_not_count():
+    ends, _, _ = run_orders(Order((0,), (("die",),)), recorded=lambda order, job: Ended(job, "FINISHED"))
+    assert ends[0].status == "FAILED"

@@ -78,7 +78,7 @@ def test_an_interrupt_says_what_is_kept_and_how_to_go_on():
         "Interrupted: none of 6 jobs finished; what all of them recorded is kept."
     )
     assert "reglab report abc" in text
-    assert text.endswith("To run the rest, give the same command again.")
+    assert text.endswith("To run the rest, give the same command again, or: reglab resume abc")
     assert interrupted(found, 6, "abc", anew=True).endswith("the same command again, without sweep.again=true.")
     assert "reglab report" not in interrupted({}, 6, "abc")
     assert interrupted(found, 6, None).endswith("To run the whole sweep, give the same command again.")

@@ -3,11 +3,14 @@
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from reglab.errors import UserError
 from reglab.sweeps.compose import JOB, Composer, Order, job_config, job_folder
-from reglab.tracking import is_running
+from reglab.sweeps.events import Ended
+from reglab.tracking import is_running, send
+from reglab.tracking.folder import read_identity
 from reglab.tracking.lock import LOCK
 from reglab.training import going_on
 from reglab.training.fused.manifest import MANIFEST, Manifest, read
@@ -62,6 +65,22 @@ def wait_for_workers(folder: Path, seconds: float = 60.0) -> None:
         time.sleep(_TICK)
 
 
+def recorded_end(job: int, folder: Path) -> Ended | None:
+    """Return how the run in a job's ``folder`` finished or diverged, by its journal; None where it did neither.
+
+    What its process did not come to send of it is sent.
+    """
+    told = going_on.told(folder)
+    if told is None or not told.over:
+        return None
+    with suppress(UserError):  # a run that is kept in its folder alone
+        send(folder)
+    run_id, message = read_identity(folder).run_id, told.tags.get("reglab.message", "")
+    if told.diverged:
+        return Ended(job, "FAILED", message, run_id)
+    return Ended(job, "FINISHED", message, run_id, going_on.results(folder))
+
+
 def number_of(overrides: Iterable[str]) -> int | None:
     """Return the number in its sweep that a job is told, None where it is told none."""
     return next((int(each.removeprefix(JOB)) for each in overrides if each.startswith(JOB)), None)
@@ -71,4 +90,4 @@ def _goes_on(folder: Path) -> bool:
     if not any((folder / "checkpoints" / name).exists() for name in _LAST):
         return False
     told = going_on.told(folder)
-    return told is not None and told.status != "FINISHED" and not told.diverged
+    return told is not None and not told.over

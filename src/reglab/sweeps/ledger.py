@@ -13,9 +13,10 @@ from reglab.sweeps.compose import Composer
 from reglab.sweeps.events import Ended
 from reglab.sweeps.path import links
 from reglab.sweeps.words import plural
-from reglab.tracking import TrackingSettings, is_open, is_running, reopen_run, send
-from reglab.tracking.folder import IDENTITY, is_pending, read_identity
+from reglab.tracking import TrackingSettings, is_running
+from reglab.tracking.folder import IDENTITY, read_identity
 from reglab.tracking.settings import redacted
+from reglab.tracking.sync import sync
 from reglab.training.fingerprint import computed, hashed
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def settled(uri: str, folder: Path, found: Mapping[int, Content]) -> dict[int, E
     """
     from reglab.tracking.mlflow_read import sweep_runs
 
+    sync([folder], say=lambda text: None)  # what died may have recorded more than it sent, even that it finished
     parent_id = read_identity(folder).run_id
     children = sweep_runs(uri, parent_id)
     if _end_dead(uri, children, folder):
@@ -108,18 +110,11 @@ def _run_folders(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _end_one(uri: str, run_id: str, folder: Path | None) -> None:
-    if folder is None or is_pending(folder):  # it died before it began
+    """End a run whose folder is gone or cannot be read; the others ``sync`` has ended. One may outlive its sweep."""
+    if folder is None or not is_running(folder):
         from reglab.tracking.mlflow_ledger import end_dead
 
         end_dead(uri, run_id)
-        return
-    if is_running(folder):  # its worker outlived the sweep
-        return
-    send(folder)  # its journal may hold more than the store, even that it finished
-    if is_open(folder):
-        run = reopen_run(folder)
-        run.tag(**{"reglab.message": "its process was gone when the sweep went on"})
-        run.finish("KILLED")
 
 
 def _stale(known: Mapping[int, "RunRecord"], found: Mapping[int, Content]) -> list[int]:

@@ -17,6 +17,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from reglab.errors import UserError
+from reglab.sweeps import going_on
 from reglab.sweeps import task as tasks
 from reglab.sweeps.compose import Composer, Order, composer_of, job_config, job_folder
 from reglab.sweeps.display import Display
@@ -78,6 +79,7 @@ class Local:
                 display.tick,
                 lambda order, left, reason: _close(order, left, reason, composer),
                 lambda order: _reached(order, composer),
+                lambda order, job: _recorded(order, job, composer),
             )
             ends = pool.run(orders)
         for job, end in ends.items():
@@ -156,16 +158,23 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 def _record(end: Ended, config: DictConfig) -> None:
     """Give a run the end that its worker could not record: it died, or the interrupt came while it was recording."""
-    from reglab.tracking import is_open, reopen_run
+    from reglab.tracking import reopen_run
+    from reglab.tracking.status import last_status
 
     try:
-        if not is_open(job_folder(config)):
+        if last_status(job_folder(config)) != "RUNNING":  # the journal leads the store
             return
         run = reopen_run(job_folder(config))
     except UserError:
         return  # it died before its run was opened
     run.tag(**{"reglab.message": end.message})
     run.finish(end.status)
+
+
+def _recorded(order: Order, job: int, composer: Composer) -> Ended | None:
+    """Return how the run of a job has ended by its journal, which its store may not have heard of yet."""
+    config = job_config(composer, job, order.overrides[order.jobs.index(job)], lean=True)
+    return going_on.recorded_end(job, job_folder(config))
 
 
 def _close(order: Order, left: Sequence[int], reason: str, composer: Composer) -> None:

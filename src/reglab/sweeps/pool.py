@@ -34,6 +34,7 @@ class _Worker:
     order: Order | None = None
     open: list[int] = field(default_factory=list)  # jobs of the order that have not ended
     killed: dict[int, Ended] = field(default_factory=dict)  # of these, the ones that it was asked to end
+    before: set[int] = field(default_factory=set)  # of these, the ones whose record told of an end before they began
     leaving: bool = False  # it was asked to end itself, and takes no more orders
 
 
@@ -45,7 +46,7 @@ class Pool:
 
     tell: called in this process with every event. tick: called a few times a second. left: called with an order that is
     cut, its jobs that have not ended, and the reason, before these begin anew. reached: how far the checkpoint of an
-    order is, a number that grows.
+    order is, a number that grows. recorded: how a job's own record says that it ended, None where it does not.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Pool:
         tick: Callable[[], None],
         left: Callable[[Order, Sequence[int], str], None],
         reached: Callable[[Order], int] = lambda _: 0,
+        recorded: Callable[[Order, int], Ended | None] = lambda order, job: None,
     ):
-        self._attempts = Attempts(reached)
+        self._attempts, self._recorded = Attempts(reached), recorded
         self._spawn, self._size, self._tell, self._tick, self._left = spawn, size, tell, tick, left
         self._workers: list[_Worker] = []
         self._waiting: deque[Order] = deque()
@@ -92,6 +94,7 @@ class Pool:
                 self._workers.append(worker)
             worker.order = order
             worker.open = [job for job in order.jobs if job not in self._ends]
+            worker.before = {job for job in worker.open if self._recorded(order, job)}
             for job in worker.open:
                 self._cut.pop(job, None)
                 self._tell(Started(job))
@@ -178,6 +181,7 @@ class Pool:
     def _bury(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.pipe.close()
+        self._hear_records(worker)
         code, order, left = worker.process.exitcode, worker.order, list(worker.open)
         if order is None or not left:
             return
@@ -197,6 +201,15 @@ class Pool:
             self._apart(order, Apart(tuple(even(left, min(2, len(left)))), reason))
         else:
             for end in cut.values():
+                self._end(end)
+
+    def _hear_records(self, worker: _Worker) -> None:
+        """End the jobs that a dead worker had ended and recorded, but not told of."""
+        for job in [job for job in worker.open if job not in worker.before]:
+            end = self._recorded(worker.order, job) if worker.order else None
+            if end is not None:
+                worker.open.remove(job)
+                worker.killed.pop(job, None)
                 self._end(end)
 
     def _end(self, end: Ended) -> None:

@@ -68,6 +68,9 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
                 from reglab.sweeps.finish import finish_sweep  # late: it imports torch
 
                 finish_sweep(config, begun.parent)
+            elif settings.backend == "offline":
+                place = begun.parent.folder
+                print(f"to see it in MLflow: reglab sync {place}, then reglab report {place}", file=sys.stderr)
         finally:
             begun.parent.finish("FINISHED" if result.complete else "FAILED")
     return result
@@ -174,4 +177,6 @@ def interrupted(found: Mapping[int, Ended], jobs: int, parent_id: str | None, an
         return f"{text} To run the whole sweep, give the same command again."
     if finished:
         text += f" Their report: reglab report {parent_id}."
-    return f"{text} To run the rest, give the same command again{', without sweep.again=true' if anew else ''}."
+    if anew:
+        return f"{text} To run the rest, give the same command again, without sweep.again=true."
+    return f"{text} To run the rest, give the same command again, or: reglab resume {parent_id}"

@@ -21,7 +21,7 @@ from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.pack import log_pack
 from reglab.tracking.settings import TrackingSettings
 from reglab.tracking.spec import RunSpec
-from reglab.tracking.status import last_status
+from reglab.tracking.status import has_begun, last_status
 from reglab.tracking.tracker import RunTracker, finish_runs, sync_runs
 
 __all__ = [
@@ -159,6 +159,8 @@ def send(folder: Path) -> bool:
         raise UserError(f"the run in {folder} was recorded with tracking=none: there is no store to send it to")
     if is_pending(folder):
         raise UserError(f"the run in {folder} is not in its store yet: reglab sync {folder}")
+    if not has_begun(folder):
+        return True  # it died between the two
     return Drainer(LateSink(identity.uri)).drain([Outlet(identity, folder)])
 
 

@@ -1,11 +1,15 @@
 """How a job ends: what its run records last, the same for a job alone and for a member of a pack."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from reglab.errors import UserError
 from reglab.markdown import plain
-from reglab.tracking import RunTracker
+from reglab.tracking import RunTracker, send
+from reglab.training import going_on
 from reglab.training.experiment import Experiment, summary
 from reglab.training.notes import run_note
 
@@ -38,3 +42,20 @@ def record_failure(tracker: RunTracker, status: Status, message: str, **tags: st
     tracker.tag(**{"reglab.message": message})
     tracker.note(f"**{status}**: {plain(message)}")
     return JobResult(tracker.run_id, status, message)
+
+
+def result_of(folder: Path, run_id: str) -> JobResult | None:
+    """Return how the training of the job in ``folder`` ended, by its journal; None where it can go on."""
+    told = going_on.told(folder)
+    if told is None or not told.over:
+        return None
+    message = told.tags.get("reglab.message", "")
+    if told.diverged:
+        return JobResult(run_id, "FAILED", message)
+    return JobResult(run_id, "FINISHED", message, going_on.results(folder))
+
+
+def deliver(folder: Path) -> None:
+    """Send what the store has not heard yet of a run that has ended: its process may have died before it could."""
+    with suppress(UserError):  # a run that is kept in its folder alone
+        send(folder)

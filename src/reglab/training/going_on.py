@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from reglab.tracking.folder import IDENTITY, JOURNAL
-from reglab.tracking.lines import lines
+from reglab.tracking.lines import lines, metric_rows
 
 FINGERPRINT, DIGEST = "reglab.fingerprint", "reglab.data_digest"
 PLACE, EPOCHS = "reglab.working_folder", "reglab.epochs"
-FUSED = "reglab.fused"
+FUSED, SWEEP = "reglab.fused", "reglab.sweep"
 TIMES, EXTENDED = "reglab.resumed", "reglab.extended"
 
 
@@ -26,6 +26,11 @@ class Told:
         """Whether it failed in a way that training again would only repeat."""
         return self.status == "FAILED" and self.tags.get("reglab.failure") == "diverged"
 
+    @property
+    def over(self) -> bool:
+        """Whether its training came to an end, good or bad."""
+        return self.status == "FINISHED" or self.diverged
+
 
 def told(folder: Path) -> Told | None:
     """Return what the journal in ``folder`` tells of its run; None where there is no run."""
@@ -38,15 +43,27 @@ def told(folder: Path) -> Told | None:
     return Told(status, tags)
 
 
-def goes_on(folder: Path, fingerprint: str) -> Told | None:
-    """Return what is told of the run in ``folder`` if it computes the same, alone, and its training is not over.
+def goes_on(folder: Path, tags: Mapping[str, Any]) -> Told | None:
+    """Return what is told of the run in ``folder`` if this job goes on as that run.
 
-    A member of a pack does not go on alone: what it recorded until then was rounded in another way.
+    So it is where it belongs to the same sweep, computes the same, trains alone, and its training is not over. A member
+    of a pack does not go on alone: what it recorded until then was rounded in another way. tags: those that the job's
+    run would be opened with.
     """
     found = told(folder)
-    if found is None or found.tags.get(FINGERPRINT) != fingerprint or FUSED in found.tags:
+    if found is None or any(found.tags.get(key, "") != str(tags.get(key, "")) for key in (FINGERPRINT, SWEEP)):
         return None
-    return None if found.status == "FINISHED" or found.diverged else found
+    return None if found.over or FUSED in found.tags else found
+
+
+def results(folder: Path) -> dict[str, float]:
+    """Return what the run in ``folder`` reached: ``final/...`` without its prefix, and ``test/...``."""
+    return {
+        row.key.removeprefix("final/"): row.value
+        for line in lines(folder / JOURNAL)
+        for row in metric_rows(line.content)
+        if row.key.startswith(("final/", "test/"))
+    }
 
 
 def beginning(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str, str]:
@@ -54,7 +71,8 @@ def beginning(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str, st
 
     tags: those that it is opened with. digest: of its data. epochs: its budget.
     """
-    return {FINGERPRINT: str(tags[FINGERPRINT]), DIGEST: digest, PLACE: str(Path.cwd()), EPOCHS: str(epochs)}
+    own = {key: str(tags.get(key, "")) for key in (FINGERPRINT, SWEEP)}
+    return {**own, DIGEST: digest, PLACE: str(Path.cwd()), EPOCHS: str(epochs)}
 
 
 def again(earlier: Told, epochs: int) -> dict[str, str]:

@@ -48,7 +48,8 @@ def run_job(
     loaded = data.load(job["data"])
     experiment = build_experiment(job, loaded, describe.recorded_params(config))
     check(experiment)
-    tracker, checkpoint = _open(config, job, experiment, resume)
+    spec = _spec(config, job, experiment, resume)
+    tracker, checkpoint = _open(spec, job, experiment, resume)
     try:
         final = fit(experiment, tracker, on_progress, checkpoint)
         if experiment.measure.test:
@@ -136,17 +137,21 @@ def written(overrides: Any) -> str:
     return shlex.join(OmegaConf.to_container(overrides, resolve=False))  # type: ignore[arg-type]  # a list of text
 
 
-def _open(
-    config: DictConfig, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
-) -> tuple[RunTracker, Path | None]:
-    """Return the tracker of the job's run, new or going on, and the checkpoint to go on from, if there is one."""
+def _spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, resume: Path | None) -> RunSpec:
     folder = resume or Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     spec = run_spec(config, job, experiment, folder)
-    if HydraConfig.initialized() and resume is None:
-        hydra = HydraConfig.get()
-        tags = {**spec.tags, "reglab.overrides": written(hydra.overrides.task)}
-        spec = replace(spec, folder=Path(hydra.runtime.output_dir), tags=tags)
-    earlier = going_on.told(spec.folder) if resume else going_on.goes_on(spec.folder, spec.tags[going_on.FINGERPRINT])
+    if not HydraConfig.initialized() or resume:
+        return spec
+    hydra = HydraConfig.get()
+    tags = {**spec.tags, "reglab.overrides": written(hydra.overrides.task)}
+    return replace(spec, folder=Path(hydra.runtime.output_dir), tags=tags)
+
+
+def _open(
+    spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
+) -> tuple[RunTracker, Path | None]:
+    """Return the tracker of the job's run, new or going on, and the checkpoint to go on from, if there is one."""
+    earlier = going_on.told(spec.folder) if resume else going_on.goes_on(spec.folder, spec.tags)
     if resume and earlier and earlier.tags.get(going_on.DIGEST) != experiment.data.digest:
         raise UserError(f"the data of the run in {resume} are not those that it was trained on: it cannot go on")
     checkpoint = resumable(spec.folder / "checkpoints") if earlier else None

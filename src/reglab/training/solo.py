@@ -119,15 +119,16 @@ class Solo(pl.LightningModule):
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         seen: dict[str, list[Tensor]] = defaultdict(list)
         first = int(self.cocktail.keys.step)
-        taken = []
+        taken, rates = [], []
         for self._now.step, rows in enumerate(chunk, first):
             for name, term in self._step(rows).terms.items():
                 seen[name].append(term.detach())
             taken.append(len(rows))
+            rates.append(self.last_lr)
             if self._asked_to_end():
                 break
         self.cocktail.keys.index = None
-        self._account({name: torch.stack(values) for name, values in seen.items()}, taken, first)
+        self._account({name: torch.stack(values) for name, values in seen.items()}, taken, rates, first)
 
     def _asked_to_end(self) -> bool:
         asked = signals.asked() or 0
@@ -230,7 +231,7 @@ class Solo(pl.LightningModule):
         for buffer, value in zip(self._statistics, saved or (), strict=False):
             buffer.copy_(value)
 
-    def _account(self, seen: dict[str, Tensor], rows: list[int], first: int) -> None:
+    def _account(self, seen: dict[str, Tensor], rows: list[int], rates: list[float], first: int) -> None:
         """Add a chunk's terms, each [steps], to the epoch's, and raise Diverged if its loss stopped being finite."""
         table = torch.stack(list(seen.values()))
         if self._ranks > 1:  # a rank that stopped by itself would leave the others waiting
@@ -239,7 +240,7 @@ class Solo(pl.LightningModule):
             finite = torch.isfinite(table.sum(0))
             if not bool(finite.all()):
                 step = first + int(finite.logical_not().to(torch.uint8).argmax())
-                raise Diverged(step, step // self._steps_per_epoch + 1, self._optimizer.param_groups[0]["lr"])
+                raise Diverged(step, step // self._steps_per_epoch + 1, rates[step - first])
         self.terms.add(seen, rows)
 
 

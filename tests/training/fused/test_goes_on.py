@@ -17,9 +17,9 @@ from reglab.errors import Unfused
 from reglab.paths import conf_dir
 from reglab.tracking.folder import JOURNAL, read_identity
 from reglab.tracking.lines import lines, metric_rows
-from reglab.training import going_on
+from reglab.training import ending, going_on
 from reglab.training.ending import JobResult
-from reglab.training.fused import job, manifest, resume
+from reglab.training.fused import job, manifest
 from reglab.training.fused.choices import Choices
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.settings import PackSettings
@@ -269,7 +269,7 @@ def test_an_end_that_was_not_sent_is_sent(tmp_path: Path, monkeypatch: pytest.Mo
     jobs = configs(*(("optimizer.lr=" + lr, *STOPPING) for lr in ("1", "1e-3", "2e-3")))
     killed(jobs, tmp_path, 33, monkeypatch)
     sent: list[Path] = []
-    monkeypatch.setattr(resume, "send", sent.append)
+    monkeypatch.setattr(ending, "send", sent.append)
     run(jobs, tmp_path)
     assert sent == [tmp_path / "0"]
 

@@ -89,13 +89,14 @@ class Fused(pl.LightningModule):
     def mean_terms(self) -> dict[str, Tensor]:
         """Return each term's mean over the examples trained on since the last call, [members], and start anew.
 
-        The steps are added up once, here: adding as they come would round by where chunks were cut.
+        The steps are added up once, here, and for each member by itself: adding as they come would round by where chunks
+        were cut, and adding side by side by how many members there are.
         """
         if not self._rows:
             return {}
         table = self._table()
         weights = torch.tensor(self._rows, device=table.device, dtype=table.dtype)
-        means = (table * weights[:, None, None]).sum(0) / sum(self._rows)
+        means = (table * weights[:, None, None]).movedim(0, -1).contiguous().sum(-1) / sum(self._rows)
         self._terms, self._rows = [], []
         return {f"objective/{name}": mean for name, mean in zip(self.pack.terms, means, strict=True)}
 

@@ -2,16 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from reglab.errors import UserError
-from reglab.tracking import RunSpec, RunTracker, finish_runs, is_open, reopen_run, send
-from reglab.tracking.folder import JOURNAL
-from reglab.tracking.lines import lines, metric_rows
+from reglab.tracking import RunSpec, RunTracker, finish_runs, is_open, reopen_run
 from reglab.training import checkpoint_files, going_on
-from reglab.training.ending import JobResult
+from reglab.training.ending import JobResult, deliver, result_of
 from reglab.training.fused import manifest
 from reglab.training.fused.manifest import CHECKPOINT, Manifest
 
@@ -36,10 +33,9 @@ class Earlier:
         return [place for place in range(len(self.manifest.jobs)) if place not in self.ended]
 
     def tell(self, on_end: Callable[[int, JobResult], None]) -> None:
-        """Tell how each job ended whose training is over; its store may not have heard of that yet."""
+        """Tell how each job ended whose training is over; its store may not have heard of that."""
         for place, result in self.ended.items():
-            with suppress(UserError):  # a run that is kept in its folder alone
-                send(Path(self.manifest.folders[place]))
+            deliver(Path(self.manifest.folders[place]))
             on_end(place, result)
 
     def reopen(self, specs: Sequence[RunSpec]) -> list[RunTracker | None]:
@@ -92,23 +88,6 @@ def begin(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tags: str)
         assert spec.dataset is not None
         assert spec.steps is not None
         tracker.tag(**going_on.beginning(spec.tags, spec.dataset.digest, spec.steps), **tags)
-
-
-def result_of(folder: Path, run_id: str) -> JobResult | None:
-    """Return how the training of the job in ``folder`` ended; None where it can go on."""
-    told = going_on.told(folder)
-    if told is None or not (told.status == "FINISHED" or told.diverged):
-        return None
-    message = told.tags.get("reglab.message", "")
-    if told.diverged:
-        return JobResult(run_id, "FAILED", message)
-    metrics = {
-        row.key.removeprefix("final/"): row.value
-        for line in lines(folder / JOURNAL)
-        for row in metric_rows(line.content)
-        if row.key.startswith(("final/", "test/"))
-    }
-    return JobResult(run_id, "FINISHED", message, metrics)
 
 
 def end_open(folders: Sequence[Path], message: str) -> None:
