@@ -28,6 +28,8 @@ _EXPECTED = {"launcher": ("hydra.plugins.launcher", "Launcher"), "sweeper": ("hy
 _CALLBACK = ("hydra.experimental.callback", "Callback")
 _LOGGING = ("logging", "rich.logging", "hydra")
 _USER = re.compile(r"://[^\s/@$]+@")  # services take a token in the place of a name
+_HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "rich.logging.RichHandler")
+_GUARDED = ("REGLAB_", "MLFLOW_", "PYTHON", "LD_", "PATH", "HYDRA_")
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
 _FOLDERS, _NAMES = ("run.dir", "sweep.dir"), ("job.name", "output_subdir", "sweep.subdir")
 _KINDS = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
@@ -39,6 +41,7 @@ def admit(config: DictConfig) -> None:
     Raises UserError that names the key: for a class that Hydra may not build, for a secret written out, which would be
     stored in many places, for a name that would lead out of the run's folder, and for what is no text.
     """
+    _check_trust(config)
     trust_listed(config)
     secrets.learn(config)
     plain = OmegaConf.to_container(config, resolve=False)
@@ -49,9 +52,28 @@ def admit(config: DictConfig) -> None:
     if "hydra" in config:
         hydra = _settled(config)
         _check_built(hydra)
+        _check_names(hydra)
         for name in ("hydra_logging", "job_logging"):
             _check_logging(hydra.get(name), f"hydra.{name}")
-        _check_names(hydra)
+        _check_environment(config)
+
+
+def _check_trust(config: DictConfig) -> None:
+    """Refuse a list of trusted packages that stands in a file: an experiment of somebody else's could bring one."""
+    overrides = OmegaConf.select(config, "hydra.overrides.task")
+    typed: Any = OmegaConf.to_container(overrides, resolve=False) if overrides is not None else []
+    given = {str(each).lstrip("+").partition("=")[0] for each in typed}
+    if config.get("trust") and "trust" not in given:
+        raise UserError(
+            f"trust={list(config.trust)} stands in a file: which packages you trust, you say by yourself, on the "
+            "command line or in the environment variable REGLAB_TRUST"
+        )
+
+
+def _check_environment(config: DictConfig) -> None:
+    for name in OmegaConf.select(config, "hydra.job.env_set") or {}:
+        if str(name).startswith(_GUARDED):
+            raise UserError(f"hydra.job.env_set.{name}: set it in your own environment, where no file can")
 
 
 def refuse_secrets(overrides: Sequence[str]) -> None:
@@ -161,10 +183,20 @@ def _check_logging(node: Any, slot: str) -> None:
     """Refuse what ``logging.config.dictConfig`` would call or import, but for classes of handlers and their like."""
     for key, value in _leaves(node, slot):
         kind = key.removeprefix(f"{slot}.").partition(".")[0]
-        if key.rpartition(".")[2] in ("()", "class", "queue", "listener"):
+        last = key.rpartition(".")[2]
+        if last in ("()", "queue", "listener") or (last == "class" and kind == "handlers" and value not in _HANDLERS):
+            raise UserError(f"{key}={value}: logging goes to {', '.join(_HANDLERS)} alone")
+        if last == "class":
             locate(value, _KINDS.get(kind, object), key.rpartition(".")[0], _LOGGING)
+        elif last == "filename" and not _is_inside(str(value)):
+            raise UserError(f"{key}={value}: give ${{hydra.runtime.output_dir}}/NAME.log, in the run's own folder")
         elif isinstance(value, str) and value.startswith("ext://") and value not in _STREAMS:
             raise UserError(f"{key}={value}: logging may refer to {' and '.join(_STREAMS)} alone")
+
+
+def _is_inside(filename: str) -> bool:
+    path = PurePath(filename)
+    return path.parts[:2] == ("/", "output") and len(path.parts) > 2 and ".." not in path.parts
 
 
 def _check_names(hydra: Mapping[str, Any]) -> None:

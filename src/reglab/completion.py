@@ -13,7 +13,7 @@ FLAGS = {
     "": ("--help", "--version"),
     "train": ("--multirun", "--config-dir", "--config-name", "--cfg", "--resolve", "--help"),
     "report": ("--uri", "--help"),
-    "resume": ("--uri", "--help"),
+    "resume": ("--uri", "--here", "--help"),
     "dashboard": ("--uri", "--port", "--host", "--allowed-hosts", "--auth", "--help"),
     "sync": ("--uri", "--help"),
     "clean": ("--uri", "--yes", "--help"),

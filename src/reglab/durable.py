@@ -1,10 +1,13 @@
 """Files that a death leaves whole: written beside, made durable, put in place."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+_NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # some file systems make names durable by themselves, or never
 
 
 @contextmanager
@@ -41,5 +44,8 @@ def sync_folder(folder: Path) -> None:
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)
+    except OSError as error:
+        if error.errno not in _NOT_FOR_FOLDERS:
+            raise
     finally:
         os.close(number)

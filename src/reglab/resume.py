@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from reglab import signals
@@ -19,8 +20,8 @@ from reglab.training.going_on import Told
 _CHANGED = ("trainer.max_epochs", "trainer.accelerator", "trainer.checkpoint_seconds", "trust")
 _EPOCHS = "trainer.max_epochs"
 _SWEEP = "multirun.yaml"
-_OF_THE_USER = ("hydra.searchpath", "hydra.callbacks", "hydra.job_logging", "hydra.hydra_logging")
-_NOT_AGAIN = ("sweep.again=", "sweep.resume=", "trust=")  # what is trusted is told anew, not by a file
+_OF_HYDRA = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # what of Hydra's own a file may say
+_NOT_AGAIN = ("sweep.again", "sweep.resume", "trust")  # what is trusted is told anew, not by a file
 
 
 def resume(words: Sequence[str]) -> int:
@@ -34,11 +35,13 @@ def resume(words: Sequence[str]) -> int:
     arguments.add_argument("run", help="the folder, id or name of a run or sweep")
     arguments.add_argument("--here", action="store_true", help="its working folder was moved to the present one")
     arguments.add_argument("overrides", nargs="*", help=f"what may change: {', '.join(_CHANGED)}")
-    given = arguments.parse_args(list(words))
+    given = arguments.parse_intermixed_args(list(words))
     from reglab.tracking import find_folder
-    from reglab.tracking.settings import absolute_uri
+    from reglab.tracking.folder import read_identity
+    from reglab.tracking.settings import absolute_uri, check_named
 
     folder = find_folder(absolute_uri(given.uri, Path.cwd()), given.run)
+    check_named(str(read_identity(folder).uri), given.uri)
     if (folder / _SWEEP).is_file():
         return _resume_sweep(folder, given.overrides, given.here)
     return _resume_run(folder, given.overrides, given.here)
@@ -109,12 +112,18 @@ def _check_schedule(config: DictConfig, epochs: int) -> None:
 
 def _changes(overrides: Sequence[str]) -> dict[str, Any]:
     changes = {}
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UserError(f"{' '.join(overrides)}: give what is to change as {_EPOCHS}=200") from error
+    for override in parsed:
         key = override.key_or_group
         if key not in _CHANGED:
             raise UserError(
                 f"{override.input_line}: a run that goes on keeps its configuration; {nearest(key, _CHANGED)}"
             )
+        if override.is_sweep_override():
+            raise UserError(f"{override.input_line}: a run goes on with one value")
         changes[key] = override.value()
     return changes
 
@@ -157,18 +166,25 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
     recorded: Any = OmegaConf.to_container(OmegaConf.load(folder / _SWEEP), resolve=False)  # secrets stay as written
     hydra = recorded["hydra"]
     for each in hydra["overrides"]["hydra"]:
-        if each.lstrip("+").startswith(_OF_THE_USER):
+        if not any(_key(each) == own or _key(each).startswith(f"{own}.") for own in _OF_HYDRA):
             raise UserError(f"the sweep was started with {each}, which no file may say: give its command again")
-    given = [each for each in hydra["overrides"]["task"] if not each.startswith(_NOT_AGAIN)]
+    given = [each for each in hydra["overrides"]["task"] if _key(each) not in _NOT_AGAIN]
     words = ["-m", *hydra["overrides"]["hydra"], *given, *overrides, f"sweep.resume={_quoted(str(folder))}"]
     if hydra["job"]["config_name"] not in (None, "train"):
         words = ["--config-name", hydra["job"]["config_name"], *words]
     for source in hydra["runtime"]["config_sources"]:
         if source["provider"] == "command-line":
+            if not Path(source["path"]).resolve().is_relative_to(Path.cwd()):
+                raise UserError(f"the sweep was started with --config-dir {source['path']}: give its command again")
             words = ["--config-dir", source["path"], *words]
     from reglab.app import train
 
     return train(words)
+
+
+def _key(override: str) -> str:
+    """Return which key or group an override is about, however it is written."""
+    return override.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".")
 
 
 def _quoted(text: str) -> str:

@@ -100,6 +100,6 @@ def _hear(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and sys.stderr.isatty() and multiprocessing.parent_process() is None:
             os.write(2, _NOTE)  # not print: the signal may have come in the middle of one
         return
-    if not _state.patient:
+    if not first:  # not patient
         signal.signal(number, signal.SIG_DFL)  # whoever asks a third time means it
     raise Interrupted(number)

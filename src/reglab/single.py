@@ -14,7 +14,8 @@ from reglab import signals
 from reglab.sweeps import task
 from reglab.sweeps.display import Display
 from reglab.sweeps.events import Advanced, Ended, Progress, Reporter, Started, ended, numbers, reporting
-from reglab.tracking.folder import read_identity
+from reglab.tracking.folder import IDENTITY, read_identity
+from reglab.trust import listed
 
 
 def train_one(hydra: Hydra, name: str, overrides: list[str]) -> int:
@@ -70,10 +71,11 @@ def _shown(label: str, train: Callable[[Reporter], object]) -> Ended:
 def _told(end: Ended, folder: Path) -> int:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # a further rank has nothing to add
         print(result(end))
-        if end.run_id and read_identity(folder).offline:
+        if (folder / IDENTITY).is_file() and read_identity(folder).offline:
             print(f"To see it in MLflow: reglab sync {shlex.quote(_near(folder))}")
         if end.status == "KILLED":
-            print(f"To go on where it stopped: reglab resume {shlex.quote(_near(folder))}")
+            trusted = f" 'trust=[{','.join(listed())}]'" if listed() else ""
+            print(f"To go on where it stopped: reglab resume {shlex.quote(_near(folder))}{trusted}")
     return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.code()}[end.status]
 
 

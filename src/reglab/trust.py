@@ -36,6 +36,11 @@ def trust_listed(config: Mapping[Any, Any]) -> None:
     trust(*([packages] if isinstance(packages, str) else packages))
 
 
+def listed() -> list[str]:
+    """Return the packages that are trusted beside our own and those of the environment variable."""
+    return sorted(_listed)
+
+
 def check_trusted(module: str, what: str, also: Iterable[str] = ()) -> None:
     """Raise UserError unless ``module`` lies in a trusted package. what: which names it. also: trusted here alone."""
     named = os.environ.get(VARIABLE, "").split(",")

@@ -88,7 +88,9 @@ def rows_of(folder: Path, job: int, epoch: int) -> bool:
 
 def worker_of(folder: Path, job: int) -> int:
     (lock,) = folder.glob(f"runs/*/*/{job}/run.lock")
-    return int(lock.read_text())
+    while not (text := lock.read_text()):  # it is just being written
+        continue
+    return int(text)
 
 
 @pytest.fixture(scope="module")

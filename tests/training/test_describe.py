@@ -24,7 +24,7 @@ def fingerprint(*overrides: str, digest: str = "d") -> str:
         ["tracking.uri=sqlite:///other.db", "tracking.experiment=other"],
         ["tracking=none"],
         ["trainer.devices=2", "trainer.accelerator=auto", "+trainer.strategy=ddp", "+trainer.num_nodes=2"],
-        ["+trainer.checkpoint_seconds=60"],
+        ["trainer.checkpoint_seconds=60"],
         ["name=another"],
         ["sweep.parent=p", "sweep.job=3", "sweep.block=b", "sweep.seeds=5"],
     ],

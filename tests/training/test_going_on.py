@@ -1,5 +1,6 @@
 """A job whose run was cut short goes on: the same run, the same weights, every row once."""
 
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from reglab.signals import Interrupted
 from reglab.tracking.folder import JOURNAL, read_identity
 from reglab.tracking.journal import Journal
 from reglab.training import checkpoint_files, going_on, job
+from reglab.training.checkpoints import resumable
 from reglab.training.ending import JobResult
 from reglab.training.solo import Solo
 from training.job_case import EPOCHS, Case, config
@@ -216,4 +218,41 @@ def test_changed_data_are_refused(case: Case, run: Run, monkeypatch: pytest.Monk
     (case.folder / "table.csv").write_text("a,b,y\n" + "".join(f"{n},{n % 3},{n * n}\n" for n in range(60)))
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     with pytest.raises(UserError, match="are not those"):
+        resume(["it"])
+
+
+def test_a_death_while_the_best_epoch_was_put_in_its_place_costs_nothing(case: Case, run: Run) -> None:
+    with pytest.raises(Cut):
+        run(cut=3)
+    checkpoints = case.folder / "it" / "checkpoints"
+    (checkpoints / "best.ckpt").replace(checkpoints / "best.previous.ckpt")  # the new one was not moved there yet
+    assert resumable(checkpoints) == checkpoints / "last.ckpt"
+    assert (checkpoints / "best.ckpt").exists()
+
+
+def test_a_damaged_checkpoint_does_not_take_the_place_of_the_whole_one(case: Case, run: Run) -> None:
+    with pytest.raises(Cut):
+        run(cut=3)
+    last = case.folder / "it" / "checkpoints" / "last.ckpt"
+    last.write_bytes(b"cut")
+    before = checkpoint_files.previous(last)
+    assert resumable(last.parent) == before
+    assert not last.exists()
+
+
+@pytest.mark.parametrize("words", [["it", "trainer.max_epochs"], ["it", "trainer.max_epochs=3,4"]])
+def test_a_typo_is_no_traceback(case: Case, run: Run, words: list[str]) -> None:
+    run()
+    with pytest.raises(UserError, match="max_epochs"):
+        resume(words)
+
+
+def test_a_password_goes_to_no_server_that_a_folder_names(
+    case: Case, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(cut=1, error=Interrupted).status == "KILLED"
+    path = case.folder / "it" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "uri": "http://127.0.0.1:9"}))
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2-hunter2")
+    with pytest.raises(UserError, match="--uri http"):
         resume(["it"])

@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from reglab.errors import UserError
+from reglab.markdown import plain
 from reglab.training import restore
 from training.job_case import Case
 
@@ -56,7 +57,7 @@ def test_a_diverging_loss_fails_with_step_and_cause(case: Case) -> None:
     assert "optimizer.lr ten times smaller" in result.message
     assert run.data.tags["reglab.failure"] == "diverged"
     assert run.data.tags["reglab.message"] == result.message
-    assert result.message in run.data.tags["mlflow.note.content"]
+    assert plain(result.message) in run.data.tags["mlflow.note.content"]
     assert result.metrics == {}
     assert not any(key.startswith("final/") for key in run.data.metrics)
     assert sorted(case.steps(result.run_id, "val/loss")) == [0]

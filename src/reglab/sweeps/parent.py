@@ -11,6 +11,7 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from reglab import durable
 from reglab.errors import UserError
 from reglab.sweeps import ledger
 from reglab.sweeps.blocks import Job
@@ -61,12 +62,12 @@ def begin(
         mark = ledger.sweep_fingerprint(jobs, found)
         tags = {FINGERPRINT: mark, FOLDER: new}
         earlier = None if anew else ledger.earlier_folder(settings, mark)
-    _check_resumed(OmegaConf.select(config, "sweep.resume", default=None), earlier)
+    _check_resumed(OmegaConf.select(config, "sweep.resume", default=None), earlier, settings.backend)
     folder = earlier or new
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
         if earlier is None:
-            OmegaConf.save(config, folder / "multirun.yaml")
+            durable.write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
             yield Begun(_open(settings, jobs, arguments, config, folder, tags))
             return
         wait_for_workers(folder)
@@ -92,8 +93,13 @@ def starts_anew(config: DictConfig) -> bool:
     return again
 
 
-def _check_resumed(wanted: str | None, earlier: Path | None) -> None:
+def _check_resumed(wanted: str | None, earlier: Path | None, backend: str) -> None:
     """Raise UserError where another sweep than the one that is to go on would start."""
+    if wanted is not None and backend != "mlflow":
+        raise UserError(
+            f"the sweep in {wanted} was recorded with tracking={backend}: MLflow is the ledger of which jobs are done, "
+            "so without it a sweep does not go on as a whole. Jobs that trained alone do: reglab resume their folders"
+        )
     if wanted is not None and (earlier is None or earlier.resolve() != Path(wanted).resolve()):
         raise UserError(
             f"the sweep in {wanted} cannot go on as it was: MLflow does not know it by the jobs that its configuration "

@@ -7,8 +7,8 @@ from pathlib import Path
 from reglab.errors import UserError
 from reglab.tracking.find import run_folders
 from reglab.tracking.folder import read_identity
-from reglab.tracking.freeable import Freeable, freeable, kind, own_files
-from reglab.tracking.lock import Held, RunLock, is_running
+from reglab.tracking.freeable import Freeable, freeable, kind, own_files, size
+from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.settings import redacted, sqlite_path
 
 _LARGEST = 5
@@ -53,8 +53,8 @@ def _free(folders: Sequence[Path], deleted: Mapping[str, str], say: Callable[[st
     for folder in folders:
         try:
             lock = RunLock(folder)
-        except Held:  # since it was looked at
-            say(f"{folder} is running now: left alone")
+        except UserError as error:  # it runs since it was looked at, or belongs to somebody else
+            say(f"left alone: {error}")
             continue
         try:
             for each in freeable(folder, deleted):  # it may have changed since it was looked at
@@ -98,7 +98,7 @@ def _store(folder: Path) -> str | None:
 
 def _holdings(found: Sequence[Path]) -> list[str]:
     files = {folder: own_files(folder) for folder in found}
-    sizes = {folder: sum(file.lstat().st_size for file in own) for folder, own in files.items()}
+    sizes = {folder: sum(map(size, own)) for folder, own in files.items()}
     largest = sorted(found, key=lambda folder: -sizes[folder])[:_LARGEST]
     return [
         *_table(f"{len(found):,} runs hold", [(kind(file), file) for own in files.values() for file in own]),
@@ -112,7 +112,7 @@ def _table(title: str, files: Sequence[tuple[str, Path]]) -> list[str]:
     counts = Counter(name for name, _ in files)
     sizes: Counter[str] = Counter()
     for name, file in files:
-        sizes[name] += file.lstat().st_size
+        sizes[name] += size(file)
     width = max(len(name) for name in [title, *counts])
     rows = [f"{name:<{width}}  {counts[name]:>7,}  {_mb(sizes[name]):>10}" for name, _ in sizes.most_common()]
     return [f"{title:<{width}}  {'files':>7}  {'MB':>10}", *rows]

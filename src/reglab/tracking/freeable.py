@@ -34,7 +34,7 @@ class Freeable:
     @property
     def bytes(self) -> int:
         """How much the disk gains: a file that has a second name, as an artifact, stays under that."""
-        return sum(stat.st_size for file in self.files if (stat := file.lstat()).st_nlink == 1)
+        return sum(size(file, alone=True) for file in self.files)
 
     def remove(self) -> None:
         """Free it. Links are removed, not followed."""
@@ -43,6 +43,15 @@ class Freeable:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def size(file: Path, alone: bool = False) -> int:
+    """Return the bytes of a file, 0 where it has gone meanwhile. alone: 0, too, where it has a second name."""
+    try:
+        stat = file.lstat()
+    except FileNotFoundError:
+        return 0
+    return 0 if alone and stat.st_nlink > 1 else stat.st_size
 
 
 def own_files(folder: Path) -> list[Path]:

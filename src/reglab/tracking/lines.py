@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _METRICS = re.compile(rb'\{"time":\d+,"step":(-?\d+),"metrics":')
+_NUMBERS = {int, float}
 _PASSED: Mapping[str, Any] = {}
 
 
@@ -95,7 +96,24 @@ def metric_rows(content: Mapping[str, Any]) -> list[Row]:
 
 
 def _is_sound(content: Mapping[str, Any]) -> bool:
-    """Return whether the rows of a line can be used: its folder may have been somebody else's."""
-    if "metrics" not in content:
-        return True
-    return isinstance(content["metrics"], dict) and type(content.get("step")) is type(content.get("time")) is int
+    """Return whether a line can be used: its folder may have been somebody else's."""
+    timed = type(content.get("time")) is int
+    if "metrics" in content:
+        metrics = content["metrics"]
+        numbers = isinstance(metrics, dict) and set(map(type, metrics.values())) <= _NUMBERS
+        return numbers and timed and type(content.get("step")) is int
+    if "artifact" in content and not (isinstance(content["artifact"], str) and isinstance(content.get("folder"), str)):
+        return False
+    if "status" in content and not (timed and isinstance(content["status"], str)):
+        return False
+    rows = content.get("last", [])
+    tags = content.get("tags", {})
+    texts = isinstance(tags, dict) and all(isinstance(value, str) for value in tags.values())
+    return texts and isinstance(rows, list) and all(map(_is_row, rows))
+
+
+def _is_row(row: object) -> bool:
+    if not (isinstance(row, list) and len(row) == 4):
+        return False
+    key, value, timestamp, step = row
+    return isinstance(key, str) and isinstance(value, (int, float)) and type(timestamp) is type(step) is int

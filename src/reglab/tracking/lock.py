@@ -4,6 +4,7 @@ A process that dies, however it dies, leaves no lock.
 """
 
 import logging
+import multiprocessing
 import os
 import time
 import weakref
@@ -12,7 +13,9 @@ from pathlib import Path
 from reglab.errors import UserError
 
 LOCK = "run.lock"
-_TRIES, _BETWEEN = 10, 0.02  # seconds: whoever asks ``is_running`` has the lock for a moment
+_BETWEEN = 0.02  # seconds
+_MOMENT = 0.2  # seconds: whoever asks ``is_running`` has the lock for so long at most
+_SYNC = 60.0  # seconds that ``reglab sync`` may have a run whose process died, while its sweep goes on with it
 _log = logging.getLogger(__name__)
 
 
@@ -23,6 +26,7 @@ class Held(UserError):  # noqa: N818 - a state to wait for, not an error of the 
 class RunLock:
     """The lock of the run in ``folder``, held from construction to ``release`` or the end of the process.
 
+    In a worker of a sweep, somebody else may have it for a minute: ``reglab sync`` delivers what a dead one left.
     Raises Held, naming the process that has it, UserError where the lock file cannot be made.
     """
 
@@ -34,10 +38,13 @@ class RunLock:
         except OSError as error:
             raise UserError(f"cannot write to {folder} ({error}): give a folder of your own") from error
         _held.add(self)
-        for _ in range(_TRIES):
+        deadline = time.monotonic() + (_SYNC if multiprocessing.parent_process() else _MOMENT)
+        while True:
             if _taken(self._number, folder):
                 _sign(self._number)
                 return
+            if time.monotonic() > deadline:
+                break
             time.sleep(_BETWEEN)
         self.release()
         raise Held(

@@ -137,6 +137,6 @@ def _log_inputs(client: MlflowClient, run_id: str, inputs: list[DatasetInput]) -
         try:
             return client.log_inputs(run_id, inputs)
         except MlflowException as error:
-            if "UNIQUE constraint" not in str(error):
+            if "unique constraint" not in str(error).lower():  # SQLite and PostgreSQL write it differently
                 raise
     return client.log_inputs(run_id, inputs)

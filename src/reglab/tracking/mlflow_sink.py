@@ -20,7 +20,12 @@ _log = logging.getLogger(__name__)
 _METRICS_A_CALL = 1_000  # MLflow's limits
 _TAGS_A_CALL = 100
 _LONGEST_TAG = 8_000
-OF_THE_RUN = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")  # the store itself is well
+OF_THE_RUN = (
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "RESOURCE_DOES_NOT_EXIST",
+)  # the store itself is well
 
 
 class MlflowSink:

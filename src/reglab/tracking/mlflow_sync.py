@@ -16,7 +16,7 @@ from reglab.tracking.mlflow_create import Maker
 from reglab.tracking.mlflow_denied import denied
 from reglab.tracking.mlflow_sink import OF_THE_RUN
 from reglab.tracking.mlflow_store import UNREACHABLE, reason
-from reglab.tracking.settings import TrackingSettings, artifact_root, redacted
+from reglab.tracking.settings import TrackingSettings, artifact_root, check_named, redacted
 from reglab.tracking.start import Start, read_start
 from reglab.tracking.status import has_begun
 from reglab.tracking.sync import end_dead
@@ -52,6 +52,7 @@ class Delivery:
         uri = (self._uri if identity.offline and is_pending(folder) else None) or str(identity.uri)
         if said := self._away.get(uri):
             raise UserError(said)
+        check_named(uri, self._uri)
         if is_pending(folder):
             try:
                 made, told = self._make(folder, identity, uri)

@@ -1,5 +1,6 @@
 """Where runs are tracked: the ``tracking`` node of a composed config."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,20 @@ def local_path(uri: str | None) -> Path | None:
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     return Path(str(uri)) if parts.scheme == "" else None
+
+
+def check_named(uri: str, named: str | None) -> None:
+    """Raise UserError where a password of the environment would go to a server that only a run's folder names.
+
+    The folder may be somebody else's. named: the address that the user gave with the command, if any.
+    """
+    secret = any(os.environ.get(name) for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"))
+    known = {named, os.environ.get("MLFLOW_TRACKING_URI")}
+    if secret and urlsplit(uri).scheme in ("http", "https") and redacted(uri) not in known:
+        raise UserError(
+            f"the run is meant for the server {redacted(uri)}, which would get your MLflow password: if it is yours, "
+            f"add --uri {redacted(uri)}"
+        )
 
 
 def redacted(uri: str) -> str:

@@ -151,7 +151,7 @@ def _is_done(folder: Path, identity: Identity) -> bool:
 
 def _whole(folder: Path) -> Path:
     """Finish what death left half-way when a run was set aside, and return where it is."""
-    if is_half_aside(folder):
+    if is_half_aside(folder) and not is_running(folder):
         lock = RunLock(folder)
         try:
             return set_aside(folder) or folder

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 
 from reglab import signals
@@ -138,7 +139,11 @@ def resumable(folder: Path) -> Path | None:
     It needs the best epoch that it speaks of beside it. A later best epoch will do: training comes by it again.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
+    if not best.exists() and _is_sound(before := checkpoint_files.previous(best)):
+        before.replace(best)  # death came between the two moves that put a new one in its place
     sound = [path for path in (last, checkpoint_files.previous(last)) if _is_sound(path)]
+    if sound and sound[0] != last and not getattr(rank_zero_only, "rank", 0):
+        last.unlink(missing_ok=True)  # damaged: the next one must not move it over the only one that is whole
     if not sound or not _is_sound(best):
         needed = [path for path in sound if not _best_epoch(path)]
         return needed[0] if needed else None

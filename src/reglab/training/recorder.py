@@ -14,7 +14,6 @@ from reglab.measures import MeasureSettings, to_floats
 from reglab.tracking import RunTracker
 from reglab.training.checkpoints import Checkpoints
 from reglab.training.measurement import Measurement
-from reglab.training.ranks import mean_over_ranks
 from reglab.training.solo import Solo
 from reglab.training.system_use import SystemUse
 
@@ -112,7 +111,4 @@ class Recorder(pl.Callback):
 
     def _terms(self, module: Solo) -> dict[str, torch.Tensor]:
         """Return each term's mean over the examples trained on since the last record, and start anew."""
-        means = {f"objective/{name}": mean for name, mean in module.terms.take().items()}
-        if module.trainer.world_size > 1:
-            means = {name: mean_over_ranks(mean) for name, mean in means.items()}
-        return means
+        return {f"objective/{name}": mean for name, mean in module.terms.take().items()}

@@ -241,7 +241,7 @@ class Solo(pl.LightningModule):
             if not bool(finite.all()):
                 step = first + int(finite.logical_not().to(torch.uint8).argmax())
                 raise Diverged(step, step // self._steps_per_epoch + 1, rates[step - first])
-        self.terms.add(seen, rows)
+        self.terms.add(dict(zip(seen, table, strict=True)), rows)
 
 
 @dataclass

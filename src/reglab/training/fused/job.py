@@ -106,6 +106,8 @@ def _begun(
     specs = [replace(spec, tags={**spec.tags, **_tags(pack, choices)}) for spec in specs]
     end_open([spec.folder for spec in specs], "its process was gone before it trained")
     trackers = open_runs(TrackingSettings.from_config(describe.plain(configs[0])["tracking"]), specs)
+    for spec in specs:  # of packs that were here before, and came to nothing
+        manifest.remove(spec.folder)
     kept = manifest_of(specs, [int(OmegaConf.select(config, "sweep.job") or 0) for config in configs])
     kept.write(steps=0)
     begin(trackers, specs, **_tags(pack, choices))

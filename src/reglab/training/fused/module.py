@@ -89,8 +89,8 @@ class Fused(pl.LightningModule):
     def mean_terms(self) -> dict[str, Tensor]:
         """Return each term's mean over the examples trained on since the last call, [members], and start anew.
 
-        The steps are added up once, here, and for each member by itself: adding as they come would round by where chunks
-        were cut, and adding side by side by how many members there are.
+        The steps are added up once, here, and for each member by itself: adding as they come would round by where
+        chunks were cut, and adding side by side by how many members there are.
         """
         if not self._rows:
             return {}
