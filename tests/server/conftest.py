@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def login(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def become(name: str, password: str | None = None) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password or PASSWORDS[name])
+        forkserver._forkserver._stop()  # what it forks has the environment of when it was started
 
     return become
 
