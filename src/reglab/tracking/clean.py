@@ -99,9 +99,13 @@ def _store(folder: Path) -> str | None:
 def _holdings(found: Sequence[Path]) -> list[str]:
     files = {folder: own_files(folder) for folder in found}
     sizes = {folder: sum(map(size, own)) for folder, own in files.items()}
+    title = "1 run holds" if len(found) == 1 else f"{len(found):,} runs hold"
     largest = sorted(found, key=lambda folder: -sizes[folder])[:_LARGEST]
     return [
-        *_table(f"{len(found):,} runs hold", [(kind(file), file) for own in files.values() for file in own]),
+        *_table(
+            "1 run holds" if len(found) == 1 else f"{len(found):,} runs hold",
+            [(kind(file), file) for own in files.values() for file in own],
+        ),
         "",
         "largest",
         *(f"  {_mb(sizes[folder]):>10} MB  {folder}" for folder in largest),
