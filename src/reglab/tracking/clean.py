@@ -102,10 +102,7 @@ def _holdings(found: Sequence[Path]) -> list[str]:
     title = "1 run holds" if len(found) == 1 else f"{len(found):,} runs hold"
     largest = sorted(found, key=lambda folder: -sizes[folder])[:_LARGEST]
     return [
-        *_table(
-            "1 run holds" if len(found) == 1 else f"{len(found):,} runs hold",
-            [(kind(file), file) for own in files.values() for file in own],
-        ),
+        *_table(title, [(kind(file), file) for own in files.values() for file in own]),
         "",
         "largest",
         *(f"  {_mb(sizes[folder]):>10} MB  {folder}" for folder in largest),
