@@ -18,17 +18,22 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     ``.<name>.<process>.partial``. Raises OSError where the disk does not take it, and leaves nothing then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    beside = partial(path)
     try:
-        with partial.open("wb") as file:
+        with beside.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        beside.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def partial(path: Path) -> Path:
+    """Return where this process keeps what is to become ``path``."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -11,7 +11,7 @@ import laws_harness as harness
 import torch
 
 from reglab.signals import Interrupted
-from reglab.tracking import open_run
+from reglab.tracking import open_run, reopen_run
 from reglab.training import experiment
 from reglab.training.checkpoint_files import read
 from reglab.training.checkpoints import resumable
@@ -45,10 +45,14 @@ class SignalledOnRankOne(Solo):
 def trained(name: str, rank: str, folder: Path) -> dict[str, torch.Tensor]:
     """Train on two ranks: rank 0 in ``folder``, where Lightning sends every rank's checkpoint, the other below it."""
     own = folder if rank == "0" else folder / f"rank{rank}"
-    tracker = open_run(harness.NOWHERE, name="law", folder=own, config={}, params={}, tags={})
+    resume = resumable(folder / "checkpoints")
+    if resume and rank == "0":
+        tracker = reopen_run(own)
+    else:
+        tracker = open_run(harness.NOWHERE, name="law", folder=own, config={}, params={}, tags={})
     tracker.folder = folder
     try:
-        fit(job(name, 2), tracker, resume=resumable(folder / "checkpoints"))
+        fit(job(name, 2), tracker, resume=resume)
     finally:
         tracker.finish()
     return read(folder / "checkpoints" / "last.ckpt")["state_dict"]
@@ -67,6 +71,9 @@ if __name__ == "__main__":
         except Interrupted as end:
             steps = int(read(target / "cut" / "checkpoints" / "last.ckpt")["state_dict"]["cocktail.keys.step"])
             (target / f"ended-{rank}.txt").write_text(f"{end.number} {steps}")
+    recorded = len(harness.rows_of(target / "cut")) if rank == "0" else 0
     state = trained("ema", rank, target / "cut")
     if rank == "0":
         torch.save(state, target / "cut.pt")
+        assert harness.rows_of(target / "cut") == harness.rows_of(target / "ema")
+        assert 0 < recorded < len(harness.rows_of(target / "cut"))  # it went on, and began no second time

@@ -49,8 +49,21 @@ def write(content: Mapping[str, Any], path: Path) -> None:
         sealed.seal()
         file.flush()
         os.fsync(file.fileno())  # a full disk tells here, while the earlier ones are in their places
-        if path.exists():  # dying before the new one is in place leaves the earlier one, under its other name
-            path.replace(previous(path))
+        if path.exists():
+            _keep(path, previous(path))
+
+
+def _keep(path: Path, before: Path) -> None:
+    """Give the file at ``path`` the name ``before``, too: it stays where others look for it until it is replaced."""
+    spare = durable.partial(before)
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(path, spare)
+    except OSError:  # a file system without links: dying here leaves it under its other name alone
+        path.replace(before)
+        return
+    spare.replace(before)
+    spare.unlink(missing_ok=True)  # replacing a file by a link to itself does nothing, and leaves the second name
 
 
 def read(path: Path) -> dict[str, Any]:
