@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reglab.errors import UserError
-from reglab.tracking import RunSpec, RunTracker, finish_runs, is_open, reopen_run
+from reglab.tracking import RunSpec, RunTracker, finish_runs, reopen_run
+from reglab.tracking.status import last_status
 from reglab.training import checkpoint_files, going_on
 from reglab.training.ending import JobResult, deliver, result_of
 from reglab.training.fused import manifest
@@ -94,7 +95,7 @@ def end_open(folders: Sequence[Path], message: str) -> None:
     """End the runs in these folders that a dead process left open, before others take their places."""
     for folder in folders:
         try:
-            if is_open(folder):
+            if last_status(folder) == "RUNNING":  # by its journal, which leads the store
                 run = reopen_run(folder)
                 run.tag(**{"reglab.message": message})
                 run.finish("KILLED")
