@@ -97,21 +97,31 @@ def test_within_the_budget_nothing_changes(start, client):
     assert not (tracker.folder / "metrics.parquet").exists()
 
 
-def test_a_run_that_stops_early_keeps_its_last_step_and_one_that_goes_on_the_same_rows(start, client):
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED"])
+def test_a_run_that_stops_early_keeps_its_last_step(start, client, status):
+    tracker = start(steps=40)
+    for step in range(18):
+        tracker.log({"val/loss": step / 3}, step)
+    tracker.finish(status)
+    assert steps_of(client, tracker.run_id, "val/loss") == [0, 10, 17]
+    assert client.get_run(tracker.run_id).data.metrics["val/loss"] == 17 / 3
+
+
+def test_a_run_that_is_killed_and_goes_on_has_the_rows_of_one_that_never_stopped(start, client):
     tracker = start(steps=40)
     for step in range(18):
         tracker.log({"val/loss": step / 3}, step)
     tracker.finish("KILLED")
-    assert steps_of(client, tracker.run_id, "val/loss") == [0, 10, 17]
-    assert client.get_run(tracker.run_id).data.metrics["val/loss"] == 17 / 3
+    assert steps_of(client, tracker.run_id, "val/loss") == [0, 10]
+    assert client.get_run(tracker.run_id).data.tags["reglab.points"] == "2 of 18; all in metrics.parquet"
     again = reopen_run(tracker.folder)
     for step in range(12, 41):
         again.log({"val/loss": step / 3}, step)
     again.finish()
-    assert steps_of(client, tracker.run_id, "val/loss") == [0, 10, 17, 20, 30, 40]
+    assert steps_of(client, tracker.run_id, "val/loss") == [0, 10, 20, 30, 40]
     (tracker.folder / "journal.sent").unlink()
     assert send(tracker.folder)
-    assert steps_of(client, tracker.run_id, "val/loss") == [0, 10, 17, 20, 30, 40]
+    assert steps_of(client, tracker.run_id, "val/loss") == [0, 10, 20, 30, 40]
     assert pq.read_table(tracker.folder / "metrics.parquet").num_rows == 41
 
 

@@ -39,12 +39,12 @@ def read_series(journal: Path) -> dict[str, Curve]:
     return {key: _joined(some) for key, some in parts.items()}
 
 
-def complete(journal: Path, rule: Thinning, path: Path) -> tuple[str, list[Row]] | None:
+def complete(journal: Path, rule: Thinning, path: Path, ended: bool = True) -> tuple[str, list[Row]] | None:
     """Write all rows of a journal to ``path`` as Parquet, durably, if ``rule`` left any out; None if it did not.
 
     The columns are key, step, value and timestamp, sorted by key and step. Returned are (how many points of the longest
-    series the store has, in words; the last row of each series whose last row was left out, for the store to have it
-    too).
+    series the store has, in words; if the run has ``ended``, the last row of each series whose last row was left out,
+    for the store to have it too).
     """
     curves = read_series(journal)
     kept = {key: _kept(rule, key, curve.step) for key, curve in curves.items()}
@@ -54,7 +54,7 @@ def complete(journal: Path, rule: Thinning, path: Path) -> tuple[str, list[Row]]
     with durable.writing(path) as file:
         columns = _columns(names, [curves[name] for name in names])
         pq.write_table(columns, file, compression="zstd", use_dictionary=["key"], column_encoding=_ENCODINGS)
-    late = [key for key, mask in kept.items() if not mask[-1]]
+    late = [key for key, mask in kept.items() if ended and not mask[-1]]
     for key in late:
         kept[key][-1] = True
     return f"{_counts(kept)}; all in {path.name}", [_last_row(key, curves[key]) for key in late]

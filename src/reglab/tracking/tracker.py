@@ -101,7 +101,8 @@ class RunTracker:
             from reglab.tracking.series import complete  # imports pyarrow
 
             path = self.folder / "metrics.parquet"
-            if found := complete(self.journal.path, self._rule, path):
+            # What was killed may go on, and then has the same rows in the store as a run that was never stopped.
+            if found := complete(self.journal.path, self._rule, path, ended=status != "KILLED"):
                 self.tag(**{"reglab.points": found[0]})
                 self.artifact(path)
                 last["last"] = found[1]
