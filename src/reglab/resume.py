@@ -34,7 +34,7 @@ def resume(words: Sequence[str]) -> int:
     arguments = reading_parser("resume", "Go on with a run or sweep as if it had never stopped.")
     arguments.add_argument("run", help="the folder, id or name of a run or sweep")
     arguments.add_argument("--here", action="store_true", help="its working folder was moved to the present one")
-    arguments.add_argument("overrides", nargs="*", help=f"what may change: {', '.join(_CHANGED)}")
+    arguments.add_argument("overrides", nargs="*", default=[], help=f"what may change: {', '.join(_CHANGED)}")
     given = arguments.parse_intermixed_args(list(words))
     from reglab.tracking import find_folder
     from reglab.tracking.folder import read_identity

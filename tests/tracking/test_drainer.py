@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from reglab.tracking import RunSpec, finish_runs, is_open, log_pack, open_runs, reopen_run, send
+from reglab.tracking import RunSpec, finish_runs, last_status, log_pack, open_runs, reopen_run, send
 from reglab.tracking.batch import Refused, Unsent
 from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import Identity
@@ -215,7 +215,7 @@ def test_a_kill_between_journal_and_store_loses_and_doubles_nothing(settings, cl
     assert died.returncode == -9
     runs = [reopen_run(tmp_path / "0")]
     assert send(tmp_path / "1")
-    assert [is_open(tmp_path / str(number)) for number in range(3)] == [True] * 3
+    assert [last_status(tmp_path / str(number)) for number in range(3)] == ["RUNNING"] * 3
     (tmp_path / "1" / "journal.sent").unlink()  # a death between the store and the position
     runs += [reopen_run(tmp_path / str(number)) for number in (1, 2)]
     log_pack(runs, ["val/loss", "gap/loss"], [[n + 39 / 7, n - 39 / 7] for n in range(3)], 39)  # the last step again
@@ -224,7 +224,7 @@ def test_a_kill_between_journal_and_store_loses_and_doubles_nothing(settings, cl
         history = client.get_metric_history(run.run_id, "val/loss")
         assert [(m.step, m.value) for m in history] == [(step, number + step / 7) for step in range(40)]
         assert client.get_run(run.run_id).info.status == "KILLED"
-        assert not is_open(tmp_path / str(number))
+        assert last_status(tmp_path / str(number)) == "KILLED"
 
 
 def test_a_deleted_run_in_mlflow_leaves_the_rest_of_the_pack_whole(settings, client, tmp_path, caplog):

@@ -17,7 +17,6 @@ from reglab.tracking import (
     RunSpec,
     TrackingSettings,
     finish_runs,
-    is_open,
     last_status,
     open_runs,
     open_sweep,
@@ -138,7 +137,7 @@ def test_an_offline_run_goes_on_offline_before_and_after_it_was_sent(
     run.log({"loss": 1.0}, 1)
     assert not run.drain()
     run.finish("KILLED")
-    assert not is_open(tmp_path / "run")
+    assert last_status(tmp_path / "run") == "KILLED"
     with pytest.raises(UserError, match="is not in its store yet: reglab sync"):
         send(tmp_path / "run")
     for step in (2, 3):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reglab.errors import UserError
 from reglab.tracking.status import last_status
 
 
@@ -43,3 +44,8 @@ def test_the_last_status_counts(tmp_path: Path, contents: list[object], tail: by
 def test_a_run_that_never_wrote_a_line_is_running(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     assert last_status(tmp_path) == "RUNNING"
+
+
+def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        last_status(tmp_path)

@@ -256,3 +256,15 @@ def test_a_password_goes_to_no_server_that_a_folder_names(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2-hunter2")
     with pytest.raises(UserError, match="--uri http"):
         resume(["it"])
+
+
+def test_a_run_that_a_regularizer_stopped_is_not_trained_longer_and_says_so(
+    case: Case, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopping = ("regularizer=[l1,dropout,early_stopping]", "regularizer.early_stopping.patience=1", "optimizer.lr=1")
+    run(*stopping, "trainer.max_epochs=50")
+    before = rows(case.folder / "it")
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    assert resume(["it", "trainer.max_epochs=60"]) == 0
+    assert "stopped this run after epoch" in caplog.text
+    assert rows(case.folder / "it") == before

@@ -30,7 +30,6 @@ __all__ = [
     "TrackingSettings",
     "find_folder",
     "finish_runs",
-    "is_open",
     "is_running",
     "last_status",
     "log_pack",
@@ -114,19 +113,6 @@ def open_sweep(
     return open_run(
         settings, name=name, folder=folder, config=config, params=params, tags={"reglab.kind": "sweep", **tags}
     )
-
-
-def is_open(folder: Path) -> bool:
-    """Return whether the run in ``folder`` still counts as running in its store, or, if that has not got it, here.
-
-    Raises UserError where no run was recorded.
-    """
-    identity = read_identity(folder)
-    if identity.uri is None or identity.offline or is_pending(folder):
-        return last_status(folder) == "RUNNING"
-    from reglab.tracking.mlflow_read import get_run
-
-    return get_run(identity.uri, identity.run_id).status == "RUNNING"
 
 
 def reopen_run(folder: Path) -> RunTracker:

@@ -1,5 +1,6 @@
 """After each epoch: measure, record, show, and ask the cocktail whether to stop."""
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from reglab.training.checkpoints import Checkpoints
 from reglab.training.measurement import Measurement
 from reglab.training.solo import Solo
 from reglab.training.system_use import SystemUse
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ class Recorder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Solo)
-        trainer.should_stop |= self.stopped
+        if self.stopped:  # it is resumed, perhaps with more epochs
+            _log.warning("A regularizer stopped this run after epoch %d: it trains no further", self.recorded)
+            trainer.should_stop = True
         if int(pl_module.cocktail.keys.step) == 0:
             self._record(trainer, pl_module, 0)
         elif not pl_module.inside_epoch and self.recorded < trainer.current_epoch:
