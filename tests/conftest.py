@@ -1,6 +1,28 @@
 """One thread a test process: the tensors are tiny, and threads that wait for each other spin."""
 
 import os
+import threading
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+
+def _writers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "reglab-drainer"}
+
+
+@pytest.fixture(autouse=True)
+def no_writer_outlives_its_test() -> Iterator[None]:
+    """Stop the background writers of runs that a test left open, as their process's death would.
+
+    One that lived on would send into what a later test has put in the place of the store.
+    """
+    before = _writers()
+    yield
+    for thread in _writers() - before:
+        drainer = thread._target.__self__  # type: ignore[attr-defined] # Thread keeps what it runs in no public place
+        drainer._stopped.set()
+        thread.join(5)

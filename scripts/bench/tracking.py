@@ -14,7 +14,7 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,9 @@ from overhead import machine
 from torch import nn
 
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, log_pack, open_runs, open_sweep
-from reglab.tracking.lines import Row
+from reglab.tracking.batch import read_batch
+from reglab.tracking.folder import read_identity
+from reglab.tracking.lines import Row, Series
 from reglab.tracking.mlflow_sql import Part, connection, write
 from reglab.tracking.mlflow_store import prepare
 
@@ -163,8 +165,9 @@ def bench_rows(stores: Stores, rounds: int, scale: float) -> None:
             client = MlflowClient(settings.uri)
             assert len(client.get_metric_history(runs[-1].run_id, keys[-1])) == points
             rows = {run.run_id: list(run.journal.rows()) for run in runs}
+            series = [read_batch(read_identity(run.folder), run.folder, 0, RUNS * KEYS * points).series for run in runs]
             finish_runs(runs, ["FINISHED"] * RUNS)
-        alone.append(_write(stores, rows))
+        alone.append(_write(stores, series))
         theirs.append(_log_batches(stores, rows))
     for clock in ("wall", "cpu"):
         ours, sql, base = ([getattr(each, clock) for each in some] for some in (whole, alone, theirs))
@@ -173,14 +176,14 @@ def bench_rows(stores: Stores, rounds: int, scale: float) -> None:
         show(f"rows, mlflow_sql.write alone, {clock}", sql, base, f"{median(sql):,.0f} rows/s")
 
 
-def _write(stores: Stores, rows: dict[str, list[Row]]) -> Clock:
+def _write(stores: Stores, series: Sequence[Mapping[str, Series]]) -> Clock:
     with stores.fresh(None) as settings:
-        runs = open_many(settings, len(rows), 0)
-        parts = [Part(run.run_id, some) for run, some in zip(runs, rows.values(), strict=True)]
+        runs = open_many(settings, len(series), 0)
+        parts = [Part(run.run_id, some) for run, some in zip(runs, series, strict=True)]
         with Clock() as clock:
             write(folder_of(settings) / "reglab.db", parts)
         finish_runs(runs, ["FINISHED"] * len(runs))
-    return _rates(clock, sum(map(len, rows.values())))
+    return _rates(clock, sum(len(each.steps) for some in series for each in some.values()))
 
 
 def _log_batches(stores: Stores, rows: dict[str, list[Row]]) -> Clock:

@@ -46,7 +46,7 @@ class Store:
             if run in self.refuses:
                 raise Refused(f"{run} was deleted")
         for batch in batches:
-            for row in batch.rows:
+            for row in batch.rows():
                 assert (batch.identity.run_id, row.key, row.step) not in self.rows
                 self.rows[batch.identity.run_id, row.key, row.step] = row.value
             if batch.status:
@@ -272,7 +272,7 @@ def test_after_a_failure_little_is_sent_at_once_then_more_and_more(pack, store, 
     trackers = pack()
     sizes = []
     send, store.down = store.send, True
-    monkeypatch.setattr(store, "send", lambda batches: (sizes.append(sum(len(b.rows) for b in batches)), send(batches)))
+    monkeypatch.setattr(store, "send", lambda batches: (sizes.append(sum(b.size for b in batches)), send(batches)))
     for step in range(100):
         log_pack(trackers, ["loss"], [[1.0]] * 3, step)
     assert not trackers[0].drain()

@@ -27,7 +27,7 @@ def test_everything_stays_in_the_folder_and_no_store_is_made(tmp_path):
     tracker.log({"loss": 1.0}, step=1)
     tracker.finish("FAILED")
     batch = recorded(tmp_path / "run")
-    assert [(row.key, row.step, row.value) for row in batch.rows] == [("loss", 1, 1.0)]
+    assert [(row.key, row.step, row.value) for row in batch.rows()] == [("loss", 1, 1.0)]
     assert batch.tags == {
         "reglab.seed": "1",
         "mlflow.parentRunId": "the sweep",
@@ -47,8 +47,8 @@ def test_a_new_run_in_an_old_folder_starts_an_own_journal(tmp_path):
     second = start(tmp_path)
     second.log({"loss": 2.0}, step=1)
     second.finish()
-    assert [row.value for row in recorded(tmp_path).rows] == [2.0]
-    assert [row.value for row in recorded(tmp_path / "earlier-1").rows] == [1.0]
+    assert [row.value for row in recorded(tmp_path).rows()] == [2.0]
+    assert [row.value for row in recorded(tmp_path / "earlier-1").rows()] == [1.0]
     assert json.loads((tmp_path / "earlier-1" / "run.json").read_text())["run_id"] == first.run_id
 
 
@@ -60,7 +60,7 @@ def test_a_run_goes_on_in_its_folder(tmp_path):
     assert second.run_id == first.run_id
     second.log({"loss": 0.5}, step=2)
     second.finish()
-    assert [row.value for row in recorded(tmp_path).rows] == [1.0, 0.5]
+    assert [row.value for row in recorded(tmp_path).rows()] == [1.0, 0.5]
 
 
 def test_a_folder_without_a_run_or_store_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from mlflow.entities import Metric
 
 from reglab.tracking import mlflow_sql
-from reglab.tracking.lines import Row
+from reglab.tracking.lines import Row, Series
 from reglab.tracking.mlflow_sql import Part
 
 
@@ -29,6 +29,14 @@ def some_rows():
     return list({(row.key, row.timestamp, row.step): row for row in rows}.values())
 
 
+def part(run_id, rows):
+    series = {row.key: Series([], [], []) for row in rows}
+    for key, value, timestamp, step in rows:
+        for column, entry in zip(series[key], (timestamp, step, value), strict=True):
+            column.append(entry)
+    return Part(run_id, series)
+
+
 def contents(store, run_id):
     with sqlite3.connect(store) as connection:
         tables = {
@@ -46,23 +54,23 @@ def contents(store, run_id):
 def test_the_tables_hold_what_mlflow_itself_would_have_written(store, client, run):
     rows, ours, theirs = some_rows(), run(), run()
     client.log_batch(theirs, metrics=[Metric(row.key, row.value, row.timestamp, row.step) for row in rows])
-    mlflow_sql.write(store, [Part(ours, rows)])
+    mlflow_sql.write(store, [part(ours, rows)])
     assert contents(store, ours) == contents(store, theirs)
     assert len(contents(store, ours)["latest_metrics"]) == 20
 
 
 def test_parts_in_any_order_and_twice_give_the_same_tables(store, client, run):
     rows, whole, parts = some_rows(), run(), run()
-    mlflow_sql.write(store, [Part(whole, rows)])
+    mlflow_sql.write(store, [part(whole, rows)])
     for start in (40, 0, 40, 80, 0):
-        mlflow_sql.write(store, [Part(parts, rows[start : start + 40])])
-    mlflow_sql.write(store, [Part(parts, rows[120:])])
+        mlflow_sql.write(store, [part(parts, rows[start : start + 40])])
+    mlflow_sql.write(store, [part(parts, rows[120:])])
     assert contents(store, parts) == contents(store, whole)
 
 
 def test_mlflow_reads_the_rows_back(store, client, run):
     run_id = run()
-    mlflow_sql.write(store, [Part(run_id, [Row("loss", 1 / step, 1_000 + step, step) for step in range(1, 60)])])
+    mlflow_sql.write(store, [part(run_id, [Row("loss", 1 / step, 1_000 + step, step) for step in range(1, 60)])])
     history = client.get_metric_history(run_id, "loss")
     assert [(m.step, m.value, m.timestamp) for m in history] == [(s, 1 / s, 1_000 + s) for s in range(1, 60)]
     assert client.get_run(run_id).data.metrics == {"loss": 1 / 59}
@@ -71,7 +79,7 @@ def test_mlflow_reads_the_rows_back(store, client, run):
 def test_the_history_restores_what_sql_cannot_hold(store, run):
     run_id = run()
     given = [2.0, math.inf, -math.inf, math.nan]
-    mlflow_sql.write(store, [Part(run_id, [Row("loss", value, 1_000, step) for step, value in enumerate(given)])])
+    mlflow_sql.write(store, [part(run_id, [Row("loss", value, 1_000, step) for step, value in enumerate(given)])])
     found = mlflow_sql.read_history(store, run_id, ["loss", "absent"])
     assert found["absent"] == []
     assert [step for step, _ in found["loss"]] == [0, 1, 2, 3]
@@ -83,9 +91,9 @@ def test_a_deleted_or_unknown_run_takes_nothing(store, client, run):
     run_id = run()
     client.delete_run(run_id)
     with pytest.raises(LookupError, match="was deleted"):
-        mlflow_sql.write(store, [Part(run_id, [Row("loss", 1.0, 1, 1)])])
+        mlflow_sql.write(store, [part(run_id, [Row("loss", 1.0, 1, 1)])])
     with pytest.raises(LookupError):
-        mlflow_sql.write(store, [Part("f" * 32, [Row("loss", 1.0, 1, 1)])])
+        mlflow_sql.write(store, [part("f" * 32, [Row("loss", 1.0, 1, 1)])])
     assert contents(store, run_id)["metrics"] == []
 
 
@@ -101,7 +109,7 @@ def test_another_schema_is_not_written_to(store, template, tmp_path):
 
 def test_a_store_that_went_away_is_not_made_anew(tmp_path):
     with pytest.raises(sqlite3.Error):
-        mlflow_sql.write(tmp_path / "gone.db", [Part("f" * 32, [Row("loss", 1.0, 1, 1)])])
+        mlflow_sql.write(tmp_path / "gone.db", [part("f" * 32, [Row("loss", 1.0, 1, 1)])])
     assert not (tmp_path / "gone.db").exists()
 
 

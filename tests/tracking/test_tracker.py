@@ -24,7 +24,7 @@ class Store:
         if self.down:
             raise Unsent("the store is down")
         for batch in batches:
-            self.rows |= {(row.key, row.step): row.value for row in batch.rows}
+            self.rows |= {(row.key, row.step): row.value for row in batch.rows()}
             self.tags |= batch.tags
             self.artifacts += batch.artifacts
             self.status = batch.status or self.status

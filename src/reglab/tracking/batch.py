@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from reglab.tracking.folder import JOURNAL, Identity
-from reglab.tracking.lines import Row, lines, metric_rows
+from reglab.tracking.lines import Row, Series, lines
 from reglab.tracking.points import Thinning
 
 T = TypeVar("T")
@@ -26,16 +26,36 @@ class Refused(Unsent):
 class Batch:
     """Part of a run's journal. status: the last one in it, with its time in milliseconds. end: position behind it.
 
-    folder: where relative artifact paths start.
+    folder: where relative artifact paths start. series: metric rows by key.
     """
 
     identity: Identity
     folder: Path
-    rows: list[Row] = field(default_factory=list)
+    series: dict[str, Series] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     artifacts: dict[tuple[str, str], None] = field(default_factory=dict)  # (file, folder of the store), each once
     status: tuple[str, int] | None = None
     end: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many metric rows it has."""
+        return sum(len(series.steps) for series in self.series.values())
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the metric rows, key by key."""
+        for key, series in self.series.items():
+            for timestamp, step, value in zip(*series, strict=True):
+                yield Row(key, value, timestamp, step)
+
+    def add(self, key: str, value: float, timestamp: int, step: int) -> None:
+        """Add a metric row."""
+        series = self.series.get(key)
+        if series is None:
+            series = self.series[key] = Series([], [], [])
+        series.timestamps.append(timestamp)
+        series.steps.append(step)
+        series.values.append(value)
 
 
 class Sink(Protocol):
@@ -52,18 +72,24 @@ def read_batch(identity: Identity, folder: Path, after: int, rows: int = ROWS) -
     """
     rule = identity.thinning
     batch = Batch(identity, folder, end=after)
-    everything = rule == Thinning()
+    everything, count = rule == Thinning(), 0
     for content, end in lines(folder / JOURNAL, after, None if everything else rule.keeps_some):
         batch.end = end
-        found = metric_rows(content)
-        batch.rows.extend(found if everything else [row for row in found if rule.keeps(row.key, row.step)])
-        batch.rows.extend(Row(*row) for row in content.get("last", ()))
+        if metrics := content.get("metrics"):
+            time, step = content["time"], content["step"]
+            for key, value in metrics.items():
+                if everything or rule.keeps(key, step):
+                    batch.add(key, value, time, step)
+                    count += 1
+        for row in content.get("last", ()):
+            batch.add(*row)
+            count += 1
         batch.tags.update(content.get("tags", {}))
         if "artifact" in content:
             batch.artifacts[content["artifact"], content["folder"]] = None
         if "status" in content:
             batch.status = (content["status"], content["time"])
-        if len(batch.rows) >= rows:
+        if count >= rows:
             break
     return batch
 

@@ -22,6 +22,17 @@ class Row(NamedTuple):
     step: int
 
 
+class Series(NamedTuple):
+    """Rows of one key as columns, in the order of the journal: millions of them are no objects of their own.
+
+    timestamps: milliseconds since 1970.
+    """
+
+    timestamps: list[int]
+    steps: list[int]
+    values: list[float]
+
+
 class Line(NamedTuple):
     """One line's content, and the byte position behind it."""
 

@@ -64,7 +64,7 @@ class MlflowSink:
 
     def _send_by_calls(self, batch: Batch) -> None:
         run_id = batch.identity.run_id
-        for rows in chunks(batch.rows, _METRICS_A_CALL):
+        for rows in chunks(batch.rows(), _METRICS_A_CALL):
             metrics = [Metric(store_key(row.key), row.value, row.timestamp, row.step) for row in rows]
             self._client.log_batch(run_id, metrics=metrics)
         self._send_tags(batch)
@@ -118,9 +118,9 @@ class MlflowSink:
 
 
 def _part(batch: Batch) -> mlflow_sql.Part:
-    rows = [row if (key := store_key(row.key)) == row.key else row._replace(key=key) for row in batch.rows]
+    series = {store_key(key): series for key, series in batch.series.items()}
     tags = {} if _are_odd(batch.tags) else {store_key(key): value for key, value in batch.tags.items()}
-    return mlflow_sql.Part(batch.identity.run_id, rows, tags, batch.status)
+    return mlflow_sql.Part(batch.identity.run_id, series, tags, batch.status)
 
 
 def _are_odd(tags: Mapping[str, str]) -> bool:

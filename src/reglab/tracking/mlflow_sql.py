@@ -2,16 +2,14 @@
 
 import math
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, repeat
 from pathlib import Path
 
-from reglab.tracking.lines import Row
+from reglab.tracking.lines import Series
 
 _BUSY_SECONDS = 60.0
 _LARGEST = 1.7976931348623157e308  # MLflow keeps an infinity as the largest float
@@ -44,7 +42,6 @@ _CACHE = 65_536  # KiB; rows of many runs touch some thousand pages of the index
 _ASKED = 500  # run ids in one question; older SQLite takes 999
 
 StoredRow = tuple[str, int, int, str, float, bool]  # in the order of _INSERT
-_AGE = itemgetter(2, 1, 4)  # step, timestamp, value: the largest is the latest, as MLflow has it
 
 
 class DeletedRunError(LookupError):
@@ -60,7 +57,7 @@ class Part:
     """What is written of one run; keys as MLflow takes them. status: with its time in milliseconds."""
 
     run_id: str
-    rows: Sequence[Row] = ()
+    series: Mapping[str, Series] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     status: tuple[str, int] | None = None
 
@@ -83,14 +80,14 @@ def write(path: Path, parts: Sequence[Part]) -> None:
     (step, timestamp, value), as MLflow has it. Each run is looked up once, which is cheaper than a foreign key for each
     row. Raises sqlite3.Error, DeletedRunError, with nothing written.
     """
-    series = [rows for part in parts for rows in _stored(part)]
-    series.sort(key=lambda rows: rows[0][0])
+    series = [_stored(key, part.run_id, some) for part in parts for key, some in part.series.items()]
+    series.sort(key=lambda found: found[1][0])
     tags = [(part.run_id, key, value) for part in parts for key, value in part.tags.items()]
     statuses = [(part.run_id, *part.status) for part in parts if part.status]
     with transaction(path) as store:
         _check_active(store, [part.run_id for part in parts])
-        store.executemany(_INSERT, chain.from_iterable(series))
-        store.executemany(_UPSERT, [max(rows, key=_AGE) for rows in series])
+        store.executemany(_INSERT, chain.from_iterable(rows for rows, _ in series))
+        store.executemany(_UPSERT, [latest for _, latest in series])
         store.executemany(_TAG, tags)
         # a run that goes on keeps the end that it had, as with MLflow's own update_run
         store.executemany(_END, [(name, None if name == "RUNNING" else time, run) for run, name, time in statuses])
@@ -152,17 +149,22 @@ def _check_active(store: sqlite3.Connection, run_ids: Sequence[str]) -> None:
             raise DeletedRunError(run_id)
 
 
-def _stored(part: Part) -> Iterable[list[StoredRow]]:
-    """Return the rows of each key."""
-    series: defaultdict[str, list[StoredRow]] = defaultdict(list)
-    run_id = part.run_id
-    for key, value, time, step in part.rows:
-        if -_LARGEST <= value <= _LARGEST:
-            series[key].append((key, time, step, run_id, value, False))
-        else:
-            series[key].append((key, time, step, run_id, *_odd_value(value)))
-    return series.values()
+def _stored(key: str, run_id: str, series: Series) -> tuple[Iterator[StoredRow], StoredRow]:
+    """Return the rows of one key as the store takes them, and the latest, by (step, timestamp, value).
+
+    The rows come one by one and leave no objects behind: thousands of them would keep the garbage collector busy.
+    """
+    timestamps, steps, values = series
+    is_nan = [False] * len(values)
+    if not math.isfinite(sum(values)):
+        is_nan = list(map(math.isnan, values))
+        values = list(map(_stored_value, values))
+    last = len(steps) - 1
+    if max(steps) > steps[last] or steps.count(steps[last]) > 1:
+        last = max(range(len(steps)), key=lambda row: (steps[row], timestamps[row], values[row]))
+    latest = (key, timestamps[last], steps[last], run_id, values[last], is_nan[last])
+    return zip(repeat(key), timestamps, steps, repeat(run_id), values, is_nan, strict=False), latest
 
 
-def _odd_value(value: float) -> tuple[float, bool]:
-    return (0.0, True) if math.isnan(value) else (math.copysign(_LARGEST, value), False)
+def _stored_value(value: float) -> float:
+    return 0.0 if math.isnan(value) else min(max(value, -_LARGEST), _LARGEST)

@@ -94,7 +94,7 @@ class Delivery:
                 outlet.sync()
                 sink.send([batch])
                 outlet.took(batch)
-                rows = (rows or 0) + len(batch.rows)
+                rows = (rows or 0) + batch.size
         except Refused as error:
             raise UserError(str(error)) from error
         except Unsent as error:
