@@ -1,16 +1,18 @@
 """What the journal and its writer cost, each figure beside a baseline of the same process, in turn.
 
-    python scripts/bench/tracking.py [step] [rows] [tail] [size] [--rounds 3] [--scale 1.0]
+    python scripts/bench/tracking.py [step] [parts] [rows] [tail] [size] [--rounds 3] [--scale 1.0]
 
 *step*: a training step that logs five scalars to a SQLite store / the same step without (tiny MLP 64-64-10, batch 64,
-Adam, one thread). *rows*: rows a second from journals into a SQLite store / those of MLflow's own ``log_batch`` with
-1,000 rows a call, on the same rows; and of ``mlflow_sql.write`` alone. *tail*: seconds from the last of a million
-points until MLflow shows the run FINISHED. *size*: megabytes of a sweep of 64 runs in the store.
+Adam, one thread). *parts*: what its logging is made of. *rows*: rows a second from journals into a SQLite store / those
+of MLflow's own ``log_batch`` with 1,000 rows a call, on the same rows; and of ``mlflow_sql.write`` alone. *tail*:
+seconds from the last of a million points until MLflow shows the run FINISHED. *size*: megabytes of a sweep of 64 runs
+in the store.
 
 wall: seconds; cpu: seconds of all threads of the process, which a busy machine changes less. Medians of the rounds.
 """
 
 import argparse
+import os
 import shutil
 import tempfile
 import time
@@ -19,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from mlflow import MlflowClient
@@ -29,7 +32,7 @@ from torch import nn
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, log_pack, open_runs, open_sweep
 from reglab.tracking.batch import read_batch
 from reglab.tracking.folder import read_identity
-from reglab.tracking.lines import Row, Series
+from reglab.tracking.lines import Row, Series, layout
 from reglab.tracking.mlflow_sql import Part, connection, write
 from reglab.tracking.mlflow_store import prepare
 
@@ -147,6 +150,32 @@ def bench_step(stores: Stores, rounds: int, scale: float) -> None:
         ones = [1.0] * rounds
         show(f"step, points={points}, wall, tracked / untracked", walls, ones, f"medians of blocks of {BLOCK} steps")
         show(f"step, points={points}, cpu, tracked with the writer's thread / untracked", cpus, ones, said)
+
+
+def bench_parts(stores: Stores, rounds: int, scale: float) -> None:
+    """Print what a call of ``log`` is made of, each part timed between steps of training, when caches are cold."""
+    one, known = trainer(), layout(SCALARS)
+    with stores.fresh() as settings:
+        (tracker,) = open_many(settings, 1, 1)
+        line = known.line % (time.time_ns() // 1_000_000, 1, *[0.123456789] * len(SCALARS))
+        with (folder_of(settings) / "written").open("ab", buffering=0) as file:
+            parts: dict[str, Callable[[dict[str, Any], int], object]] = {
+                "nothing": lambda metrics, number: None,
+                "five floats": lambda metrics, number: list(map(float, metrics.values())),
+                "formatting them": lambda metrics, number: known.line % (1, number, 0.5, *[number / 7] * 4),
+                "os.write": lambda metrics, number: os.write(file.fileno(), line),
+                "log": tracker.log,
+            }
+            taken: dict[str, list[int]] = {name: [] for name in parts}
+            for number in range(1, int(10_000 * scale)):
+                for name, part in parts.items():
+                    metrics = dict(zip(SCALARS, (one(), 0.5, number / 7, 1e-3 * number, 1e-3), strict=True))
+                    start = time.perf_counter_ns()
+                    part(metrics, number)
+                    taken[name].append(time.perf_counter_ns() - start)
+        tracker.finish()
+    said = ", ".join(f"{name} {median(some) / 1e3:.1f}" for name, some in taken.items())
+    print(f"parts, us a call between two steps of training: {said}", flush=True)
 
 
 def bench_rows(stores: Stores, rounds: int, scale: float) -> None:
@@ -270,7 +299,7 @@ def bench_size(stores: Stores, rounds: int, scale: float) -> None:
             print(f"size, {RUNS} runs x {epochs} epochs x {len(keys)} series, points={points}: {said}", flush=True)
 
 
-BENCHES = {"step": bench_step, "rows": bench_rows, "tail": bench_tail, "size": bench_size}
+BENCHES = {"step": bench_step, "parts": bench_parts, "rows": bench_rows, "tail": bench_tail, "size": bench_size}
 
 
 def main() -> None:
