@@ -4,8 +4,11 @@
 
 A loop of steps records five metrics a step, as training does, to an MLflow server over SQLite. The server is killed
 ``flaps`` times, each time for ``seconds / flaps``; before each it is up for ``up`` seconds. Steps made while it starts
-are not counted in the step times. Printed are the medians of the step time with the server up and away, their ratio
-with its interval (95%, bootstrap over the flaps), and how long after the last return everything had arrived.
+are not counted in the step times. The run says how long it is going to be, as those of ``reglab train`` do, so that
+it keeps to the budget of points (``--length 0``: it does not, and every row is sent; then the server's own rate, some
+thousand rows a second, sets how long that takes). Printed are the medians of the step time with the server up and
+away, their ratio with its interval (95%, bootstrap over the flaps), and how long after the last return everything had
+arrived.
 The exit code is 0 if the server then holds every row once.
 """
 
@@ -27,6 +30,7 @@ import torch
 from mlflow_server import MlflowServer
 
 from reglab.tracking import RunTracker, TrackingSettings, open_run
+from reglab.tracking.folder import read_identity
 
 KEYS = ("task", "l2", "loss", "norm", "lr")
 _PATIENCE = 120.0  # seconds, for the rest to arrive
@@ -73,11 +77,18 @@ def flap(loop: Loop, server: MlflowServer, away: float, up: float) -> tuple[list
     return present, absent
 
 
+def kept(tracker: RunTracker, steps: int, ended: bool) -> int:
+    """Return how many of ``steps`` rows of a metric the store is to have; of a run that has ended the last one, too."""
+    rule = read_identity(tracker.folder).thinning
+    return sum(rule.keeps(KEYS[0], step) or (ended and step == steps - 1) for step in range(steps))
+
+
 def arrival(store: Path, tracker: RunTracker, steps: int) -> float:
-    """Return after how many seconds the store has as many rows as were recorded, which the background sends."""
+    """Return after how many seconds the store has what is meant for it of the rows recorded, sent in the background."""
+    wanted = len(KEYS) * kept(tracker, steps, ended=False)
     began = time.monotonic()
     pause = threading.Event()
-    while sum(rows(store, tracker.run_id).values()) < len(KEYS) * steps and time.monotonic() < began + _PATIENCE:
+    while sum(rows(store, tracker.run_id).values()) < wanted and time.monotonic() < began + _PATIENCE:
         pause.wait(0.05)
     return time.monotonic() - began
 
@@ -89,7 +100,7 @@ def rows(store: Path, run_id: str) -> dict[str, int]:
 
 
 def missing(store: Path, run_id: str, steps: int) -> str:
-    """Return what the store lacks or has twice of ``steps`` steps, empty if it is as it should be."""
+    """Return what the store lacks or has twice of rows at ``steps`` steps, empty if it is as it should be."""
     counted = rows(store, run_id)
     with closing(sqlite3.connect(store)) as database:
         distinct = dict(
@@ -116,6 +127,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600, help="how long the server is away in all")
     parser.add_argument("--flaps", type=int, default=20, help="how often it goes")
+    parser.add_argument("--length", type=int, default=1_000_000, help="how many steps the run says it will have")
     parser.add_argument("--up", type=float, default=10, help="seconds that it is up before it goes")
     words = parser.parse_args()
     logging.basicConfig(format="%(message)s")
@@ -132,7 +144,8 @@ def main() -> int:
 
 def measure(folder: Path, server: MlflowServer, words: argparse.Namespace) -> int:
     settings = TrackingSettings.from_config({"name": "mlflow", "uri": server.uri, "experiment": "away"}, folder)
-    tracker = open_run(settings, name="away", folder=folder / "run", config={}, params={}, tags={})
+    tracker = open_run(settings, name="away", folder=folder / "run", config={}, params={}, tags={},
+                       steps=words.length or None)  # fmt: skip
     loop = Loop(tracker)
     flaps = [flap(loop, server, words.seconds / words.flaps, words.up) for _ in range(words.flaps)]
     arrived = arrival(folder / "store.db", tracker, loop.step)
@@ -140,7 +153,8 @@ def measure(folder: Path, server: MlflowServer, words: argparse.Namespace) -> in
     tracker.finish()
     finish = time.monotonic() - began
     mean, low, high = ratio(flaps)
-    wrong = missing(folder / "store.db", tracker.run_id, loop.step)
+    wanted = kept(tracker, loop.step, ended=True)
+    wrong = missing(folder / "store.db", tracker.run_id, wanted)
     up, away = ([time for each in flaps for time in each[side]] for side in (0, 1))
     figures = {
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
@@ -149,6 +163,7 @@ def measure(folder: Path, server: MlflowServer, words: argparse.Namespace) -> in
         "median step, ms": {"up": 1e3 * median(up), "away": 1e3 * median(away)},
         "away / up": {"mean": mean, "low": low, "high": high},
         "longest step, ms": {"up": 1e3 * max(up), "away": 1e3 * max(away)},
+        "rows": len(KEYS) * wanted,
         "seconds until all had arrived": arrived,  # at least, where it gave up waiting
         "seconds to finish": finish,
         "wrong": wrong,

@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"reglab: {error}", file=sys.stderr)
         return _WRONG_USE
     except KeyboardInterrupt as interrupt:
-        print("reglab: interrupted", file=sys.stderr)
+        if not getattr(interrupt, "told", False):
+            print("reglab: interrupted", file=sys.stderr)
         return 128 + getattr(interrupt, "number", 2)
     except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

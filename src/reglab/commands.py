@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from reglab.tracking.settings import absolute_uri
+from reglab.errors import UserError
+from reglab.tracking.settings import absolute_uri, redacted
 
 
 def report(words: Sequence[str]) -> int:
@@ -17,8 +18,7 @@ def report(words: Sequence[str]) -> int:
     from reglab.sweeps.finish import show
     from reglab.tracking.mlflow_read import find_run
 
-    uri = absolute_uri(arguments.uri, Path.cwd())
-    parent = find_run(uri, arguments.sweep)
+    parent = find_run(given_uri(arguments.uri), arguments.sweep)
     show(write(parent.uri, parent.run_id, arguments.folder or Path.cwd()), parent.uri)
     return 0
 
@@ -38,7 +38,20 @@ def dashboard(words: Sequence[str]) -> int:
 
     allowed = tuple(name.strip() for name in arguments.allowed_hosts.split(",")) if arguments.allowed_hosts else ()
     access = Access(arguments.host, arguments.auth, allowed)
-    return serve(absolute_uri(arguments.uri, Path.cwd()), arguments.port, access)
+    return serve(given_uri(arguments.uri), arguments.port, access)
+
+
+def given_uri(uri: str | None) -> str:
+    """Return the store that ``--uri`` names, ``reglab.db`` in the working folder if nothing is given.
+
+    Raises UserError where it holds a password, which the list of processes and the shell's history would keep.
+    """
+    if uri is not None and redacted(uri) != uri:
+        raise UserError(
+            f"--uri {redacted(uri)} was given with a name or password, which other users of this machine can read: "
+            "leave it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    return absolute_uri(uri, Path.cwd())
 
 
 def reading_parser(command: str, description: str) -> argparse.ArgumentParser:

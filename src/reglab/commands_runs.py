@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reglab.commands import given_uri
 from reglab.errors import UserError
 from reglab.tracking.find import RUNS
-from reglab.tracking.settings import absolute_uri
 
 
 def sync(words: Sequence[str]) -> int:
@@ -22,7 +22,7 @@ def sync(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     from reglab.tracking.sync import sync as deliver
 
-    uri = None if arguments.uri is None else absolute_uri(arguments.uri, Path.cwd())
+    uri = None if arguments.uri is None else given_uri(arguments.uri)
     return 0 if deliver(_folders(arguments.folders), uri).complete else 1
 
 
@@ -41,7 +41,7 @@ def clean(words: Sequence[str]) -> int:
 
     asking = sys.stdin.isatty() and sys.stdout.isatty()
     ask = (lambda question: True) if arguments.yes else _ask if asking else None
-    return free(_folders(arguments.folders), absolute_uri(arguments.uri, Path.cwd()), ask)
+    return free(_folders(arguments.folders), given_uri(arguments.uri), ask)
 
 
 def _ask(question: str) -> bool:

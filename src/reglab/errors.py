@@ -33,7 +33,9 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Return the hint ``did you mean 'x'?`` where a valid name is near, else the list of valid names."""
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(names) or 'none'}"
+    if not names:
+        return "there is none to choose from"
+    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(names)}"
 
 
 class Unfused(Exception):  # noqa: N818 - says how jobs are to be trained instead

@@ -10,6 +10,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 from reglab.errors import UserError, nearest
 
 _REFUSED = re.compile(r"Could not override '([^']+)'")
+_RESOLVING = re.compile(r"\w+ raised while resolving interpolation: ")  # OmegaConf's own business
 _AMBIGUOUS = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'")
 
 
@@ -97,4 +98,4 @@ def _unknown_key(key: str, cause: OmegaConfBaseException, options: Mapping[str, 
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return _RESOLVING.sub("", (str(error).strip() or type(error).__name__).splitlines()[0])

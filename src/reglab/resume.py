@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab import signals
 from reglab.errors import UserError, nearest
+from reglab.tracking.folder import typed
 from reglab.training import going_on
 from reglab.training.fused.manifest import MANIFEST, read
 from reglab.training.going_on import Told
@@ -29,7 +30,7 @@ def resume(words: Sequence[str]) -> int:
 
     Raises UserError where there is nothing to go on with.
     """
-    from reglab.commands import reading_parser
+    from reglab.commands import given_uri, reading_parser
 
     arguments = reading_parser("resume", "Go on with a run or sweep as if it had never stopped.")
     arguments.add_argument("run", help="the folder, id or name of a run or sweep")
@@ -38,9 +39,9 @@ def resume(words: Sequence[str]) -> int:
     given = arguments.parse_intermixed_args(list(words))
     from reglab.tracking import find_folder
     from reglab.tracking.folder import read_identity
-    from reglab.tracking.settings import absolute_uri, check_named
+    from reglab.tracking.settings import check_named
 
-    folder = find_folder(absolute_uri(given.uri, Path.cwd()), given.run)
+    folder = find_folder(given_uri(given.uri), given.run)
     check_named(str(read_identity(folder).uri), given.uri)
     if (folder / _SWEEP).is_file():
         return _resume_sweep(folder, given.overrides, given.here)
@@ -59,7 +60,9 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     for key, value in changes.items():
         OmegaConf.update(config, key, value, force_add=True)
     epochs = OmegaConf.select(config, _EPOCHS)
-    if not isinstance(epochs, int) or epochs < before:
+    if type(epochs) is not int:
+        raise UserError(f"{_EPOCHS}={epochs}: give a whole number of epochs")
+    if epochs < before:
         raise UserError(f"{_EPOCHS}={epochs}: the run has {before}, and can only be given more")
     if (done := _over(folder, found, epochs > before)) is not None:
         print(done)
@@ -88,7 +91,7 @@ def _over(folder: Path, found: Told, longer: bool) -> str | None:
             )
         return None
     if not longer:
-        return f"The run in {folder} is finished. To train it longer: reglab resume {folder} {_EPOCHS}=..."
+        return f"The run in {folder} is finished. To train it longer: reglab resume {typed(folder)} {_EPOCHS}=..."
     return None
 
 

@@ -14,11 +14,12 @@ _NOTE = b"\nEnding after this step and saving; once more ends at once.\n"
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM came. number: the signal's."""
+    """SIGINT or SIGTERM came. number: the signal's. told: whether the user was told what it left and how to go on."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
         self.number = int(number)
+        self.told = False
 
 
 class _State:

@@ -1,7 +1,6 @@
 """``reglab train`` without a sweep: one run in this process, its progress and its result."""
 
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from reglab import signals
+from reglab.errors import UserError
 from reglab.sweeps import task
 from reglab.sweeps.display import Display
 from reglab.sweeps.events import Advanced, Ended, Progress, Reporter, Started, ended, numbers, reporting
-from reglab.tracking.folder import IDENTITY, read_identity
+from reglab.tracking.folder import IDENTITY, Identity, read_identity, typed
+from reglab.tracking.settings import opened
 from reglab.trust import listed
 
 
@@ -35,7 +36,15 @@ def train_one(hydra: Hydra, name: str, overrides: list[str]) -> int:
             except Exception as error:  # noqa: BLE001 - raised below: Hydra would print a line of its own first
                 trouble.append(error)
 
-        returned = hydra.run(config_name=name, task_function=guarded, overrides=overrides)
+        try:
+            returned = hydra.run(config_name=name, task_function=guarded, overrides=overrides)
+        except OSError as error:
+            if folder:
+                raise
+            raise UserError(
+                f"the run's folder cannot be made ({error}): go to a folder that you can write, or give another "
+                "hydra.run.dir"
+            ) from error
         if trouble:
             raise trouble[0]
         return returned.return_value
@@ -71,17 +80,18 @@ def _shown(label: str, train: Callable[[Reporter], object]) -> Ended:
 def _told(end: Ended, folder: Path) -> int:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # a further rank has nothing to add
         print(result(end))
-        if (folder / IDENTITY).is_file() and read_identity(folder).offline:
-            print(f"To see it in MLflow: reglab sync {shlex.quote(_near(folder))}")
+        if (folder / IDENTITY).is_file():
+            print(f"It is in {typed(folder)}. {_shown_by(read_identity(folder))}")
         if end.status == "KILLED":
             trusted = f" 'trust=[{','.join(listed())}]'" if listed() else ""
-            print(f"To go on where it stopped: reglab resume {shlex.quote(_near(folder))}{trusted}")
+            print(f"To go on where it stopped: reglab resume {typed(folder)}{trusted}")
     return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.code()}[end.status]
 
 
-def _near(folder: Path) -> str:
-    """Return a folder as one would type it here."""
-    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+def _shown_by(identity: Identity) -> str:
+    if identity.offline:
+        return "To see it in MLflow, first: reglab sync"
+    return f"To see it: {opened(identity.uri)}" if identity.uri else ""
 
 
 def result(end: Ended) -> str:

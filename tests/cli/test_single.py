@@ -23,6 +23,13 @@ def test_bad_input_is_raised_without_a_word_of_hydras(hydra, monkeypatch, capsys
     assert "Error executing job" not in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_made_is_told(hydra, monkeypatch, tmp_path):
+    monkeypatch.setattr(task, "train", standin)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"the run's folder cannot be made .* another hydra\.run\.dir"):
+        train_one(hydra, "train", ["act=finish", f"hydra.run.dir={tmp_path}/file/run"])
+
+
 def test_the_result_shows_the_gap_with_its_interval():
     metrics = {"val/loss": 0.5, "gap/loss": 0.25, "gap/loss_low": 0.125, "gap/loss_high": 0.375}
     text = result(Ended(0, "FINISHED", run_id="abc", metrics=metrics))

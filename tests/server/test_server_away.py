@@ -4,13 +4,26 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import pytest
+import requests
+from scripts.chaos.mlflow_server import MlflowServer
+
+from reglab.errors import UserError
+from reglab.sweeps.ledger import deliver
+from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, open_runs, open_sweep
+from reglab.tracking.mlflow_create import Made, Maker
+from reglab.tracking.mlflow_read import history, sweep_runs
+from reglab.tracking.start import Start
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_server_that_flaps_has_every_row_once():
     command = [sys.executable, "scripts/chaos/server_away.py", "--seconds", "4", "--flaps", "2", "--up", "1"]
+    command += ["--length", "0"]
     # MLflow waits between its own tries; a test has no time for that, and the journal sends again anyway.
     quick = os.environ | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     done = subprocess.run(command, cwd=ROOT, env=quick, capture_output=True, text=True)
@@ -20,3 +33,59 @@ def test_a_server_that_flaps_has_every_row_once():
     assert figures["wrong"] == ""
     assert figures["steps"]["away"] > 0
     assert done.stderr.count("Training goes on") >= 1
+
+
+@pytest.fixture
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowServer]:
+    """A server over SQLite, without users; a call to it fails at once while it is away."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    made = MlflowServer(tmp_path, f"sqlite:///{tmp_path / 'store.db'}")
+    made.start()
+    yield made
+    made.kill()
+
+
+def begin(settings: TrackingSettings, sweep: RunTracker, first: int) -> list[RunTracker]:
+    """Open two jobs, record a row of each, and end them."""
+    numbers = range(first, first + 2)
+    specs = [
+        RunSpec(f"job {n}", sweep.folder / str(n), {}, {"number": n}, {}, parent=sweep.run_id, steps=1) for n in numbers
+    ]
+    runs = open_runs(settings, specs)
+    for number, run in zip(numbers, runs, strict=True):
+        run.log({"loss": number + 0.5}, 1)
+    finish_runs(runs, ["FINISHED", "FAILED"])
+    return runs
+
+
+def test_jobs_of_a_sweep_begin_while_its_server_is_away(
+    plain: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = TrackingSettings("mlflow", plain.uri, "study", None)
+    sweep = open_sweep(settings, name="sweep", folder=tmp_path / "runs", params={}, tags={})
+    begin(settings, sweep, 0)
+    plain.kill()
+    with pytest.raises(UserError, match="cannot reach"):  # it may be the wrong address
+        open_sweep(settings, name="another", folder=tmp_path / "another", params={}, tags={})
+    begin(settings, sweep, 2)
+    deliver(sweep.folder)
+    assert "nothing is lost" in capsys.readouterr().err
+    plain.start()
+    whole = Maker.make
+
+    def half(self: Maker, starts: Sequence[Start]) -> list[Made]:
+        whole(self, starts[:1])
+        raise requests.ConnectionError("gone while it made the second")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Maker, "make", half)
+        begin(settings, sweep, 4)
+    for _ in range(2):
+        deliver(sweep.folder)
+        found = {run.name: run for run in sweep_runs(plain.uri, sweep.run_id)}
+        assert [*found] == [f"job {number}" for number in range(6)]
+        for number, run in enumerate(found.values()):
+            assert (run.status, run.params["number"]) == (["FINISHED", "FAILED"][number % 2], str(number))
+            assert history(plain.uri, run.run_id, ["loss"]) == {"loss": [(1, number + 0.5)]}
+    assert capsys.readouterr().err == ""
+    sweep.finish()

@@ -18,19 +18,73 @@ from reglab.tracking.folder import read_identity, write_identity
 Start = Callable[..., RunTracker]
 
 
-def test_a_run_is_found_by_folder_id_and_newest_name(
+def test_a_run_is_found_by_folder_id_and_name(
     start: Start, settings: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = start("first")
     first.finish()
-    newest = open_run(settings, name="first", folder=tmp_path / "second", config={}, params={}, tags={})
-    newest.finish()
+    elsewhere = open_run(settings, name="second", folder=tmp_path / "second", config={}, params={}, tags={})
+    elsewhere.finish()
     monkeypatch.chdir(tmp_path)
-    assert find_folder(settings.uri, "runs/first") == first.folder
-    assert find_folder(settings.uri, first.run_id) == first.folder
-    assert find_folder(settings.uri, "first") == newest.folder
+    for run, names in (
+        (first, ("runs/first", first.run_id, first.run_id[:8], "first")),
+        (elsewhere, ("second", elsewhere.run_id, elsewhere.run_id[:8])),
+    ):
+        for name in names:
+            assert find_folder(settings.uri, name) == run.folder
     monkeypatch.chdir(tmp_path / "runs")  # where no runs/ is: by the tag alone
     assert find_folder(settings.uri, first.run_id) == first.folder
+    assert find_folder(settings.uri, "second") == elsewhere.folder
+
+
+@pytest.mark.parametrize("backend", ["mlflow", "offline"])
+def test_of_several_runs_of_a_name_none_is_taken_for_the_right_one(
+    backend: Any, start: Start, settings: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = start("run")
+    first.finish("KILLED")
+    again = open_run(
+        replace(settings, backend=backend), name="run", folder=tmp_path / "runs/2", config={}, params={}, tags={}
+    )
+    again.finish()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as told:
+        find_folder(settings.uri, "run")
+    lines = str(told.value).splitlines()
+    assert lines[0] == "2 runs are called 'run': give the folder or the id of one"
+    assert sorted(line.split() for line in lines[1:]) == [
+        ["FINISHED", again.run_id, str(again.folder)], ["KILLED", first.run_id, str(first.folder)]
+    ]  # fmt: skip
+
+
+def test_a_run_that_gave_up_its_folder_is_not_meant_by_its_name(
+    start: Start, settings: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("run").finish("FAILED")
+    again = start("run")  # in the same folder
+    again.finish()
+    monkeypatch.chdir(tmp_path)
+    assert find_folder(settings.uri, "run") == again.folder
+
+
+@pytest.mark.parametrize(
+    "word, message",
+    [
+        ("runs/2026-11-23/nope", "there is no folder runs/2026-11-23/nope"),
+        ("/nope/1", "there is no folder /nope/1"),
+        ("runs", "runs holds no run"),
+        (".", ". holds no run"),
+        ("", r"\(nothing\) holds no run"),
+    ],
+)
+def test_a_path_that_leads_to_no_run_is_told_as_a_path(
+    word: str, message: str, start: Start, settings: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("run").finish()
+    monkeypatch.chdir(tmp_path)
+    for uri in (settings.uri, "sqlite:////not/this.db"):
+        with pytest.raises(UserError, match=message):
+            find_folder(uri, word)
 
 
 @pytest.mark.parametrize("backend", ["mlflow", "offline", "none"])

@@ -1,9 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from reglab.errors import UserError
-from reglab.tracking import mlflow_read, open_sweep
+from reglab.tracking import RunSpec, mlflow_read, open_runs, open_sweep
 
 
 @pytest.fixture
@@ -60,12 +61,28 @@ def test_a_run_is_found_by_id_name_or_folder(settings, sweep, start, tmp_path):
     assert mlflow_read.find_run(settings.uri, "seed-1").run_id == newer.run_id
     with pytest.raises(UserError, match="did you mean 'seed-1'"):
         mlflow_read.find_run(settings.uri, "sed-1")
+    assert mlflow_read.find_run(settings.uri, record.run_id[:6]) == record
+    with pytest.raises(UserError, match="no run"):
+        mlflow_read.find_run(settings.uri, record.run_id[:5])
+
+
+def test_a_server_that_is_away_is_not_a_run_that_is_not_there(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"cannot read the run .*: connection refused"):
+        mlflow_read.get_run("http://127.0.0.1:9", "f" * 32)
+
+
+def test_a_run_that_is_not_in_its_store_yet_is_to_be_sent_first(settings, tmp_path):
+    (run,) = open_runs(replace(settings, backend="offline"), [RunSpec("run", tmp_path / "runs" / "1", {}, {}, {})])
+    run.finish()
+    with pytest.raises(UserError, match=f"is not in its store yet: reglab sync {run.folder}"):
+        mlflow_read.find_run(settings.uri, run.folder)
 
 
 def test_what_is_not_there_is_an_error_with_the_next_step(settings, tmp_path):
-    with pytest.raises(UserError, match=r"no run 'f+' in .*check tracking\.uri"):
+    with pytest.raises(UserError, match=r"no run 'f+' in .*another store\?"):
         mlflow_read.get_run(settings.uri, "f" * 32)
     with pytest.raises(UserError, match="no sweep"):
         mlflow_read.sweep_runs(settings.uri, "f" * 32)
-    with pytest.raises(UserError, match="run something first"):
+    with pytest.raises(UserError, match="go to the folder where runs were made"):
         mlflow_read.find_run(f"sqlite:///{tmp_path}/absent.db", "x")

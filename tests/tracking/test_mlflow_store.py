@@ -73,7 +73,7 @@ def test_a_deleted_experiment_says_what_to_do(settings):
 
 
 def test_reading_makes_no_store(tmp_path):
-    with pytest.raises(UserError, match="run something first"):
+    with pytest.raises(UserError, match="go to the folder where runs were made"):
         connect(f"sqlite:///{tmp_path}/absent.db", create=False)
     assert not (tmp_path / "absent.db").exists()
 

@@ -183,8 +183,8 @@ def test_a_run_waits_for_its_sweep(
     sweep.finish()
     (tmp_path / "sweep" / "0").rename(tmp_path / "alone")
     result = sync([tmp_path / "alone"], say=said.append)
-    assert f"its sweep {sweep.run_id} is not in" in said[-1]
-    assert "give the sweep's folder, too" in said[-1]
+    assert f"its sweep {sweep.run_id} is not in" in said[-2]
+    assert "give the sweep's folder, too" in said[-2]
     assert not result.complete
     assert sync([tmp_path / "sweep", tmp_path / "alone"], say=silent).runs == 2
     child = client.get_run(read_identity(tmp_path / "alone").run_id)

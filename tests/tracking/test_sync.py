@@ -52,7 +52,9 @@ def test_a_run_whose_process_was_killed_is_ended_and_delivered(start: Start, cli
     assert last_status(run.folder) == "RUNNING"
     result, said = synced(run.folder)
     assert (result.runs, result.complete, last_status(run.folder)) == (1, True, "KILLED")
-    assert said[0].startswith(f"{run.folder}: ended KILLED, since its process was gone, ")
+    assert said[0].startswith(
+        f"{run.folder}: ended KILLED, since its process was gone (to go on: reglab resume {run.folder}), "
+    )
     record = client.get_run(run.run_id)
     assert record.info.status == "KILLED"
     assert record.data.tags["reglab.message"] == "its process was gone"
@@ -65,7 +67,10 @@ def test_a_run_without_a_store_is_ended_too(tmp_path: Path) -> None:
     (run,) = open_runs(TrackingSettings.from_config({"name": "none"}, tmp_path), [RunSpec("r", tmp_path, {}, {}, {})])
     abandon(run)
     result, said = synced(tmp_path)
-    assert said == [f"{tmp_path}: ended KILLED, since its process was gone", "delivered 0 runs, 0 rows"]
+    assert said == [
+        f"{tmp_path}: ended KILLED, since its process was gone (to go on: reglab resume {tmp_path})",
+        "delivered 0 runs, 0 rows",
+    ]
     assert (last_status(tmp_path), result.complete) == ("KILLED", True)
 
 
@@ -91,8 +96,8 @@ def test_while_the_store_is_away_nothing_is_lost(
     result, said = synced(tmp_path / "runs")
     assert not result.complete
     assert len(result.refused) == 3
-    assert "give the same command again when it is back" in said[-1]
-    assert said[-1].startswith("delivered 0 runs, 0 rows; 3 refused: ")
+    assert "give the same command again when it is back" in said[0]
+    assert said[-1] == "delivered 0 runs, 0 rows; 3 refused, for the reason above"
     (tmp_path / "away.db").rename(store)
     result, said = synced(tmp_path / "runs")
     assert (result.runs, result.rows, result.complete) == (3, 3, True)
@@ -108,7 +113,8 @@ def test_a_server_that_is_away_is_asked_once_for_all_its_runs(tmp_path: Path, mo
         run.finish()
     result, said = synced(tmp_path)
     assert not result.complete
-    assert said[-1].startswith("delivered 0 runs, 0 rows; 2 refused: http://127.0.0.1:9 is away (")
+    assert "refused: http://127.0.0.1:9 is away (connection refused" in said[0]
+    assert said[-1] == "delivered 0 runs, 0 rows; 2 refused, for the reason above"
     assert len(said) == 2  # the reason is told once
     assert (tmp_path / "1" / "start.json").exists()
 
@@ -224,5 +230,5 @@ def test_the_command(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lock.release()
     (run.folder / "journal.sent").unlink()
     assert command([str(run.folder)]) == 1
-    assert "1 refused: " in capsys.readouterr().out
+    assert "1 refused, " in capsys.readouterr().out
     assert os.listdir(tmp_path / "runs") == ["run"]  # noqa: PTH208 - names alone

@@ -188,13 +188,22 @@ def test_a_finished_run_is_extended_to_what_a_longer_one_is(
     assert OmegaConf.load(case.artifacts(first) / "config.yaml").trainer.max_epochs == 5
 
 
+def test_an_extended_run_keeps_to_its_budget_of_points(case: Case, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run("tracking.points=4").run_id
+    assert sorted(case.steps(first, "val/loss")) == [0, 1, 2, 3]
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    assert resume(["it", "trainer.max_epochs=12"]) == 0
+    assert sorted(case.steps(first, "val/loss")) == [0, 1, 2, 3, 4, 8, 12]  # what was sent, and four over all
+    assert "metrics.parquet" in case.run(first).data.tags["reglab.points"]
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
         (["it", "optimizer.lr=1"], "keeps its configuration"),
         (["it", "trainer.max_epoch=9"], "did you mean 'trainer.max_epochs'"),
         (["it", "trainer.max_epochs=1"], "can only be given more"),
-        (["it", "trainer.max_epochs=ten"], "can only be given more"),
+        (["it", "trainer.max_epochs=ten"], "give a whole number of epochs"),
         (["missing"], "no run 'missing'"),
     ],
 )

@@ -92,6 +92,14 @@ def test_a_run_without_mlflow_is_loaded_from_its_folder(case: Case, stops: bool)
     assert restore.load(folder_of(case), "best").reglab_weights == "best"
 
 
+def test_a_folder_is_loaded_without_asking_its_store(case: Case) -> None:
+    result = case.train("regularizer=[early_stopping]", *STEEP)
+    (case.folder / "reglab.db").rename(case.folder / "away.db")
+    model = restore.load(folder_of(case))
+    assert model.reglab_weights == "best"
+    assert measured(model, wine().val)[0] == pytest.approx(result.metrics["val/loss"], rel=1e-5)
+
+
 def test_what_cannot_be_found_is_told_with_what_is_near(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     case, _, result = shared
     monkeypatch.chdir(case.folder)

@@ -1,9 +1,7 @@
 """The end of a sweep: choose, look at the test set once, report."""
 
 import dataclasses
-import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,7 +12,7 @@ from reglab.reports.sweep import SweepReport, collect, portraits, write
 from reglab.reports.tested import looks
 from reglab.sweeps.selection import Choice, Trial, select
 from reglab.tracking import RunTracker, TrackingSettings
-from reglab.tracking.settings import absolute_uri, redacted, sqlite_path
+from reglab.tracking.settings import opened
 from reglab.trust import trust_listed
 
 
@@ -52,13 +50,7 @@ def show(report: SweepReport, uri: str) -> None:
     if report.tested:
         console.print(report.tested, highlight=False, markup=False)
     console.print(f"\nReport:    {report.path}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Dashboard: {_dashboard(uri)}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _dashboard(uri: str) -> str:
-    if uri == absolute_uri(None, Path.cwd()):
-        return "reglab dashboard   (in a checkout: scripts/dashboard)"
-    return redacted(uri) if sqlite_path(uri) is None else f"reglab dashboard --uri {shlex.quote(uri)}"
+    console.print(f"Dashboard: {opened(uri)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _looked(uri: str, parent_id: str, choice: Choice) -> str:

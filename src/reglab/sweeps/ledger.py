@@ -14,7 +14,7 @@ from reglab.sweeps.events import Ended
 from reglab.sweeps.path import links
 from reglab.sweeps.words import plural
 from reglab.tracking import TrackingSettings, is_running
-from reglab.tracking.folder import IDENTITY, read_identity
+from reglab.tracking.folder import IDENTITY, read_identity, typed
 from reglab.tracking.settings import redacted
 from reglab.tracking.sync import sync
 from reglab.training.fingerprint import computed, hashed
@@ -82,6 +82,15 @@ def settled(uri: str, folder: Path, found: Mapping[int, Content]) -> dict[int, E
     if stale:
         _supersede(uri, [known.pop(number) for number in stale])
     return {number: _end(number, run) for number, run in known.items()}
+
+
+def deliver(folder: Path) -> None:
+    """Send what the runs of the sweep in ``folder`` could not: its server may have been away. Say what it refuses."""
+    left = sync([folder], say=lambda text: None).refused
+    for reason in dict.fromkeys(left.values()):
+        _say(f"not in MLflow yet: {reason}")
+    if left:
+        _say(f"nothing is lost: give the same command again later, or reglab sync {typed(folder)}")
 
 
 def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:

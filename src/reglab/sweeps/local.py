@@ -6,7 +6,8 @@ import pickle
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -39,6 +40,9 @@ _THREADS = (
 )
 # torch.cuda.is_available() then asks the driver without opening CUDA, which a forked process could not use any more.
 _CUDA_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+
+
+_AFTER_WORKERS = -1  # multiprocessing ends workers before it calls what has a priority below 0
 
 
 class Local:
@@ -124,7 +128,24 @@ def start_server(preload: Sequence[str], threads: int) -> ForkServerContext | Sp
     context.set_forkserver_preload(list(preload))
     with worker_environment(threads), _deaf_to_interrupts():
         forkserver.ensure_running()
+    _end_server_with_us()
     return context
+
+
+@cache
+def _end_server_with_us() -> None:
+    from multiprocessing import util
+
+    util.Finalize(None, _end_server, exitpriority=_AFTER_WORKERS)
+
+
+def _end_server() -> None:
+    """End the fork server: by itself it would import torch to the end first, and hold our pipes open meanwhile."""
+    from multiprocessing import forkserver
+
+    if pid := getattr(forkserver._forkserver, "_forkserver_pid", None):  # Python has no public name for it
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 @contextmanager

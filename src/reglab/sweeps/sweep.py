@@ -12,12 +12,14 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 
+from reglab import signals
 from reglab.errors import UserError
 from reglab.sweeps.blocks import Job, expand
 from reglab.sweeps.compose import AFTER, JOB, Composer, composer_of, job_config, job_folder
 from reglab.sweeps.dry import dry_run
 from reglab.sweeps.events import Ended
 from reglab.sweeps.labels import job_labels
+from reglab.sweeps.ledger import deliver
 from reglab.sweeps.outcome import Interrupted, ends, failures
 from reglab.sweeps.parent import Begun, begin, starts_anew
 from reglab.sweeps.path import Link, links
@@ -67,6 +69,7 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
             if result.finished and settings.backend == "mlflow":
                 from reglab.sweeps.finish import finish_sweep  # late: it imports torch
 
+                deliver(begun.parent.folder)
                 finish_sweep(config, begun.parent)
             elif settings.backend == "offline":
                 place = begun.parent.folder
@@ -98,6 +101,8 @@ def _launch(
         found = {**ends(left, returns), **begun.done}
         told = interrupted(found, len(jobs), parent.run_id if recorded else None, starts_anew(config))
         _log.warning("%s", told)
+        if isinstance(interrupt, signals.Interrupted):
+            interrupt.told = True
         raise
     except BaseException:
         parent.finish("FAILED")

@@ -15,10 +15,11 @@ from reglab.errors import UserError
 from reglab.tracking.dataset import DataSetLike
 from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.find import find_folder
-from reglab.tracking.folder import Identity, is_pending, read_identity
+from reglab.tracking.folder import Identity, is_pending, read_identity, write_identity
 from reglab.tracking.late import LateSink
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.pack import log_pack
+from reglab.tracking.points import Thinning
 from reglab.tracking.settings import TrackingSettings
 from reglab.tracking.spec import RunSpec
 from reglab.tracking.status import has_begun, last_status
@@ -115,8 +116,10 @@ def open_sweep(
     )
 
 
-def reopen_run(folder: Path) -> RunTracker:
+def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
     """Return the tracker of the run in ``folder``, set RUNNING again: to resume or extend it, or to end it.
+
+    rule: the budget of points that counts from now on, for a run that is extended; None: the one that it has.
 
     Its journal, and what was sent of it, go on. The store is not asked, so it may be away: the journal waits for it. A
     run that is offline, or was never made in its store, goes on without, until ``reglab sync``. Raises UserError where
@@ -126,6 +129,9 @@ def reopen_run(folder: Path) -> RunTracker:
     identity = read_identity(folder)
     lock = RunLock(folder)
     try:
+        if rule is not None and rule != identity.thinning:
+            identity = identity.under(rule)
+            write_identity(folder, identity)
         tracker = RunTracker(identity, folder, _drainer(identity, folder), lock)
         tracker.journal.record(status="RUNNING")
     except BaseException:

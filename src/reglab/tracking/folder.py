@@ -1,7 +1,8 @@
 """The files that tracking keeps in a run's folder."""
 
 import json
-from dataclasses import asdict, dataclass
+import shlex
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from reglab import durable
@@ -12,6 +13,7 @@ JOURNAL = "journal.jsonl"
 SENT = "journal.sent"
 IDENTITY = "run.json"
 START = "start.json"
+ASIDE = "earlier-"  # and a number: where a run is moved when another one takes its folder
 FOLDER = "reglab.folder"  # the tag of a run that says where its folder is
 _FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "metrics.parquet", "note.md", "attached",
           "checkpoints")  # fmt: skip
@@ -42,6 +44,16 @@ class Identity:
         """The budget of points as a rule."""
         return Thinning(self.stride, self.steps, self.minor)
 
+    def under(self, rule: Thinning) -> "Identity":
+        """Return the same run under another budget of points."""
+        return replace(self, stride=rule.stride, steps=rule.last, minor=rule.minor)
+
+
+def typed(folder: Path) -> str:
+    """Return a folder as one would type it here."""
+    folder, here = folder.resolve(), Path.cwd()
+    return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
+
 
 def write_identity(folder: Path, identity: Identity) -> None:
     """Write ``run.json``, by which a folder is found again as a run; durably."""
@@ -58,6 +70,15 @@ def read_identity(folder: Path) -> Identity:
         raise UserError(f"{folder / IDENTITY} cannot be read ({error}): give another run's folder") from error
 
 
+def refuse_folder(run: str | Path) -> None:
+    """Raise UserError where ``run``, which is not the folder of a run, cannot be meant as an id or a name either."""
+    text = str(run)
+    if text in ("", ".") or Path(text).is_dir():
+        raise UserError(f"{text or '(nothing)'} holds no run: it has no {IDENTITY}. Give a run's folder, id or name")
+    if Path(text).is_absolute() or text.startswith(("runs/", "./", "../", "~")):
+        raise UserError(f"there is no folder {text}. Give a run's folder, id or name")
+
+
 def is_pending(folder: Path) -> bool:
     """Return whether the run in ``folder`` is still to be made in its store."""
     return (folder / START).exists()
@@ -72,7 +93,7 @@ def set_aside(folder: Path) -> Path | None:
     present = [name for name in (JOURNAL, SENT, START, *_FILES, IDENTITY) if (folder / name).exists()]
     if not {JOURNAL, IDENTITY} & {*present}:
         return None
-    places = (folder / f"earlier-{number}" for number in range(1, 1_000_000))
+    places = (folder / f"{ASIDE}{number}" for number in range(1, 1_000_000))
     earlier = next(place for place in places if not any((place / name).exists() for name in (*present, IDENTITY)))
     earlier.mkdir(exist_ok=True)
     for name in present:
@@ -82,4 +103,4 @@ def set_aside(folder: Path) -> Path | None:
 
 def is_half_aside(folder: Path) -> bool:
     """Return whether death came while the run in ``folder`` was set aside."""
-    return any(not (journal.parent / IDENTITY).exists() for journal in folder.glob(f"earlier-*/{JOURNAL}"))
+    return any(not (journal.parent / IDENTITY).exists() for journal in folder.glob(f"{ASIDE}*/{JOURNAL}"))

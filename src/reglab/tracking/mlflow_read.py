@@ -12,12 +12,13 @@ from mlflow.exceptions import MlflowException
 
 from reglab.errors import UserError, nearest
 from reglab.tracking import mlflow_sql
-from reglab.tracking.folder import IDENTITY, read_identity
+from reglab.tracking.folder import IDENTITY, is_pending, read_identity, refuse_folder
 from reglab.tracking.keys import store_key
 from reglab.tracking.mlflow_store import UNREACHABLE, connect, reason
 from reglab.tracking.settings import local_path, redacted, sqlite_path
 
 _PAGE = 1_000
+_FEWEST = 6  # characters of an id
 _PARENT = "mlflow.parentRunId"
 _DIGEST = "reglab.data_digest"
 _TOUCHES = ("tags.`reglab.test_touched` = 'true'", "metrics.`test/loss` > -1e300")  # a search cannot say "or"
@@ -42,7 +43,7 @@ def get_run(uri: str, run_id: str) -> RunRecord:
     try:
         return _record(uri, connect(uri, create=False).get_run(run_id))
     except UNREACHABLE as error:
-        raise UserError(f"no run {run_id!r} in {redacted(uri)} ({reason(error)}): check tracking.uri") from error
+        raise _not_found("run", run_id, uri, error) from error
 
 
 def sweep_runs(uri: str, parent_id: str) -> list[RunRecord]:
@@ -52,7 +53,7 @@ def sweep_runs(uri: str, parent_id: str) -> list[RunRecord]:
         experiment = client.get_run(parent_id).info.experiment_id
         return _search(uri, client, [experiment], f"tags.mlflow.parentRunId = '{parent_id}'", "ASC")
     except UNREACHABLE as error:
-        raise UserError(f"no sweep {parent_id!r} in {redacted(uri)} ({reason(error)}): check tracking.uri") from error
+        raise _not_found("sweep", parent_id, uri, error) from error
 
 
 def test_touches(uri: str, run_ids: Sequence[str], parent_id: str) -> list[str]:
@@ -77,6 +78,12 @@ def test_touches(uri: str, run_ids: Sequence[str], parent_id: str) -> list[str]:
     return [
         names.get(_parent(run), run.info.run_name) for run in sorted(others, key=lambda run: int(run.info.start_time))
     ]
+
+
+def _not_found(kind: str, run_id: str, uri: str, error: Exception) -> UserError:
+    if getattr(error, "error_code", None) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        return UserError(f"no {kind} {run_id!r} in {redacted(uri)}: was it made in another store?")
+    return UserError(f"cannot read the {kind} {run_id!r} in {redacted(uri)}: {reason(error)}")
 
 
 def _parent(run: Run) -> str:
@@ -117,16 +124,27 @@ def artifact_path(record: RunRecord, name: str) -> Path:
 
 
 def find_run(uri: str, run: str | Path) -> RunRecord:
-    """Return the run that ``run`` means: its folder, its id, or its name (the newest of that name).
+    """Return the run that ``run`` means: its folder, its id or the start of it, or its name (the newest of that name).
 
     A folder knows its own store, so ``uri`` does not count there. Raises UserError, naming the nearest name.
     """
     if (Path(run) / IDENTITY).is_file():
         identity = read_identity(Path(run))
+        if is_pending(Path(run)):
+            raise UserError(f"the run in {run} is not in its store yet: reglab sync {run}")
         return get_run(identity.uri or uri, identity.run_id)
+    return find_runs(uri, run)[0]
+
+
+def find_runs(uri: str, run: str | Path) -> list[RunRecord]:
+    """Return what ``run`` means: the run of that id, all of that name, newest first, or the one whose id starts so.
+
+    Six characters of an id are enough. Raises UserError where there is none, naming the nearest name.
+    """
+    refuse_folder(run)
     client = connect(uri, create=False)
     try:
-        return _record(uri, client.get_run(str(run)))
+        return [_record(uri, client.get_run(str(run)))]
     except MlflowException:  # not an id: then a name
         pass
     try:
@@ -135,10 +153,11 @@ def find_run(uri: str, run: str | Path) -> RunRecord:
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
     named = [record for record in newest if record.name == str(run)]
-    if not named:
+    begun = [record for record in newest if len(str(run)) >= _FEWEST and record.run_id.startswith(str(run))]
+    if not named and len(begun) != 1:
         hint = nearest(str(run), {record.name for record in newest})
-        raise UserError(f"no run {str(run)!r} in {redacted(uri)}; {hint} Give a run's id, name or folder")
-    return named[0]
+        raise UserError(f"no run {str(run)!r} in {redacted(uri)}. Give a run's folder, id or name; {hint}")
+    return named or begun
 
 
 def _search(

@@ -1,19 +1,24 @@
 """Opening runs in MLflow: everything known at the start, in few large calls or in one transaction."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from reglab.errors import UserError
+from reglab.tracking import offline
 from reglab.tracking.drainer import Drainer
 from reglab.tracking.folder import START, write_identity
 from reglab.tracking.mlflow_create import Made, Maker
+from reglab.tracking.mlflow_denied import denied
 from reglab.tracking.mlflow_sink import MlflowSink
 from reglab.tracking.mlflow_store import UNREACHABLE, reason
 from reglab.tracking.opening import Opening, at_once, claimed, forget, new_identity, record, track
-from reglab.tracking.settings import TrackingSettings, redacted
+from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
 from reglab.tracking.spec import RunSpec
 from reglab.tracking.start import new_start, own_tags
 from reglab.tracking.tracker import RunTracker
+
+_log = logging.getLogger(__name__)
 
 
 def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunTracker]:
@@ -21,10 +26,18 @@ def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunT
 
     In a known SQLite store they are made in one transaction. Each run's folder says what is to be made before it is
     made, so that whatever dies in between leaves nothing that ``reglab sync`` cannot finish. A param above 6,000
-    characters stands whole in the artifact ``params_long.json``, a tag above 8,000 in ``tags_long.json``. Raises
-    UserError where the store cannot be reached.
+    characters stands whole in the artifact ``params_long.json``, a tag above 8,000 in ``tags_long.json``.
+
+    The jobs of a sweep that is in the store do not need it to begin: where its server is away they are recorded in
+    their folders alone, until ``reglab sync``, which a sweep does at its end. Raises UserError where the store cannot
+    be reached otherwise: the address may be wrong.
     """
-    maker = Maker(settings)
+    try:
+        maker = Maker(settings)
+    except UserError as error:
+        if not _may_wait(settings, specs, error.__cause__):
+            raise
+        return offline.open_runs(settings, specs)
     own = own_tags()
     with claimed(specs) as locks:
         known = [new_start(spec, own, settings) for spec in specs]
@@ -41,10 +54,24 @@ def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunT
         except UNREACHABLE as error:
             if direct:  # nothing was made; a server may have made some, which `reglab sync` finds
                 forget(openings)
+            elif _may_wait(settings, specs, error):
+                return track(openings, None)
             names = ", ".join(repr(spec.name) for spec in specs[:3])
             raise UserError(f"{redacted(settings.uri)} did not take the runs {names}: {reason(error)}") from error
         drainer = Drainer(MlflowSink(maker.client, settings.uri))
         return track(at_once(_settled, openings, made), drainer)
+
+
+def _may_wait(settings: TrackingSettings, specs: Sequence[RunSpec], error: BaseException | None) -> bool:
+    """Return whether ``specs`` are jobs of a sweep and ``error`` is that the server is away, and say so."""
+    away = isinstance(error, UNREACHABLE) and not denied(error) and sqlite_path(settings.uri) is None
+    if not (away and isinstance(error, Exception) and all(spec.parent for spec in specs)):
+        return False
+    _log.warning(
+        "%s is away (%s). Training begins all the same: the folders keep everything until it is back",
+        redacted(settings.uri), reason(error),
+    )  # fmt: skip
+    return True
 
 
 def _settled(opening: Opening, made: Made) -> Opening:

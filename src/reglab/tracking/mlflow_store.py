@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.exc import SQLAlchemyError
 
 from reglab.errors import UserError
 from reglab.tracking.mlflow_denied import denied
@@ -22,6 +23,12 @@ from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
 UNREACHABLE = (MlflowException, requests.RequestException, sqlite3.Error, OSError)
 _MAGIC = b"SQLite format 3\0"
 _LOCK_SECONDS = 120.0
+_NETWORK = {  # what of a network's long message says why
+    "Connection refused": "connection refused: no server is listening there",
+    "Failed to resolve": "no machine of that name is known",
+    "Read timed out": "it does not answer in time",
+    "ConnectTimeoutError": "it does not answer in time",
+}
 _PASSWORD = re.compile(r"://[^/@\s]+@")
 
 for _name in ("alembic", "mlflow.store.db.utils"):  # sixty lines of migrations in front of the first run
@@ -41,9 +48,16 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
     if create:
         prepare(path)
     elif not _is_made(path):
-        raise UserError(f"there is no store at {uri} yet: run something first, or set tracking.uri to where it is")
+        raise UserError(
+            f"there is no store at {uri}: go to the folder where runs were made, or give the store's address (--uri)"
+        )
     try:
         return MlflowClient(tracking_uri=uri)
+    except SQLAlchemyError as error:
+        raise UserError(
+            f"MLflow cannot open the store {uri}, which it must be able to write, even to read it: {reason(error)}. "
+            "Copy the store's folder to one of your own"
+        ) from error
     except MlflowException as error:
         raise UserError(
             f"MLflow cannot open the store {uri}: {error.message} If another version of MLflow made it, move it "
@@ -89,7 +103,7 @@ def experiment_id(client: MlflowClient, settings: TrackingSettings) -> str:
             raise UserError(f"{redacted(settings.uri)}, experiment {name!r}: {refusal}") from error
         raise UserError(
             f"cannot reach tracking.uri={redacted(settings.uri)} ({reason(error)}): start the server, or leave "
-            "tracking.uri out for a local store, or use tracking=none"
+            "tracking.uri out for a local store, or use tracking=offline and send it later by reglab sync"
         ) from error
     if found.lifecycle_stage != LifecycleStage.ACTIVE:
         raise UserError(
@@ -106,6 +120,9 @@ def reason(error: Exception) -> str:
     if refusal := denied(error):
         return refusal
     text = str(error).strip() or type(error).__name__
+    for sign, said in _NETWORK.items():
+        if sign in text:
+            return said
     return _PASSWORD.sub("://", text.splitlines()[0])[:200]
 
 

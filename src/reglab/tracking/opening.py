@@ -12,7 +12,7 @@ from reglab.tracking.drainer import Drainer
 from reglab.tracking.folder import IDENTITY, START, Identity, set_aside, write_identity
 from reglab.tracking.lock import RunLock
 from reglab.tracking.params import write_config
-from reglab.tracking.points import thinning
+from reglab.tracking.points import Thinning, thinning
 from reglab.tracking.settings import TrackingSettings, redacted
 from reglab.tracking.spec import RunSpec
 from reglab.tracking.start import Start, Texts, write_start
@@ -39,11 +39,13 @@ class Opening:
 
 def new_identity(settings: TrackingSettings, spec: RunSpec, run_id: str, artifacts: str | None) -> Identity:
     """Return who the run ``spec`` is in the store that ``settings`` name. artifacts: its artifact URI, if known."""
-    rule = thinning(settings.points, spec.steps, spec.every, swept=spec.parent is not None)
     uri, offline = redacted(settings.uri), settings.backend == "offline"
-    return Identity(
-        run_id, spec.name, uri, artifacts, stride=rule.stride, steps=rule.last, minor=rule.minor, offline=offline
-    )
+    return Identity(run_id, spec.name, uri, artifacts, offline=offline).under(budget(settings, spec))
+
+
+def budget(settings: TrackingSettings, spec: RunSpec) -> Thinning:
+    """Return which rows of the run ``spec`` go to the store."""
+    return thinning(settings.points, spec.steps, spec.every, swept=spec.parent is not None)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Where runs are tracked: the ``tracking`` node of a composed config."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,13 @@ def redacted(uri: str) -> str:
     """Return ``uri`` without a user name and password, for messages and files."""
     parts = urlsplit(uri)
     return uri if parts.username is None else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def opened(uri: str) -> str:
+    """Return how one looks at the store at ``uri``: the command of the dashboard, or a server's address."""
+    if uri == absolute_uri(None, Path.cwd()):
+        return "reglab dashboard   (in a checkout: scripts/dashboard)"
+    return redacted(uri) if sqlite_path(uri) is None else f"reglab dashboard --uri {shlex.quote(uri)}"
 
 
 def artifact_root(given: str | None, uri: str, folder: Path) -> str | None:

@@ -18,6 +18,7 @@ from reglab.tracking.folder import (
     is_pending,
     read_identity,
     set_aside,
+    typed,
 )
 from reglab.tracking.lock import LOCK, Held, RunLock, is_running
 from reglab.tracking.start import read_start
@@ -52,9 +53,9 @@ class SyncResult:
         if self.running:
             parts.append(f"{self.running:,} still running")
         if self.refused:
-            reasons = list(dict.fromkeys(self.refused.values()))
-            more = f" (and for {len(reasons) - 1} other reasons, above)" if len(reasons) > 1 else ""
-            parts.append(f"{len(self.refused):,} refused: {reasons[0]}{more}")
+            reasons = len(set(self.refused.values()))
+            why = "the reason" if reasons == 1 else f"the {reasons} reasons"
+            parts.append(f"{len(self.refused):,} refused, for {why} above")
         return "; ".join(parts)
 
 
@@ -93,7 +94,7 @@ def end_dead(folder: Path, identity: Identity) -> list[str]:
     run = RunTracker(identity, folder, drainer=None)
     run.tag(**{"reglab.message": "its process was gone"})
     run.finish("KILLED")
-    return ["ended KILLED, since its process was gone"]
+    return [f"ended KILLED, since its process was gone (to go on: reglab resume {typed(folder)})"]
 
 
 class _Work:

@@ -19,6 +19,7 @@ from reglab.data import DataSet
 from reglab.errors import Diverged, UserError
 from reglab.measures import MeasureSettings
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, reopen_run
+from reglab.tracking.opening import budget
 from reglab.tracking.params import write_config
 from reglab.training import describe, going_on
 from reglab.training.checkpoints import resumable
@@ -160,7 +161,9 @@ def _open(
         spec, tracking = replace(spec, folder=spec.folder / f"rank{rank}"), {**job["tracking"], "name": "none"}
         return open_runs(TrackingSettings.from_config(tracking), [spec])[0], checkpoint
     if earlier:
-        tracker = reopen_run(spec.folder)
+        # an extended run is longer than its budget of points was made for
+        rule = budget(TrackingSettings.from_config(job["tracking"]), spec) if resume else None
+        tracker = reopen_run(spec.folder, rule)
         tracker.tag(**going_on.again(earlier, experiment.recipe.epochs))
         if resume:
             write_config(spec.folder / "config.yaml", spec.config, {})

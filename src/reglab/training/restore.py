@@ -119,8 +119,10 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
     if str(run).endswith(".ckpt"):
         return Path(run)
     folder = Path(run)
-    if (folder / IDENTITY).is_file() and (weights or read_identity(folder).uri is None):
-        return folder / "checkpoints" / f"{weights or _recorded_kind(folder)}.ckpt"
+    if (folder / IDENTITY).is_file():
+        here = folder / "checkpoints" / f"{weights or _recorded_kind(folder)}.ckpt"
+        if here.is_file() or weights or read_identity(folder).uri is None:
+            return here
     from reglab.tracking.mlflow_read import artifact_path, find_run
     from reglab.tracking.settings import absolute_uri
 
@@ -130,6 +132,6 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
 
 
 def _recorded_kind(folder: Path) -> str:
-    """Return which weights the run in ``folder`` stands for, by its journal: it has no store."""
-    tags = [line.content.get("tags", {}) for line in lines(folder / JOURNAL)]
+    """Return which weights the run in ``folder`` stands for, by its journal, which leads the store."""
+    tags = [line.content.get("tags", {}) for line in lines(folder / JOURNAL, wanted=lambda *_: False)]
     return next((str(some["reglab.weights"]) for some in reversed(tags) if "reglab.weights" in some), "last")
