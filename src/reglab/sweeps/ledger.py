@@ -14,7 +14,7 @@ from reglab.sweeps.events import Ended
 from reglab.sweeps.path import links
 from reglab.sweeps.words import plural
 from reglab.tracking import TrackingSettings, is_running
-from reglab.tracking.folder import IDENTITY, read_identity, typed
+from reglab.tracking.folder import IDENTITY, read_identity
 from reglab.tracking.settings import redacted
 from reglab.tracking.sync import sync
 from reglab.training.fingerprint import computed, hashed
@@ -89,8 +89,6 @@ def deliver(folder: Path) -> None:
     left = sync([folder], say=lambda text: None).refused
     for reason in dict.fromkeys(left.values()):
         _say(f"not in MLflow yet: {reason}")
-    if left:
-        _say(f"nothing is lost: give the same command again later, or reglab sync {typed(folder)}")
 
 
 def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:

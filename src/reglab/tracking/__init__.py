@@ -48,6 +48,7 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # MLflow's default lets an artifact run code when it is loaded
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # would break the live table
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar for each small file
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by default one call to a dead server blocks for four minutes;
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # the journal sends again anyway
 }
