@@ -82,9 +82,9 @@ def test_jobs_of_a_sweep_begin_while_its_server_is_away(
         begin(settings, sweep, 4)
     for _ in range(2):
         deliver(sweep.folder)
-        found = {run.name: run for run in sweep_runs(plain.uri, sweep.run_id)}
-        assert [*found] == [f"job {number}" for number in range(6)]
-        for number, run in enumerate(found.values()):
+        found = sorted(sweep_runs(plain.uri, sweep.run_id), key=lambda run: run.name)
+        assert [run.name for run in found] == [f"job {number}" for number in range(6)]
+        for number, run in enumerate(found):
             assert (run.status, run.params["number"]) == (["FINISHED", "FAILED"][number % 2], str(number))
             assert history(plain.uri, run.run_id, ["loss"]) == {"loss": [(1, number + 0.5)]}
     assert capsys.readouterr().err == ""
