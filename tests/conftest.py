@@ -23,6 +23,6 @@ def no_writer_outlives_its_test() -> Iterator[None]:
     before = _writers()
     yield
     for thread in _writers() - before:
-        drainer = thread._target.__self__  # type: ignore[attr-defined] # Thread keeps what it runs in no public place
-        drainer._stopped.set()
-        thread.join(5)
+        if target := getattr(thread, "_target", None):  # what a thread runs stands in no public place
+            target.__self__._stopped.set()
+            thread.join(5)

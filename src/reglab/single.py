@@ -14,7 +14,7 @@ from reglab.errors import UserError
 from reglab.sweeps import task
 from reglab.sweeps.display import Display
 from reglab.sweeps.events import Advanced, Ended, Progress, Reporter, Started, ended, numbers, reporting
-from reglab.tracking.folder import IDENTITY, Identity, read_identity, typed
+from reglab.tracking.folder import IDENTITY, is_pending, read_identity, typed
 from reglab.tracking.settings import opened
 from reglab.trust import listed
 
@@ -81,15 +81,16 @@ def _told(end: Ended, folder: Path) -> int:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # a further rank has nothing to add
         print(result(end))
         if (folder / IDENTITY).is_file():
-            print(f"It is in {typed(folder)}. {_shown_by(read_identity(folder))}")
+            print(f"It is in {typed(folder)}. {_shown_by(folder)}")
         if end.status == "KILLED":
             trusted = f" 'trust=[{','.join(listed())}]'" if listed() else ""
             print(f"To go on where it stopped: reglab resume {typed(folder)}{trusted}")
     return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.code()}[end.status]
 
 
-def _shown_by(identity: Identity) -> str:
-    if identity.offline:
+def _shown_by(folder: Path) -> str:
+    identity = read_identity(folder)
+    if is_pending(folder):
         return "To see it in MLflow, first: reglab sync"
     return f"To see it: {opened(identity.uri)}" if identity.uri else ""
 

@@ -68,9 +68,11 @@ def test_jobs_of_a_sweep_begin_while_its_server_is_away(
     with pytest.raises(UserError, match="cannot reach"):  # it may be the wrong address
         open_sweep(settings, name="another", folder=tmp_path / "another", params={}, tags={})
     begin(settings, sweep, 2)
-    deliver(sweep.folder)
+    assert not deliver(sweep.folder, plain.uri)
     assert "nothing is lost" in capsys.readouterr().err
     plain.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")  # the sweep's configuration names the server, no folder alone
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2-hunter2")
     whole = Maker.make
 
     def half(self: Maker, starts: Sequence[Start]) -> list[Made]:
@@ -81,7 +83,7 @@ def test_jobs_of_a_sweep_begin_while_its_server_is_away(
         patch.setattr(Maker, "make", half)
         begin(settings, sweep, 4)
     for _ in range(2):
-        deliver(sweep.folder)
+        assert deliver(sweep.folder, plain.uri)
         found = sorted(sweep_runs(plain.uri, sweep.run_id), key=lambda run: run.name)
         assert [run.name for run in found] == [f"job {number}" for number in range(6)]
         for number, run in enumerate(found):

@@ -146,6 +146,18 @@ def test_a_diverged_job_fails_the_sweep_and_the_others_are_reported(run: Callabl
     assert (done.case.artifacts(done.parent.info.run_id) / "report.html").exists()
 
 
+def test_nothing_is_chosen_while_a_job_is_not_in_the_store(
+    run: Callable[..., Swept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("reglab.sweeps.sweep.deliver", lambda folder, uri: False)  # as while its server is away
+        done = run("seed=0,1")
+    assert (done.code, done.tested, done.parent.info.status) == (1, set(), "FAILED")
+    again = run("seed=0,1")
+    assert (again.code, len(again.children), again.parent.info.status) == (0, 2, "FINISHED")
+    assert len(again.tested) == 2
+
+
 def test_a_sweep_without_a_report_leaves_the_test_set_alone(run: Callable[..., Swept]) -> None:
     done = run("seed=0,1", "sweep.report=false")
     assert (done.code, done.parent.info.status, done.tested) == (0, "FINISHED", set())

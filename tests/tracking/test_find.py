@@ -51,7 +51,7 @@ def test_of_several_runs_of_a_name_none_is_taken_for_the_right_one(
     with pytest.raises(UserError) as told:
         find_folder(settings.uri, "run")
     lines = str(told.value).splitlines()
-    assert lines[0] == "2 runs are called 'run': give the folder or the id of one"
+    assert lines[0] == "2 runs may be meant by 'run': give the folder or the id of one"
     assert sorted(line.split() for line in lines[1:]) == [
         ["FINISHED", again.run_id, str(again.folder)], ["KILLED", first.run_id, str(first.folder)]
     ]  # fmt: skip
@@ -67,12 +67,36 @@ def test_a_run_that_gave_up_its_folder_is_not_meant_by_its_name(
     assert find_folder(settings.uri, "run") == again.folder
 
 
+def test_a_folder_of_the_same_name_is_not_in_the_way(
+    start: Start, settings: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start("digits")
+    run.finish()
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_folder(settings.uri, "digits") == run.folder
+    with pytest.raises(UserError, match="empty holds no run"):
+        find_folder(settings.uri, "empty")
+
+
+def test_a_run_that_is_in_no_store_is_found_by_the_start_of_its_id(
+    settings: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"config": {}, "params": {}, "tags": {}}
+    run = open_run(replace(settings, backend="offline"), name="run", folder=tmp_path / "runs/1", **given)
+    run.finish()
+    monkeypatch.chdir(tmp_path)
+    for uri in (settings.uri, "sqlite:////not/this.db"):
+        assert find_folder(uri, run.run_id[:6]) == run.folder
+
+
 @pytest.mark.parametrize(
     "word, message",
     [
         ("runs/2026-11-23/nope", "there is no folder runs/2026-11-23/nope"),
         ("/nope/1", "there is no folder /nope/1"),
-        ("runs", "runs holds no run"),
+        ("./runs", "./runs holds no run"),
         (".", ". holds no run"),
         ("", r"\(nothing\) holds no run"),
     ],

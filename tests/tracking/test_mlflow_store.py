@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 
 from reglab.errors import UserError
 from reglab.tracking import TrackingSettings
-from reglab.tracking.mlflow_store import connect, experiment_id
+from reglab.tracking.mlflow_store import connect, experiment
 
 # MLflow is imported once; the three processes start where nothing is open yet, and meet at a store that is not there.
 WRITERS = """
@@ -57,9 +57,9 @@ def test_three_processes_on_a_fresh_store_lose_and_double_nothing(tmp_path):
 
 def test_the_experiment_is_made_once_with_a_note(settings):
     client = connect(settings.uri)
-    first = experiment_id(client, settings)
-    assert experiment_id(client, settings) == first
-    made = client.get_experiment(first)
+    first = experiment(client, settings).experiment_id
+    made = experiment(client, settings)
+    assert made.experiment_id == first
     assert made.name == "study"
     assert made.artifact_location == settings.artifacts
     assert "above 0 means overfitting" in made.tags["mlflow.note.content"]
@@ -67,9 +67,9 @@ def test_the_experiment_is_made_once_with_a_note(settings):
 
 def test_a_deleted_experiment_says_what_to_do(settings):
     client = connect(settings.uri)
-    client.delete_experiment(experiment_id(client, settings))
+    client.delete_experiment(experiment(client, settings).experiment_id)
     with pytest.raises(UserError, match="'study' was deleted in MLflow: restore it"):
-        experiment_id(client, settings)
+        experiment(client, settings)
 
 
 def test_reading_makes_no_store(tmp_path):
@@ -106,5 +106,5 @@ def test_a_dead_server_says_what_to_do(monkeypatch, tmp_path):
     with pytest.raises(
         UserError, match=r"cannot reach tracking\.uri=http://127\.0\.0\.1:9 .*start the server"
     ) as raised:
-        experiment_id(MlflowClient(tracking_uri=settings.uri), settings)
+        experiment(MlflowClient(tracking_uri=settings.uri), settings)
     assert "secret" not in str(raised.value)

@@ -98,20 +98,23 @@ def test_within_the_budget_nothing_changes(start, client):
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED"])
-def test_a_run_that_stops_early_keeps_its_last_step(start, client, status):
+def test_a_run_that_stops_early_or_diverges_keeps_its_last_step(start, client, status):
     tracker = start(steps=40)
     for step in range(18):
         tracker.log({"val/loss": step / 3}, step)
+    if status == "FAILED":
+        tracker.tag(**{"reglab.failure": "diverged"})
     tracker.finish(status)
     assert steps_of(client, tracker.run_id, "val/loss") == [0, 10, 17]
     assert client.get_run(tracker.run_id).data.metrics["val/loss"] == 17 / 3
 
 
-def test_a_run_that_is_killed_and_goes_on_has_the_rows_of_one_that_never_stopped(start, client):
+@pytest.mark.parametrize("status", ["KILLED", "FAILED"])
+def test_a_run_that_is_cut_short_and_goes_on_has_the_rows_of_one_that_never_stopped(start, client, status):
     tracker = start(steps=40)
     for step in range(18):
         tracker.log({"val/loss": step / 3}, step)
-    tracker.finish("KILLED")
+    tracker.finish(status)
     assert steps_of(client, tracker.run_id, "val/loss") == [0, 10]
     assert client.get_run(tracker.run_id).data.tags["reglab.points"] == "2 of 18; all in metrics.parquet"
     again = reopen_run(tracker.folder)

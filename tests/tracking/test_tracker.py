@@ -181,3 +181,13 @@ def test_one_process_at_a_time_has_a_run(tmp_path, store):
         RunLock(tmp_path)
     tracker.finish()
     assert not is_running(tmp_path)
+
+
+def test_two_keys_that_mlflow_cannot_tell_apart_keep_all_their_rows(start, client):
+    run = start("run")
+    for step in range(3):
+        run.log({"w[0]": 1.0}, step)
+        run.log({"w-5b-0-5d-": 2.0}, step)
+    run.finish()
+    found = client.get_metric_history(run.run_id, "w-5b-0-5d-")
+    assert sorted((m.step, m.value) for m in found) == [(step, value) for step in range(3) for value in (1.0, 2.0)]

@@ -14,7 +14,7 @@ from reglab.sweeps.events import Ended
 from reglab.sweeps.path import links
 from reglab.sweeps.words import plural
 from reglab.tracking import TrackingSettings, is_running
-from reglab.tracking.folder import IDENTITY, read_identity
+from reglab.tracking.folder import ASIDE, IDENTITY, read_identity
 from reglab.tracking.settings import redacted
 from reglab.tracking.sync import sync
 from reglab.training.fingerprint import computed, hashed
@@ -72,7 +72,7 @@ def settled(uri: str, folder: Path, found: Mapping[int, Content]) -> dict[int, E
     """
     from reglab.tracking.mlflow_read import sweep_runs
 
-    sync([folder], say=lambda text: None)  # what died may have recorded more than it sent, even that it finished
+    deliver(folder, uri)  # what died may have recorded more than it sent, even that it finished
     parent_id = read_identity(folder).run_id
     children = sweep_runs(uri, parent_id)
     if _end_dead(uri, children, folder):
@@ -84,11 +84,20 @@ def settled(uri: str, folder: Path, found: Mapping[int, Content]) -> dict[int, E
     return {number: _end(number, run) for number, run in known.items()}
 
 
-def deliver(folder: Path) -> None:
-    """Send what the runs of the sweep in ``folder`` could not: its server may have been away. Say what it refuses."""
-    left = sync([folder], say=lambda text: None).refused
-    for reason in dict.fromkeys(left.values()):
+def deliver(folder: Path, uri: str) -> bool:
+    """Send what the runs of the sweep in ``folder`` have not yet sent: its server may have been away.
+
+    uri: the store that the sweep's configuration names. Returned is whether all of them are in it; if not, it is said
+    why. The sweep's own run may be open.
+    """
+    result = sync([folder], uri, say=lambda text: None)
+    # of runs that others took the place of, nothing is awaited
+    refused = [reason for place, reason in result.refused.items() if not place.name.startswith(ASIDE)]
+    for reason in dict.fromkeys(refused):
         _say(f"not in MLflow yet: {reason}")
+    if others := result.running - is_running(folder):
+        _say(f"not in MLflow yet: {plural(others, 'run')} that another process holds")
+    return not refused and not others
 
 
 def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:

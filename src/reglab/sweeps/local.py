@@ -144,7 +144,7 @@ def _end_server() -> None:
     from multiprocessing import forkserver
 
     if pid := getattr(forkserver._forkserver, "_forkserver_pid", None):  # Python has no public name for it
-        with suppress(ProcessLookupError):
+        with suppress(OSError):
             os.kill(pid, signal.SIGTERM)
 
 

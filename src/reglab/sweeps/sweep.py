@@ -33,17 +33,21 @@ Launch = Callable[[Sequence[Sequence[str]]], Sequence[JobReturn]]
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to. parent_id: its run in MLflow. failures: which jobs failed and why, as text."""
+    """What a sweep came to. parent_id: its run in MLflow. failures: which jobs failed and why, as text.
+
+    delivered: whether its store has all of its runs.
+    """
 
     parent_id: str
     jobs: int
     finished: int
     failures: str
+    delivered: bool = True
 
     @property
     def complete(self) -> bool:
-        """Whether every job finished."""
-        return self.finished == self.jobs
+        """Whether every job finished, and the store has it."""
+        return self.finished == self.jobs and self.delivered
 
 
 def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, launch: Launch) -> SweepResult | None:
@@ -66,11 +70,14 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
         found = _launch(jobs, begun, own, config, launch, settings.backend == "mlflow")
         result = _result(begun.parent.run_id, jobs, found)
         try:
-            if result.finished and settings.backend == "mlflow":
-                from reglab.sweeps.finish import finish_sweep  # late: it imports torch
+            if settings.backend == "mlflow":
+                result = replace(result, delivered=deliver(begun.parent.folder, settings.uri))
+                if not result.delivered:  # a choice among some of the jobs might be another, and touch the test set
+                    print("give the same command again later, for the rest and the report", file=sys.stderr)
+                elif result.finished:
+                    from reglab.sweeps.finish import finish_sweep  # late: it imports torch
 
-                deliver(begun.parent.folder)
-                finish_sweep(config, begun.parent)
+                    finish_sweep(config, begun.parent)
             elif settings.backend == "offline":
                 place = begun.parent.folder
                 print(f"to see it in MLflow: reglab sync {place}, then reglab report {place}", file=sys.stderr)

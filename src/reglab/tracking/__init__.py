@@ -127,9 +127,10 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
     no run was recorded in ``folder``, and where a living process is running it.
     """
     folder = folder.resolve()
-    identity = read_identity(folder)
+    read_identity(folder)  # no lock is left where there is no run
     lock = RunLock(folder)
     try:
+        identity = read_identity(folder)  # another process may have given it its id in the store until now
         if rule is not None and rule != identity.thinning:
             identity = identity.under(rule)
             write_identity(folder, identity)

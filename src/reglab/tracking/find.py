@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reglab.errors import UserError
-from reglab.tracking.folder import ASIDE, FOLDER, IDENTITY, Identity, read_identity, refuse_folder
+from reglab.tracking.folder import ASIDE, FOLDER, IDENTITY, Identity, read_identity, refuse_folder, starts
 from reglab.tracking.status import last_status
 
 RUNS = Path("runs")
@@ -50,9 +50,9 @@ def find_folder(uri: str, run: str | Path) -> Path:
             return folder
     from reglab.tracking.mlflow_read import RunRecord, find_runs  # late: mlflow
 
-    found = {
-        identity.run_id: folder for folder, identity in here if identity.name == str(run) and not _is_aside(folder)
-    }
+    named = {identity.run_id: place for place, identity in here if identity.name == str(run) and not _is_aside(place)}
+    begun = {identity.run_id: place for place, identity in here if starts(identity.run_id, str(run))}
+    found = named or begun
     records: list[RunRecord] = []
     try:
         records = find_runs(uri, run)
@@ -88,11 +88,11 @@ def _holds(folder: Path, run_id: str) -> bool:
 
 
 def _several(name: str, places: Mapping[str, Path]) -> str:
-    """Return the message that names the runs called ``name``, the newest first. places: their folders by their ids."""
+    """Return the message that lists what ``name`` may mean, newest first. places: the runs' folders by their ids."""
     newest = sorted(places.items(), key=lambda item: _age(item[1]), reverse=True)
     lines = [f"  {_status(folder):<8}  {run_id}  {folder}" for run_id, folder in newest[:_SHOWN]]
     more = [f"  and {len(newest) - _SHOWN} more"] if len(newest) > _SHOWN else []
-    return "\n".join([f"{len(newest)} runs are called {name!r}: give the folder or the id of one", *lines, *more])
+    return "\n".join([f"{len(newest)} runs may be meant by {name!r}: give the folder or the id of one", *lines, *more])
 
 
 def _age(folder: Path) -> float:

@@ -14,6 +14,7 @@ SENT = "journal.sent"
 IDENTITY = "run.json"
 START = "start.json"
 ASIDE = "earlier-"  # and a number: where a run is moved when another one takes its folder
+_FEWEST = 6  # characters of an id that stand for it
 FOLDER = "reglab.folder"  # the tag of a run that says where its folder is
 _FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "metrics.parquet", "note.md", "attached",
           "checkpoints")  # fmt: skip
@@ -73,10 +74,16 @@ def read_identity(folder: Path) -> Identity:
 def refuse_folder(run: str | Path) -> None:
     """Raise UserError where ``run``, which is not the folder of a run, cannot be meant as an id or a name either."""
     text = str(run)
-    if text in ("", ".") or Path(text).is_dir():
+    path = Path(text).is_absolute() or text.startswith(("runs/", "./", "../", "~"))
+    if text in ("", ".", "..") or (path and Path(text).is_dir()):
         raise UserError(f"{text or '(nothing)'} holds no run: it has no {IDENTITY}. Give a run's folder, id or name")
-    if Path(text).is_absolute() or text.startswith(("runs/", "./", "../", "~")):
+    if path:
         raise UserError(f"there is no folder {text}. Give a run's folder, id or name")
+
+
+def starts(run_id: str, text: str) -> bool:
+    """Return whether ``text`` may stand for a run's id: its first six characters, or more of them."""
+    return len(text) >= _FEWEST and run_id.startswith(text)
 
 
 def is_pending(folder: Path) -> bool:

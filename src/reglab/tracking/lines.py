@@ -32,6 +32,10 @@ class Series(NamedTuple):
     steps: list[int]
     values: list[float]
 
+    def joined(self, more: "Series") -> "Series":
+        """Return the rows of both."""
+        return Series(self.timestamps + more.timestamps, self.steps + more.steps, self.values + more.values)
+
 
 class Line(NamedTuple):
     """One line's content, and the byte position behind it."""

@@ -14,7 +14,7 @@ from reglab.tracking import mlflow_sql
 from reglab.tracking.batch import chunks
 from reglab.tracking.mlflow_data import dataset_inputs
 from reglab.tracking.mlflow_insert import NewRun, insert_runs
-from reglab.tracking.mlflow_store import connect, experiment_id
+from reglab.tracking.mlflow_store import connect, experiment
 from reglab.tracking.settings import TrackingSettings, sqlite_path
 from reglab.tracking.start import Start
 
@@ -39,10 +39,10 @@ class Maker:
 
     def __init__(self, settings: TrackingSettings) -> None:
         self.client = connect(settings.uri)
-        self._experiment = experiment_id(self.client, settings)
+        found = experiment(self.client, settings)
+        self._experiment, self._location = str(found.experiment_id), found.artifact_location
         path = sqlite_path(settings.uri)
         self._path = path if path and mlflow_sql.is_known(path) else None
-        self._location = self.client.get_experiment(self._experiment).artifact_location
 
     def is_direct(self, starts: Sequence[Start]) -> bool:
         """Return whether ``starts`` are made in one transaction, all or none, under their own ids."""

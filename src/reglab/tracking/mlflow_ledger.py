@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from reglab.errors import UserError
 from reglab.tracking.folder import FOLDER as FOLDER
-from reglab.tracking.mlflow_store import UNREACHABLE, connect, experiment_id, reason
+from reglab.tracking.mlflow_store import UNREACHABLE, connect, experiment, reason
 from reglab.tracking.settings import TrackingSettings, redacted
 
 FINGERPRINT = "reglab.sweep_fingerprint"
@@ -25,10 +25,10 @@ def newest_sweep(settings: TrackingSettings, fingerprint: str) -> SweepRecord | 
     Raises UserError where the store cannot be read.
     """
     client = connect(settings.uri)
-    experiment = experiment_id(client, settings)
+    number = str(experiment(client, settings).experiment_id)
     where = f"tags.`{FINGERPRINT}` = '{fingerprint}'"
     try:
-        found = client.search_runs([experiment], where, max_results=1, order_by=["attributes.start_time DESC"])
+        found = client.search_runs([number], where, max_results=1, order_by=["attributes.start_time DESC"])
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(settings.uri)}: {reason(error)}") from error
     return next((SweepRecord(run.info.run_id, run.info.run_name, run.data.tags.get(FOLDER, "")) for run in found), None)

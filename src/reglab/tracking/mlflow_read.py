@@ -12,13 +12,12 @@ from mlflow.exceptions import MlflowException
 
 from reglab.errors import UserError, nearest
 from reglab.tracking import mlflow_sql
-from reglab.tracking.folder import IDENTITY, is_pending, read_identity, refuse_folder
+from reglab.tracking.folder import IDENTITY, is_pending, read_identity, refuse_folder, starts
 from reglab.tracking.keys import store_key
 from reglab.tracking.mlflow_store import UNREACHABLE, connect, reason
 from reglab.tracking.settings import local_path, redacted, sqlite_path
 
 _PAGE = 1_000
-_FEWEST = 6  # characters of an id
 _PARENT = "mlflow.parentRunId"
 _DIGEST = "reglab.data_digest"
 _TOUCHES = ("tags.`reglab.test_touched` = 'true'", "metrics.`test/loss` > -1e300")  # a search cannot say "or"
@@ -137,7 +136,7 @@ def find_run(uri: str, run: str | Path) -> RunRecord:
 
 
 def find_runs(uri: str, run: str | Path) -> list[RunRecord]:
-    """Return what ``run`` means: the run of that id, all of that name, newest first, or the one whose id starts so.
+    """Return what ``run`` means: the run of that id, all of that name, or all whose id starts so, newest first.
 
     Six characters of an id are enough. Raises UserError where there is none, naming the nearest name.
     """
@@ -153,8 +152,10 @@ def find_runs(uri: str, run: str | Path) -> list[RunRecord]:
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
     named = [record for record in newest if record.name == str(run)]
-    begun = [record for record in newest if len(str(run)) >= _FEWEST and record.run_id.startswith(str(run))]
-    if not named and len(begun) != 1:
+    begun = [record for record in newest if starts(record.run_id, str(run))]
+    if not named and not begun:
+        if Path(run).is_dir():
+            raise UserError(f"{run} holds no run: it has no {IDENTITY}. Give a run's folder, id or name")
         hint = nearest(str(run), {record.name for record in newest})
         raise UserError(f"no run {str(run)!r} in {redacted(uri)}. Give a run's folder, id or name; {hint}")
     return named or begun

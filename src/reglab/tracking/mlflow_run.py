@@ -10,7 +10,7 @@ from reglab.tracking.drainer import Drainer
 from reglab.tracking.folder import START, write_identity
 from reglab.tracking.mlflow_create import Made, Maker
 from reglab.tracking.mlflow_denied import denied
-from reglab.tracking.mlflow_sink import MlflowSink
+from reglab.tracking.mlflow_sink import OF_THE_RUN, MlflowSink
 from reglab.tracking.mlflow_store import UNREACHABLE, reason
 from reglab.tracking.opening import Opening, at_once, claimed, forget, new_identity, record, track
 from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
@@ -64,8 +64,9 @@ def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunT
 
 def _may_wait(settings: TrackingSettings, specs: Sequence[RunSpec], error: BaseException | None) -> bool:
     """Return whether ``specs`` are jobs of a sweep and ``error`` is that the server is away, and say so."""
-    away = isinstance(error, UNREACHABLE) and not denied(error) and sqlite_path(settings.uri) is None
-    if not (away and isinstance(error, Exception) and all(spec.parent for spec in specs)):
+    if not isinstance(error, UNREACHABLE) or denied(error) or getattr(error, "error_code", None) in OF_THE_RUN:
+        return False
+    if sqlite_path(settings.uri) is not None or not all(spec.parent for spec in specs):
         return False
     _log.warning(
         "%s is away (%s). Training begins all the same: the folders keep everything until it is back",

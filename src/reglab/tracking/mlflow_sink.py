@@ -13,6 +13,7 @@ from reglab.tracking import mlflow_sql
 from reglab.tracking.artifacts import escapes, leads_out, place
 from reglab.tracking.batch import Batch, Refused, Unsent, chunks
 from reglab.tracking.keys import store_key
+from reglab.tracking.lines import Series
 from reglab.tracking.mlflow_store import UNREACHABLE, reason
 from reglab.tracking.settings import local_path, redacted, sqlite_path
 
@@ -118,7 +119,12 @@ class MlflowSink:
 
 
 def _part(batch: Batch) -> mlflow_sql.Part:
-    series = {store_key(key): series for key, series in batch.series.items()}
+    series: dict[str, Series] = {}
+    for key, columns in batch.series.items():
+        stored = store_key(key)
+        if stored in series:  # two keys of the run's that MLflow cannot tell apart
+            columns = series[stored].joined(columns)
+        series[stored] = columns
     tags = {} if _are_odd(batch.tags) else {store_key(key): value for key, value in batch.tags.items()}
     return mlflow_sql.Part(batch.identity.run_id, series, tags, batch.status)
 

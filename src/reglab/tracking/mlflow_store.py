@@ -23,11 +23,14 @@ from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
 UNREACHABLE = (MlflowException, requests.RequestException, sqlite3.Error, OSError)
 _MAGIC = b"SQLite format 3\0"
 _LOCK_SECONDS = 120.0
-_NETWORK = {  # what of a network's long message says why
+_NETWORK = re.compile(r"HTTPConnectionPool|NewConnectionError|failed with exception")
+_SIGNS = {  # what of a network's long message says why
     "Connection refused": "connection refused: no server is listening there",
     "Failed to resolve": "no machine of that name is known",
     "Read timed out": "it does not answer in time",
     "ConnectTimeoutError": "it does not answer in time",
+    "Connection aborted": "the connection broke off",
+    "Connection reset": "the connection broke off",
 }
 _PASSWORD = re.compile(r"://[^/@\s]+@")
 
@@ -88,8 +91,8 @@ def prepare(path: Path) -> None:
         ) from error
 
 
-def experiment_id(client: MlflowClient, settings: TrackingSettings) -> str:
-    """Return the id of the experiment, made with a note on how to read it if it is not there.
+def experiment(client: MlflowClient, settings: TrackingSettings) -> Experiment:
+    """Return the experiment, made with a note on how to read it if it is not there.
 
     Raises UserError where the store cannot be reached, or the experiment was deleted.
     """
@@ -109,7 +112,7 @@ def experiment_id(client: MlflowClient, settings: TrackingSettings) -> str:
         raise UserError(
             f"the experiment {name!r} was deleted in MLflow: restore it there, or choose another tracking.experiment"
         )
-    return str(found.experiment_id)
+    return found
 
 
 def reason(error: Exception) -> str:
@@ -120,9 +123,8 @@ def reason(error: Exception) -> str:
     if refusal := denied(error):
         return refusal
     text = str(error).strip() or type(error).__name__
-    for sign, said in _NETWORK.items():
-        if sign in text:
-            return said
+    if _NETWORK.search(text):
+        return next((said for sign, said in _SIGNS.items() if sign in text), "it does not answer")
     return _PASSWORD.sub("://", text.splitlines()[0])[:200]
 
 

@@ -52,7 +52,9 @@ class Delivery:
         uri = (self._uri if identity.offline and is_pending(folder) else None) or str(identity.uri)
         if said := self._away.get(uri):
             raise UserError(said)
-        check_named(uri, self._uri)
+        if self._uri and redacted(self._uri) == uri:  # what was given may hold a user's name and password
+            uri = self._uri
+        check_named(uri, redacted(self._uri) if self._uri else None)
         if is_pending(folder):
             try:
                 made, told = self._make(folder, identity, uri)

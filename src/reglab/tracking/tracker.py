@@ -41,6 +41,7 @@ class RunTracker:
         self._drainer = drainer
         self._lock = lock
         self._ended = False
+        self._diverged = False
         if drainer:
             self._outlet = Outlet(identity, folder)
             drainer.add(self._outlet)
@@ -55,6 +56,7 @@ class RunTracker:
 
     def tag(self, **tags: object) -> None:
         """Set tags; a later value replaces an earlier one. Dotted names: ``tag(**{"reglab.score": "r2"})``."""
+        self._diverged |= tags.get("reglab.failure") == "diverged"
         self.journal.record(tags={key: hide(str(value)) for key, value in tags.items()})
 
     def note(self, markdown: str) -> None:
@@ -101,8 +103,8 @@ class RunTracker:
             from reglab.tracking.series import complete  # imports pyarrow
 
             path = self.folder / "metrics.parquet"
-            # What was killed may go on, and then has the same rows in the store as a run that was never stopped.
-            if found := complete(self.journal.path, self._rule, path, ended=status != "KILLED"):
+            # What may go on gets no other rows than a run that was never stopped.
+            if found := complete(self.journal.path, self._rule, path, ended=status == "FINISHED" or self._diverged):
                 self.tag(**{"reglab.points": found[0]})
                 self.artifact(path)
                 last["last"] = found[1]

@@ -161,8 +161,9 @@ def _open(
         spec, tracking = replace(spec, folder=spec.folder / f"rank{rank}"), {**job["tracking"], "name": "none"}
         return open_runs(TrackingSettings.from_config(tracking), [spec])[0], checkpoint
     if earlier:
-        # an extended run is longer than its budget of points was made for
-        rule = budget(TrackingSettings.from_config(job["tracking"]), spec) if resume else None
+        rule = None
+        if earlier.tags.get(going_on.EPOCHS) != str(experiment.recipe.epochs):  # longer than its budget was made for
+            rule = budget(TrackingSettings.from_config(job["tracking"]), spec)
         tracker = reopen_run(spec.folder, rule)
         tracker.tag(**going_on.again(earlier, experiment.recipe.epochs))
         if resume:

@@ -119,7 +119,7 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
     if str(run).endswith(".ckpt"):
         return Path(run)
     folder = Path(run)
-    if (folder / IDENTITY).is_file():
+    if (folder / IDENTITY).is_file() and (weights or (folder / JOURNAL).is_file()):
         here = folder / "checkpoints" / f"{weights or _recorded_kind(folder)}.ckpt"
         if here.is_file() or weights or read_identity(folder).uri is None:
             return here

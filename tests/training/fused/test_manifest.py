@@ -33,6 +33,11 @@ def test_it_moves_with_its_sweep(written: Manifest, tmp_path: Path) -> None:
     assert found.folders == (str(tmp_path / "elsewhere" / "3"), str(tmp_path / "elsewhere" / "1"))
 
 
+def test_a_server_that_numbers_a_run_later_does_not_end_it(written: Manifest) -> None:
+    write_identity(Path(written.folders[1]), Identity("of the server", "a name", None, None, local="run1"))
+    assert manifest.read(Path(written.folders[0])) == replace(written, steps=7)
+
+
 def test_a_job_that_was_begun_anew_ends_it(written: Manifest) -> None:
     write_identity(Path(written.folders[1]), Identity("another", "a name", None, None))
     assert manifest.read(Path(written.folders[0])) is None

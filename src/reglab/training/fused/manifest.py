@@ -58,7 +58,7 @@ def read(folder: Path) -> Manifest | None:
 
 
 def run_ids(folders: Sequence[str | Path]) -> tuple[str, ...]:
-    """Return the ids of the runs in these folders, empty where there is none."""
+    """Return the runs' own ids in these folders, empty where there is none."""
     return tuple(_run_id(Path(folder)) for folder in folders)
 
 
@@ -69,7 +69,9 @@ def remove(folder: Path) -> None:
 
 
 def _run_id(folder: Path) -> str:
+    """Return the id that the run was opened with: a server may give it another one while its pack is trained."""
     try:
-        return read_identity(folder).run_id
+        identity = read_identity(folder)
+        return identity.local or identity.run_id
     except (UserError, OSError):
         return ""

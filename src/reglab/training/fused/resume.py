@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reglab.errors import UserError
 from reglab.tracking import RunSpec, RunTracker, finish_runs, reopen_run
+from reglab.tracking.folder import read_identity
 from reglab.tracking.status import last_status
 from reglab.training import checkpoint_files, going_on
 from reglab.training.ending import JobResult, deliver, result_of
@@ -64,7 +65,11 @@ def earlier(specs: Sequence[RunSpec]) -> Earlier | None:
     if found is None or (found.parent, found.folders) != (specs[0].parent or "", folders):
         return None
     same = [spec.tags[going_on.FINGERPRINT] == known for spec, known in zip(specs, found.fingerprints, strict=True)]
-    results = {place: result_of(Path(folder), found.runs[place]) for place, folder in enumerate(folders) if same[place]}
+    results = {
+        place: result_of(folder, read_identity(folder).run_id)
+        for place, folder in enumerate(map(Path, folders))
+        if same[place]
+    }
     ended = {place: result for place, result in results.items() if result is not None}
     path = Path(folders[0], CHECKPOINT)
     none_yet = not (path.exists() or checkpoint_files.previous(path).exists())
