@@ -1,6 +1,7 @@
 """One thread a test process: the tensors are tiny, and threads that wait for each other spin."""
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -26,3 +27,11 @@ def no_writer_outlives_its_test() -> Iterator[None]:
         if target := getattr(thread, "_target", None):  # what a thread runs stands in no public place
             target.__self__._stopped.set()
             thread.join(5)
+
+
+@pytest.fixture(autouse=True)
+def no_signal_outlives_its_test() -> Iterator[None]:
+    """Forget that a signal asked training to end: what a later test trains without listening would end at once."""
+    yield
+    if signals := sys.modules.get("reglab.signals"):
+        signals._state.asked = None
