@@ -24,6 +24,6 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     durable.write(path, b"old")
     with pytest.raises(TypeError, match="bytes"), durable.writing(path) as file:
-        file.writelines([b"half", None])  # type: ignore[list-item] - the error is what is wanted
+        file.writelines([b"half", None])  # type: ignore[list-item]  # the error is what is wanted
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["file"]

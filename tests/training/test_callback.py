@@ -46,7 +46,7 @@ def test_an_empty_list_changes_nothing(validates: bool) -> None:
         module = OwnModule(dropout=0.5)
         torch.manual_seed(7)
         np.random.seed(7)
-        train, val = DataLoader(Jittered(*loaders()[0].dataset.tensors), 16, shuffle=True), loaders()[1]  # type: ignore[attr-defined]
+        train, val = DataLoader(Jittered(*loaders()[0].dataset.tensors), 16, shuffle=True), loaders()[1]  # type: ignore[attr-defined]  # a TensorDataset
         options = {} if validates else {"limit_val_batches": 0}
         with pytest.warns(UserWarning, match="no gap") if callbacks and not validates else nullcontext():
             trainer(callbacks, **options).fit(module, train, val)
@@ -65,7 +65,7 @@ def test_metrics_equal_an_evaluation_by_hand() -> None:
     module.eval()
     losses, rights = [], []
     for loader in loaders():
-        inputs, targets = loader.dataset.tensors  # type: ignore[attr-defined]
+        inputs, targets = loader.dataset.tensors  # type: ignore[attr-defined]  # a TensorDataset
         with torch.no_grad():
             outputs = module(inputs)
         losses.append(float(functional.cross_entropy(outputs, targets)))
@@ -110,7 +110,7 @@ def test_any_logger_and_checkpoint_gets_the_metrics(tmp_path: Path) -> None:
         for key, value in wanted.items():
             if key != "epoch":
                 assert float(row[key]) == pytest.approx(value, rel=1e-5, abs=1e-6)
-    assert float(best.best_model_score) == pytest.approx(min(row["val/loss"] for row in callback.history[1:]))  # type: ignore[arg-type]
+    assert float(best.best_model_score) == pytest.approx(min(row["val/loss"] for row in callback.history[1:]))  # type: ignore[arg-type]  # it has a score by then
 
 
 class LogsTheSame(OwnModule):
@@ -208,7 +208,7 @@ class LowPrecision(OwnModule):
 def test_a_module_is_measured_in_the_precision_that_it_trains_in() -> None:
     callback, module = Regularize([], TASK), LowPrecision()
     trainer([callback], precision="bf16-mixed").fit(module, *loaders())
-    inputs, targets = loaders()[1].dataset.tensors  # type: ignore[attr-defined]
+    inputs, targets = loaders()[1].dataset.tensors  # type: ignore[attr-defined]  # a TensorDataset
     with torch.no_grad():
         exact = functional.cross_entropy(module(inputs), targets)
         with torch.autocast("cpu", torch.bfloat16):
@@ -229,7 +229,7 @@ class Regressor(OwnModule):
 def test_regression_has_r2() -> None:
     callback = Regularize([], "regression")
     module = Regressor()
-    module.validation_step = lambda batch, batch_idx: None  # type: ignore[assignment]
+    module.validation_step = lambda batch, batch_idx: None  # type: ignore[assignment]  # one that returns nothing
     trainer([callback]).fit(module, *loaders())
     assert math.isfinite(callback.metrics["gap/r2"])
 

@@ -50,7 +50,7 @@ def test_validation_test_and_prediction_see_the_average_and_training_does_not() 
     assert_same(weights_of(module), weights_of(fresh))
 
     module.eval()
-    inputs, targets = loaders()[1].dataset.tensors  # type: ignore[attr-defined]
+    inputs, targets = loaders()[1].dataset.tensors  # type: ignore[attr-defined]  # a TensorDataset
     with callback.cocktail.evaluating(module), torch.no_grad():
         loss = functional.cross_entropy(module(inputs), targets)
     assert callback.metrics["val/loss"] == pytest.approx(float(loss), abs=1e-12)

@@ -65,7 +65,7 @@ def test_names_come_from_the_dict_or_the_kind() -> None:
 
 def test_a_misspelt_task_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'classification'"):
-        Regularize([L1()], "classificaton")  # type: ignore[arg-type]
+        Regularize([L1()], "classificaton")  # type: ignore[arg-type]  # the typo is the case
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5])

@@ -70,15 +70,13 @@ def recorded_end(job: int, folder: Path) -> Ended | None:
 
     What its process did not come to send of it is sent.
     """
-    told = going_on.told(folder)
-    if told is None or not told.over:
+    outcome = going_on.outcome(folder)
+    if outcome is None:
         return None
     with suppress(UserError):  # a run that is kept in its folder alone
         send(folder)
-    run_id, message = read_identity(folder).run_id, told.tags.get("reglab.message", "")
-    if told.diverged:
-        return Ended(job, "FAILED", message, run_id)
-    return Ended(job, "FINISHED", message, run_id, going_on.results(folder))
+    status, message, results = outcome
+    return Ended(job, status, message, read_identity(folder).run_id, results)
 
 
 def number_of(overrides: Iterable[str]) -> int | None:

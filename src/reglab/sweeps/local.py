@@ -40,8 +40,6 @@ _THREADS = (
 )
 # torch.cuda.is_available() then asks the driver without opening CUDA, which a forked process could not use any more.
 _CUDA_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
-
-
 _AFTER_WORKERS = -1  # multiprocessing ends workers before it calls what has a priority below 0
 
 

@@ -66,7 +66,7 @@ def read_identity(folder: Path) -> Identity:
     try:
         return Identity(**json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise UserError(f"{folder} holds no run: it has no {IDENTITY}. Give the folder of a run") from None
+        raise no_run_in(folder) from None
     except (ValueError, TypeError) as error:
         raise UserError(f"{folder / IDENTITY} cannot be read ({error}): give another run's folder") from error
 
@@ -76,9 +76,14 @@ def refuse_folder(run: str | Path) -> None:
     text = str(run)
     path = Path(text).is_absolute() or text.startswith(("runs/", "./", "../", "~"))
     if text in ("", ".", "..") or (path and Path(text).is_dir()):
-        raise UserError(f"{text or '(nothing)'} holds no run: it has no {IDENTITY}. Give a run's folder, id or name")
+        raise no_run_in(text or "(nothing)")
     if path:
         raise UserError(f"there is no folder {text}. Give a run's folder, id or name")
+
+
+def no_run_in(folder: str | Path) -> UserError:
+    """Return the error of a folder that is not a run's."""
+    return UserError(f"{folder} holds no run: it has no {IDENTITY}. Give a run's folder, id or name")
 
 
 def starts(run_id: str, text: str) -> bool:

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from reglab.errors import UserError, nearest
 from reglab.tracking import mlflow_sql
-from reglab.tracking.folder import IDENTITY, is_pending, read_identity, refuse_folder, starts
+from reglab.tracking.folder import IDENTITY, is_pending, no_run_in, read_identity, refuse_folder, starts
 from reglab.tracking.keys import store_key
 from reglab.tracking.mlflow_store import UNREACHABLE, connect, reason
 from reglab.tracking.settings import local_path, redacted, sqlite_path
@@ -155,7 +155,7 @@ def find_runs(uri: str, run: str | Path) -> list[RunRecord]:
     begun = [record for record in newest if starts(record.run_id, str(run))]
     if not named and not begun:
         if Path(run).is_dir():
-            raise UserError(f"{run} holds no run: it has no {IDENTITY}. Give a run's folder, id or name")
+            raise no_run_in(run)
         hint = nearest(str(run), {record.name for record in newest})
         raise UserError(f"no run {str(run)!r} in {redacted(uri)}. Give a run's folder, id or name; {hint}")
     return named or begun

@@ -46,13 +46,8 @@ def record_failure(tracker: RunTracker, status: Status, message: str, **tags: st
 
 def result_of(folder: Path, run_id: str) -> JobResult | None:
     """Return how the training of the job in ``folder`` ended, by its journal; None where it can go on."""
-    told = going_on.told(folder)
-    if told is None or not told.over:
-        return None
-    message = told.tags.get("reglab.message", "")
-    if told.diverged:
-        return JobResult(run_id, "FAILED", message)
-    return JobResult(run_id, "FINISHED", message, going_on.results(folder))
+    outcome = going_on.outcome(folder)
+    return JobResult(run_id, *outcome) if outcome else None
 
 
 def deliver(folder: Path) -> None:

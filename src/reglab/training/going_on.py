@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reglab.tracking.folder import IDENTITY, JOURNAL
 from reglab.tracking.lines import lines, metric_rows
@@ -64,6 +64,15 @@ def results(folder: Path) -> dict[str, float]:
         for row in metric_rows(line.content)
         if row.key.startswith(("final/", "test/"))
     }
+
+
+def outcome(folder: Path) -> tuple[Literal["FINISHED", "FAILED"], str, dict[str, float]] | None:
+    """Return status, message and results of the run in ``folder``, by its journal; None where training is not over."""
+    found = told(folder)
+    if found is None or not found.over:
+        return None
+    message = found.tags.get("reglab.message", "")
+    return ("FAILED", message, {}) if found.diverged else ("FINISHED", message, results(folder))
 
 
 def beginning(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str, str]:

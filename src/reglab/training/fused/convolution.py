@@ -76,7 +76,7 @@ def lower(model: nn.Module, choices: Mapping[str, str]) -> None:
             # A partial without the module in it: a copy of the model must not go on calling the original's. On the
             # instance, which mypy minds, since other convolutions stay as they are.
             shape = {"stride": module.stride, "padding": padding, "dilation": module.dilation, "groups": module.groups}
-            module._conv_forward = partial(convolution, **shape, lowering=lowering)  # type: ignore[method-assign, arg-type]
+            module._conv_forward = partial(convolution, **shape, lowering=lowering)  # type: ignore[method-assign, arg-type]  # its place
 
 
 def symmetric_padding(module: nn.Conv1d | nn.Conv2d) -> tuple[int, ...] | None:
