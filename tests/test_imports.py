@@ -18,6 +18,7 @@ PURE = {f"reglab.sweeps.{name}" for name in (
     "selection", "grouping", "trial", "estimate", "cautions", "verdict", "words",
 )}  # fmt: skip
 BOTTOM = {"errors", "direction", "draws", "durable", "markdown", "paths", "configure", "trust", "secrets", "signals"}
+BOTTOM |= {"together", "launch"}
 # What each layer may import of the package, besides itself. The command line is on top and may import everything.
 BELOW = {
     "regularizers": BOTTOM,
@@ -93,6 +94,7 @@ def test_every_module_has_its_layer() -> None:
     top = {
         "__main__",
         "cli",
+        "agreement",
         "app",
         "catalogue",
         "commands",

@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from reglab import secrets, signals
+from reglab import agreement, secrets, signals
 from reglab.admission import admit, refuse_secrets
 from reglab.errors import UserError
 from reglab.explain import explain
@@ -66,9 +66,11 @@ def _run(hydra: Hydra, arguments: Any) -> int:
         return 0
     refuse_secrets(overrides)
     mode, overrides = settle_mode(hydra, name, overrides, arguments.multirun)
-    admit(hydra.compose_config(name, overrides, mode))
+    config = hydra.compose_config(name, overrides, mode)
+    admit(config)
+    agreement.check(config, sweep=mode == RunMode.MULTIRUN)
     if mode == RunMode.RUN:
-        return train_one(hydra, name, overrides)
+        return train_one(hydra, name, overrides, agreement.agree(config, overrides))
     result = hydra.multirun(config_name=name, task_function=_task, overrides=overrides)
     return _exit_code(result)
 

@@ -24,10 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"reglab: {error}", file=sys.stderr)
+        from reglab import together
+
+        if together.tells(str(error)):
+            print(f"reglab: {error}", file=sys.stderr, flush=True)
         return _WRONG_USE
     except KeyboardInterrupt as interrupt:
-        if not getattr(interrupt, "told", False):
+        from reglab import together
+
+        if not getattr(interrupt, "told", False) and together.tells():
             print("reglab: interrupted", file=sys.stderr)
         return 128 + getattr(interrupt, "number", 2)
     except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`

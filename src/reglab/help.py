@@ -41,7 +41,7 @@ Keys that are set most often
   seed=0                               data.train_size=300           data.batch_size=32
   data.label_noise=0.1                 optimizer.lr=1e-3             trainer.max_epochs=60
   regularizer.NAME.strength=1e-4       tracking.uri=sqlite:///...    tracking.experiment=...
-  hydra/launcher=fused|local           hydra.launcher.workers=2      sweep.dry=true
+  hydra/launcher=fused|local|process   hydra.launcher.workers=2      sweep.dry=true
 
 Values of a sweep
   a,b,c   range(1,5)   linear(low,high,n)   log(low,high,n)   sweep.seeds=3   sweep.blocks=[{...},{...}]

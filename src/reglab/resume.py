@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from reglab import signals
+from reglab import signals, together
 from reglab.errors import UserError, nearest
 from reglab.tracking.folder import typed
 from reglab.training import going_on
@@ -65,7 +65,8 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     if epochs < before:
         raise UserError(f"{_EPOCHS}={epochs}: the run has {before}, and can only be given more")
     if (done := _over(folder, found, epochs > before)) is not None:
-        print(done)
+        if together.place().first:
+            print(done)
         return 0
     if epochs > before:
         _check_schedule(config, before)

@@ -1,7 +1,6 @@
 """``reglab train`` without a sweep: one run in this process, its progress and its result."""
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from reglab import signals
+from reglab import agreement, signals, together
 from reglab.errors import UserError
 from reglab.sweeps import task
 from reglab.sweeps.display import Display
@@ -19,10 +18,10 @@ from reglab.tracking.settings import opened
 from reglab.trust import listed
 
 
-def train_one(hydra: Hydra, name: str, overrides: list[str]) -> int:
+def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str] = ()) -> int:
     """Train one run and return the exit code: 0 finished, 1 failed, 130 or 143 interrupted.
 
-    Raises what training raises.
+    more: further overrides, which the user did not give. Raises what training raises.
     """
     trouble: list[BaseException] = []
     folder: list[Path] = []
@@ -37,7 +36,7 @@ def train_one(hydra: Hydra, name: str, overrides: list[str]) -> int:
                 trouble.append(error)
 
         try:
-            returned = hydra.run(config_name=name, task_function=guarded, overrides=overrides)
+            returned = hydra.run(config_name=name, task_function=guarded, overrides=[*overrides, *more])
         except OSError as error:
             if folder:
                 raise
@@ -55,6 +54,7 @@ def train_one(hydra: Hydra, name: str, overrides: list[str]) -> int:
 
 def go_on_with(config: DictConfig, folder: Path) -> int:
     """Let the run in ``folder`` go on with ``config`` and return the exit code as ``train_one`` does."""
+    agreement.check(config)
 
     def train(report: Reporter) -> object:
         from reglab.training.job import run_job  # late: torch
@@ -65,6 +65,9 @@ def go_on_with(config: DictConfig, folder: Path) -> int:
 
 
 def _shown(label: str, train: Callable[[Reporter], object]) -> Ended:
+    if not together.place().first:  # the first process shows what all of them do
+        with together.following():
+            return ended(0, train(lambda progress: None))
     with Display({0: label}) as display:
         display.tell(Started(0))
 
@@ -78,7 +81,10 @@ def _shown(label: str, train: Callable[[Reporter], object]) -> Ended:
 
 
 def _told(end: Ended, folder: Path) -> int:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # a further rank has nothing to add
+    here = together.place()
+    if here.starter == "lightning" and not here.lead:
+        return 0  # the first process knows how it ended, and would be killed if this one ended otherwise
+    if here.first:
         print(result(end))
         if (folder / IDENTITY).is_file():
             print(f"It is in {typed(folder)}. {_shown_by(folder)}")

@@ -151,8 +151,8 @@ def assert_same_stack(first: Fused, second: Fused) -> None:
 class SoloPermuted(Solo):
     """The same job, the rows of each batch in another order, by pairs: mixup mixes the two rows of a pair."""
 
-    def loader(self, ranks: int = 1) -> Steps:
-        steps = super().loader(ranks)
+    def loader(self) -> Steps:
+        steps = super().loader()
         steps.__class__ = _PermutedSteps
         return steps
 

@@ -163,9 +163,11 @@ def interrupted_and_resumed(make: Callable[[], Experiment], step: int, folder: P
     """Train until a signal comes in the ``step``th step, then go on in a new module as the same run."""
 
     class Asked(Solo):
-        def _asked_to_end(self) -> bool:
-            self.interrupted = signal.SIGTERM if int(self.cocktail.keys.step) == step else self.interrupted
-            return self.interrupted is not None
+        def _take_step(self, rows: Tensor) -> Any:
+            outcome = super()._take_step(rows)
+            if int(self.cocktail.keys.step) == step:
+                signal.raise_signal(signal.SIGTERM)
+            return outcome
 
     tracker = open_run(NOWHERE, name="law", folder=folder, config={}, params={}, tags={})
     with patch.object(engine, "Solo", Asked), suppress(Interrupted):

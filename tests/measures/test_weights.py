@@ -3,6 +3,8 @@ import pytest
 import torch
 
 from reglab.measures import to_floats, weight_statistics
+from reglab.measures.weights import Whole
+from shards import Ranks, cut
 
 SHAPES = {"conv.weight": (5, 3, 2, 2), "head.weight": (4, 7)}
 
@@ -121,3 +123,93 @@ def test_stacked_members_are_measured_each_by_itself(per_layer, dtype):
         for name, value in alone.items():
             assert together[name].shape == (3,)
             assert float(together[name][member]) == pytest.approx(float(value), rel=1e-6, abs=1e-6)
+
+
+def by_ranks(states, parts, **settings):
+    """Return what each of so many ranks measures, each holding a part of the weights, and the collectives they made."""
+    ranks = Ranks(parts)
+    stacked = settings.get("stacked", False)
+    shards = [{name: _cut(weight, parts, stacked) for name, weight in state.items()} for state in states]
+    sizes = {name: weight[0].numel() if stacked else weight.numel() for name, weight in states[0].items()}
+
+    def measure(rank):
+        own = ({name: part[rank] for name, part in state.items()} for state in shards)
+        return weight_statistics(*own, whole=Whole(ranks.add, ranks.largest, sizes), **settings)
+
+    return ranks.run(measure), ranks.calls
+
+
+def _cut(weight, parts, stacked):
+    return [part.movedim(1, 0) for part in cut(weight.movedim(0, 1), parts)] if stacked else cut(weight, parts)
+
+
+@pytest.mark.parametrize("near", [0.0, 1e-3, 0.1])
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])  # of 5 and 4 rows: with 3 and with 5, a rank has none
+def test_parts_on_several_ranks_equal_numpy_on_the_whole(parts, near):
+    states = three_states()
+    expected = {}
+    for label, names in [*((name, [name]) for name in SHAPES), ("all", list(SHAPES))]:
+        values = by_numpy(*([state[name] for name in names] for state in states), near)
+        expected |= {f"weights/{label}/{statistic}": value for statistic, value in values.items()}
+    answers, calls = by_ranks(states, parts, near_zero=near)
+    for measured in answers:
+        assert to_floats(measured) == pytest.approx(expected, rel=1e-12, abs=1e-13)
+        assert all(torch.equal(measured[name], answers[0][name]) for name in measured)
+    assert sorted(calls) == ["add", "add", "largest"]  # whatever the number of parameters
+    assert any(len(part) == 0 for w in states[0].values() for part in cut(w, parts)) == (parts in (3, 5))
+
+
+def test_parts_far_from_zero_and_from_each_other_do_not_cancel():
+    weight = 1000 * torch.arange(1, 6)[:, None] + torch.randn(5, 60, generator=torch.Generator().manual_seed(0))
+    weights = {"w": weight, "low": torch.randn(7, 3, generator=torch.Generator().manual_seed(1)) - 500}
+    together = np.concatenate([w.double().numpy().ravel() for w in weights.values()])
+    for measured in by_ranks([weights] * 3, 3)[0]:
+        assert float(measured["weights/w/std"]) == pytest.approx(weight.double().numpy().std(), rel=1e-6)
+        assert float(measured["weights/all/std"]) == pytest.approx(together.std(), rel=1e-6)
+
+
+def test_parts_in_half_precision_are_measured_in_float32():
+    states = three_states(torch.bfloat16)
+    whole = weight_statistics(*states)
+    for measured in by_ranks(states, 3)[0]:
+        assert all(value.dtype == torch.float32 for value in measured.values())
+        assert to_floats(measured) == pytest.approx(to_floats(whole), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("per_layer", [True, False])
+def test_parts_of_stacked_members_equal_the_members(per_layer):
+    states = three_states()
+    stacked = [{name: torch.stack([w, -0.5 * w, 0 * w]) for name, w in state.items()} for state in states]
+    whole = weight_statistics(*stacked, per_layer=per_layer, stacked=True)
+    for measured in by_ranks(stacked, 3, per_layer=per_layer, stacked=True)[0]:
+        assert list(measured) == list(whole)
+        for name, value in whole.items():
+            torch.testing.assert_close(measured[name], value, rtol=1e-12, atol=1e-13)
+
+
+def test_nan_in_one_part_is_seen_by_all_ranks_and_infinity_is_the_largest():
+    weight = torch.ones(4, 2)
+    weight[3, 1] = torch.nan
+    endless = torch.ones(4, 2)
+    endless[0, 0] = torch.inf
+    for measured in by_ranks([{"w": weight, "endless": endless, "sound": torch.ones(3, 2)}] * 3, 3)[0]:
+        assert all(measured[f"weights/{name}/max"].isnan() for name in ("w", "all"))
+        assert float(measured["weights/endless/max"]) == torch.inf
+        assert float(measured["weights/sound/max"]) == 1
+
+
+def test_parts_that_are_all_zero_give_no_nan_and_nothing_is_changed():
+    states = [{"w": torch.zeros(2, 3)}, {"w": torch.ones(2, 3)}, {"w": torch.zeros(2, 3)}]
+    for measured in by_ranks(states, 3)[0]:
+        expected = {"zeros": 1, "near_zeros": 1, "update": 0, "distance": 6**0.5, "l1": 0, "l2": 0, "max": 0, "std": 0}
+        assert {name: float(measured[f"weights/w/{name}"]) for name in expected} == pytest.approx(expected)
+    own = torch.arange(6.0).reshape(2, 3)
+    whole = Whole(lambda sums: sums.clone(), lambda sizes: sizes.clone(), {"w": 6})
+    weight_statistics({"w": own}, {"w": own}, {"w": own}, whole=whole)
+    assert torch.equal(own, torch.arange(6.0).reshape(2, 3))
+
+
+def test_parts_are_judged_beside_the_largest_weight_of_the_whole():
+    weights = {"w": torch.tensor([[1000.0], [0.5], [2.0]])}
+    for measured in by_ranks([weights] * 3, 3, near_zero=1e-3)[0]:
+        assert float(measured["weights/w/near_zeros"]) == pytest.approx(1 / 3)

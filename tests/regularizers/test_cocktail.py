@@ -267,3 +267,48 @@ def test_it_says_what_its_members_do():
     assert facts(L1(), L2(), Dropout()) == (False, False, False)
     assert facts(SAM()) == (True, False, False)
     assert facts(EMA()) == (False, True, False)
+
+
+class LargestSingularValue(Regularizer):
+    separable = False
+
+    def penalty(self, weights):
+        return torch.linalg.matrix_norm(weights["w"], 2)
+
+
+def test_penalties_that_are_sums_and_those_that_need_whole_tensors_can_be_asked_for_apart():
+    members = {"l2": L2(1.0), "spectral": LargestSingularValue(), "l1": L1Subgradient(1.0)}
+    cocktail = Cocktail(members, 0, "classification")
+    weights = {"w": torch.diag(torch.tensor([3.0, 4.0], dtype=torch.float64))}
+    sums, others = cocktail.penalties(weights, separable=True), cocktail.penalties(weights, separable=False)
+    assert {name: float(value) for name, value in sums.items()} == {"l2": 12.5, "l1": 7.0}
+    assert {name: float(value) for name, value in others.items()} == pytest.approx({"spectral": 4.0})
+    assert list(cocktail.penalties(weights)) == ["l2", "spectral", "l1"]
+    assert Cocktail({"l2": L2()}, 0, "classification").penalties(weights, separable=False) == {}
+
+
+def test_sums_and_losses_go_through_what_it_was_bound_to_and_by_default_nowhere():
+    cocktail = Cocktail({"l2": L2(), "sam": SAM()}, 0, "classification")
+    value = torch.tensor(2.0)
+    assert all(member.total(value) is value and member.mean(value) is value for member in cocktail.members.values())
+    cocktail.bind(mean=lambda loss: loss / 2, total=lambda sums: 3 * sums)
+    assert [(float(it.mean(value)), float(it.total(value))) for it in cocktail.members.values()] == [(1.0, 6.0)] * 2
+
+
+class Memory(Regularizer):
+    def on_model(self, model):
+        for name, weight in model.named_parameters():
+            self.register_shaped(f"first_{name.replace('.', '_')}", weight.detach().clone(), name)
+        return model
+
+
+def test_state_in_a_parameters_shape_is_a_buffer_with_the_parameters_name_beside_it():
+    cocktail = Cocktail({"memory": Memory(), "other": L1()}, 0, "classification")
+    model = cocktail.prepare(nn.Linear(3, 2))
+    memory = cocktail.members["memory"]
+    assert memory.shaped == {"first_weight": "weight", "first_bias": "bias"}
+    assert torch.equal(memory.get_buffer("first_weight"), model.weight)
+    assert cocktail.members["other"].shaped == {}
+    twin = copy.deepcopy(cocktail).members["memory"]
+    assert twin.shaped == memory.shaped
+    assert twin.shaped is not memory.shaped

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from reglab.errors import UserError
 from reglab.regularizers import EMA, Cocktail
 from regularizers.loop import Loop, least_squares, linear
+from shards import cut_cocktail, cut_model, joined
 
 DESIGN, TARGET = least_squares()
 
@@ -113,3 +115,35 @@ def test_two_averages_are_refused():
 def test_a_decay_outside_zero_to_one_is_refused(decay):
     with pytest.raises(ValueError, match="strength must be finite and >= 0 and < 1"):
         EMA(decay)
+
+
+def test_it_says_which_buffer_belongs_to_which_parameter_and_old_checkpoints_fit():
+    cocktail = loop_with(0.9).cocktail
+    assert cocktail.members["ema"].shaped == {
+        "average_0__weight": "0.weight", "average_0__bias": "0.bias",
+        "average_2__weight": "2.weight", "average_2__bias": "2.bias",
+    }  # fmt: skip
+    averages = {f"members.ema.average_{layer}__{kind}" for layer in (0, 2) for kind in ("weight", "bias")}
+    assert set(cocktail.state_dict()) == averages | {
+        "keys.seed", "keys.step", "members.ema.strength", "members.ema.updates",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])  # of 5 rows and of 1: some ranks have none
+def test_parts_are_averaged_and_swapped_in_as_the_whole_is(parts):
+    loop = loop_with(0.9)
+    cocktails = cut_cocktail(loop.cocktail, parts, total=None)
+    own = cut_model(loop.model, parts)
+    for _ in range(3):
+        loop.step(DESIGN, TARGET)
+        own = cut_model(loop.model, parts)
+        for cocktail, part in zip(cocktails, own, strict=True):
+            cocktail.after_step(part, {})
+    with contextlib.ExitStack() as stack:
+        for cocktail, part in zip(cocktails, own, strict=True):
+            stack.enter_context(cocktail.evaluating(part))
+        swapped = {name: weight.clone() for name, weight in joined(own).items()}
+    expected = averaged(loop)
+    for name, weight in loop.weights.items():
+        assert torch.equal(swapped[name], expected[name])
+        assert torch.equal(joined(own)[name], weight)

@@ -7,6 +7,7 @@ from torch import nn
 from reglab.regularizers import MaxNorm
 from reglab.regularizers.max_norm import cap_rows
 from regularizers.loop import Loop, least_squares, linear
+from shards import Parts, cut
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (4, 3, 2, 2), (6, 2, 3)])
@@ -61,3 +62,16 @@ def test_biases_are_left_alone_where_all_is_selected():
         MaxNorm(0.01, where="all").on_step(model, {})
     assert torch.equal(model.bias, bias)
     assert float(model.weight.detach().norm(dim=1).max()) <= 0.01 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+@pytest.mark.parametrize("shape", [(4, 7), (4, 3, 2, 2)])  # 4 units: with 3 and with 5 parts, some are empty
+def test_units_that_are_dealt_out_are_capped_as_together(shape, parts):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    limit = float(weight.flatten(1).norm(dim=1).median())
+    shards = cut(weight, parts)
+    for shard in shards:
+        MaxNorm(limit, where="all").on_step(Parts({"weight": shard, "bias": torch.ones(len(shard))}), {})
+    expected = torch.renorm(weight, p=2, dim=0, maxnorm=limit)
+    torch.testing.assert_close(torch.cat(shards), expected, atol=0, rtol=1e-6)  # renorm divides by the norm + 1e-7
+    assert not torch.allclose(expected, weight)

@@ -9,6 +9,7 @@ from reglab.training.experiment import quiet_lightning
 from reglab.training.recipe import Recipe
 from reglab.training.solo import Solo
 from regularizers.loop import Loop, least_squares, linear
+from shards import Ranks, cut
 
 DESIGN, TARGET = least_squares(rows=20)
 RHO, LR = 0.3, 0.1
@@ -106,3 +107,36 @@ def test_two_of_them_climb_one_after_the_other():
 def test_a_radius_below_zero_is_refused():
     with pytest.raises(ValueError, match="strength must be finite and >= 0, got -1"):
         SAM(-1)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+def test_on_parts_of_the_weights_it_climbs_along_the_slope_of_the_whole(parts):
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(16, 16, generator=generator, dtype=torch.float64)
+    hessian, start = half @ half.T, torch.randn(16, generator=generator, dtype=torch.float64)
+    ranks = Ranks(parts)
+
+    def split(flat):  # a weight and a bias of 4 rows: with 3 and with 5 parts, some are empty
+        return {"weight": flat[:12].reshape(4, 3), "bias": flat[12:]}
+
+    def run(rank):
+        cocktail = Cocktail({"a": SAM(0.2), "b": SAM(0.1)}, 0, "regression")
+        cocktail.bind(total=ranks.add)
+
+        def gradient(offset=None):
+            there = start
+            if offset is not None:
+                there = start + torch.cat([ranks.gather(offset[name]).flatten() for name in ("weight", "bias")])
+            slopes = split(hessian @ there)
+            return {name: cut(slope, parts)[rank] for name, slope in slopes.items()}, None
+
+        return cocktail.gradient(gradient)()[0]
+
+    def inner(weight):
+        return hessian @ (weight + 0.2 * hessian @ weight / (hessian @ weight).norm())
+
+    expected = split(inner(start + 0.1 * inner(start) / inner(start).norm()))
+    answers = ranks.run(run)
+    for name in expected:
+        whole = torch.cat([answer[name] for answer in answers])
+        torch.testing.assert_close(whole, expected[name], rtol=1e-12, atol=0)

@@ -88,7 +88,7 @@ def test_a_number_that_is_no_strength_is_followed_too(linked):
             ["regularizer=[l1,l2]", "regularizer.l1.strength=1,2", "regularizer.l2.strength=1,2"],
             "follows one number, but",
         ),
-        (["hydra/launcher=basic", "regularizer=[l1]", STRENGTHS], "needs hydra/launcher=fused or local"),
+        (["hydra/launcher=basic", "regularizer=[l1]", STRENGTHS], "needs hydra/launcher=fused, local or process"),
         (["sweep.path=sideways", "regularizer=[l1]", STRENGTHS], "null, up .* or down, got 'sideways'"),
         (["sweep.path=up,down", "regularizer=[l1]", STRENGTHS], "sweep.path holds for a whole sweep"),
     ],

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from reglab.sweeps.causes import Breach, Limits, Refused
 from reglab.sweeps.compose import Order
 from reglab.sweeps.events import Again, Apart, Done, Ended, Packed, Started
-from reglab.sweeps.pool import Pool, why_dead
+from reglab.sweeps.handle import Rules
+from reglab.sweeps.pool import Pool
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["reglab.sweeps.worker"])
@@ -30,6 +32,11 @@ def obey(pipe):
                 os.kill(os.getpid(), signal.SIGKILL)
             if order.overrides[order.jobs.index(job)] == ("exit",):
                 os._exit(3)
+            if acts == {"refuse"}:
+                pipe.send(Refused(job, "FAILED", "no such thing"))
+                continue
+            while acts == {"hang large"} and len(order.jobs) > 1:
+                signal.pause()
             pipe.send(Ended(job, "FINISHED", metrics={"pid": float(os.getpid()), "size": float(len(order.jobs))}))
         pipe.send(Done())
 
@@ -52,7 +59,7 @@ def _tried(act, order, pipe):
     return False
 
 
-def spawn():
+def spawn(*_):
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=obey, args=(theirs,))
     process.start()
@@ -60,10 +67,10 @@ def spawn():
     return process, ours
 
 
-def run_orders(*orders, size=1, reached=lambda order: 0, recorded=lambda order, job: None):
+def run_orders(*orders, size=1, reached=lambda order: 0, recorded=lambda order, job: None, rules=None):
     events, left = [], []
     tell_left = lambda order, jobs, reason: left.append(tuple(jobs))  # noqa: E731 - one of four callbacks of a line
-    pool = Pool(spawn, size, events.append, lambda: None, tell_left, reached, recorded)
+    pool = Pool(spawn, size, events.append, lambda: None, tell_left, reached, recorded, rules)
     return pool.run(orders), events, left
 
 
@@ -158,13 +165,6 @@ def test_members_that_had_ended_go_along_unheard():
     assert {job: end.status for job, end in ends.items()} == {0: "FINISHED", 1: "FINISHED"}
 
 
-@pytest.mark.parametrize(
-    "code, part", [(-9, "memory"), (-11, "SIGSEGV"), (1, "exit code 1"), (None, "exit code"), (-200, "signal 200")]
-)
-def test_why_dead(code, part):
-    assert part in why_dead(code)
-
-
 def test_a_job_that_recorded_its_end_and_died_before_it_told_has_ended():
     asked = []
 
@@ -180,3 +180,31 @@ def test_a_job_that_recorded_its_end_and_died_before_it_told_has_ended():
 def test_an_end_from_before_it_was_handed_out_does_not_count():
     ends, _, _ = run_orders(Order((0,), (("die",),)), recorded=lambda order, job: Ended(job, "FINISHED"))
     assert ends[0].status == "FAILED"
+
+
+class Heavy(Limits):
+    """Finds every order of more than one job too large, as soon as it looks."""
+
+    def breach(self, pid, seconds):
+        return Breach("it is too large", heavy=True)
+
+
+def test_each_order_can_have_a_worker_of_its_own():
+    ends, _, _ = run_orders(*(pack("work", job) for job in range(3)), rules=Rules(once=True))
+    assert len({end.metrics["pid"] for end in ends.values()}) == 3
+
+
+def test_a_pack_beyond_its_memory_is_halved_and_does_not_go_on():
+    limits = Heavy()
+    ends, events, left = run_orders(pack("hang large", 0, 1), rules=Rules(retries=3, limits=limits))
+    assert [event.reason for event in events if isinstance(event, Apart)] == ["it is too large"]
+    assert not [event for event in events if isinstance(event, Again)]
+    assert left == [(0, 1)]
+    assert sorted(ends) == [0, 1]
+
+
+@pytest.mark.parametrize("strict, statuses", [(True, ["FAILED", "KILLED"]), (False, ["FAILED", "FINISHED"])])
+def test_a_refused_configuration_may_keep_the_rest_from_beginning(strict, statuses):
+    ends, events, _ = run_orders(pack("refuse", 0), pack("work", 1), rules=Rules(strict=strict))
+    assert [ends[job].status for job in (0, 1)] == statuses
+    assert len([event for event in events if isinstance(event, Started)]) == (1 if strict else 2)

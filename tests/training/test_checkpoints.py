@@ -21,6 +21,15 @@ class Module(nn.Linear):
     def __init__(self) -> None:
         super().__init__(1, 1, bias=False)
 
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        return {name: weight.detach().clone() for name, weight in self.state_dict().items()}
+
+    def whole(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return state
+
+    def cut(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return state
+
     def at(self, value: float) -> "Module":
         with torch.no_grad():
             self.weight.fill_(value)

@@ -94,7 +94,7 @@ def test_a_bug_fails_the_run_and_is_raised(case: Case) -> None:
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["+trainer.accumulate_grad_batches=2"], "accumulate_grad_batches"),
+        (["+trainer.gradient_clip_val=1"], "gradient clipping"),
         ([L1, "regularizer.l1.where='haed.*'"], r"regularizer.l1: where='haed.\*'.*head"),
     ],
 )

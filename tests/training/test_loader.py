@@ -3,7 +3,7 @@ from itertools import chain
 import pytest
 import torch
 
-from reglab.training.loader import Steps, epoch_order, step_rows
+from reglab.training.loader import Steps, epoch_order, share, step_rows
 
 
 def walk(steps, counter, epochs):
@@ -17,9 +17,9 @@ def walk(steps, counter, epochs):
     return seen
 
 
-def loader(rows=23, batch_size=5, seed=3, steps_per_batch=2, start=0, ranks=1):
+def loader(rows=23, batch_size=5, seed=3, steps_per_batch=2, start=0):
     counter = [start]
-    return Steps(rows, batch_size, seed, steps_per_batch, lambda: counter[0], ranks), counter
+    return Steps(rows, batch_size, seed, steps_per_batch, lambda: counter[0]), counter
 
 
 @pytest.mark.parametrize("rows, batch_size", [(23, 5), (20, 5), (21, 5), (4, 10), (1, 1), (2, 1), (6, 1)])
@@ -36,14 +36,28 @@ def test_a_last_row_alone_joins_the_step_before_it():
     assert [len(part) for part in step_rows(torch.arange(1), 5)] == [1]
 
 
-@pytest.mark.parametrize("rows", [20, 21, 23, 24, 26])
-def test_every_step_can_be_cut_into_equal_parts_of_two_rows_or_more(rows):
-    ranks = 2
-    parts = step_rows(torch.arange(rows), 4 * ranks, ranks)
-    assert sum(len(part) for part in parts) == rows - rows % ranks
-    for part in parts:
-        assert len({len(share) for share in part.chunk(ranks)}) == 1
-        assert len(part) >= 2 * ranks
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 23, 24])
+def test_the_shares_of_a_step_hold_every_row_once_and_in_order(rows, parts):
+    shares = [share(torch.arange(rows), part, parts) for part in range(parts)]
+    held = [one.rows for one in shares if one.factor > 0]
+    assert torch.cat(held).tolist() == list(range(rows))
+    assert max(map(len, held)) - min(map(len, held)) <= 2
+    assert all(len(one.rows) == 1 for one in shares if one.factor == 0)
+
+
+@pytest.mark.parametrize("rows, parts", [(10, 1), (10, 2), (7, 2), (10, 4), (3, 4), (1, 2)])
+def test_the_mean_over_shares_is_the_mean_over_the_rows(rows, parts):
+    losses = torch.arange(rows, dtype=torch.float64).square() + 1
+    shares = [share(torch.arange(rows), part, parts) for part in range(parts)]
+    means = [one.factor * losses[one.rows].mean() for one in shares]
+    torch.testing.assert_close(torch.stack(means).mean(), losses.mean(), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("rows, parts", [(10, 2), (10, 4), (11, 4), (64, 3)])
+def test_shares_begin_at_an_even_place_so_that_no_pair_is_parted(rows, parts):
+    for part in range(parts):
+        assert int(share(torch.arange(rows), part, parts).rows[0]) % 2 == 0
 
 
 def test_the_order_is_a_function_of_seed_and_epoch_alone():
@@ -77,12 +91,6 @@ def test_going_on_from_any_step_gives_the_rows_that_come_next(start):
 def test_epochs_differ():
     seen = walk(*loader(), epochs=2)
     assert seen[:5] != seen[5:]
-
-
-def test_ranks_share_the_joint_batch_of_one_process():
-    alone = walk(*loader(24, 8), epochs=2)
-    joint = walk(*loader(24, 4, ranks=2), epochs=2)
-    assert joint == alone
 
 
 def test_nothing_is_kept_for_a_checkpoint():

@@ -85,6 +85,23 @@ def test_steps_of_half_precision_weights_are_in_float32():
     assert StepSizes(model, optimizer)["weight"].dtype == torch.float32
 
 
+def test_adams_steps_of_half_precision_weights_are_in_float32():
+    """After the first update the second moment is the squared slope, here a power of two: nothing is rounded."""
+    model = nn.Linear(2, 1, bias=False, dtype=torch.bfloat16)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.3, eps=0.1, betas=(0.9, 0.75))
+    model.weight.grad = torch.full_like(model.weight, 0.5)
+    optimizer.step()
+    expected = torch.full((1, 2), 0.3 / (0.5 + 0.1))
+    torch.testing.assert_close(StepSizes(model, optimizer)["weight"], expected, atol=0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_a_weight_without_a_gradient_has_a_step_of_its_precision(kind):
+    model = nn.Linear(2, 1, dtype=torch.float64)
+    step = StepSizes(model, kind(model.parameters(), lr=0.25))["weight"]
+    assert (step.shape, step.dtype, float(step)) == ((), torch.float64, 0.25 if kind is torch.optim.SGD else 0.0)
+
+
 def test_a_learning_rate_that_is_a_tensor_is_read():
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.25))

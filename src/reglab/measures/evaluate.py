@@ -31,8 +31,14 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batc
     """
     with evaluation_mode(model), torch.no_grad():
         parts = [one_tensor(model(batch), model) for batch in torch.split(inputs, batch_rows)]
-        outputs = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return Evaluation(example_losses(outputs, targets, task), outputs, targets)
+        return judged(torch.cat(parts) if len(parts) > 1 else parts[0], targets, task)
+
+
+def judged(outputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
+    """Return outputs with their losses, in at least float32: under autocast a model answers in half precision."""
+    with torch.no_grad():
+        wide = outputs.float() if outputs.is_floating_point() and outputs.dtype.itemsize < 4 else outputs
+        return Evaluation(example_losses(wide, targets, task), wide, targets)
 
 
 def one_tensor(outputs: object, model: nn.Module) -> Tensor:

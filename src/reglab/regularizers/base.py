@@ -54,7 +54,13 @@ class Regularizer(nn.Module):
 
     Real-valued hyperparameters are 0-dim float64 buffers (see ``hyper``), so that they are in the checkpoint and jobs
     which differ only in numbers can be stacked; no hook may branch in Python on their values. Random numbers come from
-    ``self.keys`` alone.
+    ``self.keys`` alone. State in a parameter's shape is registered by ``register_shaped``.
+
+    Where training is sharded, each rank holds rows of every parameter (a contiguous part of the first axis, perhaps
+    none), as a plain tensor. ``on_gradient``, ``before_step``, ``on_step`` and ``evaluating`` see these parts alone,
+    and so does ``penalty`` where the method is ``separable``. What works by element or by row needs nothing more; a sum
+    over all elements, such as a norm's, goes through ``self.total``. In ``before_step``, ``on_step`` and
+    ``evaluating``, ``model`` is then a stand-in whose ``named_parameters()`` gives these parts: use nothing else of it.
     """
 
     neutral: ClassVar[Mapping[str, float] | None] = {"strength": 0.0}
@@ -70,25 +76,38 @@ class Regularizer(nn.Module):
     fusable: ClassVar[bool] = True
     """False where members that differ in numbers cannot be stacked; ``why_solo`` then gives the reason."""
     why_solo: ClassVar[str] = ""
-    separable: ClassVar[bool] = True
-    """True where the penalty is a sum over elements, so that shards of the weights can be summed apart."""
+    separable: ClassVar[bool] = False
+    """True where the penalty is a sum over elements, or over rows: sharded training takes it of each rank's parts and
+    adds these up. False (a nuclear or spectral norm): it is handed whole tensors."""
 
     name: str
     task: str
     keys: Keys
     mean: Callable[[Tensor], Tensor]
+    total: Callable[[Tensor], Tensor]
+    shaped: dict[str, str]
 
     def __init__(self) -> None:
         super().__init__()
+        self.shaped = {}
         self.bind(type(self).__name__.lower(), "classification", Keys(0))
 
-    def bind(self, name: str, task: str, keys: Keys, mean: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Tell the member its name in the cocktail, the task, where draws come from, and how a loss is averaged.
+    def bind(
+        self,
+        name: str,
+        task: str,
+        keys: Keys,
+        mean: Callable[[Tensor], Tensor] | None = None,
+        total: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Tell the member its name in the cocktail, the task, where draws come from, and what other ranks add.
 
         ``mean`` averages a 0-dim loss over everything that one optimizer step sees; by default this is one process.
+        ``total`` adds up, over all parts of the weights, a tensor of sums over elements, without a gradient; by default
+        the weights are whole. Every rank calls it, and equally often: do not skip it where a part is empty.
         """
         # In __dict__, unregistered: a registered module would stand in the state dict once for each member.
-        self.__dict__.update(name=name, task=task, keys=keys, mean=mean or (lambda loss: loss))
+        self.__dict__.update(name=name, task=task, keys=keys, mean=mean or _same, total=total or _same)
 
     def hyper(
         self,
@@ -112,6 +131,14 @@ class Regularizer(nn.Module):
             if not inside or (finite and not math.isfinite(number)):
                 raise ValueError(f"{name} must be {_range(minimum, maximum, below, finite)}, got {value}")
             self.register_buffer(name, torch.tensor(number, dtype=torch.float64))
+
+    def register_shaped(self, slot: str, tensor: Tensor, parameter: str) -> None:
+        """Register a buffer of the shape of ``parameter`` (its name): it is cut, gathered and saved as that one is.
+
+        It is recorded in ``shaped``, slot to parameter.
+        """
+        self.register_buffer(slot, tensor)
+        self.shaped[slot] = parameter
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Regularizer":
         """Move buffers, never cast them: in bfloat16 a decay of 0.9999 is 1, and an average would never move."""
@@ -163,6 +190,10 @@ class Regularizer(nn.Module):
 def overrides(member: Regularizer, hook: str) -> bool:
     """Return whether ``member`` does something in ``hook``."""
     return getattr(type(member), hook) is not getattr(Regularizer, hook)
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
 
 
 def _range(minimum: float, maximum: float, below: float, finite: bool) -> str:

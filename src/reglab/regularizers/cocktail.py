@@ -35,10 +35,12 @@ class Cocktail(nn.Module):
         self.task = task
         self.bind()
 
-    def bind(self, mean: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Hand each member its name, the task, the keys and how a loss is averaged over ranks."""
+    def bind(
+        self, mean: Callable[[Tensor], Tensor] | None = None, total: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Hand each member its name, the task, the keys, and how losses are averaged and sums added up over ranks."""
         for name, member in self.named_regularizers():
-            member.bind(name, self.task, self.keys, mean)
+            member.bind(name, self.task, self.keys, mean, total)
         self._stepping = {hook: self._with(hook) for hook in ("before_step", "on_step", "on_gradient", "penalty")}
 
     def named_regularizers(self) -> list[tuple[str, Regularizer]]:
@@ -100,9 +102,13 @@ class Cocktail(nn.Module):
             wrapped = member.on_objective(wrapped)
         return wrapped
 
-    def penalties(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return each penalty of the weights by its member's name, computed in at least float32."""
-        members = self._stepping["penalty"]
+    def penalties(self, weights: Mapping[str, Tensor], separable: bool | None = None) -> dict[str, Tensor]:
+        """Return each penalty of the weights by its member's name, computed in at least float32.
+
+        separable: only those of members that are (True), to be taken of parts of the weights and added up, or that are
+        not (False), which want them whole; None: all.
+        """
+        members = [member for member in self._stepping["penalty"] if separable in (None, member.separable)]
         if not members:
             return {}
         full = {name: weight.float() if weight.dtype.itemsize < 4 else weight for name, weight in weights.items()}

@@ -76,7 +76,8 @@ class KeyedDropout(nn.Module):
             return inputs
         if self.rate == 1:
             return torch.zeros_like(inputs)
-        rate = torch.tensor(self.rate, dtype=torch.float64, device=inputs.device)
+        # Not torch.tensor: its copy to a GPU would make each step wait.
+        rate = torch.full((), self.rate, dtype=torch.float64, device=inputs.device)
         return drop(inputs, rate, self.keys.uniform(inputs.shape, "nn.Dropout", self.site))
 
 

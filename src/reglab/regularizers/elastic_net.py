@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from reglab.regularizers.base import Regularizer
-from reglab.regularizers.l1 import soft_threshold
+from reglab.regularizers.l1 import pull
 from reglab.regularizers.select import selected
 
 
@@ -31,7 +31,6 @@ class ElasticNet(Regularizer):
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
         for name, weight in selected(model, self.where):
-            pull = self.strength * step_size[name]
-            threshold = (pull * self.l1_ratio).to(weight.dtype)
-            shrinkage = (1 + pull * (1 - self.l1_ratio)).to(weight.dtype)
-            weight.copy_(soft_threshold(weight, threshold) / shrinkage)
+            size, kind = step_size[name], weight.dtype
+            weight.sub_(pull(weight, (self.strength * self.l1_ratio * size).to(kind)))
+            weight.div_((1 + self.strength * (1 - self.l1_ratio) * size).to(kind))

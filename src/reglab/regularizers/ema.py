@@ -32,7 +32,7 @@ class EMA(Regularizer):
 
     def on_model(self, model: nn.Module) -> nn.Module:
         for name, weight in selected(model, "all"):
-            self.register_buffer(_slot(name), weight.detach().clone())
+            self.register_shaped(_slot(name), weight.detach().clone(), name)
         return model
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
@@ -41,7 +41,8 @@ class EMA(Regularizer):
         for name, weight in selected(model, "all"):
             average = self._average(name)
             share = (1 - decay).to(average.dtype)
-            average.copy_((1 - share) * average + share * weight)  # lerp has no batching rule for members
+            own = share * weight.to(average.dtype)
+            average.copy_((1 - share) * average + own)  # lerp has no batching rule for members
 
     @contextmanager
     def evaluating(self, model: nn.Module) -> Iterator[None]:

@@ -1,7 +1,5 @@
 """What random numbers are keyed by: the seed, the step, the method, the site, and the example."""
 
-from collections import Counter
-
 import torch
 from torch import Tensor, nn
 
@@ -22,12 +20,18 @@ class Keys(nn.Module):
         super().__init__()
         self.register_buffer("seed", torch.tensor(seed, dtype=torch.int64))
         self.register_buffer("step", torch.tensor(0, dtype=torch.int64))
-        self.register_buffer("index", None, persistent=False)
-        self.calls: Counter[tuple[str, str]] = Counter()
+        # No buffer: a compiler takes a buffer's address and length for fixed, and these change with the batch.
+        self.index = None
+        self.calls: dict[tuple[str, str], int] = {}
+        self._begins: dict[int, int] = {}  # by identity of a part of a weight: the whole's element that it begins with
 
     def begin(self) -> None:
         """Count the draws of each site anew, before each gradient: a layer that is called twice in it draws twice."""
         self.calls.clear()
+
+    def begins_at(self, part: Tensor, element: int) -> None:
+        """Tell that ``part`` is a part of a weight, from its ``element`` on; it must be this very tensor later."""
+        self._begins[id(part)] = element
 
     def stream(self, method: str, site: str = "") -> Tensor:
         """Return the key of this step's draws of ``method`` at ``site``: the same on every rank."""
@@ -39,15 +43,19 @@ class Keys(nn.Module):
         ``shape`` holds the examples first, or folded with others into the first axis (as [rows * tokens, ...]).
         """
         index = self.index if self.index is not None else torch.arange(shape[0], device=self.step.device)
-        each, remainder = divmod(shape.numel(), index.shape[0])
-        if remainder:
+        each = shape.numel() // index.shape[0]
+        if shape.numel() != each * index.shape[0]:
             raise ValueError(f"{method} at {site!r}: a shape of {tuple(shape)} does not hold {index.shape[0]} examples")
-        call = self.calls[method, site]
-        self.calls[method, site] += 1
+        call = self.calls.get((method, site), 0)
+        self.calls[method, site] = call + 1
         counter = index[:, None] * each + torch.arange(each, device=index.device)
         return draws.uniform(self.stream(method, f"{site}#{call}"), counter).reshape(shape)
 
     def normal_like(self, weight: Tensor, method: str, site: str = "") -> Tensor:
-        """Return standard normal numbers of a parameter's shape and dtype: the same on every rank."""
-        counter = torch.arange(weight.numel(), device=weight.device)
+        """Return standard normal numbers of a parameter's shape and dtype: the same on every rank.
+
+        Where ``weight`` is this rank's part of a sharded one, they are the whole's numbers at its place.
+        """
+        first = self._begins.get(id(weight), 0)
+        counter = torch.arange(first, first + weight.numel(), device=weight.device)
         return draws.normal(self.stream(method, site), counter).reshape(weight.shape).to(weight.dtype)

@@ -15,7 +15,14 @@ def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
 
     Shapes: any; ``threshold`` broadcasts to ``weight``. Source: Donoho (1995), De-noising by soft-thresholding.
     """
-    return weight - weight.clamp(-threshold, threshold)  # the same bits in fewer passes over memory
+    return weight - pull(weight, threshold)
+
+
+def pull(weight: Tensor, threshold: Tensor) -> Tensor:
+    """Return what the soft threshold takes away: ``weight``, but not beyond ``threshold`` on either side."""
+    if threshold.ndim:
+        return weight.clamp(-threshold, threshold)
+    return weight.maximum(-threshold).minimum(threshold)  # clamp takes three times as long with 0-dim bounds
 
 
 class L1(Regularizer):
@@ -38,4 +45,4 @@ class L1(Regularizer):
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
         for name, weight in selected(model, self.where):
             threshold = (self.strength * step_size[name]).to(weight.dtype)
-            weight.copy_(soft_threshold(weight, threshold))
+            weight.sub_(pull(weight, threshold))

@@ -1,6 +1,7 @@
 """L1 as a term of the loss: what most code does, and what never reaches zero."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ class L1Subgradient(Regularizer):
     via the lasso.
     """
 
+    separable: ClassVar[bool] = True
     strength: Tensor
 
     def __init__(self, strength: float = 1e-4, where: str = "weights") -> None:

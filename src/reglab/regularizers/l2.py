@@ -1,6 +1,7 @@
 """L2 as a term of the loss (Tikhonov, ridge)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ class L2(Regularizer):
     ``alpha = rows * strength``. Source: Hoerl & Kennard (1970), Ridge regression.
     """
 
+    separable: ClassVar[bool] = True
     strength: Tensor
 
     def __init__(self, strength: float = 1e-4, where: str = "weights") -> None:

@@ -25,7 +25,7 @@ class SAM(Regularizer):
         def sharpness_aware(offset: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
             here, outcome = gradient(offset)
             wide = [slope.to(torch.promote_types(slope.dtype, torch.float32)) for slope in here.values()]
-            norm = torch.stack([slope.square().sum() for slope in wide]).sum().sqrt()
+            norm = self.total(torch.stack([slope.square().sum() for slope in wide]).sum()).sqrt()
             # A vanishing gradient has no direction: the floor leaves the weights where they are.
             scale = self.strength / norm.clamp(min=1e-12)
             climb = {name: (scale * slope).to(slope.dtype) for name, slope in here.items()}

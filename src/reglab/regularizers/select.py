@@ -19,7 +19,10 @@ def chosen(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], where: 
 
 
 def selected(model: nn.Module, where: str) -> list[tuple[str, Tensor]]:
-    """Return the parameters of ``model`` that ``where`` selects. Frozen ones are left alone."""
+    """Return the parameters of ``model`` that ``where`` selects. Frozen ones are left alone.
+
+    model: anything with ``named_parameters()``; a plain tensor among them counts as trained.
+    """
     return chosen(((name, weight) for name, weight in model.named_parameters() if not _frozen(weight)), where)
 
 

@@ -13,6 +13,7 @@ from reglab.sweeps import task as tasks
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.board import pack_label
 from reglab.sweeps.compose import Composer, job_config
+from reglab.sweeps.devices import slots, visible_gpus
 from reglab.sweeps.fused import check_cap, check_compile, plan_jobs
 from reglab.sweeps.labels import job_labels
 from reglab.sweeps.local import count_workers, start_server, worker_environment
@@ -48,6 +49,9 @@ def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None
     fused = "pack" in launcher
     threads = int(launcher.get("threads") or 1)
     workers = count_workers(launcher.get("workers"), threads)
+    if "gpus" in launcher:  # hydra/launcher=process
+        trainers = [composer.resolved(own).get("trainer") or {} for own in overrides.values()]
+        workers = len(slots(trainers, visible_gpus(launcher.gpus), launcher.get("workers"), threads))
     settings = PackSettings(check_compile(launcher.get("compile")), threads, bool(launcher.get("always")))
     planned = plan_jobs(overrides, composer, config) if fused else Plan((), tuple(overrides), {})
     bench = _Bench(overrides, composer, settings, list(launcher.get("preload") or []))

@@ -5,8 +5,8 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -18,11 +18,13 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from reglab.errors import UserError
+from reglab.launch import environment
 from reglab.sweeps import going_on
 from reglab.sweeps import task as tasks
 from reglab.sweeps.compose import Composer, Order, composer_of, job_config, job_folder
 from reglab.sweeps.display import Display
 from reglab.sweeps.events import Ended
+from reglab.sweeps.handle import Rules
 from reglab.sweeps.labels import job_labels
 from reglab.sweeps.outcome import Interrupted, job_return
 from reglab.sweeps.path import awaited, in_turn
@@ -40,6 +42,7 @@ _THREADS = (
 )
 # torch.cuda.is_available() then asks the driver without opening CUDA, which a forked process could not use any more.
 _CUDA_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+_NOTHING: Mapping[str, str] = {}
 _AFTER_WORKERS = -1  # multiprocessing ends workers before it calls what has a priority below 0
 
 
@@ -49,6 +52,8 @@ class Local:
     workers: None for one per ``threads`` physical cores. preload: modules that are imported once, in a server process
     that the workers are forked from (where the system has fork), so that torch's seconds are paid once.
     """
+
+    rules = Rules()
 
     def __init__(self, workers: int | None, threads: int, preload: Sequence[str]):
         self.workers, self.threads = count_workers(workers, threads), threads
@@ -75,13 +80,14 @@ class Local:
         orders = in_turn(orders, awaited(jobs))
         with Display(job_labels(jobs)) as display:
             pool = Pool(
-                lambda: self._spawn(assignment),
+                lambda order, place: self._spawn(assignment, order, place),
                 min(self.workers, len(jobs)),
                 display.tell,
                 display.tick,
                 lambda order, left, reason: _close(order, left, reason, composer),
                 lambda order: _reached(order, composer),
                 lambda order, job: _recorded(order, job, composer),
+                self.rules,
             )
             ends = pool.run(orders)
         for job, end in ends.items():
@@ -92,7 +98,7 @@ class Local:
             raise Interrupted(returns, pool.interrupted)
         return returns
 
-    def _spawn(self, assignment: bytes) -> tuple[BaseProcess, Connection]:
+    def _spawn(self, assignment: bytes, order: Order, place: int) -> tuple[BaseProcess, Connection]:
         ours, theirs = self._processes.Pipe()
         process = self._processes.Process(target=work, args=(theirs, assignment), daemon=True)
         with worker_environment(self.threads):
@@ -146,20 +152,9 @@ def _end_server() -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-@contextmanager
-def worker_environment(threads: int) -> Iterator[None]:
+def worker_environment(threads: int, more: Mapping[str, str] = _NOTHING) -> AbstractContextManager[None]:
     """Set the variables that libraries read when they are loaded, for processes started inside the context."""
-    wanted = dict.fromkeys(_THREADS, str(threads)) | {_CUDA_CHECK: "1"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return environment({**dict.fromkeys(_THREADS, str(threads)), _CUDA_CHECK: "1", **more})
 
 
 @contextmanager
@@ -181,7 +176,9 @@ def _record(end: Ended, config: DictConfig) -> None:
     from reglab.tracking.status import last_status
 
     try:
-        if last_status(job_folder(config)) != "RUNNING":  # the journal leads the store
+        recorded = last_status(job_folder(config))  # the journal leads the store
+        overdue = (recorded, end.status) == ("KILLED", "FAILED")  # it was asked to end, for it took too long
+        if recorded != "RUNNING" and not overdue:
             return
         run = reopen_run(job_folder(config))
     except UserError:

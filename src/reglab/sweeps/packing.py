@@ -20,6 +20,8 @@ _TRAINER: dict[str, tuple[Any, ...]] = {
     "num_nodes": (1,),
     "strategy": ("auto",),
     "accumulate_grad_batches": (1,),
+    "compile": (False, None),
+    "activation_checkpointing": (False, None),
     "precision": ("32-true", "64-true", "32", "64", 32, 64),
 }
 

@@ -79,7 +79,7 @@ def begin(
 
 
 def _along(folder: Path, jobs: Sequence[Job], done: Mapping[int, Ended], config: DictConfig) -> frozenset[int]:
-    if OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher") != "fused":
+    if OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher") not in ("fused", "process"):
         return frozenset()
     packs = (set(manifest.jobs) for manifest in unfinished(folder, {job.number for job in jobs}))
     return frozenset(number for pack in packs if not pack <= done.keys() for number in pack if number in done)

@@ -18,7 +18,7 @@ from reglab.sweeps.words import listing
 from reglab.training.fingerprint import computed, hashed
 
 _SIGN = {"up": 1, "down": -1}
-_LAUNCHERS = ("fused", "local")  # the ones that let a job wait for another
+_LAUNCHERS = ("fused", "local", "process")  # the ones that let a job wait for another
 _SIDE_BY_SIDE = "a path trains its jobs one after the other; with sweep.seeds=8, eight paths train side by side"
 
 
@@ -77,8 +77,8 @@ def _sign(jobs: Sequence[Job], composer: Composer) -> int | None:
     launcher = OmegaConf.select(composer.master, "hydra.runtime.choices.hydra/launcher")
     if launcher not in _LAUNCHERS:
         raise UserError(
-            f"sweep.path={wanted} needs hydra/launcher=fused or local, which let a job wait for the one that it starts "
-            f"from, got {launcher}"
+            f"sweep.path={wanted} needs hydra/launcher=fused, local or process, which let a job wait for the one that it "
+            f"starts from, got {launcher}"
         )
     return _SIGN[wanted]
 

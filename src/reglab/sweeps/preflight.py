@@ -1,14 +1,16 @@
 """Compose every job of a sweep before any starts: a typo costs seconds, not the night."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from reglab.errors import UserError
 from reglab.explain import explain
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.compose import Composer, hydra_config
+from reglab.sweeps.devices import taken, visible_gpus
 
 _SHOWN = 6  # job numbers named in a message
 
@@ -16,12 +18,17 @@ _SHOWN = 6  # job numbers named in a message
 def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: Mapping[str, list[str]]) -> None:
     """Raise one UserError that tells everything wrong with the jobs' configs, if anything is.
 
-    A job's config must compose, have no missing value (``???``), resolve, and train on one device.
+    A job's config must compose, have no missing value (``???``), resolve, and train on the devices that its launcher
+    can give it.
     """
+    check_devices: Callable[[Mapping[str, Any]], object] = _check_one_device
+    if OmegaConf.select(master, "hydra.runtime.choices.hydra/launcher") == "process":
+        gpus = visible_gpus(OmegaConf.select(master, "hydra.launcher.gpus"))
+        check_devices = partial(taken, gpus=gpus)
     wrong: dict[str, list[Job]] = {}
     with hydra_config(master):
         for job in jobs:
-            message = _fault(job, composer, options)
+            message = _fault(job, composer, options, check_devices)
             if message is not None:
                 wrong.setdefault(message, []).append(job)
     if wrong:
@@ -32,9 +39,11 @@ def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: 
         raise UserError("\n  ".join([f"{which}:", *(_line(message, faulty) for message, faulty in wrong.items())]))
 
 
-def _fault(job: Job, composer: Composer, options: Mapping[str, list[str]]) -> str | None:
+def _fault(
+    job: Job, composer: Composer, options: Mapping[str, list[str]], check_devices: Callable[[Mapping[str, Any]], object]
+) -> str | None:
     try:
-        _check_devices(composer.resolved(job.overrides))
+        check_devices(composer.resolved(job.overrides).get("trainer") or {})
     except Exception as error:
         message = explain(error, options)
         if message is None:
@@ -43,13 +52,18 @@ def _fault(job: Job, composer: Composer, options: Mapping[str, list[str]]) -> st
     return None
 
 
-def _check_devices(config: Mapping[str, Any]) -> None:
+def _check_one_device(trainer: Mapping[str, Any]) -> None:
     """Refuse several devices: Lightning starts each further rank by the command line, so the whole sweep again."""
-    devices = (config.get("trainer") or {}).get("devices")
+    devices, nodes = trainer.get("devices"), trainer.get("num_nodes", 1)
     one = str(devices) == "1" or (isinstance(devices, list) and len(devices) == 1)
     if devices is not None and not one:
         raise UserError(
-            f"trainer.devices={devices}: a job of a sweep trains on one device; start jobs on several one by one"
+            f"trainer.devices={devices}: a job of a sweep trains on one device, but for hydra/launcher=process, which "
+            "gives each job several; or start such jobs one by one"
+        )
+    if nodes != 1:
+        raise UserError(
+            f"trainer.num_nodes={nodes}: a job of a sweep trains on one machine; start such jobs one by one"
         )
 
 

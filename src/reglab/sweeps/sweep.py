@@ -97,7 +97,7 @@ def _launch(
     """Run the jobs that are not done and return how all ended. recorded: in MLflow, so that they can go on."""
     parent, left = begun.parent, begun.left(jobs)
     launcher = OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher")
-    if left and launcher not in ("fused", "local"):  # ours show a table
+    if left and launcher not in ("fused", "local", "process"):  # ours show a table
         print(f"{len(left)} jobs by hydra/launcher={launcher}; to watch them: reglab dashboard", file=sys.stderr)
     try:
         returns = launch([overrides[job.number] for job in left]) if left else []

@@ -27,17 +27,22 @@ def work(pipe: Connection, pickled: bytes) -> None:
 
 
 def _work(pipe: Connection, pickled: bytes) -> None:
-    _end_with_parent()
+    end_with_parent()
     try:
-        assignment = _unpickled(pickled)
-        secrets.learn(assignment.config)
-        limit_threads(assignment.settings.threads)
-        composer = Composer(assignment.context.config_loader, assignment.config, assignment.bases)
+        assignment, composer = prepared(pickled)
         while not signals.asked() and (order := pipe.recv()) is not None:
             run_order(order, assignment, composer, pipe.send)
             pipe.send(Done())
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
         return  # interrupted between two jobs, or the sweep is gone
+
+
+def prepared(pickled: bytes) -> tuple[Assignment, Composer]:
+    """Return what a worker process is to do, and what composes its jobs; the process is made ready for it."""
+    assignment = _unpickled(pickled)
+    secrets.learn(assignment.config)
+    limit_threads(assignment.settings.threads)
+    return assignment, Composer(assignment.context.config_loader, assignment.config, assignment.bases)
 
 
 def _unpickled(pickled: bytes) -> Assignment:
@@ -53,7 +58,7 @@ def _unpickled(pickled: bytes) -> Assignment:
     return assignment
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process in order when the sweep's process is gone, whatever ended it."""
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -21,7 +21,6 @@ from reglab.tracking.notes import EXPERIMENT
 from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
 
 UNREACHABLE = (MlflowException, requests.RequestException, sqlite3.Error, OSError)
-_MAGIC = b"SQLite format 3\0"
 _LOCK_SECONDS = 120.0
 _NETWORK = re.compile(r"HTTPConnectionPool|NewConnectionError|failed with exception")
 _SIGNS = {  # what of a network's long message says why
@@ -129,18 +128,23 @@ def reason(error: Exception) -> str:
 
 
 def _is_made(path: Path) -> bool:
+    """Whether there is a store. SQLite itself looks: a file handle of ours, once closed, would release the locks of
+    all connections that this process has to the file, and another process would delete their write-ahead log.
+    """
     try:
-        with path.open("rb") as file:
-            head = file.read(len(_MAGIC))
+        if not path.stat().st_size:
+            return False
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS)) as store:
+            store.execute("PRAGMA schema_version")
     except FileNotFoundError:
         return False
-    except OSError as error:
+    except (OSError, sqlite3.OperationalError) as error:
         raise UserError(
             f"cannot read the store {path} ({error}): set tracking.uri to a file that you can read"
         ) from error
-    if head not in (b"", _MAGIC):
-        raise UserError(f"{path} is not a SQLite file: move it away, or set tracking.uri to another one")
-    return bool(head)
+    except sqlite3.DatabaseError as error:
+        raise UserError(f"{path} is not a SQLite file: move it away, or set tracking.uri to another one") from error
+    return True
 
 
 def _make(path: Path) -> None:

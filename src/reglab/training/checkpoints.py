@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reglab import signals
 from reglab.direction import lower_is_better
-from reglab.errors import UserError
+from reglab.errors import Diverged, UserError
 from reglab.training import checkpoint_files
 from reglab.training.solo import Solo
 
@@ -70,13 +70,15 @@ class Checkpoints(pl.Callback):
         value = metrics[self.monitor]
         best = math.nan if self.best_value is None else self.best_value  # NaN: any number is better
         better = math.isnan(best) or (value < best if lower_is_better(self.monitor) else value > best)
-        if better and trainer.is_global_zero:
+        if better:
             self.best_value, self.best_epoch = value, epoch
-            self.best_weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+            self.best_weights = cast(Solo, module).snapshot()
             self._best_is_written = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.answer()
+        if self.best_weights is not None:
+            self.best_weights = cast(Solo, pl_module).cut(self.best_weights)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
@@ -101,6 +103,8 @@ class Checkpoints(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keep the best epoch. The module itself may stand in the middle of a step: nothing to go on from."""
+        if cast(Solo, pl_module).sharded and not isinstance(exception, Diverged):
+            return  # gathering it takes every rank, and not every rank may have come here
         try:
             self._write_best(trainer, pl_module)
         except OSError as error:  # perhaps the very exception: it must not be hidden by its own consequence
@@ -113,16 +117,19 @@ class Checkpoints(pl.Callback):
         self._written = time.monotonic()
 
     def _write_best(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.is_global_zero and not self._best_is_written:
-            assert self.best_weights is not None
+        if self._best_is_written:
+            return
+        assert self.best_weights is not None
+        state = cast(Solo, module).whole(self.best_weights)
+        if trainer.is_global_zero:
             content = {
-                "state_dict": self.best_weights,
+                "state_dict": state,
                 "epoch": self.best_epoch,
                 "pytorch-lightning_version": version("pytorch-lightning"),
                 "hyper_parameters": dict(module.hparams),
             }
             checkpoint_files.write(content, self.best)
-            self._best_is_written = True
+        self._best_is_written = True
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_value": self.best_value, "best_epoch": self.best_epoch}

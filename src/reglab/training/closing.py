@@ -14,8 +14,7 @@ from reglab.training.solo import Solo
 class Closing(pl.Callback):
     """Measures the weights that the run stands for: the best epoch's where a member may stop early, else the last.
 
-    It stands behind ``checkpoints``, so that ``last.ckpt`` holds the last weights; and while Lightning still has the
-    module on its device.
+    It stands behind ``checkpoints``, so that ``last.ckpt`` holds the last weights.
     """
 
     def __init__(self, recorder: Recorder, checkpoints: Checkpoints) -> None:
@@ -29,9 +28,11 @@ class Closing(pl.Callback):
         best, measurement = self.checkpoints.best_weights, self.recorder.measurement
         if not pl_module.cocktail.stops or best is None or measurement is None:
             return
-        pl_module.load_state_dict(best)
-        found = measurement.gap(pl_module.model, pl_module.cocktail)
-        found |= measurement.weights(pl_module.model, pl_module.cocktail)
+        pl_module.to(measurement.probe[0].device)  # Lightning has moved it to the CPU
+        pl_module.restore(best)
+        with trainer.precision_plugin.val_step_context():
+            found = measurement.gap(pl_module.body, pl_module.cocktail)
+        found |= measurement.weights(pl_module.body, pl_module.cocktail)
         self.final |= to_floats(found) | {"epoch": float(self.checkpoints.best_epoch)}
         # The update of that epoch was recorded in it; measured now it would be the way back from the last.
         self.final = {key: value for key, value in self.final.items() if not key.endswith("/update")}

@@ -21,13 +21,18 @@ from reglab.configure import construct
 from reglab.data import DataSet, Part
 from reglab.errors import UserError, nearest
 from reglab.measures import MeasureSettings, evaluate, score_name, scores, to_floats
-from reglab.regularizers import Cocktail
+from reglab.regularizers import Cocktail, overrides
 from reglab.tracking import RunTracker
+from reglab.training.blocks import matching
 from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints, Ended
 from reglab.training.closing import Closing, settle
+from reglab.training.cluster import cluster
+from reglab.training.compiling import compile_options
+from reglab.training.engine import taken
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress, Recorder
 from reglab.training.solo import Solo
+from reglab.training.strategies import DOUBLE, Sharded, fits_sharding, prepared, resolved
 
 
 @dataclass(frozen=True)
@@ -61,16 +66,23 @@ def fit(
     KeyboardInterrupt on Ctrl-C or SIGTERM.
     """
     data, measure = experiment.data, experiment.measure
-    if experiment.trainer.get("precision") in ("64-true", "64", 64):
+    if experiment.trainer.get("precision") in DOUBLE:
         experiment.model.double()  # before Lightning does, so that averages of the weights are as exact as the weights
-    module = Solo(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe)
+    engine, _ = taken(experiment.trainer)
+    module = Solo(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe, engine)
     module.save_hyperparameters(dict(experiment.description))
     checkpoints = Checkpoints(tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
     recorder = Recorder(data, measure, tracker, checkpoints, on_progress)
     with quiet_lightning():
         closing = Closing(recorder, checkpoints)
         trainer = build_trainer(experiment, [recorder, checkpoints, closing])
-        run_trainer(trainer, module, module.loader(trainer.world_size), resume)
+        if trainer.world_size > 1:
+            where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
+            tracker.tag(**{"reglab.devices": where})
+        try:
+            run_trainer(trainer, module, module.loader(), resume)
+        finally:
+            module.release()
     final = closing.final
     settle(module.model, module.cocktail)
     tracker.tag(**{"reglab.weights": "best" if experiment.cocktail.stops else "last"})
@@ -112,15 +124,18 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
         "use_distributed_sampler": False,
         "max_epochs": experiment.recipe.epochs,
         "callbacks": callbacks,
-        "plugins": [AtomicCheckpoints()],
+        "plugins": [AtomicCheckpoints(), *cluster()],
     }
-    for key in experiment.trainer:
+    _, settings = taken(experiment.trainer)
+    for key in settings:
         if key in fixed:
             raise UserError(f"trainer.{key} is set by reglab, which measures, shows and stores by itself: leave it out")
     try:
-        return construct(pl.Trainer, {**experiment.trainer, **fixed}, "trainer")
+        trainer: pl.Trainer = construct(pl.Trainer, {**resolved(settings), **fixed}, "trainer")
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
+    prepared(trainer.strategy)
+    return trainer
 
 
 def check_seed(seed: object) -> int:
@@ -135,13 +150,9 @@ def check(experiment: Experiment) -> None:
     optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
     experiment.recipe.build_scheduler(optimizer, 1)
     experiment.cocktail.check_selections(experiment.model)
-    if experiment.recipe.clip is not None and str(experiment.trainer.get("precision", "")).startswith("16"):
-        raise UserError(
-            "trainer.gradient_clip_norm would clip gradients that trainer.precision=16-mixed has scaled; "
-            "use trainer.precision=bf16-mixed"
-        )
     with quiet_lightning():
-        build_trainer(experiment, [])
+        trainer = build_trainer(experiment, [])
+    check_combination(experiment, trainer)
     measured = [f"val/{name}" for name in ("loss", score_name(experiment.data.task))]
     if experiment.measure.monitor not in measured:
         task = experiment.data.task
@@ -149,6 +160,32 @@ def check(experiment: Experiment) -> None:
             f"measure.monitor={experiment.measure.monitor} is not measured in a {task} task; "
             f"{nearest(experiment.measure.monitor, measured)}"
         )
+
+
+def check_combination(experiment: Experiment, trainer: pl.Trainer) -> None:
+    """Raise UserError for settings that do not go together."""
+    engine, settings = taken(experiment.trainer)
+    sharded, scaled = isinstance(trainer.strategy, Sharded), settings.get("precision") == "16-mixed"
+    two = [name for name, member in experiment.cocktail.named_regularizers() if overrides(member, "on_gradient")]
+    if scaled and trainer.strategy.root_device.type == "cpu":
+        raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
+    if scaled and (sharded or two):
+        with_what = "trainer.strategy=fsdp" if sharded else f"{two[0]}, which takes two gradients a step"
+        raise UserError(
+            f"trainer.precision=16-mixed scales gradients, which does not go with {with_what}; use "
+            "trainer.precision=bf16-mixed"
+        )
+    if scaled and experiment.recipe.optimizer.get("fused"):
+        raise UserError(
+            "optimizer.fused=true skips steps where nobody sees it under trainer.precision=16-mixed; leave it out, or "
+            "use trainer.precision=bf16-mixed"
+        )
+    if sharded:
+        fits_sharding(experiment.model)
+    if engine.activation_checkpointing:
+        matching(experiment.model, engine.activation_checkpointing, "trainer.activation_checkpointing")
+    if engine.compile:
+        compile_options(engine.compile)
 
 
 def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Path | None) -> None:

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 _NOT_THE_JOB = ("name", "trust", "tracking", "sweep", "experiment", "debug")
-_WHERE_IT_RAN = ("accelerator", "devices", "strategy", "num_nodes", "checkpoint_seconds", "steps_per_batch")
+_WHERE_IT_RAN = (
+    *("accelerator", "devices", "strategy", "shards", "num_nodes", "checkpoint_seconds", "steps_per_batch"),
+    *("compile", "activation_checkpointing"),
+)
+_AS_BEFORE = {"accumulate_grad_batches": 1, "sync_batchnorm": True}  # as it was before there were these settings
 
 
 def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
@@ -22,7 +26,11 @@ def computed(config: Mapping[str, Any]) -> dict[str, Any]:
     if trail := (config.get("sweep") or {}).get("trail"):
         job["trail"] = trail  # it starts from what others computed before it
     job["regularizer"] = list((job.get("regularizer") or {}).items())  # their order is their nesting
-    job["trainer"] = {key: value for key, value in job.get("trainer", {}).items() if key not in _WHERE_IT_RAN}
+    job["trainer"] = {
+        key: value
+        for key, value in job.get("trainer", {}).items()
+        if key not in _WHERE_IT_RAN and (key not in _AS_BEFORE or value != _AS_BEFORE[key])
+    }
     job["data"] = dict(job.get("data", {}))
     return job
 

@@ -2,21 +2,24 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
+from reglab import together
 from reglab.data import DataSet
 from reglab.errors import UserError
 from reglab.measures import MeasureSettings, score_name
 from reglab.regularizers import Cocktail, Regularizer, name_members
 from reglab.tracking import RunTracker, TrackingSettings, open_run
-from reglab.training import describe
+from reglab.training import describe, spawned
 from reglab.training.experiment import Experiment, check, check_seed, interruptible_again, summary
 from reglab.training.experiment import fit as fit_experiment
 from reglab.training.notes import run_note, verdict
@@ -62,7 +65,9 @@ def fit(
 
     data: from ``reglab.dataset``. regularizers: a list, the first innermost, or a mapping by name. optimizer: a name in
     ``torch.optim``. tracking: an MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory alone.
-    trainer: arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``.
+    trainer: arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``. On several devices, a
+    notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is then in a module), a script's
+    ``ddp``, which runs the script once for each device.
 
     Raises UserError for bad input, Diverged if the loss stops being finite.
     """
@@ -72,20 +77,30 @@ def fit(
     job = Experiment(
         model, cocktail, data, recipe, measure or MeasureSettings(), trainer or {}, _description(cocktail, data, seed)
     )
-    check(job)
+    start, job = spawned.wanted(job)
+    with spawned.at_a_prompt() if start else nullcontext():
+        check(job)
+    work = partial(_trained, job, tracking, experiment, seed)
+    return Fit(model, *(spawned.run(start, work, model, cocktail) if start else work()))
+
+
+def _trained(job: Experiment, tracking: str | None, experiment: str, seed: int) -> spawned.Outcome:
+    """Train, and return what a ``Fit`` holds beside the model. Of several processes, the first records the run."""
     history: dict[str, dict[int, float]] = {}
 
     def remember(progress: Progress) -> None:
         for key, value in progress.metrics.items():
             history.setdefault(key, {})[progress.epoch] = value
 
+    tracking = None if getattr(rank_zero_only, "rank", 0) else tracking
     with ExitStack() as stack:
         folder = Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
         if tracking is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(together.following())
         tracker = _open(tracking, experiment, folder, job, seed)
         metrics = _recorded(job, tracker, remember)
-    return Fit(model, metrics, history, None if tracking is None else tracker.run_id)
+    return metrics, history, None if tracking is None else tracker.run_id
 
 
 def _members(regularizers: object) -> dict[str, Regularizer]:

@@ -1,6 +1,7 @@
 """Batches whose order is a pure function of (seed, epoch), several optimizer steps to one Lightning batch."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,38 +14,59 @@ def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
     return draws.permutation(draws.key(seed, draws.name_number("order"), epoch), rows)
 
 
-def step_rows(order: Tensor, batch_rows: int, ranks: int = 1) -> list[Tensor]:
+def step_rows(order: Tensor, batch_rows: int) -> list[Tensor]:
     """Return the rows of each optimizer step of an epoch, the last with what remains.
 
-    A single remaining row joins the step before it: BatchNorm cannot train on one row. With several ``ranks``, rows
-    that cannot be cut in equal parts are left out of this epoch.
+    A single remaining row joins the step before it: BatchNorm cannot train on one row.
     """
-    parts = list(torch.split(order[: len(order) - len(order) % ranks], batch_rows))
-    if len(parts) > 1 and len(parts[-1]) == ranks:
+    parts = list(torch.split(order, batch_rows))
+    if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
+
+
+class Share(NamedTuple):
+    """One part of a step's rows.
+
+    factor: what its mean loss counts in the mean over parts, so that this is the mean over all rows. It is 0 where
+    there was no row left for the part: ``rows`` then has one that stands in.
+    """
+
+    rows: Tensor
+    factor: float
+
+
+def share(rows: Tensor, part: int, parts: int) -> Share:
+    """Return the share of ``part`` among ``parts`` that take a step's rows one after the other: ranks, or their turns.
+
+    Parts begin at an even place, so that mixup pairs the same neighbours in any number of parts, and differ by a pair
+    of rows at most.
+    """
+    if parts == 1:
+        return Share(rows, 1.0)
+    pairs, spare = divmod(len(rows) // 2, parts)
+    begin, end = (2 * (pairs * each + min(each, spare)) for each in (part, part + 1))
+    own = rows[begin:] if part == parts - 1 else rows[begin:end]
+    return Share(own, len(own) * parts / len(rows)) if len(own) else Share(rows[:1], 0.0)
 
 
 class Steps:
     """Yields chunks: lists of row numbers (int64 [batch rows]), one for each optimizer step of the chunk.
 
     Where it begins follows from the number of steps that were done, so a resumed run goes on with the rows that come
-    next, also in the middle of an epoch. With several ranks, each step's rows are those of the joint batch, a multiple
-    of the ranks, of which every rank takes its equal part.
+    next, also in the middle of an epoch. A step's rows are those of the joint batch of all ranks, on every rank: they
+    do not depend on how many there are, see ``share``.
 
     done: returns the number of optimizer steps done so far.
     """
 
-    def __init__(
-        self, rows: int, batch_size: int, seed: int, steps_per_batch: int, done: Callable[[], int], ranks: int = 1
-    ) -> None:
+    def __init__(self, rows: int, batch_size: int, seed: int, steps_per_batch: int, done: Callable[[], int]) -> None:
         self.rows = rows
-        self.joint = batch_size * ranks
-        self.ranks = ranks
+        self.batch_size = batch_size
         self.seed = seed
         self.chunk = steps_per_batch
         self.done = done
-        self.per_epoch = len(step_rows(torch.arange(rows), self.joint, ranks))
+        self.per_epoch = len(step_rows(torch.arange(rows), batch_size))
 
     def __len__(self) -> int:
         """Return the number of chunks in an epoch."""
@@ -52,7 +74,7 @@ class Steps:
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         epoch, position = divmod(self.done(), self.per_epoch)
-        steps = step_rows(epoch_order(self.rows, self.seed, epoch), self.joint, self.ranks)
+        steps = step_rows(epoch_order(self.rows, self.seed, epoch), self.batch_size)
         for start in range(position, len(steps), self.chunk):
             yield steps[start : start + self.chunk]
 

@@ -26,6 +26,7 @@ class LoaderMeasurement(Measurement):
         self.task = task
         self.settings = MeasureSettings(every=every)
         self.corrupted = None
+        self.ranks = trainer.world_size
         self.initial: dict[str, Tensor] = {}
         self.previous: dict[str, Tensor] = {}
         train, val = _only(trainer.train_dataloader), _only(_validation(trainer))

@@ -20,6 +20,8 @@ from reglab.measures.losses import aligned
 from reglab.measures.scores import decided
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
+from reglab.training.body import Body, as_body
+from reglab.training.ranks import evaluated_together
 
 
 class Measurement:
@@ -29,11 +31,14 @@ class Measurement:
     on but neither mixed nor smoothed.
     """
 
-    def __init__(self, data: DataSet, settings: MeasureSettings, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, data: DataSet, settings: MeasureSettings, device: torch.device, dtype: torch.dtype, ranks: int = 1
+    ) -> None:
         rows = probe_rows(len(data.train), probe_size(len(data.train), len(data.val), settings.probe_rows), seed=0)
         probe = data.train
         self.task = data.task
         self.settings = settings
+        self.ranks = ranks
         self.probe = _moved(probe.inputs[rows], device, dtype), _moved(probe.targets[rows], device, dtype)
         self.val = _moved(data.val.inputs, device, dtype), _moved(data.val.targets, device, dtype)
         self.corrupted = probe.corrupted[rows].to(device) if bool(probe.corrupted.any()) else None
@@ -42,24 +47,34 @@ class Measurement:
         self.initial: dict[str, Tensor] = {}
         self.previous: dict[str, Tensor] = {}
 
-    def begin(self, model: nn.Module, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
+    def begin(self, model: nn.Module | Body, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
         """Remember the initial weights, which distances are measured from; ``state`` is that of a resumed run."""
-        self.initial = self.previous = _copies(model)
+        body = as_body(model)
+        self.initial = self.previous = _copies(body.acted_on)
         if state is not None:
-            device = next(model.parameters()).device
             self.initial, self.previous = (
-                {name: weight.to(device) for name, weight in state[when].items()} for when in ("initial", "previous")
+                {name: body.cut(name, weight).to(self.initial[name].device) for name, weight in state[when].items()}
+                for when in ("initial", "previous")
             )
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        """Return what ``begin`` takes to go on."""
-        return {"initial": dict(self.initial), "previous": dict(self.previous)}
+    def state(self, body: Body) -> dict[str, dict[str, Tensor]]:
+        """Return what ``begin`` takes to go on, whole. A collective where ``body`` is sharded."""
+        return {
+            when: {name: body.whole(name, weight) for name, weight in weights.items()}
+            for when, weights in (("initial", self.initial), ("previous", self.previous))
+        }
 
-    def gap(self, model: nn.Module, cocktail: Cocktail) -> dict[str, Tensor]:
-        """Return the audited gap, its sides and its intervals, of the weights that the run is judged by."""
-        with cocktail.evaluating(model):
-            train = evaluate(model, *self.probe, self.task)
-            val = evaluate(model, *self.val, self.task)
+    def gap(self, model: nn.Module | Body, cocktail: Cocktail) -> dict[str, Tensor]:
+        """Return the audited gap, its sides and its intervals, of the weights that the run is judged by.
+
+        Where there are several ranks, each computes a part of the rows, and all have every answer.
+        """
+        body, seen = as_body(model), evaluated_together if self.ranks > 1 else evaluate
+        body.rest()
+        with cocktail.evaluating(body.acted_on):
+            train = seen(body.model, *self.probe, self.task)
+            val = seen(body.model, *self.val, self.task)
+            body.rest()
         metrics = self.bootstrap.gap(train, val, self.task)
         return metrics | self._memorization(train)
 
@@ -73,18 +88,21 @@ class Measurement:
             found["memorization/fitted"] = fitted[self.corrupted].double().mean()
         return found
 
-    def weights(self, model: nn.Module, cocktail: Cocktail) -> dict[str, Tensor]:
+    def weights(self, model: nn.Module | Body, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the weight statistics; those of averaged weights apart, since averaging un-zeros them."""
-        found = self._statistics(dict(selected(model, "weights")), self.settings.per_layer)
+        body = as_body(model)
+        found = self._statistics(body, self.settings.per_layer)
         if cocktail.averages:
-            with cocktail.evaluating(model):
-                averaged = self._statistics(dict(selected(model, "weights")), per_layer=False)
+            with cocktail.evaluating(body.acted_on):
+                averaged = self._statistics(body, per_layer=False)
             found |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
-        self.previous = _copies(model)
+        self.previous = _copies(body.acted_on)
         return found
 
-    def _statistics(self, weights: Mapping[str, Tensor], per_layer: bool) -> dict[str, Tensor]:
-        return weight_statistics(weights, self.initial, self.previous, self.settings.near_zero, per_layer)
+    def _statistics(self, body: Body, per_layer: bool) -> dict[str, Tensor]:
+        weights = dict(selected(body.acted_on, "weights"))
+        near, shards = self.settings.near_zero, body.shards
+        return weight_statistics(weights, self.initial, self.previous, near, per_layer, whole=shards)
 
 
 def _copies(model: nn.Module) -> dict[str, Tensor]:

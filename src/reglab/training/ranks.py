@@ -1,7 +1,14 @@
-"""What several ranks agree on."""
+"""What several ranks agree on. Every function is a collective: all ranks call it, in the same order."""
+
+import time
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from reglab.measures import Evaluation, Task
+from reglab.measures.evaluate import evaluation_mode, judged, one_tensor
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
@@ -17,8 +24,61 @@ def mean_over_ranks(loss: Tensor) -> Tensor:
     return loss + correction
 
 
-def max_over_ranks(number: Tensor) -> Tensor:
-    """Return the largest of all ranks' numbers, on every rank."""
-    found = number.clone()
-    distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
-    return found
+def gathered(part: Tensor, sizes: Sequence[int], group: distributed.ProcessGroup | None = None) -> Tensor:
+    """Return every rank's ``part`` [its size, ...], one after the other in the order of the ranks.
+
+    sizes: the length of each rank's part, the same list on every rank.
+    """
+    most = max(sizes)
+    padded = functional.pad(part, [0, 0] * (part.dim() - 1) + [0, most - len(part)]).contiguous()
+    joint = [torch.empty_like(padded) for _ in sizes]
+    distributed.all_gather(joint, padded, group=group)
+    return torch.cat([whole[:size] for whole, size in zip(joint, sizes, strict=True)])
+
+
+def evaluated_together(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
+    """Return what ``measures.evaluate`` does, every rank computing a part of each chunk of rows, all having all."""
+    ranks, rank, found = distributed.get_world_size(), distributed.get_rank(), []
+    with evaluation_mode(model), torch.no_grad():
+        for first in range(0, len(inputs), ranks * _ROWS):
+            rows = inputs[first : first + ranks * _ROWS]
+            parts = rows.tensor_split(ranks)
+            sizes = [len(part) for part in parts]
+            own = parts[rank] if sizes[rank] else rows[:1]  # all ranks compute as often, which sharded weights need
+            found.append(gathered(one_tensor(model(own), model)[: sizes[rank]], sizes))
+    return judged(torch.cat(found), targets, task)
+
+
+class Agreement:
+    """Lets all ranks end after the same step when a signal came to any of them.
+
+    They ask each other between steps, on the host, so that no device is waited for; not after each of many short ones,
+    but every quarter of a second, by the clock of the slowest.
+    """
+
+    def __init__(self, ranks: int, asked: Callable[[], int | None]) -> None:
+        self._asked = asked
+        self._ranks = ranks
+        on_hosts = ranks == 1 or distributed.get_backend() == "gloo"
+        self._group = None if on_hosts else distributed.new_group(backend="gloo")
+        self._left = 1  # steps until the next time
+        self._steps = 0
+        self._since = time.monotonic()
+
+    def asked(self, last: bool) -> int | None:
+        """Return the number of the signal that came, None if none did. last: no step follows before others look."""
+        if self._ranks == 1:
+            return self._asked()
+        self._left -= 1
+        self._steps += 1
+        if self._left > 0 and not last:
+            return None
+        told = torch.tensor([float(self._asked() or 0), (time.monotonic() - self._since) / self._steps])
+        distributed.all_reduce(told, op=distributed.ReduceOp.MAX, group=self._group)
+        self._left = max(1, int(_BETWEEN / max(float(told[1]), 1e-6)))
+        self._steps, self._since = 0, time.monotonic()
+        return int(told[0]) or None
+
+
+_BETWEEN = 0.25  # seconds
+_ROWS = 1024  # that a rank computes at one time

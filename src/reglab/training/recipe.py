@@ -18,7 +18,7 @@ from reglab.errors import UserError, nearest
 class Recipe:
     """optimizer, scheduler: config nodes with a ``_target_`` (no scheduler if empty). clip: the largest gradient norm.
 
-    batch_size: rows of an optimizer step on each rank. steps_per_batch: optimizer steps in one Lightning batch.
+    batch_size: rows of an optimizer step, on all ranks together. steps_per_batch: optimizer steps in a Lightning batch.
     epochs: the budget, which a schedule over the whole run is stretched over.
     """
 

@@ -51,13 +51,15 @@ class Recorder(pl.Callback):
         self.stopped = False  # by a member of the cocktail
         self.measurement: Measurement | None = None
         self._resumed: dict[str, Any] | None = None
+        self._module: Solo | None = None
         self._system = SystemUse()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Solo)
-        kind = next(iter(pl_module.weights.values())).dtype
-        self.measurement = Measurement(self.data, self.settings, pl_module.device, kind)
-        self.measurement.begin(pl_module.model, self._resumed)
+        kind = next(iter(pl_module.body.weights.values())).dtype
+        self._module, ranks = pl_module, trainer.world_size
+        self.measurement = Measurement(self.data, self.settings, pl_module.device, kind, ranks)
+        self.measurement.begin(pl_module.body, self._resumed)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Solo)
@@ -80,8 +82,9 @@ class Recorder(pl.Callback):
 
     def _record(self, trainer: pl.Trainer, module: Solo, epoch: int) -> None:
         assert self.measurement is not None
-        gap = self.measurement.gap(module.model, module.cocktail)
-        metrics = to_floats(gap | self.measurement.weights(module.model, module.cocktail) | self._terms(module))
+        with trainer.precision_plugin.val_step_context():
+            gap = self.measurement.gap(module.body, module.cocktail)
+        metrics = to_floats(gap | self.measurement.weights(module.body, module.cocktail) | self._terms(module))
         if "objective/task" in metrics:
             metrics["naive_gap/loss"] = metrics["val/loss"] - metrics["objective/task"]
         if epoch > 0:
@@ -105,7 +108,7 @@ class Recorder(pl.Callback):
 
         What the checkpoint speaks of is then on the disk: the journal is synchronized here.
         """
-        measured = self.measurement.state() if self.measurement else {}
+        measured = self.measurement.state(self._module.body) if self.measurement and self._module else {}
         told = {"latest": dict(self.latest), "recorded": self.recorded, "stopped": self.stopped}
         return {**measured, **told, "journal": self.tracker.sync()}
 

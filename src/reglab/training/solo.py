@@ -2,105 +2,155 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import SingleDeviceStrategy
+from pytorch_lightning.plugins import MixedPrecision
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reglab import draws, signals
+from reglab import signals
 from reglab.data import Part
-from reglab.errors import Diverged
 from reglab.measures import Task, example_losses
-from reglab.regularizers import Batch, Cocktail, Outcome
-from reglab.training.loader import Steps
+from reglab.regularizers import Batch, Cocktail, Objective, Outcome
+from reglab.training.blocks import matching
+from reglab.training.compiling import compile_inner
+from reglab.training.engine import Engine
+from reglab.training.finite import Finite
+from reglab.training.gradient import Gradient, Means, Turn
+from reglab.training.loader import Steps, share
 from reglab.training.position import forget_loops, go_on
-from reglab.training.ranks import max_over_ranks, mean_over_ranks
+from reglab.training.ranks import Agreement, mean_over_ranks
 from reglab.training.recipe import Recipe
+from reglab.training.recompute import recompute
+from reglab.training.shardable import Shardable
 from reglab.training.step_size import LearningRates, StepSizes
+from reglab.training.synced_norm import synchronize
 from reglab.training.term_sums import TermSums
+from reglab.training.unused import unreached
 
 
-class Solo(pl.LightningModule):
+class Solo(Shardable):
     """Trains ``model`` under ``cocktail`` on the rows of ``train``; a Lightning batch is a chunk of optimizer steps.
 
     Optimization is manual, since SAM needs two gradients a step, a chunk carries many steps, and proximal steps follow
     the update at once. All that a resumed run needs is in the state dict: weights, buffers, numbers, step count.
     """
 
-    def __init__(self, model: nn.Module, cocktail: Cocktail, train: Part, task: Task, recipe: Recipe) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        model: nn.Module,
+        cocktail: Cocktail,
+        train: Part,
+        task: Task,
+        recipe: Recipe,
+        engine: Engine | None = None,
+    ) -> None:
+        super().__init__(model, cocktail)
         self.automatic_optimization = False
-        self.cocktail = cocktail
-        self.model = cocktail.prepare(model)
         self.recipe = recipe
-        self.train_part = train
-        self.weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
-        self._objective = cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, task))
-        self._gradient = cocktail.gradient(self._plain_gradient)
-        self._now = _Step()
+        self.engine = engine or Engine()
+        self.train_part, self._task = train, task
         self.terms = TermSums()
         self.interrupted: int | None = None  # the number of the signal that asked to end after this step
+        self._now = _Now()
 
-    @property
-    def last_lr(self) -> float:
-        """The learning rate of the last optimizer step."""
-        return self._now.lr
-
-    def loader(self, ranks: int = 1) -> Steps:
+    def loader(self) -> Steps:
         """Return the batches of an epoch, from where training stands."""
-        recipe, keys = self.recipe, self.cocktail.keys
-        return Steps(
-            len(self.train_part),
-            recipe.batch_size,
-            int(keys.seed),
-            recipe.steps_per_batch,
-            lambda: int(keys.step),
-            ranks,
-        )
+        rows, seed = self.recipe.batch_size * self.engine.accumulate, int(self.cocktail.keys.seed)
+        chunk = self.recipe.steps_per_batch
+        return Steps(len(self.train_part), rows, seed, chunk, lambda: int(self.cocktail.keys.step))
+
+    def configure_model(self) -> None:
+        """Tell DDP, before it wraps the model, to look for weights without a gradient if there are any."""
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, DDPStrategy):
+            return
+        kind, part = next(iter(self.body.weights.values())).dtype, self.train_part
+        targets = [(torch.ones((), dtype=kind), _cast(part.targets[:2], kind))]
+        batch = Batch(_cast(part.inputs[:2], kind), targets, part.index[:2])
+        if unreached(self.model.cpu(), self._objective(), self.cocktail.cpu(), batch):
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+    def _objective(self) -> Objective:
+        return self.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, self._task))
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.recipe.build_optimizer(self.weights.values())
-        self._steps_per_epoch = self.loader(self.trainer.world_size).per_epoch
+        optimizer = self.recipe.build_optimizer(self.body.weights.values())
+        self._steps_per_epoch = self.loader().per_epoch
         scheduled = self.recipe.build_scheduler(optimizer, self._steps_per_epoch)
         self._by_step = scheduled is not None and scheduled[1]
         return {"optimizer": optimizer, "lr_scheduler": scheduled[0]} if scheduled else optimizer
 
     def on_fit_start(self) -> None:
-        kind = next((weight.dtype for weight in self.weights.values() if weight.is_floating_point()), torch.float32)
+        kind = next(
+            (weight.dtype for weight in self.body.weights.values() if weight.is_floating_point()), torch.float32
+        )
         part = self.train_part.to(self.device)
-        self._inputs, self._targets, self._index = part.inputs.to(kind), part.targets, part.index
-        self._targets = self._targets.to(kind) if self._targets.is_floating_point() else self._targets
-        even = bool((part.weights == 1).all())
-        self._example_weights = None if even else part.weights.to(kind)
-        self._seed = int(self.cocktail.keys.seed)
-        self._statistics = list(self.model.buffers())  # here: moving the module to its device replaces them
+        self._inputs, self._targets = (_cast(values, kind) for values in (part.inputs, part.targets))
+        self._index = part.index
+        self._example_weights = None if bool((part.weights == 1).all()) else part.weights.to(kind)
         self._one = torch.ones((), dtype=kind, device=self.device)
+        self._now.step = int(self.cocktail.keys.step)
+        self._ranks, self._rank = self.trainer.world_size, self.global_rank
         self._optimizer: Optimizer = self.optimizers(use_pl_optimizer=False)  # type: ignore[assignment]  # one, not a list
-        # One device without a gradient scaler: Lightning's wrappers of backward and step would only add their cost.
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        self._direct = isinstance(self.trainer.strategy, SingleDeviceStrategy) and not scaled
-        # Asked once: some of these take microseconds, and a step is a few hundred.
-        self._ranks, self._rank, self._scheduler = self.trainer.world_size, self.global_rank, self.lr_schedulers()
+        self._scheduler = self.lr_schedulers()  # asked once: it takes microseconds, and a step is a few hundred
         self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        self.cocktail.bind(mean_over_ranks if self._ranks > 1 else None)
-        self.cocktail.to(self.device)
-        rates, sizes = LearningRates(self.model, self._optimizer), StepSizes(self.model, self._optimizer)
-        self._hooks = [
-            self._optimizer.register_step_pre_hook(lambda *_: self.cocktail.before_step(self.model, rates)),
-            self._optimizer.register_step_post_hook(lambda *_: self.cocktail.after_step(self.model, sizes)),
-        ]
+        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self._mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
+        self._finite = Finite(self._steps_per_epoch, late=self.device.type == "cuda")
+        self._agreement = Agreement(self._ranks, signals.asked)
+        if not self.sharded:
+            self.change_layers()
+        self._undo.append(compile_inner(self.model, self.engine.compile, self.cocktail.keys))
+        self._bind()
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            self._settle_order()
+        go_on(self.trainer, self._now.step, self._steps_per_epoch)
 
-        go_on(self.trainer, int(self.cocktail.keys.step), self._steps_per_epoch)
+    def change_layers(self) -> None:
+        """Let BatchNorm see all ranks, and blocks be computed again where memory is to be saved."""
+        if self.trainer.world_size > 1 and self.engine.sync_batchnorm:
+            self._undo.append(synchronize(self.model, lambda: self._gradient.idle))
+        if self.engine.activation_checkpointing:
+            found = matching(self.model, self.engine.activation_checkpointing, "trainer.activation_checkpointing")
+            self._undo.append(recompute([module for _, module in found], self.cocktail.keys))
+
+    def _bind(self) -> None:
+        """Put the cocktail's hooks around gradient and update."""
+        cocktail, body = self.cocktail, self.body
+        cocktail.to(self.device)
+        means = Means(self._ranks, self.engine.accumulate)
+        cocktail.bind(means if self._ranks * self.engine.accumulate > 1 else None, body.total)
+        self._gradient = Gradient(
+            body,
+            self._objective(),
+            cocktail,
+            means,
+            self.trainer.precision_plugin.forward_context if self._mixed else nullcontext,
+            self._summed_backward if isinstance(self.trainer.strategy, DDPStrategy) else self._own_backward,
+            self._rank,
+        )
+        self._whole_gradient = cocktail.gradient(self._gradient.beside)
+        rates = LearningRates(body.acted_on, self._optimizer)
+        sizes = StepSizes(body.acted_on, self._optimizer)
+        before = self._optimizer.register_step_pre_hook(lambda *_: cocktail.before_step(body.acted_on, rates))
+        after = self._optimizer.register_step_post_hook(lambda *_: cocktail.after_step(body.acted_on, sizes))
+        self._undo += [before.remove, after.remove]
+
+    def _settle_order(self) -> None:
+        """Let DDP choose in which order it adds up gradients, on rows that do not count.
+
+        It chooses after its first backward pass. In that of a resumed run it would round unlike the run that went on.
+        """
+        rows = torch.arange(min(len(self._index), 2 * self._ranks), device=self.device)
+        self._gradient.try_out([self._turn(rows, self._rank * self.engine.accumulate)], self._now.step)
 
     def on_fit_end(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        self.let_go()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["terms"], checkpoint["last_lr"] = self.terms.state_dict(), self.last_lr
@@ -112,143 +162,104 @@ class Solo(pl.LightningModule):
             self._now.lr = checkpoint["last_lr"]
 
     @property
+    def last_lr(self) -> float:
+        """The learning rate of the last optimizer step."""
+        return self._now.lr
+
+    @property
     def inside_epoch(self) -> bool:
         """Whether some steps of the present epoch are still to be taken."""
-        return int(self.cocktail.keys.step) % self._steps_per_epoch > 0
+        return self._now.step % self._steps_per_epoch > 0
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
+        # Lightning's autocast covers the whole chunk; penalties and updates are not to be computed in half precision.
+        with torch.autocast(self.device.type, enabled=False) if self._mixed else nullcontext():
+            self._train(chunk)
+
+    def _train(self, chunk: list[Tensor]) -> None:
         seen: dict[str, list[Tensor]] = defaultdict(list)
-        first = int(self.cocktail.keys.step)
-        taken, rates = [], []
-        for self._now.step, rows in enumerate(chunk, first):
-            for name, term in self._step(rows).terms.items():
+        taken, rates, first = [], [], self._now.step
+        for rows in chunk:
+            for name, term in self._take_step(rows).terms.items():
                 seen[name].append(term.detach())
             taken.append(len(rows))
             rates.append(self.last_lr)
-            if self._asked_to_end():
+            self.interrupted = self._agreement.asked(last=len(taken) == len(chunk))
+            if self.interrupted:
                 break
         self.cocktail.keys.index = None
-        self._account({name: torch.stack(values) for name, values in seen.items()}, taken, rates, first)
+        table = torch.stack([torch.stack(values) for values in seen.values()])
+        table = mean_over_ranks(table) if self._ranks > 1 else table
+        self._finite.look(table, first, rates)
+        if self.interrupted or not self.inside_epoch:
+            self._finite.settle()
+        self.terms.add(dict(zip(seen, table, strict=True)), taken)
 
-    def _asked_to_end(self) -> bool:
-        asked = signals.asked() or 0
-        if self._ranks > 1:  # whichever rank the signal came to, all end after the same step
-            asked = int(max_over_ranks(torch.tensor(asked, device=self.device)))
-        self.interrupted = asked or None
-        return asked > 0
-
-    def _step(self, rows: Tensor) -> Outcome:
+    def _take_step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
-        rows = rows.chunk(self._ranks)[self._rank] if self._ranks > 1 else rows
-        weight = self._one if self._example_weights is None else self._example_weights.index_select(0, rows)
-        index = self._index.index_select(0, rows)
-        targets = [(weight, self._targets.index_select(0, rows))]
-        self._now.batch = Batch(self._inputs.index_select(0, rows), targets, index)
-        self._now.forwards = 0
-        keys = self.cocktail.keys
-        keys.index = index
+        turns = self.engine.accumulate
+        places = range(self._rank * turns, (self._rank + 1) * turns)
+        self._gradient.begin([self._turn(rows, place) for place in places], self._now.step)
         if self.cocktail.wraps_gradient:
-            slopes, outcome = self._gradient()
+            slopes, outcome = self._whole_gradient()
             for name, slope in slopes.items():
-                self.weights[name].grad = slope
+                self.body.weights[name].grad = slope
         else:
-            outcome = self._backward()
+            outcome = self._gradient.leave()
         self._update()
-        keys.step.add_(1)
+        self.cocktail.keys.step.add_(1)
+        self._now.step += 1
         self._schedule()
         return outcome
 
-    def _plain_gradient(self, offset: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
-        """The contract's ``gradient``: of the whole objective, at the weights or beside them by ``offset``."""
-        with self._beside(offset), self._first_forward_only():
-            outcome = self._backward()
-        return {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}, outcome
+    def _turn(self, rows: Tensor, place: int) -> Turn:
+        rows, factor = share(rows, place, self._ranks * self.engine.accumulate)
+        weight = self._one if self._example_weights is None else self._example_weights.index_select(0, rows)
+        targets = [(weight if factor == 1 else weight * factor, self._targets.index_select(0, rows))]
+        return Turn(Batch(self._inputs.index_select(0, rows), targets, self._index.index_select(0, rows)), factor == 0)
 
-    def _backward(self) -> Outcome:
-        """Return the whole objective of this step's batch, its gradient left in the weights."""
-        self.cocktail.keys.begin()
-        self._seed_generators()
-        for weight in self.weights.values():
-            weight.grad = None
-        outcome = self._objective(self.model, self._now.batch)
-        for name, penalty in self.cocktail.penalties(self.weights).items():
-            outcome = outcome.plus(name, penalty)
-        if self._direct:
-            torch.autograd.backward(outcome.loss)
-        else:
-            self.manual_backward(outcome.loss)
-        return outcome
+    def _own_backward(self, loss: Tensor, last: bool) -> None:
+        # Not manual_backward: Lightning's wrappers would only add their cost.
+        torch.autograd.backward(loss if self._scaler is None else self._scaler.scale(loss))
 
-    def _seed_generators(self) -> None:
-        """Seed torch's generators by (seed, step, rank), for draws inside the model that are not ours.
-
-        An LSTM's dropout, ``F.dropout``: resumed runs then draw what they would have drawn, as does SAM's second pass.
-        """
-        number = draws.integer_key(self._seed, self._now.step, self._rank)
-        torch.default_generator.manual_seed(number)
-        if self._index.is_cuda:
-            torch.cuda.manual_seed(number)
+    def _summed_backward(self, loss: Tensor, last: bool) -> None:
+        """Differentiate under DDP, which averages the gradient over ranks in the last turn."""
+        wrapped: Any = self.trainer.strategy.model
+        wrapped.require_backward_grad_sync = last
+        self.manual_backward(loss)
+        wrapped.require_backward_grad_sync = False
 
     def _update(self) -> None:
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
         if self.recipe.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.weights.values(), self.recipe.clip)
-        if not self._direct:
-            self.optimizers().step()  # type: ignore[union-attr]  # one optimizer, not a list
-            return
+            self.body.clip(self.recipe.clip)
         self._progress.increment_ready()
-        self._optimizer.step()
+        if self._scaler is None:
+            self._optimizer.step()
+        else:
+            self._scaler.step(self._optimizer)  # not where a gradient is not finite: then no hook runs either
+            self._scaler.update()
         self._progress.increment_completed()
 
     def _schedule(self) -> None:
         self._now.lr = self._optimizer.param_groups[0]["lr"]
         if self._scheduler is None:
             return
-        if self._by_step or int(self.cocktail.keys.step) % self._steps_per_epoch == 0:
+        if self._by_step or not self.inside_epoch:
             self._scheduler.step()  # type: ignore[union-attr]  # one scheduler, not a list
-
-    @contextmanager
-    def _beside(self, offset: dict[str, Tensor] | None) -> Iterator[None]:
-        if offset is None:
-            yield
-            return
-        saved = {name: self.weights[name].detach().clone() for name in offset}
-        with torch.no_grad():
-            for name, step in offset.items():
-                self.weights[name].add_(step)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, weight in saved.items():
-                    self.weights[name].copy_(weight)
-
-    @contextmanager
-    def _first_forward_only(self) -> Iterator[None]:
-        """Let only a step's first forward move buffers: SAM's second one must not move BatchNorm's statistics."""
-        self._now.forwards += 1
-        saved = [buffer.clone() for buffer in self._statistics] if self._now.forwards > 1 else None
-        yield
-        for buffer, value in zip(self._statistics, saved or (), strict=False):
-            buffer.copy_(value)
-
-    def _account(self, seen: dict[str, Tensor], rows: list[int], rates: list[float], first: int) -> None:
-        """Add a chunk's terms, each [steps], to the epoch's, and raise Diverged if its loss stopped being finite."""
-        table = torch.stack(list(seen.values()))
-        if self._ranks > 1:  # a rank that stopped by itself would leave the others waiting
-            table = mean_over_ranks(table)
-        if not math.isfinite(float(table.sum())):  # one look at the device; finite numbers may have an infinite sum
-            finite = torch.isfinite(table.sum(0))
-            if not bool(finite.all()):
-                step = first + int(finite.logical_not().to(torch.uint8).argmax())
-                raise Diverged(step, step // self._steps_per_epoch + 1, rates[step - first])
-        self.terms.add(dict(zip(seen, table, strict=True)), rows)
 
 
 @dataclass
-class _Step:
-    """What changes with every step. Kept outside the module, whose own attributes are slow to set."""
+class _Now:
+    """What changes with every step. Kept outside the module, whose own attributes are slow to set.
 
-    batch: Batch = field(init=False)
+    step: as ``keys.step``, which may be on a device that is not to be waited for.
+    """
+
     step: int = 0
-    forwards: int = 0
     lr: float = math.nan
+
+
+def _cast(values: Tensor, kind: torch.dtype) -> Tensor:
+    return values.to(kind) if values.is_floating_point() else values

@@ -9,28 +9,32 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from reglab.errors import UserError
 
+Number = float | Tensor
+"""A float where the host knows the number, otherwise 0-dim on the device: sent across, either side would wait."""
 
-def sgd_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Tensor) -> Tensor:
-    """Return ``lr * (1 - dampening) / (1 - momentum)``, 0-dim: what a constant gradient moves a weight by each step."""
+
+def sgd_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number) -> Number:
+    """Return ``lr * (1 - dampening) / (1 - momentum)``: what a constant gradient moves a weight by each step."""
     momentum: float = group["momentum"]
     return lr * (1 - group["dampening"]) / (1 - momentum) if momentum else lr
 
 
-def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Tensor) -> Tensor:
+def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number) -> Number:
     """Return ``lr / (sqrt(v_hat) + eps)`` in the parameter's shape, after the update that it belongs to.
 
     A parameter that never had a gradient was never moved: its step is 0.
     """
     if not state:
-        return torch.zeros_like(lr)
+        return 0.0
     second = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
     # The count is kept in float32, whose power would be off in the sixth digit.
-    correction: Tensor = 1 - group["betas"][1] ** state["step"].to(second.device, lr.dtype)
-    step: Tensor = lr / ((second / correction).sqrt() + group["eps"])
-    return step
+    root = (1 - _number(group["betas"][1]) ** _number(state["step"])) ** 0.5
+    # Memory is what takes time here: the correction goes to the 0-dim numbers, the rest happens in place.
+    spread = second.to(_real(second.dtype)).sqrt().add_(group["eps"] * root)
+    return torch.div(_tensor(lr * root, spread), spread, out=spread)
 
 
-_STEPS: dict[type[Optimizer], Callable[..., Tensor]] = {SGD: sgd_step, Adam: adam_step, AdamW: adam_step}
+_STEPS: dict[type[Optimizer], Callable[..., Number]] = {SGD: sgd_step, Adam: adam_step, AdamW: adam_step}
 
 
 class StepSizes(Mapping[str, Tensor]):
@@ -54,8 +58,8 @@ class StepSizes(Mapping[str, Tensor]):
             )
         if group.get("maximize"):
             raise UserError("proximal steps minimize; the optimizer has maximize=True")
-        lr = torch.as_tensor(group["lr"], dtype=torch.float64).to(weight.device, _real(weight.dtype))
-        return _STEPS[kind](group, self._optimizer.state[weight], lr)
+        step = _STEPS[kind](group, self._optimizer.state[weight], _number(group["lr"]))
+        return _tensor(step, weight)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -89,6 +93,21 @@ def _by_name(model: nn.Module, optimizer: Optimizer) -> dict[str, tuple[Tensor, 
         for weight in group["params"]
         if id(weight) in names
     }
+
+
+def _number(number: Number) -> Number:
+    """Return a number of the optimizer in double precision, where it is."""
+    if not isinstance(number, Tensor) or number.device.type == "cpu":
+        return float(number)
+    return number if number.device.type == "mps" else number.double()  # the former has no double precision
+
+
+def _tensor(number: Number, like: Tensor) -> Tensor:
+    """Return ``number`` in the precision of steps of ``like``, on its device."""
+    kind = _real(like.dtype)
+    if isinstance(number, Tensor):
+        return number.to(like.device, kind)
+    return torch.full((), number, dtype=kind, device=like.device)  # made there: a copy from the host would wait
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from reglab.regularizers import Cocktail
+from reglab.training.engine import Engine, taken
 from reglab.training.experiment import Experiment
 
 T = TypeVar("T")
@@ -48,6 +49,8 @@ def why_solo(experiment: Experiment) -> str:
     precision = str(experiment.trainer.get("precision") or "32-true")
     if precision not in ("32-true", "32", "64-true", "64"):
         return f"trainer.precision={precision} trains solo only"
+    if taken(experiment.trainer)[0] != Engine():
+        return "accumulate_grad_batches, compile and activation_checkpointing are for jobs that train alone"
     for name, member in experiment.cocktail.named_regularizers():
         if not member.fusable:
             return f"regularizer {name} cannot be fused: {member.why_solo}"

@@ -1,0 +1,82 @@
+"""``hydra/launcher=process``: every job, or pack, of a sweep in a process of its own, on a GPU of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from reglab.sweeps.fused import Fused
+    from reglab.sweeps.process import Processes
+
+
+@dataclass
+class ProcessLauncherConf:
+    """workers: processes at a time; null: one per GPU, or as many as there are physical cores for their threads.
+
+    threads: of each. gpus: which ones, such as [0,1]; null: all that are visible. timeout, memory: minutes and GB that
+    each may take; null: any. retries: how often a job goes on whose process was killed. pack, compile, always: as in
+    fused; pack: 1 trains each job alone.
+    """
+
+    _target_: str = "hydra_plugins.reglab_plugins.process_launcher.ProcessLauncher"
+    workers: int | None = None
+    threads: int = 1
+    gpus: Any = None
+    timeout: float | None = None
+    memory: float | None = None
+    retries: int = 3
+    pack: int | None = None
+    compile: Any = None
+    always: bool = False
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="process", node=ProcessLauncherConf, provider="reglab")
+
+
+class ProcessLauncher(Launcher):
+    """Hands Hydra's jobs to ``reglab.sweeps.process``, packed by ``reglab.sweeps.fused``."""
+
+    def __init__(
+        self,
+        workers: int | None,
+        threads: int,
+        gpus: Any,
+        timeout: float | None,
+        memory: float | None,
+        retries: int,
+        pack: int | None,
+        compile: bool | str | None,  # noqa: A002 - as the setting is called
+        always: bool,
+    ):
+        self.workers, self.threads, self.gpus = workers, threads, gpus
+        self.timeout, self.memory, self.retries = timeout, memory, retries
+        self.pack, self.compile, self.always = pack, compile, always
+        self.processes: Processes | None = None
+        self.fused: Fused | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Check the settings."""
+        from reglab.sweeps.causes import Limits  # late: Hydra imports every plugin, also for other programs
+        from reglab.sweeps.fused import Fused
+        from reglab.sweeps.process import Processes
+
+        self.context, self.task, self.config = hydra_context, task_function, config
+        limits = Limits(self.timeout, self.memory)
+        self.processes = Processes(self.workers, self.threads, self.gpus, self.retries, limits)
+        self.fused = Fused(self.processes, self.pack, self.compile, self.always)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs and return how each ended."""
+        from reglab.sweeps.compose import composer_of
+
+        assert self.processes is not None
+        assert self.fused is not None
+        jobs = dict(enumerate(job_overrides, initial_job_idx))
+        self.processes.deal_out(jobs, composer_of(self.context.config_loader, self.config))
+        return self.fused.launch(jobs, self.context, self.config, self.task)

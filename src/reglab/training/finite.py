@@ -1,0 +1,67 @@
+"""Whether the loss stays finite, asked without letting the host wait for the device."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from reglab.errors import Diverged
+
+
+class _Chunk(NamedTuple):
+    """Terms ``[terms, steps]`` of steps from ``first`` on, their sum on its way to the host, and when it is there."""
+
+    terms: Tensor
+    first: int
+    rates: Sequence[float]
+    total: Tensor
+    there: torch.cuda.Event | None
+
+
+class Finite:
+    """Raises Diverged where a term of the loss is not finite: at once, or ``late``, when the next chunk is looked at.
+
+    A GPU runs many steps behind the host; looking at its numbers at once would make it run dry.
+    """
+
+    def __init__(self, steps_per_epoch: int, late: bool) -> None:
+        self._steps_per_epoch = steps_per_epoch
+        self._late = late
+        self._waiting: _Chunk | None = None
+
+    def look(self, terms: Tensor, first: int, rates: Sequence[float]) -> None:
+        """Look at the terms ``[terms, steps]`` of a chunk that began with step ``first``, at these learning rates."""
+        before, self._waiting = self._waiting, _sent(terms, first, rates)
+        if before is not None:
+            self._judge(before)
+        if not self._late:
+            self.settle()
+
+    def settle(self) -> None:
+        """Look at what was not looked at yet."""
+        if self._waiting is not None:
+            chunk, self._waiting = self._waiting, None
+            self._judge(chunk)
+
+    def _judge(self, chunk: _Chunk) -> None:
+        if chunk.there is not None:
+            chunk.there.synchronize()
+        if math.isfinite(float(chunk.total)):
+            return
+        finite = torch.isfinite(chunk.terms.sum(0))
+        if not bool(finite.all()):  # finite numbers may have an infinite sum
+            place = int(finite.logical_not().to(torch.uint8).argmax())
+            step = chunk.first + place
+            raise Diverged(step, step // self._steps_per_epoch + 1, chunk.rates[place])
+
+
+def _sent(terms: Tensor, first: int, rates: Sequence[float]) -> _Chunk:
+    total = terms.sum()
+    if not terms.is_cuda:
+        return _Chunk(terms, first, rates, total, None)
+    host = torch.empty((), dtype=total.dtype, pin_memory=True).copy_(total, non_blocking=True)
+    there = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it so
+    there.record()
+    return _Chunk(terms, first, rates, host, there)

@@ -1,0 +1,144 @@
+"""Trains every method on several processes, data-parallel and sharded: started by test_many_ranks with torchrun."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import laws_harness as harness
+import torch
+from torch import Tensor, nn
+
+from reglab.regularizers import Regularizer
+from reglab.signals import Interrupted
+from reglab.tracking import open_run, reopen_run
+from reglab.training import experiment as engine
+from reglab.training.checkpoints import resumable
+from reglab.training.experiment import Experiment, fit
+from reglab.training.solo import Solo
+
+STRATEGIES = ("ddp", "fsdp")
+ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
+
+
+class Spectral(Regularizer):
+    """A penalty that is no sum over elements: the largest singular values."""
+
+    def penalty(self, weights: Mapping[str, Tensor]) -> Tensor | None:
+        return 0.1 * torch.stack([torch.linalg.matrix_norm(w, 2) for w in weights.values() if w.dim() == 2]).sum()
+
+
+class Noise(Regularizer):
+    """Draws about weights: the same numbers, however these are cut."""
+
+    def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
+        for name, weight in model.named_parameters():
+            weight.add_(0.01 * self.keys.normal_like(weight, self.name, name))
+
+
+CASES: dict[str, dict[str, Any]] = {name: {} for name in harness.NAMES} | {
+    # Without BatchNorm, before which a bias has no slope but rounding, and Adam makes a whole step of that.
+    "adam": {"members": "elastic_net", "optimizer": ADAM, "norm": False},
+    "clipped": {"members": "l2", "clip": 0.1},
+    "spectral": {"members": {"spectral": Spectral()}},
+    "noise": {"members": {"noise": Noise()}},
+    "turns": {"members": "flooding", "norm": False, "batch_size": 5, "trainer": {"accumulate_grad_batches": 3}},
+    "recomputed": {"members": "dropout", "trainer": {"activation_checkpointing": True}},
+    "compiled": {"members": "dropout", "trainer": {"compile": {"backend": "aot_eager"}}},
+    "float32": {"members": "ema", "dtype": torch.float32},
+}
+"""By name: the yaml of a method, or members, and what is special; the same in one process but for its ``trainer``."""
+
+
+def job(case: str, ranks: int = 1, strategy: str = "ddp", **trainer: Any) -> Experiment:
+    """Return the job of a case on so many processes: 5 joint batches, of which the last has 4 rows."""
+    given = {"members": case, "dtype": torch.float64, "norm": True, "optimizer": None, "clip": None, "batch_size": 10}
+    own = given | CASES[case]
+    members = harness.members(own["members"]) if isinstance(own["members"], str) else own["members"]
+    settings = {"precision": "64-true" if own["dtype"] == torch.float64 else "32-true", "devices": ranks, **trainer}
+    rows, several = own["batch_size"], own.get("trainer", {})
+    if ranks > 1:
+        settings |= {"strategy": strategy, **several}
+    else:
+        rows *= several.get("accumulate_grad_batches", 1)
+    made = harness.experiment(
+        members,
+        model=harness.small_model(own["dtype"], norm=own["norm"]),
+        optimizer=own["optimizer"],
+        batch_size=rows,
+        trainer=settings,
+        checkpoint_seconds=1000,
+    )
+    return replace(made, recipe=replace(made.recipe, clip=own["clip"]))
+
+
+class Signalled(Solo):
+    """A signal comes to the last of the processes, in the middle of a step."""
+
+    def _take_step(self, rows: Tensor) -> Any:
+        if self.global_rank == self.trainer.world_size - 1 and int(self.cocktail.keys.step) == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return super()._take_step(rows)
+
+
+def trained(made: Experiment, folder: Path, resume: Path | None = None) -> dict[str, Tensor]:
+    """Train with rank 0 in ``folder``, where Lightning sends every rank's checkpoint, the others below it.
+
+    Returns the state at the end, as this rank's model has it.
+    """
+    rank = os.environ.get("RANK", "0")
+    own = folder if rank == "0" else folder / f"rank{rank}"
+    if resume and (own / "journal.jsonl").exists() and rank == "0":
+        tracker = reopen_run(own)
+    else:
+        tracker = open_run(harness.NOWHERE, name="law", folder=own, config={}, params={}, tags={})
+    tracker.folder = folder
+    try:
+        fit(made, tracker, resume=resume)
+    finally:
+        tracker.finish()
+    return dict(made.model.state_dict())
+
+
+def signalled(folder: Path, made: Experiment) -> Path:
+    """Let a signal come to the last rank, and return the checkpoint that training left when all had ended."""
+    rank = os.environ.get("RANK", "0")
+    with patch.object(engine, "Solo", Signalled):
+        try:
+            trained(made, folder)
+        except Interrupted as end:
+            folder.with_name(f"{folder.name}-ended-{rank}.txt").write_text(str(end.number))
+    found = resumable(folder / "checkpoints")
+    assert found is not None
+    return found
+
+
+def all_cases(target: Path, cut: Path) -> None:
+    """Train every case on the processes that there are. cut: the checkpoint of one process, to go on from."""
+    rank, ranks = os.environ["RANK"], int(os.environ["WORLD_SIZE"])
+    for strategy in STRATEGIES:
+        for case in CASES:
+            state = trained(job(case, ranks, strategy), target / strategy / case)
+            torch.save(state, target / strategy / f"{case}-{rank}.pt")
+        own = signalled(target / strategy / "cut", job("ema", ranks, strategy))
+        if rank == "0":
+            shutil.copy(own, target / strategy / "cut.ckpt")
+            recorded = len(harness.rows_of(target / strategy / "cut"))
+        trained(job("ema", ranks, strategy), target / strategy / "cut", own)
+        if rank == "0":
+            assert (
+                0 < recorded < len(harness.rows_of(target / strategy / "cut"))
+            )  # it went on, and began no second time
+        trained(job("ema", ranks, strategy), target / strategy / "from_one", cut)
+    if ranks == 4:  # two copies of the weights, each cut in two
+        trained(job("elastic_net", ranks, "fsdp", shards=2), target / "fsdp" / "copies")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    all_cases(Path(sys.argv[1]), Path(sys.argv[2]))

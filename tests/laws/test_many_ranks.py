@@ -1,0 +1,110 @@
+"""Law: two or four processes, data-parallel or sharded, train and record what one process does on the joint batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import laws_harness as harness
+import pytest
+import torch
+from many_ranks import CASES, STRATEGIES, job, signalled, trained
+
+from reglab.training.checkpoint_files import read
+
+RANKS = (2, 4)
+
+
+@pytest.fixture(scope="module")
+def trained_by(tmp_path_factory: pytest.TempPathFactory, alone: Path) -> dict[int, Path]:
+    """Return where the cases lie that so many processes trained."""
+    return {ranks: _torchrun(ranks, tmp_path_factory.mktemp(f"ranks{ranks}"), alone / "cut.ckpt") for ranks in RANKS}
+
+
+def _torchrun(ranks: int, folder: Path, cut: Path) -> Path:
+    script = Path(__file__).parent / "many_ranks.py"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    ended = subprocess.run(
+        [*launch, str(script), str(folder), str(cut)], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-5000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the cases lie that one process trained, and a checkpoint of ``ema`` in the middle of an epoch."""
+    folder = tmp_path_factory.mktemp("alone")
+    for case in CASES:
+        trained(job(case), folder / case)
+    signalled(folder / "cut", job("ema")).rename(folder / "cut.ckpt")
+    return folder
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("case", CASES)
+def test_several_processes_equal_one_on_the_joint_batch(
+    case: str, strategy: str, ranks: int, trained_by: dict[int, Path], alone: Path
+) -> None:
+    several = trained_by[ranks] / strategy
+    state, wanted = _last(several / case), _last(alone / case)
+    assert state.keys() == wanted.keys()
+    tolerance = 1e-5 if case == "float32" else 1e-10
+    for key, value in wanted.items():
+        torch.testing.assert_close(
+            state[key], value, rtol=tolerance, atol=tolerance, msg=lambda told, key=key: f"{key}: {told}"
+        )
+    rows, wanted_rows = harness.rows_of(several / case), harness.rows_of(alone / case)
+    assert rows.keys() == wanted_rows.keys()
+    for key, value in wanted_rows.items():
+        assert rows[key] == pytest.approx(value, rel=tolerance, abs=tolerance), key
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_rank_is_left_with_the_whole_trained_model(
+    strategy: str, ranks: int, trained_by: dict[int, Path]
+) -> None:
+    for case in ("none", "ema"):
+        models = [
+            torch.load(trained_by[ranks] / strategy / f"{case}-{rank}.pt", weights_only=True) for rank in range(ranks)
+        ]
+        for other in models[1:]:
+            harness.assert_same_bits(models[0], other)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_signal_to_one_rank_ends_all_after_the_same_step_and_they_go_on(
+    strategy: str, ranks: int, trained_by: dict[int, Path]
+) -> None:
+    folder = trained_by[ranks] / strategy
+    for rank in range(ranks):
+        assert (folder / f"cut-ended-{rank}.txt").read_text() == "15"
+    assert int(read(folder / "cut.ckpt")["state_dict"]["cocktail.keys.step"]) == 6
+    harness.assert_same_bits(_last(folder / "ema"), _last(folder / "cut"))
+    assert harness.rows_of(folder / "cut") == harness.rows_of(folder / "ema")
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_training_goes_on_with_another_number_of_devices(
+    strategy: str, ranks: int, trained_by: dict[int, Path], alone: Path, tmp_path: Path
+) -> None:
+    trained(job("ema"), tmp_path, resume=trained_by[ranks] / strategy / "cut.ckpt")  # begun on several, ended by one
+    wanted = _last(alone / "ema")
+    for folder in (tmp_path, trained_by[ranks] / strategy / "from_one"):
+        torch.testing.assert_close(_last(folder), wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_copies_of_shards_equal_one_process(trained_by: dict[int, Path], alone: Path) -> None:
+    state, wanted = _last(trained_by[4] / "fsdp" / "copies"), _last(alone / "elastic_net")
+    for key, value in wanted.items():
+        torch.testing.assert_close(state[key], value, rtol=1e-10, atol=1e-10)
+    rows, wanted_rows = (harness.rows_of(each) for each in (trained_by[4] / "fsdp" / "copies", alone / "elastic_net"))
+    assert {key: pytest.approx(value, rel=1e-10, abs=1e-10) for key, value in wanted_rows.items()} == rows
+
+
+def _last(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = read(folder / "checkpoints" / "last.ckpt")["state_dict"]
+    return state
