@@ -37,7 +37,7 @@ def test_a_yaml_shows_every_option_with_its_default(name):
     assert shown == expected | {key: [] for key in ("drop", "categorical") if key in expected}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "table"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("table", "image_folder")])
 def test_a_composed_node_loads(name):
     assert load(composed(name)).digest == load({"name": name}).digest
 
@@ -45,3 +45,8 @@ def test_a_composed_node_loads(name):
 def test_the_bare_table_says_what_it_needs():
     with pytest.raises(UserError, match=r"data\.path is not set: .*data\.path=FILE\.csv data\.target=COLUMN"):
         load(composed("table"))
+
+
+def test_the_bare_image_folder_says_what_it_needs():
+    with pytest.raises(UserError, match=r"data\.path is not set: .*data\.path=photos"):
+        load(composed("image_folder"))

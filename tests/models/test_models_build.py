@@ -152,3 +152,20 @@ def test_trying_the_model_leaves_its_statistics_alone():
     model = build(target(MLP, norm="batch"), (5,), 3)
     assert model.hidden[0].norm.num_batches_tracked == 0
     assert torch.equal(model.hidden[0].norm.running_var, torch.ones(256))
+
+
+class ReadsTokens(nn.Module):
+    def __init__(self, vocab_size, num_classes):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, num_classes)
+
+    def forward(self, inputs):
+        return self.embedding(inputs).mean(1)
+
+
+def test_a_model_of_tokens_gets_their_number_and_is_tried_on_the_largest():
+    assert build(target(ReadsTokens), (5,), 3, tokens=7).embedding.num_embeddings == 7
+    with pytest.raises(UserError, match="token ids from 0 to 6: index out of range"):
+        build(target(ReadsTokens, vocab_size=6), (5,), 3, tokens=7)
+    with pytest.raises(UserError, match="needs vocab_size"):
+        build(target(ReadsTokens), (5,), 3)

@@ -10,7 +10,9 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 # Bytes that never were in a file: made in memory by a process of ours, for itself or for one that it started.
 OWN_BYTES = {
-    "src/reglab/sweeps/compose.py": 1, "src/reglab/sweeps/worker.py": 1, "src/reglab/training/spawned.py": 1,
+    "src/reglab/sweeps/compose.py": 1,
+    "src/reglab/sweeps/worker.py": 1,
+    "src/reglab/training/spawned.py": 1,
     "scripts/chaos/commands.py": 1,
 }
 SAFE_LOADER = {"src/reglab/catalogue.py"}  # in C where there is one, otherwise in Python, from a variable

@@ -109,6 +109,7 @@ def test_an_optimizer_of_unknown_step_size_trains_but_not_under_a_proximal_membe
     assert case.train(adagrad, "regularizer=[l2,ema]").status == "FINISHED"
     with pytest.raises(UserError, match="effective step size of Adagrad"):
         case.train(adagrad, L1)
+    assert len(case.runs()) == 1  # told before the second run was opened
 
 
 def test_a_secret_of_the_environment_is_written_nowhere(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

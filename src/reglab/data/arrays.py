@@ -5,7 +5,9 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from reglab.data.assemble import assemble, load
 from reglab.data.dataset import DataSet
@@ -20,6 +22,9 @@ def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: 
     data: the name of a bundled set (``digits``), or inputs [rows, ...] as an array or tensor; then ``targets`` are
     [rows] or [rows, columns]. options: those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and
     the set's own; for arrays also ``task``, one of auto, classification, binary, multilabel, regression.
+
+    A tensor of int64 holds tokens [rows, length], which go to the model as they are; any other numbers are quantities,
+    also whole ones, and are scaled.
 
     Raises UserError for an unknown name or option, and for arrays that cannot be trained on.
     """
@@ -44,6 +49,15 @@ def _numbers(inputs: ArrayLike) -> NDArray[np.float64]:
     return rows
 
 
+def _ids(inputs: Tensor) -> NDArray[np.int64]:
+    if inputs.numel() and (least := int(inputs.min())) < 0:
+        raise UserError(
+            f"inputs of type int64 are tokens, whose ids count from 0, and {least} is among them; if they are "
+            "quantities, make them real: inputs.double()"
+        )
+    return inputs.cpu().numpy()
+
+
 def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any]) -> DataSet:
     """Return the data set of arrays; a NaN among the inputs counts as missing and is imputed by the column's median."""
     import pandas as pd
@@ -54,7 +68,8 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
     for key in options:
         if key not in valid:
             raise UserError(f"dataset({key}=...) is not an option; {nearest(key, valid)}")
-    rows, answers = _numbers(inputs), np.asarray(targets)
+    tokens = isinstance(inputs, Tensor) and inputs.dtype == torch.int64
+    rows, answers = _ids(torch.as_tensor(inputs)) if tokens else _numbers(inputs), np.asarray(targets)
     if rows.ndim < 2 or len(rows) != len(answers):
         raise UserError(f"inputs {rows.shape} and targets {answers.shape} must be [rows, ...] and [rows], equally long")
     task = options.get("task", "auto")
@@ -70,8 +85,9 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         numeric_names=tuple(f"x{i}" for i in range(flat.shape[1])),
         targets=target.targets,
         target_names=target.target_names,
-        shape=rows.shape[1:] if rows.ndim > 2 else None,
+        shape=rows.shape[1:] if rows.ndim > 2 or tokens else None,
         homogeneous=rows.ndim > 2,
+        tokens=tokens,
         standardize_target=target.task == "regression",
     )
     return assemble("arrays", source, Options(**{key: value for key, value in options.items() if key != "task"}))

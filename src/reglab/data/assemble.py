@@ -15,8 +15,9 @@ from reglab.data.dataset import DataSet, Part
 from reglab.data.diabetes import diabetes
 from reglab.data.digest import digest
 from reglab.data.digits import digits
-from reglab.data.encode import encode
+from reglab.data.encode import Encoded, encode
 from reglab.data.example_weights import example_weights
+from reglab.data.image_folder import image_folder
 from reglab.data.label_noise import corrupt
 from reglab.data.mnist1d import mnist1d
 from reglab.data.multilabel import multilabel
@@ -28,6 +29,7 @@ from reglab.data.sparse_regression import sparse_regression
 from reglab.data.split import Split, split_rows
 from reglab.data.table import table
 from reglab.data.targets import Targets, prepare_targets
+from reglab.data.tokens import tokens
 from reglab.data.truth import carry_truth
 from reglab.data.wine import wine
 from reglab.errors import UserError, nearest
@@ -44,6 +46,8 @@ SOURCES: dict[str, Callable[..., Source]] = {
         correlated_regression,
         multilabel,
         table,
+        image_folder,
+        tokens,
     )
 }
 
@@ -78,8 +82,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
     _check_columns(name, source, options)
     split = split_rows(source, options)
     encoded = encode(source, split.train, options.standardize)
-    noise = noise_columns(len(encoded.inputs), options.noise_columns, options.split_seed)
-    inputs = torch.from_numpy(np.concatenate([encoded.inputs, noise], axis=1).astype(np.float32))
+    inputs = _inputs(encoded, options)
     targets = prepare_targets(source, split.train)
     observed, corrupted = _disturb(targets, source, split, options)
     classes = None if source.classes is None else observed.long().numpy()
@@ -105,6 +108,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         target_names=source.target_names,
         digest=digest(parts, (source.task, targets.outputs, names, source.target_names)),
         summary=_summary(parts, split.kind, options) | targets.facts,
+        tokens=int(inputs.max()) + 1 if source.tokens else None,
         **carry_truth(source, encoded.scale, len(encoded.names), options.noise_columns)._asdict(),
     )
 
@@ -115,7 +119,17 @@ def _check_columns(name: str, source: Source, options: Options) -> None:
         if given is not None and found is None:
             raise UserError(f"data.{key}={given} names a column of a table, but data={name} has none: set it to null")
     if options.noise_columns and source.shape is not None:
-        raise UserError(f"data.noise_columns={options.noise_columns} cannot widen an image: set data.shape=flat")
+        what = "tokens: set it to 0" if source.tokens else "an image: set data.shape=flat, where the data set offers it"
+        raise UserError(f"data.noise_columns={options.noise_columns} cannot widen {what}")
+
+
+def _inputs(encoded: Encoded, options: Options) -> Tensor:
+    """Return the inputs of all rows, noise columns behind them: float32, and tokens int64."""
+    columns = encoded.inputs
+    if options.noise_columns:
+        noise = noise_columns(len(columns), options.noise_columns, options.split_seed)
+        columns = np.concatenate([columns, noise], axis=1)
+    return torch.from_numpy(columns if columns.dtype == np.int64 else columns.astype(np.float32, copy=False))
 
 
 def _disturb(targets: Targets, source: Source, split: Split, options: Options) -> tuple[Tensor, Tensor]:
@@ -138,4 +152,5 @@ def _summary(parts: Mapping[str, Part], split: str, options: Options) -> dict[st
         facts |= {"replicas": options.replicas, "replica": options.replica, "resample": options.resample}
     facts |= {"features": parts["train"].inputs[0].numel(), "noise_columns": options.noise_columns}
     facts |= {"label_noise": options.label_noise, "corrupted_rows": int(parts["train"].corrupted.sum())}
-    return facts | {"standardize": options.standardize}
+    real = parts["train"].inputs.is_floating_point()
+    return facts | {"standardize": options.standardize and real}

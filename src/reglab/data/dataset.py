@@ -14,7 +14,7 @@ Task = Literal["classification", "binary", "multilabel", "regression"]
 class Part:
     """Rows of one part, in memory.
 
-    inputs: float32 [rows, *input_shape].
+    inputs: float32 [rows, *input_shape]; int64 where they are tokens.
     targets: classification int64 [rows] class numbers; binary float32 [rows] of 0 and 1; multilabel float32
         [rows, labels] of 0 and 1; regression float32 [rows], or [rows, outputs] where there are several.
     index: int64 [rows], the row's number in the whole data set, whatever the split. A bootstrap replica holds rows more
@@ -50,6 +50,7 @@ class DataSet:
     target_names: the classes of a classification, the labels or target columns otherwise.
     coefficients: the true ones of a synthetic regression, float32 [features], on the scale of ``inputs``.
     relevant: bool [features], True where the input truly carries signal; None where nobody knows.
+    tokens: how many token ids there are, 0 to ``tokens - 1``, where the inputs are tokens; None where they are real.
     feature_groups: int64 [features], the group of correlated inputs, -1 for a noise column; None where there is none.
     digest: SHA-256 (hex) of everything that training, validation and testing see.
     summary: plain facts for params and notes: rows, split, noise, scale of the target.
@@ -69,3 +70,4 @@ class DataSet:
     coefficients: Tensor | None = None
     relevant: Tensor | None = None
     feature_groups: Tensor | None = None
+    tokens: int | None = None

@@ -3,16 +3,20 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from reglab.data.source import Categorical, Floats, Integers, Source
+from reglab.data.source import Bytes, Categorical, Floats, Integers, Source
 from reglab.errors import UserError
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Inputs [rows, features], their names, and the deviation [numeric columns] that each was divided by."""
+    """Inputs [rows, features], their names, and the deviation [numeric columns] that each was divided by.
 
-    inputs: Floats
+    inputs: int64 where they are tokens; float32 where they were bytes; else float64.
+    """
+
+    inputs: Floats | NDArray[np.float32] | Integers
     names: tuple[str, ...]
     scale: Floats
 
@@ -23,10 +27,16 @@ def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
     Missing numbers become the training median; numeric columns are standardized to mean 0 and (population) standard
     deviation 1 over the training rows, a constant one is only centered. A category becomes a column of 0 and 1 for
     each value seen in training, a missing value being a category of its own; a value unseen in training becomes all
-    zeros. One-hot columns are not scaled.
+    zeros. One-hot columns are not scaled, tokens stay as they are.
 
     Raises UserError if a numeric column has no value in any training row.
     """
+    if source.tokens:
+        return Encoded(
+            source.numeric.astype(np.int64, copy=False), source.numeric_names, np.ones(source.numeric.shape[1])
+        )
+    if source.numeric.dtype == np.uint8:
+        return _encode_bytes(source.numeric.view(np.uint8), source.numeric_names, train, standardize)
     numeric = _impute(source, train)
     scale = np.ones(numeric.shape[1])
     if standardize:
@@ -40,15 +50,27 @@ def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
     return Encoded(np.concatenate(blocks, axis=1), tuple(names), scale)
 
 
+def _encode_bytes(pixels: Bytes, names: tuple[str, ...], train: Integers, standardize: bool) -> Encoded:
+    """Encode pixels by one mean and one deviation, through a table of the 256 values: no copy in float64 is made."""
+    values, center, scale = np.arange(256.0), 0.0, 1.0
+    if standardize:
+        counts = sum(np.bincount(pixels[row], minlength=256) for row in train)
+        center = float(np.average(values, weights=counts))
+        scale = float(np.sqrt(np.average((values - center) ** 2, weights=counts))) or 1.0
+    table = ((values - center) / scale).astype(np.float32)
+    return Encoded(table[pixels], names, np.full(pixels.shape[1], scale))
+
+
 def _impute(source: Source, train: Integers) -> Floats:
-    missing = np.isnan(source.numeric)
+    numeric = source.numeric.astype(np.float64, copy=False)
+    missing = np.isnan(numeric)
     if not missing.any():
-        return source.numeric
+        return numeric
     empty = np.flatnonzero(missing[train].all(axis=0))
     if empty.size:
         names = ", ".join(source.numeric_names[column] for column in empty)
         raise UserError(f"no training row has a value in: {names}. Leave them out: data.drop=[{names}]")
-    return np.where(missing, np.nanmedian(source.numeric[train], axis=0), source.numeric)
+    return np.where(missing, np.nanmedian(numeric[train], axis=0), numeric)
 
 
 def _moments(values: Floats, homogeneous: bool) -> tuple[Floats, Floats]:

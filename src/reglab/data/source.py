@@ -10,6 +10,7 @@ from reglab.data.dataset import Task
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
 
 
 def linear(inputs: Floats, coefficients: Floats) -> Floats:
@@ -31,7 +32,9 @@ class Categorical:
 class Source:
     """All rows of a data set, raw.
 
-    numeric: [rows, columns], NaN where missing; ``numeric_names`` name the columns.
+    numeric: [rows, columns], NaN where missing; ``numeric_names`` name the columns. Pixels may be uint8, which takes an
+        eighth of the memory.
+    tokens: ``numeric`` is int64, ids from 0 in an order (text, for one): neither scaled nor made real.
     targets: classification and binary int64 [rows] class numbers; multilabel float64 [rows, labels]; regression
         float64 [rows] or [rows, outputs].
     shape: the shape of one example, where the model is not to see a flat row.
@@ -45,13 +48,14 @@ class Source:
     """
 
     task: Task
-    numeric: Floats
+    numeric: Floats | Integers | Bytes
     numeric_names: tuple[str, ...]
     targets: Integers | Floats
     target_names: tuple[str, ...]
     categorical: tuple[Categorical, ...] = ()
     shape: tuple[int, ...] | None = None
     homogeneous: bool = False
+    tokens: bool = False
     standardize_target: bool = False
     coefficients: Floats | None = None
     relevant: Booleans | None = None

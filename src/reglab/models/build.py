@@ -11,34 +11,42 @@ from reglab.errors import UserError
 from reglab.models.sizes import filled_in
 
 
-def build(config: Mapping[str, Any], input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+def build(
+    config: Mapping[str, Any], input_shape: tuple[int, ...], outputs: int, tokens: int | None = None
+) -> nn.Module:
     """Return the model that ``config`` describes, for inputs ``[rows, *input_shape]`` and that many outputs.
 
     ``_target_`` is the dotted path of any ``nn.Module`` class; the other keys are its arguments. Sizes are filled in
     (see ``sizes.filled_in``). The model is tried on two rows of zeros, which also gives lazy layers their sizes.
+
+    tokens: how many token ids there are, where the inputs are tokens, int64; it is then tried on the largest.
 
     Raises UserError if the class is not an ``nn.Module``, an argument is misspelt, missing or invalid, or the model
     does not map ``[rows, *input_shape]`` to ``[rows, outputs]``.
     """
     cls = locate(config.get("_target_"), nn.Module, "model")
     given = {name: value for name, value in config.items() if name != "_target_"}
-    model = construct(cls, {**filled_in(cls, given, input_shape, outputs), **given}, "model")
-    _try(model, input_shape, outputs)
+    model = construct(cls, {**filled_in(cls, given, input_shape, outputs, tokens), **given}, "model")
+    _try(model, input_shape, outputs, tokens)
     return model
 
 
-def _try(model: nn.Module, input_shape: tuple[int, ...], outputs: int) -> None:
+def _try(model: nn.Module, input_shape: tuple[int, ...], outputs: int, tokens: int | None) -> None:
     """Raise UserError unless the model maps ``[2, *input_shape]`` to ``[2, outputs]``; leave its mode as it was."""
     name, training = type(model).__name__, model.training
     inputs = torch.zeros(2, *input_shape, dtype=_dtype(model))
+    if tokens is not None:
+        inputs = torch.full((2, *input_shape), tokens - 1)
     model.eval()
     try:
         with torch.no_grad():
             answer = model(inputs)
-    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+    # AssertionError: timm, where a model was made for images of another size.
+    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError) as error:
+        what = "" if tokens is None else f", token ids from 0 to {tokens - 1}"
         raise UserError(
-            f"model: {name} cannot read inputs of shape [rows, {_listed(input_shape)}]: {error}. Set its sizes, or "
-            "take data of another shape (data.shape, where the data set offers it)"
+            f"model: {name} cannot read inputs of shape [rows, {_listed(input_shape)}]{what}: {error}. Set its sizes, "
+            "or take data of another shape (data.shape, where the data set offers it)"
         ) from error
     model.train(training)
     if not isinstance(answer, Tensor):

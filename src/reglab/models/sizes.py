@@ -43,16 +43,22 @@ _OUTPUTS = {
     "n_out",
     "d_out",
 }
+_TOKENS = {"vocab_size", "vocabulary_size", "n_vocab", "num_tokens", "n_tokens", "ntoken", "num_embeddings"}
 
 
 def filled_in(
-    cls: type[nn.Module], given: Mapping[str, Any], input_shape: tuple[int, ...], outputs: int
+    cls: type[nn.Module],
+    given: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    outputs: int,
+    tokens: int | None = None,
 ) -> dict[str, Any]:
     """Return the size arguments that ``cls`` takes under a well-known name and that ``given`` leaves open.
 
     ``in_features`` and its like get the number of input values, ``in_channels`` the first of at least two input
     dimensions, ``input_shape`` the whole shape, ``num_classes`` and its like the outputs. ``inputs`` gets an integer if
-    the inputs are flat or its annotation is ``int``, else the shape.
+    the inputs are flat or its annotation is ``int``, else the shape. ``vocab_size`` and its like get ``tokens``, the
+    number of token ids, where the inputs are such.
 
     Raises UserError if channels are wanted and the inputs are flat.
     """
@@ -70,6 +76,8 @@ def filled_in(
             sizes[name] = _channels(cls, name, input_shape)
         elif name in _OUTPUTS:
             sizes[name] = outputs
+        elif name in _TOKENS and tokens is not None:
+            sizes[name] = tokens
     return sizes
 
 

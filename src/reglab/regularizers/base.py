@@ -76,6 +76,8 @@ class Regularizer(nn.Module):
     fusable: ClassVar[bool] = True
     """False where members that differ in numbers cannot be stacked; ``why_solo`` then gives the reason."""
     why_solo: ClassVar[str] = ""
+    proximal: ClassVar[bool] = False
+    """True where ``on_step`` asks for step sizes, which are not known of every optimizer."""
     separable: ClassVar[bool] = False
     """True where the penalty is a sum over elements, or over rows: sharded training takes it of each rank's parts and
     adds these up. False (a nuclear or spectral norm): it is handed whole tensors."""

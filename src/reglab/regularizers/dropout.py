@@ -71,6 +71,11 @@ class KeyedDropout(nn.Module):
         self.site = site
         self.__dict__["keys"] = keys  # unregistered: it belongs to the cocktail
 
+    @property
+    def p(self) -> float:
+        """The rate, by ``nn.Dropout``'s name for it: models read it there, for attention that drops by itself."""
+        return self.rate
+
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return inputs

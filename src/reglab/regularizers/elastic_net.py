@@ -1,6 +1,7 @@
 """Elastic net by proximal steps: L1's zeros with L2's shrinkage."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ class ElasticNet(Regularizer):
     the elastic net.
     """
 
+    proximal: ClassVar[bool] = True
     strength: Tensor
     l1_ratio: Tensor
 

@@ -1,6 +1,7 @@
 """L1 by proximal steps: exact zeros (soft thresholding)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -35,6 +36,7 @@ class L1(Regularizer):
     where: which parameters; see ``select.chosen``.
     """
 
+    proximal: ClassVar[bool] = True
     strength: Tensor
 
     def __init__(self, strength: float = 1e-4, where: str = "weights") -> None:

@@ -77,8 +77,8 @@ def _sign(jobs: Sequence[Job], composer: Composer) -> int | None:
     launcher = OmegaConf.select(composer.master, "hydra.runtime.choices.hydra/launcher")
     if launcher not in _LAUNCHERS:
         raise UserError(
-            f"sweep.path={wanted} needs hydra/launcher=fused, local or process, which let a job wait for the one that it "
-            f"starts from, got {launcher}"
+            f"sweep.path={wanted} needs hydra/launcher=fused, local or process, which let a job wait for the one that "
+            f"it starts from, got {launcher}"
         )
     return _SIGN[wanted]
 

@@ -32,6 +32,7 @@ from reglab.training.engine import taken
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress, Recorder
 from reglab.training.solo import Solo
+from reglab.training.step_size import check_known
 from reglab.training.strategies import DOUBLE, Sharded, fits_sharding, prepared, resolved
 
 
@@ -104,7 +105,8 @@ def summary(final: Mapping[str, float]) -> dict[str, float]:
 def test_metrics(model: nn.Module, cocktail: Cocktail, part: Part, experiment_task: Any) -> dict[str, float]:
     """Return ``test/loss`` and ``test/<score>`` with the weights that the run is judged by."""
     weight = next(model.parameters())
-    inputs = part.inputs.to(weight.device, weight.dtype)
+    kind = weight.dtype if part.inputs.is_floating_point() else part.inputs.dtype
+    inputs = part.inputs.to(weight.device, kind)
     targets = part.targets.to(weight.device)
     with cocktail.evaluating(model):
         seen = evaluate(model, inputs, targets, experiment_task)
@@ -150,6 +152,11 @@ def check(experiment: Experiment) -> None:
     optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
     experiment.recipe.build_scheduler(optimizer, 1)
     experiment.cocktail.check_selections(experiment.model)
+    if any(member.proximal for _, member in experiment.cocktail.named_regularizers()):
+        check_known(optimizer)
+    for name, member in experiment.cocktail.named_regularizers():
+        if experiment.data.tokens is not None and "mixing" in member.claims:
+            raise UserError(f"regularizer {name} mixes inputs, and tokens have no mean: leave it out")
     with quiet_lightning():
         trainer = build_trainer(experiment, [])
     check_combination(experiment, trainer)

@@ -79,7 +79,7 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
     cocktail = describe.build_cocktail(job["regularizer"], seed, loaded.task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = models.build(job["model"], loaded.input_shape, loaded.outputs)
+        model = models.build(job["model"], loaded.input_shape, loaded.outputs, loaded.tokens)
     start = warm_start(model, job.get("sweep") or {})
     trainer = dict(job["trainer"])
     recipe = Recipe(
@@ -102,6 +102,7 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
             "config": recorded,
             "input_shape": list(loaded.input_shape),
             "outputs": loaded.outputs,
+            "tokens": loaded.tokens,
             "task": loaded.task,
             **({"start": start} if start else {}),
         },

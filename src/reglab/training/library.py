@@ -182,12 +182,13 @@ def _check_fit(model: nn.Module, data: DataSet) -> None:
     kind = next((weight.dtype for weight in model.parameters()), torch.float32)
     try:
         device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-        inputs: Tensor = data.val.inputs[rows].to(device, kind)
+        found = data.val.inputs[rows]
+        inputs: Tensor = found.to(device, kind if found.is_floating_point() else found.dtype)
         seen = evaluate(model, inputs, data.val.targets[rows].to(device), data.task)
         if data.task == "classification" and seen.outputs.shape[1] < data.outputs:
             raise ValueError(f"the model has {seen.outputs.shape[1]} outputs")
     except (RuntimeError, ValueError, IndexError) as error:
-        shape = ", ".join(str(size) for size in data.input_shape)
+        shape = ", ".join(str(size) for size in data.input_shape) + ("" if data.tokens is None else ", tokens")
         raise UserError(
             f"the model does not fit the data: inputs [rows, {shape}], {data.outputs} outputs wanted for a {data.task} "
             f"task ({str(error).splitlines()[0]})"

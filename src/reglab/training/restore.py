@@ -110,7 +110,7 @@ def _build(path: Path, description: Mapping[str, Any]) -> nn.Module:
             f"the model of {path} was made in Python, not from a config: give a new one, "
             "reglab.load(run, model=MyModel())"
         )
-    return models.build(node, tuple(description["input_shape"]), description["outputs"])
+    return models.build(node, tuple(description["input_shape"]), description["outputs"], description.get("tokens"))
 
 
 def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:

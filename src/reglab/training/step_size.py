@@ -37,6 +37,18 @@ def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number)
 _STEPS: dict[type[Optimizer], Callable[..., Number]] = {SGD: sgd_step, Adam: adam_step, AdamW: adam_step}
 
 
+def check_known(optimizer: Optimizer) -> None:
+    """Raise UserError for an optimizer whose effective step is unknown."""
+    if type(optimizer) not in _STEPS:
+        known = ", ".join(kind.__name__ for kind in _STEPS)
+        raise UserError(
+            f"proximal steps need the effective step size of {type(optimizer).__name__}, which is not known; use one "
+            f"of {known}"
+        )
+    if any(group.get("maximize") for group in optimizer.param_groups):
+        raise UserError("proximal steps minimize; the optimizer has maximize=True")
+
+
 class StepSizes(Mapping[str, Tensor]):
     """Effective steps by parameter name, computed when asked for, with the learning rates of the last update.
 
@@ -49,16 +61,8 @@ class StepSizes(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         weight, group = self._places[name]
-        kind = type(self._optimizer)
-        if kind not in _STEPS:
-            known = ", ".join(kind.__name__ for kind in _STEPS)
-            raise UserError(
-                f"proximal steps need the effective step size of {kind.__name__}, which is not known; "
-                f"use one of {known}"
-            )
-        if group.get("maximize"):
-            raise UserError("proximal steps minimize; the optimizer has maximize=True")
-        step = _STEPS[kind](group, self._optimizer.state[weight], _number(group["lr"]))
+        check_known(self._optimizer)
+        step = _STEPS[type(self._optimizer)](group, self._optimizer.state[weight], _number(group["lr"]))
         return _tensor(step, weight)
 
     def __iter__(self) -> Iterator[str]:

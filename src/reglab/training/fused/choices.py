@@ -111,6 +111,8 @@ def free_memory(device: torch.device) -> int:
 
 def _lowering(pack: Pack, rows: Tensor) -> dict[str, str]:
     inputs = pack.pool.batch(rows[0] if rows.dim() > 1 else rows)[0]
+    if not inputs.is_floating_point():
+        return {}  # tokens: what convolves them, behind an embedding, is too rare to be timed
     return convolution.choose(pack.base.model, len(pack), tuple(inputs.shape), pack.stack.device, pack.dtype)
 
 

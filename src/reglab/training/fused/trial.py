@@ -69,7 +69,9 @@ def _alone(experiment: Experiment) -> Trial:
     part = data.train.to(device)
     rows = slice(recipe.batch_size)
     one = torch.ones((), dtype=kind, device=device)
-    batch = Batch(part.inputs[rows].to(kind), [(one, part.targets[rows])], part.index[rows])
+    inputs = part.inputs[rows]
+    inputs = inputs.to(kind) if inputs.is_floating_point() else inputs
+    batch = Batch(inputs, [(one, part.targets[rows])], part.index[rows])
     step = seconds(solo_step(member, data.task, recipe, batch), device, 3) + _LIGHTNING
     measurement = Measurement(data, experiment.measure, device, kind)
     measurement.begin(member.model)

@@ -1,0 +1,108 @@
+"""A user's own images: a folder with one subfolder for each class."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from reglab.data.checks import whole
+from reglab.data.source import Bytes, Source
+from reglab.errors import UserError, nearest
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+PARTS = frozenset({"train", "training", "val", "valid", "validation", "test"})
+# What a pixel takes at most while the parts are made: as a byte, as a float32, and that once more in its part.
+_BYTES = 1 + 4 + 4
+
+
+def image_folder(*, path: str | None = None, size: int = 64, channels: int = 3) -> Source:
+    """Return the images in ``path``, whose subfolders are the classes: ``path/cat/1.jpg``, ``path/dog/old/2.png``.
+
+    size: side in pixels; an image is cut to a square around its center, then scaled (bilinear).
+    channels: 3 for colour, 1 for gray. They are read once, in the order of their names, and kept in memory.
+
+    Raises UserError for a folder that is missing or holds no classes, an image that cannot be read, and images that do
+    not fit into the free memory.
+    """
+    whole("size", size, 1)
+    if channels not in (1, 3):
+        raise UserError(f"data.channels={channels} must be 3 (colour) or 1 (gray)")
+    folder = _folder(path)
+    classes = _classes(folder)
+    files = [(number, file) for number, found in enumerate(classes.values()) for file in found]
+    _check_memory(len(files), size, channels)
+    pixels = np.empty((len(files), channels * size * size), dtype=np.uint8)
+    for row, (_, file) in enumerate(files):
+        pixels[row] = _pixels(file, size, channels)
+    return Source(
+        task="binary" if len(classes) == 2 else "classification",
+        numeric=pixels,
+        numeric_names=tuple(f"{c}_{y}_{x}" for c in range(channels) for y in range(size) for x in range(size)),
+        targets=np.array([number for number, _ in files], dtype=np.int64),
+        target_names=tuple(classes),
+        shape=(channels, size, size),
+        homogeneous=True,
+        name=folder.resolve().name,
+    )
+
+
+def _folder(path: str | None) -> Path:
+    if path is None:
+        raise UserError("data.path is not set: give a folder with one subfolder for each class, as in data.path=photos")
+    folder = Path(str(path)).expanduser()
+    if not folder.is_dir():
+        beside = [other.name for other in folder.parent.iterdir() if other.is_dir()] if folder.parent.is_dir() else []
+        raise UserError(f"data.path={path} is no folder; {nearest(folder.name, beside)}")
+    return folder
+
+
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    """Return the images of each class, both in the order of their names."""
+    names = sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    kinds = " or ".join(SUFFIXES)
+    if not names:
+        raise UserError(f"data.path={folder} has no subfolders: put the images ({kinds}) of each class into one")
+    if parts := [name for name in names if name.lower() in PARTS]:
+        raise UserError(
+            f"data.path={folder} holds parts, not classes ({', '.join(parts)}): name one of them, "
+            f"data.path={folder / parts[0]}; it is split by data.val_size and data.test_size"
+        )
+    found = {name: _images(folder / name) for name in names}
+    for name, images in found.items():
+        if not images:
+            raise UserError(f"the class {folder / name} holds no image ({kinds}): remove that folder or fill it")
+    return found
+
+
+def _images(folder: Path) -> list[Path]:
+    inside = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in inside if not path.name.startswith("."))
+
+
+def _check_memory(images: int, size: int, channels: int) -> None:
+    needed, free = images * channels * size * size * _BYTES, psutil.virtual_memory().available
+    if needed <= free:
+        return
+    fitting = int(size * (free / needed) ** 0.5)
+    raise UserError(
+        f"{images} images of {channels} x {size} x {size} need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} "
+        f"are free: take smaller images (data.size={max(fitting, 1)} would just fit) or a folder with fewer"
+    )
+
+
+def _pixels(file: Path, size: int, channels: int) -> Bytes:
+    """Return an image as [channels * size * size] bytes, one channel behind the other."""
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # small files that fill the memory
+            with Image.open(file) as image:
+                if image.mode[0] in "IF":
+                    raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")
+                upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
+        fitted = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{file} cannot be read ({error}): convert it to an 8-bit PNG or JPEG, or remove it") from error
+    return np.asarray(fitted).reshape(size, size, channels).transpose(2, 0, 1).reshape(-1)
