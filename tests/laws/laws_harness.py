@@ -163,8 +163,8 @@ def interrupted_and_resumed(make: Callable[[], Experiment], step: int, folder: P
     """Train until a signal comes in the ``step``th step, then go on in a new module as the same run."""
 
     class Asked(Solo):
-        def _take_step(self, rows: Tensor) -> Any:
-            outcome = super()._take_step(rows)
+        def _step(self, rows: Tensor) -> Any:
+            outcome = super()._step(rows)
             if int(self.cocktail.keys.step) == step:
                 signal.raise_signal(signal.SIGTERM)
             return outcome

@@ -80,10 +80,10 @@ def job(case: str, ranks: int = 1, strategy: str = "ddp", **trainer: Any) -> Exp
 class Signalled(Solo):
     """A signal comes to the last of the processes, in the middle of a step."""
 
-    def _take_step(self, rows: Tensor) -> Any:
+    def _step(self, rows: Tensor) -> Any:
         if self.global_rank == self.trainer.world_size - 1 and int(self.cocktail.keys.step) == 5:
             signal.raise_signal(signal.SIGTERM)
-        return super()._take_step(rows)
+        return super()._step(rows)
 
 
 def trained(made: Experiment, folder: Path, resume: Path | None = None) -> dict[str, Tensor]:

@@ -180,7 +180,7 @@ class Solo(Shardable):
         seen: dict[str, list[Tensor]] = defaultdict(list)
         taken, rates, first = [], [], self._now.step
         for rows in chunk:
-            for name, term in self._take_step(rows).terms.items():
+            for name, term in self._step(rows).terms.items():
                 seen[name].append(term.detach())
             taken.append(len(rows))
             rates.append(self.last_lr)
@@ -195,7 +195,7 @@ class Solo(Shardable):
             self._finite.settle()
         self.terms.add(dict(zip(seen, table, strict=True)), taken)
 
-    def _take_step(self, rows: Tensor) -> Outcome:
+    def _step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
         turns = self.engine.accumulate
         places = range(self._rank * turns, (self._rank + 1) * turns)
