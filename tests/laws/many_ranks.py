@@ -1,5 +1,6 @@
 """Trains every method on several processes, data-parallel and sharded: started by test_many_ranks with torchrun."""
 
+import copy
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import laws_harness as harness
 import torch
 from torch import Tensor, nn
 
-from reglab.regularizers import Regularizer
+from reglab.regularizers import EMA, EarlyStopping, Regularizer
 from reglab.signals import Interrupted
 from reglab.tracking import open_run, reopen_run
 from reglab.training import experiment as engine
@@ -23,6 +24,7 @@ from reglab.training.experiment import Experiment, fit
 from reglab.training.solo import Solo
 
 STRATEGIES = ("ddp", "fsdp")
+FAST = {"_target_": "torch.optim.SGD", "lr": 1.0, "momentum": 0.9}  # the first epoch is the best
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
 
 
@@ -47,30 +49,45 @@ CASES: dict[str, dict[str, Any]] = {name: {} for name in harness.NAMES} | {
     "clipped": {"members": "l2", "clip": 0.1},
     "spectral": {"members": {"spectral": Spectral()}},
     "noise": {"members": {"noise": Noise()}},
-    "turns": {"members": "flooding", "norm": False, "batch_size": 5, "trainer": {"accumulate_grad_batches": 3}},
+    "turns": {"members": "flooding", "batch_size": 5, "trainer": {"accumulate_grad_batches": 3}},
+    "short turns": {"members": "flooding", "trainer": {"accumulate_grad_batches": 4}},
+    "stopped": {"members": {"ema": EMA(0.2), "stop": EarlyStopping(patience=2)}, "optimizer": FAST},
+    "tied": {"members": "l2", "tied": True},
     "recomputed": {"members": "dropout", "trainer": {"activation_checkpointing": True}},
     "compiled": {"members": "dropout", "trainer": {"compile": {"backend": "aot_eager"}}},
     "float32": {"members": "ema", "dtype": torch.float32},
 }
-"""By name: the yaml of a method, or members, and what is special; the same in one process but for its ``trainer``."""
+"""By name: the yaml of a method, or members, and what is special."""
+
+
+def cases(ranks: int) -> list[str]:
+    """Return the cases of so many processes. Compiling takes four of them half a minute on two cores."""
+    return [case for case in CASES if ranks == 2 or case != "compiled"]
+
+
+def tied_model() -> nn.Module:
+    """Return a net of which two layers share their weight."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [nn.Linear(harness.FEATURES, 7), nn.Tanh(), nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, 7)]
+        layers[4].weight = layers[2].weight
+        return nn.Sequential(*layers, nn.Linear(7, harness.CLASSES)).double()
 
 
 def job(case: str, ranks: int = 1, strategy: str = "ddp", **trainer: Any) -> Experiment:
     """Return the job of a case on so many processes: 5 joint batches, of which the last has 4 rows."""
     given = {"members": case, "dtype": torch.float64, "norm": True, "optimizer": None, "clip": None, "batch_size": 10}
+    given |= {"tied": False, "trainer": {}}
     own = given | CASES[case]
-    members = harness.members(own["members"]) if isinstance(own["members"], str) else own["members"]
+    named = own["members"]
+    members = harness.members(named) if isinstance(named, str) else copy.deepcopy(named)  # they have state
     settings = {"precision": "64-true" if own["dtype"] == torch.float64 else "32-true", "devices": ranks, **trainer}
-    rows, several = own["batch_size"], own.get("trainer", {})
-    if ranks > 1:
-        settings |= {"strategy": strategy, **several}
-    else:
-        rows *= several.get("accumulate_grad_batches", 1)
+    settings |= {"strategy": strategy if ranks > 1 else "auto", **own["trainer"]}
     made = harness.experiment(
         members,
-        model=harness.small_model(own["dtype"], norm=own["norm"]),
+        model=tied_model() if own["tied"] else harness.small_model(own["dtype"], norm=own["norm"]),
         optimizer=own["optimizer"],
-        batch_size=rows,
+        batch_size=own["batch_size"],
         trainer=settings,
         checkpoint_seconds=1000,
     )
@@ -97,7 +114,6 @@ def trained(made: Experiment, folder: Path, resume: Path | None = None) -> dict[
         tracker = reopen_run(own)
     else:
         tracker = open_run(harness.NOWHERE, name="law", folder=own, config={}, params={}, tags={})
-    tracker.folder = folder
     try:
         fit(made, tracker, resume=resume)
     finally:
@@ -118,27 +134,28 @@ def signalled(folder: Path, made: Experiment) -> Path:
     return found
 
 
-def all_cases(target: Path, cut: Path) -> None:
-    """Train every case on the processes that there are. cut: the checkpoint of one process, to go on from."""
+def all_cases(target: Path) -> None:
+    """Train every case on the processes that there are, and go on with what one process has begun."""
     rank, ranks = os.environ["RANK"], int(os.environ["WORLD_SIZE"])
     for strategy in STRATEGIES:
-        for case in CASES:
+        for case in cases(ranks):
             state = trained(job(case, ranks, strategy), target / strategy / case)
             torch.save(state, target / strategy / f"{case}-{rank}.pt")
-        own = signalled(target / strategy / "cut", job("ema", ranks, strategy))
+        begun = target / strategy / "from_one"
+        own = signalled(target / strategy / "cut", job("stopped", ranks, strategy))
         if rank == "0":
-            shutil.copy(own, target / strategy / "cut.ckpt")
+            shutil.copytree(own.parent, target / strategy / "from_several" / "checkpoints")
             recorded = len(harness.rows_of(target / strategy / "cut"))
-        trained(job("ema", ranks, strategy), target / strategy / "cut", own)
+        trained(job("stopped", ranks, strategy), target / strategy / "cut", own)
         if rank == "0":
             assert (
                 0 < recorded < len(harness.rows_of(target / strategy / "cut"))
             )  # it went on, and began no second time
-        trained(job("ema", ranks, strategy), target / strategy / "from_one", cut)
+        trained(job("stopped", ranks, strategy), begun, resumable(begun / "checkpoints"))
     if ranks == 4:  # two copies of the weights, each cut in two
         trained(job("elastic_net", ranks, "fsdp", shards=2), target / "fsdp" / "copies")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    all_cases(Path(sys.argv[1]), Path(sys.argv[2]))
+    all_cases(Path(sys.argv[1]))

@@ -51,7 +51,7 @@ class Trainer:
     def strategy(self) -> "Trainer":
         return self
 
-    def broadcast(self, word: bool) -> bool:
+    def broadcast(self, word: object) -> object:
         return word
 
 
@@ -118,6 +118,7 @@ def test_a_resumed_run_remembers_its_best(tmp_path: Path) -> None:
     kept.write(trainer, module)
     again = Checkpoints(tmp_path, "val/loss")
     again.load_state_dict(kept.state_dict())
+    again.on_fit_start(trainer, module)
     again.offer(trainer, module.at(7), {"val/loss": 2.0}, 3)
     assert (again.best_value, again.best_epoch) == (1.0, 2)
     assert again.best_weights is not None

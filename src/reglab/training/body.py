@@ -34,6 +34,10 @@ class Body:
         """Return the whole tensor that this device has a ``part`` of. A collective where it is sharded."""
         return part
 
+    def saved(self, name: str, part: Tensor) -> Tensor:
+        """Return the whole tensor for a checkpoint: on the CPU, and on the rank that writes it alone, if sharded."""
+        return part
+
     def total(self, part: Tensor) -> Tensor:
         """Return a sum over elements of the weights, added up over all shards of them."""
         return part

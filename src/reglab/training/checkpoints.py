@@ -75,10 +75,14 @@ class Checkpoints(pl.Callback):
             self.best_weights = cast(Solo, module).snapshot()
             self._best_is_written = False
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find the best epoch that a resumed run knows of: on every rank, though rank 0 alone has it in its folder."""
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
+        if self.best_epoch and self.best.exists():  # ``resumable`` saw to it, where it goes on in its own folder
+            self.best_weights = cast(Solo, pl_module).cut(checkpoint_files.read(self.best)["state_dict"])
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.answer()
-        if self.best_weights is not None:
-            self.best_weights = cast(Solo, pl_module).cut(self.best_weights)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
@@ -136,8 +140,6 @@ class Checkpoints(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
-        if self.best_epoch and self.best.exists():  # ``resumable`` saw to it, where training goes on in its own folder
-            self.best_weights = checkpoint_files.read(self.best)["state_dict"]
 
 
 def resumable(folder: Path) -> Path | None:
@@ -146,10 +148,11 @@ def resumable(folder: Path) -> Path | None:
     It needs the best epoch that it speaks of beside it. A later best epoch will do: training comes by it again.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
-    if not best.exists() and _is_sound(before := checkpoint_files.previous(best)):
+    first = not getattr(rank_zero_only, "rank", 0)
+    if first and not best.exists() and _is_sound(before := checkpoint_files.previous(best)):
         before.replace(best)  # death came between the two moves that put a new one in its place
     sound = [path for path in (last, checkpoint_files.previous(last)) if _is_sound(path)]
-    if sound and sound[0] != last and not getattr(rank_zero_only, "rank", 0):
+    if sound and sound[0] != last and first:
         last.unlink(missing_ok=True)  # damaged: the next one must not move it over the only one that is whole
     if not sound or not _is_sound(best):
         needed = [path for path in sound if not _best_epoch(path)]

@@ -15,6 +15,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from torch import nn
+from torch.optim import Optimizer
 
 from reglab import signals
 from reglab.configure import construct
@@ -33,7 +34,7 @@ from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress, Recorder
 from reglab.training.solo import Solo
 from reglab.training.step_size import check_known
-from reglab.training.strategies import DOUBLE, Sharded, fits_sharding, prepared, resolved
+from reglab.training.strategies import DOUBLE, HALF_SCALED, Sharded, fits_sharding, prepared, resolved
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def check(experiment: Experiment) -> None:
             raise UserError(f"regularizer {name} mixes inputs, and tokens have no mean: leave it out")
     with quiet_lightning():
         trainer = build_trainer(experiment, [])
-    check_combination(experiment, trainer)
+    check_combination(experiment, trainer, optimizer)
     measured = [f"val/{name}" for name in ("loss", score_name(experiment.data.task))]
     if experiment.measure.monitor not in measured:
         task = experiment.data.task
@@ -169,18 +170,17 @@ def check(experiment: Experiment) -> None:
         )
 
 
-def check_combination(experiment: Experiment, trainer: pl.Trainer) -> None:
+def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Optimizer) -> None:
     """Raise UserError for settings that do not go together."""
     engine, settings = taken(experiment.trainer)
-    sharded, scaled = isinstance(trainer.strategy, Sharded), settings.get("precision") == "16-mixed"
+    sharded, scaled = isinstance(trainer.strategy, Sharded), settings.get("precision") in HALF_SCALED
     two = [name for name, member in experiment.cocktail.named_regularizers() if overrides(member, "on_gradient")]
     if scaled and trainer.strategy.root_device.type == "cpu":
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
-    if scaled and (sharded or two):
-        with_what = "trainer.strategy=fsdp" if sharded else f"{two[0]}, which takes two gradients a step"
+    if scaled and two:
         raise UserError(
-            f"trainer.precision=16-mixed scales gradients, which does not go with {with_what}; use "
-            "trainer.precision=bf16-mixed"
+            f"trainer.precision=16-mixed scales gradients, which does not go with {two[0]}, which takes two of them a "
+            "step; use trainer.precision=bf16-mixed"
         )
     if scaled and experiment.recipe.optimizer.get("fused"):
         raise UserError(
@@ -188,7 +188,7 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer) -> None:
             "use trainer.precision=bf16-mixed"
         )
     if sharded:
-        fits_sharding(experiment.model)
+        fits_sharding(experiment.model, optimizer)
     if engine.activation_checkpointing:
         matching(experiment.model, engine.activation_checkpointing, "trainer.activation_checkpointing")
     if engine.compile:
@@ -198,8 +198,9 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer) -> None:
 def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Path | None) -> None:
     """Let Lightning train. Raises UserError for a setting that Lightning refuses, Interrupted on Ctrl-C or SIGTERM."""
     try:
-        # each step seeds the generator; the user's own goes on as it was
-        with torch.random.fork_rng(devices=[]), signals.deferred():
+        # each step seeds the generators; the user's own go on as they were
+        own = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
+        with torch.random.fork_rng(devices=own), signals.deferred():
             trainer.fit(module, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error

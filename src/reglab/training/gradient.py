@@ -28,8 +28,8 @@ class Means:
     without a gradient go first: each learns one mean of those that depend on each other.
     """
 
-    def __init__(self, ranks: int, turns: int) -> None:
-        self._turns = turns
+    def __init__(self, ranks: int) -> None:
+        self._turns = 1
         self._over_ranks = mean_over_ranks if ranks > 1 else _itself
         self._calls = 0  # in this turn
         self._known: list[Tensor] = []
@@ -58,11 +58,12 @@ class Means:
 
     @property
     def asked(self) -> bool:
-        """Whether a member has asked for a mean since the last ``forget``."""
+        """Whether a member has asked for a mean in this gradient."""
         return bool(self._known)
 
-    def forget(self) -> None:
-        """Begin a gradient at other weights."""
+    def begin(self, turns: int) -> None:
+        """Begin a gradient, of so many turns."""
+        self._turns = turns
         self._known, self._seen = [], []
 
 
@@ -115,6 +116,7 @@ class Gradient:
         self._passes += 1
         with self._unmoved(self._passes > 1):
             self._body.clear()
+            self._means.begin(len(self._turns))
             if len(self._turns) > 1:
                 self._learn_means()
             outcomes = [self._differentiated(place) for place in range(len(self._turns))]
@@ -150,7 +152,6 @@ class Gradient:
             return self._objective(self._body.model, turn.batch)
 
     def _learn_means(self) -> None:
-        self._means.forget()
         while self._asks:
             with torch.no_grad(), self._unmoved(True):
                 for place in range(len(self._turns)):

@@ -57,7 +57,7 @@ class Steps:
     next, also in the middle of an epoch. A step's rows are those of the joint batch of all ranks, on every rank: they
     do not depend on how many there are, see ``share``.
 
-    done: returns the number of optimizer steps done so far.
+    done: returns the number of optimizer steps done so far. per_epoch: steps. least: rows of the smallest step.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int, steps_per_batch: int, done: Callable[[], int]) -> None:
@@ -66,7 +66,8 @@ class Steps:
         self.seed = seed
         self.chunk = steps_per_batch
         self.done = done
-        self.per_epoch = len(step_rows(torch.arange(rows), batch_size))
+        sizes = [len(part) for part in step_rows(torch.arange(rows), batch_size)]
+        self.per_epoch, self.least = len(sizes), min(sizes)
 
     def __len__(self) -> int:
         """Return the number of chunks in an epoch."""

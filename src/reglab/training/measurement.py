@@ -60,7 +60,7 @@ class Measurement:
     def state(self, body: Body) -> dict[str, dict[str, Tensor]]:
         """Return what ``begin`` takes to go on, whole. A collective where ``body`` is sharded."""
         return {
-            when: {name: body.whole(name, weight) for name, weight in weights.items()}
+            when: {name: body.saved(name, weight) for name, weight in weights.items()}
             for when, weights in (("initial", self.initial), ("previous", self.previous))
         }
 

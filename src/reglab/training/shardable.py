@@ -39,8 +39,7 @@ class Shardable(pl.LightningModule):
         self._given = self.model, self.cocktail
         self.model, self.cocktail = copy.deepcopy(self._given)
         self.change_layers()
-        self.model.to(device)
-        shard(self.model, mesh)
+        shard(self.model, mesh)  # which moves a block at a time: the whole might not fit the device
         self.cocktail.to(device)
         self.body = body = ShardedBody(self.model, mesh)
         for _, member in self.cocktail.named_regularizers():
@@ -98,7 +97,9 @@ class Shardable(pl.LightningModule):
 
     def _shaped(self) -> dict[str, str]:
         """Return the weight that each entry of the state has the shape of, as far as it has."""
-        found = {f"model.{name}": name for name, _ in self.body.acted_on.named_parameters()}
+        first = {id(weight): name for name, weight in self.model.named_parameters()}
+        every = self.model.named_parameters(remove_duplicate=False)  # tied weights stand under each of their names
+        found = {f"model.{name}": first[id(weight)] for name, weight in every}
         for place, member in self.cocktail.named_regularizers():
             found |= {f"cocktail.members.{place}.{slot}": name for slot, name in member.shaped.items()}
         return found

@@ -5,6 +5,7 @@ decay, averages and the optimizer all work on plain tensors that share the memor
 up over the shards is, once.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import cast
 
@@ -24,10 +25,15 @@ from reglab.training.ranks import gathered
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     """Cut the weights of ``model`` over the last axis of ``mesh``, block by block, in place (Zhao et al. 2023, FSDP).
 
-    With two axes, the first one's ranks hold copies of the same shards.
+    With two axes, the first one's ranks hold copies of the same shards. A block that shares a weight with what is
+    outside it is left to the whole.
     """
-    for _, block in blocks(model):
-        fully_shard(block, mesh=mesh)
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        names[id(weight)].append(name)
+    for path, block in blocks(model):
+        if all(name.startswith(f"{path}.") for weight in block.parameters() for name in names[id(weight)]):
+            fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 
@@ -131,6 +137,10 @@ class ShardedBody(Body):
 
     def whole(self, name: str, part: Tensor) -> Tensor:
         return gathered(part, self._lengths(self._wholes[name].shape[0]), self._group)
+
+    def saved(self, name: str, part: Tensor) -> Tensor:
+        whole = self.whole(name, part)
+        return whole.cpu() if distributed.get_rank() == 0 else whole.new_empty(0)
 
     def _lengths(self, rows: int) -> list[int]:
         each = -(-rows // self._ranks)

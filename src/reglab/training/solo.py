@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 from pytorch_lightning.strategies import DDPStrategy
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from reglab import signals
 from reglab.data import Part
+from reglab.errors import UserError
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
 from reglab.training.blocks import matching
@@ -113,6 +114,12 @@ class Solo(Shardable):
 
     def change_layers(self) -> None:
         """Let BatchNorm see all ranks, and blocks be computed again where memory is to be saved."""
+        ranks, least = self.trainer.world_size, self.loader().least
+        if least < 2 * ranks and not self.engine.sync_batchnorm and _has_batchnorm(self.model):
+            raise UserError(
+                f"trainer.sync_batchnorm=false: a step of an epoch has {least} rows, and BatchNorm needs 2 on each of "
+                f"{ranks} devices; use trainer.sync_batchnorm=true, or another data.batch_size"
+            )
         if self.trainer.world_size > 1 and self.engine.sync_batchnorm:
             self._undo.append(synchronize(self.model, lambda: self._gradient.idle))
         if self.engine.activation_checkpointing:
@@ -123,7 +130,7 @@ class Solo(Shardable):
         """Put the cocktail's hooks around gradient and update."""
         cocktail, body = self.cocktail, self.body
         cocktail.to(self.device)
-        means = Means(self._ranks, self.engine.accumulate)
+        means = Means(self._ranks)
         cocktail.bind(means if self._ranks * self.engine.accumulate > 1 else None, body.total)
         self._gradient = Gradient(
             body,
@@ -147,7 +154,7 @@ class Solo(Shardable):
         It chooses after its first backward pass. In that of a resumed run it would round unlike the run that went on.
         """
         rows = torch.arange(min(len(self._index), 2 * self._ranks), device=self.device)
-        self._gradient.try_out([self._turn(rows, self._rank * self.engine.accumulate)], self._now.step)
+        self._gradient.try_out([self._turn(rows)], self._now.step)
 
     def on_fit_end(self) -> None:
         self.let_go()
@@ -194,12 +201,15 @@ class Solo(Shardable):
         if self.interrupted or not self.inside_epoch:
             self._finite.settle()
         self.terms.add(dict(zip(seen, table, strict=True)), taken)
+        if self._ranks > 1 and not self.engine.sync_batchnorm:
+            for buffer in self.model.buffers():
+                distributed.broadcast(buffer, src=0)  # so that one model is measured and saved
 
     def _step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
-        turns = self.engine.accumulate
-        places = range(self._rank * turns, (self._rank + 1) * turns)
-        self._gradient.begin([self._turn(rows, place) for place in places], self._now.step)
+        # A short step takes fewer turns: in each of them BatchNorm has two rows.
+        turns = max(1, min(self.engine.accumulate, -(-len(rows) // self.recipe.batch_size), len(rows) // 2))
+        self._gradient.begin([self._turn(rows, turn, turns) for turn in range(turns)], self._now.step)
         if self.cocktail.wraps_gradient:
             slopes, outcome = self._whole_gradient()
             for name, slope in slopes.items():
@@ -212,8 +222,10 @@ class Solo(Shardable):
         self._schedule()
         return outcome
 
-    def _turn(self, rows: Tensor, place: int) -> Turn:
-        rows, factor = share(rows, place, self._ranks * self.engine.accumulate)
+    def _turn(self, rows: Tensor, turn: int = 0, turns: int = 1) -> Turn:
+        rows, part = share(rows, turn, turns)  # first, so that a turn's joint batch is the same on any number of ranks
+        rows, own = share(rows, self._rank, self._ranks)
+        factor = part * own
         weight = self._one if self._example_weights is None else self._example_weights.index_select(0, rows)
         targets = [(weight if factor == 1 else weight * factor, self._targets.index_select(0, rows))]
         return Turn(Batch(self._inputs.index_select(0, rows), targets, self._index.index_select(0, rows)), factor == 0)
@@ -259,6 +271,10 @@ class _Now:
 
     step: int = 0
     lr: float = math.nan
+
+
+def _has_batchnorm(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def _cast(values: Tensor, kind: torch.dtype) -> Tensor:

@@ -105,7 +105,7 @@ def run(start: Start, work: Callable[[], Outcome], model: nn.Module, cocktail: C
                 with launch.environment(_environment(start, rank, port)), signals_blocked():
                     family.add(_started(context, rank, handed, result))
             family.wait()
-        found = torch.load(result, weights_only=True)
+        found = torch.load(result, map_location="cpu", weights_only=True)
     _take(model, cocktail, found)
     return found["metrics"], found["history"], found["run_id"]
 

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, Strategy
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, optim
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -17,7 +17,12 @@ from torch.optim import Optimizer
 from reglab.errors import UserError, nearest
 
 _OURS = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp")
+HALF_SCALED = ("16-mixed", "16", 16)
 DOUBLE = ("64-true", "64", 64)
+_BY_ELEMENT = (
+    *(optim.SGD, optim.Adam, optim.AdamW, optim.Adamax, optim.NAdam, optim.RAdam, optim.Adagrad, optim.Adadelta),
+    *(optim.RMSprop, optim.Rprop, optim.ASGD),
+)
 _STARTS_PROCESSES = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 
 
@@ -84,7 +89,7 @@ class Sharded(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the optimizer's state with whole tensors. A collective."""
         plain = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        return self._mapped(plain.state_dict(), self._module.body.whole)
+        return self._mapped(plain.state_dict(), self._module.body.saved)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Load this rank's parts of the whole tensors."""
@@ -122,6 +127,11 @@ def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
             )
         if wanted == "fsdp":
             arguments["strategy"] = Sharded(shards)
+            if arguments.get("precision") in HALF_SCALED:
+                raise UserError(
+                    "trainer.precision=16-mixed scales gradients, which does not go with trainer.strategy=fsdp; use "
+                    "trainer.precision=bf16-mixed"
+                )
             if arguments.get("precision") in DOUBLE:  # Lightning knows no such plugin here, and none is needed: the
                 arguments["precision"] = "32-true"  # model is in double precision already, see ``experiment.fit``
     elif not isinstance(wanted, (DDPStrategy, SingleDeviceStrategy)):
@@ -137,8 +147,13 @@ def prepared(strategy: Strategy) -> None:
         strategy._ddp_kwargs.setdefault(own, False)
 
 
-def fits_sharding(model: torch.nn.Module) -> None:
-    """Raise UserError for weights that cannot be cut."""
+def fits_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:
+    """Raise UserError for weights that cannot be cut, or an optimizer not known to move each number by itself."""
+    if type(optimizer) not in _BY_ELEMENT:
+        raise UserError(
+            f"trainer.strategy=fsdp: {type(optimizer).__name__} may need whole weights, of which each device has a "
+            "part; use trainer.strategy=ddp, or another optimizer such as Adam"
+        )
     for name, weight in model.named_parameters():
         if weight.dim() == 0:
             raise UserError(f"trainer.strategy=fsdp cuts the first axis of each weight, and {name} has none: use ddp")
