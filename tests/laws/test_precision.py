@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import laws_harness as harness
@@ -13,7 +12,6 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reglab.errors import UserError
 from reglab.regularizers import EMA, L1, SAM
 from reglab.tracking.journal import Journal
 from reglab.training import checkpoint_files, recorder
@@ -262,21 +260,3 @@ def test_the_scale_goes_on_in_a_resumed_run(tmp_path: Path, monkeypatch: pytest.
     ]
     assert scales[0] == scales[1]
     assert scales[0]["scale"] < 2.0**24
-
-
-@pytest.mark.parametrize(
-    "regularizers, device, message",
-    [
-        (
-            {"sam": SAM(0.1)},
-            "cuda",
-            "scales gradients, which does not go with sam, .* use trainer.precision=bf16-mixed",
-        ),
-        ({}, "cpu", "16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed"),
-    ],
-)
-def test_what_a_scaler_does_not_fit_is_refused(regularizers: Any, device: str, message: str) -> None:
-    job = harness.experiment(regularizers, trainer={"precision": "16-mixed"})
-    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
-    with pytest.raises(UserError, match=message):
-        harness.engine.check_combination(job, trainer)

@@ -28,7 +28,8 @@ class Closing(pl.Callback):
         best, measurement = self.checkpoints.best_weights, self.recorder.measurement
         if not pl_module.cocktail.stops or best is None or measurement is None:
             return
-        pl_module.to(measurement.probe[0].device)  # Lightning has moved it to the CPU
+        if not pl_module.sharded:
+            pl_module.to(measurement.probe[0].device)  # Lightning has moved it to the CPU
         pl_module.restore(best)
         with trainer.precision_plugin.val_step_context():
             found = measurement.gap(pl_module.body, pl_module.cocktail)

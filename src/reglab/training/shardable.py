@@ -34,17 +34,17 @@ class Shardable(pl.LightningModule):
 
     def shard(self, mesh: DeviceMesh, device: torch.device) -> None:
         """Go on with a copy whose weights are cut over the last axis of ``mesh``, each rank's part on ``device``."""
-        from reglab.training.sharded import ShardedBody, shard  # late: it takes a second
+        from reglab.training.sharded import ShardedBody, cut, shard  # late: it takes a second
 
         self._given = self.model, self.cocktail
         self.model, self.cocktail = copy.deepcopy(self._given)
         self.change_layers()
-        shard(self.model, mesh)  # which moves a block at a time: the whole might not fit the device
-        self.cocktail.to(device)
-        self.body = body = ShardedBody(self.model, mesh)
         for _, member in self.cocktail.named_regularizers():
-            for slot, name in member.shaped.items():
-                setattr(member, slot, body.cut(name, member.get_buffer(slot)))
+            for slot in member.shaped:
+                setattr(member, slot, cut(member.get_buffer(slot), mesh))
+        shard(self.model, mesh)  # which moves a block at a time: the whole might not fit the device
+        self.to(device)  # the rest, and what Lightning calls the module's device
+        self.body = body = ShardedBody(self.model, mesh)
         for name, first in body.first_elements().items():
             self.cocktail.keys.begins_at(body.parts[name], first)
 

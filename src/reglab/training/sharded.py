@@ -37,6 +37,20 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh)
 
 
+def cut(whole: Tensor, mesh: DeviceMesh) -> Tensor:
+    """Return this rank's part of a tensor, as ``shard`` cuts weights."""
+    last = mesh.ndim - 1
+    lengths, rank = _lengths(whole.shape[0], mesh.size(last)), mesh.get_local_rank(last)
+    first = sum(lengths[:rank])
+    return whole[first : first + lengths[rank]].clone()
+
+
+def _lengths(rows: int, ranks: int) -> list[int]:
+    """Return how many of so many rows each rank has."""
+    each = -(-rows // ranks)
+    return [max(0, min(each, rows - each * rank)) for rank in range(ranks)]
+
+
 class Parts:
     """Stands in for a sharded model: ``named_parameters`` gives this rank's rows of each, as plain parameters."""
 
@@ -54,6 +68,7 @@ class ShardedBody(Body):
 
     def __init__(self, model: nn.Module, mesh: DeviceMesh) -> None:
         self.model = model
+        self._mesh = mesh
         self._group = mesh.get_group(mesh.ndim - 1)
         self._rank, self._ranks = mesh.get_local_rank(mesh.ndim - 1), mesh.size(mesh.ndim - 1)
         self._wholes = {name: cast(DTensor, weight) for name, weight in model.named_parameters()}
@@ -81,7 +96,8 @@ class ShardedBody(Body):
     def first_elements(self) -> dict[str, int]:
         """Return by name the place of this rank's first element in the flattened whole weight."""
         return {
-            name: sum(self._lengths(whole.shape[0])[: self._rank]) * (whole[:1].numel() if whole.dim() > 1 else 1)
+            name: sum(_lengths(whole.shape[0], self._ranks)[: self._rank])
+            * (whole[:1].numel() if whole.dim() > 1 else 1)
             for name, whole in self._wholes.items()
         }
 
@@ -131,20 +147,14 @@ class ShardedBody(Body):
                 module.reshard()
 
     def cut(self, name: str, whole: Tensor) -> Tensor:
-        lengths = self._lengths(whole.shape[0])
-        first = sum(lengths[: self._rank])
-        return whole[first : first + lengths[self._rank]].clone()
+        return cut(whole, self._mesh)
 
     def whole(self, name: str, part: Tensor) -> Tensor:
-        return gathered(part, self._lengths(self._wholes[name].shape[0]), self._group)
+        return gathered(part, _lengths(self._wholes[name].shape[0], self._ranks), self._group)
 
     def saved(self, name: str, part: Tensor) -> Tensor:
         whole = self.whole(name, part)
         return whole.cpu() if distributed.get_rank() == 0 else whole.new_empty(0)
-
-    def _lengths(self, rows: int) -> list[int]:
-        each = -(-rows // self._ranks)
-        return [max(0, min(each, rows - each * rank)) for rank in range(self._ranks)]
 
 
 def _part(weight: DTensor) -> nn.Parameter:

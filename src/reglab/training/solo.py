@@ -207,8 +207,9 @@ class Solo(Shardable):
 
     def _step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
-        # A short step takes fewer turns: in each of them BatchNorm has two rows.
-        turns = max(1, min(self.engine.accumulate, -(-len(rows) // self.recipe.batch_size), len(rows) // 2))
+        # A short step takes fewer turns: in each of them BatchNorm has two rows, or two on each rank if it needs them.
+        least = 2 if self.engine.sync_batchnorm else 2 * self._ranks
+        turns = max(1, min(self.engine.accumulate, -(-len(rows) // self.recipe.batch_size), len(rows) // least))
         self._gradient.begin([self._turn(rows, turn, turns) for turn in range(turns)], self._now.step)
         if self.cocktail.wraps_gradient:
             slopes, outcome = self._whole_gradient()
