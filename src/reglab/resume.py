@@ -12,13 +12,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from reglab import signals, together
-from reglab.errors import UserError, nearest
+from reglab.errors import UserError
 from reglab.tracking.folder import typed
 from reglab.training import going_on
 from reglab.training.fused.manifest import MANIFEST, read
 from reglab.training.going_on import Told
 
-_CHANGED = ("trainer.max_epochs", "trainer.accelerator", "trainer.checkpoint_seconds", "trust")
+_CHANGED = (
+    *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *("trainer.shards", "trainer.checkpoint_seconds", "trust"),
+)
 _EPOCHS = "trainer.max_epochs"
 _SWEEP = "multirun.yaml"
 _OF_HYDRA = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # what of Hydra's own a file may say
@@ -124,7 +127,7 @@ def _changes(overrides: Sequence[str]) -> dict[str, Any]:
         key = override.key_or_group
         if key not in _CHANGED:
             raise UserError(
-                f"{override.input_line}: a run that goes on keeps its configuration; {nearest(key, _CHANGED)}"
+                f"{override.input_line}: a run that goes on keeps its configuration, but for {', '.join(_CHANGED)}"
             )
         if override.is_sweep_override():
             raise UserError(f"{override.input_line}: a run goes on with one value")

@@ -130,5 +130,5 @@ def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(tmp_path, m
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match=r"transformers is not installed; .*pip install 'reglab\[transformers\]'"):
+    with pytest.raises(UserError, match=r"transformers is not installed; .*scripts/setup transformers"):
         build(BERT, (7,), 3, 50)

@@ -197,11 +197,18 @@ def test_an_extended_run_keeps_to_its_budget_of_points(case: Case, run: Run, mon
     assert "metrics.parquet" in case.run(first).data.tags["reglab.points"]
 
 
+def test_a_run_goes_on_elsewhere(run: Run, case: Case) -> None:
+    first = run().run_id
+    elsewhere = ["trainer.devices=auto", "trainer.strategy=auto", "trainer.num_nodes=1", "trainer.accelerator=cpu"]
+    assert resume(["it", "trainer.max_epochs=5", *elsewhere]) == 0
+    assert max(case.steps(first, "val/loss")) == 5
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
         (["it", "optimizer.lr=1"], "keeps its configuration"),
-        (["it", "trainer.max_epoch=9"], "did you mean 'trainer.max_epochs'"),
+        (["it", "trainer.max_epoch=9"], "but for trainer.max_epochs, "),
         (["it", "trainer.max_epochs=1"], "can only be given more"),
         (["it", "trainer.max_epochs=ten"], "give a whole number of epochs"),
         (["missing"], "no run 'missing'"),

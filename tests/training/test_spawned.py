@@ -136,3 +136,17 @@ def test_one_device_or_an_ordinary_strategy_starts_nothing(strategy: str) -> Non
 )
 def test_a_lost_partner_is_no_cause(error: Exception | None, code: int, cause: bool) -> None:
     assert Child(0, None, None, error, code).is_cause is cause  # type: ignore[arg-type]  # neither is asked
+
+
+def test_a_script_that_trains_wherever_it_is_imported_is_told_of_the_guard(tmp_path: Path) -> None:
+    """Its processes end before they have read what they are given."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import reglab\nfrom torch import nn\n"
+        "data = reglab.dataset('digits', train_size=100)\n"
+        "model = nn.Sequential(nn.Linear(64, 400), nn.Linear(400, 10))\n"
+        "reglab.fit(model, data, epochs=1, trainer={'accelerator': 'cpu', 'devices': 2, 'strategy': 'ddp_spawn'})\n"
+    )
+    ended = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "put reglab.fit under if __name__ == '__main__'" in ended.stderr.splitlines()[-1]

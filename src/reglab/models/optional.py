@@ -16,7 +16,7 @@ def imported(package: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise UserError(f"model: {package} cannot be imported ({error}); {_anew(package)}") from error
-        raise UserError(f"model: {package} is not installed; install it: pip install 'reglab[{package}]'") from error
+        raise UserError(f"model: {package} is not installed; {_install(package)}") from error
     # torchvision, which timm imports, raises RuntimeError where it was built for another torch.
     except (ImportError, RuntimeError, OSError) as error:
         first = str(error).splitlines()[0]
@@ -29,4 +29,8 @@ def imported(package: str) -> ModuleType:
 
 
 def _anew(package: str) -> str:
-    return f"install what it needs: pip install 'reglab[{package}]'"
+    return f"install what it needs: pip install --upgrade {package}"
+
+
+def _install(package: str) -> str:
+    return f"install it: pip install {package} (in a checkout of reglab: scripts/setup {package})"

@@ -175,6 +175,9 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Op
     engine, settings = taken(experiment.trainer)
     sharded, scaled = isinstance(trainer.strategy, Sharded), settings.get("precision") in HALF_SCALED
     two = [name for name, member in experiment.cocktail.named_regularizers() if overrides(member, "on_gradient")]
+    shards = getattr(trainer.strategy, "shards", None)
+    if shards is not None and trainer.world_size % shards:
+        raise UserError(f"trainer.shards={shards} does not divide the {trainer.world_size} devices")
     if scaled and trainer.strategy.root_device.type == "cpu":
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
     if scaled and two:

@@ -70,7 +70,10 @@ def wanted(job: Experiment) -> tuple[Start | None, Experiment]:
 
 def _check(name: str, method: str, job: Experiment) -> None:
     if together.place().ranks > 1:
-        raise UserError(f"strategy={name} starts processes, and {together.place().starter} has: use strategy='ddp'")
+        raise UserError(
+            f"strategy={name} starts processes, and {together.place().starter} has: use strategy='ddp'. In a script "
+            "put reglab.fit under if __name__ == '__main__': each process runs the rest of it again"
+        )
     if job.trainer.get("num_nodes", 1) != 1:
         raise UserError(f"strategy={name} starts processes on this machine alone: leave num_nodes out, or use torchrun")
     if method not in get_all_start_methods():
@@ -97,9 +100,14 @@ def run(start: Start, work: Callable[[], Outcome], model: nn.Module, cocktail: C
     """
     context = get_context(start.method)
     port = launch.free_port()
-    handed: Any = _pickled(work, model, cocktail) if start.method == "spawn" else (work, model, cocktail)
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.pt"
+        handed: Any = (work, model, cocktail)
+        if start.method == "spawn":
+            # By a file: Python hands arguments over by a pipe, and waits for ever where the process dies before it
+            # has read them, as it does in a script that starts training wherever it is imported.
+            handed = Path(folder) / "work"
+            handed.write_bytes(_pickled(work, model, cocktail))
         with Family() as family:
             for rank in range(start.ranks):
                 with launch.environment(_environment(start, rank, port)), signals_blocked():
@@ -145,11 +153,11 @@ def _rank(pipe: Any, rank: int, handed: Any, result: Path) -> None:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         setattr(rank_zero_only, "rank", rank)  # noqa: B010 - a function has no such attribute for mypy
-        forked = not isinstance(handed, bytes)
+        forked = not isinstance(handed, Path)
         if forked:
             torch.set_num_threads(1)
             _forget_connections()
-        work, model, cocktail = handed if forked else pickle.loads(handed)
+        work, model, cocktail = handed if forked else pickle.loads(handed.read_bytes())
         with at_a_prompt():
             metrics, history, run_id = work()
         if rank == 0:
