@@ -177,19 +177,20 @@ def _taken(do: Callable[[], object]) -> float:
 
 
 def bench_ddp(folder: Path, rounds: int) -> None:
-    two, one = [], []
-    for _ in range(rounds):
-        one.append(_rows_a_second(1, folder))
-        two.append(_rows_a_second(2, folder))
-    said = f"{median(two):,.0f} rows/s / {median(one):,.0f} rows/s; small CNN on 32 x 32, joint batch 64, CPU"
-    show("ddp, two processes / one", ratios(two, one), said)
+    for name, options in (("without BatchNorm", ["--no-norm"]), ("with synchronised BatchNorm", [])):
+        two, one = [], []
+        for _ in range(rounds):
+            one.append(_rows_a_second(1, folder, options))
+            two.append(_rows_a_second(2, folder, options))
+        said = f"{median(two):,.0f} rows/s / {median(one):,.0f} rows/s; small CNN on 32 x 32, joint batch 64, CPU"
+        show(f"ddp, two processes / one, {name}", ratios(two, one), said)
 
 
-def _rows_a_second(ranks: int, folder: Path) -> float:
+def _rows_a_second(ranks: int, folder: Path, options: Sequence[str]) -> float:
     script = Path(__file__).with_name("devices_cases.py")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     ended = subprocess.run(
-        [*launch, str(script), "--steps=20"], capture_output=True, text=True, cwd=folder, check=False
+        [*launch, str(script), "--steps=20", *options], capture_output=True, text=True, cwd=folder, check=False
     )
     found = re.search(r"rows a second: ([\d.]+)", ended.stdout)
     if not found:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,15 @@ def tiny() -> nn.Sequential:
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-def small_cnn() -> nn.Sequential:
-    """Return 0.37 M weights that take 0.24 GFLOP an image of 32 x 32, so that its gradient is sent in no time."""
+def small_cnn(norm: bool = True) -> nn.Sequential:
+    """Return 0.37 M weights that take 0.24 GFLOP an image of 32 x 32, so that its gradient is sent in no time.
+
+    norm: with BatchNorm, whose statistics several processes share.
+    """
     layers: list[nn.Module] = []
     for inputs, outputs, stride in ((3, 64, 1), (64, 128, 2), (128, 256, 2)):
-        layers += [*_convolution(inputs, outputs, 3, stride), nn.ReLU()]
+        convolution, *norms = _convolution(inputs, outputs, 3, stride)
+        layers += [convolution, *(norms if norm else []), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
 
 
@@ -202,11 +207,14 @@ def rank() -> None:
     """Train as one of the ranks that torchrun started, with one thread, and let the first tell the rows a second."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--no-norm", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     ranks = int(os.environ["WORLD_SIZE"])
     trainer = {"accelerator": "cpu", "devices": ranks, "strategy": "ddp"} if ranks > 1 else {"accelerator": "cpu"}
-    case = Case("small CNN", small_cnn, (3, 32, 32), 10, 64, 3, 3 + options.steps, SGD, val=2)
+    case = Case(
+        "small CNN", partial(small_cnn, not options.no_norm), (3, 32, 32), 10, 64, 3, 3 + options.steps, SGD, val=2
+    )
     with tempfile.TemporaryDirectory() as folder:
         taken = seconds_a_step(case, tracked(case, Path(folder), trainer={**trainer, "num_nodes": 1}))
     if os.environ["RANK"] == "0":
