@@ -38,7 +38,6 @@ ADAFACTOR = {"_target_": "torch.optim.Adafactor", "lr": 0.01}
         ({"strategy": "dpp"}, "trainer.strategy=dpp is not known"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:You passed .Trainer.accelerator='cpu', precision='16-mixed'")
 def test_a_setting_that_is_wrong_is_refused_before_training(trainer: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         harness.engine.check(harness.experiment({}, trainer=trainer))

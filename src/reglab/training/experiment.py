@@ -236,6 +236,7 @@ def quiet_lightning() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)
+            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")  # ``check`` refuses it
             # Lightning 2.6 asks torch 2.13's pytrees a question that they will stop answering.
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
             yield
