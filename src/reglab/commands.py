@@ -13,13 +13,14 @@ def report(words: Sequence[str]) -> int:
     parser = reading_parser("report", "Write the report of a sweep again, also of one that was interrupted.")
     parser.add_argument("sweep", help="the sweep's run id, its name, or its folder under runs/")
     parser.add_argument("--folder", type=Path, default=None, help="where report.html goes; default: the working folder")
+    parser.add_argument("--rule", default=None, help="choose by another rule: paired_1se, best or 1se")
     arguments = parser.parse_args(words)
     from reglab.reports.sweep import report as write
     from reglab.sweeps.finish import show
     from reglab.tracking.mlflow_read import find_run
 
     parent = find_run(given_uri(arguments.uri), arguments.sweep)
-    show(write(parent.uri, parent.run_id, arguments.folder or Path.cwd()), parent.uri)
+    show(write(parent.uri, parent.run_id, arguments.folder or Path.cwd(), arguments.rule), parent.uri)
     return 0
 
 

@@ -48,7 +48,7 @@ def test_seeds_widen_the_tolerance():
     between = math.sqrt(4 * 0.1**2 / 3 / 4)
     near, far = runs("l2", 0.2, [0.3 + 0.99 * between] * 4), runs("l2", 0.3, [0.3 + 1.01 * between] * 4)
     choice = select([*best, *near, *far])
-    assert choice.error == pytest.approx(between)
+    assert choice.best.estimate("val/loss").error == pytest.approx(between)
     assert choice.chosen.strength == 0.2
 
 

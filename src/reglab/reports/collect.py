@@ -1,9 +1,11 @@
 """A sweep's runs, read back from MLflow."""
 
+import json
 import os
 import platform
 import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -11,8 +13,10 @@ from typing import TYPE_CHECKING
 from reglab.errors import UserError
 from reglab.reports.attempts import counted
 from reglab.reports.data import History, SweepData
+from reglab.reports.examples import collect_examples
 from reglab.reports.figures.summary import rows
-from reglab.sweeps.selection import Trial, select
+from reglab.sweeps.rules import RULES, check_rule
+from reglab.sweeps.trial import Trial
 
 if TYPE_CHECKING:
     from reglab.tracking.mlflow_read import RunRecord
@@ -20,15 +24,16 @@ if TYPE_CHECKING:
 PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
 FINAL = "final/"
 MONITOR = "measure.monitor"
+RULE = "sweep.rule"
 LOOKED = "reglab.test_looked_before"  # of a sweep: who had seen its test set before
 
 
-def collect(uri: str, parent_id: str) -> SweepData:
+def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
     """Return what MLflow holds of the sweep with the parent run ``parent_id``.
 
     Of several attempts at a job one counts, see ``counted``. The metric that chooses is the one of its config,
-    ``measure.monitor``. Histories are read only for the settings that
-    the report draws. Raises ``UserError`` if there is no such sweep.
+    ``measure.monitor``; so is the rule, ``sweep.rule``, unless another one is given. Histories are read only for the
+    settings that the report draws. Raises ``UserError`` if there is no such sweep, or rule.
     """
     from reglab.tracking import mlflow_read  # imports mlflow: seconds
 
@@ -38,11 +43,9 @@ def collect(uri: str, parent_id: str) -> SweepData:
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
     monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")
     jobs = int(parent.tags["reglab.jobs"]) if parent.tags.get("reglab.jobs") else None
+    asked = rule or next((r.params[RULE] for r in (parent, *records) if r.params.get(RULE)), RULES[0])
     keys = [f"{side}/{name}" for name in ("loss", score) for side in ("train", "val", "gap")]
-    histories: dict[str, History] = {
-        run_id: mlflow_read.history(uri, run_id, keys) for run_id in _drawn(trials, monitor, jobs)
-    }
-    return SweepData(
+    data = SweepData(
         name=parent.name,
         trials=trials,
         score=score,
@@ -51,13 +54,16 @@ def collect(uri: str, parent_id: str) -> SweepData:
         looked=parent.tags.get(LOOKED, ""),
         facts=_facts(parent, records),
         command=_command(parent.tags.get("reglab.command", "")),
-        histories=histories,
+        results=collect_examples(records),
+        rule=check_rule(asked),
     )
+    histories: dict[str, History] = {run_id: mlflow_read.history(uri, run_id, keys) for run_id in _drawn(data)}
+    return replace(data, histories=histories)
 
 
-def _drawn(trials: Iterable[Trial], monitor: str, jobs: int | None) -> list[str]:
+def _drawn(data: SweepData) -> list[str]:
     try:
-        choice = select(trials, monitor, jobs)
+        choice = data.choose()
     except UserError:  # nothing finished: whoever chooses says so
         return []
     return [run.run_id for candidate in rows(choice) for run in candidate.trials]
@@ -84,7 +90,17 @@ def trial(record: "RunRecord") -> Trial:
         status=record.status,
         overrides=overrides(tags.get("reglab.overrides", "")),
         message=tags.get("reglab.message", ""),
+        directions=_directions(tags.get("reglab.directions", "")),
     )
+
+
+def _directions(text: str) -> dict[str, int]:
+    """Return which numbers regularize more the larger (+1) or smaller (-1) they are; empty for earlier runs."""
+    try:
+        found = json.loads(text or "{}")
+        return {str(key): 1 if sign > 0 else -1 for key, sign in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def overrides(text: str) -> tuple[str, ...]:

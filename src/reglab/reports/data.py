@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reglab.sweeps.rules import Rule
+from reglab.sweeps.scored import Results
+from reglab.sweeps.selection import Choice, select
 from reglab.sweeps.trial import Candidate, Trial
 
 # Of one run: metric name -> [(epoch, value), ...].
@@ -22,7 +25,8 @@ class SweepData:
     not recorded. looked: who had seen the test set before the sweep, empty if nobody. facts: name -> value lines for
     "how to reproduce" (git commit, data digest, versions, ...). command: what started the sweep, empty if not recorded.
     histories: run id -> metrics over epochs, of the runs that are drawn. weights: candidate label -> its weights as one
-    flat array, for the histograms; the caller supplies them.
+    flat array, for the histograms; the caller supplies them. results: run id -> what it reached on each example, of the
+    runs that keep it. rule: how the sweep chooses.
     """
 
     name: str
@@ -35,6 +39,12 @@ class SweepData:
     command: str = ""
     histories: Mapping[str, History] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
+    results: Mapping[str, Results] = field(default_factory=dict)
+    rule: Rule = "paired_1se"
+
+    def choose(self) -> Choice:
+        """Return the choice among the runs. Raises ``UserError`` if none of them has a result."""
+        return select(self.trials, self.monitor, self.jobs, self.results, self.rule)
 
     @property
     def level(self) -> str:

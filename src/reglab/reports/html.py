@@ -12,12 +12,20 @@ import jinja2
 from reglab.direction import lower_is_better
 from reglab.reports.data import SweepData
 from reglab.reports.figures import draw
-from reglab.reports.terminal import headings, row
+from reglab.reports.terminal import Row, constant_row, headings, row
 from reglab.reports.tested import Tested
 from reglab.sweeps.estimate import Interval
 from reglab.sweeps.selection import Choice
 from reglab.sweeps.verdict import Verdict
 from reglab.sweeps.words import metric_name, number, percent, plural
+
+RULES = {  # what the page says of how the choice is made
+    "paired_1se": "the strongest setting of its regularizer within one standard error of its difference to the best. "
+    "All settings share rows and seeds: SE² = variance over examples of the difference (mean over seeds) / examples + "
+    "variance over seeds of the difference (mean over examples) / seeds",
+    "best": "that setting",
+    "1se": "the strongest setting of its regularizer within the best one's own standard error (Breiman et al. 1984)",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -
         choice=choice,
         cards=cards(data, choice),
         headings=headings(data),
-        rows=[row(candidate, data, choice) for candidate in choice.candidates],
+        rows=[row(candidate, data, choice) for candidate in choice.candidates] + constant_rows(data, choice),
+        rule=RULES[choice.rule],
         figures=draw(data, choice),
         monitor=metric_name(choice.monitor),
         lower=lower_is_better(choice.monitor),
@@ -55,6 +64,12 @@ def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -
         repeat=command(choice),
         runs=plural(sum(len(candidate.trials) for candidate in choice.candidates), "run"),
     )
+
+
+def constant_rows(data: SweepData, choice: Choice) -> list[Row]:
+    """Return the row of the constant predictor, if runs record it."""
+    found = constant_row(data, choice)
+    return [] if found is None else [found]
 
 
 def command(choice: Choice) -> str:

@@ -14,7 +14,7 @@ from reglab.reports.html import page
 from reglab.reports.note import note
 from reglab.reports.terminal import WIDE, table
 from reglab.reports.tested import tested
-from reglab.sweeps.selection import Candidate, Choice, select
+from reglab.sweeps.selection import Candidate, Choice
 from reglab.sweeps.verdict import verdict
 
 __all__ = ["SweepReport", "collect", "portraits", "report", "write"]
@@ -71,10 +71,10 @@ def _columns() -> int:
     return shutil.get_terminal_size((WIDE, 0)).columns if sys.stdout.isatty() else WIDE
 
 
-def report(uri: str, parent_id: str, folder: Path) -> SweepReport:
-    """Collect, choose and write in one go, without weight distributions.
+def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> SweepReport:
+    """Collect, choose and write in one go, without weight distributions. rule: another one than the sweep's own.
 
-    Raises ``UserError`` if there is no such sweep, or no run of it has a result.
+    Raises ``UserError`` if there is no such sweep or rule, or no run of it has a result.
     """
-    data = collect(uri, parent_id)
-    return write(data, select(data.trials, data.monitor, data.jobs), None, folder)
+    data = collect(uri, parent_id, rule)
+    return write(data, data.choose(), None, folder)

@@ -69,9 +69,19 @@ def row(candidate: Candidate, data: SweepData, choice: Choice) -> Row:
     )
 
 
+def constant_row(data: SweepData, choice: Choice) -> Row | None:
+    """Return the row of the constant predictor, which looks at no input; None where runs do not record it."""
+    known = {key: choice.comparison.constant_value(choice.chosen, key) for key in ("val/loss", f"val/{data.score}")}
+    loss, score = known["val/loss"], known[f"val/{data.score}"]
+    if loss is None:
+        return None
+    return Row("constant", "", number(loss), "-" if score is None else number(score), "-", "-", "-", "-", "", False)
+
+
 def setting(candidate: Candidate) -> str:
     """Return strength and whatever else varies in the candidate's block."""
-    strength = [compact(candidate.strength)] if candidate.strength is not None else []
+    name = f"{candidate.number}=" if candidate.number else ""
+    strength = [name + compact(candidate.strength)] if candidate.strength is not None else []
     others = (f"{short_key(key, candidate.settings)}={value}" for key, value in candidate.settings.items())
     return " ".join([*strength, *others])
 
@@ -114,6 +124,8 @@ def table(data: SweepData, choice: Choice, columns: int = WIDE) -> Table:
         said = row(candidate, data, choice)
         style = "bold green" if said.chosen else ("dim" if said.mark in ("underfits", "partial") else "")
         drawn.add_row(*(Text(said.cells[place]) for place in places), style=style)
-        if following is not None and following.block != candidate.block:
+        if following is None or following.block != candidate.block:
             drawn.add_section()
+    if (constant := constant_row(data, choice)) is not None:
+        drawn.add_row(*(Text(constant.cells[place]) for place in places), style="dim")
     return drawn

@@ -1,35 +1,63 @@
 """The test set's say: what the chosen setting reached on it, and who touched it before."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reglab.reports.data import SweepData
+from reglab.sweeps.estimate import Interval
 from reglab.sweeps.selection import Candidate, Choice
 from reglab.sweeps.words import listing, metric_name, number, plural
 
 
 @dataclass(frozen=True)
-class Tested:
-    """metrics: name -> (mean, lowest, highest) over runs. others: settings whose test results are known too.
+class Result:
+    """A metric on the test set: its mean over runs, with an interval over examples and seeds, and the runs' range."""
 
-    looked: who had seen the test set before the sweep, empty if nobody.
+    interval: Interval
+    lowest: float
+    highest: float
+
+    def text(self) -> str:
+        """Return the result in words; without an interval, which earlier versions did not record, the runs' range."""
+        mean, low, high = (number(end) for end in (self.interval.mean, self.interval.low, self.interval.high))
+        if not math.isnan(self.interval.low):
+            return f"{mean} [{low}, {high}]"
+        runs = f" (runs: {number(self.lowest)} to {number(self.highest)})" if self.lowest < self.highest else ""
+        return mean + runs
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the chosen setting reached on the test set.
+
+    metrics: by name. level: of their intervals. others: settings whose test results are known too. splits: how many
+    splits the sweep has, each with a test part of its own. looked: who had seen the test set before the sweep, empty if
+    nobody.
     """
 
     label: str
-    metrics: Mapping[str, tuple[float, float, float]]
+    metrics: Mapping[str, Result]
     runs: int
     others: tuple[str, ...]
     looked: str = ""
+    splits: int = 1
+    level: str = "95%"
 
     @property
     def sentence(self) -> str:
         """The result in one sentence, and a warning if the test set had been used for other settings."""
-        found = "; ".join(
-            f"{metric_name(key)} {number(mean)}" + (f" (runs: {number(low)} to {number(high)})" if low < high else "")
-            for key, (mean, low, high) in self.metrics.items()
-        )
-        touched = "" if self.looked else "touched once for "
-        text = f"On the test set, {touched}{self.label} ({plural(self.runs, 'run')}): {found}."
+        found = "; ".join(f"{metric_name(key)} {result.text()}" for key, result in self.metrics.items())
+        intervals = any(not math.isnan(result.interval.low) for result in self.metrics.values())
+        over = "examples and seeds" if self.runs > 1 else "examples"
+        explained = f" ({self.level} intervals over {over})" if intervals else ""
+        touched = "" if self.looked or self.others or self.splits > 1 else "touched once for "
+        text = f"On the test set, {touched}{self.label} ({plural(self.runs, 'run')}): {found}{explained}."
+        if self.splits > 1:
+            text += (
+                f" Each of the {self.splits} values of data.split_seed has a test part of its own, whose rows are "
+                "training or validation rows under the others, so this result is not untouched evidence."
+            )
         if self.looked:
             text += (
                 f" This test set was looked at before: {self.looked}, so this result is no longer untouched evidence."
@@ -54,9 +82,10 @@ def tested(data: SweepData, choice: Choice, test: Mapping[str, Mapping[str, floa
     keys = [key for key in (f"test/{data.score}", "test/loss") if chosen.has(key)]
     if not keys:
         return None
-    metrics = {key: (chosen.mean(key), min(chosen.values(key)), max(chosen.values(key))) for key in keys}
+    metrics = {key: Result(chosen.interval(key), min(chosen.values(key)), max(chosen.values(key))) for key in keys}
     others = tuple(c.label for c in choice.candidates if c is not choice.chosen and _touched(c))
-    return Tested(chosen.label, metrics, len(chosen.trials), others, data.looked)
+    splits = {trial.params.get("data.split_seed") for c in choice.candidates for trial in c.trials}
+    return Tested(chosen.label, metrics, len(chosen.trials), others, data.looked, len(splits), data.level)
 
 
 def looks(origins: Sequence[str]) -> str:

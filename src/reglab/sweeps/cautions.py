@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from reglab.sweeps.grouping import short_key
 from reglab.sweeps.selection import Candidate, Choice
 from reglab.sweeps.words import listing, metric_name, number, percent, plural
 
@@ -47,9 +48,13 @@ def underfits(choice: Choice, candidate: Candidate) -> bool:
     base = choice.baseline
     if base is None or candidate is base or not (candidate.has("gap/loss") and base.has("gap/loss")):
         return False
-    smaller = candidate.mean("gap/loss") < base.mean("gap/loss")
+    if not candidate.mean("gap/loss") < base.mean("gap/loss"):
+        return False
+    apart = choice.difference(candidate, base)
+    if apart is not None:
+        return apart.mean > 0 and apart.p <= 0.05
     error = max(base.estimate(choice.monitor).error, candidate.estimate(choice.monitor).error)
-    return smaller and choice.loss(candidate) > choice.loss(base) + error
+    return choice.loss(candidate) > choice.loss(base) + error
 
 
 def underfitting(choice: Choice) -> Iterator[str]:
@@ -89,18 +94,20 @@ def paths(choice: Choice) -> Iterator[str]:
 def edges(choice: Choice) -> Iterator[str]:
     """An optimum at the end of its range may lie beyond it."""
     best, chosen = choice.best, choice.chosen
-    strengths = [c.stronger * c.strength for c in choice.candidates if c.block == best.block and c.strength is not None]
-    if best.strength is None or len(set(strengths)) < 2:
-        return
-    place = best.stronger * best.strength
-    if place in (min(strengths), max(strengths)):
-        end = "strongest" if place == max(strengths) else "weakest"
-        yield f"The best, {best.label}, is the {end} of its range: extend the range beyond it and sweep again."
-    elif chosen.strength is not None and chosen.stronger * chosen.strength == max(strengths):
-        yield (
-            f"The choice, {chosen.label}, is the strongest of its range: a stronger one may still be within one "
-            "standard error, so extend the range."
-        )
+    peers = [c for c in choice.candidates if c.block == best.block and c.strengths.keys() == best.strengths.keys()]
+    for key, value in best.strengths.items():
+        values = [c.strengths[key] for c in peers]
+        of = f" in {short_key(key, best.strengths)}" if len(best.strengths) > 1 else ""
+        if min(values) == max(values):
+            continue
+        if value in (min(values), max(values)):
+            end = "strongest" if value == max(values) else "weakest"
+            yield f"The best, {best.label}, is the {end} of its range{of}: extend the range beyond it and sweep again."
+        elif chosen.strengths.get(key) == max(values):
+            yield (
+                f"The choice, {chosen.label}, is the strongest of its range{of}: a stronger one may still be within "
+                "one standard error, so extend the range."
+            )
 
 
 def sparsity(choice: Choice) -> Iterator[str]:
@@ -108,6 +115,21 @@ def sparsity(choice: Choice) -> Iterator[str]:
     sparsest = max(choice.blocks.values(), key=lambda c: c.zeros if c.has("weights/zeros") else 0.0)
     if sparsest.has("weights/zeros") and sparsest.zeros >= 0.01:
         yield f"{sparsest.label} sets {percent(sparsest.zeros)} of the weights to exactly zero."
+    noisy = [c for c in choice.blocks.values() if c.has("weights/zeros") and _minibatch_sgd(c)]
+    if noisy:
+        yield (
+            f"{noisy[0].label} trains by SGD on batches of {noisy[0].trials[0].params.get('data.batch_size')}: their "
+            "noise keeps weights from the zero that the whole training part would give them. Count zeros under "
+            "optimizer=adam, or with a larger data.batch_size."
+        )
+
+
+def _minibatch_sgd(candidate: Candidate) -> bool:
+    """Tell whether a proximal L1 step meets the noise of small batches, which SGD passes on unscaled."""
+    params = candidate.trials[0].params
+    targets = [value for key, value in params.items() if key.startswith("regularizer.") and key.endswith("._target_")]
+    proximal = any(target.rpartition(".")[2] in ("L1", "ElasticNet") for target in targets)
+    return proximal and params.get("optimizer._target_", "").endswith(".SGD") and candidate.zeros < 0.99
 
 
 def repeats(choice: Choice) -> Iterator[str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from reglab.reports.collect import LOOKED
 from reglab.reports.sweep import SweepReport, collect, portraits, write
 from reglab.reports.tested import looks
-from reglab.sweeps.selection import Choice, Trial, select
+from reglab.sweeps.selection import Choice, Trial
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import opened
 from reglab.trust import trust_listed
@@ -28,8 +28,8 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     if not sweep.get("report", True):
         return
-    data = collect(settings.uri, parent.run_id)
-    choice = select(data.trials, data.monitor, data.jobs)
+    data = collect(settings.uri, parent.run_id, sweep.get("rule"))
+    choice = data.choose()
     test = None
     if sweep.get("test", True):
         data = dataclasses.replace(data, looked=_looked(settings.uri, parent.run_id, choice))

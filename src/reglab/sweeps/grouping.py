@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from reglab.sweeps.trial import REPEATED, Candidate, Trial
 from reglab.sweeps.words import compact
@@ -10,6 +11,7 @@ from reglab.sweeps.words import compact
 BOOKKEEPING = ("sweep.", "tracking.", "hydra.")
 # Replicas repeat a setting as seeds do: they train on other rows, but are validated on the same ones.
 REPLICA = "data.replica"
+_STRENGTH = "strength"  # stands for the main number's key where the params do not hold it
 
 Group = list[Trial]
 
@@ -36,15 +38,15 @@ def candidates(
     found: list[Candidate] = []
     failed: list[Trial] = []
     for groups in blocks.values():
-        varying = _varying(list(groups.values()))
+        swept = _swept(list(groups.values()))
         members = []
         for group in groups.values():
             used, lost = _attempts(group, monitor)
             failed += lost
             if used:
                 missing = expected[used[0].block] - {_repeat(trial) for trial in used}
-                members.append(_candidate(used, len(missing), varying))
-        found += sorted(members, key=lambda c: c.stronger * (c.strength if c.strength is not None else 0.0))
+                members.append(_candidate(used, len(missing), swept))
+        found += sorted(members, key=lambda c: tuple(c.strengths.values()))
     return tuple(found), tuple(failed)
 
 
@@ -77,40 +79,76 @@ def _attempts(group: Group, monitor: str) -> tuple[Group, Group]:
     return list(used.values()), [trial for repeat, trial in lost.items() if repeat not in used]
 
 
-def _varying(groups: Sequence[Group]) -> list[str]:
-    """Return the config keys in which a block's settings differ, other than its main strength."""
+@dataclass(frozen=True)
+class _Swept:
+    """The config keys in which a block's settings differ.
+
+    ordered: those of numbers that regularize more or less, with the sign that makes larger stronger. others: the rest.
+    main: the first member's main number.
+    """
+
+    ordered: Mapping[str, int]
+    others: tuple[str, ...]
+    main: str
+
+    @property
+    def one(self) -> str:
+        """The only number that is swept, empty if there are several or none."""
+        return next(iter(self.ordered)) if len(self.ordered) == 1 else ""
+
+
+def _swept(groups: Sequence[Group]) -> _Swept:
     firsts = [(group[0], _setting(group[0].params)) for group in groups]
     keys = dict.fromkeys(key for _, setting in firsts for key in setting)
-    return [
-        key
-        for key in keys
-        if len({setting.get(key) for _, setting in firsts}) > 1
-        and not all(_same_number(setting.get(key), trial.strength) for trial, setting in firsts)
-    ]
+    # A tag keeps six digits of what the config holds in full; where two numbers follow the strength, the first is it.
+    follows = [key for key in keys if all(_same_number(setting.get(key), trial.strength) for trial, setting in firsts)]
+    main = next((key for key in follows if key.startswith("regularizer.")), _STRENGTH)
+    known = {main: firsts[0][0].stronger} | {key: sign for trial, _ in firsts for key, sign in trial.directions.items()}
+    varying = [key for key in keys if len({setting.get(key) for _, setting in firsts}) > 1]
+    ordered = {
+        key: known[key]
+        for key in varying
+        if key in known and all(_number(setting.get(key)) is not None for _, setting in firsts)
+    }
+    if main not in keys and len({trial.strength for trial, _ in firsts}) > 1:
+        ordered = {_STRENGTH: firsts[0][0].stronger} | ordered
+    others = tuple(key for key in varying if key not in ordered and key not in follows)
+    return _Swept(ordered, others, main)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _same_number(text: str | None, value: float | None) -> bool:
-    try:
-        # A tag keeps six digits of what the config holds in full.
-        return text is not None and value is not None and math.isclose(float(text), value, rel_tol=1e-5)
-    except ValueError:
-        return False
+    number = _number(text)
+    return number is not None and value is not None and math.isclose(number, value, rel_tol=1e-5)
 
 
-def _candidate(trials: Group, missing: int, varying: Sequence[str]) -> Candidate:
-    first = trials[0]
-    settings = {key: first.params.get(key, "") for key in varying}
-    parts = [first.block] + ([compact(first.strength)] if first.strength is not None else [])
-    label = " ".join(parts + [f"{short_key(key, varying)}={value}" for key, value in settings.items()])
+def _candidate(trials: Group, missing: int, swept: _Swept) -> Candidate:
+    first, one = trials[0], swept.one
+    values = {key: _number(first.params.get(key)) if key != _STRENGTH else first.strength for key in swept.ordered}
+    several = tuple(key for key in swept.ordered if not one)
+    settings = {key: first.params.get(key, "") for key in (*several, *swept.others)}
+    strength = None if several else values[one] if one and one != swept.main else first.strength
+    number = short_key(one, (one, *settings)) if one and one != swept.main else ""
+    parts = [f"{number}={compact(strength)}" if number else compact(strength)] if strength is not None else []
+    parts += [f"{short_key(key, settings)}={value}" for key, value in settings.items()]
     return Candidate(
         block=first.block,
         regularizer=first.regularizer,
-        strength=first.strength,
-        stronger=first.stronger,
-        label=label,
+        strength=strength,
+        stronger=swept.ordered[one] if one else first.stronger,
+        label=" ".join([first.block, *parts]),
         trials=tuple(sorted(trials, key=_repeat)),
         settings=settings,
         missing=missing,
+        number=number,
+        strengths={key: sign * (values[key] or 0.0) for key, sign in swept.ordered.items()},
     )
 
 

@@ -24,6 +24,7 @@ from reglab.sweeps.outcome import Interrupted, ends, failures
 from reglab.sweeps.parent import Begun, begin, starts_anew
 from reglab.sweeps.path import Link, links
 from reglab.sweeps.preflight import check
+from reglab.sweeps.rules import RULES, check_rule
 from reglab.tracking import TrackingSettings
 
 _log = logging.getLogger(__name__)
@@ -117,11 +118,12 @@ def _launch(
 
 
 def plan(arguments: Sequence[str], config: DictConfig) -> list[Job]:
-    """Return the jobs of a sweep. Raises UserError for blocks, seeds or values that cannot be read."""
+    """Return the jobs of a sweep. Raises UserError for blocks, seeds, values or a rule that cannot be read."""
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     blocks = sweep.get("blocks") or []
     if not isinstance(blocks, list):
         raise UserError(f"sweep.blocks must be a list of mappings, got {blocks!r}")
+    check_rule(sweep.get("rule", RULES[0]))
     return expand(arguments, blocks, sweep.get("seeds"), list(config.get("regularizer") or {}))
 
 

@@ -17,7 +17,8 @@ class Trial:
     block: label of the sweep block. regularizer: names joined by ``+``; ``none`` for the empty cocktail.
     strength: its main number. stronger: +1 if a larger strength regularizes more, -1 if a smaller one does.
     metrics: at the end of the run, e.g. ``val/loss``. params: the flattened config. status: FINISHED, FAILED, ...
-    overrides: what this run was started with. message: why it failed.
+    overrides: what this run was started with. message: why it failed. directions: config keys of numbers that
+    regularize more the larger (+1) or the smaller (-1) they are; earlier versions told the main number's only.
     """
 
     run_id: str
@@ -31,6 +32,7 @@ class Trial:
     status: str
     overrides: tuple[str, ...] = ()
     message: str = ""
+    directions: Mapping[str, int] = field(default_factory=dict)
 
     def repeat(self) -> tuple[str, ...]:
         """Return what tells this run from the other runs of its setting: seed, split seed, fold."""
@@ -40,6 +42,11 @@ class Trial:
     def split(self) -> tuple[str, ...]:
         """What tells the run's validation part from another's: split seed, fold."""
         return self.repeat()[1:]
+
+    @property
+    def within_split(self) -> tuple[str, ...]:
+        """What tells this run from the others of its setting and split: seed, replica."""
+        return str(self.seed), self.params.get("data.replica", "")
 
     @property
     def job(self) -> str:
@@ -60,6 +67,9 @@ class Trial:
 class Candidate:
     """A setting that could be chosen: its usable runs, which differ only in seed, split seed or fold.
 
+    strength: the one number that is swept in its block, or the first member's main number; None where several are
+    swept. number: that number's name where it is not the first member's main one. strengths: the numbers swept in its
+    block that are known to regularize more or less, by config key, each with the sign that makes larger stronger.
     label: block, strength and whatever else varies in the block. settings: the latter, by config key.
     missing: how many of the sweep's repeats (seeds, splits) it has no result of.
     """
@@ -72,6 +82,21 @@ class Candidate:
     trials: tuple[Trial, ...]
     settings: Mapping[str, str] = field(default_factory=dict)
     missing: int = 0
+    number: str = ""
+    strengths: Mapping[str, float] = field(default_factory=dict)
+
+    def at_least_as_strong(self, other: "Candidate") -> bool:
+        """Tell whether it regularizes as much as ``other`` or more: Pareto's order, in which not all can be compared.
+
+        Every swept number is at least as strong, and what else varies in the block is the same.
+        """
+        rest = [{k: v for k, v in c.settings.items() if k not in c.strengths} for c in (self, other)]
+        return (
+            self.block == other.block
+            and rest[0] == rest[1]
+            and self.strengths.keys() == other.strengths.keys()
+            and all(value >= other.strengths[key] for key, value in self.strengths.items())
+        )
 
     def has(self, key: str) -> bool:
         """Tell whether every run has a finite value of the metric ``key``."""

@@ -1,9 +1,9 @@
 """The verdict of a sweep in words: what helped, how sure that is, and what to be wary of."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reglab.sweeps.cautions import cautions
+from reglab.sweeps.evidence import LEVEL, evidence, no_better_than_constant, unpaired
 from reglab.sweeps.selection import Candidate, Choice
 from reglab.sweeps.words import bracket, metric_name, number, plural, spread
 
@@ -23,13 +23,16 @@ class Verdict:
 
 def verdict(choice: Choice, score: str) -> Verdict:
     """Return the verdict on a choice. ``score``: the task's score, e.g. ``accuracy`` for ``val/accuracy``."""
-    return Verdict(_headline(choice, score), (*_rule(choice), *cautions(choice, score)))
+    return Verdict(_headline(choice, score), (*evidence(choice, score), *cautions(choice, score), *unpaired(choice)))
 
 
 def _headline(choice: Choice, score: str) -> str:
     base, monitor = choice.baseline, choice.monitor
-    if len({(candidate.regularizer, candidate.strength) for candidate in choice.candidates}) == 1:
+    if len({(candidate.regularizer, *candidate.strengths.items()) for candidate in choice.candidates}) == 1:
         return _plain(choice)
+    useless = no_better_than_constant(choice)
+    if useless:
+        return useless
     if base is None:
         return (
             f"{choice.chosen.label} is the choice: {_state(choice.chosen, score)}. The sweep has no run without a "
@@ -40,13 +43,38 @@ def _headline(choice: Choice, score: str) -> str:
             f"No regularizer beat training without one: {metric_name(monitor)} is {_estimate(base, monitor)} "
             f"without, and {_rival(choice)}."
         )
-    if choice.within(base):
+    return f"{_doubt(choice, base)}{_sentence(choice, base, score)}."
+
+
+def _doubt(choice: Choice, base: Candidate) -> str:
+    """Return what is to be said first where it is not shown that the choice helps; empty where it is."""
+    claim, monitor, best = choice.claim(), choice.monitor, choice.best
+    named, before, after = metric_name(monitor), number(base.mean(monitor)), number(best.mean(monitor))
+    if claim is None:
+        if not choice.within(base):
+            return ""
         return (
-            f"No clear evidence that regularization helps here: without it, {metric_name(monitor)} is "
-            f"{number(base.mean(monitor))}, within one standard error ({number(choice.error)}) of the best, "
-            f"{number(choice.best.mean(monitor))} ({choice.best.label}). {_sentence(choice, base, score)}."
+            f"No clear evidence that regularization helps here: without it, {named} is {before}, within one standard "
+            f"error ({number(best.estimate(monitor).error)}) of the best, {after} ({best.label}). "
         )
-    return f"{_sentence(choice, base, score)}."
+    if not claim.helps:
+        many = plural(len(choice.claimed), "setting")
+        return (
+            f"No clear evidence that regularization helps here: without it, {named} is {before}; the best of {many} "
+            f"reaches {after} ({best.label}), which chance alone can give (p = {_p(min(claim.p))} over all of them). "
+        )
+    places = {candidate.label: place for place, candidate in enumerate(choice.claimed)}
+    if claim.better(places[choice.chosen.label]):
+        return ""
+    shown = min(choice.claimed, key=lambda c: claim.t[places[c.label]])
+    return (
+        f"Regularization helps here ({shown.label}: {named} {number(shown.mean(monitor))} against {before}, "
+        f"p = {_p(claim.p[places[shown.label]])} over all settings), but that is not shown of the choice by itself. "
+    )
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else "<0.001"
 
 
 def _plain(choice: Choice) -> str:
@@ -83,32 +111,36 @@ def _state(candidate: Candidate, score: str) -> str:
 def _sentence(choice: Choice, base: Candidate, score: str) -> str:
     """Return what the chosen one did to gap, score and validation loss against the baseline."""
     chosen = choice.chosen
-    before, after = base.interval("gap/loss"), chosen.interval("gap/loss")
-    verb = "cuts" if after.mean < before.mean else "does not cut"
+    runs = plural(len(chosen.trials), "run") + (" each" if len(chosen.trials) == len(base.trials) else "")
     moves = [
-        _move(base.mean(key), chosen.mean(key), metric_name(key))
-        for key in (f"val/{score}", "val/loss")
+        _move(choice, base, key)
+        for key in dict.fromkeys((f"val/{score}", "val/loss"))
         if base.has(key) and chosen.has(key)
     ]
-    runs = plural(len(chosen.trials), "run") + (" each" if len(chosen.trials) == len(base.trials) else "")
-    gap = f"{chosen.label} {verb} the gap in loss from {bracket(before)} to {bracket(after)} ({runs})"
     moved = " and ".join(moves)
+    gap = f"{_gap(choice, base)} ({runs})"
     return f"{gap}. {moved[:1].upper()}{moved[1:]}" if moves else gap
 
 
-def _move(before: float, after: float, name: str) -> str:
+def _gap(choice: Choice, base: Candidate) -> str:
+    """Return what became of the gap: it is cut only where the interval of the paired difference excludes 0."""
+    chosen = choice.chosen
+    before, after = base.interval("gap/loss"), chosen.interval("gap/loss")
+    apart = choice.comparison.gap(chosen, base)
+    if apart is None:
+        verb = "cuts" if after.mean < before.mean else "does not cut"
+    else:
+        low, high = apart.interval(1 - LEVEL)
+        verb = "cuts" if high < 0 else "widens" if low > 0 else "does not clearly change"
+    return f"{chosen.label} {verb} the gap in loss from {bracket(before)} to {bracket(after)}"
+
+
+def _move(choice: Choice, base: Candidate, key: str) -> str:
+    before, after, name = base.mean(key), choice.chosen.mean(key), metric_name(key)
     if number(before) == number(after):
         return f"{name} stays at {number(after)}"
-    return f"{name} {'rises' if after > before else 'falls'} from {number(before)} to {number(after)}"
-
-
-def _rule(choice: Choice) -> Iterator[str]:
-    """Say why the chosen one is chosen, where it is not simply the best."""
-    best, chosen = choice.best, choice.chosen
-    if best is chosen or best.strength is None:
-        return
-    yield (
-        f"{best.label} has the best {metric_name(choice.monitor)}, {_estimate(best, choice.monitor)}; "
-        f"{chosen.label} ({number(chosen.mean(choice.monitor))}) is the strongest {chosen.block} within one standard "
-        "error of it, hence the choice."
-    )
+    apart = choice.comparison.on(key).difference(choice.chosen, base)
+    verb = "rises" if after > before else "falls"
+    if apart is not None and apart.p > LEVEL:
+        return f"{name} is {number(after)} for {number(before)}, no clear difference"
+    return f"{name} {verb} from {number(before)} to {number(after)}"

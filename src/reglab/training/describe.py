@@ -1,5 +1,6 @@
 """From a composed config to what it names: the cocktail, and the tags by which a run is found and grouped."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -61,10 +62,20 @@ def build_cocktail(nodes: Mapping[str, Any] | None, seed: int, task: str) -> Coc
 def main_strength(cocktail: Cocktail) -> tuple[float | None, int]:
     """Return the first member's main number and whether larger (+1) or smaller (-1) is stronger."""
     for _, member in cocktail.named_regularizers():
-        for key in ("strength", "patience"):
-            if hasattr(member, key):
-                return float(getattr(member, key)), member.stronger
+        if key := _main_number(member):
+            return float(getattr(member, key)), member.stronger
     return None, 1
+
+
+def directions(cocktail: Cocktail) -> dict[str, int]:
+    """Return the config key of each member's main number, with whether larger (+1) or smaller (-1) is stronger."""
+    keys = {name: _main_number(member) for name, member in cocktail.named_regularizers()}
+    signs = {name: member.stronger for name, member in cocktail.named_regularizers()}
+    return {f"regularizer.{name}.{key}": signs[name] for name, key in keys.items() if key}
+
+
+def _main_number(member: Regularizer) -> str:
+    return next((key for key in ("strength", "patience") if hasattr(member, key)), "")
 
 
 def tags(config: Mapping[str, Any], cocktail: Cocktail, task: Any, digest: str) -> dict[str, str]:
@@ -90,6 +101,7 @@ def cocktail_tags(cocktail: Cocktail) -> dict[str, str]:
         "reglab.regularizer": "+".join(name for name, _ in cocktail.named_regularizers()) or "none",
         "reglab.strength": "" if strength is None else f"{strength:g}",
         "reglab.stronger": str(stronger),
+        "reglab.directions": json.dumps(directions(cocktail)),
     }
 
 

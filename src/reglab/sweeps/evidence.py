@@ -1,0 +1,122 @@
+"""How sure a sweep's answer is: the rule, ties, the winner's curse and the constant predictor, a sentence each."""
+
+from collections.abc import Iterator
+
+from reglab.sweeps.grouping import short_key
+from reglab.sweeps.selection import Candidate, Choice
+from reglab.sweeps.words import listing, metric_name, number, plural, spread
+
+LEVEL = 0.05
+
+
+def evidence(choice: Choice, score: str) -> list[str]:
+    """Return the sentences on how the choice was made and what it rests on."""
+    return [*rule(choice), *order(choice), *ties(choice), *flattery(choice), *constant(choice, score)]
+
+
+def rule(choice: Choice) -> Iterator[str]:
+    """Say why the chosen one is chosen, where it is not simply the best."""
+    best, chosen = choice.best, choice.chosen
+    if best is chosen:
+        return
+    apart = choice.difference(chosen, best) if choice.rule == "paired_1se" else None
+    of = "of it" if apart is None else f"of the difference to it ({number(apart.mean)} ±{number(apart.error)})"
+    error = best.estimate(choice.monitor)
+    yield (
+        f"{best.label} has the best {metric_name(choice.monitor)}, {spread(error.mean, error.error)}; "
+        f"{chosen.label} ({number(chosen.mean(choice.monitor))}) is the strongest {chosen.block} within one standard "
+        f"error {of}, hence the choice."
+    )
+
+
+def unpaired(choice: Choice) -> Iterator[str]:
+    """Say that settings are not compared example by example, where that was wanted."""
+    if choice.rule != choice.asked and len(choice.compared) > 1:
+        yield (
+            "Some runs keep no results of single examples (earlier versions wrote none), so settings are judged by the "
+            "best one's own standard error, not by that of the paired difference. Run the sweep anew to have it."
+        )
+
+
+def order(choice: Choice) -> Iterator[str]:
+    """Say what "stronger" means where several numbers are swept, or where it means nothing."""
+    best = choice.best
+    peers = [c for c in choice.compared if c.block == best.block]
+    keys = list(best.strengths)
+    others = [key for key in best.settings if key not in best.strengths and key.startswith("regularizer.")]
+    if choice.rule == "best" or len(peers) < 2:
+        return
+    names = listing([short_key(key, (*keys, *others)) for key in keys])
+    if len(keys) > 1:
+        yield f"{names} are swept together: a setting counts as stronger where none of them is weaker."
+    if others:
+        unknown = listing([short_key(key, (*keys, *others)) for key in others])
+        verb = "is" if len(others) == 1 else "are"
+        rest = "settings are compared in strength at equal values of it" if keys else "the best is the choice"
+        yield f"{unknown} {verb} not known to regularize more or less, so {rest}."
+
+
+def ties(choice: Choice) -> Iterator[str]:
+    """Name the regularizers whose best setting is not told apart from the best of all."""
+    tied = [c for c in choice.rivals if c is not choice.best and c.regularizer != "none" and _tied(choice, c)]
+    if tied:
+        told = [f"{c.label} ({number(c.mean(choice.monitor))}, t = {_t(choice, c):.1f})" for c in tied]
+        yield (
+            f"A tie: examples and seeds do not tell {listing(told)} from {choice.best.label} "
+            f"({number(choice.best.mean(choice.monitor))})."
+        )
+
+
+def _tied(choice: Choice, candidate: Candidate) -> bool:
+    apart = choice.difference(candidate, choice.best)
+    return apart is not None and apart.p > LEVEL
+
+
+def _t(choice: Choice, candidate: Candidate) -> float:
+    apart = choice.difference(candidate, choice.best)
+    return abs(apart.t) if apart is not None else 0.0
+
+
+def flattery(choice: Choice) -> Iterator[str]:
+    """State the winner's curse beside the best value."""
+    luck = choice.comparison.optimism(choice.compared) if len(choice.compared) > 1 else None
+    if not luck or luck <= 0:
+        return
+    value = choice.best.mean(choice.monitor)
+    expected = choice.loss(choice.best) + luck
+    expected = expected if choice.loss(choice.best) == value else -expected
+    if number(expected) != number(value):
+        many = plural(len(choice.compared), "setting")
+        yield (
+            f"The best of {many} looks better than it is: its {metric_name(choice.monitor)} of {number(value)} is "
+            f"about {number(expected)} once that luck is taken out (bootstrap)."
+        )
+
+
+def no_better_than_constant(choice: Choice) -> str:
+    """Return the sentence for a choice that does not beat the constant predictor; empty where it does."""
+    apart = choice.comparison.constant(choice.chosen)
+    if apart is None or (apart.mean < 0 and apart.p <= LEVEL):
+        return ""
+    name, chosen = metric_name(choice.monitor), choice.chosen
+    reached = choice.comparison.constant_value(chosen, choice.monitor)
+    return (
+        f"No setting is shown to have learned anything: {name} of the choice, {chosen.label}, is "
+        f"{number(chosen.mean(choice.monitor))}, and the constant predictor, which looks at no input, has "
+        f"{number(reached or 0.0)}. Train longer, with another optimizer.lr or model, or look at the data."
+    )
+
+
+def constant(choice: Choice, score: str) -> Iterator[str]:
+    """Say where the choice decides no better than a constant, though its loss is better."""
+    key, chosen = f"val/{score}", choice.chosen
+    reached = choice.comparison.constant_value(chosen, key)
+    apart = choice.comparison.on(key).constant(chosen)
+    if reached is None or apart is None or not chosen.has(key) or no_better_than_constant(choice):
+        return
+    if not (apart.mean < 0 and apart.p <= LEVEL):
+        yield (
+            f"By {metric_name(key)}, {chosen.label} ({number(chosen.mean(key))}) is no better than the constant "
+            f"predictor ({number(reached)}), which looks at no input: judge it by {metric_name(choice.monitor)}, or by "
+            "a score that a constant cannot reach (measure.monitor)."
+        )

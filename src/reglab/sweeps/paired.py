@@ -1,0 +1,142 @@
+"""Paired differences between two settings of a sweep, with standard errors over examples and seeds crossed.
+
+All settings of a sweep share rows, seeds and folds, so what an easy example or a lucky seed adds to both sides cancels
+in their difference, whose standard error is therefore smaller than that of either mean.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the runs of one setting reached on one split, as numbers to be minimized.
+
+    Attributes:
+        repeats: What names each run, such as its seed, ``[runs]``.
+        rows: The validation rows' numbers, ``[rows]``: what is paired must have the same.
+        values: The monitored value of each run, ``[runs]``.
+        noise: ``[runs, draws]``: the terms of each row whose mean the value is; or the value in every bootstrap
+            resample of the rows, the same resamples for all settings, where it is no mean.
+        resampled: Whether ``noise`` holds resamples.
+    """
+
+    repeats: tuple[Hashable, ...]
+    rows: NDArray[np.int64]
+    values: Array
+    noise: Array
+    resampled: bool = False
+
+    def take(self, repeats: Sequence[Hashable]) -> "Scored":
+        """Return the runs named by ``repeats``, in their order."""
+        places = [self.repeats.index(repeat) for repeat in repeats]
+        return Scored(tuple(repeats), self.rows, self.values[places], self.noise[places], self.resampled)
+
+    @property
+    def spread(self) -> float:
+        """What a column of ``noise`` counts in the variance over examples: 1 / rows of rows, 1 of resamples."""
+        return 1.0 if self.resampled else 1.0 / len(self.rows)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference with its standard error and the error's degrees of freedom.
+
+    Attributes:
+        mean: Of the first setting minus the second.
+        error: Its standard error.
+        freedom: Degrees of freedom of ``error``, by Satterthwaite.
+        seeds: How many repeats it is taken over; with 1 the error speaks of the examples only.
+    """
+
+    mean: float
+    error: float
+    freedom: float
+    seeds: int
+
+    @property
+    def t(self) -> float:
+        """The mean in units of its error; 0 where both sides are equal."""
+        if self.error > 0:
+            return self.mean / self.error
+        return math.copysign(math.inf, self.mean) if self.mean else 0.0
+
+    @property
+    def p(self) -> float:
+        """The two-sided p-value by Student's t."""
+        return 2 * float(stdtr(self.freedom, -abs(self.t))) if math.isfinite(self.t) else 0.0
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the ends of the interval at ``level`` by Student's t."""
+        half = self.error * float(stdtrit(self.freedom, 0.5 + level / 2)) if self.error else 0.0
+        return self.mean - half, self.mean + half
+
+
+Splits = Mapping[Hashable, Scored]
+"""What a setting reached on each split (split seed, fold)."""
+
+
+def difference(first: Splits, second: Splits) -> Difference | None:
+    """Return ``first - second``; None where they have no rows in common.
+
+    One split, d the difference ``[seeds, rows]`` of runs that share a seed:
+
+    ``SE^2 = var over rows of (mean over seeds of d) / rows  +  var over seeds of (mean over rows of d) / seeds``
+
+    Settings without a common seed are paired over the rows alone, and each side's variance between seeds is added.
+    Several splits: ``SE^2 = var over splits of (mean of d) / splits``, which holds the noise of rows and of seeds.
+
+    Source: Owen (2007), The pigeonhole bootstrap, for the variance of crossed random effects; Bengio & Grandvalet
+    (2004) for folds.
+    """
+    shared = [split for split in first if split in second and np.array_equal(first[split].rows, second[split].rows)]
+    if not shared:
+        return None
+    if len(shared) == 1:
+        return _crossed(first[shared[0]], second[shared[0]])
+    each = [_crossed(first[split], second[split]) for split in shared]
+    means = np.array([one.mean for one in each])
+    error = math.sqrt(means.var(ddof=1) / len(means))
+    return Difference(float(means.mean()), error, len(means) - 1.0, sum(one.seeds for one in each))
+
+
+def aligned(first: Scored, second: Scored) -> tuple[Scored, Scored, bool]:
+    """Return both with the repeats that they share, in one order, and whether they share any."""
+    common = [repeat for repeat in first.repeats if repeat in second.repeats]
+    return (first.take(common), second.take(common), True) if common else (first, second, False)
+
+
+def _crossed(first: Scored, second: Scored) -> Difference:
+    first, second, paired = aligned(first, second)
+    noise = first.noise.mean(0) - second.noise.mean(0)
+    parts = [(float(noise.var(ddof=1)) * first.spread, len(first.rows) - 1.0)]
+    if paired:
+        parts += _between(first.values - second.values)
+    else:
+        parts += _between(first.values) + _between(second.values)
+    seeds = min(len(first.repeats), len(second.repeats))
+    return _difference(float(first.values.mean() - second.values.mean()), parts, seeds)
+
+
+def _between(values: Array) -> list[tuple[float, float]]:
+    """Return the squared error of the mean of independent values with its degrees of freedom; nothing of one value."""
+    return [(float(values.var(ddof=1)) / len(values), len(values) - 1.0)] if len(values) > 1 else []
+
+
+def _difference(mean: float, parts: Sequence[tuple[float, float]], seeds: int) -> Difference:
+    total = sum(square for square, _ in parts)
+    weighed = sum(square**2 / freedom for square, freedom in parts)
+    return Difference(mean, math.sqrt(total), total**2 / weighed if weighed else math.inf, seeds)
+
+
+def summed(first: Difference, second: Difference) -> Difference:
+    """Return the sum of two differences whose errors are independent."""
+    parts = [(one.error**2, one.freedom) for one in (first, second)]
+    return _difference(first.mean + second.mean, parts, min(first.seeds, second.seeds))

@@ -1,0 +1,16 @@
+"""The rules by which a sweep chooses among its settings."""
+
+from typing import Literal, get_args
+
+from reglab.errors import UserError, nearest
+
+Rule = Literal["paired_1se", "best", "1se"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+
+
+def check_rule(rule: object) -> Rule:
+    """Return ``rule``. Raises UserError for one that there is not."""
+    for known in RULES:
+        if rule == known:
+            return known
+    raise UserError(f"sweep.rule={rule} is unknown; {nearest(str(rule), RULES)}")
