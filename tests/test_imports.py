@@ -18,7 +18,7 @@ PURE = {f"reglab.sweeps.{name}" for name in (
     "selection", "grouping", "trial", "estimate", "cautions", "verdict", "words",
 )}  # fmt: skip
 BOTTOM = {"errors", "direction", "draws", "durable", "markdown", "paths", "configure", "trust", "secrets", "signals"}
-BOTTOM |= {"together", "launch"}
+BOTTOM |= {"together", "launch", "examples"}
 # What each layer may import of the package, besides itself. The command line is on top and may import everything.
 BELOW = {
     "regularizers": BOTTOM,

@@ -20,6 +20,7 @@ class Asked:
     def __init__(self) -> None:
         self.probe = torch.zeros(2, harness.FEATURES, device="meta"), torch.zeros(2, device="meta")
         self.devices: set[str] = set()
+        self.seen = "what was measured last"
 
     def gap(self, body: Body, cocktail: Any) -> dict[str, torch.Tensor]:
         tensors = [*body.model.parameters(), *body.model.buffers(), *cocktail.buffers()]
@@ -39,7 +40,7 @@ def test_the_best_weights_are_measured_on_the_device_of_the_measurement(stops: b
     recorder: Any = SimpleNamespace(latest={"val/loss": 0.5, "weights/all/update": 1.0}, measurement=asked)
     checkpoints: Any = SimpleNamespace(best_weights=module.snapshot(), best_epoch=3)
     trainer: Any = SimpleNamespace(
-        current_epoch=7, precision_plugin=SimpleNamespace(val_step_context=lambda: nullcontext())
+        current_epoch=7, is_global_zero=False, precision_plugin=SimpleNamespace(val_step_context=lambda: nullcontext())
     )
     closing = Closing(recorder, checkpoints)
     closing.on_fit_end(trainer, module)

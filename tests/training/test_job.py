@@ -97,7 +97,7 @@ def test_artifacts(shared: Any) -> None:
     case, config, result = shared
     folder = case.artifacts(result.run_id)
     found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-    assert found == {"config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    assert found == {"config.yaml", "examples.npz", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
     assert yaml.safe_load((folder / "config.yaml").read_text()) == OmegaConf.to_container(config)
 
 

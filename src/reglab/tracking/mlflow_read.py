@@ -122,6 +122,24 @@ def artifact_path(record: RunRecord, name: str) -> Path:
         raise UserError(f"cannot fetch {name} of run {record.name} ({record.run_id}): {reason(error)}") from error
 
 
+def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
+    """Return a file of the run's artifacts: where it lies on this machine, or a copy in ``folder``; None without it.
+
+    Raises UserError where the store does not answer.
+    """
+    here = local_path(record.artifact_uri)
+    if here is not None:
+        return here / name if (here / name).is_file() else None
+    try:
+        if name not in {each.path for each in connect(record.uri, create=False).list_artifacts(record.run_id)}:
+            return None
+        return Path(
+            download_artifacts(run_id=record.run_id, artifact_path=name, dst_path=str(folder), tracking_uri=record.uri)
+        )
+    except UNREACHABLE as error:
+        raise UserError(f"cannot fetch {name} of run {record.name} ({record.run_id}): {reason(error)}") from error
+
+
 def find_run(uri: str, run: str | Path) -> RunRecord:
     """Return the run that ``run`` means: its folder, its id or the start of it, or its name (the newest of that name).
 

@@ -21,6 +21,7 @@ from reglab import signals
 from reglab.configure import construct
 from reglab.data import DataSet, Part
 from reglab.errors import UserError, nearest
+from reglab.examples import FILE
 from reglab.measures import MeasureSettings, evaluate, score_name, scores, to_floats
 from reglab.regularizers import Cocktail, overrides
 from reglab.tracking import RunTracker
@@ -91,6 +92,9 @@ def fit(
     if trainer.is_global_zero:
         for path in (checkpoints.best, checkpoints.last):
             tracker.artifact(path, "checkpoints")
+    if closing.examples is not None:
+        closing.examples.write(tracker.folder / FILE)
+        tracker.artifact(tracker.folder / FILE)
     return final
 
 

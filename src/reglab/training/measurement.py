@@ -29,7 +29,11 @@ class Measurement:
 
     Both sides go through one function, in evaluation mode, with the same weights, on the targets as they were trained
     on but neither mixed nor smoothed.
+
+    seen: what the model said of the probe and of the validation rows when the gap was measured last.
     """
+
+    seen: tuple[Evaluation, Evaluation] | None = None
 
     def __init__(
         self, data: DataSet, settings: MeasureSettings, device: torch.device, dtype: torch.dtype, ranks: int = 1
@@ -75,6 +79,7 @@ class Measurement:
             train = seen(body.model, *self.probe, self.task)
             val = seen(body.model, *self.val, self.task)
             body.rest()
+        self.seen = train, val
         metrics = self.bootstrap.gap(train, val, self.task)
         return metrics | self._memorization(train)
 

@@ -46,6 +46,10 @@ class Best:
         state[STEP] = torch.tensor(self.steps[place])
         return state
 
+    def stack(self, places: Sequence[int]) -> Stack:
+        """Return the state of these jobs' best epochs."""
+        return self._kept.take(places)
+
     def member(self, place: int) -> dict[str, Any]:
         """Return of a job what ``Checkpoints`` keeps of it alone."""
         epoch = self.epochs[place]

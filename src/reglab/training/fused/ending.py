@@ -16,6 +16,7 @@ from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import best_content, write_member
 from reglab.training.fused.choices import halves
 from reglab.training.fused.module import Fused
+from reglab.training.fused.per_example import final_examples, write_all
 from reglab.training.fused.recorder import PackRecorder
 from reglab.training.fused.stack import member_state
 
@@ -44,9 +45,9 @@ class Endings:
     def end(self, module: Fused, ended: Mapping[int, Diverged | None]) -> None:
         """End these jobs: finished where there is no error, otherwise failed."""
         results = {}
+        ended = {place: error for place, error in ended.items() if place in self._open}
+        self._keep_examples(module, [place for place, error in ended.items() if error is None])
         for place, error in ended.items():
-            if place not in self._open:
-                continue
             if error is None:
                 results[place] = self._finish(module, place)
             else:
@@ -67,6 +68,14 @@ class Endings:
         for place, result in results.items():
             del self._open[place]
             self._on_end(place, result)
+
+    def _keep_examples(self, module: Fused, places: Sequence[int]) -> None:
+        assert self.recorder is not None
+        assert self.recorder.measurement is not None
+        found = final_examples(module.pack, self.recorder.measurement, self.best, places)
+        trackers = [self._open[place] for place in found]
+        for tracker, path in zip(trackers, write_all([t.folder for t in trackers], list(found.values())), strict=True):
+            tracker.artifact(path)
 
     def _finish(self, module: Fused, place: int) -> JobResult:
         assert self.recorder is not None

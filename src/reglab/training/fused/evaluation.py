@@ -13,6 +13,7 @@ from reglab.measures.facts import losses_of, row_facts
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack
+from reglab.training.fused.stack import Stack
 
 # Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay in the cache; an
 # accelerator wants much at once, and the bound is that of its memory.
@@ -24,6 +25,11 @@ class Rows(NamedTuple):
 
     values: Tensor
     own: bool
+
+    @property
+    def length(self) -> int:
+        """The number of rows of a set."""
+        return self.values.shape[1 if self.own else 0]
 
     def at(self, rows: slice, sets: Tensor) -> Tensor:
         """Return the values of ``rows``, ``[rows, ...]``, or each member's own, ``[members, rows, ...]``.
@@ -65,9 +71,8 @@ class Evaluator:
 
         weights: of the members, ``[members, ...]`` by name. clean: other targets, whose losses follow as one more fact.
         """
-        count = inputs.values.shape[1 if inputs.own else 0]
-        cells = _CPU_CELLS if sets.device.type == "cpu" else _CELLS
-        size = min(count, max(1, cells // len(pack)))
+        count = inputs.length
+        size = min(count, _rows_at_once(sets.device, len(pack)))
         state = weights | {name: tensor for name, tensor in pack.stack.buffers.items() if name.startswith("model.")}
         given = [inputs, targets] if clean is None else [inputs, targets, clean]
         parts = []
@@ -87,6 +92,28 @@ class Evaluator:
             with evaluation_mode(pack.base.model):
                 graph = self._graphs[key] = Graph(run, (state, *chunk))
         return graph(state, *chunk)
+
+
+def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor:
+    """Return what the members in ``stacked`` say of all rows, [members, rows, ...], in evaluation mode.
+
+    With the weights that each is judged by. sets: as for ``Rows.at``. Nothing is traced: it is asked once.
+    """
+
+    def say(state: dict[str, Tensor], values: Tensor) -> Tensor:
+        said = functional_call(pack.base, state, (lambda member: member.model(values),))
+        return one_tensor(said, pack.base.model)
+
+    buffers = {name: tensor for name, tensor in stacked.buffers.items() if name.startswith("model.")}
+    state, run = pack.judged(stacked) | buffers, vmap(say, in_dims=(0, 0 if inputs.own else None))
+    count, size = inputs.length, _rows_at_once(sets.device, len(stacked))
+    with evaluation_mode(pack.base.model), torch.no_grad():
+        chunks = (inputs.at(slice(first, first + size), sets) for first in range(0, count, size))
+        return torch.cat([run(state, chunk) for chunk in chunks], dim=1)
+
+
+def _rows_at_once(device: torch.device, members: int) -> int:
+    return max(1, (_CPU_CELLS if device.type == "cpu" else _CELLS) // members)
 
 
 class _MemberFacts:

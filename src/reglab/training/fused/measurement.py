@@ -24,7 +24,8 @@ class PackMeasurement:
     Data that the jobs share are kept and used once. Names and meaning of what is measured are ``Measurement``'s; each
     value is ``[members]``, in the order of the pack's rows.
 
-    datas: the data set of each job, by the job's number; sets of equal digest are one.
+    datas: the data set of each job, by the job's number; sets of equal digest are one. sets: which one each job has,
+    int64 [jobs].
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class PackMeasurement:
             _scale(targets, weights, self.task)
             for targets, weights in ((self.probe[1], self.bootstrap.train), (self.val[1], self.bootstrap.val))
         ]
-        self._sets = torch.tensor([numbers[data.digest] for data in datas], device=device)
+        self.sets = torch.tensor([numbers[data.digest] for data in datas], device=device)
         self._evaluate = Evaluator(self.task)
         self.initial: Tensors = {}
         self.previous: Tensors = {}
@@ -76,7 +77,7 @@ class PackMeasurement:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with the members in these rows of the stack; for when the pack was compacted."""
-        index = torch.tensor(list(rows), device=self._sets.device)
+        index = torch.tensor(list(rows), device=self.sets.device)
         self.initial, self.previous = (
             {name: weight.index_select(0, index) for name, weight in weights.items()}
             for weights in (self.initial, self.previous)
@@ -85,7 +86,7 @@ class PackMeasurement:
 
     def gap(self, pack: Pack) -> Tensors:
         """Return the audited gaps, their sides and intervals, of the weights that each job is judged by."""
-        weights, sets = pack.judged(), self._sets[pack.places]
+        weights, sets = pack.judged(), self.sets[pack.places]
         train = self._evaluate(pack, weights, *self.probe, self.clean, sets)
         val = self._evaluate(pack, weights, *self.val, None, sets)
         found = {}

@@ -141,10 +141,14 @@ class Pack:
     def _look(self, rows: Tensor) -> Seen:
         return look(self.base, self.task, self.rule, self.pool.batch(rows[0] if rows.dim() > 1 else rows))
 
-    def judged(self) -> dict[str, Tensor]:
-        """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name."""
+    def judged(self, stacked: Stack | None = None) -> dict[str, Tensor]:
+        """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name.
+
+        stacked: the state of other members than the pack's, or of another epoch.
+        """
+        stacked = self.stack if stacked is None else stacked
         if not self.base.cocktail.averages:
-            return self.stack.weights
+            return stacked.weights
 
         fixed = frozen(self.base)
 
@@ -154,8 +158,8 @@ class Pack:
             return judged
 
         with torch.no_grad():
-            found = vmap(read)(self.stack.weights | self.stack.buffers)
-        return {f"model.{name}": tensor for name, tensor in found.items() if f"model.{name}" in self.stack.weights}
+            found = vmap(read)(stacked.weights | stacked.buffers)
+        return {f"model.{name}": tensor for name, tensor in found.items() if f"model.{name}" in stacked.weights}
 
     def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Return which members want to stop, bool [members], given the metrics of the epoch, each [members]."""
@@ -170,6 +174,10 @@ class Pack:
         for name, tensor in self.stack.buffers.items():
             tensor.copy_(state[name])
         return answers
+
+    def stack_of(self, places: Sequence[int]) -> Stack:
+        """Return the state of these jobs, all of which must still have a row."""
+        return self.stack.take([self.places.index(place) for place in places])
 
     def keep(self, rows: Sequence[int]) -> None:
         """Let only the members in these rows of the stack go on."""

@@ -1,0 +1,43 @@
+"""The losses by example of a sweep's runs, read back from their artifacts."""
+
+import logging
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reglab.errors import UserError
+from reglab.examples import FILE, Examples, read
+
+if TYPE_CHECKING:
+    from reglab.tracking.mlflow_read import RunRecord
+
+_log = logging.getLogger(__name__)
+_READERS = 16  # at once, where they come over the network
+
+
+def collect_examples(records: Iterable["RunRecord"]) -> dict[str, Examples]:
+    """Return the final losses by example of those runs that have them, by the run's id.
+
+    Runs of earlier versions have none and are left out; one whose file cannot be read is left out with a warning.
+    Artifacts on this machine are read where they lie, others are fetched, several at a time. Raises UserError where a
+    server does not answer.
+    """
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(_READERS) as pool:
+        chosen = list(records)
+        found = pool.map(lambda record: _one(record, Path(folder) / record.run_id), chosen)
+        return {record.run_id: each for record, each in zip(chosen, found, strict=True) if each is not None}
+
+
+def _one(record: "RunRecord", folder: Path) -> Examples | None:
+    from reglab.tracking.mlflow_read import copy_artifact  # imports mlflow: seconds
+
+    path = copy_artifact(record, FILE, folder)
+    if path is None:
+        return None
+    try:
+        return read(path)
+    except UserError as error:
+        _log.warning("%s", error)
+        return None

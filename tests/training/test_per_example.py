@@ -1,0 +1,131 @@
+"""Losses by example of runs alone and in packs, beside what the trained model says by itself."""
+
+from collections.abc import Mapping
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+import reglab
+from reglab import data
+from reglab.data import DataSet, Part
+from reglab.examples import FILE, Examples, read
+from reglab.paths import conf_dir
+from reglab.training.describe import plain
+from reglab.training.ending import JobResult
+from reglab.training.fused import job
+from reglab.training.fused.settings import PackSettings
+from reglab.training.job import run_job
+from training.job_case import checkpoint
+
+COMMON = ("trainer.max_epochs=3", "trainer.accelerator=cpu", "measure.resamples=10", "tracking=none", "sweep.parent=p")
+COMMON += ("model.width=6", "model.depth=1", "optimizer.lr=0.03")
+LONGER = ("trainer.max_epochs=9",)
+CASES: dict[str, tuple[str, ...]] = {
+    "classification": ("data=wine",),
+    "binary": ("data=breast_cancer", "measure.probe_rows=50"),
+    "multilabel": ("data=multilabel", "data.train_size=200"),
+    "regression": ("data=diabetes", "measure.monitor=val/r2"),
+    "weighted": ("data=wine", "data.class_weight=balanced"),
+    "noisy": ("data=wine", "data.label_noise=0.3"),
+    "fold": ("data=wine", "data.folds=3", "data.fold=1"),
+    "bootstrap": ("data=wine", "data.replicas=2", "data.replica=1"),
+    "double": ("data=wine", "trainer.precision=64-true"),
+    "averaged": ("data=wine", "regularizer=[ema]", "regularizer.ema.strength=0.9"),
+    "stopped": ("data=wine", "regularizer=[early_stopping]", "data.train_size=30", "optimizer.lr=0.3", *LONGER),
+    "norm": ("data=wine", "model.norm=batch"),
+    "every": ("data=wine", "measure.every=2"),
+}
+
+
+def config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+        return compose("train", [*COMMON, *overrides])
+
+
+def packed(configs: list[DictConfig], folder: Path) -> dict[int, JobResult]:
+    results: dict[int, JobResult] = {}
+    folders = [folder / str(number) for number in range(len(configs))]
+    job.run_pack(configs, folders, PackSettings(compile=False, always=True), None, results.__setitem__)
+    return results
+
+
+def losses(outputs: NDArray[Any], targets: NDArray[Any], task: str) -> NDArray[Any]:
+    """Return each example's loss, in float64."""
+    if task == "classification":
+        shifted = outputs - outputs.max(1, keepdims=True)
+        found: NDArray[Any] = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(targets)), targets]
+        return found
+    outputs = outputs.reshape(targets.shape)
+    if task == "regression":
+        return (outputs - targets) ** 2
+    each = np.log1p(np.exp(-np.abs(outputs))) + np.maximum(outputs, 0) - outputs * targets
+    return each if each.ndim == 1 else each.mean(1)
+
+
+def score(terms: NDArray[Any], task: str) -> float:
+    if task != "regression":
+        return float(terms[0].mean())
+    residual, first, second = terms.mean(1)
+    return float(1 - residual / (second - first**2))
+
+
+def judge(kept: Examples, given: DataSet, folder: Path, metrics: Mapping[str, float], double: bool) -> None:
+    """Hold the examples against the data, the loaded model and the run's final metrics."""
+    model, task = reglab.load(folder), given.task
+    if double:
+        state = checkpoint(folder / "checkpoints" / "last.ckpt")
+        model.double().load_state_dict({key[6:]: value for key, value in state.items() if key.startswith("model.")})
+    tolerance: dict[str, float] = {"rtol": 1e-10, "atol": 1e-12} if double else {"rtol": 1e-4, "atol": 2e-6}
+    name = "r2" if task == "regression" else "accuracy"
+    in_train = {int(number): row for row, number in enumerate(given.train.index)}
+    probe = torch.tensor([in_train[int(number)] for number in kept.probe_index])
+    sides: list[tuple[str, Part, torch.Tensor]] = [
+        ("val", given.val, torch.arange(len(given.val))), ("probe", given.train, probe),
+    ]  # fmt: skip
+    for side, part, rows in sides:
+        index, loss, terms, weight = (getattr(kept, f"{side}_{key}") for key in ("index", "loss", "score", "weight"))
+        np.testing.assert_array_equal(index, part.index[rows].numpy())
+        with torch.no_grad():
+            kind = torch.float64 if double else torch.float32
+            outputs = model(part.inputs[rows].to(kind))
+        wanted = losses(outputs.double().numpy(), part.targets[rows].numpy(), task)
+        np.testing.assert_allclose(loss, wanted, **tolerance)
+        assert loss.dtype == (np.float64 if double else np.float32)
+        where = {"val": "val", "probe": "train"}[side]
+        assert loss.mean(dtype=np.float64) == pytest.approx(metrics[f"{where}/loss"], rel=2e-6)
+        assert score(terms.astype(np.float64), task) == pytest.approx(metrics[f"{where}/{name}"], rel=1e-4, abs=1e-6)
+        even = bool((part.weights[rows] == 1).all())
+        assert (weight is None) == even
+        if not even:
+            np.testing.assert_array_equal(weight, part.weights[rows].numpy())
+        if side == "val":
+            np.testing.assert_allclose(kept.val_outputs, outputs.numpy(), rtol=1e-4, atol=2e-5)
+            np.testing.assert_array_equal(kept.val_targets, part.targets.numpy())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_keeps_what_its_weights_reach_on_each_example(case: str, tmp_path: Path) -> None:
+    double = case == "double"
+    composed = [config(*CASES[case], f"seed={seed}", f"sweep.job={seed}") for seed in range(2)]
+    given = data.load(plain(composed[0])["data"])
+    with chdir(tmp_path):
+        results = packed(composed, tmp_path)
+        alone = run_job(composed[0])
+    assert {result.status for result in [*results.values(), alone]} == {"FINISHED"}
+    assert (alone.metrics["epoch"] < 3) == (case == "stopped")  # which stands for its best epoch, not its last
+    (solo,) = (tmp_path / "runs").glob("*/*")
+    kept = read(solo / FILE)
+    judge(kept, given, solo, alone.metrics, double)
+    for place, result in results.items():
+        judge(read(tmp_path / str(place) / FILE), given, tmp_path / str(place), result.metrics, double)
+    # so that runs of one split pair by row, whichever way they were trained
+    assert {tuple(read(folder / FILE).val_index) for folder in (solo, tmp_path / "0", tmp_path / "1")} == {
+        tuple(given.val.index.tolist())
+    }
