@@ -33,6 +33,9 @@ class Examples:
     val_weight, probe_weight: float32 [rows], example weights; None where all are 1.
     val_outputs: float32 [rows, ...], what the model said, with its ``val_targets`` [rows, ...]; None where that takes
         more than ``OUTPUTS`` numbers.
+    val_constant_loss, val_constant_score: like ``val_loss`` and ``val_score``, of the predictor that looks at no input;
+        None where an earlier version wrote the file, as for the following.
+    train_rows: int64 0-dim, how many rows the training part has, of which the probe is a part.
     """
 
     val_index: Array
@@ -45,6 +48,9 @@ class Examples:
     probe_weight: Array | None = None
     val_outputs: Array | None = None
     val_targets: Array | None = None
+    val_constant_loss: Array | None = None
+    val_constant_score: Array | None = None
+    train_rows: Array | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError where shapes or types do not fit each other."""
@@ -54,6 +60,10 @@ class Examples:
             self._check(f"{side}_loss", 0, rows, "f")
             self._check(f"{side}_weight", 0, rows, "f")
             self._check(f"{side}_score", 1, rows, "f")
+        self._check("val_constant_loss", 0, self.val_index.shape, "f")
+        self._check("val_constant_score", 1, self.val_index.shape, "f")
+        if self.train_rows is not None and (self.train_rows.shape != () or self.train_rows.dtype.kind != "i"):
+            raise ValueError(f"train_rows is {self.train_rows.dtype} {list(self.train_rows.shape)}")
         self._check("val_outputs", 0, self.val_index.shape, "f", more=True)
         self._check("val_targets", 0, self.val_index.shape, "fi", more=True)
 

@@ -21,14 +21,14 @@ def sweep(seed, settings=7, runs=3, rows=120, effect=0.0, between=0.02):
 @pytest.mark.parametrize("runs", [1, 3])
 def test_where_nothing_helps_a_sweep_in_twenty_claims_it_at_most(runs):
     false = sum(claim(*sweep(seed, runs=runs)).helps for seed in range(100))
-    assert false / 100 <= 0.05  # one side of a two-sided test: 2.5% are to be expected
+    assert false / 100 <= 0.08  # 5% are to be expected; scripts/study/null_sweeps.py has a thousand
 
 
 def test_a_single_setting_has_the_p_value_of_its_t():
     settings, baseline = sweep(3, settings=1, runs=1, rows=400)
     found = claim(settings, baseline)
     apart = (settings[0][""].noise - baseline[""].noise)[0]
-    expected = stats.ttest_1samp(apart, 0.0)
+    expected = stats.ttest_1samp(apart, 0.0, alternative="less")
     assert found.t[0] == pytest.approx(expected.statistic)
     assert found.p[0] == pytest.approx(expected.pvalue, abs=0.04)
 
@@ -41,7 +41,7 @@ def test_a_real_effect_is_found_and_only_there():
 
 def test_what_makes_it_worse_does_not_help():
     found = claim(*sweep(1, effect=0.4))
-    assert found.p[0] < 0.05
+    assert found.p[0] > 0.9
     assert not found.helps
 
 
@@ -63,7 +63,7 @@ def test_folds_are_held_to_sidak():
     baseline = {fold: pair[1][""] for fold, pair in enumerate(folds)}
     found = claim(settings, baseline)
     means = [float((pair[0][0][""].noise - pair[1][""].noise).mean()) for pair in folds]
-    single = stats.ttest_1samp(means, 0.0).pvalue
+    single = stats.ttest_1samp(means, 0.0, alternative="less").pvalue
     assert found.p[0] == pytest.approx(1 - (1 - single) ** 3)
 
 

@@ -48,7 +48,9 @@ def test_the_choice_does_not_depend_on_the_order_of_members(members):
 
 
 def test_a_number_that_regularizes_more_the_smaller_it_is_is_ordered_so_behind_another_member():
-    trials = [run({"mixup": 0.2, "max_norm": cap}, loss) for cap, loss in zip((4, 3, 2, 1), LOSSES.values(), strict=True)]
+    trials = [
+        run({"mixup": 0.2, "max_norm": cap}, loss) for cap, loss in zip((4, 3, 2, 1), LOSSES.values(), strict=True)
+    ]
     assert select(trials).chosen.label == "mixup+max_norm max_norm.strength=2"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtr
 
 from reglab.sweeps.paired import Array, Scored, Splits, aligned, difference
 
@@ -18,7 +19,7 @@ class Claim:
 
     Attributes:
         t: Below 0 where the setting is better than the baseline, ``[settings]``.
-        p: Share of the sweeps without any effect in which some setting has so large a t, ``[settings]``.
+        p: Share of the sweeps without any effect in which some setting has a t as low as this one's, ``[settings]``.
         level: At which a claim is made.
     """
 
@@ -28,7 +29,7 @@ class Claim:
 
     def better(self, place: int) -> bool:
         """Tell whether the setting at ``place`` is better than the baseline, at the joint level."""
-        return self.t[place] < 0 and self.p[place] <= self.level
+        return self.p[place] <= self.level
 
     @property
     def helps(self) -> bool:
@@ -37,12 +38,13 @@ class Claim:
 
 
 def claim(settings: Sequence[Splits], baseline: Splits, seed: int = 0, level: float = 0.05) -> Claim | None:
-    """Compare all settings with the baseline at once, by a max-|t| bootstrap; None where some cannot be compared.
+    """Compare all settings with the baseline at once, by a max-t bootstrap; None where some cannot be compared.
 
-    ``p_k = P( max over settings of |t*| >= |t_k| )``, where t* has the law of the settings' t if none had an effect:
-    validation rows are drawn with replacement, the same for all settings, and each setting gets seed effects of its
-    own, normal with the variance seen between seeds; both errors are estimated anew in every resample. So the chance
-    that any of the settings is claimed where none helps is ``level``, however many there are.
+    ``p_k = P( min over settings of t* <= t_k )``, where t* has the law of the settings' t if none had an effect. One
+    side alone, since that is the claim, and since the sides differ: differences of losses are skewed. Validation rows
+    are drawn with replacement, the same for all settings, and each setting gets seed effects of its own, normal with
+    the variance seen between seeds; both errors are estimated anew in every resample. So the chance that any of the
+    settings is claimed where none helps is ``level``, however many there are.
 
     With several splits each t has Student's law with ``splits - 1`` degrees of freedom, and the settings count as
     independent (Sidak 1967).
@@ -61,12 +63,12 @@ def claim(settings: Sequence[Splits], baseline: Splits, seed: int = 0, level: fl
     known = [one for one in differences if one is not None]
     t = np.array([one.t for one in known])
     if len(baseline) > 1:
-        single = np.array([one.p for one in known])
+        single = np.array([stdtr(one.freedom, one.t) for one in known])
         return Claim(tuple(t), tuple(1 - (1 - single) ** len(known)), level)
     split = next(iter(baseline))
     pairs = [aligned(setting[split], baseline[split]) for setting in settings]
-    largest = np.abs(_null(pairs, np.random.default_rng(seed))).max(1)
-    p = [(1 + int((largest >= abs(value)).sum())) / (1 + len(largest)) for value in t]
+    lowest = _null(pairs, np.random.default_rng(seed)).min(1)
+    p = [(1 + int((lowest <= value).sum())) / (1 + len(lowest)) for value in t]
     return Claim(tuple(float(value) for value in t), tuple(p), level)
 
 
@@ -129,8 +131,8 @@ def optimism(settings: Sequence[Splits], seed: int = 0) -> float:
         return 0.0
     drawn = [np.random.default_rng([seed, place]) for place in range(len(shared))]
     found = [_moved([setting[split] for setting in settings], draw) for split, draw in zip(shared, drawn, strict=True)]
-    means = np.mean([mean for mean, _ in found], axis=0)
-    moved = np.mean([move for _, move in found], axis=0)
+    means: Array = np.mean([mean for mean, _ in found], axis=0)
+    moved: Array = np.mean([move for _, move in found], axis=0)
     best = (_deflated(means, moved) + moved).argmin(1)
     return float(-moved[np.arange(len(best)), best].mean())
 
@@ -144,7 +146,8 @@ def _deflated(means: Array, moved: Array) -> Array:
     noise = float(own.var(0).sum()) / (len(means) - 1)
     spread = float(means.var(ddof=1))
     shrink = math.sqrt(max(0.0, 1 - noise / spread)) if spread > 0 else 0.0
-    return means.mean() + shrink * (means - means.mean())
+    deflated: Array = means.mean() + shrink * (means - means.mean())
+    return deflated
 
 
 def _same_rows(scored: Sequence[Scored | None]) -> bool:

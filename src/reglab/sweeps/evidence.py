@@ -11,7 +11,14 @@ LEVEL = 0.05
 
 def evidence(choice: Choice, score: str) -> list[str]:
     """Return the sentences on how the choice was made and what it rests on."""
-    return [*rule(choice), *order(choice), *ties(choice), *flattery(choice), *constant(choice, score)]
+    return [
+        *rule(choice),
+        *order(choice),
+        *claimed(choice),
+        *ties(choice),
+        *flattery(choice),
+        *constant(choice, score),
+    ]
 
 
 def rule(choice: Choice) -> Iterator[str]:
@@ -54,6 +61,19 @@ def order(choice: Choice) -> Iterator[str]:
         verb = "is" if len(others) == 1 else "are"
         rest = "settings are compared in strength at equal values of it" if keys else "the best is the choice"
         yield f"{unknown} {verb} not known to regularize more or less, so {rest}."
+
+
+def claimed(choice: Choice) -> Iterator[str]:
+    """Say how many settings are better than training without a regularizer, where some are."""
+    claim = choice.claim()
+    if claim is None or not claim.helps:
+        return
+    better = sum(claim.better(place) for place in range(len(claim.t)))
+    verb = "is" if better == 1 else "are"
+    yield (
+        f"{better} of {plural(len(claim.t), 'setting')} {verb} better than training without a regularizer, tested all at "
+        f"once (smallest p = {min(claim.p):.2g}, at level {LEVEL:g})."
+    )
 
 
 def ties(choice: Choice) -> Iterator[str]:

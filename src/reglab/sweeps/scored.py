@@ -31,7 +31,7 @@ class Results(Protocol):
     @property
     def probe_loss(self) -> NDArray[np.floating]: ...
     @property
-    def train_rows(self) -> int: ...
+    def train_rows(self) -> NDArray[np.int64] | None: ...
 
 
 class Side(NamedTuple):
@@ -97,7 +97,7 @@ def gap(results: Results) -> Scored:
     """
     val, probe = (np.asarray(one, np.float64) for one in (results.val_loss, results.probe_loss))
     count = len(val) + len(probe) - 1
-    unseen = max(0.0, 1 - len(probe) / results.train_rows)
+    unseen = 1.0 if results.train_rows is None else max(0.0, 1 - len(probe) / int(results.train_rows))
     noise = np.concatenate(
         [
             (val - val.mean()) * (math.sqrt(count) / len(val)),

@@ -57,13 +57,14 @@ def _doubt(choice: Choice, base: Candidate) -> str:
             f"No clear evidence that regularization helps here: without it, {named} is {before}, within one standard "
             f"error ({number(best.estimate(monitor).error)}) of the best, {after} ({best.label}). "
         )
+    places = {candidate.label: place for place, candidate in enumerate(choice.claimed)}
     if not claim.helps:
         many = plural(len(choice.claimed), "setting")
         return (
             f"No clear evidence that regularization helps here: without it, {named} is {before}; the best of {many} "
-            f"reaches {after} ({best.label}), which chance alone can give (p = {_p(min(claim.p))} over all of them). "
+            f"reaches {after} ({best.label}), which chance alone can give "
+            f"(p = {_p(claim.p[places[best.label]])} over all of them). "
         )
-    places = {candidate.label: place for place, candidate in enumerate(choice.claimed)}
     if claim.better(places[choice.chosen.label]):
         return ""
     shown = min(choice.claimed, key=lambda c: claim.t[places[c.label]])

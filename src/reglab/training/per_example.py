@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from reglab.data import DataSet, Part
 from reglab.examples import OUTPUTS, Array, Examples
 from reglab.measures import Evaluation, MeasureSettings, Task, probe_rows, probe_size
+from reglab.measures.evaluate import judged
 from reglab.measures.scores import score_terms
 
 
@@ -19,10 +21,23 @@ class Numbered:
     weight: Array | None = None
 
 
-def numbered(data: DataSet, settings: MeasureSettings) -> tuple[Numbered, Numbered]:
+@dataclass(frozen=True)
+class Measured:
+    """The rows of both sides of a gap, and what the constant predictor reaches on those of the validation part."""
+
+    probe: Numbered
+    val: Numbered
+    constant: Evaluation
+    train_rows: int
+
+
+def numbered(data: DataSet, settings: MeasureSettings) -> Measured:
     """Return the rows of the probe and of the validation part, in the order in which they are measured."""
     size = probe_size(len(data.train), len(data.val), settings.probe_rows)
-    return _numbered(data.train, probe_rows(len(data.train), size, seed=0)), _numbered(data.val, slice(None))
+    probe = _numbered(data.train, probe_rows(len(data.train), size, seed=0))
+    constant = constant_predictor(data.train.targets, len(data.val), data.outputs, data.task)
+    seen = judged(constant, data.val.targets.cpu(), data.task)
+    return Measured(probe, _numbered(data.val, slice(None)), seen, len(data.train))
 
 
 def _numbered(part: Part, rows: Tensor | slice) -> Numbered:
@@ -30,16 +45,14 @@ def _numbered(part: Part, rows: Tensor | slice) -> Numbered:
     return Numbered(part.index[rows].numpy(), None if bool((weights == 1).all()) else weights.numpy())
 
 
-def examples(
-    rows: tuple[Numbered, Numbered], seen: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype
-) -> Examples:
-    """Return the examples of one model. rows, seen: of the probe, then of the validation part. dtype: of the model."""
+def examples(rows: Measured, seen: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype) -> Examples:
+    """Return the examples of one model. seen: of the probe, then of the validation part. dtype: of the model."""
     single = [Evaluation(side.losses.unsqueeze(0), side.outputs.unsqueeze(0), side.targets) for side in seen]
     return examples_of_members(rows, (single[0], single[1]), task, dtype)[0]
 
 
 def examples_of_members(
-    rows: tuple[Numbered, Numbered], seen: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype
+    rows: Measured, seen: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype
 ) -> list[Examples]:
     """Do what ``examples`` does for several models that were evaluated on the same rows.
 
@@ -47,27 +60,48 @@ def examples_of_members(
     """
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     probe, val = seen
-    losses = [_array(side.losses, kind) for side in seen]
-    terms = [_array(score_terms(side.outputs, side.targets, task), kind) for side in seen]
+    losses = [_array(side.losses, kind) for side in (*seen, rows.constant)]
+    terms = [_array(score_terms(side.outputs, side.targets, task), kind) for side in (*seen, rows.constant)]
     kept = val.outputs[0].numel() <= OUTPUTS
     outputs = _array(val.outputs, torch.float32) if kept else None
     whole = val.targets.dtype if not val.targets.is_floating_point() else torch.float32
     targets = _array(val.targets, whole) if kept else None
     return [
         Examples(
-            val_index=rows[1].index,
+            val_index=rows.val.index,
             val_loss=losses[1][member],
             val_score=terms[1][member],
-            probe_index=rows[0].index,
+            probe_index=rows.probe.index,
             probe_loss=losses[0][member],
             probe_score=terms[0][member],
-            val_weight=rows[1].weight,
-            probe_weight=rows[0].weight,
+            val_weight=rows.val.weight,
+            probe_weight=rows.probe.weight,
             val_outputs=None if outputs is None else outputs[member],
             val_targets=targets,
+            val_constant_loss=losses[2],
+            val_constant_score=terms[2],
+            train_rows=np.array(rows.train_rows, dtype=np.int64),
         )
         for member in range(len(probe.losses))
     ]
+
+
+def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> Tensor:
+    """Return the outputs ``[rows, outputs]`` of the predictor that looks at no input.
+
+    It says what the training ``targets`` are like: the logarithm of each class's share, the log-odds of each label, or
+    the mean. Half an example is added to each class (Krichevsky & Trofimov 1981), so that one that the training part
+    lacks is not impossible.
+    """
+    if task == "regression":
+        said = targets.reshape(len(targets), -1).mean(0)
+    elif task == "classification":
+        counts = torch.bincount(targets.long(), minlength=outputs) + 0.5
+        said = (counts / counts.sum()).log()
+    else:
+        ones = targets.reshape(len(targets), -1).sum(0)
+        said = ((ones + 0.5) / (len(targets) - ones + 0.5)).log()
+    return said.expand(rows, outputs)
 
 
 def _array(values: Tensor, kind: torch.dtype) -> Array:
