@@ -16,6 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # What of sweeps computes from plain numbers alone; a report may use it.
 PURE = {f"reglab.sweeps.{name}" for name in (
     "selection", "grouping", "trial", "estimate", "cautions", "verdict", "words",
+    "rules", "paired", "scored", "comparison", "claims", "evidence",
 )}  # fmt: skip
 BOTTOM = {"errors", "direction", "draws", "durable", "markdown", "paths", "configure", "trust", "secrets", "signals"}
 BOTTOM |= {"together", "launch", "examples"}

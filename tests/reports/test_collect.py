@@ -58,7 +58,10 @@ def store(monkeypatch):
 
     parent = Record("parent", "study", tags={"reglab.command": "/home/me/.venv/bin/reglab train -m experiment=study"})
     fake = SimpleNamespace(
-        get_run=lambda uri, run_id: parent, sweep_runs=lambda uri, run_id: [*records, failed], history=history
+        get_run=lambda uri, run_id: parent,
+        sweep_runs=lambda uri, run_id: [*records, failed],
+        history=history,
+        copy_artifact=lambda record, name, folder: None,
     )
     monkeypatch.setitem(sys.modules, "reglab.tracking.mlflow_read", fake)
     monkeypatch.setattr(reglab.tracking, "mlflow_read", fake, raising=False)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reglab.examples import Examples
 from reglab.sweeps.rules import Rule
-from reglab.sweeps.scored import Results
 from reglab.sweeps.selection import Choice, select
 from reglab.sweeps.trial import Candidate, Trial
 
@@ -39,7 +39,7 @@ class SweepData:
     command: str = ""
     histories: Mapping[str, History] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
-    results: Mapping[str, Results] = field(default_factory=dict)
+    results: Mapping[str, Examples] = field(default_factory=dict)
     rule: Rule = "paired_1se"
 
     def choose(self) -> Choice:

@@ -20,16 +20,19 @@ class Claim:
     Attributes:
         t: Below 0 where the setting is better than the baseline, ``[settings]``.
         p: Share of the sweeps without any effect in which some setting has a t as low as this one's, ``[settings]``.
+        seeds: How many runs each setting has at least. With 1 nothing is known of the luck of a seed, which would pass
+            for an effect: nothing is claimed.
         level: At which a claim is made.
     """
 
     t: tuple[float, ...]
     p: tuple[float, ...]
+    seeds: int
     level: float = 0.05
 
     def better(self, place: int) -> bool:
         """Tell whether the setting at ``place`` is better than the baseline, at the joint level."""
-        return self.p[place] <= self.level
+        return self.seeds > 1 and self.p[place] <= self.level
 
     @property
     def helps(self) -> bool:
@@ -61,15 +64,15 @@ def claim(settings: Sequence[Splits], baseline: Splits, seed: int = 0, level: fl
     if not settings or any(one is None for one in differences):
         return None
     known = [one for one in differences if one is not None]
-    t = np.array([one.t for one in known])
+    t, seeds = np.array([one.t for one in known]), min(one.seeds for one in known)
     if len(baseline) > 1:
         single = np.array([stdtr(one.freedom, one.t) for one in known])
-        return Claim(tuple(t), tuple(1 - (1 - single) ** len(known)), level)
+        return Claim(tuple(t), tuple(1 - (1 - single) ** len(known)), seeds, level)
     split = next(iter(baseline))
     pairs = [aligned(setting[split], baseline[split]) for setting in settings]
     lowest = _null(pairs, np.random.default_rng(seed)).min(1)
     p = [(1 + int((lowest <= value).sum())) / (1 + len(lowest)) for value in t]
-    return Claim(tuple(float(value) for value in t), tuple(p), level)
+    return Claim(tuple(float(value) for value in t), tuple(p), seeds, level)
 
 
 def _null(pairs: Sequence[tuple[Scored, Scored, bool]], draw: np.random.Generator) -> Array:

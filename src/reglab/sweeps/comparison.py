@@ -5,10 +5,10 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 import numpy as np
 
 from reglab.direction import lower_is_better
-from reglab.sweeps import scored
+from reglab.examples import Examples
 from reglab.sweeps.claims import Claim, claim, optimism
 from reglab.sweeps.paired import Difference, Scored, Splits, difference
-from reglab.sweeps.scored import READERS, Reader, Results
+from reglab.sweeps.scored import READERS, Reader, constant, gap, val
 from reglab.sweeps.trial import Candidate, Trial
 
 
@@ -23,7 +23,7 @@ class Comparison:
         monitor: The metric that is compared, such as ``val/loss``.
     """
 
-    def __init__(self, results: Mapping[str, Results], monitor: str) -> None:
+    def __init__(self, results: Mapping[str, Examples], monitor: str) -> None:
         self.monitor = monitor
         self._results = results
         self._sign = 1.0 if lower_is_better(monitor) else -1.0
@@ -49,7 +49,7 @@ class Comparison:
 
     def gap(self, first: Candidate, second: Candidate) -> Difference | None:
         """Return the gap in loss of ``first`` minus that of ``second``."""
-        a, b = self._read(first, scored.gap), self._read(second, scored.gap)
+        a, b = self._read(first, gap), self._read(second, gap)
         return None if a is None or b is None else difference(a, b)
 
     def constant(self, candidate: Candidate) -> Difference | None:
@@ -85,10 +85,10 @@ class Comparison:
         key = tuple(trial.run_id for trial in candidate.trials)
         if key not in self._known:
             reader = self._reader
-            self._known[key] = self._read(candidate, lambda one: reader(scored.val(one))) if reader else None
+            self._known[key] = self._read(candidate, lambda one: reader(val(one))) if reader else None
         return self._known[key]
 
-    def _read(self, candidate: Candidate, reader: Callable[[Results], Scored | None]) -> Splits | None:
+    def _read(self, candidate: Candidate, reader: Callable[[Examples], Scored | None]) -> Splits | None:
         groups: dict[Hashable, list[Scored]] = {}
         for trial in candidate.trials:
             results = self._results.get(trial.run_id)
@@ -101,8 +101,8 @@ class Comparison:
         return {split: _joined(group) for split, group in groups.items()}
 
 
-def _constant(reader: Reader, results: Results) -> Scored | None:
-    side = scored.constant(results)
+def _constant(reader: Reader, results: Examples) -> Scored | None:
+    side = constant(results)
     return None if side is None else reader(side)
 
 

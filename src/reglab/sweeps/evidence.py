@@ -71,8 +71,8 @@ def claimed(choice: Choice) -> Iterator[str]:
     better = sum(claim.better(place) for place in range(len(claim.t)))
     verb = "is" if better == 1 else "are"
     yield (
-        f"{better} of {plural(len(claim.t), 'setting')} {verb} better than training without a regularizer, tested all at "
-        f"once (smallest p = {min(claim.p):.2g}, at level {LEVEL:g})."
+        f"{better} of {plural(len(claim.t), 'setting')} {verb} better than training without a regularizer, tested "
+        f"all at once (smallest p = {min(claim.p):.2g}, at level {LEVEL:g})."
     )
 
 

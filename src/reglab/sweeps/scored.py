@@ -3,35 +3,15 @@
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reglab.examples import Examples
 from reglab.sweeps.paired import Array, Scored
 
 _RESAMPLES = 400
-
-
-class Results(Protocol):
-    """A run's results on each row of the validation part and of the probe; see ``reglab.measures.examples``."""
-
-    @property
-    def val_index(self) -> NDArray[np.int64]: ...
-    @property
-    def val_loss(self) -> NDArray[np.floating]: ...
-    @property
-    def val_score(self) -> NDArray[np.floating]: ...
-    @property
-    def val_constant_loss(self) -> NDArray[np.floating] | None: ...
-    @property
-    def val_constant_score(self) -> NDArray[np.floating] | None: ...
-    @property
-    def probe_index(self) -> NDArray[np.int64]: ...
-    @property
-    def probe_loss(self) -> NDArray[np.floating]: ...
-    @property
-    def train_rows(self) -> NDArray[np.int64] | None: ...
 
 
 class Side(NamedTuple):
@@ -52,12 +32,12 @@ Reader = Callable[[Side], Scored]
 """From one predictor's results to its monitored value, as a number to be minimized."""
 
 
-def val(results: Results) -> Side:
+def val(results: Examples) -> Side:
     """Return what a run's model reached."""
     return Side(results.val_index, results.val_loss, results.val_score)
 
 
-def constant(results: Results) -> Side | None:
+def constant(results: Examples) -> Side | None:
     """Return what the constant predictor reaches on a run's validation rows; None where it is not recorded.
 
     It predicts for every row what is best without looking at it: the classes' shares, or the targets' mean, in the
@@ -89,7 +69,7 @@ def r2(side: Side) -> Scored:
     return Scored(("",), side.rows, -every, -drawn[None], resampled=True)
 
 
-def gap(results: Results) -> Scored:
+def gap(results: Examples) -> Scored:
     """Return the gap in loss, ``mean val_loss - mean probe_loss``.
 
     Its noise is that of two independent samples; the probe's is smaller by the share of the training part that it is,

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 from reglab.direction import lower_is_better
 from reglab.errors import UserError
+from reglab.examples import Examples
 from reglab.sweeps.claims import Claim
 from reglab.sweeps.comparison import Comparison
 from reglab.sweeps.grouping import candidates
 from reglab.sweeps.paired import Difference
 from reglab.sweeps.rules import Rule, check_rule
-from reglab.sweeps.scored import Results
 from reglab.sweeps.trial import Candidate, Trial
 
 __all__ = ["Candidate", "Choice", "Trial", "pick", "select"]
@@ -111,7 +111,7 @@ def select(
     trials: Iterable[Trial],
     monitor: str = "val/loss",
     jobs: int | None = None,
-    results: Mapping[str, Results] | None = None,
+    results: Mapping[str, Examples] | None = None,
     rule: Rule = "paired_1se",
 ) -> Choice:
     """Return the choice among a sweep's runs; see ``Choice``.

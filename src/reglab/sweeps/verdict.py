@@ -58,6 +58,12 @@ def _doubt(choice: Choice, base: Candidate) -> str:
             f"error ({number(best.estimate(monitor).error)}) of the best, {after} ({best.label}). "
         )
     places = {candidate.label: place for place, candidate in enumerate(choice.claimed)}
+    if claim.seeds == 1 and min(claim.p) <= claim.level:
+        return (
+            f"On these validation rows, {best.label} does better than none ({named} {after}, {before} without), "
+            "but with one run of each setting the luck of a seed would look the same: sweep several seeds, such as "
+            "sweep.seeds=3, to know whether regularization helps here. "
+        )
     if not claim.helps:
         many = plural(len(choice.claimed), "setting")
         return (
