@@ -49,54 +49,61 @@ def check_known(optimizer: Optimizer) -> None:
         raise UserError("proximal steps minimize; the optimizer has maximize=True")
 
 
-class StepSizes(Mapping[str, Tensor]):
+class _ByName(Mapping[str, Tensor]):
+    """Numbers of an optimizer by parameter name, in the order of its groups.
+
+    Weights are remembered by where their group stands, never by the group itself: ``load_state_dict`` puts new groups
+    in place of the old ones, and with them the learning rates that a schedule moves on.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        self._model, self._optimizer = model, optimizer
+        self._sizes: list[int] = []
+        self._weights: dict[str, tuple[Tensor, int]] = {}
+
+    def _find(self, name: str) -> tuple[Tensor, dict[str, Any]]:
+        weight, number = self._known()[name]
+        return weight, self._optimizer.param_groups[number]
+
+    def _known(self) -> dict[str, tuple[Tensor, int]]:
+        """Return each trained weight and the number of its group; looked up anew where groups were added."""
+        groups = self._optimizer.param_groups
+        sizes = [len(group["params"]) for group in groups]
+        if sizes != self._sizes:
+            names = {id(weight): name for name, weight in self._model.named_parameters()}
+            self._sizes, self._weights = sizes, {
+                names[id(weight)]: (weight, number)
+                for number, group in enumerate(groups)
+                for weight in group["params"]
+                if id(weight) in names
+            }
+        return self._weights
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known())
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+
+class StepSizes(_ByName):
     """Effective steps by parameter name, computed when asked for, with the learning rates of the last update.
 
     Asking raises UserError for an optimizer whose effective step is unknown: plain ``lr`` would solve another problem.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        self._optimizer = optimizer
-        self._places = _by_name(model, optimizer)
-
     def __getitem__(self, name: str) -> Tensor:
-        weight, group = self._places[name]
+        weight, group = self._find(name)
         check_known(self._optimizer)
         step = _STEPS[type(self._optimizer)](group, self._optimizer.state[weight], _number(group["lr"]))
         return _tensor(step, weight)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
 
-    def __len__(self) -> int:
-        return len(self._places)
-
-
-class LearningRates(Mapping[str, Tensor]):
+class LearningRates(_ByName):
     """Learning rates by parameter name, 0-dim float64, as they are now."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        self._places = _by_name(model, optimizer)
-
     def __getitem__(self, name: str) -> Tensor:
-        return torch.as_tensor(self._places[name][1]["lr"], dtype=torch.float64)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-
-def _by_name(model: nn.Module, optimizer: Optimizer) -> dict[str, tuple[Tensor, dict[str, Any]]]:
-    """Return each trained parameter beside its group of the optimizer, by its name in the model."""
-    names = {id(weight): name for name, weight in model.named_parameters()}
-    return {
-        names[id(weight)]: (weight, group)
-        for group in optimizer.param_groups
-        for weight in group["params"]
-        if id(weight) in names
-    }
+        return torch.as_tensor(self._find(name)[1]["lr"], dtype=torch.float64)
 
 
 def _number(number: Number) -> Number:
