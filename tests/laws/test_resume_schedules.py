@@ -4,7 +4,6 @@ What a step uses of the optimizer (its learning rate above all) is state that lo
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from reglab.configure import build
 from reglab.regularizers import overrides
 from reglab.training.callback import Regularize
 from reglab.training.experiment import Experiment

@@ -69,6 +69,7 @@ class Loop:
         for name, weight in self.weights.items():
             weight.grad = slopes.get(name)
         self.cocktail.before_step(self.model, self.rates)
+        self.sizes.begin()
         self.optimizer.step()
         self.cocktail.after_step(self.model, self.sizes)
         self.cocktail.keys.step.add_(1)

@@ -16,6 +16,7 @@ def moved(make, steps):
     for _ in range(steps):
         before = model.weight.detach().clone()
         model.weight.grad = SLOPE.clone()
+        sizes.begin()
         optimizer.step()
         yield before - model.weight.detach(), sizes["weight"]
 

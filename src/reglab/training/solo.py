@@ -143,7 +143,7 @@ class Solo(Shardable):
         )
         self._whole_gradient = cocktail.gradient(self._gradient.beside)
         rates = LearningRates(body.acted_on, self._optimizer)
-        sizes = StepSizes(body.acted_on, self._optimizer)
+        sizes = self._sizes = StepSizes(body.acted_on, self._optimizer, body.total)
         before = self._optimizer.register_step_pre_hook(lambda *_: cocktail.before_step(body.acted_on, rates))
         after = self._optimizer.register_step_post_hook(lambda *_: cocktail.after_step(body.acted_on, sizes))
         self._undo += [before.remove, after.remove]
@@ -245,8 +245,7 @@ class Solo(Shardable):
     def _update(self) -> None:
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
-        if self.recipe.clip is not None:
-            self.body.clip(self.recipe.clip)
+        self._sizes.begin(1.0 if self.recipe.clip is None else self.body.clip(self.recipe.clip))
         self._progress.increment_ready()
         if self._scaler is None:
             self._optimizer.step()
