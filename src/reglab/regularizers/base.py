@@ -171,7 +171,7 @@ class Regularizer(nn.Module):
     def before_step(self, model: nn.Module, lr: Mapping[str, Tensor]) -> None:
         """Change the weights that the gradient was taken at, just before the update: decoupled decay.
 
-        lr: the learning rate of this step, 0-dim, by parameter name.
+        lr: the learning rate of this step, 0-dim, by parameter name; see ``weight_decay_fixed.schedule_factor``.
         """
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:

@@ -200,6 +200,17 @@ class LearningRates(_ByName):
         found = self._find(name)
         return _NOTHING if found is None else torch.as_tensor(found[1]["lr"], dtype=torch.float64)
 
+    def relative(self, name: str) -> Tensor:
+        """Return the learning rate divided by that which the schedule starts from, 1 without one."""
+        found = self._find(name)
+        return _NOTHING if found is None else self[name] / base_rate(found[1])
+
+
+def base_rate(group: Mapping[str, Any]) -> Number:
+    """Return the learning rate that a schedule's factors refer to, from a group that torch's schedulers have marked."""
+    rate: Number = group.get("max_lr", group.get("initial_lr", group["lr"]))
+    return rate
+
 
 def _number(number: Number) -> Number:
     """Return a number of the optimizer in double precision, where it is."""

@@ -124,6 +124,26 @@ def adam_plain(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) ->
     weight.sub_(first / spread * ready["step"])
 
 
+class Rates(Mapping[str, Tensor]):
+    """Learning rates by parameter name, the same for all: ``step_size.LearningRates`` of a member."""
+
+    def __init__(self, numbers: Tensors, names: Sequence[str]) -> None:
+        self._numbers, self._names = numbers, names
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._numbers["lr"]
+
+    def relative(self, name: str) -> Tensor:
+        """Return the learning rate divided by that which the schedule starts from."""
+        return self._numbers["lr"] / self._numbers["base_lr"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class Sizes(Mapping[str, Tensor]):
     """Effective steps by parameter name after an update, computed when asked for: ``step_size.StepSizes``, but pure.
 

@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Outcome
 from reglab.training.fused.member import Member
-from reglab.training.fused.optimizers import Rule, Sizes
+from reglab.training.fused.optimizers import Rates, Rule, Sizes
 from reglab.training.fused.stack import SEED, STEP, Stack
 
 Tensors = dict[str, Tensor]
@@ -115,7 +115,7 @@ class _Move:
         cocktail, named, done = member.cocktail, dict(member.model.named_parameters()), member.cocktail.keys.step
         ready = self.rule.ready(self.numbers, done, next(iter(named.values())).dtype)
         names = [*self.slopes, *(_short(name) for name in self.idle)]
-        cocktail.before_step(member.model, dict.fromkeys(names, self.numbers["lr"]))
+        cocktail.before_step(member.model, Rates(self.numbers, names))
         own = {slot: {_short(name): tensor for name, tensor in all_.items()} for slot, all_ in self.slots.items()}
         for name, slope in self.slopes.items():
             self.rule.update(named[name], slope, {slot: tensors[name] for slot, tensors in own.items()}, ready)
