@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Mixup,
         Regularizer,
         WeightDecay,
+        WeightDecayFixed,
     )
     from reglab.training.callback import Regularize
     from reglab.training.library import Fit, fit
@@ -51,6 +52,7 @@ _HOMES = {
         "Mixup",
         "Regularizer",
         "WeightDecay",
+        "WeightDecayFixed",
     ),
     "reglab.training.callback": ("Regularize",),
     "reglab.training.library": ("Fit", "fit"),
@@ -82,6 +84,7 @@ __all__ = [  # noqa: RUF022 - grouped as a reader looks for them
     "MaxNorm",
     "Mixup",
     "WeightDecay",
+    "WeightDecayFixed",
 ]
 
 

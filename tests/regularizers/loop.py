@@ -37,7 +37,9 @@ class Loop:
         loss: Loss = halved,
         task: str = "regression",
         seed: int = 0,
+        clip: float | None = None,
     ) -> None:
+        self.clip = clip
         self.cocktail = Cocktail(members, seed, task)
         self.model = self.cocktail.prepare(model)
         self.weights = dict(self.model.named_parameters())
@@ -69,6 +71,11 @@ class Loop:
         for name, weight in self.weights.items():
             weight.grad = slopes.get(name)
         self.cocktail.before_step(self.model, self.rates)
+        factor = 1.0
+        if self.clip is not None:
+            norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), self.clip)
+            factor = min(1.0, self.clip / (float(norm) + 1e-6))
+        self.sizes.begin(factor)
         self.optimizer.step()
         self.cocktail.after_step(self.model, self.sizes)
         self.cocktail.keys.step.add_(1)
@@ -105,4 +112,5 @@ OPTIMIZERS: dict[str, tuple[Callable[[Iterable[Tensor]], Optimizer], int]] = {
     "nesterov": (lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9, nesterov=True), 260),
     "adam": (lambda weights: torch.optim.Adam(weights, lr=0.05, betas=(0.8, 0.9)), 260),
     "adamw": (lambda weights: torch.optim.AdamW(weights, lr=0.05, betas=(0.8, 0.9), weight_decay=0), 260),
+    "amsgrad": (lambda weights: torch.optim.Adam(weights, lr=0.2, betas=(0.8, 0.9), amsgrad=True), 400),
 }

@@ -166,7 +166,7 @@ def test_what_is_no_regularizer_is_refused(wrong: Any) -> None:
 
 
 def test_one_regularizer_need_not_stand_in_a_list() -> None:
-    fitted = reglab.fit(torch.nn.Linear(13, 3), reglab.dataset("wine"), reglab.L1(10.0), epochs=1)
+    fitted = reglab.fit(torch.nn.Linear(13, 3), reglab.dataset("wine"), reglab.L1(10.0), epochs=30)
     assert fitted.metrics["weights/zeros"] > 0.5
 
 

@@ -16,6 +16,7 @@ def moved(make, steps):
     for _ in range(steps):
         before = model.weight.detach().clone()
         model.weight.grad = SLOPE.clone()
+        sizes.begin()
         optimizer.step()
         yield before - model.weight.detach(), sizes["weight"]
 
@@ -123,3 +124,25 @@ def test_maximizing_is_refused():
     model = nn.Linear(2, 1)
     with pytest.raises(UserError, match="maximize=True"):
         StepSizes(model, torch.optim.SGD(model.parameters(), lr=0.1, maximize=True))["weight"]
+
+
+@pytest.mark.parametrize("numbers", [StepSizes, LearningRates])
+def test_rates_are_those_of_the_groups_that_a_load_put_in_place(numbers):
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    state, found = optimizer.state_dict(), numbers(model, optimizer)
+    assert float(found["weight"]) == 0.5
+    state["param_groups"][0]["lr"] = 0.25
+    optimizer.load_state_dict(state)
+    assert float(found["weight"]) == 0.25
+    optimizer.param_groups[0]["lr"] = 0.125
+    assert float(found["weight"]) == 0.125
+
+
+def test_a_group_that_is_added_later_is_found():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False))
+    optimizer = torch.optim.SGD(model[1].parameters(), lr=0.5)
+    sizes = StepSizes(model, optimizer)
+    assert list(sizes) == ["1.weight"]
+    optimizer.add_param_group({"params": model[0].parameters(), "lr": 0.25})
+    assert {name: float(size) for name, size in sizes.items()} == {"1.weight": 0.5, "0.weight": 0.25}

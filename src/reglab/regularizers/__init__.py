@@ -16,6 +16,7 @@ from reglab.regularizers.max_norm import MaxNorm
 from reglab.regularizers.mixup import Mixup
 from reglab.regularizers.sam import SAM
 from reglab.regularizers.weight_decay import WeightDecay
+from reglab.regularizers.weight_decay_fixed import WeightDecayFixed
 
 __all__ = [
     "EMA",
@@ -38,6 +39,7 @@ __all__ = [
     "Outcome",
     "Regularizer",
     "WeightDecay",
+    "WeightDecayFixed",
     "name_members",
     "overrides",
 ]

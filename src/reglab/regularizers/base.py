@@ -171,14 +171,22 @@ class Regularizer(nn.Module):
     def before_step(self, model: nn.Module, lr: Mapping[str, Tensor]) -> None:
         """Change the weights that the gradient was taken at, just before the update: decoupled decay.
 
-        lr: the learning rate of this step, 0-dim, by parameter name.
+        lr: the learning rate of this step, 0-dim, by parameter name; see ``weight_decay_fixed.schedule_factor``.
         """
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
         """Change the weights after the update: proximal step, projection, averaging.
 
         step_size: the optimizer's effective step of each coordinate, by parameter name; broadcasts to the parameter.
+        Where the gradient was clipped by its norm, it is scaled by the same factor. See ``proximal.largest_move``.
         """
+
+    def slope_at_zero(self) -> Tensor | None:
+        """Return what a gradient must exceed to move a weight away from 0, 0-dim; None where that is not known.
+
+        Asked of proximal methods alone: under gradients clipped by value to less, they would solve another problem.
+        """
+        return None
 
     def on_validation(self, metrics: Mapping[str, Tensor]) -> Tensor | None:
         """Return a 0-dim bool, True to stop training, after each measured epoch. State belongs in buffers."""

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from reglab.regularizers.base import Regularizer
 from reglab.regularizers.l1 import pull
+from reglab.regularizers.proximal import largest_move
 from reglab.regularizers.select import selected
 
 
@@ -33,6 +35,13 @@ class ElasticNet(Regularizer):
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
         for name, weight in selected(model, self.where):
+            sharp, smooth = self.strength * self.l1_ratio, self.strength * (1 - self.l1_ratio)
             size, kind = step_size[name], weight.dtype
-            weight.sub_(pull(weight, (self.strength * self.l1_ratio * size).to(kind)))
-            weight.div_((1 + self.strength * (1 - self.l1_ratio) * size).to(kind))
+            if (limit := largest_move(step_size, name)) is not None:
+                slope = sharp + smooth * (weight.abs() - limit).clamp(min=0)  # of the penalty, at the end of the move
+                size = size.minimum((limit / slope.clamp(min=torch.finfo(slope.dtype).tiny)).to(size.dtype))
+            weight.sub_(pull(weight, (sharp * size).to(kind)))
+            weight.div_((1 + smooth * size).to(kind))
+
+    def slope_at_zero(self) -> Tensor:
+        return self.strength * self.l1_ratio

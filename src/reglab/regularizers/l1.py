@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from reglab.regularizers.base import Regularizer
+from reglab.regularizers.proximal import largest_move
 from reglab.regularizers.select import selected
 
 
@@ -46,5 +47,9 @@ class L1(Regularizer):
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
         for name, weight in selected(model, self.where):
-            threshold = (self.strength * step_size[name]).to(weight.dtype)
+            threshold, limit = self.strength * step_size[name], largest_move(step_size, name)
+            threshold = (threshold if limit is None else threshold.minimum(limit)).to(weight.dtype)
             weight.sub_(pull(weight, threshold))
+
+    def slope_at_zero(self) -> Tensor:
+        return self.strength

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reglab.measures.weights import Whole
 from reglab.regularizers import Cocktail
+from reglab.training.clipping import clip_factor
 
 
 class Body:
@@ -61,9 +62,9 @@ class Body:
     def collect(self) -> None:
         """Take over what a backward pass left."""
 
-    def clip(self, norm: float) -> None:
-        """Scale the gradient down to ``norm`` where it is longer."""
-        torch.nn.utils.clip_grad_norm_(self.weights.values(), norm)
+    def clip(self, norm: float) -> Tensor:
+        """Scale the gradient down to ``norm`` where it is longer, and return by what it was multiplied, 0-dim."""
+        return clip_factor(torch.nn.utils.clip_grad_norm_(self.weights.values(), norm), norm)
 
     def rest(self) -> None:
         """Give back what a forward pass holds of the weights, which may change now."""

@@ -1,6 +1,6 @@
 """One callback that regularizes and measures a user's own LightningModule, which stays as it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,6 +13,7 @@ from reglab.measures import MeasureSettings, Task, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.training.averaged_weights import averaged_weights
 from reglab.training.callback_checks import check_strategy, named_members, only_optimizer
+from reglab.training.clipping import follow_clipping
 from reglab.training.loader_measurement import LoaderMeasurement
 from reglab.training.loader_rows import Unpack, inputs_and_targets
 from reglab.training.optimizer_hooks import OptimizerHooks
@@ -25,8 +26,11 @@ class Regularize(pl.Callback):
 
     The module, its optimizer and its loaders stay as they are, under automatic or manual optimization with one
     optimizer. Penalties are added to the gradient before it is clipped; decay and proximal steps follow the optimizer's
-    own update. The module's ``nn.Dropout`` gets draws that depend on (seed, step, place in the batch, which call of the
-    layer) alone. An empty list only measures, and changes nothing.
+    own update. Where ``Trainer(gradient_clip_val=...)`` or ``self.clip_gradients`` scales the gradient down to a norm,
+    proximal steps are scaled with it, so that they solve the same problem. Regularizers act on all weights that the
+    optimizer holds, also on those that the loss does not reach: freeze what is to be left alone. The module's
+    ``nn.Dropout`` gets draws that depend on (seed, step, place in the batch, which call of the layer) alone. An empty
+    list only measures, and changes nothing.
 
     Measured are ``module(inputs)`` against the targets, with the task's own loss (see ``measures.example_losses``), on
     a fixed probe of the training rows and on all validation rows. Both are read once from the loaders' datasets when
@@ -68,6 +72,7 @@ class Regularize(pl.Callback):
         self.history: list[dict[str, float]] = []
         self._module: pl.LightningModule | None = None
         self._hooks: OptimizerHooks | None = None
+        self._unfollow: Callable[[], None] = lambda: None
         self._measurement: LoaderMeasurement | None = None
         self._evaluating = ExitStack()
         self._restored: dict[str, Any] = {}
@@ -77,6 +82,7 @@ class Regularize(pl.Callback):
         self._take_over(pl_module)
         if self.cocktail.members:
             self._hooks = OptimizerHooks(self.cocktail, pl_module, only_optimizer(trainer, pl_module))
+            self._unfollow = follow_clipping(trainer, self.cocktail, self._hooks.clipped)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
@@ -101,6 +107,7 @@ class Regularize(pl.Callback):
     ) -> None:
         if self._hooks is None:
             return
+        self._hooks.begin_batch()
         self.cocktail.keys.begin()
         # Without an index, draws go by the place in the batch, which is enough where a step sees one batch.
         several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
@@ -173,6 +180,7 @@ class Regularize(pl.Callback):
         self.cocktail.keys.index = None
         if self._hooks is not None:
             self._hooks.remove()
+            self._unfollow()
             self._hooks = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints, Ended
 from reglab.training.closing import Closing, settle
 from reglab.training.cluster import cluster
 from reglab.training.compiling import compile_options
+from reglab.training.embeddings import takes_sparse
 from reglab.training.engine import taken
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress, Recorder
@@ -134,6 +135,12 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
         "plugins": [AtomicCheckpoints(), *cluster()],
     }
     _, settings = taken(experiment.trainer)
+    if settings.get("gradient_clip_val") is not None or settings.get("gradient_clip_algorithm") not in (None, "norm"):
+        raise UserError(
+            "trainer.gradient_clip_val and gradient_clip_algorithm are Lightning's: use trainer.gradient_clip_norm, "
+            "which scales proximal steps with the gradient (beside one that is clipped by value, none solves the same "
+            "problem)"
+        )
     for key in settings:
         if key in fixed:
             raise UserError(f"trainer.{key} is set by reglab, which measures, shows and stores by itself: leave it out")
@@ -156,6 +163,7 @@ def check(experiment: Experiment) -> None:
     """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or monitor are wrong."""
     optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
     experiment.recipe.build_scheduler(optimizer, 1)
+    takes_sparse(optimizer)
     experiment.cocktail.check_selections(experiment.model)
     if any(member.proximal for _, member in experiment.cocktail.named_regularizers()):
         check_known(optimizer)

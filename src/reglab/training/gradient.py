@@ -87,7 +87,7 @@ class Gradient:
         self._body, self._objective, self._cocktail, self._means = body, objective, cocktail, means
         self._forward, self._backward, self._rank = forward, backward, rank
         self._seed = int(cocktail.keys.seed)
-        self._statistics = list(body.model.buffers())
+        self._modules = list(body.model.modules())
         self._turns: Sequence[Turn] = ()
         self._step = self._passes = 0
         self._asks = True  # whether a member asks for means, until it is known
@@ -173,10 +173,16 @@ class Gradient:
     @contextmanager
     def _unmoved(self, wanted: bool) -> Iterator[None]:
         """Put the model's buffers back: only a step's first pass moves BatchNorm's statistics, not SAM's second."""
-        saved = [buffer.clone() for buffer in self._statistics] if wanted else None
+        # By module and name: a forward pass may put another tensor in the place of a buffer.
+        held = [(module, name) for module in self._modules for name in module._buffers] if wanted else []
+        saved = [
+            (module, name, buffer, buffer.clone())
+            for module, name in held
+            if (buffer := module._buffers[name]) is not None
+        ]
         yield
-        for buffer, value in zip(self._statistics, saved or (), strict=False):
-            buffer.copy_(value)
+        for module, name, buffer, value in saved:
+            module._buffers[name] = buffer.copy_(value)
 
 
 def _joint(outcomes: Sequence[Outcome]) -> Outcome:

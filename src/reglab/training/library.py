@@ -65,7 +65,8 @@ def fit(
 
     data: from ``reglab.dataset``. regularizers: a list, the first innermost, or a mapping by name. optimizer: a name in
     ``torch.optim``. tracking: an MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory alone.
-    trainer: arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``. On several devices, a
+    trainer: arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``, and ``gradient_clip_norm``,
+    the largest norm of the gradient. On several devices, a
     notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is then in a module), a script's
     ``ddp``, which runs the script once for each device.
 
@@ -73,9 +74,11 @@ def fit(
     """
     cocktail = Cocktail(_members(regularizers), check_seed(seed), data.task)
     _check_fit(model, data)
-    recipe = Recipe(optimizer_config(optimizer, lr), batch_size=batch_size, epochs=epochs)
+    settings = dict(trainer or {})
+    clip = settings.pop("gradient_clip_norm", None)
+    recipe = Recipe(optimizer_config(optimizer, lr), clip=clip, batch_size=batch_size, epochs=epochs)
     job = Experiment(
-        model, cocktail, data, recipe, measure or MeasureSettings(), trainer or {}, _description(cocktail, data, seed)
+        model, cocktail, data, recipe, measure or MeasureSettings(), settings, _description(cocktail, data, seed)
     )
     start, job = spawned.wanted(job)
     with spawned.at_a_prompt() if start else nullcontext():

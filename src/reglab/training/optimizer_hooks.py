@@ -1,7 +1,5 @@
 """A cocktail's part of each optimizer step, inside a training loop that is somebody else's."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,8 +17,11 @@ class OptimizerHooks:
     When Lightning steps without a gradient scaler, the forward and backward pass are a closure that runs *inside*
     ``optimizer.step``, after its pre-hooks: there the gradient is ready at ``gradient_ready``. With a scaler, or when a
     user steps the plain optimizer, there is no closure and the gradient is ready in the pre-hook. A step that the
-    scaler skips never gets to the hooks. Nothing happens in a step for which no weight has a gradient, and weights
-    without one are left alone, as the optimizer itself leaves them.
+    scaler skips never gets to the hooks. Nothing happens in a step for which no weight has a gradient; in every other
+    one, regularizers act on all weights that the optimizer holds, whether or not the loss reached them.
+
+    ``clipped`` is told of each clipping of the gradient by its norm: what follows it is scaled by the same factor, so
+    that clipping changes how far a step goes and not where training ends.
 
     terms: each penalty, summed over ``steps`` optimizer steps. rows: examples seen since the last step.
     """
@@ -28,15 +29,14 @@ class OptimizerHooks:
     def __init__(self, cocktail: Cocktail, module: nn.Module, optimizer: Optimizer) -> None:
         self.cocktail = cocktail
         self.module = module
-        held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
-        self.weights = {name: weight for name, weight in module.named_parameters() if id(weight) in held}
         self.terms: dict[str, Tensor] = {}
         self.steps = 0
         self.rows = 0
         self._in_closure = False
         self._penalized = False
-        self._rates = _WhereTrained(lambda: LearningRates(module, optimizer), self.weights)
-        self._sizes = _WhereTrained(lambda: StepSizes(module, optimizer), self.weights)
+        self._factor: float | Tensor = 1.0
+        self._rates = LearningRates(module, optimizer)
+        self._sizes = StepSizes(module, optimizer)
         self._handles = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
@@ -52,6 +52,14 @@ class OptimizerHooks:
         if self._in_closure:
             self._in_closure = False  # an optimizer that evaluates its closure twice decays once
             self._decay()
+
+    def begin_batch(self) -> None:
+        """Forget how the gradient of an earlier batch was clipped, whose step a gradient scaler may have skipped."""
+        self._factor = 1.0
+
+    def clipped(self, factor: Tensor) -> None:
+        """Take note that the gradient was multiplied by ``factor``, 0-dim."""
+        self._factor = self._factor * factor
 
     def take_terms(self) -> dict[str, Tensor]:
         """Return the mean of each penalty over the steps since the last call."""
@@ -75,12 +83,14 @@ class OptimizerHooks:
             )
         self._penalized = self._in_closure = False
         if self._trains():
+            self._sizes.begin(self._factor)
             self.cocktail.after_step(self.module, self._sizes)
             self.cocktail.keys.step.add_(1)
             self.rows = 0
+        self._factor = 1.0
 
     def _trains(self) -> bool:
-        return any(weight.grad is not None for weight in self.weights.values())
+        return any(weight.grad is not None for weight in self._rates.weights.values())
 
     def _decay(self) -> None:
         if self._trains():
@@ -91,7 +101,7 @@ class OptimizerHooks:
         if not self._trains():
             return
         with torch.enable_grad():
-            weights = {name: weight for name, weight in self.weights.items() if weight.requires_grad}
+            weights = {name: weight for name, weight in self._rates.weights.items() if weight.requires_grad}
             penalties = self.cocktail.penalties(weights)
             if not penalties:
                 return
@@ -99,35 +109,13 @@ class OptimizerHooks:
             slopes = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
         for weight, slope in zip(weights.values(), slopes, strict=True):
             if slope is not None:
-                weight.grad = slope if weight.grad is None else weight.grad.add_(slope)
+                slope = slope if isinstance(self._factor, float) else slope * self._factor
+                weight.grad = slope if weight.grad is None else _sum(weight.grad, slope)
         self.steps += 1
         for name, penalty in penalties.items():
             self.terms[name] = self.terms.get(name, 0) + penalty.detach()
 
 
-class _WhereTrained(Mapping[str, Tensor]):
-    """Numbers by parameter name; 0 for a parameter without a gradient. Built at the first look.
-
-    Looked at late, since an optimizer whose effective step is not known still fits members that do not ask for it.
-    """
-
-    def __init__(self, build: Callable[[], Mapping[str, Tensor]], weights: Mapping[str, Tensor]) -> None:
-        self._build = build
-        self._weights = weights
-
-    @cached_property
-    def _numbers(self) -> Mapping[str, Tensor]:
-        return self._build()
-
-    def __getitem__(self, name: str) -> Tensor:
-        numbers = self._numbers
-        weight = self._weights.get(name)
-        if weight is None or weight.grad is None:
-            return torch.zeros((), dtype=torch.float64)
-        return numbers[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._weights)
-
-    def __len__(self) -> int:
-        return len(self._weights)
+def _sum(gradient: Tensor, dense: Tensor) -> Tensor:
+    """Return the sum of a gradient, which may be sparse, and a dense one; in place where it can be."""
+    return dense + gradient if gradient.is_sparse else gradient.add_(dense)

@@ -19,6 +19,7 @@ from reglab.measures.weights import Whole
 from reglab.regularizers import Cocktail, overrides
 from reglab.training.blocks import blocks
 from reglab.training.body import Body
+from reglab.training.clipping import clip_factor
 from reglab.training.ranks import gathered
 
 
@@ -135,11 +136,12 @@ class ShardedBody(Body):
                     part.grad = own if part.grad is None else part.grad + own
         return {name: penalty.detach() for name, penalty in penalties.items()}
 
-    def clip(self, norm: float) -> None:
+    def clip(self, norm: float) -> Tensor:
         slopes = list(self.slopes().values())
         own = torch.nn.utils.get_total_norm(slopes)
         whole = self.total(own.square()).sqrt()
         torch.nn.utils.clip_grads_with_norm_(self.weights.values(), norm, whole)
+        return clip_factor(whole, norm)
 
     def rest(self) -> None:
         for module in self.model.modules():

@@ -19,6 +19,7 @@ from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
 from reglab.training.blocks import matching
 from reglab.training.compiling import compile_inner
+from reglab.training.embeddings import takes_sparse, with_dense_gradients
 from reglab.training.engine import Engine
 from reglab.training.finite import Finite
 from reglab.training.gradient import Gradient, Means, Turn
@@ -66,8 +67,12 @@ class Solo(Shardable):
         return Steps(len(self.train_part), rows, seed, chunk, lambda: int(self.cocktail.keys.step))
 
     def configure_model(self) -> None:
-        """Tell DDP, before it wraps the model, to look for weights without a gradient if there are any."""
+        """Let sparse gradients be dense where only these fit, and tell DDP, before it wraps the model, to look for
+        weights without a gradient if there are any."""
         strategy = self.trainer.strategy
+        plain = takes_sparse(self.recipe.build_optimizer([nn.Parameter(torch.zeros(1))]))
+        if not plain or self.recipe.clip or self.cocktail.wraps_gradient or self.trainer.world_size > 1:
+            self._undo.append(with_dense_gradients(self.model))
         if not isinstance(strategy, DDPStrategy):
             return
         kind, part = next(iter(self.body.weights.values())).dtype, self.train_part
@@ -143,7 +148,7 @@ class Solo(Shardable):
         )
         self._whole_gradient = cocktail.gradient(self._gradient.beside)
         rates = LearningRates(body.acted_on, self._optimizer)
-        sizes = StepSizes(body.acted_on, self._optimizer)
+        sizes = self._sizes = StepSizes(body.acted_on, self._optimizer, body.total)
         before = self._optimizer.register_step_pre_hook(lambda *_: cocktail.before_step(body.acted_on, rates))
         after = self._optimizer.register_step_post_hook(lambda *_: cocktail.after_step(body.acted_on, sizes))
         self._undo += [before.remove, after.remove]
@@ -245,8 +250,7 @@ class Solo(Shardable):
     def _update(self) -> None:
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
-        if self.recipe.clip is not None:
-            self.body.clip(self.recipe.clip)
+        self._sizes.begin(1.0 if self.recipe.clip is None else self.body.clip(self.recipe.clip))
         self._progress.increment_ready()
         if self._scaler is None:
             self._optimizer.step()

@@ -13,34 +13,57 @@ Number = float | Tensor
 """A float where the host knows the number, otherwise 0-dim on the device: sent across, either side would wait."""
 
 
-def sgd_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number) -> Number:
+def sgd_step(group: Mapping[str, Any], lr: Number) -> Number:
     """Return ``lr * (1 - dampening) / (1 - momentum)``: what a constant gradient moves a weight by each step."""
     momentum: float = group["momentum"]
     return lr * (1 - group["dampening"]) / (1 - momentum) if momentum else lr
 
 
-def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number) -> Number:
+def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number, typical: Number) -> Number:
     """Return ``lr / (sqrt(v_hat) + eps)`` in the parameter's shape, after the update that it belongs to.
 
-    A parameter that never had a gradient was never moved: its step is 0.
+    Where the second moment is 0 there never was a gradient, and the minimum of loss and penalty is where the penalty's
+    is. Any positive step leads there; ``lr / eps`` would lead there at once, and with it every weight whose first
+    batches happened not to reach it. ``typical`` takes the place of ``sqrt(v_hat)`` there.
     """
     if not state:
-        return 0.0
-    second = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
-    # The count is kept in float32, whose power would be off in the sixth digit.
-    root = (1 - _number(group["betas"][1]) ** _number(state["step"])) ** 0.5
+        eps: float = group["eps"]
+        return lr / (typical + eps)
+    second, correction = second_moment(group, state)
     # Memory is what takes time here: the correction goes to the 0-dim numbers, the rest happens in place.
-    spread = second.to(_real(second.dtype)).sqrt().add_(group["eps"] * root)
+    root = correction**0.5
+    spread = second.to(_real(second.dtype)).sqrt()
+    spread.masked_fill_(spread == 0, _tensor(typical * root, spread)).add_(group["eps"] * root)
     return torch.div(_tensor(lr * root, spread), spread, out=spread)
 
 
-_STEPS: dict[type[Optimizer], Callable[..., Number]] = {SGD: sgd_step, Adam: adam_step, AdamW: adam_step}
+def second_moment(group: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[Tensor, Number]:
+    """Return Adam's second moment ``v`` and the number by which it is divided to correct its bias."""
+    # The count is kept in float32, whose power would be off in the sixth digit.
+    correction = 1 - _number(group["betas"][1]) ** _number(state["step"])
+    return state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"], correction
+
+
+def largest_step(lr: Number, beta1: Number, beta2: Number) -> Number:
+    """Return twice the most that one step of Adam moves a weight by (Kingma & Ba 2015, section 2.1).
+
+    ``|m_hat| / sqrt(v_hat)`` is at most ``max(1, (1 - beta1) / sqrt(1 - beta2))``. A proximal step that is bounded by
+    the double of it still undoes any step away from 0, so it has the same fixed points: it is bounded only where the
+    root mean square of the gradient is below half the penalty's slope, and a weight that the penalty leaves at another
+    place than 0 has a mean gradient as large as that slope.
+    """
+    share = (1 - beta1) / (1 - beta2) ** 0.5
+    bound = share.clamp(min=1) if isinstance(share, Tensor) else max(1.0, share)
+    return 2 * lr * bound
+
+
+_KNOWN: tuple[type[Optimizer], ...] = (SGD, Adam, AdamW)
 
 
 def check_known(optimizer: Optimizer) -> None:
     """Raise UserError for an optimizer whose effective step is unknown."""
-    if type(optimizer) not in _STEPS:
-        known = ", ".join(kind.__name__ for kind in _STEPS)
+    if type(optimizer) not in _KNOWN:
+        known = ", ".join(kind.__name__ for kind in _KNOWN)
         raise UserError(
             f"proximal steps need the effective step size of {type(optimizer).__name__}, which is not known; use one "
             f"of {known}"
@@ -49,54 +72,144 @@ def check_known(optimizer: Optimizer) -> None:
         raise UserError("proximal steps minimize; the optimizer has maximize=True")
 
 
-class StepSizes(Mapping[str, Tensor]):
-    """Effective steps by parameter name, computed when asked for, with the learning rates of the last update.
+class _ByName(Mapping[str, Tensor]):
+    """Numbers of an optimizer by parameter name, 0 for a parameter that it does not hold.
 
-    Asking raises UserError for an optimizer whose effective step is unknown: plain ``lr`` would solve another problem.
+    Weights are remembered by where their group stands, never by the group itself: ``load_state_dict`` puts new groups
+    in place of the old ones, and with them the learning rates that a schedule moves on.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        self._optimizer = optimizer
-        self._places = _by_name(model, optimizer)
+        self._model, self._optimizer = model, optimizer
+        self._sizes: list[int] = []
+        self._known: dict[str, tuple[Tensor, int]] = {}
 
-    def __getitem__(self, name: str) -> Tensor:
-        weight, group = self._places[name]
-        check_known(self._optimizer)
-        step = _STEPS[type(self._optimizer)](group, self._optimizer.state[weight], _number(group["lr"]))
-        return _tensor(step, weight)
+    def _find(self, name: str) -> tuple[Tensor, dict[str, Any]] | None:
+        found = self._held().get(name)
+        return None if found is None else (found[0], self._optimizer.param_groups[found[1]])
+
+    def _held(self) -> dict[str, tuple[Tensor, int]]:
+        """Return the parameters and the numbers of their groups; looked up anew where groups were added."""
+        groups = self._optimizer.param_groups
+        sizes = [len(group["params"]) for group in groups]
+        if sizes != self._sizes:
+            numbers = {id(weight): number for number, group in enumerate(groups) for weight in group["params"]}
+            named = self._model.named_parameters()
+            self._known = {name: (weight, numbers[id(weight)]) for name, weight in named if id(weight) in numbers}
+            self._sizes = sizes
+        return self._known
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The parameters that the optimizer holds, by name."""
+        return {name: weight for name, (weight, _) in self._held().items()}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._held())
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._held())
 
 
-class LearningRates(Mapping[str, Tensor]):
+_NOTHING = torch.zeros((), dtype=torch.float64)
+
+
+def _itself(part: Tensor) -> Tensor:
+    return part
+
+
+class StepSizes(_ByName):
+    """Effective steps by parameter name, computed when asked for, with the learning rates of the last update.
+
+    Asking raises UserError for an optimizer whose effective step is unknown: plain ``lr`` would solve another problem.
+
+    total: adds up a tensor of sums over elements over all shards of the weights; see ``Regularizer.bind``.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, total: Callable[[Tensor], Tensor] = _itself) -> None:
+        super().__init__(model, optimizer)
+        self._total = total
+        self.begin()
+
+    def begin(self, clipped: Number = 1.0) -> None:
+        """Begin a step, whose gradient was multiplied by ``clipped``.
+
+        A penalty in the loss would have been scaled down with it; so are the steps, and the minimum stays where it is.
+        """
+        self._clipped = clipped
+        self._typical: dict[str, Tensor] | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        check_known(self._optimizer)
+        if (found := self._find(name)) is None:
+            return _NOTHING
+        weight, group = found
+        lr = _number(group["lr"])
+        if isinstance(self._optimizer, SGD):
+            step = _tensor(sgd_step(group, lr), weight)
+        else:
+            step = _tensor(adam_step(group, self._optimizer.state[weight], lr, self._typical_of(name)), weight)
+        return step if isinstance(self._clipped, float) and self._clipped == 1 else step * self._clipped
+
+    def largest(self, name: str) -> Tensor | None:
+        """Return what a proximal step moves a weight by at most, None where nothing bounds it; see ``largest_step``."""
+        if (found := self._find(name)) is None or isinstance(self._optimizer, SGD):
+            return None
+        weight, group = found
+        return _tensor(largest_step(_number(group["lr"]), *map(_number, group["betas"])), weight)
+
+    def _typical_of(self, name: str) -> Tensor:
+        """Return the root mean square of ``sqrt(v_hat)`` over the parameter's coordinates that had a gradient.
+
+        Over those of all parameters where none of its own had one, and infinite where none at all.
+        """
+        if self._typical is None:
+            self._typical = self._typicals()
+        return self._typical.get(name, self._typical[""])
+
+    def _typicals(self) -> dict[str, Tensor]:
+        names, sums = [], []
+        for name, (weight, number) in self._held().items():
+            if state := self._optimizer.state.get(weight):
+                second, correction = second_moment(self._optimizer.param_groups[number], state)
+                total = second.sum(dtype=_real(second.dtype)) / correction
+                names.append(name)
+                sums.append(torch.stack([total, second.count_nonzero().to(total.dtype)]))
+        if not sums:
+            return {"": torch.full((), torch.inf)}
+        kind = max((each.dtype for each in sums), key=lambda dtype: dtype.itemsize)
+        found = self._total(torch.stack([each.to(kind) for each in sums]))
+        own, everywhere = root_mean_squares(found[:, 0], found[:, 1])
+        return dict(zip(names, own.unbind(), strict=True)) | {"": everywhere}
+
+
+def root_mean_squares(sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the root mean square of each parameter and that of all of them, from sums of squares and their counts.
+
+    Where a parameter counts nothing, it is that of all, and infinite where nothing counts at all.
+    """
+    everywhere = (sums.sum() / counts.sum()).sqrt()  # 0 / 0 is NaN
+    everywhere = torch.where(counts.sum() > 0, everywhere, torch.inf)
+    return torch.where(counts > 0, (sums / counts.clamp(min=1)).sqrt(), everywhere), everywhere
+
+
+class LearningRates(_ByName):
     """Learning rates by parameter name, 0-dim float64, as they are now."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        self._places = _by_name(model, optimizer)
-
     def __getitem__(self, name: str) -> Tensor:
-        return torch.as_tensor(self._places[name][1]["lr"], dtype=torch.float64)
+        found = self._find(name)
+        return _NOTHING if found is None else torch.as_tensor(found[1]["lr"], dtype=torch.float64)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+    def relative(self, name: str) -> Tensor:
+        """Return the learning rate divided by that which the schedule starts from, 1 without one."""
+        found = self._find(name)
+        return _NOTHING if found is None else self[name] / base_rate(found[1])
 
-    def __len__(self) -> int:
-        return len(self._places)
 
-
-def _by_name(model: nn.Module, optimizer: Optimizer) -> dict[str, tuple[Tensor, dict[str, Any]]]:
-    """Return each trained parameter beside its group of the optimizer, by its name in the model."""
-    names = {id(weight): name for name, weight in model.named_parameters()}
-    return {
-        names[id(weight)]: (weight, group)
-        for group in optimizer.param_groups
-        for weight in group["params"]
-        if id(weight) in names
-    }
+def base_rate(group: Mapping[str, Any]) -> Number:
+    """Return the learning rate that a schedule's factors refer to, from a group that torch's schedulers have marked."""
+    rate: Number = group.get("max_lr", group.get("initial_lr", group["lr"]))
+    return rate
 
 
 def _number(number: Number) -> Number:

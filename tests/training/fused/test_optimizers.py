@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reglab.errors import Unfused
-from reglab.training.fused.optimizers import joint_rule, rule_of
+from reglab.training.fused.optimizers import Sizes, joint_rule, rule_of
 from reglab.training.step_size import StepSizes
 
 SETTINGS: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
@@ -33,7 +33,10 @@ def test_twenty_updates_and_step_sizes_are_those_of_torch(kind: Any, settings: d
         slope = torch.randn(2, 3, dtype=torch.float64) + weight
         model.weight.grad = slope.clone()
         optimizer.step()
-        size = rule.update(weight, slope, slots, rule.ready(numbers, torch.tensor(done), torch.float64))
+        sizes.begin()
+        ready = rule.ready(numbers, torch.tensor(done), torch.float64)
+        rule.update(weight, slope, slots, ready)
+        size = Sizes({slot: {"weight": tensor} for slot, tensor in slots.items()}, ready, ["weight"], None)["weight"]
         torch.testing.assert_close(weight, model.weight.detach(), rtol=1e-12, atol=1e-14)
         # torch.optim counts steps in float32, and so does its power of beta2
         torch.testing.assert_close(size.expand(2, 3), sizes["weight"].expand(2, 3), rtol=1e-9, atol=0)

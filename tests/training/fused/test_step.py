@@ -17,8 +17,10 @@ def test_clipping_is_torchs(limit: float) -> None:
     weights = [nn.Parameter(torch.zeros_like(slope)) for slope in slopes.values()]
     for weight, slope in zip(weights, slopes.values(), strict=True):
         weight.grad = slope.clone()
-    torch.nn.utils.clip_grad_norm_(weights, limit)
-    for weight, slope in zip(weights, clipped(slopes, torch.tensor(limit, dtype=torch.float64)).values(), strict=True):
+    norm = torch.nn.utils.clip_grad_norm_(weights, limit)
+    found, factor = clipped(slopes, torch.tensor(limit, dtype=torch.float64))
+    assert float(factor) == pytest.approx(min(1.0, limit / float(norm)), rel=1e-5)
+    for weight, slope in zip(weights, found.values(), strict=True):
         torch.testing.assert_close(slope, weight.grad, rtol=1e-6, atol=0)
 
 

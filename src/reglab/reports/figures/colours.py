@@ -18,7 +18,7 @@ FAMILIES = {
     "l1": 0,
     "elastic_net": 5,
     "l2": 2,
-    "weight_decay": 2,
+    "weight_decay": 2,  # and weight_decay_fixed
     "dropout": 1,
     "mixup": 6,
     "label_smoothing": 7,

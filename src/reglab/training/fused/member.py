@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from reglab.regularizers import Cocktail
+from reglab.training.embeddings import with_dense_gradients
 from reglab.training.engine import Engine, taken
 from reglab.training.experiment import Experiment
 
@@ -21,6 +22,7 @@ class Member(nn.Module):
         super().__init__()
         self.cocktail = cocktail
         self.model = cocktail.prepare(model)
+        with_dense_gradients(self.model)
 
     def forward(self, do: Callable[["Member"], T]) -> T:
         return do(self)

@@ -4,7 +4,7 @@ One ``torch.optim`` optimizer holds one learning rate; these are vmapped over me
 decay are 0-dim tensors. The arithmetic is torch's own, order of operations included.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,17 +12,15 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from reglab.errors import Unfused
+from reglab.training.step_size import largest_step, root_mean_squares
 
 Tensors = Mapping[str, Tensor]
 
 
 Ready = Callable[[Tensors, Tensor, torch.dtype], dict[str, Tensor]]
 """``(numbers, steps done, dtype) -> what the update needs of them``, once a step and not for each weight."""
-Update = Callable[[Tensor, Tensor, Tensors, Tensors], Tensor]
-"""``(weight, slope, slots, ready) -> effective step size``: moves weight and slots in place.
-
-The size broadcasts to the weight, as in ``step_size.StepSizes``.
-"""
+Update = Callable[[Tensor, Tensor, Tensors, Tensors], None]
+"""``(weight, slope, slots, ready)``: moves weight and slots in place."""
 
 
 @dataclass(frozen=True)
@@ -68,24 +66,23 @@ def ready_sgd(numbers: Tensors, done: Tensor, kind: torch.dtype) -> dict[str, Te
     return {key: number.to(kind) for key, number in ready.items()}
 
 
-def sgd(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> Tensor:
+def sgd(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
     """Take a step of SGD with momentum: ``v <- momentum v + (1 - dampening) g``."""
-    return _sgd(weight, slope, slots, ready, nesterov=False)
+    _sgd(weight, slope, slots, ready, nesterov=False)
 
 
-def sgd_nesterov(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> Tensor:
+def sgd_nesterov(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
     """Take a step of SGD with Nesterov's momentum: along ``g + momentum v``."""
-    return _sgd(weight, slope, slots, ready, nesterov=True)
+    _sgd(weight, slope, slots, ready, nesterov=True)
 
 
-def _sgd(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors, nesterov: bool) -> Tensor:
+def _sgd(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors, nesterov: bool) -> None:
     slope = slope + ready["weight_decay"] * weight
     if slots:
         velocity = slots["momentum_buffer"]
         velocity.mul_(ready["momentum"]).add_(ready["share"] * slope)
         slope = slope + ready["momentum"] * velocity if nesterov else velocity
     weight.sub_(ready["lr"] * slope)
-    return ready["size"]
 
 
 def ready_adam(numbers: Tensors, done: Tensor, kind: torch.dtype) -> dict[str, Tensor]:
@@ -97,22 +94,23 @@ def ready_adam(numbers: Tensors, done: Tensor, kind: torch.dtype) -> dict[str, T
         "step": numbers["lr"] / (1 - numbers["beta1"] ** count),
         "inverse_root2": (1 - numbers["beta2"] ** count).rsqrt(),
         "kept": 1 - numbers["lr"] * numbers["weight_decay"],
+        "largest": torch.as_tensor(largest_step(numbers["lr"], numbers["beta1"], numbers["beta2"])),
     }
     return {key: number.to(kind) for key, number in ready.items()}
 
 
-def adam(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> Tensor:
+def adam(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
     """Take a step of Adam (Kingma & Ba 2015), weight decay added to the gradient."""
-    return adam_plain(weight, slope + ready["weight_decay"] * weight, slots, ready)
+    adam_plain(weight, slope + ready["weight_decay"] * weight, slots, ready)
 
 
-def adamw(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> Tensor:
+def adamw(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
     """Take a step of AdamW (Loshchilov & Hutter 2019): weights shrink by ``1 - lr * decay`` before the step."""
     weight.mul_(ready["kept"])
-    return adam_plain(weight, slope, slots, ready)
+    adam_plain(weight, slope, slots, ready)
 
 
-def adam_plain(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> Tensor:
+def adam_plain(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
     """Take a step of Adam: move by ``lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)``."""
     # No addcmul_ and addcdiv_: vmap has no rule for them and would go through the members one by one.
     first, second = slots["exp_avg"], slots["exp_avg_sq"]
@@ -124,4 +122,61 @@ def adam_plain(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) ->
         judged.copy_(torch.maximum(judged, second))
     spread = judged.sqrt() * ready["inverse_root2"] + ready["eps"]
     weight.sub_(first / spread * ready["step"])
-    return ready["lr"] / spread
+
+
+class Rates(Mapping[str, Tensor]):
+    """Learning rates by parameter name, the same for all: ``step_size.LearningRates`` of a member."""
+
+    def __init__(self, numbers: Tensors, names: Sequence[str]) -> None:
+        self._numbers, self._names = numbers, names
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._numbers["lr"]
+
+    def relative(self, name: str) -> Tensor:
+        """Return the learning rate divided by that which the schedule starts from."""
+        return self._numbers["lr"] / self._numbers["base_lr"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class Sizes(Mapping[str, Tensor]):
+    """Effective steps by parameter name after an update, computed when asked for: ``step_size.StepSizes``, but pure.
+
+    slots: by slot and weight; a weight that never has a gradient has zeros. clipped: the gradient's factor.
+    """
+
+    def __init__(
+        self, slots: Mapping[str, Tensors], ready: Tensors, names: Sequence[str], clipped: Tensor | None
+    ) -> None:
+        self._ready, self._names, self._clipped = ready, names, clipped
+        self._seconds = slots.get("max_exp_avg_sq", slots.get("exp_avg_sq"))
+        self._typical: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        step = self._ready["size"] if self._seconds is None else self._by_second_moment(name, self._seconds)
+        return step if self._clipped is None else step * self._clipped.to(step.dtype)
+
+    def largest(self, name: str) -> Tensor | None:
+        """Return what a proximal step moves a weight by at most, None where nothing bounds it."""
+        return self._ready.get("largest")
+
+    def _by_second_moment(self, name: str, seconds: Tensors) -> Tensor:
+        if not self._typical:
+            sums = torch.stack([seconds[each].sum() for each in self._names])
+            counts = torch.stack([(seconds[each] > 0).sum() for each in self._names]).to(sums.dtype)
+            own, _ = root_mean_squares(sums, counts)
+            self._typical = dict(zip(self._names, own.unbind(), strict=True))
+        root = seconds[name].sqrt()
+        root = torch.where(root > 0, root, self._typical[name])
+        return self._ready["lr"] / (root * self._ready["inverse_root2"] + self._ready["eps"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -49,6 +49,7 @@ class Pack:
             self.pool.rows, first.recipe.batch_size, first.recipe.steps_per_batch, self._orders, self.done
         )
         self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
+        self.stack.numbers["base_lr"] = self.schedules.base_rates()
         self._batch = min(first.recipe.batch_size, self.pool.rows)
         self.compiled = self.ragged = False
         self.lowering: dict[str, str] = {}

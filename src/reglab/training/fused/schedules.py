@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from reglab.errors import Unfused
 from reglab.training.recipe import Recipe
+from reglab.training.step_size import base_rate
 
 
 class Schedules:
@@ -35,6 +36,11 @@ class Schedules:
             rows.append([optimizer.param_groups[0]["lr"] for optimizer, _ in self._pairs])
             self._advance(1)
         return torch.tensor(rows, dtype=torch.float64)[:, self._which]
+
+    def base_rates(self) -> Tensor:
+        """Return the learning rate that each member's schedule refers to, float64 [members]."""
+        rates = [float(base_rate(optimizer.param_groups[0])) for optimizer, _ in self._pairs]
+        return torch.tensor(rates, dtype=torch.float64)[self._which]
 
     def state(self, place: int, done: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Return the optimizer's settings of a member after ``done`` steps, and its schedule's state if it has one."""

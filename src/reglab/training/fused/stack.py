@@ -66,10 +66,14 @@ class Stack:
         return {**self.groups(), "shared": self.shared}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take over a state of as many members; the tensors stay the same objects."""
+        """Take over a state of as many members; the tensors stay the same objects.
+
+        What an older state does not hold stays as the jobs' settings have it.
+        """
         for name, tensors in self.state_dict().items():
             for key, tensor in tensors.items():
-                tensor.copy_(state[name][key])
+                if name != "numbers" or key in state[name]:
+                    tensor.copy_(state[name][key])
 
     def clone(self) -> "Stack":
         """Return a copy that shares no memory."""

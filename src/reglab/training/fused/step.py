@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Outcome
 from reglab.training.fused.member import Member
-from reglab.training.fused.optimizers import Rule
+from reglab.training.fused.optimizers import Rates, Rule, Sizes
 from reglab.training.fused.stack import SEED, STEP, Stack
 
 Tensors = dict[str, Tensor]
@@ -44,13 +44,14 @@ class MemberStep:
     ) -> Tensors:
         """Move weights, buffers and slots in place, and return the terms of the loss before the step."""
         slopes, terms, after = self._slopes(weights, buffers, shared, batch)
+        scale = None
         if "clip" in numbers:
-            slopes = clipped(slopes, numbers["clip"])
+            slopes, scale = clipped(slopes, numbers["clip"])
         with torch.no_grad():
             for name, tensor in after.items():
                 buffers[name].copy_(tensor)
             state = {**weights, **{n: t for n, t in buffers.items() if n not in self._frozen}, **shared}
-            functional_call(self._base, state, (_Move(self._rule, self._idle, slopes, slots, numbers),))
+            functional_call(self._base, state, (_Move(self._rule, self._idle, slopes, slots, numbers, scale),))
         return terms
 
     def _slopes(
@@ -98,24 +99,27 @@ class MemberStep:
 
 @dataclass(frozen=True)
 class _Move:
-    """Changes the weights of the member that it is called with, as the cocktail and the optimizer want it."""
+    """Changes the weights of the member that it is called with, as the cocktail and the optimizer want it.
+
+    clipped: what the gradient was multiplied by; None without clipping.
+    """
 
     rule: Rule
     idle: frozenset[str]
     slopes: Tensors
     slots: Mapping[str, Tensors]
     numbers: Tensors
+    clipped: Tensor | None
 
     def __call__(self, member: Member) -> Tensor:
         cocktail, named, done = member.cocktail, dict(member.model.named_parameters()), member.cocktail.keys.step
         ready = self.rule.ready(self.numbers, done, next(iter(named.values())).dtype)
-        idle = [_short(name) for name in self.idle]
-        cocktail.before_step(member.model, dict.fromkeys([*self.slopes, *idle], self.numbers["lr"]))
-        # A weight that never has a gradient: SGD's step is the same for all weights, Adam's is 0.
-        sizes = dict.fromkeys(idle, ready.get("size", torch.zeros_like(ready["lr"])))
+        names = [*self.slopes, *(_short(name) for name in self.idle)]
+        cocktail.before_step(member.model, Rates(self.numbers, names))
+        own = {slot: {_short(name): tensor for name, tensor in all_.items()} for slot, all_ in self.slots.items()}
         for name, slope in self.slopes.items():
-            own = {slot: tensors[f"model.{name}"] for slot, tensors in self.slots.items()}
-            sizes[name] = self.rule.update(named[name], slope, own, ready)
+            self.rule.update(named[name], slope, {slot: tensors[name] for slot, tensors in own.items()}, ready)
+        sizes = Sizes(own, ready, names, self.clipped)
         cocktail.after_step(member.model, sizes)
         return done  # functional_call wants an answer
 
@@ -142,11 +146,11 @@ class PackStep:
         return torch.stack([term.to(kind).expand(len(stack)) for term in terms.values()])
 
 
-def clipped(slopes: Mapping[str, Tensor], limit: Tensor) -> Tensors:
-    """Return the gradient scaled down to the norm ``limit`` where it is longer, as ``clip_grad_norm_`` does."""
+def clipped(slopes: Mapping[str, Tensor], limit: Tensor) -> tuple[Tensors, Tensor]:
+    """Return the gradient scaled down to the norm ``limit`` where it is longer, and the factor: ``clip_grad_norm_``."""
     norms = torch.stack([torch.linalg.vector_norm(slope) for slope in slopes.values()])
     scale = (limit.to(norms.dtype) / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0)
-    return {name: slope * scale.to(slope.dtype) for name, slope in slopes.items()}
+    return {name: slope * scale.to(slope.dtype) for name, slope in slopes.items()}, scale
 
 
 class Seen(NamedTuple):
