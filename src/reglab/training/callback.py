@@ -145,6 +145,7 @@ class Regularize(pl.Callback):
                 raise UserError("a regularizer replaced the whole module, which a callback cannot do")
             self._module = module
             if (state := self._restored.pop("cocktail", None)) is not None:
+                self.cocktail.complete(state, "", dict(module.named_buffers()))
                 try:
                     self.cocktail.load_state_dict(state)
                 except RuntimeError as error:

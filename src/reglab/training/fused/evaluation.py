@@ -63,12 +63,13 @@ class Evaluator:
     ) -> Tensor:
         """Return the ``row_facts`` of all rows, ``[facts, members, rows]``, in evaluation mode.
 
-        weights: of the members, ``[members, ...]`` by name. clean: other targets, whose losses follow as one more fact.
+        weights: of the members, ``[members, ...]`` by name, and buffers to be taken in place of the pack's. clean:
+        other targets, whose losses follow as one more fact.
         """
         count = inputs.values.shape[1 if inputs.own else 0]
         cells = _CPU_CELLS if sets.device.type == "cpu" else _CELLS
         size = min(count, max(1, cells // len(pack)))
-        state = weights | {name: tensor for name, tensor in pack.stack.buffers.items() if name.startswith("model.")}
+        state = {name: tensor for name, tensor in pack.stack.buffers.items() if name.startswith("model.")} | weights
         given = [inputs, targets] if clean is None else [inputs, targets, clean]
         parts = []
         for start in range(0, count, size):

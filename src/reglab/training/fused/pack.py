@@ -142,7 +142,10 @@ class Pack:
         return look(self.base, self.task, self.rule, self.pool.batch(rows[0] if rows.dim() > 1 else rows))
 
     def judged(self) -> dict[str, Tensor]:
-        """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name."""
+        """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name.
+
+        Where they are averaged, so are the ``statistics`` of the model, which are among them then.
+        """
         if not self.base.cocktail.averages:
             return self.stack.weights
 
@@ -155,7 +158,9 @@ class Pack:
 
         with torch.no_grad():
             found = vmap(read)(self.stack.weights | self.stack.buffers)
-        return {f"model.{name}": tensor for name, tensor in found.items() if f"model.{name}" in self.stack.weights}
+        trained = {f"model.{name}": tensor for name, tensor in found.items()}
+        other = {f"model.{name}" for name in self.base.cocktail.statistics}
+        return {name: tensor for name, tensor in trained.items() if name in self.stack.weights or name in other}
 
     def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Return which members want to stop, bool [members], given the metrics of the epoch, each [members]."""
@@ -203,7 +208,8 @@ def reason(error: BaseException) -> str:
 
 def _read_judged(member: Member) -> dict[str, Tensor]:
     with member.cocktail.evaluating(member.model):
-        return {name: weight.clone() for name, weight in member.model.named_parameters()}
+        buffers = {name: member.model.get_buffer(name) for name in member.cocktail.statistics}
+        return {name: weight.clone() for name, weight in [*member.model.named_parameters(), *buffers.items()]}
 
 
 def _check(experiments: Sequence[Experiment]) -> None:
