@@ -18,6 +18,7 @@ from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
 from reglab.training.fused.stack import STEP, Stack, stack
 from reglab.training.fused.step import MemberStep, PackStep, Seen, frozen, look
+from reglab.training.silent_hooks import check_hooks
 
 
 class Pack:
@@ -38,6 +39,7 @@ class Pack:
                 experiment.model.double()
             members.append(Member(experiment.model, experiment.cocktail).train())
         self.base = members[0]
+        check_hooks(self.base.model, self.base.cocktail, first.data.train.inputs, first.data.train.index)
         self.task = first.data.task
         rules = [rule_of(job.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])) for job in experiments]
         self.rule = joint_rule(rules)
