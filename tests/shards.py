@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reglab.regularizers import Cocktail
+from reglab.regularizers.kinds import parameter_kinds
 
 Answer = TypeVar("Answer")
 
@@ -21,18 +22,23 @@ def cut(tensor: Tensor, parts: int) -> list[Tensor]:
 
 
 class Parts:
-    """What the regularizers of one rank are given as the model: the names and this rank's parts, and nothing else."""
+    """What the regularizers of one rank are given as the model: the names and this rank's parts, buffers and kinds."""
 
-    def __init__(self, parts: Mapping[str, Tensor]) -> None:
+    def __init__(self, parts: Mapping[str, Tensor], model: nn.Module | None = None) -> None:
         self._parts = parts
+        self._buffers = {} if model is None else {name: buffer.clone() for name, buffer in model.named_buffers()}
+        self.kinds = {} if model is None else parameter_kinds(model)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         yield from self._parts.items()
 
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self._buffers.items()
+
 
 def cut_model(model: nn.Module, parts: int) -> list[Parts]:
     shards = {name: cut(weight, parts) for name, weight in model.named_parameters()}
-    return [Parts({name: part[rank] for name, part in shards.items()}) for rank in range(parts)]
+    return [Parts({name: part[rank] for name, part in shards.items()}, model) for rank in range(parts)]
 
 
 def cut_cocktail(cocktail: Cocktail, parts: int, total: Callable[[Tensor], Tensor]) -> list[Cocktail]:

@@ -143,6 +143,45 @@ def test_a_term_that_it_adds_is_logged(name: str, tmp_path: Path) -> None:
     assert "objective/task" in logged
 
 
+def projecting() -> list[str]:
+    """Return the methods whose ``on_step`` moves weights by what they are, without any step size: projections."""
+    found = []
+    for name in harness.NAMES:
+        cocktail = Cocktail(harness.members(name), 0, "classification")
+        model = cocktail.prepare(harness.small_model(torch.float64))
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(100)
+        before = [weight.detach().clone() for weight in model.parameters()]
+        cocktail.after_step(model, {key: torch.zeros(()) for key, _ in model.named_parameters()})
+        if any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)):
+            found.append(name)
+    return found
+
+
+def test_max_norm_is_among_the_projections() -> None:
+    assert "max_norm" in projecting()
+
+
+@pytest.mark.parametrize("averaging_first", [True, False])
+@pytest.mark.parametrize("name", projecting())
+@pytest.mark.parametrize("warmup", [9.0, 1.0, 0.0])
+def test_averaged_weights_are_inside_what_is_projected_onto(name: str, averaging_first: bool, warmup: float) -> None:
+    pairs = [harness.members("ema", warmup=warmup), harness.members(name)]
+    first, second = pairs if averaging_first else pairs[::-1]
+    job = harness.experiment({**first, **second}, epochs=2, batch_size=22)  # few steps: what was before counts most
+    with torch.no_grad():
+        for weight in job.model.parameters():
+            weight.mul_(5)  # far outside at the start
+    harness.trained(job)
+    job.model.requires_grad_(True)
+    judged = {key: weight.detach().clone() for key, weight in job.model.named_parameters()}
+    again = Cocktail(harness.members(name), 0, "classification")
+    again.after_step(again.prepare(job.model), {key: torch.zeros(()) for key in judged})
+    for key, weight in job.model.named_parameters():
+        torch.testing.assert_close(weight.detach(), judged[key], rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("first,second", list(combinations([name for name in harness.NAMES if name != "none"], 2)))
 def test_every_pair_composes_or_is_refused_with_a_reason(first: str, second: str) -> None:
     both = {**harness.members(first), **harness.members(second)}

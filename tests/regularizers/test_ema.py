@@ -15,9 +15,9 @@ from shards import cut_cocktail, cut_model, joined
 DESIGN, TARGET = least_squares()
 
 
-def loop_with(decay, dtype=torch.float64):
+def loop_with(decay, dtype=torch.float64, warmup=9):
     model = nn.Sequential(linear(12, 5, bias=True), nn.Tanh(), linear(5, 1, bias=True)).to(dtype)
-    return Loop(model, {"ema": EMA(decay)}, lambda weights: torch.optim.SGD(weights, lr=0.1))
+    return Loop(model, {"ema": EMA(decay, warmup)}, lambda weights: torch.optim.SGD(weights, lr=0.1))
 
 
 def averaged(loop):
@@ -26,22 +26,25 @@ def averaged(loop):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
-def test_equals_a_recursion_in_numpy(decay):
-    loop = loop_with(decay)
-    average = {name: weight.detach().numpy().copy() for name, weight in loop.weights.items()}
-    for step in range(30):
+@pytest.mark.parametrize("warmup", [0.0, 1.0, 9.0])
+def test_equals_a_weighted_mean_of_the_weights_after_each_step(decay, warmup):
+    loop = loop_with(decay, warmup=warmup)
+    seen = []
+    for _ in range(30):
         loop.step(DESIGN, TARGET)
-        held = min(decay, (1 + step) / (10 + step))
-        for name, weight in loop.weights.items():
-            average[name] = held * average[name] + (1 - held) * weight.detach().numpy()
+        seen.append({name: weight.detach().numpy().copy() for name, weight in loop.weights.items()})
+    held = [0.0, *(min(decay, step / (step + warmup)) for step in range(2, 31))]
+    shares = [(1 - d) * np.prod(held[step + 1 :]) for step, d in enumerate(held)]
+    assert sum(shares) == pytest.approx(1)
+    average = {name: sum(s * w[name] for s, w in zip(shares, seen, strict=True)) for name in loop.weights}
     for name, found in averaged(loop).items():
         np.testing.assert_allclose(found.numpy(), average[name], atol=1e-12, rtol=0)
 
 
-def test_equals_the_average_of_torch_where_the_decay_is_never_held_back():
-    loop = loop_with(0.1)  # (1 + step) / (10 + step) is never below it
-    reference = AveragedModel(copy.deepcopy(loop.model), multi_avg_fn=get_ema_multi_avg_fn(0.1))
-    reference.update_parameters(loop.model)  # the first call copies
+@pytest.mark.parametrize("decay", [0.1, 0.9, 0.9999])
+def test_without_a_warm_up_it_is_the_average_of_torch(decay):
+    loop = loop_with(decay, warmup=0)
+    reference = AveragedModel(copy.deepcopy(loop.model), multi_avg_fn=get_ema_multi_avg_fn(decay))
     for _ in range(10):
         loop.step(DESIGN, TARGET)
         reference.update_parameters(loop.model)
@@ -125,7 +128,7 @@ def test_it_says_which_buffer_belongs_to_which_parameter_and_old_checkpoints_fit
     }  # fmt: skip
     averages = {f"members.ema.average_{layer}__{kind}" for layer in (0, 2) for kind in ("weight", "bias")}
     assert set(cocktail.state_dict()) == averages | {
-        "keys.seed", "keys.step", "members.ema.strength", "members.ema.updates",
+        "keys.seed", "keys.step", "members.ema.strength", "members.ema.updates", "members.ema.warmup",
     }  # fmt: skip
 
 
@@ -147,3 +150,75 @@ def test_parts_are_averaged_and_swapped_in_as_the_whole_is(parts):
     for name, weight in loop.weights.items():
         assert torch.equal(swapped[name], expected[name])
         assert torch.equal(joined(own)[name], weight)
+
+
+def test_a_warm_up_of_one_averages_evenly_and_the_initial_weights_do_not_count():
+    loop = loop_with(1 - 1e-12, warmup=1)
+    seen = []
+    for _ in range(7):
+        loop.step(DESIGN, TARGET)
+        seen.append(loop.weights["0.weight"].detach().clone())
+    # An even mean of steps 1 to 7 but that the first counts twice: (1 + 1) / (7 + 1).
+    expected = (torch.stack(seen).sum(0) + seen[0]) / 8
+    torch.testing.assert_close(averaged(loop)["0.weight"], expected, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("warmup, steps", [(9, 300), (9, 2), (1, 50), (0, 50), (100, 1)])
+def test_it_tells_from_which_decay_on_nothing_changes(warmup, steps):
+    most = EMA(0.5, warmup).most(steps)
+
+    def after(decay):
+        loop = loop_with(decay, warmup=warmup)
+        loop.run(DESIGN, TARGET, steps)
+        return averaged(loop)["0.weight"]
+
+    if 0 < most < 1:
+        assert torch.equal(after(most), after((1 + most) / 2))
+        assert not torch.equal(after(most), after(most - 1e-3))
+        assert EMA(most, warmup).advice(steps) is None
+        assert f"{steps} steps no decay above {most:.4g}" in EMA((1 + most) / 2, warmup).advice(steps)
+    elif most == 1:
+        assert EMA(0.9999, warmup).advice(steps) is None
+        assert not torch.equal(after(0.9999), after(0.999))
+    else:
+        assert torch.equal(after(0.0), after(0.99))
+
+
+def with_norm():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(12, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 1)).double()
+
+
+def test_the_statistics_of_batchnorm_are_averaged_as_the_weights_are_and_come_back():
+    loop = Loop(with_norm(), {"ema": EMA(0.5)}, lambda weights: torch.optim.SGD(weights, lr=0.1))
+    average = None
+    for step in range(1, 6):
+        loop.step(DESIGN, TARGET)
+        now = loop.model[1].running_var.numpy().copy()
+        held = min(0.5, step / (step + 9)) if step > 1 else 0
+        average = now if average is None else held * average + (1 - held) * now
+    own, count = loop.model[1].running_var.clone(), loop.model[1].num_batches_tracked.clone()
+    with loop.cocktail.evaluating(loop.model):
+        np.testing.assert_allclose(loop.model[1].running_var.numpy(), average, rtol=1e-12)
+        assert not torch.equal(loop.model[1].running_var, own)
+        assert torch.equal(loop.model[1].num_batches_tracked, count)
+    assert torch.equal(loop.model[1].running_var, own)
+
+
+def test_a_checkpoint_from_before_there_were_a_warm_up_and_statistics_is_read():
+    loop = Loop(with_norm(), {"ema": EMA(0.5, warmup=9)}, lambda weights: torch.optim.SGD(weights, lr=0.1))
+    loop.run(DESIGN, TARGET, 4)
+    holder = nn.Module()
+    holder.model, holder.cocktail = loop.model, loop.cocktail
+    old = {name: tensor for name, tensor in holder.state_dict().items() if "warmup" not in name}
+    old = {name: tensor for name, tensor in old.items() if "average_1__running" not in name}
+    other = Loop(with_norm(), {"ema": EMA(0.5, warmup=3)}, lambda weights: torch.optim.SGD(weights, lr=0.1))
+    fresh = nn.Module()
+    fresh.model, fresh.cocktail = other.model, other.cocktail
+    other.cocktail.complete(old)
+    fresh.load_state_dict(old)
+    assert float(other.cocktail.members["ema"].warmup) == 9
+    with other.cocktail.evaluating(other.model):
+        assert torch.equal(other.model[1].running_var, loop.model[1].running_var)
+        assert torch.equal(other.model[0].weight, loop.cocktail.members["ema"].average_0__weight)

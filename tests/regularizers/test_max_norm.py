@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from reglab.regularizers import MaxNorm
-from reglab.regularizers.max_norm import cap_rows
+from reglab.regularizers.units import cap_rows
 from regularizers.loop import Loop, least_squares, linear
 from shards import Parts, cut
 

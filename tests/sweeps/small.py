@@ -69,7 +69,9 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hydra(conf: Path) -> Iterator[Hydra]:
+def hydra(conf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hydra]:
+    """Hydra over the small configuration; its data are not loaded before a sweep, which would take torch's seconds."""
+    monkeypatch.setattr("reglab.sweeps.sweep.check_data", lambda jobs, composer, config: None)
     version.setbase("1.3")
     yield Hydra.create_main_hydra2("reglab", create_config_search_path(str(conf)))
     GlobalHydra.instance().clear()

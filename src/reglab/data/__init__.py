@@ -3,7 +3,7 @@
 ``load(config)`` turns the ``data`` node of a composed config into a ``DataSet`` of three ``Part``s.
 """
 
-from reglab.data.assemble import load
+from reglab.data.assemble import check, load
 from reglab.data.dataset import DataSet, Part, Task
 
-__all__ = ["DataSet", "Part", "Task", "load"]
+__all__ = ["DataSet", "Part", "Task", "check", "load"]

@@ -52,13 +52,10 @@ SOURCES: dict[str, Callable[..., Source]] = {
 }
 
 
-def load(config: Mapping[str, Any]) -> DataSet:
-    """Return the data set that the ``data`` node of a config describes.
+def check(config: Mapping[str, Any]) -> Options:
+    """Return the common options of a ``data`` node; what its source makes of its own ones shows when it is loaded.
 
-    ``name`` chooses the data set; the other keys are its own options and those of ``conf/data/_options.yaml``. Equal
-    configs give bit-identical data, whatever the state of any global random generator.
-
-    Raises UserError for an unknown name, key or value, and for data that cannot be trained on.
+    Raises UserError for an unknown name, key or value.
     """
     name = str(config.get("name"))
     if name not in SOURCES:
@@ -68,7 +65,19 @@ def load(config: Mapping[str, Any]) -> DataSet:
     for key in config:
         if key not in own | common | {"name"}:
             raise UserError(f"data.{key} is not an option of data={name}: {nearest(str(key), own | common)}")
-    options = Options(**{key: value for key, value in config.items() if key in common})
+    return Options(**{key: value for key, value in config.items() if key in common})
+
+
+def load(config: Mapping[str, Any]) -> DataSet:
+    """Return the data set that the ``data`` node of a config describes.
+
+    ``name`` chooses the data set; the other keys are its own options and those of ``conf/data/_options.yaml``. Equal
+    configs give bit-identical data, whatever the state of any global random generator.
+
+    Raises UserError for an unknown name, key or value, and for data that cannot be trained on.
+    """
+    options, name = check(config), str(config["name"])
+    own = inspect.signature(SOURCES[name]).parameters
     source = SOURCES[name](**{key: value for key, value in config.items() if key in own})
     return assemble(source.name or name, source, options)
 

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from reglab.data.checks import choice, whole
-from reglab.data.digits import SHAPES
+from reglab.data.digits import AUTO, SHAPES
 from reglab.data.source import Booleans, Floats, Integers, Source
 from reglab.data.streams import normal, permutation, stream, uniform
 
@@ -32,14 +32,14 @@ SCALE, TRANSLATION, SHEAR = 0.4, 48, 0.75
 CORRELATED_NOISE, INDEPENDENT_NOISE = 0.25, 0.02
 
 
-def mnist1d(*, rows: int = 4000, shape: str = "flat", seed: int = 0) -> Source:
+def mnist1d(*, rows: int = 4000, shape: str = AUTO, seed: int = 0) -> Source:
     """Return ``rows`` signals of 40 points, equally many of each digit.
 
     A 12-point stroke is padded, stretched to 72 points, scaled, shifted, laid in smooth noise, sheared and thinned
     out to 40 points, all by random amounts. The transformations and their ranges are the paper's; the strokes and the
     random numbers are our own, so scores are close to published ones but not the same.
 
-    shape: ``flat`` [40], or ``image`` [1, 40] for a convolutional net.
+    shape: ``flat`` [40], or ``image`` [1, 40] for a convolutional net; ``auto`` is flat here, see ``models.reads``.
     Source: Greydanus & Kobak (2024), Scaling down deep learning with MNIST-1D.
     """
     choice("shape", shape, SHAPES)

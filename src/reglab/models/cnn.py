@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ class CNN(nn.Module):
     Raises UserError if the inputs have no channels and positions, or an option is invalid.
     """
 
+    reads: ClassVar[str] = "image"
+
     def __init__(
         self,
         channels: Sequence[int] = (32, 64),
@@ -39,8 +42,8 @@ class CNN(nn.Module):
         shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
         if len(shape) not in (2, 3):
             raise UserError(
-                f"CNN needs inputs (channels, height, width) or (channels, length), got {shape}; set data.shape=image "
-                "where the data set offers it, or model=mlp"
+                f"CNN needs inputs (channels, height, width) or (channels, length), got {shape}: a row of a table has "
+                "no positions to convolve over, so use model=mlp (digits and mnist1d have data.shape=image)"
             )
         if not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:
             raise UserError(f"kernel={kernel} must be an odd integer >= 1")

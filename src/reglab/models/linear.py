@@ -1,6 +1,7 @@
 """A linear model: least squares, logistic and softmax regression."""
 
 import math
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -10,6 +11,8 @@ class Linear(nn.Module):
 
     bias: whether there is an intercept. inputs, outputs: filled in from the data.
     """
+
+    reads: ClassVar[str] = "flat"
 
     def __init__(self, bias: bool = True, *, inputs: int | tuple[int, ...], outputs: int):
         super().__init__()

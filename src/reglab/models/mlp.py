@@ -3,6 +3,7 @@
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -21,6 +22,8 @@ class MLP(nn.Module):
 
     Raises UserError for an unknown activation or norm, and for widths that contradict the depth.
     """
+
+    reads: ClassVar[str] = "flat"
 
     def __init__(
         self,

@@ -81,6 +81,18 @@ def filled_in(
     return sizes
 
 
+def reads(cls: type[nn.Module], given: Mapping[str, Any]) -> str:
+    """Return in which shape ``cls`` reads data that can be given in several: ``image`` (with channels) or ``flat``.
+
+    It is the class's own attribute ``reads``; without one, image where the constructor takes channels under a
+    well-known name, else flat. given: the arguments in its config.
+    """
+    declared = getattr(cls, "reads", None)
+    if declared in ("image", "flat"):
+        return str(declared)
+    return "image" if _CHANNELS & {*inspect.signature(cls).parameters, *given} else "flat"
+
+
 def _channels(cls: type[nn.Module], name: str, input_shape: tuple[int, ...]) -> int:
     if len(input_shape) < 2:
         raise UserError(

@@ -1,6 +1,6 @@
 """Image models of the ``timm`` package, by name."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -22,6 +22,8 @@ class Timm(nn.Module):
     Raises UserError if timm is missing, knows no such model, or cannot get the weights.
     Source: Wightman (2019), PyTorch image models.
     """
+
+    reads: ClassVar[str] = "image"
 
     def __init__(
         self, name: str | None = None, pretrained: bool = False, *, in_chans: int, num_classes: int, **options: Any

@@ -1,7 +1,7 @@
 """Classifiers of the ``transformers`` package, for sequences of tokens and for images."""
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class Transformers(nn.Module):
     Raises UserError if transformers is missing, or the name or an option is unknown, or the weights cannot be had.
     Source: Wolf et al. (2020), Transformers: state-of-the-art natural language processing.
     """
+
+    reads: ClassVar[str] = "image"
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,8 @@ class Regularizer(nn.Module):
     none), as a plain tensor. ``on_gradient``, ``before_step``, ``on_step`` and ``evaluating`` see these parts alone,
     and so does ``penalty`` where the method is ``separable``. What works by element or by row needs nothing more; a sum
     over all elements, such as a norm's, goes through ``self.total``. In ``before_step``, ``on_step`` and
-    ``evaluating``, ``model`` is then a stand-in whose ``named_parameters()`` gives these parts: use nothing else of it.
+    ``evaluating``, ``model`` is then a stand-in whose ``named_parameters()`` gives these parts, and ``named_buffers()``
+    the model's buffers, which are whole: use nothing else of it.
     """
 
     neutral: ClassVar[Mapping[str, float] | None] = {"strength": 0.0}
@@ -88,10 +89,13 @@ class Regularizer(nn.Module):
     mean: Callable[[Tensor], Tensor]
     total: Callable[[Tensor], Tensor]
     shaped: dict[str, str]
+    statistics: dict[str, str]
+    """The model's buffers that ``evaluating`` swaps beside its parameters, and in which own buffer their average is."""
 
     def __init__(self) -> None:
         super().__init__()
         self.shaped = {}
+        self.statistics = {}
         self.bind(type(self).__name__.lower(), "classification", Keys(0))
 
     def bind(
@@ -151,6 +155,20 @@ class Regularizer(nn.Module):
                     lacks_double = device.type == "mps" and buffer.dtype == torch.float64
                     module._buffers[name] = buffer.to(device, torch.float32 if lacks_double else buffer.dtype)
         return self
+
+    def complete(self, state: dict[str, Any], prefix: str, model: Mapping[str, Tensor]) -> None:
+        """Put into a state dict what this member did not keep when it was written; ``prefix`` is that of its keys.
+
+        model: the tensors of the model that the state belongs to, as far as they are known.
+        """
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        self.complete(state_dict, prefix, {})
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+    def advice(self, steps: int) -> str | None:
+        """Return a sentence for the user where its numbers cannot do what they say in a run of so many steps."""
+        return None
 
     def on_model(self, model: nn.Module) -> nn.Module:
         """Change the model once, before training: surgery, parametrization. Never renames parameters."""

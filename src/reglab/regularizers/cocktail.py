@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from reglab.errors import UserError
 from reglab.regularizers.base import Batch, Gradient, Objective, Outcome, Regularizer, overrides
 from reglab.regularizers.dropout import take_over_dropout
 from reglab.regularizers.keys import Keys
-from reglab.regularizers.select import check_selection
+from reglab.regularizers.kinds import Kind, forget_kinds, kinds_of
+from reglab.regularizers.select import Named, check_selection
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """``(outputs, targets) -> losses [rows]``, one for each example."""
@@ -24,6 +25,8 @@ class Cocktail(nn.Module):
     Whoever trains (solo, fused, a callback in somebody else's loop) calls the same few methods, in this order:
     ``prepare`` once; then each step ``objective`` and ``penalties`` inside ``gradient``, ``before_step``,
     ``after_step``; then ``evaluating`` and ``stop`` at each measurement.
+
+    hooked: once prepared, by member the paths of the modules on whose forward pass it has put hooks.
     """
 
     def __init__(self, members: Mapping[str, Regularizer], seed: int, task: str) -> None:
@@ -33,6 +36,8 @@ class Cocktail(nn.Module):
         _check(members, task)
         self.members = nn.ModuleDict(dict(members))
         self.task = task
+        self._kinds: dict[str, Kind] = {}
+        self.hooked: dict[str, list[str]] = {}
         self.bind()
 
     def bind(
@@ -42,6 +47,8 @@ class Cocktail(nn.Module):
         for name, member in self.named_regularizers():
             member.bind(name, self.task, self.keys, mean, total)
         self._stepping = {hook: self._with(hook) for hook in ("before_step", "on_step", "on_gradient", "penalty")}
+        # An average is of the weights that a step ends with: after projections, wherever these stand in the list.
+        self._stepping["on_step"].sort(key=lambda member: overrides(member, "evaluating"))
 
     def named_regularizers(self) -> list[tuple[str, Regularizer]]:
         return [(name, cast(Regularizer, member)) for name, member in self.members.items()]
@@ -59,9 +66,31 @@ class Cocktail(nn.Module):
         return bool(self._with("evaluating"))
 
     @property
+    def statistics(self) -> list[str]:
+        """The model's buffers that are judged as others than the trained ones, too."""
+        return [name for _, member in self.named_regularizers() for name in member.statistics]
+
+    def averaged_statistics(self) -> list[Tensor]:
+        """Return what they are judged as."""
+        members = (member for _, member in self.named_regularizers())
+        return [member.get_buffer(slot) for member in members for slot in member.statistics.values()]
+
+    @property
     def stops(self) -> bool:
         """Whether a member may end training early."""
         return any(member.stops for _, member in self.named_regularizers())
+
+    def complete(
+        self, state: dict[str, Any], prefix: str = "cocktail.", model: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Put into a state dict from an earlier version what its members did not keep then.
+
+        prefix: of the cocktail's keys. model: the tensors of the model by name; else those under ``model.``.
+        """
+        if model is None:
+            model = {name.removeprefix("model."): it for name, it in state.items() if name.startswith("model.")}
+        for name, member in self.named_regularizers():
+            member.complete(state, f"{prefix}members.{name}.", model)
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Take the model over: its own dropout becomes counter-based, then each member may change it, once.
@@ -70,14 +99,18 @@ class Cocktail(nn.Module):
         """
         before = [name for name, _ in model.named_parameters()]
         take_over_dropout(model, self.keys)
+        forget_kinds(model)
         self.check_selections(model)
         for name, member in self.named_regularizers():
+            own = _hooks(model)
             try:
                 model = member.on_model(model)
             except ValueError as error:
                 raise UserError(f"regularizer.{name}: {error}") from error
+            self.hooked[name] = [path for path, count in _hooks(model).items() if count > own.get(path, 0)]
             if [name for name, _ in model.named_parameters()] != before:
                 raise UserError(f"regularizer.{name} renamed or added parameters of the model, which none may do")
+        self._kinds = dict(kinds_of(model))
         return model
 
     def check_selections(self, model: nn.Module) -> None:
@@ -111,7 +144,8 @@ class Cocktail(nn.Module):
         members = [member for member in self._stepping["penalty"] if separable in (None, member.separable)]
         if not members:
             return {}
-        full = {name: weight.float() if weight.dtype.itemsize < 4 else weight for name, weight in weights.items()}
+        wide = {name: weight.float() if weight.dtype.itemsize < 4 else weight for name, weight in weights.items()}
+        full = Named(wide, self._kinds)
         found = {member.name: member.penalty(full) for member in members}
         # A 0-dim float64 strength lifts a 0-dim float32 sum to float64: the loss keeps the weights' precision.
         kind = next(iter(full.values())).dtype
@@ -159,6 +193,10 @@ def name_members(members: Sequence[Regularizer]) -> dict[str, Regularizer]:
         seen[kind] += 1
         named[kind if seen[kind] == 1 else f"{kind}_{seen[kind]}"] = member
     return named
+
+
+def _hooks(model: nn.Module) -> dict[str, int]:
+    return {path: len(it._forward_hooks) + len(it._forward_pre_hooks) for path, it in model.named_modules()}
 
 
 def _check(members: Mapping[str, Regularizer], task: str) -> None:

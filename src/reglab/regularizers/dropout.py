@@ -4,9 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear  # MultiheadAttention's: held, never called
 
 from reglab.regularizers.base import Regularizer
 from reglab.regularizers.keys import Keys
+from reglab.regularizers.kinds import with_weights
 
 
 def drop(inputs: Tensor, rate: Tensor, draws: Tensor) -> Tensor:
@@ -21,6 +23,10 @@ class Dropout(Regularizer):
     It is inserted before every ``nn.Linear`` but the first layer of the model that has weights, so on hidden units;
     where a model has a single layer, on its inputs. Draws depend on the example, not on its place in the batch.
 
+    Not inside ``nn.MultiheadAttention``, which computes its projections in one function, without calling the
+    ``nn.Linear`` that holds the last one; its own argument ``dropout`` drops attention. Layers whose weights a model
+    uses without calling them are named before training, since nothing can be inserted there.
+
     strength: the rate, 0 <= strength < 1. Source: Srivastava et al. (2014), Dropout: a simple way to prevent neural
     networks from overfitting.
     """
@@ -32,8 +38,12 @@ class Dropout(Regularizer):
         self.hyper(strength=strength, minimum=0, below=1)
 
     def on_model(self, model: nn.Module) -> nn.Module:
-        layers = [(name, layer) for name, layer in model.named_modules() if _has_own_weights(layer)]
-        inner = [(name, layer) for name, layer in layers[1:] or layers if isinstance(layer, nn.Linear)]
+        layers = list(with_weights(model))
+        inner = [
+            (name, layer)
+            for name, layer in layers[1:] or layers
+            if isinstance(layer, nn.Linear) and not isinstance(layer, NonDynamicallyQuantizableLinear)
+        ]
         if not inner:
             raise ValueError("dropout found no nn.Linear behind the first layer of the model to insert itself before")
         for name, layer in inner:
@@ -93,7 +103,3 @@ def take_over_dropout(model: nn.Module, keys: Keys) -> None:
         for name, child in list(module._modules.items()):
             if type(child) is nn.Dropout:
                 setattr(module, name, KeyedDropout(child.p, keys, f"{path}.{name}"))
-
-
-def _has_own_weights(layer: nn.Module) -> bool:
-    return any(weight.ndim >= 2 for weight in layer.parameters(recurse=False))

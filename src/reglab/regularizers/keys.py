@@ -33,6 +33,10 @@ class Keys(nn.Module):
         """Tell that ``part`` is a part of a weight, from its ``element`` on; it must be this very tensor later."""
         self._begins[id(part)] = element
 
+    def first_row(self, part: Tensor) -> int:
+        """Return which row of the whole weight ``part`` begins with; 0 where it is the whole."""
+        return self._begins.get(id(part), 0) // max(1, part.shape[1:].numel()) if part.ndim else 0
+
     def stream(self, method: str, site: str = "") -> Tensor:
         """Return the key of this step's draws of ``method`` at ``site``: the same on every rank."""
         return draws.key(draws.name_number(method), draws.name_number(site), self.seed, self.step)

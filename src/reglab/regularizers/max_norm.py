@@ -4,23 +4,20 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from reglab.regularizers.base import Regularizer
-from reglab.regularizers.select import selected
-
-
-def cap_rows(weight: Tensor, limit: Tensor) -> Tensor:
-    """Return ``weight`` [units, ...] with each unit's incoming weights projected onto the ball of radius ``limit``."""
-    norms: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
-    scale = (limit.to(weight.dtype) / norms).clamp(max=1).nan_to_num(nan=1.0)
-    capped: Tensor = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-    return capped
+from reglab.regularizers.select import kind_of, selected
+from reglab.regularizers.units import ROWS, Incoming, incoming
 
 
 class MaxNorm(Regularizer):
     """Keep ``||w_unit||_2 <= strength`` for each unit's incoming weights, by projection after every update.
+
+    A unit is an output of Linear, Bilinear or Conv, an output channel of ConvTranspose (of all inputs in its group), a
+    row of an Embedding, one gate of one unit of an RNN, LSTM or GRU (weights from the inputs and from the state apart),
+    a feature of the query, key or value of MultiheadAttention. Under weight normalization it is the magnitude that is
+    capped. Biases, normalizations and the like are free, also where ``where`` selects them.
 
     strength: the largest norm, > 0; smaller regularizes more, infinity not at all. Usual values: 1 to 4.
     Source: Srebro & Shraibman (2005), Rank, trace-norm and max-norm; Srivastava et al. (2014), Dropout.
@@ -36,8 +33,28 @@ class MaxNorm(Regularizer):
             raise ValueError("strength (the largest norm) must be > 0, got 0: it would set every weight to zero")
         self.hyper(strength=strength, minimum=0, finite=False)
         self.where = where
+        self.units: dict[str, Incoming] | None = None
+
+    def on_model(self, model: nn.Module) -> nn.Module:
+        """Find the units. Raises ValueError for a selected weight whose parametrization hides their norms."""
+        known, self.units = incoming(model), {}
+        for name in (name for name, _ in selected(model, self.where) if name in known):
+            if (found := known[name]) is None:
+                raise ValueError(
+                    f"{name} is parametrized, so that a cap on it is none on what its units are given; leave it out by "
+                    "where=..."
+                )
+            self.units[found[0]] = found[1]
+        return model
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
-        for _, weight in selected(model, self.where):
-            if weight.ndim >= 2:  # a bias is no unit's incoming weights
-                weight.copy_(cap_rows(weight, self.strength))
+        units = self._rows(model) if self.units is None else self.units
+        for name, weight in selected(model, "all"):
+            if how := units.get(name):
+                first = self.keys.first_row(weight)
+                weight.copy_(how.capped(weight, self.strength, first, self.total))
+
+    def _rows(self, model: nn.Module) -> dict[str, Incoming]:
+        """Return what is capped of a model that ``on_model`` was not called with."""
+        weights = selected(model, self.where)
+        return {name: ROWS for name, weight in weights if kind_of(model, name, weight) == "weight"}

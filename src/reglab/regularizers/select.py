@@ -6,16 +6,26 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from reglab.errors import nearest
+from reglab.regularizers.kinds import Kind, guessed, kinds_of
+
+
+class Named(dict[str, Tensor]):
+    """Parameters by name, with the ``kinds`` of a model's: what a penalty is handed."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], kinds: Mapping[str, Kind]) -> None:
+        super().__init__(tensors)
+        self.kinds = kinds
 
 
 def chosen(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], where: str) -> list[tuple[str, Tensor]]:
     """Return the named tensors that ``where`` selects.
 
-    where: ``weights`` (two or more axes: no biases, no normalization parameters), ``all``, or patterns over the names
-    separated by spaces, with ``*`` as a wildcard: ``layers.0.* head.weight``.
+    where: names separated by spaces: ``weights`` (by kind: no biases, no normalization parameters; see
+    ``kinds.parameter_kinds``), ``all``, or patterns over the parameters' names with ``*`` as a wildcard:
+    ``layers.0.* head.weight``.
     """
     pairs = tensors.items() if isinstance(tensors, Mapping) else tensors
-    return [(name, tensor) for name, tensor in pairs if _matches(name, tensor, where)]
+    return _matching(pairs, where, getattr(tensors, "kinds", {}))
 
 
 def selected(model: nn.Module, where: str) -> list[tuple[str, Tensor]]:
@@ -23,7 +33,13 @@ def selected(model: nn.Module, where: str) -> list[tuple[str, Tensor]]:
 
     model: anything with ``named_parameters()``; a plain tensor among them counts as trained.
     """
-    return chosen(((name, weight) for name, weight in model.named_parameters() if not _frozen(weight)), where)
+    trained = ((name, weight) for name, weight in model.named_parameters() if not _frozen(weight))
+    return _matching(trained, where, kinds_of(model))
+
+
+def kind_of(model: nn.Module, name: str, tensor: Tensor) -> Kind:
+    """Return the kind of the parameter ``name`` of ``model``, or of a stand-in for it."""
+    return kinds_of(model).get(name) or guessed(name, tensor)
 
 
 def check_selection(model: nn.Module, where: str) -> None:
@@ -39,7 +55,15 @@ def _frozen(weight: Tensor) -> bool:
     return isinstance(weight, nn.Parameter) and not weight.requires_grad
 
 
-def _matches(name: str, tensor: Tensor, where: str) -> bool:
-    if where == "weights":
-        return tensor.ndim >= 2
-    return where == "all" or any(fnmatchcase(name, pattern) for pattern in where.split())
+def _matching(pairs: Iterable[tuple[str, Tensor]], where: str, kinds: Mapping[str, Kind]) -> list[tuple[str, Tensor]]:
+    parts = where.split()
+    if "all" in parts:
+        return list(pairs)
+    patterns = [part for part in parts if part != "weights"]
+    weights = len(patterns) < len(parts)
+    return [
+        (name, tensor)
+        for name, tensor in pairs
+        if (weights and (kinds.get(name) or guessed(name, tensor)) == "weight")
+        or any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]

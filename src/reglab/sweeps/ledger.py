@@ -22,6 +22,8 @@ from reglab.training.fingerprint import computed, hashed
 if TYPE_CHECKING:
     from reglab.tracking.mlflow_read import RunRecord
 
+_DIGEST = "reglab.data_digest"
+
 Content = dict[str, Any]  # what a job computes: its resolved config, less where it runs and is recorded
 
 
@@ -140,15 +142,18 @@ def _stale(known: Mapping[int, "RunRecord"], found: Mapping[int, Content]) -> li
     from reglab import data  # late: torch
 
     digests: dict[str, str] = {}
-    stale = []
-    for number, run in known.items():
-        node = found[number]["data"]
+
+    def has(node: Content, digest: str | None) -> bool:
         key = hashed(node)
         if key not in digests:
             digests[key] = data.load(node).digest
-        if digests[key] != run.tags.get("reglab.data_digest"):
-            stale.append(number)
-    return stale
+        return digests[key] == digest
+
+    def holds(node: Content, digest: str | None) -> bool:
+        # Under data.shape=auto a model of the user's own may have read images, which its class tells and no config.
+        return has(node, digest) or (node.get("shape") == "flat" and has({**node, "shape": "image"}, digest))
+
+    return [number for number, run in known.items() if not holds(found[number]["data"], run.tags.get(_DIGEST))]
 
 
 def _supersede(uri: str, runs: Sequence["RunRecord"]) -> None:

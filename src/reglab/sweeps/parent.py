@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,12 +44,19 @@ class Begun:
 
 @contextmanager
 def begin(
-    jobs: Sequence[Job], arguments: Sequence[str], config: DictConfig, composer: Composer, settings: TrackingSettings
+    jobs: Sequence[Job],
+    arguments: Sequence[str],
+    config: DictConfig,
+    composer: Composer,
+    settings: TrackingSettings,
+    ready: Callable[[Sequence[Job]], None] = lambda jobs: None,
 ) -> Iterator[Begun]:
     """Open the run of a sweep, or go on with the earlier one of the same jobs; nobody else can run it meanwhile.
 
     Where it goes on, ``config`` is changed so that launchers put jobs where that sweep has them. Without MLflow, or
     with ``sweep.again``, it is a new one. Raises UserError if another process runs the sweep, or a job of it.
+
+    ready: called with the jobs that are to be run, before a run is opened; raises UserError where they cannot.
     """
     anew = starts_anew(config)
     tags: dict[str, Any] = {}
@@ -64,6 +71,8 @@ def begin(
         earlier = None if anew else ledger.earlier_folder(settings, mark)
     _check_resumed(OmegaConf.select(config, "sweep.resume", default=None), earlier, settings.backend)
     folder = earlier or new
+    if earlier is None:
+        ready(jobs)
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
         if earlier is None:
@@ -72,6 +81,7 @@ def begin(
             return
         wait_for_workers(folder)
         done = ledger.settled(settings.uri, folder, found)
+        ready([job for job in jobs if job.number not in done])
         print(ledger.progress(folder, len(jobs), done), file=sys.stderr)
         _stay_in(folder, config)
         composer.bases.clear()  # composed before, with other folders

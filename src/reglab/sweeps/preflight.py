@@ -32,11 +32,14 @@ def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: 
             if message is not None:
                 wrong.setdefault(message, []).append(job)
     if wrong:
-        count = len({job.number for faulty in wrong.values() for job in faulty})
-        which = (
-            "the job cannot run" if len(jobs) == 1 else f"{count} of {len(jobs)} jobs cannot run, so none was started"
-        )
-        raise UserError("\n  ".join([f"{which}:", *(_line(message, faulty) for message, faulty in wrong.items())]))
+        raise UserError(told(wrong, len(jobs)))
+
+
+def told(wrong: Mapping[str, Sequence[Job]], jobs: int) -> str:
+    """Return what is wrong with which of so many jobs."""
+    count = len({job.number for faulty in wrong.values() for job in faulty})
+    which = "the job cannot run" if jobs == 1 else f"{count} of {jobs} jobs cannot run, so none was started"
+    return "\n  ".join([f"{which}:", *(_line(message, faulty) for message, faulty in wrong.items())])
 
 
 def _fault(

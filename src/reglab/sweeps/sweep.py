@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from reglab import signals
 from reglab.errors import UserError
 from reglab.sweeps.blocks import Job, expand
 from reglab.sweeps.compose import AFTER, JOB, Composer, composer_of, job_config, job_folder
+from reglab.sweeps.data_check import check_data
 from reglab.sweeps.dry import dry_run
 from reglab.sweeps.events import Ended
 from reglab.sweeps.labels import job_labels
@@ -62,11 +64,13 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
     composer = composer_of(loader, config)
     check(jobs, composer, config, group_options(loader))
     linked = links(jobs, composer)
+    ready = partial(check_data, composer=composer, config=config)
     if config.sweep.get("dry"):
+        ready(jobs)
         dry_run(_in_turn(jobs, linked), composer, config)
         return None
     settings = TrackingSettings.from_config(config.tracking)
-    with begin(jobs, arguments, config, composer, settings) as begun:
+    with begin(jobs, arguments, config, composer, settings, ready) as begun:
         own = all_overrides(jobs, begun, linked, composer)
         found = _launch(jobs, begun, own, config, launch, settings.backend == "mlflow")
         result = _result(begun.parent.run_id, jobs, found)

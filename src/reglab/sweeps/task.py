@@ -1,7 +1,7 @@
 """The functions that worker processes call for a job, or for several at once; what is heavy is imported there."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -12,6 +12,7 @@ from reglab.training.fused.settings import PackSettings
 
 if TYPE_CHECKING:
     from reglab.training.fused.trial import Trial
+    from reglab.training.preflight import Seen
 
 
 def train(config: DictConfig) -> object:
@@ -33,6 +34,14 @@ def train_pack(
     from reglab.training.fused.job import run_pack  # late, as above
 
     run_pack(configs, [job_folder(config) for config in configs], settings, on_progress, on_end)
+
+
+def looker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Seen"]:
+    """Return what loads the data of jobs (by number: resolved configs) and tells what is wrong with them, or idle."""
+    _quiet()
+    from reglab.training.preflight import look  # late, as above
+
+    return look
 
 
 def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "Trial":

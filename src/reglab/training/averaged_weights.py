@@ -20,6 +20,7 @@ def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
         return
     # Under every name that a tied weight has: a state dict holds them all.
     trained = {name: weight.detach().clone() for name, weight in module.named_parameters(remove_duplicate=False)}
+    trained |= {name: module.get_buffer(name).clone() for name in cocktail.statistics}
 
     def keep_trained(_: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
         state.update({prefix + name: weight for name, weight in trained.items() if prefix + name in state})

@@ -1,5 +1,7 @@
 """One callback that regularizes and measures a user's own LightningModule, which stays as it is."""
 
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -17,6 +19,9 @@ from reglab.training.clipping import follow_clipping
 from reglab.training.loader_measurement import LoaderMeasurement
 from reglab.training.loader_rows import Unpack, inputs_and_targets
 from reglab.training.optimizer_hooks import OptimizerHooks
+from reglab.training.silent_hooks import Watch
+
+_log = logging.getLogger(__name__)
 
 
 class Regularize(pl.Callback):
@@ -75,6 +80,7 @@ class Regularize(pl.Callback):
         self._unfollow: Callable[[], None] = lambda: None
         self._measurement: LoaderMeasurement | None = None
         self._evaluating = ExitStack()
+        self._watch: Watch | None = None
         self._restored: dict[str, Any] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -99,8 +105,10 @@ class Regularize(pl.Callback):
                 rank_zero_warn(f"Regularize measures the weights but no gap: {missing}", category=UserWarning)
         if stopping and missing:
             raise UserError(f"{stopping[0]} watches val/loss, which is not measured: {missing}")
+        self._advise(trainer)
         if not self.history:
             self._record(trainer, pl_module, 0)  # an error in the data is said before an epoch is spent
+        self._watch = Watch(pl_module, self.cocktail)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -118,6 +126,14 @@ class Regularize(pl.Callback):
             self.cocktail.keys.index = place * trainer.world_size + trainer.global_rank
             self._hooks.rows += rows
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch.tell()
+            self._watch = None
+
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
         if self._hooks is not None:
             self._hooks.gradient_ready()
@@ -126,6 +142,13 @@ class Regularize(pl.Callback):
         epoch = trainer.current_epoch + 1
         if self.every is not None and (epoch % self.every == 0 or epoch == trainer.max_epochs):
             self._record(trainer, pl_module, epoch)
+
+    def _advise(self, trainer: pl.Trainer) -> None:
+        """Say which numbers cannot matter in so many steps."""
+        steps = trainer.estimated_stepping_batches
+        for name, member in self.cocktail.named_regularizers():
+            if math.isfinite(steps) and (sentence := member.advice(int(steps))) and trainer.is_global_zero:
+                _log.warning("%s: %s", name, sentence)
 
     def _record(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
         if self._measurement is None:
@@ -152,6 +175,7 @@ class Regularize(pl.Callback):
                 raise UserError("a regularizer replaced the whole module, which a callback cannot do")
             self._module = module
             if (state := self._restored.pop("cocktail", None)) is not None:
+                self.cocktail.complete(state, "", dict(module.named_buffers()))
                 try:
                     self.cocktail.load_state_dict(state)
                 except RuntimeError as error:
@@ -177,6 +201,8 @@ class Regularize(pl.Callback):
 
     def _let_go(self) -> None:
         self._evaluating.close()
+        if self._watch is not None:
+            self._watch.remove()
         self.cocktail.keys.index = None
         if self._hooks is not None:
             self._hooks.remove()

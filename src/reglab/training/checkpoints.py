@@ -79,7 +79,9 @@ class Checkpoints(pl.Callback):
         """Find the best epoch that a resumed run knows of: on every rank, though rank 0 alone has it in its folder."""
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         if self.best_epoch and self.best.exists():  # ``resumable`` saw to it, where it goes on in its own folder
-            self.best_weights = cast(Solo, pl_module).cut(checkpoint_files.read(self.best)["state_dict"])
+            state = checkpoint_files.read(self.best)["state_dict"]
+            cast(Solo, pl_module).cocktail.complete(state)
+            self.best_weights = cast(Solo, pl_module).cut(state)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.answer()

@@ -61,8 +61,9 @@ class Closing(pl.Callback):
 
 def settle(model: nn.Module, cocktail: Cocktail) -> None:
     """Put the weights that the run is judged by, such as averaged ones, into ``model`` for good."""
+    tensors = dict(model.named_parameters()) | {name: model.get_buffer(name) for name in cocktail.statistics}
     with cocktail.evaluating(model):
-        judged = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        judged = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            weight.copy_(judged[name])
+        for name, tensor in tensors.items():
+            tensor.copy_(judged[name])

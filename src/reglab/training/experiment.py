@@ -34,6 +34,7 @@ from reglab.training.embeddings import takes_sparse
 from reglab.training.engine import taken
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress, Recorder
+from reglab.training.silent_hooks import check_hooks
 from reglab.training.solo import Solo
 from reglab.training.step_size import check_known
 from reglab.training.strategies import DOUBLE, HALF_SCALED, Sharded, fits_sharding, prepared, resolved
@@ -74,6 +75,7 @@ def fit(
         experiment.model.double()  # before Lightning does, so that averages of the weights are as exact as the weights
     engine, _ = taken(experiment.trainer)
     module = Solo(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe, engine)
+    check_hooks(module.model, module.cocktail, data.train.inputs, data.train.index)
     module.save_hyperparameters(dict(experiment.description))
     checkpoints = Checkpoints(tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
     recorder = Recorder(data, measure, tracker, checkpoints, on_progress)

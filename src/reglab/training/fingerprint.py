@@ -10,6 +10,7 @@ _WHERE_IT_RAN = (
     *("accelerator", "devices", "strategy", "shards", "num_nodes", "checkpoint_seconds", "steps_per_batch"),
     *("compile", "activation_checkpointing"),
 )
+READ_IMAGES = ("CNN", "Timm", "Transformers")  # of the models of reglab
 _AS_BEFORE = {"accumulate_grad_batches": 1, "sync_batchnorm": True}  # as it was before there were these settings
 
 
@@ -32,6 +33,10 @@ def computed(config: Mapping[str, Any]) -> dict[str, Any]:
         if key not in _WHERE_IT_RAN and (key not in _AS_BEFORE or value != _AS_BEFORE[key])
     }
     job["data"] = dict(job.get("data", {}))
+    if job["data"].get("shape") == "auto":  # as it was before there was this, by hand or by default
+        target = str((job.get("model") or {}).get("_target_"))
+        reads_images = target.startswith("reglab.models.") and target.rpartition(".")[2] in READ_IMAGES
+        job["data"]["shape"] = "image" if reads_images else "flat"
     return job
 
 

@@ -25,8 +25,10 @@ from reglab.training import describe, going_on
 from reglab.training.checkpoints import resumable
 from reglab.training.ending import JobResult, record_failure, record_result
 from reglab.training.experiment import Experiment, check, check_seed, fit, interruptible_again, test_metrics
+from reglab.training.preflight import tell
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
+from reglab.training.shapes import matched
 from reglab.training.warm_start import warm_start
 from reglab.trust import trust_listed
 
@@ -44,11 +46,14 @@ def run_job(
     ends it KILLED; neither raises. Any other error ends it FAILED and is raised.
     """
     trust_listed(config)
+    config = matched(config)
     secrets.learn(describe.recorded_params(config))
     job = describe.plain(config)
     loaded = data.load(job["data"])
     experiment = build_experiment(job, loaded, describe.recorded_params(config))
     check(experiment)
+    if not (job.get("sweep") or {}).get("parent"):
+        tell(experiment)
     spec = _spec(config, job, experiment, resume)
     tracker, checkpoint = _open(spec, job, experiment, resume)
     try:

@@ -23,6 +23,7 @@ from reglab.training import describe, spawned
 from reglab.training.experiment import Experiment, check, check_seed, interruptible_again, summary
 from reglab.training.experiment import fit as fit_experiment
 from reglab.training.notes import run_note, verdict
+from reglab.training.preflight import tell
 from reglab.training.recipe import Recipe, optimizer_config
 from reglab.training.recorder import Progress
 
@@ -83,6 +84,7 @@ def fit(
     start, job = spawned.wanted(job)
     with spawned.at_a_prompt() if start else nullcontext():
         check(job)
+    tell(job)
     work = partial(_trained, job, tracking, experiment, seed)
     return Fit(model, *(spawned.run(start, work, model, cocktail) if start else work()))
 

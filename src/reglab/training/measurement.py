@@ -57,7 +57,7 @@ class Measurement:
         self.initial = self.previous = _copies(body.acted_on)
         if state is not None:
             self.initial, self.previous = (
-                {name: body.cut(name, weight).to(self.initial[name].device) for name, weight in state[when].items()}
+                {name: body.cut(name, state[when][name]).to(weight.device) for name, weight in self.initial.items()}
                 for when in ("initial", "previous")
             )
 

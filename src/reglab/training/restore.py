@@ -68,6 +68,7 @@ def restore(path: Path, model: nn.Module | None = None) -> Restored:
     config = description["config"]
     cocktail = build_cocktail(resolved(config, "regularizer"), resolved(config, "seed"), description["task"])
     model = cocktail.prepare(model)
+    cocktail.complete(content["state_dict"])
     holder = nn.Module()
     holder.model, holder.cocktail = model, cocktail
     try:

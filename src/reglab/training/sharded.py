@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from reglab.measures.weights import Whole
 from reglab.regularizers import Cocktail, overrides
+from reglab.regularizers.kinds import parameter_kinds
 from reglab.training.blocks import blocks
 from reglab.training.body import Body
 from reglab.training.clipping import clip_factor
@@ -53,10 +54,14 @@ def _lengths(rows: int, ranks: int) -> list[int]:
 
 
 class Parts:
-    """Stands in for a sharded model: ``named_parameters`` gives this rank's rows of each, as plain parameters."""
+    """Stands in for a sharded model: ``named_parameters`` gives this rank's rows of each, as plain parameters.
 
-    def __init__(self, parts: Mapping[str, nn.Parameter]) -> None:
-        self._parts = parts
+    named_buffers: the model's, which are whole. kinds: of the parameters, see ``regularizers.kinds``.
+    """
+
+    def __init__(self, model: nn.Module, parts: Mapping[str, nn.Parameter]) -> None:
+        self._parts, self.kinds = parts, parameter_kinds(model)
+        self.named_buffers = model.named_buffers
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         yield from self._parts.items()
@@ -74,7 +79,7 @@ class ShardedBody(Body):
         self._rank, self._ranks = mesh.get_local_rank(mesh.ndim - 1), mesh.size(mesh.ndim - 1)
         self._wholes = {name: cast(DTensor, weight) for name, weight in model.named_parameters()}
         self.parts = {name: _part(weight) for name, weight in self._wholes.items()}
-        self.acted_on = cast(nn.Module, Parts(self.parts))
+        self.acted_on = cast(nn.Module, Parts(model, self.parts))
         self.weights = {name: part for name, part in self.parts.items() if part.requires_grad}
 
     @property

@@ -169,6 +169,7 @@ class Solo(Shardable):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         forget_loops(checkpoint)
+        self.cocktail.complete(checkpoint["state_dict"])
         if "terms" in checkpoint:  # not where it was a member of a pack, which ends with an epoch
             self.terms.load_state_dict(checkpoint["terms"])
             self._now.lr = checkpoint["last_lr"]
@@ -207,7 +208,7 @@ class Solo(Shardable):
             self._finite.settle()
         self.terms.add(dict(zip(seen, table, strict=True)), taken)
         if self._ranks > 1 and not self.engine.sync_batchnorm:
-            for buffer in self.model.buffers():
+            for buffer in [*self.model.buffers(), *self.cocktail.averaged_statistics()]:
                 distributed.broadcast(buffer, src=0)  # so that one model is measured and saved
 
     def _step(self, rows: Tensor) -> Outcome:

@@ -26,6 +26,7 @@ class Best:
         self.epochs = [0] * jobs
         self.steps = [0] * jobs
         self.metrics: list[dict[str, float]] = [{} for _ in range(jobs)]
+        self._cocktail = pack.base.cocktail
         self._kept = Stack(dict(pack.stack.weights), dict(pack.stack.buffers), dict(pack.stack.shared)).clone()
 
     def offer(self, pack: Pack, rows: Sequence[int], metrics: Sequence[Mapping[str, float]], epoch: int) -> None:
@@ -67,6 +68,7 @@ class Best:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.values, self.epochs, self.steps = list(state["values"]), list(state["epochs"]), list(state["steps"])
         self.metrics = [dict(each) for each in state["metrics"]]
+        self._cocktail.complete(state["kept"]["buffers"])
         self._kept.load_state_dict(state["kept"])
 
     def _copy(self, pack: Pack, rows: Sequence[int]) -> None:

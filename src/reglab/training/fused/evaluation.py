@@ -69,11 +69,12 @@ class Evaluator:
     ) -> Tensor:
         """Return the ``row_facts`` of all rows, ``[facts, members, rows]``, in evaluation mode.
 
-        weights: of the members, ``[members, ...]`` by name. clean: other targets, whose losses follow as one more fact.
+        weights: of the members, ``[members, ...]`` by name, and buffers to be taken in place of the pack's. clean:
+        other targets, whose losses follow as one more fact.
         """
         count = inputs.length
         size = min(count, _rows_at_once(sets.device, len(pack)))
-        state = weights | {name: tensor for name, tensor in pack.stack.buffers.items() if name.startswith("model.")}
+        state = {name: tensor for name, tensor in pack.stack.buffers.items() if name.startswith("model.")} | weights
         given = [inputs, targets] if clean is None else [inputs, targets, clean]
         parts = []
         for start in range(0, count, size):
@@ -105,7 +106,7 @@ def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor
         return one_tensor(said, pack.base.model)
 
     buffers = {name: tensor for name, tensor in stacked.buffers.items() if name.startswith("model.")}
-    state, run = pack.judged(stacked) | buffers, vmap(say, in_dims=(0, 0 if inputs.own else None))
+    state, run = buffers | pack.judged(stacked), vmap(say, in_dims=(0, 0 if inputs.own else None))
     count, size = inputs.length, _rows_at_once(sets.device, len(stacked))
     with evaluation_mode(pack.base.model), torch.no_grad():
         chunks = (inputs.at(slice(first, first + size), sets) for first in range(0, count, size))

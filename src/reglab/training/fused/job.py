@@ -38,6 +38,7 @@ from reglab.training.fused.resume import Earlier, begin, earlier, end_open, mani
 from reglab.training.fused.settings import PackSettings
 from reglab.training.job import build_experiment, run_spec
 from reglab.training.recorder import Progress
+from reglab.training.shapes import matched
 from reglab.trust import trust_listed
 
 _log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def run_pack(
     opened; Unfused also where memory ran out later, for the jobs that had not ended. Any other error ends what is left
     and is raised.
     """
+    configs = _matched(configs)
     experiments, specs = _prepared(configs, folders)
     found = earlier(specs)
     if found:
@@ -143,17 +145,22 @@ def train(module: Fused, recorder: PackRecorder, kept: Manifest, resume: Path | 
         run_trainer(trainer, module, module.loader(), resume)
 
 
+def _matched(configs: Sequence[DictConfig]) -> list[DictConfig]:
+    for config in configs:
+        trust_listed(config)
+    return [matched(config) for config in configs]
+
+
 def load_experiments(configs: Sequence[DictConfig]) -> tuple[list[dict[str, Any]], list[Experiment]]:
     """Return the resolved configs and what they describe; equal ``data`` nodes are loaded once.
 
     Raises Unfused where some of them are wrong, so that the others can train: those together, each wrong one alone.
     """
+    configs = _matched(configs)
     jobs = [{k: v for k, v in describe.plain(config).items() if k != "hydra"} for config in configs]
     loaded: dict[str, DataSet] = {}
     experiments: dict[int, Experiment] = {}
     wrong: dict[int, Exception] = {}
-    for job in jobs:
-        trust_listed(job)
     for place, (config, job) in enumerate(zip(configs, jobs, strict=True)):
         node = json.dumps(job["data"], sort_keys=True, default=str)
         recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}

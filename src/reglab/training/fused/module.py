@@ -137,6 +137,7 @@ class Fused(pl.LightningModule):
         forget_loops(checkpoint)
         saved = checkpoint["pack"]
         self.pack.keep([self.pack.places.index(place) for place in saved["places"]])
+        self.pack.base.cocktail.complete(saved["stack"]["buffers"])
         self.pack.stack.load_state_dict(saved["stack"])
         self.pack.choose(saved["compiled"], saved["lowering"], saved["ragged"])
         self.dead = set(saved["dead"])

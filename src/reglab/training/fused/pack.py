@@ -18,6 +18,7 @@ from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
 from reglab.training.fused.stack import STEP, Stack, stack
 from reglab.training.fused.step import MemberStep, PackStep, Seen, frozen, look
+from reglab.training.silent_hooks import check_hooks
 
 
 class Pack:
@@ -38,6 +39,7 @@ class Pack:
                 experiment.model.double()
             members.append(Member(experiment.model, experiment.cocktail).train())
         self.base = members[0]
+        check_hooks(self.base.model, self.base.cocktail, first.data.train.inputs, first.data.train.index)
         self.task = first.data.task
         rules = [rule_of(job.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])) for job in experiments]
         self.rule = joint_rule(rules)
@@ -145,6 +147,8 @@ class Pack:
     def judged(self, stacked: Stack | None = None) -> dict[str, Tensor]:
         """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name.
 
+        Where they are averaged, so are the ``statistics`` of the model, which are among them then.
+
         stacked: the state of other members than the pack's, or of another epoch.
         """
         stacked = self.stack if stacked is None else stacked
@@ -160,7 +164,9 @@ class Pack:
 
         with torch.no_grad():
             found = vmap(read)(stacked.weights | stacked.buffers)
-        return {f"model.{name}": tensor for name, tensor in found.items() if f"model.{name}" in stacked.weights}
+        trained = {f"model.{name}": tensor for name, tensor in found.items()}
+        other = {f"model.{name}" for name in self.base.cocktail.statistics}
+        return {name: tensor for name, tensor in trained.items() if name in stacked.weights or name in other}
 
     def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Return which members want to stop, bool [members], given the metrics of the epoch, each [members]."""
@@ -212,7 +218,8 @@ def reason(error: BaseException) -> str:
 
 def _read_judged(member: Member) -> dict[str, Tensor]:
     with member.cocktail.evaluating(member.model):
-        return {name: weight.clone() for name, weight in member.model.named_parameters()}
+        buffers = {name: member.model.get_buffer(name) for name in member.cocktail.statistics}
+        return {name: weight.clone() for name, weight in [*member.model.named_parameters(), *buffers.items()]}
 
 
 def _check(experiments: Sequence[Experiment]) -> None:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from reglab.measures.weights import STATISTICS
 from reglab.regularizers import Batch
+from reglab.regularizers.select import selected
 from reglab.training.experiment import Experiment, build_trainer, check, quiet_lightning
 from reglab.training.fused.choices import JOB, seconds, solo_step
 from reglab.training.fused.job import load_experiments, prepare
@@ -96,7 +97,7 @@ def _alone(experiment: Experiment) -> Trial:
 
 def _rows(experiment: Experiment) -> int:
     """Return about how many metric rows a job sends to its store, the budget of points aside."""
-    layers = sum(weight.ndim >= 2 for weight in experiment.model.parameters()) if experiment.measure.per_layer else 0
+    layers = len(selected(experiment.model, "weights")) if experiment.measure.per_layer else 0
     measured = experiment.recipe.epochs // experiment.measure.every + 1
     return measured * (20 + len(STATISTICS) * (1 + layers))
 

@@ -1,0 +1,74 @@
+"""Load each distinct data set of a sweep once, in a process of its own, before any job starts."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from reglab import secrets
+from reglab.errors import UserError
+from reglab.sweeps import task as tasks
+from reglab.sweeps.blocks import Job
+from reglab.sweeps.compose import Composer
+from reglab.sweeps.local import start_server, worker_environment
+from reglab.sweeps.preflight import told
+from reglab.sweeps.worker import end_with_parent, limit_threads
+
+if TYPE_CHECKING:
+    from reglab.training.preflight import Seen
+
+_PATIENCE = 60.0  # seconds: data that take longer to load are left to the jobs
+
+
+def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
+    """Print what the user should know of the jobs' numbers. Raises UserError where data cannot be loaded.
+
+    config: Hydra's, of the whole sweep. Each distinct data set is loaded once; splits, seeds and label noise do not
+    make another.
+    """
+    if not jobs:
+        return
+    launcher = config.hydra.launcher
+    resolved = {job.number: composer.resolved(job.overrides) for job in jobs}
+    seen = _in_a_process(resolved, config, list(launcher.get("preload") or []), int(launcher.get("threads") or 1))
+    if seen is None:
+        return
+    if seen.faults:
+        known = {job.number: job for job in jobs}
+        raise UserError(told({text: [known[each] for each in own] for text, own in seen.faults.items()}, len(jobs)))
+    for sentence, own in seen.advice.items():
+        whom = "" if len(own) == len(jobs) else f" ({len(own)} of {len(jobs)} jobs)"
+        print(f"{sentence}{whom}", file=sys.stderr)
+
+
+def _in_a_process(
+    jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, preload: list[str], threads: int
+) -> "Seen | None":
+    """Return what was seen; None where that took too long, or more memory than there is: jobs tell by themselves."""
+    processes = start_server(preload, threads)
+    ours, theirs = processes.Pipe()
+    process = processes.Process(target=_look, args=(theirs, dict(jobs), config, threads), daemon=True)
+    with worker_environment(threads):
+        process.start()
+    theirs.close()
+    try:
+        ours.recv()  # what it needs is imported
+        seen: Seen | None = ours.recv() if ours.poll(_PATIENCE) else None
+        return seen
+    except EOFError:
+        return None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _look(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, threads: int) -> None:
+    end_with_parent()
+    secrets.learn(config)
+    limit_threads(threads)
+    look = tasks.looker()
+    pipe.send(None)
+    pipe.send(look(jobs))
