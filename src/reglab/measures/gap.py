@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from reglab.measures.evaluate import Evaluation
@@ -50,11 +51,14 @@ def gap(train: Side, val: Side, task: Task, level: float = 0.95) -> dict[str, Te
 
     Shapes: 0-dim, or ``[members]`` where facts are ``[facts, members, rows]``.
     """
-    of_train, of_val = (estimates(each, task, level) for each in (train, val))
+    of_val = estimates(val, task, level)
+    of_train = estimates(train, task, level) if train.left else exact(train, task)
     of_val["loss"] = unless_faultless(of_val["loss"], val, task)
     found: dict[str, Tensor] = {}
     for key in ("loss", score_name(task)):
-        fitted, new = of_train[key].of_a_part(train.left), of_val[key]
+        fitted, new = of_train[key], of_val[key]
+        if train.left:
+            fitted = fitted.of_a_part(train.left)
         first, second = (new, fitted) if key == "loss" else (fitted, new)
         low, high = difference(first, second)
         found |= {f"train/{key}": fitted.value, f"val/{key}": new.value, f"val/{key}_se": new.error}
@@ -91,6 +95,13 @@ def estimates(measured: Side, task: Task, level: float) -> dict[str, Estimated]:
         return {"loss": loss, "r2": Estimated(value, missing.error, 1 - missing.high, 1 - missing.low)}
     shares = measured.facts[1]
     return {"loss": loss, "accuracy": share_interval(shares, level)}
+
+
+def exact(measured: Side, task: Task) -> dict[str, Estimated]:
+    """Return loss and score of a part of which every row was measured, and which stands for itself."""
+    values = {"loss": losses_of(measured.facts, task).mean(-1)}
+    values[score_name(task)] = point_score(measured.facts, measured.scale, task)
+    return {key: Estimated(value, torch.zeros_like(value), value, value) for key, value in values.items()}
 
 
 def unless_faultless(loss: Estimated, measured: Side, task: Task) -> Estimated:
