@@ -1,5 +1,6 @@
 """``reglab train`` without a sweep: one run in this process, its progress and its result."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def result(end: Ended) -> str:
     for key in [key for part in ("train/", "val/", "gap/", "test/") for key in end.metrics if key.startswith(part)]:
         if not key.endswith(("_low", "_high", "_se")):
             low, high = end.metrics.get(f"{key}_low"), end.metrics.get(f"{key}_high")
-            interval = f"  [{low:.4g}, {high:.4g}]" if low is not None and high is not None else ""
+            known = low is not None and high is not None and not math.isnan(low + high)
+            interval = f"  [{low:.4g}, {high:.4g}]" if known else ""
             lines.append(f"  {key:<14} {end.metrics[key]:.4g}{interval}")
     if "weights/zeros" in end.metrics:
         lines.append(f"  {'exact zeros':<14} {end.metrics['weights/zeros']:.1%} of the weights")

@@ -1,5 +1,7 @@
 """One run: what is printed and which exit code follows, with a stand-in for training."""
 
+import math
+
 import pytest
 
 from reglab.errors import UserError
@@ -36,3 +38,11 @@ def test_the_result_shows_the_gap_with_its_interval():
     assert text.splitlines()[0] == "run abc: FINISHED"
     assert "gap/loss       0.25  [0.125, 0.375]" in text
     assert "Overfits" in text
+
+
+def test_a_gap_without_an_interval_is_told_as_that():
+    metrics = {"val/loss": 0.5, "gap/loss": 0.25, "gap/loss_low": math.nan, "gap/loss_high": math.nan}
+    text = result(Ended(0, "FINISHED", run_id="abc", metrics=metrics))
+    assert "gap/loss       0.25\n" in text
+    assert "nan" not in text
+    assert "too few errors on the validation part for an interval of the loss" in text

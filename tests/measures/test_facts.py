@@ -3,16 +3,12 @@ import sklearn.metrics
 import torch
 from torch.nn import functional
 
-from reglab import draws
 from reglab.measures import example_losses, scores
 from reglab.measures.facts import losses_of, point_score, row_facts, scale
-from reglab.measures.gap import resampling_weights
-
-WEIGHTS = torch.full((30, 2), 1 / 30)
 
 
 def r2(outputs, targets):
-    given = scale(targets, WEIGHTS, "regression")
+    given = scale(targets, "regression")
     return float(point_score(row_facts(outputs, targets, "regression"), given, "regression"))
 
 
@@ -43,14 +39,3 @@ def test_r2_of_constant_targets_and_of_a_perfect_fit_are_those_of_scores(shift):
         assert r2(targets + shift, targets) == pytest.approx(
             float(scores(targets + shift, targets, "regression")["r2"])
         )
-
-
-def test_moments_of_the_targets_are_those_of_each_resample_of_standardized_targets():
-    targets = torch.arange(30.0, dtype=torch.float64) ** 2
-    weights = resampling_weights(30, 5, draws.key(0))
-    moments = scale(targets, weights, "regression").moments[0]
-    standard = (targets - targets.mean()) / targets.std(correction=0)
-    for resample in range(5):
-        repeated = standard.repeat_interleave((weights[:, resample] * 30).round().long())
-        expected = torch.stack([repeated.mean(), repeated.square().mean()])
-        torch.testing.assert_close(moments[:, resample], expected, atol=1e-6, rtol=0)

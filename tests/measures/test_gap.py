@@ -4,10 +4,8 @@ import scipy.stats
 import sklearn.metrics
 import torch
 
-from reglab import draws
 from reglab.errors import UserError
-from reglab.measures import Bootstrap, Evaluation, example_losses
-from reglab.measures.gap import resampling_weights
+from reglab.measures import Evaluation, example_losses, gap, one_part, side
 
 TASKS = ["classification", "binary", "multilabel", "regression"]
 
@@ -35,6 +33,10 @@ def pair(task, members=(), dtype=torch.float64):
     return evaluation(task, 80, 0.3, 1, members, dtype), evaluation(task, 60, 0.9, 2, members, dtype)
 
 
+def measured(train, val, task, left=0.0, **options):
+    return gap(side(train, task, left), side(val, task), task, **options)
+
+
 def score(task, outputs, targets):
     """The score by scikit-learn and numpy, of plain arrays."""
     if task == "regression":
@@ -42,27 +44,6 @@ def score(task, outputs, targets):
     if task == "classification":
         return sklearn.metrics.accuracy_score(targets, outputs.argmax(1))
     return ((outputs > 0) == (targets.reshape(outputs.shape) > 0.5)).mean()
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_equals_a_loop_that_repeats_the_rows_of_each_resample(task):
-    train, val = pair(task)
-    boot = Bootstrap(80, 60, resamples=40, seed=5, level=0.8)
-    gaps = []
-    for resample in range(40):
-        repeated = []
-        for part, weights in ((train, boot.train), (val, boot.val)):
-            counts = (weights[:, resample].double() * len(weights)).round().long()
-            chosen = np.repeat(np.arange(len(weights)), counts.numpy())
-            arrays = [values.numpy()[chosen] for values in part]
-            repeated.append((arrays[0].mean(), score(task, arrays[1], arrays[2])))
-        gaps.append((repeated[1][0] - repeated[0][0], repeated[0][1] - repeated[1][1]))
-    low, high = np.quantile(np.array(gaps), [0.1, 0.9], axis=0)
-    name = "r2" if task == "regression" else "accuracy"
-    measured = {key: value.item() for key, value in boot.gap(train, val, task).items()}
-    expected = {"gap/loss_low": low[0], "gap/loss_high": high[0]}
-    expected |= {f"gap/{name}_low": low[1], f"gap/{name}_high": high[1]}
-    assert {key: measured[key] for key in expected} == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -79,126 +60,161 @@ def test_points_are_plain_means_and_their_differences(task):
         f"val/{name}": val_score,
         f"gap/{name}": train_score - val_score,
     }
-    measured = {key: value.item() for key, value in Bootstrap(80, 60).gap(train, val, task).items()}
+    found = {key: value.item() for key, value in measured(train, val, task).items()}
     intervals = {f"gap/{kind}_{end}" for kind in ("loss", name) for end in ("low", "high")}
-    assert set(measured) == set(expected) | intervals | {f"val/{name}_se"}
-    assert {key: measured[key] for key in expected} == pytest.approx(expected, abs=1e-6)
+    assert set(found) == set(expected) | intervals | {f"val/{name}_se"}
+    assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("left", [0.0, 0.6])
 @pytest.mark.parametrize("task", TASKS)
-def test_members_are_measured_each_by_itself(task):
+def test_members_are_measured_each_by_itself(task, left):
     train, val = pair(task, members=(3,))
-    boot = Bootstrap(80, 60)
-    together = boot.gap(train, val, task)
+    together = measured(train, val, task, left)
     for member in range(3):
-        alone = boot.gap(*(Evaluation(p.losses[member], p.outputs[member], p.targets) for p in (train, val)), task)
-        for key, value in alone.items():
+        sides = (Evaluation(part.losses[member], part.outputs[member], part.targets) for part in (train, val))
+        for key, value in measured(*sides, task, left).items():
             assert together[key].shape == (3,)
             torch.testing.assert_close(together[key][member], value, atol=1e-6, rtol=0)
 
 
-def test_interval_agrees_with_scipys_bootstrap():
-    train, val = pair("regression")
-    ours = Bootstrap(80, 60, resamples=8000).gap(train, val, "regression")
-    theirs = scipy.stats.bootstrap(
-        (val.losses.numpy(), train.losses.numpy()),
-        lambda after, before, axis: after.mean(axis) - before.mean(axis),
-        method="percentile",
-        n_resamples=8000,
-        vectorized=True,
-        rng=np.random.default_rng(0),
-    )
-    tolerance = 0.1 * theirs.standard_error  # the quantiles of 8000 resamples vary by 0.03 standard errors
-    assert ours["gap/loss_low"].item() == pytest.approx(theirs.confidence_interval.low, abs=tolerance)
-    assert ours["gap/loss_high"].item() == pytest.approx(theirs.confidence_interval.high, abs=tolerance)
-
-
-def test_interval_agrees_with_normal_theory_for_many_rows():
-    train, val = (evaluation("binary", 2000, noise, seed) for noise, seed in ((0.3, 1), (1.0, 2)))
-    measured = Bootstrap(2000, 2000, resamples=2000, level=0.9).gap(train, val, "binary")
-    shares = [measured[f"{part}/accuracy"].item() for part in ("train", "val")]
-    error = sum(share * (1 - share) / 2000 for share in shares) ** 0.5
-    half = scipy.stats.norm.ppf(0.95) * error
-    gap = shares[0] - shares[1]
-    assert measured["gap/accuracy_low"].item() == pytest.approx(gap - half, abs=0.15 * error)
-    assert measured["gap/accuracy_high"].item() == pytest.approx(gap + half, abs=0.15 * error)
-    val_error = (shares[1] * (1 - shares[1]) / 2000) ** 0.5
-    assert measured["val/accuracy_se"].item() == pytest.approx(val_error, rel=0.1)
-
-
-def test_interval_covers_the_true_gap_at_its_nominal_rate():
-    generator = torch.Generator().manual_seed(7)
-    studies, rows, targets = 2000, 200, torch.ones(200)
-
-    def part(loss, accuracy):
-        losses = loss * torch.empty(studies, rows).exponential_(generator=generator)  # skewed, as losses are
-        right = torch.rand(studies, rows, 1, generator=generator) < accuracy
-        return Evaluation(losses, torch.where(right, 1.0, -1.0), targets)
-
-    measured = Bootstrap(rows, rows).gap(part(0.4, 0.95), part(1.0, 0.8), "binary")
-    for key, truth in (("gap/loss", 0.6), ("gap/accuracy", 0.15)):
-        covered = (measured[f"{key}_low"] <= truth) & (truth <= measured[f"{key}_high"])
-        assert 0.93 < covered.float().mean().item() < 0.965  # of 2000: standard error 0.005
-
-
-def test_weights_are_counts_of_draws_with_replacement():
-    weights = resampling_weights(50, 4000, draws.key(3))
-    counts = (weights * 50).double().numpy()
-    assert np.array_equal(counts.round(), counts.round(4))
-    assert np.allclose(counts.sum(0), 50)
-    observed = np.bincount(counts.round().astype(int).ravel(), minlength=8)
-    chances = scipy.stats.binom(50, 1 / 50).pmf(np.arange(8))
-    observed, chances = np.append(observed[:5], observed[5:].sum()), np.append(chances[:5], 1 - chances[:5].sum())
-    assert np.allclose(observed / counts.size, chances, atol=0.002)
-    assert scipy.stats.chisquare(counts.sum(1)).pvalue > 1e-3
-    assert np.abs(np.corrcoef(counts)[np.triu_indices(50, 1)] + 1 / 49).max() < 0.08  # multinomial, else independent
-
-
-def test_weights_do_not_depend_on_how_many_are_drawn_at_a_time(monkeypatch):
-    whole = resampling_weights(30, 20, draws.key(1))
-    monkeypatch.setattr("reglab.measures.gap._CELLS", 100)
-    assert torch.equal(resampling_weights(30, 20, draws.key(1)), whole)
-
-
-def test_intervals_are_those_of_the_seed_whatever_the_global_generator():
+def test_accuracy_beside_a_whole_training_part_has_scipys_wilson_ends():
     train, val = pair("classification")
-    torch.manual_seed(1)
-    first = Bootstrap(80, 60, seed=4).gap(train, val, "classification")
-    torch.manual_seed(2)
-    again = Bootstrap(80, 60, seed=4).gap(train, val, "classification")
-    other = Bootstrap(80, 60, seed=5).gap(train, val, "classification")
-    assert all(torch.equal(first[key], again[key]) for key in first)
-    assert first["gap/loss_low"] != other["gap/loss_low"]
+    found = {key: value.item() for key, value in measured(train, val, "classification", level=0.9).items()}
+    right = round(found["val/accuracy"] * 60)
+    wilson = scipy.stats.binomtest(right, 60).proportion_ci(0.9, method="wilson")
+    assert found["gap/accuracy_low"] == pytest.approx(found["train/accuracy"] - wilson.high, abs=1e-9)
+    assert found["gap/accuracy_high"] == pytest.approx(found["train/accuracy"] - wilson.low, abs=1e-9)
+
+
+def test_the_gap_in_accuracy_has_newcombes_ends_of_his_paper():
+    """56 of 70 and 48 of 80: the paper's first example, method 10."""
+
+    def part(right, rows):
+        outputs = torch.where(torch.arange(rows) < right, 1.0, -1.0).double().unsqueeze(1)
+        targets = torch.ones(rows)
+        return Evaluation(example_losses(outputs, targets, "binary"), outputs, targets)
+
+    found = measured(part(56, 70), part(48, 80), "binary", left=1.0)
+    assert found["gap/accuracy_low"].item() == pytest.approx(0.0524, abs=5e-5)
+    assert found["gap/accuracy_high"].item() == pytest.approx(0.3339, abs=5e-5)
+
+
+def test_the_loss_has_the_ends_between_which_halls_transformed_t_lies_within_students():
+    """Hall's own transformation of t, inverted by a search instead of its formula."""
+    train, val = pair("classification")
+    found = measured(train, val, "classification")
+    losses = val.losses.numpy()
+    rows, error = len(losses), scipy.stats.sem(losses)
+    skewness = scipy.stats.skew(losses, bias=False) * ((rows - 1) / rows) ** 0  # of g1's unbiased third moment
+    unbiased = ((losses - losses.mean()) ** 3).sum() * rows / ((rows - 1) * (rows - 2)) / losses.std(ddof=1) ** 3
+    assert unbiased == pytest.approx(skewness)
+    k = unbiased / rows**0.5
+
+    def transformed(mean):
+        t = (losses.mean() - mean) / error
+        return t + k * t**2 / 3 + k**2 * t**3 / 27 + k / 6
+
+    limit = scipy.stats.t.ppf(0.975, rows - 1)
+    reach = 8 * error
+    for end, wanted in (("low", limit), ("high", -limit)):
+        mean = scipy.optimize.brentq(
+            lambda mean, wanted=wanted: transformed(mean) - wanted, losses.mean() - reach, losses.mean() + reach
+        )
+        assert found[f"gap/loss_{end}"].item() == pytest.approx(mean - float(train.losses.mean()), abs=1e-5)
+
+
+def test_r2s_standard_error_is_the_jackknifes_of_a_loop_over_scikit_learn():
+    val = evaluation("regression", 50, 0.8, 3)
+    found = one_part("test", side(val, "regression"), "regression")
+    outputs, targets = val.outputs.numpy(), val.targets.numpy()
+    logs = np.array(
+        [
+            np.log(1 - sklearn.metrics.r2_score(np.delete(targets, row, 0), np.delete(outputs, row, 0)))
+            for row in range(50)
+        ]
+    )
+    error = np.sqrt(49 * logs.var())
+    missing = 1 - sklearn.metrics.r2_score(targets, outputs)
+    kurtosis = scipy.stats.kurtosis(logs, fisher=False)
+    reach = error * scipy.stats.t.ppf(0.975, min(49, 2 * 50 / (kurtosis - 1)))
+    assert found["test/r2_se"].item() == pytest.approx(missing * error, rel=1e-6)
+    assert found["test/r2_low"].item() == pytest.approx(1 - missing * np.exp(reach), rel=1e-4)
+    assert found["test/r2_high"].item() == pytest.approx(1 - missing * np.exp(-reach), rel=1e-4)
+
+
+def test_a_probe_of_the_training_part_widens_and_all_of_it_is_exact():
+    train, val = pair("multilabel")
+    whole, most, few = (measured(train, val, "multilabel", left) for left in (0.0, 0.3, 1.0))
+    for key in ("gap/loss", "gap/accuracy"):
+        widths = [float(found[f"{key}_high"] - found[f"{key}_low"]) for found in (whole, most, few)]
+        assert widths == sorted(widths)
+        assert len(set(widths)) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("task", ["classification", "binary", "multilabel"])
+def test_without_an_error_accuracy_keeps_a_width_and_the_loss_has_no_interval(task, dtype):
+    train, val = evaluation(task, 40, 0, 1, dtype=dtype), evaluation(task, 36, 0, 2, dtype=dtype)
+    found = measured(train, val, task)
+    assert found["gap/accuracy"] == found["gap/accuracy_low"] == 0
+    assert found["gap/accuracy_high"].item() == pytest.approx(3.8415 / (36 + 3.8415), abs=1e-4)  # z^2 / (n + z^2)
+    assert found["gap/loss"].isfinite()
+    assert found["gap/loss_low"].isnan()
+    assert found["gap/loss_high"].isnan()
+    tested = one_part("test", side(val, task), task)
+    assert tested["test/loss_low"].isnan()
+    assert tested["test/accuracy_high"] == 1 > tested["test/accuracy_low"]
+
+
+def test_a_training_part_without_errors_or_residuals_takes_no_interval_away():
+    for task in TASKS:
+        name = "r2" if task == "regression" else "accuracy"
+        found = measured(evaluation(task, 80, 0, 1), evaluation(task, 60, 0.9, 2), task, left=0.5)
+        assert all(found[f"gap/{kind}_{end}"].isfinite() for kind in ("loss", name) for end in ("low", "high"))
+
+
+def test_several_labels_are_worth_as_many_rows_as_they_agree():
+    generator = torch.Generator().manual_seed(4)
+    targets = torch.ones(500, 4)
+
+    def width(outputs):
+        part = Evaluation(example_losses(outputs, targets, "multilabel"), outputs, targets)
+        found = one_part("test", side(part, "multilabel"), "multilabel")
+        return float(found["test/accuracy_high"] - found["test/accuracy_low"])
+
+    apart = torch.rand(500, 4, generator=generator) - 0.2
+    equal = apart[:, :1].expand(500, 4)
+    assert width(equal) / width(apart) == pytest.approx(2, rel=0.1)
 
 
 def test_float32_keeps_the_interval_of_large_losses():
-    train, val = pair("regression")
+    train, val = pair("classification")
     shifted = [Evaluation(part.losses + 1e4, part.outputs, part.targets) for part in (train, val)]
-    single = [Evaluation(part.losses.float(), part.outputs.float(), part.targets.float()) for part in shifted]
-    boot = Bootstrap(80, 60)
-    measured, expected = boot.gap(*single, "regression"), boot.gap(train, val, "regression")
+    single = [Evaluation(part.losses.float(), part.outputs.float(), part.targets) for part in shifted]
+    found, expected = measured(*single, "classification"), measured(train, val, "classification")
     for key in ("gap/loss_low", "gap/loss_high"):
-        assert measured[key].dtype == torch.float32
-        assert measured[key].item() == pytest.approx(expected[key].item(), abs=5e-3)
+        assert found[key].dtype == torch.float32
+        assert found[key].item() == pytest.approx(expected[key].item(), abs=5e-3)
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"train_rows": 1, "val_rows": 9}, "at least 2 rows"),
-        ({"train_rows": 9, "val_rows": 9, "resamples": 1}, "2 resamples, got 9 rows and 1"),
-        ({"train_rows": 9, "val_rows": 9, "level": 95}, "measure.level=95 must be between 0 and 1"),
-    ],
-)
-def test_bad_options_are_named(options, message):
-    with pytest.raises(UserError, match=message):
-        Bootstrap(**options)
+@pytest.mark.parametrize("size", [1e-12, 1e12])
+def test_the_interval_of_a_loss_scales_with_it_also_in_float32(size):
+    train, val = (evaluation("regression", rows, 0.5, rows, dtype=torch.float32) for rows in (80, 60))
+    one = measured(train, val, "regression")
+    scaled = [
+        Evaluation(size * part.losses, size**0.5 * part.outputs, size**0.5 * part.targets) for part in (train, val)
+    ]
+    found = measured(*scaled, "regression")
+    for end in ("low", "high"):
+        assert found[f"gap/loss_{end}"].item() == pytest.approx(size * one[f"gap/loss_{end}"].item(), rel=1e-3)
 
 
-def test_both_sides_are_resampled_independently():
-    boot = Bootstrap(200, 200, resamples=100)
-    sides = np.corrcoef(boot.train.flatten().numpy(), boot.val.flatten().numpy())
-    assert abs(sides[0, 1]) < 0.03  # standard error 0.007
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_single_row_is_refused(rows):
+    train, val = evaluation("binary", 9, 0.5, 1), evaluation("binary", rows, 0.5, 2)
+    with pytest.raises(UserError, match=f"at least 2 rows .* got {rows}"):
+        measured(train, val, "binary")
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -206,6 +222,6 @@ def test_a_diverged_model_measures_as_nan_without_an_error(task):
     train, val = pair(task)
     outputs = torch.full_like(val.outputs, float("nan"))
     lost = Evaluation(example_losses(outputs, val.targets, task), outputs, val.targets)
-    measured = Bootstrap(80, 60).gap(train, lost, task)
-    assert all(measured[key].isnan() for key in ("val/loss", "gap/loss", "gap/loss_low", "gap/loss_high"))
-    assert measured["train/loss"].isfinite()
+    found = measured(train, lost, task)
+    assert all(found[key].isnan() for key in ("val/loss", "gap/loss", "gap/loss_low", "gap/loss_high"))
+    assert found["train/loss"].isfinite()

@@ -4,8 +4,8 @@ import torch
 from torchmetrics.functional import r2_score
 from torchmetrics.functional.classification import binary_accuracy, multiclass_accuracy, multilabel_accuracy
 
-from reglab.measures import score_name, scores
-from reglab.measures.scores import score_of_means, score_terms
+from reglab.measures import Evaluation, example_losses, score_name, scores
+from reglab.measures.facts import facts_of, point_score, scale
 
 TASKS = ["classification", "binary", "multilabel", "regression", "regression-columns"]
 
@@ -73,9 +73,11 @@ def test_members_are_scored_each_by_itself(name):
 @pytest.mark.parametrize("name", TASKS)
 def test_terms_determine_the_score(name):
     outputs, targets, task = case(name, members=(2,))
-    means = score_terms(outputs, targets, task).mean(-1, keepdim=True)
+    facts = facts_of(Evaluation(example_losses(outputs, targets, task), outputs, targets), task)
+    given = scale(targets, task)
+    given = given._replace(variance=given.variance.unsqueeze(-1), constant=given.constant.unsqueeze(-1))
     torch.testing.assert_close(
-        score_of_means(means, task).squeeze(-1),
+        point_score(facts, given, task),
         scores(outputs, targets, task)[score_name(task)],
         atol=1e-6,
         rtol=0,
@@ -99,5 +101,3 @@ def test_r2_does_not_depend_on_scale_or_origin_of_the_targets(scale, shift):
 def test_constant_targets_that_are_missed_score_0():
     outputs, targets = torch.tensor([[1.0], [2.0], [3.0]]), torch.ones(3)
     assert scores(outputs, targets, "regression")["r2"].item() == 0
-    means = score_terms(outputs, targets, "regression").mean(-1, keepdim=True)
-    assert score_of_means(means, "regression").item() == 0

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
@@ -152,7 +153,13 @@ def test_the_test_result_is_recorded_with_the_run(case: Case) -> None:
     found = restore.test_run(case.uri, run)
     state = checkpoint(case.artifacts(run) / "checkpoints" / "last.ckpt")
     loss, accuracy = loss_and_accuracy(outputs_by_hand(state, wine().test.inputs), wine().test.targets)
-    assert found == {"test/loss": pytest.approx(loss, abs=1e-6), "test/accuracy": pytest.approx(accuracy, abs=1e-6)}
+    assert found["test/loss"] == pytest.approx(loss, abs=1e-6)
+    assert found["test/accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    wilson = scipy.stats.binomtest(round(accuracy * len(wine().test)), len(wine().test)).proportion_ci(0.95, "wilson")
+    assert (found["test/accuracy_low"], found["test/accuracy_high"]) == pytest.approx((wilson.low, wilson.high))
+    assert found["test/loss_low"] < loss < found["test/loss_high"]
+    ends = {f"test/{name}{end}" for name in ("loss", "accuracy") for end in ("", "_se", "_low", "_high")}
+    assert set(found) == ends == {key for key in case.metrics(run) if key.startswith("test/")}
     assert case.steps(run, "test/loss") == {3: found["test/loss"]}
     assert case.run(run).data.tags["reglab.test_touched"] == "true"
     assert case.run(run).info.status == "FINISHED"

@@ -1,7 +1,7 @@
 """What a regularizer did: the audited gap and the weights. Pure functions of tensors."""
 
 from reglab.measures.evaluate import Evaluation, evaluate
-from reglab.measures.gap import Bootstrap
+from reglab.measures.gap import gap, one_part, side
 from reglab.measures.losses import Task, example_losses
 from reglab.measures.numbers import table, to_floats
 from reglab.measures.probe import probe_rows, probe_size
@@ -10,16 +10,18 @@ from reglab.measures.settings import MeasureSettings
 from reglab.measures.weights import weight_statistics
 
 __all__ = [
-    "Bootstrap",
     "Evaluation",
     "MeasureSettings",
     "Task",
     "evaluate",
     "example_losses",
+    "gap",
+    "one_part",
     "probe_rows",
     "probe_size",
     "score_name",
     "scores",
+    "side",
     "table",
     "to_floats",
     "weight_statistics",

@@ -1,118 +1,112 @@
-"""The audited gap between training and validation, with a bootstrap interval that costs one matrix product."""
+"""The audited gap between training and validation, with intervals over examples in closed form."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from reglab import draws
-from reglab.errors import UserError
 from reglab.measures.evaluate import Evaluation
-from reglab.measures.facts import resampled_means
+from reglab.measures.facts import Scale, facts_of, losses_of, point_score, ratios_without, scale
+from reglab.measures.intervals import Estimated, difference, log_interval, mean_interval, share_interval
 from reglab.measures.losses import Task
-from reglab.measures.scores import score_name, score_of_means, score_terms, scores
-
-_CELLS = 2**22  # drawn at a time: bounds the temporaries of drawing to some 100 MB
+from reglab.measures.scores import score_name
 
 
 class Side(NamedTuple):
-    """One side of a gap.
+    """Rows that were measured.
 
-    losses: ``[..., rows]``. score: ``[...]``. loss_means, score_means: of every resample, ``[..., resamples]``.
+    facts: what ``row_facts`` says of them, ``[facts, ..., rows]``. scale: of their targets. left: the share of their
+    population that was not measured: 1 where they stand for new rows, ``1 - measured / rows`` for a probe of the
+    training rows, 0 where every row was measured and nothing is left to chance.
     """
 
-    losses: Tensor
-    score: Tensor
-    loss_means: Tensor
-    score_means: Tensor
+    facts: Tensor
+    scale: Scale
+    left: float = 1.0
 
 
-class Bootstrap:
-    """Percentile bootstrap intervals of the gap, from resampling weights that are drawn once.
+def side(evaluation: Evaluation, task: Task, left: float = 1.0) -> Side:
+    """Return a model's answers, or those of some models on the same rows, as a side of a gap."""
+    facts = facts_of(evaluation, task)
+    given = scale(evaluation.targets.to(facts.dtype), task)
+    for _ in range(facts.dim() - 2):
+        given = Scale(*(field.unsqueeze(1) for field in given))
+    return Side(facts, given, left)
 
-    A resample takes as many rows as there are, with replacement; its weights are the counts divided by the rows, and
-    training and validation rows are resampled independently. All means over resamples are then one product with a
-    matrix ``[rows, resamples]``, for any number of members at once; it takes ``4 * rows * resamples`` bytes. The same
-    weights serve every epoch, member and run of a seed, so that their intervals differ only where the losses do.
 
-    The interval is **conditional on the trained model**: it says how far the gap would move with other examples of the
-    same kind, not with another seed or after training on another sample. Examples count as independent: where they
-    come in groups, it is too narrow.
+def gap(train: Side, val: Side, task: Task, level: float = 0.95) -> dict[str, Tensor]:
+    """Return losses, scores and their gaps, positive where the model overfits, with intervals at ``level``.
 
-    train_rows, val_rows: at least 2. resamples: at least 2. level: coverage, between 0 and 1.
-    Raises UserError for values outside. Source: Efron & Tibshirani (1993), An introduction to the bootstrap, ch. 13.
+    ``gap/loss = val/loss - train/loss`` and ``gap/<score> = train/<score> - val/<score>``, each with ``_low`` and
+    ``_high``. ``val/loss_se`` and ``val/<score>_se`` are standard errors over the validation examples.
+
+    What an interval is of: the expected loss of **new rows** minus the mean loss over the **actual training set**, the
+    model fixed. It says how far the gap would move with other validation examples, and with another probe of the
+    training rows; not with another seed or training sample. Where the probe is the whole training part, that side is
+    exact. Examples count as independent: where they come in groups, it is too narrow.
+
+    Each side has an interval of its own (see ``estimates``), that of the training side narrowed by what of it was
+    measured; the two are put together as in Newcombe's interval. The loss has none, NaN, where no validation row is
+    decided wrongly.
+
+    Shapes: 0-dim, or ``[members]`` where facts are ``[facts, members, rows]``.
     """
-
-    def __init__(
-        self,
-        train_rows: int,
-        val_rows: int,
-        resamples: int = 400,
-        seed: int = 0,
-        level: float = 0.95,
-        device: torch.device | str = "cpu",
-    ):
-        if not 0 < level < 1:
-            raise UserError(f"measure.level={level} must be between 0 and 1, such as 0.95")
-        self.train = resampling_weights(train_rows, resamples, draws.key(seed, draws.name_number("gap/train")))
-        self.val = resampling_weights(val_rows, resamples, draws.key(seed, draws.name_number("gap/val")))
-        self.tails = torch.tensor([(1 - level) / 2, (1 + level) / 2])
-        self.train, self.val, self.tails = (x.to(device) for x in (self.train, self.val, self.tails))
-
-    def gap(self, train: Evaluation, val: Evaluation, task: Task) -> dict[str, Tensor]:
-        """Return losses, scores and their gaps, positive where the model overfits.
-
-        ``gap/loss = val/loss - train/loss`` and ``gap/<score> = train/<score> - val/<score>``, each with ``_low`` and
-        ``_high``, the ends of its interval. ``val/loss_se`` is the standard error of the mean over examples,
-        ``val/<score>_se`` that of the score, the standard deviation over the resamples.
-
-        Shapes: 0-dim, or ``[members]`` where losses are ``[members, rows]`` and outputs ``[members, rows, ...]``.
-        """
-        return self.compare(_side(train, self.train, task), _side(val, self.val, task), task)
-
-    def compare(self, train: Side, val: Side, task: Task) -> dict[str, Tensor]:
-        """Return what ``gap`` does, of sides whose scores and resamples are known."""
-        name = score_name(task)
-        loss = {"train": train.losses.mean(-1), "val": val.losses.mean(-1)}
-        resampled = torch.stack([val.loss_means - train.loss_means, train.score_means - val.score_means])
-        low, high = resampled.quantile(self.tails.to(resampled.dtype), dim=-1)
-        return {
-            "train/loss": loss["train"],
-            "val/loss": loss["val"],
-            "val/loss_se": val.losses.std(-1) / val.losses.shape[-1] ** 0.5,
-            "gap/loss": loss["val"] - loss["train"],
-            "gap/loss_low": low[0],
-            "gap/loss_high": high[0],
-            f"train/{name}": train.score,
-            f"val/{name}": val.score,
-            f"val/{name}_se": val.score_means.std(-1),
-            f"gap/{name}": train.score - val.score,
-            f"gap/{name}_low": low[1],
-            f"gap/{name}_high": high[1],
-        }
+    of_val = estimates(val, task, level)
+    of_train = estimates(train, task, level) if train.left else exact(train, task)
+    of_val["loss"] = unless_faultless(of_val["loss"], val, task)
+    found: dict[str, Tensor] = {}
+    for key in ("loss", score_name(task)):
+        fitted, new = of_train[key], of_val[key]
+        if train.left:
+            fitted = fitted.of_a_part(train.left)
+        first, second = (new, fitted) if key == "loss" else (fitted, new)
+        low, high = difference(first, second)
+        found |= {f"train/{key}": fitted.value, f"val/{key}": new.value, f"val/{key}_se": new.error}
+        found |= {f"gap/{key}": first.value - second.value, f"gap/{key}_low": low, f"gap/{key}_high": high}
+    return found
 
 
-def resampling_weights(rows: int, resamples: int, stream: Tensor) -> Tensor:
-    """Return float32 weights ``[rows, resamples]``: how often each row was drawn, divided by the rows.
+def one_part(part: str, measured: Side, task: Task, level: float = 0.95) -> dict[str, Tensor]:
+    """Return ``<part>/loss`` and ``<part>/<score>`` of rows that stand for new ones, by the methods of ``gap``.
 
-    Each column is multinomial(rows, 1/rows) and sums to 1. Drawn by counter, a pure function of the key ``stream``.
+    Each has a standard error and an interval: ``_se``, ``_low`` and ``_high``.
     """
-    if rows < 2 or resamples < 2:
-        raise UserError(f"a bootstrap needs at least 2 rows and 2 resamples, got {rows} rows and {resamples}")
-    weights = torch.zeros(resamples, rows)
-    one = torch.ones(())
-    step = max(1, _CELLS // rows)
-    for start in range(0, resamples, step):
-        part = weights[start : start + step]
-        counter = torch.arange(start * rows, (start + len(part)) * rows).view(len(part), rows)
-        drawn = (((draws.bits(stream, counter) >> 32) & 0x7FFFFFFF) * rows) >> 31  # an integer in [0, rows)
-        part.scatter_add_(1, drawn, one.expand(drawn.shape))
-    return weights.div_(rows).t().contiguous()
+    found: dict[str, Tensor] = {}
+    estimated = estimates(measured, task, level)
+    estimated["loss"] = unless_faultless(estimated["loss"], measured, task)
+    for key, each in estimated.items():
+        found |= {f"{part}/{key}": each.value, f"{part}/{key}_se": each.error}
+        found |= {f"{part}/{key}_low": each.low, f"{part}/{key}_high": each.high}
+    return found
 
 
-def _side(evaluation: Evaluation, weights: Tensor, task: Task) -> Side:
-    terms = score_terms(evaluation.outputs, evaluation.targets, task)
-    terms = torch.cat([evaluation.losses.unsqueeze(-2), terms.to(evaluation.losses.dtype)], dim=-2)
-    means = resampled_means(terms, weights)
-    score = scores(evaluation.outputs, evaluation.targets, task)[score_name(task)]
-    return Side(evaluation.losses, score, means[..., 0, :], score_of_means(means[..., 1:, :], task))
+def estimates(measured: Side, task: Task, level: float) -> dict[str, Estimated]:
+    """Return loss and score of a part as estimates of what they are on new rows.
+
+    - loss: Hall's cubic t interval.
+    - accuracy: Wilson's interval; of several labels, with as many rows as their shares are worth.
+    - r2: the jackknife of ``log(1 - r2)``. None where the targets are constant or fitted perfectly.
+    """
+    loss = mean_interval(losses_of(measured.facts, task), level)
+    loss = loss._replace(low=loss.low.clamp(min=0))
+    if task == "regression":
+        value = point_score(measured.facts, measured.scale, task)
+        missing = log_interval(1 - value, ratios_without(measured.facts, measured.scale), level)
+        return {"loss": loss, "r2": Estimated(value, missing.error, 1 - missing.high, 1 - missing.low)}
+    shares = measured.facts[1]
+    return {"loss": loss, "accuracy": share_interval(shares, level)}
+
+
+def exact(measured: Side, task: Task) -> dict[str, Estimated]:
+    """Return loss and score of a part of which every row was measured, and which stands for itself."""
+    values = {"loss": losses_of(measured.facts, task).mean(-1)}
+    values[score_name(task)] = point_score(measured.facts, measured.scale, task)
+    return {key: Estimated(value, torch.zeros_like(value), value, value) for key, value in values.items()}
+
+
+def unless_faultless(loss: Estimated, measured: Side, task: Task) -> Estimated:
+    """Return ``loss`` without an interval where no row was decided wrongly.
+
+    Nothing then tells how much a wrong one costs, and no interval of the loss covers: see docs/intervals.md.
+    """
+    return loss if task == "regression" else loss.unless((measured.facts[1] == 1).all(-1))

@@ -54,29 +54,10 @@ def decided(predictions: Tensor, task: Task) -> Tensor:
 
 
 def score_terms(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Return per-example terms ``[..., terms, rows]`` whose weighted means determine the score of any resample.
-
-    accuracy: one term, the example's share of right answers. r2: for each output column the squared residual, the
-    target and its square, of standardized targets.
-    """
+    """Return each example's share of right answers, ``[..., rows]``: 0 or 1, but for several labels."""
     predictions = aligned(outputs, targets, task)
-    if task == "regression":
-        predictions, wanted = standardized(predictions, targets)
-        wanted = wanted.expand(predictions.shape)
-        terms = torch.stack([(predictions - wanted).square(), wanted, wanted.square()], dim=-1)
-        return terms.flatten(-2).mT
     right = (decided(predictions, task) == targets).to(predictions.dtype)
-    return (right.mean(-1) if task == "multilabel" else right).unsqueeze(-2)
-
-
-def score_of_means(means: Tensor, task: Task) -> Tensor:
-    """Return the score ``[..., resamples]`` from weighted means ``[..., terms, resamples]`` of the ``score_terms``."""
-    if task != "regression":
-        return means.squeeze(-2)
-    residual, first, second = means.reshape(*means.shape[:-2], -1, 3, means.shape[-1]).unbind(-2)
-    spread = second - first.square()
-    constant = spread < 1e-6  # of targets of variance 1: a resample of equal rows, up to rounding
-    return torch.where(constant, 0.0, 1 - residual / spread.masked_fill(constant, 1.0)).mean(-2)
+    return right.mean(-1) if task == "multilabel" else right
 
 
 def standardized(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

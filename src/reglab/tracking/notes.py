@@ -8,7 +8,7 @@ verdict of a sweep is in the note of its parent run, and its report among that r
 |---|---|
 | `train/*`, `val/*`, `test/*` | the data loss and the score alone: evaluation mode, plain targets, no penalty in them |
 | `gap/loss` = val - train, `gap/<score>` = train - val | above 0 means overfitting |
-| `gap/*_low`, `gap/*_high` | bootstrap interval over examples, for this trained model; it says nothing of other seeds |
+| `gap/*_low`, `gap/*_high` | interval over examples, for this trained model; not other seeds; NaN: too few errors |
 | `naive_gap/loss` | val - the running loss of training, which the gap above replaces |
 | `objective/*` | the terms whose sum is minimized, apart |
 | `weights/<parameter>/*`, `weights/all/*` | norms, exact zeros, distance from the start, size of the update |

@@ -22,7 +22,7 @@ from reglab.configure import construct
 from reglab.data import DataSet, Part
 from reglab.errors import UserError, nearest
 from reglab.examples import FILE
-from reglab.measures import MeasureSettings, evaluate, score_name, scores, to_floats
+from reglab.measures import MeasureSettings, evaluate, one_part, score_name, side, to_floats
 from reglab.regularizers import Cocktail, overrides
 from reglab.tracking import RunTracker
 from reglab.training.blocks import matching
@@ -110,17 +110,20 @@ def summary(final: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def test_metrics(model: nn.Module, cocktail: Cocktail, part: Part, experiment_task: Any) -> dict[str, float]:
-    """Return ``test/loss`` and ``test/<score>`` with the weights that the run is judged by."""
+def test_metrics(
+    model: nn.Module, cocktail: Cocktail, part: Part, experiment_task: Any, level: float
+) -> dict[str, float]:
+    """Return ``test/loss`` and ``test/<score>`` with the weights that the run is judged by.
+
+    Each comes with its standard error over the examples, ``_se``, and the ends of its interval, ``_low`` and ``_high``.
+    """
     weight = next(model.parameters())
     kind = weight.dtype if part.inputs.is_floating_point() else part.inputs.dtype
     inputs = part.inputs.to(weight.device, kind)
     targets = part.targets.to(weight.device)
     with cocktail.evaluating(model):
         seen = evaluate(model, inputs, targets, experiment_task)
-    name = score_name(experiment_task)
-    score = scores(seen.outputs, seen.targets, experiment_task)[name]
-    return to_floats({"test/loss": seen.losses.mean(), f"test/{name}": score.to(seen.losses.dtype)})
+    return to_floats(one_part("test", side(seen, experiment_task), experiment_task, level))
 
 
 def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Trainer:

@@ -59,7 +59,8 @@ def run_job(
     try:
         final = fit(experiment, tracker, on_progress, checkpoint)
         if experiment.measure.test:
-            final |= test_metrics(experiment.model, experiment.cocktail, loaded.test, loaded.task)
+            level = experiment.measure.level
+            final |= test_metrics(experiment.model, experiment.cocktail, loaded.test, loaded.task, level)
         result = record_result(tracker, experiment, final)
     except Diverged as error:
         result = record_failure(tracker, "FAILED", str(error), failure="diverged")

@@ -39,7 +39,7 @@ class Fit:
 
     @property
     def gap(self) -> tuple[float, float, float]:
-        """The gap in loss and its 95% bootstrap interval, conditional on the trained model."""
+        """The gap in loss and its 95% interval over examples, conditional on the trained model; NaN where unknown."""
         return self.metrics["gap/loss"], self.metrics["gap/loss_low"], self.metrics["gap/loss_high"]
 
     def __str__(self) -> str:

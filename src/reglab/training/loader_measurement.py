@@ -9,7 +9,7 @@ from pytorch_lightning.trainer.states import RunningStage
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
-from reglab.measures import Bootstrap, MeasureSettings, Task, probe_size
+from reglab.measures import MeasureSettings, Task, probe_size
 from reglab.regularizers import Cocktail
 from reglab.training.loader_rows import Rows, Unpack, take_rows
 from reglab.training.measurement import Measurement
@@ -37,13 +37,20 @@ class LoaderMeasurement(Measurement):
         def ready(batch: Any) -> Rows:
             return unpack(_as_in_training(trainer, module, batch))
 
+        there = 1  # training rows; of a stream, nobody knows, and there are enough for any wish
+
+        def wanted(rows: int) -> int:
+            nonlocal there
+            there = rows
+            return probe_size(rows, len(self.val[0]))
+
         with isolate_rng(), validating(trainer):
             self.val = take_rows(val, ready)
-            self.probe = take_rows(train, ready, lambda rows: probe_size(rows, len(self.val[0])))
+            self.probe = take_rows(train, ready, wanted)
         if task == "classification":
             self.probe, self.val = _wide_labels(self.probe), _wide_labels(self.val)
-        resamples, level = self.settings.resamples, self.settings.level
-        self.bootstrap = Bootstrap(len(self.probe[0]), len(self.val[0]), resamples, 0, level, module.device)
+        whole = len(self.probe[0]) < probe_size(there, len(self.val[0]))  # a stream that ended
+        self.probe_left = 0.0 if whole else 1 - len(self.probe[0]) / there
 
     def all(self, trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the gap, if there is one to measure, and the weight statistics."""

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from reglab.data import DataSet
 from reglab.measures import (
-    Bootstrap,
     Evaluation,
     MeasureSettings,
     evaluate,
     example_losses,
+    gap,
     probe_rows,
     probe_size,
+    side,
     weight_statistics,
 )
 from reglab.measures.losses import aligned
@@ -47,7 +48,7 @@ class Measurement:
         self.val = _moved(data.val.inputs, device, dtype), _moved(data.val.targets, device, dtype)
         self.corrupted = probe.corrupted[rows].to(device) if bool(probe.corrupted.any()) else None
         self.clean = _moved(probe.clean_targets[rows], device, dtype)
-        self.bootstrap = Bootstrap(len(rows), len(data.val), settings.resamples, 0, settings.level, device)
+        self.probe_left = 1 - len(rows) / len(data.train)
         self.initial: dict[str, Tensor] = {}
         self.previous: dict[str, Tensor] = {}
 
@@ -80,8 +81,8 @@ class Measurement:
             val = seen(body.model, *self.val, self.task)
             body.rest()
         self.seen = train, val
-        metrics = self.bootstrap.gap(train, val, self.task)
-        return metrics | self._memorization(train)
+        sides = side(train, self.task, self.probe_left), side(val, self.task)
+        return gap(*sides, self.task, self.settings.level) | self._memorization(train)
 
     def _memorization(self, train: Evaluation) -> dict[str, Tensor]:
         """Return how far label noise was learnt: the corrupted rows fitted, and the training loss without the noise."""

@@ -12,8 +12,6 @@ from reglab.regularizers import Cocktail
 def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> str:
     """Return, in markdown, what was trained, what it reached, and whether it overfits."""
     name = score_name(data.task)
-    low, high = final["gap/loss_low"], final["gap/loss_high"]
-    loss_gap = f"{final['gap/loss']:.4g} [{low:.4g}, {high:.4g}]"
     members = plain(", ".join(member for member, _ in cocktail.named_regularizers()) or "none")
     lines = [
         f"**{verdict(final)}**",
@@ -23,9 +21,11 @@ def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> s
         "",
         "| | training | validation | gap [95% interval] |",
         "|---|---|---|---|",
-        f"| loss | {final['train/loss']:.4g} | {final['val/loss']:.4g} | {loss_gap} |",
-        f"| {name} | {final[f'train/{name}']:.4g} | {final[f'val/{name}']:.4g} | {final[f'gap/{name}']:.4g} "
-        f"[{final[f'gap/{name}_low']:.4g}, {final[f'gap/{name}_high']:.4g}] |",
+        *(
+            f"| {key} | {final[f'train/{key}']:.4g} | {final[f'val/{key}']:.4g} | "
+            f"{bracketed(final, f'gap/{key}', '.4g')} |"
+            for key in ("loss", name)
+        ),
         "",
         f"Exact zeros among the weights: {final.get('weights/zeros', 0.0):.1%}.",
         "",
@@ -34,12 +34,21 @@ def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> s
     return "\n".join(lines)
 
 
+def bracketed(metrics: Mapping[str, float], key: str, digits: str) -> str:
+    """Return ``value [low, high]``, or the value alone where it has no interval."""
+    low, high = metrics.get(f"{key}_low", math.nan), metrics.get(f"{key}_high", math.nan)
+    known = not math.isnan(low + high)
+    return f"{metrics[key]:{digits}}" + (f" [{low:{digits}}, {high:{digits}}]" if known else "")
+
+
 def verdict(final: Mapping[str, float]) -> str:
     """Return in words whether the gap in loss differs from zero."""
     gap, low, high = final["gap/loss"], final["gap/loss_low"], final["gap/loss_high"]
     if not math.isfinite(gap):
         return "No verdict: the loss is not finite."
-    interval = f"{gap:.3g} [{low:.3g}, {high:.3g}]"
+    if math.isnan(low + high):
+        return f"No verdict: too few errors on the validation part for an interval of the loss; its gap is {gap:.3g}."
+    interval = bracketed(final, "gap/loss", ".3g")
     if low > 0:
         return f"Overfits: the validation loss is above the training loss by {interval}."
     if high < 0:

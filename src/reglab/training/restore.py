@@ -79,7 +79,7 @@ def restore(path: Path, model: nn.Module | None = None) -> Restored:
 
 
 def test_run(uri: str, run_id: str) -> dict[str, float]:
-    """Return ``test/loss`` and ``test/<score>`` of a run's weights, and record them with the run.
+    """Return ``test/loss`` and ``test/<score>`` of a run's weights with intervals, and record them with the run.
 
     The data are made anew from the run's config. Raises UserError if they are not those that it was trained on.
     """
@@ -91,7 +91,8 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
     loaded = data.load(resolved(restored.description["config"], "data"))
     if loaded.digest != record.tags.get("reglab.data_digest"):
         raise UserError(f"the data of run {record.name} changed since it was trained: its test result would not count")
-    metrics = test_metrics(restored.model, restored.cocktail, loaded.test, loaded.task)
+    level = float((resolved(restored.description["config"], "measure") or {}).get("level", 0.95))
+    metrics = test_metrics(restored.model, restored.cocktail, loaded.test, loaded.task, level)
     amend(uri, run_id, metrics, int(record.metrics.get("final/epoch", 0)), {"reglab.test_touched": "true"})
     return metrics
 

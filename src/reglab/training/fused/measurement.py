@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.func import vmap
 
 from reglab.data import DataSet
-from reglab.measures import Bootstrap, MeasureSettings, Task, probe_rows, probe_size, weight_statistics
-from reglab.measures.facts import Scale, losses_of, point_score, resampled_means, scale, score_of_resamples
+from reglab.measures import MeasureSettings, Task, gap, probe_rows, probe_size, weight_statistics
+from reglab.measures.facts import Scale, scale
 from reglab.measures.gap import Side
 from reglab.regularizers.select import selected
 from reglab.training.fused.evaluation import Evaluator, Rows, rows_of
@@ -48,11 +48,8 @@ class PackMeasurement:
         if any(bool(part.corrupted.any()) for part in train):
             self.clean = moved([part.clean_targets[rows] for part in train])
             self.corrupted = moved([part.corrupted[rows] for part in train])
-        self.bootstrap = Bootstrap(len(rows), len(val[0]), settings.resamples, 0, settings.level, device)
-        self._scales = [
-            _scale(targets, weights, self.task)
-            for targets, weights in ((self.probe[1], self.bootstrap.train), (self.val[1], self.bootstrap.val))
-        ]
+        self._left = 1 - len(rows) / len(train[0]), 1.0
+        self._scales = [_scale(targets, self.task) for targets in (self.probe[1], self.val[1])]
         self.sets = torch.tensor([numbers[data.digest] for data in datas], device=device)
         self._evaluate = Evaluator(self.task)
         self.initial: Tensors = {}
@@ -94,12 +91,10 @@ class PackMeasurement:
             found = self._memorization(train, self.corrupted.all(sets))
             train = train[:-1]
         sides = [
-            _side(facts, resampling, _chosen(given, sets), self.task)
-            for facts, resampling, given in zip(
-                (train, val), (self.bootstrap.train, self.bootstrap.val), self._scales, strict=True
-            )
+            Side(facts, _chosen(given, sets), left)
+            for facts, given, left in zip((train, val), self._scales, self._left, strict=True)
         ]
-        return self.bootstrap.compare(sides[0], sides[1], self.task) | found
+        return gap(sides[0], sides[1], self.task, self.settings.level) | found
 
     def _memorization(self, facts: Tensor, corrupted: Tensor) -> Tensors:
         found = {"memorization/clean_loss": facts[-1].mean(-1)}
@@ -122,17 +117,11 @@ class PackMeasurement:
         return weight_statistics(weights, self.initial, self.previous, near_zero, per_layer, stacked=True)
 
 
-def _side(facts: Tensor, resampling: Tensor, given: Scale, task: Task) -> Side:
-    means = resampled_means(facts, resampling)
-    scores = point_score(facts, given, task), score_of_resamples(means, given, task)
-    return Side(losses_of(facts, task), scores[0], losses_of(means, task), scores[1])
-
-
-def _scale(targets: Rows, resampling: Tensor, task: Task) -> Scale:
+def _scale(targets: Rows, task: Task) -> Scale:
     """Return the scale of each set of targets, or the one of all, the sets as the first axis."""
     if targets.own:
-        return Scale(*vmap(lambda values: tuple(scale(values, resampling, task)))(targets.values))
-    return Scale(*(field.unsqueeze(0) for field in scale(targets.values, resampling, task)))
+        return Scale(*vmap(lambda values: tuple(scale(values, task)))(targets.values))
+    return Scale(*(field.unsqueeze(0) for field in scale(targets.values, task)))
 
 
 def _chosen(given: Scale, sets: Tensor) -> Scale:
