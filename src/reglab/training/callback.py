@@ -43,6 +43,7 @@ class Regularize(pl.Callback):
     it. prefix: put before each logged name, where the module logs the same names itself.
 
     metrics: the last measurement. history: all of them with their ``epoch``, counted from 1; 0 is the untrained model.
+    A checkpoint has the last one alone, so that it does not grow: a resumed fit's history begins there.
 
     Raises UserError for a regularizer that needs the batch or the loss: see ``reglab.fit``.
     """
@@ -176,7 +177,7 @@ class Regularize(pl.Callback):
             self._hooks = None
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"cocktail": dict(self.cocktail.state_dict()), "history": self.history}
+        state: dict[str, Any] = {"cocktail": dict(self.cocktail.state_dict()), "history": self.history[-1:]}
         if self._measurement is not None:
             state |= {"initial": self._measurement.initial, "previous": self._measurement.previous}
         return state
