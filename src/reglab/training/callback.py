@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reglab.errors import UserError
+from reglab.examples import Examples
 from reglab.measures import MeasureSettings, Task, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.training.averaged_weights import averaged_weights
@@ -16,6 +17,7 @@ from reglab.training.callback_checks import check_strategy, named_members, only_
 from reglab.training.loader_measurement import LoaderMeasurement
 from reglab.training.loader_rows import Unpack, inputs_and_targets
 from reglab.training.optimizer_hooks import OptimizerHooks
+from reglab.training.per_example import log_examples
 
 
 class Regularize(pl.Callback):
@@ -44,6 +46,8 @@ class Regularize(pl.Callback):
 
     metrics: the last measurement. history: all of them with their ``epoch``, counted from 1; 0 is the untrained model.
     A checkpoint has the last one alone, so that it does not grow: a resumed fit's history begins there.
+    examples: the losses by example of the last measurement, once a fit has ended; where the trainer has Lightning's
+    ``MLFlowLogger``, they are an artifact of its run, ``examples.npz``.
 
     Raises UserError for a regularizer that needs the batch or the loss: see ``reglab.fit``.
     """
@@ -67,6 +71,7 @@ class Regularize(pl.Callback):
         self.prefix = prefix
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
+        self.examples: Examples | None = None
         self._module: pl.LightningModule | None = None
         self._hooks: OptimizerHooks | None = None
         self._measurement: LoaderMeasurement | None = None
@@ -164,7 +169,10 @@ class Regularize(pl.Callback):
     on_test_end = on_predict_end = on_validation_end
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.examples = self._measurement.examples(pl_module) if self._measurement else None
         self._let_go()
+        if self.examples is not None and trainer.is_global_zero:
+            log_examples(trainer.loggers, self.examples)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._let_go()

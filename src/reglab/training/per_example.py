@@ -1,12 +1,16 @@
 """From what a model, or several, said about the measured rows to the examples that their runs keep."""
 
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from pytorch_lightning.loggers import Logger, MLFlowLogger
 from torch import Tensor
 
 from reglab.data import DataSet, Part
-from reglab.examples import OUTPUTS, Array, Examples
+from reglab.examples import FILE, OUTPUTS, Array, Examples
 from reglab.measures import Evaluation, MeasureSettings, Task, probe_rows, probe_size
 from reglab.measures.scores import score_terms
 
@@ -68,6 +72,15 @@ def examples_of_members(
         )
         for member in range(len(probe.losses))
     ]
+
+
+def log_examples(loggers: Iterable[Logger], kept: Examples) -> None:
+    """Store the examples as an artifact of the run of each of Lightning's ``MLFlowLogger``s."""
+    for logger in loggers:
+        if isinstance(logger, MLFlowLogger):
+            with tempfile.TemporaryDirectory() as folder:
+                kept.write(Path(folder, FILE))
+                logger.experiment.log_artifact(str(logger.run_id), str(Path(folder, FILE)))
 
 
 def _array(values: Tensor, kind: torch.dtype) -> Array:
