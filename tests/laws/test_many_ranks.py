@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import laws_harness as harness
+import numpy as np
 import pytest
 import torch
 from many_ranks import CASES, STRATEGIES, cases, job, signalled, trained
 
+from reglab.examples import FILE
+from reglab.examples import read as read_examples
 from reglab.training.checkpoint_files import read
 from reglab.training.checkpoints import resumable
 
@@ -98,6 +101,20 @@ def test_training_goes_on_with_another_number_of_devices(
     wanted = _last(alone / "stopped")
     for folder in (by_one, trained_by[ranks] / strategy / "from_one"):
         torch.testing.assert_close(_last(folder), wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_losses_by_example_are_those_of_one_process(
+    strategy: str, ranks: int, trained_by: dict[int, Path], alone: Path
+) -> None:
+    for case in cases(ranks):
+        several, one = read_examples(trained_by[ranks] / strategy / case / FILE), read_examples(alone / case / FILE)
+        tolerance = 1e-5 if case == "float32" else 1e-9
+        for name in ("val_index", "val_loss", "val_score", "probe_index", "probe_loss", "probe_score", "val_outputs"):
+            mine, right = getattr(several, name), getattr(one, name)
+            np.testing.assert_allclose(mine, right, rtol=max(tolerance, 1e-6 * ("outputs" in name)), atol=tolerance)
+        assert several.val_index.tolist() == list(range(harness.ROWS, 2 * harness.ROWS))  # in order, none doubled
 
 
 def test_copies_of_shards_equal_one_process(trained_by: dict[int, Path], alone: Path) -> None:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.optim import Adam
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
+from reglab import examples
 from reglab.errors import UserError
 from reglab.measures import Task
 from reglab.regularizers import EMA, L1, L2, Dropout, EarlyStopping, Regularizer, WeightDecay
 from reglab.training.callback import Regularize
-from training.own_module import LIGHTNING_WARNS, OwnModule, assert_same, loaders, trainer, weights_of
+from training.own_module import LIGHTNING_WARNS, VAL_ROWS, OwnModule, assert_same, loaders, trainer, weights_of
 
 pytestmark = LIGHTNING_WARNS
 TASK: Task = "classification"
@@ -136,7 +138,7 @@ def test_a_resumed_fit_goes_on_as_if_never_interrupted(tmp_path: Path) -> None:
     trainer([resumed], epochs=5).fit(again, *loaders(), ckpt_path=path, weights_only=True)
 
     assert_same(weights_of(again), weights_of(module))
-    assert resumed.history == callback.history
+    assert resumed.history == callback.history[2:]  # its checkpoint has the last row alone
     state, wanted = resumed.cocktail.state_dict(), callback.cocktail.state_dict()
     assert_same(dict(state), dict(wanted))
 
@@ -163,3 +165,30 @@ def test_a_checkpoint_of_other_regularizers_is_refused(tmp_path: Path) -> None:
         trainer([Regularize([L1(0.1)], TASK)], epochs=3).fit(
             OwnModule(), *loaders(), ckpt_path=tmp_path / "end.ckpt", weights_only=True
         )
+
+
+def test_losses_by_example_are_kept_with_the_rows_numbers_and_logged(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+    from pytorch_lightning.loggers import MLFlowLogger
+
+    train, val = loaders()
+    whole = ConcatDataset([val.dataset, train.dataset])
+    rows = torch.randperm(VAL_ROWS, generator=torch.Generator().manual_seed(1))[:12].tolist()
+    train = DataLoader(Subset(whole, range(VAL_ROWS, len(whole))), batch_size=8, shuffle=True)
+    val = DataLoader(Subset(whole, rows), batch_size=8)
+    uri = f"sqlite:///{tmp_path / 'user.db'}"
+    logger = MLFlowLogger(tracking_uri=uri, artifact_location=str(tmp_path / "artifacts"))
+    module, callback = OwnModule(adam), Regularize([EMA(0.9)], TASK)
+    trainer([callback], logger=logger).fit(module, train, val)
+
+    (kept,) = tmp_path.glob("artifacts/*/artifacts/examples.npz")
+    found = examples.read(kept)
+    assert [each.path for each in MlflowClient(uri).list_artifacts(logger.run_id)] == ["examples.npz"]
+    assert found.val_index.tolist() == rows
+    assert found.probe_index.tolist() == list(range(VAL_ROWS, len(whole)))
+    inputs, targets = (torch.stack(list(part)) for part in zip(*(whole[row] for row in rows), strict=True))
+    with callback.cocktail.evaluating(module), torch.no_grad():
+        losses = functional.cross_entropy(module(inputs), targets, reduction="none")
+    torch.testing.assert_close(torch.from_numpy(found.val_loss), losses, rtol=1e-10, atol=0)
+    assert callback.examples is not None
+    assert callback.examples.val_loss.mean() == pytest.approx(callback.metrics["val/loss"], rel=1e-12)

@@ -17,6 +17,7 @@ from reglab import data
 from reglab.data import DataSet, Part
 from reglab.examples import FILE, Examples, read
 from reglab.paths import conf_dir
+from reglab.training import per_example
 from reglab.training.describe import plain
 from reglab.training.ending import JobResult
 from reglab.training.fused import job
@@ -129,3 +130,41 @@ def test_a_run_keeps_what_its_weights_reach_on_each_example(case: str, tmp_path:
     assert {tuple(read(folder / FILE).val_index) for folder in (solo, tmp_path / "0", tmp_path / "1")} == {
         tuple(given.val.index.tolist())
     }
+
+
+@pytest.mark.parametrize("outputs", [0, 2**20])
+def test_outputs_are_kept_as_long_as_they_are_few(
+    outputs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(per_example, "OUTPUTS", outputs)
+    with chdir(tmp_path):
+        run_job(config("data=wine"))
+    (path,) = (tmp_path / "runs").glob(f"*/*/{FILE}")
+    assert (read(path).val_outputs is None) == (read(path).val_targets is None) == (outputs == 0)
+
+
+def test_a_run_without_a_result_keeps_none_and_one_that_is_extended_new_ones(tmp_path: Path) -> None:
+    diverging = [config("data=wine", "optimizer=sgd", f"optimizer.lr={rate}") for rate in ("1e30", "0.03")]
+    with chdir(tmp_path):
+        results = packed(diverging, tmp_path)
+        assert run_job(diverging[0]).status == results[0].status == "FAILED"
+        assert not list((tmp_path / "runs").rglob(FILE))
+        assert [(tmp_path / str(place) / FILE).exists() for place in (0, 1)] == [False, True]
+        before = read(tmp_path / "1" / FILE)
+        longer = config("data=wine", "optimizer=sgd", "optimizer.lr=0.03", "trainer.max_epochs=6")
+        result = run_job(longer, resume=tmp_path / "1")
+    after = read(tmp_path / "1" / FILE)
+    assert before.val_loss.mean() == pytest.approx(results[1].metrics["val/loss"], rel=1e-6)
+    assert after.val_loss.mean() == pytest.approx(result.metrics["val/loss"], rel=1e-6)
+    assert result.metrics["val/loss"] != results[1].metrics["val/loss"]
+
+
+def test_a_run_that_had_nothing_left_to_train_keeps_them_too(tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        packed([config("data=wine", f"seed={seed}") for seed in range(2)], tmp_path)
+        before = (tmp_path / "1" / FILE).read_bytes()
+        (tmp_path / "1" / FILE).unlink()
+        run_job(config("data=wine", "seed=1"), resume=tmp_path / "1")
+    (tmp_path / "before.npz").write_bytes(before)
+    mine, right = read(tmp_path / "1" / FILE), read(tmp_path / "before.npz")
+    np.testing.assert_allclose(mine.val_loss, right.val_loss, rtol=1e-5)

@@ -4,14 +4,15 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
-_LINK_FROM = 1 << 20  # bytes; checkpoints are replaced, never changed in place, so they can share their bytes
+_LINK_FROM = 1 << 20  # bytes
+_REPLACED = (".ckpt", ".npz", ".parquet")  # what we replace and never change in place can share its bytes
 
 
 def place(source: Path, folder: Path) -> None:
     """Put a file, or the files of a folder, into ``folder``, replacing those of the same name.
 
-    Files from 1 MiB on are hard-linked where the file system can, so that a checkpoint takes its space once; smaller
-    ones (which people edit) are copied.
+    Checkpoints, arrays and files from 1 MiB on are hard-linked where the file system can, so that they take their space
+    once; small ones of other kinds (which people edit) are copied.
     """
     if source.is_dir():
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
@@ -20,7 +21,8 @@ def place(source: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f".{source.name}.new"
     fresh.unlink(missing_ok=True)
-    if source.stat().st_size < _LINK_FROM or not _linked(source, fresh):
+    shared = source.suffix in _REPLACED or source.stat().st_size >= _LINK_FROM
+    if not shared or not _linked(source, fresh):
         shutil.copy2(source, fresh)
     fresh.replace(folder / source.name)
     fresh.unlink(missing_ok=True)  # replacing a file by a link to itself does nothing, and leaves the second name

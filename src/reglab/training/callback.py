@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 from reglab.errors import UserError
+from reglab.examples import Examples
 from reglab.measures import MeasureSettings, Task, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.training.averaged_weights import averaged_weights
@@ -19,6 +20,7 @@ from reglab.training.clipping import follow_clipping
 from reglab.training.loader_measurement import LoaderMeasurement
 from reglab.training.loader_rows import Unpack, inputs_and_targets
 from reglab.training.optimizer_hooks import OptimizerHooks
+from reglab.training.per_example import log_examples
 from reglab.training.silent_hooks import Watch
 
 _log = logging.getLogger(__name__)
@@ -52,6 +54,9 @@ class Regularize(pl.Callback):
     it. prefix: put before each logged name, where the module logs the same names itself.
 
     metrics: the last measurement. history: all of them with their ``epoch``, counted from 1; 0 is the untrained model.
+    A checkpoint has the last one alone, so that it does not grow: a resumed fit's history begins there.
+    examples: the losses by example of the last measurement, once a fit has ended; where the trainer has Lightning's
+    ``MLFlowLogger``, they are an artifact of its run, ``examples.npz``.
 
     Raises UserError for a regularizer that needs the batch or the loss: see ``reglab.fit``.
     """
@@ -75,6 +80,7 @@ class Regularize(pl.Callback):
         self.prefix = prefix
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
+        self.examples: Examples | None = None
         self._module: pl.LightningModule | None = None
         self._hooks: OptimizerHooks | None = None
         self._unfollow: Callable[[], None] = lambda: None
@@ -194,7 +200,10 @@ class Regularize(pl.Callback):
     on_test_end = on_predict_end = on_validation_end
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.examples = self._measurement.examples(pl_module) if self._measurement else None
         self._let_go()
+        if self.examples is not None and trainer.is_global_zero:
+            log_examples(trainer.loggers, self.examples)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._let_go()
@@ -210,7 +219,7 @@ class Regularize(pl.Callback):
             self._hooks = None
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"cocktail": dict(self.cocktail.state_dict()), "history": self.history}
+        state: dict[str, Any] = {"cocktail": dict(self.cocktail.state_dict()), "history": self.history[-1:]}
         if self._measurement is not None:
             state |= {"initial": self._measurement.initial, "previous": self._measurement.previous}
         return state

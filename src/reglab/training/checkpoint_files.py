@@ -15,6 +15,8 @@ import torch
 
 from reglab import durable
 from reglab.errors import UserError
+from reglab.training import beside
+from reglab.training.compact import compact
 
 _log = logging.getLogger(__name__)
 _END = b"PK\x05\x06"  # the zip's last record: 22 bytes, the last two of which say how long a comment follows
@@ -36,8 +38,59 @@ def previous(path: Path) -> Path:
 def write(content: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint durably; the one that was at ``path`` becomes ``previous(path)``.
 
-    Raises OSError where the disk does not take it; the earlier ones are then as they were.
+    Of tensors that are views of a larger storage only what they show is written (``compact``); ``Beside`` ones go to a
+    file of their own, once. Raises OSError where the disk does not take it; the earlier ones are then as they were.
     """
+    _write(beside.put(dict(content), path.parent, _write_beside), path)
+
+
+def again(path: Path, name: Path) -> None:
+    """Let the checkpoint at ``path`` be the one at ``name``, too, taking no more space where the disk has links."""
+    if name.exists():
+        _keep(name, previous(name))
+    _share(path, name)
+
+
+_unchanged: dict[str, Path] = {}  # where this process wrote last what goes beside checkpoints, by its name
+
+
+def _write_beside(content: Mapping[str, Any], path: Path) -> None:
+    """Write what the name of ``path`` says unless it is there; runs with equal tensors, as of one seed, share them."""
+    if _is_whole(path):
+        return
+    path.unlink(missing_ok=True)
+    if (known := _unchanged.get(path.name)) and _is_whole(known):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _share(known, path)
+    else:
+        _write(content, path)
+    _unchanged[path.name] = path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        check(path)
+    except UserError:
+        return False
+    return True
+
+
+def _share(path: Path, name: Path) -> None:
+    """Give the file at ``path`` another name, durably: a link, or a copy on a file system without links."""
+    spare = durable.partial(name)
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(path, spare)
+    except OSError:
+        durable.write(name, path.read_bytes())
+        return
+    spare.replace(name)
+    spare.unlink(missing_ok=True)
+    durable.sync_folder(name.parent)
+
+
+def _write(content: Mapping[str, Any], path: Path) -> None:
+    content = compact(content)
     with durable.writing(path) as file:
         sealed = _Sealed(file)
         try:
@@ -75,11 +128,22 @@ def read(path: Path) -> dict[str, Any]:
         raise Damaged(f"{path} cannot be read as a checkpoint of reglab ({type(error).__name__}: {error})") from error
     if not isinstance(content, dict):
         raise Damaged(f"{path} is not a checkpoint of reglab: it holds a {type(content).__name__}")
-    return content
+    found: dict[str, Any] = beside.take(content, path.parent, read)
+    return found
 
 
 def check(path: Path) -> None:
-    """Compare a file with its checksum. Raises Damaged if it differs or there is none, UserError without a file."""
+    """Compare a file with its checksum, and what lies beside it with theirs.
+
+    Raises Damaged if one differs or has none, UserError without a file.
+    """
+    _check(path)
+    if path.suffix == ".ckpt":
+        for other in path.parent.glob(beside.PATTERN):
+            _check(other)
+
+
+def _check(path: Path) -> None:
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)

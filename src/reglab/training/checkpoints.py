@@ -105,7 +105,14 @@ class Checkpoints(pl.Callback):
         raise Ended(number)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.write(trainer, pl_module)
+        """Write what is left. Where the best epoch is the last, the two are one file with two names."""
+        if self.best_epoch != trainer.current_epoch or cast(Solo, pl_module).inside_epoch or not self.best_epoch:
+            self.write(trainer, pl_module)
+            return
+        trainer.save_checkpoint(self.best)
+        if trainer.is_global_zero:
+            checkpoint_files.again(self.best, self.last)
+        self._best_is_written = True
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keep the best epoch. The module itself may stand in the middle of a step: nothing to go on from."""

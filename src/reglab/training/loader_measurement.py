@@ -9,10 +9,12 @@ from pytorch_lightning.trainer.states import RunningStage
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
+from reglab.examples import Examples
 from reglab.measures import MeasureSettings, Task, probe_size
 from reglab.regularizers import Cocktail
-from reglab.training.loader_rows import Rows, Unpack, take_rows
+from reglab.training.loader_rows import Rows, Unpack, numbered_rows
 from reglab.training.measurement import Measurement
+from reglab.training.per_example import examples
 
 
 class LoaderMeasurement(Measurement):
@@ -45,12 +47,18 @@ class LoaderMeasurement(Measurement):
             return probe_size(rows, len(self.val[0]))
 
         with isolate_rng(), validating(trainer):
-            self.val = take_rows(val, ready)
-            self.probe = take_rows(train, ready, wanted)
+            self.val, val_index = numbered_rows(val, ready)
+            self.probe, index = numbered_rows(train, ready, wanted)
         if task == "classification":
             self.probe, self.val = _wide_labels(self.probe), _wide_labels(self.val)
         whole = len(self.probe[0]) < probe_size(there, len(self.val[0]))  # a stream that ended
         self.probe_left = 0.0 if whole else 1 - len(self.probe[0]) / there
+
+    def examples(self, module: pl.LightningModule) -> Examples | None:
+        """Return what the gap that was measured last says of each example; None where there is none."""
+        if self.seen is None:
+            return None
+        return examples(self.numbered, self.seen, self.task, next(module.parameters()).dtype)
 
     def all(self, trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the gap, if there is one to measure, and the weight statistics."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
 from torch import Tensor
@@ -44,7 +45,16 @@ def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = N
     start. unpack: gives inputs and targets of a batch. size: from the number of rows that there are to how many are
     wanted, a fixed choice among all; of rows that come as a stream, where the number is not known, the first ones.
     """
-    batches, wanted = _batches(loader, size)
+    return numbered_rows(loader, unpack, size)[0]
+
+
+def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> tuple[Rows, Tensor]:
+    """Do what ``take_rows`` does; return the rows' numbers, too, int64 [rows].
+
+    A number is the row's in the dataset, or, of a ``Subset``, in what that was taken from; where rows have none, it is
+    the place in the stream.
+    """
+    batches, wanted, numbers = _batches(loader, size)
     inputs: list[Tensor] = []
     targets: list[Tensor] = []
     seen = 0
@@ -58,7 +68,9 @@ def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = N
             break
     if not seen:
         raise UserError("a gap cannot be measured on a loader without rows")
-    return torch.cat(inputs)[:wanted], torch.cat(targets)[:wanted]
+    rows = torch.cat(inputs)[:wanted], torch.cat(targets)[:wanted]
+    known = numbers is not None and len(numbers) == len(rows[0])  # a user's own collate may drop rows
+    return rows, torch.as_tensor(numbers) if known else torch.arange(len(rows[0]))
 
 
 def row_keys(loader: DataLoader[Any]) -> Sequence[Any]:
@@ -82,11 +94,11 @@ def row_keys(loader: DataLoader[Any]) -> Sequence[Any]:
     return sorted(set(sampler))
 
 
-def _batches(loader: Any, size: Callable[[int], int] | None) -> tuple[Iterable[Any], int | None]:
-    """Return batches in a fixed order and how many of their rows are wanted, None for all."""
+def _batches(loader: Any, size: Callable[[int], int] | None) -> tuple[Iterable[Any], int | None, Sequence[int] | None]:
+    """Return batches in a fixed order, how many of their rows are wanted, None for all, and their numbers if known."""
     mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
     if not mapped or loader.batch_sampler is None:
-        return loader, size(2**62) if size else None
+        return loader, size(2**62) if size else None, None
     keys = row_keys(loader)
     wanted = size(len(keys)) if size else len(keys)
     chosen = [keys[position] for position in probe_rows(len(keys), wanted, seed=0).tolist()]
@@ -98,7 +110,13 @@ def _batches(loader: Any, size: Callable[[int], int] | None) -> tuple[Iterable[A
         worker_init_fn=loader.worker_init_fn,
         multiprocessing_context=loader.multiprocessing_context,
     )
-    return again, wanted
+    return again, wanted, _numbers(loader.dataset, chosen)
+
+
+def _numbers(dataset: Any, keys: Sequence[Any]) -> Sequence[int] | None:
+    while isinstance(dataset, Subset):
+        dataset, keys = dataset.dataset, [dataset.indices[key] for key in keys]
+    return [int(key) for key in keys] if all(isinstance(key, (int, np.integer)) for key in keys) else None
 
 
 def _check(found: Any) -> None:

@@ -21,6 +21,7 @@ from reglab.measures.losses import aligned
 from reglab.measures.scores import decided
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
+from reglab.training.beside import Beside
 from reglab.training.body import Body, as_body
 from reglab.training.ranks import evaluated_together
 
@@ -55,19 +56,31 @@ class Measurement:
     def begin(self, model: nn.Module | Body, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
         """Remember the initial weights, which distances are measured from; ``state`` is that of a resumed run."""
         body = as_body(model)
-        self.initial = self.previous = _copies(body.acted_on)
+        self.initial = self.previous = now = _copies(body.acted_on)
         if state is not None:
             self.initial, self.previous = (
-                {name: body.cut(name, state[when][name]).to(weight.device) for name, weight in self.initial.items()}
+                {
+                    name: body.cut(name, state[when][name]).to(weight.device) if name in state[when] else weight
+                    for name, weight in now.items()
+                }
                 for when in ("initial", "previous")
             )
 
     def state(self, body: Body) -> dict[str, dict[str, Tensor]]:
-        """Return what ``begin`` takes to go on, whole. A collective where ``body`` is sharded."""
-        return {
-            when: {name: body.saved(name, weight) for name, weight in weights.items()}
-            for when, weights in (("initial", self.initial), ("previous", self.previous))
-        }
+        """Return what ``begin`` takes to go on, whole. A collective where ``body`` is sharded.
+
+        ``previous`` is empty where those are the weights as they are: after an epoch that was measured.
+        """
+        initial, previous = (
+            {name: body.saved(name, weight) for name, weight in weights.items()}
+            for weights in (self.initial, {} if self._is_measured(body) else self.previous)
+        )
+        return {"initial": Beside(initial), "previous": previous}
+
+    def _is_measured(self, body: Body) -> bool:
+        """Return whether the weights are those that were measured last; no rank knows that of a sharded whole."""
+        now = dict(selected(body.acted_on, "weights"))
+        return body.shards is None and all(torch.equal(weight, now[name]) for name, weight in self.previous.items())
 
     def gap(self, model: nn.Module | Body, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the audited gap, its sides and its intervals, of the weights that the run is judged by.

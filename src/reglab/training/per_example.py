@@ -1,13 +1,17 @@
 """From what a model, or several, said about the measured rows to the examples that their runs keep."""
 
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from pytorch_lightning.loggers import Logger, MLFlowLogger
 from torch import Tensor
 
 from reglab.data import DataSet, Part
-from reglab.examples import OUTPUTS, Array, Examples
+from reglab.examples import FILE, OUTPUTS, Array, Examples
 from reglab.measures import Evaluation, MeasureSettings, Task, probe_rows, probe_size
 from reglab.measures.evaluate import judged
 from reglab.measures.scores import score_terms
@@ -102,6 +106,15 @@ def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> 
         ones = targets.reshape(len(targets), -1).sum(0)
         said = ((ones + 0.5) / (len(targets) - ones + 0.5)).log()
     return said.expand(rows, outputs)
+
+
+def log_examples(loggers: Iterable[Logger], kept: Examples) -> None:
+    """Store the examples as an artifact of the run of each of Lightning's ``MLFlowLogger``s."""
+    for logger in loggers:
+        if isinstance(logger, MLFlowLogger):
+            with tempfile.TemporaryDirectory() as folder:
+                kept.write(Path(folder, FILE))
+                logger.experiment.log_artifact(str(logger.run_id), str(Path(folder, FILE)))
 
 
 def _array(values: Tensor, kind: torch.dtype) -> Array:

@@ -13,6 +13,7 @@ from reglab.data import DataSet
 from reglab.errors import Diverged
 from reglab.measures import MeasureSettings, to_floats
 from reglab.tracking import RunTracker
+from reglab.training.beside import tensors
 from reglab.training.checkpoints import Checkpoints
 from reglab.training.measurement import Measurement
 from reglab.training.solo import Solo
@@ -113,7 +114,7 @@ class Recorder(pl.Callback):
         return {**measured, **told, "journal": self.tracker.sync()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resumed = state_dict if "initial" in state_dict else None
+        self._resumed = {**state_dict, "initial": tensors(state_dict["initial"])} if "initial" in state_dict else None
         self.latest, self.stopped = dict(state_dict["latest"]), state_dict["stopped"]
         self.recorded = state_dict["recorded"]
 

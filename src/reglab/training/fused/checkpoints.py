@@ -64,13 +64,13 @@ def write_member(folder: Path, module: Fused, row: int, recorder: PackRecorder) 
     """Write ``best.ckpt`` and ``last.ckpt`` of the job in ``row`` of the stack, and return their paths.
 
     Both have the form of a solo run's, so that it can go on alone: the optimizer's state as ``torch.optim`` keeps it,
-    the schedule's, and those of the callbacks.
+    the schedule's, and those of the callbacks. Where the best epoch is the last, they are one file with two names.
     """
     pack, place, best = module.pack, module.pack.places[row], recorder.best
-    written = []
-    if best.epochs[place]:
-        written.append(folder / "best.ckpt")
-        checkpoint_files.write(best_content(pack, place, best), written[0])
+    paths = folder / "best.ckpt", folder / "last.ckpt"
+    best_is_last = best.epochs[place] == recorder.epochs[place] and best.steps[place] == pack.done()
+    if best.epochs[place] and not best_is_last:
+        checkpoint_files.write(best_content(pack, place, best), paths[0])
     group, schedule = pack.schedules.state(place, pack.done())
     last = {
         "state_dict": member_state(pack.stack, row, pack.base),
@@ -84,13 +84,17 @@ def write_member(folder: Path, module: Fused, row: int, recorder: PackRecorder) 
         ],
         "lr_schedulers": [] if schedule is None else [schedule],
         "callbacks": {
-            Recorder.__qualname__: recorder.member(row, place),
+            Recorder.__qualname__: recorder.member(pack, row),
             Checkpoints.__qualname__: best.member(place),
         },
         **_common(pack, place),
     }
-    checkpoint_files.write(last, folder / "last.ckpt")
-    return [*written, folder / "last.ckpt"]
+    if best_is_last:
+        checkpoint_files.write(last, paths[0])
+        checkpoint_files.again(*paths)
+    else:
+        checkpoint_files.write(last, paths[1])
+    return list(paths if best.epochs[place] else paths[1:])
 
 
 def best_content(pack: Pack, place: int, best: Best) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from reglab.measures import MeasureSettings, Task, gap, probe_rows, probe_size, 
 from reglab.measures.facts import Scale, scale
 from reglab.measures.gap import Side
 from reglab.regularizers.select import selected
+from reglab.training.beside import Beside
 from reglab.training.fused.evaluation import Evaluator, Rows, rows_of
 from reglab.training.fused.pack import Pack
 
@@ -71,6 +72,15 @@ class PackMeasurement:
     def state(self) -> dict[str, Tensors]:
         """Return what ``begin`` takes to go on: stacked weights, by their names in the model."""
         return {"initial": dict(self.initial), "previous": dict(self.previous)}
+
+    def member(self, pack: Pack, row: int) -> dict[str, Tensors]:
+        """Return of the job in ``row`` what ``Measurement.state`` is of it alone."""
+        now = _weights(pack, pack.stack.weights)
+        same = all(torch.equal(weight[row], now[name][row]) for name, weight in self.previous.items())
+        return {
+            "initial": Beside({name: weight[row].cpu() for name, weight in self.initial.items()}),
+            "previous": {} if same else {name: weight[row].cpu() for name, weight in self.previous.items()},
+        }
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with the members in these rows of the stack; for when the pack was compacted."""

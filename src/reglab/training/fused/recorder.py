@@ -172,14 +172,14 @@ class PackRecorder(pl.Callback):
         self.latest, self.epochs = dict(state_dict["latest"]), dict(state_dict["epochs"])
         self.ended, self.stopped = set(state_dict["ended"]), set(state_dict["stopped"])
 
-    def member(self, row: int, place: int) -> dict[str, Any]:
+    def member(self, pack: Pack, row: int) -> dict[str, Any]:
         """Return of the job in ``row`` what ``Recorder`` keeps of it alone."""
+        place = pack.places[row]
         tracker = self.trackers[place]
         assert tracker is not None
         assert self.measurement is not None
-        measured = {when: {n: w[row].cpu() for n, w in of.items()} for when, of in self.measurement.state().items()}
         return {
-            **measured,
+            **self.measurement.member(pack, row),
             "latest": dict(self.latest[place]),
             "recorded": self.epochs[place],
             "stopped": place in self.stopped,
