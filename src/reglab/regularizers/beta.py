@@ -49,7 +49,8 @@ def log_gamma_draws(shape: Tensor, stream: Tensor) -> Tensor:
     )
     counter = torch.cat([proposal << 1, (proposal << 1) | 1, proposal, proposal[:1]])
     uniform = draws.uniform(keys[..., which], counter)
-    first, second, test, last = uniform.split([PROPOSALS, PROPOSALS, PROPOSALS, 1], dim=-1)
+    first, second = uniform[..., :PROPOSALS], uniform[..., PROPOSALS : 2 * PROPOSALS]
+    test, last = uniform[..., 2 * PROPOSALS : -1], uniform[..., -1:]
     normal = draws.box_muller(first, second).to(shape.dtype)
     d = (shape + 2.0 / 3.0).unsqueeze(-1)
     root = 1 + normal / (9 * d).sqrt()
@@ -57,7 +58,7 @@ def log_gamma_draws(shape: Tensor, stream: Tensor) -> Tensor:
     bound = 0.5 * normal.square() + d * (1 - cube + cube.log())
     accepted = (root > 0) & ((1 - test.to(shape.dtype)).log() < bound)
     chosen = accepted.to(torch.uint8).argmax(-1, keepdim=True)  # the first of equal maxima
-    drawn = (d * cube.gather(-1, chosen)).log() + (1 - last.to(shape.dtype)).log() / shape.unsqueeze(-1)
+    drawn: Tensor = (d * cube.gather(-1, chosen)).log() + (1 - last.to(shape.dtype)).log() / shape.unsqueeze(-1)
     return drawn.squeeze(-1)
 
 
@@ -67,7 +68,8 @@ def _keys(stream: Tensor, count: int) -> Tensor:
 
 
 def _draw(alpha: Tensor, stream: Tensor) -> Tensor:
-    alpha, stream = torch.broadcast_tensors(alpha, stream)
+    joint = _joint(alpha, stream)
+    alpha, stream = alpha.expand(joint), stream.expand(joint)
     safe = torch.where(alpha > 0, alpha, torch.ones_like(alpha))
     both = log_gamma_draws(safe.unsqueeze(-1).expand(*safe.shape, 2), _keys(stream, 2))
     # Of every second number: side by side, a CPU takes eight at a time, whose last bits differ from those of one alone.
@@ -75,8 +77,13 @@ def _draw(alpha: Tensor, stream: Tensor) -> Tensor:
     return torch.where(alpha > 0, share, torch.ones_like(alpha))
 
 
+def _joint(alpha: Tensor, stream: Tensor) -> torch.Size:
+    joint: torch.Size = torch.broadcast_shapes(alpha.shape, stream.shape)  # type: ignore[no-untyped-call]
+    return joint
+
+
 def _shape(alpha: Tensor, stream: Tensor) -> Tensor:
-    return alpha.new_empty(torch.broadcast_shapes(alpha.shape, stream.shape))
+    return alpha.new_empty(_joint(alpha, stream))
 
 
 def _batched(_: Any, axes: tuple[int | None, ...], alpha: Tensor, stream: Tensor) -> tuple[Tensor, int]:
