@@ -93,11 +93,14 @@ def normal(stream: Tensor, counter: Tensor) -> Tensor:
     """Return standard normal float32 numbers, one for each counter (Box & Muller 1958)."""
     # Shifted, not doubled: a compiler that knows the counter as an index multiplies 2 and the hash's constant, and that
     # product does not fit 64 bits.
-    first = 1.0 - uniform(stream, counter << 1)  # in (0, 1]: its logarithm is finite
-    second = uniform(stream, (counter << 1) | 1)
+    return box_muller(uniform(stream, counter << 1), uniform(stream, (counter << 1) | 1))
+
+
+def box_muller(first: Tensor, second: Tensor) -> Tensor:
+    """Return standard normal float32 numbers from two uniform ones each in [0, 1), elementwise."""
     # In double precision, then rounded: in single, a compiler's logarithm and cosine differ from the library's.
-    wide = torch.float32 if stream.device.type == "mps" else torch.float64
-    first, second = first.to(wide), second.to(wide)
+    wide = torch.float32 if first.device.type == "mps" else torch.float64
+    first, second = (1.0 - first).to(wide), second.to(wide)  # in (0, 1]: its logarithm is finite
     return ((-2.0 * first.log()).sqrt() * (2.0 * torch.pi * second).cos()).to(torch.float32)
 
 

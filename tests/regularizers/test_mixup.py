@@ -6,7 +6,7 @@ from torch import nn
 from reglab import draws
 from reglab.errors import UserError
 from reglab.regularizers import Batch, Cocktail, Mixup
-from reglab.regularizers.mixup import log_gamma_draw, symmetric_beta_draw
+from reglab.regularizers.beta import log_gamma_draws, symmetric_beta_draw
 from regularizers.loop import cross_entropy
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -80,7 +80,7 @@ def test_each_step_has_a_share_of_its_own():
 def test_what_the_share_is_made_of_follows_a_gamma_distribution(shape):
     keys = torch.vmap(lambda step: draws.key(1, step))(torch.arange(20_000))
     number = torch.tensor(shape, dtype=torch.float64)
-    logarithms = torch.vmap(lambda key: log_gamma_draw(number, key))(keys)
+    logarithms = log_gamma_draws(number.expand(keys.shape), keys)
     assert stats.kstest(logarithms.exp().numpy(), stats.gamma(shape).cdf).pvalue > 1e-3
 
 

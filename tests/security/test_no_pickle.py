@@ -12,6 +12,7 @@ SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").rglob("*.py
 OWN_BYTES = {
     "src/reglab/sweeps/compose.py": 1,
     "src/reglab/sweeps/worker.py": 1,
+    "src/reglab/training/fused/compile_process.py": 1,
     "src/reglab/training/spawned.py": 1,
     "scripts/chaos/commands.py": 1,
 }

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 class FusedLauncherConf(LocalLauncherConf):
     """pack: the most jobs that train together; null: as many as memory holds.
 
-    compile: true, false, or null and auto to decide by the size of the sweep. always: fuse also where the jobs would be
-    done sooner one by one.
+    compile: false, true (before the first step), or null and auto (while it trains, where the size of the sweep is
+    worth it). compile_seconds: after which that is given up, and the pack goes on uncompiled. always: fuse also where
+    the jobs would be done sooner one by one.
     """
 
     _target_: str = "hydra_plugins.reglab_plugins.fused_launcher.FusedLauncher"
     pack: int | None = None
     compile: Any = None
+    compile_seconds: float = 120.0
     always: bool = False
 
 
@@ -43,10 +45,11 @@ class FusedLauncher(Launcher):
         preload: Sequence[str],
         pack: int | None,
         compile: bool | str | None,  # noqa: A002 - as the setting is called
+        compile_seconds: float,
         always: bool,
     ):
         self.workers, self.threads, self.preload = workers, threads, preload
-        self.pack, self.compile, self.always = pack, compile, always
+        self.pack, self.compile, self.compile_seconds, self.always = pack, compile, compile_seconds, always
         self.fused: Fused | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -55,7 +58,13 @@ class FusedLauncher(Launcher):
         from reglab.sweeps.local import Local
 
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.fused = Fused(Local(self.workers, self.threads, list(self.preload)), self.pack, self.compile, self.always)
+        self.fused = Fused(
+            Local(self.workers, self.threads, list(self.preload)),
+            self.pack,
+            self.compile,
+            self.always,
+            self.compile_seconds,
+        )
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and return how each ended."""

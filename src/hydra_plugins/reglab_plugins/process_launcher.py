@@ -20,8 +20,8 @@ class ProcessLauncherConf:
     """workers: processes at a time; null: one per GPU, or as many as there are physical cores for their threads.
 
     threads: of each. gpus: which ones, such as [0,1]; null: all that are visible. timeout, memory: minutes and GB that
-    each may take; null: any. retries: how often a job goes on whose process was killed. pack, compile, always: as in
-    fused; pack: 1 trains each job alone.
+    each may take; null: any. retries: how often a job goes on whose process was killed. pack, compile,
+    compile_seconds, always: as in fused; pack: 1 trains each job alone.
     """
 
     _target_: str = "hydra_plugins.reglab_plugins.process_launcher.ProcessLauncher"
@@ -33,6 +33,7 @@ class ProcessLauncherConf:
     retries: int = 3
     pack: int | None = None
     compile: Any = None
+    compile_seconds: float = 120.0
     always: bool = False
 
 
@@ -52,11 +53,12 @@ class ProcessLauncher(Launcher):
         retries: int,
         pack: int | None,
         compile: bool | str | None,  # noqa: A002 - as the setting is called
+        compile_seconds: float,
         always: bool,
     ):
         self.workers, self.threads, self.gpus = workers, threads, gpus
         self.timeout, self.memory, self.retries = timeout, memory, retries
-        self.pack, self.compile, self.always = pack, compile, always
+        self.pack, self.compile, self.compile_seconds, self.always = pack, compile, compile_seconds, always
         self.processes: Processes | None = None
         self.fused: Fused | None = None
 
@@ -69,7 +71,7 @@ class ProcessLauncher(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
         limits = Limits(self.timeout, self.memory)
         self.processes = Processes(self.workers, self.threads, self.gpus, self.retries, limits)
-        self.fused = Fused(self.processes, self.pack, self.compile, self.always)
+        self.fused = Fused(self.processes, self.pack, self.compile, self.always, self.compile_seconds)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and return how each ended."""

@@ -5,37 +5,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from reglab import draws
 from reglab.regularizers.base import Batch, Objective, Outcome, Regularizer
-
-_PROPOSALS = 16  # each is accepted with probability > 0.95, so all fail once in 10^20 draws
-
-
-def log_gamma_draw(shape: Tensor, stream: Tensor) -> Tensor:
-    """Return the logarithm of a Gamma(shape, 1) draw, 0-dim, without a branch or a loop on values.
-
-    Marsaglia & Tsang (2000), A simple method for generating gamma variables, for ``shape + 1``, from a fixed number of
-    proposals of which the first accepted counts; then ``G(a) = G(a + 1) * U^(1/a)``, in logarithms since for small
-    ``a`` the draw itself underflows.
-    """
-    counter = torch.arange(_PROPOSALS, device=stream.device)
-    d = shape + 2.0 / 3.0
-    normal = draws.normal(draws.key(stream, 0), counter).to(shape.dtype)
-    uniform = 1 - draws.uniform(draws.key(stream, 1), counter).to(shape.dtype)
-    root = 1 + normal / (9 * d).sqrt()
-    cube = root.clamp(min=1e-6) ** 3
-    accepted = (root > 0) & (uniform.log() < 0.5 * normal.square() + d * (1 - cube + cube.log()))
-    first = accepted.to(torch.uint8).argmax()  # the first of equal maxima
-    boost = 1 - draws.uniform(draws.key(stream, 2), counter[:1]).to(shape.dtype)[0]
-    return (d * cube.gather(0, first[None])[0]).log() + boost.log() / shape
-
-
-def symmetric_beta_draw(alpha: Tensor, stream: Tensor) -> Tensor:
-    """Return a Beta(alpha, alpha) draw, 0-dim; exactly 1 at ``alpha = 0``."""
-    safe = torch.where(alpha > 0, alpha, torch.ones_like(alpha))
-    first = log_gamma_draw(safe, draws.key(stream, 0))
-    second = log_gamma_draw(safe, draws.key(stream, 1))
-    return torch.where(alpha > 0, torch.sigmoid(first - second), torch.ones_like(alpha))
+from reglab.regularizers.beta import symmetric_beta_draw
 
 
 class Mixup(Regularizer):

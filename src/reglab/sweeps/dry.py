@@ -14,14 +14,14 @@ from reglab.sweeps.blocks import Job
 from reglab.sweeps.board import pack_label
 from reglab.sweeps.compose import Composer, job_config
 from reglab.sweeps.devices import slots, visible_gpus
-from reglab.sweeps.fused import check_cap, check_compile, plan_jobs
+from reglab.sweeps.fused import check_cap, check_compile, check_seconds, plan_jobs
 from reglab.sweeps.labels import job_labels
 from reglab.sweeps.local import count_workers, start_server, worker_environment
 from reglab.sweeps.packing import Plan, apart, differing, regroup, split, structure
 from reglab.sweeps.path import awaited, levels
 from reglab.sweeps.words import compact, plural, shortened
 from reglab.sweeps.worker import limit_threads
-from reglab.training.fused.settings import PackSettings
+from reglab.training.fused.settings import COMPILE_SECONDS, PackSettings
 
 _WIDTH = 110
 _TRIED = 12  # kinds of orders that are tried out; further ones are taken to cost as much as these do on average
@@ -52,7 +52,8 @@ def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None
     if "gpus" in launcher:  # hydra/launcher=process
         trainers = [composer.resolved(own).get("trainer") or {} for own in overrides.values()]
         workers = len(slots(trainers, visible_gpus(launcher.gpus), launcher.get("workers"), threads))
-    settings = PackSettings(check_compile(launcher.get("compile")), threads, bool(launcher.get("always")))
+    limit = check_seconds(launcher.get("compile_seconds", COMPILE_SECONDS))
+    settings = PackSettings(check_compile(launcher.get("compile")), threads, bool(launcher.get("always")), limit)
     planned = plan_jobs(overrides, composer, config) if fused else Plan((), tuple(overrides), {})
     bench = _Bench(overrides, composer, settings, list(launcher.get("preload") or []))
     cap = check_cap(launcher.get("pack"))

@@ -15,7 +15,7 @@ from reglab.sweeps.local import Local
 from reglab.sweeps.packing import Plan, plan, split
 from reglab.sweeps.path import awaited, joined, levels
 from reglab.sweeps.words import plural
-from reglab.training.fused.settings import PackSettings
+from reglab.training.fused.settings import COMPILE_SECONDS, PackSettings
 
 _COMPILE = {None: None, "auto": None, True: True, False: False}
 
@@ -24,7 +24,8 @@ class Fused:
     """Packs jobs and runs them on ``local``'s workers.
 
     pack: the largest number of members, None for as many as memory holds. compile: None or ``auto`` to decide by the
-    size of the sweep. always: also where the jobs would be done sooner one by one.
+    size of the sweep. always: also where the jobs would be done sooner one by one. compile_seconds: after which
+    compiling is given up.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class Fused:
         pack: int | None,
         compile: bool | str | None,  # noqa: A002 - the setting's name
         always: bool = False,
+        compile_seconds: float = COMPILE_SECONDS,
     ):
         self._local, self._cap = local, check_cap(pack)
-        self._settings = PackSettings(check_compile(compile), local.threads, always)
+        self._settings = PackSettings(check_compile(compile), local.threads, always, check_seconds(compile_seconds))
 
     def launch(
         self,
@@ -109,3 +111,10 @@ def check_compile(compile: bool | str | None) -> bool | None:  # noqa: A002 - th
     if compile not in _COMPILE:
         raise UserError(f"hydra.launcher.compile must be null, auto, true or false, got {compile!r}")
     return _COMPILE[compile]
+
+
+def check_seconds(seconds: float) -> float:
+    """Return the limit of compiling. Raises UserError unless it is a number above 0."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise UserError(f"hydra.launcher.compile_seconds must be a number of seconds above 0, got {seconds!r}")
+    return float(seconds)

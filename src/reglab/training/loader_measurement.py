@@ -11,10 +11,11 @@ from torch import Tensor
 
 from reglab.examples import Examples
 from reglab.measures import MeasureSettings, Task, probe_size
+from reglab.measures.evaluate import judged
 from reglab.regularizers import Cocktail
 from reglab.training.loader_rows import Rows, Unpack, numbered_rows
 from reglab.training.measurement import Measurement
-from reglab.training.per_example import examples
+from reglab.training.per_example import Measured, Numbered, constant_predictor, examples
 
 
 class LoaderMeasurement(Measurement):
@@ -49,16 +50,22 @@ class LoaderMeasurement(Measurement):
         with isolate_rng(), validating(trainer):
             self.val, val_index = numbered_rows(val, ready)
             self.probe, index = numbered_rows(train, ready, wanted)
+        self._numbers = Numbered(index.numpy()), Numbered(val_index.numpy())
         if task == "classification":
             self.probe, self.val = _wide_labels(self.probe), _wide_labels(self.val)
         whole = len(self.probe[0]) < probe_size(there, len(self.val[0]))  # a stream that ended
-        self.probe_left = 0.0 if whole else 1 - len(self.probe[0]) / there
+        self._train_rows = len(self.probe[0]) if whole else there
+        self.probe_left = 1 - len(self.probe[0]) / self._train_rows
 
     def examples(self, module: pl.LightningModule) -> Examples | None:
         """Return what the gap that was measured last says of each example; None where there is none."""
         if self.seen is None:
             return None
-        return examples(self.numbered, self.seen, self.task, next(module.parameters()).dtype)
+        outputs, targets = self.seen[1].outputs, self.seen[1].targets
+        width = outputs.shape[-1] if outputs.dim() > 1 else 1
+        constant = judged(constant_predictor(self.probe[1], len(targets), width, self.task), targets, self.task)
+        rows = Measured(*self._numbers, constant, self._train_rows)
+        return examples(rows, self.seen, self.task, next(module.parameters()).dtype)
 
     def all(self, trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the gap, if there is one to measure, and the weight statistics."""

@@ -1,12 +1,11 @@
 """A traced step does what the function does, again and again."""
 
-import logging
+import pickle
 
-import pytest
 import torch
 
-from reglab.training.fused import graph
 from reglab.training.fused.graph import Graph
+from reglab.training.fused.operations import module_of, namespaces
 
 
 def moved(state: dict[str, torch.Tensor], rate: torch.Tensor) -> torch.Tensor:
@@ -27,18 +26,34 @@ def test_tracing_changes_nothing_and_calls_change_in_place() -> None:
         assert torch.equal(ours["sum"], theirs["sum"])
 
 
-def test_where_the_compiler_fails_the_trace_runs_and_one_line_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(*_, **__):
-        raise RuntimeError("no C++ compiler\nand many more lines")
+def test_constants_are_inputs_of_the_trace_and_no_part_of_it() -> None:
+    table = torch.arange(6.0)
 
-    monkeypatch.setattr("torch._inductor.compile", broken)
-    ours = state()
-    run = Graph(moved, (ours, torch.tensor(1.0)))
-    with caplog.at_level(logging.WARNING):
-        run.compile(run.flat((ours, torch.tensor(1.0))))
-    assert [record.message for record in caplog.records if record.name == graph.__name__] == [
-        "compiling failed (no C++ compiler); training goes on without it"
-    ]
-    assert float(run(ours, torch.tensor(1.0))) == 5.0
+    def chosen(state: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+        return state["sum"].add_(table.index_select(0, rows))
+
+    ours = {"sum": torch.zeros(2)}
+    run = Graph(chosen, (ours, torch.tensor([1, 3])))
+    assert [each.shape for each in run.layouts(run.flat((ours, torch.tensor([1, 3]))))] == [(6,), (2,), (2,)]
+    table.mul_(2)  # it is the tensor itself that is read, not its values at the time of the trace
+    assert run(ours, torch.tensor([5, 0])).tolist() == [10.0, 0.0]
+
+
+def test_operations_make_the_same_graph_elsewhere() -> None:
+    """Also what no input stands in, as a range, stays an operation."""
+
+    def ranged(state: dict[str, torch.Tensor], rate: torch.Tensor) -> torch.Tensor:
+        counter = torch.arange(3, dtype=torch.float64)
+        state["sum"].add_((rate * state["slope"] * counter).to(torch.float32))
+        return torch.cat([state["sum"], counter.float()]).sum()
+
+    ours, theirs = state(), state()
+    run = Graph(ranged, (ours, torch.tensor(0.5)))
+    sent = pickle.loads(pickle.dumps(run.operations()))
+    made = module_of(sent)
+    assert made.code == run._trace.code
+    rate = torch.tensor(0.3)
+    (answer,) = made(*run._constants, *run.flat((theirs, rate)))
+    assert torch.equal(run(ours, rate), answer)
+    assert torch.equal(ours["sum"], theirs["sum"])
+    assert namespaces(sent) == {"aten"}

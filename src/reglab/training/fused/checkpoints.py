@@ -35,7 +35,7 @@ class PackCheckpoints(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.answer()
         if not self.path.exists():
-            self._write(trainer, pl_module)
+            self.write(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
@@ -48,15 +48,16 @@ class PackCheckpoints(pl.Callback):
         if number and not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
             self._end(trainer, pl_module, number)
         if time.monotonic() - self._written >= self.seconds:
-            self._write(trainer, pl_module)
+            self.write(trainer, pl_module)
 
-    def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write checkpoint and manifest of the present step."""
         trainer.save_checkpoint(self.path)
         self.manifest.write(cast(Fused, module).pack.done())
         self._written = time.monotonic()
 
     def _end(self, trainer: pl.Trainer, module: pl.LightningModule, number: int) -> None:
-        self._write(trainer, module)
+        self.write(trainer, module)
         raise Ended(number)
 
 

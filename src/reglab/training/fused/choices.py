@@ -19,9 +19,11 @@ from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack, arguments
 from reglab.training.recipe import Recipe
 
-WORTH_COMPILING = 20.0  # seconds of steps, not compiled, from which on it pays: 2-12 s, and two thirds are saved
-COMPILING = 12.0  # seconds
-_WORTH_TWICE = 10.0  # the same for a last batch of another size: the second compilation takes half the time
+WORTH_COMPILING = 30.0  # seconds of steps, not compiled, from which on it pays
+COMPILING = 25.0  # seconds with an empty cache; 8 where Inductor finds what it compiled before
+_LOADING = 2.5  # seconds that a pack waits for what was compiled beside it
+_COMPILED = 0.4  # of a step's time is left
+_WORTH_TWICE = 15.0  # the same for a last batch of another size: the second compilation takes half the time
 _SLOWER = 1.05  # a pack may take this share of its members' solo time at most
 # What a step is taken to cost before anything is traced: seconds of its operations, and for each byte of the members'
 # weights, which are passed over some thirty times. Measured on a CPU; a GPU has a hundred times its bandwidth.
@@ -36,7 +38,8 @@ _REPEATS = 3
 class Choices:
     """What was chosen and measured.
 
-    step: seconds of one step of the pack. solo: of one job's alone. start: seconds before the first step. peak: bytes.
+    step: seconds of one step of the pack, on average. solo: of one job's alone. start: seconds before the first step.
+    peak: bytes. ready: whether it is compiled by now; otherwise it will be beside the training.
     """
 
     compiled: bool
@@ -46,6 +49,7 @@ class Choices:
     solo: float
     start: float
     peak: int
+    ready: bool = False
 
 
 def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
@@ -71,15 +75,26 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
     eager, solo = _compare(_on_a_copy(pack, graph, rows), alone, device)
     compiled = eager * steps > WORTH_COMPILING if compile_ is None else compile_
     ragged = compiled and eager * epochs > _WORTH_TWICE
-    step, start = eager, _START
-    if compiled:
+    step, start, ready = eager, _START, False
+    if compiled and eager > solo * members and device.type == "cpu":  # as it is it does not pay, but compiled it may
+        pack.choose(True, lowering, ragged)
+        pack.compile()
+        compiled = ready = pack.compiled
         start += COMPILING
-        if eager > solo * members and device.type == "cpu":
-            graph.compile(graph.flat(arguments(pack.stack.clone(), rows)))
-            step = seconds(_on_a_copy(pack, graph, rows), device)
+        step = seconds(_on_a_copy(pack, graph, rows), device)
     if not always:
         _refuse(members, steps * step, members * (JOB + steps * solo))  # what looking took is gone either way
-    return Choices(compiled, ragged, lowering, step, solo, start, peak)
+    if compiled and not ready:
+        start += COMPILING if compile_ else 0.0
+        step = expected(eager, steps, 0.0 if compile_ else COMPILING)
+    return Choices(compiled, ragged, lowering, step, solo, start, peak, ready)
+
+
+def expected(eager: float, steps: int, compiling: float) -> float:
+    """Return the mean seconds of a step that takes ``eager`` until ``compiling`` seconds are over, and less then."""
+    before = min(steps, compiling / eager)
+    loading = _LOADING if before < steps else 0.0
+    return (before * eager + loading + (steps - before) * _COMPILED * eager) / steps
 
 
 def _refuse(members: int, fused: float, alone: float) -> None:

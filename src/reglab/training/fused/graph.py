@@ -1,9 +1,7 @@
 """A step traced once into a graph of tensor operations, which runs as it is, or compiled."""
 
-import copy
-import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,14 +11,14 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-_log = logging.getLogger(__name__)
+from reglab.training.fused.operations import Layout, Operation, layout, operations
 
 
 class Graph:
     """Runs ``function(*arguments)``, which may change its tensors in place and returns one tensor, from a trace.
 
     It is traced when it is made, on copies; calls must pass tensors of the same shapes. peak: bytes of what its
-    operations hold at once.
+    operations hold at once. compiled: whether it runs compiled, see ``adopt``.
     """
 
     def __init__(self, function: Callable[..., Tensor], arguments: tuple[Any, ...]) -> None:
@@ -40,8 +38,8 @@ class Graph:
             traced = trace(*self.flat(arguments))
         self.peak = peak(traced)
         self.compiled = False
-        self._trace = traced
-        self._run: Callable[..., Tensor] = traced
+        self._trace, self._constants = _lifted(traced)
+        self._run: Callable[..., Sequence[Tensor]] = self._trace
 
     def flat(self, arguments: tuple[Any, ...]) -> list[Tensor]:
         """Return the tensors of the arguments, as ``run`` takes them."""
@@ -54,57 +52,60 @@ class Graph:
     def run(self, tensors: list[Tensor]) -> Tensor:
         """Run on flat tensors: quicker where most of them are the same in every call."""
         with torch.no_grad():
-            return self._run(*tensors)
+            return self._run(*self._constants, *tensors)[0]
 
-    def compile(self, tensors: list[Tensor]) -> None:
-        """Compile for ``tensors``, of which all but the last must then be these very ones in every call.
+    def operations(self) -> list[Operation]:
+        """Return the trace as values for another process. Raises ValueError where it holds more than operations."""
+        return operations(self._trace.graph)
 
-        By Inductor, ``torch.compile``'s own compiler, which takes the trace as it is: no guards to check at each step.
-        On CUDA as a graph of the device, which costs one launch a step. Where either fails, one line says so and the
-        trace runs as it is.
+    def layouts(self, tensors: list[Tensor]) -> list[Layout]:
+        """Return the layouts of all that the trace takes, to be called with ``tensors``."""
+        return [layout(tensor) for tensor in [*self._constants, *tensors]]
+
+    def adopt(self, run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> None:
+        """Run ``run`` from now on, compiled from the trace; all but the last tensor must be these in every call.
+
+        It is tried on copies first. On CUDA it becomes a graph of the device, which costs one launch a step.
         """
-        from torch import _inductor  # late: it takes seconds
-
+        with torch.no_grad(), _quiet():
+            run(*self._constants, *_copies(tensors))
+            self._run = _captured(run, [*self._constants, *tensors]) if tensors[0].is_cuda else run
         self.compiled = True
-        try:
-            with torch.no_grad(), _quiet(), _cached():
-                run: Callable[..., Tensor] = _inductor.compile(copy.deepcopy(self._trace), [*_copies(tensors)])
-            with torch.no_grad(), _quiet():
-                run(*_copies(tensors))
-                self._run = _captured(run, tensors) if tensors[0].is_cuda else run
-        except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and training can go on without
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            _log.warning("compiling failed (%s); training goes on without it", reason[:200])
 
 
-@contextmanager
-def _cached() -> Iterator[None]:
-    """Let Inductor find what it compiled in an earlier process: 2 s instead of 5 to 10.
+def _lifted(traced: GraphModule) -> tuple[GraphModule, list[Tensor]]:
+    """Return the trace with its constants as first inputs, and its result in a tuple; and these constants.
 
-    Outside of ``torch.compile`` it asks its cache only if shapes have an environment, also fixed ones.
+    The rows of the data are such constants: what is compiled holds neither them nor where they lie.
     """
-    from torch._functorch import config
-    from torch._guards import TracingContext, tracing
-    from torch._subclasses import FakeTensorMode
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+    graph, constants = traced.graph, []
+    first = next(iter(graph.nodes))
+    for node in [node for node in graph.nodes if node.op == "get_attr"]:
+        value = getattr(traced, str(node.target), None)
+        if isinstance(value, Tensor):
+            constants.append(value)
+            with graph.inserting_before(first):
+                lifted = graph.placeholder(f"constant_{len(constants)}")
+            lifted.meta = dict(node.meta)
+            node.replace_all_uses_with(lifted)
+            graph.erase_node(node)
+    output = graph.output_node()
+    output.args = ((output.args[0],),)
+    return GraphModule(traced, graph), constants
 
-    fixed = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
-    with config.patch(bundled_autograd_cache=False), tracing(TracingContext(fixed)):
-        yield
 
-
-def _captured(run: Callable[..., Tensor], tensors: list[Tensor]) -> Callable[..., Tensor]:
+def _captured(run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
     """Return ``run`` as a CUDA graph over ``tensors``; what the last one holds is copied in at every call."""
     fixed = [*tensors[:-1], tensors[-1].clone()]
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     with torch.cuda.graph(graph):
-        answer = run(*fixed)
+        answer = run(*fixed)[0]
 
-    def replay(*given: Tensor) -> Tensor:
+    def replay(*given: Tensor) -> Sequence[Tensor]:
         fixed[-1].copy_(given[-1])
         graph.replay()
-        return answer.clone()
+        return (answer.clone(),)
 
     return replay
 

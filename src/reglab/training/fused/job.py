@@ -29,6 +29,7 @@ from reglab.training.fused.allocator import keep_freed_memory
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import PackCheckpoints
 from reglab.training.fused.choices import Choices, choose, halves
+from reglab.training.fused.compile_callback import COMPILED, CompileCallback
 from reglab.training.fused.ending import Endings, ending
 from reglab.training.fused.manifest import Manifest
 from reglab.training.fused.module import Fused
@@ -78,7 +79,7 @@ def run_pack(
         _log.warning("%d jobs train in 1 pack: %s", len(specs), _LOST)
         found = None
     if found and found.checkpoint:  # which brings the choices along
-        module, trackers, kept = Fused(_placed(experiments)), found.reopen(specs), found.manifest
+        module, trackers, kept = Fused(_placed(experiments, settings)), found.reopen(specs), found.manifest
     else:
         module, trackers, kept = _begun(configs, experiments, specs, settings, found)
     endings = Endings(trackers, Best(module.pack, experiments[0].measure.monitor), on_end)
@@ -116,11 +117,11 @@ def _begun(
     return Fused(pack), list(trackers), kept
 
 
-def _placed(experiments: Sequence[Experiment]) -> Pack:
+def _placed(experiments: Sequence[Experiment], settings: PackSettings) -> Pack:
     """Return the pack of the jobs on its device. Raises Unfused, UserError."""
     keep_freed_memory()
     check(experiments[0])  # the others differ in numbers only
-    pack = Pack(experiments)
+    pack = Pack(experiments, settings)
     with quiet_lightning():
         pack.to(build_trainer(experiments[0], []).strategy.root_device)
     return pack
@@ -128,12 +129,13 @@ def _placed(experiments: Sequence[Experiment]) -> Pack:
 
 def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[Pack, Choices]:
     """Return the pack of the jobs, on its device, with its choices made. Raises Unfused, UserError."""
-    pack = _placed(experiments)
+    pack = _placed(experiments, settings)
     try:
         choices = choose(pack, settings.compile, settings.always)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise Unfused(f"{len(pack)} members need more memory than there is", halves(len(pack))) from error
-    pack.choose(choices.compiled, choices.lowering, choices.ragged)
+    now = choices.compiled and (choices.ready or bool(settings.compile))
+    pack.choose(now, choices.lowering, choices.ragged, choices.compiled and not now)  # else while it trains
     return pack, choices
 
 
@@ -141,7 +143,8 @@ def train(module: Fused, recorder: PackRecorder, kept: Manifest, resume: Path | 
     """Let Lightning train a pack. kept: where its state is kept in the meantime, and what of it is told there."""
     first = module.pack.experiments[0]
     with quiet_lightning():
-        trainer = build_trainer(first, [recorder, PackCheckpoints(kept, first.checkpoint_seconds)])
+        checkpoints = PackCheckpoints(kept, first.checkpoint_seconds)
+        trainer = build_trainer(first, [recorder, CompileCallback(checkpoints, recorder), checkpoints])
         run_trainer(trainer, module, module.loader(), resume)
 
 
@@ -188,4 +191,4 @@ def _prepared(configs: Sequence[DictConfig], folders: Sequence[Path]) -> tuple[l
 
 
 def _tags(pack: Pack, choices: Choices) -> Mapping[str, str]:
-    return {"reglab.fused": str(len(pack)), "reglab.compiled": str(choices.compiled).lower()}
+    return {"reglab.fused": str(len(pack)), COMPILED: str(choices.compiled).lower()}

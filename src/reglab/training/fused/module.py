@@ -1,5 +1,6 @@
 """A pack as a Lightning module: what ``Solo`` is for one job."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from reglab.errors import Diverged
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.rows import PackSteps
 from reglab.training.position import forget_loops, go_on
+
+_log = logging.getLogger(__name__)
 
 
 class Fused(pl.LightningModule):
@@ -107,13 +110,14 @@ class Fused(pl.LightningModule):
     def compact(self) -> list[int]:
         """Drop the dead rows, and return those that are kept; empty: nothing was dropped.
 
-        Two rows stay at least, since a pack of one would round differently. A compiled pack is made anew only when half
-        of it is dead: compiling again takes longer than what a few dead rows cost.
+        Two rows stay at least, since a pack of one would round differently. A pack that is compiled, or to be, is made
+        anew only when half of it is dead: compiling again takes longer than what a few dead rows cost.
         """
         rows = self.alive()
         spare = [row for row in range(len(self.pack)) if row in self.dead]
         kept = sorted(rows + spare[: max(0, 2 - len(rows))])
-        if len(kept) == len(self.pack) or (self.pack.compiled and 2 * len(kept) > len(self.pack)):
+        dear = self.pack.compiled or self.pack.compiling
+        if len(kept) == len(self.pack) or (dear and 2 * len(kept) > len(self.pack)):
             return []
         self.pack.keep(kept)
         self._terms = [each[..., kept] for each in self._terms]
@@ -129,6 +133,7 @@ class Fused(pl.LightningModule):
             "terms": [self._table()] if self._rows else [],
             "rows": list(self._rows),
             "compiled": pack.compiled,
+            "compiling": pack.compiling,
             "ragged": pack.ragged,
             "lowering": dict(pack.lowering),
         }
@@ -139,6 +144,11 @@ class Fused(pl.LightningModule):
         self.pack.keep([self.pack.places.index(place) for place in saved["places"]])
         self.pack.base.cocktail.complete(saved["stack"]["buffers"])
         self.pack.stack.load_state_dict(saved["stack"])
-        self.pack.choose(saved["compiled"], saved["lowering"], saved["ragged"])
+        never = self.pack.settings.compile is False
+        if never and saved["compiled"]:
+            _log.warning("compile=false: this pack was compiled until here, and rounds differently from here on")
+        chosen = (saved["compiled"], saved["ragged"], saved.get("compiling", False))
+        compiled, ragged, compiling = (False, False, False) if never else chosen
+        self.pack.choose(compiled, saved["lowering"], ragged, compiling)
         self.dead = set(saved["dead"])
         self._terms, self._rows = list(saved["terms"]), list(saved["rows"])

@@ -1,5 +1,6 @@
 """A pack: jobs that differ only in numbers, trained as one."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.func import functional_call, vmap
 
 from reglab.errors import Unfused, UserError
 from reglab.training.experiment import Experiment
+from reglab.training.fused.compilation import Compilation
 from reglab.training.fused.convolution import lower
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member, structure, why_solo
@@ -16,9 +18,14 @@ from reglab.training.fused.optimizers import joint_rule, rule_of
 from reglab.training.fused.pool import pool
 from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
+from reglab.training.fused.settings import PackSettings
 from reglab.training.fused.stack import STEP, Stack, stack
 from reglab.training.fused.step import MemberStep, PackStep, Seen, frozen, look
+from reglab.training.loader import step_rows
 from reglab.training.silent_hooks import check_hooks
+
+_log = logging.getLogger(__name__)
+_SETTINGS = PackSettings()
 
 
 class Pack:
@@ -26,13 +33,14 @@ class Pack:
 
     experiments: their jobs. places: the number of the job in each row of the stack; jobs that ended leave it, in
     ``keep``. compiled, ragged, lowering: choices that change rounding, so a resumed pack must make them again.
+    compiling: whether it is to be compiled while it trains; it is not ``compiled`` until then.
     """
 
-    def __init__(self, experiments: Sequence[Experiment]) -> None:
+    def __init__(self, experiments: Sequence[Experiment], settings: PackSettings = _SETTINGS) -> None:
         """Raises Unfused, with groups, if the jobs cannot all train together; UserError for bad input."""
         _check(experiments)
         first = experiments[0]
-        self.experiments = experiments
+        self.experiments, self.settings = experiments, settings
         members = []
         for experiment in experiments:
             if experiment.trainer.get("precision") in ("64-true", "64", 64):
@@ -52,8 +60,9 @@ class Pack:
         )
         self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
         self.stack.numbers["base_lr"] = self.schedules.base_rates()
-        self._batch = min(first.recipe.batch_size, self.pool.rows)
-        self.compiled = self.ragged = False
+        self._sizes = [len(rows) for rows in step_rows(torch.arange(self.pool.rows), first.recipe.batch_size)]
+        self._batch = self._sizes[0]
+        self.compiled = self.ragged = self.compiling = False
         self.lowering: dict[str, str] = {}
         self._device: torch.device | None = None
         self._forget()
@@ -82,13 +91,15 @@ class Pack:
         self.pool = self.pool.to(device, self.dtype)
         self._forget()
 
-    def choose(self, compiled: bool, lowering: Mapping[str, str], ragged: bool = False) -> None:
+    def choose(
+        self, compiled: bool, lowering: Mapping[str, str], ragged: bool = False, compiling: bool = False
+    ) -> None:
         """Make the choices that change rounding.
 
         lowering: of each convolution, by its path in the model. ragged: whether the epoch's last batch, where it has
         another size, is compiled too; the second compilation takes as long as the first.
         """
-        self.compiled, self.ragged = compiled, ragged
+        self.compiled, self.ragged, self.compiling = compiled, ragged, compiling
         if lowering != self.lowering:
             self.lowering = dict(lowering)
             lower(self.base.model, self.lowering)
@@ -112,12 +123,50 @@ class Pack:
         """
         self.stack.numbers["lr"].copy_(rates[self.places] if len(self.places) < len(rates) else rates)
         graph = self.graph(rows)
+        if self.compiled and not graph.compiled and (self.ragged or rows.shape[-1] == self._batch):
+            self.compile()
+        return graph.run(self._tensors(graph, rows))
+
+    def _tensors(self, graph: Graph, rows: Tensor) -> list[Tensor]:
         if not self._state:
             self._state = graph.flat(arguments(self.stack, rows))[:-1]
-        tensors = [*self._state, rows.to(self.stack.device)]
-        if self.compiled and not graph.compiled and (self.ragged or rows.shape[-1] == self._batch):
-            graph.compile(tensors)
-        return graph.run(tensors)
+        return [*self._state, rows.to(self.stack.device)]
+
+    def compilation(self) -> Compilation:
+        """Start to compile the step, in a process of its own, and the one on an epoch's last batch if it is ``ragged``.
+
+        Raises Unfused if the model or a regularizer cannot be vmapped.
+        """
+        own = {type(part).__module__ for part in self.base.modules()}
+        steps = [(graph, self._tensors(graph, rows)) for rows in self._batches() for graph in [self.graph(rows)]]
+        return Compilation(steps, self.settings.compile_seconds, sorted(own))
+
+    def _batches(self) -> list[Tensor]:
+        """Return rows of each shape that is to be compiled."""
+        sizes = dict.fromkeys([self._batch, self._sizes[-1]] if self.ragged else [self._batch])
+        return [torch.zeros(self.loader.shape(size), dtype=torch.int64) for size in sizes]
+
+    def compile(self) -> None:
+        """Compile before the next step, or say in one line why not: the pack then goes on as it is."""
+        started = self.compilation()
+        try:
+            started.wait()
+            self.take(started)
+        finally:
+            started.close()
+
+    def takes(self, started: Compilation) -> bool:
+        """Whether these are the steps of the pack as it is."""
+        return started.graphs[0][0] in self._graphs.values()
+
+    def take(self, started: Compilation) -> None:
+        """Take the steps that were compiled, from the next one on; what was not runs as it is, and one line says so."""
+        done = started.take()
+        compiled = started.graphs[0][0].compiled
+        self.choose(compiled, self.lowering, self.ragged and done)
+        if not done:
+            what = "the pack goes on uncompiled" if not compiled else "the last batch of each epoch goes on uncompiled"
+            _log.warning("%s: %s", started.reason, what)
 
     def graph(self, rows: Tensor) -> Graph:
         """Return the step on batches of the shape of ``rows``; it is traced once. Nothing is changed.
@@ -127,6 +176,7 @@ class Pack:
         known = self._graphs.get(rows.shape)
         if known is not None:
             return known
+        rows = rows.to(self.stack.device)
         try:
             if self._step is None:
                 self._step = PackStep(MemberStep(self.base, self.task, self.rule, self._look(rows)))
@@ -187,10 +237,12 @@ class Pack:
         return self.stack.take([self.places.index(place) for place in places])
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Let only the members in these rows of the stack go on."""
+        """Let only the members in these rows of the stack go on; a compiled pack of fewer is compiled anew."""
         self.stack = self.stack.take(rows)
         self.places = [self.places[row] for row in rows]
         self._forget()
+        if self.compiled and not self.settings.compile:
+            self.compiled, self.compiling = False, True
 
 
 def arguments(stacked: Stack, rows: Tensor) -> tuple[object, ...]:

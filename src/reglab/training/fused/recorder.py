@@ -100,6 +100,15 @@ class PackRecorder(pl.Callback):
         self._show(trainer, module, rows, epoch)
         self._let_go(trainer, module, stopped if epoch != trainer.max_epochs else [])
 
+    def recorded(self) -> int:
+        """Return the last epoch that any of the runs has recorded, which may lie behind the checkpoint."""
+        return max((tracker.journal.top for _, tracker in self._open(range(len(self.trackers)))), default=0)
+
+    def tag(self, **tags: str) -> None:
+        """Tag the runs that are open."""
+        for _, tracker in self._open(range(len(self.trackers))):
+            tracker.tag(**tags)
+
     def _open(self, places: Sequence[int]) -> Iterator[tuple[int, RunTracker]]:
         """Yield those of the places whose runs are open, each with its position in ``places`` and its tracker."""
         for position, place in enumerate(places):

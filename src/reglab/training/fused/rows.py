@@ -41,6 +41,11 @@ class PackSteps:
         for start in range(position, len(steps), self.chunk):
             yield [order[..., places[0] : places[-1] + 1].contiguous() for places in steps[start : start + self.chunk]]
 
+    def shape(self, rows: int) -> tuple[int, ...]:
+        """Return the shape of an entry of so many rows."""
+        members = self.members()
+        return (rows,) if len(set(members)) == 1 else (len(members), rows)
+
     def _order(self, epoch: int) -> Tensor:
         members = self.members()
         orders = {seed: epoch_order(self.rows, seed, epoch) for seed, _ in members}

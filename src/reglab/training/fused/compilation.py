@@ -1,0 +1,140 @@
+"""Steps that are being compiled, in a child process with a limit of its own."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from reglab import signals
+from reglab.training.fused.compile_process import ERROR, Request, Settings
+from reglab.training.fused.graph import Graph
+from reglab.training.fused.operations import namespaces
+
+_TICK = 0.05  # seconds
+_CHILD = "import sys; sys.path[:] = sys.argv[1:]; from reglab.training.fused.compile_process import main; main()"
+_OURS = frozenset(("aten", "prims", "prim", "reglab"))
+_OUR_MODULES = ("reglab.regularizers.beta", "reglab.training.fused.convolution_operators")
+
+
+class Compilation:
+    """Compiles graphs by Inductor, ``torch.compile``'s own compiler, in a process that ends when this one does.
+
+    It takes the traces as they are: no guards to check at each step. What it made is loaded by ``take``, in two to
+    three seconds, and has the bits of what would be compiled here. It also fills Inductor's cache: a graph that was
+    compiled before, for another pack or sweep, takes some seconds instead of half a minute.
+
+    Args:
+        graphs: With the tensors that each will be called with.
+        seconds: After which compiling is given up.
+        modules: Of the model and the regularizers, which may have operators of their own.
+    """
+
+    def __init__(self, graphs: Sequence[tuple[Graph, list[Tensor]]], seconds: float, modules: Sequence[str]) -> None:
+        self.graphs, self.seconds = graphs, seconds
+        self._folder = tempfile.TemporaryDirectory(prefix="reglab-compile-")
+        self._reason = ""
+        self._deadline = time.monotonic() + seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._start(modules)
+        except (ValueError, TypeError, AttributeError, pickle.PicklingError, OSError) as error:
+            self._reason = _first_line(error)
+
+    def _start(self, modules: Sequence[str]) -> None:
+        parts = [(graph.operations(), graph.layouts(tensors)) for graph, tensors in self.graphs]
+        foreign = any(namespaces(found) - _OURS for found, _ in parts)
+        settings = Settings(
+            torch.get_num_threads(),
+            torch.get_float32_matmul_precision(),
+            torch.are_deterministic_algorithms_enabled(),
+        )
+        wanted = [name for name in modules if name != "__main__"] if foreign else []
+        content = pickle.dumps(Request(parts, self._folder.name, settings, (*_OUR_MODULES, *wanted)))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's Ctrl-C goes to the sweep alone
+        )
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(len(content).to_bytes(8, "big") + content)
+            self._process.stdin.flush()  # and left open: its end tells the child that this process is gone
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to wait for: it has ended, or its time is up."""
+        return self._process is None or self._process.poll() is not None or time.monotonic() >= self._deadline
+
+    def wait(self) -> None:
+        """Wait until it is over. Raises Interrupted where a signal asks to end."""
+        while not self.over:
+            if number := signals.asked():
+                raise signals.Interrupted(number)
+            time.sleep(_TICK)
+
+    def take(self) -> bool:
+        """Let the graphs that are compiled run so from now on, and return whether all are; call it once it is ``over``.
+
+        Otherwise ``reason`` tells why not, and those behind the first that is not stay as they were.
+        """
+        for number, (graph, tensors) in enumerate(self.graphs):
+            path = Path(self._folder.name, str(number))
+            if not path.exists():
+                self._reason = self._reason or self._why()
+                return False
+            try:
+                graph.adopt(_loaded(path), tensors)
+            except Exception as error:  # noqa: BLE001 - as varied as compilers; training can go on without
+                self._reason = _first_line(error)
+                return False
+        return True
+
+    @property
+    def reason(self) -> str:
+        """Why not all was compiled."""
+        return self._reason
+
+    def _why(self) -> str:
+        if self._process is not None and self._process.poll() is None:
+            return f"compiling took more than {self.seconds:g} s"
+        with suppress(OSError):
+            return (
+                f"compiling failed ({Path(self._folder.name, ERROR).read_text(encoding='utf-8').splitlines()[0][:200]})"
+            )
+        return f"compiling failed (its process ended with exit code {self._process.returncode if self._process else 1})"
+
+    def close(self) -> None:
+        """End the child process, with the compilers that it started, and forget what it made."""
+        process, self._process = self._process, None
+        if process is not None:
+            if hasattr(os, "killpg"):
+                with suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.wait()
+            assert process.stdin is not None
+            with suppress(OSError):
+                process.stdin.close()
+        self._folder.cleanup()
+
+
+def _loaded(path: Path) -> Callable[..., Sequence[Tensor]]:
+    from torch._inductor.standalone_compile import CompiledArtifact  # late: it takes seconds
+
+    run: Callable[..., Sequence[Tensor]] = CompiledArtifact.load(path=str(path), format="binary")
+    return run
+
+
+def _first_line(error: BaseException) -> str:
+    return f"compiling failed ({(str(error).strip() or type(error).__name__).splitlines()[0][:200]})"

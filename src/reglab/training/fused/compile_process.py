@@ -1,0 +1,110 @@
+"""The child process that compiles a pack's steps: it may take long, or for ever, while its parent trains."""
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reglab.training.fused.operations import Layout, Operation
+
+ERROR = "error"  # the name of the file that tells why nothing more is compiled
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of torch's global state a compiler's result depends on."""
+
+    threads: int
+    precision: str
+    deterministic: bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be compiled.
+
+    graphs: operations with the layouts of their inputs. folder: where the result of the first goes to ``0``, of the
+    second to ``1``. modules: to import first, for operators of a user's own.
+    """
+
+    graphs: "Sequence[tuple[list[Operation], list[Layout]]]"
+    folder: str
+    settings: Settings
+    modules: Sequence[str] = field(default_factory=tuple)
+
+
+def main() -> None:
+    """Compile what stands on the standard input; it stays open, and its end is that of the parent."""
+    source = sys.stdin.fileno()
+    size = int.from_bytes(_read(source, 8), "big")
+    content = _read(source, size)
+    threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
+    request: Request = pickle.loads(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _compile(request)
+    except BaseException as error:  # noqa: BLE001 - compilers fail in many ways
+        Path(request.folder, ERROR).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+        os._exit(1)
+    os._exit(0)
+
+
+def _compile(request: Request) -> None:
+    import importlib
+
+    import torch
+    from torch import _inductor
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    from reglab.training.fused.operations import module_of
+
+    torch.set_num_threads(request.settings.threads)
+    torch.set_float32_matmul_precision(request.settings.precision)
+    torch.use_deterministic_algorithms(request.settings.deterministic)
+    for name in request.modules:
+        importlib.import_module(name)
+    for number, (operations, layouts) in enumerate(request.graphs):
+        # Fake: of the parent's state and data no byte is held here.
+        fake = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
+        with fake:
+            inputs: list[Any] = [
+                torch.empty_strided(each.shape, each.stride, dtype=each.dtype, device=each.device) for each in layouts
+            ]
+        with torch.no_grad():
+            made = _inductor.standalone_compile(
+                module_of(operations),
+                inputs,
+                dynamic_shapes="from_example_inputs",
+                aot=True,
+                donate_graph_module=True,
+                fake_mode=fake,
+            )
+        made.save(path=str(Path(request.folder, str(number))), format="binary")  # at once whole: it is renamed
+
+
+def _read(source: int, size: int) -> bytes:
+    parts = []
+    while size:
+        part = os.read(source, size)
+        if not part:
+            os._exit(1)  # the parent is gone
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _end_with_parent(source: int) -> None:
+    while os.read(source, 1):
+        pass
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)  # with the C++ compiler that may be running
+    os._exit(1)

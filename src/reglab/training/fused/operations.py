@@ -1,0 +1,85 @@
+"""A traced graph as plain values, which another process makes the same graph of.
+
+``torch.fx`` pickles a graph as Python code and traces that again, which would turn each ``arange`` into a constant.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+from torch.utils import _pytree as pytree
+
+
+class Operator(NamedTuple):
+    """``torch.ops.<namespace>.<name>.<overload>``."""
+
+    namespace: str
+    name: str
+    overload: str
+
+
+class Result(NamedTuple):
+    """The result of an operation, by its name."""
+
+    name: str
+
+
+class Operation(NamedTuple):
+    """A node of a graph: what stands in ``arguments`` for other nodes is a ``Result``."""
+
+    kind: str
+    name: str
+    target: Any
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+class Layout(NamedTuple):
+    """What a tensor is without its values."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    device: str
+
+
+def operations(graph: Graph) -> list[Operation]:
+    """Return the operations of ``graph``. Raises ValueError for what is none, such as a graph inside of it."""
+    found = []
+    for node in graph.nodes:
+        if node.op not in ("placeholder", "call_function", "output"):
+            raise ValueError(f"the step has a {node.op} inside, {node.target}")
+        target = node.target
+        if isinstance(target, torch._ops.OpOverload):
+            namespace, name = target._schema.name.split("::")
+            target = Operator(namespace, name, target._overloadname)
+        given = pytree.tree_map_only(Node, lambda other: Result(other.name), (node.args, dict(node.kwargs)))
+        found.append(Operation(node.op, node.name, target, *given))
+    return found
+
+
+def module_of(found: Sequence[Operation]) -> GraphModule:
+    """Return the graph of these operations. Raises AttributeError for an operator that this process does not have."""
+    graph = Graph()
+    known: dict[str, Node] = {}
+    for kind, name, target, arguments, named in found:
+        if isinstance(target, Operator):
+            target = getattr(getattr(getattr(torch.ops, target.namespace), target.name), target.overload)
+        given = pytree.tree_map(
+            lambda value: known[value.name] if isinstance(value, Result) else value,
+            (arguments, named),
+            is_leaf=lambda value: isinstance(value, Result),
+        )
+        known[name] = graph.create_node(kind, target, tuple(given[0]), given[1], name=name)
+    return GraphModule({}, graph)
+
+
+def namespaces(found: Sequence[Operation]) -> set[str]:
+    """Return which libraries the operators are of."""
+    return {each.target.namespace for each in found if isinstance(each.target, Operator)}
+
+
+def layout(tensor: Tensor) -> Layout:
+    return Layout(tuple(tensor.shape), tensor.stride(), tensor.dtype, str(tensor.device))
