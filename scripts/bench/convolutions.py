@@ -10,12 +10,12 @@ import argparse
 import json
 import os
 import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import torch
+from devices_cases import finished
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
@@ -25,6 +25,7 @@ from reglab.training.fused.convolution import LOWERINGS, choose, lower
 
 CASES = [((32, 64), (1, 8, 8), 64), ((16, 32), (1, 8, 8), 64), ((32, 64), (3, 32, 32), 32), ((16, 32), (3, 32, 32), 64)]
 LR = 0.01
+CPU = torch.device("cpu")
 
 
 def network(channels: tuple[int, ...], shape: tuple[int, ...]) -> nn.Module:
@@ -71,26 +72,28 @@ def ratios(fused: Callable[[], None], solo: Callable[[], None], rounds: int) -> 
     for turn in range(rounds + 2):
         taken = []
         for step in (solo, fused):
-            start = time.perf_counter()
+            start = finished()
             step()
-            taken.append(time.perf_counter() - start)
+            taken.append(finished() - start)
         if turn >= 2:
             made.append(taken[1] / taken[0])
     return made
 
 
-def measure(case: tuple, members: int, rounds: int, compiled: bool) -> dict[str, list[float]]:
+def measure(
+    case: tuple, members: int, rounds: int, compiled: bool, device: torch.device = CPU
+) -> dict[str, list[float]]:
     channels, shape, rows = case
-    inputs, targets = torch.randn(members, rows, *shape), torch.randint(10, (members, rows))
-    solo = solo_step(network(channels, shape), inputs[0], targets[0])
+    inputs, targets = torch.randn(members, rows, *shape).to(device), torch.randint(10, (members, rows)).to(device)
+    solo = solo_step(network(channels, shape).to(device), inputs[0], targets[0])
     template = network(channels, shape)
     paths = [path for path, module in template.named_modules() if isinstance(module, nn.Conv2d)]
     variants = {name: dict.fromkeys(paths, name) for name in LOWERINGS}
-    variants["chosen"] = choose(template, members, (rows, *shape), "cpu", torch.float32)
+    variants["chosen"] = choose(template, members, (rows, *shape), device, torch.float32)
     print(f"channels {channels}, inputs {shape}, batch {rows}; chosen: {', '.join(variants['chosen'].values())}")
     made = {}
     for name, choices in variants.items():
-        models = [network(channels, shape) for _ in range(members)]
+        models = [network(channels, shape).to(device) for _ in range(members)]
         lower(models[0], choices)
         made[name] = taken = ratios(fused_step(models, inputs, targets, compiled), solo, rounds)
         print(f"  {name:8} {median(taken):6.2f} ({min(taken):.2f} to {max(taken):.2f})", flush=True)

@@ -1,23 +1,19 @@
-"""What training costs beside bare PyTorch, on a GPU or on the CPU, and how much two processes gain.
+"""What measures and proximal steps cost, on a GPU or on the CPU, and how much two processes gain.
 
-    python scripts/bench/devices.py [step] [measures] [syncs] [l1] [ddp] [--rounds 5] [--threads 1]
+    python scripts/bench/devices.py [measures] [l1] [ddp] [--rounds 5] [--threads 1]
 
-step: a tracked step / one of a bare loop with the same optimizer, autocast and batch, in turn; what is measured at the
-end of an epoch is not in it. measures: that, with the default settings, as a share of an epoch. syncs: how often a step
-makes the host wait for a GPU. l1: an optimizer with L1's proximal steps / the fused optimizer alone, on the weights of
-ResNet-50. ddp: rows a second of two processes / of one, a thread each, joint batches of equal size, on the CPU.
+measures: what is measured at the end of an epoch, with the default settings, as a share of it. l1: an optimizer with
+L1's proximal steps / the fused optimizer alone, on the weights of ResNet-50. ddp: rows a second of two processes / of
+one, a thread each, joint batches of equal size, on the CPU. What else a GPU is asked: gpu_check.
 
 Each figure is the median over rounds, with the smallest and the largest; one round before the first is not counted.
 """
 
 import argparse
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -25,20 +21,16 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from devices_cases import DEVICE, Case, at_updates, bare, cases, finished, resnet50, seconds_a_step, tracked
+from devices_cases import DEVICE, bare, cases, finished, resnet50, seconds_a_step, store, tracked
 from overhead import machine
 from torch import nn
 
 from reglab.regularizers import L1
-from reglab.tracking import TrackingSettings
-from reglab.tracking.mlflow_store import prepare
 from reglab.training.measurement import Measurement
 from reglab.training.recorder import Recorder
 from reglab.training.step_size import StepSizes
 
 EPOCHS_OF = (1_000, 5_004)  # steps; the second is ImageNet's at batch 256
-WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy")
-HARMLESS = ("cudaEventSynchronize", "cudaMemcpyAsync")  # once a chunk, for the chunk before; not waited for
 
 
 def show(name: str, values: Sequence[float], said: str) -> None:
@@ -47,28 +39,6 @@ def show(name: str, values: Sequence[float], said: str) -> None:
 
 def ratios(ours: Sequence[float], base: Sequence[float]) -> list[float]:
     return [own / other for own, other in zip(ours, base, strict=True)]
-
-
-def store(folder: Path) -> TrackingSettings:
-    """Return a fresh SQLite store, whose migrations are done."""
-    template = folder / "template.db"
-    if not template.exists():
-        prepare(template)
-    own = Path(tempfile.mkdtemp(dir=folder))
-    shutil.copy(template, own / "reglab.db")
-    return TrackingSettings.from_config({"experiment": "bench"}, own)
-
-
-def bench_step(folder: Path, rounds: int) -> None:
-    for case in cases().values():
-        ours, base = [], []
-        for _ in range(rounds + 1):
-            base.append(seconds_a_step(case, bare(case)))
-            ours.append(seconds_a_step(case, tracked(case, folder, store(folder))))
-        said = (
-            f"{1e3 * median(ours[1:]):.3f} ms / {1e3 * median(base[1:]):.3f} ms; {case.precision}, batch {case.batch}"
-        )
-        show(f"step, {case.name}, tracked / bare", ratios(ours[1:], base[1:]), said)
 
 
 class Stopwatch:
@@ -106,45 +76,6 @@ def bench_measures(folder: Path, rounds: int) -> None:
     for steps in EPOCHS_OF:
         shares = [100 * each / (steps * step) for each in whole]
         show(f"measures, all, % of an epoch of {steps:,} steps", shares, f"{1e3 * median(whole):.1f} ms an epoch")
-
-
-def bench_syncs(folder: Path, rounds: int) -> None:
-    if DEVICE.type != "cuda":
-        print("syncs: needs a GPU; what reads from a device, tests/training/test_quiet_steps.py finds on the CPU")
-        return
-    for case in cases().values():
-        first = max(case.first, 40)  # between two chunks of 32, where Lightning's loop goes round
-        last = max(first + 30, min(case.last, first + 70))
-        waits, told, steps = _profiled(case, folder, first, last)
-        counted = ", ".join(f"{name} {waits[name] / steps:.3f}" for name in (*WAITS, *HARMLESS))
-        print(f"syncs, {case.name}, a step of {steps}: {counted}", flush=True)
-        print(f"syncs, {case.name}, warnings of set_sync_debug_mode: {len(told)}", flush=True)
-        for line, times in Counter(told).most_common(5):
-            print(f"  {times} x {line}", flush=True)
-
-
-def _profiled(case: Case, folder: Path, first: int, last: int) -> tuple[Counter[str], list[str], int]:
-    """Return calls by name, the warnings, and the number of steps, of those between two updates of a tracked run."""
-    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    profiler = torch.profiler.profile(activities=activities)
-
-    def at(update: int) -> None:
-        if update == first:
-            profiler.start()
-            torch.cuda.set_sync_debug_mode("warn")
-        if update == last:
-            torch.cuda.set_sync_debug_mode("default")
-            profiler.stop()
-
-    with at_updates(at), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        tracked(case, folder)()
-    # From the end of one update to the end of another: starting and ending the profiler waits for the device, too.
-    events = list(profiler.events() or [])
-    ends = sorted(event.time_range.end for event in events if event.name.startswith("Optimizer.step"))[:-1]
-    inside = [event.name for event in events if ends[0] <= event.time_range.start <= ends[-1]]
-    told = [f"{each.filename}:{each.lineno}" for each in caught if "synchroniz" in str(each.message)]
-    return Counter(inside), told, len(ends) - 1
 
 
 def bench_l1(folder: Path, rounds: int) -> None:
@@ -198,7 +129,7 @@ def _rows_a_second(ranks: int, folder: Path, options: Sequence[str]) -> float:
     return float(found[1])
 
 
-BENCHES = {"step": bench_step, "measures": bench_measures, "syncs": bench_syncs, "l1": bench_l1, "ddp": bench_ddp}
+BENCHES = {"measures": bench_measures, "l1": bench_l1, "ddp": bench_ddp}
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from reglab.data import DataSet, Part
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.tracking import TrackingSettings, open_run
+from reglab.tracking.mlflow_store import prepare
 from reglab.training.experiment import Experiment, fit
 from reglab.training.recipe import Recipe
 
@@ -201,6 +203,16 @@ def tracked(
         tracker.finish()
 
     return run
+
+
+def store(folder: Path) -> TrackingSettings:
+    """Return a fresh SQLite store, whose migrations are done."""
+    template = folder / "template.db"
+    if not template.exists():
+        prepare(template)
+    own = Path(tempfile.mkdtemp(dir=folder))
+    shutil.copy(template, own / "reglab.db")
+    return TrackingSettings.from_config({"experiment": "bench"}, own)
 
 
 def rank() -> None:

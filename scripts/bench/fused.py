@@ -31,8 +31,10 @@ from reglab.training.fused.pack import Pack
 STEPS = 30
 
 
-def pack_steps(case: Case, members: int, compiled: bool) -> Callable[[int], None]:
-    """Return a function that takes so many fused steps."""
+def pack_steps(
+    case: Case, members: int, compiled: bool, terms: list[torch.Tensor] | None = None
+) -> Callable[[int], None]:
+    """Return a function that takes so many fused steps. terms: gets the terms of the loss at the second step."""
     pack = Pack([case.experiment(number) for number in range(members)])
     pack.to(case.device)
     rows = next(iter(pack.loader))[0]
@@ -45,7 +47,10 @@ def pack_steps(case: Case, members: int, compiled: bool) -> Callable[[int], None
         for _ in range(steps):
             pack.step(rows, rates)
 
-    run(2)
+    run(1)
+    second = pack.step(rows, rates)
+    if terms is not None:
+        terms.append(second)
     return run
 
 

@@ -63,7 +63,7 @@ def solo_steps(case: Case) -> Callable[[int], None]:
 
     def run(steps: int) -> None:
         module.training_step([rows] * steps, 0)
-        module.terms, module.rows_seen = {}, 0
+        module.terms.take()
 
     run(2)
     return run

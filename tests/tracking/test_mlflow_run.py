@@ -137,8 +137,9 @@ def test_checkpoints_and_folders_become_artifacts_and_a_vanished_one_is_said(sta
 
 def test_a_store_that_fails_in_training_gets_all_later_with_the_right_end(start, client, store, monkeypatch, caplog):
     tracker = start()
-    monkeypatch.setattr("reglab.tracking.mlflow_sink.sqlite_path", lambda uri: store.with_name("gone.db"))
-    monkeypatch.setattr("reglab.tracking.mlflow_sql.is_known", lambda path: True)
+    monkeypatch.setattr("reglab.tracking.late.sqlite_path", lambda uri: store.with_name("gone.db"))
+    for asked in ("is_known", "is_current"):
+        monkeypatch.setattr(f"reglab.tracking.mlflow_sql.{asked}", lambda path: True)
     tracker.log({"loss": 1.0}, step=1)
     with caplog.at_level(logging.WARNING):
         assert not tracker.drain()

@@ -107,6 +107,15 @@ def test_another_schema_is_not_written_to(store, template, tmp_path):
     assert not mlflow_sql.is_known(other)
 
 
+def test_the_installed_mlflow_makes_stores_that_need_not_be_shown_to_it(store):
+    """The revision that we know is the last one of the installed MLflow, whose version is the one that we know."""
+    assert mlflow_sql.is_current(store)
+    with sqlite3.connect(store) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")  # an earlier one
+    connection.close()
+    assert not mlflow_sql.is_current(store)
+
+
 def test_a_store_that_went_away_is_not_made_anew(tmp_path):
     with pytest.raises(sqlite3.Error):
         mlflow_sql.write(tmp_path / "gone.db", [part("f" * 32, [Row("loss", 1.0, 1, 1)])])

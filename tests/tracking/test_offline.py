@@ -26,7 +26,7 @@ from reglab.tracking import (
 from reglab.tracking.folder import read_identity
 from reglab.tracking.sync import sync
 
-BY_CALLS = "reglab.tracking.mlflow_create.mlflow_sql.is_known"  # False: as for a server, which numbers runs by itself
+BY_CALLS = "reglab.tracking.mlflow_sql.is_known"  # False: as for a server, which numbers runs by itself
 
 
 def silent(text: str) -> None: ...

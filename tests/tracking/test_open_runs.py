@@ -1,6 +1,8 @@
 """Many runs opened at once are the runs that MLflow's client makes one by one."""
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,7 @@ def contents(client, folder):
 
 def one_by_one(settings, specs):
     with pytest.MonkeyPatch.context() as patch:  # by MLflow's own calls
-        patch.setattr("reglab.tracking.mlflow_create.mlflow_sql.is_known", lambda path: False)
+        patch.setattr("reglab.tracking.mlflow_sql.is_known", lambda path: False)
         return [open_run(settings, **vars(each)) for each in specs]
 
 
@@ -88,7 +90,7 @@ def test_tables_of_another_version_are_written_by_mlflow_itself(settings, store,
     with sqlite3.connect(store) as connection:
         connection.execute(change)
     connection.close()
-    monkeypatch.setattr("reglab.tracking.mlflow_create.insert_runs", refuse)
+    monkeypatch.setattr("reglab.tracking.mlflow_direct.insert_runs", refuse)
     monkeypatch.setattr("reglab.tracking.mlflow_sql.write", refuse)
     trackers = open_runs(settings, [spec(tmp_path, number) for number in range(2)])
     for tracker in trackers:
@@ -127,3 +129,43 @@ def test_two_runs_in_one_folder_are_refused(settings, tmp_path):
 def test_no_runs_are_no_trouble(settings):
     assert open_runs(settings, []) == []
     finish_runs([], [])
+
+
+_DIRECTLY = """
+import sys, threading
+from pathlib import Path
+from types import SimpleNamespace
+from reglab.tracking import TrackingSettings, open_run
+folder = Path(sys.argv[1])
+settings = TrackingSettings.from_config({"experiment": "study"}, folder)
+data = SimpleNamespace(name="digits", digest="0123456789abcdef" * 4, summary={"rows": 100})
+said = {"config": {"a": 1}, "params": {"p": 1}, "tags": {"t": 2}}
+run = open_run(settings, name="job", folder=folder / "run", dataset=data, **said)
+run.log({"loss": 0.5}, 3)
+run.artifact(folder / "run" / "config.yaml", "more")
+assert run.drain()
+run.finish()
+print(run.run_id, *sys.modules)
+"""
+
+
+def test_a_run_in_a_known_store_is_made_and_sent_without_importing_mlflow(settings, client, tmp_path):
+    client.create_experiment("study", (tmp_path / "kept").as_uri())
+    done = subprocess.run([sys.executable, "-c", _DIRECTLY, str(tmp_path)], capture_output=True, text=True, check=True)
+    run_id, *modules = done.stdout.split()
+    assert not {"mlflow", "sqlalchemy", "pandas", "torch"} & set(modules)
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.metrics, run.data.tags["t"]) == ("FINISHED", {"loss": 0.5}, "2")
+    assert len(run.inputs.dataset_inputs) == 3
+    assert {each.path for each in client.list_artifacts(run_id)} == {"config.yaml", "more"}
+
+
+def test_what_plain_sql_writes_has_the_names_that_mlflow_knows():
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.utils import mlflow_tags as theirs
+
+    from reglab.tracking import mlflow_direct, mlflow_insert
+
+    assert (mlflow_insert.RUN_NAME, mlflow_insert.CONTEXT) == (theirs.MLFLOW_RUN_NAME, theirs.MLFLOW_DATASET_CONTEXT)
+    assert (mlflow_insert._USER, mlflow_direct.PARENT) == (theirs.MLFLOW_USER, theirs.MLFLOW_PARENT_RUN_ID)
+    assert CodeDatasetSource({})._get_source_type() == mlflow_insert.SOURCE

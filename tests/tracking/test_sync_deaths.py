@@ -78,12 +78,12 @@ def whole(folder: Path) -> bool:
 
 
 SYNCING = [
-    *((step, when, True) for step in ("mlflow_create.insert_runs", "mlflow_sync.write_identity")
+    *((step, when, True) for step in ("mlflow_direct.insert_runs", "mlflow_sync.write_identity")
       for when in ("before", "after")),
     *((f"MlflowClient.{step}", when, False) for step in ("create_run", "log_batch", "log_inputs")
       for when in ("before", "after")),
     *(("mlflow_sync.write_identity", when, False) for when in ("before", "after")),
-    *((step, when, True) for step in ("mlflow_sql.write", "drainer.write_position", "mlflow_sink.place")
+    *((step, when, True) for step in ("mlflow_sql.write", "drainer.write_position", "direct_sink.place")
       for when in ("before", "after")),
 ]  # fmt: skip
 
@@ -95,15 +95,15 @@ def test_a_sync_that_dies_is_finished_by_the_next(
     assert die("offline", place) == 0
     assert die("sync", place, step, when, known) == CODE
     if not known:
-        monkeypatch.setattr("reglab.tracking.mlflow_create.mlflow_sql.is_known", lambda path: False)
+        monkeypatch.setattr("reglab.tracking.mlflow_sql.is_known", lambda path: False)
     assert whole(place)
 
 
 OPENING = [
     *(("opening.write_start", when, True) for when in ("before", "after")),
-    *((step, when, known) for step in ("opening.write_identity", "mlflow_run._settled") for when in ("before", "after")
+    *((step, when, known) for step in ("opening.write_identity", "opening.settled") for when in ("before", "after")
       for known in (True, False)),
-    *(("mlflow_create.insert_runs", when, True) for when in ("before", "after")),
+    *(("mlflow_direct.insert_runs", when, True) for when in ("before", "after")),
     *((f"MlflowClient.{step}", when, False) for step in ("create_run", "log_batch") for when in ("before", "after")),
     *((step, "after", True) for step in ("opening.write_config", "opening._tracker")),
 ]  # fmt: skip
@@ -115,7 +115,7 @@ def test_a_run_that_dies_while_it_is_opened_is_not_running_for_ever(
 ) -> None:
     assert die("online", place, step, when, known, call=2) == CODE  # of the sweep's runs; it itself is there
     if not known:
-        monkeypatch.setattr("reglab.tracking.mlflow_create.mlflow_sql.is_known", lambda path: False)
+        monkeypatch.setattr("reglab.tracking.mlflow_sql.is_known", lambda path: False)
     before = len(runs(place))
     for _ in range(2):
         assert sync([place / "runs"], say=silent).complete

@@ -1,6 +1,6 @@
 """Runs and sweeps in MLflow, written behind training's back from a local journal.
 
-Importing this package imports no MLflow; opening a run does, unless ``tracking=none``.
+Importing this package imports no MLflow. Opening a run does where the store is a server or has yet to be made.
 """
 
 import os
@@ -76,6 +76,10 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
         from reglab.tracking import offline
 
         return offline.open_runs(settings, specs)
+    from reglab.tracking import direct
+
+    if store := direct.store_for(settings, specs):
+        return direct.open_runs(store, settings, specs)
     from reglab.tracking import mlflow_run
 
     return mlflow_run.open_runs(settings, specs)

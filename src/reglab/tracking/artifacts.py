@@ -1,9 +1,11 @@
 """Artifacts of a store whose artifact folder lies on this machine."""
 
+import logging
 import os
 import shutil
 from pathlib import Path, PurePosixPath
 
+_log = logging.getLogger(__name__)
 _LINK_FROM = 1 << 20  # bytes
 _REPLACED = (".ckpt", ".npz", ".parquet")  # what we replace and never change in place can share its bytes
 
@@ -26,6 +28,24 @@ def place(source: Path, folder: Path) -> None:
         shutil.copy2(source, fresh)
     fresh.replace(folder / source.name)
     fresh.unlink(missing_ok=True)  # replacing a file by a link to itself does nothing, and leaves the second name
+
+
+def storable(home: Path, name: str, folder: str, run_id: str) -> Path | None:
+    """Return the path of the artifact ``name`` of the run in ``home``; None, after a warning, if it cannot be stored.
+
+    folder: where it is to go below the run's artifacts in the store.
+    """
+    path = home / name
+    if not path.exists():  # it will not come back: sending again cannot help
+        _log.warning("the artifact %s of run %s is gone: it was removed before it was stored", path, run_id)
+        return None
+    if leads_out(folder) or escapes(path, home):  # the folder may come from somebody else
+        _log.warning(
+            "the artifact %s of run %s is not stored: it, or its place %r, leads out of the run's folder. Copy it "
+            "there in place of the link", path, run_id, folder,
+        )  # fmt: skip
+        return None
+    return path
 
 
 def leads_out(folder: str) -> bool:

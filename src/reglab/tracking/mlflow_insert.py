@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import DatasetInput
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_USER
-
 from reglab.tracking.mlflow_sql import transaction
 
+RUN_NAME = "mlflow.runName"
+CONTEXT = "mlflow.data.context"
+SOURCE = "code"  # the type of a data set's source
+_USER = "mlflow.user"
 _RUN = """
     INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time,
         source_version, lifecycle_stage, artifact_uri, experiment_id)
@@ -19,10 +20,21 @@ _FIND = "SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? 
 _DATASET = """
     INSERT INTO datasets (dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source,
         dataset_schema, dataset_profile)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+    VALUES (?, ?, ?, ?, ?, ?, NULL, ?)"""
 _INPUT = """
     INSERT INTO inputs (input_uuid, source_type, source_id, destination_type, destination_id)
     VALUES (?, 'DATASET', ?, 'RUN', ?)"""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One part of a data set that a run used. source and profile: JSON."""
+
+    name: str
+    digest: str
+    source: str
+    profile: str
+    context: str
 
 
 @dataclass(frozen=True)
@@ -34,18 +46,17 @@ class NewRun:
     artifact_uri: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
-    inputs: Sequence[DatasetInput]
+    inputs: Sequence[Input]
 
 
-def insert_runs(path: Path, experiment: str, runs: Sequence[NewRun], now: int) -> None:
+def insert_runs(path: Path, experiment: int, runs: Sequence[NewRun], now: int) -> None:
     """Make ``runs``, started at ``now`` (milliseconds), in one transaction; a data set that is there is used again.
 
     Raises sqlite3.Error, with nothing written.
     """
-    number = int(experiment)
     with transaction(path) as store:
         store.executemany(
-            _RUN, [(run.run_id, run.name, run.tags[MLFLOW_USER], now, run.artifact_uri, number) for run in runs]
+            _RUN, [(run.run_id, run.name, run.tags[_USER], now, run.artifact_uri, experiment) for run in runs]
         )
         for table, kind in (("params", [run.params for run in runs]), ("tags", [_named(run) for run in runs])):
             rows = [(run.run_id, *item) for run, items in zip(runs, kind, strict=True) for item in items.items()]
@@ -54,31 +65,30 @@ def insert_runs(path: Path, experiment: str, runs: Sequence[NewRun], now: int) -
         known: dict[tuple[str, str], str] = {}
         for run in runs:
             for each in run.inputs:
-                _insert_input(store, number, run.run_id, each, known)
+                _insert_input(store, experiment, run.run_id, each, known)
 
 
 def _named(run: NewRun) -> dict[str, str]:
-    return {**run.tags, MLFLOW_RUN_NAME: run.name}
+    return {**run.tags, RUN_NAME: run.name}
 
 
 def _insert_input(
-    store: sqlite3.Connection, experiment: int, run_id: str, given: DatasetInput, known: dict[tuple[str, str], str]
+    store: sqlite3.Connection, experiment: int, run_id: str, given: Input, known: dict[tuple[str, str], str]
 ) -> None:
-    name = (given.dataset.name, given.dataset.digest)
+    name = (given.name, given.digest)
     if name not in known:
         known[name] = _dataset_id(store, experiment, given)
     input_id = uuid.uuid4().hex
     store.execute(_INPUT, (input_id, known[name], run_id))
-    tags = [(input_id, tag.key, tag.value) for tag in given.tags]
-    store.executemany("INSERT INTO input_tags (input_uuid, name, value) VALUES (?, ?, ?)", tags)
+    store.execute(
+        "INSERT INTO input_tags (input_uuid, name, value) VALUES (?, ?, ?)", (input_id, CONTEXT, given.context)
+    )
 
 
-def _dataset_id(store: sqlite3.Connection, experiment: int, given: DatasetInput) -> str:
-    data = given.dataset
-    found = store.execute(_FIND, (experiment, data.name, data.digest)).fetchone()
+def _dataset_id(store: sqlite3.Connection, experiment: int, given: Input) -> str:
+    found = store.execute(_FIND, (experiment, given.name, given.digest)).fetchone()
     if found:
         return str(found[0])
     made = uuid.uuid4().hex
-    content = (data.name, data.digest, data.source_type, data.source, data.schema, data.profile)
-    store.execute(_DATASET, (made, experiment, *content))
+    store.execute(_DATASET, (made, experiment, given.name, given.digest, SOURCE, given.source, given.profile))
     return made

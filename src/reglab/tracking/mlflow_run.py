@@ -2,17 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from reglab.errors import UserError
-from reglab.tracking import offline
+from reglab.tracking import direct, offline
 from reglab.tracking.drainer import Drainer
-from reglab.tracking.folder import START, write_identity
-from reglab.tracking.mlflow_create import Made, Maker
+from reglab.tracking.late import LateSink
+from reglab.tracking.mlflow_create import Maker
 from reglab.tracking.mlflow_denied import denied
-from reglab.tracking.mlflow_sink import OF_THE_RUN, MlflowSink
+from reglab.tracking.mlflow_direct import is_odd
+from reglab.tracking.mlflow_sink import OF_THE_RUN
 from reglab.tracking.mlflow_store import UNREACHABLE, reason
-from reglab.tracking.opening import Opening, at_once, claimed, forget, new_identity, record, track
+from reglab.tracking.opening import Opening, at_once, claimed, new_identity, record, refusal, settled, track
 from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
 from reglab.tracking.spec import RunSpec
 from reglab.tracking.start import new_start, own_tags
@@ -38,28 +38,24 @@ def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunT
         if not _may_wait(settings, specs, error.__cause__):
             raise
         return offline.open_runs(settings, specs)
+    if maker.direct and not any(map(is_odd, specs)):
+        return direct.open_runs(maker.direct, settings, specs)
     own = own_tags()
     with claimed(specs) as locks:
-        known = [new_start(spec, own, settings) for spec in specs]
-        starts = [start for start, _ in known]
-        direct = maker.is_direct(starts)
         openings = []
-        for spec, lock, (start, texts) in zip(specs, locks, known, strict=True):
-            artifacts = maker.place(start).artifacts if direct else None
-            identity = new_identity(settings, spec, start.run_id, artifacts)
+        for spec, lock in zip(specs, locks, strict=True):
+            start, texts = new_start(spec, own, settings)
+            identity = new_identity(settings, spec, start.run_id, None)
             openings.append(Opening(spec, lock, identity, start, texts))
         record(openings)
         try:
-            made = maker.make(starts)
-        except UNREACHABLE as error:
-            if direct:  # nothing was made; a server may have made some, which `reglab sync` finds
-                forget(openings)
-            elif _may_wait(settings, specs, error):
+            made = maker.make([opening.start for opening in openings if opening.start])
+        except UNREACHABLE as error:  # a server may have made some, which `reglab sync` finds
+            if _may_wait(settings, specs, error):
                 return track(openings, None)
-            names = ", ".join(repr(spec.name) for spec in specs[:3])
-            raise UserError(f"{redacted(settings.uri)} did not take the runs {names}: {reason(error)}") from error
-        drainer = Drainer(MlflowSink(maker.client, settings.uri))
-        return track(at_once(_settled, openings, made), drainer)
+            raise refusal(settings, specs, reason(error)) from error
+        drainer = Drainer(LateSink(settings.uri, maker.client))
+        return track(at_once(settled, openings, made), drainer)
 
 
 def _may_wait(settings: TrackingSettings, specs: Sequence[RunSpec], error: BaseException | None) -> bool:
@@ -73,14 +69,3 @@ def _may_wait(settings: TrackingSettings, specs: Sequence[RunSpec], error: BaseE
         redacted(settings.uri), reason(error),
     )  # fmt: skip
     return True
-
-
-def _settled(opening: Opening, made: Made) -> Opening:
-    """Keep in the folder that the run was made, and under which id."""
-    before = opening.identity
-    identity = replace(before, run_id=made.run_id, artifacts=made.artifacts)
-    if identity != before:
-        identity = replace(identity, local=before.run_id)
-        write_identity(opening.spec.folder, identity)
-    (opening.spec.folder / START).unlink()
-    return replace(opening, identity=identity)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from reglab.tracking.lines import Series
 
 _BUSY_SECONDS = 60.0
 _LARGEST = 1.7976931348623157e308  # MLflow keeps an infinity as the largest float
+_VERSION, REVISION = "3.17.", "dc11669786a5"  # of MLflow, and what its migrations leave in a store
 _COLUMNS = {  # "name place-in-the-primary-key" of each column, as MLflow 3.17 has them
     "metrics": "key 1, timestamp 2, step 3, run_uuid 4, value 5, is_nan 6",
     "latest_metrics": "key 1, run_uuid 2, value 0, timestamp 0, step 0, is_nan 0",
@@ -71,6 +73,20 @@ def is_known(path: Path) -> bool:
             == set(columns.split(", "))
             for table, columns in _COLUMNS.items()
         )
+
+
+def is_current(path: Path) -> bool:
+    """Return whether the installed MLflow would open the store in ``path`` as it is, without asking MLflow itself.
+
+    Raises sqlite3.Error.
+    """
+    try:
+        if not version("mlflow").startswith(_VERSION):
+            return False
+    except PackageNotFoundError:  # as mlflow-skinny
+        return False
+    with connection(path) as store:
+        return store.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
 
 
 def write(path: Path, parts: Sequence[Part]) -> None:

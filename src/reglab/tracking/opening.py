@@ -4,13 +4,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from reglab import durable
+from reglab.errors import UserError
 from reglab.tracking.drainer import Drainer
 from reglab.tracking.folder import IDENTITY, START, Identity, set_aside, write_identity
 from reglab.tracking.lock import RunLock
+from reglab.tracking.mlflow_direct import Made
 from reglab.tracking.params import write_config
 from reglab.tracking.points import Thinning, thinning
 from reglab.tracking.settings import TrackingSettings, redacted
@@ -77,6 +79,23 @@ def forget(openings: Sequence[Opening]) -> None:
     for opening in openings:
         (opening.spec.folder / START).unlink(missing_ok=True)
         (opening.spec.folder / IDENTITY).unlink(missing_ok=True)
+
+
+def settled(opening: Opening, made: Made) -> Opening:
+    """Keep in the folder that the run was made, and under which id."""
+    before = opening.identity
+    identity = replace(before, run_id=made.run_id, artifacts=made.artifacts)
+    if identity != before:
+        identity = replace(identity, local=before.run_id)
+        write_identity(opening.spec.folder, identity)
+    (opening.spec.folder / START).unlink()
+    return replace(opening, identity=identity)
+
+
+def refusal(settings: TrackingSettings, specs: Sequence[RunSpec], why: str) -> UserError:
+    """Return the error of a store that did not take ``specs``."""
+    names = ", ".join(repr(spec.name) for spec in specs[:3])
+    return UserError(f"{redacted(settings.uri)} did not take the runs {names}: {why}")
 
 
 def track(openings: Sequence[Opening], drainer: Drainer | None) -> list[RunTracker]:

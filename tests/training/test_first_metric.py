@@ -1,0 +1,33 @@
+"""What ``reglab train`` has not imported by its first row of metrics, so that the row comes soon."""
+
+import subprocess
+import sys
+
+from training.job_case import Case
+
+_PROGRAM = """
+import os, sys
+from reglab.cli import main
+from reglab.tracking import RunTracker
+log = RunTracker.log
+
+def first(tracker, metrics, step):
+    log(tracker, metrics, step)
+    print(*sys.modules, flush=True)
+    os._exit(9)
+
+RunTracker.log = first
+main(sys.argv[1:])
+"""
+_LATER = {"mlflow", "sqlalchemy", "alembic", "fastapi", "pyarrow", "jinja2", "sklearn", "pandas", "reglab.reports.html"}
+
+
+def test_the_first_metric_waits_for_no_package_that_it_does_not_need(case: Case) -> None:
+    """What Lightning and torchmetrics import (SciPy, matplotlib, torch._dynamo) comes with them in any case."""
+    case.client.create_experiment("reglab")  # the store was used before
+    words = [sys.executable, "-c", _PROGRAM, "train", "data=sparse_regression", "trainer.max_epochs=1"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=case.folder)
+    assert done.returncode == 9, done.stderr
+    imported = set(done.stdout.split())
+    assert {"torch", "pytorch_lightning", "torchmetrics"} <= imported
+    assert not _LATER & imported
