@@ -52,7 +52,7 @@ CASES: dict[str, dict[str, Any]] = {name: {} for name in harness.NAMES} | {
     # Without BatchNorm, before which a bias has no slope but rounding, and Adam makes a whole step of that.
     "adam": {"members": "elastic_net", "optimizer": ADAM, "norm": False},
     "clipped": {"members": "l2", "clip": 0.1},
-    # Clipped proximal steps and decay under a schedule, one column of the inputs zero: its weights never have a gradient.
+    # Clipped proximal steps and decay under a schedule; weights of a column of zeros never have a gradient.
     "scheduled": {
         "members": {
             key: member

@@ -10,7 +10,11 @@ _WHERE_IT_RAN = (
     *("accelerator", "devices", "strategy", "shards", "num_nodes", "checkpoint_seconds", "steps_per_batch"),
     *("compile", "activation_checkpointing"),
 )
-_AS_BEFORE = {"accumulate_grad_batches": 1, "sync_batchnorm": True}  # as it was before there were these settings
+_AS_BEFORE = {
+    "accumulate_grad_batches": 1,
+    "sync_batchnorm": True,
+    "polish_steps": 0,
+}  # as it was before there were these settings
 
 
 def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
