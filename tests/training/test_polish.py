@@ -69,8 +69,8 @@ def test_from_minibatches_to_the_lasso_with_its_support(optimizer: str) -> None:
     expected = lasso(0.15)  # the loss is a squared error that is not halved
     noisy = harness.trained(job(0, optimizer))["model.weight"][0]
     assert int((noisy == 0).sum()) < int((expected == 0).sum()) - 3
-    polished = harness.trained(job(400, optimizer))["model.weight"][0]
-    torch.testing.assert_close(polished, expected, atol=1e-7, rtol=0)
+    polished = harness.trained(job(200, optimizer))["model.weight"][0]
+    torch.testing.assert_close(polished, expected, atol=1e-9, rtol=0)
     assert torch.equal(polished == 0, expected == 0)
 
 
@@ -79,8 +79,8 @@ def test_with_a_penalty_in_the_loss_it_is_the_elastic_net() -> None:
     solver = sklearn.linear_model.ElasticNet(alpha=0.2, l1_ratio=0.5, fit_intercept=False, tol=1e-14, max_iter=100_000)
     expected = torch.from_numpy(solver.fit(train.inputs.numpy(), train.targets.numpy()).coef_)
     for members in ({"net": ElasticNet(0.4, 0.5)}, {"l1": L1(0.2), "l2": L2(0.2)}):
-        found = harness.trained(job(400, members=members))["model.weight"][0]
-        torch.testing.assert_close(found, expected, atol=1e-7, rtol=0)
+        found = harness.trained(job(200, members=members))["model.weight"][0]
+        torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
 
 
 def test_the_measurement_sees_it_and_the_run_says_so(tmp_path: Path) -> None:

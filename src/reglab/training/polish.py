@@ -16,6 +16,7 @@ from reglab.training.shardable import Shardable
 Tensors = Mapping[str, Tensor]
 _ROWS = 8192  # of one pass
 _HALVINGS = 40
+_NOISE = 1000  # roundings that the loss may be off by
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ def polish(module: Shardable, part: Part, task: Task, steps: int) -> Polished:
             ahead = {name: it + (speed - 1) / faster * (it - last[name]) for name, it in now.items()}
             found = _step(smooth, module, ahead, length)
             if found is None:
-                break
+                if last is now:
+                    break
+                last, speed, length = now, 1.0, 1.0
+                continue
             moved, value, length = found
             uphill = sum(((ahead[name] - it) * (it - now[name])).sum() for name, it in moved.items())
             still = all(torch.equal(it, now[name]) for name, it in moved.items())
@@ -99,13 +103,20 @@ def _step(
         module.cocktail.after_step(module.model, sizes)
         moved = {name: weight.detach().clone() for name, weight in weights.items()}
         change = {name: it - ahead[name] for name, it in moved.items()}
-        bound = sum(float((slope * change[name]).sum()) for name, slope in slopes.items())
-        bound += sum(float(it.square().sum()) for it in change.values()) / (2 * length)
-        reached, _ = smooth(moved, slopes=False)
-        if reached <= value + bound + 1e-12 * abs(value):
+        square = sum(float(it.square().sum()) for it in change.values()) / length
+        reached, after = smooth(moved, slopes=True)
+        if square > _NOISE * torch.finfo(next(iter(ahead.values())).dtype).eps * abs(value):
+            fits = reached <= value + _inner(slopes, change) + square / 2
+        else:  # lost in rounding; the curvature along the step says the same of a quadratic, to more digits
+            fits = _inner(after, change) - _inner(slopes, change) <= square
+        if fits:
             return moved, reached, 1.2 * length
         length /= 2
     return None
+
+
+def _inner(slopes: Tensors, change: Tensors) -> float:
+    return sum(float((slope * change[name]).sum()) for name, slope in slopes.items())
 
 
 class _Smooth:
