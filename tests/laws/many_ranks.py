@@ -26,6 +26,11 @@ from reglab.training.solo import Solo
 STRATEGIES = ("ddp", "fsdp")
 FAST = {"_target_": "torch.optim.SGD", "lr": 1.0, "momentum": 0.9}  # the first epoch is the best
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
+COSINE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "interval": "step"}
+SIGNALLED = {
+    "stopped": "cut",
+    "scheduled": "cut-scheduled",
+}  # cases that are also interrupted, and go on in this folder
 
 
 class Spectral(Regularizer):
@@ -47,6 +52,19 @@ CASES: dict[str, dict[str, Any]] = {name: {} for name in harness.NAMES} | {
     # Without BatchNorm, before which a bias has no slope but rounding, and Adam makes a whole step of that.
     "adam": {"members": "elastic_net", "optimizer": ADAM, "norm": False},
     "clipped": {"members": "l2", "clip": 0.1},
+    # Clipped proximal steps and decay under a schedule; weights of a column of zeros never have a gradient.
+    "scheduled": {
+        "members": {
+            key: member
+            for name in ("l1", "weight_decay", "weight_decay_fixed")
+            for key, member in harness.members(name).items()
+        },
+        "optimizer": ADAM,
+        "norm": False,
+        "clip": 0.3,
+        "scheduler": COSINE,
+        "dead": True,
+    },
     "spectral": {"members": {"spectral": Spectral()}},
     "noise": {"members": {"noise": Noise()}},
     "turns": {"members": "flooding", "batch_size": 5, "trainer": {"accumulate_grad_batches": 3}},
@@ -77,7 +95,7 @@ def tied_model() -> nn.Module:
 def job(case: str, ranks: int = 1, strategy: str = "ddp", **trainer: Any) -> Experiment:
     """Return the job of a case on so many processes: 5 joint batches, of which the last has 4 rows."""
     given = {"members": case, "dtype": torch.float64, "norm": True, "optimizer": None, "clip": None, "batch_size": 10}
-    given |= {"tied": False, "trainer": {}}
+    given |= {"tied": False, "trainer": {}, "scheduler": {}, "dead": False}
     own = given | CASES[case]
     named = own["members"]
     members = harness.members(named) if isinstance(named, str) else copy.deepcopy(named)  # they have state
@@ -91,7 +109,12 @@ def job(case: str, ranks: int = 1, strategy: str = "ddp", **trainer: Any) -> Exp
         trainer=settings,
         checkpoint_seconds=1000,
     )
-    return replace(made, recipe=replace(made.recipe, clip=own["clip"]))
+    data = made.data
+    if own["dead"]:
+        data = replace(
+            data, train=replace(data.train, inputs=data.train.inputs * (torch.arange(harness.FEATURES) != 2))
+        )
+    return replace(made, data=data, recipe=replace(made.recipe, clip=own["clip"], scheduler=own["scheduler"]))
 
 
 class Signalled(Solo):
@@ -141,6 +164,10 @@ def all_cases(target: Path) -> None:
         for case in cases(ranks):
             state = trained(job(case, ranks, strategy), target / strategy / case)
             torch.save(state, target / strategy / f"{case}-{rank}.pt")
+        for case, folder in SIGNALLED.items():
+            if case != "stopped":
+                made = [job(case, ranks, strategy) for _ in range(2)]
+                trained(made[1], target / strategy / folder, signalled(target / strategy / folder, made[0]))
         begun = target / strategy / "from_one"
         own = signalled(target / strategy / "cut", job("stopped", ranks, strategy))
         if rank == "0":

@@ -9,7 +9,7 @@ import laws_harness as harness
 import numpy as np
 import pytest
 import torch
-from many_ranks import CASES, STRATEGIES, cases, job, signalled, trained
+from many_ranks import CASES, SIGNALLED, STRATEGIES, cases, job, signalled, trained
 
 from reglab.examples import FILE
 from reglab.examples import read as read_examples
@@ -89,6 +89,17 @@ def test_a_signal_to_one_rank_ends_all_after_the_same_step_and_they_go_on(
     assert int(_last(folder / "from_several")["cocktail.keys.step"]) == 6
     harness.assert_same_bits(_last(folder / "stopped"), _last(folder / "cut"))
     assert harness.rows_of(folder / "cut") == harness.rows_of(folder / "stopped")
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("case", SIGNALLED)
+def test_a_run_that_goes_on_under_its_schedule_ends_with_the_same_bits(
+    case: str, strategy: str, ranks: int, trained_by: dict[int, Path]
+) -> None:
+    folder = trained_by[ranks] / strategy
+    harness.assert_same_bits(_last(folder / case), _last(folder / SIGNALLED[case]))
+    assert harness.rows_of(folder / SIGNALLED[case]) == harness.rows_of(folder / case)
 
 
 @pytest.mark.parametrize("ranks", RANKS)

@@ -33,6 +33,14 @@ class L1(Regularizer):
     The proximal step uses the optimizer's effective step size, so that its fixed point is the Lasso's also under
     momentum and Adam (Yun et al. 2021, Adaptive proximal gradient methods for structured neural networks).
 
+    Adam's step of a coordinate that never had a gradient is a typical one of its tensor, and no proximal step is longer
+    than twice what Adam itself can take (``training.step_size``); clipping by norm scales the step as it does the
+    gradient. A weight that no loss reaches ends at 0, the minimum of its penalty.
+
+    The noise of minibatches moves weights off 0 again at each step: plain SGD on small batches keeps few of the zeros
+    that the solution has (5 of 26 in ``tests/training/test_polish.py``), Adam some more. Larger batches, a learning rate
+    that goes to 0, or ``trainer.polish_steps`` at the end give them back.
+
     strength: per weight, >= 0. For a linear model under a mean squared error halved, it is scikit-learn's ``alpha``.
     where: which parameters; see ``select.chosen``.
     """

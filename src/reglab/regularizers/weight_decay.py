@@ -14,6 +14,8 @@ class WeightDecay(Regularizer):
     Under Adam it equals ``torch.optim.AdamW(weight_decay=strength)`` on the selected weights; biases and normalization
     parameters are left alone. Source: Loshchilov & Hutter (2019), Decoupled weight decay regularization.
 
+    A share that does not change with the learning rate is ``weight_decay_fixed``.
+
     strength: >= 0; per update a share ``lr * strength`` of each weight is lost.
     """
 

@@ -22,6 +22,7 @@ _TRAINER: dict[str, tuple[Any, ...]] = {
     "accumulate_grad_batches": (1,),
     "compile": (False, None),
     "activation_checkpointing": (False, None),
+    "polish_steps": (0, None),
     "precision": ("32-true", "64-true", "32", "64", 32, 64),
 }
 

@@ -32,6 +32,7 @@ from reglab.training.cluster import cluster
 from reglab.training.compiling import compile_options
 from reglab.training.embeddings import takes_sparse
 from reglab.training.engine import taken
+from reglab.training.polish import check_polish
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress, Recorder
 from reglab.training.silent_hooks import check_hooks
@@ -207,6 +208,8 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Op
             "optimizer.fused=true skips steps where nobody sees it under trainer.precision=16-mixed; leave it out, or "
             "use trainer.precision=bf16-mixed"
         )
+    if engine.polish:
+        check_polish(experiment.cocktail, optimizer, trainer.world_size)
     if sharded:
         fits_sharding(experiment.model, optimizer)
     if engine.activation_checkpointing:

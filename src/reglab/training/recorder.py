@@ -16,6 +16,7 @@ from reglab.tracking import RunTracker
 from reglab.training.beside import tensors
 from reglab.training.checkpoints import Checkpoints
 from reglab.training.measurement import Measurement
+from reglab.training.polish import polish
 from reglab.training.solo import Solo
 from reglab.training.system_use import SystemUse
 
@@ -50,6 +51,7 @@ class Recorder(pl.Callback):
         self.latest: dict[str, float] = {}
         self.recorded = 0  # the epoch up to which everything is recorded
         self.stopped = False  # by a member of the cocktail
+        self.polished = 0  # the epoch after which the weights were polished
         self.measurement: Measurement | None = None
         self._resumed: dict[str, Any] | None = None
         self._module: Solo | None = None
@@ -77,6 +79,10 @@ class Recorder(pl.Callback):
         self._end_epoch(trainer, pl_module, trainer.current_epoch + 1)
 
     def _end_epoch(self, trainer: pl.Trainer, module: Solo, epoch: int) -> None:
+        if module.engine.polish and epoch == trainer.max_epochs and self.polished != epoch:
+            found = polish(module, self.data.train, self.data.task, module.engine.polish)
+            self.tracker.tag(**{"reglab.polish": str(found)})
+            self.polished = epoch
         if epoch % self.settings.every == 0 or epoch == trainer.max_epochs:
             self._record(trainer, module, epoch)
         self.recorded = epoch
@@ -111,12 +117,13 @@ class Recorder(pl.Callback):
         """
         measured = self.measurement.state(self._module.body) if self.measurement and self._module else {}
         told = {"latest": dict(self.latest), "recorded": self.recorded, "stopped": self.stopped}
-        return {**measured, **told, "journal": self.tracker.sync()}
+        return {**measured, **told, "polished": self.polished, "journal": self.tracker.sync()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed = {**state_dict, "initial": tensors(state_dict["initial"])} if "initial" in state_dict else None
         self.latest, self.stopped = dict(state_dict["latest"]), state_dict["stopped"]
         self.recorded = state_dict["recorded"]
+        self.polished = state_dict.get("polished", 0)
 
     def _terms(self, module: Solo) -> dict[str, torch.Tensor]:
         """Return each term's mean over the examples trained on since the last record, and start anew."""

@@ -52,7 +52,9 @@ def why_solo(experiment: Experiment) -> str:
     if precision not in ("32-true", "32", "64-true", "64"):
         return f"trainer.precision={precision} trains solo only"
     if taken(experiment.trainer)[0] != Engine():
-        return "accumulate_grad_batches, compile and activation_checkpointing are for jobs that train alone"
+        return (
+            "accumulate_grad_batches, compile, activation_checkpointing and polish_steps are for jobs that train alone"
+        )
     for name, member in experiment.cocktail.named_regularizers():
         if not member.fusable:
             return f"regularizer {name} cannot be fused: {member.why_solo}"
