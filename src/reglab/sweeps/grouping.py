@@ -81,12 +81,23 @@ def _varying(groups: Sequence[Group]) -> list[str]:
     """Return the config keys in which a block's settings differ, other than its main strength."""
     firsts = [(group[0], _setting(group[0].params)) for group in groups]
     keys = dict.fromkeys(key for _, setting in firsts for key in setting)
+    settings = [setting for _, setting in firsts]
     return [
         key
         for key in keys
         if len({setting.get(key) for _, setting in firsts}) > 1
         and not all(_same_number(setting.get(key), trial.strength) for trial, setting in firsts)
+        and not _follows(key, settings)
     ]
+
+
+def _follows(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a setting's class tells the value under ``key``: the options of one model, the shape that it reads."""
+    chooser = "model._target_" if key == "data.shape" else f"{key.partition('.')[0]}._target_"
+    if key == chooser or len({setting.get(chooser) for setting in settings}) < 2:
+        return False
+    pairs = {(setting.get(chooser), setting.get(key)) for setting in settings}
+    return len(pairs) == len({chosen for chosen, _ in pairs})
 
 
 def _same_number(text: str | None, value: float | None) -> bool:
@@ -101,7 +112,7 @@ def _candidate(trials: Group, missing: int, varying: Sequence[str]) -> Candidate
     first = trials[0]
     settings = {key: first.params.get(key, "") for key in varying}
     parts = [first.block] + ([compact(first.strength)] if first.strength is not None else [])
-    label = " ".join(parts + [f"{short_key(key, varying)}={value}" for key, value in settings.items()])
+    label = " ".join(parts + [_shown(key, value, varying) for key, value in settings.items()])
     return Candidate(
         block=first.block,
         regularizer=first.regularizer,
@@ -112,6 +123,11 @@ def _candidate(trials: Group, missing: int, varying: Sequence[str]) -> Candidate
         settings=settings,
         missing=missing,
     )
+
+
+def _shown(key: str, value: str, among: Iterable[str]) -> str:
+    group, _, last = key.rpartition(".")
+    return f"{group}={value.rpartition('.')[2]}" if last == "_target_" else f"{short_key(key, among)}={value}"
 
 
 def short_key(key: str, among: Iterable[str]) -> str:
