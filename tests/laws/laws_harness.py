@@ -75,6 +75,28 @@ def small_model(dtype: torch.dtype = torch.float32, seed: int = 0, norm: bool = 
         return nn.Sequential(*layers, nn.Linear(8, CLASSES)).to(dtype)
 
 
+class Transposed(nn.Module):
+    """A transposed convolution in groups: its units lie along the second axis of its weight. And a BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(FEATURES, 8)
+        self.up = nn.ConvTranspose1d(4, 6, 2, groups=2)
+        self.norm = nn.BatchNorm1d(6)
+        self.head = nn.Linear(18, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.up(self.first(inputs).relu().reshape(-1, 4, 2))
+        outputs: Tensor = self.head(self.norm(hidden).flatten(1))
+        return outputs
+
+
+def transposed_model(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Transposed().double()
+
+
 def experiment(
     regularizers: Mapping[str, Regularizer],
     *,

@@ -15,7 +15,7 @@ import laws_harness as harness
 import torch
 from torch import Tensor, nn
 
-from reglab.regularizers import EMA, EarlyStopping, Regularizer
+from reglab.regularizers import EMA, EarlyStopping, MaxNorm, Regularizer
 from reglab.signals import Interrupted
 from reglab.tracking import open_run, reopen_run
 from reglab.training import experiment as engine
@@ -70,7 +70,8 @@ CASES: dict[str, dict[str, Any]] = {name: {} for name in harness.NAMES} | {
     "turns": {"members": "flooding", "batch_size": 5, "trainer": {"accumulate_grad_batches": 3}},
     "short turns": {"members": "flooding", "trainer": {"accumulate_grad_batches": 4}},
     "stopped": {"members": {"ema": EMA(0.2), "stop": EarlyStopping(patience=2)}, "optimizer": FAST},
-    "tied": {"members": "l2", "tied": True},
+    "tied": {"members": "l2", "model": "tied"},
+    "units": {"members": {"ema": EMA(0.6), "cap": MaxNorm(0.2)}, "model": "transposed"},
     "recomputed": {"members": "dropout", "trainer": {"activation_checkpointing": True}},
     "compiled": {"members": "dropout", "trainer": {"compile": {"backend": "aot_eager"}}},
     "float32": {"members": "ema", "dtype": torch.float32},
@@ -92,10 +93,13 @@ def tied_model() -> nn.Module:
         return nn.Sequential(*layers, nn.Linear(7, harness.CLASSES)).double()
 
 
+MODELS = {"tied": tied_model, "transposed": harness.transposed_model}
+
+
 def job(case: str, ranks: int = 1, strategy: str = "ddp", **trainer: Any) -> Experiment:
     """Return the job of a case on so many processes: 5 joint batches, of which the last has 4 rows."""
     given = {"members": case, "dtype": torch.float64, "norm": True, "optimizer": None, "clip": None, "batch_size": 10}
-    given |= {"tied": False, "trainer": {}, "scheduler": {}, "dead": False}
+    given |= {"model": "small", "trainer": {}, "scheduler": {}, "dead": False}
     own = given | CASES[case]
     named = own["members"]
     members = harness.members(named) if isinstance(named, str) else copy.deepcopy(named)  # they have state
@@ -103,7 +107,7 @@ def job(case: str, ranks: int = 1, strategy: str = "ddp", **trainer: Any) -> Exp
     settings |= {"strategy": strategy if ranks > 1 else "auto", **own["trainer"]}
     made = harness.experiment(
         members,
-        model=tied_model() if own["tied"] else harness.small_model(own["dtype"], norm=own["norm"]),
+        model=MODELS[own["model"]]() if own["model"] in MODELS else harness.small_model(own["dtype"], norm=own["norm"]),
         optimizer=own["optimizer"],
         batch_size=own["batch_size"],
         trainer=settings,

@@ -6,7 +6,7 @@ import fused_harness as fused
 import laws_harness as harness
 import pytest
 
-from reglab.regularizers import Regularizer
+from reglab.regularizers import EMA, MaxNorm, Regularizer
 from reglab.training.experiment import Experiment
 
 STRENGTHS = {
@@ -46,6 +46,17 @@ def test_every_regularizer_under_sgd_members_of_different_seeds(name: str) -> No
 
     pack = fused.assert_equals_solo(make, 3).pack
     assert pack.done() == 100
+
+
+def test_units_of_transposed_convolutions_and_averaged_statistics() -> None:
+    def make(number: int) -> Experiment:
+        members = {"ema": EMA((0.6, 0.9)[number], warmup=(9, 1)[number]), "cap": MaxNorm((0.2, 0.4)[number])}
+        return fused.job(members, seed=number, model=harness.transposed_model(number), epochs=8)
+
+    pack = fused.assert_equals_solo(make, 2).pack
+    weight = pack.stack.weights["model.up.weight"]  # [members, 2 groups of 2 inputs, 3 outputs of each, 2]
+    norms = weight.reshape(2, 2, 2, 3, 2).square().sum((2, 4)).sqrt()
+    assert norms.amax((1, 2)).tolist() == pytest.approx([0.2, 0.4])
 
 
 @pytest.mark.parametrize("name", harness.NAMES)

@@ -161,6 +161,8 @@ class Own(nn.Module):
         self.position_embeddings = nn.Parameter(torch.zeros(5, 8))
         self.relative_position_bias_table = nn.Parameter(torch.zeros(9, 2))
         self.bias = nn.Parameter(torch.zeros(4, 1))
+        self.rel_pos_h = nn.Parameter(torch.zeros(9, 2))
+        self.logit_scale = nn.Parameter(torch.zeros(4, 1, 1))
         self.kernel = nn.Parameter(torch.zeros(8, 8))
         self.gain = nn.Parameter(torch.ones(8))
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(2, 2))])
@@ -177,6 +179,8 @@ def test_a_models_own_parameters_go_by_their_names_and_those_of_foreign_normaliz
         "position_embeddings": "token",
         "relative_position_bias_table": "bias",
         "bias": "bias",
+        "rel_pos_h": "token",
+        "logit_scale": "scale",
         "kernel": "weight",
         "gain": "scale",
         "biases.0": "bias",
@@ -186,6 +190,11 @@ def test_a_models_own_parameters_go_by_their_names_and_those_of_foreign_normaliz
         "relative_attention_bias.weight": "bias",
         "tokens.weight": "weight",
     }
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1d(1, 1, 1), nn.Conv2d(1, 5, 1), nn.ConvTranspose1d(1, 4, 1)])
+def test_a_weight_of_a_convolution_is_one_whatever_its_sizes(layer):
+    assert parameter_kinds(layer)["weight"] == "weight"
 
 
 def test_a_magnitude_is_a_scale_and_other_parametrized_weights_stay_weights():

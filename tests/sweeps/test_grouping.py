@@ -102,3 +102,15 @@ def test_a_setting_without_a_result_is_no_candidate():
 def test_short_key_stays_unambiguous():
     keys = ["optimizer.lr", "scheduler.lr", "model.width", "regularizer.dropout.strength"]
     assert [short_key(key, keys) for key in keys] == ["optimizer.lr", "scheduler.lr", "width", "dropout.strength"]
+
+
+def test_of_several_models_their_classes_are_named_and_not_what_follows_from_them():
+    models = {"CNN": {"model.kernel": "3", "data.shape": "image"}, "MLP": {"model.width": "8", "data.shape": "flat"}}
+    trials = [
+        changed(0.1, **{"model._target_": f"reglab.models.{name}", "optimizer.lr": lr, **options})
+        for name, options in models.items()
+        for lr in ("0.1", "0.2")
+    ]
+    assert labels(trials) == [f"l1 0.1 lr={lr} model={name}" for name in models for lr in ("0.1", "0.2")]
+    wider = changed(0.1, **{"model._target_": "reglab.models.MLP", "model.width": "9", "data.shape": "flat"})
+    assert "l1 0.1 lr=0.01 model=MLP width=9" in labels([*trials, wider])

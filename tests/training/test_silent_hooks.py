@@ -114,10 +114,9 @@ def test_a_model_of_nothing_but_attention_is_refused():
 
 
 def test_parametrized_and_tied_layers_have_dropout_and_it_acts():
-    layers = [nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)]
-    model = nn.Sequential(*layers)
+    model = nn.Sequential(nn.Linear(6, 8), *(nn.Linear(8, 8) for _ in range(3)))
     parametrizations.weight_norm(model[1])
-    model[3].bias = None
+    model[3].weight = model[2].weight
     cocktail = Cocktail({"dropout": Dropout(0.5)}, 0, "classification")
     cocktail.prepare(model)
     assert cocktail.hooked["dropout"] == ["1", "2", "3"]

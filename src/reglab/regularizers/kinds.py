@@ -18,10 +18,11 @@ _NORM_NAME = re.compile(r"(Norm|Normalization)(\d[dD])?$")
 _BIAS = re.compile(r"(^|_)bias(es)?(_|$|\d)|^(bias_k|bias_v)$", re.IGNORECASE)
 _TOKEN = re.compile(
     r"(^|_)(cls|class|dist|distillation|mask|reg|register|storage)_?(token|tokens|embedding)$"
-    r"|(^|_)tokens?$"
+    r"|(^|_)tokens?$|(^|_)rel_?pos(_[hwt])?$"
     r"|(^|_)pos(ition|itional)?_?(emb|embed|embedding|embeddings|encoding|enc)$",
     re.IGNORECASE,
 )
+_MATRIX = re.compile(r"weight|kernel|original", re.IGNORECASE)
 PARAMETRIZED = "parametrizations"
 
 
@@ -39,9 +40,9 @@ def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
     ``norm``   of BatchNorm, InstanceNorm, SyncBatchNorm, LayerNorm, GroupNorm, RMSNorm, whatever their
                axes, and of a class of another library whose name ends in ``Norm``
     ``scale``  one number a unit: PReLU's slope, weight normalization's magnitude (``original0``,
-               ``weight_g``), anything else of one axis or none
+               ``weight_g``), a temperature [heads, 1, 1], anything else of one axis or none
     ``token``  a learnt input of the model's own: class tokens and position embeddings
-               (``cls_token``, ``pos_embed``), if they are no nn.Embedding
+               (``cls_token``, ``pos_embed``, ``rel_pos_h``), if they are no nn.Embedding
     ========== =========================================================================================
 
     A parametrized tensor is of the kind that it would be without (``parametrizations.weight.original``). A tied
@@ -80,7 +81,9 @@ def guessed(name: str, tensor: Tensor) -> Kind:
         return "bias"
     if _TOKEN.search(own):
         return "token"
-    return "weight" if tensor.ndim >= 2 else "scale"
+    # A temperature [heads, 1, 1], a gain [1, 1, features]; but a convolution's weight may be [1, 1, 1].
+    spread = sum(size > 1 for size in tensor.shape) > 1 or tensor.ndim == 2 or _MATRIX.search(own)
+    return "weight" if tensor.ndim >= 2 and spread else "scale"
 
 
 def with_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -112,7 +112,11 @@ def _swept(groups: Sequence[Group]) -> _Swept:
     }
     if main not in keys and len({trial.strength for trial, _ in firsts}) > 1:
         ordered = {_STRENGTH: firsts[0][0].stronger} | ordered
-    others = tuple(key for key in varying if key not in ordered and key not in follows)
+    others = tuple(
+        key
+        for key in varying
+        if key not in ordered and key not in follows and not _follows(key, [setting for _, setting in firsts])
+    )
     return _Swept(ordered, others, main)
 
 
@@ -122,6 +126,15 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def _follows(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a setting's class tells the value under ``key``: the options of one model, the shape that it reads."""
+    chooser = "model._target_" if key == "data.shape" else f"{key.partition('.')[0]}._target_"
+    if key == chooser or len({setting.get(chooser) for setting in settings}) < 2:
+        return False
+    pairs = {(setting.get(chooser), setting.get(key)) for setting in settings}
+    return len(pairs) == len({chosen for chosen, _ in pairs})
 
 
 def _same_number(text: str | None, value: float | None) -> bool:
@@ -137,7 +150,7 @@ def _candidate(trials: Group, missing: int, swept: _Swept) -> Candidate:
     strength = None if several else values[one] if one and one != swept.main else first.strength
     number = short_key(one, (one, *settings)) if one and one != swept.main else ""
     parts = [f"{number}={compact(strength)}" if number else compact(strength)] if strength is not None else []
-    parts += [f"{short_key(key, settings)}={value}" for key, value in settings.items()]
+    parts += [_shown(key, value, list(settings)) for key, value in settings.items()]
     return Candidate(
         block=first.block,
         regularizer=first.regularizer,
@@ -150,6 +163,11 @@ def _candidate(trials: Group, missing: int, swept: _Swept) -> Candidate:
         number=number,
         strengths={key: sign * (values[key] or 0.0) for key, sign in swept.ordered.items()},
     )
+
+
+def _shown(key: str, value: str, among: Iterable[str]) -> str:
+    group, _, last = key.rpartition(".")
+    return f"{group}={value.rpartition('.')[2]}" if last == "_target_" else f"{short_key(key, among)}={value}"
 
 
 def short_key(key: str, among: Iterable[str]) -> str:

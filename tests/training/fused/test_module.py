@@ -6,6 +6,9 @@ import fused_harness as fused
 import laws_harness as harness
 import torch
 
+from reglab.training.fused.module import Fused
+from reglab.training.fused.pack import Pack
+
 
 def make(number: int, **recipe):
     return fused.job(harness.members("l2", strength=0.1 * number), seed=number, epochs=1, **recipe)
@@ -29,3 +32,20 @@ def test_a_checkpoint_is_made_of_plain_values(tmp_path: Path) -> None:
     assert saved["dead"] == []
     assert (saved["compiled"], saved["lowering"]) == (False, {})
     assert int(saved["stack"]["shared"]["cocktail.keys.step"]) == 4
+
+
+def test_a_checkpoint_from_before_averages_had_a_warm_up_and_statistics_is_read() -> None:
+    jobs = [fused.job(harness.members("ema", strength=rate), seed=0, epochs=1) for rate in (0.5, 0.9)]
+    module, saved = fused.together(jobs), {}
+    module.on_save_checkpoint(saved)
+    old = saved["pack"]["stack"]["buffers"]
+    for name in [name for name in old if "warmup" in name or "average_1__running" in name]:
+        del old[name]
+    again = Fused(Pack([fused.job(harness.members("ema", strength=rate), seed=0, epochs=1) for rate in (0.5, 0.9)]))
+    again.on_load_checkpoint(saved)
+    found = again.pack.stack.buffers
+    assert found["cocktail.members.ema.warmup"].tolist() == [9, 9]
+    for statistic in ("running_mean", "running_var"):
+        kept = found[f"cocktail.members.ema.average_1__{statistic}"]
+        assert torch.equal(kept, module.pack.stack.buffers[f"model.1.{statistic}"])  # what averages were judged with
+    assert torch.equal(again.pack.stack.weights["model.0.weight"], module.pack.stack.weights["model.0.weight"])
