@@ -186,11 +186,14 @@ class _Sealed:
         self.refused: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        length = memoryview(data).nbytes
-        pending = self._held + bytes(data) if length < _CHUNK or self._held else data
-        self._put(memoryview(pending)[:-_RECORD])
-        self._held = bytes(memoryview(pending)[-_RECORD:])
-        return length
+        view = memoryview(data).cast("B")
+        if view.nbytes < _RECORD:
+            view = memoryview(self._held + bytes(view))
+        elif self._held:
+            self._put(memoryview(self._held))
+        self._put(view[:-_RECORD])
+        self._held = bytes(view[-_RECORD:])
+        return memoryview(data).nbytes
 
     def flush(self) -> None:
         """What is kept back stays so until ``seal``."""
