@@ -103,8 +103,8 @@ def test_deleted_runs_go_with_their_artifacts_but_not_the_runs_below_them(
         client.delete_run(run.run_id)
     places = {run.run_id: tmp_path / "mlartifacts" / run.run_id for run in (sweep, *jobs)}
     said, asked = cleaned(settings, tmp_path / "sweep")
-    assert asked == ["Free 2.0 MB?"]
-    assert said[-1] == "Freed 2.0 MB."
+    assert asked == ["Free 1.0 MB?"]  # the checkpoint and its artifact are one file
+    assert said[-1] == "Freed 1.0 MB."
     assert not jobs[0].folder.exists()
     assert not (sweep.folder / "run.json").exists()
     assert [places[run.run_id].exists() for run in (sweep, *jobs)][:3] == [False, False, True]

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,13 @@ from reglab.tracking.sync import is_sent
 
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
 _PACK = ("pack.json", "pack.ckpt", "pack.previous.ckpt")  # the first says that there are others, so it goes first
-_KINDS = {".ckpt": "checkpoints", ".parquet": "full series", ".partial": "leftovers of deaths"}
+_KINDS = {
+    ".ckpt": "checkpoints",
+    ".pt": "checkpoints",
+    ".npz": "losses by example",
+    ".parquet": "full series",
+    ".partial": "leftovers of deaths",
+}
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,11 @@ class Freeable:
 
     @property
     def bytes(self) -> int:
-        """How much the disk gains: a file that has a second name, as an artifact, stays under that."""
-        return sum(size(file, alone=True) for file in self.files)
+        """How much the disk gains: a file stays as long as it has a name that does not go, as an artifact's."""
+        found = [stat for file in self.files if (stat := _stat(file))]
+        going = Counter((stat.st_dev, stat.st_ino) for stat in found)
+        last = {(stat.st_dev, stat.st_ino): stat for stat in found}
+        return sum(stat.st_size for file, stat in last.items() if going[file] >= stat.st_nlink)
 
     def remove(self) -> None:
         """Free it. Links are removed, not followed."""
@@ -45,13 +55,17 @@ class Freeable:
                 path.unlink(missing_ok=True)
 
 
-def size(file: Path, alone: bool = False) -> int:
-    """Return the bytes of a file, 0 where it has gone meanwhile. alone: 0, too, where it has a second name."""
+def size(file: Path) -> int:
+    """Return the bytes of a file, 0 where it has gone meanwhile."""
+    stat = _stat(file)
+    return stat.st_size if stat else 0
+
+
+def _stat(file: Path) -> os.stat_result | None:
     try:
-        stat = file.lstat()
+        return file.lstat()
     except FileNotFoundError:
-        return 0
-    return 0 if alone and stat.st_nlink > 1 else stat.st_size
+        return None
 
 
 def own_files(folder: Path) -> list[Path]:

@@ -56,10 +56,12 @@ _unchanged: dict[str, Path] = {}  # where this process wrote last what goes besi
 
 def _write_beside(content: Mapping[str, Any], path: Path) -> None:
     """Write what the name of ``path`` says unless it is there; runs with equal tensors, as of one seed, share them."""
-    if _is_whole(path):
+    known = _unchanged.get(path.name)
+    if path.is_file() and (known == path or _is_whole(path)):  # read once, not for every checkpoint
+        _unchanged[path.name] = path
         return
     path.unlink(missing_ok=True)
-    if (known := _unchanged.get(path.name)) and _is_whole(known):
+    if known and _is_whole(known):
         path.parent.mkdir(parents=True, exist_ok=True)
         _share(known, path)
     else:
@@ -186,11 +188,14 @@ class _Sealed:
         self.refused: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        length = memoryview(data).nbytes
-        pending = self._held + bytes(data) if length < _CHUNK or self._held else data
-        self._put(memoryview(pending)[:-_RECORD])
-        self._held = bytes(memoryview(pending)[-_RECORD:])
-        return length
+        view = memoryview(data).cast("B")
+        if view.nbytes < _RECORD:
+            view = memoryview(self._held + bytes(view))
+        elif self._held:
+            self._put(memoryview(self._held))
+        self._put(view[:-_RECORD])
+        self._held = bytes(view[-_RECORD:])
+        return memoryview(data).nbytes
 
     def flush(self) -> None:
         """What is kept back stays so until ``seal``."""

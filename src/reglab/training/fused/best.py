@@ -48,8 +48,8 @@ class Best:
         return state
 
     def stack(self, places: Sequence[int]) -> Stack:
-        """Return the state of these jobs' best epochs."""
-        return self._kept.take(places)
+        """Return the state of these jobs' best epochs: to be read, not changed."""
+        return self._kept if list(places) == list(range(len(self._kept))) else self._kept.take(places)
 
     def member(self, place: int) -> dict[str, Any]:
         """Return of a job what ``Checkpoints`` keeps of it alone."""

@@ -119,7 +119,11 @@ class PackMeasurement:
         if pack.base.cocktail.averages:
             averaged = self._statistics(_weights(pack, pack.judged()), per_layer=False)
             found |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
-        self.previous = {name: weight.clone() for name, weight in now.items()}
+        if self.previous is self.initial:
+            self.previous = {name: weight.clone() for name, weight in now.items()}
+        else:  # in place: a pack's weights are large, and one copy less is held meanwhile
+            for name, weight in now.items():
+                self.previous[name].copy_(weight)
         return found
 
     def _statistics(self, weights: Tensors, per_layer: bool) -> Tensors:

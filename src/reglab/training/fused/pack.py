@@ -233,8 +233,9 @@ class Pack:
         return answers
 
     def stack_of(self, places: Sequence[int]) -> Stack:
-        """Return the state of these jobs, all of which must still have a row."""
-        return self.stack.take([self.places.index(place) for place in places])
+        """Return weights and buffers of these jobs, all of which must still have a row: to be read, not changed."""
+        whole = Stack(self.stack.weights, self.stack.buffers, self.stack.shared)
+        return whole if list(places) == self.places else whole.take([self.places.index(place) for place in places])
 
     def keep(self, rows: Sequence[int]) -> None:
         """Let only the members in these rows of the stack go on; a compiled pack of fewer is compiled anew."""
