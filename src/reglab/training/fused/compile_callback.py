@@ -30,6 +30,8 @@ class CompileCallback(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pack = cast(Fused, pl_module).pack
         self._not_before = self._recorder.recorded() * pack.loader.per_epoch
+        if pack.done() and pack.settings.compile is False:  # whatever it was before
+            self._recorder.tag(**{COMPILED: "false"})
         if not trainer.should_stop:
             self._begin(cast(Fused, pl_module))
 
