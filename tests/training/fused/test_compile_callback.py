@@ -185,3 +185,12 @@ def test_a_pack_that_became_smaller_is_compiled_anew(tmp_path: Path) -> None:
 def test_the_expected_pace_counts_what_compiling_takes() -> None:
     assert expected(1.0, 10, 25.0) == 1.0  # over before it is compiled
     assert expected(1.0, 100, 25.0) == pytest.approx((25 + 2.5 + 75 * 0.4) / 100)
+
+
+def test_true_that_takes_too_long_goes_on_uncompiled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Beside.fails = True
+    with caplog.at_level(logging.WARNING):
+        run(jobs(), tmp_path, compile_=True)
+    assert "compiling took more than 7 s: the pack goes on uncompiled" in caplog.messages
+    assert tags(tmp_path / "0") == {"compiled": "false"}
+    assert len(Beside.started) == 1
