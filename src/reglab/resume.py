@@ -25,6 +25,7 @@ _CHANGED = (
 _EPOCHS = "trainer.max_epochs"
 _SWEEP = "multirun.yaml"
 _OF_HYDRA = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # what of Hydra's own a file may say
+_COMPILING = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")  # what of a sweep may change
 _NOT_AGAIN = ("sweep.again", "sweep.resume", "trust")  # what is trusted is told anew, not by a file
 
 
@@ -163,11 +164,11 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
     found = going_on.told(folder)
     if found is None:
         raise UserError(f"the sweep in {folder} has recorded nothing yet: give its command again")
-    changes = [override for override in overrides if override.partition("=")[0] != "trust"]
+    changes = [override for override in overrides if override.partition("=")[0] not in ("trust", *_COMPILING)]
     if changes:
         raise UserError(
-            f"{changes[0]}: a sweep that goes on keeps its configuration. Its runs, once finished, can be extended one "
-            f"by one: reglab resume RUN {_EPOCHS}=..."
+            f"{changes[0]}: a sweep that goes on keeps its configuration, but for {' and '.join(_COMPILING)}. Its "
+            f"runs, once finished, can be extended one by one: reglab resume RUN {_EPOCHS}=..."
         )
     _check_place(found, folder, here)
     recorded: Any = OmegaConf.to_container(OmegaConf.load(folder / _SWEEP), resolve=False)  # secrets stay as written
@@ -176,7 +177,8 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
         if not any(_key(each) == own or _key(each).startswith(f"{own}.") for own in _OF_HYDRA):
             raise UserError(f"the sweep was started with {each}, which no file may say: give its command again")
     given = [each for each in hydra["overrides"]["task"] if _key(each) not in _NOT_AGAIN]
-    words = ["-m", *hydra["overrides"]["hydra"], *given, *overrides, f"sweep.resume={_quoted(str(folder))}"]
+    own = [each for each in hydra["overrides"]["hydra"] if _key(each) not in map(_key, overrides)]
+    words = ["-m", *own, *given, *overrides, f"sweep.resume={_quoted(str(folder))}"]
     if hydra["job"]["config_name"] not in (None, "train"):
         words = ["--config-name", hydra["job"]["config_name"], *words]
     for source in hydra["runtime"]["config_sources"]:

@@ -165,3 +165,13 @@ def test_jobs_that_lost_their_worker_wait_again_and_are_told_once():
     assert board.packs == []
     assert board.regrouped() == ["its worker died: 2 jobs go on"]
     assert board.regrouped() == []
+
+
+def test_what_a_job_does_instead_of_steps_is_shown_until_it_goes_on():
+    board = Board({0: "l1 seed=0"}, lambda: 0.0)
+    board.tell(Started(0))
+    assert board.rows()[0].place == "starting"
+    board.tell(Advanced(0, 2, 60, {}, "compiling"))
+    assert board.rows()[0].place == "compiling"
+    board.tell(Advanced(0, 3, 60, {}))
+    assert board.rows()[0].place == "3/60"

@@ -12,16 +12,25 @@ from reglab.sweeps.words import compact
 
 @dataclass
 class Row:
-    """The line of a running job, or of a pack. done: the share of its epochs that is finished."""
+    """The line of a running job, or of a pack. done: the share of its epochs that is finished.
+
+    doing: what it does at the moment instead of steps.
+    """
 
     label: str
     epoch: int
     epochs: int
     metrics: Mapping[str, float]
+    doing: str = ""
 
     @property
     def done(self) -> float:
         return self.epoch / self.epochs if self.epochs else 0.0
+
+    @property
+    def place(self) -> str:
+        """How far it is, in a word."""
+        return self.doing or (f"{self.epoch}/{self.epochs}" if self.epochs else "starting")
 
 
 class Board:
@@ -55,7 +64,8 @@ class Board:
         if isinstance(event, Started):
             self.running[event.job] = Row(self.labels[event.job], 0, 0, {})
         elif isinstance(event, Advanced):
-            self.running[event.job] = Row(self.labels[event.job], event.epoch, event.epochs, event.metrics)
+            label = self.labels[event.job]
+            self.running[event.job] = Row(label, event.epoch, event.epochs, event.metrics, event.doing)
         elif isinstance(event, Packed):
             self.packs.append(event.jobs)
         elif isinstance(event, Apart):
@@ -129,7 +139,8 @@ def pack_row(rows: Sequence[Row]) -> Row:
     """Return one line for members of a pack: how far the slowest is, and the metrics of the best by val/loss."""
     slowest = min(rows, key=lambda row: row.done)
     best = min(rows, key=lambda row: _order(row.metrics.get("val/loss", math.inf)))
-    return Row(pack_label([row.label for row in rows]), slowest.epoch, slowest.epochs, best.metrics)
+    label = pack_label([row.label for row in rows])
+    return Row(label, slowest.epoch, slowest.epochs, best.metrics, slowest.doing)
 
 
 def pack_label(labels: Sequence[str]) -> str:

@@ -86,8 +86,7 @@ def table(board: Board, width: int) -> Group:
         epoch = Text(end.status.lower(), style=_COLOURS[end.status])
         body.add_row(Text(board.labels[end.job], style="dim"), epoch, *(figure(end.metrics, key) for key in _COLUMNS))
     for row in board.rows():
-        epoch = Text(f"{row.epoch}/{row.epochs}" if row.epochs else "starting")
-        body.add_row(Text(row.label), epoch, *(figure(row.metrics, key) for key in _COLUMNS))
+        body.add_row(Text(row.label), Text(row.place), *(figure(row.metrics, key) for key in _COLUMNS))
     note = [Text("of a pack (x n): the member with the lowest val loss", style="dim")] if board.packs else []
     return Group(head, body, *note)
 
@@ -103,7 +102,7 @@ def line(board: Board) -> str:
 
 
 def _progress(row: Row) -> str:
-    epoch = f"epoch {row.epoch}/{row.epochs}" if row.epochs else "starting"
+    epoch = f"epoch {row.place}" if row.epochs and not row.doing else row.place
     figures = [f"{name} {text}" for key, name in _COLUMNS.items() if (text := figure(row.metrics, key))]
     return " ".join([f"{row.label}:", epoch, *figures])
 

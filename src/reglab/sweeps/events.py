@@ -33,12 +33,13 @@ class Started:
 
 @dataclass(frozen=True)
 class Advanced:
-    """A job finished an epoch; ``epochs`` is how many it will have at most."""
+    """A job finished an epoch; ``epochs`` is how many it will have at most. doing: what it does instead of steps."""
 
     job: int
     epoch: int
     epochs: int
     metrics: Mapping[str, float]
+    doing: str = ""
 
 
 @dataclass(frozen=True)

@@ -158,9 +158,11 @@ class _Throttle:
 
     def __call__(self, position: int, progress: Progress) -> None:
         now = time.monotonic()
-        if now - self._last[position] >= self._between or progress.epoch >= progress.epochs:
+        doing = str(getattr(progress, "doing", ""))
+        if now - self._last[position] >= self._between or progress.epoch >= progress.epochs or doing:
             self._last[position] = now
-            self._send(Advanced(self._jobs[position], progress.epoch, progress.epochs, numbers(progress.metrics)))
+            metrics = numbers(progress.metrics)
+            self._send(Advanced(self._jobs[position], progress.epoch, progress.epochs, metrics, doing))
 
 
 def _describe(error: Exception, folders: Sequence[Path]) -> str:

@@ -25,11 +25,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: epochs are counted from 1, 0 is the untrained model."""
+    """How far a job is: epochs are counted from 1, 0 is the untrained model. doing: what it does instead of steps."""
 
     epoch: int
     epochs: int
     metrics: dict[str, float]
+    doing: str = ""
 
 
 class Recorder(pl.Callback):

@@ -30,8 +30,17 @@ class CompileCallback(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pack = cast(Fused, pl_module).pack
         self._not_before = self._recorder.recorded() * pack.loader.per_epoch
-        if not trainer.should_stop:
-            self._begin(cast(Fused, pl_module))
+        if pack.done() and pack.settings.compile is False:  # whatever it was before
+            self._recorder.tag(**{COMPILED: "false"})
+        if trainer.should_stop:
+            return
+        if pack.compiled:  # also where it goes on: its next step is to be a compiled one
+            self._recorder.tell(trainer, "compiling")
+            pack.compile()
+            if not pack.compiled:
+                self._checkpoints.write(trainer, pl_module)
+                self._recorder.tag(**{COMPILED: "false"})
+        self._begin(cast(Fused, pl_module))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         fused = cast(Fused, pl_module)

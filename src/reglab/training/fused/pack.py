@@ -147,7 +147,9 @@ class Pack:
         return [torch.zeros(self.loader.shape(size), dtype=torch.int64) for size in sizes]
 
     def compile(self) -> None:
-        """Compile before the next step, or say in one line why not: the pack then goes on as it is."""
+        """Compile before the next step, if that is not done; where it cannot be, one line says why."""
+        if all(self.graph(rows).compiled for rows in self._batches()):
+            return
         started = self.compilation()
         try:
             started.wait()

@@ -104,6 +104,14 @@ class PackRecorder(pl.Callback):
         """Return the last epoch that any of the runs has recorded, which may lie behind the checkpoint."""
         return max((tracker.journal.top for _, tracker in self._open(range(len(self.trackers)))), default=0)
 
+    def tell(self, trainer: pl.Trainer, doing: str) -> None:
+        """Show what the pack does instead of steps."""
+        for place, _ in self._open(range(len(self.trackers))):
+            if self.on_progress is not None:
+                shown = {key: self.latest[place][key] for key in _SHOWN if place in self.latest}
+                epoch, last = self.epochs.get(place, 0), trainer.max_epochs or 0
+                self.on_progress(place, Progress(epoch, last, shown, doing))
+
     def tag(self, **tags: str) -> None:
         """Tag the runs that are open."""
         for _, tracker in self._open(range(len(self.trackers))):

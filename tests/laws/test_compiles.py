@@ -1,0 +1,100 @@
+"""Law: a pack of any regularizers is a graph that Inductor ends with: what it inlines into one result is bounded.
+
+Inductor computes a pointwise operation anew in each that uses it, until it decides to keep the result. How many
+operations that makes of one result is counted here, as the size of the tree that stands behind it: with mixup's share
+drawn by plain operations 59 million, and it did not end; now a few thousand. No clock decides; that these graphs do
+compile shows ``scripts/bench/compile_all.py``, and for the main job's own cocktail test_compilation.py.
+"""
+
+from itertools import combinations
+
+import fused_harness as fused
+import laws_harness as harness
+import pytest
+import torch
+from torch.fx import Graph, Node
+
+from reglab.errors import UserError
+from reglab.regularizers import Cocktail, Regularizer
+from reglab.training.fused.pack import Pack
+from regularizers.test_beta import plain_beta
+
+MOST = 10_000  # operations behind one result; dropout has 3,241
+MOST_NODES = 1_000
+TOGETHER = 5  # methods in one cocktail of the covering array
+PASSED_ON = {"_to_copy", "_unsafe_view", "alias", "clone", "detach", "expand", "permute", "select", "slice", "squeeze"}
+PASSED_ON |= {"transpose", "unsqueeze", "view"}
+
+
+def largest_tree(graph: Graph) -> int:
+    """Return how many pointwise operations are inlined into one result at most, each as often as it is used."""
+    sizes: dict[Node, int] = {}
+    for node in graph.nodes:
+        used: list[Node] = []
+        torch.fx.node.map_arg((node.args, node.kwargs), used.append)
+        behind = sum(sizes[each] for each in used)
+        pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
+        name = node.target._schema.name.rpartition("::")[2] if hasattr(node.target, "_schema") else ""
+        sizes[node] = behind + 1 if pointwise else behind if name in PASSED_ON else 0  # else it is kept, or an input
+    return max(sizes.values())
+
+
+def traced(*names: str) -> Graph:
+    """Return the step of a pack of two members with these methods."""
+    jobs = []
+    for seed in range(2):
+        members: dict[str, Regularizer] = {}
+        for name in names:
+            members |= harness.members(name)
+        jobs.append(fused.job(members, seed=seed, precision="32-true", model=fused.net(seed, dtype=torch.float32)))
+    pack = Pack(jobs)
+    pack.to(torch.device("cpu"))
+    graph: Graph = pack.graph(next(iter(pack.loader))[0])._trace.graph
+    return graph
+
+
+def together(names: tuple[str, ...]) -> bool:
+    """Whether a cocktail may have all of these."""
+    try:
+        Cocktail({key: each for name in names for key, each in harness.members(name).items()}, 0, "classification")
+    except UserError:
+        return False
+    return True
+
+
+def covering() -> list[tuple[str, ...]]:
+    """Return cocktails in which each pair of methods that may stand together does so at least once."""
+    names = [name for name in harness.NAMES if harness.node(name)]
+    open_ = {pair for pair in combinations(names, 2) if together(pair)}
+    rows: list[tuple[str, ...]] = []
+    while open_:
+        row = min(open_)
+        while len(row) < TOGETHER:
+            fits = [tuple(sorted((*row, name))) for name in names if name not in row]
+            fits = [each for each in fits if together(each)]
+            best = max(fits, key=lambda each: len(open_ & set(combinations(each, 2))), default=row)
+            if best == row:
+                break
+            row = best
+        rows.append(row)
+        open_ -= set(combinations(row, 2))
+    return rows
+
+
+ROWS = covering()
+
+
+def test_the_covering_array_is_small() -> None:
+    assert len(ROWS) <= 40
+
+
+@pytest.mark.parametrize("names", [*((name,) for name in harness.NAMES), *ROWS], ids="+".join)
+def test_what_is_inlined_is_bounded(names: tuple[str, ...]) -> None:
+    graph = traced(*names)
+    assert len(graph.nodes) <= MOST_NODES
+    assert largest_tree(graph) <= MOST
+
+
+def test_the_bound_finds_the_form_that_never_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reglab.regularizers.mixup.symmetric_beta_draw", plain_beta)
+    assert largest_tree(traced("mixup")) > 1000 * MOST
