@@ -66,7 +66,8 @@ class PackMeasurement:
         if state is not None:
             device = pack.stack.device
             self.initial, self.previous = (
-                {name: weight.to(device) for name, weight in state[when].items()} for when in ("initial", "previous")
+                {name: weight.to(device, copy=True) for name, weight in state[when].items()}
+                for when in ("initial", "previous")
             )
 
     def state(self) -> dict[str, Tensors]:
