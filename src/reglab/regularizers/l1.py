@@ -38,8 +38,8 @@ class L1(Regularizer):
     gradient. A weight that no loss reaches ends at 0, the minimum of its penalty.
 
     The noise of minibatches moves weights off 0 again at each step: plain SGD on small batches keeps few of the zeros
-    that the solution has (5 of 26 in ``tests/training/test_polish.py``), Adam some more. Larger batches, a learning rate
-    that goes to 0, or ``trainer.polish_steps`` at the end give them back.
+    that the solution has (5 of 26 in ``tests/training/test_polish.py``), Adam some more. Larger batches, a learning
+    rate that goes to 0, or ``trainer.polish_steps`` at the end give them back.
 
     strength: per weight, >= 0. For a linear model under a mean squared error halved, it is scikit-learn's ``alpha``.
     where: which parameters; see ``select.chosen``.
