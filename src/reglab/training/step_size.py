@@ -33,9 +33,8 @@ def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number,
     # Memory is what takes time here: the correction goes to the 0-dim numbers, the rest happens in place.
     root = correction**0.5
     spread = second.to(_real(second.dtype)).sqrt()
-    if not _all_positive(second):  # where it is 0, add the typical one; comparing and filling take four times as long
-        spread.add_(spread.sign().sub_(1).mul_(_tensor(-typical * root, spread)))
-    spread.add_(group["eps"] * root)
+    # Where it is 0, add the typical one: by signs, since comparing and filling take four times as long.
+    spread.add_(spread.sign().sub_(1).mul_(_tensor(-typical * root, spread))).add_(group["eps"] * root)
     return torch.div(_tensor(lr * root, spread), spread, out=spread)
 
 
@@ -44,11 +43,6 @@ def second_moment(group: Mapping[str, Any], state: Mapping[str, Tensor]) -> tupl
     # The count is kept in float32, whose power would be off in the sixth digit.
     correction = 1 - _number(group["betas"][1]) ** _number(state["step"])
     return state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"], correction
-
-
-def _all_positive(second: Tensor) -> bool:
-    """Return whether a second moment is known to be 0 nowhere, without waiting for a device."""
-    return second.device.type == "cpu" and second.numel() > 0 and bool(second.amin() > 0)
 
 
 def largest_step(lr: Number, beta1: Number, beta2: Number) -> Number:
@@ -181,11 +175,7 @@ class StepSizes(_ByName):
                 second, correction = second_moment(self._optimizer.param_groups[number], state)
                 total = second.sum(dtype=_real(second.dtype)) / correction
                 names.append(name)
-                if _all_positive(second):
-                    count = torch.full_like(total, second.numel())
-                else:
-                    count = second.sign().sum(dtype=total.dtype)
-                sums.append(torch.stack([total, count]))
+                sums.append(torch.stack([total, second.sign().sum(dtype=total.dtype)]))
         if not sums:
             return {"": torch.full((), torch.inf)}
         kind = max((each.dtype for each in sums), key=lambda dtype: dtype.itemsize)
