@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from reglab.regularizers import Cocktail
 from reglab.training import checkpoints
 from reglab.training.checkpoints import Checkpoints
 
@@ -16,6 +17,7 @@ class Module(nn.Linear):
     """One weight, and what Lightning's modules have."""
 
     interrupted = None
+    cocktail = Cocktail({}, 0, "regression")
     hparams: dict[str, Any] = {"config": {"seed": 0}}  # noqa: RUF012 - as Lightning's is read
 
     def __init__(self) -> None:

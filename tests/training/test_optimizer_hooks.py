@@ -159,8 +159,8 @@ def test_an_average_follows_any_optimizer() -> None:
     def follow(net: OwnModule, _: Any) -> None:
         nonlocal average, updates
         decay = min(0.9, (1 + updates) / (10 + updates))
-        start = OwnModule().body[0].weight.detach() if updates == 0 else average
-        average = decay * start + (1 - decay) * net.body[0].weight.detach()
+        now = net.body[0].weight.detach().clone()
+        average = now if updates == 0 else decay * average + (1 - decay) * now
         updates += 1
 
     by_hand(rmsprop, after=follow)

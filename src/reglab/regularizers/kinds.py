@@ -81,9 +81,7 @@ def guessed(name: str, tensor: Tensor) -> Kind:
         return "bias"
     if _TOKEN.search(own):
         return "token"
-    # A temperature [heads, 1, 1], a gain [1, 1, features]; but a convolution's weight may be [1, 1, 1].
-    spread = sum(size > 1 for size in tensor.shape) > 1 or tensor.ndim == 2 or _MATRIX.search(own)
-    return "weight" if tensor.ndim >= 2 and spread else "scale"
+    return "weight" if tensor.ndim >= 2 else "scale"
 
 
 def with_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -122,4 +120,7 @@ def _of_module(module: nn.Module, name: str, tensor: Tensor) -> Kind:
         return "norm"
     if name.endswith("_g") and name.removesuffix("_g") + "_v" in module._parameters:  # nn.utils.weight_norm
         return "scale"
-    return guessed(name, tensor)
+    kind = guessed(name, tensor)
+    # A temperature [heads, 1, 1], a gain [1, 1, features]; but a convolution's weight may be [1, 1, 1].
+    one_axis = tensor.ndim > 2 and sum(size > 1 for size in tensor.shape) < 2
+    return "scale" if kind == "weight" and one_axis and not _MATRIX.search(name) else kind
