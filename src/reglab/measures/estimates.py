@@ -21,7 +21,8 @@ def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = 
 
     - means (losses, Brier, absolute error): Hall's cubic t interval; of the squared errors, its roots for rmse
     - accuracy: Wilson's interval; of several labels, with as many rows as their shares are worth
-    - balanced accuracy, F1, AUROC, average precision: Wilson's, with the rows that their influences are worth
+    - balanced accuracy: Wilson's interval of each class, put together
+    - F1, AUROC, average precision: Wilson's, with the rows that their influences are worth
     - r2: the jackknife of ``log(1 - r2)``; none where the targets are constant or fitted perfectly
     """
     found = {"loss": _mean(losses_of(measured.facts, task), level)}
@@ -88,8 +89,12 @@ def _other(name: str, measured: Side, task: Task, level: float) -> Estimated:
     answers = functions.answers(measured.outputs, measured.targets, task)
     if name == "brier":
         return _mean(functions.brier(answers, task), level)
-    given = functions.two_sided(answers, task) if name == "balanced_accuracy" else answers
-    found = functions.mean_of_columns(functions.RANKED[name](given))
+    if name == "balanced_accuracy":  # each class's own share of right rows, whose interval needs no approximation
+        shares = functions.recall(functions.two_sided(answers, task))
+        each = share_interval(shares.value, shares.influence, level, shares.kish)
+        columns = Estimated(*(values.movedim(-1, 0) for values in each))
+        return mean_of_estimates(columns, shares.known.movedim(-1, 0))
+    found = functions.mean_of_columns(functions.RANKED[name](answers))
     return share_interval(found.value, found.influence, level, found.kish)
 
 

@@ -133,11 +133,18 @@ def log_interval(value: Tensor, relative: Tensor, level: float) -> Estimated:
     return Estimated(value, value * error, *ends).unless((value <= 0) | (mean == 0))
 
 
-def mean_of_estimates(each: Estimated) -> Estimated:
-    """Return the mean over the first axis, of estimates that count as independent."""
-    value, count = each.value.mean(0), len(each.value)
-    reach = [(end - each.value).square().sum(0).sqrt() / count for end in (each.low, each.high)]
-    return Estimated(value, each.error.square().sum(0).sqrt() / count, value - reach[0], value + reach[1])
+def mean_of_estimates(each: Estimated, known: Tensor | None = None) -> Estimated:
+    """Return the mean over the first axis, of estimates that count as independent. known: which of them count."""
+    if known is None:
+        known = torch.ones_like(each.value, dtype=torch.bool)
+    count = known.sum(0)
+    value, *squares = (
+        values.masked_fill(~known, 0.0).sum(0)
+        for values in (each.value, *((end - each.value).square() for end in (each.low, each.high)), each.error.square())
+    )
+    value = value / count
+    below, above, error = (total.sqrt() / count for total in squares)
+    return Estimated(value, error, value - below, value + above)
 
 
 def difference(first: Estimated, second: Estimated) -> tuple[Tensor, Tensor]:

@@ -45,13 +45,14 @@ class Answers(NamedTuple):
 class Influenced(NamedTuple):
     """A score of every column and what the rows contribute.
 
-    value: ``[..., columns]``, NaN where it is not defined. influence: ``[..., columns, rows]``. kish: how many rows one
-    of the rows that the score is about stands for, ``[..., columns]``: where they are few, each counts much.
+    value: ``[..., columns]``. influence: ``[..., columns, rows]``. kish: how many rows each of those that the score is
+    about stands for, ``[..., columns]``: where they are few, each counts much. known: where the score is defined.
     """
 
     value: Tensor
     influence: Tensor
     kish: Tensor
+    known: Tensor
 
 
 def answers(outputs: Tensor, targets: Tensor, task: Task) -> Answers:
@@ -82,9 +83,9 @@ def brier(given: Answers, task: Task) -> Tensor:
 
 
 def recall(given: Answers) -> Influenced:
-    """Return the share of each column's rows that is found, of both sides of a column where there is no other.
+    """Return the share of each column's rows that is found; their mean over ``two_sided`` is the balanced accuracy.
 
-    Their mean is the balanced accuracy. Source: Brodersen et al. (2010), The balanced accuracy and its posterior.
+    Source: Brodersen et al. (2010), The balanced accuracy and its posterior.
     """
     right = given.wanted == given.said
     share = given.wanted.mean(-1, keepdim=True)
@@ -137,7 +138,6 @@ def average_precision(given: Answers) -> Influenced:
 
 
 RANKED: dict[str, Callable[[Answers], Influenced]] = {
-    "balanced_accuracy": recall,
     "f1": f1,
     "auroc": auroc,
     "average_precision": average_precision,
@@ -153,11 +153,10 @@ def two_sided(given: Answers, task: Task) -> Answers:
 
 def mean_of_columns(each: Influenced) -> Influenced:
     """Return the mean over the columns where the score is defined, ``[...]``, with influences ``[..., rows]``."""
-    known = each.value.isfinite()
-    count = known.sum(-1)
+    known, count = each.known, each.known.sum(-1)
     value = each.value.masked_fill(~known, 0.0).sum(-1) / count
     influence = each.influence.masked_fill(~known.unsqueeze(-1), 0.0).sum(-2) / count.unsqueeze(-1)
-    return Influenced(value, influence, each.kish.masked_fill(~known, 0.0).sum(-1) / count.square())
+    return Influenced(value, influence, each.kish.masked_fill(~known, 0.0).sum(-1) / count.square(), count > 0)
 
 
 def _turned(given: Answers) -> Answers:
@@ -172,5 +171,4 @@ def _ranks(among: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _defined(value: Tensor, influence: Tensor, kish: Tensor, known: Tensor) -> Influenced:
-    value = value.masked_fill(~known, torch.nan).squeeze(-1)
-    return Influenced(value, influence, kish.squeeze(-1))
+    return Influenced(value.squeeze(-1), influence, kish.squeeze(-1), known.squeeze(-1))
