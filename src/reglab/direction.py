@@ -30,6 +30,11 @@ SCORES = {
     "rmse": Score(False, "the target's own", ("regression",), "root of the mean squared error, mean over the columns"),
 }
 
+LOSS_OF_REGRESSION = (
+    "The loss of a regression is the squared error, not halved, of the target as it is trained on: standardized, "
+    "unless the data say otherwise. rmse and mae are in the target's own units."
+)
+
 
 def lower_is_better(key: str) -> bool:
     """Tell whether a metric such as ``val/loss`` or ``val/weighted_loss`` is to be minimized."""
