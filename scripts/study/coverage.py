@@ -19,9 +19,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
-from reglab.measures import gap
+from reglab.measures import Side, gap
 from reglab.measures.facts import Scale
-from reglab.measures.gap import Side
 from reglab.measures.losses import Task
 
 ROWS = (30, 50, 100, 300, 1000, 2000)

@@ -1,6 +1,49 @@
-"""Which way is better, for a metric."""
+"""What each score is: which way is better, its unit, and the tasks that have it. No torch: reports read it too."""
+
+from dataclasses import dataclass
+
+WEIGHTED = "weighted_"  # a metric in which each row counts as it does in training
+_CLASSES = ("classification", "binary", "multilabel")
+_ALL = (*_CLASSES, "regression")
+
+
+@dataclass(frozen=True)
+class Score:
+    """higher: is better. unit: in words. tasks: that have it. meaning: what it is, and what makes its interval."""
+
+    higher: bool
+    unit: str
+    tasks: tuple[str, ...]
+    meaning: str
+
+
+SCORES = {
+    "accuracy": Score(True, "share", _CLASSES, "right decisions; of several labels, the mean over them"),
+    "r2": Score(True, "share of the variance", ("regression",), "1 - squared error / variance, mean over the columns"),
+    "balanced_accuracy": Score(True, "share", _CLASSES, "mean over the classes of the share that is found"),
+    "auroc": Score(True, "probability", _CLASSES, "area under the ROC curve, mean over the classes against the rest"),
+    "average_precision": Score(True, "share", _CLASSES, "precision over the recalls, mean over the classes"),
+    "f1": Score(True, "share", _CLASSES, "2 TP / (2 TP + FP + FN), mean over the classes; binary: of class 1"),
+    "log_loss": Score(False, "nats", _CLASSES, "mean of -log p(class): the loss itself"),
+    "brier": Score(False, "squared probability", _CLASSES, "squared error of p; several classes: the sum over them"),
+    "mae": Score(False, "the target's own", ("regression",), "mean |error|, mean over the columns"),
+    "rmse": Score(False, "the target's own", ("regression",), "root of the mean squared error, mean over the columns"),
+}
+
+LOSS_OF_REGRESSION = (
+    "The loss of a regression is the squared error, not halved, of the target as it is trained on: standardized, "
+    "unless the data say otherwise. rmse and mae are in the target's own units."
+)
 
 
 def lower_is_better(key: str) -> bool:
-    """Tell whether a metric such as ``val/loss`` is to be minimized; scores (accuracy, r2) are to be maximized."""
-    return key.rpartition("/")[2] == "loss"
+    """Tell whether a metric such as ``val/loss`` or ``val/weighted_loss`` is to be minimized."""
+    name = key.rpartition("/")[2].removeprefix(WEIGHTED)
+    return name == "loss" or (name in SCORES and not SCORES[name].higher)
+
+
+def monitored(task: str, weighted: bool) -> list[str]:
+    """Return what ``measure.monitor`` may be in a task. weighted: its rows have weights that differ."""
+    plain = ["loss", *(name for name, score in SCORES.items() if task in score.tasks)]
+    also = [WEIGHTED + name for name in ("loss", "accuracy") if name in plain] if weighted else []
+    return [f"val/{name}" for name in (*plain, *also)]

@@ -14,6 +14,9 @@ _RESOLVING = re.compile(r"\w+ raised while resolving interpolation: ")  # OmegaC
 _AMBIGUOUS = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'")
 
 
+_GONE = {"measure.resamples": "intervals are computed in closed form, without resampling. Leave it out"}
+
+
 def explain(error: BaseException, options: Mapping[str, list[str]]) -> str | None:
     """Return the message for an error of Hydra or OmegaConf, or None if it is no such error.
 
@@ -91,6 +94,8 @@ def _unknown_key(key: str, cause: OmegaConfBaseException, options: Mapping[str, 
         return f"{key}: {last} is not chosen; choose it first, as in {above}=[{last}]"
     if above in options:
         valid = valid or options[above]
+    if wrong in _GONE:
+        return f"{key} is no option any more: {_GONE[wrong]}"
     where = f" in {above}" if above else ""
     if above and not valid:
         return f"{key}: nothing lies below {above}"

@@ -15,6 +15,7 @@ from reglab import signals, together
 from reglab.errors import UserError
 from reglab.tracking.folder import typed
 from reglab.training import going_on
+from reglab.training.fingerprint import GIVEN_UP
 from reglab.training.fused.manifest import MANIFEST, read
 from reglab.training.going_on import Told
 
@@ -144,6 +145,8 @@ def _recorded(folder: Path) -> DictConfig | None:
     if not isinstance(config, DictConfig):
         raise UserError(f"{folder / 'config.yaml'} is not the configuration of a run")
     config.trust = []  # what the user trusts, not what stands in a file
+    for key in GIVEN_UP:
+        (config.get("measure") or {}).pop(key, None)
     return config
 
 
@@ -176,7 +179,8 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
     for each in hydra["overrides"]["hydra"]:
         if not any(_key(each) == own or _key(each).startswith(f"{own}.") for own in _OF_HYDRA):
             raise UserError(f"the sweep was started with {each}, which no file may say: give its command again")
-    given = [each for each in hydra["overrides"]["task"] if _key(each) not in _NOT_AGAIN]
+    gone = [*_NOT_AGAIN, *(f"measure.{key}" for key in GIVEN_UP)]
+    given = [each for each in hydra["overrides"]["task"] if _key(each) not in gone]
     own = [each for each in hydra["overrides"]["hydra"] if _key(each) not in map(_key, overrides)]
     words = ["-m", *own, *given, *overrides, f"sweep.resume={_quoted(str(folder))}"]
     if hydra["job"]["config_name"] not in (None, "train"):

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from reglab import agreement, signals, together
+from reglab.direction import LOSS_OF_REGRESSION
 from reglab.errors import UserError
 from reglab.sweeps import task
 from reglab.sweeps.display import Display
@@ -113,6 +114,8 @@ def result(end: Ended) -> str:
             known = low is not None and high is not None and not math.isnan(low + high)
             interval = f"  [{low:.4g}, {high:.4g}]" if known else ""
             lines.append(f"  {key:<14} {end.metrics[key]:.4g}{interval}")
+    if "val/rmse" in end.metrics:
+        lines.append(f"  {LOSS_OF_REGRESSION}")
     if "weights/zeros" in end.metrics:
         lines.append(f"  {'exact zeros':<14} {end.metrics['weights/zeros']:.1%} of the weights")
     if "gap/loss_low" in end.metrics:

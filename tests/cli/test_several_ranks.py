@@ -17,7 +17,7 @@ from reglab.tracking.folder import read_identity
 from reglab.training import going_on
 
 RANKS = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
-SMALL = ("data=wine", "trainer.max_epochs=3", "measure.resamples=10", "tracking=none", *RANKS)
+SMALL = ("data=wine", "trainer.max_epochs=3", "tracking=none", *RANKS)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "reglab")
 MODEL = """
 import os, signal

@@ -121,7 +121,7 @@ def experiment(
             steps_per_batch,
             epochs,
         ),
-        MeasureSettings(resamples=10),
+        MeasureSettings(),
         {"accelerator": "cpu", **(trainer or {})},
         checkpoint_seconds=checkpoint_seconds,
     )

@@ -22,13 +22,14 @@ def test_the_yaml_names_every_option_with_its_default():
     "options, message",
     [
         ({"every": 0}, "measure.every=0 must be an integer >= 1"),
-        ({"resamples": 1.5}, "measure.resamples=1.5 must be an integer >= 2"),
+        ({"scores": "auroc"}, r"measure.scores=auroc must be a list of scores, such as \[auroc,f1\]"),
+        ({"scores": ["aroc"]}, "measure.scores=aroc is no score; did you mean 'auroc'"),
         ({"probe_rows": 1}, "measure.probe_rows=1 must be an integer >= 2"),
         ({"level": 1.0}, "measure.level=1.0 must be between 0 and 1"),
         ({"level": "high"}, "measure.level=high must be between 0 and 1"),
         ({"near_zero": -1e-3}, "measure.near_zero=-0.001 must be >= 0"),
         ({"monitor": "loss"}, "measure.monitor=loss must be measured on the validation part"),
-        ({"resample": 400}, "measure.resample: .*did you mean 'resamples'"),
+        ({"score": ["f1"]}, "measure.score: .*did you mean 'scores'"),
     ],
 )
 def test_bad_options_are_named(options, message):

@@ -1,103 +1,194 @@
+"""Every score against scikit-learn, and its standard error against a jackknife over scikit-learn."""
+
+import math
+
+import numpy as np
 import pytest
-import sklearn.metrics
+import scipy.special
+import sklearn.metrics as metrics
 import torch
-from torchmetrics.functional import r2_score
-from torchmetrics.functional.classification import binary_accuracy, multiclass_accuracy, multilabel_accuracy
+from torchmetrics.functional.classification import multiclass_auroc, multilabel_f1_score
 
-from reglab.measures import Evaluation, example_losses, score_name, scores
-from reglab.measures.facts import facts_of, point_score, scale
+from reglab.direction import SCORES, lower_is_better, monitored
+from reglab.measures import Evaluation, example_losses, gap, one_part, side
+from reglab.measures.scores import RANKED
 
-TASKS = ["classification", "binary", "multilabel", "regression", "regression-columns"]
+CASES = [(name, task) for name, score in SCORES.items() for task in score.tasks]
+NOT_MEANS = [(name, task) for name, task in CASES if name in {"balanced_accuracy", *RANKED}]
 
 
-def case(name, rows=60, members=()):
-    """Return outputs (half right, more or less), targets and the task."""
+def case(task, rows=60, members=(), columns=None):
+    """Return a model that is right more often than not, with ties among its outputs."""
     generator = torch.Generator().manual_seed(3)
 
     def normal(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    if name == "classification":
-        return normal(*members, rows, 4), torch.randint(0, 4, (rows,), generator=generator), name
-    if name == "binary":
-        return normal(*members, rows, 1), (normal(rows) > 0).float(), name
-    if name == "multilabel":
-        return normal(*members, rows, 5), (normal(rows, 5) > 0).float(), name
-    columns = 1 if name == "regression" else 3
-    targets = normal(rows, columns)
-    outputs = targets + 0.4 * normal(*members, rows, columns)
-    return outputs, targets.squeeze(1) if columns == 1 else targets, "regression"
-
-
-def by_sklearn(outputs, targets, task):
-    if task == "regression":
-        return sklearn.metrics.r2_score(targets.numpy(), outputs.reshape(targets.shape).numpy())
     if task == "classification":
-        return sklearn.metrics.accuracy_score(targets.numpy(), outputs.argmax(1).numpy())
-    right = (outputs.reshape(targets.shape) > 0).numpy() == targets.numpy().astype(bool)
-    return right.mean(axis=0).mean()
+        targets = torch.randint(0, 4, (rows,), generator=generator)
+        outputs = torch.nn.functional.one_hot(targets, 4) + normal(*members, rows, 4)
+        outputs[..., ::5, :] = outputs[..., :1, :]
+    elif task == "regression":
+        targets = normal(rows, columns or 1)
+        outputs = targets + 0.4 * normal(*members, rows, columns or 1)
+        targets = targets if columns else targets.squeeze(1)
+    else:
+        hidden = normal(rows, 3 if task == "multilabel" else 1)
+        targets = (hidden > 0.3).float().squeeze(-1)
+        outputs = ((hidden + 0.8 * normal(*members, *hidden.shape)) * 4).round() / 4
+    return Evaluation(example_losses(outputs, targets, task), outputs, targets)
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_equals_sklearn(name):
-    outputs, targets, task = case(name)
-    assert scores(outputs, targets, task)[score_name(task)].item() == pytest.approx(
-        by_sklearn(outputs, targets, task), abs=1e-6
+def by_sklearn(name, task, outputs, targets):
+    """The score of numpy arrays, by scikit-learn."""
+    if task == "regression":
+        outputs = outputs.reshape(targets.shape)
+        return {"mae": metrics.mean_absolute_error, "r2": metrics.r2_score, "rmse": metrics.root_mean_squared_error}[
+            name
+        ](targets, outputs)
+    if task == "classification":
+        chances, said = scipy.special.softmax(outputs, -1), outputs.argmax(-1)
+        if name in ("auroc", "average_precision", "brier"):
+            wanted = np.eye(outputs.shape[-1])[targets]
+            if name == "brier":
+                return ((chances - wanted) ** 2).sum(-1).mean()
+            function = metrics.roc_auc_score if name == "auroc" else metrics.average_precision_score
+            return np.mean([function(wanted[:, k], chances[:, k]) for k in np.unique(targets)])
+        if name == "log_loss":
+            return metrics.log_loss(targets, chances, labels=range(outputs.shape[-1]))
+        if name == "f1":
+            return metrics.f1_score(targets, said, average="macro")
+        return {"accuracy": metrics.accuracy_score, "balanced_accuracy": metrics.balanced_accuracy_score}[name](
+            targets, said
+        )
+    if task == "multilabel":
+        return np.mean([by_sklearn(name, "binary", outputs[:, k : k + 1], targets[:, k]) for k in range(3)])
+    chances, said = scipy.special.expit(outputs[:, 0]), outputs[:, 0] > 0
+    if name in ("accuracy", "balanced_accuracy", "f1"):
+        return getattr(metrics, f"{name}_score")(targets, said)
+    if name == "log_loss":
+        return metrics.log_loss(targets, chances)
+    function = {"auroc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
+    return function.get(name, metrics.brier_score_loss)(targets, chances)
+
+
+def measured(seen, task, name, **options):
+    return one_part("val", side(seen, task, **options), task, scores=[name])
+
+
+@pytest.mark.parametrize("name, task", CASES)
+def test_equals_sklearn(name, task):
+    seen = case(task)
+    expected = by_sklearn(name, task, seen.outputs.numpy(), seen.targets.numpy())
+    assert measured(seen, task, name)[f"val/{name}"].item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("name, task", CASES)
+def test_members_are_scored_each_by_itself(name, task):
+    seen = case(task, members=(3,))
+    together = measured(seen, task, name)
+    for member in range(3):
+        alone = measured(Evaluation(seen.losses[member], seen.outputs[member], seen.targets), task, name)
+        for key, value in alone.items():
+            torch.testing.assert_close(together[key][member], value, atol=1e-9, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name, task", NOT_MEANS)
+def test_the_standard_error_is_near_that_of_a_jackknife(name, task):
+    seen = case(task, rows=300)
+    outputs, targets = seen.outputs.numpy(), seen.targets.numpy()
+    without = [by_sklearn(name, task, np.delete(outputs, i, 0), np.delete(targets, i, 0)) for i in range(300)]
+    jackknife = math.sqrt(299 * np.var(without))
+    assert measured(seen, task, name)[f"val/{name}_se"].item() == pytest.approx(jackknife, rel=0.05)
+
+
+@pytest.mark.parametrize("name, task", CASES)
+def test_an_interval_lies_around_its_score_and_the_gap_counts_what_is_worse(name, task):
+    seen = case(task)
+    found = measured(seen, task, name)
+    assert found[f"val/{name}_low"] < found[f"val/{name}"] < found[f"val/{name}_high"]
+    worse = Evaluation(example_losses(-seen.outputs, seen.targets, task), -seen.outputs, seen.targets)
+    apart = gap(side(seen, task, 0.5), side(worse, task), task, scores=[name])
+    assert apart[f"gap/{name}_low"] < apart[f"gap/{name}"] < apart[f"gap/{name}_high"]
+    assert apart[f"gap/{name}"] > 0
+
+
+@pytest.mark.parametrize("name", [name for name, _ in NOT_MEANS])
+def test_a_perfect_score_keeps_a_width(name):
+    targets = torch.arange(40) % 3
+    outputs = 9.0 * torch.nn.functional.one_hot(targets, 3).double()
+    found = measured(
+        Evaluation(example_losses(outputs, targets, "classification"), outputs, targets), "classification", name
     )
+    assert found[f"val/{name}"] == found[f"val/{name}_high"] == 1
+    assert 0.7 < found[f"val/{name}_low"] < 0.95
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_equals_torchmetrics_on_probabilities(name):
-    outputs, targets, task = case(name)
-    expected = {
-        "classification": lambda: multiclass_accuracy(outputs, targets, 4, average="micro"),
-        "binary": lambda: binary_accuracy(outputs.sigmoid().squeeze(1), targets.long()),
-        "multilabel": lambda: multilabel_accuracy(outputs.sigmoid(), targets.long(), 5),
-        "regression": lambda: r2_score(outputs.reshape(targets.shape), targets),
-    }[task]()
-    measured = scores(outputs, targets, task)[score_name(task)]
-    torch.testing.assert_close(measured, expected, atol=1e-6, rtol=0, check_dtype=False)
+def test_scores_of_absent_classes_do_not_count():
+    """torchmetrics counts a class without a positive as an AUROC of 0."""
+    seen = case("classification")
+    wider = torch.cat([seen.outputs, torch.full((60, 1), -20.0, dtype=torch.float64)], -1)
+    for name in ("balanced_accuracy", *RANKED):
+        alone = measured(seen, "classification", name)[f"val/{name}"]
+        found = measured(Evaluation(seen.losses, wider, seen.targets), "classification", name)[f"val/{name}"]
+        torch.testing.assert_close(found, alone, atol=1e-8, rtol=0)
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_members_are_scored_each_by_itself(name):
-    outputs, targets, task = case(name, members=(2, 3))
-    together = scores(outputs, targets, task)[score_name(task)]
-    assert together.shape == (2, 3)
-    for first in range(2):
-        for second in range(3):
-            alone = by_sklearn(outputs[first, second], targets, task)
-            assert together[first, second].item() == pytest.approx(alone, abs=1e-6)
+def test_agrees_with_torchmetrics():
+    seen = case("classification")
+    ours = measured(seen, "classification", "auroc")["val/auroc"].item()
+    assert ours == pytest.approx(multiclass_auroc(seen.outputs, seen.targets, 4).item(), abs=1e-6)
+    seen = case("multilabel")
+    ours = measured(seen, "multilabel", "f1")["val/f1"].item()
+    assert ours == pytest.approx(multilabel_f1_score(seen.outputs.sigmoid(), seen.targets.long(), 3).item(), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_terms_determine_the_score(name):
-    outputs, targets, task = case(name, members=(2,))
-    facts = facts_of(Evaluation(example_losses(outputs, targets, task), outputs, targets), task)
-    given = scale(targets, task)
-    given = given._replace(variance=given.variance.unsqueeze(-1), constant=given.constant.unsqueeze(-1))
-    torch.testing.assert_close(
-        point_score(facts, given, task),
-        scores(outputs, targets, task)[score_name(task)],
-        atol=1e-6,
-        rtol=0,
-        check_dtype=False,
-    )
+@pytest.mark.parametrize("columns", [None, 3])
+def test_errors_of_a_regression_are_in_the_units_of_the_target(columns):
+    seen = case("regression", columns=columns)
+    units = torch.tensor([5.0, 0.1, 70.0], dtype=torch.float64)[: columns or 1]
+    outputs, targets = (part.reshape(60, -1) * units for part in (seen.outputs, seen.targets))
+    found = measured(seen, "regression", "mae", units=units)
+    for name in ("rmse", "mae"):
+        expected = by_sklearn(name, "regression", outputs.numpy(), targets.numpy())
+        assert found[f"val/{name}"].item() == pytest.approx(expected, rel=1e-9)
+    squares = one_part("val", side(seen, "regression"), "regression")
+    if columns is None:
+        assert found["val/rmse_high"].item() == pytest.approx(5 * math.sqrt(squares["val/loss_high"]), rel=1e-9)
+
+
+@pytest.mark.parametrize("task", ["classification", "binary", "multilabel", "regression"])
+def test_weighted_rows_count_as_rows_repeated(task):
+    seen = case(task)
+    counts = torch.arange(60) % 3
+    repeated = [part.repeat_interleave(counts, 0) for part in seen]
+    found = measured(seen, task, "brier" if task != "regression" else "mae", weights=counts * 0.7)
+    plain = one_part("val", side(Evaluation(*repeated), task), task)
+    names = ("loss",) if task == "regression" else ("loss", "accuracy")
+    for name in names:
+        assert found[f"val/weighted_{name}"].item() == pytest.approx(plain[f"val/{name}"].item(), rel=1e-12)
+        assert found[f"val/weighted_{name}_low"] < found[f"val/weighted_{name}"] < found[f"val/weighted_{name}_high"]
+    # Repeating rows tells nothing new: weights keep the rows' own number.
+    assert found["val/weighted_loss_se"] > plain["val/loss_se"]
+
+
+def test_weights_of_one_change_nothing():
+    seen = case("classification")
+    found = measured(seen, "classification", "f1", weights=torch.full((60,), 0.3))
+    for name in ("loss", "accuracy"):
+        for end in ("", "_se", "_low", "_high"):
+            torch.testing.assert_close(found[f"val/weighted_{name}{end}"], found[f"val/{name}{end}"])
+
+
+def test_every_score_has_a_direction():
+    lower = {name for name in SCORES if lower_is_better(f"val/{name}")}
+    assert lower == {"log_loss", "brier", "mae", "rmse"}
+    assert lower_is_better("gap/weighted_loss")
+    assert not lower_is_better("val/weighted_accuracy")
+    assert monitored("regression", weighted=True) == ["val/loss", "val/r2", "val/mae", "val/rmse", "val/weighted_loss"]
 
 
 def test_logits_between_0_and_1_are_not_taken_for_probabilities():
     outputs, targets = torch.tensor([[0.1], [0.2], [0.3]]), torch.tensor([1.0, 1.0, 0.0])
-    assert scores(outputs, targets, "binary")["accuracy"].item() == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize("scale, shift", [(1e-5, 0.0), (1e5, 0.0), (1.0, 1e4)])
-def test_r2_does_not_depend_on_scale_or_origin_of_the_targets(scale, shift):
-    outputs, targets, _ = case("regression")
-    expected = sklearn.metrics.r2_score(targets.numpy(), outputs.squeeze(1).numpy())
-    moved = scores(outputs * scale + shift, targets * scale + shift, "regression")["r2"].item()
-    assert moved == pytest.approx(expected, abs=1e-6)
-
-
-def test_constant_targets_that_are_missed_score_0():
-    outputs, targets = torch.tensor([[1.0], [2.0], [3.0]]), torch.ones(3)
-    assert scores(outputs, targets, "regression")["r2"].item() == 0
+    seen = Evaluation(example_losses(outputs, targets, "binary"), outputs, targets)
+    assert measured(seen, "binary", "f1")["val/accuracy"].item() == pytest.approx(2 / 3)

@@ -16,7 +16,7 @@ from server.postgres import Cluster
 from server.users import PASSWORDS, READER, STRANGER, STUDY, WRITER, administer, look
 
 SMALL = (
-    *("data=wine", "model.width=6", "trainer.max_epochs=3", "trainer.accelerator=cpu", "measure.resamples=10"),
+    *("data=wine", "model.width=6", "trainer.max_epochs=3", "trainer.accelerator=cpu"),
     *("hydra.launcher.workers=1", f"tracking.experiment={STUDY}"),
 )
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"

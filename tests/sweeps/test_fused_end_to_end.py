@@ -28,7 +28,6 @@ SMALL = (
     "model.width=6",
     f"trainer.max_epochs={EPOCHS}",
     "trainer.accelerator=cpu",
-    "measure.resamples=10",
     "hydra.launcher.workers=1",
 )
 # What says where a run is, or how it was trained.

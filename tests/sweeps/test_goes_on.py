@@ -15,7 +15,7 @@ import torch
 
 SWEEP = (
     "train", "-m", "data=wine", "data.batch_size=16", "model.width=6", "trainer.max_epochs=12",
-    "trainer.accelerator=cpu", "trainer.checkpoint_seconds=0", "measure.resamples=10", "regularizer=[dropout]",
+    "trainer.accelerator=cpu", "trainer.checkpoint_seconds=0", "regularizer=[dropout]",
     "regularizer.dropout.strength=0.1,0.2,0.3", "seed=0,1", "optimizer.lr=0.01", "sweep.report=false",
     "sweep.test=false",
     "hydra.launcher.workers=1", "hydra.launcher.always=true", "hydra.launcher.compile=false", "hydra.launcher.pack=3",

@@ -20,7 +20,7 @@ STRENGTHS = (0.02, 0.15, 0.6)
 CONVEX = (
     *("data=sparse_regression", "data.features=20", "data.batch_size=1000", "model=linear", "optimizer=momentum"),
     *("optimizer.lr=0.1", "trainer.precision=64-true", "trainer.accelerator=cpu", "trainer.max_epochs=300"),
-    *("measure.every=300", "measure.resamples=10", "measure.per_layer=false", "regularizer=[l1]"),
+    *("measure.every=300", "measure.per_layer=false", "regularizer=[l1]"),
 )
 SWEPT = f"regularizer.l1.strength={','.join(map(str, STRENGTHS))}"
 QUICK = ("hydra.launcher.workers=1", "sweep.test=false")

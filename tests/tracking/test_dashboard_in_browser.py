@@ -15,7 +15,7 @@ from tracking.dashboard_process import REGLAB, browser_path, dashboard
 JOBS = ("none seed 0", "none seed 1", "l2 0.1 seed 0", "l2 0.1 seed 1")
 SWEEP = "sweep of none, l2"
 BLOCKS = "sweep.blocks=[{regularizer:[]},{regularizer:[l2],regularizer.l2.strength:0.1}]"
-TINY = "sweep.seeds=2 data=wine model.width=8 trainer.max_epochs=3 measure.resamples=20 hydra.launcher.workers=1"
+TINY = "sweep.seeds=2 data=wine model.width=8 trainer.max_epochs=3 hydra.launcher.workers=1"
 SWITCHES = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),

@@ -22,7 +22,6 @@ SMALL = (
     "optimizer.lr=1e-2",
     f"trainer.max_epochs={EPOCHS}",
     "trainer.accelerator=cpu",
-    "measure.resamples=10",
 )
 
 

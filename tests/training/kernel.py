@@ -13,7 +13,7 @@ import torch
 from torch import nn
 import reglab
 
-SETTINGS = dict(epochs=3, lr=1e-2, measure=reglab.MeasureSettings(resamples=10))
+SETTINGS = dict(epochs=3, lr=1e-2, measure=reglab.MeasureSettings())
 
 class Net(nn.Module):
     def __init__(self, act=None):

@@ -61,7 +61,7 @@ def by_engine(
         Cocktail(members or {}, seed, "classification"),
         data or blobs(),
         Recipe(**settings),
-        MeasureSettings(resamples=2),
+        MeasureSettings(),
         {"accelerator": "cpu", **(trainer or {})},
     )
     nowhere = TrackingSettings("none", "", "solo", None)

@@ -226,6 +226,14 @@ class Regressor(OwnModule):
         return functional.mse_loss(self(batch[0])[:, 0], batch[1].double())
 
 
+def test_scores_are_measured_where_they_are_asked_for() -> None:
+    callback = Regularize([], TASK, scores=["auroc", "brier"])
+    trainer([callback]).fit(OwnModule(), *loaders())
+    assert {"val/auroc", "gap/auroc_low", "train/brier", "val/brier_se"} < set(callback.metrics)
+    with pytest.raises(UserError, match="rmse is a score of regression, and the task is classification"):
+        Regularize([], TASK, scores=["rmse"])
+
+
 def test_regression_has_r2() -> None:
     callback = Regularize([], "regression")
     module = Regressor()

@@ -27,6 +27,7 @@ def fingerprint(*overrides: str, digest: str = "d") -> str:
         ["trainer.strategy=fsdp", "trainer.shards=2", "trainer.compile=true", "trainer.activation_checkpointing=true"],
         ["~trainer.accumulate_grad_batches", "~trainer.sync_batchnorm"],
         ["trainer.checkpoint_seconds=60"],
+        ["+measure.resamples=400", "~measure.scores"],  # as configs were while intervals took a bootstrap
         ["name=another"],
         ["sweep.parent=p", "sweep.job=3", "sweep.block=b", "sweep.seeds=5"],
     ],
@@ -47,6 +48,7 @@ def test_where_it_runs_and_how_a_number_is_written_do_not_count(overrides: list[
         ["regularizer=[dropout]"],
         ["model.width=7"],
         ["trainer.precision=64-true"],
+        ["measure.scores=[auroc]"],
     ],
 )
 def test_what_it_computes_counts(overrides: list[str]) -> None:

@@ -157,6 +157,14 @@ def test_the_test_set_is_measured_only_when_asked(case: Case) -> None:
     assert metrics["test/accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
+def test_a_score_or_a_weighted_loss_is_monitored_and_both_ways_of_judging_are_recorded(case: Case) -> None:
+    watched = ("data.class_weight={class_0: 5.0}", "measure.monitor=val/weighted_loss", "measure.test=true")
+    found = case.metrics(case.train(*watched, "measure.scores=[f1]").run_id)
+    ends = {f"final/gap/{name}{end}" for name in ("weighted_loss", "loss", "f1") for end in ("", "_low", "_high")}
+    assert ends | {"val/weighted_loss_se", "test/weighted_loss_low", "test/f1"} < set(found)
+    assert found["final/val/weighted_loss"] != found["final/val/loss"]
+
+
 def test_measuring_seldom_still_measures_the_last_epoch(case: Case) -> None:
     run = case.train("measure.every=2").run_id
     assert sorted(case.steps(run, "val/loss")) == [0, 2, 3]

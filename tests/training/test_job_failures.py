@@ -34,6 +34,8 @@ L1 = "regularizer=[l1]"
         (["trainer.precision=33"], "Precision 33"),
         (["trainer.accelerator=gpus"], "trainer: .*gpus"),
         (["measure.monitor=val/acuracy"], "did you mean 'val/accuracy'"),
+        (["measure.monitor=val/weighted_loss"], "a classification task whose rows all count alike"),
+        (["measure.scores=[rmse]"], "rmse is a score of regression, and the task is classification"),
         (["measure.every=0"], "measure.every=0 must be an integer >= 1"),
         (["model.width=-3"], "width"),
         (["data=table"], "data.path is not set"),

@@ -16,7 +16,7 @@ FAST: dict[str, Any] = {
     "epochs": EPOCHS,
     "lr": 1e-2,
     "trainer": {"accelerator": "cpu"},
-    "measure": reglab.MeasureSettings(resamples=10),
+    "measure": reglab.MeasureSettings(),
 }
 
 

@@ -21,7 +21,7 @@ def wine(**options: object) -> DataSet:
 
 
 def measurement(given: DataSet, **settings: object) -> Measurement:
-    chosen = MeasureSettings(**{"resamples": 10, **settings})
+    chosen = MeasureSettings(**settings)
     return Measurement(given, chosen, torch.device("cpu"), torch.float32)
 
 
@@ -149,7 +149,7 @@ def test_memorization_is_the_share_of_corrupted_rows_fitted_to_their_wrong_label
 def test_it_measures_in_the_model_s_precision() -> None:
     given = wine()
     model = net().double()
-    measure = Measurement(given, MeasureSettings(resamples=10), torch.device("cpu"), torch.float64)
+    measure = Measurement(given, MeasureSettings(), torch.device("cpu"), torch.float64)
     found = measure.gap(model, cocktail())
     with torch.no_grad():
         loss, _ = loss_and_accuracy(model(given.val.inputs.double()).numpy(), given.val.targets)

@@ -165,6 +165,17 @@ def test_the_test_result_is_recorded_with_the_run(case: Case) -> None:
     assert case.run(run).info.status == "FINISHED"
 
 
+def test_an_older_config_with_a_bootstrap_is_tested_at_its_level(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = case.train("measure.level=0.8").run_id
+    wanted = restore.resolved
+    older = {"resamples": 400, "level": 0.8}
+    monkeypatch.setattr(restore, "resolved", lambda node, key: older if key == "measure" else wanted(node, key))
+    found = restore.test_run(case.uri, run)
+    rows = len(wine().test)
+    wilson = scipy.stats.binomtest(round(found["test/accuracy"] * rows), rows).proportion_ci(0.8, "wilson")
+    assert found["test/accuracy_low"] == pytest.approx(wilson.low)
+
+
 def test_a_test_result_on_other_data_would_not_count(case: Case) -> None:
     rows = np.random.default_rng(0).normal(size=(60, 3))
     table = pd.DataFrame(rows, columns=["a", "b", "y"])

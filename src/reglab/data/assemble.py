@@ -117,6 +117,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         target_names=source.target_names,
         digest=digest(parts, (source.task, targets.outputs, names, source.target_names)),
         summary=_summary(parts, split.kind, options) | targets.facts,
+        target_scale=targets.scale,
         tokens=int(inputs.max()) + 1 if source.tokens else None,
         **carry_truth(source, encoded.scale, len(encoded.names), options.noise_columns)._asdict(),
     )

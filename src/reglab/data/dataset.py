@@ -52,6 +52,7 @@ class DataSet:
     relevant: bool [features], True where the input truly carries signal; None where nobody knows.
     tokens: how many token ids there are, 0 to ``tokens - 1``, where the inputs are tokens; None where they are real.
     feature_groups: int64 [features], the group of correlated inputs, -1 for a noise column; None where there is none.
+    target_scale: the deviations by which a regression's target columns were divided, float64 [columns]; None: by none.
     digest: SHA-256 (hex) of everything that training, validation and testing see.
     summary: plain facts for params and notes: rows, split, noise, scale of the target.
     """
@@ -70,4 +71,10 @@ class DataSet:
     coefficients: Tensor | None = None
     relevant: Tensor | None = None
     feature_groups: Tensor | None = None
+    target_scale: Tensor | None = None
     tokens: int | None = None
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows count differently, by sample weights or class weights."""
+        return not all(bool((part.weights == 1).all()) for part in (self.train, self.val, self.test))

@@ -12,11 +12,15 @@ from reglab.errors import UserError
 
 @dataclass(frozen=True)
 class Targets:
-    """Typed targets of all rows (see ``Part``), the width of the model's output, and the scale that was taken off."""
+    """Typed targets of all rows (see ``Part``), the width of the model's output, and the scale that was taken off.
+
+    facts: the mean and deviation of each column. scale: the deviations, float64 [columns]; None if nothing was.
+    """
 
     values: Tensor
     outputs: int
     facts: dict[str, float]
+    scale: Tensor | None = None
 
 
 def prepare_targets(source: Source, train: Integers) -> Targets:
@@ -30,12 +34,14 @@ def prepare_targets(source: Source, train: Integers) -> Targets:
     values = source.targets.astype(np.float64)
     _check_varies(values[train], source)
     facts: dict[str, float] = {}
+    taken: Tensor | None = None
     if source.task == "regression" and source.standardize_target:
         center, scale = values[train].mean(axis=0), values[train].std(axis=0)
         values = (values - center) / scale
         facts = _scale_facts(center, scale, source.target_names)
+        taken = torch.from_numpy(np.atleast_1d(scale))
     outputs = 1 if values.ndim == 1 else values.shape[1]
-    return Targets(torch.from_numpy(values.astype(np.float32)), outputs, facts)
+    return Targets(torch.from_numpy(values.astype(np.float32)), outputs, facts, taken)
 
 
 def _check_varies(values: Floats, source: Source) -> None:

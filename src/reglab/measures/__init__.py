@@ -1,17 +1,19 @@
 """What a regularizer did: the audited gap and the weights. Pure functions of tensors."""
 
 from reglab.measures.evaluate import Evaluation, evaluate
-from reglab.measures.gap import gap, one_part, side
+from reglab.measures.gap import gap, one_part
 from reglab.measures.losses import Task, example_losses
 from reglab.measures.numbers import table, to_floats
 from reglab.measures.probe import probe_rows, probe_size
-from reglab.measures.scores import score_name, scores
+from reglab.measures.scores import score_name
 from reglab.measures.settings import MeasureSettings
+from reglab.measures.sides import Side, side
 from reglab.measures.weights import weight_statistics
 
 __all__ = [
     "Evaluation",
     "MeasureSettings",
+    "Side",
     "Task",
     "evaluate",
     "example_losses",
@@ -20,7 +22,6 @@ __all__ = [
     "probe_rows",
     "probe_size",
     "score_name",
-    "scores",
     "side",
     "table",
     "to_floats",

@@ -28,6 +28,11 @@ class Estimated(NamedTuple):
         low, high = (end.masked_fill(unknown, torch.nan) for end in (self.low, self.high))
         return self._replace(low=low, high=high)
 
+    def rooted(self) -> "Estimated":
+        """Return the square root."""
+        value = self.value.sqrt()
+        return Estimated(value, self.error / (2 * value), self.low.clamp(min=0).sqrt(), self.high.sqrt())
+
     def of_a_part(self, left: float) -> "Estimated":
         """Return it as an estimate of a finite population of which a share ``left`` was not measured.
 
@@ -88,24 +93,22 @@ def mean_interval(values: Tensor, level: float) -> Estimated:
     return Estimated(mean, error, low, high).unless(deviation == 0)
 
 
-def share_interval(shares: Tensor, level: float, weights: Tensor | None = None) -> Estimated:
-    """Return the mean of ``shares`` in 0 to 1, ``[..., rows]``, with Wilson's interval; its width is never 0.
+def share_interval(value: Tensor, influence: Tensor, level: float, kish: Tensor | float = 1.0) -> Estimated:
+    """Return a ``value`` between 0 and 1 with Wilson's interval, whose width is never 0.
 
-    Rows that are right or wrong count one each. Others (the share of several labels that is right, or weighted rows)
-    count ``rows / design``, where ``design`` is the variance of the mean over that of as many rows that are right or
-    wrong. It is estimated with half an error's worth of one effective row added, which decides while there are hardly
-    any errors.
+    A share of rows that are right or wrong has as many rows as there are. Anything else (shares of several labels,
+    weighted rows, scores that are no means) has ``rows / design``, where ``design`` is its variance over that of a
+    share. It is estimated with half an error's worth of ``kish`` added, which decides while there are hardly any
+    errors.
 
-    weights: of mean 1, broadcast to ``shares``; None: all 1.
+    influence: what each row adds to the value, around it, ``[..., rows]``. kish: the rows that one row stands for, as
+    the mean square of weights of mean 1, ``[...]``.
 
     Source: Wilson (1927), Probable inference, the law of succession, and statistical inference; the design effect:
     Korn & Graubard (1998), Confidence intervals for proportions with small expected number of positive counts.
     """
-    rows = shares.shape[-1]
-    value = shares.mean(-1) if weights is None else (weights * shares).mean(-1)
-    around = shares - value.unsqueeze(-1)
-    squares = (around if weights is None else weights * around).square().sum(-1)
-    kish = 1.0 if weights is None else weights.square().mean(-1)
+    rows = influence.shape[-1]
+    squares = influence.square().sum(-1)
     design = (squares + _PRIOR * kish) / (rows * (value * (1 - value)).clamp(min=0) + _PRIOR)
     return Estimated(value, squares.sqrt() / rows, *_wilson(value, design / rows, level))
 
@@ -128,6 +131,20 @@ def log_interval(value: Tensor, relative: Tensor, level: float) -> Estimated:
     reach = error * t_quantile(level, (2 * rows / (kurtosis - 1)).clamp(min=2, max=max(rows - 1, 2)))
     ends = (value * (-reach).exp(), value * reach.exp())
     return Estimated(value, value * error, *ends).unless((value <= 0) | (mean == 0))
+
+
+def mean_of_estimates(each: Estimated, known: Tensor | None = None) -> Estimated:
+    """Return the mean over the first axis, of estimates that count as independent. known: which of them count."""
+    if known is None:
+        known = torch.ones_like(each.value, dtype=torch.bool)
+    count = known.sum(0)
+    value, *squares = (
+        values.masked_fill(~known, 0.0).sum(0)
+        for values in (each.value, *((end - each.value).square() for end in (each.low, each.high)), each.error.square())
+    )
+    value = value / count
+    below, above, error = (total.sqrt() / count for total in squares)
+    return Estimated(value, error, value - below, value + above)
 
 
 def difference(first: Estimated, second: Estimated) -> tuple[Tensor, Tensor]:

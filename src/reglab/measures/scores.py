@@ -1,11 +1,14 @@
-"""The score of each task: accuracy, or r2 for regression."""
+"""The score of each task, and the other scores of classifications, each with what every row contributes to it.
 
-from typing import Literal
+A row's *influence* is the derivative of the score by the row's weight times the number of rows; its mean square over
+the rows is the score's sampling variance, which is how a score that is no mean gets an interval.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics.functional import r2_score
-from torchmetrics.functional.classification import binary_accuracy, multiclass_accuracy, multilabel_accuracy
 
 from reglab.measures.losses import Task, aligned
 
@@ -13,39 +16,6 @@ from reglab.measures.losses import Task, aligned
 def score_name(task: Task) -> str:
     """Return ``r2`` for regression and ``accuracy`` for every other task."""
     return "r2" if task == "regression" else "accuracy"
-
-
-def scores(outputs: Tensor, targets: Tensor, task: Task) -> dict[str, Tensor]:
-    """Return ``{score name: score}``, greater is better; leading axes of ``outputs`` (members) are kept.
-
-    - accuracy: the share of right classes, ``output > 0`` for binary; for multilabel the mean over the labels
-    - r2: ``1 - sum (output - target)^2 / sum (target - mean target)^2``, the mean over output columns; 0 where the
-      targets are constant and missed
-
-    Shapes as for ``example_losses``; computed by torchmetrics.
-    """
-    predictions = aligned(outputs, targets, task)
-    leading = predictions.shape[: predictions.dim() - targets.dim() - (task == "classification")]
-    if task == "regression":
-        return {"r2": _r2(predictions, targets, leading)}
-    # Hard labels go in: torchmetrics takes logits that happen to lie in [0, 1] for probabilities.
-    labels = decided(predictions, task)
-    wanted = targets.long().expand(labels.shape)
-    average: Literal["global", "samplewise"] = "global"  # half the time of the other
-    if leading:  # a member is one sample, its rows are the extra axis
-        average = "samplewise"
-        labels, wanted = (values.flatten(0, len(leading) - 1) for values in (labels, wanted))
-        if task == "multilabel":
-            labels, wanted = labels.mT, wanted.mT
-    if task == "classification":
-        accuracy = multiclass_accuracy(
-            labels, wanted, predictions.shape[-1], average="micro", multidim_average=average, validate_args=False
-        )
-    elif task == "binary":
-        accuracy = binary_accuracy(labels, wanted, multidim_average=average, validate_args=False)
-    else:
-        accuracy = multilabel_accuracy(labels, wanted, targets.shape[-1], multidim_average=average, validate_args=False)
-    return {"accuracy": accuracy.reshape(leading)}
 
 
 def decided(predictions: Tensor, task: Task) -> Tensor:
@@ -60,21 +30,145 @@ def score_terms(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
     return right.mean(-1) if task == "multilabel" else right
 
 
-def standardized(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both as ``[..., rows, columns]`` on the scale where targets have mean 0 and variance 1: r2 is unchanged.
+class Answers(NamedTuple):
+    """What a classifier said, column by column: of each class, of the one of a binary task, or of each label.
 
-    torchmetrics calls sums of squares below 1e-4 zero, which is wrong for targets on a small scale.
+    scores: log-probabilities or logits. wanted, said: 1 where the row is, or is said to be, of the column. Each
+    ``[..., columns, rows]``.
     """
-    if targets.dim() == 1:
-        predictions, targets = predictions.unsqueeze(-1), targets.unsqueeze(-1)
-    targets = targets.to(predictions.dtype)
-    spread, mean = torch.std_mean(targets, dim=0, correction=0)
-    spread = spread.masked_fill(spread == 0, 1.0)
-    return (predictions - mean) / spread, (targets - mean) / spread
+
+    scores: Tensor
+    wanted: Tensor
+    said: Tensor
 
 
-def _r2(predictions: Tensor, targets: Tensor, leading: torch.Size) -> Tensor:
-    predictions, targets = standardized(predictions, targets)
-    columns = predictions.movedim(-2, 0).flatten(1)  # [rows, members * columns]: each is scored by itself
-    wanted = targets.repeat(1, leading.numel())
-    return r2_score(columns, wanted, multioutput="raw_values").reshape(*leading, -1).mean(-1)
+class Influenced(NamedTuple):
+    """A score of every column and what the rows contribute.
+
+    value: ``[..., columns]``. influence: ``[..., columns, rows]``. kish: how many rows each of those that the score is
+    about stands for, ``[..., columns]``: where they are few, each counts much. known: where the score is defined.
+    """
+
+    value: Tensor
+    influence: Tensor
+    kish: Tensor
+    known: Tensor
+
+
+def answers(outputs: Tensor, targets: Tensor, task: Task) -> Answers:
+    """Return the answers of aligned ``outputs``, ``[..., rows, classes]`` or in the shape of the targets.
+
+    targets: ``[..., rows]`` or ``[..., rows, labels]``, leading axes as those of the outputs or of length 1.
+    """
+    if task == "classification":
+        classes = torch.arange(outputs.shape[-1], device=outputs.device)
+        scores = outputs.log_softmax(-1)
+        wanted, said = (each.unsqueeze(-1) == classes for each in (targets, outputs.argmax(-1)))
+    else:
+        scores, wanted, said = outputs, targets == 1, outputs > 0
+        if task == "binary":
+            scores, wanted, said = (each.unsqueeze(-1) for each in (scores, wanted, said))
+    found = (each.to(scores.dtype).transpose(-1, -2).expand(scores.mT.shape) for each in (scores, wanted, said))
+    return Answers(*(each.contiguous() for each in found))
+
+
+def brier(given: Answers, task: Task) -> Tensor:
+    """Return each row's squared error of the probabilities ``[..., rows]``: summed over classes, mean over labels.
+
+    Source: Brier (1950), Verification of forecasts expressed in terms of probability.
+    """
+    chances = given.scores.exp() if task == "classification" else given.scores.sigmoid()
+    squares = (chances - given.wanted).square()
+    return squares.sum(-2) if task == "classification" else squares.mean(-2)
+
+
+def recall(given: Answers) -> Influenced:
+    """Return the share of each column's rows that is found; their mean over ``two_sided`` is the balanced accuracy.
+
+    Source: Brodersen et al. (2010), The balanced accuracy and its posterior.
+    """
+    right = given.wanted == given.said
+    share = given.wanted.mean(-1, keepdim=True)
+    value = (right * given.wanted).mean(-1, keepdim=True) / share
+    return _defined(value, given.wanted * (right.to(share.dtype) - value) / share, 1 / share, share > 0)
+
+
+def f1(given: Answers) -> Influenced:
+    """Return ``2 TP / (2 TP + FP + FN)`` of each column; not defined where nothing is wanted or said."""
+    both = given.wanted * given.said
+    either = given.wanted + given.said
+    size = either.mean(-1, keepdim=True)
+    value = 2 * both.mean(-1, keepdim=True) / size
+    return _defined(value, (2 * both - value * either) / size, 2 / size, size > 0)
+
+
+def auroc(given: Answers) -> Influenced:
+    """Return the probability that a positive row's score is above a negative one's, ties half, of each column.
+
+    The influences are the placements. Source: DeLong, DeLong & Clarke-Pearson (1988), Comparing the areas under two or
+    more correlated receiver operating characteristic curves.
+    """
+    wanted, rows = given.wanted, given.wanted.shape[-1]
+    ranks = _ranks(given.scores, given.scores)
+    positive_ranks = _ranks(given.scores.masked_fill(wanted == 0, torch.inf), given.scores)
+    share = wanted.mean(-1, keepdim=True)
+    middle, middle_of_positives = sum(ranks) / 2 / rows, sum(positive_ranks) / 2 / rows
+    below = (middle - middle_of_positives) / (1 - share)  # share of the negatives
+    above = 1 - middle_of_positives / share  # share of the positives
+    value = (wanted * below).mean(-1, keepdim=True) / share
+    influence = wanted * (below - value) / share + (1 - wanted) * (above - value) / (1 - share)
+    return _defined(value, influence, 1 / torch.minimum(share, 1 - share), (share > 0) & (share < 1))
+
+
+def average_precision(given: Answers) -> Influenced:
+    """Return the mean over positive rows of the precision at their score, ``TP / said``, of each column."""
+    scores, wanted, rows = given.scores, given.wanted, given.wanted.shape[-1]
+    low, high = _ranks(scores, scores)
+    positives, _ = _ranks(scores.masked_fill(wanted == 0, torch.inf), scores)
+    share = wanted.mean(-1, keepdim=True)
+    said = 1 - low / rows  # share of the rows with at least this score
+    precision = (share - positives / rows) / said
+    value = (wanted * precision).mean(-1, keepdim=True) / share
+    order = scores.argsort(-1)
+    # What a row changes of the precision at all positives that do not score above it.
+    parts = [(wanted * each / said / rows).gather(-1, order).cumsum(-1) for each in (torch.ones_like(said), precision)]
+    added, lost = (part.gather(-1, high.long() - 1) for part in parts)
+    influence = (wanted * (precision - value) + wanted * added - lost) / share
+    return _defined(value, influence, 1 / share, share > 0)
+
+
+RANKED: dict[str, Callable[[Answers], Influenced]] = {
+    "f1": f1,
+    "auroc": auroc,
+    "average_precision": average_precision,
+}
+
+
+def two_sided(given: Answers, task: Task) -> Answers:
+    """Return the answers with a column for each class where a column stands for two."""
+    if task == "classification":
+        return given
+    return Answers(*(torch.cat([each, turned], -2) for each, turned in zip(given, _turned(given), strict=True)))
+
+
+def mean_of_columns(each: Influenced) -> Influenced:
+    """Return the mean over the columns where the score is defined, ``[...]``, with influences ``[..., rows]``."""
+    known, count = each.known, each.known.sum(-1)
+    value = each.value.masked_fill(~known, 0.0).sum(-1) / count
+    influence = each.influence.masked_fill(~known.unsqueeze(-1), 0.0).sum(-2) / count.unsqueeze(-1)
+    return Influenced(value, influence, each.kish.masked_fill(~known, 0.0).sum(-1) / count.square(), count > 0)
+
+
+def _turned(given: Answers) -> Answers:
+    return Answers(-given.scores, 1 - given.wanted, 1 - given.said)
+
+
+def _ranks(among: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many of ``among`` are below each score, and how many not above it."""
+    ordered = among.sort(-1).values
+    below, up_to = (torch.searchsorted(ordered, scores, right=right) for right in (False, True))
+    return below.to(scores.dtype), up_to.to(scores.dtype)
+
+
+def _defined(value: Tensor, influence: Tensor, kish: Tensor, known: Tensor) -> Influenced:
+    return Influenced(value.squeeze(-1), influence, kish.squeeze(-1), known.squeeze(-1))

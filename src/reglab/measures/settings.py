@@ -1,8 +1,10 @@
 """The options of ``conf/measure``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reglab.errors import UserError
+from reglab.direction import SCORES, monitored
+from reglab.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -14,16 +16,15 @@ class MeasureSettings:
 
     every: int = 1
     probe_rows: int | None = None
-    resamples: int = 400
     level: float = 0.95
     near_zero: float = 1e-3
     per_layer: bool = True
     test: bool = False
     monitor: str = "val/loss"
+    scores: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         _integer("every", self.every, 1)
-        _integer("resamples", self.resamples, 2)
         if self.probe_rows is not None:
             _integer("probe_rows", self.probe_rows, 2)
         if not (_is_number(self.level) and 0 < self.level < 1):
@@ -36,6 +37,31 @@ class MeasureSettings:
             raise UserError(
                 f"measure.monitor={self.monitor} must be measured on the validation part, such as val/loss, "
                 "val/accuracy or val/r2"
+            )
+        if isinstance(self.scores, str) or not all(isinstance(name, str) for name in self.scores):
+            raise UserError(f"measure.scores={self.scores} must be a list of scores, such as [auroc,f1]")
+        object.__setattr__(self, "scores", tuple(self.scores))
+        for name in self.scores:
+            if name not in SCORES:
+                raise UserError(f"measure.scores={name} is no score; {nearest(name, SCORES)}")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The scores to measure beside the task's own: those asked for, and the one that is monitored."""
+        watched = self.monitor.removeprefix("val/")
+        return tuple(dict.fromkeys([*self.scores, *([watched] if watched in SCORES else [])]))
+
+    def check(self, task: str, weighted: bool) -> None:
+        """Raise UserError if a score or the monitor is not measured in a ``task``; weighted: rows have weights."""
+        valid = monitored(task, weighted)
+        for name in self.scores:
+            if f"val/{name}" not in valid:
+                tasks = ", ".join(SCORES[name].tasks)
+                raise UserError(f"measure.scores={name} is a score of {tasks}, and the task is {task}: leave it out")
+        if self.monitor not in valid:
+            raise UserError(
+                f"measure.monitor={self.monitor} is not measured in a {task} task"
+                f"{'' if weighted else ' whose rows all count alike'}; {nearest(self.monitor, valid)}"
             )
 
 

@@ -1,7 +1,9 @@
 """What a reader should be wary of in a sweep's answer. Each function yields sentences, or none."""
 
+import math
 from collections.abc import Iterator
 
+from reglab.direction import LOSS_OF_REGRESSION
 from reglab.sweeps.grouping import short_key
 from reglab.sweeps.selection import Candidate, Choice
 from reglab.sweeps.words import listing, metric_name, number, percent, plural
@@ -18,6 +20,8 @@ def cautions(choice: Choice, score: str) -> list[str]:
         *sparsity(choice),
         *repeats(choice),
         *failures(choice),
+        *few_errors(choice),
+        *units(choice),
     ]
 
 
@@ -149,3 +153,24 @@ def failures(choice: Choice) -> Iterator[str]:
     short = [c.label for c in choice.candidates if c.missing > choice.chosen.missing]
     if short:
         yield f"Left out of the choice, since some of its runs are missing: {listing(short)}."
+
+
+def few_errors(choice: Choice) -> Iterator[str]:
+    """Say why a gap in loss has no interval: nothing tells how much an error costs where there is none."""
+    ends = "gap/loss_low", "gap/loss_high"
+    without = [
+        candidate.label
+        for candidate in {id(c): c for c in (choice.chosen, choice.best, choice.baseline) if c is not None}.values()
+        if any(math.isnan(trial.metrics.get(end, 0.0)) for trial in candidate.trials for end in ends)
+    ]
+    if without:
+        yield (
+            f"Too few errors for an interval of the loss: {listing(without)} decided every validation row rightly in "
+            "some run, and nothing then tells how much a wrong one costs. The interval of the score holds."
+        )
+
+
+def units(choice: Choice) -> Iterator[str]:
+    """Say what the loss of a regression is."""
+    if choice.chosen.has("val/rmse"):
+        yield LOSS_OF_REGRESSION

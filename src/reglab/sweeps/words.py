@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from reglab.sweeps.estimate import Interval
 
 SIDES = {"val": "validation", "train": "training", "test": "test"}
-SCORES = {"r2": "R²"}
+SCORES = {"r2": "R²", "auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE"}
 
 
 def number(value: float) -> str:
@@ -72,5 +72,5 @@ def listing(names: Sequence[str], limit: int = 4) -> str:
 def metric_name(key: str) -> str:
     """Return a metric's name in words: ``val/loss`` is the validation loss, ``gap/r2`` the gap in R²."""
     side, _, name = key.partition("/")
-    name = SCORES.get(name, name)
+    name = SCORES.get(name, name.replace("_", " "))
     return f"gap in {name}" if side == "gap" else f"{SIDES.get(side, side)} {name}"

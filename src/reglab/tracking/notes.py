@@ -7,6 +7,8 @@ verdict of a sweep is in the note of its parent run, and its report among that r
 | metrics | what they are |
 |---|---|
 | `train/*`, `val/*`, `test/*` | the data loss and the score alone: evaluation mode, plain targets, no penalty in them |
+| `*/loss` of a regression | squared error, not halved, of the standardized target; `*/rmse` is in its own units |
+| `*/weighted_*` | each row counts as its class or sample weight lets it count in training |
 | `gap/loss` = val - train, `gap/<score>` = train - val | above 0 means overfitting |
 | `gap/*_low`, `gap/*_high` | interval over examples, for this trained model; not other seeds; NaN: too few errors |
 | `naive_gap/loss` | val - the running loss of training, which the gap above replaces |

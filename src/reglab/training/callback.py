@@ -51,7 +51,8 @@ class Regularize(pl.Callback):
 
     regularizers: a list, or a dict by name. task: what the outputs are. seed: of the draws. every: measure after so
     many epochs and after the last; None never. unpack: gives ``(inputs, targets)`` of a batch as ``training_step`` gets
-    it. prefix: put before each logged name, where the module logs the same names itself.
+    it. prefix: put before each logged name, where the module logs the same names itself. scores: to measure beside the
+    task's own, such as ``["auroc", "f1"]``; see ``measure.scores``.
 
     metrics: the last measurement. history: all of them with their ``epoch``, counted from 1; 0 is the untrained model.
     A checkpoint has the last one alone, so that it does not grow: a resumed fit's history begins there.
@@ -70,9 +71,10 @@ class Regularize(pl.Callback):
         every: int | None = 1,
         unpack: Unpack = inputs_and_targets,
         prefix: str = "",
+        scores: Sequence[str] = (),
     ) -> None:
-        if every is not None:
-            MeasureSettings(every=every)
+        self._settings = MeasureSettings(every=1 if every is None else every, scores=scores)
+        self._settings.check(task, weighted=False)
         self.cocktail = Cocktail(named_members(regularizers, task), seed, task)
         self.task = task
         self.every = every
@@ -100,7 +102,7 @@ class Regularize(pl.Callback):
         stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
         missing = "every=None"
         if self.every is not None:
-            self._measurement = LoaderMeasurement(trainer, pl_module, self.task, self.unpack, self.every)
+            self._measurement = LoaderMeasurement(trainer, pl_module, self.task, self.unpack, self._settings)
             self._measurement.begin(pl_module)
             for part in ("initial", "previous"):
                 if saved := self._restored.pop(part, None):

@@ -19,10 +19,10 @@ from torch.optim import Optimizer
 
 from reglab import signals
 from reglab.configure import construct
-from reglab.data import DataSet, Part
-from reglab.errors import UserError, nearest
+from reglab.data import DataSet
+from reglab.errors import UserError
 from reglab.examples import FILE
-from reglab.measures import MeasureSettings, evaluate, one_part, score_name, side, to_floats
+from reglab.measures import MeasureSettings, evaluate, one_part, side, to_floats
 from reglab.regularizers import Cocktail, overrides
 from reglab.tracking import RunTracker
 from reglab.training.blocks import matching
@@ -111,20 +111,24 @@ def summary(final: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def test_metrics(
-    model: nn.Module, cocktail: Cocktail, part: Part, experiment_task: Any, level: float
-) -> dict[str, float]:
-    """Return ``test/loss`` and ``test/<score>`` with the weights that the run is judged by.
+def test_metrics(model: nn.Module, cocktail: Cocktail, data: DataSet, measure: MeasureSettings) -> dict[str, float]:
+    """Return what is measured of the test part, ``test/loss`` and so on, with the weights that the run is judged by.
 
     Each comes with its standard error over the examples, ``_se``, and the ends of its interval, ``_low`` and ``_high``.
     """
+    part, task = data.test, data.task
     weight = next(model.parameters())
     kind = weight.dtype if part.inputs.is_floating_point() else part.inputs.dtype
     inputs = part.inputs.to(weight.device, kind)
     targets = part.targets.to(weight.device)
     with cocktail.evaluating(model):
-        seen = evaluate(model, inputs, targets, experiment_task)
-    return to_floats(one_part("test", side(seen, experiment_task), experiment_task, level))
+        seen = evaluate(model, inputs, targets, task)
+    weights, units = (
+        None if each is None else each.to(weight.device)
+        for each in (part.weights if data.weighted else None, data.target_scale)
+    )
+    tested = side(seen, task, weights=weights, units=units)
+    return to_floats(one_part("test", tested, task, measure.level, measure.wanted))
 
 
 def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -179,13 +183,7 @@ def check(experiment: Experiment) -> None:
     with quiet_lightning():
         trainer = build_trainer(experiment, [])
     check_combination(experiment, trainer, optimizer)
-    measured = [f"val/{name}" for name in ("loss", score_name(experiment.data.task))]
-    if experiment.measure.monitor not in measured:
-        task = experiment.data.task
-        raise UserError(
-            f"measure.monitor={experiment.measure.monitor} is not measured in a {task} task; "
-            f"{nearest(experiment.measure.monitor, measured)}"
-        )
+    experiment.measure.check(experiment.data.task, experiment.data.weighted)
 
 
 def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Optimizer) -> None:

@@ -10,6 +10,7 @@ _WHERE_IT_RAN = (
     *("accelerator", "devices", "strategy", "shards", "num_nodes", "checkpoint_seconds", "steps_per_batch"),
     *("compile", "activation_checkpointing"),
 )
+GIVEN_UP = {"resamples": 400}  # keys of ``measure`` in older configs, for a bootstrap: passed over where they are read
 READ_IMAGES = ("CNN", "Timm", "Transformers")  # of the models of reglab
 _AS_BEFORE = {
     "accumulate_grad_batches": 1,
@@ -41,6 +42,9 @@ def computed(config: Mapping[str, Any]) -> dict[str, Any]:
         target = str((job.get("model") or {}).get("_target_"))
         reads_images = target.startswith("reglab.models.") and target.rpartition(".")[2] in READ_IMAGES
         job["data"]["shape"] = "image" if reads_images else "flat"
+    if "measure" in job:  # as it was before scores could be asked for, and while there was a bootstrap
+        measure = {key: value for key, value in job["measure"].items() if key != "scores" or value}
+        job["measure"] = GIVEN_UP | measure
     return job
 
 

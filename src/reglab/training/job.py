@@ -59,8 +59,7 @@ def run_job(
     try:
         final = fit(experiment, tracker, on_progress, checkpoint)
         if experiment.measure.test:
-            level = experiment.measure.level
-            final |= test_metrics(experiment.model, experiment.cocktail, loaded.test, loaded.task, level)
+            final |= test_metrics(experiment.model, experiment.cocktail, loaded, experiment.measure)
         result = record_result(tracker, experiment, final)
     except Diverged as error:
         result = record_failure(tracker, "FAILED", str(error), failure="diverged")

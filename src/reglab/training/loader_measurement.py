@@ -25,10 +25,12 @@ class LoaderMeasurement(Measurement):
     missing: why there is no gap to measure; empty if there is one.
     """
 
-    def __init__(self, trainer: pl.Trainer, module: pl.LightningModule, task: Task, unpack: Unpack, every: int) -> None:
+    def __init__(
+        self, trainer: pl.Trainer, module: pl.LightningModule, task: Task, unpack: Unpack, settings: MeasureSettings
+    ) -> None:
         self.task = task
-        self.settings = MeasureSettings(every=every)
-        self.corrupted = None
+        self.settings = settings
+        self.corrupted = self.probe_weights = self.val_weights = self.units = None
         self.ranks = trainer.world_size
         self.initial: dict[str, Tensor] = {}
         self.previous: dict[str, Tensor] = {}

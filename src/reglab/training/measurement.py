@@ -50,6 +50,11 @@ class Measurement:
         self.corrupted = probe.corrupted[rows].to(device) if bool(probe.corrupted.any()) else None
         self.clean = _moved(probe.clean_targets[rows], device, dtype)
         self.probe_left = 1 - len(rows) / len(data.train)
+        self.probe_weights = self.val_weights = self.units = None
+        if data.weighted:
+            self.probe_weights, self.val_weights = probe.weights[rows].to(device), data.val.weights.to(device)
+        if data.target_scale is not None:
+            self.units = data.target_scale.to(device, dtype)
         self.initial: dict[str, Tensor] = {}
         self.previous: dict[str, Tensor] = {}
 
@@ -94,8 +99,10 @@ class Measurement:
             val = seen(body.model, *self.val, self.task)
             body.rest()
         self.seen = train, val
-        sides = side(train, self.task, self.probe_left), side(val, self.task)
-        return gap(*sides, self.task, self.settings.level) | self._memorization(train)
+        fitted = side(train, self.task, self.probe_left, self.probe_weights, self.units)
+        new = side(val, self.task, 1.0, self.val_weights, self.units)
+        found = gap(fitted, new, self.task, self.settings.level, self.settings.wanted)
+        return found | self._memorization(train)
 
     def _memorization(self, train: Evaluation) -> dict[str, Tensor]:
         """Return how far label noise was learnt: the corrupted rows fitted, and the training loss without the noise."""

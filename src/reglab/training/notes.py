@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from reglab.data import DataSet
+from reglab.direction import LOSS_OF_REGRESSION
 from reglab.markdown import plain
 from reglab.measures import score_name
 from reglab.regularizers import Cocktail
@@ -12,6 +13,8 @@ from reglab.regularizers import Cocktail
 def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> str:
     """Return, in markdown, what was trained, what it reached, and whether it overfits."""
     name = score_name(data.task)
+    shown = [key.removeprefix("gap/") for key in final if f"{key}_low" in final]
+    shown = [key for key in shown if key not in ("loss", name)]
     members = plain(", ".join(member for member, _ in cocktail.named_regularizers()) or "none")
     lines = [
         f"**{verdict(final)}**",
@@ -24,9 +27,10 @@ def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> s
         *(
             f"| {key} | {final[f'train/{key}']:.4g} | {final[f'val/{key}']:.4g} | "
             f"{bracketed(final, f'gap/{key}', '.4g')} |"
-            for key in ("loss", name)
+            for key in ("loss", name, *shown)
         ),
         "",
+        *([LOSS_OF_REGRESSION, ""] if data.task == "regression" else []),
         f"Exact zeros among the weights: {final.get('weights/zeros', 0.0):.1%}.",
         "",
         "The interval is conditional on the trained model: it speaks of other examples, not of other seeds.",

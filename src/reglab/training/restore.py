@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reglab import data, models, secrets
+from reglab.configure import construct
 from reglab.errors import UserError, nearest
+from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
 from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
@@ -19,6 +21,7 @@ from reglab.training import checkpoint_files
 from reglab.training.closing import settle
 from reglab.training.describe import build_cocktail, resolved
 from reglab.training.experiment import test_metrics
+from reglab.training.fingerprint import GIVEN_UP
 
 _KINDS = ("last", "best")
 
@@ -91,8 +94,10 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
     loaded = data.load(resolved(restored.description["config"], "data"))
     if loaded.digest != record.tags.get("reglab.data_digest"):
         raise UserError(f"the data of run {record.name} changed since it was trained: its test result would not count")
-    level = float((resolved(restored.description["config"], "measure") or {}).get("level", 0.95))
-    metrics = test_metrics(restored.model, restored.cocktail, loaded.test, loaded.task, level)
+    recorded = resolved(restored.description["config"], "measure") or {}
+    kept = {key: value for key, value in recorded.items() if key not in GIVEN_UP}
+    measure = construct(MeasureSettings, kept, "measure")
+    metrics = test_metrics(restored.model, restored.cocktail, loaded, measure)
     amend(uri, run_id, metrics, int(record.metrics.get("final/epoch", 0)), {"reglab.test_touched": "true"})
     return metrics
 

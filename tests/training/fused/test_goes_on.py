@@ -28,7 +28,7 @@ from reglab.training.job import run_job
 EPOCHS, AN_EPOCH = 6, 7
 COMMON = (
     "data=wine", "data.batch_size=16", "model.width=6", f"trainer.max_epochs={EPOCHS}", "trainer.accelerator=cpu",
-    "trainer.steps_per_batch=4", "measure.resamples=10", "measure.every=2", "tracking=none", "sweep.parent=p",
+    "trainer.steps_per_batch=4", "measure.every=2", "tracking=none", "sweep.parent=p",
 )  # fmt: skip
 PLAIN = ("regularizer=[dropout]", "optimizer.lr=0.01")
 STOPPING = ("regularizer=[early_stopping,l2]", "regularizer.early_stopping.patience=1", "measure.every=1")

@@ -1,11 +1,14 @@
 """Every member's numbers against those of the solo measurement, of the same weights on the same data."""
 
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from reglab import data
 from reglab.data import DataSet
+from reglab.direction import SCORES
 from reglab.measures import MeasureSettings
 from reglab.regularizers import EMA, L1, Cocktail
 from reglab.training.experiment import Experiment
@@ -14,7 +17,7 @@ from reglab.training.fused.pack import Pack
 from reglab.training.measurement import Measurement
 from reglab.training.recipe import Recipe
 
-SETTINGS = MeasureSettings(resamples=30, probe_rows=70)
+SETTINGS = MeasureSettings(probe_rows=70)
 DATA = {
     "classification": {"name": "wine"},
     "binary": {"name": "breast_cancer"},
@@ -103,7 +106,8 @@ class Pair:
                 if given.task == "multilabel" and "accuracy" in name:  # solo's mean over labels is float32 in any case
                     near = max(tolerance, 2e-7)
                 # A gap, and r2, are differences of numbers near 1 or of losses: no more exact than those are.
-                scale = max(1.0, float(expected["val/loss"])) if name.split("/")[0] in ("gap", "train", "val") else 1e-6
+                unit = "val/rmse" if "rmse" in name or "mae" in name else "val/loss"
+                scale = max(1.0, float(expected[unit])) if name.split("/")[0] in ("gap", "train", "val") else 1e-6
                 assert float(found[name][row]) == pytest.approx(float(value), rel=near, abs=near * scale), name
         return found
 
@@ -119,6 +123,25 @@ def test_each_member_equals_solo(task, variant, dtype, tolerance):
         found = pair.check(tolerance)
     assert ("memorization/clean_loss" in found) == ("noise" in variant)
     assert ("weights/averaged/zeros" in found) == (variant in ("label_noise", "other_rows"))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-11)])
+@pytest.mark.parametrize("variant", ["shared", "label_noise", "other_rows"])
+@pytest.mark.parametrize("task", DATA)
+def test_every_score_of_each_member_and_weighted_rows_equal_solo(task, variant, dtype, tolerance, monkeypatch):
+    names = [name for name, score in SCORES.items() if task in score.tasks]
+    settings = MeasureSettings(probe_rows=70, scores=names, monitor=f"val/{names[-1]}")
+    monkeypatch.setattr(sys.modules[__name__], "SETTINGS", settings)
+    weights = {"class_weight": "balanced"} if task in ("classification", "binary") else {}
+    pair = Pair([data.load({**DATA[task], **option, **weights}) for option in VARIANTS[variant]], dtype=dtype)
+    pair.stir(0)
+    found = pair.check(tolerance)
+    assert {f"gap/{name}_low" for name in names} < set(found)
+    assert ("gap/weighted_loss_low" in found) == bool(weights)
+    if task == "regression":
+        assert float(found["val/rmse"][0]) == pytest.approx(
+            pair.datas[0].summary["target_std.progression"] * float(found["val/loss"][0]) ** 0.5, rel=1e-6
+        )
 
 
 def small(variant: str = "shared", averaged: bool = False) -> Pair:

@@ -28,7 +28,7 @@ def job(lr: float, every: int = 3) -> Experiment:
     optimizer = {"_target_": "torch.optim.SGD", "lr": lr}
     model = harness.small_model(torch.float32, norm=False)
     made = fused.job(model=model, optimizer=optimizer, epochs=7, precision="32-true")
-    return replace(made, measure=MeasureSettings(resamples=10, every=every))
+    return replace(made, measure=MeasureSettings(every=every))
 
 
 def trained(jobs: list[Experiment], folder: Path) -> tuple[list[RunTracker], dict[int, JobResult]]:

@@ -90,8 +90,7 @@ class Endings:
         if experiment.measure.test:
             state = self.best.state(place, pack.base) if stops else member_state(pack.stack, row, pack.base)
             pack.base.load_state_dict(state)
-            data, level = experiment.data, experiment.measure.level
-            final |= test_metrics(pack.base.model, pack.base.cocktail, data.test, data.task, level)
+            final |= test_metrics(pack.base.model, pack.base.cocktail, experiment.data, experiment.measure)
         folder = tracker.folder / "checkpoints"
         for path in write_member(folder, module, row, self.recorder):
             tracker.artifact(path, "checkpoints")

@@ -10,6 +10,7 @@ from torch.func import functional_call, vmap
 from reglab.measures import Task
 from reglab.measures.evaluate import evaluation_mode, one_tensor
 from reglab.measures.facts import losses_of, row_facts
+from reglab.measures.losses import aligned
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack
@@ -56,8 +57,8 @@ class Evaluator:
     A function of each shape of rows is traced once; ``forget`` it when the pack was compacted.
     """
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, outputs: bool = False) -> None:
+        self._task, self._outputs = task, outputs
         self._graphs: dict[tuple[object, ...], Graph] = {}
 
     def forget(self) -> None:
@@ -70,7 +71,8 @@ class Evaluator:
         """Return the ``row_facts`` of all rows, ``[facts, members, rows]``, in evaluation mode.
 
         weights: of the members, ``[members, ...]`` by name, and buffers to be taken in place of the pack's. clean:
-        other targets, whose losses follow as one more fact.
+        other targets, whose losses follow as one more fact. With ``outputs`` each of the model's output columns is one
+        more fact, the last ones.
         """
         count = inputs.length
         size = min(count, _rows_at_once(sets.device, len(pack)))
@@ -88,7 +90,7 @@ class Evaluator:
         key = (own, *(values.shape for values in chunk))
         graph = self._graphs.get(key)
         if graph is None:
-            facts = _MemberFacts(pack.base, self._task)
+            facts = _MemberFacts(pack.base, self._task, self._outputs)
             run = vmap(facts, in_dims=(0, *(0 if axis else None for axis in own)), out_dims=1)
             with evaluation_mode(pack.base.model):
                 graph = self._graphs[key] = Graph(run, (state, *chunk))
@@ -120,12 +122,14 @@ def _rows_at_once(device: torch.device, members: int) -> int:
 class _MemberFacts:
     """One member's facts ``[facts, rows]``."""
 
-    def __init__(self, base: Member, task: Task) -> None:
-        self._base, self._task = base, task
+    def __init__(self, base: Member, task: Task, outputs: bool) -> None:
+        self._base, self._task, self._outputs = base, task, outputs
 
     def __call__(self, state: dict[str, Tensor], inputs: Tensor, targets: Tensor, *clean: Tensor) -> Tensor:
         outputs = functional_call(self._base, state, (lambda member: member.model(inputs),))
         outputs = one_tensor(outputs, self._base.model)
         facts = row_facts(outputs, targets, self._task)
         losses = [losses_of(row_facts(outputs, other, self._task), self._task).unsqueeze(0) for other in clean]
-        return torch.cat([facts, *losses])
+        said = [aligned(outputs, targets, self._task)] if self._outputs else []
+        columns = [(each if each.dim() == 2 else each.unsqueeze(-1)).mT for each in said]
+        return torch.cat([facts, *losses, *columns])

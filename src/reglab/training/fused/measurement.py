@@ -7,9 +7,8 @@ from torch import Tensor
 from torch.func import vmap
 
 from reglab.data import DataSet
-from reglab.measures import MeasureSettings, Task, gap, probe_rows, probe_size, weight_statistics
+from reglab.measures import MeasureSettings, Side, Task, gap, probe_rows, probe_size, score_name, weight_statistics
 from reglab.measures.facts import Scale, scale
-from reglab.measures.gap import Side
 from reglab.regularizers.select import selected
 from reglab.training.beside import Beside
 from reglab.training.fused.evaluation import Evaluator, Rows, rows_of
@@ -51,8 +50,19 @@ class PackMeasurement:
             self.corrupted = moved([part.corrupted[rows] for part in train])
         self._left = 1 - len(rows) / len(train[0]), 1.0
         self._scales = [_scale(targets, self.task) for targets in (self.probe[1], self.val[1])]
+        self._weights: tuple[Rows | None, Rows | None] = (None, None)
+        if any(data.weighted for data in sets):
+            self._weights = moved([part.weights[rows] for part in train]), moved([part.weights for part in val])
+        units = [data.target_scale for data in datas]
+        self._units = (
+            torch.stack([each for each in units if each is not None]).to(device, dtype)
+            if units[0] is not None
+            else None
+        )
         self.sets = torch.tensor([numbers[data.digest] for data in datas], device=device)
-        self._evaluate = Evaluator(self.task)
+        self._outputs = self.task != "regression" and any(name != score_name(self.task) for name in settings.wanted)
+        self._facts = sets[0].outputs if self.task == "regression" else 2
+        self._evaluate = Evaluator(self.task, self._outputs)
         self.initial: Tensors = {}
         self.previous: Tensors = {}
 
@@ -98,14 +108,29 @@ class PackMeasurement:
         train = self._evaluate(pack, weights, *self.probe, self.clean, sets)
         val = self._evaluate(pack, weights, *self.val, None, sets)
         found = {}
+        sides = [self._side(number, facts, pack) for number, facts in enumerate((train, val))]
         if self.corrupted is not None:
-            found = self._memorization(train, self.corrupted.all(sets))
-            train = train[:-1]
-        sides = [
-            Side(facts, _chosen(given, sets), left)
-            for facts, given, left in zip((train, val), self._scales, self._left, strict=True)
-        ]
-        return gap(sides[0], sides[1], self.task, self.settings.level) | found
+            found = self._memorization(train[: self._facts + 1], self.corrupted.all(sets))
+        return gap(sides[0], sides[1], self.task, self.settings.level, self.settings.wanted) | found
+
+    def _side(self, number: int, measured: Tensor, pack: Pack) -> Side:
+        """Return the members' side of the gap, 0 the probe and 1 the validation part, from what was measured of it."""
+        sets = self._sets[pack.places]
+        outputs = targets = None
+        if self._outputs:
+            outputs = measured[self._facts + (number == 0 and self.corrupted is not None) :].movedim(0, -1)
+            outputs = outputs.squeeze(-1) if self.task == "binary" else outputs
+            targets = (self.probe, self.val)[number][1].all(sets)
+        rows = self._weights[number]
+        return Side(
+            measured[: self._facts],
+            _chosen(self._scales[number], sets),
+            self._left[number],
+            None if rows is None else rows.all(sets),
+            outputs,
+            targets,
+            None if self._units is None else self._units[pack.places].mT,
+        )
 
     def _memorization(self, facts: Tensor, corrupted: Tensor) -> Tensors:
         found = {"memorization/clean_loss": facts[-1].mean(-1)}

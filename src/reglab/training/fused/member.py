@@ -41,7 +41,7 @@ def structure(experiment: Experiment) -> tuple[Any, ...]:
         (_words(recipe.optimizer), _words(recipe.scheduler), recipe.clip is None),
         (recipe.batch_size, recipe.steps_per_batch, recipe.epochs),
         (data.task, data.outputs, data.input_shape, len(data.train), len(data.val), data.train.targets.shape[1:]),
-        (bool((data.train.weights == 1).all()), bool(data.train.corrupted.any())),
+        (bool((data.train.weights == 1).all()), data.weighted, bool(data.train.corrupted.any())),
         (experiment.measure, tuple(sorted(map(repr, experiment.trainer.items())))),
     )
 

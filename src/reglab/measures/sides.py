@@ -1,0 +1,41 @@
+"""Rows that were measured: what every estimate and both sides of a gap are made from."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from reglab.measures.evaluate import Evaluation
+from reglab.measures.facts import Scale, facts_of, scale
+from reglab.measures.losses import Task, aligned
+
+
+class Side(NamedTuple):
+    """Rows that were measured.
+
+    facts: what ``row_facts`` says of them, ``[facts, ..., rows]``. scale: of their targets. left: the share of their
+    population that was not measured: 1 where they stand for new rows, ``1 - measured / rows`` for a probe of the
+    training rows, 0 where every row was measured and nothing is left to chance. weights: of the rows in training,
+    ``[..., rows]``; None: all alike. outputs, targets: aligned, ``[..., rows, ...]``; only some scores need them.
+    units: the deviations by which standardizing divided the target's columns, ``[columns, ...]``; None: 1.
+    """
+
+    facts: Tensor
+    scale: Scale
+    left: float = 1.0
+    weights: Tensor | None = None
+    outputs: Tensor | None = None
+    targets: Tensor | None = None
+    units: Tensor | None = None
+
+
+def side(
+    evaluation: Evaluation, task: Task, left: float = 1.0, weights: Tensor | None = None, units: Tensor | None = None
+) -> Side:
+    """Return a model's answers, or those of some models on the same rows, as a side of a gap."""
+    facts = facts_of(evaluation, task)
+    given = scale(evaluation.targets.to(facts.dtype), task)
+    for _ in range(facts.dim() - 2):
+        given = Scale(*(field.unsqueeze(1) for field in given))
+        units = None if units is None else units.unsqueeze(1)
+    outputs = aligned(evaluation.outputs, evaluation.targets, task)
+    return Side(facts, given, left, weights, outputs, evaluation.targets, units)
