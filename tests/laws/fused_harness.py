@@ -16,6 +16,7 @@ from reglab.data import DataSet
 from reglab.training.experiment import Experiment, build_trainer, quiet_lightning
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
+from reglab.training.fused.settings import PackSettings
 from reglab.training.fused.stack import member_state
 from reglab.training.loader import Steps
 from reglab.training.solo import Solo
@@ -100,7 +101,7 @@ def together(
     resume: Path | None = None,
 ) -> Fused:
     """Return the jobs trained as a pack."""
-    pack = Pack(experiments)
+    pack = Pack(experiments, PackSettings(compile_seconds=600.0))  # no clock decides a test
     pack.choose(compiled, lowering or {})
     fused = Fused(pack)
     _fit(experiments[0], fused, list(callbacks), resume)

@@ -126,7 +126,7 @@ def test_an_interrupt_kills_all_members_in_order_and_starts_no_more(returned, mo
     assert "3 killed, 3 not started" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", ["pack=0", "compile=never", "workers=0"])
+@pytest.mark.parametrize("wrong", ["pack=0", "compile=never", "compile_seconds=0", "workers=0"])
 def test_wrong_settings_are_refused_before_anything_starts(hydra, wrong):
     key = wrong.split("=")[0]
     with pytest.raises(Exception, match=key) as told:

@@ -50,6 +50,23 @@ def test_it_is_compiled_where_the_steps_to_come_are_worth_it(monkeypatch: pytest
     assert choose(pack(), compile_=True).compiled
 
 
+@pytest.mark.parametrize("compiles", [True, False])
+def test_where_only_a_compiled_step_pays_it_is_compiled_first(compiles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, step=0.5, solo=0.1)  # 0.1 also once it is compiled: three members alone take 0.3
+
+    def compile_(made: Pack) -> None:
+        made.compiled = compiles
+
+    monkeypatch.setattr(Pack, "compile", compile_)
+    if compiles:
+        chosen = choose(pack(), None)
+        assert (chosen.compiled, chosen.ready, chosen.step) == (True, True, 0.1)
+    else:
+        monkeypatch.setattr(choices, "seconds", lambda run, *_: 0.5 if "_on_a_copy" in run.__qualname__ else 0.1)
+        with pytest.raises(Unfused, match="would not be quicker"):
+            choose(pack(), None)
+
+
 def test_what_memory_does_not_hold_comes_apart_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, step=0.1, solo=0.1)
     monkeypatch.setattr(choices, "free_memory", lambda device: 10_000)

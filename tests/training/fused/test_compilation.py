@@ -136,26 +136,29 @@ def members() -> dict[str, object]:
     return found
 
 
+def after_an_epoch(compiled: bool) -> Pack:
+    """Return a pack after an epoch of four whole batches and a smaller one."""
+    jobs = [
+        fused.job(members(), seed=number, precision="32-true", model=fused.net(number, dtype=torch.float32))
+        for number in range(3)
+    ]
+    jobs = [replace(job, recipe=replace(job.recipe, batch_size=10)) for job in jobs]
+    pack = Pack(jobs, PackSettings(compile_seconds=LONG))
+    pack.to(torch.device("cpu"))
+    pack.choose(compiled, {}, ragged=compiled)
+    rates = pack.schedules.rates(0, 100)
+    for chunk in pack.loader:
+        for rows in chunk:
+            pack.step(rows, rates[pack.done()])
+    return pack
+
+
 def test_the_main_jobs_cocktail_compiles_and_does_what_it_did_uncompiled() -> None:
-    """Mixup and dropout in one pack, with both batch sizes; the draws of mixup's share stay the same bits."""
-    packs = []
-    for compiled in (False, True):
-        jobs = [
-            fused.job(members(), seed=number, precision="32-true", model=fused.net(number, dtype=torch.float32))
-            for number in range(3)
-        ]
-        jobs = [replace(job, recipe=replace(job.recipe, batch_size=10)) for job in jobs]
-        pack = Pack(jobs, PackSettings(compile_seconds=LONG))
-        pack.to(torch.device("cpu"))
-        pack.choose(compiled, {}, ragged=compiled)
-        packs.append(pack)
-        rates = pack.schedules.rates(0, 100)
-        for chunk in pack.loader:
-            for rows in chunk:
-                pack.step(rows, rates[pack.done()])
-    eager, compiled = packs
+    """Mixup and dropout in one pack, both batch sizes. Compiled again, as by a resumed pack, it has the same bits."""
+    eager, compiled, again = (after_an_epoch(compiled) for compiled in (False, True, True))
     assert compiled.compiled
     assert {shape[-1]: graph.compiled for shape, graph in compiled._graphs.items()} == {10: True, 4: True}
     assert eager.done() == compiled.done() == 5
     for name, tensor in eager.stack.weights.items():
         torch.testing.assert_close(compiled.stack.weights[name], tensor, rtol=1e-4, atol=1e-5)
+        assert torch.equal(compiled.stack.weights[name], again.stack.weights[name])

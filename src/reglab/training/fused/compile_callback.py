@@ -36,8 +36,7 @@ class CompileCallback(pl.Callback):
             return
         if pack.compiled:  # also where it goes on: its next step is to be a compiled one
             self._recorder.tell(trainer, "compiling")
-            pack.compile()
-            if not pack.compiled:
+            if not pack.compile():
                 self._checkpoints.write(trainer, pl_module)
                 self._recorder.tag(**{COMPILED: "false"})
         self._begin(cast(Fused, pl_module))

@@ -115,7 +115,7 @@ class PackMeasurement:
 
     def _side(self, number: int, measured: Tensor, pack: Pack) -> Side:
         """Return the members' side of the gap, 0 the probe and 1 the validation part, from what was measured of it."""
-        sets = self._sets[pack.places]
+        sets = self.sets[pack.places]
         outputs = targets = None
         if self._outputs:
             outputs = measured[self._facts + (number == 0 and self.corrupted is not None) :].movedim(0, -1)

@@ -145,7 +145,7 @@ class Fused(pl.LightningModule):
         self.pack.base.cocktail.complete(saved["stack"]["buffers"])
         self.pack.stack.load_state_dict(saved["stack"])
         never = self.pack.settings.compile is False
-        if never and saved["compiled"]:
+        if never and saved["compiled"] and self.pack.done():
             _log.warning("compile=false: this pack was compiled until here, and rounds differently from here on")
         chosen = (saved["compiled"], saved["ragged"], saved.get("compiling", False))
         compiled, ragged, compiling = (False, False, False) if never else chosen

@@ -146,14 +146,15 @@ class Pack:
         sizes = dict.fromkeys([self._batch, self._sizes[-1]] if self.ragged else [self._batch])
         return [torch.zeros(self.loader.shape(size), dtype=torch.int64) for size in sizes]
 
-    def compile(self) -> None:
-        """Compile before the next step, if that is not done; where it cannot be, one line says why."""
+    def compile(self) -> bool:
+        """Compile before the next step, if that is not done, and return whether it is; if not, one line says why."""
         if all(self.graph(rows).compiled for rows in self._batches()):
-            return
+            return True
         started = self.compilation()
         try:
             started.wait()
             self.take(started)
+            return self.compiled
         finally:
             started.close()
 
