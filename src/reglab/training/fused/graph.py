@@ -13,6 +13,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from reglab.training.fused.products import turn_narrow
+
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +70,9 @@ class Graph:
         self.compiled = True
         try:
             with torch.no_grad(), _quiet(), _cached():
-                run: Callable[..., Tensor] = _inductor.compile(copy.deepcopy(self._trace), [*_copies(tensors)])
+                trace = copy.deepcopy(self._trace)
+                turn_narrow(trace)
+                run: Callable[..., Tensor] = _inductor.compile(trace, [*_copies(tensors)])
             with torch.no_grad(), _quiet():
                 run(*_copies(tensors))
                 self._run = _captured(run, tensors) if tensors[0].is_cuda else run
