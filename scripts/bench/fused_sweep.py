@@ -83,7 +83,7 @@ def parts(folder: Path, begin: float, seconds: float) -> dict[str, float]:
     """Return the seconds of start, training and end of a sweep that began at ``begin`` (since 1970)."""
     times = [
         json.loads(line)["time"] / 1e3
-        for journal in folder.glob("sweeps/**/journal.jsonl")
+        for journal in folder.glob("runs/**/journal.jsonl")
         for line in journal.read_text(encoding="utf-8").splitlines()
         if '"objective/' in line or '"gap/loss"' in line
     ]
