@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.func import vjp, vmap
 
 from reglab import data, models
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings
 from reglab.regularizers import L1, L2, Cocktail
 from reglab.training.experiment import Experiment, build_trainer
+from reglab.training.fused.convolution import choose, convolution
 from reglab.training.recipe import Recipe
 from reglab.training.solo import Solo
 
@@ -69,23 +71,75 @@ def solo_steps(case: Case) -> Callable[[int], None]:
     return run
 
 
-def products(case: Case, members: int) -> Callable[[int], None]:
-    """Return a function that does the members' matrix products of so many steps: forward, and both gradients."""
+def products(case: Case, members: int, narrow: bool = False) -> Callable[[int], None]:
+    """Return a function that does the members' matrix products of so many steps: forward, and both gradients.
+
+    narrow: factors as torch keeps weights, [outputs, inputs], and in the order that is quickest for few outputs.
+    """
     model = case.build()
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     inputs = [torch.randn(members, BATCH, layer.in_features, device=case.device) for layer in layers]
-    inputs[0] = inputs[0][0].contiguous()  # all members see the same batch
-    weights = [torch.randn(members, layer.in_features, layer.out_features, device=case.device) for layer in layers]
+    inputs[0] = inputs[0][0].expand(members, -1, -1)  # all members see the same batch
+    shapes = [(layer.out_features, layer.in_features) if narrow else layer.weight.mT.shape for layer in layers]
+    weights = [torch.randn(members, *shape, device=case.device) for shape in shapes]
     slopes = [torch.randn(members, BATCH, layer.out_features, device=case.device) for layer in layers]
 
     def run(steps: int) -> None:
         with torch.no_grad():
             for _ in range(steps):
                 for number, (given, weight, slope) in enumerate(zip(inputs, weights, slopes, strict=True)):
-                    given @ weight
-                    given.mT @ slope
+                    _ = (weight @ given.mT, slope.mT @ given) if narrow else (given @ weight, given.mT @ slope)
                     if number:
-                        slope @ weight.mT
+                        _ = slope @ (weight if narrow else weight.mT)
 
     run(2)
     return run
+
+
+def convolutions(case: Case, members: int) -> Callable[[int], None]:
+    """Return a function that does the members' convolutions of so many steps, lowered as a pack has them chosen."""
+    model, found = case.build(), []
+    rows = case.data.train.inputs[:BATCH]
+    paths = {module: path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    chosen = choose(model, members, tuple(rows.shape), case.device, torch.float32)
+    for layer in paths:
+        layer.register_forward_hook(lambda layer, given, out: found.append((layer, given[0].shape, out.shape)))
+    model(rows)
+    jobs = [_convolution(layer, chosen[paths[layer]], members, case.device, *shapes) for layer, *shapes in found]
+    jobs[0] = _convolution(found[0][0], chosen[paths[found[0][0]]], members, case.device, *found[0][1:], first=True)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            for job in jobs:
+                job()
+
+    run(2)
+    return run
+
+
+def _convolution(
+    layer: nn.Conv2d,
+    lowering: str,
+    members: int,
+    device: torch.device,
+    inputs: torch.Size,
+    outputs: torch.Size,
+    first: bool = False,
+) -> Callable[[], object]:
+    """Return one layer's convolution of all members, forward and backward. first: nobody wants the inputs' gradient."""
+    weight, given, slope = (
+        torch.randn(members, *shape, device=device) for shape in (layer.weight.shape, inputs, outputs)
+    )
+    given = given[0] if first else given  # all members see the same batch
+
+    def forward(weight: Tensor, given: Tensor) -> Tensor:
+        settings = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        return convolution(given, weight, None, *settings, lowering)
+
+    def member(weight: Tensor, given: Tensor, slope: Tensor) -> object:
+        if first:
+            return vjp(lambda weight: forward(weight, given), weight)[1](slope)
+        return vjp(forward, weight, given)[1](slope)
+
+    both = vmap(member, in_dims=(0, None if first else 0, 0))
+    return lambda: both(weight, given, slope)

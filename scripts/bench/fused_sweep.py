@@ -9,6 +9,10 @@ and L2, batch 64: 94 steps an epoch, 10,058 steps in 107 epochs. From start to e
 - *stock*: one job of plain Lightning: the same net, penalties in the loss, validation each epoch, MLFlowLogger
 - *stock job*: the same without interpreter and imports; 64 of them one after the other are reckoned from it
 
+The sweep's own time is told in parts, from its journals: *start* is to the first row of metrics (imports, composing,
+opening the runs, tracing, choosing, compiling), *training* from there to the last row (steps, measurements, journals),
+*end* to the exit (what is left to send, checkpoints, artifacts). What of training the steps take: fused.py.
+
 Rounds alternate; ratios are taken within a round. Both write to a fresh SQLite store that MLflow has migrated before.
 """
 
@@ -75,6 +79,18 @@ def finished_runs(folder: Path) -> tuple[int, int]:
         return runs[0], store.execute("SELECT count(*) FROM metrics").fetchone()[0]
 
 
+def parts(folder: Path, begin: float, seconds: float) -> dict[str, float]:
+    """Return the seconds of start, training and end of a sweep that began at ``begin`` (since 1970)."""
+    times = [
+        json.loads(line)["time"] / 1e3
+        for journal in folder.glob("runs/**/journal.jsonl")
+        for line in journal.read_text(encoding="utf-8").splitlines()
+        if '"objective/' in line or '"gap/loss"' in line
+    ]
+    first, last = min(times), max(times)
+    return {"start": first - begin, "training": last - first, "end": begin + seconds - last}
+
+
 def ratio(found: list[float]) -> str:
     return f"{median(found):.3f} ({min(found):.3f} to {max(found):.3f})"
 
@@ -90,7 +106,7 @@ def main() -> None:
     console = Console(width=110)
     known = machine() | {"workers": options.workers, "worker threads": options.threads}
     console.print(", ".join(f"{key} {value}" for key, value in known.items()), highlight=False)
-    taken: dict[str, list[float]] = {"sweep": [], "stock": [], "stock job": []}
+    taken: dict[str, list[float]] = {}
     for number in range(options.rounds + 1):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
@@ -100,7 +116,9 @@ def main() -> None:
 
             prepare(folder / "reglab.db")
             words = sweep_command(table, options.epochs, options.threads, options.workers)
+            since = time.time()
             sweep, _ = timed(words, folder, options.threads)
+            told = parts(folder, since, sweep)
             runs, rows = finished_runs(folder)
             size = (folder / "reglab.db").stat().st_size / 1e6
             # The stock run may use all the cores that the sweep had.
@@ -108,14 +126,15 @@ def main() -> None:
             job = float(said.split()[-1])
         console.print(
             f"round {number}{'' if number else ' (not counted)'}: sweep {sweep:.1f} s ({runs} runs, {rows} rows, "
-            f"{size:.0f} MB), stock {stock:.1f} s, of which the job {job:.1f} s",
+            f"{size:.0f} MB; {', '.join(f'{name} {value:.1f}' for name, value in told.items())}), stock {stock:.1f} s, "
+            f"of which the job {job:.1f} s",
             highlight=False,
         )
         if runs != MEMBERS:
             raise SystemExit(f"{runs} of {MEMBERS} runs finished")
         if number:
-            for name, value in (("sweep", sweep), ("stock", stock), ("stock job", job)):
-                taken[name].append(value)
+            for name, value in ({"sweep": sweep, "stock": stock, "stock job": job} | told).items():
+                taken.setdefault(name, []).append(value)
     pairs = list(zip(taken["sweep"], taken["stock"], taken["stock job"], strict=True))
     console.print(f"sweep / one stock run: {ratio([a / b for a, b, _ in pairs])}  (aim 1)", highlight=False)
     all_jobs = [a / (b + (MEMBERS - 1) * c) for a, b, c in pairs]

@@ -55,6 +55,9 @@ def one_tensor(outputs: object, model: nn.Module) -> Tensor:
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Put ``model`` in evaluation mode, and each of its submodules back into its own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
+    if not any(training for _, training in modes):  # as within another such context
+        yield
+        return
     model.eval()
     try:
         yield
@@ -63,4 +66,5 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         # one, since train() sets them all alike.
         model.train(modes[0][1])
         for module, training in modes:
-            module.training = training
+            if module.training != training:
+                module.training = training

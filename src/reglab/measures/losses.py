@@ -49,9 +49,9 @@ def aligned(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
     if outputs.dtype in (torch.float16, torch.bfloat16):
         outputs = outputs.float()  # a mean of half-precision losses loses digits that a gap needs
     if task == "classification":
-        fits = targets.dim() == 1 and outputs.dim() >= 2 and outputs.shape[-2] == len(targets)
+        fits = targets.dim() == 1 and outputs.dim() >= 2 and outputs.shape[-2] == targets.shape[0]
     else:
-        if targets.dim() == 1 and outputs.dim() >= 2 and outputs.shape[-2:] == (len(targets), 1):
+        if targets.dim() == 1 and outputs.dim() >= 2 and outputs.shape[-2:] == (targets.shape[0], 1):
             outputs = outputs.squeeze(-1)
         fits = outputs.shape[-targets.dim() :] == targets.shape
     if not fits:

@@ -25,6 +25,21 @@ class Batch:
     index: Tensor
 
 
+_UNITS: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+
+def unit_weight(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the weight 1, 0-dim, that all examples have where none is given: always this tensor, never changed."""
+    if (dtype, device) not in _UNITS:
+        _UNITS[dtype, device] = torch.ones((), dtype=dtype, device=device)
+    return _UNITS[dtype, device]
+
+
+def weighted(weight: Tensor, losses: Tensor) -> Tensor:
+    """Return ``weight * losses``; by the unit weight nothing is multiplied, which gives the same bits."""
+    return losses if weight is _UNITS.get((weight.dtype, weight.device)) else weight * losses
+
+
 class Outcome(NamedTuple):
     """What an objective says: 0-dim ``terms`` whose sum is the loss (``task`` is the data loss), and the ``outputs``.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reglab.errors import UserError
-from reglab.regularizers.base import Batch, Gradient, Objective, Outcome, Regularizer, overrides
+from reglab.regularizers.base import Batch, Gradient, Objective, Outcome, Regularizer, overrides, weighted
 from reglab.regularizers.dropout import take_over_dropout
 from reglab.regularizers.keys import Keys
 from reglab.regularizers.kinds import Kind, forget_kinds, kinds_of
@@ -59,6 +59,10 @@ class Cocktail(nn.Module):
     @property
     def wraps_gradient(self) -> bool:
         return bool(self._stepping["on_gradient"])
+
+    def has(self, hook: str) -> bool:
+        """Whether a member acts in ``hook``: ``before_step``, ``on_step``, ``on_gradient`` or ``penalty``."""
+        return bool(self._stepping[hook])
 
     @property
     def averages(self) -> bool:
@@ -127,7 +131,7 @@ class Cocktail(nn.Module):
 
         def task(model: nn.Module, batch: Batch) -> Outcome:
             outputs = model(batch.inputs)
-            parts = [(weight * loss(outputs, target)).mean() for weight, target in batch.targets]
+            parts = [weighted(weight, loss(outputs, target)).mean() for weight, target in batch.targets]
             return Outcome({"task": parts[0] if len(parts) == 1 else torch.stack(parts).sum()}, outputs, batch.targets)
 
         wrapped: Objective = task

@@ -29,6 +29,11 @@ class Keys(nn.Module):
         """Count the draws of each site anew, before each gradient: a layer that is called twice in it draws twice."""
         self.calls.clear()
 
+    def at(self, index: Tensor | None) -> None:
+        """Draw for the examples ``index`` from now on, and count the draws of each site anew."""
+        self.__dict__["index"] = index  # not through Module.__setattr__, which takes microseconds of each step
+        self.begin()
+
     def begins_at(self, part: Tensor, element: int) -> None:
         """Tell that ``part`` is a part of a weight, from its ``element`` on; it must be this very tensor later."""
         self._begins[id(part)] = element

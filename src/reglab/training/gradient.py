@@ -86,6 +86,7 @@ class Gradient:
     ) -> None:
         self._body, self._objective, self._cocktail, self._means = body, objective, cocktail, means
         self._forward, self._backward, self._rank = forward, backward, rank
+        self._keys = cocktail.keys
         self._seed = int(cocktail.keys.seed)
         self._modules = list(body.model.modules())
         self._turns: Sequence[Turn] = ()
@@ -103,7 +104,7 @@ class Gradient:
         self._passes = 1  # so that this one, too, leaves the buffers alone
         self.leave()
         self._body.clear()
-        self._cocktail.keys.index = None
+        self._keys.at(None)
 
     def beside(self, offset: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
         """The contract's ``gradient``: by name, at the weights or beside them by ``offset``."""
@@ -114,18 +115,25 @@ class Gradient:
     def leave(self) -> Outcome:
         """Leave the gradient in the weights and return the outcome: terms are this rank's mean over its turns."""
         self._passes += 1
-        with self._unmoved(self._passes > 1):
-            self._body.clear()
-            self._means.begin(len(self._turns))
-            if len(self._turns) > 1:
-                self._learn_means()
-            outcomes = [self._differentiated(place) for place in range(len(self._turns))]
+        if self._passes > 1:
+            with self._unmoved():
+                outcomes = self._passed()
+        else:
+            outcomes = self._passed()
         self._body.collect()
         outcome = outcomes[0] if len(outcomes) == 1 else _joint(outcomes)
         if not self._body.in_loss:
             for name, penalty in self._body.penalties(self._cocktail).items():
                 outcome = outcome.plus(name, penalty)
         return outcome
+
+    def _passed(self) -> list[Outcome]:
+        """Leave what a pass over all turns finds in the weights."""
+        self._body.clear()
+        self._means.begin(len(self._turns))
+        if len(self._turns) > 1:
+            self._learn_means()
+        return [self._differentiated(place) for place in range(len(self._turns))]
 
     def _differentiated(self, place: int) -> Outcome:
         outcome = self._outcome(place)
@@ -144,8 +152,7 @@ class Gradient:
     def _outcome(self, place: int) -> Outcome:
         turn = self._turns[place]
         self.idle = turn.idle
-        self._cocktail.keys.index = turn.batch.index
-        self._cocktail.keys.begin()
+        self._keys.at(turn.batch.index)
         self._means.begin_turn()
         self._seed_generators(place, turn.batch.index.is_cuda)
         with self._forward():
@@ -153,7 +160,7 @@ class Gradient:
 
     def _learn_means(self) -> None:
         while self._asks:
-            with torch.no_grad(), self._unmoved(True):
+            with torch.no_grad(), self._unmoved():
                 for place in range(len(self._turns)):
                     self._outcome(place)
             if not self._means.learn():
@@ -171,10 +178,10 @@ class Gradient:
             torch.cuda.manual_seed(number)
 
     @contextmanager
-    def _unmoved(self, wanted: bool) -> Iterator[None]:
+    def _unmoved(self) -> Iterator[None]:
         """Put the model's buffers back: only a step's first pass moves BatchNorm's statistics, not SAM's second."""
         # By module and name: a forward pass may put another tensor in the place of a buffer.
-        held = [(module, name) for module in self._modules for name in module._buffers] if wanted else []
+        held = [(module, name) for module in self._modules for name in module._buffers]
         saved = [
             (module, name, buffer, buffer.clone())
             for module, name in held

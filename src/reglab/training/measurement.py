@@ -17,6 +17,7 @@ from reglab.measures import (
     side,
     weight_statistics,
 )
+from reglab.measures.evaluate import evaluation_mode
 from reglab.measures.losses import aligned
 from reglab.measures.scores import decided
 from reglab.regularizers import Cocktail
@@ -95,8 +96,9 @@ class Measurement:
         body, seen = as_body(model), evaluated_together if self.ranks > 1 else evaluate
         body.rest()
         with cocktail.evaluating(body.acted_on):
-            train = seen(body.model, *self.probe, self.task)
-            val = seen(body.model, *self.val, self.task)
+            with evaluation_mode(body.model):  # once for both sides
+                train = seen(body.model, *self.probe, self.task)
+                val = seen(body.model, *self.val, self.task)
             body.rest()
         self.seen = train, val
         fitted = side(train, self.task, self.probe_left, self.probe_weights, self.units)
@@ -117,18 +119,19 @@ class Measurement:
     def weights(self, model: nn.Module | Body, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the weight statistics; those of averaged weights apart, since averaging un-zeros them."""
         body = as_body(model)
-        found = self._statistics(body, self.settings.per_layer)
+        weights = dict(selected(body.acted_on, "weights"))
+        found = self._statistics(weights, body, self.settings.per_layer)
         if cocktail.averages:
             with cocktail.evaluating(body.acted_on):
-                averaged = self._statistics(body, per_layer=False)
+                averaged = self._statistics(dict(selected(body.acted_on, "weights")), body, per_layer=False)
             found |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
-        self.previous = _copies(body.acted_on)
+        self.previous = {name: weight.detach().clone() for name, weight in weights.items()}
         return found
 
-    def _statistics(self, body: Body, per_layer: bool) -> dict[str, Tensor]:
-        weights = dict(selected(body.acted_on, "weights"))
+    def _statistics(self, weights: Mapping[str, Tensor], body: Body, per_layer: bool) -> dict[str, Tensor]:
         near, shards = self.settings.near_zero, body.shards
-        return weight_statistics(weights, self.initial, self.previous, near, per_layer, whole=shards)
+        with torch.no_grad():
+            return weight_statistics(weights, self.initial, self.previous, near, per_layer, whole=shards)
 
 
 def _copies(model: nn.Module) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from reglab.data import Part
 from reglab.errors import UserError
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
+from reglab.regularizers.base import unit_weight
+from reglab.regularizers.keys import Keys
 from reglab.training.blocks import matching
 from reglab.training.compiling import compile_inner
 from reglab.training.embeddings import takes_sparse, with_dense_gradients
@@ -99,7 +101,7 @@ class Solo(Shardable):
         self._inputs, self._targets = (_cast(values, kind) for values in (part.inputs, part.targets))
         self._index = part.index
         self._example_weights = None if bool((part.weights == 1).all()) else part.weights.to(kind)
-        self._one = torch.ones((), dtype=kind, device=self.device)
+        self._one = unit_weight(kind, self.device)
         self._now.step = int(self.cocktail.keys.step)
         self._ranks, self._rank = self.trainer.world_size, self.global_rank
         self._optimizer: Optimizer = self.optimizers(use_pl_optimizer=False)  # type: ignore[assignment]  # one, not a list
@@ -149,9 +151,14 @@ class Solo(Shardable):
         self._whole_gradient = cocktail.gradient(self._gradient.beside)
         rates = LearningRates(body.acted_on, self._optimizer)
         sizes = self._sizes = StepSizes(body.acted_on, self._optimizer, body.total)
-        before = self._optimizer.register_step_pre_hook(lambda *_: cocktail.before_step(body.acted_on, rates))
-        after = self._optimizer.register_step_post_hook(lambda *_: cocktail.after_step(body.acted_on, sizes))
-        self._undo += [before.remove, after.remove]
+        optimizer = self._optimizer
+        if cocktail.has("before_step"):
+            before = optimizer.register_step_pre_hook(lambda *_: cocktail.before_step(body.acted_on, rates))
+            self._undo.append(before.remove)
+        if cocktail.has("on_step"):
+            after = optimizer.register_step_post_hook(lambda *_: cocktail.after_step(body.acted_on, sizes))
+            self._undo.append(after.remove)
+        self._now.keys, self._now.wraps = cocktail.keys, cocktail.wraps_gradient
 
     def _settle_order(self) -> None:
         """Let DDP choose in which order it adds up gradients, on rows that do not count.
@@ -159,7 +166,7 @@ class Solo(Shardable):
         It chooses after its first backward pass. In that of a resumed run it would round unlike the run that went on.
         """
         rows = torch.arange(min(len(self._index), 2 * self._ranks), device=self.device)
-        self._gradient.try_out([self._turn(rows)], self._now.step)
+        self._gradient.try_out([self._turn(*share(rows, self._rank, self._ranks))], self._now.step)
 
     def on_fit_end(self) -> None:
         self.let_go()
@@ -191,16 +198,17 @@ class Solo(Shardable):
 
     def _train(self, chunk: list[Tensor]) -> None:
         seen: dict[str, list[Tensor]] = defaultdict(list)
-        taken, rates, first = [], [], self._now.step
+        taken, rates, first, asked = [], [], self._now.step, None
         for rows in chunk:
             for name, term in self._step(rows).terms.items():
                 seen[name].append(term.detach())
-            taken.append(len(rows))
-            rates.append(self.last_lr)
-            self.interrupted = self._agreement.asked(last=len(taken) == len(chunk))
-            if self.interrupted:
+            taken.append(rows.shape[0])
+            rates.append(self._now.lr)
+            asked = self._agreement.asked(last=len(taken) == len(chunk))
+            if asked:
                 break
-        self.cocktail.keys.index = None
+        self.interrupted = asked
+        self.cocktail.keys.at(None)
         table = torch.stack([torch.stack(values) for values in seen.values()])
         table = mean_over_ranks(table) if self._ranks > 1 else table
         self._finite.look(table, first, rates)
@@ -213,26 +221,36 @@ class Solo(Shardable):
 
     def _step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
-        # A short step takes fewer turns: in each of them BatchNorm has two rows, or two on each rank if it needs them.
-        least = 2 if self.engine.sync_batchnorm else 2 * self._ranks
-        turns = max(1, min(self.engine.accumulate, -(-len(rows) // self.recipe.batch_size), len(rows) // least))
-        self._gradient.begin([self._turn(rows, turn, turns) for turn in range(turns)], self._now.step)
-        if self.cocktail.wraps_gradient:
+        gradient, now = self._gradient, self._now
+        gradient.begin(self._turns(rows), now.step)
+        if now.wraps:
             slopes, outcome = self._whole_gradient()
             for name, slope in slopes.items():
                 self.body.weights[name].grad = slope
         else:
-            outcome = self._gradient.leave()
+            outcome = gradient.leave()
         self._update()
-        self.cocktail.keys.step.add_(1)
-        self._now.step += 1
+        now.keys.step.add_(1)
+        now.step += 1
         self._schedule()
         return outcome
 
-    def _turn(self, rows: Tensor, turn: int = 0, turns: int = 1) -> Turn:
-        rows, part = share(rows, turn, turns)  # first, so that a turn's joint batch is the same on any number of ranks
-        rows, own = share(rows, self._rank, self._ranks)
-        factor = part * own
+    def _turns(self, rows: Tensor) -> list[Turn]:
+        """Return the turns of a step. A short one takes fewer: in each BatchNorm has two rows, or two on each rank."""
+        if self.engine.accumulate == 1 and self._ranks == 1:
+            return [self._turn(rows, 1.0)]
+        least = 2 if self.engine.sync_batchnorm else 2 * self._ranks
+        count = rows.shape[0]
+        turns = max(1, min(self.engine.accumulate, -(-count // self.recipe.batch_size), count // least))
+        found = []
+        for turn in range(turns):
+            joint, part = share(rows, turn, turns)  # first, so that it is the same on any number of ranks
+            own, of_it = share(joint, self._rank, self._ranks)
+            found.append(self._turn(own, part * of_it))
+        return found
+
+    def _turn(self, rows: Tensor, factor: float) -> Turn:
+        """Return rows that count ``factor`` in the mean over a step's turns and ranks."""
         weight = self._one if self._example_weights is None else self._example_weights.index_select(0, rows)
         targets = [(weight if factor == 1 else weight * factor, self._targets.index_select(0, rows))]
         return Turn(Batch(self._inputs.index_select(0, rows), targets, self._index.index_select(0, rows)), factor == 0)
@@ -272,11 +290,14 @@ class Solo(Shardable):
 class _Now:
     """What changes with every step. Kept outside the module, whose own attributes are slow to set.
 
-    step: as ``keys.step``, which may be on a device that is not to be waited for.
+    step: as ``keys.step``, which may be on a device that is not to be waited for. keys: the cocktail's.
+    wraps: whether a member wraps the gradient.
     """
 
     step: int = 0
     lr: float = math.nan
+    keys: Keys = field(default_factory=lambda: Keys(0))
+    wraps: bool = False
 
 
 def _has_batchnorm(model: nn.Module) -> bool:

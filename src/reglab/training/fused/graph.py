@@ -1,5 +1,6 @@
 """A step traced once into a graph of tensor operations, which runs as it is, or compiled."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from reglab.training.fused.operations import Layout, Operation, layout, operations
+from reglab.training.fused.products import turn_narrow
 
 
 class Graph:
@@ -55,8 +57,13 @@ class Graph:
             return self._run(*self._constants, *tensors)[0]
 
     def operations(self) -> list[Operation]:
-        """Return the trace as values for another process. Raises ValueError where it holds more than operations."""
-        return operations(self._trace.graph)
+        """Return the trace as values for another process, its products in the order that is quick.
+
+        Raises ValueError where it holds more than operations.
+        """
+        trace = copy.deepcopy(self._trace)
+        turn_narrow(trace)
+        return operations(trace.graph)
 
     def layouts(self, tensors: list[Tensor]) -> list[Layout]:
         """Return the layouts of all that the trace takes, to be called with ``tensors``."""
