@@ -15,10 +15,10 @@ from reglab.examples import Examples
 SMALL = Examples(
     val_index=np.array([4, 0, 9]),
     val_loss=np.array([0.5, 0.0, 3.5], np.float32),
-    val_score=np.array([[1.0, 1.0, 0.0]], np.float32),
+    val_score=np.array([1.0, 1.0, 0.0], np.float32),
     probe_index=np.array([7, 7]),
     probe_loss=np.array([0.25, 0.25]),
-    probe_score=np.ones((3, 2), np.float32),
+    probe_score=np.ones(2, np.float32),
 )
 FULL = replace(
     SMALL,
@@ -27,7 +27,9 @@ FULL = replace(
     val_outputs=np.arange(6, dtype=np.float32).reshape(3, 2),
     val_targets=np.array([0, 1, 1]),
     val_constant_loss=np.array([0.7, 0.7, 0.6], np.float32),
-    val_constant_score=np.array([[1.0, 1.0, 0.0]], np.float32),
+    val_constant_score=np.array([1.0, 1.0, 0.0], np.float32),
+    val_monitor=np.array([0.1, 0.2, 0.3], np.float32),
+    val_constant_monitor=np.array([0.5, 0.5, 0.5], np.float32),
     train_rows=np.array(40),
 )
 
@@ -60,7 +62,7 @@ def test_it_is_numpys_own_file(tmp_path: Path) -> None:
     [
         {"val_loss": np.zeros(2, np.float32)},
         {"val_index": np.array([0.0, 1.0, 2.0])},
-        {"val_score": np.zeros(3, np.float32)},
+        {"val_score": np.zeros((1, 3), np.float32)},
         {"probe_weight": np.ones(3, np.float32)},
         {"val_outputs": np.zeros((2, 3), np.float32)},
         {"val_targets": np.array(["a", "b", "c"])},

@@ -76,8 +76,8 @@ def part(data: SweepData, rows: np.ndarray) -> tuple[list[Trial], dict[str, Exam
     results = {
         run: replace(
             one,
-            **{name: getattr(one, name)[rows] for name in ("val_index", "val_loss", "val_constant_loss")},
-            **{name: getattr(one, name)[:, rows] for name in ("val_score", "val_constant_score")},
+            **{name: getattr(one, name)[rows] for name in ("val_index", "val_loss", "val_score")},
+            **{name: getattr(one, name)[rows] for name in ("val_constant_loss", "val_constant_score")},
             **dict.fromkeys(("val_outputs", "val_targets", "val_weight")),
         )
         for run, one in data.results.items()

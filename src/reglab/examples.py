@@ -29,12 +29,12 @@ class Examples:
         replica's probe may hold one twice.
     val_loss, probe_loss: float32 [rows], float64 where the run was trained in double; their means are the run's
         ``val/loss`` and ``train/loss``.
-    val_score, probe_score: [terms, rows], terms whose means determine the task's score (``measures.score_terms``).
+    val_score, probe_score: [rows], terms whose mean is the task's score (``measures.contributions``).
+    val_monitor: like ``val_score``, of ``measure.monitor``; None where that is the loss or the task's score.
     val_weight, probe_weight: float32 [rows], example weights; None where all are 1.
     val_outputs: float32 [rows, ...], what the model said, with its ``val_targets`` [rows, ...]; None where that takes
         more than ``OUTPUTS`` numbers.
-    val_constant_loss, val_constant_score: like ``val_loss`` and ``val_score``, of the predictor that looks at no input;
-        None where an earlier version wrote the file, as for the following.
+    val_constant_loss, val_constant_score, val_constant_monitor: the same of the predictor that looks at no input.
     train_rows: int64 0-dim, how many rows the training part has, of which the probe is a part.
     """
 
@@ -50,30 +50,32 @@ class Examples:
     val_targets: Array | None = None
     val_constant_loss: Array | None = None
     val_constant_score: Array | None = None
+    val_monitor: Array | None = None
+    val_constant_monitor: Array | None = None
     train_rows: Array | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError where shapes or types do not fit each other."""
         for side in ("val", "probe"):
             rows = getattr(self, f"{side}_index").shape[:1]
-            self._check(f"{side}_index", 0, rows, "i")
-            self._check(f"{side}_loss", 0, rows, "f")
-            self._check(f"{side}_weight", 0, rows, "f")
-            self._check(f"{side}_score", 1, rows, "f")
-        self._check("val_constant_loss", 0, self.val_index.shape, "f")
-        self._check("val_constant_score", 1, self.val_index.shape, "f")
+            self._check(f"{side}_index", rows, "i")
+            self._check(f"{side}_loss", rows, "f")
+            self._check(f"{side}_weight", rows, "f")
+            self._check(f"{side}_score", rows, "f")
+        for name in ("val_monitor", "val_constant_loss", "val_constant_score", "val_constant_monitor"):
+            self._check(name, self.val_index.shape, "f")
         if self.train_rows is not None and (self.train_rows.shape != () or self.train_rows.dtype.kind != "i"):
             raise ValueError(f"train_rows is {self.train_rows.dtype} {list(self.train_rows.shape)}")
-        self._check("val_outputs", 0, self.val_index.shape, "f", more=True)
-        self._check("val_targets", 0, self.val_index.shape, "fi", more=True)
+        self._check("val_outputs", self.val_index.shape, "f", more=True)
+        self._check("val_targets", self.val_index.shape, "fi", more=True)
 
-    def _check(self, name: str, axis: int, rows: tuple[int, ...], kinds: str, more: bool = False) -> None:
-        """Check an array that is there. axis: of the rows. more: whether other axes may follow."""
+    def _check(self, name: str, rows: tuple[int, ...], kinds: str, more: bool = False) -> None:
+        """Check an array that is there. more: whether other axes may follow that of the rows."""
         array = getattr(self, name)
         if array is None:
             return
-        shape = array.shape[axis : axis + 1] if more else array.shape[axis:]
-        if array.dtype.kind not in kinds or shape != rows or len(rows) != 1 or array.ndim <= axis:
+        shape = array.shape[:1] if more else array.shape
+        if array.dtype.kind not in kinds or shape != rows or len(rows) != 1:
             raise ValueError(f"{name} is {array.dtype} {list(array.shape)}")
 
     def write(self, path: Path) -> None:

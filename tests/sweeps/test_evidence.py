@@ -27,7 +27,7 @@ class Sweep:
         for seed in range(self.seeds):
             loss = HARD * factor + own + self.noise * draw.normal(size=ROWS) + 0.3 * self.noise * draw.normal()
             probe = train * draw.lognormal(size=PROBE)
-            score = (np.arange(ROWS) < right * ROWS).astype(np.float32)[None]
+            score = (np.arange(ROWS) < right * ROWS).astype(np.float32)
             run = f"{block} {strength} {seed}"
             self.results[run] = Examples(
                 val_index=np.arange(ROWS),
@@ -35,9 +35,9 @@ class Sweep:
                 val_score=score,
                 probe_index=np.arange(PROBE) + ROWS,
                 probe_loss=probe,
-                probe_score=np.ones((1, PROBE), np.float32),
+                probe_score=np.ones(PROBE, np.float32),
                 val_constant_loss=np.full(ROWS, self.constant),
-                val_constant_score=(np.arange(ROWS) < 0.9 * ROWS).astype(np.float32)[None],
+                val_constant_score=(np.arange(ROWS) < 0.9 * ROWS).astype(np.float32),
                 train_rows=np.array(PROBE),
             )
             gap = loss.mean() - probe.mean()

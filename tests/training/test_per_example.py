@@ -70,13 +70,6 @@ def losses(outputs: NDArray[Any], targets: NDArray[Any], task: str) -> NDArray[A
     return each if each.ndim == 1 else each.mean(1)
 
 
-def score(terms: NDArray[Any], task: str) -> float:
-    if task != "regression":
-        return float(terms[0].mean())
-    residual, first, second = terms.mean(1)
-    return float(1 - residual / (second - first**2))
-
-
 def judge(kept: Examples, given: DataSet, folder: Path, metrics: Mapping[str, float], double: bool) -> None:
     """Hold the examples against the data, the loaded model and the run's final metrics."""
     model, task = reglab.load(folder), given.task
@@ -101,7 +94,7 @@ def judge(kept: Examples, given: DataSet, folder: Path, metrics: Mapping[str, fl
         assert loss.dtype == (np.float64 if double else np.float32)
         where = {"val": "val", "probe": "train"}[side]
         assert loss.mean(dtype=np.float64) == pytest.approx(metrics[f"{where}/loss"], rel=2e-6)
-        assert score(terms.astype(np.float64), task) == pytest.approx(metrics[f"{where}/{name}"], rel=1e-4, abs=1e-6)
+        assert float(terms.astype(np.float64).mean()) == pytest.approx(metrics[f"{where}/{name}"], rel=1e-4, abs=1e-6)
         even = bool((part.weights[rows] == 1).all())
         assert (weight is None) == even
         if not even:

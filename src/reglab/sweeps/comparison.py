@@ -8,7 +8,7 @@ from reglab.direction import lower_is_better
 from reglab.examples import Examples
 from reglab.sweeps.claims import Claim, claim, optimism
 from reglab.sweeps.paired import Difference, Scored, Splits, difference
-from reglab.sweeps.scored import READERS, Reader, constant, gap, val
+from reglab.sweeps.scored import Reader, constant, gap, reader_of, val
 from reglab.sweeps.trial import Candidate, Trial
 
 
@@ -27,7 +27,7 @@ class Comparison:
         self.monitor = monitor
         self._results = results
         self._sign = 1.0 if lower_is_better(monitor) else -1.0
-        self._reader = READERS.get(monitor)
+        self._reader = reader_of(monitor)
         self._known: dict[tuple[str, ...], Splits | None] = {}
         self._others: dict[str, Comparison] = {monitor: self}
 
@@ -55,7 +55,7 @@ class Comparison:
     def constant(self, candidate: Candidate) -> Difference | None:
         """Return the monitored value of ``candidate`` minus the constant predictor's, as ``difference`` does."""
         reader, own = self._reader, self._splits(candidate)
-        if reader is None or own is None:
+        if own is None:
             return None
         other = self._read(candidate, lambda results: _constant(reader, results))
         return None if other is None else difference(own, other)
@@ -74,8 +74,8 @@ class Comparison:
 
     def constant_value(self, candidate: Candidate, metric: str) -> float | None:
         """Return what the constant predictor reaches on the validation rows of ``candidate``'s runs."""
-        reader = READERS.get(metric)
-        found = self._read(candidate, lambda results: _constant(reader, results)) if reader else None
+        reader = reader_of(metric)
+        found = self._read(candidate, lambda results: _constant(reader, results))
         if not found:
             return None
         sign = 1 if lower_is_better(metric) else -1
@@ -85,7 +85,7 @@ class Comparison:
         key = tuple(trial.run_id for trial in candidate.trials)
         if key not in self._known:
             reader = self._reader
-            self._known[key] = self._read(candidate, lambda one: reader(val(one))) if reader else None
+            self._known[key] = self._read(candidate, lambda one: reader(val(one)))
         return self._known[key]
 
     def _read(self, candidate: Candidate, reader: Callable[[Examples], Scored | None]) -> Splits | None:

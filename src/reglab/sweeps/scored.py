@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reglab.direction import lower_is_better
 from reglab.examples import Examples
-from reglab.sweeps.paired import Array, Scored
-
-_RESAMPLES = 400
+from reglab.sweeps.paired import Scored
 
 
 class Side(NamedTuple):
@@ -20,21 +18,23 @@ class Side(NamedTuple):
     Attributes:
         rows: Their numbers, ``[rows]``.
         loss: ``[rows]``.
-        score: The terms that the score is made of, ``[terms, rows]``.
+        score: Terms whose mean is the task's score, ``[rows]``.
+        monitor: Terms whose mean is ``measure.monitor``, ``[rows]``; None where that is one of the others.
     """
 
     rows: NDArray[np.int64]
     loss: NDArray[np.floating]
     score: NDArray[np.floating]
+    monitor: NDArray[np.floating] | None
 
 
-Reader = Callable[[Side], Scored]
-"""From one predictor's results to its monitored value, as a number to be minimized."""
+Reader = Callable[[Side], Scored | None]
+"""From one predictor's results to a metric's value, as a number to be minimized."""
 
 
 def val(results: Examples) -> Side:
     """Return what a run's model reached."""
-    return Side(results.val_index, results.val_loss, results.val_score)
+    return Side(results.val_index, results.val_loss, results.val_score, results.val_monitor)
 
 
 def constant(results: Examples) -> Side | None:
@@ -45,28 +45,21 @@ def constant(results: Examples) -> Side | None:
     """
     if results.val_constant_loss is None or results.val_constant_score is None:
         return None
-    return Side(results.val_index, results.val_constant_loss, results.val_constant_score)
+    return Side(results.val_index, results.val_constant_loss, results.val_constant_score, results.val_constant_monitor)
 
 
-def loss(side: Side) -> Scored:
-    """Return the loss."""
-    return of_rows(side.rows, side.loss)
+def reader_of(metric: str) -> Reader:
+    """Return how a metric of the validation part is taken from results; None where they do not hold it."""
+    name, sign = metric.removeprefix("val/"), 1.0 if lower_is_better(metric) else -1.0
 
+    def read(side: Side) -> Scored | None:
+        terms = side.loss if name == "loss" else side.score if name in ("accuracy", "r2") else side.monitor
+        if terms is None or not np.isfinite(terms).all():
+            return None
+        noise = sign * terms.astype(np.float64)
+        return Scored(("",), side.rows, np.array([noise.mean()]), noise[None])
 
-def accuracy(side: Side) -> Scored:
-    """Return minus the accuracy."""
-    return of_rows(side.rows, -side.score[0])
-
-
-def r2(side: Side) -> Scored:
-    """Return minus R², which is no mean over the rows, with its values in bootstrap resamples of them.
-
-    ``R2 = 1 - mean (output - target)^2 / (mean target^2 - (mean target)^2)``, the mean over output columns.
-    """
-    terms = side.score.astype(np.float64)
-    every = _r2(terms.mean(-1)[:, None])
-    drawn = _r2(terms @ resamples(terms.shape[-1]))
-    return Scored(("",), side.rows, -every, -drawn[None], resampled=True)
+    return read
 
 
 def gap(results: Examples) -> Scored:
@@ -86,28 +79,3 @@ def gap(results: Examples) -> Scored:
     )
     rows = np.concatenate([results.val_index, -1 - results.probe_index])
     return Scored(("",), rows, np.array([val.mean() - probe.mean()]), noise[None], resampled=True)
-
-
-READERS: dict[str, Reader] = {"val/loss": loss, "val/accuracy": accuracy, "val/r2": r2}
-
-
-def of_rows(rows: NDArray[np.int64], terms: NDArray[np.floating]) -> Scored:
-    """Return a mean over rows."""
-    noise = terms.astype(np.float64)
-    return Scored(("",), rows, np.array([noise.mean()]), noise[None])
-
-
-@lru_cache(maxsize=4)
-def resamples(rows: int) -> Array:
-    """Return the weights of ``rows`` rows in resamples with replacement, ``[rows, resamples]``: the same for all."""
-    draw = np.random.default_rng(rows)
-    weights: Array = draw.multinomial(rows, np.full(rows, 1 / rows), _RESAMPLES).T / rows
-    return weights
-
-
-def _r2(means: Array) -> Array:
-    residual, first, second = np.moveaxis(means.reshape(-1, 3, means.shape[-1]), 1, 0)
-    spread = second - first**2
-    constant = spread < 1e-6  # of targets of variance 1: a resample of equal rows, up to rounding
-    found: Array = np.where(constant, 0.0, 1 - residual / np.where(constant, 1.0, spread)).mean(0)
-    return found

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from reglab.data import DataSet, Part
 from reglab.examples import FILE, OUTPUTS, Array, Examples
-from reglab.measures import Evaluation, MeasureSettings, Task, probe_rows, probe_size
+from reglab.measures import Evaluation, MeasureSettings, Task, probe_rows, probe_size, score_name, side
+from reglab.measures.contributions import row_terms
 from reglab.measures.evaluate import judged
-from reglab.measures.scores import score_terms
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,18 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Measured:
-    """The rows of both sides of a gap, and what the constant predictor reaches on those of the validation part."""
+    """The rows of both sides of a gap, and what else their examples are made from.
+
+    constant: what the constant predictor says of the validation rows. monitor: the metric that decides. units: as for
+    ``measures.Side``.
+    """
 
     probe: Numbered
     val: Numbered
     constant: Evaluation
     train_rows: int
+    monitor: str = "val/loss"
+    units: Tensor | None = None
 
 
 def numbered(data: DataSet, settings: MeasureSettings) -> Measured:
@@ -41,7 +47,8 @@ def numbered(data: DataSet, settings: MeasureSettings) -> Measured:
     probe = _numbered(data.train, probe_rows(len(data.train), size, seed=0))
     constant = constant_predictor(data.train.targets, len(data.val), data.outputs, data.task)
     seen = judged(constant, data.val.targets.cpu(), data.task)
-    return Measured(probe, _numbered(data.val, slice(None)), seen, len(data.train))
+    val = _numbered(data.val, slice(None))
+    return Measured(probe, val, seen, len(data.train), settings.monitor, data.target_scale)
 
 
 def _numbered(part: Part, rows: Tensor | slice) -> Numbered:
@@ -64,8 +71,11 @@ def examples_of_members(
     """
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     probe, val = seen
-    losses = [_array(side.losses, kind) for side in (*seen, rows.constant)]
-    terms = [_array(score_terms(side.outputs, side.targets, task), kind) for side in (*seen, rows.constant)]
+    own, constant = _terms(probe, rows.probe, rows, task), _terms(rows.constant, rows.val, rows, task)
+    found = _terms(val, rows.val, rows, task)
+    arrays = {f"probe_{name}": _array(own[name], kind) for name in ("loss", "score")}
+    arrays |= {f"val_{name}": _array(values, kind) for name, values in found.items()}
+    alike = {f"val_constant_{name}": _array(values, kind) for name, values in constant.items()}
     kept = val.outputs[0].numel() <= OUTPUTS
     outputs = _array(val.outputs, torch.float32) if kept else None
     whole = val.targets.dtype if not val.targets.is_floating_point() else torch.float32
@@ -73,21 +83,29 @@ def examples_of_members(
     return [
         Examples(
             val_index=rows.val.index,
-            val_loss=losses[1][member],
-            val_score=terms[1][member],
             probe_index=rows.probe.index,
-            probe_loss=losses[0][member],
-            probe_score=terms[0][member],
             val_weight=rows.val.weight,
             probe_weight=rows.probe.weight,
             val_outputs=None if outputs is None else outputs[member],
             val_targets=targets,
-            val_constant_loss=losses[2],
-            val_constant_score=terms[2],
             train_rows=np.array(rows.train_rows, dtype=np.int64),
+            **{name: values[member] for name, values in arrays.items()},
+            **alike,
         )
         for member in range(len(probe.losses))
     ]
+
+
+def _terms(seen: Evaluation, part: Numbered, rows: Measured, task: Task) -> dict[str, Tensor]:
+    """Return each example's terms of the loss, the task's score and, where it is another, the monitor."""
+    device = seen.losses.device
+    weights = None if part.weight is None else torch.as_tensor(part.weight, device=device)
+    measured = side(seen, task, 1.0, weights, None if rows.units is None else rows.units.to(device))
+    names = {"loss": "loss", "score": score_name(task)}
+    monitor = rows.monitor.removeprefix("val/")
+    if monitor not in names.values():
+        names["monitor"] = monitor
+    return {key: row_terms(name, measured, task) for key, name in names.items()}
 
 
 def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> Tensor:

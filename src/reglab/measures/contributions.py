@@ -1,0 +1,57 @@
+"""What each row contributes to a metric: terms by which two models are compared row by row."""
+
+import torch
+from torch import Tensor
+
+from reglab.direction import WEIGHTED
+from reglab.measures import scores as functions
+from reglab.measures.facts import losses_of, point_score, ratios_without
+from reglab.measures.losses import Task
+from reglab.measures.sides import Side
+
+
+def row_terms(name: str, measured: Side, task: Task) -> Tensor:
+    """Return terms ``[..., rows]`` whose mean is the metric, and whose variance / rows is its sampling variance.
+
+    Of a mean they are what it is the mean of; of any other metric its value plus each row's influence on it: of R² and
+    RMSE by how a row moves the mean squared error, of weighted means ``w * (x - mean)``, of F1, AUROC, average
+    precision and balanced accuracy as ``measures.scores`` has it.
+
+    Args:
+        name: ``loss``, a score of ``reglab.direction``, ``weighted_loss`` or ``weighted_accuracy``.
+        measured: The rows.
+        task: Which the metric is one of.
+
+    Source: Efron & Tibshirani (1993), An introduction to the bootstrap, chapter 21 (the infinitesimal jackknife).
+    """
+    if name.startswith(WEIGHTED):
+        return _weighted(row_terms(name.removeprefix(WEIGHTED), measured._replace(weights=None), task), measured)
+    if name in ("loss", "log_loss"):
+        return losses_of(measured.facts, task)
+    if name == "accuracy":
+        return measured.facts[1]
+    if name == "r2":
+        value = point_score(measured.facts, measured.scale, task).unsqueeze(-1)
+        moved = ratios_without(measured.facts, measured.scale)
+        return value + (1 - value) * (moved - moved.mean(-1, keepdim=True)) * (moved.shape[-1] - 1)
+    units = 1.0 if measured.units is None else measured.units.unsqueeze(-1)
+    if name == "rmse":
+        mean = measured.facts.mean(-1, keepdim=True)
+        return (units * (mean.sqrt() + (measured.facts - mean) / (2 * mean.sqrt()))).mean(0)
+    if name == "mae":
+        return (units * measured.facts.sqrt()).mean(0)
+    assert measured.outputs is not None
+    assert measured.targets is not None
+    answers = functions.answers(measured.outputs, measured.targets, task)
+    if name == "brier":
+        return functions.brier(answers, task)
+    given = functions.two_sided(answers, task) if name == "balanced_accuracy" else answers
+    found = functions.mean_of_columns(functions.RANKED[name](given))
+    return found.value.unsqueeze(-1) + found.influence
+
+
+def _weighted(terms: Tensor, measured: Side) -> Tensor:
+    weights = torch.ones_like(terms) if measured.weights is None else measured.weights.to(terms.dtype)
+    weights = weights / weights.mean(-1, keepdim=True)
+    mean = (weights * terms).mean(-1, keepdim=True)
+    return mean + weights * (terms - mean)
