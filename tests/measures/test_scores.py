@@ -180,6 +180,15 @@ def test_weights_of_one_change_nothing():
             torch.testing.assert_close(found[f"val/weighted_{name}{end}"], found[f"val/{name}{end}"])
 
 
+def test_weighted_accuracy_of_right_rows_is_exactly_1_in_float32():
+    targets = torch.ones(37)
+    outputs = torch.full((37, 1), 5.0)
+    seen = Evaluation(example_losses(outputs, targets, "binary"), outputs, targets)
+    found = measured(seen, "binary", "f1", weights=0.1 + torch.arange(37) / 7)
+    assert found["val/weighted_accuracy"] == found["val/weighted_accuracy_high"] == 1
+    assert found["val/weighted_loss_low"].isnan()
+
+
 def test_every_score_has_a_direction():
     lower = {name for name in SCORES if lower_is_better(f"val/{name}")}
     assert lower == {"log_loss", "brier", "mae", "rmse"}

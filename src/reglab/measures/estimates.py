@@ -111,7 +111,7 @@ def _weighted(measured: Side, weights: Tensor, task: Task, level: float) -> dict
     found = {WEIGHTED + "loss": _mean(mean + weights * (losses - mean), level)}
     if task != "regression":
         shares = measured.facts[1]
-        value = (weights * shares).mean(-1, keepdim=True)
+        value = (weights * shares).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)  # 1 where all are right
         around = weights * (shares - value)
         found[WEIGHTED + "accuracy"] = share_interval(value.squeeze(-1), around, level, weights.square().mean(-1))
     return found
