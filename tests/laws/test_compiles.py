@@ -2,7 +2,7 @@
 
 Inductor computes a pointwise operation anew in each that uses it, until it decides to keep the result. How many
 operations that makes of one result is counted here, as the size of the tree that stands behind it: with mixup's share
-drawn by plain operations 59 million, and it did not end; now a few thousand. No clock decides; that these graphs do
+drawn by plain operations 59 million, and it took minutes; now a few thousand. No clock decides; that these graphs do
 compile shows ``scripts/bench/compile_all.py``, and for the main job's own cocktail test_compilation.py.
 """
 
@@ -95,6 +95,6 @@ def test_what_is_inlined_is_bounded(names: tuple[str, ...]) -> None:
     assert largest_tree(graph) <= MOST
 
 
-def test_the_bound_finds_the_form_that_never_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_finds_the_form_that_took_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reglab.regularizers.mixup.symmetric_beta_draw", plain_beta)
     assert largest_tree(traced("mixup")) > 1000 * MOST

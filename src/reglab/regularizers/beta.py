@@ -1,7 +1,7 @@
 """Symmetric Beta draws as one operator: a compiler calls it instead of inlining its hundred hashes.
 
 Inlined, the integer operations of the rejection sampler are repeated in every kernel that needs the draw, and Inductor
-does not end (tests/laws/test_compiles.py counts). The operator runs on any device without waiting for it.
+takes minutes (tests/laws/test_compiles.py counts). The operator runs on any device without waiting for it.
 """
 
 from typing import Any
