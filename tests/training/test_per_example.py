@@ -25,7 +25,7 @@ from reglab.training.fused.settings import PackSettings
 from reglab.training.job import run_job
 from training.job_case import checkpoint
 
-COMMON = ("trainer.max_epochs=3", "trainer.accelerator=cpu", "measure.resamples=10", "tracking=none", "sweep.parent=p")
+COMMON = ("trainer.max_epochs=3", "trainer.accelerator=cpu", "tracking=none", "sweep.parent=p")
 COMMON += ("model.width=6", "model.depth=1", "optimizer.lr=0.03")
 LONGER = ("trainer.max_epochs=9",)
 CASES: dict[str, tuple[str, ...]] = {

@@ -45,8 +45,10 @@ def row_terms(name: str, measured: Side, task: Task) -> Tensor:
     answers = functions.answers(measured.outputs, measured.targets, task)
     if name == "brier":
         return functions.brier(answers, task)
-    given = functions.two_sided(answers, task) if name == "balanced_accuracy" else answers
-    found = functions.mean_of_columns(functions.RANKED[name](given))
+    if name == "balanced_accuracy":
+        found = functions.mean_of_columns(functions.recall(functions.two_sided(answers, task)))
+    else:
+        found = functions.mean_of_columns(functions.RANKED[name](answers))
     return found.value.unsqueeze(-1) + found.influence
 
 
