@@ -7,7 +7,7 @@ seeds; FOLDER keeps it, and a second call goes on from there. More than half of 
 random into a validation part (at most ``--rows``) and a test part, and each rule chooses a strength of each method by
 the former. Its *excess* is the test loss of the choice minus that of the strength which is best on the test part, in
 percent of what the best strength gains over no regularizer on the whole of the held-out rows (of the loss without
-one where nothing is gained). *worse than paired_1se*: the share of splits in which the choice's test loss is higher.
+one where nothing is gained). *worse than best*: the share of splits in which the choice's test loss is higher.
 """
 
 import argparse

@@ -13,7 +13,7 @@ def report(words: Sequence[str]) -> int:
     parser = reading_parser("report", "Write the report of a sweep again, also of one that was interrupted.")
     parser.add_argument("sweep", help="the sweep's run id, its name, or its folder under runs/")
     parser.add_argument("--folder", type=Path, default=None, help="where report.html goes; default: the working folder")
-    parser.add_argument("--rule", default=None, help="choose by another rule: paired_1se, best or 1se")
+    parser.add_argument("--rule", default=None, help="choose by another rule: best, paired_1se or 1se")
     arguments = parser.parse_args(words)
     from reglab.reports.sweep import report as write
     from reglab.sweeps.finish import show

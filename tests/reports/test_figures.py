@@ -1,5 +1,6 @@
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from reglab.reports.figures.summary import rows
 from reglab.reports.figures.weights import shares
 from reglab.sweeps.selection import select
 from reports.sweep_cases import sweep, trial
+
+select = partial(select, rule="paired_1se")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 import shlex
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
@@ -8,6 +9,8 @@ from reglab.reports.sweep import portraits, write
 from reglab.reports.tested import looks
 from reglab.sweeps.selection import select
 from reports.sweep_cases import sweep, trial
+
+select = partial(select, rule="paired_1se")
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 

@@ -1,4 +1,5 @@
 import io
+from functools import partial
 
 from rich.console import Console
 
@@ -6,6 +7,8 @@ from reglab.reports.data import SweepData
 from reglab.reports.terminal import MOST_ROWS, table
 from reglab.sweeps.selection import select
 from reports.sweep_cases import sweep, trial
+
+select = partial(select, rule="paired_1se")
 
 
 def printed(data, width=100):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,6 +15,8 @@ from reglab.sweeps.selection import select
 from reglab.training.notes import run_note
 from reports.sweep_cases import sweep
 from security.names import NAMES
+
+select = partial(select, rule="paired_1se")
 
 
 class Elements(HTMLParser):

@@ -57,7 +57,7 @@ class Sweep:
         return self
 
     def choice(self, **options):
-        return select(self.trials, results=self.results, **options)
+        return select(self.trials, results=self.results, **{"rule": "paired_1se", **options})
 
     def text(self, **options):
         return verdict(self.choice(**options), "accuracy").text
@@ -77,6 +77,13 @@ def test_the_strongest_within_a_standard_error_of_the_paired_difference_is_chose
     assert sweep.choice(rule="1se").chosen.strength == 0.8
     assert sweep.choice(rule="best").chosen.strength in (0.2, 0.4)
     assert "dropout 0.4" in sweep.text()
+
+
+def test_the_best_is_the_default_and_what_else_could_be_chosen_is_told():
+    sweep = helping()
+    best = select(sweep.trials, results=sweep.results)
+    assert (best.rule, best.chosen) == ("best", best.best)
+    assert ("sweep.rule=paired_1se would choose it" in sweep.text(rule="best")) == (best.best.strength != 0.4)
 
 
 def test_a_real_effect_is_told_and_how_many_settings_have_it():

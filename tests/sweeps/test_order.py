@@ -1,11 +1,14 @@
 """Which of two settings is the stronger one: by the number that is swept, whichever member it belongs to."""
 
+from functools import partial
 from itertools import permutations
 
 import pytest
 
 from reglab.sweeps.selection import Trial, select
 from reglab.sweeps.verdict import verdict
+
+select = partial(select, rule="paired_1se")
 
 SIGNS = {"regularizer.mixup.strength": 1, "regularizer.dropout.strength": 1, "regularizer.max_norm.strength": -1}
 

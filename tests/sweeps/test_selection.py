@@ -1,10 +1,13 @@
 import math
+from functools import partial
 
 import pytest
 
 from reglab.direction import lower_is_better
 from reglab.errors import UserError
 from reglab.sweeps.selection import Trial, select
+
+select = partial(select, rule="paired_1se")
 
 
 def trial(block, strength, loss, seed=0, se=0.0, **changes):

@@ -1,9 +1,12 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from reglab.sweeps.selection import Trial, select
 from reglab.sweeps.verdict import verdict
+
+select = partial(select, rule="paired_1se")
 
 
 def run(block, strength, train, val, seed=0, accuracy=0.9, se=0.01, zeros=0.0, status="FINISHED"):

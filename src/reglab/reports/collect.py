@@ -15,7 +15,7 @@ from reglab.reports.attempts import counted
 from reglab.reports.data import History, SweepData
 from reglab.reports.examples import collect_examples
 from reglab.reports.figures.summary import rows
-from reglab.sweeps.rules import RULES, check_rule
+from reglab.sweeps.rules import check_rule
 from reglab.sweeps.trial import Trial
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
 FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
+_BEFORE = "paired_1se"  # of sweeps from before there were rules: their choice stays what it was
 LOOKED = "reglab.test_looked_before"  # of a sweep: who had seen its test set before
 
 
@@ -43,7 +44,7 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
     monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")
     jobs = int(parent.tags["reglab.jobs"]) if parent.tags.get("reglab.jobs") else None
-    asked = rule or next((r.params[RULE] for r in (parent, *records) if r.params.get(RULE)), RULES[0])
+    asked = rule or next((r.params[RULE] for r in (parent, *records) if r.params.get(RULE)), _BEFORE)
     keys = [f"{side}/{name}" for name in ("loss", score) for side in ("train", "val", "gap")]
     data = SweepData(
         name=parent.name,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reglab.examples import Examples
-from reglab.sweeps.rules import Rule
+from reglab.sweeps.rules import DEFAULT, Rule
 from reglab.sweeps.selection import Choice, select
 from reglab.sweeps.trial import Candidate, Trial
 
@@ -40,7 +40,7 @@ class SweepData:
     histories: Mapping[str, History] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
     results: Mapping[str, Examples] = field(default_factory=dict)
-    rule: Rule = "paired_1se"
+    rule: Rule = DEFAULT
 
     def choose(self) -> Choice:
         """Return the choice among the runs. Raises ``UserError`` if none of them has a result."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reglab.sweeps.grouping import short_key
-from reglab.sweeps.selection import Candidate, Choice
+from reglab.sweeps.selection import Candidate, Choice, pick
 from reglab.sweeps.words import listing, metric_name, number, plural, spread
 
 LEVEL = 0.05
@@ -25,6 +25,7 @@ def rule(choice: Choice) -> Iterator[str]:
     """Say why the chosen one is chosen, where it is not simply the best."""
     best, chosen = choice.best, choice.chosen
     if best is chosen:
+        yield from _stronger(choice)
         return
     apart = choice.difference(chosen, best) if choice.rule == "paired_1se" else None
     of = "of it" if apart is None else f"of the difference to it ({number(apart.mean)} ±{number(apart.error)})"
@@ -34,6 +35,21 @@ def rule(choice: Choice) -> Iterator[str]:
         f"{chosen.label} ({number(chosen.mean(choice.monitor))}) is the strongest {chosen.block} within one standard "
         f"error {of}, hence the choice."
     )
+
+
+def _stronger(choice: Choice) -> Iterator[str]:
+    """Name the strongest setting that is not told apart from the best, where the best is the choice."""
+    best = choice.best
+    if choice.rule != "best" or not choice.paired:
+        return
+    _, strongest = pick([c for c in choice.compared if c.block == best.block], choice.comparison, "paired_1se")
+    apart = choice.difference(strongest, best)
+    if strongest is not best and apart is not None:
+        yield (
+            f"{strongest.label} ({number(strongest.mean(choice.monitor))}) is the strongest {best.block} within one "
+            f"standard error of the difference to it ({number(apart.mean)} ±{number(apart.error)}): sweep.rule=paired_1se "
+            "would choose it."
+        )
 
 
 def unpaired(choice: Choice) -> Iterator[str]:

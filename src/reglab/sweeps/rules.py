@@ -4,8 +4,9 @@ from typing import Literal, get_args
 
 from reglab.errors import UserError, nearest
 
-Rule = Literal["paired_1se", "best", "1se"]
+Rule = Literal["best", "paired_1se", "1se"]
 RULES: tuple[Rule, ...] = get_args(Rule)
+DEFAULT: Rule = "best"  # by the study in docs/choosing.md
 
 
 def check_rule(rule: object) -> Rule:

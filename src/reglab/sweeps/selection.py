@@ -10,7 +10,7 @@ from reglab.sweeps.claims import Claim
 from reglab.sweeps.comparison import Comparison
 from reglab.sweeps.grouping import candidates
 from reglab.sweeps.paired import Difference
-from reglab.sweeps.rules import Rule, check_rule
+from reglab.sweeps.rules import DEFAULT, Rule, check_rule
 from reglab.sweeps.trial import Candidate, Trial
 
 __all__ = ["Candidate", "Choice", "Trial", "pick", "select"]
@@ -35,8 +35,8 @@ class Choice:
     blocks: dict[str, Candidate]
     failed: tuple[Trial, ...]
     absent: int = 0
-    rule: Rule = "paired_1se"
-    asked: Rule = "paired_1se"
+    rule: Rule = DEFAULT
+    asked: Rule = DEFAULT
     comparison: Comparison = field(default_factory=lambda: Comparison({}, "val/loss"))
     rivals: tuple[Candidate, ...] = ()
     compared: tuple[Candidate, ...] = ()
@@ -112,7 +112,7 @@ def select(
     monitor: str = "val/loss",
     jobs: int | None = None,
     results: Mapping[str, Examples] | None = None,
-    rule: Rule = "paired_1se",
+    rule: Rule = DEFAULT,
 ) -> Choice:
     """Return the choice among a sweep's runs; see ``Choice``.
 

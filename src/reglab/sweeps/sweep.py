@@ -26,7 +26,7 @@ from reglab.sweeps.outcome import Interrupted, ends, failures
 from reglab.sweeps.parent import Begun, begin, starts_anew
 from reglab.sweeps.path import Link, links
 from reglab.sweeps.preflight import check
-from reglab.sweeps.rules import RULES, check_rule
+from reglab.sweeps.rules import DEFAULT, check_rule
 from reglab.tracking import TrackingSettings
 
 _log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def plan(arguments: Sequence[str], config: DictConfig) -> list[Job]:
     blocks = sweep.get("blocks") or []
     if not isinstance(blocks, list):
         raise UserError(f"sweep.blocks must be a list of mappings, got {blocks!r}")
-    check_rule(sweep.get("rule", RULES[0]))
+    check_rule(sweep.get("rule", DEFAULT))
     return expand(arguments, blocks, sweep.get("seeds"), list(config.get("regularizer") or {}))
 
 
