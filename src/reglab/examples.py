@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -85,9 +85,12 @@ class Examples:
             np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
 
 
-def read(path: Path) -> Examples:
-    """Return what is in the file at ``path``. Raises UserError for another kind of file, a damaged one, or pickles."""
-    known = {field.name for field in fields(Examples)}
+def read(path: Path, without: Sequence[str] = ()) -> Examples:
+    """Return what is in the file at ``path``; ``without`` names arrays that are not wanted.
+
+    Raises UserError for another kind of file, a damaged one, or pickles.
+    """
+    known = {field.name for field in fields(Examples)} - set(without)
     try:
         with zipfile.ZipFile(path) as archive:
             names = {Path(name).stem: name for name in archive.namelist() if name.endswith(".npy")}

@@ -151,15 +151,38 @@ def test_settings_that_are_not_told_apart_are_a_tie():
 
 def test_a_choice_that_a_constant_equals_has_learned_nothing():
     said = helping(constant=float(HARD.mean()) * 0.8).text()
-    assert said.startswith("No setting is shown to have learned anything: validation loss of the choice")
+    assert said.startswith("By validation loss, the choice, dropout 0.4")
+    assert "is not shown to be better than the constant predictor" in said
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_few_seeds_do_not_hide_that_the_constant_is_beaten(seeds):
+    """The constant has no seeds: its loss of 9 is far above, whatever two seeds say of their own spread."""
+    assert "is not shown to be better than the constant" not in helping(seeds=seeds).text()
+
+
+def test_with_class_weights_the_plain_loss_is_no_measure_against_a_constant():
+    sweep = helping(constant=float(HARD.mean()) * 0.5)
+    sweep.trials = [replace(t, params={**t.params, "data.class_weight": "balanced"}) for t in sweep.trials]
+    assert not sweep.text().startswith("By validation loss")
+
+
+def test_a_sweep_over_something_else_is_held_to_the_constant_too():
+    sweep = Sweep(constant=0.1).add("none", None, 1.0)
+    more = [replace(t, run_id=f"{t.run_id} lr", params={**t.params, "optimizer.lr": "0.01"}) for t in sweep.trials]
+    sweep.results |= {f"{run} lr": replace(one, val_loss=one.val_loss * 0.9) for run, one in sweep.results.items()}
+    sweep.trials = [replace(t, params={**t.params, "optimizer.lr": "0.1"}) for t in sweep.trials] + more
+    said = sweep.text()
+    assert "is best: validation loss" in said
+    assert "not shown to be better than the constant predictor" in said
 
 
 def test_decisions_no_better_than_a_constant_s_are_told():
     """As of 9% positives: the loss is better than a constant's, the accuracy is what never saying yes reaches."""
     sweep = Sweep().add("none", None, 1.0, right=0.88).add("l1", 0.003, 0.8, right=0.9).add("l1", 0.001, 0.9, right=0.9)
     said = sweep.text()
-    assert "By validation accuracy, l1 0.003 (0.900) is no better than the constant predictor (0.900)" in said
-    assert "no better than the constant" not in helping().text()
+    assert "By validation accuracy, l1 0.003 (0.900) is not shown to be better than the constant predictor (0.9" in said
+    assert "better than the constant" not in helping().text()
 
 
 def test_the_luck_of_the_best_is_stated():

@@ -23,6 +23,7 @@ from reglab.training.ending import JobResult
 from reglab.training.fused import job
 from reglab.training.fused.settings import PackSettings
 from reglab.training.job import run_job
+from reglab.training.per_example import constant_predictor
 from training.job_case import checkpoint
 
 COMMON = ("trainer.max_epochs=3", "trainer.accelerator=cpu", "tracking=none", "sweep.parent=p")
@@ -161,3 +162,25 @@ def test_a_run_that_had_nothing_left_to_train_keeps_them_too(tmp_path: Path) -> 
     (tmp_path / "before.npz").write_bytes(before)
     mine, right = read(tmp_path / "1" / FILE), read(tmp_path / "before.npz")
     np.testing.assert_allclose(mine.val_loss, right.val_loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "task, targets",
+    [
+        ("regression", torch.arange(40) % 7),
+        ("binary", torch.arange(40) % 2 == 0),
+        ("binary", (torch.arange(40) % 2).to(torch.uint8)),
+        ("multilabel", torch.stack([torch.arange(40) % 2 == 0, torch.arange(40) % 3 == 0], 1)),
+    ],
+)
+def test_a_constant_predictor_takes_targets_of_any_dtype(task: Any, targets: torch.Tensor) -> None:
+    width = 1 if targets.dim() == 1 else 2
+    said = constant_predictor(targets, 5, width, task)
+    share = targets.double().reshape(40, -1).mean(0)
+    wanted = share if task == "regression" else ((40 * share + 0.5) / (40 - 40 * share + 0.5)).log()
+    torch.testing.assert_close(said.double(), wanted.expand(5, width), rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_predictor_passes_over_labels_that_are_ignored() -> None:
+    said = constant_predictor(torch.tensor([0, 0, 2, -100, -100]), 4, 3, "classification")
+    torch.testing.assert_close(said.exp(), (torch.tensor([2.5, 0.5, 1.5]) / 4.5).expand(4, 3))

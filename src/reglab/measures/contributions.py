@@ -37,7 +37,9 @@ def row_terms(name: str, measured: Side, task: Task) -> Tensor:
     units = 1.0 if measured.units is None else measured.units.unsqueeze(-1)
     if name == "rmse":
         mean = measured.facts.mean(-1, keepdim=True)
-        return (units * (mean.sqrt() + (measured.facts - mean) / (2 * mean.sqrt()))).mean(0)
+        root = mean.sqrt()
+        around = (measured.facts - mean) / (2 * root).masked_fill(root == 0, 1.0)  # a column that is fitted perfectly
+        return (units * (root + around)).mean(0)
     if name == "mae":
         return (units * measured.facts.sqrt()).mean(0)
     assert measured.outputs is not None

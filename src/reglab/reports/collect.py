@@ -25,6 +25,7 @@ PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
 FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
+RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last, which the command may have changed
 _BEFORE = "paired_1se"  # of sweeps from before there were rules: their choice stays what it was
 LOOKED = "reglab.test_looked_before"  # of a sweep: who had seen its test set before
 
@@ -44,7 +45,11 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
     monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")
     jobs = int(parent.tags["reglab.jobs"]) if parent.tags.get("reglab.jobs") else None
-    asked = rule or next((r.params[RULE] for r in (parent, *records) if r.params.get(RULE)), _BEFORE)
+    asked = (
+        rule
+        or parent.tags.get(RULE_TAG)
+        or next((r.params[RULE] for r in (parent, *records) if r.params.get(RULE)), _BEFORE)
+    )
     keys = [f"{side}/{name}" for name in ("loss", score) for side in ("train", "val", "gap")]
     data = SweepData(
         name=parent.name,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from reglab.tracking.mlflow_read import RunRecord
 
 _log = logging.getLogger(__name__)
+_LARGE = ("val_outputs", "val_targets")  # of all runs of a sweep at once, and no comparison asks for them
 _READERS = 16  # at once, where they come over the network
 
 
@@ -37,7 +38,7 @@ def _one(record: "RunRecord", folder: Path) -> Examples | None:
     if path is None:
         return None
     try:
-        return read(path)
+        return read(path, without=_LARGE)
     except UserError as error:
         _log.warning("%s", error)
         return None

@@ -40,6 +40,9 @@ def disagreement(choice: Choice, score: str) -> Iterator[str]:
     base, chosen, key = choice.baseline, choice.chosen, f"val/{score}"
     if base is None or chosen is base or not (base.has(key) and chosen.has(key)):
         return
+    apart = choice.comparison.on(key).difference(chosen, base)
+    if apart is not None and apart.p > 0.05:
+        return
     if choice.loss(chosen) < choice.loss(base) and chosen.mean(key) < base.mean(key):
         yield (
             f"By {metric_name(key)} alone, training without a regularizer is better ({number(base.mean(key))} against "
@@ -119,21 +122,28 @@ def sparsity(choice: Choice) -> Iterator[str]:
     sparsest = max(choice.blocks.values(), key=lambda c: c.zeros if c.has("weights/zeros") else 0.0)
     if sparsest.has("weights/zeros") and sparsest.zeros >= 0.01:
         yield f"{sparsest.label} sets {percent(sparsest.zeros)} of the weights to exactly zero."
-    noisy = [c for c in choice.blocks.values() if c.has("weights/zeros") and _minibatch_sgd(c)]
+    noisy = [c for c in choice.blocks.values() if c.has("weights/zeros") and _minibatch_sgd(choice, c)]
     if noisy:
         yield (
             f"{noisy[0].label} trains by SGD on batches of {noisy[0].trials[0].params.get('data.batch_size')}: their "
             "noise keeps weights from the zero that the whole training part would give them. Count zeros under "
-            "optimizer=adam, or with a larger data.batch_size."
+            "optimizer=adam, with a larger data.batch_size, or after trainer.polish_steps=100."
         )
 
 
-def _minibatch_sgd(candidate: Candidate) -> bool:
+def _minibatch_sgd(choice: Choice, candidate: Candidate) -> bool:
     """Tell whether a proximal L1 step meets the noise of small batches, which SGD passes on unscaled."""
     params = candidate.trials[0].params
     targets = [value for key, value in params.items() if key.startswith("regularizer.") and key.endswith("._target_")]
     proximal = any(target.rpartition(".")[2] in ("L1", "ElasticNet") for target in targets)
+    if int(params.get("trainer.polish_steps") or 0) or _full_batch(choice, candidate):
+        return False
     return proximal and params.get("optimizer._target_", "").endswith(".SGD") and candidate.zeros < 0.99
+
+
+def _full_batch(choice: Choice, candidate: Candidate) -> bool:
+    rows, batch = choice.comparison.train_rows(candidate), candidate.trials[0].params.get("data.batch_size", "")
+    return rows is not None and batch.isdigit() and int(batch) >= rows
 
 
 def repeats(choice: Choice) -> Iterator[str]:

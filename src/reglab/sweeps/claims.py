@@ -95,7 +95,7 @@ def _resampled(noise: Array, scored: Scored, draw: np.random.Generator) -> tuple
     rows = len(noise)
     centred = noise - noise.mean(0)
     error = centred.var(0, ddof=1) * scored.spread
-    if scored.resampled or rows > _MOST_ROWS:
+    if scored.unit_variance or rows > _MOST_ROWS:
         covariance = np.atleast_2d(np.cov(centred, rowvar=False)) * scored.spread
         moved = draw.multivariate_normal(np.zeros(noise.shape[1]), covariance, RESAMPLES, method="eigh")
         return moved, np.broadcast_to(error, moved.shape).copy()

@@ -7,7 +7,7 @@ import numpy as np
 from reglab.direction import lower_is_better
 from reglab.examples import Examples
 from reglab.sweeps.claims import Claim, claim, optimism
-from reglab.sweeps.paired import Difference, Scored, Splits, difference
+from reglab.sweeps.paired import Difference, Scored, Splits, difference, over_rows
 from reglab.sweeps.scored import Reader, constant, gap, reader_of, val
 from reglab.sweeps.trial import Candidate, Trial
 
@@ -42,6 +42,10 @@ class Comparison:
         found = [self._splits(candidate) for candidate in candidates]
         return all(one is not None and difference(one, found[0] or {}) is not None for one in found)
 
+    def knows(self, candidates: Iterable[Candidate]) -> bool:
+        """Tell whether all their runs keep results by example."""
+        return all(trial.run_id in self._results for candidate in candidates for trial in candidate.trials)
+
     def difference(self, first: Candidate, second: Candidate) -> Difference | None:
         """Return the monitored value of ``first`` minus ``second``, signed so that below 0 ``first`` is better."""
         a, b = self._splits(first), self._splits(second)
@@ -53,12 +57,12 @@ class Comparison:
         return None if a is None or b is None else difference(a, b)
 
     def constant(self, candidate: Candidate) -> Difference | None:
-        """Return the monitored value of ``candidate`` minus the constant predictor's, as ``difference`` does."""
+        """Return the monitored value of ``candidate`` minus the constant predictor's; the error is over rows alone."""
         reader, own = self._reader, self._splits(candidate)
         if own is None:
             return None
         other = self._read(candidate, lambda results: _constant(reader, results))
-        return None if other is None else difference(own, other)
+        return None if other is None else over_rows(own, other)
 
     def claim(self, candidates: Sequence[Candidate], baseline: Candidate) -> Claim | None:
         """Return the claim that ``candidates`` are better than ``baseline``, all at once; see ``claims.claim``."""
@@ -80,6 +84,11 @@ class Comparison:
             return None
         sign = 1 if lower_is_better(metric) else -1
         return sign * float(np.mean([one.values.mean() for one in found.values()]))
+
+    def train_rows(self, candidate: Candidate) -> int | None:
+        """Return how many training rows a setting's first run has, None where that is not recorded."""
+        results = self._results.get(candidate.trials[0].run_id)
+        return None if results is None or results.train_rows is None else int(results.train_rows)
 
     def _splits(self, candidate: Candidate) -> Splits | None:
         key = tuple(trial.run_id for trial in candidate.trials)
@@ -107,7 +116,7 @@ def _constant(reader: Reader, results: Examples) -> Scored | None:
 
 
 def _named(trial: Trial, one: Scored) -> Scored:
-    return Scored((trial.within_split,), one.rows, one.values, one.noise, one.resampled)
+    return Scored((trial.within_split,), one.rows, one.values, one.noise, one.unit_variance)
 
 
 def _joined(group: Sequence[Scored]) -> Scored:
@@ -117,5 +126,5 @@ def _joined(group: Sequence[Scored]) -> Scored:
         group[0].rows,
         np.concatenate([one.values for one in group]),
         np.concatenate([one.noise for one in group]),
-        group[0].resampled,
+        group[0].unit_variance,
     )

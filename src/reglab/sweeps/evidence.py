@@ -40,24 +40,32 @@ def rule(choice: Choice) -> Iterator[str]:
 def _stronger(choice: Choice) -> Iterator[str]:
     """Name the strongest setting that is not told apart from the best, where the best is the choice."""
     best = choice.best
-    if choice.rule != "best" or not choice.paired:
+    if choice.rule != "best" or not choice.comparison.has(choice.compared):
         return
     _, strongest = pick([c for c in choice.compared if c.block == best.block], choice.comparison, "paired_1se")
     apart = choice.difference(strongest, best)
     if strongest is not best and apart is not None:
         yield (
             f"{strongest.label} ({number(strongest.mean(choice.monitor))}) is the strongest {best.block} within one "
-            f"standard error of the difference to it ({number(apart.mean)} ±{number(apart.error)}): sweep.rule=paired_1se "
-            "would choose it."
+            f"standard error of the difference to it ({number(apart.mean)} ±{number(apart.error)}): "
+            "sweep.rule=paired_1se would choose it."
         )
 
 
 def unpaired(choice: Choice) -> Iterator[str]:
-    """Say that settings are not compared example by example, where that was wanted."""
-    if choice.rule != choice.asked and len(choice.compared) > 1:
+    """Say that settings cannot be compared example by example, and why."""
+    if len(choice.compared) < 2 or choice.comparison.has(choice.compared):
+        return
+    judged = "settings are judged by their own standard errors, not by that of the paired difference"
+    if choice.comparison.knows(choice.compared):
         yield (
-            "Some runs keep no results of single examples (earlier versions wrote none), so settings are judged by the "
-            "best one's own standard error, not by that of the paired difference. Run the sweep anew to have it."
+            f"The settings were not all measured on the same validation rows, or {metric_name(choice.monitor)} is not "
+            f"defined for all: {judged}."
+        )
+    else:
+        yield (
+            f"Some runs keep no results of single examples (earlier versions wrote none), so {judged}. Run the sweep "
+            "anew to have it."
         )
 
 
@@ -130,17 +138,26 @@ def flattery(choice: Choice) -> Iterator[str]:
 
 
 def no_better_than_constant(choice: Choice) -> str:
-    """Return the sentence for a choice that does not beat the constant predictor; empty where it does."""
-    apart = choice.comparison.constant(choice.chosen)
-    if apart is None or (apart.mean < 0 and apart.p <= LEVEL):
+    """Return the sentence for a choice that is not shown to beat the constant predictor; empty where it is.
+
+    Training with class or sample weights gives up some of the plain loss: there the weighted loss counts too.
+    """
+    monitor, chosen = choice.monitor, choice.chosen
+    found = [choice.comparison.on(key).constant(chosen) for key in (monitor, "val/weighted_loss")]
+    known = [apart for apart in found if apart is not None]
+    if not known or _weighted(chosen) or any(apart.mean < 0 and apart.p <= LEVEL for apart in known):
         return ""
-    name, chosen = metric_name(choice.monitor), choice.chosen
-    reached = choice.comparison.constant_value(chosen, choice.monitor)
+    reached = choice.comparison.constant_value(chosen, monitor)
     return (
-        f"No setting is shown to have learned anything: {name} of the choice, {chosen.label}, is "
-        f"{number(chosen.mean(choice.monitor))}, and the constant predictor, which looks at no input, has "
-        f"{number(reached or 0.0)}. Train longer, with another optimizer.lr or model, or look at the data."
+        f"By {metric_name(monitor)}, the choice, {chosen.label} ({number(chosen.mean(monitor))}), is not shown to be "
+        f"better than the constant predictor ({number(reached or 0.0)}), which looks at no input. Train longer, with "
+        "another optimizer.lr or model, or look at the data."
     )
+
+
+def _weighted(candidate: Candidate) -> bool:
+    params = candidate.trials[0].params
+    return any(params.get(f"data.{key}") not in (None, "", "None", "null") for key in ("class_weight", "sample_weight"))
 
 
 def constant(choice: Choice, score: str) -> Iterator[str]:
@@ -152,7 +169,7 @@ def constant(choice: Choice, score: str) -> Iterator[str]:
         return
     if not (apart.mean < 0 and apart.p <= LEVEL):
         yield (
-            f"By {metric_name(key)}, {chosen.label} ({number(chosen.mean(key))}) is no better than the constant "
-            f"predictor ({number(reached)}), which looks at no input: judge it by {metric_name(choice.monitor)}, or by "
-            "a score that a constant cannot reach (measure.monitor)."
+            f"By {metric_name(key)}, {chosen.label} ({number(chosen.mean(key))}) is not shown to be better than the "
+            f"constant predictor ({number(reached)}), which looks at no input: judge it by "
+            f"{metric_name(choice.monitor)}, or by a score that a constant cannot reach (measure.monitor)."
         )

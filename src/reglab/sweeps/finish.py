@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from reglab.reports.collect import LOOKED
+from reglab.reports.collect import LOOKED, RULE_TAG
 from reglab.reports.sweep import SweepReport, collect, portraits, write
 from reglab.reports.tested import looks
 from reglab.sweeps.selection import Choice, Trial
@@ -83,6 +83,12 @@ def _portrait_weights(uri: str, choice: Choice) -> dict[str, Any]:
 def _record(parent: RunTracker, choice: Choice, report: SweepReport, test: dict[str, dict[str, float]] | None) -> None:
     parent.note(report.note)
     parent.artifact(report.path)
-    parent.tag(**{"reglab.chosen": choice.chosen.label, "reglab.verdict": report.verdict.splitlines()[0]})
+    parent.tag(
+        **{
+            RULE_TAG: choice.asked,
+            "reglab.chosen": choice.chosen.label,
+            "reglab.verdict": report.verdict.splitlines()[0],
+        }
+    )
     if test is not None:
         parent.tag(**{"reglab.test_touched_by": " ".join(sorted(test))})

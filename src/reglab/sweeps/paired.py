@@ -23,26 +23,26 @@ class Scored:
         repeats: What names each run, such as its seed, ``[runs]``.
         rows: The validation rows' numbers, ``[rows]``: what is paired must have the same.
         values: The monitored value of each run, ``[runs]``.
-        noise: ``[runs, draws]``: the terms of each row whose mean the value is; or the value in every bootstrap
-            resample of the rows, the same resamples for all settings, where it is no mean.
-        resampled: Whether ``noise`` holds resamples.
+        noise: ``[runs, rows]``: the terms of each row whose mean the value is. Or ``[runs, columns]`` whose variance is
+            that of the value itself, where it is made of several samples of rows.
+        unit_variance: Whether ``noise`` is the latter.
     """
 
     repeats: tuple[Hashable, ...]
     rows: NDArray[np.int64]
     values: Array
     noise: Array
-    resampled: bool = False
+    unit_variance: bool = False
 
     def take(self, repeats: Sequence[Hashable]) -> "Scored":
         """Return the runs named by ``repeats``, in their order."""
         places = [self.repeats.index(repeat) for repeat in repeats]
-        return Scored(tuple(repeats), self.rows, self.values[places], self.noise[places], self.resampled)
+        return Scored(tuple(repeats), self.rows, self.values[places], self.noise[places], self.unit_variance)
 
     @property
     def spread(self) -> float:
-        """What a column of ``noise`` counts in the variance over examples: 1 / rows of rows, 1 of resamples."""
-        return 1.0 if self.resampled else 1.0 / len(self.rows)
+        """What the variance of ``noise`` is multiplied by to be that of the value: 1 / rows, or 1."""
+        return 1.0 if self.unit_variance else 1.0 / len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,22 @@ def difference(first: Splits, second: Splits) -> Difference | None:
     means = np.array([one.mean for one in each])
     error = math.sqrt(means.var(ddof=1) / len(means))
     return Difference(float(means.mean()), error, len(means) - 1.0, sum(one.seeds for one in each))
+
+
+def over_rows(first: Splits, second: Splits) -> Difference | None:
+    """Return ``first - second`` with its error over rows alone: the second side, a constant predictor, has no seed.
+
+    Splits are put together as independent samples of rows: ``SE^2 = sum over splits of var(d) / rows / splits^2``.
+    """
+    means, parts = [], []
+    for split, one in first.items():
+        other = second.get(split)
+        if other is None or not np.array_equal(one.rows, other.rows):
+            return None
+        noise = one.noise.mean(0) - other.noise.mean(0)
+        parts.append((float(noise.var(ddof=1)) * one.spread / len(first) ** 2, len(noise) - 1.0))
+        means.append(float(one.values.mean() - other.values.mean()))
+    return _difference(sum(means) / len(means), parts, min(len(one.repeats) for one in first.values()))
 
 
 def aligned(first: Scored, second: Scored) -> tuple[Scored, Scored, bool]:

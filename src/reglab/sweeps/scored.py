@@ -78,4 +78,4 @@ def gap(results: Examples) -> Scored:
         ]
     )
     rows = np.concatenate([results.val_index, -1 - results.probe_index])
-    return Scored(("",), rows, np.array([val.mean() - probe.mean()]), noise[None], resampled=True)
+    return Scored(("",), rows, np.array([val.mean() - probe.mean()]), noise[None], unit_variance=True)

@@ -45,11 +45,6 @@ class Choice:
         """Return the monitored mean as something to minimize."""
         return _sign(self.monitor) * candidate.mean(self.monitor)
 
-    @property
-    def paired(self) -> bool:
-        """Whether the candidates can be compared example by example."""
-        return self.comparison.has(self.compared)
-
     def difference(self, first: Candidate, second: Candidate) -> Difference | None:
         """Return the paired difference in the monitored metric, below 0 where ``first`` is better."""
         return self.comparison.difference(first, second)

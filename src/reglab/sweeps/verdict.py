@@ -27,10 +27,9 @@ def verdict(choice: Choice, score: str) -> Verdict:
 
 
 def _headline(choice: Choice, score: str) -> str:
-    base, monitor = choice.baseline, choice.monitor
+    base, monitor, useless = choice.baseline, choice.monitor, no_better_than_constant(choice)
     if len({(candidate.regularizer, *candidate.strengths.items()) for candidate in choice.candidates}) == 1:
-        return _plain(choice)
-    useless = no_better_than_constant(choice)
+        return " ".join(part for part in (_plain(choice), useless) if part)
     if useless:
         return useless
     if base is None:
@@ -58,9 +57,11 @@ def _doubt(choice: Choice, base: Candidate) -> str:
             f"error ({number(best.estimate(monitor).error)}) of the best, {after} ({best.label}). "
         )
     places = {candidate.label: place for place, candidate in enumerate(choice.claimed)}
+    shown = min(choice.claimed, key=lambda c: claim.t[places[c.label]])
     if claim.seeds == 1 and min(claim.p) <= claim.level:
+        after = number(shown.mean(monitor))
         return (
-            f"On these validation rows, {best.label} does better than none ({named} {after}, {before} without), "
+            f"On these validation rows, {shown.label} does better than none ({named} {after}, {before} without), "
             "but with one run of each setting the luck of a seed would look the same: sweep several seeds, such as "
             "sweep.seeds=3, to know whether regularization helps here. "
         )
@@ -73,7 +74,6 @@ def _doubt(choice: Choice, base: Candidate) -> str:
         )
     if claim.better(places[choice.chosen.label]):
         return ""
-    shown = min(choice.claimed, key=lambda c: claim.t[places[c.label]])
     return (
         f"Regularization helps here ({shown.label}: {named} {number(shown.mean(monitor))} against {before}, "
         f"p = {_p(claim.p[places[shown.label]])} over all settings), but that is not shown of the choice by itself. "
@@ -135,7 +135,7 @@ def _gap(choice: Choice, base: Candidate) -> str:
     before, after = base.interval("gap/loss"), chosen.interval("gap/loss")
     apart = choice.comparison.gap(chosen, base)
     if apart is None:
-        verb = "cuts" if after.mean < before.mean else "does not cut"
+        verb = "cuts" if after.high < before.low else "widens" if after.low > before.high else "does not clearly change"
     else:
         low, high = apart.interval(1 - LEVEL)
         verb = "cuts" if high < 0 else "widens" if low > 0 else "does not clearly change"

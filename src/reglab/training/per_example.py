@@ -78,7 +78,7 @@ def examples_of_members(
     alike = {f"val_constant_{name}": _array(values, kind) for name, values in constant.items()}
     kept = val.outputs[0].numel() <= OUTPUTS
     outputs = _array(val.outputs, torch.float32) if kept else None
-    whole = val.targets.dtype if not val.targets.is_floating_point() else torch.float32
+    whole = torch.float32 if val.targets.is_floating_point() else torch.int64
     targets = _array(val.targets, whole) if kept else None
     return [
         Examples(
@@ -116,12 +116,13 @@ def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> 
     lacks is not impossible.
     """
     if task == "regression":
-        said = targets.reshape(len(targets), -1).mean(0)
+        said = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).mean(0)
     elif task == "classification":
-        counts = torch.bincount(targets.long(), minlength=outputs) + 0.5
+        labels = targets.long()
+        counts = torch.bincount(labels[labels >= 0], minlength=outputs) + 0.5  # below 0: what a loss was told to ignore
         said = (counts / counts.sum()).log()
     else:
-        ones = targets.reshape(len(targets), -1).sum(0)
+        ones = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).sum(0)
         said = ((ones + 0.5) / (len(targets) - ones + 0.5)).log()
     return said.expand(rows, outputs)
 

@@ -80,6 +80,7 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
         pack.choose(True, lowering, ragged)
         pack.compile()
         compiled = ready = pack.compiled
+        ragged = pack.ragged
         start += COMPILING
         step = seconds(_on_a_copy(pack, graph, rows), device)
     if not always:
