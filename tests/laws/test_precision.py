@@ -201,9 +201,11 @@ def test_a_scaled_step_clips_what_is_unscaled_and_a_skipped_one_changes_nothing(
         backward(model, inputs, targets, torch.float16, scaler.get_scale())
         scaler.scale(torch.ones(()))  # it wants to have been asked
         scaler.unscale_(optimizer)
+        factor = 1.0
         if clip is not None:
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
             assert norm > clip or not torch.isfinite(norm)  # it does clip
+            factor = float(clip / (norm + 1e-6))
         scaler.step(optimizer)
         scaler.update()
         total += 1
@@ -212,8 +214,8 @@ def test_a_scaled_step_clips_what_is_unscaled_and_a_skipped_one_changes_nothing(
         with torch.no_grad():
             for weight, average in zip(model.parameters(), averages, strict=True):
                 if weight.ndim == 2:
-                    weight.copy_(functional.softshrink(weight, strength * LR))
-                share = 1 - min(decay, (1 + taken) / (10 + taken))
+                    weight.copy_(functional.softshrink(weight, strength * LR * factor))
+                share = 1 - (min(decay, (taken + 1) / (taken + 10)) if taken else 0.0)
                 average.copy_((1 - share) * average + share * weight)
         taken += 1
     assert total - taken >= skipped

@@ -13,7 +13,7 @@ from reglab.tracking import mlflow_read, open_sweep
 
 def examples(first: float) -> Examples:
     rows, losses = np.arange(3), np.array([first, 1.0, 2.0], np.float32)
-    return Examples(rows, losses, losses[None], rows, losses, losses[None])
+    return Examples(rows, losses, losses, rows, losses, losses)
 
 
 @pytest.fixture

@@ -51,8 +51,8 @@ def dies(rank):
         os._exit(7)
 
 def interrupts(rank, pressed=[]):
-    if rank == "1" and not pressed:
-        pressed.append(True)
+    pressed.append(True)
+    if rank == "1" and len(pressed) == 3:  # the model is tried before its run is opened
         os.kill(os.getppid(), signal.SIGINT)
 """
 

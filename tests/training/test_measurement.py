@@ -71,6 +71,7 @@ def test_averaged_weights_are_what_is_judged() -> None:
     average = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     measure = measurement(given)
     measure.begin(model)
+    members.after_step(model, {})  # the first update takes the weights as they are
     with torch.no_grad():
         for weight in model.parameters():
             weight.zero_()
@@ -80,7 +81,7 @@ def test_averaged_weights_are_what_is_judged() -> None:
     assert float(bare["val/loss"]) == pytest.approx(math.log(3), abs=1e-6)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.copy_(average[name] * 0.1)  # its first decay is (1 + 0) / (10 + 0) of the start
+            weight.copy_(average[name] * (2 / 11))  # its second decay is 2 / (2 + 9)
     assert float(found["val/loss"]) == pytest.approx(float(measure.gap(model, cocktail())["val/loss"]), abs=1e-6)
     assert float(found["val/loss"]) != pytest.approx(untrained, abs=1e-4)
 
@@ -91,6 +92,7 @@ def test_zeros_of_the_trained_weights_are_told_beside_those_of_their_average() -
     measure = measurement(wine())
     measure.begin(model)
     start = torch.cat([weight.detach().flatten() for weight in (model[0].weight, model[2].weight)]).numpy()
+    members._stepping["on_step"][1].on_step(model, {})
     with torch.no_grad():
         model[0].weight.zero_()
     members._stepping["on_step"][1].on_step(model, {})
@@ -98,9 +100,9 @@ def test_zeros_of_the_trained_weights_are_told_beside_those_of_their_average() -
     assert float(found["weights/all/zeros"]) == pytest.approx(104 / 128)
     assert float(found["weights/0.weight/zeros"]) == 1
     assert float(found["weights/averaged/zeros"]) == 0
-    average = np.concatenate([0.1 * start[:104], start[104:]]).astype(np.float64)
+    average = np.concatenate([2 / 11 * start[:104], start[104:]]).astype(np.float64)
     assert float(found["weights/averaged/l2"]) == pytest.approx(np.linalg.norm(average), rel=1e-6)
-    assert float(found["weights/averaged/distance"]) == pytest.approx(np.linalg.norm(0.9 * start[:104]), rel=1e-6)
+    assert float(found["weights/averaged/distance"]) == pytest.approx(np.linalg.norm(9 / 11 * start[:104]), rel=1e-6)
 
 
 def test_distance_is_from_the_start_and_update_from_the_last_measurement() -> None:

@@ -63,7 +63,7 @@ def direct_store(settings: TrackingSettings) -> DirectStore | None:
             return None
         with mlflow_sql.connection(path) as store:
             found = store.execute(_EXPERIMENT, (settings.experiment,)).fetchall()
-    except (OSError, sqlite3.Error):  # MLflow's way says what is wrong
+    except (OSError, sqlite3.Error, UnicodeError):  # MLflow's way says what is wrong
         return None
     if len(found) != 1 or found[0][2] != "active" or "?" in found[0][1] or "#" in found[0][1]:
         return None

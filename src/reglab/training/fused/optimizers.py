@@ -63,7 +63,7 @@ def ready_sgd(numbers: Tensors, done: Tensor, kind: torch.dtype) -> dict[str, Te
     dampening = numbers["dampening"]
     ready = dict(numbers) | {"share": torch.where(done == 0, torch.ones_like(dampening), 1 - dampening)}
     ready["size"] = numbers["lr"] * (1 - dampening) / (1 - numbers["momentum"])
-    return _computed_once(ready, kind)
+    return {name: number.to(kind) for name, number in ready.items()}
 
 
 def sgd(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
@@ -96,21 +96,7 @@ def ready_adam(numbers: Tensors, done: Tensor, kind: torch.dtype) -> dict[str, T
         "kept": 1 - numbers["lr"] * numbers["weight_decay"],
         "largest": torch.as_tensor(largest_step(numbers["lr"], numbers["beta1"], numbers["beta2"])),
     }
-    return _computed_once(ready, kind)
-
-
-_INLINED = 8  # tensors that Inductor joins inside the loops that read them; more go through memory
-
-
-def _computed_once(ready: Mapping[str, Tensor], kind: torch.dtype) -> dict[str, Tensor]:
-    """Return 0-dim numbers in the precision of the weights, by way of one joint tensor.
-
-    A compiler would put what leads to each number into every loop over weights, and C++ cannot move it out again: the
-    stores might change what it is computed from. The two powers of Adam alone took a sixth of a compiled step.
-    """
-    values = [number.to(kind) for number in ready.values()]
-    padding = [values[0]] * max(0, _INLINED + 1 - len(values))
-    return dict(zip(ready, torch.stack([*values, *padding]).unbind(), strict=False))
+    return {name: number.to(kind) for name, number in ready.items()}
 
 
 def adam(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
