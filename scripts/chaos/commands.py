@@ -83,6 +83,13 @@ class Command:
                     found.append(process)
         return found
 
+    def staying(self, seconds: float = 5.0) -> list[psutil.Process]:
+        """Return the processes of its session that live on: the fork server is told to end, and gives back its memory."""
+        limit = time.monotonic() + seconds
+        while (left := self.session()) and time.monotonic() < limit:
+            time.sleep(0.1)
+        return left
+
     def workers(self) -> list[psutil.Process]:
         """Return the sweep's workers: each leads a process group of its own."""
         return [each for each in self.session() if each.pid != self.pid and _leads(each.pid)]
