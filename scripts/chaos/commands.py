@@ -84,7 +84,7 @@ class Command:
         return found
 
     def staying(self, seconds: float = 5.0) -> list[psutil.Process]:
-        """Return the processes of its session that live on: the fork server is told to end, and gives back its memory."""
+        """Return the processes of its session that live on: a fork server takes a moment to give back its memory."""
         limit = time.monotonic() + seconds
         while (left := self.session()) and time.monotonic() < limit:
             time.sleep(0.1)
