@@ -1,5 +1,6 @@
 """One thread a test process: the tensors are tiny, and threads that wait for each other spin."""
 
+import logging
 import os
 import sys
 import threading
@@ -35,3 +36,12 @@ def no_signal_outlives_its_test() -> Iterator[None]:
     yield
     if signals := sys.modules.get("reglab.signals"):
         signals._state.asked = None
+
+
+@pytest.fixture(autouse=True)
+def no_handler_outlives_its_stream() -> None:
+    """Drop log handlers that an earlier test configured (as Hydra does) on a captured stream that is closed by now."""
+    for logger in (logging.getLogger(), logging.getLogger("reglab")):
+        for handler in list(logger.handlers):
+            if getattr(getattr(handler, "stream", None), "closed", False):
+                logger.removeHandler(handler)
