@@ -83,13 +83,6 @@ class Command:
                     found.append(process)
         return found
 
-    def staying(self, seconds: float = 5.0) -> list[psutil.Process]:
-        """Return the processes of its session that live on: a fork server takes a moment to give back its memory."""
-        limit = time.monotonic() + seconds
-        while (left := self.session()) and time.monotonic() < limit:
-            time.sleep(0.1)
-        return left
-
     def workers(self) -> list[psutil.Process]:
         """Return the sweep's workers: each leads a process group of its own."""
         return [each for each in self.session() if each.pid != self.pid and _leads(each.pid)]
@@ -185,10 +178,12 @@ def _become(home: Path, words: Sequence[str], output: int, prepare: Callable[[],
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.argv = ["reglab", *words]
+        import reglab.sweeps.data_check as data_check
         import reglab.sweeps.local as local
         from reglab.cli import main
 
-        local.start_server = lambda *_: multiprocessing.get_context("fork")  # a server would import all again
+        for user in (local, data_check):
+            user.start_server = lambda *_: multiprocessing.get_context("fork")  # a server would import all again
         popen_fork.Popen._launch = _launch
         if prepare:
             prepare()

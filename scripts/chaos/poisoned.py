@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
             running_sweep = Command(there, command(given.healthy, launcher, given.short), not given.cold)
             code = running_sweep.wait()
             finished, failed, faults = apart(check, there)
-            left = running_sweep.staying()
+            left = running_sweep.session()
             faults += [f"exit code {code}: {running_sweep.said()[-1500:]}"] if code != 1 else []
             faults += [f"processes stay: {left}"] if left else []
             for fault in faults:
