@@ -38,10 +38,11 @@ def made(names: tuple[str, ...], members: int, seconds: float) -> Pack:
 
 def pace(pack: Pack, steps: int = 60) -> float:
     """Return the milliseconds of a step: the median of some."""
-    rows, rates, taken = next(iter(pack.loader))[0], pack.schedules.rates(0, 1)[0], []
+    rows, taken = next(iter(pack.loader))[0], []
+    numbers = pack.numbers(0, pack.schedules.rates(0, 1))[0]
     for _ in range(steps):
         begin = time.perf_counter()
-        pack.step(rows, rates)
+        pack.step(rows, numbers)
         taken.append(time.perf_counter() - begin)
     return sorted(taken)[steps // 2] * 1e3
 

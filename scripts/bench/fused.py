@@ -41,15 +41,15 @@ def pack_steps(
     rows = next(iter(pack.loader))[0]
     inputs = pack.pool.batch(rows[0] if rows.dim() > 1 else rows)[0]
     pack.choose(compiled, choose(pack.base.model, members, tuple(inputs.shape), case.device, pack.dtype))
-    rates = pack.schedules.rates(0, 1)[0].to(case.device)
+    numbers = pack.numbers(0, pack.schedules.rates(0, 1))[0]
     rows = rows.to(case.device)
 
     def run(steps: int) -> None:
         for _ in range(steps):
-            pack.step(rows, rates)
+            pack.step(rows, numbers)
 
     run(1)
-    second = pack.step(rows, rates)
+    second = pack.step(rows, numbers)
     if terms is not None:
         terms.append(second)
     return run

@@ -146,10 +146,10 @@ def after_an_epoch(compiled: bool) -> Pack:
     pack = Pack(jobs, PackSettings(compile_seconds=LONG))
     pack.to(torch.device("cpu"))
     pack.choose(compiled, {}, ragged=compiled)
-    rates = pack.schedules.rates(0, 100)
+    numbers = pack.numbers(0, pack.schedules.rates(0, 100))
     for chunk in pack.loader:
         for rows in chunk:
-            pack.step(rows, rates[pack.done()])
+            pack.step(rows, numbers[pack.done()])
     return pack
 
 

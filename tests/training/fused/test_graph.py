@@ -2,15 +2,16 @@
 
 import pickle
 
+import pytest
 import torch
 
-from reglab.training.fused.graph import Graph
+from reglab.training.fused.graph import Graph, agree
 from reglab.training.fused.operations import module_of, namespaces
 
 
 def moved(state: dict[str, torch.Tensor], rate: torch.Tensor) -> torch.Tensor:
     state["sum"].add_(rate * state["slope"])
-    return state["sum"].square().sum()
+    return state["sum"].square().sum()[None, None]
 
 
 def state() -> dict[str, torch.Tensor]:
@@ -57,3 +58,45 @@ def test_operations_make_the_same_graph_elsewhere() -> None:
     assert torch.equal(run(ours, rate), answer)
     assert torch.equal(ours["sum"], theirs["sum"])
     assert namespaces(sent) == {"aten"}
+
+
+def test_what_is_compiled_is_taken_only_where_it_computes_the_same() -> None:
+    ours, rate = state() | {"sum": torch.full((3,), 9.0)}, torch.tensor(-0.5)
+    run = Graph(moved, (ours, rate))
+    tensors = run.flat((ours, rate))
+
+    def rounded(total: torch.Tensor, slope: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor]:
+        total.add_(rate * slope * (1 + 1e-6))
+        return (total.square().sum()[None, None],)
+
+    def wrong(total: torch.Tensor, slope: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor]:
+        total.add_(rate * slope.roll(1) * 0.99)
+        return (total.square().sum()[None, None],)
+
+    with pytest.raises(ValueError, match="computes something else"):
+        run.adopt(wrong, tensors)
+    assert not run.compiled
+    run.adopt(rounded, tensors)
+    assert run.compiled
+    assert torch.equal(ours["sum"], torch.full((3,), 9.0))  # tried on copies
+
+
+@pytest.mark.parametrize(
+    "member, good",
+    [
+        ([1.0, 0.9, 0.8], True),
+        ([1.0, 0.9, 0.80001], True),
+        ([1.0, 0.9, 0.81], False),
+        ([1.0, 0.9, float("nan")], False),
+    ],
+)
+def test_every_member_must_agree_to_a_thousandth_of_its_loss(member: list[float], good: bool) -> None:
+    wanted = torch.tensor([[1.0, 0.9, 0.8], [2.0, 1.5, 1.4]]).T[:, None, :]
+    found = torch.tensor([member, [2.0, 1.5, 1.4]]).T[:, None, :]
+    assert agree(found, wanted) is good
+
+
+def test_members_that_diverge_need_not_agree() -> None:
+    wanted = torch.tensor([[1.0, 3.0, 90.0], [1.0, 5.0, float("inf")], [2.0, 1.5, 1.4]]).T[:, None, :]
+    found = torch.tensor([[1.0, 3.5, 150.0], [1.0, 5.0, float("nan")], [2.0, 1.5, 1.4]]).T[:, None, :]
+    assert agree(found, wanted)

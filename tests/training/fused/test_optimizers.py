@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reglab.errors import Unfused
-from reglab.training.fused.optimizers import Sizes, joint_rule, rule_of
+from reglab.training.fused.optimizers import Sizes, joint_rule, powers, rule_of
 from reglab.training.step_size import StepSizes
 
 SETTINGS: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
@@ -28,13 +28,14 @@ def test_twenty_updates_and_step_sizes_are_those_of_torch(kind: Any, settings: d
     rule, sizes = rule_of(optimizer), StepSizes(model, optimizer)
     weight = model.weight.detach().clone()
     slots = {slot: torch.zeros_like(weight) for slot in rule.slots}
-    numbers = {key: torch.tensor(value, dtype=torch.float64) for key, value in rule.numbers.items()}
+    numbers = {key: torch.tensor([value], dtype=torch.float64) for key, value in rule.numbers.items()}
+    found = rule.step_numbers(numbers, numbers["lr"].expand(20, 1), range(20))
     for done in range(20):
         slope = torch.randn(2, 3, dtype=torch.float64) + weight
         model.weight.grad = slope.clone()
         optimizer.step()
         sizes.begin()
-        ready = rule.ready(numbers, torch.tensor(done), torch.float64)
+        ready = {name: number.expand(20, 1)[done, 0] for name, number in found.items()}
         rule.update(weight, slope, slots, ready)
         size = Sizes({slot: {"weight": tensor} for slot, tensor in slots.items()}, ready, ["weight"], None)["weight"]
         torch.testing.assert_close(weight, model.weight.detach(), rtol=1e-12, atol=1e-14)
@@ -58,3 +59,12 @@ def test_momentum_for_all_where_one_has_it() -> None:
     plain, heavy = (rule_of(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=m)) for m in (0.0, 0.9))
     assert joint_rule([plain, heavy]).slots == ("momentum_buffer",)
     assert joint_rule([plain, plain]).slots == ()
+
+
+def test_powers_are_those_of_pythons_floats_at_any_place() -> None:
+    bases = torch.tensor([0.999, 0.9, 0.999, 0.5, 0.95, 0.9999, 0.8], dtype=torch.float64)
+    counts = [1, 2, 17, 1000, 123456]
+    expected = [[base**count for base in bases.tolist()] for count in counts]
+    assert powers(bases, counts).tolist() == expected
+    for index, count in enumerate(counts):
+        assert torch.equal(powers(bases[2:4], [count]), powers(bases, counts)[index : index + 1, 2:4])

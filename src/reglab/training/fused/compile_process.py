@@ -67,6 +67,7 @@ def _compile(request: Request) -> None:
 
     from reglab.training.fused.operations import module_of
 
+    _without_outer_loop_fusion()
     torch.set_num_threads(request.settings.threads)
     torch.set_float32_matmul_precision(request.settings.precision)
     torch.use_deterministic_algorithms(request.settings.deterministic)
@@ -89,6 +90,18 @@ def _compile(request: Request) -> None:
                 fake_mode=fake,
             )
         made.save(path=str(Path(request.folder, str(number))), format="binary")  # at once whole: it is renamed
+
+
+def _without_outer_loop_fusion() -> None:
+    """Keep Inductor's CPU backend from putting a reduction and what follows it into one outer loop.
+
+    In torch 2.13 that fails on some graphs with weights that change in place (``KeyError: 'bufN'``,
+    https://github.com/pytorch/pytorch/issues/188228), and on others it is wrong in silence, by a buffer that it shares
+    among rows (https://github.com/pytorch/pytorch/issues/185702). There is no setting for it.
+    """
+    from torch._inductor.codegen.cpp import CppScheduling
+
+    setattr(CppScheduling, "can_fuse_vertical_outer_loop", lambda *_: False)  # noqa: B010 - mypy forbids the plain form
 
 
 def _read(source: int, size: int) -> bytes:

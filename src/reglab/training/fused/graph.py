@@ -12,8 +12,10 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from reglab.training.fused.graph_passes import scatter_by_comparison, transpose_narrow_products
 from reglab.training.fused.operations import Layout, Operation, layout, operations
-from reglab.training.fused.products import turn_narrow
+
+_TRIAL_STEPS, _TOLERANCE = 5, 1e-3
 
 
 class Graph:
@@ -57,12 +59,13 @@ class Graph:
             return self._run(*self._constants, *tensors)[0]
 
     def operations(self) -> list[Operation]:
-        """Return the trace as values for another process, its products in the order that is quick.
+        """Return the trace as values for another process, rewritten by the graph passes.
 
         Raises ValueError where it holds more than operations.
         """
         trace = copy.deepcopy(self._trace)
-        turn_narrow(trace)
+        transpose_narrow_products(trace)
+        scatter_by_comparison(trace)
         return operations(trace.graph)
 
     def layouts(self, tensors: list[Tensor]) -> list[Layout]:
@@ -72,12 +75,37 @@ class Graph:
     def adopt(self, run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> None:
         """Run ``run`` from now on, compiled from the trace; all but the last tensor must be these in every call.
 
-        It is tried on copies first. On CUDA it becomes a graph of the device, which costs one launch a step.
+        It runs on copies first, beside the trace: compilers have been wrong in silence. On CUDA it becomes a graph of
+        the device, which costs one launch a step. Raises ValueError where the two do not agree.
         """
         with torch.no_grad(), _quiet():
-            run(*self._constants, *_copies(tensors))
+            found, wanted = (_trial(each, self._constants, tensors) for each in (run, self._trace))
+            if not agree(found, wanted):
+                raise ValueError("the compiled step computes something else than the uncompiled one")
             self._run = _captured(run, [*self._constants, *tensors]) if tensors[0].is_cuda else run
         self.compiled = True
+
+
+def agree(found: Tensor, wanted: Tensor) -> bool:
+    """Return whether compiled steps led where the uncompiled ones did.
+
+    Rounding differs, and Adam turns a gradient that is nothing but rounding into whole steps; so the terms of the loss
+    are compared over some steps, each to a thousandth of the member's loss. Members that diverge are left out.
+
+    Args:
+        found: The terms of the loss, [steps, terms, members].
+        wanted: Those of the uncompiled steps.
+    """
+    losses = wanted.abs().sum(1)
+    steady = torch.isfinite(losses).all(0) & (losses <= 2 * losses[0]).all(0)
+    near = (found - wanted).abs().sum(1) <= _TOLERANCE * losses
+    return bool((near | ~steady).all())
+
+
+def _trial(run: Callable[..., Sequence[Tensor]], constants: list[Tensor], tensors: list[Tensor]) -> Tensor:
+    """Return what some calls on copies return, one after the other."""
+    copies = [tensor.clone() for tensor in tensors]
+    return torch.stack([run(*constants, *copies)[0].clone() for _ in range(_TRIAL_STEPS)])
 
 
 def _lifted(traced: GraphModule) -> tuple[GraphModule, list[Tensor]]:
@@ -139,10 +167,6 @@ def _bytes(node: Node) -> int:
     value = node.meta.get("val")
     values = value if isinstance(value, (tuple, list)) else [value]
     return sum(each.nbytes for each in values if isinstance(each, Tensor))
-
-
-def _copies(tensors: list[Tensor]) -> list[Tensor]:
-    return [tensor.clone() for tensor in tensors]
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Fused(pl.LightningModule):
         self.__dict__["pack"] = pack  # unregistered: its state is stacked, and saved as such
         self.dead: set[int] = set()
         self.failures: dict[int, Diverged] = {}
-        self.rates = torch.zeros(0)
+        self.rates = torch.zeros(0)  # of the latest steps, [steps, jobs]
         self.interrupted: int | None = None  # the number of the signal that asked to end after this step
         self._terms: list[Tensor] = []  # [steps, terms, members] of the steps since the last record
         self._rows: list[int] = []  # that each of these steps trained on
@@ -60,11 +60,12 @@ class Fused(pl.LightningModule):
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         pack, first = self.pack, self.pack.done()
-        self.rates = pack.schedules.rates(first, len(chunk)).to(self.device)
+        self.rates = pack.schedules.rates(first, len(chunk))
+        numbers = pack.numbers(first, self.rates)
         seen = []
         for number, rows in enumerate(chunk):
             self._progress.increment_ready()
-            seen.append(pack.step(rows, self.rates[number]))
+            seen.append(pack.step(rows, numbers[number]))
             self._progress.increment_completed()
             if signals.asked():
                 break

@@ -17,22 +17,27 @@ from reglab.training.step_size import largest_step, root_mean_squares
 Tensors = Mapping[str, Tensor]
 
 
-Ready = Callable[[Tensors, Tensor, torch.dtype], dict[str, Tensor]]
-"""``(numbers, steps done, dtype) -> what the update needs of them``, once a step and not for each weight."""
+StepNumbers = Callable[[Tensors, Tensor, Sequence[int]], dict[str, Tensor]]
+"""``(numbers [members], learning rates [steps, members], steps done before each) -> what the updates need``.
+
+The answers are float64 [steps, members] each, or [members] where all steps have the same.
+"""
 Update = Callable[[Tensor, Tensor, Tensors, Tensors], None]
-"""``(weight, slope, slots, ready)``: moves weight and slots in place."""
+"""``(weight, gradient, state, numbers)``: moves weight and state in place."""
 
 
 @dataclass(frozen=True)
 class Rule:
     """How weights are moved. slots: the state of each weight, in its shape, zeros at first. numbers: a member's own.
 
-    The slots have torch's own names, so that ``torch.optim`` can read them from a checkpoint.
+    The slots have torch's own names, so that ``torch.optim`` can read them from a checkpoint. step_numbers: are
+    computed before the steps, not in them: a compiler would put their powers and roots into the loop over each weight,
+    once for every coordinate.
     """
 
     slots: tuple[str, ...]
     numbers: Mapping[str, float]
-    ready: Ready
+    step_numbers: StepNumbers
     update: Update
 
 
@@ -51,77 +56,91 @@ def rule_of(optimizer: Optimizer) -> Rule:
         momentum = float(group["momentum"])
         numbers |= {"momentum": momentum, "dampening": group["dampening"] if momentum else 0.0}
         slots = ("momentum_buffer",) if momentum else ()
-        return Rule(slots, numbers, ready_sgd, sgd_nesterov if group["nesterov"] else sgd)
+        return Rule(slots, numbers, sgd_numbers, sgd_nesterov if group["nesterov"] else sgd)
     numbers |= {"beta1": float(group["betas"][0]), "beta2": float(group["betas"][1]), "eps": float(group["eps"])}
     slots = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
     decayed = adamw if group["decoupled_weight_decay"] else adam
-    return Rule(slots, numbers, ready_adam, decayed if group["weight_decay"] else adam_plain)
+    return Rule(slots, numbers, adam_numbers, decayed if group["weight_decay"] else adam_plain)
 
 
-def ready_sgd(numbers: Tensors, done: Tensor, kind: torch.dtype) -> dict[str, Tensor]:
-    """Return what a step of SGD needs: the first velocity is the gradient itself, whatever the dampening."""
-    dampening = numbers["dampening"]
-    ready = dict(numbers) | {"share": torch.where(done == 0, torch.ones_like(dampening), 1 - dampening)}
-    ready["size"] = numbers["lr"] * (1 - dampening) / (1 - numbers["momentum"])
-    return {name: number.to(kind) for name, number in ready.items()}
+def sgd_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[str, Tensor]:
+    """Return what steps of SGD need: the first velocity is the gradient itself, whatever the dampening."""
+    kept = 1 - numbers["dampening"]
+    first = torch.tensor(done)[:, None] == 0
+    return dict(numbers) | {
+        "lr": rates,
+        "share": torch.where(first, torch.ones_like(kept), kept),
+        "size": rates * kept / (1 - numbers["momentum"]),
+    }
 
 
-def sgd(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
+def sgd(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
     """Take a step of SGD with momentum: ``v <- momentum v + (1 - dampening) g``."""
-    _sgd(weight, slope, slots, ready, nesterov=False)
+    _sgd(weight, slope, slots, numbers, nesterov=False)
 
 
-def sgd_nesterov(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
+def sgd_nesterov(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
     """Take a step of SGD with Nesterov's momentum: along ``g + momentum v``."""
-    _sgd(weight, slope, slots, ready, nesterov=True)
+    _sgd(weight, slope, slots, numbers, nesterov=True)
 
 
-def _sgd(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors, nesterov: bool) -> None:
-    slope = slope + ready["weight_decay"] * weight
+def _sgd(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors, nesterov: bool) -> None:
+    slope = slope + numbers["weight_decay"] * weight
     if slots:
         velocity = slots["momentum_buffer"]
-        velocity.mul_(ready["momentum"]).add_(ready["share"] * slope)
-        slope = slope + ready["momentum"] * velocity if nesterov else velocity
-    weight.sub_(ready["lr"] * slope)
+        velocity.mul_(numbers["momentum"]).add_(numbers["share"] * slope)
+        slope = slope + numbers["momentum"] * velocity if nesterov else velocity
+    weight.sub_(numbers["lr"] * slope)
 
 
-def ready_adam(numbers: Tensors, done: Tensor, kind: torch.dtype) -> dict[str, Tensor]:
-    """Return what a step of Adam needs, from double precision: beta2^t keeps its digits over thousands of steps."""
-    count = (done + 1).to(numbers["beta1"].dtype)
-    ready = dict(numbers) | {
-        "gain1": 1 - numbers["beta1"],
-        "gain2": 1 - numbers["beta2"],
-        "step": numbers["lr"] / (1 - numbers["beta1"] ** count),
-        "inverse_root2": (1 - numbers["beta2"] ** count).rsqrt(),
-        "kept": 1 - numbers["lr"] * numbers["weight_decay"],
-        "largest": torch.as_tensor(largest_step(numbers["lr"], numbers["beta1"], numbers["beta2"])),
+def adam_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[str, Tensor]:
+    """Return what steps of Adam need, from double precision: beta2^t keeps its digits over thousands of steps."""
+    beta1, beta2 = numbers["beta1"], numbers["beta2"]
+    counts = [steps + 1 for steps in done]
+    return dict(numbers) | {
+        "lr": rates,
+        "gain1": 1 - beta1,
+        "gain2": 1 - beta2,
+        "step": rates / (1 - powers(beta1, counts)),
+        "inverse_root2": (1 - powers(beta2, counts)).rsqrt(),
+        "kept": 1 - rates * numbers["weight_decay"],
+        "largest": torch.as_tensor(largest_step(rates, beta1, beta2)),
     }
-    return {name: number.to(kind) for name, number in ready.items()}
 
 
-def adam(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
+def powers(bases: Tensor, exponents: Sequence[int]) -> Tensor:
+    """Return ``base ** exponent``, float64 [exponents, bases], with the bits that Python's floats have.
+
+    ``torch.optim`` computes it so; torch's own tensors are rounded by where in a vector they stand.
+    """
+    distinct, index = torch.unique(bases, return_inverse=True)
+    values = [[base**exponent for base in distinct.tolist()] for exponent in exponents]
+    return torch.tensor(values, dtype=torch.float64)[:, index]
+
+
+def adam(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
     """Take a step of Adam (Kingma & Ba 2015), weight decay added to the gradient."""
-    adam_plain(weight, slope + ready["weight_decay"] * weight, slots, ready)
+    adam_plain(weight, slope + numbers["weight_decay"] * weight, slots, numbers)
 
 
-def adamw(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
+def adamw(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
     """Take a step of AdamW (Loshchilov & Hutter 2019): weights shrink by ``1 - lr * decay`` before the step."""
-    weight.mul_(ready["kept"])
-    adam_plain(weight, slope, slots, ready)
+    weight.mul_(numbers["kept"])
+    adam_plain(weight, slope, slots, numbers)
 
 
-def adam_plain(weight: Tensor, slope: Tensor, slots: Tensors, ready: Tensors) -> None:
+def adam_plain(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
     """Take a step of Adam: move by ``lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)``."""
     # No addcmul_ and addcdiv_: vmap has no rule for them and would go through the members one by one.
     first, second = slots["exp_avg"], slots["exp_avg_sq"]
-    first.mul_(ready["beta1"]).add_(ready["gain1"] * slope)
-    second.mul_(ready["beta2"]).add_(ready["gain2"] * slope * slope)
+    first.mul_(numbers["beta1"]).add_(numbers["gain1"] * slope)
+    second.mul_(numbers["beta2"]).add_(numbers["gain2"] * slope * slope)
     judged = second
     if "max_exp_avg_sq" in slots:
         judged = slots["max_exp_avg_sq"]
         judged.copy_(torch.maximum(judged, second))
-    spread = judged.sqrt() * ready["inverse_root2"] + ready["eps"]
-    weight.sub_(first / spread * ready["step"])
+    spread = judged.sqrt() * numbers["inverse_root2"] + numbers["eps"]
+    weight.sub_(first / spread * numbers["step"])
 
 
 class Rates(Mapping[str, Tensor]):
@@ -151,19 +170,19 @@ class Sizes(Mapping[str, Tensor]):
     """
 
     def __init__(
-        self, slots: Mapping[str, Tensors], ready: Tensors, names: Sequence[str], clipped: Tensor | None
+        self, slots: Mapping[str, Tensors], numbers: Tensors, names: Sequence[str], clipped: Tensor | None
     ) -> None:
-        self._ready, self._names, self._clipped = ready, names, clipped
+        self._numbers, self._names, self._clipped = numbers, names, clipped
         self._seconds = slots.get("max_exp_avg_sq", slots.get("exp_avg_sq"))
         self._typical: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
-        step = self._ready["size"] if self._seconds is None else self._by_second_moment(name, self._seconds)
+        step = self._numbers["size"] if self._seconds is None else self._by_second_moment(name, self._seconds)
         return step if self._clipped is None else step * self._clipped.to(step.dtype)
 
     def largest(self, name: str) -> Tensor | None:
         """Return what a proximal step moves a weight by at most, None where nothing bounds it."""
-        return self._ready.get("largest")
+        return self._numbers.get("largest")
 
     def _by_second_moment(self, name: str, seconds: Tensors) -> Tensor:
         if not self._typical:
@@ -173,7 +192,7 @@ class Sizes(Mapping[str, Tensor]):
             self._typical = dict(zip(self._names, own.unbind(), strict=True))
         root = seconds[name].sqrt()
         root = torch.where(root > 0, root, self._typical[name])
-        return self._ready["lr"] / (root * self._ready["inverse_root2"] + self._ready["eps"])
+        return self._numbers["lr"] / (root * self._numbers["inverse_root2"] + self._numbers["eps"])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

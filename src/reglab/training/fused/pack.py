@@ -60,6 +60,8 @@ class Pack:
         )
         self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
         self.stack.numbers["base_lr"] = self.schedules.base_rates()
+        numbers = self._step_numbers(0, self.schedules.rates(0, 1))
+        self.stack.step_numbers = {name: number[0].clone() for name, number in numbers.items()}
         self._sizes = [len(rows) for rows in step_rows(torch.arange(self.pool.rows), first.recipe.batch_size)]
         self._batch = self._sizes[0]
         self.compiled = self.ragged = self.compiling = False
@@ -116,12 +118,24 @@ class Pack:
         """The names of the loss's terms, once a step was done."""
         return self._step.names if self._step else []
 
-    def step(self, rows: Tensor, rates: Tensor) -> Tensor:
+    def numbers(self, first: int, rates: Tensor) -> Tensor:
+        """Return what ``step`` takes for each step from number ``first`` on, float64 [steps, numbers, members].
+
+        rates: the learning rates of these steps, float64 [steps, jobs].
+        """
+        return torch.stack(list(self._step_numbers(first, rates).values()), 1).to(self.stack.device)
+
+    def _step_numbers(self, first: int, rates: Tensor) -> dict[str, Tensor]:
+        steps = range(first, first + len(rates))
+        found = self.rule.step_numbers(self.stack.numbers, rates[:, self.places], steps)
+        return {name: number.expand(len(rates), -1) for name, number in found.items()}
+
+    def step(self, rows: Tensor, numbers: Tensor) -> Tensor:
         """Take one step on ``rows`` of the pool (as the loader yields them) and return the terms, [terms, members].
 
-        rates: the learning rates, float64 [jobs].
+        numbers: the optimizer's in this step, float64 [numbers, members].
         """
-        self.stack.numbers["lr"].copy_(rates[self.places] if len(self.places) < len(rates) else rates)
+        torch._foreach_copy_(list(self.stack.step_numbers.values()), list(numbers.unbind()))
         graph = self.graph(rows)
         if self.compiled and not graph.compiled and (self.ragged or rows.shape[-1] == self._batch):
             self.compile()
@@ -192,7 +206,9 @@ class Pack:
 
     def _call(self, weights: Any, buffers: Any, slots: Any, numbers: Any, shared: Any, rows: Tensor) -> Tensor:
         assert self._step is not None
-        return self._step(Stack(weights, buffers, shared, slots, numbers), self.pool.batch(rows), rows.dim() > 1)
+        return self._step(
+            Stack(weights, buffers, shared, slots, step_numbers=numbers), self.pool.batch(rows), rows.dim() > 1
+        )
 
     def _look(self, rows: Tensor) -> Seen:
         return look(self.base, self.task, self.rule, self.pool.batch(rows[0] if rows.dim() > 1 else rows))
@@ -251,7 +267,7 @@ class Pack:
 
 def arguments(stacked: Stack, rows: Tensor) -> tuple[object, ...]:
     """Return what a graph of the step is called with; what differs from call to call comes last."""
-    return stacked.weights, stacked.buffers, stacked.slots, stacked.numbers, stacked.shared, rows
+    return stacked.weights, stacked.buffers, stacked.slots, stacked.step_numbers, stacked.shared, rows
 
 
 _KNOWN = {  # what torch says of a model that cannot be vmapped, in our words

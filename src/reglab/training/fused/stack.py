@@ -17,8 +17,9 @@ class Stack:
     """Tensors by name; all but ``shared`` have the member axis first.
 
     weights: what is trained. buffers: what else a member's state dict holds. slots: the optimizer's state, by slot and
-    weight. numbers: of the optimizer, float64 [members]. clip: largest gradient norms, float64 [members], or None.
-    shared: 0-dim, the same for all members: the step, and the seed where all have one.
+    weight. numbers: of the optimizer, ``clip`` among them where gradients are clipped, float64 [members], on the CPU.
+    step_numbers: what a step needs of them, float64 [members]: computed anew before each, so never saved. shared:
+    0-dim, the same for all members: the step, and the seed where all have one.
     """
 
     weights: dict[str, Tensor]
@@ -26,6 +27,7 @@ class Stack:
     shared: dict[str, Tensor]
     slots: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     numbers: dict[str, Tensor] = field(default_factory=dict)
+    step_numbers: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return next(iter(self.weights.values())).shape[0]
@@ -45,13 +47,15 @@ class Stack:
 
     def take(self, rows: Sequence[int]) -> "Stack":
         """Return the stack of the members at ``rows``."""
-        index = torch.tensor(list(rows), device=self.device)
+        index = torch.tensor(list(rows))
+        own = index.to(self.device)
 
         def taken(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
+            return {name: tensor.index_select(0, own) for name, tensor in tensors.items()}
 
         slots = {slot: taken(tensors) for slot, tensors in self.slots.items()}
-        return Stack(taken(self.weights), taken(self.buffers), self.shared, slots, taken(self.numbers))
+        numbers = {name: number.index_select(0, index) for name, number in self.numbers.items()}
+        return Stack(taken(self.weights), taken(self.buffers), self.shared, slots, numbers, taken(self.step_numbers))
 
     def to(self, device: torch.device) -> "Stack":
         """Return the stack on ``device``."""
@@ -60,7 +64,14 @@ class Stack:
             return {name: tensor.to(device) for name, tensor in tensors.items()}
 
         slots = {slot: moved(tensors) for slot, tensors in self.slots.items()}
-        return Stack(moved(self.weights), moved(self.buffers), moved(self.shared), slots, moved(self.numbers))
+        return Stack(
+            moved(self.weights),
+            moved(self.buffers),
+            moved(self.shared),
+            slots,
+            self.numbers,
+            moved(self.step_numbers),
+        )
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         return {**self.groups(), "shared": self.shared}

@@ -42,7 +42,10 @@ class MemberStep:
         shared: Tensors,
         batch: tuple[Tensor, Tensor, Tensor | None, Tensor],
     ) -> Tensors:
-        """Move weights, buffers and slots in place, and return the terms of the loss before the step."""
+        """Move weights, buffers and slots in place, and return the terms of the loss before the step.
+
+        numbers: of this step, as the rule computes them, 0-dim each.
+        """
         slopes, terms, after = self._slopes(weights, buffers, shared, batch)
         scale = None
         if "clip" in numbers:
@@ -113,13 +116,14 @@ class _Move:
 
     def __call__(self, member: Member) -> Tensor:
         cocktail, named, done = member.cocktail, dict(member.model.named_parameters()), member.cocktail.keys.step
-        ready = self.rule.ready(self.numbers, done, next(iter(named.values())).dtype)
+        dtype = next(iter(named.values())).dtype
+        numbers = {name: number.to(dtype) for name, number in self.numbers.items()}
         names = [*self.slopes, *(_short(name) for name in self.idle)]
         cocktail.before_step(member.model, Rates(self.numbers, names))
         own = {slot: {_short(name): tensor for name, tensor in all_.items()} for slot, all_ in self.slots.items()}
         for name, slope in self.slopes.items():
-            self.rule.update(named[name], slope, {slot: tensors[name] for slot, tensors in own.items()}, ready)
-        sizes = Sizes(own, ready, names, self.clipped)
+            self.rule.update(named[name], slope, {slot: tensors[name] for slot, tensors in own.items()}, numbers)
+        sizes = Sizes(own, numbers, names, self.clipped)
         cocktail.after_step(member.model, sizes)
         return done  # functional_call wants an answer
 
@@ -139,7 +143,7 @@ class PackStep:
         axis = 0 if own_rows else None
         axes = (0, 0, 0, 0, None, tuple(None if part is None else axis for part in batch))
         run = vmap(self._member_step, in_dims=axes)
-        terms = run(stack.weights, stack.buffers, stack.slots, stack.numbers, stack.shared, batch)
+        terms = run(stack.weights, stack.buffers, stack.slots, stack.step_numbers, stack.shared, batch)
         stack.shared[STEP].add_(1)
         self.names = list(terms)
         kind = next(iter(stack.weights.values())).dtype
