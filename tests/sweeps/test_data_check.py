@@ -1,6 +1,8 @@
 """A sweep's data are loaded once before any job starts: what is wrong with them is told once, and nothing begins."""
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import chdir, closing
 from pathlib import Path
 
@@ -94,3 +96,14 @@ def test_a_sweep_over_a_table_that_cannot_be_read_starts_nothing(folder, launche
     assert not list(Path().rglob("run.json"))
     with closing(sqlite3.connect("reglab.db")) as store:  # the ledger was asked, and nothing was opened
         assert store.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+def test_the_sweeps_own_process_starts_without_torch(tmp_path):
+    """It takes seconds to import, and what the data's process tells would bring it along if it were a class of ours."""
+    code = "import sys; from reglab.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    words = ["train", "-m", "data=wine", "model=linear", "trainer=cpu", "trainer.max_epochs=1", "tracking=offline"]
+    words += ["optimizer.lr=0.1,0.2", "hydra/launcher=local", "hydra.launcher.workers=1"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["0 False"], done.stderr[-2000:]

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -16,9 +16,7 @@ from reglab.sweeps.local import start_server, worker_environment
 from reglab.sweeps.preflight import told
 from reglab.sweeps.worker import end_with_parent, limit_threads
 
-if TYPE_CHECKING:
-    from reglab.training.preflight import Seen
-
+_Told = dict[str, list[int]]  # sentences, each with the numbers of the jobs that it is about
 _PATIENCE = 60.0  # seconds: data that take longer to load are left to the jobs
 
 
@@ -35,18 +33,19 @@ def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> N
     seen = _in_a_process(resolved, config, list(launcher.get("preload") or []), int(launcher.get("threads") or 1))
     if seen is None:
         return
-    if seen.faults:
+    faults, advice = seen
+    if faults:
         known = {job.number: job for job in jobs}
-        raise UserError(told({text: [known[each] for each in own] for text, own in seen.faults.items()}, len(jobs)))
-    for sentence, own in seen.advice.items():
+        raise UserError(told({text: [known[each] for each in own] for text, own in faults.items()}, len(jobs)))
+    for sentence, own in advice.items():
         whom = "" if len(own) == len(jobs) else f" ({len(own)} of {len(jobs)} jobs)"
         print(f"{sentence}{whom}", file=sys.stderr)
 
 
 def _in_a_process(
     jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, preload: list[str], threads: int
-) -> "Seen | None":
-    """Return what was seen; None where that took too long, or more memory than there is: jobs tell by themselves."""
+) -> tuple[_Told, _Told] | None:
+    """Return faults and advice; None where that took too long, or too much memory: jobs tell by themselves."""
     processes = start_server(preload, threads)
     ours, theirs = processes.Pipe()
     process = processes.Process(target=_look, args=(theirs, dict(jobs), config, threads), daemon=True)
@@ -55,7 +54,7 @@ def _in_a_process(
     theirs.close()
     try:
         ours.recv()  # what it needs is imported
-        seen: Seen | None = ours.recv() if ours.poll(_PATIENCE) else None
+        seen: tuple[_Told, _Told] | None = ours.recv() if ours.poll(_PATIENCE) else None
         return seen
     except EOFError:
         return None
@@ -71,4 +70,4 @@ def _look(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictC
     limit_threads(threads)
     look = tasks.looker()
     pipe.send(None)
-    pipe.send(look(jobs))
+    pipe.send(tuple(look(jobs)))  # plain: unpickling a class of ours would import torch into the sweep's own process
