@@ -1,5 +1,9 @@
 """The laws that every regularizer obeys, found by its yaml in conf/regularizer."""
 
+import json
+import os
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -201,8 +205,24 @@ def _refusal(members: dict) -> str:
     return ""
 
 
-def test_every_method_has_an_oracle() -> None:
-    tests = Path(__file__).parents[1] / "regularizers"
-    files = {name: tests / f"test_{name}.py" for name in harness.NAMES if name != "none"}
-    missing = [name for name, file in files.items() if not file.exists() or "\ndef test_" not in file.read_text()]
+def test_every_method_has_an_oracle_that_notices_a_method_that_does_nothing(tmp_path: Path) -> None:
+    tests = Path(__file__).parents[1]
+    files = {name: tests / "regularizers" / f"test_{name}.py" for name in harness.NAMES if name != "none"}
+    missing = [name for name, file in files.items() if not file.exists()]
     assert not missing, f"no independent oracle for {missing}: write tests/regularizers/test_<name>.py"
+    words = [
+        "-m",
+        "pytest",
+        "-p",
+        "idle_methods",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        *map(str, files.values()),
+    ]
+    told = tmp_path / "noticed.json"
+    environment = {**os.environ, "IDLE_METHODS_FAILED": str(told), "PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run([sys.executable, *words], cwd=tests.parent, env=environment, capture_output=True, check=False)
+    unnoticed = sorted(set(files) - set(json.loads(told.read_text())))
+    assert not unnoticed, f"no test of {unnoticed} fails where the method does nothing: compare with an oracle"

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,21 @@ def obey(pipe):
 
 
 def _tried(act, order, pipe):
-    """Do as ``<die or ask> <n> <file>`` says: the first n - 1 attempts, counted in the file, are cut short."""
+    """Do as ``<die or ask> <n> <file>`` says: the first n - 1 attempts, counted in the file, are cut short.
+
+    ``meet <n> <folder>``: wait until so many processes have left their mark in the folder.
+    """
     what, _, rest = act.partition(" ")
     count, _, file = rest.partition(" ")
     if not file:
+        return True
+    if what == "meet":
+        Path(file, str(os.getpid())).touch()
+        patience = time.monotonic() + 30
+        while len(list(Path(file).iterdir())) < int(count):
+            if time.monotonic() > patience:
+                os._exit(4)
+            time.sleep(0.01)
         return True
     with Path(file).open("a") as attempts:
         attempts.write("x")
@@ -89,9 +101,11 @@ def test_a_worker_runs_many_jobs():
     assert [type(event).__name__ for event in events] == ["Started", "Ended"] * 5
 
 
-def test_two_workers_share_the_jobs():
-    ends, _ = run(*["work"] * 6, size=2)
-    assert sorted(ends) == list(range(6))
+def test_two_workers_share_the_jobs(tmp_path):
+    """The first two jobs wait for each other: one worker alone would wait for ever."""
+    ends, _ = run(*[f"meet 2 {tmp_path}"] * 2, *["work"] * 4, size=2)
+    assert [ends[job].status for job in range(6)] == ["FINISHED"] * 6
+    assert ends[0].metrics["pid"] != ends[1].metrics["pid"]
 
 
 def test_a_death_costs_one_job():
