@@ -82,3 +82,9 @@ def test_a_key_that_only_some_jobs_have_is_left_to_them(capsys, tmp_path, monkey
     assert "2 of 2 jobs" in told
     assert "lrr" in told
     assert "strength" not in told.split("(jobs")[0]
+
+
+def test_debug_quick_trains(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "data=wine", "debug=quick", "trainer.accelerator=cpu", "tracking=none"]) == 0
+    assert "FINISHED" in capsys.readouterr().out

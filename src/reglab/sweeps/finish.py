@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from reglab.reports.collect import LOOKED, RULE_TAG
+from reglab.reports.collect import LOOKED, RULE, RULE_TAG
 from reglab.reports.sweep import SweepReport, collect, portraits, write
 from reglab.reports.tested import looks
 from reglab.sweeps.selection import Choice, Trial
@@ -28,7 +28,7 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     if not sweep.get("report", True):
         return
-    data = collect(settings.uri, parent.run_id, sweep.get("rule"))
+    data = collect(settings.uri, parent.run_id, _rule(config, settings.uri, parent.run_id))
     choice = data.choose()
     test = None
     if sweep.get("test", True):
@@ -51,6 +51,20 @@ def show(report: SweepReport, uri: str) -> None:
         console.print(report.tested, highlight=False, markup=False)
     console.print(f"\nReport:    {report.path}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Dashboard: {opened(uri)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _rule(config: DictConfig, uri: str, parent_id: str) -> str | None:
+    """Return the rule to choose by, the command's; None for the one that the sweep was chosen by.
+
+    The latter where a version without rules began the sweep and the command names none: today's
+    default could be another choice, and a second setting would see the test set.
+    """
+    from reglab.tracking.mlflow_read import get_run  # late: mlflow
+
+    words = OmegaConf.select(config, "hydra.overrides.task", default=[])
+    named = any(str(word).lstrip("+").partition("=")[0] == RULE for word in words)
+    rule: str | None = OmegaConf.select(config, RULE)
+    return rule if named or RULE in get_run(uri, parent_id).params else None
 
 
 def _looked(uri: str, parent_id: str, choice: Choice) -> str:
