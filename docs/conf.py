@@ -15,7 +15,7 @@ author = copyright = "The reglab authors"  # noqa: A001 - Sphinx's name for it
 # The source folder is the repository, so that links between pages are those that work in it, too.
 root_doc = "README"
 include_patterns = ["README.md", "CONTRIBUTING.md", "docs/**"]
-exclude_patterns = ["docs/conf.py"]
+exclude_patterns = ["docs/conf.py", ".*", "build", "conf", "src", "tests", "runs", "mlruns", "mlartifacts"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["deflist"]

@@ -106,6 +106,7 @@ class Page:
         path = self.folder / block.file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text)
+        importlib.invalidate_caches()
         return path
 
     def _enter(self, path: Path, name: str) -> None:
@@ -191,7 +192,7 @@ class Page:
         with self.monkeypatch.context() as patch:
             patch.setattr("reglab.sweeps.sweep.check_data", lambda jobs, **_: None)
             patch.setattr("reglab.sweeps.sweep.dry_run", lambda *_: None)
-            patch.setattr("hydra.core.plugins.Plugins.instantiate_launcher", lambda *_, **__: None)
+            patch.setattr("hydra.core.plugins.Plugins.instantiate_launcher", lambda *_, **__: object())
             assert self._main([*words, "sweep.dry=true"]) == 0
 
     def _other(self, words: list[str], compose_only: bool) -> None:
