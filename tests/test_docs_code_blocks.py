@@ -329,7 +329,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     known, held = set(sys.modules), (dict(SCORES), dict(RANKED))
     yield
     for name in set(sys.modules) - known:
-        if name.split(".")[0] in ("my_package", "example") or name.startswith("hydra_plugins.serial"):
+        if name.split(".")[0] in ("my_package", "example") or name.startswith("hydra_plugins.serial_launcher"):
             del sys.modules[name]
     for table, content in zip((SCORES, RANKED), held, strict=True):
         table.clear()
