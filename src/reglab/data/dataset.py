@@ -14,15 +14,17 @@ Task = Literal["classification", "binary", "multilabel", "regression"]
 class Part:
     """Rows of one part, in memory.
 
-    inputs: float32 [rows, *input_shape]; int64 where they are tokens.
-    targets: classification int64 [rows] class numbers; binary float32 [rows] of 0 and 1; multilabel float32
-        [rows, labels] of 0 and 1; regression float32 [rows], or [rows, outputs] where there are several.
-    index: int64 [rows], the row's number in the whole data set, whatever the split. A bootstrap replica holds rows more
-        than once, and then their number: copies of an example get the same draws, such as the dropout mask, in a step.
-    weights: float32 [rows], example weight (sample weight times class weight), of mean 1 over the training part before
-        it is resampled.
-    corrupted: bool [rows], where label noise replaced the target. Never in validation or test.
-    clean_targets: like ``targets``, before label noise.
+    Args:
+        inputs: float32 ``[rows, *input_shape]``; int64 where they are tokens.
+        targets: Classification int64 [rows] class numbers; binary float32 [rows] of 0 and 1; multilabel float32
+            [rows, labels] of 0 and 1; regression float32 [rows], or [rows, outputs] where there are several.
+        index: int64 [rows], the row's number in the whole data set, whatever the split. A bootstrap replica holds rows
+            more than once, and then their number: copies of an example get the same draws, such as the dropout mask, in
+            a step.
+        weights: float32 [rows], example weight (sample weight times class weight), of mean 1 over the training part
+            before it is resampled.
+        corrupted: bool [rows], where label noise replaced the target. Never in validation or test.
+        clean_targets: Like ``targets``, before label noise.
     """
 
     inputs: Tensor
