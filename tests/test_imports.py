@@ -174,7 +174,7 @@ def test_another_name_is_an_attribute_error() -> None:
         ("import reglab", {"torch", "numpy", "pandas", "hydra", "mlflow", "pytorch_lightning", "sklearn"}),
         ("from reglab import L1, Dropout", {"mlflow", "hydra", "omegaconf", "pytorch_lightning", "pandas"}),
         ("import reglab.tracking", {"mlflow", "torch"}),
-        ("from reglab.sweeps import selection, verdict", {"torch", "mlflow", "hydra"}),
+        ("from reglab.analysis import selection, verdict", {"torch", "mlflow", "hydra"}),
     ],
 )
 def test_what_is_heavy_is_imported_when_it_is_needed(program: str, absent: set[str]) -> None:

@@ -22,7 +22,7 @@ from reglab.data import DataSet, Part
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.tracking import TrackingSettings, open_run
-from reglab.tracking.mlflow_store import prepare
+from reglab.tracking.mlflow.store import prepare
 from reglab.training.experiment import Experiment, fit
 from reglab.training.recipe import Recipe
 

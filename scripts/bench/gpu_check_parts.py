@@ -21,9 +21,9 @@ from fused_cases import Case, mlp, solo_steps
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from reglab.configure import build
+from reglab.config.instantiate import build
+from reglab.config.paths import conf_dir
 from reglab.measures import MeasureSettings
-from reglab.paths import conf_dir
 from reglab.regularizers import L1, Cocktail, Regularizer
 from reglab.tracking import open_run
 from reglab.training.experiment import Experiment, build_trainer, fit, quiet_lightning

@@ -13,11 +13,11 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from reglab.configure import build
+from reglab.config.instantiate import build
+from reglab.core.signals import Interrupted
 from reglab.data import DataSet, Part
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail, Regularizer
-from reglab.signals import Interrupted
 from reglab.tracking import TrackingSettings, open_run, reopen_run
 from reglab.tracking.folder import JOURNAL
 from reglab.tracking.journal import Journal

@@ -15,8 +15,8 @@ import laws_harness as harness
 import torch
 from torch import Tensor, nn
 
+from reglab.core.signals import Interrupted
 from reglab.regularizers import EMA, EarlyStopping, MaxNorm, Regularizer
-from reglab.signals import Interrupted
 from reglab.tracking import open_run, reopen_run
 from reglab.training import experiment as engine
 from reglab.training.checkpoints import resumable

@@ -3,16 +3,17 @@
 import pytest
 from hydra.types import RunMode
 
-from reglab.errors import UserError
-from reglab.sweeps import ledger, local, task
+from launchers import small, standin_pack
+from reglab.core.errors import UserError
+from reglab.launchers import local, task
+from reglab.launchers.compose import Composer, Order
+from reglab.launchers.display import Display
+from reglab.launchers.events import Ended, Packed, Started
+from reglab.launchers.packing import Plan
+from reglab.sweeps import ledger
 from reglab.sweeps.blocks import expand
-from reglab.sweeps.compose import Composer, Order
-from reglab.sweeps.display import Display
-from reglab.sweeps.events import Ended, Packed, Started
 from reglab.sweeps.functions import rewrite
-from reglab.sweeps.packing import Plan
 from reglab.sweeps.path import awaited, in_turn, joined, levels, links
-from sweeps import small, standin_pack
 
 STRENGTHS = "regularizer.l1.strength=0.1,10,1"
 
@@ -168,7 +169,7 @@ def events(hydra, monkeypatch):
 
     def run(*overrides, launcher="fused"):
         words = [f"hydra/launcher={launcher}", "hydra.launcher.workers=2", "hydra.mode=MULTIRUN", "sweep.path=down"]
-        every = rewrite([*overrides, "hydra.launcher.preload=[reglab.sweeps.worker]", *words])
+        every = rewrite([*overrides, "hydra.launcher.preload=[reglab.launchers.worker]", *words])
         result = hydra.multirun("train", standin_pack.train_one, every)
         return result, Listening.events
 

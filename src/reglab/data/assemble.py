@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reglab.core.errors import UserError, nearest
 from reglab.data.breast_cancer import breast_cancer
 from reglab.data.correlated_regression import correlated_regression
 from reglab.data.dataset import DataSet, Part
@@ -32,7 +33,6 @@ from reglab.data.targets import Targets, prepare_targets
 from reglab.data.tokens import tokens
 from reglab.data.truth import carry_truth
 from reglab.data.wine import wine
-from reglab.errors import UserError, nearest
 
 SOURCES: dict[str, Callable[..., Source]] = {
     loader.__name__: loader

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reglab.core.errors import UserError
 from reglab.data.checks import rows_of
 from reglab.data.options import Options
 from reglab.data.order import block_places, row_places, stratified_order
 from reglab.data.source import Booleans, Floats, Integers, Source
 from reglab.data.streams import permutation, stream
-from reglab.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """The note of a sweep in MLflow: verdict and table as markdown."""
 
-from reglab.markdown import plain
-from reglab.reports.data import SweepData
+from reglab.analysis.selection import Choice
+from reglab.analysis.sweep_data import SweepData
+from reglab.analysis.verdict import Verdict
+from reglab.core.markdown import plain
 from reglab.reports.terminal import constant_row, headings, row
 from reglab.reports.tested import Tested
-from reglab.sweeps.selection import Choice
-from reglab.sweeps.verdict import Verdict
 
 
 def note(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -> str:

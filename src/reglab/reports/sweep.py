@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rich.table import Table
 
+from reglab.analysis.selection import Candidate, Choice
+from reglab.analysis.sweep_data import SweepData
+from reglab.analysis.verdict import verdict
 from reglab.reports.collect import collect
-from reglab.reports.data import SweepData
 from reglab.reports.html import page
 from reglab.reports.note import note
 from reglab.reports.terminal import WIDE, table
 from reglab.reports.tested import tested
-from reglab.sweeps.selection import Candidate, Choice
-from reglab.sweeps.verdict import verdict
 
 __all__ = ["SweepReport", "collect", "portraits", "report", "write"]
 

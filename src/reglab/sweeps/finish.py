@@ -7,13 +7,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from reglab.analysis.selection import Choice, Trial
+from reglab.config.trust import trust_listed
 from reglab.reports.collect import LOOKED, RULE_TAG
 from reglab.reports.sweep import SweepReport, collect, portraits, write
 from reglab.reports.tested import looks
-from reglab.sweeps.selection import Choice, Trial
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import opened
-from reglab.trust import trust_listed
 
 
 def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
@@ -55,7 +55,7 @@ def show(report: SweepReport, uri: str) -> None:
 
 def _looked(uri: str, parent_id: str, choice: Choice) -> str:
     """Return which runs of other sweeps, or of none, saw the chosen runs' test set; empty if none did."""
-    from reglab.tracking.mlflow_read import test_touches  # late: mlflow
+    from reglab.tracking.mlflow.read import test_touches  # late: mlflow
 
     return looks(test_touches(uri, [trial.run_id for trial in choice.chosen.trials], parent_id))
 

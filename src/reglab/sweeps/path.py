@@ -10,12 +10,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from reglab.errors import UserError
+from reglab.analysis.formatting import listing
+from reglab.config.fingerprint import computed, hashed
+from reglab.core.errors import UserError
+from reglab.launchers.compose import AFTER, JOB, Composer, Order
+from reglab.launchers.packing import Plan, differing, structure
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.compose import AFTER, JOB, Composer, Order
-from reglab.sweeps.packing import Plan, differing, structure
-from reglab.sweeps.words import listing
-from reglab.training.fingerprint import computed, hashed
 
 _SIGN = {"up": 1, "down": -1}
 _LAUNCHERS = ("fused", "local", "process")  # the ones that let a job wait for another

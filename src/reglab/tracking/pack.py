@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from reglab.tracking.lines import layout
+from reglab.tracking.journal_lines import layout
 from reglab.tracking.tracker import RunTracker
 
 

@@ -4,7 +4,7 @@ import json
 import mmap
 from pathlib import Path
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.tracking.folder import IDENTITY, JOURNAL
 
 _KEY = b'"status":'

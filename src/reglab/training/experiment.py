@@ -17,28 +17,28 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 from torch import nn
 from torch.optim import Optimizer
 
-from reglab import signals
-from reglab.configure import construct
+from reglab.analysis.per_example_file import FILE
+from reglab.config.instantiate import construct
+from reglab.core import signals
+from reglab.core.errors import UserError
 from reglab.data import DataSet
-from reglab.errors import UserError
-from reglab.examples import FILE
+from reglab.distributed.module_blocks import matching
+from reglab.distributed.slurm import cluster
+from reglab.distributed.strategies import DOUBLE, HALF_SCALED, Sharded, fits_sharding, prepared, resolved
 from reglab.measures import MeasureSettings, evaluate, one_part, side, to_floats
 from reglab.regularizers import Cocktail, overrides
 from reglab.tracking import RunTracker
-from reglab.training.blocks import matching
 from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints, Ended
-from reglab.training.closing import Closing, settle
-from reglab.training.cluster import cluster
-from reglab.training.compiling import compile_options
-from reglab.training.embeddings import takes_sparse
-from reglab.training.engine import taken
+from reglab.training.execution_settings import taken
+from reglab.training.finalize import Closing, settle
 from reglab.training.polish import check_polish
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress, Recorder
 from reglab.training.silent_hooks import check_hooks
 from reglab.training.solo import Solo
+from reglab.training.sparse_gradients import takes_sparse
 from reglab.training.step_size import check_known
-from reglab.training.strategies import DOUBLE, HALF_SCALED, Sharded, fits_sharding, prepared, resolved
+from reglab.training.torch_compile import compile_options
 
 
 @dataclass(frozen=True)

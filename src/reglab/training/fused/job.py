@@ -11,11 +11,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from reglab import data
+from reglab.config.pack_settings import PackSettings
+from reglab.config.trust import trust_listed
+from reglab.core.errors import Unfused
 from reglab.data import DataSet
-from reglab.errors import Unfused
-from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs
+from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, pack_manifest
+from reglab.tracking.pack_manifest import Manifest
 from reglab.training import describe
-from reglab.training.ending import JobResult
+from reglab.training.data_shape import matched
 from reglab.training.experiment import (
     Experiment,
     build_trainer,
@@ -24,23 +27,19 @@ from reglab.training.experiment import (
     quiet_lightning,
     run_trainer,
 )
-from reglab.training.fused import manifest
 from reglab.training.fused.allocator import keep_freed_memory
+from reglab.training.fused.autotune import Choices, choose, halves
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import PackCheckpoints
-from reglab.training.fused.choices import Choices, choose, halves
 from reglab.training.fused.compile_callback import COMPILED, CompileCallback
-from reglab.training.fused.ending import Endings, ending
-from reglab.training.fused.manifest import Manifest
+from reglab.training.fused.finalize import Endings, ending
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
 from reglab.training.fused.resume import Earlier, begin, earlier, end_open, manifest_of
-from reglab.training.fused.settings import PackSettings
 from reglab.training.job import build_experiment, run_spec
+from reglab.training.job_result import JobResult
 from reglab.training.recorder import Progress
-from reglab.training.shapes import matched
-from reglab.trust import trust_listed
 
 _log = logging.getLogger(__name__)
 _LOST = "no checkpoint of their pack can be read any more, or their data changed: from the start"
@@ -70,7 +69,7 @@ def run_pack(
     if found:
         found.tell(on_end)
     if found and not found.left():
-        manifest.remove(specs[0].folder)
+        pack_manifest.remove(specs[0].folder)
         return
     if found and found.lost:
         found.give_up(_LOST)
@@ -87,7 +86,7 @@ def run_pack(
         endings.recorder = PackRecorder(endings.best, trackers, on_progress, endings.end)
         train(module, endings.recorder, kept, found.checkpoint if found else None)
         endings.end(module, dict.fromkeys(endings.left()))
-        manifest.remove(specs[0].folder)
+        pack_manifest.remove(specs[0].folder)
 
 
 def _begun(
@@ -110,7 +109,7 @@ def _begun(
     end_open([spec.folder for spec in specs], "its process was gone before it trained")
     trackers = open_runs(TrackingSettings.from_config(describe.plain(configs[0])["tracking"]), specs)
     for spec in specs:  # of packs that were here before, and came to nothing
-        manifest.remove(spec.folder)
+        pack_manifest.remove(spec.folder)
     kept = manifest_of(specs, [int(OmegaConf.select(config, "sweep.job") or 0) for config in configs])
     kept.write(steps=0)
     begin(trackers, specs, **_tags(pack, choices))

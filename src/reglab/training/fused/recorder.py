@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from reglab.errors import Diverged
+from reglab.core.errors import Diverged
 from reglab.measures.numbers import table
 from reglab.tracking import RunTracker, sync_runs
 from reglab.tracking.pack import log_pack

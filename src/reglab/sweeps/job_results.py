@@ -1,0 +1,75 @@
+"""How the jobs of a sweep ended, whichever launcher ran them."""
+
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from reglab.core import signals
+from reglab.launchers.events import Ended, ended
+from reglab.launchers.resumable_jobs import number_of
+from reglab.sweeps.blocks import Job
+
+
+class JobFailed(Exception):  # noqa: N818 - what it says is what happened to the job
+    """A job of a sweep failed or was killed; ``end`` says how."""
+
+    def __init__(self, end: Ended):
+        super().__init__(end.message)
+        self.end = end
+
+
+class Interrupted(signals.Interrupted):
+    """The sweep was interrupted by the signal ``number``. returns: those of the jobs that ended by then."""
+
+    def __init__(self, returns: Sequence[JobReturn], number: int = signal.SIGINT):
+        super().__init__(number)
+        self.returns = returns
+
+
+def job_return(overrides: Sequence[str], end: Ended) -> JobReturn:
+    """Return what Hydra's sweepers expect of a launcher for a job that ended so."""
+    returned = JobReturn(overrides=list(overrides))
+    finished = end.status == "FINISHED"
+    returned.status = JobStatus.COMPLETED if finished else JobStatus.FAILED
+    returned.return_value = end if finished else JobFailed(end)
+    return returned
+
+
+def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
+    """Return how each job ended, by its number in the sweep, as far as the launcher said.
+
+    A launcher counts what it was given, which may be a part of the sweep: the overrides say which job it was. Without
+    that, returns come in the order of the jobs.
+    """
+    found: dict[int, Ended] = {}
+    for job, returned in zip(jobs, returns, strict=False):
+        told = number_of(returned.overrides or ())
+        number = job.number if told is None else told
+        value = returned._return_value  # the property prints and raises where the job failed
+        if isinstance(value, JobFailed):
+            found[number] = replace(value.end, job=number)
+        elif isinstance(value, Ended):
+            found[number] = replace(value, job=number)
+        elif returned.status == JobStatus.FAILED:
+            found[number] = Ended(number, "FAILED", str(value) or type(value).__name__)
+        elif returned.status == JobStatus.COMPLETED:
+            found[number] = ended(number, value)
+    return found
+
+
+def failures(found: Mapping[int, Ended], labels: Mapping[int, str]) -> str:
+    """Return the failed jobs with their reasons as text, equal reasons told once; empty if none failed."""
+    reasons: dict[str, list[int]] = {}
+    for number, end in sorted(found.items()):
+        if end.status == "FAILED":
+            reasons.setdefault(end.message or "no reason given", []).append(number)
+    if not reasons:
+        return ""
+    lines = [f"{sum(map(len, reasons.values()))} of {len(labels)} jobs failed:"]
+    for reason, numbers in reasons.items():
+        first = labels[numbers[0]]
+        others = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        lines.append(f"  {first}{others}: {reason}")
+    return "\n".join(lines)
