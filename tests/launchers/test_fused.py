@@ -13,9 +13,10 @@ from reglab.launchers import local, task
 from reglab.launchers.display import Display
 from reglab.launchers.events import Advanced
 from reglab.launchers.fused import check_cap, check_compile, why_all_alone
+from reglab.launchers.job_returns import Interrupted
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.functions import rewrite
-from reglab.sweeps.job_results import Interrupted, ends
+from reglab.sweeps.job_results import ends
 
 FUSED = ["hydra/launcher=fused", "hydra.launcher.preload=[reglab.launchers.worker]", "hydra.mode=MULTIRUN"]
 

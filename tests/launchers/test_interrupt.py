@@ -9,8 +9,9 @@ import pytest
 from reglab.launchers import local
 from reglab.launchers.display import Display
 from reglab.launchers.events import Advanced
+from reglab.launchers.job_returns import Interrupted
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.job_results import Interrupted, ends
+from reglab.sweeps.job_results import ends
 
 
 class Impatient(Display):

@@ -15,9 +15,10 @@ from reglab.core.errors import UserError
 from reglab.launchers import local, process, worker_pool
 from reglab.launchers.display import Display
 from reglab.launchers.events import Advanced, Again, Started
+from reglab.launchers.job_returns import Interrupted
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.functions import rewrite
-from reglab.sweeps.job_results import Interrupted, ends
+from reglab.sweeps.job_results import ends
 
 PROCESS = ["hydra/launcher=process", "hydra.launcher.pack=1", "hydra.mode=MULTIRUN"]
 

@@ -3,8 +3,9 @@
 from hydra.core.utils import JobReturn, JobStatus
 
 from reglab.launchers.events import Ended
+from reglab.launchers.job_returns import job_return
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.job_results import ends, job_return
+from reglab.sweeps.job_results import ends
 
 JOBS = [Job(number, "", ()) for number in (3, 5, 8)]
 

@@ -10,14 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from reglab.core.errors import UserError
+from reglab.distributed.parameters import clip_factor
 from reglab.regularizers import Cocktail
 
 _BY_VALUE = GradClipAlgorithmType.VALUE
-
-
-def clip_factor(whole: Tensor, norm: float) -> Tensor:
-    """Return what ``torch.nn.utils.clip_grad_norm_`` multiplies a gradient by, from its total norm, 0-dim."""
-    return (norm / (whole + 1e-6)).clamp(max=1.0)
 
 
 def check_by_value(cocktail: Cocktail, limit: float) -> None:

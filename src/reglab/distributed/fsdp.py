@@ -15,10 +15,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from reglab.callback.clipping import clip_factor
 from reglab.distributed.collectives import gathered
 from reglab.distributed.module_blocks import blocks
-from reglab.distributed.parameters import Body
+from reglab.distributed.parameters import Body, clip_factor
 from reglab.measures.weights import Whole
 from reglab.regularizers import Cocktail, overrides
 from reglab.regularizers.parameter_kinds import parameter_kinds

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from reglab.callback.clipping import clip_factor
 from reglab.measures.weights import Whole
 from reglab.regularizers import Cocktail
 
@@ -90,3 +89,8 @@ class Body:
 def as_body(model: nn.Module | Body) -> Body:
     """Return the body of a whole model."""
     return model if isinstance(model, Body) else Body(model)
+
+
+def clip_factor(whole: Tensor, norm: float) -> Tensor:
+    """Return what ``torch.nn.utils.clip_grad_norm_`` multiplies a gradient by, from its total norm, 0-dim."""
+    return (norm / (whole + 1e-6)).clamp(max=1.0)

@@ -14,8 +14,8 @@ from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
 from reglab.launchers.compose import Composer, Order, composer_of, hydra_config
 from reglab.launchers.local import Local
+from reglab.launchers.ordering import awaited, joined, levels
 from reglab.launchers.packing import Plan, plan, split
-from reglab.sweeps.path import awaited, joined, levels
 
 _COMPILE = {None: None, "auto": None, True: True, False: False}
 

@@ -25,13 +25,13 @@ from reglab.launchers.compose import Composer, Order, composer_of, job_config, j
 from reglab.launchers.display import Display
 from reglab.launchers.events import Ended
 from reglab.launchers.job_labels import job_labels
+from reglab.launchers.job_returns import Interrupted, job_return
+from reglab.launchers.ordering import awaited, in_turn
 from reglab.launchers.run_order import Assignment
 from reglab.launchers.worker import work
 from reglab.launchers.worker_handle import Rules
 from reglab.launchers.worker_pool import Pool
 from reglab.processes.rank_processes import environment
-from reglab.sweeps.job_results import Interrupted, job_return
-from reglab.sweeps.path import awaited, in_turn
 
 _THREADS = (
     "OMP_NUM_THREADS",

@@ -19,7 +19,7 @@ from reglab.reports.per_example import collect_examples
 from reglab.tracking.run_record import counted
 
 if TYPE_CHECKING:
-    from reglab.tracking.mlflow.read import RunRecord
+    from reglab.tracking.run_record import RunRecord
 
 PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
 FINAL = "final/"

@@ -11,7 +11,7 @@ from reglab.analysis.per_example_file import FILE, Examples, read
 from reglab.core.errors import UserError
 
 if TYPE_CHECKING:
-    from reglab.tracking.mlflow.read import RunRecord
+    from reglab.tracking.run_record import RunRecord
 
 _log = logging.getLogger(__name__)
 _LARGE = ("val_outputs", "val_targets")  # of all runs of a sweep at once, and no comparison asks for them

@@ -18,10 +18,10 @@ from reglab.launchers.display_state import pack_label
 from reglab.launchers.fused import check_cap, check_compile, check_seconds, plan_jobs
 from reglab.launchers.job_labels import job_labels
 from reglab.launchers.local import count_workers, start_server, worker_environment
+from reglab.launchers.ordering import awaited, levels
 from reglab.launchers.packing import Plan, apart, differing, regroup, split, structure
 from reglab.launchers.worker import limit_threads
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.path import awaited, levels
 
 _WIDTH = 110
 _TRIED = 12  # kinds of orders that are tried out; further ones are taken to cost as much as these do on average

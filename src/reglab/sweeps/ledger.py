@@ -20,7 +20,7 @@ from reglab.tracking.run_record import JOB, SUPERSEDED, conclusive, counted
 from reglab.tracking.settings import redacted
 
 if TYPE_CHECKING:
-    from reglab.tracking.mlflow.read import RunRecord
+    from reglab.tracking.run_record import RunRecord
 
 _DIGEST = "reglab.data_digest"
 

@@ -19,10 +19,11 @@ from reglab.core.errors import UserError
 from reglab.launchers.compose import AFTER, JOB, Composer, composer_of, job_config, job_folder
 from reglab.launchers.events import Ended
 from reglab.launchers.job_labels import job_labels
+from reglab.launchers.job_returns import Interrupted
 from reglab.sweeps.blocks import Job, expand
 from reglab.sweeps.data_check import check_data
 from reglab.sweeps.dry_run import dry_run
-from reglab.sweeps.job_results import Interrupted, ends, failures
+from reglab.sweeps.job_results import ends, failures
 from reglab.sweeps.ledger import deliver
 from reglab.sweeps.parent import Begun, begin, starts_anew
 from reglab.sweeps.path import Link, links

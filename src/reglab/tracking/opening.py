@@ -12,7 +12,6 @@ from reglab.core.errors import UserError
 from reglab.tracking.drainer import Drainer
 from reglab.tracking.folder import IDENTITY, START, Identity, set_aside, write_identity
 from reglab.tracking.lock import RunLock
-from reglab.tracking.mlflow.sql_create import Made
 from reglab.tracking.params import write_config
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_start import Start, Texts, write_start
@@ -23,6 +22,14 @@ from reglab.tracking.tracker import RunTracker
 T = TypeVar("T")
 _AT_ONCE = 16
 _CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run in a store."""
+
+    run_id: str
+    artifacts: str
 
 
 @dataclass(frozen=True)

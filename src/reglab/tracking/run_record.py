@@ -1,21 +1,32 @@
-"""Which of several attempts at a sweep's job counts."""
+"""A run as a store holds it, and which of several attempts at a sweep's job counts."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from reglab.tracking.mlflow.read import RunRecord
+from dataclasses import dataclass
 
 JOB = "reglab.job"
 SUPERSEDED = "reglab.superseded"  # why a result counts no more, though its run finished
 
 
-def conclusive(record: "RunRecord") -> bool:
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as MLflow holds it. metrics: the latest value of each. uri: the store that it came from."""
+
+    run_id: str
+    name: str
+    status: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    artifact_uri: str
+    uri: str
+
+
+def conclusive(record: RunRecord) -> bool:
     """Tell whether running a job again could only repeat what this run found: it finished, or its loss diverged."""
     return record.status == "FINISHED" or record.tags.get("reglab.failure") == "diverged"
 
 
-def counted(records: "Iterable[RunRecord]") -> "list[RunRecord]":
+def counted(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Return the attempt that counts of each job, by job: the newest conclusive one, else the newest.
 
     records: the runs of one sweep, oldest first. Superseded ones are left out; those without a job number all count.

@@ -48,7 +48,8 @@ def find_folder(uri: str, run: str | Path) -> Path:
     for folder, identity in here:
         if str(run) in (identity.run_id, identity.local):
             return folder
-    from reglab.tracking.mlflow.read import RunRecord, find_runs  # late: mlflow
+    from reglab.tracking.mlflow.read import find_runs  # late: mlflow
+    from reglab.tracking.run_record import RunRecord
 
     named = {identity.run_id: place for place, identity in here if identity.name == str(run) and not _is_aside(place)}
     begun = {identity.run_id: place for place, identity in here if starts(identity.run_id, str(run))}

@@ -18,12 +18,10 @@ from reglab.tracking.folder import (
     is_pending,
     read_identity,
     set_aside,
-    typed,
 )
 from reglab.tracking.lock import LOCK, Held, RunLock, is_running
 from reglab.tracking.run_start import read_start
-from reglab.tracking.status import has_begun, last_status
-from reglab.tracking.tracker import RunTracker
+from reglab.tracking.status import end_dead, has_begun, last_status
 
 if TYPE_CHECKING:
     from reglab.tracking.mlflow.sync import Delivery
@@ -85,16 +83,6 @@ def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], o
             say(f"{folder}: {', '.join(told)}")
     say(str(result))
     return result
-
-
-def end_dead(folder: Path, identity: Identity) -> list[str]:
-    """End the run in ``folder`` KILLED if no end is recorded, and return what to say of it. The caller has its lock."""
-    if last_status(folder) != "RUNNING":
-        return []
-    run = RunTracker(identity, folder, drainer=None)
-    run.tag(**{"reglab.message": "its process was gone"})
-    run.finish("KILLED")
-    return [f"ended KILLED, since its process was gone (to go on: reglab resume {typed(folder)})"]
 
 
 class _Work:

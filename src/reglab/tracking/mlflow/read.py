@@ -1,7 +1,6 @@
 """Reading runs back from MLflow."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from reglab.core.errors import UserError, nearest
 from reglab.tracking.folder import IDENTITY, is_pending, no_run_in, read_identity, refuse_folder, starts
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.store import UNREACHABLE, connect, reason
+from reglab.tracking.run_record import RunRecord
 from reglab.tracking.settings import local_path, redacted, sqlite_path
 from reglab.tracking.store_keys import store_key
 
@@ -21,20 +21,6 @@ _PAGE = 1_000
 _PARENT = "mlflow.parentRunId"
 _DIGEST = "reglab.data_digest"
 _TOUCHES = ("tags.`reglab.test_touched` = 'true'", "metrics.`test/loss` > -1e300")  # a search cannot say "or"
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """A run as MLflow holds it. metrics: the latest value of each. uri: the store that it came from."""
-
-    run_id: str
-    name: str
-    status: str
-    params: dict[str, str]
-    tags: dict[str, str]
-    metrics: dict[str, float]
-    artifact_uri: str
-    uri: str
 
 
 def get_run(uri: str, run_id: str) -> RunRecord:

@@ -9,6 +9,7 @@ from pathlib import Path
 from reglab.tracking.dataset import DataSetLike
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.sql_insert import RUN_NAME, Input, NewRun, insert_runs
+from reglab.tracking.opening import Made
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_start import Start
 from reglab.tracking.settings import TrackingSettings, sqlite_path
@@ -18,14 +19,6 @@ _DIGEST_LENGTH = 36  # MLflow's limit
 _EXPERIMENT = """
     SELECT experiment_id, artifact_location, lifecycle_stage FROM experiments
     WHERE name = ? AND workspace = 'default'"""
-
-
-@dataclass(frozen=True)
-class Made:
-    """A run in a store."""
-
-    run_id: str
-    artifacts: str
 
 
 @dataclass(frozen=True)

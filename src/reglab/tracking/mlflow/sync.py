@@ -7,7 +7,6 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from reglab.core.errors import UserError
-from reglab.tracking.admin.sync import end_dead
 from reglab.tracking.batch import ROWS, Refused, Unsent
 from reglab.tracking.drainer import Outlet
 from reglab.tracking.folder import IDENTITY, START, Identity, is_pending, read_identity, write_identity
@@ -19,7 +18,7 @@ from reglab.tracking.mlflow.sink import OF_THE_RUN
 from reglab.tracking.mlflow.store import UNREACHABLE, reason
 from reglab.tracking.run_start import Start, read_start
 from reglab.tracking.settings import TrackingSettings, artifact_root, check_named, redacted
-from reglab.tracking.status import has_begun
+from reglab.tracking.status import end_dead, has_begun
 
 _LATER = "nothing is lost: give the same command again when it is back"
 
