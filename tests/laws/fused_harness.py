@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from reglab.config.pack_settings import PackSettings
 from reglab.data import DataSet
 from reglab.rng import counter_rng
-from reglab.training.experiment import Experiment, build_trainer, quiet_lightning
+from reglab.training.experiment import Experiment
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import member_state
 from reglab.training.loader import Steps
 from reglab.training.solo import Solo
+from reglab.training.trainer import build_trainer, quiet_lightning
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.05}
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}

@@ -19,7 +19,7 @@ from reglab.config.paths import conf_dir
 from reglab.config.validate import admit
 from reglab.core.errors import UserError
 from reglab.training import checkpoint_files, describe
-from reglab.training.experiment import check
+from reglab.training.check import check
 from reglab.training.job import build_experiment, run_job
 from training.job_case import config
 

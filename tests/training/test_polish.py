@@ -16,7 +16,8 @@ from reglab.core.errors import UserError
 from reglab.data import DataSet, Part
 from reglab.regularizers import EMA, L1, L2, Cocktail, Dropout, ElasticNet, Mixup, Regularizer, WeightDecay
 from reglab.tracking.journal import Journal
-from reglab.training.experiment import Experiment, check
+from reglab.training.check import check
+from reglab.training.experiment import Experiment
 from reglab.training.fused.member import why_solo
 
 FEATURES, ROWS = 30, 120

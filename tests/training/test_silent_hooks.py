@@ -14,9 +14,9 @@ from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail, Dropout
 from reglab.training import silent_hooks
-from reglab.training.experiment import quiet_lightning
 from reglab.training.fused.pack import Pack
 from reglab.training.silent_hooks import check_hooks
+from reglab.training.trainer import quiet_lightning
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
 from reglab.data import DataSet
 from reglab.regularizers import L1, L2, SAM, WeightDecay
-from reglab.training.experiment import Experiment, check
+from reglab.training.check import check
+from reglab.training.experiment import Experiment
 
 pytestmark = LIGHTNING_WARNS
 OPTIMIZERS: dict[str, dict[str, Any]] = {

@@ -21,12 +21,15 @@ from reglab.processes import rank_environment
 from reglab.regularizers import Cocktail, Regularizer, name_members
 from reglab.tracking import RunTracker, TrackingSettings, open_run
 from reglab.training import describe
-from reglab.training.experiment import Experiment, check, check_seed, interruptible_again, summary
-from reglab.training.experiment import fit as fit_experiment
+from reglab.training.check import check, check_seed
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit as fit_experiment
+from reglab.training.fit import summary
 from reglab.training.preflight import tell
 from reglab.training.recipe import Recipe, optimizer_config
 from reglab.training.recorder import Progress
 from reglab.training.run_note import run_note, verdict
+from reglab.training.trainer import interruptible_again
 
 
 @dataclass(frozen=True)

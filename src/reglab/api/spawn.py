@@ -31,7 +31,8 @@ from reglab.core.errors import UserError
 from reglab.processes import rank_environment, rank_processes
 from reglab.processes.child_processes import Child, Family, tell
 from reglab.regularizers import Cocktail
-from reglab.training.experiment import Experiment, build_trainer, quiet_lightning
+from reglab.training.experiment import Experiment
+from reglab.training.trainer import build_trainer, quiet_lightning
 
 _NAME = re.compile(r"ddp_(spawn|fork|notebook)(?:_find_unused_parameters_(true|false))?")
 

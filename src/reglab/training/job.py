@@ -24,13 +24,16 @@ from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, re
 from reglab.tracking.opening import budget
 from reglab.tracking.params import write_config
 from reglab.training import describe
+from reglab.training.check import check, check_seed
 from reglab.training.checkpoints import resumable
 from reglab.training.data_shape import matched
-from reglab.training.experiment import Experiment, check, check_seed, fit, interruptible_again, test_metrics
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit, test_metrics
 from reglab.training.job_result import JobResult, record_failure, record_result
 from reglab.training.preflight import tell
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
+from reglab.training.trainer import interruptible_again
 from reglab.training.warm_start import warm_start
 
 

@@ -9,7 +9,8 @@ from typing import Literal
 from reglab.core.errors import UserError
 from reglab.core.markdown import plain
 from reglab.tracking import RunTracker, run_state, send
-from reglab.training.experiment import Experiment, summary
+from reglab.training.experiment import Experiment
+from reglab.training.fit import summary
 from reglab.training.run_note import run_note
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]

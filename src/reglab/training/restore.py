@@ -21,8 +21,8 @@ from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
 from reglab.tracking.journal_lines import lines
 from reglab.training import checkpoint_files
 from reglab.training.describe import build_cocktail, resolved
-from reglab.training.experiment import test_metrics
 from reglab.training.finalize import settle
+from reglab.training.fit import test_metrics
 
 _KINDS = ("last", "best")
 

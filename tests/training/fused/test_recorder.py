@@ -12,7 +12,8 @@ from reglab.core.errors import Diverged
 from reglab.measures import MeasureSettings
 from reglab.tracking import RunSpec, RunTracker, open_run, open_runs
 from reglab.tracking.pack_manifest import Manifest
-from reglab.training.experiment import Experiment, fit
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit
 from reglab.training.fused.best import Best
 from reglab.training.fused.finalize import Endings
 from reglab.training.fused.job import train

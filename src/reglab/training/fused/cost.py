@@ -11,12 +11,14 @@ from reglab.config.pack_settings import PackSettings
 from reglab.measures.weights import STATISTICS
 from reglab.regularizers import Batch
 from reglab.regularizers.select import selected
-from reglab.training.experiment import Experiment, build_trainer, check, quiet_lightning
+from reglab.training.check import check
+from reglab.training.experiment import Experiment
 from reglab.training.fused.autotune import JOB, seconds, solo_step
 from reglab.training.fused.job import load_experiments, prepare
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.member import Member
 from reglab.training.measurement import Measurement
+from reglab.training.trainer import build_trainer, quiet_lightning
 
 _BYTES_A_ROW = 295  # of a metric in MLflow's SQLite tables
 _LIGHTNING = 0.15e-3  # seconds a step that Lightning and the hooks take beside the bare step of a job alone

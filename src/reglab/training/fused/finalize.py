@@ -9,7 +9,7 @@ import torch
 from reglab.core.errors import Diverged, Unfused
 from reglab.tracking import RunTracker, finish_runs, pack_manifest
 from reglab.training import checkpoint_files
-from reglab.training.experiment import test_metrics
+from reglab.training.fit import test_metrics
 from reglab.training.fused.autotune import halves
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import best_content, write_member

@@ -18,15 +18,9 @@ from reglab.data import DataSet
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, pack_manifest
 from reglab.tracking.pack_manifest import Manifest
 from reglab.training import describe
+from reglab.training.check import check
 from reglab.training.data_shape import matched
-from reglab.training.experiment import (
-    Experiment,
-    build_trainer,
-    check,
-    interruptible_again,
-    quiet_lightning,
-    run_trainer,
-)
+from reglab.training.experiment import Experiment
 from reglab.training.fused.allocator import keep_freed_memory
 from reglab.training.fused.autotune import Choices, choose, halves
 from reglab.training.fused.best import Best
@@ -40,6 +34,7 @@ from reglab.training.fused.resume import Earlier, begin, earlier, end_open, mani
 from reglab.training.job import build_experiment, run_spec
 from reglab.training.job_result import JobResult
 from reglab.training.recorder import Progress
+from reglab.training.trainer import build_trainer, interruptible_again, quiet_lightning, run_trainer
 
 _log = logging.getLogger(__name__)
 _LOST = "no checkpoint of their pack can be read any more, or their data changed: from the start"
