@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reglab.data.order import block_places, row_places, stratified_order
+from reglab.data.split import block_places, row_places, stratified_order
 
 CLASSES = np.array([0] * 60 + [1] * 30 + [2] * 10)
 

@@ -2,16 +2,16 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
 
 from reglab.analysis.per_example_file import Examples
-from reglab.callback.averaged_weights import averaged_weights
 from reglab.callback.checks import check_strategy, named_members, only_optimizer
 from reglab.callback.clipping import follow_clipping
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
@@ -239,3 +239,27 @@ def _warn_of_shared(names: Sequence[str]) -> None:
             "Regularize(..., prefix='audited/')",
             category=UserWarning,
         )
+
+
+@contextmanager
+def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
+    """A context in which ``module`` has the weights to be evaluated, and its ``state_dict()`` the trained ones.
+
+    The trained weights are put back afterwards, bit for bit, also on an exception.
+    """
+    if not cocktail.averages:
+        yield
+        return
+    # Under every name that a tied weight has: a state dict holds them all.
+    trained = {name: weight.detach().clone() for name, weight in module.named_parameters(remove_duplicate=False)}
+    trained |= {name: module.get_buffer(name).clone() for name in cocktail.statistics}
+
+    def keep_trained(_: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+        state.update({prefix + name: weight for name, weight in trained.items() if prefix + name in state})
+
+    hook = module.register_state_dict_post_hook(keep_trained)  # type: ignore[no-untyped-call]  # torch leaves it so
+    try:
+        with cocktail.evaluating(module):
+            yield
+    finally:
+        hook.remove()

@@ -18,12 +18,11 @@ from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import Identity, is_pending, read_identity, write_identity
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.mlflow.late_sink import LateSink
-from reglab.tracking.pack import log_pack
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.settings import TrackingSettings
 from reglab.tracking.status import has_begun, last_status
 from reglab.tracking.thinning import Thinning
-from reglab.tracking.tracker import RunTracker, finish_runs, sync_runs
+from reglab.tracking.tracker import RunTracker, finish_runs, log_pack, sync_runs
 
 __all__ = [
     "RunSpec",

@@ -3,6 +3,7 @@
 import logging
 import shlex
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from reglab.tracking.artifacts import leads_out
 from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import JOURNAL, Identity
 from reglab.tracking.journal import Journal
+from reglab.tracking.journal_lines import layout
 from reglab.tracking.lock import RunLock
 from reglab.tracking.thinning import Thinning
 
@@ -155,3 +157,20 @@ def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> N
         drainer.close([tracker._outlet for tracker, _ in ending if tracker._drainer is drainer])
     for tracker, status in ending:
         tracker._close(status)
+
+
+def log_pack(trackers: Sequence[RunTracker], keys: Sequence[str], values: Sequence[Sequence[float]], step: int) -> None:
+    """Do ``tracker.log(dict(zip(keys, row)), step)`` for each tracker and row of ``values``, several times faster.
+
+    values: a row for each tracker with a number for each key, as ``Tensor.tolist`` gives them; NaN and infinities too.
+    Shape: [members, keys]. Raises ValueError where the lengths do not fit or a key is there twice.
+    """
+    common = layout(tuple(keys))
+    if len(values) != len(trackers) or any(len(row) != len(common.keys) for row in values):
+        lengths = sorted({len(row) for row in values})
+        raise ValueError(
+            f"values must be {len(trackers)} rows of {len(common.keys)} numbers, got {len(values)} rows of {lengths}"
+        )
+    now = time.time_ns() // 1_000_000
+    for tracker, row in zip(trackers, values, strict=True):
+        tracker.journal.append_row(common, row, step, now)

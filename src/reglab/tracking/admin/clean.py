@@ -80,7 +80,7 @@ def _deleted(found: Sequence[Path], uri: str, say: Callable[[str], object]) -> M
     path = sqlite_path(uri)
     if not any(_store(folder) == redacted(uri) for folder in found) or (path is not None and not path.exists()):
         return {}
-    from reglab.tracking.mlflow.deleted import deleted_runs  # late: mlflow
+    from reglab.tracking.mlflow.read import deleted_runs  # late: mlflow
 
     try:
         return deleted_runs(uri)

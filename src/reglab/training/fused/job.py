@@ -1,7 +1,9 @@
 """The pack of jobs that a worker of ``hydra/launcher=fused`` trains: from composed configs to finished MLflow runs."""
 
+import ctypes
 import json
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,6 @@ from reglab.training import describe
 from reglab.training.check import check
 from reglab.training.data_shape import matched
 from reglab.training.experiment import Experiment
-from reglab.training.fused.allocator import keep_freed_memory
 from reglab.training.fused.autotune import Choices, choose, halves
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import PackCheckpoints
@@ -36,6 +37,7 @@ from reglab.training.job_result import JobResult
 from reglab.training.recorder import Progress
 from reglab.training.trainer import build_trainer, interruptible_again, quiet_lightning, run_trainer
 
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2  # of glibc's malloc.h
 _log = logging.getLogger(__name__)
 _LOST = "no checkpoint of their pack can be read any more, or their data changed: from the start"
 
@@ -186,3 +188,19 @@ def _prepared(configs: Sequence[DictConfig], folders: Sequence[Path]) -> tuple[l
 
 def _tags(pack: Pack, choices: Choices) -> Mapping[str, str]:
     return {"reglab.fused": str(len(pack)), COMPILED: str(choices.compiled).lower()}
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees; nothing happens where there is no glibc.
+
+    A stacked tensor has megabytes, and glibc gives such blocks back to the system, which clears each page anew at every
+    operation: that took up to half of a step that was not compiled.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return
+    for name, value in ((_MMAP_THRESHOLD, 2**25), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26)):
+        mallopt(name, value)

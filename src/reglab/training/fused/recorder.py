@@ -10,7 +10,7 @@ from torch import Tensor
 from reglab.core.errors import Diverged
 from reglab.measures.numbers import table
 from reglab.tracking import RunTracker, sync_runs
-from reglab.tracking.pack import log_pack
+from reglab.tracking.tracker import log_pack
 from reglab.training.fused.best import Best
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.module import Fused
