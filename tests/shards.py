@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reglab.regularizers import Cocktail
-from reglab.regularizers.kinds import parameter_kinds
+from reglab.regularizers.parameter_kinds import parameter_kinds
 
 Answer = TypeVar("Answer")
 

@@ -1,11 +1,11 @@
 """The layers of the package, read from its sources: arrows point down only, and what is heavy is imported late."""
 
 import ast
-import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -13,33 +13,58 @@ import reglab
 
 PACKAGE = Path(reglab.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-# What of sweeps computes from plain numbers alone; a report may use it.
-PURE = {f"reglab.sweeps.{name}" for name in (
-    "selection", "grouping", "trial", "estimate", "cautions", "verdict", "words",
-    "rules", "paired", "scored", "comparison", "claims", "evidence",
-)}  # fmt: skip
-BOTTOM = {"errors", "direction", "draws", "durable", "markdown", "paths", "configure", "trust", "secrets", "signals"}
-BOTTOM |= {"together", "launch", "examples"}
-# What each layer may import of the package, besides itself. The command line is on top and may import everything.
-BELOW = {
-    "regularizers": BOTTOM,
-    "measures": BOTTOM,
-    "models": BOTTOM,
-    "data": BOTTOM,
-    "tracking": BOTTOM,
-    "training": BOTTOM | {"regularizers", "measures", "models", "data", "tracking"},
-    "explain": BOTTOM,  # Hydra's errors in our words, for the sweep's check and the command line
-    "admission": BOTTOM,  # what a composed config must pass, likewise
-    "sweeps": BOTTOM
-    | {"explain", "admission", "training", "regularizers", "measures", "models", "data", "tracking", "reports"},
-    "reports": BOTTOM | {"tracking"},
-    **dict.fromkeys(BOTTOM, BOTTOM),
+# What each package may import of ours beside itself, the lowest first: only what stands above it here. A package that
+# has packages in it is two layers: its modules below those packages, its ``__init__``, the front, above them.
+LAYERS = {
+    "core": set(),
+    "rng": set(),
+    "analysis": {"core"},
+    "config": {"core"},
+    "processes": {"core"},
+    "data": {"core", "rng"},
+    "measures": {"core", "rng"},
+    "regularizers": {"core", "rng"},
+    "models": {"core", "config"},
+    "tracking": {"core"},
+    "tracking.mlflow": {"core", "tracking"},
+    "tracking.admin": {"core", "tracking", "tracking.mlflow"},
+    "tracking front": {"core", "tracking", "tracking.mlflow", "tracking.admin"},
+    "reports.figures": {"core", "analysis"},
+    "reports": {"core", "analysis", "tracking", "tracking.mlflow", "tracking front", "reports.figures"},
+    "reports front": set(),
+    "distributed": {"core", "processes", "measures", "regularizers"},
 }
+METHODS = {"regularizers", "measures", "models", "data"}
+LAYERS["training"] = set(LAYERS) - {"processes", "tracking.admin", "reports", "reports.figures", "reports front"}
+LAYERS["training.fused"] = LAYERS["training"] | {"training"}
+LAYERS["training front"] = set()
+LAYERS["api"] = {"core", "processes", "data", "measures", "regularizers", "tracking front", "training"}
+LAYERS["callback"] = {"core", "analysis", "measures", "regularizers", "distributed", "training"}
+LAYERS["launchers"] = {
+    "core",
+    "analysis",
+    "config",
+    "processes",
+    "tracking",
+    "tracking front",
+    "training",
+    "training.fused",
+}
+LAYERS["sweeps"] = set(LAYERS) - {"rng", "processes", "api", "callback", "distributed", "reports.figures"}
+LAYERS["cli"] = set(LAYERS)
+# Where no module imports torch when it is itself imported: the command line answers without it.
+WITHOUT_TORCH = {"core", "analysis", "config", "processes", "tracking", "reports", "launchers", "sweeps", "cli"}
+LIGHTNING = {"pytorch_lightning", "lightning_fabric", "lightning"}
 
 
 def name_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+KNOWN = {name_of(path): path for path in SOURCES}
+PACKAGES = {name_of(path) for path in SOURCES if path.name == "__init__.py"} - {"reglab"}
+PARENTS = {name.rpartition(".")[0] for name in PACKAGES}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
@@ -58,17 +83,27 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             for alias in node.names:
-                yield f"{node.module}.{alias.name}", node not in late
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in KNOWN or not whole.startswith("reglab.") else str(node.module), node not in late
+
+
+def ours(path: Path) -> Iterator[tuple[str, bool]]:
+    for module, now in imports(path):
+        if module.startswith("reglab."):
+            assert module in KNOWN, f"{path} imports {module}, which is not there"
+            yield module, now
 
 
 def layer(module: str) -> str:
-    """Return ``data`` for ``reglab.data.split``, and the empty string for another package's module."""
-    parts = module.split(".")
-    return parts[1] if parts[0] == "reglab" and len(parts) > 1 else ""
+    """Return ``data`` for ``reglab.data.split``, ``tracking front`` for ``reglab.tracking``."""
+    if module in PACKAGES:
+        return module.removeprefix("reglab.") + (" front" if module in PARENTS else "")
+    return module.rpartition(".")[0].removeprefix("reglab").removeprefix(".")
 
 
 def in_layer(*names: str) -> list[Path]:
-    found = [path for path in SOURCES if layer(name_of(path)) in names]
+    """Return the modules of these packages, and of those inside them."""
+    found = [path for path in SOURCES if layer(name_of(path)).split(" ")[0].split(".")[0] in names]
     assert found
     return found
 
@@ -78,82 +113,120 @@ def external(path: Path, at_once: bool = False) -> set[str]:
     return {module.split(".")[0] for module, now in imports(path) if now or not at_once} - {"reglab"}
 
 
-@pytest.mark.parametrize("name", sorted(BELOW))
-def test_arrows_point_down_only(name: str) -> None:
-    wrong = []
-    for path in in_layer(name):
-        for module, _ in imports(path):
-            below = layer(module)
-            pure = name == "reports" and any(module == one or module.startswith(f"{one}.") for one in PURE)
-            if below and below != name and below not in BELOW[name] and not pure:
-                wrong.append(f"{name_of(path)} -> {module}")
-    assert wrong == []
+def test_the_root_holds_packages_alone() -> None:
+    files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    assert files == {"__init__.py", "__main__.py", "py.typed"}
 
 
 def test_every_module_has_its_layer() -> None:
-    """A new folder is put into the order above, or it is the command line's."""
-    top = {
-        "__main__",
-        "cli",
-        "agreement",
-        "app",
-        "catalogue",
-        "commands",
-        "commands_runs",
-        "completion",
-        "completion_scripts",
-        "help",
-        "modes",
-        "resume",
-        "single",
-    }
-    assert {layer(name_of(path)) for path in SOURCES} - {""} == set(BELOW) | top
+    assert {layer(name_of(path)) for path in SOURCES} - {""} == set(LAYERS)
 
 
-def test_the_pure_modules_of_sweeps_import_each_other_and_the_bottom_alone() -> None:
-    for path in in_layer("sweeps"):
-        if name_of(path) in PURE:
-            ours = {module.rpartition(".")[0] for module, _ in imports(path) if layer(module)}
-            assert {module for module in ours if layer(module) not in BOTTOM} <= PURE
-            assert not external(path) & {"torch", "hydra", "omegaconf", "mlflow", "pytorch_lightning"}
+def test_what_a_layer_may_import_stands_below_it() -> None:
+    lower: set[str] = set()
+    for name, below in LAYERS.items():
+        assert below <= lower, name
+        lower.add(name)
 
 
-@pytest.mark.parametrize("name", ["regularizers", "measures", "models", "data"])
-def test_methods_measures_models_and_data_can_be_lifted_into_any_program(name: str) -> None:
-    for path in in_layer(name):
-        frameworks = {"pytorch_lightning", "lightning_fabric", "lightning", "hydra", "omegaconf", "mlflow"}
-        assert not external(path) & frameworks, path
+@pytest.mark.parametrize("name", LAYERS)
+def test_arrows_point_down_only(name: str) -> None:
+    wrong = [
+        f"{name_of(path)} -> {module}"
+        for path in SOURCES
+        if layer(name_of(path)) == name
+        for module, _ in ours(path)
+        if layer(module) not in LAYERS[name] | {name}
+    ]
+    assert wrong == []
 
 
-def test_a_regularizer_needs_torch_alone() -> None:
-    for path in in_layer("regularizers"):
-        assert external(path) - set(sys.stdlib_module_names) <= {"torch"}, path
-
-
-def test_only_mlflow_modules_import_mlflow() -> None:
-    users = {path for path in SOURCES if "mlflow" in external(path)}
-    assert users
-    assert all(layer(name_of(path)) == "tracking" and path.name.startswith("mlflow") for path in users)
-
-
-def test_lightning_is_imported_by_training_alone_and_hydra_by_the_top() -> None:
+def test_packages_form_no_cycle() -> None:
+    """Counting what is imported late and for types too."""
+    graph: dict[str, set[str]] = {}
     for path in SOURCES:
-        if {"pytorch_lightning", "lightning_fabric", "lightning"} & external(path):
-            assert layer(name_of(path)) == "training", path
-        if "hydra" in external(path):
-            assert layer(name_of(path)) not in set(BELOW) - {"explain", "admission", "training", "sweeps"}, path
+        own = layer(name_of(path))
+        graph.setdefault(own, set()).update({layer(module) for module, _ in ours(path)} - {own})
+    while leaves := {name for name, needs in graph.items() if not needs}:
+        graph = {name: needs - leaves for name, needs in graph.items() if name not in leaves}
+    assert graph == {}
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
     """Among what is imported at once; a late import is a choice."""
-    known = {name_of(path) for path in SOURCES}
-    graph: dict[str, set[str]] = {}
-    for path in SOURCES:
-        found = {module if module in known else module.rpartition(".")[0] for module, now in imports(path) if now}
-        graph[name_of(path)] = (found & known) - {name_of(path)}
+    graph = {name: {module for module, now in ours(path) if now} - {name} for name, path in KNOWN.items()}
     while leaves := {module for module, needs in graph.items() if not needs}:
         graph = {module: needs - leaves for module, needs in graph.items() if module not in leaves}
     assert graph == {}
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_TORCH))
+def test_a_package_without_torch_imports_what_has_it_late(name: str) -> None:
+    with_torch = {key.split(" ")[0].split(".")[0] for key in LAYERS} - WITHOUT_TORCH
+    for path in in_layer(name):
+        assert "torch" not in external(path, at_once=True), path
+        at_once = {module for module, now in ours(path) if now}
+        assert not {module for module in at_once if module.split(".")[1] in with_torch}, path
+
+
+@pytest.mark.parametrize("name", sorted({key.split(" ")[0].split(".")[0] for key in LAYERS} - WITHOUT_TORCH))
+def test_a_package_with_torch_imports_it(name: str) -> None:
+    assert any("torch" in external(path, at_once=True) for path in in_layer(name))
+
+
+def test_analysis_computes_from_plain_numbers() -> None:
+    for path in in_layer("analysis"):
+        assert external(path) - set(sys.stdlib_module_names) <= {"numpy", "scipy"}, path
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_methods_measures_models_and_data_can_be_lifted_into_any_program(name: str) -> None:
+    for path in in_layer(name):
+        assert not external(path) & (LIGHTNING | {"hydra", "omegaconf", "mlflow"}), path
+        from_config = {module for module, _ in ours(path) if layer(module) == "config"}
+        assert from_config <= {"reglab.config.instantiate"}, path  # which imports no Hydra
+
+
+def test_a_regularizer_needs_torch_alone() -> None:
+    for path in in_layer("regularizers", "rng"):
+        assert external(path) - set(sys.stdlib_module_names) <= {"torch"}, path
+
+
+def test_only_the_package_for_it_imports_mlflow() -> None:
+    users = {layer(name_of(path)) for path in SOURCES if "mlflow" in external(path)}
+    assert users == {"tracking.mlflow"}
+
+
+def test_what_imports_mlflow_is_itself_imported_late() -> None:
+    heavy = {name for name, path in KNOWN.items() if "mlflow" in external(path, at_once=True)}
+    heavy |= {name for name, path in KNOWN.items() if heavy & {module for module, now in ours(path) if now}}
+    for path in SOURCES:
+        if layer(name_of(path)) != "tracking.mlflow":
+            assert not heavy & {module for module, now in ours(path) if now}, path
+
+
+def test_lightning_is_imported_by_what_trains_and_hydra_by_what_it_calls() -> None:
+    for path in SOURCES:
+        top = name_of(path).split(".")[1:2]
+        if LIGHTNING & external(path):
+            assert top in (["training"], ["distributed"], ["callback"], ["api"]), path
+        if "hydra" in external(path):
+            assert top in (["config"], ["training"], ["launchers"], ["sweeps"], ["cli"]), path
+            assert top != ["config"] or path.stem in ("validate", "error_messages"), path
+
+
+def test_files_stay_small() -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert median(lines.values()) <= 120
+    assert {path: count for path, count in lines.items() if count > 350} == {}
+
+
+def test_tests_mirror_the_package() -> None:
+    kinds = {"laws", "chaos", "security", "server"}  # of tests that hold for the whole
+    here = Path(__file__).parent
+    folders = {path.parent.relative_to(here) for path in here.rglob("test_*.py")} - {Path()}
+    unknown = {folder for folder in folders if not (PACKAGE / folder).is_dir() and folder.parts[0] not in kinds}
+    assert unknown == set()
 
 
 @pytest.mark.parametrize("name", reglab.__all__)
@@ -168,21 +241,23 @@ def test_another_name_is_an_attribute_error() -> None:
         _ = reglab.L3
 
 
+def everything_in(*names: str) -> str:
+    modules = [name for name, path in KNOWN.items() if path in in_layer(*names)]
+    return "\n".join(f"import {name}" for name in modules if not layer(name).startswith("tracking.mlflow"))
+
+
 @pytest.mark.parametrize(
     "program, absent",
     [
         ("import reglab", {"torch", "numpy", "pandas", "hydra", "mlflow", "pytorch_lightning", "sklearn"}),
         ("from reglab import L1, Dropout", {"mlflow", "hydra", "omegaconf", "pytorch_lightning", "pandas"}),
         ("import reglab.tracking", {"mlflow", "torch"}),
-        ("from reglab.sweeps import selection, verdict", {"torch", "mlflow", "hydra"}),
+        (everything_in("analysis"), {"torch", "mlflow", "hydra", "omegaconf"}),
+        (everything_in("core", "tracking"), {"torch", "mlflow", "hydra", "pytorch_lightning"}),
+        (everything_in(*WITHOUT_TORCH), {"torch", "mlflow", "pytorch_lightning", "sklearn"}),
     ],
 )
 def test_what_is_heavy_is_imported_when_it_is_needed(program: str, absent: set[str]) -> None:
     words = [sys.executable, "-c", f"{program}\nimport sys\nprint(*sys.modules)"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert not absent & set(done.stdout.split())
-
-
-def test_the_modules_named_here_exist() -> None:
-    for module in PURE:
-        assert importlib.util.find_spec(module) is not None

@@ -17,11 +17,11 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from reglab.errors import UserError
-from reglab.paths import conf_dir
+from reglab.config.pack_settings import PackSettings
+from reglab.config.paths import conf_dir
+from reglab.core.errors import UserError
 from reglab.training.fused.job import load_experiments
 from reglab.training.fused.pack import Pack
-from reglab.training.fused.settings import PackSettings
 
 COMMON = ("data=digits", "data.train_size=200", "model.width=256", "model.depth=2", "tracking=none")
 

@@ -22,8 +22,9 @@ from reglab.data import DataSet, Part
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.tracking import TrackingSettings, open_run
-from reglab.tracking.mlflow_store import prepare
-from reglab.training.experiment import Experiment, fit
+from reglab.tracking.mlflow.store import prepare
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit
 from reglab.training.recipe import Recipe
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

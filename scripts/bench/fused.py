@@ -25,9 +25,9 @@ from overhead import machine
 from rich.console import Console
 from rich.table import Table
 
-from reglab.training.experiment import quiet_lightning
 from reglab.training.fused.convolution import choose
 from reglab.training.fused.pack import Pack
+from reglab.training.trainer import quiet_lightning
 
 STEPS = 30
 

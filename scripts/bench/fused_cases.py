@@ -12,10 +12,11 @@ from reglab import data, models
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings
 from reglab.regularizers import L1, L2, Cocktail
-from reglab.training.experiment import Experiment, build_trainer
+from reglab.training.experiment import Experiment
 from reglab.training.fused.convolution import choose, convolution
 from reglab.training.recipe import Recipe
 from reglab.training.solo import Solo
+from reglab.training.trainer import build_trainer
 
 BATCH = 64
 

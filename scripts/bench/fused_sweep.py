@@ -112,7 +112,7 @@ def main() -> None:
             folder = Path(temporary)
             table = folder / "table.csv"
             make_table(table)
-            from reglab.tracking.mlflow_store import prepare
+            from reglab.tracking.mlflow.store import prepare
 
             prepare(folder / "reglab.db")
             words = sweep_command(table, options.epochs, options.threads, options.workers)

@@ -21,17 +21,19 @@ from fused_cases import Case, mlp, solo_steps
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from reglab.configure import build
+from reglab.config.instantiate import build
+from reglab.config.paths import conf_dir
 from reglab.measures import MeasureSettings
-from reglab.paths import conf_dir
 from reglab.regularizers import L1, Cocktail, Regularizer
 from reglab.tracking import open_run
-from reglab.training.experiment import Experiment, build_trainer, fit, quiet_lightning
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import member_state
 from reglab.training.recipe import Recipe
 from reglab.training.solo import Solo
+from reglab.training.trainer import build_trainer, quiet_lightning
 
 Row = tuple[str, float | str, str]
 MEMBERS = (2, 8, 64, 256, 1024)

@@ -20,9 +20,11 @@ from reglab.data import DataSet
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.tracking import TrackingSettings, open_run
-from reglab.training.experiment import Experiment, fit, quiet_lightning, summary
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit, summary
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
+from reglab.training.trainer import quiet_lightning
 
 BATCH, LR = 64, 1e-3
 

@@ -4,7 +4,7 @@
 
 *step*: a training step that logs five scalars to a SQLite store / the same step without (tiny MLP 64-64-10, batch 64,
 Adam, one thread). *parts*: what its logging is made of. *rows*: rows a second from journals into a SQLite store / those
-of MLflow's own ``log_batch`` with 1,000 rows a call, on the same rows; and of ``mlflow_sql.write`` alone. *tail*:
+of MLflow's own ``log_batch`` with 1,000 rows a call, on the same rows; and of ``mlflow.sql.write`` alone. *tail*:
 seconds from the last of a million points until MLflow shows the run FINISHED. *size*: megabytes of a sweep of 64 runs
 in the store.
 
@@ -32,9 +32,9 @@ from torch import nn
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, log_pack, open_runs, open_sweep
 from reglab.tracking.batch import read_batch
 from reglab.tracking.folder import read_identity
-from reglab.tracking.lines import Row, Series, layout
-from reglab.tracking.mlflow_sql import Part, connection, write
-from reglab.tracking.mlflow_store import prepare
+from reglab.tracking.journal_lines import Row, Series, layout
+from reglab.tracking.mlflow.sql import Part, connection, write
+from reglab.tracking.mlflow.store import prepare
 
 RUNS, KEYS, POINTS = 64, 20, 500
 SCALARS = ("train/loss", "train/accuracy", "gradient/norm", "objective/l1", "optimizer/lr")

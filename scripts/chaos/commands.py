@@ -110,13 +110,13 @@ def preload() -> None:
     """Import all that commands need, so that forked ones start at once. No thread may run in this process."""
     import sklearn.datasets  # noqa: F401 - for the forked processes, as the others
 
-    import reglab.app
-    import reglab.commands_runs
-    import reglab.resume
-    import reglab.tracking.mlflow_read
-    import reglab.tracking.mlflow_run
-    import reglab.tracking.mlflow_sync
-    import reglab.tracking.series
+    import reglab.cli.resume
+    import reglab.cli.sync_clean
+    import reglab.cli.train
+    import reglab.tracking.full_series
+    import reglab.tracking.mlflow.read
+    import reglab.tracking.mlflow.runs
+    import reglab.tracking.mlflow.sync
     import reglab.training.fused.job
     import reglab.training.job  # noqa: F401
 
@@ -178,9 +178,9 @@ def _become(home: Path, words: Sequence[str], output: int, prepare: Callable[[],
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.argv = ["reglab", *words]
+        import reglab.launchers.local as local
         import reglab.sweeps.data_check as data_check
-        import reglab.sweeps.local as local
-        from reglab.cli import main
+        from reglab.cli.command import main
 
         for user in (local, data_check):
             user.start_server = lambda *_: multiprocessing.get_context("fork")  # a server would import all again

@@ -80,7 +80,7 @@ def _compare_store(
 ) -> Found:
     """Compare store and journal: every row there is one of the journal's, and all that the budget keeps is there."""
     from reglab.tracking.folder import read_identity
-    from reglab.tracking.keys import store_key
+    from reglab.tracking.store_keys import store_key
 
     home = next(each for each in folder.parents if (each / "reglab.db").exists())
     status, count, values = store_rows(home, folder)

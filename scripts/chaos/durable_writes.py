@@ -100,11 +100,11 @@ class Dying:
 
 def in_process() -> None:
     """Let a sweep's worker be the sweep's own process: each write is then one of a single process."""
-    from reglab.sweeps import pool, worker
+    from reglab.launchers import worker, worker_pool
 
     worker._end_with_parent = lambda: None
-    pool.Pool = _InProcess  # type: ignore[misc]  # stands in
-    from reglab.sweeps import local
+    worker_pool.Pool = _InProcess  # type: ignore[misc]  # stands in
+    from reglab.launchers import local
 
     local.Pool = _InProcess  # type: ignore[misc]  # stands in
 
@@ -115,7 +115,7 @@ class _InProcess:
     interrupted = False
 
     def __init__(self, spawn: Any, size: int, tell: Callable[[Any], None], tick: Any, left: Any, *_: Any) -> None:
-        from reglab.sweeps.worker import _unpickled
+        from reglab.launchers.worker import _unpickled
 
         self._tell = tell
         # the assignment is what ``Local._spawn`` would hand to a new process
@@ -123,9 +123,9 @@ class _InProcess:
         self._assignment = _unpickled(pickled)
 
     def run(self, orders: Any) -> dict[int, Any]:
-        from reglab.sweeps.compose import Composer
-        from reglab.sweeps.events import Apart, Ended
-        from reglab.sweeps.running import run_order
+        from reglab.launchers.compose import Composer
+        from reglab.launchers.events import Apart, Ended
+        from reglab.launchers.run_order import run_order
 
         ends, waiting = {}, list(orders)
         given = self._assignment

@@ -29,7 +29,7 @@ _gate: Barrier | None = None
 def processes() -> BaseContext:
     """Return how worker processes are made: forked from one that has imported MLflow already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["reglab.tracking.mlflow_run"])
+    context.set_forkserver_preload(["reglab.tracking.mlflow.runs"])
     return context
 
 

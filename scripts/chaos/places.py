@@ -45,7 +45,7 @@ def new_home(place: Path, name: str, *files: Path) -> Path:
 
 
 def _make_store(path: Path) -> None:
-    from reglab.tracking.mlflow_store import connect
+    from reglab.tracking.mlflow.store import connect
 
     connect(f"sqlite:///{path}")
     with closing(sqlite3.connect(path)) as store:  # what is still in the log beside the file would not be copied

@@ -46,7 +46,7 @@ def check(home: Path) -> tuple[int, int, list[str]]:
     """Return how many jobs finished, how many failed with their reason, and what is not as it should be."""
     from omegaconf import OmegaConf
 
-    from reglab.training.going_on import told
+    from reglab.tracking.run_state import told
 
     faults, finished, failed = [], 0, 0
     series: dict[int, list[str]] = {}

@@ -123,7 +123,7 @@ def _lines(home: Path) -> list[tuple[int, int]]:
 
 
 def _status(run: Path) -> str:
-    from reglab.training.going_on import told
+    from reglab.tracking.run_state import told
 
     found = told(run)
     return found.status if found else "none"

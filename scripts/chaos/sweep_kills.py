@@ -22,7 +22,7 @@ from compare import Found, compare
 from places import folder, new_home
 from reading import run_ids
 
-from reglab.training.fused.manifest import read
+from reglab.tracking.pack_manifest import read
 
 _KINDS = {"worker": 0.76, "parent": 0.09, "group": 0.05, "machine": 0.10}
 _LONGEST = 3.0  # seconds between a kill and the next

@@ -23,12 +23,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from reglab.examples import Examples
+from reglab.analysis.per_example_file import Examples
+from reglab.analysis.rules import RULES, Rule
+from reglab.analysis.selection import Candidate, select
+from reglab.analysis.sweep_data import SweepData
+from reglab.analysis.trial import Trial
 from reglab.reports.collect import collect
-from reglab.reports.data import SweepData
-from reglab.sweeps.rules import RULES, Rule
-from reglab.sweeps.selection import Candidate, select
-from reglab.sweeps.trial import Trial
 
 _COMMON = ["data.val_size=0.55", "data.test_size=0.05", "model=mlp", "model.width=64", "model.depth=2"]
 DATA = {  # name: how many training rows, epochs
@@ -64,7 +64,7 @@ def swept(name: str, folder: Path) -> SweepData:
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    from reglab.tracking.mlflow_read import find_runs
+    from reglab.tracking.mlflow.read import find_runs
 
     uri = f"sqlite:///{(place / 'reglab.db').absolute()}"
     sweep = next(record for record in find_runs(uri, name) if "reglab.jobs" in record.tags)  # its jobs are named alike

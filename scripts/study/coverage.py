@@ -20,8 +20,8 @@ from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
 from reglab.measures import Side, gap
-from reglab.measures.facts import Scale
 from reglab.measures.losses import Task
+from reglab.measures.per_example import Scale
 
 ROWS = (30, 50, 100, 300, 1000, 2000)
 ACCURACIES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)

@@ -24,8 +24,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from reglab.sweeps.claims import claim
-from reglab.sweeps.paired import Scored
+from reglab.analysis.claims import claim
+from reglab.analysis.paired import Scored
 
 FEATURES, HIDDEN, CLASSES, TRAIN = 10, 12, 3, 60
 STEPS, RATE = 120, 0.5

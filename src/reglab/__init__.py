@@ -7,9 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reglab.api.fit import Fit, fit
+    from reglab.callback.regularize import Regularize
+    from reglab.core.errors import Diverged, UserError
     from reglab.data import DataSet
     from reglab.data.arrays import dataset
-    from reglab.errors import Diverged, UserError
     from reglab.measures import MeasureSettings
     from reglab.regularizers import (
         EMA,
@@ -28,14 +30,12 @@ if TYPE_CHECKING:
         WeightDecay,
         WeightDecayFixed,
     )
-    from reglab.training.callback import Regularize
-    from reglab.training.library import Fit, fit
     from reglab.training.restore import load
 
 _HOMES = {
     "reglab.data": ("DataSet",),
     "reglab.data.arrays": ("dataset",),
-    "reglab.errors": ("Diverged", "UserError"),
+    "reglab.core.errors": ("Diverged", "UserError"),
     "reglab.measures": ("MeasureSettings",),
     "reglab.regularizers": (
         "EMA",
@@ -54,8 +54,8 @@ _HOMES = {
         "WeightDecay",
         "WeightDecayFixed",
     ),
-    "reglab.training.callback": ("Regularize",),
-    "reglab.training.library": ("Fit", "fit"),
+    "reglab.callback.regularize": ("Regularize",),
+    "reglab.api.fit": ("Fit", "fit"),
     "reglab.training.restore": ("load",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -2,7 +2,7 @@
 
 import sys
 
-from reglab.cli import main
+from reglab.cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,5 +1,5 @@
 """Fixtures for the tests of the command line."""
 
-from sweeps.small import conf, hydra
+from launchers.small import conf, hydra
 
 __all__ = ["conf", "hydra"]

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from reglab import catalogue
-from reglab.completion import complete
-from reglab.completion_scripts import SCRIPTS
+from reglab.cli import config_options
+from reglab.cli.completion import complete
+from reglab.cli.completion_scripts import SCRIPTS
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_a_users_folder_adds_options(conf, tmp_path):
 
 
 def test_the_catalogue_reads_descriptions_and_includes(conf):
-    assert catalogue.options([conf], "optimizer") == {"adam": "", "sgd": "Plain steps."}
+    assert config_options.options([conf], "optimizer") == {"adam": "", "sgd": "Plain steps."}
     (conf / "data/_common.yaml").write_text("batch_size: 1\n")
     (conf / "data/wine.yaml").write_text("defaults: [_common, _self_]\nname: wine\n")
-    keys = catalogue.keys([conf], {"data": ["wine"]})
+    keys = config_options.keys([conf], {"data": ["wine"]})
     assert [key for key in keys if key.startswith("data.")] == ["data.batch_size", "data.name"]
-    assert "_common" not in catalogue.options([conf], "data")
+    assert "_common" not in config_options.options([conf], "data")
 
 
 @pytest.mark.parametrize("shell", sorted(SCRIPTS))

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from reglab import agreement, together
-from reglab.errors import UserError
-from reglab.launch import free_port
-from reglab.together import Place
+from reglab.core.errors import UserError
+from reglab.processes import rank_consistency, rank_environment
+from reglab.processes.rank_environment import Place
+from reglab.processes.rank_processes import free_port
+from reglab.tracking import run_state
 from reglab.tracking.folder import read_identity
-from reglab.training import going_on
 
 RANKS = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
 SMALL = ("data=wine", "trainer.max_epochs=3", "tracking=none", *RANKS)
@@ -59,7 +59,7 @@ def test_torchrun_makes_one_run_and_shows_one_result(tmp_path: Path) -> None:
     assert ended.stdout.count("FINISHED") == ended.stdout.count("val/loss") == 1
     (run,) = runs(tmp_path)
     assert f"It is in {run.relative_to(tmp_path)}" in ended.stdout
-    assert going_on.told(run).status == "FINISHED"
+    assert run_state.told(run).status == "FINISHED"
     assert (run / ".hydra" / "overrides.yaml").is_file()
     assert (run / "checkpoints" / "last.ckpt").is_file()
 
@@ -99,14 +99,14 @@ def test_a_slurm_job_that_is_told_to_end_saves_and_goes_on_when_it_is_requeued(t
     assert run.relative_to(tmp_path) == Path("runs/slurm/77.0")
     assert "reglab resume runs/slurm/77.0" in said[0][0]
     assert said[1][0] == ""
-    assert going_on.told(run).status == "KILLED"
+    assert run_state.told(run).status == "KILLED"
     before = read_identity(run).run_id
 
     codes, said = srun(tmp_path, SLURM_RESTART_COUNT="1")
     assert codes == [0, 0], said[0][1][-3000:]
     assert (runs(tmp_path), read_identity(run).run_id) == ([run], before)
-    found = going_on.told(run)
-    assert (found.status, found.tags[going_on.TIMES]) == ("FINISHED", "1")
+    found = run_state.told(run)
+    assert (found.status, found.tags[run_state.TIMES]) == ("FINISHED", "1")
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_which_process_this_is(environment: pytest.MonkeyPatch, given: dict[str, str], place: Place) -> None:
     for name, value in given.items():
         environment.setenv(name, value)
-    assert together.place() == place
+    assert rank_environment.place() == place
 
 
 def config(folder: str = "runs/${now:%H}", **trainer: int) -> DictConfig:
@@ -160,24 +160,24 @@ def test_processes_that_do_not_fit_the_job_are_refused(
     for name, value in given.items():
         environment.setenv(name, value)
     with pytest.raises(UserError, match=message):
-        agreement.check(config(**trainer), sweep)
+        rank_consistency.check(config(**trainer), sweep)
 
 
 def test_what_fits_is_let_through(environment: pytest.MonkeyPatch) -> None:
-    agreement.check(config(devices=2))
-    agreement.check(config(devices=2), sweep=True)
-    agreement.check(config("runs/mine", devices=2, num_nodes=2))
+    rank_consistency.check(config(devices=2))
+    rank_consistency.check(config(devices=2), sweep=True)
+    rank_consistency.check(config("runs/mine", devices=2, num_nodes=2))
     for name, value in SLURM.items():
         environment.setenv(name, value)
-    agreement.check(config(devices=2))
+    rank_consistency.check(config(devices=2))
     assert os.environ["SLURM_NTASKS_PER_NODE"] == "2"  # without which Lightning refuses `srun --ntasks`
 
 
 def test_a_folder_of_ones_own_is_kept_unless_the_processes_would_name_it_apart(environment: pytest.MonkeyPatch) -> None:
-    assert agreement.agree(config(), []) == []
+    assert rank_consistency.agree(config(), []) == []
     for name, value in {**SLURM, "SLURM_PROCID": "1"}.items():
         environment.setenv(name, value)
-    assert agreement.agree(config("runs/mine"), ["hydra.run.dir=runs/mine"]) == ["hydra.output_subdir=null"]
-    assert agreement.agree(config(), []) == ["hydra.run.dir=runs/slurm/77.0", "hydra.output_subdir=null"]
+    assert rank_consistency.agree(config("runs/mine"), ["hydra.run.dir=runs/mine"]) == ["hydra.output_subdir=null"]
+    assert rank_consistency.agree(config(), []) == ["hydra.run.dir=runs/slurm/77.0", "hydra.output_subdir=null"]
     with pytest.raises(UserError, match=r"as in hydra.run.dir=runs/\$SLURM_JOB_ID"):
-        agreement.agree(config(), ["hydra.run.dir=runs/${now:%H}"])
+        rank_consistency.agree(config(), ["hydra.run.dir=runs/${now:%H}"])

@@ -12,7 +12,7 @@ _HEAVY = {"torch", "pytorch_lightning", "mlflow", "hydra", "omegaconf", "rich", 
     "words", [["--help"], [], ["train", "--help"], ["completion", "query", "reglab train optimizer.l"], ["--version"]]
 )
 def test_nothing_heavy_is_imported(words):
-    program = f"import sys\nfrom reglab.cli import main\nmain({words})\nprint(*sys.modules, file=sys.stderr)"
+    program = f"import sys\nfrom reglab.cli.command import main\nmain({words})\nprint(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout
     assert not _HEAVY & set(done.stderr.split())

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from reglab.core.errors import UserError
 from reglab.data import load
 from reglab.data.arrays import dataset
-from reglab.errors import UserError
 
 GENERATOR = np.random.default_rng(0)
 INPUTS = GENERATOR.normal(loc=5, scale=3, size=(100, 4))

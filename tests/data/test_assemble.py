@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import reglab.data
+from reglab.core.errors import UserError
 from reglab.data import load
 from reglab.data.assemble import assemble
 from reglab.data.options import Options
 from reglab.data.source import Source
-from reglab.errors import UserError
 
 
 def test_an_unknown_data_set_names_the_nearest():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from reglab.core.errors import UserError
 from reglab.data import load
-from reglab.errors import UserError
 
 LARGE = {"name": "correlated_regression", "rows": 6000, "groups": 4, "group_size": 3, "informative_groups": 2}
 

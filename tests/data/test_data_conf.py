@@ -8,10 +8,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from reglab.core.errors import UserError
 from reglab.data import load
 from reglab.data.assemble import SOURCES
 from reglab.data.options import Options
-from reglab.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "data").glob("[!_]*.yaml"))

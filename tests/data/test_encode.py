@@ -7,9 +7,9 @@ import pytest
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from reglab.core.errors import UserError
 from reglab.data.encode import encode
 from reglab.data.source import Categorical, Source
-from reglab.errors import UserError
 
 ROWS = 60
 TRAIN = np.arange(0, 40)

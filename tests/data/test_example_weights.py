@@ -5,11 +5,11 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
+from reglab.core.errors import UserError
 from reglab.data import load
 from reglab.data.example_weights import example_weights
 from reglab.data.options import Options
 from reglab.data.source import Source
-from reglab.errors import UserError
 
 
 def source(classes: np.ndarray, sample_weight: np.ndarray | None = None) -> Source:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
+from reglab.core.errors import UserError
 from reglab.data import load
 from reglab.data.encode import encode
 from reglab.data.image_folder import image_folder
 from reglab.data.source import Source
-from reglab.errors import UserError
 
 GENERATOR = np.random.default_rng(0)
 

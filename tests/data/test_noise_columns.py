@@ -5,9 +5,9 @@ import pytest
 import scipy.stats
 import torch
 
+from reglab.core.errors import UserError
 from reglab.data import load
 from reglab.data.noise_columns import noise_columns
-from reglab.errors import UserError
 
 
 def test_columns_are_standard_normal_and_uncorrelated():

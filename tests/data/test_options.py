@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 import pytest
 
+from reglab.core.errors import UserError
 from reglab.data.options import Options
-from reglab.errors import UserError
 
 BAD = [
     ({"batch_size": 0}, r"data\.batch_size must be a whole number >= 1, got 0"),

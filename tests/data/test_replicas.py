@@ -8,12 +8,12 @@ import pytest
 import scipy.stats
 import torch
 
+from reglab.core.errors import UserError
 from reglab.data import DataSet, load
 from reglab.data.options import RESAMPLES, Options
 from reglab.data.replicas import replica_rows
 from reglab.data.source import Source
 from reglab.data.split import Split, split_rows
-from reglab.errors import UserError
 
 CLASSES = np.repeat([0, 1, 2], [130, 51, 19])
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from reglab.core.errors import UserError
 from reglab.data import load
-from reglab.errors import UserError
 
 
 @pytest.mark.parametrize("standardize", [True, False])

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from reglab.core.errors import UserError
 from reglab.data.options import Options
 from reglab.data.source import Source
 from reglab.data.split import Split, split_rows
-from reglab.errors import UserError
 
 
 def source(rows: int, classes: np.ndarray | None = None, **columns: np.ndarray) -> Source:

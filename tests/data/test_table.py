@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
+from reglab.core.errors import UserError
 from reglab.data import load
-from reglab.errors import UserError
 
 ROWS = 100
 

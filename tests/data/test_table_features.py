@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reglab.core.errors import UserError
 from reglab.data.table_features import read_features
-from reglab.errors import UserError
 
 
 def test_types_are_told_apart():

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from reglab.core.errors import UserError
 from reglab.data.table_file import read_table
-from reglab.errors import UserError
 
 FRAME = pd.DataFrame({"a": [1, 2], "b, c": ["x", "y;z"]})
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reglab.core.errors import UserError
 from reglab.data.table_target import read_target
-from reglab.errors import UserError
 
 CASES = [
     ([0.5, 1.5] * 20, "regression", ("y",)),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from reglab.core.errors import UserError
 from reglab.data import load
 from reglab.data.arrays import dataset
-from reglab.errors import UserError
 
 IDS = torch.from_numpy(np.random.default_rng(0).integers(0, 30, (60, 7)))
 LABELS = np.arange(60) % 3

@@ -11,15 +11,16 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from reglab import draws
+from reglab.config.pack_settings import PackSettings
 from reglab.data import DataSet
-from reglab.training.experiment import Experiment, build_trainer, quiet_lightning
+from reglab.rng import counter_rng
+from reglab.training.experiment import Experiment
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
-from reglab.training.fused.settings import PackSettings
 from reglab.training.fused.stack import member_state
 from reglab.training.loader import Steps
 from reglab.training.solo import Solo
+from reglab.training.trainer import build_trainer, quiet_lightning
 
 SGD = {"_target_": "torch.optim.SGD", "lr": 0.05}
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01}
@@ -166,7 +167,7 @@ class _PermutedSteps(Steps):
 
 def _pairs_permuted(rows: Tensor, number: int) -> Tensor:
     even = len(rows) // 2 * 2
-    order = draws.permutation(draws.key(number), even // 2)
+    order = counter_rng.permutation(counter_rng.key(number), even // 2)
     return torch.cat([rows[:even].view(-1, 2)[order].flatten(), rows[even:]])
 
 

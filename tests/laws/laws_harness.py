@@ -13,21 +13,23 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from reglab.configure import build
+from reglab.config.instantiate import build
+from reglab.core.signals import Interrupted
 from reglab.data import DataSet, Part
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail, Regularizer
-from reglab.signals import Interrupted
 from reglab.tracking import TrackingSettings, open_run, reopen_run
 from reglab.tracking.folder import JOURNAL
 from reglab.tracking.journal import Journal
 from reglab.training import checkpoint_files
-from reglab.training import experiment as engine
+from reglab.training import fit as engine
 from reglab.training.checkpoints import Checkpoints, resumable
-from reglab.training.experiment import Experiment, build_trainer, fit, quiet_lightning
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Recorder
 from reglab.training.solo import Solo
+from reglab.training.trainer import build_trainer, quiet_lightning
 
 CONF = Path(__file__).parents[2] / "conf" / "regularizer"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))

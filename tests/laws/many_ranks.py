@@ -15,12 +15,13 @@ import laws_harness as harness
 import torch
 from torch import Tensor, nn
 
+from reglab.core.signals import Interrupted
 from reglab.regularizers import EMA, EarlyStopping, MaxNorm, Regularizer
-from reglab.signals import Interrupted
 from reglab.tracking import open_run, reopen_run
-from reglab.training import experiment as engine
+from reglab.training import fit as engine
 from reglab.training.checkpoints import resumable
-from reglab.training.experiment import Experiment, fit
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit
 from reglab.training.solo import Solo
 
 STRATEGIES = ("ddp", "fsdp")

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch.fx import Graph, Node
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail, Regularizer
 from reglab.training.fused.pack import Pack
-from regularizers.test_beta import plain_beta
+from rng.test_beta import plain_beta
 
 MOST = 10_000  # operations behind one result; dropout has 3,241
 MOST_NODES = 1_000

@@ -11,10 +11,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from reglab.errors import Unfused, UserError
+from callback.own_module import OwnModule, loaders, trainer
+from reglab.callback.regularize import Regularize
+from reglab.core.errors import Unfused, UserError
 from reglab.tracking import RunSpec, open_runs
 from reglab.training import checkpoint_files
-from reglab.training.callback import Regularize
 from reglab.training.experiment import Experiment
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import write_member
@@ -22,7 +23,6 @@ from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
-from training.own_module import OwnModule, loaders, trainer
 
 SLACK = 400  # bytes: numbers that are written with more digits
 CALLBACKS = [name for name in harness.NAMES if name not in ("flooding", "label_smoothing", "mixup", "sam")]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import Diverged
+from reglab.core.errors import Diverged
 from reglab.training.experiment import Experiment
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.regularizers import Batch, Cocktail
 from reglab.tracking.journal import Journal
 

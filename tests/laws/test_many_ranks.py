@@ -11,8 +11,8 @@ import pytest
 import torch
 from many_ranks import CASES, SIGNALLED, STRATEGIES, cases, job, signalled, trained
 
-from reglab.examples import FILE
-from reglab.examples import read as read_examples
+from reglab.analysis.per_example_file import FILE
+from reglab.analysis.per_example_file import read as read_examples
 from reglab.training.checkpoint_files import read
 from reglab.training.checkpoints import resumable
 

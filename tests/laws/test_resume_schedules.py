@@ -15,12 +15,12 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from callback.own_module import LIGHTNING_WARNS, OwnModule, loaders, trainer, weights_of
+from reglab.callback.regularize import Regularize
 from reglab.regularizers import overrides
-from reglab.training.callback import Regularize
 from reglab.training.experiment import Experiment
 from reglab.training.recipe import Recipe
 from reglab.training.solo import Solo
-from training.own_module import LIGHTNING_WARNS, OwnModule, loaders, trainer, weights_of
 
 pytestmark = LIGHTNING_WARNS
 EPOCHS, STEPS, CUT, CLIP = 3, 12, (5, 8), 0.4  # inside the second of three epochs of 4 steps, and at its end

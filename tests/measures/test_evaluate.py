@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.measures import evaluate
 from reglab.measures.evaluate import evaluation_mode
 

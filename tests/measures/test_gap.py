@@ -4,7 +4,7 @@ import scipy.stats
 import sklearn.metrics
 import torch
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.measures import Evaluation, example_losses, gap, one_part, side
 
 TASKS = ["classification", "binary", "multilabel", "regression"]

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from reglab.configure import construct
-from reglab.errors import UserError
+from reglab.config.instantiate import construct
+from reglab.core.errors import UserError
 from reglab.measures import MeasureSettings
 
 YAML = Path(__file__).parents[2] / "conf" / "measure" / "default.yaml"

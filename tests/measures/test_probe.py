@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.measures import probe_rows, probe_size
 
 

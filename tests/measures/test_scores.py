@@ -9,7 +9,7 @@ import sklearn.metrics as metrics
 import torch
 from torchmetrics.functional.classification import multiclass_auroc, multilabel_f1_score
 
-from reglab.direction import SCORES, lower_is_better, monitored
+from reglab.core.metric_direction import SCORES, lower_is_better, monitored
 from reglab.measures import Evaluation, example_losses, gap, one_part, side
 from reglab.measures.scores import RANKED
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.models.layers import activation_class
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.models import build
 
 NODE = {"_target_": "reglab.models.Timm", "name": "resnet50"}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import reglab
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.models import build
 
 NODE = {"_target_": f"{__name__}.Bag"}

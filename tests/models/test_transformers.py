@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.models import build
 
 installed = pytest.mark.skipif(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.regularizers import (
     EMA,
     L1,

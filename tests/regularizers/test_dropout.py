@@ -6,7 +6,7 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.models import CNN, MLP
 from reglab.regularizers import Cocktail, Dropout
 from reglab.regularizers.dropout import drop

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail, EarlyStopping
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.regularizers import EMA, Cocktail
 from regularizers.loop import Loop, least_squares, linear
 from shards import cut_cocktail, cut_model, joined

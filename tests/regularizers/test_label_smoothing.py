@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.measures import example_losses
 from reglab.regularizers import Batch, Cocktail, LabelSmoothing, Mixup
 

@@ -3,10 +3,10 @@ import torch
 from scipy import stats
 from torch import nn
 
-from reglab import draws
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.regularizers import Batch, Cocktail, Mixup
-from reglab.regularizers.beta import log_gamma_draws, symmetric_beta_draw
+from reglab.rng import counter_rng
+from reglab.rng.beta import log_gamma_draws, symmetric_beta_draw
 from regularizers.loop import cross_entropy
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -78,7 +78,7 @@ def test_each_step_has_a_share_of_its_own():
 
 @pytest.mark.parametrize("shape", [0.1, 0.4, 1.0, 3.0])
 def test_what_the_share_is_made_of_follows_a_gamma_distribution(shape):
-    keys = torch.vmap(lambda step: draws.key(1, step))(torch.arange(20_000))
+    keys = torch.vmap(lambda step: counter_rng.key(1, step))(torch.arange(20_000))
     number = torch.tensor(shape, dtype=torch.float64)
     logarithms = log_gamma_draws(number.expand(keys.shape), keys)
     assert stats.kstest(logarithms.exp().numpy(), stats.gamma(shape).cdf).pvalue > 1e-3
@@ -86,7 +86,7 @@ def test_what_the_share_is_made_of_follows_a_gamma_distribution(shape):
 
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 3.0])
 def test_the_share_follows_a_beta_distribution(alpha):
-    keys = torch.vmap(lambda step: draws.key(0, step, 5))(torch.arange(20_000))
+    keys = torch.vmap(lambda step: counter_rng.key(0, step, 5))(torch.arange(20_000))
     strength = torch.tensor(alpha, dtype=torch.float64)
     shares = torch.vmap(lambda key: symmetric_beta_draw(strength, key))(keys)
     assert shares.dtype == torch.float64
@@ -96,7 +96,7 @@ def test_the_share_follows_a_beta_distribution(alpha):
 
 def test_members_of_a_pack_draw_their_solo_shares_each_with_its_own_alpha():
     alphas = torch.tensor([0.0, 0.1, 1.0, 50.0], dtype=torch.float64)
-    keys = torch.vmap(lambda seed: draws.key(seed, 3))(torch.arange(4))
+    keys = torch.vmap(lambda seed: counter_rng.key(seed, 3))(torch.arange(4))
     together = torch.vmap(symmetric_beta_draw)(alphas, keys)
     alone = [symmetric_beta_draw(alpha, key) for alpha, key in zip(alphas, keys, strict=True)]
     assert torch.equal(together, torch.stack(alone))
@@ -106,7 +106,7 @@ def test_members_of_a_pack_draw_their_solo_shares_each_with_its_own_alpha():
 @pytest.mark.parametrize("alpha", [1e-6, 1e-3, 1e6])
 def test_extreme_alphas_stay_finite(alpha):
     strength = torch.tensor(alpha, dtype=torch.float64)
-    shares = torch.stack([symmetric_beta_draw(strength, draws.key(step)) for step in range(50)])
+    shares = torch.stack([symmetric_beta_draw(strength, counter_rng.key(step)) for step in range(50)])
     assert torch.isfinite(shares).all()
     if alpha < 1:
         assert bool(((shares < 1e-3) | (shares > 1 - 1e-3)).all())

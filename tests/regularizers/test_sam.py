@@ -5,9 +5,9 @@ from torch import nn
 
 from reglab.data import Part
 from reglab.regularizers import L2, SAM, Cocktail
-from reglab.training.experiment import quiet_lightning
 from reglab.training.recipe import Recipe
 from reglab.training.solo import Solo
+from reglab.training.trainer import quiet_lightning
 from regularizers.loop import Loop, least_squares, linear
 from shards import Ranks, cut
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.regularizers import L1, L2, Cocktail
 from reglab.regularizers.select import check_selection, chosen, selected
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail, MaxNorm
 from shards import Ranks, cut_cocktail, cut_model, joined
 

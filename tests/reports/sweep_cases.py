@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from reglab.reports.data import SweepData
-from reglab.sweeps.trial import Trial
+from reglab.analysis.sweep_data import SweepData
+from reglab.analysis.trial import Trial
 
 STRENGTHS = {
     "l2": (1e-4, 1e-3, 1e-2, 1e-1),

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import reglab.tracking
+import reglab.tracking.mlflow
 from reglab.reports.collect import collect, overrides, trial, versions
 from reglab.reports.sweep import report
 
@@ -63,8 +63,8 @@ def store(monkeypatch):
         history=history,
         copy_artifact=lambda record, name, folder: None,
     )
-    monkeypatch.setitem(sys.modules, "reglab.tracking.mlflow_read", fake)
-    monkeypatch.setattr(reglab.tracking, "mlflow_read", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "reglab.tracking.mlflow.read", fake)
+    monkeypatch.setattr(reglab.tracking.mlflow, "read", fake, raising=False)
     return SimpleNamespace(asked=asked, parent=parent, records=records)
 
 

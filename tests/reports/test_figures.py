@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from reglab.reports.data import SweepData, curve
+from reglab.analysis.selection import select
+from reglab.analysis.sweep_data import SweepData, curve
 from reglab.reports.figures import draw
 from reglab.reports.figures.axis import place
 from reglab.reports.figures.canvas import themed
@@ -13,7 +14,6 @@ from reglab.reports.figures.colours import GREY, colours
 from reglab.reports.figures.strength import draw_strength
 from reglab.reports.figures.summary import rows
 from reglab.reports.figures.weights import shares
-from reglab.sweeps.selection import select
 from reports.sweep_cases import sweep, trial
 
 select = partial(select, rule="paired_1se")

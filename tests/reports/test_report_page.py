@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from reglab.analysis.selection import select
 from reglab.reports.sweep import portraits, write
 from reglab.reports.tested import looks
-from reglab.sweeps.selection import select
 from reports.sweep_cases import sweep, trial
 
 select = partial(select, rule="paired_1se")

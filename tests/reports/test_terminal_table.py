@@ -3,9 +3,9 @@ from functools import partial
 
 from rich.console import Console
 
-from reglab.reports.data import SweepData
+from reglab.analysis.selection import select
+from reglab.analysis.sweep_data import SweepData
 from reglab.reports.terminal import MOST_ROWS, table
-from reglab.sweeps.selection import select
 from reports.sweep_cases import sweep, trial
 
 select = partial(select, rule="paired_1se")

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from reglab import app
-from reglab.errors import UserError
+from reglab.cli import train
+from reglab.core.errors import UserError
 
 
 def test_a_file_cannot_say_whom_to_trust(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "evil.yaml").write_text("# @package _global_\ntrust: [lurking]\n")
     with pytest.raises(UserError, match="stands in a file"):
-        app.train(["--config-dir", str(tmp_path), "experiment=evil", "tracking=none"])
+        train.train(["--config-dir", str(tmp_path), "experiment=evil", "tracking=none"])
 
 
 @pytest.mark.parametrize(
@@ -26,4 +26,4 @@ def test_a_file_cannot_say_whom_to_trust(tmp_path: Path) -> None:
 )
 def test_a_configuration_writes_nowhere_else_and_sets_no_guarded_variable(word: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        app.train([word, "tracking=none"])
+        train.train([word, "tracking=none"])

@@ -11,9 +11,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from reglab import data
-from reglab.admission import admit
-from reglab.errors import UserError
-from reglab.paths import conf_dir
+from reglab.config.paths import conf_dir
+from reglab.config.validate import admit
+from reglab.core.errors import UserError
 from reglab.regularizers import L2, Cocktail
 from reglab.tracking import TrackingSettings, open_run
 from security.names import NAMES

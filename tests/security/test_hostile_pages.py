@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from reglab import dataset
+from reglab.analysis.selection import select
 from reglab.regularizers import Cocktail
 from reglab.reports.sweep import write
-from reglab.sweeps.selection import select
-from reglab.training.notes import run_note
+from reglab.training.run_note import run_note
 from reports.sweep_cases import sweep
 from security.names import NAMES
 

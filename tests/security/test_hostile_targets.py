@@ -12,12 +12,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from reglab import app, data, load, trust
-from reglab.admission import admit
-from reglab.errors import UserError
-from reglab.paths import conf_dir
+from reglab import data, load
+from reglab.cli import train
+from reglab.config import trust
+from reglab.config.paths import conf_dir
+from reglab.config.validate import admit
+from reglab.core.errors import UserError
 from reglab.training import checkpoint_files, describe
-from reglab.training.experiment import check
+from reglab.training.check import check
 from reglab.training.job import build_experiment, run_job
 from training.job_case import config
 
@@ -137,7 +139,7 @@ def test_hydra_builds_nothing_that_is_not_trusted(lurking, hydra):
 )
 def test_nor_on_the_command_line(lurking, words):
     with pytest.raises(UserError, match=r"lurking is not trusted.*add trust=\[lurking\]|logging goes to"):
-        app.train([*words, "tracking=none"])
+        train.train([*words, "tracking=none"])
     assert not lurking.exists()
 
 

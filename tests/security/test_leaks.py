@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reglab import cli, secrets, trust
+from reglab.cli import command as cli
+from reglab.config import trust
+from reglab.core import secrets
 from training.job_case import SMALL, close
 
 SECRETS = {"A_VALUE": "sentinel+one/of=three", "A_TOKEN": "qZ7#k", "MLFLOW_TRACKING_PASSWORD": "sentinel three&<3>"}

@@ -10,13 +10,13 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 # Bytes that never were in a file: made in memory by a process of ours, for itself or for one that it started.
 OWN_BYTES = {
-    "src/reglab/sweeps/compose.py": 1,
-    "src/reglab/sweeps/worker.py": 1,
+    "src/reglab/launchers/compose.py": 1,
+    "src/reglab/launchers/worker.py": 1,
     "src/reglab/training/fused/compile_process.py": 1,
-    "src/reglab/training/spawned.py": 1,
+    "src/reglab/api/spawn.py": 1,
     "scripts/chaos/commands.py": 1,
 }
-SAFE_LOADER = {"src/reglab/catalogue.py"}  # in C where there is one, otherwise in Python, from a variable
+SAFE_LOADER = {"src/reglab/cli/config_options.py"}  # in C where there is one, otherwise in Python, from a variable
 NEVER = {
     *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "shelve.open", "dill.load", "dill.loads"),
     *("joblib.load", "cloudpickle.load", "cloudpickle.loads", "marshal.load", "marshal.loads", "pandas.read_pickle"),

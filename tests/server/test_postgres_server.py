@@ -10,7 +10,7 @@ import pytest
 from scripts.chaos.fresh_store import PROCESSES, STEPS, processes, record, together
 from scripts.chaos.mlflow_server import MlflowServer
 
-from reglab.cli import main
+from reglab.cli.command import main
 from reglab.tracking import RunTracker, send
 from server.postgres import Cluster
 from server.users import PASSWORDS, READER, STRANGER, STUDY, WRITER, administer, look

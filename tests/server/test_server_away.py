@@ -11,12 +11,12 @@ import pytest
 import requests
 from scripts.chaos.mlflow_server import MlflowServer
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.sweeps.ledger import deliver
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, open_runs, open_sweep
-from reglab.tracking.mlflow_create import Made, Maker
-from reglab.tracking.mlflow_read import history, sweep_runs
-from reglab.tracking.start import Start
+from reglab.tracking.mlflow.create import Made, Maker
+from reglab.tracking.mlflow.read import history, sweep_runs
+from reglab.tracking.run_start import Start
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,7 +4,7 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.sweeps.blocks import expand
 
 L1 = {"regularizer": ["l1"], "regularizer.l1.strength": "1,2"}

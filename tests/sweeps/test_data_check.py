@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reglab.cli import main
+from reglab.cli.command import main
 from reglab.sweeps import data_check
 from reglab.training import preflight
 
@@ -100,7 +100,7 @@ def test_a_sweep_over_a_table_that_cannot_be_read_starts_nothing(folder, launche
 
 def test_the_sweeps_own_process_starts_without_torch(tmp_path):
     """It takes seconds to import, and what the data's process tells would bring it along if it were a class of ours."""
-    code = "import sys; from reglab.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    code = "import sys; from reglab.cli.command import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
     words = ["train", "-m", "data=wine", "model=linear", "trainer=cpu", "trainer.max_epochs=1", "tracking=offline"]
     words += ["optimizer.lr=0.1,0.2", "hydra/launcher=local", "hydra.launcher.workers=1"]
     done = subprocess.run(

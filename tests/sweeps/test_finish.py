@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reglab import data
-from reglab.cli import main
+from reglab.cli.command import main
 from training.job_case import SMALL, Case, checkpoint, close, loss_and_accuracy, outputs_by_hand
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
@@ -48,7 +48,7 @@ class Swept:
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh store, whose migrations cost seconds."""
-    from reglab.tracking.mlflow_store import prepare
+    from reglab.tracking.mlflow.store import prepare
 
     path = tmp_path_factory.mktemp("template") / "reglab.db"
     prepare(path)
@@ -57,7 +57,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sweep(template: Path, folder: Path, *words: str) -> Swept:
     """Run ``reglab train -m`` with ``words`` in ``folder``."""
-    from reglab.app import train
+    from reglab.cli.train import train
 
     if not (folder / "reglab.db").exists():
         shutil.copy(template, folder / "reglab.db")
@@ -165,7 +165,7 @@ def test_a_sweep_without_a_report_leaves_the_test_set_alone(run: Callable[..., S
 
 
 def test_a_test_set_that_others_saw_is_no_longer_untouched(run: Callable[..., Swept], tmp_path: Path) -> None:
-    from reglab.app import train
+    from reglab.cli.train import train
 
     first = run("optimizer.lr=1e-3,1e-2", "name=first")
     assert "touched once for" in first.output

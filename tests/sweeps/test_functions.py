@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.sweeps.functions import linear, log, rewrite
 
 

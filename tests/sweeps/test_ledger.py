@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from reglab.errors import UserError
-from reglab.sweeps import local
-from reglab.sweeps.display import Display
-from reglab.sweeps.events import Advanced
+from reglab.core.errors import UserError
+from reglab.launchers import local
+from reglab.launchers.display import Display
+from reglab.launchers.events import Advanced
 from reglab.sweeps.lock import held
 from training.job_case import SMALL, Case, close
 
@@ -41,7 +41,7 @@ class Again:
 
     def __call__(self, *words: str, launcher: str = HERE) -> tuple[int, str]:
         """Return exit code and what was said on standard error."""
-        from reglab.app import train
+        from reglab.cli.train import train
 
         with chdir(self.case.folder), redirect_stdout(StringIO()), redirect_stderr(StringIO()) as told:
             code = train(["-m", launcher, *SMALL, "trainer.max_epochs=2", *words])
@@ -75,7 +75,7 @@ class Again:
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh store, whose migrations cost seconds."""
-    from reglab.tracking.mlflow_store import prepare
+    from reglab.tracking.mlflow.store import prepare
 
     path = tmp_path_factory.mktemp("template") / "reglab.db"
     prepare(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.sweeps.lock import held
 
 HOLD = (

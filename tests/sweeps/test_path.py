@@ -3,16 +3,16 @@
 import pytest
 from hydra.types import RunMode
 
-from reglab.errors import UserError
-from reglab.sweeps import ledger, local, task
+from launchers import small, standin_pack
+from reglab.core.errors import UserError
+from reglab.launchers import local, task
+from reglab.launchers.compose import Composer
+from reglab.launchers.display import Display
+from reglab.launchers.events import Ended, Packed, Started
+from reglab.sweeps import ledger
 from reglab.sweeps.blocks import expand
-from reglab.sweeps.compose import Composer, Order
-from reglab.sweeps.display import Display
-from reglab.sweeps.events import Ended, Packed, Started
 from reglab.sweeps.functions import rewrite
-from reglab.sweeps.packing import Plan
-from reglab.sweeps.path import awaited, in_turn, joined, levels, links
-from sweeps import small, standin_pack
+from reglab.sweeps.path import links
 
 STRENGTHS = "regularizer.l1.strength=0.1,10,1"
 
@@ -126,29 +126,6 @@ def test_a_path_is_another_sweep_than_the_same_jobs_from_their_initial_weights(l
     assert len(marks) == 3
 
 
-def told(job, after=None):
-    return [f"sweep.job={job}"] + ([] if after is None else [f"sweep.after={after}"])
-
-
-def test_jobs_wait_by_their_numbers_in_the_sweep_for_those_that_are_launched():
-    jobs = {0: told(4, 3), 1: told(5, 4), 2: ["seed=1"], 3: told(7, 5)}  # 3 is done
-    assert awaited(jobs) == {1: 0, 3: 1}
-    orders = in_turn([Order((0, 2), ((), ())), Order((1, 3), ((), ()))], {1: 0, 3: 2})
-    assert [order.after for order in orders] == [(), (0, 2)]
-    assert orders[1].part([3]).after == (0, 2)
-
-
-def test_packs_are_cut_by_place_on_the_path():
-    planned = Plan(((0, 1, 2, 3, 4, 5),), (6, 7), {"why": (6, 7)})
-    before = {2: 0, 3: 1, 4: 2, 7: 6}
-    parts = levels(planned, before)
-    assert [(part.packs, part.alone) for part in parts] == [(((0, 1, 5),), (6,)), (((2, 3),), (7,)), ((), (4,))]
-    whole = joined(parts, planned)
-    assert (whole.packs, whole.alone) == (((0, 1, 5), (2, 3)), (4, 6, 7))
-    assert list(whole.reasons.values()) == [(6, 7), (4,)]
-    assert joined(levels(planned, {}), planned) == planned
-
-
 class Listening(Display):
     """Keeps the events."""
 
@@ -168,7 +145,7 @@ def events(hydra, monkeypatch):
 
     def run(*overrides, launcher="fused"):
         words = [f"hydra/launcher={launcher}", "hydra.launcher.workers=2", "hydra.mode=MULTIRUN", "sweep.path=down"]
-        every = rewrite([*overrides, "hydra.launcher.preload=[reglab.sweeps.worker]", *words])
+        every = rewrite([*overrides, "hydra.launcher.preload=[reglab.launchers.worker]", *words])
         result = hydra.multirun("train", standin_pack.train_one, every)
         return result, Listening.events
 

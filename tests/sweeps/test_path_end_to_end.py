@@ -29,7 +29,7 @@ QUICK = ("hydra.launcher.workers=1", "sweep.test=false")
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh store, whose migrations cost seconds."""
-    from reglab.tracking.mlflow_store import prepare
+    from reglab.tracking.mlflow.store import prepare
 
     path = tmp_path_factory.mktemp("template") / "reglab.db"
     prepare(path)
@@ -45,7 +45,7 @@ def case(template: Path, tmp_path: Path) -> Iterator[Case]:
 
 def sweep(case: Case, *words: str) -> tuple[int, str]:
     """Return exit code and what was said."""
-    from reglab.app import train
+    from reglab.cli.train import train
 
     with chdir(case.folder), redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as told:
         code = train(["-m", *CONVEX, *QUICK, *words])

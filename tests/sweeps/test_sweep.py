@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from reglab.errors import UserError
-from reglab.sweeps.events import Ended
+from reglab.core.errors import UserError
+from reglab.launchers.events import Ended
 from reglab.sweeps.sweep import SweepResult, interrupted
 
 
@@ -56,7 +56,7 @@ def test_the_parent_is_told_to_every_job(multirun):
 
 
 def test_hydras_own_launcher_runs_a_sweep_too(hydra, capsys):
-    from sweeps.standin import task
+    from launchers.standin import task
 
     result = hydra.multirun("train", task, ["act=finish,diverge", "hydra/launcher=basic", "hydra.mode=MULTIRUN"])
     assert (result.jobs, result.finished) == (2, 1)

@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh store, whose migrations cost seconds."""
-    from reglab.tracking.mlflow_store import prepare
+    from reglab.tracking.mlflow.store import prepare
 
     path = tmp_path_factory.mktemp("template") / "reglab.db"
     prepare(path)

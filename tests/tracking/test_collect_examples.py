@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reglab.errors import UserError
-from reglab.examples import FILE, Examples
-from reglab.reports.examples import collect_examples
-from reglab.tracking import mlflow_read, open_sweep
+from reglab.analysis.per_example_file import FILE, Examples
+from reglab.core.errors import UserError
+from reglab.reports.per_example import collect_examples
+from reglab.tracking import open_sweep
+from reglab.tracking.mlflow import read
 
 
 def examples(first: float) -> Examples:
@@ -29,13 +30,13 @@ def records(settings, start, tmp_path):
             run.artifact(run.folder / FILE)
         run.finish()
     parent.finish()
-    return mlflow_read.sweep_runs(settings.uri, parent.run_id)
+    return read.sweep_runs(settings.uri, parent.run_id)
 
 
 @pytest.mark.parametrize("here", [True, False])
 def test_runs_give_their_losses_and_those_without_are_left_out(records, monkeypatch, caplog, here):
     if not here:  # the same store, as if its artifacts lay elsewhere: they come through MLflow's client
-        monkeypatch.setattr(mlflow_read, "local_path", lambda uri: None)
+        monkeypatch.setattr(read, "local_path", lambda uri: None)
     found = collect_examples(records)
     assert list(found) == [record.run_id for record in records[1:3]]
     assert [float(each.val_loss[0]) for each in found.values()] == [1.0, 2.0]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings, open_run, reopen_run, send
 from reglab.tracking.batch import Batch, read_batch
 from reglab.tracking.folder import read_identity

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings, is_running, open_run, reopen_run
 from reglab.tracking.lock import RunLock
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.tracking import (
     RunSpec,
     TrackingSettings,
@@ -23,10 +23,10 @@ from reglab.tracking import (
     reopen_run,
     send,
 )
+from reglab.tracking.admin.sync import sync
 from reglab.tracking.folder import read_identity
-from reglab.tracking.sync import sync
 
-BY_CALLS = "reglab.tracking.mlflow_sql.is_known"  # False: as for a server, which numbers runs by itself
+BY_CALLS = "reglab.tracking.mlflow.sql.is_known"  # False: as for a server, which numbers runs by itself
 
 
 def silent(text: str) -> None: ...

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reglab.errors import UserError
-from reglab.tracking import RunSpec, finish_runs, open_run, open_runs, start
+from reglab.core.errors import UserError
+from reglab.tracking import RunSpec, finish_runs, open_run, open_runs, run_start
 from reglab.tracking.folder import read_identity
 from reglab.tracking.git import git_tags
 
@@ -48,7 +48,7 @@ def contents(client, folder):
 
 def one_by_one(settings, specs):
     with pytest.MonkeyPatch.context() as patch:  # by MLflow's own calls
-        patch.setattr("reglab.tracking.mlflow_sql.is_known", lambda path: False)
+        patch.setattr("reglab.tracking.mlflow.sql.is_known", lambda path: False)
         return [open_run(settings, **vars(each)) for each in specs]
 
 
@@ -72,7 +72,7 @@ def test_runs_opened_at_once_equal_runs_opened_one_by_one(settings, client, data
 
 def test_the_data_set_is_kept_once_and_commit_and_user_are_asked_once(settings, store, dataset, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(start, "git_tags", lambda folder: asked.append(folder) or git_tags(folder))
+    monkeypatch.setattr(run_start, "git_tags", lambda folder: asked.append(folder) or git_tags(folder))
     specs = [spec(tmp_path, number, dataset=dataset) for number in range(5)]
     finish_runs(open_runs(settings, specs), ["FINISHED"] * 5)
     with sqlite3.connect(store) as connection:
@@ -90,8 +90,8 @@ def test_tables_of_another_version_are_written_by_mlflow_itself(settings, store,
     with sqlite3.connect(store) as connection:
         connection.execute(change)
     connection.close()
-    monkeypatch.setattr("reglab.tracking.mlflow_direct.insert_runs", refuse)
-    monkeypatch.setattr("reglab.tracking.mlflow_sql.write", refuse)
+    monkeypatch.setattr("reglab.tracking.mlflow.sql_create.insert_runs", refuse)
+    monkeypatch.setattr("reglab.tracking.mlflow.sql.write", refuse)
     trackers = open_runs(settings, [spec(tmp_path, number) for number in range(2)])
     for tracker in trackers:
         tracker.log({"val/loss": 0.5}, 3)
@@ -164,8 +164,8 @@ def test_what_plain_sql_writes_has_the_names_that_mlflow_knows():
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.utils import mlflow_tags as theirs
 
-    from reglab.tracking import mlflow_direct, mlflow_insert
+    from reglab.tracking.mlflow import sql_create, sql_insert
 
-    assert (mlflow_insert.RUN_NAME, mlflow_insert.CONTEXT) == (theirs.MLFLOW_RUN_NAME, theirs.MLFLOW_DATASET_CONTEXT)
-    assert (mlflow_insert._USER, mlflow_direct.PARENT) == (theirs.MLFLOW_USER, theirs.MLFLOW_PARENT_RUN_ID)
-    assert CodeDatasetSource({})._get_source_type() == mlflow_insert.SOURCE
+    assert (sql_insert.RUN_NAME, sql_insert.CONTEXT) == (theirs.MLFLOW_RUN_NAME, theirs.MLFLOW_DATASET_CONTEXT)
+    assert (sql_insert._USER, sql_create.PARENT) == (theirs.MLFLOW_USER, theirs.MLFLOW_PARENT_RUN_ID)
+    assert CodeDatasetSource({})._get_source_type() == sql_insert.SOURCE

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reglab.errors import UserError
-from reglab.paths import conf_dir
+from reglab.config.paths import conf_dir
+from reglab.core.errors import UserError
 from reglab.tracking.settings import TrackingSettings, local_path, redacted, sqlite_path
 
 

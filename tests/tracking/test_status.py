@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.tracking.status import last_status
 
 

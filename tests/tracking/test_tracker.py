@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.tracking.batch import Unsent
 from reglab.tracking.drainer import Drainer, read_position
 from reglab.tracking.folder import Identity

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from reglab.paths import conf_dir
+from reglab.config.paths import conf_dir
 from reglab.training.job import JobResult, run_job
 
 EPOCHS = 3

@@ -12,7 +12,8 @@ from reglab.data import DataSet, Part
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail, Regularizer
 from reglab.tracking import TrackingSettings, open_run
-from reglab.training.experiment import Experiment, fit
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit
 from reglab.training.loader import epoch_order
 from reglab.training.recipe import Recipe
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.training import checkpoint_files
 from reglab.training.checkpoint_files import Damaged
 

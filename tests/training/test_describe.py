@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.training import describe
 from training.job_case import config
 

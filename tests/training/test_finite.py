@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reglab.errors import Diverged
+from reglab.core.errors import Diverged
 from reglab.training.finite import Finite
 
 RATES = (0.5, 0.25, 0.125)

@@ -7,7 +7,7 @@ from training.job_case import Case
 
 _PROGRAM = """
 import os, sys
-from reglab.cli import main
+from reglab.cli.command import main
 from reglab.tracking import RunTracker
 log = RunTracker.log
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reglab.distributed.parameters import Body
 from reglab.measures import example_losses
 from reglab.regularizers import L2, SAM, Batch, Cocktail, Flooding, Objective, Outcome, Regularizer
-from reglab.training.body import Body
 from reglab.training.gradient import Gradient, Means, Turn
 
 ROWS = 10

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from reglab.errors import UserError
-from reglab.markdown import plain
+from reglab.core.errors import UserError
+from reglab.core.markdown import plain
 from reglab.training import restore
 from training.job_case import Case
 

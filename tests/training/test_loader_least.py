@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import UserError
-from reglab.training.engine import Engine
+from reglab.core.errors import UserError
+from reglab.training.execution_settings import Engine
 from reglab.training.loader import Steps
 from reglab.training.solo import Solo
 

@@ -14,15 +14,15 @@ from omegaconf import DictConfig
 
 import reglab
 from reglab import data
+from reglab.analysis.per_example_file import FILE, Examples, read
+from reglab.config.pack_settings import PackSettings
+from reglab.config.paths import conf_dir
 from reglab.data import DataSet, Part
-from reglab.examples import FILE, Examples, read
-from reglab.paths import conf_dir
 from reglab.training import per_example
 from reglab.training.describe import plain
-from reglab.training.ending import JobResult
 from reglab.training.fused import job
-from reglab.training.fused.settings import PackSettings
 from reglab.training.job import run_job
+from reglab.training.job_result import JobResult
 from reglab.training.per_example import constant_predictor
 from training.job_case import checkpoint
 

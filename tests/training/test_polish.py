@@ -11,12 +11,13 @@ import sklearn.linear_model
 import torch
 from torch import Tensor, nn
 
+from reglab.config.fingerprint import fingerprint
+from reglab.core.errors import UserError
 from reglab.data import DataSet, Part
-from reglab.errors import UserError
 from reglab.regularizers import EMA, L1, L2, Cocktail, Dropout, ElasticNet, Mixup, Regularizer, WeightDecay
 from reglab.tracking.journal import Journal
-from reglab.training.experiment import Experiment, check
-from reglab.training.fingerprint import fingerprint
+from reglab.training.check import check
+from reglab.training.experiment import Experiment
 from reglab.training.fused.member import why_solo
 
 FEATURES, ROWS = 30, 120

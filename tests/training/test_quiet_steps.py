@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from reglab.regularizers import L1, Batch, Regularizer
-from reglab.training import experiment as engine
+from reglab.training import fit as engine
 from reglab.training.solo import Solo
 from regularizers.loop import Loop, cross_entropy
 

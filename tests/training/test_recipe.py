@@ -6,7 +6,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.training.recipe import Recipe, optimizer_config
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from reglab import data
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.training import checkpoint_files, restore
 from training.job_case import Case, checkpoint, loss_and_accuracy, outputs_by_hand
 

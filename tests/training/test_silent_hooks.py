@@ -10,13 +10,13 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 from torch.utils.data import DataLoader, TensorDataset
 
-from reglab.errors import UserError
+from reglab.callback.regularize import Regularize
+from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail, Dropout
 from reglab.training import silent_hooks
-from reglab.training.callback import Regularize
-from reglab.training.experiment import quiet_lightning
 from reglab.training.fused.pack import Pack
 from reglab.training.silent_hooks import check_hooks
+from reglab.training.trainer import quiet_lightning
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
-from reglab.errors import Diverged
+from reglab.core.errors import Diverged
 from reglab.regularizers import L2, SAM, Dropout
 from training.solo_case import ADAM, BATCH, EPOCHS, ROWS, assert_same_bits, batches, blobs, by_engine, by_hand, net
 

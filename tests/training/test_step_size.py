@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.training.step_size import LearningRates, StepSizes
 
 SLOPE = torch.tensor([[0.7, -2.0, 1e-3]], dtype=torch.float64)

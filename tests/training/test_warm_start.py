@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import UserError
-from reglab.training.fingerprint import fingerprint
+from reglab.config.fingerprint import fingerprint
+from reglab.core.errors import UserError
 from reglab.training.fused.job import load_experiments
 from reglab.training.warm_start import warm_start
 from training.job_case import Case, checkpoint, config

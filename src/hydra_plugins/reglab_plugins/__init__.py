@@ -1,1 +1,1 @@
-"""Registration of reglab's sweeper and launcher with Hydra; what they do is in ``reglab.sweeps``."""
+"""Registration of reglab's sweeper and launchers with Hydra; see ``reglab.sweeps`` and ``reglab.launchers``."""

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from hydra_plugins.reglab_plugins.launcher import LocalLauncherConf
 
 if TYPE_CHECKING:
-    from reglab.sweeps.fused import Fused
+    from reglab.launchers.fused import Fused
 
 
 @dataclass
@@ -36,7 +36,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="fused", node=FusedLau
 
 
 class FusedLauncher(Launcher):
-    """Hands Hydra's jobs to ``reglab.sweeps.fused``."""
+    """Hands Hydra's jobs to ``reglab.launchers.fused``."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class FusedLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Start what workers are forked from, so that it imports while the sweeper prepares."""
-        from reglab.sweeps.fused import Fused  # late: Hydra imports every plugin, also for other programs
-        from reglab.sweeps.local import Local
+        from reglab.launchers.fused import Fused  # late: Hydra imports every plugin, also for other programs
+        from reglab.launchers.local import Local
 
         self.context, self.task, self.config = hydra_context, task_function, config
         self.fused = Fused(

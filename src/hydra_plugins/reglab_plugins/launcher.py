@@ -11,7 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from reglab.sweeps.local import Local
+    from reglab.launchers.local import Local
 
 
 @dataclass
@@ -24,14 +24,14 @@ class LocalLauncherConf:
     _target_: str = "hydra_plugins.reglab_plugins.launcher.LocalLauncher"
     workers: int | None = None
     threads: int = 1
-    preload: list[str] = field(default_factory=lambda: ["reglab.training.job", "reglab.tracking.mlflow_run"])
+    preload: list[str] = field(default_factory=lambda: ["reglab.training.job", "reglab.tracking.mlflow.runs"])
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="reglab")
 
 
 class LocalLauncher(Launcher):
-    """Hands Hydra's jobs to ``reglab.sweeps.local``."""
+    """Hands Hydra's jobs to ``reglab.launchers.local``."""
 
     def __init__(self, workers: int | None, threads: int, preload: Sequence[str]):
         self.workers, self.threads, self.preload = workers, threads, preload
@@ -39,14 +39,14 @@ class LocalLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Start what workers are forked from, so that it imports while the sweeper prepares."""
-        from reglab.sweeps.local import Local  # late: Hydra imports every plugin, also for other programs
+        from reglab.launchers.local import Local  # late: Hydra imports every plugin, also for other programs
 
         self.context, self.task, self.config = hydra_context, task_function, config
         self.local = Local(self.workers, self.threads, list(self.preload))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and return how each ended."""
-        from reglab.sweeps.compose import Order
+        from reglab.launchers.compose import Order
 
         assert self.local is not None
         orders = [Order((job,), (tuple(each),)) for job, each in enumerate(job_overrides, initial_job_idx)]

@@ -11,8 +11,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from reglab.sweeps.fused import Fused
-    from reglab.sweeps.process import Processes
+    from reglab.launchers.fused import Fused
+    from reglab.launchers.process import Processes
 
 
 @dataclass
@@ -41,7 +41,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="process", node=Proces
 
 
 class ProcessLauncher(Launcher):
-    """Hands Hydra's jobs to ``reglab.sweeps.process``, packed by ``reglab.sweeps.fused``."""
+    """Hands Hydra's jobs to ``reglab.launchers.process``, packed by ``reglab.launchers.fused``."""
 
     def __init__(
         self,
@@ -64,9 +64,9 @@ class ProcessLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the settings."""
-        from reglab.sweeps.causes import Limits  # late: Hydra imports every plugin, also for other programs
-        from reglab.sweeps.fused import Fused
-        from reglab.sweeps.process import Processes
+        from reglab.launchers.exit_causes import Limits  # late: Hydra imports every plugin, also for other programs
+        from reglab.launchers.fused import Fused
+        from reglab.launchers.process import Processes
 
         self.context, self.task, self.config = hydra_context, task_function, config
         limits = Limits(self.timeout, self.memory)
@@ -75,7 +75,7 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and return how each ended."""
-        from reglab.sweeps.compose import composer_of
+        from reglab.launchers.compose import composer_of
 
         assert self.processes is not None
         assert self.fused is not None

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from reglab.core.errors import UserError, nearest
 from reglab.data.assemble import assemble, load
 from reglab.data.dataset import DataSet
 from reglab.data.options import Options
 from reglab.data.source import Source
-from reglab.errors import UserError, nearest
 
 
 def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: Any) -> DataSet:

@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reglab.core.errors import UserError, nearest
 from reglab.data.breast_cancer import breast_cancer
 from reglab.data.correlated_regression import correlated_regression
 from reglab.data.dataset import DataSet, Part
@@ -24,15 +25,13 @@ from reglab.data.multilabel import multilabel
 from reglab.data.noise_columns import noise_columns
 from reglab.data.options import Options
 from reglab.data.replicas import replica_rows
-from reglab.data.source import Integers, Source
+from reglab.data.source import Floats, Integers, Source
 from reglab.data.sparse_regression import sparse_regression
 from reglab.data.split import Split, split_rows
 from reglab.data.table import table
 from reglab.data.targets import Targets, prepare_targets
 from reglab.data.tokens import tokens
-from reglab.data.truth import carry_truth
 from reglab.data.wine import wine
-from reglab.errors import UserError, nearest
 
 SOURCES: dict[str, Callable[..., Source]] = {
     loader.__name__: loader
@@ -164,3 +163,28 @@ def _summary(parts: Mapping[str, Part], split: str, options: Options) -> dict[st
     facts |= {"label_noise": options.label_noise, "corrupted_rows": int(parts["train"].corrupted.sum())}
     real = parts["train"].inputs.is_floating_point()
     return facts | {"standardize": options.standardize and real}
+
+
+class Truth(NamedTuple):
+    """The fields of ``DataSet`` of the same names."""
+
+    coefficients: Tensor | None
+    relevant: Tensor | None
+    feature_groups: Tensor | None
+
+
+def carry_truth(source: Source, scale: Floats, features: int, noise: int) -> Truth:
+    """Return the truth about ``features`` prepared inputs and ``noise`` noise columns behind them.
+
+    Coefficients are multiplied by the deviation that their input was divided by. With noise columns, inputs of which
+    nothing is known count as relevant: beside columns of pure noise, that is what the data set is for.
+    """
+    coefficients = relevant = groups = None
+    if source.coefficients is not None:
+        coefficients = torch.from_numpy(np.append(source.coefficients * scale, np.zeros(noise)).astype(np.float32))
+    if source.relevant is not None or noise:
+        known = np.ones(features, dtype=bool) if source.relevant is None else source.relevant
+        relevant = torch.from_numpy(np.append(known, np.zeros(noise, dtype=bool)))
+    if source.feature_groups is not None:
+        groups = torch.from_numpy(np.append(source.feature_groups, np.full(noise, -1)))
+    return Truth(coefficients, relevant, groups)

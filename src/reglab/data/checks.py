@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reglab.errors import UserError, nearest
+from reglab.core.errors import UserError, nearest
 
 
 def whole(key: str, value: Any, minimum: int, maximum: int | None = None) -> int:

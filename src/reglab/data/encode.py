@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reglab.core.errors import UserError
 from reglab.data.source import Bytes, Categorical, Floats, Integers, Source
-from reglab.errors import UserError
 
 
 @dataclass(frozen=True)

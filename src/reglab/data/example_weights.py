@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from reglab.core.errors import UserError, nearest
 from reglab.data.options import Options
 from reglab.data.source import Floats, Integers, Source
-from reglab.errors import UserError, nearest
 
 
 def example_weights(source: Source, observed: Integers | None, train: Integers, options: Options) -> Floats:

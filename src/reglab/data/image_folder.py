@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from reglab.core.errors import UserError, nearest
 from reglab.data.checks import whole
 from reglab.data.source import Bytes, Source
-from reglab.errors import UserError, nearest
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = frozenset({"train", "training", "val", "valid", "validation", "test"})

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from reglab import draws
 from reglab.data.dataset import Task
 from reglab.data.streams import stream
+from reglab.rng import counter_rng
 
 
 def corrupt(targets: Tensor, index: Tensor, task: Task, outputs: int, rate: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -23,7 +23,7 @@ def corrupt(targets: Tensor, index: Tensor, task: Task, outputs: int, rate: floa
     """
     corrupted = torch.zeros(len(targets), dtype=torch.bool)
     corrupted[
-        draws.bits(stream(seed, "label_noise", "rows"), index).argsort(stable=True)[: round(rate * len(index))]
+        counter_rng.bits(stream(seed, "label_noise", "rows"), index).argsort(stable=True)[: round(rate * len(index))]
     ] = True
     wrong = _wrong_targets(targets, index, task, outputs, stream(seed, "label_noise", "targets"))
     chosen = corrupted if targets.ndim == 1 else corrupted[:, None]
@@ -33,10 +33,10 @@ def corrupt(targets: Tensor, index: Tensor, task: Task, outputs: int, rate: floa
 def _wrong_targets(targets: Tensor, index: Tensor, task: Task, outputs: int, key: Tensor) -> Tensor:
     """Return a wrong target for every row."""
     if task == "multilabel":
-        toss = draws.uniform(key, index[:, None] * outputs + torch.arange(outputs))
+        toss = counter_rng.uniform(key, index[:, None] * outputs + torch.arange(outputs))
         flip = (toss < 0.5) | (toss == toss.min(dim=1, keepdim=True).values)
         return torch.where(flip, 1 - targets, targets)
-    drawn = draws.uniform(key, index).double()
+    drawn = counter_rng.uniform(key, index).double()
     if task == "regression":
         others = len(targets) - 1
         steps = 1 + (drawn * others).long().clamp(max=max(others - 1, 0))

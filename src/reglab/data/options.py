@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reglab.core.errors import UserError, nearest
 from reglab.data.checks import choice, flag, number, size, whole
-from reglab.errors import UserError, nearest
 
 SPLITS = ("stratified", "random", "grouped", "time")
 RESAMPLES = ("bootstrap", "disjoint")

@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from reglab import draws
+from reglab.core.errors import UserError
 from reglab.data.options import Options
 from reglab.data.source import Integers, Source
 from reglab.data.split import Split
 from reglab.data.streams import permutation, stream
-from reglab.errors import UserError
+from reglab.rng import counter_rng
 
 
 def replica_rows(split: Split, source: Source, options: Options) -> Integers:
@@ -46,7 +46,7 @@ def replica_rows(split: Split, source: Source, options: Options) -> Integers:
 
 
 def _with_replacement(rows: int, options: Options) -> Integers:
-    drawn = draws.bits(stream(options.split_seed, "bootstrap", options.replica), torch.arange(rows))
+    drawn = counter_rng.bits(stream(options.split_seed, "bootstrap", options.replica), torch.arange(rows))
     # The sign bit goes; 63 random bits leave the chances of any two rows equal to one part in 2^63 / rows.
     found: Integers = ((drawn & (2**63 - 1)) % rows).numpy()
     return found

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from reglab.core.errors import UserError
 from reglab.data.checks import number, whole
 from reglab.data.source import Source, linear
 from reglab.data.streams import normal, permutation, stream, uniform
-from reglab.errors import UserError
 
 
 def sparse_regression(

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reglab.core.errors import UserError
 from reglab.data.checks import choice, flag, whole
 from reglab.data.source import Floats, Integers, Source
 from reglab.data.table_features import read_features
 from reglab.data.table_file import check_columns, list_columns, read_table
 from reglab.data.table_target import TASKS, read_target
-from reglab.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reglab.core.errors import UserError
 from reglab.data.source import Categorical, Floats
-from reglab.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reglab.errors import UserError, nearest
+from reglab.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd

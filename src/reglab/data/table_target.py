@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
+from reglab.core.errors import UserError
 from reglab.data.dataset import Task
 from reglab.data.source import Floats, Integers
-from reglab.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

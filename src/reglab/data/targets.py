@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reglab.core.errors import UserError
 from reglab.data.source import Floats, Integers, Source
-from reglab.errors import UserError
 
 
 @dataclass(frozen=True)

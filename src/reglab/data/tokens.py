@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from reglab.core.errors import UserError
 from reglab.data.checks import whole
 from reglab.data.source import Source
 from reglab.data.streams import stream, uniform
-from reglab.errors import UserError
 
 
 def tokens(*, rows: int = 2000, length: int = 32, vocabulary: int = 100, classes: int = 4, seed: int = 0) -> Source:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from reglab.direction import WEIGHTED
+from reglab.core.metric_direction import WEIGHTED
 from reglab.measures import scores as functions
-from reglab.measures.facts import losses_of, point_score, ratios_without
 from reglab.measures.losses import Task
+from reglab.measures.per_example import losses_of, point_score, ratios_without
 from reglab.measures.sides import Side
 
 
@@ -18,7 +18,7 @@ def row_terms(name: str, measured: Side, task: Task) -> Tensor:
     precision and balanced accuracy as ``measures.scores`` has it.
 
     Args:
-        name: ``loss``, a score of ``reglab.direction``, ``weighted_loss`` or ``weighted_accuracy``.
+        name: ``loss``, a score of ``reglab.core.metric_direction``, ``weighted_loss`` or ``weighted_accuracy``.
         measured: The rows.
         task: Which the metric is one of.
 

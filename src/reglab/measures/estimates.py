@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reglab.direction import WEIGHTED
+from reglab.core.metric_direction import WEIGHTED
 from reglab.measures import scores as functions
-from reglab.measures.facts import losses_of, point_score, ratios_without
 from reglab.measures.intervals import Estimated, log_interval, mean_interval, mean_of_estimates, share_interval
 from reglab.measures.losses import Task
+from reglab.measures.per_example import losses_of, point_score, ratios_without
 from reglab.measures.scores import score_name
 from reglab.measures.sides import Side
 

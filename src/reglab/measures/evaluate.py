@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.measures.losses import Task, example_losses
 
 

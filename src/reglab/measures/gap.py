@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from reglab.direction import lower_is_better
+from reglab.core.metric_direction import lower_is_better
 from reglab.measures.estimates import estimates, exact, unless_faultless
 from reglab.measures.intervals import difference
 from reglab.measures.losses import Task

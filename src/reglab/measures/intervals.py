@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 
 Number = TypeVar("Number", float, Tensor)
 _PRIOR = 0.5  # errors' worth of a design effect that is assumed before any error was seen

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reglab.errors import UserError, nearest
+from reglab.core.errors import UserError, nearest
 
 Task = Literal["classification", "binary", "multilabel", "regression"]
 TASKS: tuple[Task, ...] = ("classification", "binary", "multilabel", "regression")

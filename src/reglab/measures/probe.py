@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from reglab import draws
-from reglab.errors import UserError
+from reglab.core.errors import UserError
+from reglab.rng import counter_rng
 
 _LEAST = 1000  # rows: fewer would make the training side the noisier one of the gap where validation parts are small
 
@@ -27,5 +27,5 @@ def probe_rows(rows: int, wanted: int, seed: int) -> Tensor:
     """
     if wanted >= rows:
         return torch.arange(rows)
-    order = draws.permutation(draws.key(seed, draws.name_number("probe")), rows)
+    order = counter_rng.permutation(counter_rng.key(seed, counter_rng.name_number("probe")), rows)
     return order[:wanted].sort().values

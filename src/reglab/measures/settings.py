@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reglab.direction import SCORES, monitored
-from reglab.errors import UserError, nearest
+from reglab.core.errors import UserError, nearest
+from reglab.core.metric_direction import SCORES, monitored
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from reglab.measures.evaluate import Evaluation
-from reglab.measures.facts import Scale, facts_of, scale
 from reglab.measures.losses import Task, aligned
+from reglab.measures.per_example import Scale, facts_of, scale
 
 
 class Side(NamedTuple):

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reglab.configure import construct, locate
-from reglab.errors import UserError
+from reglab.config.instantiate import construct, locate
+from reglab.core.errors import UserError
 from reglab.models.sizes import filled_in
 
 

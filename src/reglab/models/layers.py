@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import activation as torch_activations
 
-from reglab.errors import UserError, nearest
+from reglab.core.errors import UserError, nearest
 
 # GLU halves the width, MultiheadAttention and Threshold need arguments, Softmax2d needs images, and RReLU draws from
 # a torch.Generator, so that its runs could be neither resumed nor fused.

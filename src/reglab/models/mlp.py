@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.models.layers import activation_class, check_norm, positive_integers
 
 

@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 
 
 def imported(package: str) -> ModuleType:

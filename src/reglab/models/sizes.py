@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 
 _SHAPE = {"input_shape", "in_shape", "inputs_shape", "shape"}
 _FEATURES = {

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from reglab.errors import UserError, nearest
+from reglab.core.errors import UserError, nearest
 from reglab.models.optional import imported
 
 # Each reads weights from a file or address that a config names, whoever wrote the config.

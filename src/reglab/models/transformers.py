@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from reglab.errors import UserError, nearest
+from reglab.core.errors import UserError, nearest
 from reglab.models.optional import imported
 
 # Others may name code to be fetched and run, whoever wrote the config.

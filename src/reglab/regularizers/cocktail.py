@@ -8,11 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.regularizers.base import Batch, Gradient, Objective, Outcome, Regularizer, overrides, weighted
 from reglab.regularizers.dropout import take_over_dropout
 from reglab.regularizers.keys import Keys
-from reglab.regularizers.kinds import Kind, forget_kinds, kinds_of
+from reglab.regularizers.parameter_kinds import Kind, forget_kinds, kinds_of
 from reglab.regularizers.select import Named, check_selection
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -8,7 +8,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear  # Multihead
 
 from reglab.regularizers.base import Regularizer
 from reglab.regularizers.keys import Keys
-from reglab.regularizers.kinds import with_weights
+from reglab.regularizers.parameter_kinds import with_weights
 
 
 def drop(inputs: Tensor, rate: Tensor, draws: Tensor) -> Tensor:

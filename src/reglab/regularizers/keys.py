@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from reglab import draws
+from reglab.rng import counter_rng
 
 
 class Keys(nn.Module):
@@ -44,7 +44,7 @@ class Keys(nn.Module):
 
     def stream(self, method: str, site: str = "") -> Tensor:
         """Return the key of this step's draws of ``method`` at ``site``: the same on every rank."""
-        return draws.key(draws.name_number(method), draws.name_number(site), self.seed, self.step)
+        return counter_rng.key(counter_rng.name_number(method), counter_rng.name_number(site), self.seed, self.step)
 
     def uniform(self, shape: torch.Size, method: str, site: str = "") -> Tensor:
         """Return uniform float32 numbers of ``shape``, one row of them for each example of the batch.
@@ -58,7 +58,7 @@ class Keys(nn.Module):
         call = self.calls.get((method, site), 0)
         self.calls[method, site] = call + 1
         counter = index[:, None] * each + torch.arange(each, device=index.device)
-        return draws.uniform(self.stream(method, f"{site}#{call}"), counter).reshape(shape)
+        return counter_rng.uniform(self.stream(method, f"{site}#{call}"), counter).reshape(shape)
 
     def normal_like(self, weight: Tensor, method: str, site: str = "") -> Tensor:
         """Return standard normal numbers of a parameter's shape and dtype: the same on every rank.
@@ -67,4 +67,4 @@ class Keys(nn.Module):
         """
         first = self._begins.get(id(weight), 0)
         counter = torch.arange(first, first + weight.numel(), device=weight.device)
-        return draws.normal(self.stream(method, site), counter).reshape(weight.shape).to(weight.dtype)
+        return counter_rng.normal(self.stream(method, site), counter).reshape(weight.shape).to(weight.dtype)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reglab.regularizers.base import Batch, Objective, Outcome, Regularizer
-from reglab.regularizers.beta import symmetric_beta_draw
+from reglab.rng.beta import symmetric_beta_draw
 
 
 class Mixup(Regularizer):

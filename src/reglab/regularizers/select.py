@@ -5,8 +5,8 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from reglab.errors import nearest
-from reglab.regularizers.kinds import Kind, guessed, kinds_of
+from reglab.core.errors import nearest
+from reglab.regularizers.parameter_kinds import Kind, guessed, kinds_of
 
 
 class Named(dict[str, Tensor]):
@@ -21,7 +21,7 @@ def chosen(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], where: 
     """Return the named tensors that ``where`` selects.
 
     where: names separated by spaces: ``weights`` (by kind: no biases, no normalization parameters; see
-    ``kinds.parameter_kinds``), ``all``, or patterns over the parameters' names with ``*`` as a wildcard:
+    ``parameter_kinds.parameter_kinds``), ``all``, or patterns over the parameters' names with ``*`` as a wildcard:
     ``layers.0.* head.weight``.
     """
     pairs = tensors.items() if isinstance(tensors, Mapping) else tensors

@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
 
-from reglab.regularizers.kinds import PARAMETRIZED, kinds_of
+from reglab.regularizers.parameter_kinds import PARAMETRIZED, kinds_of
 
 Total = Callable[[Tensor], Tensor]
 

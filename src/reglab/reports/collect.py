@@ -10,16 +10,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from reglab.errors import UserError
-from reglab.reports.attempts import counted
-from reglab.reports.data import History, SweepData
-from reglab.reports.examples import collect_examples
+from reglab.analysis.rules import check_rule
+from reglab.analysis.sweep_data import History, SweepData
+from reglab.analysis.trial import Trial
+from reglab.core.errors import UserError
 from reglab.reports.figures.summary import rows
-from reglab.sweeps.rules import check_rule
-from reglab.sweeps.trial import Trial
+from reglab.reports.per_example import collect_examples
+from reglab.tracking.run_record import counted
 
 if TYPE_CHECKING:
-    from reglab.tracking.mlflow_read import RunRecord
+    from reglab.tracking.run_record import RunRecord
 
 PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
 FINAL = "final/"
@@ -37,10 +37,10 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
     ``measure.monitor``; so is the rule, ``sweep.rule``, unless another one is given. Histories are read only for the
     settings that the report draws. Raises ``UserError`` if there is no such sweep, or rule.
     """
-    from reglab.tracking import mlflow_read  # imports mlflow: seconds
+    from reglab.tracking.mlflow import read  # imports mlflow: seconds
 
-    parent = mlflow_read.get_run(uri, parent_id)
-    records = counted(mlflow_read.sweep_runs(uri, parent_id))
+    parent = read.get_run(uri, parent_id)
+    records = counted(read.sweep_runs(uri, parent_id))
     trials = tuple(trial(record) for record in records)
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
     monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")
@@ -63,7 +63,7 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
         results=collect_examples(records),
         rule=check_rule(asked),
     )
-    histories: dict[str, History] = {run_id: mlflow_read.history(uri, run_id, keys) for run_id in _drawn(data)}
+    histories: dict[str, History] = {run_id: read.history(uri, run_id, keys) for run_id in _drawn(data)}
     return replace(data, histories=histories)
 
 

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 
 import jinja2
 
-from reglab.direction import lower_is_better
-from reglab.reports.data import SweepData
+from reglab.analysis.estimate import Interval
+from reglab.analysis.formatting import metric_name, number, percent, plural
+from reglab.analysis.selection import Choice
+from reglab.analysis.sweep_data import SweepData
+from reglab.analysis.verdict import Verdict
+from reglab.core.metric_direction import lower_is_better
 from reglab.reports.figures import draw
 from reglab.reports.terminal import Row, constant_row, headings, row
 from reglab.reports.tested import Tested
-from reglab.sweeps.estimate import Interval
-from reglab.sweeps.selection import Choice
-from reglab.sweeps.verdict import Verdict
-from reglab.sweeps.words import metric_name, number, percent, plural
 
 RULES = {  # what the page says of how the choice is made
     "paired_1se": "the strongest setting of its regularizer within one standard error of its difference to the best. "

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rich.table import Table
 
+from reglab.analysis.selection import Candidate, Choice
+from reglab.analysis.sweep_data import SweepData
+from reglab.analysis.verdict import Verdict, verdict
+from reglab.core.markdown import plain
 from reglab.reports.collect import collect
-from reglab.reports.data import SweepData
 from reglab.reports.html import page
-from reglab.reports.note import note
-from reglab.reports.terminal import WIDE, table
-from reglab.reports.tested import tested
-from reglab.sweeps.selection import Candidate, Choice
-from reglab.sweeps.verdict import verdict
+from reglab.reports.terminal import WIDE, constant_row, headings, row, table
+from reglab.reports.tested import Tested, tested
 
 __all__ = ["SweepReport", "collect", "portraits", "report", "write"]
 
@@ -78,3 +78,24 @@ def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> S
     """
     data = collect(uri, parent_id, rule)
     return write(data, data.choose(), None, folder)
+
+
+def note(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -> str:
+    """Return the markdown note: headline, details, test result and the blocks' choices as a table."""
+    shown = [c for c in choice.candidates if c is choice.baseline or any(c is b for b in choice.blocks.values())]
+    constant_rows = [found] if (found := constant_row(data, choice)) is not None else []
+    names = [plain(heading) for heading in headings(data)]
+    lines = [
+        f"**{plain(words.headline)}**",
+        "",
+        *(f"- {plain(detail)}" for detail in words.details),
+        *([f"- {plain(test.sentence)}"] if test else []),
+        "",
+        f"| {' | '.join(names)} |",
+        f"|{'---|' * len(names)}",
+        *(f"| {' | '.join(plain(cell) for cell in row(c, data, choice).cells)} |" for c in shown),
+        *(f"| {' | '.join(plain(cell) for cell in constant.cells)} |" for constant in constant_rows),
+        "",
+        "The whole report, with figures, is the artifact `report.html`.",
+    ]
+    return "\n".join(lines)

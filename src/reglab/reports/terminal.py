@@ -6,11 +6,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from reglab.reports.data import SweepData
-from reglab.sweeps.cautions import underfits
-from reglab.sweeps.grouping import short_key
-from reglab.sweeps.selection import Candidate, Choice
-from reglab.sweeps.words import SCORES, bracket, compact, number, percent, spread
+from reglab.analysis.formatting import SCORES, bracket, compact, number, percent, spread
+from reglab.analysis.grouping import short_key
+from reglab.analysis.selection import Candidate, Choice
+from reglab.analysis.sweep_data import SweepData
+from reglab.analysis.warnings import underfits
 
 MOST_ROWS = 40
 WIDE = 100

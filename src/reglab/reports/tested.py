@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reglab.reports.data import SweepData
-from reglab.sweeps.estimate import Interval
-from reglab.sweeps.selection import Candidate, Choice
-from reglab.sweeps.words import listing, metric_name, number, plural
+from reglab.analysis.estimate import Interval
+from reglab.analysis.formatting import listing, metric_name, number, plural
+from reglab.analysis.selection import Candidate, Choice
+from reglab.analysis.sweep_data import SweepData
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Sweeps: what runs, where it runs, what it says while it runs, and which job is chosen."""
+"""Sweeps: from blocks and seeds to jobs, which of them are done, and how a sweep ends."""

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.sweeps.functions import grammar, values
 
 GROUP = "regularizer"

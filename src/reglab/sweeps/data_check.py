@@ -7,14 +7,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from reglab import secrets
-from reglab.errors import UserError
-from reglab.sweeps import task as tasks
+from reglab.core import secrets
+from reglab.core.errors import UserError
+from reglab.launchers import task as tasks
+from reglab.launchers.compose import Composer
+from reglab.launchers.local import start_server, worker_environment
+from reglab.launchers.worker import end_with_parent, limit_threads
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.compose import Composer
-from reglab.sweeps.local import start_server, worker_environment
 from reglab.sweeps.preflight import told
-from reglab.sweeps.worker import end_with_parent, limit_threads
 
 _Told = dict[str, list[int]]  # sentences, each with the numbers of the jobs that it is about
 _PATIENCE = 60.0  # seconds: data that take longer to load are left to the jobs

@@ -7,13 +7,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from reglab.analysis.selection import Choice, Trial
+from reglab.config.trust import trust_listed
 from reglab.reports.collect import LOOKED, RULE, RULE_TAG
 from reglab.reports.sweep import SweepReport, collect, portraits, write
 from reglab.reports.tested import looks
-from reglab.sweeps.selection import Choice, Trial
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import opened
-from reglab.trust import trust_listed
 
 
 def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
@@ -59,7 +59,7 @@ def _rule(config: DictConfig, uri: str, parent_id: str) -> str | None:
     The latter where a version without rules began the sweep and the command names none: today's
     default could be another choice, and a second setting would see the test set.
     """
-    from reglab.tracking.mlflow_read import get_run  # late: mlflow
+    from reglab.tracking.mlflow.read import get_run  # late: mlflow
 
     words = OmegaConf.select(config, "hydra.overrides.task", default=[])
     named = any(str(word).lstrip("+").partition("=")[0] == RULE for word in words)
@@ -69,7 +69,7 @@ def _rule(config: DictConfig, uri: str, parent_id: str) -> str | None:
 
 def _looked(uri: str, parent_id: str, choice: Choice) -> str:
     """Return which runs of other sweeps, or of none, saw the chosen runs' test set; empty if none did."""
-    from reglab.tracking.mlflow_read import test_touches  # late: mlflow
+    from reglab.tracking.mlflow.read import test_touches  # late: mlflow
 
     return looks(test_touches(uri, [trial.run_id for trial in choice.chosen.trials], parent_id))
 

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser, create_
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep, Sweep
 from hydra.errors import HydraException
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 
 Number = int | float
 _OURS = re.compile(r"\b(log|linear)\(")

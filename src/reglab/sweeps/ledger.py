@@ -6,21 +6,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reglab.errors import UserError
-from reglab.reports.attempts import JOB, SUPERSEDED, conclusive, counted
+from reglab.analysis.formatting import plural
+from reglab.config.fingerprint import computed, hashed
+from reglab.core.errors import UserError
+from reglab.launchers.compose import Composer
+from reglab.launchers.events import Ended
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.compose import Composer
-from reglab.sweeps.events import Ended
 from reglab.sweeps.path import links
-from reglab.sweeps.words import plural
 from reglab.tracking import TrackingSettings, is_running
+from reglab.tracking.admin.sync import sync
 from reglab.tracking.folder import ASIDE, IDENTITY, read_identity
+from reglab.tracking.run_record import JOB, SUPERSEDED, conclusive, counted
 from reglab.tracking.settings import redacted
-from reglab.tracking.sync import sync
-from reglab.training.fingerprint import computed, hashed
 
 if TYPE_CHECKING:
-    from reglab.tracking.mlflow_read import RunRecord
+    from reglab.tracking.run_record import RunRecord
 
 _DIGEST = "reglab.data_digest"
 
@@ -48,7 +48,7 @@ def earlier_folder(settings: TrackingSettings, fingerprint: str) -> Path | None:
 
     Says so if there is one, but its folder lies elsewhere.
     """
-    from reglab.tracking.mlflow_ledger import newest_sweep  # late: mlflow
+    from reglab.tracking.mlflow.ledger import newest_sweep  # late: mlflow
 
     found = newest_sweep(settings, fingerprint)
     if found is None:
@@ -72,7 +72,7 @@ def settled(uri: str, folder: Path, found: Mapping[int, Content]) -> dict[int, E
     Nobody may be running the sweep: what MLflow still has as running is ended KILLED first. A result on data that have
     changed since is marked as superseded, and its job is left out.
     """
-    from reglab.tracking.mlflow_read import sweep_runs
+    from reglab.tracking.mlflow.read import sweep_runs
 
     deliver(folder, uri)  # what died may have recorded more than it sent, even that it finished
     parent_id = read_identity(folder).run_id
@@ -130,7 +130,7 @@ def _run_folders(folder: Path) -> Iterator[tuple[str, Path]]:
 def _end_one(uri: str, run_id: str, folder: Path | None) -> None:
     """End a run whose folder is gone or cannot be read; the others ``sync`` has ended. One may outlive its sweep."""
     if folder is None or not is_running(folder):
-        from reglab.tracking.mlflow_ledger import end_dead
+        from reglab.tracking.mlflow.ledger import end_dead
 
         end_dead(uri, run_id)
 
@@ -157,7 +157,7 @@ def _stale(known: Mapping[int, "RunRecord"], found: Mapping[int, Content]) -> li
 
 
 def _supersede(uri: str, runs: Sequence["RunRecord"]) -> None:
-    from reglab.tracking.mlflow_amend import amend
+    from reglab.tracking.mlflow.amend import amend
 
     for run in runs:
         amend(uri, run.run_id, {}, 0, {SUPERSEDED: "the data changed"})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 
 _LOCK, _HOLDER = "sweep.lock", "sweep.pid"
 

@@ -11,16 +11,16 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from reglab import durable
-from reglab.errors import UserError
+from reglab.core import atomic_write
+from reglab.core.errors import UserError
+from reglab.launchers.compose import Composer
+from reglab.launchers.events import Ended
+from reglab.launchers.resumable_jobs import unfinished, wait_for_workers
 from reglab.sweeps import ledger
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.compose import Composer
-from reglab.sweeps.events import Ended
-from reglab.sweeps.going_on import unfinished, wait_for_workers
 from reglab.sweeps.lock import held
 from reglab.tracking import RunTracker, TrackingSettings, open_sweep, reopen_run
-from reglab.training.going_on import PLACE
+from reglab.tracking.run_state import PLACE
 
 _BY_PLACE, _BY_JOB = "${hydra.job.num}", "${sweep.job}"
 
@@ -63,7 +63,7 @@ def begin(
     earlier, found = None, {}
     new = Path(str(config.hydra.sweep.dir)).absolute()
     if settings.backend == "mlflow":
-        from reglab.tracking.mlflow_ledger import FINGERPRINT, FOLDER  # late: mlflow
+        from reglab.tracking.mlflow.ledger import FINGERPRINT, FOLDER  # late: mlflow
 
         found = ledger.contents(jobs, composer)
         mark = ledger.sweep_fingerprint(jobs, found)
@@ -76,7 +76,7 @@ def begin(
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
         if earlier is None:
-            durable.write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
+            atomic_write.write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
             yield Begun(_open(settings, jobs, arguments, config, folder, tags))
             return
         wait_for_workers(folder)

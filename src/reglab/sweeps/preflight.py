@@ -6,11 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reglab.errors import UserError
-from reglab.explain import explain
+from reglab.config.error_messages import explain
+from reglab.core.errors import UserError
+from reglab.launchers.compose import Composer, hydra_config
+from reglab.launchers.devices import taken, visible_gpus
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.compose import Composer, hydra_config
-from reglab.sweeps.devices import taken, visible_gpus
 
 _SHOWN = 6  # job numbers named in a message
 

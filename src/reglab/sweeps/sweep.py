@@ -13,20 +13,21 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 
-from reglab import signals
-from reglab.errors import UserError
+from reglab.analysis.rules import DEFAULT, check_rule
+from reglab.core import signals
+from reglab.core.errors import UserError
+from reglab.launchers.compose import AFTER, JOB, Composer, composer_of, job_config, job_folder
+from reglab.launchers.events import Ended
+from reglab.launchers.job_labels import job_labels
+from reglab.launchers.job_returns import Interrupted
 from reglab.sweeps.blocks import Job, expand
-from reglab.sweeps.compose import AFTER, JOB, Composer, composer_of, job_config, job_folder
 from reglab.sweeps.data_check import check_data
-from reglab.sweeps.dry import dry_run
-from reglab.sweeps.events import Ended
-from reglab.sweeps.labels import job_labels
+from reglab.sweeps.dry_run import dry_run
+from reglab.sweeps.job_results import ends, failures
 from reglab.sweeps.ledger import deliver
-from reglab.sweeps.outcome import Interrupted, ends, failures
 from reglab.sweeps.parent import Begun, begin, starts_anew
 from reglab.sweeps.path import Link, links
 from reglab.sweeps.preflight import check
-from reglab.sweeps.rules import DEFAULT, check_rule
 from reglab.tracking import TrackingSettings
 
 _log = logging.getLogger(__name__)

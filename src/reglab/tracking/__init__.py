@@ -11,19 +11,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
+from reglab.tracking.admin.find import find_folder
 from reglab.tracking.dataset import DataSetLike
 from reglab.tracking.drainer import Drainer, Outlet
-from reglab.tracking.find import find_folder
 from reglab.tracking.folder import Identity, is_pending, read_identity, write_identity
-from reglab.tracking.late import LateSink
 from reglab.tracking.lock import RunLock, is_running
-from reglab.tracking.pack import log_pack
-from reglab.tracking.points import Thinning
+from reglab.tracking.mlflow.late_sink import LateSink
+from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.settings import TrackingSettings
-from reglab.tracking.spec import RunSpec
 from reglab.tracking.status import has_begun, last_status
-from reglab.tracking.tracker import RunTracker, finish_runs, sync_runs
+from reglab.tracking.thinning import Thinning
+from reglab.tracking.tracker import RunTracker, finish_runs, log_pack, sync_runs
 
 __all__ = [
     "RunSpec",
@@ -76,11 +75,11 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
         from reglab.tracking import offline
 
         return offline.open_runs(settings, specs)
-    from reglab.tracking import direct
+    from reglab.tracking.mlflow import sql_runs
 
-    if store := direct.store_for(settings, specs):
-        return direct.open_runs(store, settings, specs)
-    from reglab.tracking import mlflow_run
+    if store := sql_runs.store_for(settings, specs):
+        return sql_runs.open_runs(store, settings, specs)
+    from reglab.tracking.mlflow import runs as mlflow_run
 
     return mlflow_run.open_runs(settings, specs)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from reglab.tracking.folder import JOURNAL, Identity
-from reglab.tracking.lines import Row, Series, lines
-from reglab.tracking.points import Thinning
+from reglab.tracking.journal_lines import Row, Series, lines
+from reglab.tracking.thinning import Thinning
 
 T = TypeVar("T")
 ROWS = 50_000  # large transactions are several times faster a row; this many take some 15 MB

@@ -5,9 +5,9 @@ import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from reglab import durable
-from reglab.errors import UserError
-from reglab.tracking.points import Thinning
+from reglab.core import atomic_write
+from reglab.core.errors import UserError
+from reglab.tracking.thinning import Thinning
 
 JOURNAL = "journal.jsonl"
 SENT = "journal.sent"
@@ -58,7 +58,7 @@ def typed(folder: Path) -> str:
 
 def write_identity(folder: Path, identity: Identity) -> None:
     """Write ``run.json``, by which a folder is found again as a run; durably."""
-    durable.write(folder / IDENTITY, json.dumps(asdict(identity), indent=2) + "\n")
+    atomic_write.write(folder / IDENTITY, json.dumps(asdict(identity), indent=2) + "\n")
 
 
 def read_identity(folder: Path) -> Identity:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reglab import durable
-from reglab.tracking.lines import Layout, Row, encode, layout, lines, metric_rows
+from reglab.core import atomic_write
+from reglab.tracking.journal_lines import Layout, Row, encode, layout, lines, metric_rows
 
 _log = logging.getLogger(__name__)
 _FLOATS = {float}
@@ -83,7 +83,7 @@ class Journal:
         with self._lock:
             os.fsync(self._file)
             if not self._is_named:
-                durable.sync_folder(self.path.parent)
+                atomic_write.sync_folder(self.path.parent)
                 self._is_named = True
             return self.position
 

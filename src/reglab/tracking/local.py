@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from reglab.tracking.folder import Identity
 from reglab.tracking.opening import Opening, claimed, record, track
 from reglab.tracking.params import flatten
-from reglab.tracking.spec import RunSpec
-from reglab.tracking.start import all_tags
+from reglab.tracking.run_spec import RunSpec
+from reglab.tracking.run_start import all_tags
 from reglab.tracking.tracker import RunTracker
 
 

@@ -10,7 +10,7 @@ import time
 import weakref
 from pathlib import Path
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 
 LOCK = "run.lock"
 _BETWEEN = 0.02  # seconds

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from reglab.tracking.opening import Opening, claimed, new_identity, record, track
+from reglab.tracking.run_spec import RunSpec
+from reglab.tracking.run_start import new_start, own_tags
 from reglab.tracking.settings import TrackingSettings
-from reglab.tracking.spec import RunSpec
-from reglab.tracking.start import new_start, own_tags
 from reglab.tracking.tracker import RunTracker
 
 

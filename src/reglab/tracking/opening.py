@@ -7,22 +7,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from reglab import durable
-from reglab.errors import UserError
+from reglab.core import atomic_write
+from reglab.core.errors import UserError
 from reglab.tracking.drainer import Drainer
 from reglab.tracking.folder import IDENTITY, START, Identity, set_aside, write_identity
 from reglab.tracking.lock import RunLock
-from reglab.tracking.mlflow_direct import Made
 from reglab.tracking.params import write_config
-from reglab.tracking.points import Thinning, thinning
+from reglab.tracking.run_spec import RunSpec
+from reglab.tracking.run_start import Start, Texts, write_start
 from reglab.tracking.settings import TrackingSettings, redacted
-from reglab.tracking.spec import RunSpec
-from reglab.tracking.start import Start, Texts, write_start
+from reglab.tracking.thinning import Thinning, thinning
 from reglab.tracking.tracker import RunTracker
 
 T = TypeVar("T")
 _AT_ONCE = 16
 _CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run in a store."""
+
+    run_id: str
+    artifacts: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ def _write_texts(opening: Opening, written: dict[str, str]) -> None:
     if spec.config:
         write_config(spec.folder / _CONFIG, spec.config, written)
     for name, texts in opening.texts.items():
-        durable.write(spec.folder / name, json.dumps(texts, indent=2) + "\n")
+        atomic_write.write(spec.folder / name, json.dumps(texts, indent=2) + "\n")
 
 
 def _tracker(opening: Opening, drainer: Drainer | None) -> RunTracker:

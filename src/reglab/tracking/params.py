@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from reglab import durable
-from reglab.secrets import hide
+from reglab.core import atomic_write
+from reglab.core.secrets import hide
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -49,4 +49,4 @@ def write_config(path: Path, config: Mapping[str, Any], written: dict[str, str])
         if known not in written:
             written[known] = hide(OmegaConf.to_yaml(OmegaConf.create({name: node}), resolve=False))
         text += written[known]
-    durable.write(path, text)
+    atomic_write.write(path, text)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote, urlsplit
 
-from reglab.errors import UserError, nearest
+from reglab.core.errors import UserError, nearest
 
 POINTS = 500  # a chart is some thousand pixels wide
 _OPTIONS = ["name", "uri", "experiment", "artifacts", "points"]

@@ -4,8 +4,14 @@ import json
 import mmap
 from pathlib import Path
 
-from reglab.errors import UserError
-from reglab.tracking.folder import IDENTITY, JOURNAL
+from reglab.core.errors import UserError
+from reglab.tracking.folder import (
+    IDENTITY,
+    JOURNAL,
+    Identity,
+    typed,
+)
+from reglab.tracking.tracker import RunTracker
 
 _KEY = b'"status":'
 
@@ -43,3 +49,13 @@ def _search(journal: mmap.mmap) -> str:
             return str(content["status"])
         end = start
     return "RUNNING"
+
+
+def end_dead(folder: Path, identity: Identity) -> list[str]:
+    """End the run in ``folder`` KILLED if no end is recorded, and return what to say of it. The caller has its lock."""
+    if last_status(folder) != "RUNNING":
+        return []
+    run = RunTracker(identity, folder, drainer=None)
+    run.tag(**{"reglab.message": "its process was gone"})
+    run.finish("KILLED")
+    return [f"ended KILLED, since its process was gone (to go on: reglab resume {typed(folder)})"]

@@ -3,20 +3,22 @@
 import logging
 import shlex
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from reglab import durable
-from reglab.errors import UserError
-from reglab.secrets import hide
+from reglab.core import atomic_write
+from reglab.core.errors import UserError
+from reglab.core.secrets import hide
 from reglab.tracking.artifacts import leads_out
 from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import JOURNAL, Identity
 from reglab.tracking.journal import Journal
+from reglab.tracking.journal_lines import layout
 from reglab.tracking.lock import RunLock
-from reglab.tracking.points import Thinning
+from reglab.tracking.thinning import Thinning
 
 _log = logging.getLogger(__name__)
 _NOTE_LIMIT = 7_900  # MLflow cuts a tag at 8,000 characters
@@ -63,7 +65,7 @@ class RunTracker:
         """Set the note that MLflow shows on the run's page; beyond 7,900 characters it goes on in ``note.md``."""
         if len(markdown) > _NOTE_LIMIT:
             path = self.folder / "note.md"
-            durable.write(path, hide(markdown))
+            atomic_write.write(path, hide(markdown))
             self.artifact(path)
             markdown = markdown[:_NOTE_LIMIT] + "\n\n(goes on in the artifact note.md)"
         self.tag(**{"mlflow.note.content": markdown})
@@ -100,7 +102,7 @@ class RunTracker:
     def _record_end(self, status: Status) -> None:
         last: dict[str, object] = {}
         if self._has_store and self._rule != Thinning():
-            from reglab.tracking.series import complete  # imports pyarrow
+            from reglab.tracking.full_series import complete  # imports pyarrow
 
             path = self.folder / "metrics.parquet"
             # What may go on gets no other rows than a run that was never stopped.
@@ -155,3 +157,20 @@ def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> N
         drainer.close([tracker._outlet for tracker, _ in ending if tracker._drainer is drainer])
     for tracker, status in ending:
         tracker._close(status)
+
+
+def log_pack(trackers: Sequence[RunTracker], keys: Sequence[str], values: Sequence[Sequence[float]], step: int) -> None:
+    """Do ``tracker.log(dict(zip(keys, row)), step)`` for each tracker and row of ``values``, several times faster.
+
+    values: a row for each tracker with a number for each key, as ``Tensor.tolist`` gives them; NaN and infinities too.
+    Shape: [members, keys]. Raises ValueError where the lengths do not fit or a key is there twice.
+    """
+    common = layout(tuple(keys))
+    if len(values) != len(trackers) or any(len(row) != len(common.keys) for row in values):
+        lengths = sorted({len(row) for row in values})
+        raise ValueError(
+            f"values must be {len(trackers)} rows of {len(common.keys)} numbers, got {len(values)} rows of {lengths}"
+        )
+    now = time.time_ns() // 1_000_000
+    for tracker, row in zip(trackers, values, strict=True):
+        tracker.journal.append_row(common, row, step, now)

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from reglab import durable
-from reglab.errors import UserError
-from reglab.training import beside
-from reglab.training.compact import compact
+from reglab.core import atomic_write
+from reglab.core.errors import UserError
+from reglab.training import checkpoint_constants
+from reglab.training.compact_storage import compact
 
 _log = logging.getLogger(__name__)
 _END = b"PK\x05\x06"  # the zip's last record: 22 bytes, the last two of which say how long a comment follows
@@ -41,7 +41,7 @@ def write(content: Mapping[str, Any], path: Path) -> None:
     Of tensors that are views of a larger storage only what they show is written (``compact``); ``Beside`` ones go to a
     file of their own, once. Raises OSError where the disk does not take it; the earlier ones are then as they were.
     """
-    _write(beside.put(dict(content), path.parent, _write_beside), path)
+    _write(checkpoint_constants.put(dict(content), path.parent, _write_beside), path)
 
 
 def again(path: Path, name: Path) -> None:
@@ -79,21 +79,21 @@ def _is_whole(path: Path) -> bool:
 
 def _share(path: Path, name: Path) -> None:
     """Give the file at ``path`` another name, durably: a link, or a copy on a file system without links."""
-    spare = durable.partial(name)
+    spare = atomic_write.partial(name)
     spare.unlink(missing_ok=True)
     try:
         os.link(path, spare)
     except OSError:
-        durable.write(name, path.read_bytes())
+        atomic_write.write(name, path.read_bytes())
         return
     spare.replace(name)
     spare.unlink(missing_ok=True)
-    durable.sync_folder(name.parent)
+    atomic_write.sync_folder(name.parent)
 
 
 def _write(content: Mapping[str, Any], path: Path) -> None:
     content = compact(content)
-    with durable.writing(path) as file:
+    with atomic_write.writing(path) as file:
         sealed = _Sealed(file)
         try:
             torch.save(content, cast(BinaryIO, sealed))
@@ -110,7 +110,7 @@ def _write(content: Mapping[str, Any], path: Path) -> None:
 
 def _keep(path: Path, before: Path) -> None:
     """Give the file at ``path`` the name ``before``, too: it stays where others look for it until it is replaced."""
-    spare = durable.partial(before)
+    spare = atomic_write.partial(before)
     spare.unlink(missing_ok=True)
     try:
         os.link(path, spare)
@@ -130,7 +130,7 @@ def read(path: Path) -> dict[str, Any]:
         raise Damaged(f"{path} cannot be read as a checkpoint of reglab ({type(error).__name__}: {error})") from error
     if not isinstance(content, dict):
         raise Damaged(f"{path} is not a checkpoint of reglab: it holds a {type(content).__name__}")
-    found: dict[str, Any] = beside.take(content, path.parent, read)
+    found: dict[str, Any] = checkpoint_constants.take(content, path.parent, read)
     return found
 
 
@@ -141,7 +141,7 @@ def check(path: Path) -> None:
     """
     _check(path)
     if path.suffix == ".ckpt":
-        for other in path.parent.glob(beside.PATTERN):
+        for other in path.parent.glob(checkpoint_constants.PATTERN):
             _check(other)
 
 

@@ -13,9 +13,9 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 
-from reglab import signals
-from reglab.direction import lower_is_better
-from reglab.errors import Diverged, UserError
+from reglab.core import signals
+from reglab.core.errors import Diverged, UserError
+from reglab.core.metric_direction import lower_is_better
 from reglab.training import checkpoint_files
 from reglab.training.solo import Solo
 

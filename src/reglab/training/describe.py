@@ -7,11 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reglab.configure import build
-from reglab.errors import UserError
+from reglab.config.fingerprint import fingerprint
+from reglab.config.instantiate import build
+from reglab.core.errors import UserError
 from reglab.measures import score_name
 from reglab.regularizers import Cocktail, Regularizer
-from reglab.training.fingerprint import fingerprint
 
 _CALLED = re.compile(r"\$\{\s*([^\s{}:]+)\s*:")  # the resolver of an interpolation
 

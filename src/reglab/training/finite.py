@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reglab.errors import Diverged
+from reglab.core.errors import Diverged
 
 
 class _Chunk(NamedTuple):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reglab import draws
+from reglab.distributed.collectives import mean_over_ranks
+from reglab.distributed.parameters import Body
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
-from reglab.training.body import Body
-from reglab.training.ranks import mean_over_ranks
+from reglab.rng import counter_rng
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Gradient:
 
         An LSTM's dropout, ``F.dropout``: resumed runs then draw what they would have drawn, as does SAM's second pass.
         """
-        number = draws.integer_key(self._seed, self._step, self._rank, *([place] if place else []))
+        number = counter_rng.integer_key(self._seed, self._step, self._rank, *([place] if place else []))
         torch.default_generator.manual_seed(number)
         if on_gpu:
             torch.cuda.manual_seed(number)

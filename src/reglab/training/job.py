@@ -13,24 +13,28 @@ from hydra.core.hydra_config import HydraConfig
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from reglab import data, models, secrets
-from reglab.configure import construct
+from reglab import data, models
+from reglab.config.instantiate import construct
+from reglab.config.trust import trust_listed
+from reglab.core import secrets
+from reglab.core.errors import Diverged, UserError
 from reglab.data import DataSet
-from reglab.errors import Diverged, UserError
 from reglab.measures import MeasureSettings
-from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, reopen_run
+from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, reopen_run, run_state
 from reglab.tracking.opening import budget
 from reglab.tracking.params import write_config
-from reglab.training import describe, going_on
+from reglab.training import describe
+from reglab.training.check import check, check_seed
 from reglab.training.checkpoints import resumable
-from reglab.training.ending import JobResult, record_failure, record_result
-from reglab.training.experiment import Experiment, check, check_seed, fit, interruptible_again, test_metrics
+from reglab.training.data_shape import matched
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit, test_metrics
+from reglab.training.job_result import JobResult, record_failure, record_result
 from reglab.training.preflight import tell
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
-from reglab.training.shapes import matched
+from reglab.training.trainer import interruptible_again
 from reglab.training.warm_start import warm_start
-from reglab.trust import trust_listed
 
 
 @interruptible_again()
@@ -158,8 +162,8 @@ def _open(
     spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
 ) -> tuple[RunTracker, Path | None]:
     """Return the tracker of the job's run, new or going on, and the checkpoint to go on from, if there is one."""
-    earlier = going_on.told(spec.folder) if resume else going_on.goes_on(spec.folder, spec.tags)
-    if resume and earlier and earlier.tags.get(going_on.DIGEST) != experiment.data.digest:
+    earlier = run_state.told(spec.folder) if resume else run_state.goes_on(spec.folder, spec.tags)
+    if resume and earlier and earlier.tags.get(run_state.DIGEST) != experiment.data.digest:
         raise UserError(f"the data of the run in {resume} are not those that it was trained on: it cannot go on")
     checkpoint = resumable(spec.folder / "checkpoints") if earlier else None
     rank: int = getattr(rank_zero_only, "rank", 0)
@@ -168,14 +172,14 @@ def _open(
         return open_runs(TrackingSettings.from_config(tracking), [spec])[0], checkpoint
     if earlier:
         rule = None
-        if earlier.tags.get(going_on.EPOCHS) != str(experiment.recipe.epochs):  # longer than its budget was made for
+        if earlier.tags.get(run_state.EPOCHS) != str(experiment.recipe.epochs):  # longer than its budget was made for
             rule = budget(TrackingSettings.from_config(job["tracking"]), spec)
         tracker = reopen_run(spec.folder, rule)
-        tracker.tag(**going_on.again(earlier, experiment.recipe.epochs))
+        tracker.tag(**run_state.again(earlier, experiment.recipe.epochs))
         if resume:
             write_config(spec.folder / "config.yaml", spec.config, {})
             tracker.artifact(spec.folder / "config.yaml")
     else:
         (tracker,) = open_runs(TrackingSettings.from_config(job["tracking"]), [spec])
-    tracker.tag(**going_on.beginning(spec.tags, experiment.data.digest, experiment.recipe.epochs))
+    tracker.tag(**run_state.beginning(spec.tags, experiment.data.digest, experiment.recipe.epochs))
     return tracker, checkpoint

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reglab import draws
+from reglab.rng import counter_rng
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
     """Return the order of the rows in an epoch, int64 [rows]: the same on every rank, device and resume."""
-    return draws.permutation(draws.key(seed, draws.name_number("order"), epoch), rows)
+    return counter_rng.permutation(counter_rng.key(seed, counter_rng.name_number("order"), epoch), rows)
 
 
 def step_rows(order: Tensor, batch_rows: int) -> list[Tensor]:

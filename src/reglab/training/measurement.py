@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from reglab.data import DataSet
+from reglab.distributed.collectives import evaluated_together
+from reglab.distributed.parameters import Body, as_body
 from reglab.measures import (
     Evaluation,
     MeasureSettings,
@@ -22,9 +24,7 @@ from reglab.measures.losses import aligned
 from reglab.measures.scores import decided
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
-from reglab.training.beside import Beside
-from reglab.training.body import Body, as_body
-from reglab.training.ranks import evaluated_together
+from reglab.training.checkpoint_constants import Beside
 
 
 class Measurement:

@@ -10,8 +10,8 @@ import torch
 from pytorch_lightning.loggers import Logger, MLFlowLogger
 from torch import Tensor
 
+from reglab.analysis.per_example_file import FILE, OUTPUTS, Array, Examples
 from reglab.data import DataSet, Part
-from reglab.examples import FILE, OUTPUTS, Array, Examples
 from reglab.measures import Evaluation, MeasureSettings, Task, probe_rows, probe_size, score_name, side
 from reglab.measures.contributions import row_terms
 from reglab.measures.evaluate import judged

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from reglab.core.errors import UserError
 from reglab.data import Part
-from reglab.errors import UserError
+from reglab.distributed.sharded_module import Shardable
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Cocktail, overrides
-from reglab.training.shardable import Shardable
 
 Tensors = Mapping[str, Tensor]
 _ROWS = 8192  # of one pass

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from reglab import data
-from reglab.errors import UserError
+from reglab.config.fingerprint import hashed
+from reglab.config.trust import trust_listed
+from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail
 from reglab.training.describe import build_cocktail
 from reglab.training.experiment import Experiment
-from reglab.training.fingerprint import hashed
 from reglab.training.loader import Steps
 from reglab.training.recipe import Recipe
-from reglab.trust import trust_listed
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from reglab.configure import build
-from reglab.errors import UserError, nearest
+from reglab.config.instantiate import build
+from reglab.core.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from reglab.core.errors import Diverged
 from reglab.data import DataSet
-from reglab.errors import Diverged
 from reglab.measures import MeasureSettings, to_floats
 from reglab.tracking import RunTracker
-from reglab.training.beside import tensors
+from reglab.training.checkpoint_constants import tensors
 from reglab.training.checkpoints import Checkpoints
 from reglab.training.measurement import Measurement
 from reglab.training.polish import polish

@@ -9,19 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reglab import data, models, secrets
-from reglab.configure import construct
-from reglab.errors import UserError, nearest
+from reglab import data, models
+from reglab.config.fingerprint import GIVEN_UP
+from reglab.config.instantiate import construct
+from reglab.core import secrets
+from reglab.core.errors import UserError, nearest
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
 from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
-from reglab.tracking.lines import lines
+from reglab.tracking.journal_lines import lines
 from reglab.training import checkpoint_files
-from reglab.training.closing import settle
 from reglab.training.describe import build_cocktail, resolved
-from reglab.training.experiment import test_metrics
-from reglab.training.fingerprint import GIVEN_UP
+from reglab.training.finalize import settle
+from reglab.training.fit import test_metrics
 
 _KINDS = ("last", "best")
 
@@ -86,8 +87,8 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
 
     The data are made anew from the run's config. Raises UserError if they are not those that it was trained on.
     """
-    from reglab.tracking.mlflow_amend import amend
-    from reglab.tracking.mlflow_read import get_run
+    from reglab.tracking.mlflow.amend import amend
+    from reglab.tracking.mlflow.read import get_run
 
     record = get_run(uri, run_id)
     restored = restore(_checkpoint(run_id, None, uri))
@@ -130,7 +131,7 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
         here = folder / "checkpoints" / f"{weights or _recorded_kind(folder)}.ckpt"
         if here.is_file() or weights or read_identity(folder).uri is None:
             return here
-    from reglab.tracking.mlflow_read import artifact_path, find_run
+    from reglab.tracking.mlflow.read import artifact_path, find_run
     from reglab.tracking.settings import absolute_uri
 
     record = find_run(absolute_uri(uri, Path.cwd()), run)

@@ -8,7 +8,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail
 
 _log = logging.getLogger(__name__)

@@ -12,29 +12,29 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
-from reglab import signals
+from reglab.core import signals
+from reglab.core.errors import UserError
 from reglab.data import Part
-from reglab.errors import UserError
+from reglab.distributed.collectives import Agreement, mean_over_ranks
+from reglab.distributed.module_blocks import matching
+from reglab.distributed.sharded_module import Shardable
+from reglab.distributed.sync_batchnorm import synchronize
+from reglab.distributed.unused_parameters import unreached
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
 from reglab.regularizers.base import unit_weight
 from reglab.regularizers.keys import Keys
-from reglab.training.blocks import matching
-from reglab.training.compiling import compile_inner
-from reglab.training.embeddings import takes_sparse, with_dense_gradients
-from reglab.training.engine import Engine
+from reglab.training.activation_checkpointing import recompute
+from reglab.training.execution_settings import Engine
 from reglab.training.finite import Finite
 from reglab.training.gradient import Gradient, Means, Turn
 from reglab.training.loader import Steps, share
-from reglab.training.position import forget_loops, go_on
-from reglab.training.ranks import Agreement, mean_over_ranks
+from reglab.training.loop_position import forget_loops, go_on
 from reglab.training.recipe import Recipe
-from reglab.training.recompute import recompute
-from reglab.training.shardable import Shardable
+from reglab.training.sparse_gradients import takes_sparse, with_dense_gradients
 from reglab.training.step_size import LearningRates, StepSizes
-from reglab.training.synced_norm import synchronize
 from reglab.training.term_sums import TermSums
-from reglab.training.unused import unreached
+from reglab.training.torch_compile import compile_inner
 
 
 class Solo(Shardable):

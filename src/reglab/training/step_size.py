@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 
 Number = float | Tensor
 """A float where the host knows the number, otherwise 0-dim on the device: sent across, either side would wait."""

@@ -8,9 +8,9 @@ import torch
 import yaml
 from torch import nn
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.tracking.folder import JOURNAL, read_identity
-from reglab.tracking.lines import lines
+from reglab.tracking.journal_lines import lines
 from reglab.training import checkpoint_files
 
 INITIAL = "initial"

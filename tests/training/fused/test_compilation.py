@@ -16,10 +16,10 @@ import psutil
 import pytest
 import torch
 
+from reglab.config.pack_settings import PackSettings
 from reglab.training.fused.compilation import Compilation
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.pack import Pack
-from reglab.training.fused.settings import PackSettings
 
 LONG = 600.0  # seconds: no clock decides a test, but none hangs
 # A library of a user's own: its operator works here, but where a child imports it, that never ends.

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from reglab.training import going_on
-from reglab.training.ending import JobResult
+from reglab.config.pack_settings import PackSettings
+from reglab.tracking import run_state
 from reglab.training.fused import job
-from reglab.training.fused.choices import Choices, expected
+from reglab.training.fused.autotune import Choices, expected
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.pack import Pack
-from reglab.training.fused.settings import PackSettings
-from training.fused import test_goes_on as packs
+from reglab.training.job_result import JobResult
+from training.fused import test_resume as packs
 
 READY = 10  # steps that are done when compiling is
 TAKEN = 11  # where the chunk of steps ends that this one is in
@@ -90,7 +90,7 @@ def killed(composed: list[Any], folder: Path, step: int, monkeypatch: pytest.Mon
 
 
 def tags(folder: Path) -> dict[str, str]:
-    told = going_on.told(folder)
+    told = run_state.told(folder)
     assert told is not None
     return {key.removeprefix("reglab."): value for key, value in told.tags.items() if "compiled" in key}
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from reglab.errors import UserError
+from reglab.core.errors import UserError
 from reglab.training.fused.convolution import DEFAULT, LOWERINGS, choose, lower
 
 MEMBERS = 3

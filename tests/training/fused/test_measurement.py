@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from reglab import data
+from reglab.core.metric_direction import SCORES
 from reglab.data import DataSet
-from reglab.direction import SCORES
 from reglab.measures import MeasureSettings
 from reglab.regularizers import EMA, L1, Cocktail
 from reglab.training.experiment import Experiment

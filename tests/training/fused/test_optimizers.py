@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import Unfused
+from reglab.core.errors import Unfused
 from reglab.training.fused.optimizers import Sizes, joint_rule, powers, rule_of
 from reglab.training.step_size import StepSizes
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from reglab.errors import Unfused, UserError
+from reglab.core.errors import Unfused, UserError
 from reglab.regularizers import L1
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack

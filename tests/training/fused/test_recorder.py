@@ -8,18 +8,19 @@ import laws_harness as harness
 import pytest
 import torch
 
-from reglab.errors import Diverged
+from reglab.core.errors import Diverged
 from reglab.measures import MeasureSettings
 from reglab.tracking import RunSpec, RunTracker, open_run, open_runs
-from reglab.training.ending import JobResult
-from reglab.training.experiment import Experiment, fit
+from reglab.tracking.pack_manifest import Manifest
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit
 from reglab.training.fused.best import Best
-from reglab.training.fused.ending import Endings
+from reglab.training.fused.finalize import Endings
 from reglab.training.fused.job import train
-from reglab.training.fused.manifest import Manifest
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
+from reglab.training.job_result import JobResult
 
 RATES = (0.05, 3e38, 0.02, 0.1)  # the second one's loss is not finite within an epoch
 

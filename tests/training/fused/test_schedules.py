@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from reglab.errors import Unfused
+from reglab.core.errors import Unfused
 from reglab.training.fused.schedules import Schedules
 from reglab.training.recipe import Recipe
 

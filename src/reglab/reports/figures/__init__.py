@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from reglab.reports.data import SweepData
+from reglab.analysis.selection import Choice
+from reglab.analysis.sweep_data import SweepData
 from reglab.reports.figures.canvas import themed, to_svg
 from reglab.reports.figures.colours import colours
 from reglab.reports.figures.epochs import draw_curves, draw_gap
 from reglab.reports.figures.strength import draw_strength
 from reglab.reports.figures.summary import draw_summary, rows
 from reglab.reports.figures.weights import draw_weights
-from reglab.sweeps.selection import Choice
 
 __all__ = ["Picture", "draw"]
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from matplotlib.axes import Axes
 
-from reglab.sweeps.grouping import short_key
-from reglab.sweeps.selection import Candidate
-from reglab.sweeps.words import compact
+from reglab.analysis.formatting import compact
+from reglab.analysis.grouping import short_key
+from reglab.analysis.selection import Candidate
 
 
 @dataclass(frozen=True)

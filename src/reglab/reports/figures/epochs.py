@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reglab.reports.data import Curve, History, curve
+from reglab.analysis.formatting import metric_name, shortened
+from reglab.analysis.selection import Candidate
+from reglab.analysis.sweep_data import Curve, History, curve
 from reglab.reports.figures.canvas import MUTED, grid
-from reglab.sweeps.selection import Candidate
-from reglab.sweeps.words import metric_name, shortened
 
 MOST_LINES = 8
 MOST_PANELS = 6

@@ -3,10 +3,10 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reglab.analysis.formatting import metric_name, shortened
+from reglab.analysis.selection import Candidate, Choice
 from reglab.reports.figures.axis import Place, place, scale
 from reglab.reports.figures.canvas import INK, grid
-from reglab.sweeps.selection import Candidate, Choice
-from reglab.sweeps.words import metric_name, shortened
 
 MOST_COLUMNS = 5
 

@@ -5,9 +5,9 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reglab.analysis.formatting import metric_name, number, percent, shortened
+from reglab.analysis.selection import Candidate, Choice
 from reglab.reports.figures.canvas import GRID, INK, MUTED, grid
-from reglab.sweeps.selection import Candidate, Choice
-from reglab.sweeps.words import metric_name, number, percent, shortened
 
 Range = tuple[float, float, float]  # mean, low, high
 MOST_ROWS = 14

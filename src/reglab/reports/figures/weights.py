@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from reglab.reports.data import Weights
+from reglab.analysis.formatting import percent, shortened
+from reglab.analysis.sweep_data import Weights
 from reglab.reports.figures.canvas import INK, MUTED, grid
-from reglab.sweeps.words import percent, shortened
 
 BINS = 61
 MOST_ROWS = 5

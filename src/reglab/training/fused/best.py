@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reglab.direction import lower_is_better
+from reglab.core.metric_direction import lower_is_better
 from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import STEP, Stack, member_state

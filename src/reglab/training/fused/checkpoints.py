@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 
-from reglab import signals
+from reglab.core import signals
+from reglab.tracking.pack_manifest import CHECKPOINT, Manifest
 from reglab.training import checkpoint_files
 from reglab.training.checkpoints import Checkpoints, Ended
 from reglab.training.fused.best import Best
-from reglab.training.fused.manifest import CHECKPOINT, Manifest
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder

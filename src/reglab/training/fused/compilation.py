@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reglab import signals
+from reglab.core import signals
 from reglab.training.fused.compile_process import ERROR, Request, Settings
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.operations import namespaces
@@ -22,7 +22,7 @@ from reglab.training.fused.operations import namespaces
 _TICK = 0.05  # seconds
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from reglab.training.fused.compile_process import main; main()"
 _OURS = frozenset(("aten", "prims", "prim", "reglab"))
-_OUR_MODULES = ("reglab.regularizers.beta", "reglab.training.fused.convolution_operators")
+_OUR_MODULES = ("reglab.rng.beta", "reglab.training.fused.convolution_operators")
 
 
 class Compilation:

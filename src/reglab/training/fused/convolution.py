@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn import functional
 
-from reglab.errors import UserError, nearest
+from reglab.core.errors import UserError, nearest
 from reglab.training.fused.convolution_kernels import Window
 from reglab.training.fused.convolution_operators import convolve
 

@@ -9,8 +9,8 @@ from torch.func import functional_call, vmap
 
 from reglab.measures import Task
 from reglab.measures.evaluate import evaluation_mode, one_tensor
-from reglab.measures.facts import losses_of, row_facts
 from reglab.measures.losses import aligned
+from reglab.measures.per_example import losses_of, row_facts
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack

@@ -1,7 +1,9 @@
 """The pack of jobs that a worker of ``hydra/launcher=fused`` trains: from composed configs to finished MLflow runs."""
 
+import ctypes
 import json
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,37 +13,31 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from reglab import data
+from reglab.config.pack_settings import PackSettings
+from reglab.config.trust import trust_listed
+from reglab.core.errors import Unfused
 from reglab.data import DataSet
-from reglab.errors import Unfused
-from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs
+from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, pack_manifest
+from reglab.tracking.pack_manifest import Manifest
 from reglab.training import describe
-from reglab.training.ending import JobResult
-from reglab.training.experiment import (
-    Experiment,
-    build_trainer,
-    check,
-    interruptible_again,
-    quiet_lightning,
-    run_trainer,
-)
-from reglab.training.fused import manifest
-from reglab.training.fused.allocator import keep_freed_memory
+from reglab.training.check import check
+from reglab.training.data_shape import matched
+from reglab.training.experiment import Experiment
+from reglab.training.fused.autotune import Choices, choose, halves
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import PackCheckpoints
-from reglab.training.fused.choices import Choices, choose, halves
 from reglab.training.fused.compile_callback import COMPILED, CompileCallback
-from reglab.training.fused.ending import Endings, ending
-from reglab.training.fused.manifest import Manifest
+from reglab.training.fused.finalize import Endings, ending
 from reglab.training.fused.module import Fused
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
 from reglab.training.fused.resume import Earlier, begin, earlier, end_open, manifest_of
-from reglab.training.fused.settings import PackSettings
 from reglab.training.job import build_experiment, run_spec
+from reglab.training.job_result import JobResult
 from reglab.training.recorder import Progress
-from reglab.training.shapes import matched
-from reglab.trust import trust_listed
+from reglab.training.trainer import build_trainer, interruptible_again, quiet_lightning, run_trainer
 
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2  # of glibc's malloc.h
 _log = logging.getLogger(__name__)
 _LOST = "no checkpoint of their pack can be read any more, or their data changed: from the start"
 
@@ -70,7 +66,7 @@ def run_pack(
     if found:
         found.tell(on_end)
     if found and not found.left():
-        manifest.remove(specs[0].folder)
+        pack_manifest.remove(specs[0].folder)
         return
     if found and found.lost:
         found.give_up(_LOST)
@@ -87,7 +83,7 @@ def run_pack(
         endings.recorder = PackRecorder(endings.best, trackers, on_progress, endings.end)
         train(module, endings.recorder, kept, found.checkpoint if found else None)
         endings.end(module, dict.fromkeys(endings.left()))
-        manifest.remove(specs[0].folder)
+        pack_manifest.remove(specs[0].folder)
 
 
 def _begun(
@@ -110,7 +106,7 @@ def _begun(
     end_open([spec.folder for spec in specs], "its process was gone before it trained")
     trackers = open_runs(TrackingSettings.from_config(describe.plain(configs[0])["tracking"]), specs)
     for spec in specs:  # of packs that were here before, and came to nothing
-        manifest.remove(spec.folder)
+        pack_manifest.remove(spec.folder)
     kept = manifest_of(specs, [int(OmegaConf.select(config, "sweep.job") or 0) for config in configs])
     kept.write(steps=0)
     begin(trackers, specs, **_tags(pack, choices))
@@ -192,3 +188,19 @@ def _prepared(configs: Sequence[DictConfig], folders: Sequence[Path]) -> tuple[l
 
 def _tags(pack: Pack, choices: Choices) -> Mapping[str, str]:
     return {"reglab.fused": str(len(pack)), COMPILED: str(choices.compiled).lower()}
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees; nothing happens where there is no glibc.
+
+    A stacked tensor has megabytes, and glibc gives such blocks back to the system, which clears each page anew at every
+    operation: that took up to half of a step that was not compiled.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return
+    for name, value in ((_MMAP_THRESHOLD, 2**25), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26)):
+        mallopt(name, value)

@@ -8,9 +8,9 @@ from torch.func import vmap
 
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings, Side, Task, gap, probe_rows, probe_size, score_name, weight_statistics
-from reglab.measures.facts import Scale, scale
+from reglab.measures.per_example import Scale, scale
 from reglab.regularizers.select import selected
-from reglab.training.beside import Beside
+from reglab.training.checkpoint_constants import Beside
 from reglab.training.fused.evaluation import Evaluator, Rows, rows_of
 from reglab.training.fused.pack import Pack
 

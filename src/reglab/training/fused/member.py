@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from reglab.regularizers import Cocktail
-from reglab.training.embeddings import with_dense_gradients
-from reglab.training.engine import Engine, taken
+from reglab.training.execution_settings import Engine, taken
 from reglab.training.experiment import Experiment
+from reglab.training.sparse_gradients import with_dense_gradients
 
 T = TypeVar("T")
 _PLAIN = (str, int, float, bool, tuple, type(None))

@@ -8,11 +8,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from reglab import signals
-from reglab.errors import Diverged
+from reglab.core import signals
+from reglab.core.errors import Diverged
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.rows import PackSteps
-from reglab.training.position import forget_loops, go_on
+from reglab.training.loop_position import forget_loops, go_on
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from reglab.errors import Unfused
+from reglab.core.errors import Unfused
 from reglab.training.step_size import largest_step, root_mean_squares
 
 Tensors = Mapping[str, Tensor]

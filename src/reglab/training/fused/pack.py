@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from reglab.errors import Unfused, UserError
+from reglab.config.pack_settings import PackSettings
+from reglab.core.errors import Unfused, UserError
 from reglab.training.experiment import Experiment
 from reglab.training.fused.compilation import Compilation
 from reglab.training.fused.convolution import lower
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member, structure, why_solo
 from reglab.training.fused.optimizers import joint_rule, rule_of
-from reglab.training.fused.pool import pool
 from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
-from reglab.training.fused.settings import PackSettings
+from reglab.training.fused.shared_rows import pool
 from reglab.training.fused.stack import STEP, Stack, stack
 from reglab.training.fused.step import MemberStep, PackStep, Seen, frozen, look
 from reglab.training.loader import step_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from reglab.examples import FILE, Examples
+from reglab.analysis.per_example_file import FILE, Examples
 from reglab.measures.evaluate import judged
 from reglab.training.fused.best import Best
 from reglab.training.fused.evaluation import outputs_of

@@ -7,10 +7,10 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from reglab.errors import Diverged
+from reglab.core.errors import Diverged
 from reglab.measures.numbers import table
 from reglab.tracking import RunTracker, sync_runs
-from reglab.tracking.pack import log_pack
+from reglab.tracking.tracker import log_pack
 from reglab.training.fused.best import Best
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.module import Fused

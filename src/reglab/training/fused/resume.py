@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reglab.errors import UserError
-from reglab.tracking import RunSpec, RunTracker, finish_runs, reopen_run
+from reglab.core.errors import UserError
+from reglab.tracking import RunSpec, RunTracker, finish_runs, reopen_run, run_state
+from reglab.tracking import pack_manifest as manifest
 from reglab.tracking.folder import read_identity
+from reglab.tracking.pack_manifest import CHECKPOINT, Manifest
 from reglab.tracking.status import last_status
-from reglab.training import checkpoint_files, going_on
-from reglab.training.ending import JobResult, deliver, result_of
-from reglab.training.fused import manifest
-from reglab.training.fused.manifest import CHECKPOINT, Manifest
+from reglab.training import checkpoint_files
+from reglab.training.job_result import JobResult, deliver, result_of
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def earlier(specs: Sequence[RunSpec]) -> Earlier | None:
     folders = tuple(str(spec.folder.resolve()) for spec in specs)
     if found is None or (found.parent, found.folders) != (specs[0].parent or "", folders):
         return None
-    same = [spec.tags[going_on.FINGERPRINT] == known for spec, known in zip(specs, found.fingerprints, strict=True)]
+    same = [spec.tags[run_state.FINGERPRINT] == known for spec, known in zip(specs, found.fingerprints, strict=True)]
     results = {
         place: result_of(folder, read_identity(folder).run_id)
         for place, folder in enumerate(map(Path, folders))
@@ -84,7 +84,7 @@ def manifest_of(specs: Sequence[RunSpec], jobs: Sequence[int]) -> Manifest:
         jobs=tuple(jobs),
         folders=tuple(str(spec.folder.resolve()) for spec in specs),
         runs=manifest.run_ids([spec.folder for spec in specs]),
-        fingerprints=tuple(str(spec.tags[going_on.FINGERPRINT]) for spec in specs),
+        fingerprints=tuple(str(spec.tags[run_state.FINGERPRINT]) for spec in specs),
     )
 
 
@@ -93,7 +93,7 @@ def begin(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tags: str)
     for tracker, spec in zip(trackers, specs, strict=True):
         assert spec.dataset is not None
         assert spec.steps is not None
-        tracker.tag(**going_on.beginning(spec.tags, spec.dataset.digest, spec.steps), **tags)
+        tracker.tag(**run_state.beginning(spec.tags, spec.dataset.digest, spec.steps), **tags)
 
 
 def end_open(folders: Sequence[Path], message: str) -> None:
@@ -109,10 +109,10 @@ def end_open(folders: Sequence[Path], message: str) -> None:
 
 
 def _reopened(spec: RunSpec) -> RunTracker:
-    told = going_on.told(spec.folder) or going_on.Told()
+    told = run_state.told(spec.folder) or run_state.Told()
     tracker = reopen_run(spec.folder)
     assert spec.steps is not None
-    tracker.tag(**going_on.again(told, spec.steps))
+    tracker.tag(**run_state.again(told, spec.steps))
     return tracker
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from reglab.errors import Unfused
+from reglab.core.errors import Unfused
 from reglab.training.recipe import Recipe
 from reglab.training.step_size import base_rate
 

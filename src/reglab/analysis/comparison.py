@@ -1,0 +1,130 @@
+"""The settings of a sweep compared example by example, from the per-example results that each run keeps."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from reglab.analysis.claims import Claim, claim, optimism
+from reglab.analysis.paired import Difference, Scored, Splits, difference, over_rows
+from reglab.analysis.per_example_file import Examples
+from reglab.analysis.scored import Reader, constant, gap, reader_of, val
+from reglab.analysis.trial import Candidate, Trial
+from reglab.core.metric_direction import lower_is_better
+
+
+class Comparison:
+    """Paired comparisons between the settings of a sweep.
+
+    Where a run keeps no per-example results (earlier versions wrote none), or nothing is known of how the monitor
+    follows from them, every answer is None.
+
+    Args:
+        results: By run id.
+        monitor: The metric that is compared, such as ``val/loss``.
+    """
+
+    def __init__(self, results: Mapping[str, Examples], monitor: str) -> None:
+        self.monitor = monitor
+        self._results = results
+        self._sign = 1.0 if lower_is_better(monitor) else -1.0
+        self._reader = reader_of(monitor)
+        self._known: dict[tuple[str, ...], Splits | None] = {}
+        self._others: dict[str, Comparison] = {monitor: self}
+
+    def on(self, metric: str) -> "Comparison":
+        """Return the same comparison by another metric."""
+        if metric not in self._others:
+            self._others[metric] = Comparison(self._results, metric)
+        return self._others[metric]
+
+    def has(self, candidates: Iterable[Candidate]) -> bool:
+        """Tell whether all of them can be compared with each other."""
+        found = [self._splits(candidate) for candidate in candidates]
+        return all(one is not None and difference(one, found[0] or {}) is not None for one in found)
+
+    def knows(self, candidates: Iterable[Candidate]) -> bool:
+        """Tell whether all their runs keep results by example."""
+        return all(trial.run_id in self._results for candidate in candidates for trial in candidate.trials)
+
+    def difference(self, first: Candidate, second: Candidate) -> Difference | None:
+        """Return the monitored value of ``first`` minus ``second``, signed so that below 0 ``first`` is better."""
+        a, b = self._splits(first), self._splits(second)
+        return None if a is None or b is None else difference(a, b)
+
+    def gap(self, first: Candidate, second: Candidate) -> Difference | None:
+        """Return the gap in loss of ``first`` minus that of ``second``."""
+        a, b = self._read(first, gap), self._read(second, gap)
+        return None if a is None or b is None else difference(a, b)
+
+    def constant(self, candidate: Candidate) -> Difference | None:
+        """Return the monitored value of ``candidate`` minus the constant predictor's; the error is over rows alone."""
+        reader, own = self._reader, self._splits(candidate)
+        if own is None:
+            return None
+        other = self._read(candidate, lambda results: _constant(reader, results))
+        return None if other is None else over_rows(own, other)
+
+    def claim(self, candidates: Sequence[Candidate], baseline: Candidate) -> Claim | None:
+        """Return the claim that ``candidates`` are better than ``baseline``, all at once; see ``claims.claim``."""
+        own, others = self._splits(baseline), [self._splits(candidate) for candidate in candidates]
+        known = [one for one in others if one is not None]
+        return claim(known, own) if own is not None and len(known) == len(others) else None
+
+    def optimism(self, candidates: Sequence[Candidate]) -> float | None:
+        """Return by how much the best monitored value among ``candidates`` flatters it; see ``claims.optimism``."""
+        found = [self._splits(candidate) for candidate in candidates]
+        known = [one for one in found if one is not None]
+        return optimism(known) if len(known) == len(found) else None
+
+    def constant_value(self, candidate: Candidate, metric: str) -> float | None:
+        """Return what the constant predictor reaches on the validation rows of ``candidate``'s runs."""
+        reader = reader_of(metric)
+        found = self._read(candidate, lambda results: _constant(reader, results))
+        if not found:
+            return None
+        sign = 1 if lower_is_better(metric) else -1
+        return sign * float(np.mean([one.values.mean() for one in found.values()]))
+
+    def train_rows(self, candidate: Candidate) -> int | None:
+        """Return how many training rows a setting's first run has, None where that is not recorded."""
+        results = self._results.get(candidate.trials[0].run_id)
+        return None if results is None or results.train_rows is None else int(results.train_rows)
+
+    def _splits(self, candidate: Candidate) -> Splits | None:
+        key = tuple(trial.run_id for trial in candidate.trials)
+        if key not in self._known:
+            reader = self._reader
+            self._known[key] = self._read(candidate, lambda one: reader(val(one)))
+        return self._known[key]
+
+    def _read(self, candidate: Candidate, reader: Callable[[Examples], Scored | None]) -> Splits | None:
+        groups: dict[Hashable, list[Scored]] = {}
+        for trial in candidate.trials:
+            results = self._results.get(trial.run_id)
+            one = None if results is None else reader(results)
+            if one is None:
+                return None
+            groups.setdefault(trial.split, []).append(_named(trial, one))
+        if any(not np.array_equal(one.rows, group[0].rows) for group in groups.values() for one in group):
+            return None
+        return {split: _joined(group) for split, group in groups.items()}
+
+
+def _constant(reader: Reader, results: Examples) -> Scored | None:
+    side = constant(results)
+    return None if side is None else reader(side)
+
+
+def _named(trial: Trial, one: Scored) -> Scored:
+    return Scored((trial.within_split,), one.rows, one.values, one.noise, one.unit_variance)
+
+
+def _joined(group: Sequence[Scored]) -> Scored:
+    """Return the runs of one split as one."""
+    return Scored(
+        tuple(repeat for one in group for repeat in one.repeats),
+        group[0].rows,
+        np.concatenate([one.values for one in group]),
+        np.concatenate([one.noise for one in group]),
+        group[0].unit_variance,
+    )

@@ -1,0 +1,175 @@
+"""How sure a sweep's answer is: the rule, ties, the winner's curse and the constant predictor, a sentence each."""
+
+from collections.abc import Iterator
+
+from reglab.analysis.formatting import listing, metric_name, number, plural, spread
+from reglab.analysis.grouping import short_key
+from reglab.analysis.selection import Candidate, Choice, pick
+
+LEVEL = 0.05
+
+
+def evidence(choice: Choice, score: str) -> list[str]:
+    """Return the sentences on how the choice was made and what it rests on."""
+    return [
+        *rule(choice),
+        *order(choice),
+        *claimed(choice),
+        *ties(choice),
+        *flattery(choice),
+        *constant(choice, score),
+    ]
+
+
+def rule(choice: Choice) -> Iterator[str]:
+    """Say why the chosen one is chosen, where it is not simply the best."""
+    best, chosen = choice.best, choice.chosen
+    if best is chosen:
+        yield from _stronger(choice)
+        return
+    apart = choice.difference(chosen, best) if choice.rule == "paired_1se" else None
+    of = "of it" if apart is None else f"of the difference to it ({number(apart.mean)} ±{number(apart.error)})"
+    error = best.estimate(choice.monitor)
+    yield (
+        f"{best.label} has the best {metric_name(choice.monitor)}, {spread(error.mean, error.error)}; "
+        f"{chosen.label} ({number(chosen.mean(choice.monitor))}) is the strongest {chosen.block} within one standard "
+        f"error {of}, hence the choice."
+    )
+
+
+def _stronger(choice: Choice) -> Iterator[str]:
+    """Name the strongest setting that is not told apart from the best, where the best is the choice."""
+    best = choice.best
+    if choice.rule != "best" or not choice.comparison.has(choice.compared):
+        return
+    _, strongest = pick([c for c in choice.compared if c.block == best.block], choice.comparison, "paired_1se")
+    apart = choice.difference(strongest, best)
+    if strongest is not best and apart is not None:
+        yield (
+            f"{strongest.label} ({number(strongest.mean(choice.monitor))}) is the strongest {best.block} within one "
+            f"standard error of the difference to it ({number(apart.mean)} ±{number(apart.error)}): "
+            "sweep.rule=paired_1se would choose it."
+        )
+
+
+def unpaired(choice: Choice) -> Iterator[str]:
+    """Say that settings cannot be compared example by example, and why."""
+    if len(choice.compared) < 2 or choice.comparison.has(choice.compared):
+        return
+    judged = "settings are judged by their own standard errors, not by that of the paired difference"
+    if choice.comparison.knows(choice.compared):
+        yield (
+            f"The settings were not all measured on the same validation rows, or {metric_name(choice.monitor)} is not "
+            f"defined for all: {judged}."
+        )
+    else:
+        yield (
+            f"Some runs keep no results of single examples (earlier versions wrote none), so {judged}. Run the sweep "
+            "anew to have it."
+        )
+
+
+def order(choice: Choice) -> Iterator[str]:
+    """Say what "stronger" means where several numbers are swept, or where it means nothing."""
+    best = choice.best
+    peers = [c for c in choice.compared if c.block == best.block]
+    keys = list(best.strengths)
+    others = [key for key in best.settings if key not in best.strengths and key.startswith("regularizer.")]
+    if choice.rule == "best" or len(peers) < 2:
+        return
+    names = listing([short_key(key, (*keys, *others)) for key in keys])
+    if len(keys) > 1:
+        yield f"{names} are swept together: a setting counts as stronger where none of them is weaker."
+    if others:
+        unknown = listing([short_key(key, (*keys, *others)) for key in others])
+        verb = "is" if len(others) == 1 else "are"
+        rest = "settings are compared in strength at equal values of it" if keys else "the best is the choice"
+        yield f"{unknown} {verb} not known to regularize more or less, so {rest}."
+
+
+def claimed(choice: Choice) -> Iterator[str]:
+    """Say how many settings are better than training without a regularizer, where some are."""
+    claim = choice.claim()
+    if claim is None or not claim.helps:
+        return
+    better = sum(claim.better(place) for place in range(len(claim.t)))
+    verb = "is" if better == 1 else "are"
+    yield (
+        f"{better} of {plural(len(claim.t), 'setting')} {verb} better than training without a regularizer, tested "
+        f"all at once (smallest p = {min(claim.p):.2g}, at level {LEVEL:g})."
+    )
+
+
+def ties(choice: Choice) -> Iterator[str]:
+    """Name the regularizers whose best setting is not told apart from the best of all."""
+    tied = [c for c in choice.rivals if c is not choice.best and c.regularizer != "none" and _tied(choice, c)]
+    if tied:
+        told = [f"{c.label} ({number(c.mean(choice.monitor))}, t = {_t(choice, c):.1f})" for c in tied]
+        yield (
+            f"A tie: examples and seeds do not tell {listing(told)} from {choice.best.label} "
+            f"({number(choice.best.mean(choice.monitor))})."
+        )
+
+
+def _tied(choice: Choice, candidate: Candidate) -> bool:
+    apart = choice.difference(candidate, choice.best)
+    return apart is not None and apart.p > LEVEL
+
+
+def _t(choice: Choice, candidate: Candidate) -> float:
+    apart = choice.difference(candidate, choice.best)
+    return abs(apart.t) if apart is not None else 0.0
+
+
+def flattery(choice: Choice) -> Iterator[str]:
+    """State the winner's curse beside the best value."""
+    luck = choice.comparison.optimism(choice.compared) if len(choice.compared) > 1 else None
+    if not luck or luck <= 0:
+        return
+    value = choice.best.mean(choice.monitor)
+    expected = choice.loss(choice.best) + luck
+    expected = expected if choice.loss(choice.best) == value else -expected
+    if number(expected) != number(value):
+        many = plural(len(choice.compared), "setting")
+        yield (
+            f"The best of {many} looks better than it is: its {metric_name(choice.monitor)} of {number(value)} is "
+            f"about {number(expected)} once that luck is taken out (bootstrap)."
+        )
+
+
+def no_better_than_constant(choice: Choice) -> str:
+    """Return the sentence for a choice that is not shown to beat the constant predictor; empty where it is.
+
+    Training with class or sample weights gives up some of the plain loss: there the weighted loss counts too.
+    """
+    monitor, chosen = choice.monitor, choice.chosen
+    found = [choice.comparison.on(key).constant(chosen) for key in (monitor, "val/weighted_loss")]
+    known = [apart for apart in found if apart is not None]
+    if not known or _weighted(chosen) or any(apart.mean < 0 and apart.p <= LEVEL for apart in known):
+        return ""
+    reached = choice.comparison.constant_value(chosen, monitor)
+    return (
+        f"By {metric_name(monitor)}, the choice, {chosen.label} ({number(chosen.mean(monitor))}), is not shown to be "
+        f"better than the constant predictor ({number(reached or 0.0)}), which looks at no input. Train longer, with "
+        "another optimizer.lr or model, or look at the data."
+    )
+
+
+def _weighted(candidate: Candidate) -> bool:
+    params = candidate.trials[0].params
+    return any(params.get(f"data.{key}") not in (None, "", "None", "null") for key in ("class_weight", "sample_weight"))
+
+
+def constant(choice: Choice, score: str) -> Iterator[str]:
+    """Say where the choice decides no better than a constant, though its loss is better."""
+    key, chosen = f"val/{score}", choice.chosen
+    reached = choice.comparison.constant_value(chosen, key)
+    apart = choice.comparison.on(key).constant(chosen)
+    if reached is None or apart is None or not chosen.has(key) or no_better_than_constant(choice):
+        return
+    if not (apart.mean < 0 and apart.p <= LEVEL):
+        yield (
+            f"By {metric_name(key)}, {chosen.label} ({number(chosen.mean(key))}) is not shown to be better than the "
+            f"constant predictor ({number(reached)}), which looks at no input: judge it by "
+            f"{metric_name(choice.monitor)}, or by a score that a constant cannot reach (measure.monitor)."
+        )

@@ -1,0 +1,166 @@
+"""Which setting to use: the best by validation, or the strongest that is not told apart from it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reglab.analysis.claims import Claim
+from reglab.analysis.comparison import Comparison
+from reglab.analysis.grouping import candidates
+from reglab.analysis.paired import Difference
+from reglab.analysis.per_example_file import Examples
+from reglab.analysis.rules import DEFAULT, Rule, check_rule
+from reglab.analysis.trial import Candidate, Trial
+from reglab.core.errors import UserError
+from reglab.core.metric_direction import lower_is_better
+
+__all__ = ["Candidate", "Choice", "Trial", "pick", "select"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What selection found.
+
+    monitor: the metric that decides. best: the candidate with the best mean of it. chosen: what the rule makes of it.
+    baseline: the best candidate without a regularizer, if the sweep has one. blocks: each block's own choice. failed:
+    runs that gave no result. absent: how many of the sweep's jobs have no run at all. rule: the one that was applied;
+    asked: the one that was wanted, which needs per-example results. comparison: of the candidates, example by example.
+    rivals: each block's best. compared: the candidates that could have been chosen.
+    """
+
+    monitor: str
+    candidates: tuple[Candidate, ...]
+    best: Candidate
+    chosen: Candidate
+    baseline: Candidate | None
+    blocks: dict[str, Candidate]
+    failed: tuple[Trial, ...]
+    absent: int = 0
+    rule: Rule = DEFAULT
+    asked: Rule = DEFAULT
+    comparison: Comparison = field(default_factory=lambda: Comparison({}, "val/loss"))
+    rivals: tuple[Candidate, ...] = ()
+    compared: tuple[Candidate, ...] = ()
+
+    def loss(self, candidate: Candidate) -> float:
+        """Return the monitored mean as something to minimize."""
+        return _sign(self.monitor) * candidate.mean(self.monitor)
+
+    def difference(self, first: Candidate, second: Candidate) -> Difference | None:
+        """Return the paired difference in the monitored metric, below 0 where ``first`` is better."""
+        return self.comparison.difference(first, second)
+
+    def within(self, candidate: Candidate) -> bool:
+        """Tell whether a candidate is within one standard error of the best, paired where that is possible."""
+        return candidate is self.best or _within(candidate, self.best, self.comparison, self.rule)
+
+    def claim(self) -> Claim | None:
+        """Return the joint claim of the ``claimed`` settings against the baseline; None where it cannot be tested."""
+        if self.baseline is None or not self.claimed:
+            return None
+        return self.comparison.claim(self.claimed, self.baseline)
+
+    @property
+    def claimed(self) -> tuple[Candidate, ...]:
+        """The candidates with a regularizer that could have been chosen."""
+        return tuple(candidate for candidate in self.compared if candidate.regularizer != "none")
+
+
+def _sign(monitor: str) -> int:
+    return 1 if lower_is_better(monitor) else -1
+
+
+def _within(candidate: Candidate, best: Candidate, comparison: Comparison, rule: Rule) -> bool:
+    """Tell whether a candidate is within one standard error of the best one.
+
+    Paired, the error is that of their difference; ``1se`` takes the best one's own.
+    """
+    sign = _sign(comparison.monitor)
+    apart = None if rule == "1se" else comparison.difference(candidate, best)
+    if apart is not None:
+        return apart.mean <= apart.error
+    worse = sign * (candidate.mean(comparison.monitor) - best.mean(comparison.monitor))
+    return worse <= best.estimate(comparison.monitor).error
+
+
+def pick(ranked: Sequence[Candidate], comparison: Comparison, rule: Rule) -> tuple[Candidate, Candidate]:
+    """Return the best candidate of a block and the one that the rule chooses.
+
+    - ``best``: the best itself
+    - ``paired_1se``: the strongest within one standard error of its difference to the best, examples and seeds crossed
+    - ``1se``: the strongest within the best one's own standard error, whoever shares its rows and seeds
+
+    Stronger is every swept number being at least as strong (Pareto's order): what cannot be compared with the best in
+    it is not chosen. Of several strongest ones the better counts.
+    Source: Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees, section 3.4.3.
+    """
+    monitor = comparison.monitor
+    best = min(ranked, key=lambda c: _sign(monitor) * c.mean(monitor))
+    if rule == "best":
+        return best, best
+    near = [c for c in ranked if c.at_least_as_strong(best) and (c is best or _within(c, best, comparison, rule))]
+    strongest = [c for c in near if not any(o.strengths != c.strengths and o.at_least_as_strong(c) for o in near)]
+    return best, min(strongest, key=lambda c: _sign(monitor) * c.mean(monitor))
+
+
+def select(
+    trials: Iterable[Trial],
+    monitor: str = "val/loss",
+    jobs: int | None = None,
+    results: Mapping[str, Examples] | None = None,
+    rule: Rule = DEFAULT,
+) -> Choice:
+    """Return the choice among a sweep's runs; see ``Choice``.
+
+    A candidate that misses more repeats than another is left out: the mean over the seeds that it has is not
+    comparable, and one lucky seed would win.
+
+    Args:
+        trials: The sweep's runs.
+        monitor: The metric that decides.
+        jobs: How many jobs the sweep has, if known.
+        results: Per-example results by run id. Where some are missing, ``paired_1se`` falls back to ``1se``.
+        rule: See ``pick``.
+
+    Raises:
+        UserError: No run has a result, or there is no such rule.
+    """
+    trials, asked = list(trials), check_rule(rule)
+    found, failed = candidates(trials, monitor, jobs)
+    if not found:
+        raise UserError(_nothing(failed, monitor))
+    fewest = min(c.missing for c in found)
+    complete = [c for c in found if c.missing == fewest]
+    comparison = Comparison(results or {}, monitor)
+    if asked == "paired_1se" and not comparison.has(complete):
+        rule = "1se"
+    blocks = {
+        block: pick([c for c in complete if c.block == block], comparison, rule)
+        for block in dict.fromkeys(c.block for c in complete)
+    }
+    best, chosen = min(blocks.values(), key=lambda pair: _sign(monitor) * pair[0].mean(monitor))
+    bare = [c for c in complete if c.regularizer == "none"] or [c for c in found if c.regularizer == "none"]
+    return Choice(
+        monitor=monitor,
+        candidates=found,
+        best=best,
+        chosen=chosen,
+        baseline=min(bare, key=lambda c: _sign(monitor) * c.mean(monitor)) if bare else None,
+        blocks={block: pair[1] for block, pair in blocks.items()},
+        failed=failed,
+        absent=max(0, (jobs or 0) - len({trial.job for trial in trials})),
+        rule=rule,
+        asked=asked,
+        comparison=comparison,
+        rivals=tuple(pair[0] for pair in blocks.values()),
+        compared=tuple(complete),
+    )
+
+
+def _nothing(failed: Sequence[Trial], monitor: str) -> str:
+    if not failed:
+        return "nothing to choose from: the sweep has no runs. Run it first"
+    why = next((f" ({trial.message})" for trial in failed if trial.message), "")
+    return (
+        f"nothing to choose from: none of the sweep's {len(failed)} runs finished with a finite {monitor}{why}. "
+        "Correct that and run the sweep again"
+    )

@@ -1,0 +1,79 @@
+"""What a sweep report is made from: plain data, whatever it was read from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reglab.analysis.per_example_file import Examples
+from reglab.analysis.rules import DEFAULT, Rule
+from reglab.analysis.selection import Choice, select
+from reglab.analysis.trial import Candidate, Trial
+
+# Of one run: metric name -> [(epoch, value), ...].
+History = Mapping[str, Sequence[tuple[int, float]]]
+Weights = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """One sweep's runs with everything that its report shows.
+
+    score: the task's score, e.g. ``accuracy``. monitor: the metric that chooses. jobs: how many the sweep has, None if
+    not recorded. looked: who had seen the test set before the sweep, empty if nobody. facts: name -> value lines for
+    "how to reproduce" (git commit, data digest, versions, ...). command: what started the sweep, empty if not recorded.
+    histories: run id -> metrics over epochs, of the runs that are drawn. weights: candidate label -> its weights as one
+    flat array, for the histograms; the caller supplies them. results: run id -> what it reached on each example, of the
+    runs that keep it. rule: how the sweep chooses.
+    """
+
+    name: str
+    trials: tuple[Trial, ...]
+    score: str = "accuracy"
+    monitor: str = "val/loss"
+    jobs: int | None = None
+    looked: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    histories: Mapping[str, History] = field(default_factory=dict)
+    weights: Mapping[str, Weights] = field(default_factory=dict)
+    results: Mapping[str, Examples] = field(default_factory=dict)
+    rule: Rule = DEFAULT
+
+    def choose(self) -> Choice:
+        """Return the choice among the runs. Raises ``UserError`` if none of them has a result."""
+        return select(self.trials, self.monitor, self.jobs, self.results, self.rule)
+
+    @property
+    def level(self) -> str:
+        """The level of the runs' intervals, e.g. ``95%``."""
+        return f"{100 * self.trials[0].level:g}%"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric over epochs: mean over runs, lowest and highest run; arrays of shape [epochs]."""
+
+    epochs: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def curve(candidate: Candidate, histories: Mapping[str, History], key: str, points: int = 160) -> Curve | None:
+    """Return a metric's curve over the epochs that all runs of a candidate reached, None if there is none.
+
+    Past the first run's end the mean would be one of fewer runs and jump. At most ``points`` epochs are kept, spread
+    evenly, with the first and the last.
+    """
+    runs = [dict(histories.get(trial.run_id, {}).get(key, ())) for trial in candidate.trials]
+    epochs = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
+    if not epochs:
+        return None
+    kept = np.unique(np.linspace(0, len(epochs) - 1, min(points, len(epochs))).round().astype(int))
+    steps = np.array(epochs)[kept]
+    values = np.array([[run[int(step)] for step in steps] for run in runs], dtype=np.float64)
+    values[~np.isfinite(values)] = np.nan  # a gap in the line
+    return Curve(steps, values.mean(0), values.min(0), values.max(0))

@@ -1,0 +1,132 @@
+"""One run of a sweep, and the candidate: the runs that differ only in what is repeated."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reglab.analysis.estimate import Estimate, Interval, estimate, joint_interval
+
+# Runs that differ only in these repeat one setting.
+REPEATED = ("seed", "data.split_seed", "data.fold")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run, with what selection needs to know about it.
+
+    block: label of the sweep block. regularizer: names joined by ``+``; ``none`` for the empty cocktail.
+    strength: its main number. stronger: +1 if a larger strength regularizes more, -1 if a smaller one does.
+    metrics: at the end of the run, e.g. ``val/loss``. params: the flattened config. status: FINISHED, FAILED, ...
+    overrides: what this run was started with. message: why it failed. directions: config keys of numbers that
+    regularize more the larger (+1) or the smaller (-1) they are; earlier versions told the main number's only.
+    """
+
+    run_id: str
+    block: str
+    regularizer: str
+    strength: float | None
+    stronger: int
+    seed: int | None
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    status: str
+    overrides: tuple[str, ...] = ()
+    message: str = ""
+    directions: Mapping[str, int] = field(default_factory=dict)
+
+    def repeat(self) -> tuple[str, ...]:
+        """Return what tells this run from the other runs of its setting: seed, split seed, fold."""
+        return (str(self.seed), *(self.params.get(key, "") for key in REPEATED[1:]))
+
+    @property
+    def split(self) -> tuple[str, ...]:
+        """What tells the run's validation part from another's: split seed, fold."""
+        return self.repeat()[1:]
+
+    @property
+    def within_split(self) -> tuple[str, ...]:
+        """What tells this run from the others of its setting and split: seed, replica."""
+        return str(self.seed), self.params.get("data.replica", "")
+
+    @property
+    def job(self) -> str:
+        """The run's job in its sweep; a second attempt at a job has the same."""
+        return self.params.get("sweep.job", self.run_id)
+
+    @property
+    def level(self) -> float:
+        """The level of the run's intervals."""
+        return float(self.params.get("measure.level", 0.95))
+
+    def usable(self, monitor: str) -> bool:
+        """Tell whether the run finished with a finite ``monitor``."""
+        return self.status == "FINISHED" and math.isfinite(self.metrics.get(monitor, math.nan))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting that could be chosen: its usable runs, which differ only in seed, split seed or fold.
+
+    strength: the one number that is swept in its block, or the first member's main number; None where several are
+    swept. number: that number's name where it is not the first member's main one. strengths: the numbers swept in its
+    block that are known to regularize more or less, by config key, each with the sign that makes larger stronger.
+    label: block, strength and whatever else varies in the block. settings: the latter, by config key.
+    missing: how many of the sweep's repeats (seeds, splits) it has no result of.
+    """
+
+    block: str
+    regularizer: str
+    strength: float | None
+    stronger: int
+    label: str
+    trials: tuple[Trial, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    missing: int = 0
+    number: str = ""
+    strengths: Mapping[str, float] = field(default_factory=dict)
+
+    def at_least_as_strong(self, other: "Candidate") -> bool:
+        """Tell whether it regularizes as much as ``other`` or more: Pareto's order, in which not all can be compared.
+
+        Every swept number is at least as strong, and what else varies in the block is the same.
+        """
+        rest = [{k: v for k, v in c.settings.items() if k not in c.strengths} for c in (self, other)]
+        return (
+            self.block == other.block
+            and rest[0] == rest[1]
+            and self.strengths.keys() == other.strengths.keys()
+            and all(value >= other.strengths[key] for key, value in self.strengths.items())
+        )
+
+    def has(self, key: str) -> bool:
+        """Tell whether every run has a finite value of the metric ``key``."""
+        return all(math.isfinite(trial.metrics.get(key, math.nan)) for trial in self.trials)
+
+    def values(self, key: str) -> list[float]:
+        """Return the metric of each run, empty where a run lacks it."""
+        return [trial.metrics[key] for trial in self.trials] if self.has(key) else []
+
+    def mean(self, key: str) -> float:
+        """Return the metric's mean over runs, each split counting the same; NaN where a run lacks it."""
+        return estimate(self.values(key), splits=self.splits).mean if self.has(key) else math.nan
+
+    def estimate(self, key: str) -> Estimate:
+        """Return the metric with its standard error; example noise enters through ``<key>_se`` where logged."""
+        return estimate(self.values(key), self.values(f"{key}_se"), self.splits)
+
+    def interval(self, key: str) -> Interval:
+        """Return the metric with the interval that its runs' ``<key>_low`` and ``<key>_high`` give jointly."""
+        if not self.has(key):
+            return Interval(math.nan, math.nan, math.nan)
+        lows, highs = self.values(f"{key}_low"), self.values(f"{key}_high")
+        return joint_interval(self.values(key), lows, highs, self.splits, self.trials[0].level)
+
+    @property
+    def splits(self) -> list[tuple[str, ...]]:
+        """The split of each run."""
+        return [trial.split for trial in self.trials]
+
+    @property
+    def zeros(self) -> float:
+        """Share of the weights that is exactly zero, mean over runs; NaN if unknown."""
+        return self.mean("weights/zeros")

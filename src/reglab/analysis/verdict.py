@@ -1,0 +1,153 @@
+"""The verdict of a sweep in words: what helped, how sure that is, and what to be wary of."""
+
+from dataclasses import dataclass
+
+from reglab.analysis.evidence import LEVEL, evidence, no_better_than_constant, unpaired
+from reglab.analysis.formatting import bracket, metric_name, number, plural, spread
+from reglab.analysis.selection import Candidate, Choice
+from reglab.analysis.warnings import cautions
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer in one or two sentences, then what qualifies it, one sentence or two each."""
+
+    headline: str
+    details: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The verdict as plain text: the headline, then one detail a line."""
+        return "\n".join([self.headline, *(f"- {detail}" for detail in self.details)])
+
+
+def verdict(choice: Choice, score: str) -> Verdict:
+    """Return the verdict on a choice. ``score``: the task's score, e.g. ``accuracy`` for ``val/accuracy``."""
+    return Verdict(_headline(choice, score), (*evidence(choice, score), *cautions(choice, score), *unpaired(choice)))
+
+
+def _headline(choice: Choice, score: str) -> str:
+    base, monitor, useless = choice.baseline, choice.monitor, no_better_than_constant(choice)
+    if len({(candidate.regularizer, *candidate.strengths.items()) for candidate in choice.candidates}) == 1:
+        return " ".join(part for part in (_plain(choice), useless) if part)
+    if useless:
+        return useless
+    if base is None:
+        return (
+            f"{choice.chosen.label} is the choice: {_state(choice.chosen, score)}. The sweep has no run without a "
+            "regularizer, so it cannot say whether regularization helps: add regularizer=[] to it."
+        )
+    if choice.best.regularizer == "none":
+        return (
+            f"No regularizer beat training without one: {metric_name(monitor)} is {_estimate(base, monitor)} "
+            f"without, and {_rival(choice)}."
+        )
+    return f"{_doubt(choice, base)}{_sentence(choice, base, score)}."
+
+
+def _doubt(choice: Choice, base: Candidate) -> str:
+    """Return what is to be said first where it is not shown that the choice helps; empty where it is."""
+    claim, monitor, best = choice.claim(), choice.monitor, choice.best
+    named, before, after = metric_name(monitor), number(base.mean(monitor)), number(best.mean(monitor))
+    if claim is None:
+        if not choice.within(base):
+            return ""
+        return (
+            f"No clear evidence that regularization helps here: without it, {named} is {before}, within one standard "
+            f"error ({number(best.estimate(monitor).error)}) of the best, {after} ({best.label}). "
+        )
+    places = {candidate.label: place for place, candidate in enumerate(choice.claimed)}
+    shown = min(choice.claimed, key=lambda c: claim.t[places[c.label]])
+    if claim.seeds == 1 and min(claim.p) <= claim.level:
+        after = number(shown.mean(monitor))
+        return (
+            f"On these validation rows, {shown.label} does better than none ({named} {after}, {before} without), "
+            "but with one run of each setting the luck of a seed would look the same: sweep several seeds, such as "
+            "sweep.seeds=3, to know whether regularization helps here. "
+        )
+    if not claim.helps:
+        many = plural(len(choice.claimed), "setting")
+        return (
+            f"No clear evidence that regularization helps here: without it, {named} is {before}; the best of {many} "
+            f"reaches {after} ({best.label}), which chance alone can give "
+            f"(p = {_p(claim.p[places[best.label]])} over all of them). "
+        )
+    if claim.better(places[choice.chosen.label]):
+        return ""
+    return (
+        f"Regularization helps here ({shown.label}: {named} {number(shown.mean(monitor))} against {before}, "
+        f"p = {_p(claim.p[places[shown.label]])} over all settings), but that is not shown of the choice by itself. "
+    )
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else "<0.001"
+
+
+def _plain(choice: Choice) -> str:
+    """Return the headline of a sweep over something else than regularizers, or of a single setting."""
+    best, monitor = choice.best, choice.monitor
+    estimate = f"{metric_name(monitor)} {_estimate(best, monitor)}"
+    others = [c for c in choice.candidates if c is not best]
+    if not others:
+        return f"{best.label}: {estimate}."
+    near = sum(choice.within(other) for other in others)
+    verb = "is" if near == 1 else "are"
+    told = f"{near} of the {len(others)} others {verb}" if near else "No other setting is"
+    return f"{best.label} is best: {estimate}. {told} within one standard error of it."
+
+
+def _rival(choice: Choice) -> str:
+    rivals = [c for c in choice.candidates if c.regularizer != "none"]
+    rival = min(rivals, key=choice.loss)
+    return f"{_estimate(rival, choice.monitor)} with the best of them, {rival.label}"
+
+
+def _estimate(candidate: Candidate, key: str) -> str:
+    estimate = candidate.estimate(key)
+    return spread(estimate.mean, estimate.error)
+
+
+def _state(candidate: Candidate, score: str) -> str:
+    return (
+        f"gap in loss {bracket(candidate.interval('gap/loss'))}, "
+        f"{metric_name(f'val/{score}')} {number(candidate.mean(f'val/{score}'))}"
+    )
+
+
+def _sentence(choice: Choice, base: Candidate, score: str) -> str:
+    """Return what the chosen one did to gap, score and validation loss against the baseline."""
+    chosen = choice.chosen
+    runs = plural(len(chosen.trials), "run") + (" each" if len(chosen.trials) == len(base.trials) else "")
+    moves = [
+        _move(choice, base, key)
+        for key in dict.fromkeys((f"val/{score}", "val/loss"))
+        if base.has(key) and chosen.has(key)
+    ]
+    moved = " and ".join(moves)
+    gap = f"{_gap(choice, base)} ({runs})"
+    return f"{gap}. {moved[:1].upper()}{moved[1:]}" if moves else gap
+
+
+def _gap(choice: Choice, base: Candidate) -> str:
+    """Return what became of the gap: it is cut only where the interval of the paired difference excludes 0."""
+    chosen = choice.chosen
+    before, after = base.interval("gap/loss"), chosen.interval("gap/loss")
+    apart = choice.comparison.gap(chosen, base)
+    if apart is None:
+        verb = "cuts" if after.high < before.low else "widens" if after.low > before.high else "does not clearly change"
+    else:
+        low, high = apart.interval(1 - LEVEL)
+        verb = "cuts" if high < 0 else "widens" if low > 0 else "does not clearly change"
+    return f"{chosen.label} {verb} the gap in loss from {bracket(before)} to {bracket(after)}"
+
+
+def _move(choice: Choice, base: Candidate, key: str) -> str:
+    before, after, name = base.mean(key), choice.chosen.mean(key), metric_name(key)
+    if number(before) == number(after):
+        return f"{name} stays at {number(after)}"
+    apart = choice.comparison.on(key).difference(choice.chosen, base)
+    verb = "rises" if after > before else "falls"
+    if apart is not None and apart.p > LEVEL:
+        return f"{name} is {number(after)} for {number(before)}, no clear difference"
+    return f"{name} {verb} from {number(before)} to {number(after)}"

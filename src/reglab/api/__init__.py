@@ -1,0 +1,1 @@
+"""reglab as a library: ``fit`` for a plain ``nn.Module``."""

@@ -1,0 +1,204 @@
+"""reglab as a library: fit a plain ``nn.Module`` in a few lines."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
+from torch import Tensor, nn
+
+from reglab.api import spawn
+from reglab.core.errors import UserError
+from reglab.data import DataSet
+from reglab.measures import MeasureSettings, score_name
+from reglab.processes import rank_environment
+from reglab.regularizers import Cocktail, Regularizer, name_members
+from reglab.tracking import RunTracker, TrackingSettings, open_run
+from reglab.training import describe
+from reglab.training.check import check, check_seed
+from reglab.training.experiment import Experiment
+from reglab.training.fit import fit as fit_experiment
+from reglab.training.fit import summary
+from reglab.training.preflight import tell
+from reglab.training.recipe import Recipe, optimizer_config
+from reglab.training.recorder import Progress
+from reglab.training.run_note import run_note, verdict
+from reglab.training.trainer import interruptible_again
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained model and what was measured. metrics: at the end. history: each metric's value by epoch, from 0."""
+
+    model: nn.Module
+    metrics: Mapping[str, float]
+    history: Mapping[str, Mapping[int, float]]
+    run_id: str | None
+
+    @property
+    def gap(self) -> tuple[float, float, float]:
+        """The gap in loss and its 95% interval over examples, conditional on the trained model; NaN where unknown."""
+        return self.metrics["gap/loss"], self.metrics["gap/loss_low"], self.metrics["gap/loss_high"]
+
+    def __str__(self) -> str:
+        return verdict(self.metrics)
+
+
+@interruptible_again()
+def fit(
+    model: nn.Module,
+    data: DataSet,
+    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer] | Regularizer = (),
+    *,
+    epochs: int = 50,
+    batch_size: int = 32,
+    optimizer: str | Mapping[str, Any] = "adam",
+    lr: float | None = 1e-3,
+    seed: int = 0,
+    tracking: str | None = None,
+    experiment: str = "reglab",
+    measure: MeasureSettings | None = None,
+    trainer: Mapping[str, Any] | None = None,
+) -> Fit:
+    """Train ``model`` in place under ``regularizers`` and measure it after each epoch.
+
+    data: from ``reglab.dataset``. regularizers: a list, the first innermost, or a mapping by name. optimizer: a name in
+    ``torch.optim``. tracking: an MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory alone.
+    trainer: arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``, and ``gradient_clip_norm``,
+    the largest norm of the gradient. On several devices, a
+    notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is then in a module), a script's
+    ``ddp``, which runs the script once for each device.
+
+    Raises UserError for bad input, Diverged if the loss stops being finite.
+    """
+    cocktail = Cocktail(_members(regularizers), check_seed(seed), data.task)
+    _check_fit(model, data)
+    settings = dict(trainer or {})
+    clip = settings.pop("gradient_clip_norm", None)
+    recipe = Recipe(optimizer_config(optimizer, lr), clip=clip, batch_size=batch_size, epochs=epochs)
+    job = Experiment(
+        model, cocktail, data, recipe, measure or MeasureSettings(), settings, _description(cocktail, data, seed)
+    )
+    start, job = spawn.wanted(job)
+    with spawn.at_a_prompt() if start else nullcontext():
+        check(job)
+    tell(job)
+    work = partial(_trained, job, tracking, experiment, seed)
+    return Fit(model, *(spawn.run(start, work, model, cocktail) if start else work()))
+
+
+def _trained(job: Experiment, tracking: str | None, experiment: str, seed: int) -> spawn.Outcome:
+    """Train, and return what a ``Fit`` holds beside the model. Of several processes, the first records the run."""
+    history: dict[str, dict[int, float]] = {}
+
+    def remember(progress: Progress) -> None:
+        for key, value in progress.metrics.items():
+            history.setdefault(key, {})[progress.epoch] = value
+
+    tracking = None if getattr(rank_zero_only, "rank", 0) else tracking
+    with ExitStack() as stack:
+        folder = Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+        if tracking is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(rank_environment.following())
+        tracker = _open(tracking, experiment, folder, job, seed)
+        metrics = _recorded(job, tracker, remember)
+    return metrics, history, None if tracking is None else tracker.run_id
+
+
+def _members(regularizers: object) -> dict[str, Regularizer]:
+    """Return the members by name, from a list, a mapping, or one alone."""
+    named = regularizers if isinstance(regularizers, Mapping) else None
+    given = [regularizers] if isinstance(regularizers, Regularizer) else regularizers
+    several = list(named.values()) if named is not None else given
+    if not isinstance(several, Sequence) or not all(isinstance(member, Regularizer) for member in several):
+        raise UserError(f"regularizers must be a list of regularizers, such as [reglab.L1(1e-3)]; got {regularizers!r}")
+    return dict(named) if named is not None else name_members(several)
+
+
+def _recorded(job: Experiment, tracker: RunTracker, remember: Callable[[Progress], None]) -> dict[str, float]:
+    """Train, and end the run as training ended."""
+    try:
+        metrics = summary(fit_experiment(job, tracker, remember))
+    except BaseException as error:
+        tracker.tag(**{"reglab.message": str(error) or type(error).__name__})
+        tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.summary(metrics)
+    tracker.note(run_note(job.data, job.cocktail, metrics))
+    tracker.finish("FINISHED")
+    return metrics
+
+
+def _description(cocktail: Cocktail, data: DataSet, seed: int) -> dict[str, Any]:
+    return {
+        "config": {"model": None, "regularizer": _nodes(cocktail), "seed": seed, "data": {"name": data.name}},
+        "input_shape": list(data.input_shape),
+        "outputs": data.outputs,
+        "task": data.task,
+    }
+
+
+def _open(uri: str | None, experiment: str, folder: Path, job: Experiment, seed: int) -> RunTracker:
+    backend = {"name": "none", "experiment": experiment} if uri is None else {"uri": uri, "experiment": experiment}
+    tags = describe.cocktail_tags(job.cocktail) | {
+        "reglab.seed": str(seed),
+        "reglab.task": job.data.task,
+        "reglab.score": score_name(job.data.task),
+    }
+    params = {
+        "model": type(job.model).__name__,
+        "optimizer": dict(job.recipe.optimizer),
+        "seed": seed,
+        "epochs": job.recipe.epochs,
+        "batch_size": job.recipe.batch_size,
+    }
+    for name, member in job.cocktail.named_regularizers():
+        params |= {f"regularizer.{name}.{key}": float(it) for key, it in member.named_buffers() if it.ndim == 0}
+    return open_run(
+        TrackingSettings.from_config(backend),
+        name=describe.run_name({"seed": seed}, tags),
+        folder=folder,
+        config={},
+        params=params,
+        tags=tags,
+        dataset=job.data,
+    )
+
+
+def _nodes(cocktail: Cocktail) -> dict[str, Any]:
+    """Return config nodes that build the members again; their numbers are in the state dict."""
+    nodes = {}
+    for name, member in cocktail.named_regularizers():
+        node: dict[str, Any] = {"_target_": f"{type(member).__module__}.{type(member).__qualname__}"}
+        if isinstance(where := getattr(member, "where", None), str):
+            node["where"] = where
+        nodes[name] = node
+    return nodes
+
+
+def _check_fit(model: nn.Module, data: DataSet) -> None:
+    """Try the model on two rows, so that a wrong size is told before training."""
+    from reglab.measures import evaluate
+
+    rows = slice(0, 2)
+    kind = next((weight.dtype for weight in model.parameters()), torch.float32)
+    try:
+        device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+        found = data.val.inputs[rows]
+        inputs: Tensor = found.to(device, kind if found.is_floating_point() else found.dtype)
+        seen = evaluate(model, inputs, data.val.targets[rows].to(device), data.task)
+        if data.task == "classification" and seen.outputs.shape[1] < data.outputs:
+            raise ValueError(f"the model has {seen.outputs.shape[1]} outputs")
+    except (RuntimeError, ValueError, IndexError) as error:
+        shape = ", ".join(str(size) for size in data.input_shape) + ("" if data.tokens is None else ", tokens")
+        raise UserError(
+            f"the model does not fit the data: inputs [rows, {shape}], {data.outputs} outputs wanted for a {data.task} "
+            f"task ({str(error).splitlines()[0]})"
+        ) from error

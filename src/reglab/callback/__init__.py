@@ -1,0 +1,1 @@
+"""``Regularize``: one Lightning callback that regularizes and measures a user's own module."""

@@ -1,0 +1,59 @@
+"""Gradient clipping beside proximal steps: by norm it scales them too, by value it may have no equivalent."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import GradClipAlgorithmType
+from torch import Tensor
+from torch.optim import Optimizer
+
+from reglab.core.errors import UserError
+from reglab.distributed.parameters import clip_factor
+from reglab.regularizers import Cocktail
+
+_BY_VALUE = GradClipAlgorithmType.VALUE
+
+
+def check_by_value(cocktail: Cocktail, limit: float) -> None:
+    """Raise UserError where gradients clipped to ``[-limit, limit]`` never outweigh a penalty that acts beside them."""
+    for name, member in cocktail.named_regularizers():
+        slope = member.slope_at_zero() if member.proximal else torch.zeros(())
+        if slope is None or float(slope) > limit:
+            told = "whose slope is not known" if slope is None else f"whose slope at 0 is {float(slope):g}"
+            raise UserError(
+                f"gradients are clipped by value to {limit:g}, and {name} takes proximal steps, {told}: weights would "
+                "go to 0 whatever the data say; clip by norm (gradient_clip_algorithm='norm'), or not below that slope"
+            )
+
+
+def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, tell: Callable[[Tensor], None]) -> Callable[[], None]:
+    """Call ``tell`` with the factor of each clipping by norm that Lightning does, and return what ends this.
+
+    That is ``Trainer(gradient_clip_val=...)`` and ``self.clip_gradients`` in the module; what a module does with
+    ``torch.nn.utils.clip_grad_norm_`` by itself is not seen. Raises UserError for clipping by value that does not fit.
+    """
+    plugin: Any = trainer.precision_plugin
+    original = plugin.clip_gradients
+    if trainer.gradient_clip_val and trainer.gradient_clip_algorithm == _BY_VALUE:
+        check_by_value(cocktail, float(trainer.gradient_clip_val))
+
+    def clip_gradients(
+        optimizer: Optimizer, clip_val: float = 0.0, gradient_clip_algorithm: Any = GradClipAlgorithmType.NORM
+    ) -> None:
+        by_value = gradient_clip_algorithm == _BY_VALUE
+        if clip_val > 0 and by_value:
+            check_by_value(cocktail, float(clip_val))
+        if clip_val > 0 and not by_value:
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            slopes = [weight.grad for weight in weights if weight.grad is not None]
+            tell(clip_factor(torch.nn.utils.get_total_norm(slopes), float(clip_val)))
+        original(optimizer, clip_val, gradient_clip_algorithm)
+
+    plugin.clip_gradients = clip_gradients
+
+    def end() -> None:
+        plugin.__dict__.pop("clip_gradients", None)
+
+    return end

@@ -1,0 +1,128 @@
+"""Rows of a user's own loaders, taken once and in a fixed order: what a gap is measured on."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from reglab.core.errors import UserError
+from reglab.measures import probe_rows
+
+Rows = tuple[Tensor, Tensor]
+Unpack = Callable[[Any], Rows]
+
+
+def inputs_and_targets(batch: Any) -> Rows:
+    """Return the two parts of an ``(inputs, targets)`` batch. Raises UserError for any other batch."""
+    if isinstance(batch, (list, tuple)) and len(batch) == 2:
+        return batch[0], batch[1]
+    parts = f" of {len(batch)}" if isinstance(batch, (list, tuple, dict)) else ""
+    raise UserError(
+        f"a batch is a {type(batch).__name__}{parts}, not (inputs, targets); say which are which: "
+        "Regularize(..., unpack=lambda batch: (inputs, targets))"
+    )
+
+
+def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> Rows:
+    """Return inputs ``[rows, ...]`` and targets ``[rows, ...]`` of all that ``loader`` draws from, or of a part of it.
+
+    A ``DataLoader`` over a map-style dataset is not iterated itself, since it may shuffle, drop, repeat or share out
+    rows between ranks: each row is read once, in the order of the dataset. Anything else is iterated once from its
+    start. unpack: gives inputs and targets of a batch. size: from the number of rows that there are to how many are
+    wanted, a fixed choice among all; of rows that come as a stream, where the number is not known, the first ones.
+    """
+    return numbered_rows(loader, unpack, size)[0]
+
+
+def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> tuple[Rows, Tensor]:
+    """Do what ``take_rows`` does; return the rows' numbers, too, int64 [rows].
+
+    A number is the row's in the dataset, or, of a ``Subset``, in what that was taken from; where rows have none, it is
+    the place in the stream.
+    """
+    batches, wanted, numbers = _batches(loader, size)
+    inputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    seen = 0
+    for batch in batches:
+        found = unpack(batch)
+        _check(found)
+        inputs.append(found[0].detach())
+        targets.append(found[1].detach())
+        seen += len(found[0])
+        if wanted is not None and seen >= wanted:
+            break
+    if not seen:
+        raise UserError("a gap cannot be measured on a loader without rows")
+    rows = torch.cat(inputs)[:wanted], torch.cat(targets)[:wanted]
+    known = numbers is not None and len(numbers) == len(rows[0])  # a user's own collate may drop rows
+    return rows, torch.as_tensor(numbers) if known else torch.arange(len(rows[0]))
+
+
+def row_keys(loader: DataLoader[Any]) -> Sequence[Any]:
+    """Return the keys of the dataset's rows that ``loader`` draws from, each once, in a fixed order.
+
+    A user's own sampler is iterated once, and what it gave counts as what there is.
+    """
+    batch_sampler = loader.batch_sampler
+    if type(batch_sampler) is not BatchSampler:
+        return sorted({key for batch in batch_sampler or () for key in batch})
+    sampler = batch_sampler.sampler
+    if isinstance(sampler, DistributedSamplerWrapper):
+        wrapped: Any = sampler.dataset
+        sampler = wrapped._sampler
+    if isinstance(sampler, SubsetRandomSampler):
+        return sorted(sampler.indices)
+    if isinstance(sampler, WeightedRandomSampler):
+        return [int(row) for row in torch.as_tensor(sampler.weights).nonzero()]
+    if isinstance(sampler, (SequentialSampler, RandomSampler, DistributedSampler)):
+        return range(len(loader.dataset))  # type: ignore[arg-type]  # map-style, so it has a length
+    return sorted(set(sampler))
+
+
+def _batches(loader: Any, size: Callable[[int], int] | None) -> tuple[Iterable[Any], int | None, Sequence[int] | None]:
+    """Return batches in a fixed order, how many of their rows are wanted, None for all, and their numbers if known."""
+    mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+    if not mapped or loader.batch_sampler is None:
+        return loader, size(2**62) if size else None, None
+    keys = row_keys(loader)
+    wanted = size(len(keys)) if size else len(keys)
+    chosen = [keys[position] for position in probe_rows(len(keys), wanted, seed=0).tolist()]
+    again = DataLoader(
+        Subset(loader.dataset, chosen),
+        batch_size=loader.batch_size or 256,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+    )
+    return again, wanted, _numbers(loader.dataset, chosen)
+
+
+def _numbers(dataset: Any, keys: Sequence[Any]) -> Sequence[int] | None:
+    while isinstance(dataset, Subset):
+        dataset, keys = dataset.dataset, [dataset.indices[key] for key in keys]
+    return [int(key) for key in keys] if all(isinstance(key, (int, np.integer)) for key in keys) else None
+
+
+def _check(found: Any) -> None:
+    tensors = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)
+    if not tensors or found[0].dim() == 0 or found[0].shape[:1] != found[1].shape[:1]:
+        kinds = [list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in found]
+        raise UserError(
+            f"unpack must give a tensor of inputs and a tensor of targets with as many rows, it gave {kinds}"
+        )

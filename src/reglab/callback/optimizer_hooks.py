@@ -1,0 +1,121 @@
+"""A cocktail's part of each optimizer step, inside a training loop that is somebody else's."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from reglab.core.errors import UserError
+from reglab.regularizers import Cocktail
+from reglab.training.step_size import LearningRates, StepSizes
+
+
+class OptimizerHooks:
+    """Adds penalties to gradients, and runs ``before_step`` and ``after_step`` around each update of ``optimizer``.
+
+    When Lightning steps without a gradient scaler, the forward and backward pass are a closure that runs *inside*
+    ``optimizer.step``, after its pre-hooks: there the gradient is ready at ``gradient_ready``. With a scaler, or when a
+    user steps the plain optimizer, there is no closure and the gradient is ready in the pre-hook. A step that the
+    scaler skips never gets to the hooks. Nothing happens in a step for which no weight has a gradient; in every other
+    one, regularizers act on all weights that the optimizer holds, whether or not the loss reached them.
+
+    ``clipped`` is told of each clipping of the gradient by its norm: what follows it is scaled by the same factor, so
+    that clipping changes how far a step goes and not where training ends.
+
+    terms: each penalty, summed over ``steps`` optimizer steps. rows: examples seen since the last step.
+    """
+
+    def __init__(self, cocktail: Cocktail, module: nn.Module, optimizer: Optimizer) -> None:
+        self.cocktail = cocktail
+        self.module = module
+        self.terms: dict[str, Tensor] = {}
+        self.steps = 0
+        self.rows = 0
+        self._in_closure = False
+        self._penalized = False
+        self._factor: float | Tensor = 1.0
+        self._rates = LearningRates(module, optimizer)
+        self._sizes = StepSizes(module, optimizer)
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        ]
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def gradient_ready(self) -> None:
+        """Add the penalties' gradient; call it where gradients are unscaled, accumulated and averaged over ranks."""
+        self._add_penalties()
+        if self._in_closure:
+            self._in_closure = False  # an optimizer that evaluates its closure twice decays once
+            self._decay()
+
+    def begin_batch(self) -> None:
+        """Forget how the gradient of an earlier batch was clipped, whose step a gradient scaler may have skipped."""
+        self._factor = 1.0
+
+    def clipped(self, factor: Tensor) -> None:
+        """Take note that the gradient was multiplied by ``factor``, 0-dim."""
+        self._factor = self._factor * factor
+
+    def take_terms(self) -> dict[str, Tensor]:
+        """Return the mean of each penalty over the steps since the last call."""
+        means = {f"objective/{name}": total / self.steps for name, total in self.terms.items()}
+        self.terms, self.steps = {}, 0
+        return means
+
+    def _before(self, optimizer: Optimizer, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+        closure = options.get("closure", arguments[1] if len(arguments) > 1 else None)
+        self._in_closure = closure is not None
+        if not self._in_closure:
+            if not self._penalized:
+                self._add_penalties()
+            self._decay()
+
+    def _after(self, optimizer: Optimizer, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+        if not self._penalized:
+            raise UserError(
+                "the optimizer was stepped with a closure outside Lightning, where no penalty can be added; in "
+                "training_step call self.optimizers().step(closure), without use_pl_optimizer=False"
+            )
+        self._penalized = self._in_closure = False
+        if self._trains():
+            self._sizes.begin(self._factor)
+            self.cocktail.after_step(self.module, self._sizes)
+            self.cocktail.keys.step.add_(1)
+            self.rows = 0
+        self._factor = 1.0
+
+    def _trains(self) -> bool:
+        return any(weight.grad is not None for weight in self._rates.weights.values())
+
+    def _decay(self) -> None:
+        if self._trains():
+            self.cocktail.before_step(self.module, self._rates)
+
+    def _add_penalties(self) -> None:
+        self._penalized = True
+        if not self._trains():
+            return
+        with torch.enable_grad():
+            weights = {name: weight for name, weight in self._rates.weights.items() if weight.requires_grad}
+            penalties = self.cocktail.penalties(weights)
+            if not penalties:
+                return
+            total = torch.stack(list(penalties.values())).sum()
+            slopes = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+        for weight, slope in zip(weights.values(), slopes, strict=True):
+            if slope is not None:
+                slope = slope if isinstance(self._factor, float) else slope * self._factor
+                weight.grad = slope if weight.grad is None else _sum(weight.grad, slope)
+        self.steps += 1
+        for name, penalty in penalties.items():
+            self.terms[name] = self.terms.get(name, 0) + penalty.detach()
+
+
+def _sum(gradient: Tensor, dense: Tensor) -> Tensor:
+    """Return the sum of a gradient, which may be sparse, and a dense one; in place where it can be."""
+    return dense + gradient if gradient.is_sparse else gradient.add_(dense)

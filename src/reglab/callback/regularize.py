@@ -1,0 +1,265 @@
+"""One callback that regularizes and measures a user's own LightningModule, which stays as it is."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from reglab.analysis.per_example_file import Examples
+from reglab.callback.checks import check_strategy, named_members, only_optimizer
+from reglab.callback.clipping import follow_clipping
+from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
+from reglab.callback.measurement import LoaderMeasurement
+from reglab.callback.optimizer_hooks import OptimizerHooks
+from reglab.core.errors import UserError
+from reglab.measures import MeasureSettings, Task, to_floats
+from reglab.regularizers import Cocktail, Regularizer, overrides
+from reglab.training.per_example import log_examples
+from reglab.training.silent_hooks import Watch
+
+_log = logging.getLogger(__name__)
+
+
+class Regularize(pl.Callback):
+    """Regularizes any LightningModule and measures its gap and weights after each epoch.
+
+    ``Trainer(callbacks=[Regularize([L1(1e-4), EMA(0.99)], task="classification")]).fit(module, train, val)``
+
+    The module, its optimizer and its loaders stay as they are, under automatic or manual optimization with one
+    optimizer. Penalties are added to the gradient before it is clipped; decay and proximal steps follow the optimizer's
+    own update. Where ``Trainer(gradient_clip_val=...)`` or ``self.clip_gradients`` scales the gradient down to a norm,
+    proximal steps are scaled with it, so that they solve the same problem. Regularizers act on all weights that the
+    optimizer holds, also on those that the loss does not reach: freeze what is to be left alone. The module's
+    ``nn.Dropout`` gets draws that depend on (seed, step, place in the batch, which call of the layer) alone. An empty
+    list only measures, and changes nothing.
+
+    Measured are ``module(inputs)`` against the targets, with the task's own loss (see ``measures.example_losses``), on
+    a fixed probe of the training rows and on all validation rows. Both are read once from the loaders' datasets when
+    training starts, and kept in memory on the device; where the training dataset augments at random, the probe is one
+    draw of it. Metrics go to the trainer's loggers as ``train/loss``, ``val/loss``, ``gap/loss``, ``weights/all/...``,
+    so ``ModelCheckpoint(monitor="val/loss")`` keeps the epoch that early stopping stands for.
+
+    Validation, test and prediction see averaged weights (``ema``) where there are some; training and checkpoints never
+    do. ``with callback.cocktail.evaluating(module):`` gives them afterwards. A checkpoint has what a resumed fit needs;
+    its numbers, strengths and seed included, replace those given here.
+
+    regularizers: a list, or a dict by name. task: what the outputs are. seed: of the draws. every: measure after so
+    many epochs and after the last; None never. unpack: gives ``(inputs, targets)`` of a batch as ``training_step`` gets
+    it. prefix: put before each logged name, where the module logs the same names itself. scores: to measure beside the
+    task's own, such as ``["auroc", "f1"]``; see ``measure.scores``.
+
+    metrics: the last measurement. history: all of them with their ``epoch``, counted from 1; 0 is the untrained model.
+    A checkpoint has the last one alone, so that it does not grow: a resumed fit's history begins there.
+    examples: the losses by example of the last measurement, once a fit has ended; where the trainer has Lightning's
+    ``MLFlowLogger``, they are an artifact of its run, ``examples.npz``.
+
+    Raises UserError for a regularizer that needs the batch or the loss: see ``reglab.fit``.
+    """
+
+    def __init__(
+        self,
+        regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
+        task: Task,
+        *,
+        seed: int = 0,
+        every: int | None = 1,
+        unpack: Unpack = inputs_and_targets,
+        prefix: str = "",
+        scores: Sequence[str] = (),
+    ) -> None:
+        self._settings = MeasureSettings(every=1 if every is None else every, scores=scores)
+        self._settings.check(task, weighted=False)
+        self.cocktail = Cocktail(named_members(regularizers, task), seed, task)
+        self.task = task
+        self.every = every
+        self.unpack = unpack
+        self.prefix = prefix
+        self.metrics: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+        self.examples: Examples | None = None
+        self._module: pl.LightningModule | None = None
+        self._hooks: OptimizerHooks | None = None
+        self._unfollow: Callable[[], None] = lambda: None
+        self._measurement: LoaderMeasurement | None = None
+        self._evaluating = ExitStack()
+        self._watch: Watch | None = None
+        self._restored: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        check_strategy(trainer)
+        self._take_over(pl_module)
+        if self.cocktail.members:
+            self._hooks = OptimizerHooks(self.cocktail, pl_module, only_optimizer(trainer, pl_module))
+            self._unfollow = follow_clipping(trainer, self.cocktail, self._hooks.clipped)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
+        missing = "every=None"
+        if self.every is not None:
+            self._measurement = LoaderMeasurement(trainer, pl_module, self.task, self.unpack, self._settings)
+            self._measurement.begin(pl_module)
+            for part in ("initial", "previous"):
+                if saved := self._restored.pop(part, None):
+                    moved = {name: weight.to(pl_module.device) for name, weight in saved.items()}
+                    setattr(self._measurement, part, moved)
+            missing = self._measurement.missing
+            if missing:
+                rank_zero_warn(f"Regularize measures the weights but no gap: {missing}", category=UserWarning)
+        if stopping and missing:
+            raise UserError(f"{stopping[0]} watches val/loss, which is not measured: {missing}")
+        self._advise(trainer)
+        if not self.history:
+            self._record(trainer, pl_module, 0)  # an error in the data is said before an epoch is spent
+        self._watch = Watch(pl_module, self.cocktail)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._hooks is None:
+            return
+        self._hooks.begin_batch()
+        self.cocktail.keys.begin()
+        # Without an index, draws go by the place in the batch, which is enough where a step sees one batch.
+        several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
+        if several:
+            rows = len(self.unpack(batch)[0])
+            place = torch.arange(self._hooks.rows, self._hooks.rows + rows, device=pl_module.device)
+            # Lightning deals rows out to ranks like cards, so this is the place in the joint batch.
+            self.cocktail.keys.index = place * trainer.world_size + trainer.global_rank
+            self._hooks.rows += rows
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch.tell()
+            self._watch = None
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        if self._hooks is not None:
+            self._hooks.gradient_ready()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if self.every is not None and (epoch % self.every == 0 or epoch == trainer.max_epochs):
+            self._record(trainer, pl_module, epoch)
+
+    def _advise(self, trainer: pl.Trainer) -> None:
+        """Say which numbers cannot matter in so many steps."""
+        steps = trainer.estimated_stepping_batches
+        for name, member in self.cocktail.named_regularizers():
+            if math.isfinite(steps) and (sentence := member.advice(int(steps))) and trainer.is_global_zero:
+                _log.warning("%s: %s", name, sentence)
+
+    def _record(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
+        if self._measurement is None:
+            return
+        found = self._measurement.all(trainer, module, self.cocktail)
+        self.metrics = to_floats(found | (self._hooks.take_terms() if self._hooks else {}))
+        self.history.append({"epoch": float(epoch), **self.metrics})
+        if epoch == 0:
+            return
+        named = {self.prefix + name: value for name, value in self.metrics.items()}
+        if len(self.history) == 2:
+            _warn_of_shared(sorted(set(named) & set(trainer.callback_metrics)))
+        module.log_dict(named, on_step=False, on_epoch=True, batch_size=1, sync_dist=trainer.world_size > 1)
+        if not self._measurement.missing:
+            stop = bool(self.cocktail.stop(found))
+            trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stop, all=False)
+
+    def _take_over(self, module: pl.LightningModule) -> None:
+        """Let the members change the module, once, and hand them what a checkpoint held."""
+        if self._module not in (None, module):
+            raise UserError("this Regularize has trained another module, and carries its state; make a new one")
+        with torch.inference_mode(False):  # validation may come first, and its tensors could not be trained
+            if self._module is None and self.cocktail.members and self.cocktail.prepare(module) is not module:
+                raise UserError("a regularizer replaced the whole module, which a callback cannot do")
+            self._module = module
+            if (state := self._restored.pop("cocktail", None)) is not None:
+                self.cocktail.complete(state, "", dict(module.named_buffers()))
+                try:
+                    self.cocktail.load_state_dict(state)
+                except RuntimeError as error:
+                    names = ", ".join(self.cocktail.members) or "none"
+                    raise UserError(f"the checkpoint holds other regularizers than {names}: {error}") from error
+            self.cocktail.to(module.device)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._take_over(pl_module)  # there need not have been a fit
+        self._evaluating.enter_context(averaged_weights(self.cocktail, pl_module))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._evaluating.close()
+
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.examples = self._measurement.examples(pl_module) if self._measurement else None
+        self._let_go()
+        if self.examples is not None and trainer.is_global_zero:
+            log_examples(trainer.loggers, self.examples)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._evaluating.close()
+        if self._watch is not None:
+            self._watch.remove()
+        self.cocktail.keys.index = None
+        if self._hooks is not None:
+            self._hooks.remove()
+            self._unfollow()
+            self._hooks = None
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"cocktail": dict(self.cocktail.state_dict()), "history": self.history[-1:]}
+        if self._measurement is not None:
+            state |= {"initial": self._measurement.initial, "previous": self._measurement.previous}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = dict(state_dict)
+        self.history = self._restored.pop("history")
+        self.metrics = {key: value for key, value in self.history[-1].items() if key != "epoch"} if self.history else {}
+
+
+def _warn_of_shared(names: Sequence[str]) -> None:
+    if names:
+        rank_zero_warn(
+            f"the module logs {', '.join(names)} itself, and Regularize logs the same names; tell them apart by "
+            "Regularize(..., prefix='audited/')",
+            category=UserWarning,
+        )
+
+
+@contextmanager
+def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
+    """A context in which ``module`` has the weights to be evaluated, and its ``state_dict()`` the trained ones.
+
+    The trained weights are put back afterwards, bit for bit, also on an exception.
+    """
+    if not cocktail.averages:
+        yield
+        return
+    # Under every name that a tied weight has: a state dict holds them all.
+    trained = {name: weight.detach().clone() for name, weight in module.named_parameters(remove_duplicate=False)}
+    trained |= {name: module.get_buffer(name).clone() for name in cocktail.statistics}
+
+    def keep_trained(_: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+        state.update({prefix + name: weight for name, weight in trained.items() if prefix + name in state})
+
+    hook = module.register_state_dict_post_hook(keep_trained)  # type: ignore[no-untyped-call]  # torch leaves it so
+    try:
+        with cocktail.evaluating(module):
+            yield
+    finally:
+        hook.remove()

@@ -1,0 +1,112 @@
+"""The ``reglab`` command. Only what a sub-command needs is imported: help and completion answer at once."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from reglab.core.errors import UserError, nearest
+from reglab.core.secrets import hide_output
+
+_FAILED, _WRONG_USE = 1, 2
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    0 well, 1 a job failed or something was not delivered, 2 wrong use, 130 ended by Ctrl-C, 143 by SIGTERM.
+    """
+    hide_output()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        from reglab.processes import rank_environment
+
+        if rank_environment.tells(str(error)):
+            print(f"reglab: {error}", file=sys.stderr, flush=True)
+        return _WRONG_USE
+    except KeyboardInterrupt as interrupt:
+        from reglab.processes import rank_environment
+
+        if not getattr(interrupt, "told", False) and rank_environment.tells():
+            print("reglab: interrupted", file=sys.stderr)
+        return 128 + getattr(interrupt, "number", 2)
+    except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in _NO_ROOM or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        hint = "" if "free" in str(error) else ". Free some disk space, then go on by reglab resume"
+        print(f"reglab: {error}{hint}", file=sys.stderr)
+        return _FAILED
+
+
+def _dispatch(words: list[str]) -> int:
+    command, rest = (words[0], words[1:]) if words else ("--help", [])
+    if command in ("--help", "-h", "help"):
+        return _print(_overview())
+    if command == "--version":
+        from importlib.metadata import version
+
+        return _print(f"reglab {version('reglab')}")
+    if command == "train":
+        return _train(rest)
+    if command == "completion":
+        return _completion(rest)
+    if command == "resume":
+        from reglab.cli.resume import resume
+
+        return resume(rest)
+    if command in ("report", "dashboard"):
+        from reglab.cli import report_dashboard
+
+        return report_dashboard.report(rest) if command == "report" else report_dashboard.dashboard(rest)
+    if command in ("sync", "clean"):
+        from reglab.cli import sync_clean
+
+        return sync_clean.sync(rest) if command == "sync" else sync_clean.clean(rest)
+    valid = ("train", "resume", "report", "dashboard", "sync", "clean", "completion")
+    raise UserError(f"unknown command {command!r}: {nearest(command, valid)} (reglab --help)")
+
+
+def _train(words: list[str]) -> int:
+    if "--help" in words or "-h" in words:
+        from reglab.cli.completion import config_dirs
+        from reglab.cli.help import train_help
+        from reglab.config.paths import conf_dir
+
+        return _print(train_help([conf_dir(), *config_dirs(words)]))
+    from reglab.cli.train import train
+
+    return train(words)
+
+
+def _completion(words: list[str]) -> int:
+    from reglab.cli.completion_scripts import INSTALL, SCRIPTS
+
+    if words[:1] == ["query"]:
+        from reglab.cli.completion import complete
+        from reglab.config.paths import conf_dir
+
+        return _print("\n".join(complete(" ".join(words[1:]), [conf_dir()])))
+    if len(words) != 1 or words[0] not in SCRIPTS:
+        lines = [f"  {shell}: {how}" for shell, how in INSTALL.items()]
+        raise UserError("usage: reglab completion bash|zsh|fish\n" + "\n".join(lines))
+    return _print(SCRIPTS[words[0]])
+
+
+def _overview() -> str:
+    from reglab.cli.help import OVERVIEW
+
+    return OVERVIEW
+
+
+def _print(text: str) -> int:
+    sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
+    sys.stdout.flush()
+    return 0

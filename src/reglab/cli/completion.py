@@ -1,0 +1,97 @@
+"""Tab completion of the ``reglab`` command: sub-commands, groups, options (inside lists too) and dotted keys."""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from reglab.cli import config_options
+from reglab.cli.completion_scripts import SCRIPTS
+
+COMMANDS = ("train", "resume", "report", "dashboard", "sync", "clean", "completion")
+FLAGS = {
+    "": ("--help", "--version"),
+    "train": ("--multirun", "--config-dir", "--config-name", "--cfg", "--resolve", "--help"),
+    "report": ("--uri", "--help"),
+    "resume": ("--uri", "--here", "--help"),
+    "dashboard": ("--uri", "--port", "--host", "--allowed-hosts", "--auth", "--help"),
+    "sync": ("--uri", "--help"),
+    "clean": ("--uri", "--yes", "--help"),
+}
+_TAKE_RUNS = ("resume", "sync", "clean")
+_RUNS = 20  # the latest ones
+_PREFIX = re.compile(r"[+~]{0,2}")
+
+
+def complete(line: str, folders: Sequence[Path]) -> list[str]:
+    """Return the words that can replace the last word of ``line`` (the command line up to the cursor).
+
+    A word that wants something after it ends in ``=`` or ``.``; the shell then adds no space.
+    """
+    words = line.split()
+    word = "" if not words or line[-1:].isspace() else words.pop()
+    if len(words) <= 1:
+        return _starting(word, [*COMMANDS, *FLAGS[""]])
+    command, *arguments = words[1:]
+    if word.startswith("-"):
+        return _starting(word, FLAGS.get(command, ("--help",)))
+    if command == "completion":
+        return _starting(word, SCRIPTS)
+    if command in _TAKE_RUNS:
+        return _starting(word, _recent())
+    if command == "train":
+        return _override(word, [*folders, *config_dirs(arguments)], _choices(arguments))
+    return []
+
+
+def _recent() -> list[str]:
+    """Return the latest runs and sweeps below the working folder, the newest first."""
+    return [str(path) for path in sorted(Path("runs").glob("*/*"), reverse=True)[:_RUNS]]
+
+
+def config_dirs(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders that ``--config-dir`` (``-cd``) names."""
+    flags = ("--config-dir", "-cd")
+    apart = [Path(value) for flag, value in pairwise(arguments) if flag in flags]
+    return apart + [Path(word.partition("=")[2]) for word in arguments if word.startswith("--config-dir=")]
+
+
+def _override(word: str, folders: Sequence[Path], choices: config_options.Choices) -> list[str]:
+    match = _PREFIX.match(word)
+    sign = match.group() if match else ""
+    name, equals, value = word[len(sign) :].partition("=")
+    if equals:
+        head, last = _last_option(value)
+        taken = set(re.split(r"[\[\],]", head))
+        options = [option for option in config_options.options(folders, name) if option not in taken]
+        return [f"{sign}{name}={head}{option}" for option in options if option.startswith(last)]
+    chosen = {**config_options.defaults(folders), **choices}
+    names = {f"{group}=" for group in config_options.groups(folders)}
+    names |= {f"{key}=" for key in config_options.keys(folders, chosen)}
+    return [f"{sign}{found}" for found in _by_level(name, names)]
+
+
+def _last_option(value: str) -> tuple[str, str]:
+    """Split ``[l1,dr`` into what stands (``[l1,``) and the option being typed (``dr``)."""
+    cut = max(value.rfind("["), value.rfind(",")) + 1
+    return value[:cut], value[cut:]
+
+
+def _by_level(typed: str, names: Iterable[str]) -> list[str]:
+    """Offer dotted keys one level at a time: ``optimizer.`` before ``optimizer.lr=``."""
+    found = set()
+    for name in names:
+        if name.startswith(typed):
+            dot = name.find(".", len(typed))
+            found.add(name if dot < 0 else name[: dot + 1])
+    return sorted(found)
+
+
+def _choices(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Return what the command line chooses so far; a swept value chooses all of its options."""
+    pairs = (word.lstrip("+").partition("=") for word in arguments if "=" in word)
+    return {name: [option for option in re.split(r"[\[\],\s]", value) if option] for name, _, value in pairs}
+
+
+def _starting(word: str, names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if name.startswith(word))

@@ -1,0 +1,69 @@
+"""The sub-commands that look after runs: ``sync`` and ``clean``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from reglab.cli.report_dashboard import given_uri
+from reglab.core.errors import UserError
+from reglab.tracking.admin.find import RUNS
+
+
+def sync(words: Sequence[str]) -> int:
+    """Send to MLflow what it does not have yet; return 0, or 1 where something could not be delivered."""
+    parser = _parser(
+        "sync",
+        "Send to MLflow what it does not have yet: runs made with tracking=offline, and what waited for a store that "
+        "was away. Runs whose process is gone are ended KILLED; running ones are left alone. It can be given again at "
+        "any time: nothing is sent twice.",
+    )
+    parser.add_argument("--uri", default=None, help="where offline runs go; default: the store they were meant for")
+    arguments = parser.parse_args(words)
+    from reglab.tracking.admin.sync import sync as deliver
+
+    uri = None if arguments.uri is None else given_uri(arguments.uri)
+    return 0 if deliver(_folders(arguments.folders), uri).complete else 1
+
+
+def clean(words: Sequence[str]) -> int:
+    """Show what runs hold and free what is needed no more, if the user says so; return 0."""
+    parser = _parser(
+        "clean",
+        "Show how much the runs hold and what of it nothing needs any more: leftovers of deaths, earlier checkpoints "
+        "of finished runs, checkpoints of finished packs, and runs that were deleted in MLflow. Nothing is removed "
+        "without a yes. Running runs, and what MLflow does not have yet, are never touched.",
+    )
+    parser.add_argument("--uri", default=None, help="where runs are kept; default: reglab.db in the working folder")
+    parser.add_argument("--yes", action="store_true", help="do not ask, as for scripts")
+    arguments = parser.parse_args(words)
+    from reglab.tracking.admin.clean import clean as free
+
+    asking = sys.stdin.isatty() and sys.stdout.isatty()
+    ask = (lambda question: True) if arguments.yes else _ask if asking else None
+    return free(_folders(arguments.folders), given_uri(arguments.uri), ask)
+
+
+def _ask(question: str) -> bool:
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _folders(given: Sequence[Path]) -> list[Path]:
+    if not given and not RUNS.is_dir():
+        raise UserError(f"there is no folder {RUNS}/ here: give the folder of a run, of a sweep, or of many")
+    return list(given) or [RUNS]
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"reglab {command}", description=description)
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        metavar="FOLDER",
+        help="of runs or sweeps; default: runs/ in the working folder",
+    )
+    return parser

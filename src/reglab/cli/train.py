@@ -1,0 +1,99 @@
+"""``reglab train``: the Hydra application. What goes wrong in a configuration is told in one message."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from reglab.cli.run_mode import settle_mode
+from reglab.cli.single_run import train_one
+from reglab.config.error_messages import explain
+from reglab.config.paths import conf_dir
+from reglab.config.validate import admit, refuse_secrets
+from reglab.core import secrets, signals
+from reglab.core.errors import UserError
+from reglab.launchers import task
+from reglab.processes import rank_consistency
+from reglab.sweeps.functions import rewrite
+from reglab.sweeps.sweep import SweepResult, group_options
+
+_CONFIG_NAME = "train"
+_NOT_HERE = ("config_path", "experimental_rerun", "hydra_help", "shell_completion")  # Hydra's flags that we replace
+
+
+def train(words: Sequence[str]) -> int:
+    """Run ``reglab train`` with these words and return the exit code: 0 all finished, 1 a job failed.
+
+    Raises UserError for a configuration that cannot run, KeyboardInterrupt (also for SIGTERM).
+    """
+    arguments = get_args_parser().parse_args(list(words))
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - the user's own package lies here, as for `python script.py`
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds text
+    version.setbase("1.3")
+    hydra = Hydra.create_main_hydra2("reglab", _search_path(arguments.config_dir))
+    try:
+        with signals.listening():
+            return _run(hydra, arguments)
+    except Exception as error:
+        message = explain(error, group_options(hydra.config_loader))
+        if message is None or isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        raise UserError(message) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _run(hydra: Hydra, arguments: Any) -> int:
+    for flag in _NOT_HERE:
+        if getattr(arguments, flag):
+            raise UserError(f"reglab train has no --{flag.replace('_', '-')}; see reglab train --help")
+    name = arguments.config_name or _CONFIG_NAME
+    overrides = rewrite(arguments.overrides)
+    if arguments.cfg:
+        secrets.learn(hydra.compose_config(name, overrides, RunMode.RUN))
+        hydra.show_cfg(name, overrides, arguments.cfg, arguments.package, arguments.resolve)
+        return 0
+    if arguments.info:
+        hydra.show_info(arguments.info, config_name=name, overrides=overrides)
+        return 0
+    refuse_secrets(overrides)
+    mode, overrides = settle_mode(hydra, name, overrides, arguments.multirun)
+    config = hydra.compose_config(name, overrides, mode)
+    admit(config)
+    rank_consistency.check(config, sweep=mode == RunMode.MULTIRUN)
+    if mode == RunMode.RUN:
+        return train_one(hydra, name, overrides, rank_consistency.agree(config, overrides))
+    result = hydra.multirun(config_name=name, task_function=_task, overrides=overrides)
+    return _exit_code(result)
+
+
+def _task(config: DictConfig) -> Any:
+    return task.train(config)
+
+
+def _exit_code(result: object) -> int:
+    if not isinstance(result, SweepResult):
+        return 0  # another sweeper, which raises if a job failed
+    if result.failures:
+        print(result.failures, file=sys.stderr)
+    return 0 if result.complete else 1
+
+
+def _search_path(extra: str | None) -> ConfigSearchPathImpl:
+    path = create_config_search_path(str(conf_dir()))
+    assert isinstance(path, ConfigSearchPathImpl)
+    if extra is not None:
+        folder = os.path.abspath(extra)  # noqa: PTH100 - Hydra wants text
+        if not os.path.isdir(folder):  # noqa: PTH112 - as above
+            raise UserError(f"--config-dir {extra}: there is no such folder")
+        path.prepend(provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
+    return path

@@ -1,0 +1,1 @@
+"""Configuration: typed instantiation, whose code may be named, validation, error messages, fingerprints."""

@@ -1,0 +1,106 @@
+"""Say in one message what is wrong with a configuration, naming the nearest valid name."""
+
+import re
+from collections.abc import Mapping
+
+from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from reglab.core.errors import UserError, nearest
+
+_REFUSED = re.compile(r"Could not override '([^']+)'")
+_RESOLVING = re.compile(r"\w+ raised while resolving interpolation: ")  # OmegaConf's own business
+_AMBIGUOUS = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'")
+
+
+_GONE = {"measure.resamples": "intervals are computed in closed form, without resampling. Leave it out"}
+
+
+def explain(error: BaseException, options: Mapping[str, list[str]]) -> str | None:
+    """Return the message for an error of Hydra or OmegaConf, or None if it is no such error.
+
+    options: the options of every config group, to name the nearest.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
+    if isinstance(error, MissingConfigException):
+        return _missing(error, options)
+    if isinstance(error, CompactHydraException):
+        return _refused(error, options)
+    if isinstance(error, MissingMandatoryValue):
+        key = error.full_key or str(error).rpartition(" ")[2]
+        return f"{key} has no value: set {key}=..."
+    if isinstance(error, OmegaConfBaseException):
+        return _first_line(error) + (f" ({error.full_key})" if error.full_key else "")
+    if isinstance(error, ValueError) and str(error).startswith("Config group override"):
+        return f"{error}: a group is chosen by the name of its option"
+    return None
+
+
+def refused_key(error: BaseException) -> str | None:
+    """Return the key that Hydra could not override, if that is what the error says."""
+    match = _REFUSED.search(str(error))
+    return match.group(1) if match else None
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    override = error.override
+    if "=" not in override:
+        return f"cannot read {override!r}: options are written key=value (reglab train --help)"
+    reason = [line for line in error.message.splitlines() if line and not line.startswith(("See ", "Error parsing"))]
+    detail = f" ({reason[0].strip()})" if reason else ""
+    return (
+        f"cannot read {override!r}{detail}: a list is written [a,b], a mapping {{a:1,b:2}}, and text with special "
+        "characters stands in quotes inside the shell's own: 'key=\"a (b)\"'"
+    )
+
+
+def _missing(error: MissingConfigException, options: Mapping[str, list[str]]) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return _first_line(error)
+    valid = options.get(group, error.options or [])
+    hint = nearest(option, valid)
+    others = f" (valid: {', '.join(sorted(valid))})" if hint.startswith("did you mean") else ""
+    return f"{group}={option}: there is no such option; {hint}{others}"
+
+
+def _refused(error: CompactHydraException, options: Mapping[str, list[str]]) -> str:
+    text = str(error)
+    ambiguous = _AMBIGUOUS.search(text)
+    if ambiguous:
+        return f"{ambiguous.group(1)} gives several values: add -m for a sweep, or write [a,b] for a list"
+    key, cause = refused_key(error), error.__cause__
+    if key and isinstance(cause, (ConfigAttributeError, ConfigKeyError)):
+        return _unknown_key(key, cause, options)
+    if key:
+        return f"{key}: the configuration has no such group here; {nearest(key, options)}, or add one with +{key}=..."
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{_first_line(error)}: {_first_line(cause)}" if text else explain(cause, options) or str(cause)
+    return " ".join(text.split())
+
+
+def _unknown_key(key: str, cause: OmegaConfBaseException, options: Mapping[str, list[str]]) -> str:
+    wrong = str(cause.full_key or key)
+    parent = cause.parent_node
+    valid = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+    above, _, last = wrong.rpartition(".")
+    if not above:
+        valid = sorted({*valid, *options} - {"hydra"})
+    if last in options.get(above, []):
+        return f"{key}: {last} is not chosen; choose it first, as in {above}=[{last}]"
+    if above in options:
+        valid = valid or options[above]
+    if wrong in _GONE:
+        return f"{key} is no option any more: {_GONE[wrong]}"
+    where = f" in {above}" if above else ""
+    if above and not valid:
+        return f"{key}: nothing lies below {above}"
+    return f"{key}: there is no key {last!r}{where}; {nearest(last, valid)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return _RESOLVING.sub("", (str(error).strip() or type(error).__name__).splitlines()[0])

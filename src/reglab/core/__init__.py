@@ -1,0 +1,1 @@
+"""What every package may import: errors, secrets, signals, atomic files, markdown, metric direction. No torch."""

@@ -1,0 +1,51 @@
+"""Errors that a user can act on."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from reglab.core.secrets import hide
+
+
+class UserError(Exception):
+    """Bad input. The message says what is wrong, with the value, and what to do next.
+
+    The command line prints the message alone; ``HYDRA_FULL_ERROR=1`` shows the traceback too. Secrets that the value
+    may hold, from an interpolation, are hidden.
+    """
+
+    def __str__(self) -> str:
+        return hide(super().__str__())
+
+
+class Diverged(Exception):  # noqa: N818 - the field says that a run diverged, not that it had a divergence error
+    """The loss stopped being finite. The message names the step, the epoch and the likely cause."""
+
+    def __init__(self, step: int, epoch: int, lr: float) -> None:
+        super().__init__(
+            f"the loss stopped being finite at step {step} (epoch {epoch}), at a learning rate of {lr:g}. The likely "
+            "cause is a step that is too large: try an optimizer.lr ten times smaller, or trainer.gradient_clip_norm=1"
+        )
+        self.step = step
+        self.epoch = epoch
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the hint ``did you mean 'x'?`` where a valid name is near, else the list of valid names."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if not names:
+        return "there is none to choose from"
+    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(names)}"
+
+
+class Unfused(Exception):  # noqa: N818 - says how jobs are to be trained instead
+    """Jobs that were to train together cannot, or not all of them; no run was opened for any.
+
+    reason: one line without a full stop. groups: positions of jobs to be trained apart, a group of one solo, larger
+    ones as packs; empty: each by itself.
+    """
+
+    def __init__(self, reason: str, groups: Sequence[Sequence[int]] = ()) -> None:
+        super().__init__(reason, tuple(tuple(group) for group in groups))
+        self.reason = reason
+        self.groups = tuple(tuple(group) for group in groups)

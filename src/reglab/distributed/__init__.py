@@ -1,0 +1,1 @@
+"""Several ranks, and models in parts: strategies, collectives, FSDP, SyncBatchNorm."""

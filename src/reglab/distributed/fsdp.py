@@ -1,0 +1,167 @@
+"""A model whose weights FSDP2 has cut among ranks, handled by each rank's own parts.
+
+After a backward pass nothing needs whole weights any more: penalties that are sums over elements, proximal steps,
+decay, averages and the optimizer all work on plain tensors that share the memory of the shards, and what must be added
+up over the shards is, once.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from reglab.distributed.collectives import gathered
+from reglab.distributed.module_blocks import blocks
+from reglab.distributed.parameters import Body, clip_factor
+from reglab.measures.weights import Whole
+from reglab.regularizers import Cocktail, overrides
+from reglab.regularizers.parameter_kinds import parameter_kinds
+
+
+def shard(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Cut the weights of ``model`` over the last axis of ``mesh``, block by block, in place (Zhao et al. 2023, FSDP).
+
+    With two axes, the first one's ranks hold copies of the same shards. A block that shares a weight with what is
+    outside it is left to the whole.
+    """
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        names[id(weight)].append(name)
+    for path, block in blocks(model):
+        if all(name.startswith(f"{path}.") for weight in block.parameters() for name in names[id(weight)]):
+            fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def cut(whole: Tensor, mesh: DeviceMesh) -> Tensor:
+    """Return this rank's part of a tensor, as ``shard`` cuts weights."""
+    last = mesh.ndim - 1
+    lengths, rank = _lengths(whole.shape[0], mesh.size(last)), mesh.get_local_rank(last)
+    first = sum(lengths[:rank])
+    return whole[first : first + lengths[rank]].clone()
+
+
+def _lengths(rows: int, ranks: int) -> list[int]:
+    """Return how many of so many rows each rank has."""
+    each = -(-rows // ranks)
+    return [max(0, min(each, rows - each * rank)) for rank in range(ranks)]
+
+
+class Parts:
+    """Stands in for a sharded model: ``named_parameters`` gives this rank's rows of each, as plain parameters.
+
+    named_buffers: the model's, which are whole. kinds: of the parameters, see ``regularizers.parameter_kinds``.
+    """
+
+    def __init__(self, model: nn.Module, parts: Mapping[str, nn.Parameter]) -> None:
+        self._parts, self.kinds = parts, parameter_kinds(model)
+        self.named_buffers = model.named_buffers
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        yield from self._parts.items()
+
+
+class ShardedBody(Body):
+    """A model that ``shard`` has cut: every rank has a contiguous part of the first axis of each weight, maybe none."""
+
+    in_loss = False
+
+    def __init__(self, model: nn.Module, mesh: DeviceMesh) -> None:
+        self.model = model
+        self._mesh = mesh
+        self._group = mesh.get_group(mesh.ndim - 1)
+        self._rank, self._ranks = mesh.get_local_rank(mesh.ndim - 1), mesh.size(mesh.ndim - 1)
+        self._wholes = {name: cast(DTensor, weight) for name, weight in model.named_parameters()}
+        self.parts = {name: _part(weight) for name, weight in self._wholes.items()}
+        self.acted_on = cast(nn.Module, Parts(model, self.parts))
+        self.weights = {name: part for name, part in self.parts.items() if part.requires_grad}
+
+    @property
+    def shards(self) -> Whole:
+        sizes = {name: weight.numel() for name, weight in self._wholes.items()}
+        return Whole(self.total, self.largest, sizes)
+
+    def total(self, part: Tensor) -> Tensor:
+        return self._reduced(part, distributed.ReduceOp.SUM)
+
+    def largest(self, part: Tensor) -> Tensor:
+        """Return the largest of all shards' numbers, elementwise."""
+        return self._reduced(part, distributed.ReduceOp.MAX)
+
+    def _reduced(self, part: Tensor, how: distributed.ReduceOp.RedOpType) -> Tensor:
+        joint = part.detach().clone()
+        distributed.all_reduce(joint, op=how, group=self._group)
+        return joint
+
+    def first_elements(self) -> dict[str, int]:
+        """Return by name the place of this rank's first element in the flattened whole weight."""
+        return {
+            name: sum(_lengths(whole.shape[0], self._ranks)[: self._rank])
+            * (whole[:1].numel() if whole.dim() > 1 else 1)
+            for name, whole in self._wholes.items()
+        }
+
+    def clear(self) -> None:
+        for name, part in self.weights.items():
+            part.grad = self._wholes[name].grad = None
+
+    def collect(self) -> None:
+        for name, part in self.weights.items():
+            slope = self._wholes[name].grad
+            if slope is not None:
+                part.grad = cast(DTensor, slope).to_local()
+                self._wholes[name].grad = None
+
+    def penalties(self, cocktail: Cocktail) -> dict[str, Tensor]:
+        own = self._differentiated(cocktail.penalties(self.weights, separable=True), self.weights)
+        if own:
+            own = dict(zip(own, self.total(torch.stack(list(own.values()))).unbind(), strict=True))
+        others = (member for _, member in cocktail.named_regularizers() if not member.separable)
+        if not any(overrides(member, "penalty") for member in others):
+            return own
+        wholes = {name: self._wholes[name] for name in self.weights}
+        full = {name: whole.full_tensor() for name, whole in wholes.items()}
+        return own | self._differentiated(cocktail.penalties(full, separable=False), wholes)
+
+    def _differentiated(self, penalties: Mapping[str, Tensor], by: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Add the gradient of ``penalties`` to that of this rank's parts, and return their values."""
+        if penalties:
+            total = torch.stack(list(penalties.values())).sum()
+            slopes = torch.autograd.grad(total, list(by.values()), allow_unused=True)
+            for name, slope in zip(by, slopes, strict=True):
+                if slope is not None:
+                    own = slope.to_local() if isinstance(slope, DTensor) else slope
+                    part = self.weights[name]
+                    part.grad = own if part.grad is None else part.grad + own
+        return {name: penalty.detach() for name, penalty in penalties.items()}
+
+    def clip(self, norm: float) -> Tensor:
+        slopes = list(self.slopes().values())
+        own = torch.nn.utils.get_total_norm(slopes)
+        whole = self.total(own.square()).sqrt()
+        torch.nn.utils.clip_grads_with_norm_(self.weights.values(), norm, whole)
+        return clip_factor(whole, norm)
+
+    def rest(self) -> None:
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+    def cut(self, name: str, whole: Tensor) -> Tensor:
+        return cut(whole, self._mesh)
+
+    def whole(self, name: str, part: Tensor) -> Tensor:
+        return gathered(part, _lengths(self._wholes[name].shape[0], self._ranks), self._group)
+
+    def saved(self, name: str, part: Tensor) -> Tensor:
+        whole = self.whole(name, part)
+        return whole.cpu() if distributed.get_rank() == 0 else whole.new_empty(0)
+
+
+def _part(weight: DTensor) -> nn.Parameter:
+    return nn.Parameter(cast(DTensor, weight.detach()).to_local(), requires_grad=weight.requires_grad)

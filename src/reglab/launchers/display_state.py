@@ -1,0 +1,179 @@
+"""What a sweep's display knows: which jobs and packs run, how far, how the last ended, how long it will take."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from reglab.analysis.formatting import compact
+from reglab.launchers.events import Advanced, Again, Apart, Ended, Event, Packed, Started
+from reglab.launchers.packing import apart
+
+
+@dataclass
+class Row:
+    """The line of a running job, or of a pack. done: the share of its epochs that is finished.
+
+    doing: what it does at the moment instead of steps.
+    """
+
+    label: str
+    epoch: int
+    epochs: int
+    metrics: Mapping[str, float]
+    doing: str = ""
+
+    @property
+    def done(self) -> float:
+        return self.epoch / self.epochs if self.epochs else 0.0
+
+    @property
+    def place(self) -> str:
+        """How far it is, in a word."""
+        return self.doing or (f"{self.epoch}/{self.epochs}" if self.epochs else "starting")
+
+
+class Board:
+    """Keeps the state that events describe. clock: seconds, monotonic."""
+
+    def __init__(self, labels: Mapping[int, str], clock: Callable[[], float], kept: int = 6):
+        self.labels = labels
+        self.running: dict[int, Row] = {}
+        self.packs: list[tuple[int, ...]] = []
+        self.ends: list[Ended] = []
+        self._again: list[str] = []
+        self._regrouped: dict[str, dict[int, tuple[int, ...]]] = {}  # reason -> each job and its group
+        self._clock, self._kept = clock, kept
+        self._begin = clock()
+
+    @property
+    def total(self) -> int:
+        return len(self.labels)
+
+    @property
+    def latest(self) -> Sequence[Ended]:
+        """The last few jobs that ended, the newest last."""
+        return self.ends[-self._kept :]
+
+    def count(self, status: str) -> int:
+        """Return how many jobs ended with this status."""
+        return sum(end.status == status for end in self.ends)
+
+    def tell(self, event: Event) -> None:
+        """Take in an event."""
+        if isinstance(event, Started):
+            self.running[event.job] = Row(self.labels[event.job], 0, 0, {})
+        elif isinstance(event, Advanced):
+            label = self.labels[event.job]
+            self.running[event.job] = Row(label, event.epoch, event.epochs, event.metrics, event.doing)
+        elif isinstance(event, Packed):
+            self.packs.append(event.jobs)
+        elif isinstance(event, Apart):
+            self._regroup(event)
+        elif isinstance(event, Again):
+            self._take_back(event.jobs)
+            self._again.append(event.reason)
+        else:
+            self.running.pop(event.job, None)
+            self.ends.append(event)
+
+    def _regroup(self, event: Apart) -> None:
+        groups = {job: group for group in event.groups for job in group}
+        self._take_back(groups)
+        self._regrouped.setdefault(event.reason, {}).update(groups)
+
+    def _take_back(self, jobs: Collection[int]) -> None:
+        for job in jobs:
+            self.running.pop(job, None)
+        self.packs = [pack for pack in self.packs if not set(jobs) & set(pack)]
+
+    def rows(self) -> list[Row]:
+        """Return a line for each pack and for each job that runs alone."""
+        packs = [[job for job in pack if job in self.running] for pack in self.packs]
+        packs = [pack for pack in packs if len(pack) > 1]
+        packed = {job for pack in packs for job in pack}
+        return [
+            *(pack_row([self.running[job] for job in pack]) for pack in packs),
+            *(row for job, row in self.running.items() if job not in packed),
+        ]
+
+    def regrouped(self, at_once: bool = False) -> list[str]:
+        """Return, once, a line for each order that goes on elsewhere, and for each reason why jobs train apart.
+
+        The latter as soon as no pack is only starting: by then the packs that were begun together have all answered,
+        and jobs that share a reason are told together.
+        """
+        again, self._again = self._again, []
+        started = [self.running[job].epoch > 0 for pack in self.packs for job in pack if job in self.running]
+        if not (at_once or all(started)):
+            return again
+        told, self._regrouped = self._regrouped, {}
+        return [*again, *(apart(reason, list(Counter(groups.values()).values())) for reason, groups in told.items())]
+
+    def elapsed(self) -> float:
+        """Return the seconds since the sweep began."""
+        return self._clock() - self._begin
+
+    def left(self) -> float:
+        """Return the seconds that are left if jobs go on at the average pace so far; NaN before there is any."""
+        done = len(self.ends) + sum(row.done for row in self.running.values())
+        return self.elapsed() * (self.total - done) / done if done > 0 else math.nan
+
+
+def clock_text(seconds: float) -> str:
+    """Return seconds as ``m:ss`` or ``h:mm:ss``; ``-:--`` where unknown."""
+    if not math.isfinite(seconds):
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def figure(metrics: Mapping[str, float], key: str) -> str:
+    """Return a metric for a table cell, under its own name or as the final one; empty where there is none."""
+    value = metrics.get(key, metrics.get(f"final/{key}"))
+    return "" if value is None else f"{value:.4g}"
+
+
+def pack_row(rows: Sequence[Row]) -> Row:
+    """Return one line for members of a pack: how far the slowest is, and the metrics of the best by val/loss."""
+    slowest = min(rows, key=lambda row: row.done)
+    best = min(rows, key=lambda row: _order(row.metrics.get("val/loss", math.inf)))
+    label = pack_label([row.label for row in rows])
+    return Row(label, slowest.epoch, slowest.epochs, best.metrics, slowest.doing)
+
+
+def pack_label(labels: Sequence[str]) -> str:
+    """Return what members' labels share, how many they are, and the range of what they do not share.
+
+    ``l1 strength=0.001 seed=0``, ``l1 strength=0.01 seed=0`` give ``l1 seed=0 x 2: strength 0.001 ... 0.01``.
+    """
+    words = [label.split() for label in labels]
+    shared = [word for word in words[0] if all(word in other for other in words)]
+    ranges = [
+        f"{key} {_range(values)}" for key, values in _settings(words, shared).items() if len(values) == len(labels)
+    ]
+    head = " ".join([*shared, f"x {len(labels)}"] if shared else [f"{len(labels)} jobs"])
+    return f"{head}: {', '.join(ranges)}" if ranges else head
+
+
+def _settings(words: Sequence[Sequence[str]], shared: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for own in words:
+        for word in own:
+            key, equals, value = word.partition("=")
+            if equals and word not in shared:
+                found.setdefault(key, []).append(value)
+    return found
+
+
+def _range(values: Sequence[str]) -> str:
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return ", ".join(dict.fromkeys(values))
+    return f"{compact(min(numbers))} ... {compact(max(numbers))}"
+
+
+def _order(value: float) -> float:
+    return math.inf if math.isnan(value) else value

@@ -1,0 +1,180 @@
+"""What a worker process does with an order: composes its jobs, trains them alone or as a pack, tells how each ended."""
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from reglab.config.pack_settings import PackSettings
+from reglab.core.errors import Unfused, UserError
+from reglab.core.secrets import hide
+from reglab.launchers.compose import Bases, Composer, Order, job_config, job_folder
+from reglab.launchers.events import Advanced, Apart, Ended, Event, Progress, Status, ended, numbers, reporting
+from reglab.launchers.packing import even, regroup
+
+_SECONDS_BETWEEN_REPORTS = 0.1
+_REPORTS_A_SECOND = 200  # of all members of a pack together
+
+Send = Callable[[Event], None]
+TrainPack = Callable[
+    [Sequence[DictConfig], PackSettings, Callable[[int, Progress], None] | None, Callable[[int, Any], None]], None
+]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What every job of a sweep has in common. context: Hydra's, which knows the search path and the callbacks.
+
+    train_pack, settings: for orders of several jobs. bases: what has been composed by now.
+    """
+
+    context: Any
+    config: DictConfig
+    task: Callable[[DictConfig], object]
+    train_pack: TrainPack
+    settings: PackSettings
+    bases: Bases
+
+
+def run_order(order: Order, assignment: Assignment, composer: Composer, send: Send) -> None:
+    """Run the jobs of an order, one alone or several as a pack, and send what they tell until each has ended.
+
+    Instead of ends, a pack may send that its jobs are to be trained in other groups. Where the sweep is gone, nobody
+    hears, and a signal is on its way that lets training end in order.
+    """
+
+    def tell(event: Event) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            send(event)
+
+    if len(order.jobs) > 1:
+        _Pack(order, assignment, composer, tell).run()
+    else:
+        tell(_run_alone(order.jobs[0], order.overrides[0], assignment, composer, tell))
+
+
+def _run_alone(job: int, overrides: Sequence[str], assignment: Assignment, composer: Composer, send: Send) -> Ended:
+    folder: list[Path] = []
+    throttle = _Throttle((job,), send)
+    try:
+        with reporting(lambda progress: throttle(0, progress)):
+            config = job_config(composer, job, overrides)
+            folder.append(job_folder(config))
+            return ended(job, _hydra_job(config, assignment))
+    except (KeyboardInterrupt, SystemExit):
+        return Ended(job, "KILLED", "interrupted")
+    except UserError as error:
+        _show_traceback()
+        return Ended(job, "FAILED", str(error))
+    except Exception as error:  # noqa: BLE001 - whatever a job raises, the sweep goes on
+        _show_traceback()
+        return Ended(job, "FAILED", _describe(error, folder))
+
+
+def _hydra_job(config: DictConfig, assignment: Assignment) -> object:
+    from hydra.core.utils import run_job
+
+    done = run_job(
+        hydra_context=assignment.context,
+        task_function=assignment.task,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    if isinstance(done._return_value, BaseException):  # its property would print a line before raising
+        raise done._return_value
+    return done._return_value
+
+
+class _Pack:
+    """The jobs of one order while they train fused."""
+
+    def __init__(self, order: Order, assignment: Assignment, composer: Composer, send: Send):
+        self._order, self._assignment, self._composer, self._send = order, assignment, composer, send
+        self._open = list(order.jobs)
+        self._killed: dict[int, Ended] = {}  # not sent yet: jobs that memory ran out for are named by Unfused again
+
+    def run(self) -> None:
+        configs: list[DictConfig] = []
+        try:
+            for job, overrides in zip(self._order.jobs, self._order.overrides, strict=True):
+                configs.append(job_config(self._composer, job, overrides, lean=True))
+            throttle = _Throttle(self._order.jobs, self._send)
+            self._assignment.train_pack(configs, self._assignment.settings, throttle, self._end)
+            self._end_rest("FAILED", "its pack ended without a result of it")
+        except (KeyboardInterrupt, SystemExit):
+            self._end_rest("KILLED", "interrupted")
+        except Unfused as error:
+            done = [job for job in self._order.jobs if job not in self._left()]
+            self._send(Apart(tuple(regroup(self._order.jobs, error.groups, done)), error.reason))
+        except UserError as error:  # of some job: the half that has none of these trains, a faulty one ends up alone
+            _show_traceback()
+            self._halve(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a pack raises, the sweep goes on
+            _show_traceback()
+            if len(self._left()) > 1 and not isinstance(error, OSError):  # no job fills the disk by itself
+                self._halve(f"{type(error).__name__}: {error}")
+            else:
+                self._end_rest("FAILED", _describe(error, [job_folder(config) for config in configs]))
+
+    def _left(self) -> list[int]:
+        """Return the jobs that have no end yet, in their order."""
+        return [job for job in self._order.jobs if job in self._open or job in self._killed]
+
+    def _halve(self, reason: str) -> None:
+        groups = [group for group in even(self._left(), 2) if group]
+        self._send(Apart(tuple(groups), hide(reason).partition("\n")[0]))
+
+    def _end(self, position: int, result: object) -> None:
+        end = ended(self._order.jobs[position], result)
+        self._open.remove(end.job)
+        if end.status == "KILLED":
+            self._killed[end.job] = end
+        else:
+            self._send(end)
+
+    def _end_rest(self, status: Status, message: str) -> None:
+        for end in [*self._killed.values(), *(Ended(job, status, message) for job in self._open)]:
+            self._send(end)
+
+
+class _Throttle:
+    """Sends the progress of an order's jobs at most ten times a second each: fast jobs have hundreds of epochs in that.
+
+    A member of a large pack is heard less often, but always with its last epoch.
+    """
+
+    def __init__(self, jobs: Sequence[int], send: Send):
+        self._jobs, self._send = jobs, send
+        self._between = max(_SECONDS_BETWEEN_REPORTS, len(jobs) / _REPORTS_A_SECOND)
+        self._last = [float("-inf")] * len(jobs)
+
+    def __call__(self, position: int, progress: Progress) -> None:
+        now = time.monotonic()
+        doing = str(getattr(progress, "doing", ""))
+        if now - self._last[position] >= self._between or progress.epoch >= progress.epochs or doing:
+            self._last[position] = now
+            metrics = numbers(progress.metrics)
+            self._send(Advanced(self._jobs[position], progress.epoch, progress.epochs, metrics, doing))
+
+
+def _describe(error: Exception, folders: Sequence[Path]) -> str:
+    text = hide(f"{type(error).__name__}: {error}")
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is not None:
+        log = folder / "error.txt"
+        log.write_text(hide(traceback.format_exc()), encoding="utf-8")
+        text += f" (traceback in {log})"
+    return text
+
+
+def _show_traceback() -> None:
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        print(hide(traceback.format_exc()), end="", file=sys.stderr)

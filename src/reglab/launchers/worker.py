@@ -1,0 +1,80 @@
+"""A worker process of our launchers: runs one order after another, and reports through a pipe."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+
+from reglab.core import secrets, signals
+from reglab.launchers.compose import Composer
+from reglab.launchers.events import Done
+from reglab.launchers.run_order import Assignment, run_order
+
+_LAST_WORDS = 60.0  # seconds that a worker without its sweep may take to save and to record its end
+
+
+def work(pipe: Connection, pickled: bytes) -> None:
+    """Run the orders that come through ``pipe`` until None comes. pickled: an ``Assignment``."""
+    secrets.hide_output()
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # a terminal's Ctrl-C goes to the sweep alone, which then tells its workers
+    with signals.listening(patient=True):  # the sweep asks again and again
+        _work(pipe, pickled)
+
+
+def _work(pipe: Connection, pickled: bytes) -> None:
+    end_with_parent()
+    try:
+        assignment, composer = prepared(pickled)
+        while not signals.asked() and (order := pipe.recv()) is not None:
+            run_order(order, assignment, composer, pipe.send)
+            pipe.send(Done())
+    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+        return  # interrupted between two jobs, or the sweep is gone
+
+
+def prepared(pickled: bytes) -> tuple[Assignment, Composer]:
+    """Return what a worker process is to do, and what composes its jobs; the process is made ready for it."""
+    assignment = _unpickled(pickled)
+    secrets.learn(assignment.config)
+    limit_threads(assignment.settings.threads)
+    return assignment, Composer(assignment.context.config_loader, assignment.config, assignment.bases)
+
+
+def _unpickled(pickled: bytes) -> Assignment:
+    from hydra import version
+    from hydra.core.plugins import Plugins
+    from hydra.core.utils import setup_globals
+
+    # First, since it executes the plugins' modules again: configs of the classes from before could not be pickled.
+    Plugins.instance()
+    assignment: Assignment = pickle.loads(pickled)
+    version.setbase(assignment.config.hydra.runtime.version_base)
+    setup_globals()
+    return assignment
+
+
+def end_with_parent() -> None:
+    """End this process in order when the sweep's process is gone, whatever ended it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_LAST_WORDS)
+        os._exit(signals.code())
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def limit_threads(threads: int) -> None:
+    """Let torch compute on so many threads, if it is imported."""
+    torch = sys.modules.get("torch")
+    if torch is not None:  # it has read OMP_NUM_THREADS already, as the server did that this process is forked from
+        torch.set_num_threads(threads)

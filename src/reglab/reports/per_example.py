@@ -1,0 +1,44 @@
+"""The losses by example of a sweep's runs, read back from their artifacts."""
+
+import logging
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reglab.analysis.per_example_file import FILE, Examples, read
+from reglab.core.errors import UserError
+
+if TYPE_CHECKING:
+    from reglab.tracking.run_record import RunRecord
+
+_log = logging.getLogger(__name__)
+_LARGE = ("val_outputs", "val_targets")  # of all runs of a sweep at once, and no comparison asks for them
+_READERS = 16  # at once, where they come over the network
+
+
+def collect_examples(records: Iterable["RunRecord"]) -> dict[str, Examples]:
+    """Return the final losses by example of those runs that have them, by the run's id.
+
+    Runs of earlier versions have none and are left out; one whose file cannot be read is left out with a warning.
+    Artifacts on this machine are read where they lie, others are fetched, several at a time. Raises UserError where a
+    server does not answer.
+    """
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(_READERS) as pool:
+        chosen = list(records)
+        found = pool.map(lambda record: _one(record, Path(folder) / record.run_id), chosen)
+        return {record.run_id: each for record, each in zip(chosen, found, strict=True) if each is not None}
+
+
+def _one(record: "RunRecord", folder: Path) -> Examples | None:
+    from reglab.tracking.mlflow.read import copy_artifact  # imports mlflow: seconds
+
+    path = copy_artifact(record, FILE, folder)
+    if path is None:
+        return None
+    try:
+        return read(path, without=_LARGE)
+    except UserError as error:
+        _log.warning("%s", error)
+        return None

@@ -1,0 +1,200 @@
+"""``sweep.dry=true``: what a sweep would run, together or alone, and what it would cost; nothing is started."""
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from reglab.analysis.formatting import compact, plural, shortened
+from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
+from reglab.core.errors import Unfused, UserError
+from reglab.launchers import task as tasks
+from reglab.launchers.compose import Composer, job_config
+from reglab.launchers.devices import slots, visible_gpus
+from reglab.launchers.display_state import pack_label
+from reglab.launchers.fused import check_cap, check_compile, check_seconds, plan_jobs
+from reglab.launchers.job_labels import job_labels
+from reglab.launchers.local import count_workers, start_server, worker_environment
+from reglab.launchers.ordering import awaited, levels
+from reglab.launchers.packing import Plan, apart, differing, regroup, split, structure
+from reglab.launchers.worker import limit_threads
+from reglab.sweeps.blocks import Job
+
+_WIDTH = 110
+_TRIED = 12  # kinds of orders that are tried out; further ones are taken to cost as much as these do on average
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an order takes: seconds, bytes of memory, bytes on disk."""
+
+    seconds: float
+    memory: float
+    disk: float
+
+
+Try = Callable[[Sequence[DictConfig], PackSettings], Any]
+
+
+def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
+    """Print the jobs, the packs, who trains alone and why, and an estimate of minutes, memory and disk.
+
+    config: Hydra's, of the whole sweep. The costs come from a few steps of each kind of order, in a process of its own.
+    """
+    overrides = {job.number: job.overrides for job in jobs}
+    launcher = config.hydra.launcher
+    fused = "pack" in launcher
+    threads = int(launcher.get("threads") or 1)
+    workers = count_workers(launcher.get("workers"), threads)
+    if "gpus" in launcher:  # hydra/launcher=process
+        trainers = [composer.resolved(own).get("trainer") or {} for own in overrides.values()]
+        workers = len(slots(trainers, visible_gpus(launcher.gpus), launcher.get("workers"), threads))
+    limit = check_seconds(launcher.get("compile_seconds", COMPILE_SECONDS))
+    settings = PackSettings(check_compile(launcher.get("compile")), threads, bool(launcher.get("always")), limit)
+    planned = plan_jobs(overrides, composer, config) if fused else Plan((), tuple(overrides), {})
+    bench = _Bench(overrides, composer, settings, list(launcher.get("preload") or []))
+    cap = check_cap(launcher.get("pack"))
+    parts = [split(part, workers, cap) for part in levels(planned, awaited(overrides))]
+    orders, costs = bench.tried([order for part in parts for order in part])
+    labels = job_labels({job.number: [f"sweep.block={job.block}", *job.overrides] for job in jobs})
+    blocks = {job.number: job.block for job in jobs}
+    lines = [f"{plural(len(jobs), 'job')} on {plural(workers, 'worker')}, nothing is started:"]
+    lines += [
+        f"  pack of {len(order)}: {shortened(_varied(order, blocks, composer, overrides), _WIDTH)}"
+        for order in orders
+        if len(order) > 1
+    ]
+    alone: dict[str, list[str]] = {}
+    for order in orders:
+        if len(order) == 1:
+            alone.setdefault(blocks[order[0]], []).append(labels[order[0]])
+    lines += [f"  alone: {shortened(pack_label(own) if len(own) > 1 else own[0], _WIDTH)}" for own in alone.values()]
+    lines += planned.lines() if fused else []
+    lines += [apart(reason, sizes) for reason, sizes in bench.regrouped.items()]
+    print("\n".join([*lines, *estimate(costs, workers), *sorted(bench.trouble)]))
+
+
+def estimate(costs: Sequence[Cost | None], workers: int) -> list[str]:
+    """Return the estimate for orders of these costs, in the order in which ``workers`` take them; empty without any.
+
+    None: not tried; taken as the mean of those that were.
+    """
+    known = [cost for cost in costs if cost is not None]
+    if not known:
+        return []
+    mean = Cost(*(sum(getattr(cost, key) for cost in known) / len(known) for key in ("seconds", "memory", "disk")))
+    whole = [cost or mean for cost in costs]
+    memory = sum(sorted((cost.memory for cost in whole), reverse=True)[:workers])
+    minutes = makespan([cost.seconds for cost in whole], workers) / 60
+    disk = sum(cost.disk for cost in whole)
+    return [
+        f"About {minutes:.1f} minutes, {_size(memory)} of memory at a time, {_size(disk)} on disk "
+        "(from a few steps of each kind of order; workers do not slow each other down in this)."
+    ]
+
+
+def makespan(seconds: Iterable[float], workers: int) -> float:
+    """Return when the last of these ends if each, in order, goes to the worker that is free first."""
+    free = [0.0] * workers
+    for own in seconds:
+        heapq.heapreplace(free, free[0] + own)
+    return max(free)
+
+
+class _Bench:
+    """Tries out one order of each kind: equal structure, equal size."""
+
+    def __init__(
+        self, overrides: Mapping[int, Sequence[str]], composer: Composer, settings: PackSettings, preload: list[str]
+    ):
+        self._overrides, self._composer, self._settings, self._preload = overrides, composer, settings, preload
+        self.trouble: set[str] = set()
+        self.regrouped: dict[str, list[int]] = {}
+
+    def tried(self, orders: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[Cost | None]]:
+        """Return the orders as they would be run after all, and the cost of each."""
+        done: list[tuple[int, ...]] = []
+        costs: list[Cost | None] = []
+        known: dict[object, Cost | Unfused | None] = {}
+        waiting = list(orders)
+        while waiting:
+            order = waiting.pop(0)
+            kind = (len(order), structure(self._composer.resolved(self._overrides[order[0]])))
+            if kind not in known:
+                known[kind] = self._try(order) if len(known) < _TRIED else None
+            cost = known[kind]
+            if isinstance(cost, Unfused):
+                groups = regroup(order, cost.groups)
+                self.regrouped.setdefault(cost.reason, []).extend(map(len, groups))
+                waiting = sorted([*waiting, *groups], key=len, reverse=True)
+            else:
+                done.append(order)
+                costs.append(cost)
+        return done, costs
+
+    def _try(self, order: Sequence[int]) -> Cost | Unfused | None:
+        configs = [job_config(self._composer, job, self._overrides[job], lean=True) for job in order]
+        said = _in_a_process(configs, self._settings, self._preload)
+        if isinstance(said, str):
+            self.trouble.add(f"No estimate for some of them: {said}")
+            return None
+        return said
+
+
+def _in_a_process(configs: Sequence[DictConfig], settings: PackSettings, preload: list[str]) -> Cost | Unfused | str:
+    processes = start_server(preload, settings.threads)
+    ours, theirs = processes.Pipe()
+    process = processes.Process(target=_measure, args=(theirs, configs, settings, tasks.try_pack), daemon=True)
+    with worker_environment(settings.threads):
+        process.start()
+    theirs.close()
+    try:
+        said: Cost | Unfused | str = ours.recv()
+        return said
+    except EOFError:
+        process.join()
+        return f"the process that tried it ended with exit code {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSettings, try_pack: Try) -> None:
+    limit_threads(settings.threads)
+    try:
+        pipe.send(_cost(try_pack(configs, settings), configs))
+    except Unfused as error:
+        pipe.send(error)
+    except UserError as error:
+        pipe.send(str(error))
+    except Exception as error:  # noqa: BLE001 - an estimate is no reason to fail
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+def _cost(trial: Any, configs: Sequence[DictConfig]) -> Cost:
+    """Return what an order costs. trial: seconds before the first step, of a step, after an epoch."""
+    step = trial.step_seconds if len(configs) > 1 else trial.solo_step_seconds
+    epochs = OmegaConf.select(configs[0], "trainer.max_epochs", default=1)
+    seconds = trial.start_seconds + trial.steps * step + epochs * trial.epoch_seconds
+    return Cost(float(seconds), float(trial.bytes), float(trial.disk_bytes))
+
+
+def _varied(
+    order: Sequence[int], blocks: Mapping[int, str], composer: Composer, overrides: Mapping[int, Sequence[str]]
+) -> str:
+    """Return which blocks a pack has, and the range of each number that differs between its members."""
+    numbers = differing([composer.resolved(overrides[job]) for job in order])
+    ranges = [f"{path.removeprefix('regularizer.')} {_range(values)}" for path, values in numbers.items()]
+    return ", ".join([*dict.fromkeys(blocks[job] for job in order), *ranges])
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{compact(min(values))} ... {compact(max(values))}"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

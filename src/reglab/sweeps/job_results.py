@@ -1,0 +1,49 @@
+"""How the jobs of a sweep ended, whichever launcher ran them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from reglab.launchers.events import Ended, ended
+from reglab.launchers.job_returns import JobFailed
+from reglab.launchers.resumable_jobs import number_of
+from reglab.sweeps.blocks import Job
+
+
+def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
+    """Return how each job ended, by its number in the sweep, as far as the launcher said.
+
+    A launcher counts what it was given, which may be a part of the sweep: the overrides say which job it was. Without
+    that, returns come in the order of the jobs.
+    """
+    found: dict[int, Ended] = {}
+    for job, returned in zip(jobs, returns, strict=False):
+        told = number_of(returned.overrides or ())
+        number = job.number if told is None else told
+        value = returned._return_value  # the property prints and raises where the job failed
+        if isinstance(value, JobFailed):
+            found[number] = replace(value.end, job=number)
+        elif isinstance(value, Ended):
+            found[number] = replace(value, job=number)
+        elif returned.status == JobStatus.FAILED:
+            found[number] = Ended(number, "FAILED", str(value) or type(value).__name__)
+        elif returned.status == JobStatus.COMPLETED:
+            found[number] = ended(number, value)
+    return found
+
+
+def failures(found: Mapping[int, Ended], labels: Mapping[int, str]) -> str:
+    """Return the failed jobs with their reasons as text, equal reasons told once; empty if none failed."""
+    reasons: dict[str, list[int]] = {}
+    for number, end in sorted(found.items()):
+        if end.status == "FAILED":
+            reasons.setdefault(end.message or "no reason given", []).append(number)
+    if not reasons:
+        return ""
+    lines = [f"{sum(map(len, reasons.values()))} of {len(labels)} jobs failed:"]
+    for reason, numbers in reasons.items():
+        first = labels[numbers[0]]
+        others = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        lines.append(f"  {first}{others}: {reason}")
+    return "\n".join(lines)

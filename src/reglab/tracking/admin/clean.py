@@ -1,0 +1,128 @@
+"""``reglab clean``: shows what runs hold, and frees what nothing needs any more, after a yes."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from reglab.core.errors import UserError
+from reglab.tracking.admin.find import run_folders
+from reglab.tracking.admin.freeable import Freeable, freeable, kind, own_files, size
+from reglab.tracking.folder import read_identity
+from reglab.tracking.lock import RunLock, is_running
+from reglab.tracking.settings import redacted, sqlite_path
+
+_LARGEST = 5
+
+
+def clean(
+    folders: Sequence[Path],
+    uri: str,
+    ask: Callable[[str], bool] | None,
+    say: Callable[[str], object] = print,
+) -> int:
+    """Say what the runs below ``folders`` hold and what of it can go; free that if ``ask`` says yes. Return 0.
+
+    uri: the store that is asked which runs were deleted. ask: None only shows. Runs that a process holds, and data
+    that a store does not have yet, stay. Raises UserError where no run is found.
+    """
+    found = run_folders(folders)
+    if not found:
+        raise UserError(f"no run below {', '.join(map(str, folders))}: give the folder of a run, a sweep, or many")
+    for line in _holdings(found):
+        say(line)
+    deleted = _deleted(found, uri, say)
+    items = {folder: _freeable(folder, deleted) for folder in found if not is_running(folder)}
+    if not any(items.values()):
+        say("Nothing of it can be freed.")
+        return 0
+    say("")
+    for line in _table(
+        "can be freed", [(each.why, file) for some in items.values() for each in some for file in each.files]
+    ):
+        say(line)
+    amount = sum(each.bytes for some in items.values() for each in some)
+    if ask is None:
+        say(f"To free {_mb(amount)} MB, give the command in a terminal, or with --yes.")
+    elif ask(f"Free {_mb(amount)} MB?"):
+        say(f"Freed {_mb(_free([folder for folder, some in items.items() if some], deleted, say))} MB.")
+    return 0
+
+
+def _free(folders: Sequence[Path], deleted: Mapping[str, str], say: Callable[[str], object]) -> int:
+    freed = 0
+    for folder in folders:
+        try:
+            lock = RunLock(folder)
+        except UserError as error:  # it runs since it was looked at, or belongs to somebody else
+            say(f"left alone: {error}")
+            continue
+        try:
+            for each in freeable(folder, deleted):  # it may have changed since it was looked at
+                amount = each.bytes
+                each.remove()
+                freed += amount
+        except (UserError, OSError) as error:
+            say(f"{folder}: {error}")
+        finally:
+            lock.release()
+        _remove_empty(folder)
+    return freed
+
+
+def _freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
+    try:
+        return freeable(folder, deleted)
+    except (UserError, OSError):  # torn by a death: sync tells it
+        return []
+
+
+def _deleted(found: Sequence[Path], uri: str, say: Callable[[str], object]) -> Mapping[str, str]:
+    path = sqlite_path(uri)
+    if not any(_store(folder) == redacted(uri) for folder in found) or (path is not None and not path.exists()):
+        return {}
+    from reglab.tracking.mlflow.read import deleted_runs  # late: mlflow
+
+    try:
+        return deleted_runs(uri)
+    except UserError as error:
+        say(f"Which runs were deleted in MLflow is not known: {error}")
+        return {}
+
+
+def _store(folder: Path) -> str | None:
+    try:
+        return read_identity(folder).uri
+    except (UserError, OSError):
+        return None
+
+
+def _holdings(found: Sequence[Path]) -> list[str]:
+    files = {folder: own_files(folder) for folder in found}
+    sizes = {folder: sum(map(size, own)) for folder, own in files.items()}
+    title = "1 run holds" if len(found) == 1 else f"{len(found):,} runs hold"
+    largest = sorted(found, key=lambda folder: -sizes[folder])[:_LARGEST]
+    return [
+        *_table(title, [(kind(file), file) for own in files.values() for file in own]),
+        "",
+        "largest",
+        *(f"  {_mb(sizes[folder]):>10} MB  {folder}" for folder in largest),
+    ]
+
+
+def _table(title: str, files: Sequence[tuple[str, Path]]) -> list[str]:
+    counts = Counter(name for name, _ in files)
+    sizes: Counter[str] = Counter()
+    for name, file in files:
+        sizes[name] += size(file)
+    width = max(len(name) for name in [title, *counts])
+    rows = [f"{name:<{width}}  {counts[name]:>7,}  {_mb(sizes[name]):>10}" for name, _ in sizes.most_common()]
+    return [f"{title:<{width}}  {'files':>7}  {'MB':>10}", *rows]
+
+
+def _mb(amount: int) -> str:
+    return f"{amount / 1e6:,.1f}"
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,73 @@
+"""Who may reach the dashboard: this machine alone, or others with a password, at the addresses that are named."""
+
+import configparser
+import importlib.util
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from reglab.core.errors import UserError
+
+_KNOWN_PASSWORDS = {"password", "password1234"}  # in MLflow's documentation, and the default of older versions
+_PAGE = "docs/server.md shows the file"
+
+
+@dataclass(frozen=True)
+class Access:
+    """host: the address to listen on. auth: MLflow's basic-auth config. allowed: the names that it answers to."""
+
+    host: str = "127.0.0.1"
+    auth: Path | None = None
+    allowed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise UserError where others than this machine are let in without users and named addresses."""
+        if any(name in ("", "*") for name in self.allowed):
+            raise UserError(f"--allowed-hosts {','.join(self.allowed)}: name each address that browsers use, without *")
+        if not is_loopback(self.host) and not (self.auth and self.allowed):
+            raise UserError(
+                f"--host {self.host} lets others than this machine in, so users and addresses must be named: reglab "
+                f"dashboard --host {self.host} --auth users.ini --allowed-hosts lab.example.org ({_PAGE})"
+            )
+        if self.auth:
+            _check_users(self.auth)
+
+    def options(self, port: int) -> list[str]:
+        """Return the words of MLflow's command line that say this."""
+        words = ["--host", self.host, "--port", str(port)]
+        if self.allowed:
+            # A browser names the port too; it sends its page's address as origin with everything that it changes.
+            names = [each for name in self.allowed for each in (name, f"{name}:*")]
+            origins = [f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
+            local = [f"{name}:{port}" for name in ("localhost", "127.0.0.1")]
+            words += ["--allowed-hosts", ",".join(names + local), "--cors-allowed-origins", ",".join(origins)]
+        return [*words, "--app-name", "basic-auth"] if self.auth else words
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_users(path: Path) -> None:
+    parser = configparser.ConfigParser()
+    try:
+        known = parser.read(path, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise UserError(f"--auth {path} is no config of MLflow's basic auth ({error}): {_PAGE}") from error
+    if not known:
+        raise UserError(f"--auth {path}: there is no such file, or it cannot be read; {_PAGE}")
+    values = dict(parser["mlflow"]) if parser.has_section("mlflow") else {}
+    values["admin_password"] = os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD", values.get("admin_password", ""))
+    values["admin_username"] = os.environ.get("MLFLOW_AUTH_ADMIN_USERNAME", values.get("admin_username", ""))
+    for key in ("default_permission", "database_uri", "admin_username", "admin_password"):
+        if not values.get(key):
+            raise UserError(f"--auth {path} lacks {key} in its section [mlflow]: {_PAGE}")
+    if values["admin_password"] in _KNOWN_PASSWORDS:
+        raise UserError(f"--auth {path}: everybody knows this admin_password; choose another, of 12 characters or more")
+    if importlib.util.find_spec("flask_wtf") is None:
+        raise UserError("--auth needs a package that is not installed: pip install 'mlflow[auth]'")

@@ -1,0 +1,143 @@
+"""What runs hold, and what of it nothing needs any more."""
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from reglab.tracking.admin.sync import is_sent
+from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
+from reglab.tracking.settings import local_path
+from reglab.tracking.status import last_status
+
+_PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
+_PACK = ("pack.json", "pack.ckpt", "pack.previous.ckpt")  # the first says that there are others, so it goes first
+_KINDS = {
+    ".ckpt": "checkpoints",
+    ".pt": "checkpoints",
+    ".npz": "losses by example",
+    ".parquet": "full series",
+    ".partial": "leftovers of deaths",
+}
+
+
+@dataclass(frozen=True)
+class Freeable:
+    """Files or folders of one run that can go. why: what they are, for people."""
+
+    why: str
+    paths: tuple[Path, ...]
+
+    @property
+    def files(self) -> list[Path]:
+        """All files of it."""
+        return [file for path in self.paths for file in (_files(path) if _is_folder(path) else [path])]
+
+    @property
+    def bytes(self) -> int:
+        """How much the disk gains: a file stays as long as it has a name that does not go, as an artifact's."""
+        found = [stat for file in self.files if (stat := _stat(file))]
+        going = Counter((stat.st_dev, stat.st_ino) for stat in found)
+        last = {(stat.st_dev, stat.st_ino): stat for stat in found}
+        return sum(stat.st_size for file, stat in last.items() if going[file] >= stat.st_nlink)
+
+    def remove(self) -> None:
+        """Free it. Links are removed, not followed."""
+        for path in self.paths:
+            if _is_folder(path):
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def size(file: Path) -> int:
+    """Return the bytes of a file, 0 where it has gone meanwhile."""
+    stat = _stat(file)
+    return stat.st_size if stat else 0
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.lstat()
+    except FileNotFoundError:
+        return None
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Return the files of the run in ``folder``, without those of runs below it."""
+    return list(_files(folder, without_runs=True))
+
+
+def kind(file: Path) -> str:
+    """Return what a file of a run is, in a word or two."""
+    return "journals" if file.name == JOURNAL else _KINDS.get(file.suffix, "other files")
+
+
+def freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
+    """Return what of the run in ``folder`` can go. deleted: the artifact URIs of the store's deleted runs, by id.
+
+    A journal never goes: whether a run finished, which of its weights count, and which rows it has when it is extended,
+    is read there. Nobody may be running the run. Raises UserError where ``folder`` holds no run.
+    """
+    identity = read_identity(folder)
+    files = own_files(folder)
+    if identity.run_id in deleted and is_sent(folder):
+        return [Freeable("runs deleted in MLflow", (*_parts(folder), *_artifacts(identity.run_id, deleted)))]
+    found = [Freeable("leftovers of deaths", tuple(file for file in files if _is_left(file)))]
+    if last_status(folder) == "FINISHED":
+        earlier = tuple(file for file in files if file.name.endswith(".previous.ckpt") and file.name not in _PACK)
+        found.append(Freeable("earlier checkpoints of finished runs", earlier))
+    if _sweep_is_finished(folder):
+        pack = tuple(folder / name for name in _PACK if (folder / name).is_file())
+        found.append(Freeable("checkpoints of packs of finished sweeps", pack))
+    return [each for each in found if each.paths]
+
+
+def _is_left(file: Path) -> bool:
+    """Return whether ``file`` was being written by a process that is gone."""
+    named = _PARTIAL.fullmatch(file.name)
+    return named is not None and not psutil.pid_exists(int(named[1]))
+
+
+def _sweep_is_finished(folder: Path) -> bool:
+    sweep = next((place for place in folder.parents if (place / IDENTITY).is_file()), None)
+    return sweep is not None and last_status(sweep) == "FINISHED"
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    """Yield what is in the folder of a run, less the folders that hold other runs. Its identity comes last."""
+    with os.scandir(folder) as entries:
+        parts = [Path(entry.path) for entry in entries]
+    for path in sorted(parts, key=lambda path: path.name == IDENTITY):
+        if not _is_folder(path) or not any(file.name == IDENTITY for file in _files(path)):
+            yield path
+
+
+def _artifacts(run_id: str, deleted: Mapping[str, str]) -> Iterator[Path]:
+    place = local_path(deleted[run_id])
+    if place and place.name == "artifacts" and place.parent.name == run_id and place.parent.is_dir():
+        yield place.parent
+
+
+def _files(folder: Path, without_runs: bool = False) -> Iterator[Path]:
+    left = [folder]
+    while left:
+        here = left.pop()
+        with os.scandir(here) as entries:
+            found = list(entries)
+        if without_runs and here != folder and any(entry.name == IDENTITY for entry in found):
+            continue
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                left.append(Path(entry.path))
+            else:
+                yield Path(entry.path)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()

@@ -1,0 +1,162 @@
+"""``reglab sync``: what the stores do not have yet gets there, each run once and each row once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reglab.core.errors import UserError
+from reglab.tracking.admin.find import run_folders
+from reglab.tracking.drainer import read_position
+from reglab.tracking.folder import (
+    IDENTITY,
+    JOURNAL,
+    SENT,
+    START,
+    Identity,
+    is_half_aside,
+    is_pending,
+    read_identity,
+    set_aside,
+)
+from reglab.tracking.lock import LOCK, Held, RunLock, is_running
+from reglab.tracking.run_start import read_start
+from reglab.tracking.status import end_dead, has_begun, last_status
+
+if TYPE_CHECKING:
+    from reglab.tracking.mlflow.sync import Delivery
+
+_OURS = (IDENTITY, JOURNAL, SENT, f"{SENT}.new", START, LOCK, "metrics.parquet")
+
+
+@dataclass
+class SyncResult:
+    """What a sync came to. runs: those of which something was delivered; running: left to their living processes.
+
+    refused: what could not be delivered, and why; nothing of it is lost.
+    """
+
+    runs: int = 0
+    rows: int = 0
+    running: int = 0
+    refused: dict[Path, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all is delivered, less what is running."""
+        return not self.refused
+
+    def __str__(self) -> str:
+        parts = [f"delivered {_many(self.runs, 'run')}, {_many(self.rows, 'row')}"]
+        if self.running:
+            parts.append(f"{self.running:,} still running")
+        if self.refused:
+            reasons = len(set(self.refused.values()))
+            why = "the reason" if reasons == 1 else f"the {reasons} reasons"
+            parts.append(f"{len(self.refused):,} refused, for {why} above")
+        return "; ".join(parts)
+
+
+def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], object] = print) -> SyncResult:
+    """Deliver the runs below ``folders`` to their stores, say what was done, and return it.
+
+    A run whose process died without a word is ended KILLED; one that is not in its store yet is made there; then all
+    that its journal holds is sent. It may be interrupted anywhere and done again. A run that a living process holds is
+    left alone. uri: the store of runs that were recorded with ``tracking=offline`` and are in none yet, in place of the
+    one that they were meant for. Raises UserError where no run is found.
+    """
+    found = [_whole(folder) for folder in run_folders(folders)]
+    if not found:
+        raise UserError(f"no run below {', '.join(map(str, folders))}: give the folder of a run, a sweep, or many")
+    work = _Work(found, uri)
+    result = SyncResult()
+    for folder in sorted(found, key=_turn):
+        try:
+            told = work.on(folder, result)
+        except Held:
+            result.running += 1
+            continue
+        except (UserError, OSError) as error:
+            told = [] if str(error) in result.refused.values() else [f"refused: {error}"]
+            result.refused[folder] = str(error)
+        if told:
+            say(f"{folder}: {', '.join(told)}")
+    say(str(result))
+    return result
+
+
+class _Work:
+    """What is done to one run after the other. MLflow is imported for the first one that has something to send."""
+
+    def __init__(self, found: Sequence[Path], uri: str | None) -> None:
+        self._found, self._uri = found, uri
+        self._delivery: Delivery | None = None
+
+    def on(self, folder: Path, result: SyncResult) -> list[str]:
+        """Do what is left to be done for one run, and return what is to be said of it."""
+        check_files(folder)
+        identity = read_identity(folder)
+        if _is_done(folder, identity):
+            return []
+        if is_running(folder):  # answered at once, for a lock is tried for some time
+            raise Held(f"the run in {folder} is running")
+        lock = RunLock(folder)
+        try:
+            told = end_dead(folder, identity) if has_begun(folder) or not is_pending(folder) else []
+            if identity.uri is not None:
+                told += self._deliver(folder, result)
+            return told
+        finally:
+            lock.release()
+
+    def _deliver(self, folder: Path, result: SyncResult) -> list[str]:
+        if self._delivery is None:
+            from reglab.tracking.mlflow.sync import Delivery
+
+            self._delivery = Delivery(self._found, self._uri)
+        told, rows = self._delivery.deliver(folder)
+        result.runs += bool(told)
+        result.rows += rows
+        return told
+
+
+def check_files(folder: Path) -> None:
+    """Raise UserError where a file that we read or write in ``folder`` is a link out of it: a stranger's trap."""
+    for name in _OURS:
+        path = folder / name
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{path} is a link out of the run's folder: put the file itself there")
+
+
+def is_sent(folder: Path) -> bool:
+    """Return whether the store has all of the run in ``folder``, which has one."""
+    size = (folder / JOURNAL).stat().st_size if has_begun(folder) else 0
+    return not is_pending(folder) and size > 0 and read_position(folder / SENT, size) == size
+
+
+def _is_done(folder: Path, identity: Identity) -> bool:
+    return (identity.uri is None or is_sent(folder)) and last_status(folder) != "RUNNING"
+
+
+def _whole(folder: Path) -> Path:
+    """Finish what death left half-way when a run was set aside, and return where it is."""
+    if is_half_aside(folder) and not is_running(folder):
+        lock = RunLock(folder)
+        try:
+            return set_aside(folder) or folder
+        finally:
+            lock.release()
+    return folder
+
+
+def _turn(folder: Path) -> tuple[bool, int]:
+    """Parents first, and a job of a path after the one before it: runs refer to each other by their ids."""
+    try:
+        start = read_start(folder) if is_pending(folder) else None
+    except UserError:  # said when its turn comes
+        start = None
+    return (start.parent is not None, start.time) if start else (False, 0)
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

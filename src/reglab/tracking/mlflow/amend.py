@@ -1,0 +1,27 @@
+"""Adding to runs that have ended."""
+
+import time
+from collections.abc import Mapping
+
+from mlflow.entities import Metric, RunTag
+
+from reglab.core.errors import UserError
+from reglab.tracking.mlflow.store import UNREACHABLE, connect, reason
+from reglab.tracking.settings import redacted
+from reglab.tracking.store_keys import store_key
+
+
+def amend(uri: str, run_id: str, metrics: Mapping[str, float], step: int, tags: Mapping[str, str]) -> None:
+    """Add metrics, at ``step``, and tags to a run; its status stays as it is.
+
+    Raises UserError where the store does not take them.
+    """
+    now = int(time.time() * 1000)
+    try:
+        connect(uri, create=False).log_batch(
+            run_id,
+            metrics=[Metric(store_key(key), value, now, step) for key, value in metrics.items()],
+            tags=[RunTag(store_key(key), value) for key, value in tags.items()],
+        )
+    except UNREACHABLE as error:
+        raise UserError(f"{redacted(uri)} did not take results of the run {run_id}: {reason(error)}") from error

@@ -1,0 +1,105 @@
+"""Making runs in an MLflow store from what they start with: in one transaction, or by MLflow's own calls."""
+
+from collections.abc import Callable, Sequence
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from reglab.tracking.batch import chunks
+from reglab.tracking.mlflow.sql_create import DirectStore, direct_store, inputs_of, is_odd, tags_of
+from reglab.tracking.mlflow.sql_insert import CONTEXT, SOURCE, Input
+from reglab.tracking.mlflow.store import connect, experiment
+from reglab.tracking.opening import Made
+from reglab.tracking.run_start import Start
+from reglab.tracking.settings import TrackingSettings
+
+LOCAL_ID = "reglab.local_id"  # the own id of a run that a server numbered by itself: by it a run is made only once
+_PARAMS_A_CALL = 100
+_TRIES = 5
+
+
+class Maker:
+    """Makes runs in the experiment that ``settings`` name. Raises UserError where there is no such store.
+
+    direct: the store where it is a SQLite file of the known version, in which runs have their own ids, so that making
+    one again is noticed.
+    """
+
+    def __init__(self, settings: TrackingSettings) -> None:
+        self.client = connect(settings.uri)
+        self._experiment = str(experiment(self.client, settings).experiment_id)
+        self.direct = direct_store(settings)
+
+    def make(self, starts: Sequence[Start]) -> list[Made]:
+        """Make runs that were never tried to be made before, one by one. Raises what MLflow raises."""
+        return [self._complete(start, self._create(start)) for start in starts]
+
+    def find(self, start: Start) -> Made | None:
+        """Return the run if the store has it, perhaps only in part."""
+        run = self._found(start)
+        return Made(run.info.run_id, run.info.artifact_uri) if run else None
+
+    def make_once(self, start: Start) -> Made:
+        """Make a run, or complete it if an earlier try made it, wherever death came in between."""
+        run = self._found(start)
+        if direct := self._direct(start):
+            return Made(run.info.run_id, run.info.artifact_uri) if run else direct.make([start])[0]
+        return self._complete(start, run or self._create(start))
+
+    def store_id(self, local_id: str) -> str | None:
+        """Return the id under which the store has the run whose own id is ``local_id``; None if it has none."""
+        try:
+            return str(self.client.get_run(local_id).info.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        where = f"tags.`{LOCAL_ID}` = '{local_id}'"
+        experiments = [str(each.experiment_id) for each in self.client.search_experiments()]
+        return next((str(run.info.run_id) for run in self.client.search_runs(experiments, where)), None)
+
+    def _found(self, start: Start) -> Run | None:
+        if self._direct(start):
+            return _or_none(lambda: self.client.get_run(start.run_id))
+        where = f"tags.`{LOCAL_ID}` = '{start.run_id}'"
+        found = self.client.search_runs([self._experiment], where, ViewType.ALL, max_results=1)
+        return found[0] if found else None
+
+    def _direct(self, start: Start) -> DirectStore | None:
+        return None if is_odd(start) else self.direct
+
+    def _create(self, start: Start) -> Run:
+        tags = {**tags_of(start), LOCAL_ID: start.run_id}
+        return self.client.create_run(self._experiment, start.time, tags, run_name=start.name)
+
+    def _complete(self, start: Start, run: Run) -> Made:
+        for some in chunks(start.params.items(), _PARAMS_A_CALL):
+            self.client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in some])
+        if inputs := inputs_of(start):
+            _log_inputs(self.client, run.info.run_id, [_entity(each) for each in inputs])
+        return Made(run.info.run_id, run.info.artifact_uri)
+
+
+def _entity(given: Input) -> DatasetInput:
+    data = Dataset(given.name, given.digest, SOURCE, given.source, profile=given.profile)
+    return DatasetInput(data, [InputTag(CONTEXT, given.context)])
+
+
+def _or_none(ask: Callable[[], Run]) -> Run | None:
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _log_inputs(client: MlflowClient, run_id: str, inputs: list[DatasetInput]) -> None:
+    """Record the data set. Of two processes that record the same new one at once, MLflow refuses the second: again."""
+    for _ in range(_TRIES - 1):
+        try:
+            return client.log_inputs(run_id, inputs)
+        except MlflowException as error:
+            if "unique constraint" not in str(error).lower():  # SQLite and PostgreSQL write it differently
+                raise
+    return client.log_inputs(run_id, inputs)

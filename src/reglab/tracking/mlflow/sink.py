@@ -1,0 +1,68 @@
+"""Sending journals to MLflow by its own calls."""
+
+from collections.abc import Sequence
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, RunTag
+from mlflow.exceptions import MlflowException
+
+from reglab.tracking.artifacts import storable
+from reglab.tracking.batch import Batch, Refused, Unsent, chunks
+from reglab.tracking.mlflow.store import UNREACHABLE, reason
+from reglab.tracking.settings import redacted
+from reglab.tracking.store_keys import store_key
+
+_METRICS_A_CALL = 1_000  # MLflow's limits
+_TAGS_A_CALL = 100
+OF_THE_RUN = (
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "RESOURCE_DOES_NOT_EXIST",
+)  # the store itself is well
+
+
+class MlflowSink:
+    """Takes batches of runs in the store at ``uri``. Every part of a batch may be sent again and changes nothing."""
+
+    def __init__(self, client: MlflowClient, uri: str) -> None:
+        self._client, self._uri = client, uri
+
+    def send(self, batches: Sequence[Batch]) -> None:
+        """Store batches, the status of a run last.
+
+        Raises Refused where it does not take one of the runs, Unsent where it takes nothing.
+        """
+        for batch in batches:
+            try:
+                for name, folder in batch.artifacts:
+                    self._send_artifact(batch, name, folder)
+                self._send_rows(batch)
+            except UNREACHABLE as error:
+                refused = isinstance(error, MlflowException) and error.error_code in OF_THE_RUN
+                said = f"{redacted(self._uri)} did not take the run {batch.identity.run_id} ({reason(error)})"
+                raise (Refused if refused else Unsent)(said) from error
+
+    def _send_artifact(self, batch: Batch, name: str, folder: str) -> None:
+        run_id = batch.identity.run_id
+        path = storable(batch.folder, name, folder, run_id)
+        if path is None:
+            return
+        if path.is_dir():
+            self._client.log_artifacts(run_id, str(path), folder or None)
+        else:
+            self._client.log_artifact(run_id, str(path), folder or None)
+
+    def _send_rows(self, batch: Batch) -> None:
+        run_id = batch.identity.run_id
+        for rows in chunks(batch.rows(), _METRICS_A_CALL):
+            metrics = [Metric(store_key(row.key), row.value, row.timestamp, row.step) for row in rows]
+            self._client.log_batch(run_id, metrics=metrics)
+        for tags in chunks(batch.tags.items(), _TAGS_A_CALL):
+            self._client.log_batch(run_id, tags=[RunTag(store_key(key), value) for key, value in tags])
+        if batch.status:
+            status, time = batch.status
+            if status == "RUNNING":
+                self._client.update_run(run_id, status)
+            else:
+                self._client.set_terminated(run_id, status, time)

@@ -1,0 +1,77 @@
+"""``pack.json``, beside a pack's checkpoint: which jobs it has, for whoever hands them out again. No torch."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from reglab.core import atomic_write
+from reglab.core.errors import UserError
+from reglab.tracking.folder import read_identity
+
+MANIFEST, CHECKPOINT = "pack.json", "pack.ckpt"
+_FILES = (MANIFEST, CHECKPOINT, "pack.previous.ckpt")  # the first goes first: without it the others are nothing
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The jobs of a pack that is being trained, in its order; it lies in the first one's folder.
+
+    jobs: their numbers in the sweep ``parent``. folders: of their runs, absolute. runs: the ids of these. fingerprints:
+    of what they compute, data included. steps: done when the checkpoint was written.
+    """
+
+    parent: str
+    jobs: tuple[int, ...]
+    folders: tuple[str, ...]
+    runs: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+    steps: int = 0
+
+    def write(self, steps: int) -> None:
+        """Write it durably, after the checkpoint of so many steps."""
+        home = self.folders[0]
+        content = asdict(replace(self, steps=steps))
+        content["folders"] = [os.path.relpath(folder, home) for folder in self.folders]  # so that the sweep can move
+        atomic_write.write(Path(home, MANIFEST), json.dumps(content) + "\n")
+
+
+def read(folder: Path) -> Manifest | None:
+    """Return the manifest in ``folder``; None if there is none that holds.
+
+    It holds as long as each job's folder has the run that it names: a job that was begun anew has another.
+    """
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        found = Manifest(
+            parent=str(content["parent"]),
+            jobs=tuple(map(int, content["jobs"])),
+            folders=tuple(os.path.normpath(folder / each) for each in content["folders"]),
+            runs=tuple(map(str, content["runs"])),
+            fingerprints=tuple(map(str, content["fingerprints"])),
+            steps=int(content["steps"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return found if run_ids(found.folders) == found.runs and len(found.jobs) == len(found.runs) else None
+
+
+def run_ids(folders: Sequence[str | Path]) -> tuple[str, ...]:
+    """Return the runs' own ids in these folders, empty where there is none."""
+    return tuple(_run_id(Path(folder)) for folder in folders)
+
+
+def remove(folder: Path) -> None:
+    """Remove the manifest in ``folder`` with its checkpoints."""
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _run_id(folder: Path) -> str:
+    """Return the id that the run was opened with: a server may give it another one while its pack is trained."""
+    try:
+        identity = read_identity(folder)
+        return identity.local or identity.run_id
+    except (UserError, OSError):
+        return ""

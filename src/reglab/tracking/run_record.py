@@ -1,0 +1,41 @@
+"""A run as a store holds it, and which of several attempts at a sweep's job counts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+JOB = "reglab.job"
+SUPERSEDED = "reglab.superseded"  # why a result counts no more, though its run finished
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as MLflow holds it. metrics: the latest value of each. uri: the store that it came from."""
+
+    run_id: str
+    name: str
+    status: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    artifact_uri: str
+    uri: str
+
+
+def conclusive(record: RunRecord) -> bool:
+    """Tell whether running a job again could only repeat what this run found: it finished, or its loss diverged."""
+    return record.status == "FINISHED" or record.tags.get("reglab.failure") == "diverged"
+
+
+def counted(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the attempt that counts of each job, by job: the newest conclusive one, else the newest.
+
+    records: the runs of one sweep, oldest first. Superseded ones are left out; those without a job number all count.
+    """
+    standing = [record for record in records if SUPERSEDED not in record.tags]
+    chosen: dict[str, RunRecord] = {}
+    for record in standing:
+        job = record.tags.get(JOB) or record.run_id
+        if job not in chosen or conclusive(record) or not conclusive(chosen[job]):
+            chosen[job] = record
+    # By job, not by start: which of two workers was first changes from time to time.
+    return sorted(chosen.values(), key=lambda record: int(record.tags.get(JOB) or 0))

@@ -1,0 +1,116 @@
+"""What a run starts with, kept in its folder until its store has it: ``start.json``."""
+
+import getpass
+import json
+import re
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from reglab.core import atomic_write
+from reglab.core.errors import UserError
+from reglab.core.secrets import hide
+from reglab.tracking.folder import FOLDER, START
+from reglab.tracking.git import git_tags
+from reglab.tracking.params import flatten, shorten
+from reglab.tracking.run_spec import RunSpec
+from reglab.tracking.settings import TrackingSettings
+from reglab.tracking.store_keys import store_key
+
+_LONGEST_PARAM = 6_000  # MLflow's limits
+_LONGEST_TAG = 8_000
+_LONG_PARAMS, _LONG_TAGS = "params_long.json", "tags_long.json"
+_ID = re.compile(r"\w{1,64}", re.ASCII)
+
+Texts = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is kept of a data set."""
+
+    name: str
+    digest: str
+    summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a store is told of a run when it is made; keys and values as MLflow takes them.
+
+    run_id: the run's own, which a server replaces. parent: the own id of the sweep's run. time: milliseconds since
+    1970. artifacts: the URI of the experiment's artifact root, should the experiment have to be made; None: the store
+    decides.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    artifacts: str | None
+    time: int
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    parent: str | None = None
+    dataset: Facts | None = None
+
+
+def new_start(spec: RunSpec, own: Mapping[str, str], settings: TrackingSettings) -> tuple[Start, dict[str, Texts]]:
+    """Return what the run ``spec`` starts with, and its texts that are too long for MLflow, by the file to hold them.
+
+    own: see ``own_tags``.
+    """
+    params, long_params = shorten(flatten(spec.params), _LONGEST_PARAM, _LONG_PARAMS)
+    tags, long_tags = shorten(all_tags(spec) | dict(own), _LONGEST_TAG, _LONG_TAGS)
+    dataset = Facts(spec.dataset.name, spec.dataset.digest, dict(spec.dataset.summary)) if spec.dataset else None
+    start = Start(
+        uuid.uuid4().hex,
+        spec.name,
+        settings.experiment,
+        settings.artifacts,
+        time.time_ns() // 1_000_000,
+        {store_key(key): value for key, value in params.items()},
+        {store_key(key): value for key, value in tags.items()},
+        spec.parent,
+        dataset,
+    )
+    return start, {name: texts for name, texts in ((_LONG_PARAMS, long_params), (_LONG_TAGS, long_tags)) if texts}
+
+
+def all_tags(spec: RunSpec) -> dict[str, str]:
+    """Return the tags of a run in any backend, without known secrets; its parent is apart."""
+    tags = {key: hide(str(value)) for key, value in spec.tags.items()} | {FOLDER: str(spec.folder)}
+    return tags | ({"reglab.data_digest": spec.dataset.digest} if spec.dataset else {})
+
+
+def own_tags() -> dict[str, str]:
+    """Return the tags that say who ran what from which commit; asked once for many runs."""
+    return {
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": Path(sys.argv[0]).name,
+        "mlflow.source.type": "LOCAL",
+        "reglab.version": version("reglab"),
+        **git_tags(Path.cwd()),
+    }
+
+
+def write_start(folder: Path, start: Start) -> None:
+    """Write ``start.json``, durably: the run can be made from it later, by another process."""
+    atomic_write.write(folder / START, json.dumps(asdict(start), indent=1, default=str) + "\n")
+
+
+def read_start(folder: Path) -> Start:
+    """Return what the run in ``folder`` starts with. Raises UserError where that cannot be read."""
+    try:
+        content = json.loads((folder / START).read_text(encoding="utf-8"))
+        dataset = content.pop("dataset")
+        start = Start(**content, dataset=Facts(**dataset) if dataset else None)
+        if not all(map(_ID.fullmatch, (start.run_id, start.parent or "none"))):  # an id becomes part of a path
+            raise ValueError(f"no id: {start.run_id!r}, {start.parent!r}")
+        return start
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{folder / START} cannot be read ({error}): the run cannot be made in a store") from error

@@ -1,0 +1,72 @@
+"""What is checked of an experiment before its run is opened: settings alone, and in combination."""
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from reglab.core.errors import UserError
+from reglab.distributed.module_blocks import matching
+from reglab.distributed.strategies import HALF_SCALED, Sharded, fits_sharding
+from reglab.regularizers import overrides
+from reglab.training.execution_settings import taken
+from reglab.training.experiment import Experiment
+from reglab.training.polish import check_polish
+from reglab.training.sparse_gradients import takes_sparse
+from reglab.training.step_size import check_known
+from reglab.training.torch_compile import compile_options
+from reglab.training.trainer import build_trainer, quiet_lightning
+
+
+def check_seed(seed: object) -> int:
+    """Return ``seed``. Raises UserError unless it is an integer that 63 bits hold."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise UserError(f"seed must be an integer >= 0, got {seed}")
+    return seed
+
+
+def check(experiment: Experiment) -> None:
+    """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or monitor are wrong."""
+    optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
+    experiment.recipe.build_scheduler(optimizer, 1)
+    takes_sparse(optimizer)
+    experiment.cocktail.check_selections(experiment.model)
+    if any(member.proximal for _, member in experiment.cocktail.named_regularizers()):
+        check_known(optimizer)
+    for name, member in experiment.cocktail.named_regularizers():
+        if experiment.data.tokens is not None and "mixing" in member.claims:
+            raise UserError(f"regularizer {name} mixes inputs, and tokens have no mean: leave it out")
+    with quiet_lightning():
+        trainer = build_trainer(experiment, [])
+    check_combination(experiment, trainer, optimizer)
+    experiment.measure.check(experiment.data.task, experiment.data.weighted)
+
+
+def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Optimizer) -> None:
+    """Raise UserError for settings that do not go together."""
+    engine, settings = taken(experiment.trainer)
+    sharded, scaled = isinstance(trainer.strategy, Sharded), settings.get("precision") in HALF_SCALED
+    two = [name for name, member in experiment.cocktail.named_regularizers() if overrides(member, "on_gradient")]
+    shards = getattr(trainer.strategy, "shards", None)
+    if shards is not None and trainer.world_size % shards:
+        raise UserError(f"trainer.shards={shards} does not divide the {trainer.world_size} devices")
+    if scaled and trainer.strategy.root_device.type == "cpu":
+        raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
+    if scaled and two:
+        raise UserError(
+            f"trainer.precision=16-mixed scales gradients, which does not go with {two[0]}, which takes two of them a "
+            "step; use trainer.precision=bf16-mixed"
+        )
+    if scaled and experiment.recipe.optimizer.get("fused"):
+        raise UserError(
+            "optimizer.fused=true skips steps where nobody sees it under trainer.precision=16-mixed; leave it out, or "
+            "use trainer.precision=bf16-mixed"
+        )
+    if engine.polish:
+        check_polish(experiment.cocktail, optimizer, trainer.world_size)
+    if sharded:
+        fits_sharding(experiment.model, optimizer)
+    if engine.activation_checkpointing:
+        matching(experiment.model, engine.activation_checkpointing, "trainer.activation_checkpointing")
+    if engine.compile:
+        compile_options(engine.compile)

@@ -1,0 +1,54 @@
+"""Tensors that never change while a run trains, in a file of their own beside its checkpoints: written once."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reglab.core.errors import UserError
+
+PATTERN = "unchanged-*.pt"
+_NAME, _KEY = "unchanged-{}.pt", "beside"
+
+
+class Beside(dict[str, Tensor]):
+    """Tensors by name, which a checkpoint that holds them refers to by what they are."""
+
+
+def put(content: Any, folder: Path, write: Callable[[Mapping[str, Tensor], Path], None]) -> Any:
+    """Return ``content`` with each ``Beside`` replaced by the name of its file in ``folder``; ``write`` makes it."""
+    if isinstance(content, Beside):
+        path = folder / _NAME.format(_digest(content))
+        write(dict(content), path)
+        return {_KEY: path.name}
+    if type(content) is dict:
+        return {key: put(value, folder, write) for key, value in content.items()}
+    return content
+
+
+def take(content: Any, folder: Path, read: Callable[[Path], dict[str, Tensor]]) -> Any:
+    """Return ``content`` with each name replaced by what ``read`` finds in its file, where there is one."""
+    if type(content) is not dict:
+        return content
+    name = content.get(_KEY)
+    if len(content) == 1 and isinstance(name, str) and Path(name).name == name:
+        return Beside(read(folder / name)) if (folder / name).is_file() else content
+    return {key: take(value, folder, read) for key, value in content.items()}
+
+
+def tensors(value: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """Return what was put beside. Raises UserError where its file is missing."""
+    if isinstance(name := value.get(_KEY), str):
+        raise UserError(f"{name} is missing beside the checkpoint: put it back, or train the run anew")
+    return value
+
+
+def _digest(content: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, tensor in content.items():
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()[:32]

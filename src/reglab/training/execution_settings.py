@@ -1,0 +1,45 @@
+"""How a job's steps are computed, whatever it is that they compute."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reglab.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Engine:
+    """accumulate: turns that a step's rows are taken in, each of ``data.batch_size`` rows over all devices.
+
+    compile: the inner module by ``torch.compile``: true, a mode, or options. activation_checkpointing: compute the
+    inside of these modules again in the backward pass, to save memory: true for the repeated blocks, or patterns over
+    names. sync_batchnorm: statistics of the joint batch of all ranks. polish: full-batch proximal steps after the last
+    epoch; see ``polish.polish``.
+    """
+
+    accumulate: int = 1
+    compile: bool | str | Mapping[str, Any] = False
+    activation_checkpointing: bool | str | Sequence[str] = False
+    sync_batchnorm: bool = True
+    polish: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.accumulate, int) or isinstance(self.accumulate, bool) or self.accumulate < 1:
+            raise UserError(f"trainer.accumulate_grad_batches must be an integer >= 1, got {self.accumulate}")
+        if not isinstance(self.polish, int) or isinstance(self.polish, bool) or self.polish < 0:
+            raise UserError(f"trainer.polish_steps must be an integer >= 0, got {self.polish}")
+        if not isinstance(self.sync_batchnorm, bool):
+            raise UserError(f"trainer.sync_batchnorm must be true or false, got {self.sync_batchnorm}")
+
+
+def taken(trainer: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
+    """Return the engine that ``trainer`` describes, and what of it is left for Lightning."""
+    left = dict(trainer)
+    engine = Engine(
+        left.pop("accumulate_grad_batches", 1),
+        left.pop("compile", None) or False,
+        left.pop("activation_checkpointing", None) or False,
+        left.pop("sync_batchnorm", True),
+        left.pop("polish_steps", None) or 0,
+    )
+    return engine, left

@@ -1,0 +1,134 @@
+"""How the members of a pack end: each records what it would have recorded alone."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from reglab.core.errors import Diverged, Unfused
+from reglab.tracking import RunTracker, finish_runs, pack_manifest
+from reglab.training import checkpoint_files
+from reglab.training.fit import test_metrics
+from reglab.training.fused.autotune import halves
+from reglab.training.fused.best import Best
+from reglab.training.fused.checkpoints import best_content, write_member
+from reglab.training.fused.module import Fused
+from reglab.training.fused.per_example import final_examples, write_all
+from reglab.training.fused.recorder import PackRecorder
+from reglab.training.fused.stack import member_state
+from reglab.training.job_result import JobResult, Status, record_failure, record_result
+
+# What Closing measures again at the best epoch; the rest speaks of the last one.
+_OF_THE_END = ("objective/", "naive_gap/", "optimizer/", "system/")
+
+
+class Endings:
+    """Ends the runs of a pack's jobs, in groups, and tells ``on_end`` (job number, result) once for each.
+
+    trackers: of each job; None where its run has ended before, so that there is nothing to end or to tell.
+    """
+
+    def __init__(
+        self, trackers: Sequence[RunTracker | None], best: Best, on_end: Callable[[int, JobResult], None]
+    ) -> None:
+        self.best = best
+        self.recorder: PackRecorder | None = None
+        self._on_end = on_end
+        self._open = {place: tracker for place, tracker in enumerate(trackers) if tracker is not None}
+
+    def left(self) -> list[int]:
+        """Return the numbers of the jobs whose runs are open."""
+        return list(self._open)
+
+    def end(self, module: Fused, ended: Mapping[int, Diverged | None]) -> None:
+        """End these jobs: finished where there is no error, otherwise failed."""
+        results = {}
+        ended = {place: error for place, error in ended.items() if place in self._open}
+        self._keep_examples(module, [place for place, error in ended.items() if error is None])
+        for place, error in ended.items():
+            if error is None:
+                results[place] = self._finish(module, place)
+            else:
+                self._keep_best(module, place)
+                results[place] = record_failure(self._open[place], "FAILED", str(error), failure="diverged")
+        self._close(results)
+
+    def rest(self, module: Fused, status: Status, message: str) -> None:
+        """End all jobs that are left without a result; the best epoch of each is kept."""
+        results = {}
+        for place, tracker in self._open.items():
+            self._keep_best(module, place)
+            results[place] = record_failure(tracker, status, message)
+        self._close(results)
+
+    def _close(self, results: Mapping[int, JobResult]) -> None:
+        finish_runs([self._open[place] for place in results], [result.status for result in results.values()])
+        for place, result in results.items():
+            del self._open[place]
+            self._on_end(place, result)
+
+    def _keep_examples(self, module: Fused, places: Sequence[int]) -> None:
+        assert self.recorder is not None
+        assert self.recorder.measurement is not None
+        found = final_examples(module.pack, self.recorder.measurement, self.best, places)
+        trackers = [self._open[place] for place in found]
+        for tracker, path in zip(trackers, write_all([t.folder for t in trackers], list(found.values())), strict=True):
+            tracker.artifact(path)
+
+    def _finish(self, module: Fused, place: int) -> JobResult:
+        assert self.recorder is not None
+        pack, tracker = module.pack, self._open[place]
+        experiment, row = pack.experiments[place], pack.places.index(place)
+        stops = pack.base.cocktail.stops and self.best.epochs[place] > 0
+        final = dict(self.recorder.latest[place]) | {"epoch": float(self.recorder.epochs[place])}
+        if stops:
+            best = {k: v for k, v in self.best.metrics[place].items() if not k.startswith(_OF_THE_END)}
+            final |= best | {"epoch": float(self.best.epochs[place])}
+            final = {key: value for key, value in final.items() if not key.endswith("/update")}
+        if experiment.measure.test:
+            state = self.best.state(place, pack.base) if stops else member_state(pack.stack, row, pack.base)
+            pack.base.load_state_dict(state)
+            final |= test_metrics(pack.base.model, pack.base.cocktail, experiment.data, experiment.measure)
+        folder = tracker.folder / "checkpoints"
+        for path in write_member(folder, module, row, self.recorder):
+            tracker.artifact(path, "checkpoints")
+        tracker.tag(**{"reglab.weights": "best" if pack.base.cocktail.stops else "last"})
+        return record_result(tracker, experiment, final)
+
+    def _keep_best(self, module: Fused, place: int) -> None:
+        if self.best.epochs[place]:
+            path: Path = self._open[place].folder / "checkpoints" / "best.ckpt"
+            checkpoint_files.write(best_content(module.pack, place, self.best), path)
+
+
+@contextmanager
+def ending(module: Fused, endings: Endings, folder: Path) -> Iterator[None]:
+    """Give each job an end whatever ends its pack; what the pack goes on from, in ``folder``, stays where it can go on.
+
+    Raises Unfused where memory ran out; any other error is raised again.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        endings.rest(module, "KILLED", "interrupted")
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        left = endings.left()
+        endings.rest(module, "KILLED", "out of memory: trained again in a smaller pack")
+        pack_manifest.remove(folder)
+        groups = [[left[row] for row in half] for half in halves(len(left))]
+        raise Unfused(f"{len(left)} members ran out of memory", [group for group in groups if group]) from error
+    except OSError as error:  # a full disk, say: no job is to blame, and the pack can go on another time
+        endings.rest(module, "FAILED", f"{type(error).__name__}: {error}")
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        pack_manifest.remove(folder)
+        if len(endings.left()) > 1:  # whose fault it is shows when each trains alone
+            endings.rest(module, "KILLED", f"{told}: trained again in a smaller pack")
+        else:
+            endings.rest(module, "FAILED", told)
+        raise
+    except BaseException as error:
+        endings.rest(module, "FAILED", f"{type(error).__name__}: {error}")
+        raise

@@ -1,0 +1,56 @@
+"""How a job ends: what its run records last, the same for a job alone and for a member of a pack."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from reglab.core.errors import UserError
+from reglab.core.markdown import plain
+from reglab.tracking import RunTracker, run_state, send
+from reglab.training.experiment import Experiment
+from reglab.training.fit import summary
+from reglab.training.run_note import run_note
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended. metrics: ``final/...`` without its prefix, empty unless it finished."""
+
+    run_id: str
+    status: Status
+    message: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def record_result(tracker: RunTracker, experiment: Experiment, final: Mapping[str, float]) -> JobResult:
+    """Record what a finished job reached, and return it. final: metrics of the weights that the run stands for."""
+    tested = {key: value for key, value in final.items() if key.startswith("test/")}
+    result = summary(final)
+    tracker.summary(result)
+    tracker.log(tested, int(final["epoch"]))
+    tracker.note(run_note(experiment.data, experiment.cocktail, result))
+    return JobResult(tracker.run_id, "FINISHED", "", result | tested)
+
+
+def record_failure(tracker: RunTracker, status: Status, message: str, **tags: str) -> JobResult:
+    """Record why a job did not finish, and return it. tags: dotted after ``reglab``, as ``failure="diverged"``."""
+    tracker.tag(**{f"reglab.{key}": value for key, value in tags.items()})
+    tracker.tag(**{"reglab.message": message})
+    tracker.note(f"**{status}**: {plain(message)}")
+    return JobResult(tracker.run_id, status, message)
+
+
+def result_of(folder: Path, run_id: str) -> JobResult | None:
+    """Return how the training of the job in ``folder`` ended, by its journal; None where it can go on."""
+    outcome = run_state.outcome(folder)
+    return JobResult(run_id, *outcome) if outcome else None
+
+
+def deliver(folder: Path) -> None:
+    """Send what the store has not heard yet of a run that has ended: its process may have died before it could."""
+    with suppress(UserError):  # a run that is kept in its folder alone
+        send(folder)

@@ -1,0 +1,36 @@
+"""Embeddings with ``sparse=True``: their gradients are made dense where something cannot take sparse ones."""
+
+from collections.abc import Callable
+
+from torch import nn
+from torch.optim import SGD, Optimizer, SparseAdam
+
+from reglab.core.errors import UserError
+
+
+def with_dense_gradients(model: nn.Module) -> Callable[[], None]:
+    """Let the embeddings of ``model`` give dense gradients, and return what undoes it. Outputs stay the same."""
+    changed = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+    changed = [module for module in changed if module.sparse]
+    for module in changed:
+        module.sparse = False
+
+    def undo() -> None:
+        for module in changed:
+            module.sparse = True
+
+    return undo
+
+
+def takes_sparse(optimizer: Optimizer) -> bool:
+    """Return whether the optimizer moves the rows that a batch has met, and leaves the others alone.
+
+    Raises UserError for SparseAdam, whose other rows have no effective step.
+    """
+    if isinstance(optimizer, SparseAdam):
+        raise UserError(
+            "SparseAdam leaves alone the rows that a batch did not meet, and takes no dense gradient, which the other "
+            "weights of a model have; use Adam, to which sparse=True makes no difference here"
+        )
+    group = optimizer.param_groups[0]
+    return type(optimizer) is SGD and not (group["momentum"] or group["weight_decay"])

@@ -1,0 +1,48 @@
+"""One run: what is printed and which exit code follows, with a stand-in for training."""
+
+import math
+
+import pytest
+
+from launchers.standin import task as standin
+from reglab.cli.single_run import result, train_one
+from reglab.core.errors import UserError
+from reglab.launchers import task
+from reglab.launchers.events import Ended
+
+
+@pytest.mark.parametrize("act, code, part", [("finish", 0, "val/loss"), ("diverge", 1, "diverged at step 7")])
+def test_the_exit_code_says_how_it_ended(hydra, monkeypatch, capsys, act, code, part):
+    monkeypatch.setattr(task, "train", standin)
+    assert train_one(hydra, "train", [f"act={act}"]) == code
+    assert part in capsys.readouterr().out
+
+
+def test_bad_input_is_raised_without_a_word_of_hydras(hydra, monkeypatch, capsys):
+    monkeypatch.setattr(task, "train", standin)
+    with pytest.raises(UserError, match="got -1"):
+        train_one(hydra, "train", ["act=refuse"])
+    assert "Error executing job" not in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_told(hydra, monkeypatch, tmp_path):
+    monkeypatch.setattr(task, "train", standin)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"the run's folder cannot be made .* another hydra\.run\.dir"):
+        train_one(hydra, "train", ["act=finish", f"hydra.run.dir={tmp_path}/file/run"])
+
+
+def test_the_result_shows_the_gap_with_its_interval():
+    metrics = {"val/loss": 0.5, "gap/loss": 0.25, "gap/loss_low": 0.125, "gap/loss_high": 0.375}
+    text = result(Ended(0, "FINISHED", run_id="abc", metrics=metrics))
+    assert text.splitlines()[0] == "run abc: FINISHED"
+    assert "gap/loss       0.25  [0.125, 0.375]" in text
+    assert "Overfits" in text
+
+
+def test_a_gap_without_an_interval_is_told_as_that():
+    metrics = {"val/loss": 0.5, "gap/loss": 0.25, "gap/loss_low": math.nan, "gap/loss_high": math.nan}
+    text = result(Ended(0, "FINISHED", run_id="abc", metrics=metrics))
+    assert "gap/loss       0.25\n" in text
+    assert "nan" not in text
+    assert "too few errors on the validation part for an interval of the loss" in text

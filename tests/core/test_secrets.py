@@ -1,0 +1,145 @@
+import html
+import io
+import json
+import logging
+import shlex
+import sys
+import urllib.parse
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from reglab.core import secrets
+from reglab.core.errors import UserError
+
+VALUE = "S3nt1nel/of \"the' tests&<x>\\"
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch):
+    monkeypatch.setattr(secrets, "_known", set())
+    monkeypatch.setattr(secrets, "_pattern", None)
+    monkeypatch.setattr(secrets, "_clients", {})
+    factory = logging.getLogRecordFactory()
+    yield
+    logging.setLogRecordFactory(factory)
+
+
+def learned(monkeypatch, name, value, text=None):
+    monkeypatch.setenv(name, value)
+    secrets.learn(OmegaConf.create({"a": [{"b": text or f"${{oc.env:{name}}}"}]}))
+    return secrets.hide(f"<{value}>")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["${oc.env:A_VALUE}", "${oc.env:A_VALUE,null}", "x/${oc.decode:${oc.env:A_VALUE}}", "${ oc.env: 'A_VALUE' }"],
+)
+def test_what_an_interpolation_reads_is_hidden(monkeypatch, text):
+    assert learned(monkeypatch, "A_VALUE", VALUE, text) == "<***>"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        str,
+        json.dumps,
+        repr,
+        shlex.quote,
+        html.escape,
+        urllib.parse.quote,
+        urllib.parse.quote_plus,
+        lambda text: yaml.safe_dump({"a": text}),
+        lambda text: yaml.safe_dump({"a": text}, default_style="'"),
+        lambda text: urllib.parse.quote(text, safe=""),
+    ],
+)
+def test_however_it_is_quoted(monkeypatch, written):
+    learned(monkeypatch, "A_VALUE", VALUE)
+    assert "S3nt1nel" not in secrets.hide(f"before {written(VALUE)} after")
+
+
+def test_lines_lists_and_urls_are_hidden_in_parts(monkeypatch):
+    learned(monkeypatch, "A_KEY", "-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA\n-----END KEY-----")
+    assert secrets.hide("    MIIEpAIBAAKCAQEA") == "    ***"
+    learned(monkeypatch, "A_LIST", "[first-token, second-token]")
+    assert secrets.hide("first-token or second-token") == "*** or ***"
+    learned(monkeypatch, "A_STORE", "https://me:pa55@host/path")
+    assert secrets.hide("pa55") == "***"
+    assert secrets.hide("to https://you:other@host/x") == "to https://you:***@host/x"
+    for kept in ("s3://${oc.env:A_NAME}@host", "https://me:${oc.env:A_NAME}@host", "http://127.0.0.1:5000/a@b"):
+        assert secrets.hide(kept) == kept
+
+
+@pytest.mark.parametrize(
+    "name, value, hidden",
+    [
+        ("A_SETTING", "1234567", False),
+        ("A_SETTING", "12345678", True),
+        ("A_SETTING", "classification", False),
+        ("API_KEY", "1234", True),
+        ("API_KEY", "123", False),
+        ("TOKENIZERS_PARALLELISM", "false", False),
+        ("HOME", "/home/somebody", False),
+        ("DATA_FOLDER", "/no/such/folder", True),
+        ("DATA_FOLDER", "/tmp/", False),
+        ("A_SETTING", "", False),
+    ],
+)
+def test_which_values_count(monkeypatch, name, value, hidden):
+    assert (learned(monkeypatch, name, value) == "<***>") is hidden
+
+
+def test_what_clients_read_by_themselves_is_hidden_at_once(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pa55")
+    assert secrets.hide("user:pa55") == "user:***"
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "another")
+    assert secrets.hide("pa55 another") == "*** ***"
+
+
+def test_user_errors_and_log_records_hide_it(monkeypatch):
+    learned(monkeypatch, "A_VALUE", VALUE)
+    error = UserError(f"data.path={VALUE} is missing")
+    assert str(error) == "data.path=*** is missing"
+    stream = io.StringIO()
+    handler, logger = logging.StreamHandler(stream), logging.getLogger("reglab.test_secrets")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    monkeypatch.setattr(logger, "propagate", False)
+    try:
+        raise KeyError(VALUE)
+    except KeyError:
+        logger.exception("it was %s, and %d", VALUE, 3)
+    logger.error("all of %s", "nothing")
+    assert "S3nt1nel" not in stream.getvalue()
+    assert "it was ***, and 3" in stream.getvalue()
+    assert "KeyError: '***'" in stream.getvalue()
+    assert "all of nothing" in stream.getvalue()
+
+
+def test_what_is_printed_hides_it(monkeypatch, capsys):
+    learned(monkeypatch, "A_VALUE", VALUE)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    secrets.hide_output()
+    out, err = sys.stdout, sys.stderr
+    secrets.hide_output()
+    assert (sys.stdout, sys.stderr) == (out, err)  # once is enough
+    print("value", VALUE)
+    sys.stderr.writelines(["a\n", VALUE])
+    assert sys.stdout.isatty() is False
+    assert capsys.readouterr() == ("value ***\n", "a\n***")
+
+
+@pytest.mark.parametrize(
+    "key", ["password", "data.api_key", "x.API_KEY", "hf_token", "aws_secret_access_key", "a.secret"]
+)
+def test_names_of_secrets(key):
+    assert secrets.is_secret_key(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["pad_token", "max_tokens", "model.cls_token", "tokenizer", "secret.width", "key", "seed"]
+)
+def test_names_of_no_secrets(key):
+    assert not secrets.is_secret_key(key)

@@ -1,0 +1,5 @@
+"""Fixtures for the tests of launchers."""
+
+from launchers.small import conf, hydra, master, multirun
+
+__all__ = ["conf", "hydra", "master", "multirun"]

@@ -1,0 +1,35 @@
+"""Ctrl-C in the middle of a sweep."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from reglab.launchers import local
+from reglab.launchers.display import Display
+from reglab.launchers.events import Advanced
+from reglab.launchers.job_returns import Interrupted
+from reglab.sweeps.blocks import Job
+from reglab.sweeps.job_results import ends
+
+
+class Impatient(Display):
+    """Presses Ctrl-C when a job has told of its first epoch."""
+
+    def tell(self, event):
+        super().tell(event)
+        if isinstance(event, Advanced):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_running_jobs_end_in_order_and_the_rest_are_not_started(multirun, monkeypatch, capsys):
+    monkeypatch.setattr(local, "Display", Impatient)
+    with pytest.raises(Interrupted) as interrupt:
+        multirun("act=wait", "seed=range(0,5)", f"folder={Path.cwd()}", workers=1)
+    assert [(end.job, end.status) for end in ends([Job(0, "", ())], interrupt.value.returns).values()] == [
+        (0, "KILLED")
+    ]
+    assert not list(Path("out").glob("[1-9]*"))
+    assert "1 killed, 4 not started" in capsys.readouterr().err
+    assert "KILLED" in Path("out/journal.jsonl").read_text()
