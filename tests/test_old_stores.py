@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import reglab
 from fixtures.make_old_store import MOVED_FROM, padded, relocate, runs
 from reglab.cli import main
-from reglab.paths import conf_dir
-from reglab.training.fingerprint import fingerprint
+from reglab.config.fingerprint import fingerprint
+from reglab.config.paths import conf_dir
 
 ARCHIVE = Path(__file__).parent / "fixtures/store_70acfc2.tar.xz"
 EPOCHS = 12  # of what was killed
