@@ -33,6 +33,10 @@ from reglab.training.trainer import build_trainer, quiet_lightning
 
 CONF = Path(__file__).parents[2] / "conf" / "regularizer"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+# As strong as can be seen in a few steps: a law that holds for a strength of 1e-4 may only hold by
+# rounding. Where 0.05, or what the yaml has, is too weak for that, or so strong that it amplifies
+# rounding (a penalty with a kink at 0, say): another number.
+STRENGTHS = {"ema": 0.7, "max_norm": 0.6, "flooding": 1.0}
 ROWS, FEATURES, CLASSES = 44, 6, 3
 NOWHERE = TrackingSettings("none", "", "laws", None)
 
@@ -40,10 +44,9 @@ NOWHERE = TrackingSettings("none", "", "laws", None)
 def node(name: str) -> dict[str, dict[str, Any]]:
     """Return what the method's yaml puts under ``regularizer``."""
     content: dict[str, dict[str, Any]] = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
-    # As strong as can be seen in a few steps: a law that holds for a strength of 1e-4 may only hold by rounding.
     for member in content.values():
         if "strength" in member:
-            member["strength"] = {"ema": 0.7, "max_norm": 0.6, "flooding": 1.0}.get(name, max(member["strength"], 0.05))
+            member["strength"] = STRENGTHS.get(name, max(member["strength"], 0.05))
     return content
 
 

@@ -35,7 +35,9 @@ OPTIMIZERS: dict[str, list[dict[str, Any]]] = {
 def regularizers(name: str, number: int) -> dict[str, Regularizer]:
     if name in ("none", "early_stopping"):  # patience counts epochs, which are not measured here
         return harness.members(name)
-    return harness.members(name, strength=STRENGTHS.get(name, (0.05, 0.2, 0.0))[number])
+    gentle = harness.STRENGTHS.get(name)
+    strengths = STRENGTHS.get(name, (0.05, 0.2, 0.0) if gentle is None else (gentle, 2 * gentle, 0.0))
+    return harness.members(name, strength=strengths[number])
 
 
 @pytest.mark.parametrize("name", harness.NAMES)
