@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -67,8 +68,9 @@ PACKAGES = {name_of(path) for path in SOURCES if path.name == "__init__.py"} - {
 PARENTS = {name.rpartition(".")[0] for name in PACKAGES}
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield every module that ``path`` imports, as ``a.b``, and whether it does so when it is itself imported."""
+@cache
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Return every module that ``path`` imports, as ``a.b``, and whether it does so when it is itself imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     late = {
         inner
@@ -77,18 +79,22 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
         or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
         for inner in ast.walk(node)
     }
+    found: list[tuple[str, bool]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node not in late) for alias in node.names)
+            found.extend((alias.name, node not in late) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield whole if whole in KNOWN or not whole.startswith("reglab.") else str(node.module), node not in late
+                module = whole if whole in KNOWN or not whole.startswith("reglab.") else str(node.module)
+                found.append((module, node not in late))
+    return found
 
 
 def ours(path: Path) -> Iterator[tuple[str, bool]]:
     for module, now in imports(path):
+        assert module != "reglab", f"{path} imports the package's own front"
         if module.startswith("reglab."):
             assert module in KNOWN, f"{path} imports {module}, which is not there"
             yield module, now
