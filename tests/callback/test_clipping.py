@@ -51,15 +51,15 @@ def by_hand(make: Callable[[Iterable[Tensor]], Optimizer], step: float, l2: floa
             matrices = [weight for weight in module.parameters() if weight.ndim == 2]
             ridge = [l2 * weight.detach() for weight in matrices]
             if inside:
-                for weight, slope in zip(matrices, ridge, strict=True):
-                    weight.grad += slope
+                for weight, gradient in zip(matrices, ridge, strict=True):
+                    weight.grad += gradient
             norm = torch.sqrt(sum(weight.grad.square().sum() for weight in module.parameters()))
             factor = min(1.0, CLIP / (float(norm) + 1e-6))
             for weight in module.parameters():
                 weight.grad *= factor
             if not inside:
-                for weight, slope in zip(matrices, ridge, strict=True):
-                    weight.grad += factor * slope
+                for weight, gradient in zip(matrices, ridge, strict=True):
+                    weight.grad += factor * gradient
             optimizer.step()
             with torch.no_grad():
                 for weight in matrices:

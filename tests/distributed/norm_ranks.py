@@ -41,7 +41,7 @@ class Checkpointed(nn.Module):
 
 
 def net() -> nn.Sequential:
-    """Nothing with weights comes behind the last norm: there, the slopes of a stand-in are its trainer's affair."""
+    """Nothing with weights comes behind the last norm: there, the gradients of a stand-in are its trainer's affair."""
     first, second = (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Tanh()) for _ in range(2))
     return nn.Sequential(first, second)
 
@@ -85,12 +85,14 @@ def worked(model: nn.Module, inputs: Tensor, steps: int = 3, curved: bool = Fals
         outputs = model(inputs)
         loss = (outputs.square() * (1 + outputs.cos())).sum()
         if curved:
-            (slope,) = torch.autograd.grad(loss, inputs, create_graph=True)
-            loss = loss + slope.square().sum()
+            (gradient,) = torch.autograd.grad(loss, inputs, create_graph=True)
+            loss = loss + gradient.square().sum()
         loss.backward()
-    slopes = {f"slope/{name}": weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    gradients = {
+        f"gradient/{name}": weight.grad for name, weight in model.named_parameters() if weight.grad is not None
+    }
     state = {f"state/{name}": value for name, value in model.named_buffers()}
-    return {"outputs": outputs.detach(), "slope": inputs.grad, **slopes, **state}
+    return {"outputs": outputs.detach(), "gradient": inputs.grad, **gradients, **state}
 
 
 def part_of(inputs: Tensor, rank: int, rows: list[int]) -> Tensor:

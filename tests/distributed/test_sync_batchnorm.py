@@ -28,10 +28,10 @@ def joined(ranks: list[dict[str, Any]], case: str) -> Found:
                 assert torch.equal(value, parts[0][name]), name  # the same bits on every rank
     for part, count in zip(parts, rows, strict=True):
         if count == 0:  # a stand-in counts for nothing
-            assert not any(value.any() for name, value in part.items() if name.startswith("slope"))
-    found = {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0] if "slope/" in name}
+            assert not any(value.any() for name, value in part.items() if name.startswith("gradient"))
+    found = {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0] if "gradient/" in name}
     found |= {name: value for name, value in parts[0].items() if name.startswith("state")}
-    for name in ("outputs", "slope"):
+    for name in ("outputs", "gradient"):
         found[name] = torch.cat([part[name][:count] for part, count in zip(parts, rows, strict=True)])
     return found
 

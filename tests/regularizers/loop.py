@@ -61,15 +61,17 @@ class Loop:
             outcome = self.objective(self.model, batch)
             for name, penalty in self.cocktail.penalties(self.weights).items():
                 outcome = outcome.plus(name, penalty)
-            slopes = torch.autograd.grad(outcome.loss, list(self.weights.values()), allow_unused=True)
+            gradients = torch.autograd.grad(outcome.loss, list(self.weights.values()), allow_unused=True)
             with torch.no_grad():
                 for name, weight in own.items():
                     self.weights[name].copy_(weight)
-            return {name: slope for name, slope in zip(self.weights, slopes, strict=True) if slope is not None}, outcome
+            return {
+                name: gradient for name, gradient in zip(self.weights, gradients, strict=True) if gradient is not None
+            }, outcome
 
-        slopes, outcome = self.cocktail.gradient(plain)(None)
+        gradients, outcome = self.cocktail.gradient(plain)(None)
         for name, weight in self.weights.items():
-            weight.grad = slopes.get(name)
+            weight.grad = gradients.get(name)
         self.cocktail.before_step(self.model, self.rates)
         factor = 1.0
         if self.clip is not None:

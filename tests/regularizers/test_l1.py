@@ -46,13 +46,13 @@ def test_under_a_squared_error_that_is_not_halved_alpha_is_half_the_strength():
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "adam"])
 def test_the_solution_is_optimal(optimizer):
-    """Karush-Kuhn-Tucker: the slope is -strength * sign(w) where w is not 0, and at most strength where it is."""
+    """Karush-Kuhn-Tucker: the gradient is -strength * sign(w) where w is not 0, and at most strength where it is."""
     coefficients = fitted(L1(0.03), optimizer)
-    slope = DESIGN.T @ (DESIGN @ coefficients - TARGET) / len(TARGET)
+    gradient = DESIGN.T @ (DESIGN @ coefficients - TARGET) / len(TARGET)
     active = coefficients != 0
     assert 4 <= active.sum() < len(active)
-    assert (slope + 0.03 * coefficients.sign())[active].abs().max() < 1e-8
-    assert slope[~active].abs().max() <= 0.03
+    assert (gradient + 0.03 * coefficients.sign())[active].abs().max() < 1e-8
+    assert gradient[~active].abs().max() <= 0.03
 
 
 def test_a_threshold_by_the_plain_learning_rate_misses_the_lasso_under_momentum():

@@ -16,7 +16,7 @@ WEIGHTS = torch.rand(ROWS, generator=GENERATOR, dtype=torch.float64) * 2
 
 
 def smoothed(strength, task, logits, targets, weight, others=()):
-    """Return the terms of one step on a model that says ``logits``, and the slope of the loss by them."""
+    """Return the terms of one step on a model that says ``logits``, and the gradient of the loss by them."""
     cocktail = Cocktail({**dict(others), "smoothing": LabelSmoothing(strength)}, 0, task)
     objective = cocktail.objective(lambda outputs, target: example_losses(outputs, target, task))
     logits = logits.clone().requires_grad_()
@@ -25,11 +25,11 @@ def smoothed(strength, task, logits, targets, weight, others=()):
 
 
 def assert_same(found, expected_loss, logits):
-    outcome, slope = found
+    outcome, gradient = found
     reference = logits.clone().requires_grad_()
     loss = expected_loss(reference)
     torch.testing.assert_close(outcome.loss.detach(), loss.detach(), atol=1e-12, rtol=0)
-    torch.testing.assert_close(slope, torch.autograd.grad(loss, reference)[0], atol=1e-12, rtol=0)
+    torch.testing.assert_close(gradient, torch.autograd.grad(loss, reference)[0], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.1, 0.7, 1.0])

@@ -52,8 +52,8 @@ def test_the_elastic_nets_too(optimizer: str) -> None:
 def test_clipping_by_norm_leaves_the_solution_where_it_is(optimizer: str) -> None:
     """At the Lasso's solution the gradient is as long as the penalty's: clipping to less is at work to the end."""
     expected = lasso(DESIGN)
-    slope = DESIGN.T @ (DESIGN @ expected - TARGET) / len(TARGET)
-    clip = 0.8 * float(slope.norm())
+    gradient = DESIGN.T @ (DESIGN @ expected - TARGET) / len(TARGET)
+    clip = 0.8 * float(gradient.norm())
     coefficients = fitted(L1(0.1), optimizer, DESIGN, clip, times=2)
     torch.testing.assert_close(coefficients, expected, atol=1e-8, rtol=0)
     assert torch.equal(coefficients == 0, expected == 0)

@@ -66,8 +66,8 @@ def reach(model, inputs, unit):
     """
     with parametrize.cached():
         weight = model.layer.weight  # what its units are given, also where it is parametrized
-        (slope,) = torch.autograd.grad(model(inputs)[..., unit].sum(), weight)
-    return float(weight.detach()[slope != 0].norm())
+        (gradient,) = torch.autograd.grad(model(inputs)[..., unit].sum(), weight)
+    return float(weight.detach()[gradient != 0].norm())
 
 
 @pytest.mark.parametrize("case", CASES)

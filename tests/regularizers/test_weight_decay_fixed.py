@@ -12,7 +12,7 @@ DESIGN, TARGET = least_squares()
 FORMS = {"l2": L2, "weight_decay": WeightDecay, "weight_decay_fixed": WeightDecayFixed}
 
 
-def slope(weight):
+def gradient(weight):
     return DESIGN.T @ (DESIGN @ weight - TARGET) / len(TARGET)
 
 
@@ -33,7 +33,7 @@ def test_each_step_takes_the_same_share_away_whatever_the_learning_rate(lr):
     weight = loop.weights["weight"][0].detach().clone()
     for _ in range(5):
         loop.step(DESIGN, TARGET)
-        weight = 0.8 * weight - lr * slope(weight)
+        weight = 0.8 * weight - lr * gradient(weight)
         torch.testing.assert_close(loop.weights["weight"][0].detach(), weight, atol=1e-12, rtol=0)
 
 
@@ -52,7 +52,7 @@ def test_the_share_follows_the_schedule_and_not_its_height(schedule):
     weight = loop.weights["weight"][0].detach().clone()
     for eta in factors(SCHEDULES[schedule], steps, lr):
         loop.step(DESIGN, TARGET)
-        weight = weight - eta * (lr * slope(weight) + 0.2 * weight)
+        weight = weight - eta * (lr * gradient(weight) + 0.2 * weight)
         torch.testing.assert_close(loop.weights["weight"][0].detach(), weight, atol=1e-12, rtol=0)
         made.step()
 

@@ -104,15 +104,15 @@ def test_sam_descends_with_the_slope_uphill(tmp_path: Path) -> None:
     by_engine(found, tmp_path, {"sam": SAM(0.3)}, **options)
     loss = functional.cross_entropy(wanted(data.train.inputs), data.train.targets)
     here = torch.autograd.grad(loss, list(wanted.parameters()))
-    norm = torch.cat([slope.flatten() for slope in here]).norm()
+    norm = torch.cat([gradient.flatten() for gradient in here]).norm()
     start = [weight.detach().clone() for weight in wanted.parameters()]
     with torch.no_grad():
-        for weight, slope in zip(wanted.parameters(), here, strict=True):
-            weight.add_(slope, alpha=0.3 / float(norm))
+        for weight, gradient in zip(wanted.parameters(), here, strict=True):
+            weight.add_(gradient, alpha=0.3 / float(norm))
     loss = functional.cross_entropy(wanted(data.train.inputs), data.train.targets)
     there = torch.autograd.grad(loss, list(wanted.parameters()))
-    for weight, was, slope in zip(found.parameters(), start, there, strict=True):
-        torch.testing.assert_close(weight.detach(), was - 0.1 * slope, atol=1e-6, rtol=0)
+    for weight, was, gradient in zip(found.parameters(), start, there, strict=True):
+        torch.testing.assert_close(weight.detach(), was - 0.1 * gradient, atol=1e-6, rtol=0)
 
 
 def test_a_frozen_weight_stays(tmp_path: Path) -> None:

@@ -295,8 +295,8 @@ def test_measurements_run_the_model_as_it_was_and_can_be_differentiated_twice() 
     before = model(inputs).detach()
     with compiled(model, TRACED, cocktail.keys):
         outputs = model(inputs)
-        (slope,) = torch.autograd.grad(outputs.square().sum(), inputs, create_graph=True)
-        slope.sum().backward()
+        (gradient,) = torch.autograd.grad(outputs.square().sum(), inputs, create_graph=True)
+        gradient.sum().backward()
         with torch.no_grad():
             model.train()(inputs)
     assert torch.equal(outputs.detach(), before)

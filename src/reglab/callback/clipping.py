@@ -19,12 +19,14 @@ _BY_VALUE = GradClipAlgorithmType.VALUE
 def check_by_value(cocktail: Cocktail, limit: float) -> None:
     """Raise UserError where gradients clipped to ``[-limit, limit]`` never outweigh a penalty that acts beside them."""
     for name, member in cocktail.named_regularizers():
-        slope = member.slope_at_zero() if member.proximal else torch.zeros(())
-        if slope is None or float(slope) > limit:
-            told = "whose slope is not known" if slope is None else f"whose slope at 0 is {float(slope):g}"
+        minimum = member.slope_at_zero() if member.proximal else torch.zeros(())
+        if minimum is None or float(minimum) > limit:
+            reason = (
+                "whose gradient at 0 is unknown" if minimum is None else f"whose gradient at 0 is {float(minimum):g}"
+            )
             raise UserError(
-                f"gradients are clipped by value to {limit:g}, and {name} takes proximal steps, {told}: weights would "
-                "go to 0 whatever the data say; clip by norm (gradient_clip_algorithm='norm'), or not below that slope"
+                f"gradients are clipped by value to {limit:g}, and {name} takes proximal steps, {reason}: weights would "
+                "go to 0 whatever the data say; clip by norm (gradient_clip_algorithm='norm'), or not below that gradient"
             )
 
 
@@ -47,8 +49,8 @@ def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, tell: Callable[[Ten
             check_by_value(cocktail, float(clip_val))
         if clip_val > 0 and not by_value:
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            slopes = [weight.grad for weight in weights if weight.grad is not None]
-            tell(clip_factor(torch.nn.utils.get_total_norm(slopes), float(clip_val)))
+            gradients = [weight.grad for weight in weights if weight.grad is not None]
+            tell(clip_factor(torch.nn.utils.get_total_norm(gradients), float(clip_val)))
         original(optimizer, clip_val, gradient_clip_algorithm)
 
     plugin.clip_gradients = clip_gradients

@@ -106,11 +106,11 @@ class OptimizerHooks:
             if not penalties:
                 return
             total = torch.stack(list(penalties.values())).sum()
-            slopes = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
-        for weight, slope in zip(weights.values(), slopes, strict=True):
-            if slope is not None:
-                slope = slope if isinstance(self._factor, float) else slope * self._factor
-                weight.grad = slope if weight.grad is None else _sum(weight.grad, slope)
+            gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+        for weight, gradient in zip(weights.values(), gradients, strict=True):
+            if gradient is not None:
+                gradient = gradient if isinstance(self._factor, float) else gradient * self._factor
+                weight.grad = gradient if weight.grad is None else _sum(weight.grad, gradient)
         self.steps += 1
         for name, penalty in penalties.items():
             self.terms[name] = self.terms.get(name, 0) + penalty.detach()

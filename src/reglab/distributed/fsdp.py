@@ -112,9 +112,9 @@ class ShardedBody(Body):
 
     def collect(self) -> None:
         for name, part in self.weights.items():
-            slope = self._wholes[name].grad
-            if slope is not None:
-                part.grad = cast(DTensor, slope).to_local()
+            gradient = self._wholes[name].grad
+            if gradient is not None:
+                part.grad = cast(DTensor, gradient).to_local()
                 self._wholes[name].grad = None
 
     def penalties(self, cocktail: Cocktail) -> dict[str, Tensor]:
@@ -132,17 +132,17 @@ class ShardedBody(Body):
         """Add the gradient of ``penalties`` to that of this rank's parts, and return their values."""
         if penalties:
             total = torch.stack(list(penalties.values())).sum()
-            slopes = torch.autograd.grad(total, list(by.values()), allow_unused=True)
-            for name, slope in zip(by, slopes, strict=True):
-                if slope is not None:
-                    own = slope.to_local() if isinstance(slope, DTensor) else slope
+            gradients = torch.autograd.grad(total, list(by.values()), allow_unused=True)
+            for name, gradient in zip(by, gradients, strict=True):
+                if gradient is not None:
+                    own = gradient.to_local() if isinstance(gradient, DTensor) else gradient
                     part = self.weights[name]
                     part.grad = own if part.grad is None else part.grad + own
         return {name: penalty.detach() for name, penalty in penalties.items()}
 
     def clip(self, norm: float) -> Tensor:
-        slopes = list(self.slopes().values())
-        own = torch.nn.utils.get_total_norm(slopes)
+        gradients = list(self.gradients().values())
+        own = torch.nn.utils.get_total_norm(gradients)
         whole = self.total(own.square()).sqrt()
         torch.nn.utils.clip_grads_with_norm_(self.weights.values(), norm, whole)
         return clip_factor(whole, norm)

@@ -47,7 +47,7 @@ class Body:
         for weight in self.weights.values():
             weight.grad = None
 
-    def slopes(self) -> dict[str, Tensor]:
+    def gradients(self) -> dict[str, Tensor]:
         """Return the gradient by name, as far as there is one."""
         return {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
 

@@ -20,7 +20,7 @@ def synchronize(model: nn.Module, idle: Callable[[], bool]) -> Callable[[], None
     process group. Evaluation, and a single process, are torch's own. Classes and names stay as they are; what a
     subclass does besides normalizing (timm's has an activation in it) it goes on doing.
 
-    idle: True while this rank's rows are a stand-in: it takes part, but neither they nor slopes in their outputs count.
+    idle: True while this rank's rows are a stand-in: it takes part, but neither they nor gradients in their outputs count.
 
     LayerNorm, GroupNorm and InstanceNorm look at one example at a time and need nothing. (InstanceNorm's running
     statistics, where somebody switched them on, are of each rank's own rows.) ``nn.SyncBatchNorm`` is left to torch.
@@ -127,7 +127,7 @@ def _of_all_ranks(own: int, center: Tensor, squares: Tensor) -> tuple[Tensor, Te
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over ranks; differentiated, the sum of the ranks' slopes."""
+    """The sum over ranks; differentiated, the sum of the ranks' gradients."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
@@ -136,13 +136,13 @@ class _Sum(torch.autograd.Function):
         return joint
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Any:
-        return _Sum.apply(*slopes)  # type: ignore[no-untyped-call]  # torch's
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Sum.apply(*gradients)  # type: ignore[no-untyped-call]  # torch's
 
 
-def _silenced(slope: Tensor) -> Tensor:
+def _silenced(gradient: Tensor) -> Tensor:
     # Not zeros_like, which has no graph: a second differentiation would lack the collectives that others wait in.
-    return slope.masked_fill(torch.ones((), dtype=torch.bool, device=slope.device), 0)
+    return gradient.masked_fill(torch.ones((), dtype=torch.bool, device=gradient.device), 0)
 
 
 @torch.no_grad()

@@ -20,13 +20,13 @@ def unreached(model: nn.Module, objective: Objective, cocktail: Cocktail, batch:
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             terms = [*objective(model, batch).terms.values(), *cocktail.penalties(weights).values()]
-            slopes = torch.autograd.grad(torch.stack(terms).sum(), list(weights.values()), allow_unused=True)
+            gradients = torch.autograd.grad(torch.stack(terms).sum(), list(weights.values()), allow_unused=True)
     finally:
         cocktail.keys.index = None
         with torch.no_grad():
             for buffer, value in zip(_buffers(model, cocktail), before, strict=True):
                 buffer.copy_(value)
-    return [name for name, slope in zip(weights, slopes, strict=True) if slope is None]
+    return [name for name, gradient in zip(weights, gradients, strict=True) if gradient is None]
 
 
 def _buffers(*modules: nn.Module) -> Iterable[Tensor]:

@@ -40,8 +40,10 @@ class ElasticNet(Regularizer):
             sharp, smooth = self.strength * self.l1_ratio, self.strength * (1 - self.l1_ratio)
             size, kind = step_size[name], weight.dtype
             if (limit := largest_move(step_size, name)) is not None:
-                slope = sharp + smooth * (weight.abs() - limit).clamp(min=0)  # of the penalty, at the end of the move
-                size = size.minimum((limit / slope.clamp(min=torch.finfo(slope.dtype).tiny)).to(size.dtype))
+                gradient = sharp + smooth * (weight.abs() - limit).clamp(
+                    min=0
+                )  # of the penalty, at the end of the move
+                size = size.minimum((limit / gradient.clamp(min=torch.finfo(gradient.dtype).tiny)).to(size.dtype))
             weight.sub_(pull(weight, (sharp * size).to(kind)))
             weight.div_((1 + smooth * size).to(kind))
 

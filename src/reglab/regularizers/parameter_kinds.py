@@ -39,7 +39,7 @@ def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
                ``relative_position_bias_table``
     ``norm``   of BatchNorm, InstanceNorm, SyncBatchNorm, LayerNorm, GroupNorm, RMSNorm, whatever their
                axes, and of a class of another library whose name ends in ``Norm``
-    ``scale``  one number a unit: PReLU's slope, weight normalization's magnitude (``original0``,
+    ``scale``  one number a unit: PReLU's factor, weight normalization's magnitude (``original0``,
                ``weight_g``), a temperature [heads, 1, 1], anything else of one axis or none
     ``token``  a learnt input of the model's own: class tokens and position embeddings
                (``cls_token``, ``pos_embed``, ``rel_pos_h``), if they are no nn.Embedding

@@ -24,11 +24,11 @@ class SAM(Regularizer):
     def on_gradient(self, gradient: Gradient) -> Gradient:
         def sharpness_aware(offset: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
             here, outcome = gradient(offset)
-            wide = [slope.to(torch.promote_types(slope.dtype, torch.float32)) for slope in here.values()]
-            norm = self.total(torch.stack([slope.square().sum() for slope in wide]).sum()).sqrt()
+            wide = [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in here.values()]
+            norm = self.total(torch.stack([gradient.square().sum() for gradient in wide]).sum()).sqrt()
             # A vanishing gradient has no direction: the floor leaves the weights where they are.
             scale = self.strength / norm.clamp(min=1e-12)
-            climb = {name: (scale * slope).to(slope.dtype) for name, slope in here.items()}
+            climb = {name: (scale * gradient).to(gradient.dtype) for name, gradient in here.items()}
             if offset is not None:
                 climb = {name: offset[name] + step for name, step in climb.items()}
             there, _ = gradient(climb)

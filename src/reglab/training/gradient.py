@@ -110,7 +110,7 @@ class Gradient:
         """The contract's ``gradient``: by name, at the weights or beside them by ``offset``."""
         with self._body.beside(offset):
             outcome = self.leave()
-        return self._body.slopes(), outcome
+        return self._body.gradients(), outcome
 
     def leave(self) -> Outcome:
         """Leave the gradient in the weights and return the outcome: terms are this rank's mean over its turns."""

@@ -63,7 +63,7 @@ def polish(module: Shardable, part: Part, task: Task, steps: int) -> Polished:
     module.model.eval()
     smooth = _Smooth(module, part, task)
     now = {name: weight.detach().clone() for name, weight in weights.items()}
-    before, _ = smooth(now, slopes=False)
+    before, _ = smooth(now, gradients=False)
     value, length, speed, last, taken = before, 1.0, 1.0, now, 0
     try:
         for _ in range(steps):
@@ -96,27 +96,27 @@ def _step(
     None where no length leads anywhere, which is where rounding ends all progress.
     """
     weights = module.body.weights
-    value, slopes = smooth(ahead, slopes=True)
+    value, gradients = smooth(ahead, gradients=True)
     for _ in range(_HALVINGS):
-        _put(weights, {name: it - length * slopes[name] if name in slopes else it for name, it in ahead.items()})
+        _put(weights, {name: it - length * gradients[name] if name in gradients else it for name, it in ahead.items()})
         sizes = {name: torch.tensor(length, dtype=torch.float64, device=it.device) for name, it in ahead.items()}
         module.cocktail.after_step(module.model, sizes)
         moved = {name: weight.detach().clone() for name, weight in weights.items()}
         change = {name: it - ahead[name] for name, it in moved.items()}
         square = sum(float(it.square().sum()) for it in change.values()) / length
-        reached, after = smooth(moved, slopes=True)
+        reached, after = smooth(moved, gradients=True)
         if square > _NOISE * torch.finfo(next(iter(ahead.values())).dtype).eps * abs(value):
-            fits = reached <= value + _inner(slopes, change) + square / 2
+            fits = reached <= value + _inner(gradients, change) + square / 2
         else:  # lost in rounding; the curvature along the step says the same of a quadratic, to more digits
-            fits = _inner(after, change) - _inner(slopes, change) <= square
+            fits = _inner(after, change) - _inner(gradients, change) <= square
         if fits:
             return moved, reached, 1.2 * length
         length /= 2
     return None
 
 
-def _inner(slopes: Tensors, change: Tensors) -> float:
-    return sum(float((slope * change[name]).sum()) for name, slope in slopes.items())
+def _inner(gradients: Tensors, change: Tensors) -> float:
+    return sum(float((gradient * change[name]).sum()) for name, gradient in gradients.items())
 
 
 class _Smooth:
@@ -131,12 +131,12 @@ class _Smooth:
         )
         self._weights = part.weights.to(kind)
 
-    def __call__(self, at: Tensors, slopes: bool) -> tuple[float, dict[str, Tensor]]:
+    def __call__(self, at: Tensors, gradients: bool) -> tuple[float, dict[str, Tensor]]:
         module, weights = self._module, self._module.body.weights
         _put(weights, at)
         total, rows = 0.0, len(self._inputs)
-        grads = {name: torch.zeros_like(weight) for name, weight in at.items()} if slopes else {}
-        with torch.set_grad_enabled(slopes):
+        grads = {name: torch.zeros_like(weight) for name, weight in at.items()} if gradients else {}
+        with torch.set_grad_enabled(gradients):
             for first in range(0, rows, _ROWS):
                 part = slice(first, first + _ROWS)
                 losses = example_losses(module.model(self._inputs[part]), self._targets[part], self._task)
@@ -148,9 +148,9 @@ class _Smooth:
     def _add(self, term: Tensor, grads: dict[str, Tensor]) -> float:
         if grads:
             weights = [self._module.body.weights[name] for name in grads]
-            for name, slope in zip(grads, torch.autograd.grad(term, weights, allow_unused=True), strict=True):
-                if slope is not None:
-                    grads[name] += slope.to_dense() if slope.is_sparse else slope
+            for name, gradient in zip(grads, torch.autograd.grad(term, weights, allow_unused=True), strict=True):
+                if gradient is not None:
+                    grads[name] += gradient.to_dense() if gradient.is_sparse else gradient
         return float(term.detach())
 
 

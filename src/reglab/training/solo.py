@@ -224,9 +224,9 @@ class Solo(Shardable):
         gradient, now = self._gradient, self._now
         gradient.begin(self._turns(rows), now.step)
         if now.wraps:
-            slopes, outcome = self._whole_gradient()
-            for name, slope in slopes.items():
-                self.body.weights[name].grad = slope
+            gradients, outcome = self._whole_gradient()
+            for name, grad in gradients.items():
+                self.body.weights[name].grad = grad
         else:
             outcome = gradient.leave()
         self._update()

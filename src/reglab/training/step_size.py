@@ -50,8 +50,8 @@ def largest_step(lr: Number, beta1: Number, beta2: Number) -> Number:
 
     ``|m_hat| / sqrt(v_hat)`` is at most ``max(1, (1 - beta1) / sqrt(1 - beta2))``. A proximal step that is bounded by
     the double of it still undoes any step away from 0, so it has the same fixed points: it is bounded only where the
-    root mean square of the gradient is below half the penalty's slope, and a weight that the penalty leaves at another
-    place than 0 has a mean gradient as large as that slope.
+    root mean square of the loss's gradient is below half the penalty's, and where the penalty leaves a
+    weight other than 0, the mean of the loss's gradient is as large as the penalty's.
     """
     share = (1 - beta1) / (1 - beta2) ** 0.5
     bound = share.clamp(min=1) if isinstance(share, Tensor) else max(1.0, share)

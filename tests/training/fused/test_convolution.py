@@ -28,37 +28,37 @@ def stacked(kind, *arguments, rows=4, shape=(4, 9, 7), **options):
     torch.manual_seed(0)
     members = [kind(*arguments, **options, dtype=torch.float64) for _ in range(MEMBERS)]
     inputs = torch.randn(MEMBERS, rows, *shape, dtype=torch.float64)
-    slopes = torch.randn(MEMBERS, *members[0](inputs[0]).shape, dtype=torch.float64)
+    output_gradients = torch.randn(MEMBERS, *members[0](inputs[0]).shape, dtype=torch.float64)
     weights = {name: value.detach() for name, value in stack_module_state(members)[0].items()}
-    return members, weights, inputs, slopes
+    return members, weights, inputs, output_gradients
 
 
-def fused(base, weights, inputs, slopes):
+def fused(base, weights, inputs, output_gradients):
     """Return outputs, weight gradients and input gradients of the stacked members."""
 
-    def loss(own, rows, slope):
+    def loss(own, rows, output_gradient):
         outputs = functional_call(base, own, (rows,))
-        return (outputs * slope).sum(), outputs
+        return (outputs * output_gradient).sum(), outputs
 
-    (own, rows), outputs = vmap(grad(loss, argnums=(0, 1), has_aux=True))(weights, inputs, slopes)
+    (own, rows), outputs = vmap(grad(loss, argnums=(0, 1), has_aux=True))(weights, inputs, output_gradients)
     return outputs, own, rows
 
 
-def alone(members, inputs, slopes):
+def alone(members, inputs, output_gradients):
     """Return the same, member by member."""
     rows = inputs.clone().requires_grad_()
     outputs = torch.stack([member(one) for member, one in zip(members, rows, strict=True)])
-    (outputs * slopes).sum().backward()
+    (outputs * output_gradients).sum().backward()
     names = [name for name, _ in members[0].named_parameters()]
     own = {name: torch.stack([member.get_parameter(name).grad for member in members]) for name in names}
     return outputs.detach(), own, rows.grad
 
 
-def check(members, weights, inputs, slopes, lowering):
-    expected = alone(members, inputs, slopes)
+def check(members, weights, inputs, output_gradients, lowering):
+    expected = alone(members, inputs, output_gradients)
     base = copy.deepcopy(members[0])
     lower(base, {"": lowering})
-    torch.testing.assert_close(fused(base, weights, inputs, slopes), expected, **EXACT)
+    torch.testing.assert_close(fused(base, weights, inputs, output_gradients), expected, **EXACT)
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)
@@ -95,12 +95,14 @@ def test_patches_in_several_chunks_equal_the_members_alone(monkeypatch):
 
 @pytest.mark.parametrize("lowering", ["unfold", "loop"])
 def test_compiled_in_one_graph_equals_the_members_alone(lowering):
-    members, weights, inputs, slopes = stacked(nn.Conv2d, 4, 6, 3, stride=2, padding=1)
+    members, weights, inputs, output_gradients = stacked(nn.Conv2d, 4, 6, 3, stride=2, padding=1)
     base = copy.deepcopy(members[0])
     lower(base, {"": lowering})
     torch.compiler.reset()
     compiled = torch.compile(lambda *state: fused(base, *state), fullgraph=True, dynamic=False, backend="aot_eager")
-    torch.testing.assert_close(compiled(weights, inputs, slopes), alone(members, inputs, slopes), **EXACT)
+    torch.testing.assert_close(
+        compiled(weights, inputs, output_gradients), alone(members, inputs, output_gradients), **EXACT
+    )
 
 
 @pytest.mark.parametrize("lowering", ["unfold", "loop"])

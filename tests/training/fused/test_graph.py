@@ -10,12 +10,12 @@ from reglab.training.fused.operations import module_of, namespaces
 
 
 def moved(state: dict[str, torch.Tensor], rate: torch.Tensor) -> torch.Tensor:
-    state["sum"].add_(rate * state["slope"])
+    state["sum"].add_(rate * state["gradient"])
     return state["sum"].square().sum()[None, None]
 
 
 def state() -> dict[str, torch.Tensor]:
-    return {"sum": torch.zeros(3), "slope": torch.arange(3.0)}
+    return {"sum": torch.zeros(3), "gradient": torch.arange(3.0)}
 
 
 def test_tracing_changes_nothing_and_calls_change_in_place() -> None:
@@ -45,7 +45,7 @@ def test_operations_make_the_same_graph_elsewhere() -> None:
 
     def ranged(state: dict[str, torch.Tensor], rate: torch.Tensor) -> torch.Tensor:
         counter = torch.arange(3, dtype=torch.float64)
-        state["sum"].add_((rate * state["slope"] * counter).to(torch.float32))
+        state["sum"].add_((rate * state["gradient"] * counter).to(torch.float32))
         return torch.cat([state["sum"], counter.float()]).sum()
 
     ours, theirs = state(), state()
@@ -65,12 +65,12 @@ def test_what_is_compiled_is_taken_only_where_it_computes_the_same() -> None:
     run = Graph(moved, (ours, rate))
     tensors = run.flat((ours, rate))
 
-    def rounded(total: torch.Tensor, slope: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor]:
-        total.add_(rate * slope * (1 + 1e-6))
+    def rounded(total: torch.Tensor, gradient: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor]:
+        total.add_(rate * gradient * (1 + 1e-6))
         return (total.square().sum()[None, None],)
 
-    def wrong(total: torch.Tensor, slope: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor]:
-        total.add_(rate * slope.roll(1) * 0.99)
+    def wrong(total: torch.Tensor, gradient: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor]:
+        total.add_(rate * gradient.roll(1) * 0.99)
         return (total.square().sum()[None, None],)
 
     with pytest.raises(ValueError, match="computes something else"):

@@ -31,12 +31,12 @@ def test_twenty_updates_and_step_sizes_are_those_of_torch(kind: Any, settings: d
     numbers = {key: torch.tensor([value], dtype=torch.float64) for key, value in rule.numbers.items()}
     found = rule.step_numbers(numbers, numbers["lr"].expand(20, 1), range(20))
     for done in range(20):
-        slope = torch.randn(2, 3, dtype=torch.float64) + weight
-        model.weight.grad = slope.clone()
+        gradient = torch.randn(2, 3, dtype=torch.float64) + weight
+        model.weight.grad = gradient.clone()
         optimizer.step()
         sizes.begin()
         ready = {name: number.expand(20, 1)[done, 0] for name, number in found.items()}
-        rule.update(weight, slope, slots, ready)
+        rule.update(weight, gradient, slots, ready)
         size = Sizes({slot: {"weight": tensor} for slot, tensor in slots.items()}, ready, ["weight"], None)["weight"]
         torch.testing.assert_close(weight, model.weight.detach(), rtol=1e-12, atol=1e-14)
         # torch.optim counts steps in float32, and so does its power of beta2

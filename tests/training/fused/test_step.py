@@ -13,15 +13,15 @@ from reglab.training.fused.step import Seen, clipped, look
 @pytest.mark.parametrize("limit", [0.1, 1.0, 100.0])
 def test_clipping_is_torchs(limit: float) -> None:
     torch.manual_seed(0)
-    slopes = {"a": torch.randn(3, 2), "b": torch.randn(4)}
-    weights = [nn.Parameter(torch.zeros_like(slope)) for slope in slopes.values()]
-    for weight, slope in zip(weights, slopes.values(), strict=True):
-        weight.grad = slope.clone()
+    gradients = {"a": torch.randn(3, 2), "b": torch.randn(4)}
+    weights = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients.values()]
+    for weight, gradient in zip(weights, gradients.values(), strict=True):
+        weight.grad = gradient.clone()
     norm = torch.nn.utils.clip_grad_norm_(weights, limit)
-    found, factor = clipped(slopes, torch.tensor(limit, dtype=torch.float64))
+    found, factor = clipped(gradients, torch.tensor(limit, dtype=torch.float64))
     assert float(factor) == pytest.approx(min(1.0, limit / float(norm)), rel=1e-5)
-    for weight, slope in zip(weights, found.values(), strict=True):
-        torch.testing.assert_close(slope, weight.grad, rtol=1e-6, atol=0)
+    for weight, gradient in zip(weights, found.values(), strict=True):
+        torch.testing.assert_close(gradient, weight.grad, rtol=1e-6, atol=0)
 
 
 class _Net(nn.Module):

@@ -118,7 +118,7 @@ def choose(
 
 
 class _Layer(NamedTuple):
-    """What decides how long a convolution takes. slopes: whether the gradient in its inputs is needed too."""
+    """What decides how long a convolution takes. needs_input_gradient: whether the gradient in its inputs is needed too."""
 
     inputs: tuple[int, ...]
     outputs: int
@@ -127,7 +127,7 @@ class _Layer(NamedTuple):
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
-    slopes: bool
+    needs_input_gradient: bool
 
 
 def _recorded(
@@ -139,8 +139,8 @@ def _recorded(
         padding = symmetric_padding(module)
         if padding is not None:
             shape, own = tuple(inputs[0].shape), (module.out_channels, tuple(module.kernel_size), tuple(module.stride))
-            slopes = inputs[0].requires_grad
-            found[path] = _Layer(shape, *own, padding, tuple(module.dilation), module.groups, slopes)
+            needs_input_gradient = inputs[0].requires_grad
+            found[path] = _Layer(shape, *own, padding, tuple(module.dilation), module.groups, needs_input_gradient)
 
     for path, module in _convolutions(twin).items():
         module.register_forward_pre_hook(partial(record, path))
@@ -171,7 +171,7 @@ def _timed(layer: _Layer, lowering: str, members: int, device: torch.device, dty
             return library(inputs, weight, None, *window).square().sum()
         return convolution(inputs, weight, None, *window, lowering).square().sum()
 
-    run = vmap(grad(loss, argnums=(0, 1) if layer.slopes else 0))
+    run = vmap(grad(loss, argnums=(0, 1) if layer.needs_input_gradient else 0))
     kernel = (layer.outputs, layer.inputs[-len(layer.kernel) - 1] // layer.groups, *layer.kernel)
     weight, inputs = (torch.ones(members, *shape, device=device, dtype=dtype) for shape in (kernel, layer.inputs))
 

@@ -68,33 +68,33 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
     return made
 
 
-def weight_gradient(slopes: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str) -> Tensor:
-    """Return the gradient of ``sum(slopes * convolve(inputs, weight))`` in the weight, which it does not depend on."""
+def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str) -> Tensor:
+    """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the weight, which it does not depend on."""
     members, rows, channels = inputs.shape[:3]
-    outputs, places = slopes.shape[2], slopes.shape[3:]
+    outputs, places = gradients.shape[2], gradients.shape[3:]
     made = inputs.new_empty((members, outputs, channels // window.groups, *kernel))
     if lowering == "loop":
-        for own, slope, one in zip(made, slopes, inputs, strict=True):
-            own.copy_(_backward(slope, one, own, window, (False, True))[1])
+        for own, gradient, one in zip(made, gradients, inputs, strict=True):
+            own.copy_(_backward(gradient, one, own, window, (False, True))[1])
         return made
     for part in _parts(members, rows * places[0] * places[1] * made[0, 0].numel() * window.groups):
         patches = _patches(inputs[part], kernel, window)
-        product = torch.bmm(_rows(slopes[part], window.groups).mT, patches)
+        product = torch.bmm(_rows(gradients[part], window.groups).mT, patches)
         made[part].copy_(product.view(-1, outputs, *kernel, made.shape[2]).permute(0, 1, 4, 2, 3))
     return made
 
 
-def input_gradient(slopes: Tensor, weight: Tensor, size: Sequence[int], window: Window, lowering: str) -> Tensor:
-    """Return the gradient of ``sum(slopes * convolve(inputs, weight))`` in the inputs, whose positions are ``size``."""
-    members, rows = slopes.shape[:2]
-    made = empty(slopes, members, rows, weight.shape[2] * window.groups, size)
+def input_gradient(gradients: Tensor, weight: Tensor, size: Sequence[int], window: Window, lowering: str) -> Tensor:
+    """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the inputs, whose positions are ``size``."""
+    members, rows = gradients.shape[:2]
+    made = empty(gradients, members, rows, weight.shape[2] * window.groups, size)
     if lowering == "loop":
-        for own, slope, kernels in zip(made, slopes, weight, strict=True):
-            own.copy_(_backward(slope, own, kernels, window, (True, False))[0])
+        for own, gradient, kernels in zip(made, gradients, weight, strict=True):
+            own.copy_(_backward(gradient, own, kernels, window, (True, False))[0])
         return made
-    kernel, places = weight.shape[3:], slopes.shape[3:]
+    kernel, places = weight.shape[3:], gradients.shape[3:]
     for part in _parts(members, rows * places[0] * places[1] * weight[0, 0].numel() * window.groups):
-        patches = torch.bmm(_rows(slopes[part], window.groups), _matrices(weight[part], window.groups))
+        patches = torch.bmm(_rows(gradients[part], window.groups), _matrices(weight[part], window.groups))
         made[part].copy_(_folded(_split(patches, rows, places, window.groups), size, kernel, window))
     return made
 
@@ -114,10 +114,10 @@ def _nhwc(one: Tensor) -> Tensor:
 
 
 def _backward(
-    slopes: Tensor, inputs: Tensor, weight: Tensor, window: Window, which: tuple[bool, bool]
+    gradients: Tensor, inputs: Tensor, weight: Tensor, window: Window, which: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     made: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        _nhwc(slopes), _nhwc(inputs), weight, None, window.stride, window.padding, window.dilation, False, (0, 0),
+        _nhwc(gradients), _nhwc(inputs), weight, None, window.stride, window.padding, window.dilation, False, (0, 0),
         window.groups, (*which, False),
     )  # fmt: skip  # an argument a line would hide which belong together
     return made

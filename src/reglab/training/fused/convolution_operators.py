@@ -31,15 +31,15 @@ def _convolution(inputs: Tensor, weight: Tensor, _: Sequence[int], window: Seque
 
 
 def _weight_gradient(
-    slopes: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], lowering: str
+    gradients: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], lowering: str
 ) -> Tensor:
-    return kernels.weight_gradient(slopes, inputs, size, Window(*window), lowering)
+    return kernels.weight_gradient(gradients, inputs, size, Window(*window), lowering)
 
 
 def _input_gradient(
-    slopes: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], lowering: str
+    gradients: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], lowering: str
 ) -> Tensor:
-    return kernels.input_gradient(slopes, weight, size, Window(*window), lowering)
+    return kernels.input_gradient(gradients, weight, size, Window(*window), lowering)
 
 
 def _convolution_shape(inputs: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
@@ -47,13 +47,13 @@ def _convolution_shape(inputs: Tensor, weight: Tensor, size: Sequence[int], wind
     return kernels.empty(inputs, inputs.shape[0], inputs.shape[1], weight.shape[1], places)
 
 
-def _weight_shape(slopes: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
-    return inputs.new_empty((inputs.shape[0], slopes.shape[2], inputs.shape[2] // Window(*window).groups, *size))
+def _weight_shape(gradients: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
+    return inputs.new_empty((inputs.shape[0], gradients.shape[2], inputs.shape[2] // Window(*window).groups, *size))
 
 
-def _input_shape(slopes: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
+def _input_shape(gradients: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
     channels = weight.shape[2] * Window(*window).groups
-    return kernels.empty(slopes, slopes.shape[0], slopes.shape[1], channels, size)
+    return kernels.empty(gradients, gradients.shape[0], gradients.shape[1], channels, size)
 
 
 def _operator(compute: Callable[..., Tensor], shape: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -92,44 +92,44 @@ class _Convolution(_Bilinear):
         return _convolve(inputs, weight, size, window, lowering)
 
     @staticmethod
-    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
-        slopes, own = _channels_innermost(slopes), (ctx.window, ctx.lowering)
+        gradients, own = _channels_innermost(gradients), (ctx.window, ctx.lowering)
         return (
-            _applied(_InputGradient, slopes, weight, inputs.shape[3:], *own) if ctx.needs_input_grad[0] else None,
-            _applied(_WeightGradient, slopes, inputs, weight.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            _applied(_InputGradient, gradients, weight, inputs.shape[3:], *own) if ctx.needs_input_grad[0] else None,
+            _applied(_WeightGradient, gradients, inputs, weight.shape[3:], *own) if ctx.needs_input_grad[1] else None,
             *(None, None, None),
         )
 
 
 class _WeightGradient(_Bilinear):
     @staticmethod
-    def forward(slopes: Tensor, inputs: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
-        return _in_weight(slopes, inputs, size, window, lowering)
+    def forward(gradients: Tensor, inputs: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
+        return _in_weight(gradients, inputs, size, window, lowering)
 
     @staticmethod
     def backward(ctx: Any, change: Tensor) -> tuple[Tensor | None, ...]:
-        slopes, inputs = ctx.saved_tensors
+        gradients, inputs = ctx.saved_tensors
         own = ctx.window, ctx.lowering
         return (
             _applied(_Convolution, inputs, change, change.shape[3:], *own) if ctx.needs_input_grad[0] else None,
-            _applied(_InputGradient, slopes, change, inputs.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            _applied(_InputGradient, gradients, change, inputs.shape[3:], *own) if ctx.needs_input_grad[1] else None,
             *(None, None, None),
         )
 
 
 class _InputGradient(_Bilinear):
     @staticmethod
-    def forward(slopes: Tensor, weight: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
-        return _in_inputs(slopes, weight, size, window, lowering)
+    def forward(gradients: Tensor, weight: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
+        return _in_inputs(gradients, weight, size, window, lowering)
 
     @staticmethod
     def backward(ctx: Any, change: Tensor) -> tuple[Tensor | None, ...]:
-        slopes, weight = ctx.saved_tensors
+        gradients, weight = ctx.saved_tensors
         own = ctx.window, ctx.lowering
         return (
             _applied(_Convolution, change, weight, weight.shape[3:], *own) if ctx.needs_input_grad[0] else None,
-            _applied(_WeightGradient, slopes, change, weight.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            _applied(_WeightGradient, gradients, change, weight.shape[3:], *own) if ctx.needs_input_grad[1] else None,
             *(None, None, None),
         )
 

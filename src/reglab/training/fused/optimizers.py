@@ -74,23 +74,23 @@ def sgd_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[st
     }
 
 
-def sgd(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def sgd(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors) -> None:
     """Take a step of SGD with momentum: ``v <- momentum v + (1 - dampening) g``."""
-    _sgd(weight, slope, slots, numbers, nesterov=False)
+    _sgd(weight, gradient, slots, numbers, nesterov=False)
 
 
-def sgd_nesterov(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def sgd_nesterov(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors) -> None:
     """Take a step of SGD with Nesterov's momentum: along ``g + momentum v``."""
-    _sgd(weight, slope, slots, numbers, nesterov=True)
+    _sgd(weight, gradient, slots, numbers, nesterov=True)
 
 
-def _sgd(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors, nesterov: bool) -> None:
-    slope = slope + numbers["weight_decay"] * weight
+def _sgd(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors, nesterov: bool) -> None:
+    gradient = gradient + numbers["weight_decay"] * weight
     if slots:
         velocity = slots["momentum_buffer"]
-        velocity.mul_(numbers["momentum"]).add_(numbers["share"] * slope)
-        slope = slope + numbers["momentum"] * velocity if nesterov else velocity
-    weight.sub_(numbers["lr"] * slope)
+        velocity.mul_(numbers["momentum"]).add_(numbers["share"] * gradient)
+        gradient = gradient + numbers["momentum"] * velocity if nesterov else velocity
+    weight.sub_(numbers["lr"] * gradient)
 
 
 def adam_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[str, Tensor]:
@@ -118,23 +118,23 @@ def powers(bases: Tensor, exponents: Sequence[int]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)[:, index]
 
 
-def adam(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def adam(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors) -> None:
     """Take a step of Adam (Kingma & Ba 2015), weight decay added to the gradient."""
-    adam_plain(weight, slope + numbers["weight_decay"] * weight, slots, numbers)
+    adam_plain(weight, gradient + numbers["weight_decay"] * weight, slots, numbers)
 
 
-def adamw(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def adamw(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors) -> None:
     """Take a step of AdamW (Loshchilov & Hutter 2019): weights shrink by ``1 - lr * decay`` before the step."""
     weight.mul_(numbers["kept"])
-    adam_plain(weight, slope, slots, numbers)
+    adam_plain(weight, gradient, slots, numbers)
 
 
-def adam_plain(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def adam_plain(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors) -> None:
     """Take a step of Adam: move by ``lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)``."""
     # No addcmul_ and addcdiv_: vmap has no rule for them and would go through the members one by one.
     first, second = slots["exp_avg"], slots["exp_avg_sq"]
-    first.mul_(numbers["beta1"]).add_(numbers["gain1"] * slope)
-    second.mul_(numbers["beta2"]).add_(numbers["gain2"] * slope * slope)
+    first.mul_(numbers["beta1"]).add_(numbers["gain1"] * gradient)
+    second.mul_(numbers["beta2"]).add_(numbers["gain2"] * gradient * gradient)
     judged = second
     if "max_exp_avg_sq" in slots:
         judged = slots["max_exp_avg_sq"]

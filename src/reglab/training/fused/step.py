@@ -46,18 +46,18 @@ class MemberStep:
 
         numbers: of this step, as the rule computes them, 0-dim each.
         """
-        slopes, terms, after = self._slopes(weights, buffers, shared, batch)
+        gradients, terms, after = self._gradients(weights, buffers, shared, batch)
         scale = None
         if "clip" in numbers:
-            slopes, scale = clipped(slopes, numbers["clip"])
+            gradients, scale = clipped(gradients, numbers["clip"])
         with torch.no_grad():
             for name, tensor in after.items():
                 buffers[name].copy_(tensor)
             state = {**weights, **{n: t for n, t in buffers.items() if n not in self._frozen}, **shared}
-            functional_call(self._base, state, (_Move(self._rule, self._idle, slopes, slots, numbers, scale),))
+            functional_call(self._base, state, (_Move(self._rule, self._idle, gradients, slots, numbers, scale),))
         return terms
 
-    def _slopes(
+    def _gradients(
         self, weights: Tensors, buffers: Tensors, shared: Tensors, batch: Any
     ) -> tuple[Tensors, Tensors, Tensors]:
         """Return the gradient by the weight's name in the model, the terms, and the buffers that the forward moved."""
@@ -65,10 +65,10 @@ class MemberStep:
 
         def gradient(offset: Mapping[str, Tensor] | None = None) -> tuple[Tensors, Outcome]:
             own = weights if offset is None else {n: _beside(w, offset.get(_short(n))) for n, w in weights.items()}
-            slopes, (outcome, after) = grad(self._loss, has_aux=True)(own, {**buffers, **moved}, shared, batch)
+            gradients, (outcome, after) = grad(self._loss, has_aux=True)(own, {**buffers, **moved}, shared, batch)
             if not moved:  # only a step's first forward moves buffers
                 moved.update({name: after[name] for name in self._running})
-            return {_short(name): slope for name, slope in slopes.items() if name not in self._idle}, outcome
+            return {_short(name): value for name, value in gradients.items() if name not in self._idle}, outcome
 
         if not self._base.cocktail.wraps_gradient:
             found, outcome = gradient()
@@ -109,7 +109,7 @@ class _Move:
 
     rule: Rule
     idle: frozenset[str]
-    slopes: Tensors
+    gradients: Tensors
     slots: Mapping[str, Tensors]
     numbers: Tensors
     clipped: Tensor | None
@@ -118,11 +118,11 @@ class _Move:
         cocktail, named, done = member.cocktail, dict(member.model.named_parameters()), member.cocktail.keys.step
         dtype = next(iter(named.values())).dtype
         numbers = {name: number.to(dtype) for name, number in self.numbers.items()}
-        names = [*self.slopes, *(_short(name) for name in self.idle)]
+        names = [*self.gradients, *(_short(name) for name in self.idle)]
         cocktail.before_step(member.model, Rates(self.numbers, names))
         own = {slot: {_short(name): tensor for name, tensor in all_.items()} for slot, all_ in self.slots.items()}
-        for name, slope in self.slopes.items():
-            self.rule.update(named[name], slope, {slot: tensors[name] for slot, tensors in own.items()}, numbers)
+        for name, gradient in self.gradients.items():
+            self.rule.update(named[name], gradient, {slot: tensors[name] for slot, tensors in own.items()}, numbers)
         sizes = Sizes(own, numbers, names, self.clipped)
         cocktail.after_step(member.model, sizes)
         return done  # functional_call wants an answer
@@ -150,11 +150,11 @@ class PackStep:
         return torch.stack([term.to(kind).expand(len(stack)) for term in terms.values()])
 
 
-def clipped(slopes: Mapping[str, Tensor], limit: Tensor) -> tuple[Tensors, Tensor]:
+def clipped(gradients: Mapping[str, Tensor], limit: Tensor) -> tuple[Tensors, Tensor]:
     """Return the gradient scaled down to the norm ``limit`` where it is longer, and the factor: ``clip_grad_norm_``."""
-    norms = torch.stack([torch.linalg.vector_norm(slope) for slope in slopes.values()])
+    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients.values()])
     scale = (limit.to(norms.dtype) / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0)
-    return {name: slope * scale.to(slope.dtype) for name, slope in slopes.items()}, scale
+    return {name: gradient * scale.to(gradient.dtype) for name, gradient in gradients.items()}, scale
 
 
 class Seen(NamedTuple):
@@ -175,8 +175,8 @@ def look(base: Member, task: Task, rule: Rule, batch: tuple[Tensor, Tensor, Tens
     buffers = {name: tensor for name, tensor in state.items() if name not in trained and name not in (STEP, SEED)}
     shared = {name: state[name] for name in (STEP, SEED)}
     loss, (_, after) = MemberStep(base, task, rule, Seen())._loss(trained, buffers, shared, batch)
-    slopes = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-    idle = frozenset(name for name, slope in zip(trained, slopes, strict=True) if slope is None)
+    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    idle = frozenset(name for name, gradient in zip(trained, gradients, strict=True) if gradient is None)
     # Those of the model count in any case: BatchNorm moves its statistics without a trace in the version.
     moved = (name for name, tensor in after.items() if name.startswith("model.") or tensor._version)
     return Seen(idle, frozenset(moved))
