@@ -85,7 +85,7 @@ class Pair:
         stirred(self.pack.stack.weights, seed)
         averages = {name: value for name, value in self.pack.stack.buffers.items() if ".average_" in name}
         stirred(averages, seed + 1)
-        for row, place in enumerate(self.pack.places):
+        for row, place in enumerate(self.pack.job_indices):
             job, model = self.alone[place], self.models[place]
             own = dict(model.named_parameters(prefix="model")) | dict(job.cocktail.named_buffers(prefix="cocktail"))
             for name, value in (self.pack.stack.weights | averages).items():
@@ -94,7 +94,7 @@ class Pair:
     def check(self, tolerance: float) -> dict[str, Tensor]:
         found = self.together.gap(self.pack)
         found |= self.together.weights(self.pack)
-        for row, place in enumerate(self.pack.places):
+        for row, place in enumerate(self.pack.job_indices):
             measure, model, cocktail = self.measures[place], self.models[place], self.alone[place].cocktail
             given = self.datas[place]
             expected = measure.gap(model, cocktail)

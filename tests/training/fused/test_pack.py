@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from reglab.core.errors import Unfused, UserError
 from reglab.regularizers import L1
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 
 
@@ -57,7 +57,7 @@ MODELS = {
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("seeds", [(0, 1), (2, 2)], ids=["own seeds", "one seed"])
 def test_a_model_that_cannot_be_vmapped_trains_solo(kind: str, seeds: tuple[int, int]) -> None:
-    module = Fused(Pack([fused.job(seed=seed, model=MODELS[kind]()) for seed in seeds]))
+    module = PackModule(Pack([fused.job(seed=seed, model=MODELS[kind]()) for seed in seeds]))
     module.pack.to(torch.device("cpu"))
     before = module.pack.stack.clone()
     rows = next(iter(module.loader()))[0]

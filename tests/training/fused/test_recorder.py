@@ -17,7 +17,7 @@ from reglab.training.fit import fit
 from reglab.training.fused.best import Best
 from reglab.training.fused.finalize import Endings
 from reglab.training.fused.job import train
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
 from reglab.training.job_result import JobResult
@@ -35,7 +35,7 @@ def job(lr: float, every: int = 3) -> Experiment:
 def trained(jobs: list[Experiment], folder: Path) -> tuple[list[RunTracker], dict[int, JobResult]]:
     specs = [RunSpec(f"run {n}", folder / str(n), {}, {}, {}) for n in range(len(jobs))]
     trackers, results = open_runs(harness.NOWHERE, specs), {}
-    module = Fused(Pack(jobs))
+    module = PackModule(Pack(jobs))
     best = Best(module.pack, "val/loss")
     endings = Endings(trackers, best, results.__setitem__)
     endings.recorder = PackRecorder(best, trackers, None, endings.end)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reglab.data import Part
-from reglab.training.fused.shared_rows import pool
+from reglab.training.fused.shared_rows import shared_rows
 
 PLAIN = harness.blobs().train
 NOISY = fused.relabelled(3).train
@@ -23,7 +23,7 @@ OTHER = harness.blobs().val
     ids=["same", "noisy", "weights", "scaled otherwise", "other examples"],
 )
 def test_a_member_finds_its_own_rows_and_no_example_is_stored_twice(parts: list[Part], inputs: int) -> None:
-    made = pool(parts, ["a" if part is PLAIN else "b" for part in parts]).to(torch.device("cpu"), torch.float64)
+    made = shared_rows(parts, ["a" if part is PLAIN else "b" for part in parts]).to(torch.device("cpu"), torch.float64)
     assert len(made.inputs) == inputs * harness.ROWS
     assert made.shared == (parts[0] is parts[1])
     rows = torch.tensor([[3, 40, 0], [7, 7, 43]])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reglab.training.fused.pack import Pack
-from reglab.training.fused.step import Seen, clipped, look
+from reglab.training.fused.step import LossInspection, clipped, inspect_loss
 
 
 @pytest.mark.parametrize("limit", [0.1, 1.0, 100.0])
@@ -36,19 +36,19 @@ class _Net(nn.Module):
         return self.head(self.norm(inputs))
 
 
-def seen(name: str) -> Seen:
+def seen(name: str) -> LossInspection:
     pack = Pack([fused.job(harness.members(name), model=_Net()) for _ in range(2)])
     pack.to(torch.device("cpu"))
     before = pack.stack.clone()
-    found = look(pack.base, pack.task, pack.rule, pack.pool.batch(torch.arange(5)))
+    found = inspect_loss(pack.base, pack.task, pack.rule, pack.train_rows.batch(torch.arange(5)))
     for group, tensors in before.state_dict().items():
         harness.assert_same_bits(tensors, pack.stack.state_dict()[group])
     return found
 
 
 def test_idle_are_the_weights_that_neither_data_loss_nor_penalty_reaches() -> None:
-    assert seen("none").idle == {"model.idle.weight", "model.idle.bias"}
-    assert seen("l2").idle == {"model.idle.bias"}
+    assert seen("none").unreached == {"model.idle.weight", "model.idle.bias"}
+    assert seen("l2").unreached == {"model.idle.bias"}
 
 
 def test_moved_are_the_statistics_of_batchnorm_and_no_number_of_a_regularizer() -> None:

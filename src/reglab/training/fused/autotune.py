@@ -126,7 +126,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def _lowering(pack: Pack, rows: Tensor) -> dict[str, str]:
-    inputs = pack.pool.batch(rows[0] if rows.dim() > 1 else rows)[0]
+    inputs = pack.train_rows.batch(rows[0] if rows.dim() > 1 else rows)[0]
     if not inputs.is_floating_point():
         return {}  # tokens: what convolves them, behind an embedding, is too rare to be timed
     return convolution.choose(pack.base.model, len(pack), tuple(inputs.shape), pack.stack.device, pack.dtype)
@@ -170,7 +170,7 @@ def _alone(pack: Pack, rows: Tensor) -> Callable[[], object]:
     """Return a step of the pack's first job on a copy, its convolutions as torch computes them."""
     member = copy.deepcopy(pack.base)
     convolution.lower(member.model, {})
-    inputs, targets, weights, index = pack.pool.batch(rows[0] if rows.dim() > 1 else rows)
+    inputs, targets, weights, index = pack.train_rows.batch(rows[0] if rows.dim() > 1 else rows)
     one = torch.ones((), dtype=pack.dtype, device=inputs.device)
     batch = Batch(inputs, [(one if weights is None else weights, targets)], index)
     return solo_step(member, pack.task, pack.experiments[0].recipe, batch)

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 
 from reglab.training.fused.checkpoints import PackCheckpoints
 from reglab.training.fused.compilation import Compilation
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.recorder import PackRecorder
 
 COMPILED, COMPILED_FROM = "reglab.compiled", "reglab.compiled_from"
@@ -28,7 +28,7 @@ class CompileCallback(pl.Callback):
         self._not_before = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pack = cast(Fused, pl_module).pack
+        pack = cast(PackModule, pl_module).pack
         self._not_before = self._recorder.recorded() * pack.loader.per_epoch
         if pack.done() and pack.settings.compile is False:  # whatever it was before
             self._recorder.tag(**{COMPILED: "false"})
@@ -39,25 +39,25 @@ class CompileCallback(pl.Callback):
             if not pack.compile():
                 self._checkpoints.write(trainer, pl_module)
                 self._recorder.tag(**{COMPILED: "false"})
-        self._begin(cast(Fused, pl_module))
+        self._begin(cast(PackModule, pl_module))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
-        fused = cast(Fused, pl_module)
+        fused = cast(PackModule, pl_module)
         if fused.inside_epoch:
             self._look(trainer, fused)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        fused = cast(Fused, pl_module)
+        fused = cast(PackModule, pl_module)
         if trainer.current_epoch + 1 == trainer.max_epochs:
             self.close()
         else:
             self._look(trainer, fused)
 
-    def _begin(self, fused: Fused) -> None:
+    def _begin(self, fused: PackModule) -> None:
         if fused.pack.compiling:
             self._started = fused.pack.compilation()
 
-    def _look(self, trainer: pl.Trainer, fused: Fused) -> None:
+    def _look(self, trainer: pl.Trainer, fused: PackModule) -> None:
         """Take over what is compiled; begin anew where the pack became a smaller one."""
         pack, started = fused.pack, self._started
         if trainer.should_stop or fused.interrupted or not pack.compiling:

@@ -49,8 +49,8 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
     Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels / groups, *kernel].
     """
     members, rows = inputs.shape[:2]
-    places, kernel = window.outputs(inputs.shape[3:], weight.shape[3:]), weight.shape[3:]
-    made = empty(inputs, members, rows, weight.shape[1], places)
+    positions, kernel = window.outputs(inputs.shape[3:], weight.shape[3:]), weight.shape[3:]
+    made = empty(inputs, members, rows, weight.shape[1], positions)
     if lowering == "loop":
         for own, one, kernels in zip(made, inputs, weight, strict=True):
             own.copy_(
@@ -59,25 +59,25 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
                 )
             )
         return made
-    for part in _parts(members, rows * places[0] * places[1] * weight[0, 0].numel() * window.groups):
+    for part in _parts(members, rows * positions[0] * positions[1] * weight[0, 0].numel() * window.groups):
         factors = _patches(inputs[part], kernel, window), _matrices(weight[part], window.groups).mT
         if window.groups == 1:
             torch.bmm(*factors, out=_rows(made[part], 1))  # a view, and no copy: the channels of all groups are one
         else:
-            _grouped(made[part], window.groups).copy_(_split(torch.bmm(*factors), rows, places, window.groups))
+            _grouped(made[part], window.groups).copy_(_split(torch.bmm(*factors), rows, positions, window.groups))
     return made
 
 
 def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str) -> Tensor:
     """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the weight, which it does not depend on."""
     members, rows, channels = inputs.shape[:3]
-    outputs, places = gradients.shape[2], gradients.shape[3:]
+    outputs, positions = gradients.shape[2], gradients.shape[3:]
     made = inputs.new_empty((members, outputs, channels // window.groups, *kernel))
     if lowering == "loop":
         for own, gradient, one in zip(made, gradients, inputs, strict=True):
             own.copy_(_backward(gradient, one, own, window, (False, True))[1])
         return made
-    for part in _parts(members, rows * places[0] * places[1] * made[0, 0].numel() * window.groups):
+    for part in _parts(members, rows * positions[0] * positions[1] * made[0, 0].numel() * window.groups):
         patches = _patches(inputs[part], kernel, window)
         product = torch.bmm(_rows(gradients[part], window.groups).mT, patches)
         made[part].copy_(product.view(-1, outputs, *kernel, made.shape[2]).permute(0, 1, 4, 2, 3))
@@ -92,10 +92,10 @@ def input_gradient(gradients: Tensor, weight: Tensor, size: Sequence[int], windo
         for own, gradient, kernels in zip(made, gradients, weight, strict=True):
             own.copy_(_backward(gradient, own, kernels, window, (True, False))[0])
         return made
-    kernel, places = weight.shape[3:], gradients.shape[3:]
-    for part in _parts(members, rows * places[0] * places[1] * weight[0, 0].numel() * window.groups):
+    kernel, positions = weight.shape[3:], gradients.shape[3:]
+    for part in _parts(members, rows * positions[0] * positions[1] * weight[0, 0].numel() * window.groups):
         patches = torch.bmm(_rows(gradients[part], window.groups), _matrices(weight[part], window.groups))
-        made[part].copy_(_folded(_split(patches, rows, places, window.groups), size, kernel, window))
+        made[part].copy_(_folded(_split(patches, rows, positions, window.groups), size, kernel, window))
     return made
 
 
@@ -134,8 +134,8 @@ def _rows(stacked: Tensor, groups: int) -> Tensor:
     return _grouped(stacked, groups).flatten(2, 4).flatten(0, 1)
 
 
-def _split(product: Tensor, rows: int, places: Sequence[int], groups: int) -> Tensor:
-    return product.view(-1, groups, rows, *places, product.shape[-1])
+def _split(product: Tensor, rows: int, positions: Sequence[int], groups: int) -> Tensor:
+    return product.view(-1, groups, rows, *positions, product.shape[-1])
 
 
 def _matrices(weight: Tensor, groups: int) -> Tensor:
@@ -159,8 +159,8 @@ def _patches(inputs: Tensor, kernel: Sequence[int], window: Window) -> Tensor:
 
 def _folded(patches: Tensor, size: Sequence[int], kernel: Sequence[int], window: Window) -> Tensor:
     """Add up [members, groups, rows, *positions, kernel * channels] where patches overlap: ``_patches`` transposed."""
-    members, groups, rows, *places, width = patches.shape
-    whole = patches.view(members, groups, rows, *places, *kernel, width // (kernel[0] * kernel[1]))
+    members, groups, rows, *positions, width = patches.shape
+    whole = patches.view(members, groups, rows, *positions, *kernel, width // (kernel[0] * kernel[1]))
     patches = whole.permute(0, 2, 3, 4, 5, 6, 1, 7)
     (up, left), shape = window.padding, patches.shape[-2:]
     padded = patches.new_zeros((members, rows, size[0] + 2 * up, size[1] + 2 * left, *shape))
@@ -168,7 +168,7 @@ def _folded(patches: Tensor, size: Sequence[int], kernel: Sequence[int], window:
         for x in range(kernel[1]):
             down, across = (
                 slice(at * dilation, at * dilation + stride * (count - 1) + 1, stride)
-                for at, dilation, stride, count in zip((y, x), window.dilation, window.stride, places, strict=True)
+                for at, dilation, stride, count in zip((y, x), window.dilation, window.stride, positions, strict=True)
             )
             padded[:, :, down, across].add_(patches[:, :, :, :, y, x])
     kept = padded.flatten(4)[:, :, up : up + size[0], left : left + size[1]]

@@ -43,8 +43,8 @@ def _input_gradient(
 
 
 def _convolution_shape(inputs: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
-    places = Window(*window).outputs(inputs.shape[3:], size)
-    return kernels.empty(inputs, inputs.shape[0], inputs.shape[1], weight.shape[1], places)
+    positions = Window(*window).outputs(inputs.shape[3:], size)
+    return kernels.empty(inputs, inputs.shape[0], inputs.shape[1], weight.shape[1], positions)
 
 
 def _weight_shape(gradients: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:

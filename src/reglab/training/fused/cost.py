@@ -68,15 +68,15 @@ def _alone(experiment: Experiment) -> Trial:
     with quiet_lightning():
         device = build_trainer(experiment, []).strategy.root_device
     member = Member(experiment.model, experiment.cocktail).to(device)
-    data, recipe, kind = experiment.data, experiment.recipe, next(member.parameters()).dtype
+    data, recipe, dtype = experiment.data, experiment.recipe, next(member.parameters()).dtype
     part = data.train.to(device)
     rows = slice(recipe.batch_size)
-    one = torch.ones((), dtype=kind, device=device)
+    one = torch.ones((), dtype=dtype, device=device)
     inputs = part.inputs[rows]
-    inputs = inputs.to(kind) if inputs.is_floating_point() else inputs
+    inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
     batch = Batch(inputs, [(one, part.targets[rows])], part.index[rows])
     step = seconds(solo_step(member, data.task, recipe, batch), device, 3) + _LIGHTNING
-    measurement = Measurement(data, experiment.measure, device, kind)
+    measurement = Measurement(data, experiment.measure, device, dtype)
     measurement.begin(member.model)
     measuring = seconds(
         lambda: (

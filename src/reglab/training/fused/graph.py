@@ -27,13 +27,13 @@ class Graph:
 
     def __init__(self, function: Callable[..., Tensor], arguments: tuple[Any, ...]) -> None:
         leaves, shape = pytree.tree_flatten(arguments)
-        self._places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        self._tensor_indices = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         constants = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
         def flat_function(*tensors: Tensor) -> Tensor:
             filled = list(constants)
-            for place, tensor in zip(self._places, tensors, strict=True):
-                filled[place] = tensor
+            for index, tensor in zip(self._tensor_indices, tensors, strict=True):
+                filled[index] = tensor
             return function(*pytree.tree_unflatten(filled, shape))
 
         with torch.no_grad(), _quiet():
@@ -48,7 +48,7 @@ class Graph:
     def flat(self, arguments: tuple[Any, ...]) -> list[Tensor]:
         """Return the tensors of the arguments, as ``run`` takes them."""
         leaves = pytree.tree_leaves(arguments)
-        return [leaves[place] for place in self._places]
+        return [leaves[index] for index in self._tensor_indices]
 
     def __call__(self, *arguments: Any) -> Tensor:
         return self.run(self.flat(arguments))

@@ -28,7 +28,7 @@ from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import PackCheckpoints
 from reglab.training.fused.compile_callback import COMPILED, CompileCallback
 from reglab.training.fused.finalize import Endings, ending
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
 from reglab.training.fused.resume import Earlier, begin, earlier, end_open, manifest_of
@@ -75,7 +75,7 @@ def run_pack(
         _log.warning("%d jobs train in 1 pack: %s", len(specs), _LOST)
         found = None
     if found and found.checkpoint:  # which brings the choices along
-        module, trackers, kept = Fused(_placed(experiments, settings)), found.reopen(specs), found.manifest
+        module, trackers, kept = PackModule(_placed(experiments, settings)), found.reopen(specs), found.manifest
     else:
         module, trackers, kept = _begun(configs, experiments, specs, settings, found)
     endings = Endings(trackers, Best(module.pack, experiments[0].measure.monitor), on_end)
@@ -92,7 +92,7 @@ def _begun(
     specs: Sequence[RunSpec],
     settings: PackSettings,
     found: Earlier | None,
-) -> tuple[Fused, list[RunTracker | None], Manifest]:
+) -> tuple[PackModule, list[RunTracker | None], Manifest]:
     """Return a pack at its first step, with its runs. found: one that had its runs, but died before that step."""
     try:
         pack, choices = prepare(experiments, settings)
@@ -101,7 +101,7 @@ def _begun(
             found.give_up(f"trained in another way: {error.reason}")
         raise
     if found:
-        return Fused(pack), found.reopen(specs), found.manifest
+        return PackModule(pack), found.reopen(specs), found.manifest
     specs = [replace(spec, tags={**spec.tags, **_tags(pack, choices)}) for spec in specs]
     end_open([spec.folder for spec in specs], "its process was gone before it trained")
     trackers = open_runs(TrackingSettings.from_config(describe.plain(configs[0])["tracking"]), specs)
@@ -110,7 +110,7 @@ def _begun(
     kept = manifest_of(specs, [int(OmegaConf.select(config, "sweep.job") or 0) for config in configs])
     kept.write(steps=0)
     begin(trackers, specs, **_tags(pack, choices))
-    return Fused(pack), list(trackers), kept
+    return PackModule(pack), list(trackers), kept
 
 
 def _placed(experiments: Sequence[Experiment], settings: PackSettings) -> Pack:
@@ -135,7 +135,7 @@ def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[
     return pack, choices
 
 
-def train(module: Fused, recorder: PackRecorder, kept: Manifest, resume: Path | None = None) -> None:
+def train(module: PackModule, recorder: PackRecorder, kept: Manifest, resume: Path | None = None) -> None:
     """Let Lightning train a pack. kept: where its state is kept in the meantime, and what of it is told there."""
     first = module.pack.experiments[0]
     with quiet_lightning():
@@ -160,19 +160,19 @@ def load_experiments(configs: Sequence[DictConfig]) -> tuple[list[dict[str, Any]
     loaded: dict[str, DataSet] = {}
     experiments: dict[int, Experiment] = {}
     wrong: dict[int, Exception] = {}
-    for place, (config, job) in enumerate(zip(configs, jobs, strict=True)):
+    for job_index, (config, job) in enumerate(zip(configs, jobs, strict=True)):
         node = json.dumps(job["data"], sort_keys=True, default=str)
         recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}
         try:
             if node not in loaded:
                 loaded[node] = data.load(job["data"])
-            experiments[place] = build_experiment(job, loaded[node], recorded)
+            experiments[job_index] = build_experiment(job, loaded[node], recorded)
         except Exception as error:  # noqa: BLE001 - also what a user's model raises: its neighbours are to train
-            wrong[place] = error
+            wrong[job_index] = error
     if wrong and len(configs) == 1:
         raise wrong[0]
     if wrong:
-        groups = [list(experiments), *([place] for place in wrong)]
+        groups = [list(experiments), *([job_index] for job_index in wrong)]
         raise Unfused(f"{len(wrong)} of {len(configs)} cannot run", [group for group in groups if group])
     return jobs, list(experiments.values())
 

@@ -38,8 +38,8 @@ class PackMeasurement:
         rows = probe_rows(len(train[0]), probe_size(len(train[0]), len(val[0]), settings.probe_rows), seed=0)
 
         def moved(tensors: Sequence[Tensor]) -> Rows:
-            kind = dtype if tensors[0].is_floating_point() else tensors[0].dtype
-            return rows_of([values.to(device, kind) for values in tensors])
+            target_dtype = dtype if tensors[0].is_floating_point() else tensors[0].dtype
+            return rows_of([values.to(device, target_dtype) for values in tensors])
 
         self.task, self.settings = sets[0].task, settings
         self.probe = moved([part.inputs[rows] for part in train]), moved([part.targets[rows] for part in train])
@@ -104,7 +104,7 @@ class PackMeasurement:
 
     def gap(self, pack: Pack) -> Tensors:
         """Return the audited gaps, their sides and intervals, of the weights that each job is judged by."""
-        weights, sets = pack.judged(), self.sets[pack.places]
+        weights, sets = pack.judged(), self.sets[pack.job_indices]
         train = self._evaluate(pack, weights, *self.probe, self.clean, sets)
         val = self._evaluate(pack, weights, *self.val, None, sets)
         found = {}
@@ -115,7 +115,7 @@ class PackMeasurement:
 
     def _side(self, number: int, measured: Tensor, pack: Pack) -> Side:
         """Return the members' side of the gap, 0 the probe and 1 the validation part, from what was measured of it."""
-        sets = self.sets[pack.places]
+        sets = self.sets[pack.job_indices]
         outputs = targets = None
         if self._outputs:
             outputs = measured[self._facts + (number == 0 and self.corrupted is not None) :].movedim(0, -1)
@@ -129,7 +129,7 @@ class PackMeasurement:
             None if rows is None else rows.all(sets),
             outputs,
             targets,
-            None if self._units is None else self._units[pack.places].mT,
+            None if self._units is None else self._units[pack.job_indices].mT,
         )
 
     def _memorization(self, facts: Tensor, corrupted: Tensor) -> Tensors:

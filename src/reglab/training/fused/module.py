@@ -17,7 +17,7 @@ from reglab.training.loop_position import forget_loops, go_on
 _log = logging.getLogger(__name__)
 
 
-class Fused(pl.LightningModule):
+class PackModule(pl.LightningModule):
     """Trains a pack; a Lightning batch is a chunk of optimizer steps.
 
     ``dead`` are the rows of the stack whose job has ended: they are computed until the stack is compacted, and nobody
@@ -86,9 +86,9 @@ class Fused(pl.LightningModule):
 
     def fail(self, row: int, step: int, epoch: int, taken: int = -1) -> None:
         """Take a row out because its loss is not finite. taken: which of the chunk's steps it was."""
-        place = self.pack.places[row]
+        job_index = self.pack.job_indices[row]
         self.dead.add(row)
-        self.failures[place] = Diverged(step, epoch, float(self.rates[taken, place]))
+        self.failures[job_index] = Diverged(step, epoch, float(self.rates[taken, job_index]))
 
     def mean_terms(self) -> dict[str, Tensor]:
         """Return each term's mean over the examples trained on since the last call, [members], and start anew.
@@ -129,7 +129,7 @@ class Fused(pl.LightningModule):
         pack = self.pack
         checkpoint["pack"] = {
             "stack": pack.stack.state_dict(),
-            "places": list(pack.places),
+            "places": list(pack.job_indices),
             "dead": sorted(self.dead),
             "terms": [self._table()] if self._rows else [],
             "rows": list(self._rows),
@@ -142,7 +142,7 @@ class Fused(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         forget_loops(checkpoint)
         saved = checkpoint["pack"]
-        self.pack.keep([self.pack.places.index(place) for place in saved["places"]])
+        self.pack.keep([self.pack.job_indices.index(job_index) for job_index in saved["places"]])
         self.pack.base.cocktail.complete(saved["stack"]["buffers"])
         self.pack.stack.load_state_dict(saved["stack"])
         never = self.pack.settings.compile is False

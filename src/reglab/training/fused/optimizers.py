@@ -1,4 +1,4 @@
-"""SGD, Adam and AdamW as pure functions of one member, so that each member may have its own numbers.
+"""SGD, Adam and AdamW as pure functions under ``vmap``: each member has its own hyperparameters.
 
 One ``torch.optim`` optimizer holds one learning rate; these are vmapped over members, whose lr, momentum, betas and
 decay are 0-dim tensors. The arithmetic is torch's own, order of operations included.
@@ -28,14 +28,16 @@ Update = Callable[[Tensor, Tensor, Tensors, Tensors], None]
 
 @dataclass(frozen=True)
 class Rule:
-    """How weights are moved. slots: the state of each weight, in its shape, zeros at first. numbers: a member's own.
+    """An optimizer's update rule. numbers: a member's own.
 
-    The slots have torch's own names, so that ``torch.optim`` can read them from a checkpoint. step_numbers: are
+    state_names: names of the state kept for each weight, in its shape, zeros at first.
+
+    They have torch's own names, so that ``torch.optim`` can read them from a checkpoint. step_numbers: are
     computed before the steps, not in them: a compiler would put their powers and roots into the loop over each weight,
     once for every coordinate.
     """
 
-    slots: tuple[str, ...]
+    state_names: tuple[str, ...]
     numbers: Mapping[str, float]
     step_numbers: StepNumbers
     update: Update
@@ -43,7 +45,7 @@ class Rule:
 
 def joint_rule(rules: Sequence[Rule]) -> Rule:
     """Return the rule that serves all members of a pack: momentum and decay for all where one has them."""
-    return max(rules, key=lambda rule: (len(rule.slots), rule.update is not adam_plain))
+    return max(rules, key=lambda rule: (len(rule.state_names), rule.update is not adam_plain))
 
 
 def rule_of(optimizer: Optimizer) -> Rule:
@@ -55,12 +57,12 @@ def rule_of(optimizer: Optimizer) -> Rule:
     if isinstance(optimizer, SGD):
         momentum = float(group["momentum"])
         numbers |= {"momentum": momentum, "dampening": group["dampening"] if momentum else 0.0}
-        slots = ("momentum_buffer",) if momentum else ()
-        return Rule(slots, numbers, sgd_numbers, sgd_nesterov if group["nesterov"] else sgd)
+        state_names = ("momentum_buffer",) if momentum else ()
+        return Rule(state_names, numbers, sgd_numbers, sgd_nesterov if group["nesterov"] else sgd)
     numbers |= {"beta1": float(group["betas"][0]), "beta2": float(group["betas"][1]), "eps": float(group["eps"])}
-    slots = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+    state_names = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
     decayed = adamw if group["decoupled_weight_decay"] else adam
-    return Rule(slots, numbers, adam_numbers, decayed if group["weight_decay"] else adam_plain)
+    return Rule(state_names, numbers, adam_numbers, decayed if group["weight_decay"] else adam_plain)
 
 
 def sgd_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[str, Tensor]:
@@ -74,20 +76,20 @@ def sgd_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[st
     }
 
 
-def sgd(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def sgd(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
     """Take a step of SGD with momentum: ``v <- momentum v + (1 - dampening) g``."""
-    _sgd(weight, gradient, slots, numbers, nesterov=False)
+    _sgd(weight, gradient, state, numbers, nesterov=False)
 
 
-def sgd_nesterov(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def sgd_nesterov(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
     """Take a step of SGD with Nesterov's momentum: along ``g + momentum v``."""
-    _sgd(weight, gradient, slots, numbers, nesterov=True)
+    _sgd(weight, gradient, state, numbers, nesterov=True)
 
 
-def _sgd(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors, nesterov: bool) -> None:
+def _sgd(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors, nesterov: bool) -> None:
     gradient = gradient + numbers["weight_decay"] * weight
-    if slots:
-        velocity = slots["momentum_buffer"]
+    if state:
+        velocity = state["momentum_buffer"]
         velocity.mul_(numbers["momentum"]).add_(numbers["share"] * gradient)
         gradient = gradient + numbers["momentum"] * velocity if nesterov else velocity
     weight.sub_(numbers["lr"] * gradient)
@@ -118,26 +120,26 @@ def powers(bases: Tensor, exponents: Sequence[int]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)[:, index]
 
 
-def adam(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def adam(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
     """Take a step of Adam (Kingma & Ba 2015), weight decay added to the gradient."""
-    adam_plain(weight, gradient + numbers["weight_decay"] * weight, slots, numbers)
+    adam_plain(weight, gradient + numbers["weight_decay"] * weight, state, numbers)
 
 
-def adamw(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def adamw(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
     """Take a step of AdamW (Loshchilov & Hutter 2019): weights shrink by ``1 - lr * decay`` before the step."""
     weight.mul_(numbers["kept"])
-    adam_plain(weight, gradient, slots, numbers)
+    adam_plain(weight, gradient, state, numbers)
 
 
-def adam_plain(weight: Tensor, gradient: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def adam_plain(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
     """Take a step of Adam: move by ``lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)``."""
     # No addcmul_ and addcdiv_: vmap has no rule for them and would go through the members one by one.
-    first, second = slots["exp_avg"], slots["exp_avg_sq"]
+    first, second = state["exp_avg"], state["exp_avg_sq"]
     first.mul_(numbers["beta1"]).add_(numbers["gain1"] * gradient)
     second.mul_(numbers["beta2"]).add_(numbers["gain2"] * gradient * gradient)
     judged = second
-    if "max_exp_avg_sq" in slots:
-        judged = slots["max_exp_avg_sq"]
+    if "max_exp_avg_sq" in state:
+        judged = state["max_exp_avg_sq"]
         judged.copy_(torch.maximum(judged, second))
     spread = judged.sqrt() * numbers["inverse_root2"] + numbers["eps"]
     weight.sub_(first / spread * numbers["step"])
@@ -166,14 +168,14 @@ class Rates(Mapping[str, Tensor]):
 class Sizes(Mapping[str, Tensor]):
     """Effective steps by parameter name after an update, computed when asked for: ``step_size.StepSizes``, but pure.
 
-    slots: by slot and weight; a weight that never has a gradient has zeros. clipped: the gradient's factor.
+    state: by state name and weight; a weight that never has a gradient has zeros. clipped: the gradient's factor.
     """
 
     def __init__(
-        self, slots: Mapping[str, Tensors], numbers: Tensors, names: Sequence[str], clipped: Tensor | None
+        self, state: Mapping[str, Tensors], numbers: Tensors, names: Sequence[str], clipped: Tensor | None
     ) -> None:
         self._numbers, self._names, self._clipped = numbers, names, clipped
-        self._seconds = slots.get("max_exp_avg_sq", slots.get("exp_avg_sq"))
+        self._seconds = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
         self._typical: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:

@@ -18,9 +18,9 @@ from reglab.training.fused.member import Member, structure, why_solo
 from reglab.training.fused.optimizers import joint_rule, rule_of
 from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
-from reglab.training.fused.shared_rows import pool
+from reglab.training.fused.shared_rows import shared_rows
 from reglab.training.fused.stack import STEP, Stack, stack
-from reglab.training.fused.step import MemberStep, PackStep, Seen, frozen, look
+from reglab.training.fused.step import LossInspection, MemberStep, PackStep, frozen, inspect_loss
 from reglab.training.loader import step_rows
 from reglab.training.silent_hooks import check_hooks
 
@@ -31,7 +31,7 @@ _SETTINGS = PackSettings()
 class Pack:
     """The joint state of some jobs, and what can be done with all of them at once.
 
-    experiments: their jobs. places: the number of the job in each row of the stack; jobs that ended leave it, in
+    experiments: their jobs. job_indices: the number of the job in each row of the stack; jobs that ended leave it, in
     ``keep``. compiled, ragged, lowering: choices that change rounding, so a resumed pack must make them again.
     compiling: whether it is to be compiled while it trains; it is not ``compiled`` until then.
     """
@@ -51,18 +51,18 @@ class Pack:
         self.task = first.data.task
         rules = [rule_of(job.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])) for job in experiments]
         self.rule = joint_rule(rules)
-        self.stack = stack(members, rules, self.rule.slots, [job.recipe.clip for job in experiments])
-        self.pool = pool([job.data.train for job in experiments], [job.data.digest for job in experiments])
+        self.stack = stack(members, rules, self.rule.state_names, [job.recipe.clip for job in experiments])
+        self.train_rows = shared_rows([job.data.train for job in experiments], [job.data.digest for job in experiments])
         self.seeds = [int(member.cocktail.keys.seed) for member in members]
-        self.places = list(range(len(experiments)))
+        self.job_indices = list(range(len(experiments)))
         self.loader = PackSteps(
-            self.pool.rows, first.recipe.batch_size, first.recipe.steps_per_batch, self._orders, self.done
+            self.train_rows.rows, first.recipe.batch_size, first.recipe.steps_per_batch, self._orders, self.done
         )
         self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
         self.stack.numbers["base_lr"] = self.schedules.base_rates()
         numbers = self._step_numbers(0, self.schedules.rates(0, 1))
         self.stack.step_numbers = {name: number[0].clone() for name, number in numbers.items()}
-        self._sizes = [len(rows) for rows in step_rows(torch.arange(self.pool.rows), first.recipe.batch_size)]
+        self._sizes = [len(rows) for rows in step_rows(torch.arange(self.train_rows.rows), first.recipe.batch_size)]
         self._batch = self._sizes[0]
         self.compiled = self.ragged = self.compiling = False
         self.lowering: dict[str, str] = {}
@@ -70,7 +70,7 @@ class Pack:
         self._forget()
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.job_indices)
 
     def done(self) -> int:
         """Return the number of steps done."""
@@ -81,7 +81,7 @@ class Pack:
         return next(iter(self.stack.weights.values())).dtype
 
     def _orders(self) -> list[tuple[int, int]]:
-        return [(self.seeds[place], self.pool.part[place]) for place in self.places]
+        return [(self.seeds[job_index], self.train_rows.part[job_index]) for job_index in self.job_indices]
 
     def to(self, device: torch.device) -> None:
         """Move everything to ``device``; nothing happens to a pack that is there."""
@@ -90,7 +90,7 @@ class Pack:
         self._device = device
         self.base.to(device)
         self.stack = self.stack.to(device)
-        self.pool = self.pool.to(device, self.dtype)
+        self.train_rows = self.train_rows.to(device, self.dtype)
         self._forget()
 
     def choose(
@@ -127,7 +127,7 @@ class Pack:
 
     def _step_numbers(self, first: int, rates: Tensor) -> dict[str, Tensor]:
         steps = range(first, first + len(rates))
-        found = self.rule.step_numbers(self.stack.numbers, rates[:, self.places], steps)
+        found = self.rule.step_numbers(self.stack.numbers, rates[:, self.job_indices], steps)
         return {name: number.expand(len(rates), -1) for name, number in found.items()}
 
     def step(self, rows: Tensor, numbers: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class Pack:
         rows = rows.to(self.stack.device)
         try:
             if self._step is None:
-                self._step = PackStep(MemberStep(self.base, self.task, self.rule, self._look(rows)))
+                self._step = PackStep(MemberStep(self.base, self.task, self.rule, self._inspect_loss(rows)))
             made = self._graphs[rows.shape] = Graph(self._call, arguments(self.stack, rows))
             return made
         except torch.OutOfMemoryError:
@@ -204,14 +204,18 @@ class Pack:
         except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
             raise Unfused(f"the model or a regularizer cannot be vmapped ({reason(error)})") from error
 
-    def _call(self, weights: Any, buffers: Any, slots: Any, numbers: Any, shared: Any, rows: Tensor) -> Tensor:
+    def _call(
+        self, weights: Any, buffers: Any, optimizer_state: Any, numbers: Any, shared: Any, rows: Tensor
+    ) -> Tensor:
         assert self._step is not None
         return self._step(
-            Stack(weights, buffers, shared, slots, step_numbers=numbers), self.pool.batch(rows), rows.dim() > 1
+            Stack(weights, buffers, shared, optimizer_state, step_numbers=numbers),
+            self.train_rows.batch(rows),
+            rows.dim() > 1,
         )
 
-    def _look(self, rows: Tensor) -> Seen:
-        return look(self.base, self.task, self.rule, self.pool.batch(rows[0] if rows.dim() > 1 else rows))
+    def _inspect_loss(self, rows: Tensor) -> LossInspection:
+        return inspect_loss(self.base, self.task, self.rule, self.train_rows.batch(rows[0] if rows.dim() > 1 else rows))
 
     def judged(self, stacked: Stack | None = None) -> dict[str, Tensor]:
         """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name.
@@ -251,15 +255,19 @@ class Pack:
             tensor.copy_(state[name])
         return answers
 
-    def stack_of(self, places: Sequence[int]) -> Stack:
+    def stack_of(self, job_indices: Sequence[int]) -> Stack:
         """Return weights and buffers of these jobs, all of which must still have a row: to be read, not changed."""
         whole = Stack(self.stack.weights, self.stack.buffers, self.stack.shared)
-        return whole if list(places) == self.places else whole.take([self.places.index(place) for place in places])
+        return (
+            whole
+            if list(job_indices) == self.job_indices
+            else whole.take([self.job_indices.index(job_index) for job_index in job_indices])
+        )
 
     def keep(self, rows: Sequence[int]) -> None:
         """Let only the members in these rows of the stack go on; a compiled pack of fewer is compiled anew."""
         self.stack = self.stack.take(rows)
-        self.places = [self.places[row] for row in rows]
+        self.job_indices = [self.job_indices[row] for row in rows]
         self._forget()
         if self.compiled and not self.settings.compile:
             self.compiled, self.compiling = False, True
@@ -267,7 +275,7 @@ class Pack:
 
 def arguments(stacked: Stack, rows: Tensor) -> tuple[object, ...]:
     """Return what a graph of the step is called with; what differs from call to call comes last."""
-    return stacked.weights, stacked.buffers, stacked.slots, stacked.step_numbers, stacked.shared, rows
+    return stacked.weights, stacked.buffers, stacked.optimizer_state, stacked.step_numbers, stacked.shared, rows
 
 
 _KNOWN = {  # what torch says of a model that cannot be vmapped, in our words
@@ -299,8 +307,8 @@ def _check(experiments: Sequence[Experiment]) -> None:
         raise UserError(f"a pack needs at least 2 jobs, got {len(experiments)}")
     alone = why_solo(experiments[0])
     groups: dict[object, list[int]] = {}
-    for place, experiment in enumerate(experiments):
-        groups.setdefault(structure(experiment), []).append(place)
+    for job_index, experiment in enumerate(experiments):
+        groups.setdefault(structure(experiment), []).append(job_index)
     if len(groups) > 1:
         raise Unfused("they differ in more than numbers", list(groups.values()))
     if alone:

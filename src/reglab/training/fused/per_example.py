@@ -20,13 +20,15 @@ _CELLS = 2**22  # members times rows whose outputs are held at a time
 _WRITERS = 16  # at once: the file system makes many files durable together
 
 
-def final_examples(pack: Pack, measurement: PackMeasurement, best: Best, places: Sequence[int]) -> dict[int, Examples]:
-    """Return the examples of the jobs ``places``, by their numbers, with the weights that each stands for."""
-    by_best = [place for place in places if pack.base.cocktail.stops and best.epochs[place]]
-    by_last = [place for place in places if place not in by_best]
+def final_examples(
+    pack: Pack, measurement: PackMeasurement, best: Best, job_indices: Sequence[int]
+) -> dict[int, Examples]:
+    """Return the examples of the jobs ``job_indices``, by their numbers, with the weights that each stands for."""
+    by_best = [job_index for job_index in job_indices if pack.base.cocktail.stops and best.epochs[job_index]]
+    by_last = [job_index for job_index in job_indices if job_index not in by_best]
     step = max(1, _CELLS // max(measurement.probe[0].length, measurement.val[0].length))
     found: dict[int, Examples] = {}
-    for first in range(0, len(places), step):
+    for first in range(0, len(job_indices), step):
         some = by_best[first : first + step]
         found |= _examples(pack, measurement, best.stack(some), some) if some else {}
         some = by_last[first : first + step]
@@ -34,8 +36,10 @@ def final_examples(pack: Pack, measurement: PackMeasurement, best: Best, places:
     return found
 
 
-def _examples(pack: Pack, measurement: PackMeasurement, stacked: Stack, places: Sequence[int]) -> dict[int, Examples]:
-    sets = measurement.sets[list(places)]
+def _examples(
+    pack: Pack, measurement: PackMeasurement, stacked: Stack, job_indices: Sequence[int]
+) -> dict[int, Examples]:
+    sets = measurement.sets[list(job_indices)]
     parts = measurement.probe, measurement.val
     outputs = [outputs_of(pack, stacked, inputs, sets) for inputs, _ in parts]
     sharing: dict[int, list[int]] = defaultdict(list)  # members by the set of rows that they have
@@ -43,7 +47,7 @@ def _examples(pack: Pack, measurement: PackMeasurement, stacked: Stack, places: 
         sharing[number].append(member)
     found: dict[int, Examples] = {}
     for number, members in sharing.items():
-        experiment = pack.experiments[places[members[0]]]
+        experiment = pack.experiments[job_indices[members[0]]]
         one = torch.tensor([number], device=sets.device)
         probe, val = (
             judged(said[members], targets.all(one)[0], pack.task)
@@ -51,7 +55,7 @@ def _examples(pack: Pack, measurement: PackMeasurement, stacked: Stack, places: 
         )
         rows = numbered(experiment.data, experiment.measure)
         made = examples_of_members(rows, (probe, val), pack.task, pack.dtype)
-        found |= {places[member]: each for member, each in zip(members, made, strict=True)}
+        found |= {job_indices[member]: each for member, each in zip(members, made, strict=True)}
     return found
 
 

@@ -13,7 +13,7 @@ from reglab.tracking import RunTracker, sync_runs
 from reglab.tracking.tracker import log_pack
 from reglab.training.fused.best import Best
 from reglab.training.fused.measurement import PackMeasurement
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.recorder import Progress
 from reglab.training.system_use import SystemUse
@@ -34,7 +34,7 @@ class PackRecorder(pl.Callback):
         best: Best,
         trackers: Sequence[RunTracker | None],
         on_progress: Callable[[int, Progress], None] | None,
-        on_end: Callable[[Fused, dict[int, Diverged | None]], None],
+        on_end: Callable[[PackModule, dict[int, Diverged | None]], None],
     ) -> None:
         self.best = best
         self.trackers = trackers
@@ -49,7 +49,7 @@ class PackRecorder(pl.Callback):
         self._system = SystemUse()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Fused)
+        assert isinstance(pl_module, PackModule)
         pack = pl_module.pack
         pack.to(pl_module.device)
         jobs = pack.experiments
@@ -58,19 +58,19 @@ class PackRecorder(pl.Callback):
         self.measurement.begin(pack, self._resumed)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Fused)
+        assert isinstance(pl_module, PackModule)
         if pl_module.pack.done() == 0:
             self._record(trainer, pl_module, 0)
         self._stop_if_over(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Let members go whose loss is no longer finite, and end training where none is left."""
-        assert isinstance(pl_module, Fused)
+        assert isinstance(pl_module, PackModule)
         if pl_module.failures:
             self._let_go(trainer, pl_module, [])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Fused)
+        assert isinstance(pl_module, PackModule)
         epoch = trainer.current_epoch + 1
         every = pl_module.pack.experiments[0].measure.every
         if pl_module.alive() and (epoch % every == 0 or epoch == trainer.max_epochs):
@@ -80,7 +80,7 @@ class PackRecorder(pl.Callback):
             if kept:
                 self.measurement.keep(kept)
 
-    def _record(self, trainer: pl.Trainer, module: Fused, epoch: int) -> None:
+    def _record(self, trainer: pl.Trainer, module: PackModule, epoch: int) -> None:
         assert self.measurement is not None
         pack = module.pack
         gap = self.measurement.gap(pack)
@@ -91,11 +91,11 @@ class PackRecorder(pl.Callback):
             if pack.base.cocktail.stops:
                 stop = pack.stop(gap).tolist()
                 stopped = [row for row in rows if stop[row]]
-                self.stopped.update(pack.places[row] for row in stopped)
+                self.stopped.update(pack.job_indices[row] for row in stopped)
             self.best.offer(pack, rows, [metrics[row] for row in rows], epoch)
         for row in rows:
-            place = pack.places[row]
-            self.latest[place], self.epochs[place] = metrics[row], epoch
+            job_index = pack.job_indices[row]
+            self.latest[job_index], self.epochs[job_index] = metrics[row], epoch
         self._log(pack, metrics, epoch)
         self._show(trainer, module, rows, epoch)
         self._let_go(trainer, module, stopped if epoch != trainer.max_epochs else [])
@@ -106,32 +106,32 @@ class PackRecorder(pl.Callback):
 
     def tell(self, trainer: pl.Trainer, doing: str) -> None:
         """Show what the pack does instead of steps."""
-        for place, _ in self._open(range(len(self.trackers))):
+        for job_index, _ in self._open(range(len(self.trackers))):
             if self.on_progress is not None:
-                shown = {key: self.latest[place][key] for key in _SHOWN if place in self.latest}
-                epoch, last = self.epochs.get(place, 0), trainer.max_epochs or 0
-                self.on_progress(place, Progress(epoch, last, shown, doing))
+                shown = {key: self.latest[job_index][key] for key in _SHOWN if job_index in self.latest}
+                epoch, last = self.epochs.get(job_index, 0), trainer.max_epochs or 0
+                self.on_progress(job_index, Progress(epoch, last, shown, doing))
 
     def tag(self, **tags: str) -> None:
         """Tag the runs that are open."""
         for _, tracker in self._open(range(len(self.trackers))):
             tracker.tag(**tags)
 
-    def _open(self, places: Sequence[int]) -> Iterator[tuple[int, RunTracker]]:
-        """Yield those of the places whose runs are open, each with its position in ``places`` and its tracker."""
-        for position, place in enumerate(places):
-            tracker = self.trackers[place]
-            if tracker is not None and place not in self.ended:
+    def _open(self, job_indices: Sequence[int]) -> Iterator[tuple[int, RunTracker]]:
+        """Yield those of the places whose runs are open, each with its position in ``job_indices`` and its tracker."""
+        for position, job_index in enumerate(job_indices):
+            tracker = self.trackers[job_index]
+            if tracker is not None and job_index not in self.ended:
                 yield position, tracker
 
     def _log(self, pack: Pack, metrics: Mapping[int, Mapping[str, float]], epoch: int) -> None:
-        recorded = [(row, tracker) for row, tracker in self._open(pack.places) if row in metrics]
+        recorded = [(row, tracker) for row, tracker in self._open(pack.job_indices) if row in metrics]
         if recorded:
             keys = list(metrics[recorded[0][0]])
             values = [list(metrics[row].values()) for row, _ in recorded]
             log_pack([tracker for _, tracker in recorded], keys, values, epoch)
 
-    def _metrics(self, module: Fused, found: Mapping[str, Tensor], epoch: int) -> dict[int, dict[str, float]]:
+    def _metrics(self, module: PackModule, found: Mapping[str, Tensor], epoch: int) -> dict[int, dict[str, float]]:
         """Return the metrics of each living row of the stack; one whose loss is not finite is taken out."""
         names, rows_of = table(found)
         system = self._system()
@@ -140,24 +140,24 @@ class PackRecorder(pl.Callback):
             if "objective/task" in measured:
                 measured["naive_gap/loss"] = measured["val/loss"] - measured["objective/task"]
             if epoch > 0:
-                measured["optimizer/lr"] = float(module.rates[-1, module.pack.places[row]])
+                measured["optimizer/lr"] = float(module.rates[-1, module.pack.job_indices[row]])
             measured.update(system)
             if epoch > 0 and not math.isfinite(measured["train/loss"] + measured["val/loss"]):
                 module.fail(row, module.pack.done(), epoch)
         return {row: metrics[row] for row in module.alive()}
 
-    def _show(self, trainer: pl.Trainer, module: Fused, rows: list[int], epoch: int) -> None:
+    def _show(self, trainer: pl.Trainer, module: PackModule, rows: list[int], epoch: int) -> None:
         if self.on_progress is None:
             return
-        places = [module.pack.places[row] for row in rows]
-        for position, _ in self._open(places):
-            place = places[position]
-            shown = {key: self.latest[place][key] for key in _SHOWN}
-            self.on_progress(place, Progress(epoch, trainer.max_epochs or epoch, shown))
+        job_indices = [module.pack.job_indices[row] for row in rows]
+        for position, _ in self._open(job_indices):
+            job_index = job_indices[position]
+            shown = {key: self.latest[job_index][key] for key in _SHOWN}
+            self.on_progress(job_index, Progress(epoch, trainer.max_epochs or epoch, shown))
 
-    def _let_go(self, trainer: pl.Trainer, module: Fused, stopped: list[int]) -> None:
+    def _let_go(self, trainer: pl.Trainer, module: PackModule, stopped: list[int]) -> None:
         """End the runs of members that stopped or failed; their rows are dead from now on."""
-        ended: dict[int, Diverged | None] = {module.pack.places[row]: None for row in stopped}
+        ended: dict[int, Diverged | None] = {module.pack.job_indices[row]: None for row in stopped}
         ended |= module.failures
         if not ended:
             return
@@ -167,17 +167,17 @@ class PackRecorder(pl.Callback):
         module.failures.clear()
         self._stop_if_over(trainer, module)
 
-    def _stop_if_over(self, trainer: pl.Trainer, module: Fused) -> None:
-        trainer.should_stop |= not any(self._open([module.pack.places[row] for row in module.alive()]))
+    def _stop_if_over(self, trainer: pl.Trainer, module: PackModule) -> None:
+        trainer.should_stop |= not any(self._open([module.pack.job_indices[row] for row in module.alive()]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what measuring and judging go on from. The journals are synchronized here, as for one job."""
-        places = range(len(self.trackers))
+        job_indices = range(len(self.trackers))
         return {
             "measured": self.measurement.state() if self.measurement else None,
             "best": self.best.state_dict(),
-            "journals": sync_runs([tracker for _, tracker in self._open(places)]),
-            "latest": {place: dict(metrics) for place, metrics in self.latest.items()},
+            "journals": sync_runs([tracker for _, tracker in self._open(job_indices)]),
+            "latest": {job_index: dict(metrics) for job_index, metrics in self.latest.items()},
             "epochs": dict(self.epochs),
             "ended": sorted(self.ended),
             "stopped": sorted(self.stopped),
@@ -191,14 +191,14 @@ class PackRecorder(pl.Callback):
 
     def member(self, pack: Pack, row: int) -> dict[str, Any]:
         """Return of the job in ``row`` what ``Recorder`` keeps of it alone."""
-        place = pack.places[row]
-        tracker = self.trackers[place]
+        job_index = pack.job_indices[row]
+        tracker = self.trackers[job_index]
         assert tracker is not None
         assert self.measurement is not None
         return {
             **self.measurement.member(pack, row),
-            "latest": dict(self.latest[place]),
-            "recorded": self.epochs[place],
-            "stopped": place in self.stopped,
+            "latest": dict(self.latest[job_index]),
+            "recorded": self.epochs[job_index],
+            "stopped": job_index in self.stopped,
             "journal": tracker.journal.position,
         }

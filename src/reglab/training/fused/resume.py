@@ -32,20 +32,20 @@ class Earlier:
 
     def left(self) -> list[int]:
         """Return the places of the jobs that are to be trained."""
-        return [place for place in range(len(self.manifest.jobs)) if place not in self.ended]
+        return [job_index for job_index in range(len(self.manifest.jobs)) if job_index not in self.ended]
 
     def tell(self, on_end: Callable[[int, JobResult], None]) -> None:
         """Tell how each job ended whose training is over; its store may not have heard of that."""
-        for place, result in self.ended.items():
-            deliver(Path(self.manifest.folders[place]))
-            on_end(place, result)
+        for job_index, result in self.ended.items():
+            deliver(Path(self.manifest.folders[job_index]))
+            on_end(job_index, result)
 
     def reopen(self, specs: Sequence[RunSpec]) -> list[RunTracker | None]:
         """Return the trackers of the runs, RUNNING again; None for those that have ended."""
         trackers: list[RunTracker | None] = []
         try:
-            for place, spec in enumerate(specs):
-                trackers.append(None if place in self.ended else _reopened(spec))
+            for job_index, spec in enumerate(specs):
+                trackers.append(None if job_index in self.ended else _reopened(spec))
         except BaseException:
             opened = [tracker for tracker in trackers if tracker is not None]
             finish_runs(opened, ["KILLED"] * len(opened))
@@ -55,7 +55,7 @@ class Earlier:
     def give_up(self, message: str) -> None:
         """Let the pack be none any more, and its open runs end KILLED: others take their places."""
         manifest.remove(Path(self.manifest.folders[0]))
-        end_open([Path(self.manifest.folders[place]) for place in self.left()], message)
+        end_open([Path(self.manifest.folders[job_index]) for job_index in self.left()], message)
 
 
 def earlier(specs: Sequence[RunSpec]) -> Earlier | None:
@@ -66,11 +66,11 @@ def earlier(specs: Sequence[RunSpec]) -> Earlier | None:
         return None
     same = [spec.tags[run_state.FINGERPRINT] == known for spec, known in zip(specs, found.fingerprints, strict=True)]
     results = {
-        place: result_of(folder, read_identity(folder).run_id)
-        for place, folder in enumerate(map(Path, folders))
-        if same[place]
+        job_index: result_of(folder, read_identity(folder).run_id)
+        for job_index, folder in enumerate(map(Path, folders))
+        if same[job_index]
     }
-    ended = {place: result for place, result in results.items() if result is not None}
+    ended = {job_index: result for job_index, result in results.items() if result is not None}
     path = Path(folders[0], CHECKPOINT)
     none_yet = not (path.exists() or checkpoint_files.previous(path).exists())
     checkpoint = _sound(path) if all(same) else None

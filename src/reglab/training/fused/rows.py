@@ -39,7 +39,10 @@ class PackSteps:
         steps = step_rows(torch.arange(self.rows), self.batch_size)
         order = self._order(epoch)
         for start in range(position, len(steps), self.chunk):
-            yield [order[..., places[0] : places[-1] + 1].contiguous() for places in steps[start : start + self.chunk]]
+            yield [
+                order[..., positions[0] : positions[-1] + 1].contiguous()
+                for positions in steps[start : start + self.chunk]
+            ]
 
     def shape(self, rows: int) -> tuple[int, ...]:
         """Return the shape of an entry of so many rows."""

@@ -42,10 +42,10 @@ class Schedules:
         rates = [float(base_rate(optimizer.param_groups[0])) for optimizer, _ in self._pairs]
         return torch.tensor(rates, dtype=torch.float64)[self._which]
 
-    def state(self, place: int, done: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    def state(self, job_index: int, done: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Return the optimizer's settings of a member after ``done`` steps, and its schedule's state if it has one."""
         self._go_to(done)
-        optimizer, scheduled = self._pairs[self._which[place]]
+        optimizer, scheduled = self._pairs[self._which[job_index]]
         return dict(optimizer.state_dict()["param_groups"][0]), scheduled and scheduled[0].state_dict()
 
     def _start(self) -> None:
