@@ -11,7 +11,7 @@ from reglab.launchers.compose import job_folder
 from reglab.launchers.events import Progress, reporter
 
 if TYPE_CHECKING:
-    from reglab.training.fused.cost import Trial
+    from reglab.training.fused.cost import PackCost
     from reglab.training.preflight import Seen
 
 
@@ -44,12 +44,12 @@ def looker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Seen"]:
     return look
 
 
-def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "Trial":
+def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "PackCost":
     """Train a few steps of jobs, fused if they are several, and return what they took. Raises Unfused, UserError."""
     _quiet()
-    from reglab.training.fused.cost import trial  # late, as above
+    from reglab.training.fused.cost import measure_cost  # late, as above
 
-    return trial(configs, settings)
+    return measure_cost(configs, settings)
 
 
 def _quiet() -> None:
