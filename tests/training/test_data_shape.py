@@ -10,7 +10,7 @@ from reglab import models
 from reglab.config.fingerprint import READ_IMAGES, computed
 from reglab.core.errors import UserError
 from reglab.training import describe
-from reglab.training.data_shape import matched
+from reglab.training.data_shape import with_data_shape
 from reglab.training.fused.job import load_experiments
 from reglab.training.job import build_experiment
 from training.job_case import config
@@ -54,7 +54,7 @@ def fingerprint(own):
 def test_each_model_gets_its_shape_with_the_fingerprint_of_the_shape_by_hand(data, model, shape):
     own = config(f"data={data}", f"model={model}")
     assert own.data.shape == "auto"
-    found = matched(own)
+    found = with_data_shape(own)
     assert found.data.shape == shape
     assert own.data.shape == "auto"  # it is the caller's
     by_hand = config(f"data={data}", f"model={model}", f"data.shape={shape}")
@@ -64,20 +64,20 @@ def test_each_model_gets_its_shape_with_the_fingerprint_of_the_shape_by_hand(dat
 @pytest.mark.parametrize("shape", ["flat", "image"])
 def test_a_shape_that_is_given_wins(shape):
     for model in ("cnn", "mlp"):
-        assert matched(config("data=digits", f"model={model}", f"data.shape={shape}")).data.shape == shape
+        assert with_data_shape(config("data=digits", f"model={model}", f"data.shape={shape}")).data.shape == shape
 
 
 def test_data_that_come_in_one_shape_are_left_alone():
     for data in ("wine", "tokens"):
         own = config(f"data={data}", "model=cnn")
-        assert matched(own) is own
+        assert with_data_shape(own) is own
 
 
 @pytest.mark.parametrize("cls, shape", [(TakesChannels, "image"), (Declares, "image"), (SaysNothing, "flat")])
 def test_a_class_of_the_users_own_tells_by_its_attribute_or_its_arguments(cls, shape, monkeypatch):
     monkeypatch.setenv("REGLAB_TRUST", __name__.partition(".")[0])
     own = config("data=digits", "model=custom", f"model._target_={__name__}.{cls.__name__}")
-    assert matched(own).data.shape == shape
+    assert with_data_shape(own).data.shape == shape
 
 
 def test_the_list_of_those_that_read_images_is_that_of_the_classes():
@@ -96,7 +96,7 @@ def test_solo_and_fused_jobs_are_built_with_images():
 
 
 def test_a_cnn_on_a_table_is_refused_with_the_way_out():
-    job = describe.plain(matched(config("data=wine", "model=cnn")))
+    job = describe.plain(with_data_shape(config("data=wine", "model=cnn")))
     from reglab import data
 
     with pytest.raises(UserError, match=r"a row of a table has no positions to convolve over, so use model=mlp"):
@@ -105,4 +105,4 @@ def test_a_cnn_on_a_table_is_refused_with_the_way_out():
 
 def test_a_config_without_a_model_is_left_to_who_builds_it():
     own = OmegaConf.create({"data": {"name": "digits", "shape": "auto"}, "model": {"_target_": "???"}})
-    assert matched(own) is own
+    assert with_data_shape(own) is own

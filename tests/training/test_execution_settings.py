@@ -10,7 +10,7 @@ import torch
 from reglab.core.errors import UserError
 from reglab.distributed.strategies import Sharded
 from reglab.regularizers import L1, SAM
-from reglab.training.execution_settings import Engine, taken
+from reglab.training.execution_settings import Engine, split_settings
 
 ACCUMULATE = "trainer.accumulate_grad_batches must be an integer >= 1, got "
 MISSING = "trainer.activation_checkpointing='layers.0' fits none of the model's modules; valid: 0, 1, 2, 3, 4"
@@ -81,11 +81,11 @@ def test_an_optimizer_that_does_not_fit_sharding_is_refused(monkeypatch: pytest.
 
 def test_what_is_not_of_the_engine_is_left_for_lightning() -> None:
     given = {"accumulate_grad_batches": 3, "sync_batchnorm": False, "compile": "default", "devices": 2, "shards": None}
-    engine, left = taken({**given, "activation_checkpointing": ["0", "2"]})
+    engine, left = split_settings({**given, "activation_checkpointing": ["0", "2"]})
     assert engine == Engine(3, "default", ["0", "2"], False)
     assert left == {"devices": 2, "shards": None}
 
 
 @pytest.mark.parametrize("trainer", [{}, {"compile": None, "activation_checkpointing": None}])
 def test_nothing_is_switched_on_by_itself(trainer: dict[str, Any]) -> None:
-    assert taken(trainer) == (Engine(1, False, False, True), {})
+    assert split_settings(trainer) == (Engine(1, False, False, True), {})

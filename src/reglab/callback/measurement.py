@@ -12,7 +12,7 @@ from torch import Tensor
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.dataloader_rows import Rows, Unpack, numbered_rows
 from reglab.measures import MeasureSettings, Task, probe_size
-from reglab.measures.evaluate import judged
+from reglab.measures.evaluate import evaluation_of
 from reglab.regularizers import Cocktail
 from reglab.training.measurement import Measurement
 from reglab.training.per_example import Measured, Numbered, constant_predictor, examples
@@ -65,7 +65,7 @@ class LoaderMeasurement(Measurement):
             return None
         outputs, targets = self.seen[1].outputs, self.seen[1].targets
         width = outputs.shape[-1] if outputs.dim() > 1 else 1
-        constant = judged(constant_predictor(self.probe[1], len(targets), width, self.task), targets, self.task)
+        constant = evaluation_of(constant_predictor(self.probe[1], len(targets), width, self.task), targets, self.task)
         rows = Measured(*self._numbers, constant, self._train_rows)
         return examples(rows, self.seen, self.task, next(module.parameters()).dtype)
 

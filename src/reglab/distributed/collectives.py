@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from reglab.measures import Evaluation, Task
-from reglab.measures.evaluate import evaluation_mode, judged, one_tensor
+from reglab.measures.evaluate import evaluation_mode, evaluation_of, one_tensor
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def evaluated_together(model: nn.Module, inputs: Tensor, targets: Tensor, task: 
             sizes = [len(part) for part in parts]
             own = parts[rank] if sizes[rank] else rows[:1]  # all ranks compute as often, which sharded weights need
             found.append(gathered(one_tensor(model(own), model)[: sizes[rank]], sizes))
-    return judged(torch.cat(found), targets, task)
+    return evaluation_of(torch.cat(found), targets, task)
 
 
 class Agreement:

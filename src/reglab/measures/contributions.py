@@ -27,21 +27,22 @@ def row_terms(name: str, measured: Side, task: Task) -> Tensor:
     if name.startswith(WEIGHTED):
         return _weighted(row_terms(name.removeprefix(WEIGHTED), measured._replace(weights=None), task), measured)
     if name in ("loss", "log_loss"):
-        return losses_of(measured.facts, task)
+        return losses_of(measured.statistics, task)
     if name == "accuracy":
-        return measured.facts[1]
+        return measured.statistics[1]
     if name == "r2":
-        value = point_score(measured.facts, measured.scale, task).unsqueeze(-1)
-        moved = ratios_without(measured.facts, measured.scale)
+        value = point_score(measured.statistics, measured.scale, task).unsqueeze(-1)
+        moved = ratios_without(measured.statistics, measured.scale)
         return value + (1 - value) * (moved - moved.mean(-1, keepdim=True)) * (moved.shape[-1] - 1)
     units = 1.0 if measured.units is None else measured.units.unsqueeze(-1)
     if name == "rmse":
-        mean = measured.facts.mean(-1, keepdim=True)
+        mean = measured.statistics.mean(-1, keepdim=True)
         root = mean.sqrt()
-        around = (measured.facts - mean) / (2 * root).masked_fill(root == 0, 1.0)  # a column that is fitted perfectly
+        divisor = (2 * root).masked_fill(root == 0, 1.0)  # 0: a column that is fitted perfectly
+        around = (measured.statistics - mean) / divisor
         return (units * (root + around)).mean(0)
     if name == "mae":
-        return (units * measured.facts.sqrt()).mean(0)
+        return (units * measured.statistics.sqrt()).mean(0)
     assert measured.outputs is not None
     assert measured.targets is not None
     answers = functions.answers(measured.outputs, measured.targets, task)

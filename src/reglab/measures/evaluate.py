@@ -31,10 +31,10 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batc
     """
     with evaluation_mode(model), torch.no_grad():
         parts = [one_tensor(model(batch), model) for batch in torch.split(inputs, batch_rows)]
-        return judged(torch.cat(parts) if len(parts) > 1 else parts[0], targets, task)
+        return evaluation_of(torch.cat(parts) if len(parts) > 1 else parts[0], targets, task)
 
 
-def judged(outputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
+def evaluation_of(outputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
     """Return outputs with their losses, in at least float32: under autocast a model answers in half precision."""
     with torch.no_grad():
         wide = outputs.float() if outputs.is_floating_point() and outputs.dtype.itemsize < 4 else outputs

@@ -28,7 +28,7 @@ def gap(train: Side, val: Side, task: Task, level: float = 0.95, scores: Sequenc
     measured; the two are put together as in Newcombe's interval. The loss has none, NaN, where no validation row is
     decided wrongly.
 
-    Shapes: 0-dim, or ``[members]`` where facts are ``[facts, members, rows]``.
+    Shapes: 0-dim, or ``[members]`` where statistics are ``[statistics, members, rows]``.
     """
     of_val = unless_faultless(estimates(val, task, level, scores), val, task)
     of_train = estimates(train, task, level, scores) if train.left else exact(train, task, scores)

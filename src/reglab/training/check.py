@@ -9,7 +9,7 @@ from reglab.core.errors import UserError
 from reglab.distributed.module_blocks import matching
 from reglab.distributed.strategies import HALF_SCALED, Sharded, fits_sharding
 from reglab.regularizers import overrides
-from reglab.training.execution_settings import taken
+from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.polish import check_polish
 from reglab.training.sparse_gradients import takes_sparse
@@ -44,7 +44,7 @@ def check(experiment: Experiment) -> None:
 
 def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Optimizer) -> None:
     """Raise UserError for settings that do not go together."""
-    engine, settings = taken(experiment.trainer)
+    engine, settings = split_settings(experiment.trainer)
     sharded, scaled = isinstance(trainer.strategy, Sharded), settings.get("precision") in HALF_SCALED
     two = [name for name, member in experiment.cocktail.named_regularizers() if overrides(member, "on_gradient")]
     shards = getattr(trainer.strategy, "shards", None)

@@ -8,7 +8,7 @@ from reglab.config.instantiate import locate
 from reglab.data.digits import AUTO
 
 
-def matched(config: DictConfig) -> DictConfig:
+def with_data_shape(config: DictConfig) -> DictConfig:
     """Return a job's config with ``data.shape=auto`` replaced by what its model reads; any other is returned as it is.
 
     Raises UserError if there is no such class of a model.
@@ -16,7 +16,7 @@ def matched(config: DictConfig) -> DictConfig:
     node = OmegaConf.select(config, "model")
     if OmegaConf.select(config, "data.shape", default=None) != AUTO or not node or not node.get("_target_"):
         return config
-    own = config.copy()
-    with read_write(own), open_dict(own):
-        own.data.shape = models.reads(locate(node["_target_"], nn.Module, "model"), node)
-    return own
+    resolved = config.copy()
+    with read_write(resolved), open_dict(resolved):
+        resolved.data.shape = models.reads(locate(node["_target_"], nn.Module, "model"), node)
+    return resolved

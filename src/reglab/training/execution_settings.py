@@ -32,14 +32,14 @@ class Engine:
             raise UserError(f"trainer.sync_batchnorm must be true or false, got {self.sync_batchnorm}")
 
 
-def taken(trainer: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
+def split_settings(trainer: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
     """Return the engine that ``trainer`` describes, and what of it is left for Lightning."""
-    left = dict(trainer)
+    lightning_settings = dict(trainer)
     engine = Engine(
-        left.pop("accumulate_grad_batches", 1),
-        left.pop("compile", None) or False,
-        left.pop("activation_checkpointing", None) or False,
-        left.pop("sync_batchnorm", True),
-        left.pop("polish_steps", None) or 0,
+        lightning_settings.pop("accumulate_grad_batches", 1),
+        lightning_settings.pop("compile", None) or False,
+        lightning_settings.pop("activation_checkpointing", None) or False,
+        lightning_settings.pop("sync_batchnorm", True),
+        lightning_settings.pop("polish_steps", None) or 0,
     )
-    return engine, left
+    return engine, lightning_settings

@@ -12,7 +12,7 @@ from reglab.measures import MeasureSettings, evaluate, one_part, side, to_floats
 from reglab.regularizers import Cocktail
 from reglab.tracking import RunTracker
 from reglab.training.checkpoints import Checkpoints
-from reglab.training.execution_settings import taken
+from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.finalize import Closing, settle
 from reglab.training.recorder import Progress, Recorder
@@ -36,7 +36,7 @@ def fit(
     data, measure = experiment.data, experiment.measure
     if experiment.trainer.get("precision") in DOUBLE:
         experiment.model.double()  # before Lightning does, so that averages of the weights are as exact as the weights
-    engine, _ = taken(experiment.trainer)
+    engine, _ = split_settings(experiment.trainer)
     module = Solo(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe, engine)
     check_hooks(module.model, module.cocktail, data.train.inputs, data.train.index)
     module.save_hyperparameters(dict(experiment.description))

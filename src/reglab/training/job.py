@@ -26,7 +26,7 @@ from reglab.tracking.params import write_config
 from reglab.training import describe
 from reglab.training.check import check, check_seed
 from reglab.training.checkpoints import resumable
-from reglab.training.data_shape import matched
+from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit, test_metrics
 from reglab.training.job_result import JobResult, record_failure, record_result
@@ -50,7 +50,7 @@ def run_job(
     ends it KILLED; neither raises. Any other error ends it FAILED and is raised.
     """
     trust_listed(config)
-    config = matched(config)
+    config = with_data_shape(config)
     secrets.learn(describe.recorded_params(config))
     job = describe.plain(config)
     loaded = data.load(job["data"])

@@ -14,7 +14,7 @@ from reglab.analysis.per_example_file import FILE, OUTPUTS, Array, Examples
 from reglab.data import DataSet, Part
 from reglab.measures import Evaluation, MeasureSettings, Task, probe_rows, probe_size, score_name, side
 from reglab.measures.contributions import row_terms
-from reglab.measures.evaluate import judged
+from reglab.measures.evaluate import evaluation_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def numbered(data: DataSet, settings: MeasureSettings) -> Measured:
     size = probe_size(len(data.train), len(data.val), settings.probe_rows)
     probe = _numbered(data.train, probe_rows(len(data.train), size, seed=0))
     constant = constant_predictor(data.train.targets, len(data.val), data.outputs, data.task)
-    seen = judged(constant, data.val.targets.cpu(), data.task)
+    seen = evaluation_of(constant, data.val.targets.cpu(), data.task)
     val = _numbered(data.val, slice(None))
     return Measured(probe, val, seen, len(data.train), settings.monitor, data.target_scale)
 

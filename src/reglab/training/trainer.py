@@ -20,7 +20,7 @@ from reglab.core.errors import UserError
 from reglab.distributed.slurm import cluster
 from reglab.distributed.strategies import prepared, resolved
 from reglab.training.checkpoints import AtomicCheckpoints, Ended
-from reglab.training.execution_settings import taken
+from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 
 
@@ -37,7 +37,7 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
         "callbacks": callbacks,
         "plugins": [AtomicCheckpoints(), *cluster()],
     }
-    _, settings = taken(experiment.trainer)
+    _, settings = split_settings(experiment.trainer)
     if settings.get("gradient_clip_val") is not None or settings.get("gradient_clip_algorithm") not in (None, "norm"):
         raise UserError(
             "trainer.gradient_clip_val and gradient_clip_algorithm are Lightning's: use trainer.gradient_clip_norm, "

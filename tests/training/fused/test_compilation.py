@@ -73,7 +73,7 @@ def test_what_takes_too_long_is_given_up_and_ended(spinning: str, monkeypatch: p
     assert started._process is not None
     child = started._process.pid
     started.wait()
-    assert not started.take()
+    assert not started.load()
     assert started.reason == "compiling took more than 0.5 s"
     assert not graph.compiled
     assert not ended(child)
@@ -112,7 +112,7 @@ def test_it_dies_with_its_parent_whatever_ended_that(spinning: str, tmp_path: Pa
 def test_what_fails_there_is_one_line_here(spinning: str) -> None:
     started = Compilation([traced(spinning)], LONG, ["no_such_library_at_all"])
     started.wait()
-    assert not started.take()
+    assert not started.load()
     assert started.reason == "compiling failed (ModuleNotFoundError: No module named 'no_such_library_at_all')"
     started.close()
 
@@ -123,8 +123,8 @@ def test_a_step_that_cannot_be_sent_is_not_compiled() -> None:
 
     values = torch.ones(3)
     started = Compilation([(Graph(looping, (values,)), [values])], LONG, [])
-    assert started.over
-    assert not started.take()
+    assert started.done
+    assert not started.load()
     assert started.reason.startswith("compiling failed (the step has a get_attr inside")
     started.close()
 

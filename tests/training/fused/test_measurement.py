@@ -172,10 +172,10 @@ def test_a_resumed_pack_measures_from_the_old_beginning():
 
 def test_equal_data_are_kept_once_and_different_targets_do_not_repeat_the_inputs():
     shared, noisy, rows = (small(variant).together for variant in ("shared", "other_noise", "other_rows"))
-    assert not any(part.own for part in (*shared.probe, *shared.val))
-    assert [part.own for part in (*noisy.probe, *noisy.val)] == [False, True, False, False]
+    assert not any(part.per_member for part in (*shared.probe, *shared.val))
+    assert [part.per_member for part in (*noisy.probe, *noisy.val)] == [False, True, False, False]
     assert noisy.probe[1].values.shape == (2, 70)  # three jobs, of which two have the same noise
-    assert rows.probe[0].own
+    assert rows.probe[0].per_member
 
 
 def test_measuring_moves_nothing():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reglab.core.errors import Unfused
-from reglab.training.fused.optimizers import Sizes, joint_rule, powers, rule_of
+from reglab.training.fused.optimizers import MemberStepSizes, joint_rule, powers, rule_of
 from reglab.training.step_size import StepSizes
 
 SETTINGS: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
@@ -37,7 +37,9 @@ def test_twenty_updates_and_step_sizes_are_those_of_torch(kind: Any, settings: d
         sizes.begin()
         ready = {name: number.expand(20, 1)[done, 0] for name, number in found.items()}
         rule.update(weight, gradient, state, ready)
-        size = Sizes({name: {"weight": tensor} for name, tensor in state.items()}, ready, ["weight"], None)["weight"]
+        size = MemberStepSizes({name: {"weight": tensor} for name, tensor in state.items()}, ready, ["weight"], None)[
+            "weight"
+        ]
         torch.testing.assert_close(weight, model.weight.detach(), rtol=1e-12, atol=1e-14)
         # torch.optim counts steps in float32, and so does its power of beta2
         torch.testing.assert_close(size.expand(2, 3), sizes["weight"].expand(2, 3), rtol=1e-9, atol=0)

@@ -128,12 +128,14 @@ def test_what_no_pack_can_do_is_said() -> None:
 def test_members_are_judged_by_the_weights_that_each_would_be_judged_by_alone(name: str) -> None:
     make = lambda number: fused.job(harness.members(name), seed=number, epochs=3)  # noqa: E731 - a job, by number
     pack = fused.together([make(0), make(1)]).pack
-    judged = pack.judged()
+    evaluation_weights = pack.evaluation_weights()
     for number in range(2):
         solo = fused.alone(make(number))
         with solo.cocktail.evaluating(solo.model):
             for key, weight in solo.model.named_parameters():
-                torch.testing.assert_close(judged[f"model.{key}"][number], weight.detach(), rtol=1e-9, atol=1e-11)
+                torch.testing.assert_close(
+                    evaluation_weights[f"model.{key}"][number], weight.detach(), rtol=1e-9, atol=1e-11
+                )
 
 
 def test_members_stop_by_their_own_patience() -> None:

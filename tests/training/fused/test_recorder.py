@@ -15,7 +15,7 @@ from reglab.tracking.pack_manifest import Manifest
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit
 from reglab.training.fused.best import Best
-from reglab.training.fused.finalize import Endings
+from reglab.training.fused.finalize import PackFinalizer
 from reglab.training.fused.job import train
 from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
@@ -37,7 +37,7 @@ def trained(jobs: list[Experiment], folder: Path) -> tuple[list[RunTracker], dic
     trackers, results = open_runs(harness.NOWHERE, specs), {}
     module = PackModule(Pack(jobs))
     best = Best(module.pack, "val/loss")
-    endings = Endings(trackers, best, results.__setitem__)
+    endings = PackFinalizer(trackers, best, results.__setitem__)
     endings.recorder = PackRecorder(best, trackers, None, endings.end)
     numbers = tuple(map(str, range(len(jobs))))
     kept = Manifest("", tuple(map(int, numbers)), tuple(str(spec.folder) for spec in specs), numbers, numbers)

@@ -1,4 +1,4 @@
-"""What is chosen by measuring: whether jobs train fused at all, compiled or not, and how convolutions are computed."""
+"""Autotuning of a pack: fused or solo, compiled or eager, and the lowering of each convolution."""
 
 import copy
 import statistics
@@ -29,7 +29,7 @@ _SLOWER = 1.05  # a pack may take this share of its members' solo time at most
 # weights, which are passed over some thirty times. Measured on a CPU; a GPU has a hundred times its bandwidth.
 _STEP, _CPU_BYTE, _GPU_BYTE = 2e-3, 2.5e-9, 2.5e-11
 _START = 2.5  # seconds to trace step and measurements, before the first step
-JOB = 0.4  # seconds that a job alone takes before and after its steps
+JOB_OVERHEAD = 0.4  # seconds that a job alone takes before and after its steps
 _SHARE_OF_MEMORY = 0.8
 _REPEATS = 3
 
@@ -62,17 +62,17 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
     device, members = pack.stack.device, len(pack)
     epochs = pack.experiments[0].recipe.epochs
     steps = epochs * pack.loader.per_epoch
-    alone = _alone(pack, rows)
-    solo = seconds(alone, device, 3)
+    solo_run = _solo_step(pack, rows)
+    solo = seconds(solo_run, device, 3)
     if not (compile_ or always) and steps * members * solo < WORTH_COMPILING:  # too little work for a long look
-        _refuse(members, _START + steps * _guess(pack), members * (JOB + steps * solo))
+        _refuse_if_slower(members, _START + steps * _guess(pack), members * (JOB_OVERHEAD + steps * solo))
     lowering = _lowering(pack, rows)
     pack.choose(False, lowering)
     graph = pack.graph(rows)
     peak = graph.peak + 3 * pack.stack.bytes()
     if peak > _SHARE_OF_MEMORY * free_memory(device):
         raise Unfused(f"{members} members need {peak / 1e9:.1f} GB of memory", halves(members))
-    eager, solo = _compare(_on_a_copy(pack, graph, rows), alone, device)
+    eager, solo = _compare(_on_a_copy(pack, graph, rows), solo_run, device)
     compiled = eager * steps > WORTH_COMPILING if compile_ is None else compile_
     ragged = compiled and eager * epochs > _WORTH_TWICE
     step, start, ready = eager, _START, False
@@ -84,7 +84,8 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
         start += COMPILING
         step = seconds(_on_a_copy(pack, graph, rows), device)
     if not always:
-        _refuse(members, steps * step, members * (JOB + steps * solo))  # what looking took is gone either way
+        # Without the time that measuring took: it is spent either way.
+        _refuse_if_slower(members, steps * step, members * (JOB_OVERHEAD + steps * solo))
     if compiled and not ready:
         start += COMPILING if compile_ else 0.0
         step = expected(eager, steps, 0.0 if compile_ else COMPILING)
@@ -98,10 +99,10 @@ def expected(eager: float, steps: int, compiling: float) -> float:
     return (before * eager + loading + (steps - before) * _COMPILED * eager) / steps
 
 
-def _refuse(members: int, fused: float, alone: float) -> None:
-    if fused > _SLOWER * alone:
+def _refuse_if_slower(members: int, fused: float, solo: float) -> None:
+    if fused > _SLOWER * solo:
         raise Unfused(
-            f"a pack would not be quicker: about {fused:.1f} s for {members} jobs, {alone:.1f} s one by one (they are "
+            f"a pack would not be quicker: about {fused:.1f} s for {members} jobs, {solo:.1f} s one by one (they are "
             "few or short, or each fills the machine)"
         )
 
@@ -132,10 +133,10 @@ def _lowering(pack: Pack, rows: Tensor) -> dict[str, str]:
     return convolution.choose(pack.base.model, len(pack), tuple(inputs.shape), pack.stack.device, pack.dtype)
 
 
-def _compare(fused: Callable[[], object], alone: Callable[[], object], device: torch.device) -> tuple[float, float]:
+def _compare(fused: Callable[[], object], solo_run: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """Return the seconds of a fused step and of a solo step, measured in turn for as long: the best of each."""
-    calls = max(1, round(seconds(fused, device) / max(seconds(alone, device), 1e-6)))
-    pairs = [(seconds(fused, device), seconds(alone, device, calls)) for _ in range(_REPEATS)]
+    calls = max(1, round(seconds(fused, device) / max(seconds(solo_run, device), 1e-6)))
+    pairs = [(seconds(fused, device), seconds(solo_run, device, calls)) for _ in range(_REPEATS)]
     return min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
 
 
@@ -148,8 +149,8 @@ def solo_step(member: Member, task: Task, recipe: Recipe, batch: Batch) -> Calla
     """Return a bare training step of one job, which changes ``member``: less than what ``Solo`` does."""
     cocktail = member.cocktail
     objective = cocktail.objective(lambda outputs, wanted: example_losses(outputs, wanted, task))
-    own = {name: weight for name, weight in member.model.named_parameters() if weight.requires_grad}
-    optimizer = recipe.build_optimizer(list(own.values()))
+    weights = {name: weight for name, weight in member.model.named_parameters() if weight.requires_grad}
+    optimizer = recipe.build_optimizer(list(weights.values()))
     gradients = 2 if cocktail.wraps_gradient else 1
     cocktail.keys.index = batch.index
 
@@ -158,7 +159,7 @@ def solo_step(member: Member, task: Task, recipe: Recipe, batch: Batch) -> Calla
             optimizer.zero_grad()
             cocktail.keys.begin()
             outcome = objective(member.model, batch)
-            for name, penalty in cocktail.penalties(own).items():
+            for name, penalty in cocktail.penalties(weights).items():
                 outcome = outcome.plus(name, penalty)
             torch.autograd.backward(outcome.loss)
         optimizer.step()
@@ -166,7 +167,7 @@ def solo_step(member: Member, task: Task, recipe: Recipe, batch: Batch) -> Calla
     return step
 
 
-def _alone(pack: Pack, rows: Tensor) -> Callable[[], object]:
+def _solo_step(pack: Pack, rows: Tensor) -> Callable[[], object]:
     """Return a step of the pack's first job on a copy, its convolutions as torch computes them."""
     member = copy.deepcopy(pack.base)
     convolution.lower(member.model, {})

@@ -21,14 +21,14 @@ from reglab.training.fused.operations import namespaces
 
 _TICK = 0.05  # seconds
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from reglab.training.fused.compile_process import main; main()"
-_OURS = frozenset(("aten", "prims", "prim", "reglab"))
+_KNOWN_NAMESPACES = frozenset(("aten", "prims", "prim", "reglab"))
 _OUR_MODULES = ("reglab.rng.beta", "reglab.training.fused.convolution_operators")
 
 
 class Compilation:
     """Compiles graphs by Inductor, ``torch.compile``'s own compiler, in a process that ends when this one does.
 
-    It takes the traces as they are: no guards to check at each step. What it made is loaded by ``take``, in two to
+    It takes the traces as they are: no guards to check at each step. What it made is loaded by ``load``, in two to
     three seconds, and has the bits of what would be compiled here. It also fills Inductor's cache: a graph that was
     compiled before, for another pack or sweep, takes some seconds instead of half a minute.
 
@@ -51,14 +51,14 @@ class Compilation:
 
     def _start(self, modules: Sequence[str]) -> None:
         parts = [(graph.operations(), graph.layouts(tensors)) for graph, tensors in self.graphs]
-        foreign = any(namespaces(found) - _OURS for found, _ in parts)
+        foreign = any(namespaces(operations) - _KNOWN_NAMESPACES for operations, _ in parts)
         settings = Settings(
             torch.get_num_threads(),
             torch.get_float32_matmul_precision(),
             torch.are_deterministic_algorithms_enabled(),
         )
-        wanted = [name for name in modules if name != "__main__"] if foreign else []
-        content = pickle.dumps(Request(parts, self._folder.name, settings, (*_OUR_MODULES, *wanted)))
+        imports = [name for name in modules if name != "__main__"] if foreign else []
+        content = pickle.dumps(Request(parts, self._folder.name, settings, (*_OUR_MODULES, *imports)))
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CHILD, *sys.path],
             stdin=subprocess.PIPE,
@@ -72,26 +72,26 @@ class Compilation:
             self._process.stdin.flush()  # and left open: its end tells the child that this process is gone
 
     @property
-    def over(self) -> bool:
+    def done(self) -> bool:
         """Whether there is nothing to wait for: it has ended, or its time is up."""
         return self._process is None or self._process.poll() is not None or time.monotonic() >= self._deadline
 
     def wait(self) -> None:
         """Wait until it is over. Raises Interrupted where a signal asks to end."""
-        while not self.over:
+        while not self.done:
             if number := signals.asked():
                 raise signals.Interrupted(number)
             time.sleep(_TICK)
 
-    def take(self) -> bool:
-        """Let the graphs that are compiled run so from now on, and return whether all are; call it once it is ``over``.
+    def load(self) -> bool:
+        """Let the graphs that are compiled run so from now on, and return whether all are; call it once it is ``done``.
 
         Otherwise ``reason`` tells why not, and those behind the first that is not stay as they were.
         """
         for number, (graph, tensors) in enumerate(self.graphs):
             path = Path(self._folder.name, str(number))
             if not path.exists():
-                self._reason = self._reason or self._why()
+                self._reason = self._reason or self._failure()
                 return False
             try:
                 graph.adopt(_loaded(path), tensors)
@@ -105,7 +105,7 @@ class Compilation:
         """Why not all was compiled."""
         return self._reason
 
-    def _why(self) -> str:
+    def _failure(self) -> str:
         if self._process is not None and self._process.poll() is None:
             return f"compiling took more than {self.seconds:g} s"
         with suppress(OSError):

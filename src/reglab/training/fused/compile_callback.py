@@ -24,50 +24,50 @@ class CompileCallback(pl.Callback):
 
     def __init__(self, checkpoints: PackCheckpoints, recorder: PackRecorder) -> None:
         self._checkpoints, self._recorder = checkpoints, recorder
-        self._started: Compilation | None = None
-        self._not_before = 0
+        self._compilation: Compilation | None = None
+        self._earliest_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pack = cast(PackModule, pl_module).pack
-        self._not_before = self._recorder.recorded() * pack.loader.per_epoch
+        self._earliest_step = self._recorder.recorded() * pack.loader.per_epoch
         if pack.done() and pack.settings.compile is False:  # whatever it was before
             self._recorder.tag(**{COMPILED: "false"})
         if trainer.should_stop:
             return
         if pack.compiled:  # also where it goes on: its next step is to be a compiled one
-            self._recorder.tell(trainer, "compiling")
+            self._recorder.show_activity(trainer, "compiling")
             if not pack.compile():
                 self._checkpoints.write(trainer, pl_module)
                 self._recorder.tag(**{COMPILED: "false"})
-        self._begin(cast(PackModule, pl_module))
+        self._start(cast(PackModule, pl_module))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
         fused = cast(PackModule, pl_module)
         if fused.inside_epoch:
-            self._look(trainer, fused)
+            self._poll(trainer, fused)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         fused = cast(PackModule, pl_module)
         if trainer.current_epoch + 1 == trainer.max_epochs:
             self.close()
         else:
-            self._look(trainer, fused)
+            self._poll(trainer, fused)
 
-    def _begin(self, fused: PackModule) -> None:
+    def _start(self, fused: PackModule) -> None:
         if fused.pack.compiling:
-            self._started = fused.pack.compilation()
+            self._compilation = fused.pack.compilation()
 
-    def _look(self, trainer: pl.Trainer, fused: PackModule) -> None:
+    def _poll(self, trainer: pl.Trainer, fused: PackModule) -> None:
         """Take over what is compiled; begin anew where the pack became a smaller one."""
-        pack, started = fused.pack, self._started
+        pack, compilation = fused.pack, self._compilation
         if trainer.should_stop or fused.interrupted or not pack.compiling:
             self.close()
             return
-        if started is None or not pack.takes(started):
+        if compilation is None or not pack.matches(compilation):
             self.close()
-            self._begin(fused)
-        elif started.over and pack.done() >= self._not_before:
-            pack.take(started)
+            self._start(fused)
+        elif compilation.done and pack.done() >= self._earliest_step:
+            pack.adopt_compiled(compilation)
             self.close()
             self._checkpoints.write(trainer, fused)
             self._recorder.tag(**{COMPILED: str(pack.compiled).lower(), COMPILED_FROM: str(pack.done())})
@@ -80,6 +80,6 @@ class CompileCallback(pl.Callback):
 
     def close(self) -> None:
         """End what is still being compiled."""
-        started, self._started = self._started, None
-        if started is not None:
-            started.close()
+        compilation, self._compilation = self._compilation, None
+        if compilation is not None:
+            compilation.close()

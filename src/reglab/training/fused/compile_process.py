@@ -81,7 +81,7 @@ def _compile(request: Request) -> None:
                 torch.empty_strided(each.shape, each.stride, dtype=each.dtype, device=each.device) for each in layouts
             ]
         with torch.no_grad():
-            made = _inductor.standalone_compile(
+            compiled = _inductor.standalone_compile(
                 module_of(operations),
                 inputs,
                 dynamic_shapes="from_example_inputs",
@@ -89,7 +89,7 @@ def _compile(request: Request) -> None:
                 donate_graph_module=True,
                 fake_mode=fake,
             )
-        made.save(path=str(Path(request.folder, str(number))), format="binary")  # at once whole: it is renamed
+        compiled.save(path=str(Path(request.folder, str(number))), format="binary")  # at once whole: it is renamed
 
 
 def _without_outer_loop_fusion() -> None:

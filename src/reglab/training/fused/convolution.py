@@ -49,10 +49,10 @@ def convolution(
         inputs, weight = inputs.unsqueeze(-2), weight.unsqueeze(-2)
         stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
     window = Window(*(*stride, *padding, *dilation, groups))
-    made: Tensor = convolve(inputs[None], weight[None], window, lowering)[0]
+    result: Tensor = convolve(inputs[None], weight[None], window, lowering)[0]
     if flat:
-        made = made.squeeze(-2)
-    return made if bias is None else made + bias.to(made.dtype).view(-1, *[1] * (made.dim() - 2))
+        result = result.squeeze(-2)
+    return result if bias is None else result + bias.to(result.dtype).view(-1, *[1] * (result.dim() - 2))
 
 
 def lower(model: nn.Module, choices: Mapping[str, str]) -> None:
@@ -63,13 +63,13 @@ def lower(model: nn.Module, choices: Mapping[str, str]) -> None:
 
     Raises UserError for a path that is no such convolution, or an unknown lowering.
     """
-    found = _convolutions(model)
+    convolutions = _convolutions(model)
     for path, lowering in choices.items():
-        if path not in found:
-            raise UserError(f"no Conv1d or Conv2d at {path!r} to lower; {nearest(path, found)}")
+        if path not in convolutions:
+            raise UserError(f"no Conv1d or Conv2d at {path!r} to lower; {nearest(path, convolutions)}")
         if lowering not in LOWERINGS:
             raise UserError(f"convolution lowering {lowering!r} of {path} is unknown; {nearest(lowering, LOWERINGS)}")
-    for path, module in found.items():
+    for path, module in convolutions.items():
         lowering, padding = choices.get(path, DEFAULT), symmetric_padding(module)
         module.__dict__.pop("_conv_forward", None)
         if lowering != "grouped" and padding is not None:
@@ -133,20 +133,25 @@ class _Layer(NamedTuple):
 def _recorded(
     model: nn.Module, inputs_shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
 ) -> dict[str, _Layer]:
-    twin, found = copy.deepcopy(model).to(device, dtype).eval(), {}
+    model_copy, layers = copy.deepcopy(model).to(device, dtype).eval(), {}
 
     def record(path: str, module: nn.Conv1d | nn.Conv2d, inputs: tuple[Any, ...]) -> None:
         padding = symmetric_padding(module)
         if padding is not None:
-            shape, own = tuple(inputs[0].shape), (module.out_channels, tuple(module.kernel_size), tuple(module.stride))
+            shape, channels_and_kernel = (
+                tuple(inputs[0].shape),
+                (module.out_channels, tuple(module.kernel_size), tuple(module.stride)),
+            )
             needs_input_gradient = inputs[0].requires_grad
-            found[path] = _Layer(shape, *own, padding, tuple(module.dilation), module.groups, needs_input_gradient)
+            layers[path] = _Layer(
+                shape, *channels_and_kernel, padding, tuple(module.dilation), module.groups, needs_input_gradient
+            )
 
-    for path, module in _convolutions(twin).items():
+    for path, module in _convolutions(model_copy).items():
         module.register_forward_pre_hook(partial(record, path))
     with torch.enable_grad():
-        twin(torch.zeros(inputs_shape, device=device, dtype=dtype))
-    return found
+        model_copy(torch.zeros(inputs_shape, device=device, dtype=dtype))
+    return layers
 
 
 def _fastest(layer: _Layer, members: int, device: torch.device, dtype: torch.dtype, seconds: float) -> str:

@@ -50,53 +50,59 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
     """
     members, rows = inputs.shape[:2]
     positions, kernel = window.outputs(inputs.shape[3:], weight.shape[3:]), weight.shape[3:]
-    made = empty(inputs, members, rows, weight.shape[1], positions)
+    result = empty(inputs, members, rows, weight.shape[1], positions)
     if lowering == "loop":
-        for own, one, kernels in zip(made, inputs, weight, strict=True):
-            own.copy_(
+        for member_result, member_inputs, member_weight in zip(result, inputs, weight, strict=True):
+            member_result.copy_(
                 functional.conv2d(
-                    _nhwc(one), kernels, None, window.stride, window.padding, window.dilation, window.groups
+                    _nhwc(member_inputs),
+                    member_weight,
+                    None,
+                    window.stride,
+                    window.padding,
+                    window.dilation,
+                    window.groups,
                 )
             )
-        return made
+        return result
     for part in _parts(members, rows * positions[0] * positions[1] * weight[0, 0].numel() * window.groups):
         factors = _patches(inputs[part], kernel, window), _matrices(weight[part], window.groups).mT
         if window.groups == 1:
-            torch.bmm(*factors, out=_rows(made[part], 1))  # a view, and no copy: the channels of all groups are one
+            torch.bmm(*factors, out=_rows(result[part], 1))  # a view, and no copy: the channels of all groups are one
         else:
-            _grouped(made[part], window.groups).copy_(_split(torch.bmm(*factors), rows, positions, window.groups))
-    return made
+            _grouped(result[part], window.groups).copy_(_split(torch.bmm(*factors), rows, positions, window.groups))
+    return result
 
 
 def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str) -> Tensor:
     """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the weight, which it does not depend on."""
     members, rows, channels = inputs.shape[:3]
     outputs, positions = gradients.shape[2], gradients.shape[3:]
-    made = inputs.new_empty((members, outputs, channels // window.groups, *kernel))
+    result = inputs.new_empty((members, outputs, channels // window.groups, *kernel))
     if lowering == "loop":
-        for own, gradient, one in zip(made, gradients, inputs, strict=True):
-            own.copy_(_backward(gradient, one, own, window, (False, True))[1])
-        return made
-    for part in _parts(members, rows * positions[0] * positions[1] * made[0, 0].numel() * window.groups):
+        for member_result, gradient, member_inputs in zip(result, gradients, inputs, strict=True):
+            member_result.copy_(_backward(gradient, member_inputs, member_result, window, (False, True))[1])
+        return result
+    for part in _parts(members, rows * positions[0] * positions[1] * result[0, 0].numel() * window.groups):
         patches = _patches(inputs[part], kernel, window)
         product = torch.bmm(_rows(gradients[part], window.groups).mT, patches)
-        made[part].copy_(product.view(-1, outputs, *kernel, made.shape[2]).permute(0, 1, 4, 2, 3))
-    return made
+        result[part].copy_(product.view(-1, outputs, *kernel, result.shape[2]).permute(0, 1, 4, 2, 3))
+    return result
 
 
 def input_gradient(gradients: Tensor, weight: Tensor, size: Sequence[int], window: Window, lowering: str) -> Tensor:
     """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the inputs, whose positions are ``size``."""
     members, rows = gradients.shape[:2]
-    made = empty(gradients, members, rows, weight.shape[2] * window.groups, size)
+    result = empty(gradients, members, rows, weight.shape[2] * window.groups, size)
     if lowering == "loop":
-        for own, gradient, kernels in zip(made, gradients, weight, strict=True):
-            own.copy_(_backward(gradient, own, kernels, window, (True, False))[0])
-        return made
+        for member_result, gradient, member_weight in zip(result, gradients, weight, strict=True):
+            member_result.copy_(_backward(gradient, member_result, member_weight, window, (True, False))[0])
+        return result
     kernel, positions = weight.shape[3:], gradients.shape[3:]
     for part in _parts(members, rows * positions[0] * positions[1] * weight[0, 0].numel() * window.groups):
         patches = torch.bmm(_rows(gradients[part], window.groups), _matrices(weight[part], window.groups))
-        made[part].copy_(_folded(_split(patches, rows, positions, window.groups), size, kernel, window))
-    return made
+        result[part].copy_(_folded(_split(patches, rows, positions, window.groups), size, kernel, window))
+    return result
 
 
 def _parts(members: int, each: int) -> list[slice]:
@@ -116,11 +122,11 @@ def _nhwc(one: Tensor) -> Tensor:
 def _backward(
     gradients: Tensor, inputs: Tensor, weight: Tensor, window: Window, which: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    made: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+    result: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
         _nhwc(gradients), _nhwc(inputs), weight, None, window.stride, window.padding, window.dilation, False, (0, 0),
         window.groups, (*which, False),
     )  # fmt: skip  # an argument a line would hide which belong together
-    return made
+    return result
 
 
 def _grouped(stacked: Tensor, groups: int) -> Tensor:

@@ -22,8 +22,8 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
 
     Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels / groups, *kernel].
     """
-    made: Tensor = _in_graph(_channels_innermost(inputs), weight, list(weight.shape[3:]), list(window), lowering)
-    return made
+    result: Tensor = _in_graph(_channels_innermost(inputs), weight, list(weight.shape[3:]), list(window), lowering)
+    return result
 
 
 def _convolution(inputs: Tensor, weight: Tensor, _: Sequence[int], window: Sequence[int], lowering: str) -> Tensor:
@@ -57,19 +57,21 @@ def _input_shape(gradients: Tensor, weight: Tensor, size: Sequence[int], window:
 
 
 def _operator(compute: Callable[..., Tensor], shape: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    made = torch.library.custom_op(f"reglab::{compute.__name__.lstrip('_')}", compute, mutates_args=(), schema=_SCHEMA)
-    made.register_fake(shape)
+    result = torch.library.custom_op(
+        f"reglab::{compute.__name__.lstrip('_')}", compute, mutates_args=(), schema=_SCHEMA
+    )
+    result.register_fake(shape)
 
     def batched(info: Any, axes: tuple[Any, ...], first: Tensor, second: Tensor, *rest: Any) -> tuple[Tensor, int]:
         both = [
             value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
             for value, axis in zip((first, second), axes, strict=False)
         ]
-        stacked = made(both[0].flatten(0, 1), both[1].flatten(0, 1), *rest)
+        stacked = result(both[0].flatten(0, 1), both[1].flatten(0, 1), *rest)
         return stacked.unflatten(0, (info.batch_size, -1)), 0
 
-    made.register_vmap(batched)
-    return made
+    result.register_vmap(batched)
+    return result
 
 
 _convolve = _operator(_convolution, _convolution_shape)
@@ -94,10 +96,10 @@ class _Convolution(_Bilinear):
     @staticmethod
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
-        gradients, own = _channels_innermost(gradients), (ctx.window, ctx.lowering)
+        gradients, options = _channels_innermost(gradients), (ctx.window, ctx.lowering)
         return (
-            _applied(_InputGradient, gradients, weight, inputs.shape[3:], *own) if ctx.needs_input_grad[0] else None,
-            _applied(_WeightGradient, gradients, inputs, weight.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            _apply(_InputGradient, gradients, weight, inputs.shape[3:], *options) if ctx.needs_input_grad[0] else None,
+            _apply(_WeightGradient, gradients, inputs, weight.shape[3:], *options) if ctx.needs_input_grad[1] else None,
             *(None, None, None),
         )
 
@@ -108,12 +110,16 @@ class _WeightGradient(_Bilinear):
         return _in_weight(gradients, inputs, size, window, lowering)
 
     @staticmethod
-    def backward(ctx: Any, change: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradients, inputs = ctx.saved_tensors
-        own = ctx.window, ctx.lowering
+        options = ctx.window, ctx.lowering
         return (
-            _applied(_Convolution, inputs, change, change.shape[3:], *own) if ctx.needs_input_grad[0] else None,
-            _applied(_InputGradient, gradients, change, inputs.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            _apply(_Convolution, inputs, output_gradient, output_gradient.shape[3:], *options)
+            if ctx.needs_input_grad[0]
+            else None,
+            _apply(_InputGradient, gradients, output_gradient, inputs.shape[3:], *options)
+            if ctx.needs_input_grad[1]
+            else None,
             *(None, None, None),
         )
 
@@ -124,12 +130,16 @@ class _InputGradient(_Bilinear):
         return _in_inputs(gradients, weight, size, window, lowering)
 
     @staticmethod
-    def backward(ctx: Any, change: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradients, weight = ctx.saved_tensors
-        own = ctx.window, ctx.lowering
+        options = ctx.window, ctx.lowering
         return (
-            _applied(_Convolution, change, weight, weight.shape[3:], *own) if ctx.needs_input_grad[0] else None,
-            _applied(_WeightGradient, gradients, change, weight.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            _apply(_Convolution, output_gradient, weight, weight.shape[3:], *options)
+            if ctx.needs_input_grad[0]
+            else None,
+            _apply(_WeightGradient, gradients, output_gradient, weight.shape[3:], *options)
+            if ctx.needs_input_grad[1]
+            else None,
             *(None, None, None),
         )
 
@@ -139,14 +149,14 @@ def _channels_innermost(stacked: Tensor) -> Tensor:
     return stacked.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 
-def _applied(
+def _apply(
     function: type[Function], first: Tensor, second: Tensor, size: Sequence[int], window: list[int], lowering: str
 ) -> Tensor:
-    made: Tensor = function.apply(first, second, list(size), window, lowering)  # type: ignore[no-untyped-call]  # torch's
-    return made
+    result: Tensor = function.apply(first, second, list(size), window, lowering)  # type: ignore[no-untyped-call]  # torch's
+    return result
 
 
 # Dynamo cannot trace an autograd function under vmap(grad); what traces after Dynamo can.
 @torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]  # torch's
 def _in_graph(inputs: Tensor, weight: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
-    return _applied(_Convolution, inputs, weight, size, window, lowering)
+    return _apply(_Convolution, inputs, weight, size, window, lowering)

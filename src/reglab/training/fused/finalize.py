@@ -20,10 +20,10 @@ from reglab.training.fused.stack import member_state
 from reglab.training.job_result import JobResult, Status, record_failure, record_result
 
 # What Closing measures again at the best epoch; the rest speaks of the last one.
-_OF_THE_END = ("objective/", "naive_gap/", "optimizer/", "system/")
+_LAST_EPOCH_ONLY = ("objective/", "naive_gap/", "optimizer/", "system/")
 
 
-class Endings:
+class PackFinalizer:
     """Ends the runs of a pack's jobs, in groups, and tells ``on_end`` (job number, result) once for each.
 
     trackers: of each job; None where its run has ended before, so that there is nothing to end or to tell.
@@ -37,7 +37,7 @@ class Endings:
         self._on_end = on_end
         self._open = {job_index: tracker for job_index, tracker in enumerate(trackers) if tracker is not None}
 
-    def left(self) -> list[int]:
+    def unfinished(self) -> list[int]:
         """Return the numbers of the jobs whose runs are open."""
         return list(self._open)
 
@@ -54,7 +54,7 @@ class Endings:
                 results[job_index] = record_failure(self._open[job_index], "FAILED", str(error), failure="diverged")
         self._close(results)
 
-    def rest(self, module: PackModule, status: Status, message: str) -> None:
+    def end_remaining(self, module: PackModule, status: Status, message: str) -> None:
         """End all jobs that are left without a result; the best epoch of each is kept."""
         results = {}
         for job_index, tracker in self._open.items():
@@ -71,9 +71,11 @@ class Endings:
     def _keep_examples(self, module: PackModule, job_indices: Sequence[int]) -> None:
         assert self.recorder is not None
         assert self.recorder.measurement is not None
-        found = final_examples(module.pack, self.recorder.measurement, self.best, job_indices)
-        trackers = [self._open[job_index] for job_index in found]
-        for tracker, path in zip(trackers, write_all([t.folder for t in trackers], list(found.values())), strict=True):
+        examples = final_examples(module.pack, self.recorder.measurement, self.best, job_indices)
+        trackers = [self._open[job_index] for job_index in examples]
+        for tracker, path in zip(
+            trackers, write_all([t.folder for t in trackers], list(examples.values())), strict=True
+        ):
             tracker.artifact(path)
 
     def _finish(self, module: PackModule, job_index: int) -> JobResult:
@@ -83,7 +85,7 @@ class Endings:
         stops = pack.base.cocktail.stops and self.best.epochs[job_index] > 0
         final = dict(self.recorder.latest[job_index]) | {"epoch": float(self.recorder.epochs[job_index])}
         if stops:
-            best = {k: v for k, v in self.best.metrics[job_index].items() if not k.startswith(_OF_THE_END)}
+            best = {k: v for k, v in self.best.metrics[job_index].items() if not k.startswith(_LAST_EPOCH_ONLY)}
             final |= best | {"epoch": float(self.best.epochs[job_index])}
             final = {key: value for key, value in final.items() if not key.endswith("/update")}
         if experiment.measure.test:
@@ -103,7 +105,7 @@ class Endings:
 
 
 @contextmanager
-def ending(module: PackModule, endings: Endings, folder: Path) -> Iterator[None]:
+def finalizing(module: PackModule, finalizer: PackFinalizer, folder: Path) -> Iterator[None]:
     """Give each job an end whatever ends its pack; what the pack goes on from, in ``folder``, stays where it can go on.
 
     Raises Unfused where memory ran out; any other error is raised again.
@@ -111,24 +113,24 @@ def ending(module: PackModule, endings: Endings, folder: Path) -> Iterator[None]
     try:
         yield
     except KeyboardInterrupt:
-        endings.rest(module, "KILLED", "interrupted")
+        finalizer.end_remaining(module, "KILLED", "interrupted")
     except (torch.OutOfMemoryError, MemoryError) as error:
-        left = endings.left()
-        endings.rest(module, "KILLED", "out of memory: trained again in a smaller pack")
+        unfinished = finalizer.unfinished()
+        finalizer.end_remaining(module, "KILLED", "out of memory: trained again in a smaller pack")
         pack_manifest.remove(folder)
-        groups = [[left[row] for row in half] for half in halves(len(left))]
-        raise Unfused(f"{len(left)} members ran out of memory", [group for group in groups if group]) from error
+        groups = [[unfinished[row] for row in half] for half in halves(len(unfinished))]
+        raise Unfused(f"{len(unfinished)} members ran out of memory", [group for group in groups if group]) from error
     except OSError as error:  # a full disk, say: no job is to blame, and the pack can go on another time
-        endings.rest(module, "FAILED", f"{type(error).__name__}: {error}")
+        finalizer.end_remaining(module, "FAILED", f"{type(error).__name__}: {error}")
         raise
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         pack_manifest.remove(folder)
-        if len(endings.left()) > 1:  # whose fault it is shows when each trains alone
-            endings.rest(module, "KILLED", f"{told}: trained again in a smaller pack")
+        if len(finalizer.unfinished()) > 1:  # whose fault it is shows when each trains alone
+            finalizer.end_remaining(module, "KILLED", f"{message}: trained again in a smaller pack")
         else:
-            endings.rest(module, "FAILED", told)
+            finalizer.end_remaining(module, "FAILED", message)
         raise
     except BaseException as error:
-        endings.rest(module, "FAILED", f"{type(error).__name__}: {error}")
+        finalizer.end_remaining(module, "FAILED", f"{type(error).__name__}: {error}")
         raise

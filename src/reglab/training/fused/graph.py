@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from reglab.training.fused.graph_passes import scatter_by_comparison, transpose_narrow_products
 from reglab.training.fused.operations import Layout, Operation, layout, operations
 
-_TRIAL_STEPS, _TOLERANCE = 5, 1e-3
+_CHECK_STEPS, _TOLERANCE = 5, 1e-3
 
 
 class Graph:
@@ -42,7 +42,7 @@ class Graph:
             traced = trace(*self.flat(arguments))
         self.peak = peak(traced)
         self.compiled = False
-        self._trace, self._constants = _lifted(traced)
+        self._trace, self._constants = _lift_constants(traced)
         self._run: Callable[..., Sequence[Tensor]] = self._trace
 
     def flat(self, arguments: tuple[Any, ...]) -> list[Tensor]:
@@ -79,36 +79,36 @@ class Graph:
         the device, which costs one launch a step. Raises ValueError where the two do not agree.
         """
         with torch.no_grad(), _quiet():
-            found, wanted = (_trial(each, self._constants, tensors) for each in (run, self._trace))
-            if not agree(found, wanted):
+            actual, expected = (_run_on_copies(each, self._constants, tensors) for each in (run, self._trace))
+            if not agree(actual, expected):
                 raise ValueError("the compiled step computes something else than the uncompiled one")
-            self._run = _captured(run, [*self._constants, *tensors]) if tensors[0].is_cuda else run
+            self._run = _capture_cuda_graph(run, [*self._constants, *tensors]) if tensors[0].is_cuda else run
         self.compiled = True
 
 
-def agree(found: Tensor, wanted: Tensor) -> bool:
+def agree(actual: Tensor, expected: Tensor) -> bool:
     """Return whether compiled steps led where the uncompiled ones did.
 
     Rounding differs, and Adam turns a gradient that is nothing but rounding into whole steps; so the terms of the loss
     are compared over some steps, each to a thousandth of the member's loss. Members that diverge are left out.
 
     Args:
-        found: The terms of the loss, [steps, terms, members].
-        wanted: Those of the uncompiled steps.
+        actual: The terms of the loss, [steps, terms, members].
+        expected: Those of the uncompiled steps.
     """
-    losses = wanted.abs().sum(1)
+    losses = expected.abs().sum(1)
     steady = torch.isfinite(losses).all(0) & (losses <= 2 * losses[0]).all(0)
-    near = (found - wanted).abs().sum(1) <= _TOLERANCE * losses
+    near = (actual - expected).abs().sum(1) <= _TOLERANCE * losses
     return bool((near | ~steady).all())
 
 
-def _trial(run: Callable[..., Sequence[Tensor]], constants: list[Tensor], tensors: list[Tensor]) -> Tensor:
+def _run_on_copies(run: Callable[..., Sequence[Tensor]], constants: list[Tensor], tensors: list[Tensor]) -> Tensor:
     """Return what some calls on copies return, one after the other."""
     copies = [tensor.clone() for tensor in tensors]
-    return torch.stack([run(*constants, *copies)[0].clone() for _ in range(_TRIAL_STEPS)])
+    return torch.stack([run(*constants, *copies)[0].clone() for _ in range(_CHECK_STEPS)])
 
 
-def _lifted(traced: GraphModule) -> tuple[GraphModule, list[Tensor]]:
+def _lift_constants(traced: GraphModule) -> tuple[GraphModule, list[Tensor]]:
     """Return the trace with its constants as first inputs, and its result in a tuple; and these constants.
 
     The rows of the data are such constants: what is compiled holds neither them nor where they lie.
@@ -129,18 +129,18 @@ def _lifted(traced: GraphModule) -> tuple[GraphModule, list[Tensor]]:
     return GraphModule(traced, graph), constants
 
 
-def _captured(run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
+def _capture_cuda_graph(run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
     """Return ``run`` as a CUDA graph over ``tensors``; what the last one holds is copied in at every call."""
-    fixed = [*tensors[:-1], tensors[-1].clone()]
+    static_inputs = [*tensors[:-1], tensors[-1].clone()]
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     with torch.cuda.graph(graph):
-        answer = run(*fixed)[0]
+        output = run(*static_inputs)[0]
 
-    def replay(*given: Tensor) -> Sequence[Tensor]:
-        fixed[-1].copy_(given[-1])
+    def replay(*inputs: Tensor) -> Sequence[Tensor]:
+        static_inputs[-1].copy_(inputs[-1])
         graph.replay()
-        return (answer.clone(),)
+        return (output.clone(),)
 
     return replay
 
@@ -151,15 +151,15 @@ def peak(traced: GraphModule) -> int:
     for node in traced.graph.nodes:
         for source in node.all_input_nodes:
             last[source] = node
-    ends: dict[Node, list[Node]] = {}
+    freed_after: dict[Node, list[Node]] = {}
     for node, end in last.items():
-        ends.setdefault(end, []).append(node)
+        freed_after.setdefault(end, []).append(node)
     held = most = 0
     for node in traced.graph.nodes:
         if node.op == "call_function":
             held += _bytes(node)
             most = max(most, held)
-        held -= sum(_bytes(source) for source in ends.get(node, []) if source.op == "call_function")
+        held -= sum(_bytes(source) for source in freed_after.get(node, []) if source.op == "call_function")
     return most
 
 

@@ -61,7 +61,7 @@ class PackMeasurement:
         )
         self.sets = torch.tensor([numbers[data.digest] for data in datas], device=device)
         self._outputs = self.task != "regression" and any(name != score_name(self.task) for name in settings.wanted)
-        self._facts = sets[0].outputs if self.task == "regression" else 2
+        self._statistic_count = sets[0].outputs if self.task == "regression" else 2
         self._evaluate = Evaluator(self.task, self._outputs)
         self.initial: Tensors = {}
         self.previous: Tensors = {}
@@ -104,26 +104,26 @@ class PackMeasurement:
 
     def gap(self, pack: Pack) -> Tensors:
         """Return the audited gaps, their sides and intervals, of the weights that each job is judged by."""
-        weights, sets = pack.judged(), self.sets[pack.job_indices]
+        weights, sets = pack.evaluation_weights(), self.sets[pack.job_indices]
         train = self._evaluate(pack, weights, *self.probe, self.clean, sets)
         val = self._evaluate(pack, weights, *self.val, None, sets)
-        found = {}
-        sides = [self._side(number, facts, pack) for number, facts in enumerate((train, val))]
+        metrics = {}
+        sides = [self._side(number, statistics, pack) for number, statistics in enumerate((train, val))]
         if self.corrupted is not None:
-            found = self._memorization(train[: self._facts + 1], self.corrupted.all(sets))
-        return gap(sides[0], sides[1], self.task, self.settings.level, self.settings.wanted) | found
+            metrics = self._memorization(train[: self._statistic_count + 1], self.corrupted.all(sets))
+        return gap(sides[0], sides[1], self.task, self.settings.level, self.settings.wanted) | metrics
 
     def _side(self, number: int, measured: Tensor, pack: Pack) -> Side:
         """Return the members' side of the gap, 0 the probe and 1 the validation part, from what was measured of it."""
         sets = self.sets[pack.job_indices]
         outputs = targets = None
         if self._outputs:
-            outputs = measured[self._facts + (number == 0 and self.corrupted is not None) :].movedim(0, -1)
+            outputs = measured[self._statistic_count + (number == 0 and self.corrupted is not None) :].movedim(0, -1)
             outputs = outputs.squeeze(-1) if self.task == "binary" else outputs
             targets = (self.probe, self.val)[number][1].all(sets)
         rows = self._weights[number]
         return Side(
-            measured[: self._facts],
+            measured[: self._statistic_count],
             _chosen(self._scales[number], sets),
             self._left[number],
             None if rows is None else rows.all(sets),
@@ -132,25 +132,25 @@ class PackMeasurement:
             None if self._units is None else self._units[pack.job_indices].mT,
         )
 
-    def _memorization(self, facts: Tensor, corrupted: Tensor) -> Tensors:
-        found = {"memorization/clean_loss": facts[-1].mean(-1)}
+    def _memorization(self, statistics: Tensor, corrupted: Tensor) -> Tensors:
+        metrics = {"memorization/clean_loss": statistics[-1].mean(-1)}
         if self.task in ("classification", "binary"):
-            found["memorization/fitted"] = (facts[1].double() * corrupted).sum(-1) / corrupted.sum(-1)
-        return found
+            metrics["memorization/fitted"] = (statistics[1].double() * corrupted).sum(-1) / corrupted.sum(-1)
+        return metrics
 
     def weights(self, pack: Pack) -> Tensors:
         """Return the weight statistics; those of averaged weights apart, since averaging un-zeros them."""
         now = _weights(pack, pack.stack.weights)
-        found = self._statistics(now, self.settings.per_layer)
+        metrics = self._statistics(now, self.settings.per_layer)
         if pack.base.cocktail.averages:
-            averaged = self._statistics(_weights(pack, pack.judged()), per_layer=False)
-            found |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
+            averaged = self._statistics(_weights(pack, pack.evaluation_weights()), per_layer=False)
+            metrics |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
         if self.previous is self.initial:
             self.previous = {name: weight.clone() for name, weight in now.items()}
         else:  # in place: a pack's weights are large, and one copy less is held meanwhile
             for name, weight in now.items():
                 self.previous[name].copy_(weight)
-        return found
+        return metrics
 
     def _statistics(self, weights: Tensors, per_layer: bool) -> Tensors:
         near_zero = self.settings.near_zero
@@ -159,15 +159,15 @@ class PackMeasurement:
 
 def _scale(targets: Rows, task: Task) -> Scale:
     """Return the scale of each set of targets, or the one of all, the sets as the first axis."""
-    if targets.own:
+    if targets.per_member:
         return Scale(*vmap(lambda values: tuple(scale(values, task)))(targets.values))
     return Scale(*(field.unsqueeze(0) for field in scale(targets.values, task)))
 
 
-def _chosen(given: Scale, sets: Tensor) -> Scale:
+def _chosen(scales: Scale, sets: Tensor) -> Scale:
     """Return the scale of each member's targets, the members as the second axis."""
-    alone = len(given.variance) == 1
-    return Scale(*((field if alone else field.index_select(0, sets)).movedim(0, 1) for field in given))
+    common = len(scales.variance) == 1
+    return Scale(*((field if common else field.index_select(0, sets)).movedim(0, 1) for field in scales))
 
 
 def _weights(pack: Pack, weights: Mapping[str, Tensor]) -> Tensors:

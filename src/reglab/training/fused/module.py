@@ -62,17 +62,17 @@ class PackModule(pl.LightningModule):
         pack, first = self.pack, self.pack.done()
         self.rates = pack.schedules.rates(first, len(chunk))
         numbers = pack.numbers(first, self.rates)
-        seen = []
+        terms = []
         for number, rows in enumerate(chunk):
             self._progress.increment_ready()
-            seen.append(pack.step(rows, numbers[number]))
+            terms.append(pack.step(rows, numbers[number]))
             self._progress.increment_completed()
             if signals.asked():
                 break
         self.interrupted = signals.asked()
-        self._account(torch.stack(seen), [rows.shape[-1] for rows in chunk[: len(seen)]], first)
+        self._add_terms(torch.stack(terms), [rows.shape[-1] for rows in chunk[: len(terms)]], first)
 
-    def _account(self, table: Tensor, rows: Sequence[int], first: int) -> None:
+    def _add_terms(self, table: Tensor, rows: Sequence[int], first: int) -> None:
         """Keep the terms ``[steps, terms, members]``, and note whose loss stopped being finite."""
         sums = table.sum((0, 1))
         if not bool(torch.isfinite(sums).all()):  # one look at the device; finite numbers may have an infinite sum
@@ -117,8 +117,8 @@ class PackModule(pl.LightningModule):
         rows = self.alive()
         spare = [row for row in range(len(self.pack)) if row in self.dead]
         kept = sorted(rows + spare[: max(0, 2 - len(rows))])
-        dear = self.pack.compiled or self.pack.compiling
-        if len(kept) == len(self.pack) or (dear and 2 * len(kept) > len(self.pack)):
+        expensive = self.pack.compiled or self.pack.compiling
+        if len(kept) == len(self.pack) or (expensive and 2 * len(kept) > len(self.pack)):
             return []
         self.pack.keep(kept)
         self._terms = [each[..., kept] for each in self._terms]
@@ -145,11 +145,11 @@ class PackModule(pl.LightningModule):
         self.pack.keep([self.pack.job_indices.index(job_index) for job_index in saved["places"]])
         self.pack.base.cocktail.complete(saved["stack"]["buffers"])
         self.pack.stack.load_state_dict(saved["stack"])
-        never = self.pack.settings.compile is False
-        if never and saved["compiled"] and self.pack.done():
+        compile_disabled = self.pack.settings.compile is False
+        if compile_disabled and saved["compiled"] and self.pack.done():
             _log.warning("compile=false: this pack was compiled until here, and rounds differently from here on")
         chosen = (saved["compiled"], saved["ragged"], saved.get("compiling", False))
-        compiled, ragged, compiling = (False, False, False) if never else chosen
+        compiled, ragged, compiling = (False, False, False) if compile_disabled else chosen
         self.pack.choose(compiled, saved["lowering"], ragged, compiling)
         self.dead = set(saved["dead"])
         self._terms, self._rows = list(saved["terms"]), list(saved["rows"])

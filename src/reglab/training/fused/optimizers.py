@@ -137,15 +137,15 @@ def adam_plain(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensor
     first, second = state["exp_avg"], state["exp_avg_sq"]
     first.mul_(numbers["beta1"]).add_(numbers["gain1"] * gradient)
     second.mul_(numbers["beta2"]).add_(numbers["gain2"] * gradient * gradient)
-    judged = second
+    second_moment = second
     if "max_exp_avg_sq" in state:
-        judged = state["max_exp_avg_sq"]
-        judged.copy_(torch.maximum(judged, second))
-    spread = judged.sqrt() * numbers["inverse_root2"] + numbers["eps"]
+        second_moment = state["max_exp_avg_sq"]
+        second_moment.copy_(torch.maximum(second_moment, second))
+    spread = second_moment.sqrt() * numbers["inverse_root2"] + numbers["eps"]
     weight.sub_(first / spread * numbers["step"])
 
 
-class Rates(Mapping[str, Tensor]):
+class MemberLearningRates(Mapping[str, Tensor]):
     """Learning rates by parameter name, the same for all: ``step_size.LearningRates`` of a member."""
 
     def __init__(self, numbers: Tensors, names: Sequence[str]) -> None:
@@ -165,7 +165,7 @@ class Rates(Mapping[str, Tensor]):
         return len(self._names)
 
 
-class Sizes(Mapping[str, Tensor]):
+class MemberStepSizes(Mapping[str, Tensor]):
     """Effective steps by parameter name after an update, computed when asked for: ``step_size.StepSizes``, but pure.
 
     state: by state name and weight; a weight that never has a gradient has zeros. clipped: the gradient's factor.
@@ -190,8 +190,8 @@ class Sizes(Mapping[str, Tensor]):
         if not self._typical:
             sums = torch.stack([seconds[each].sum() for each in self._names])
             counts = torch.stack([(seconds[each] > 0).sum() for each in self._names]).to(sums.dtype)
-            own, _ = root_mean_squares(sums, counts)
-            self._typical = dict(zip(self._names, own.unbind(), strict=True))
+            per_parameter, _ = root_mean_squares(sums, counts)
+            self._typical = dict(zip(self._names, per_parameter.unbind(), strict=True))
         root = seconds[name].sqrt()
         root = torch.where(root > 0, root, self._typical[name])
         return self._numbers["lr"] / (root * self._numbers["inverse_root2"] + self._numbers["eps"])

@@ -1,4 +1,4 @@
-"""A pack: jobs that differ only in numbers, trained as one."""
+"""A pack: jobs that differ only in hyperparameters, trained as one vectorized step."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ _SETTINGS = PackSettings()
 
 
 class Pack:
-    """The joint state of some jobs, and what can be done with all of them at once.
+    """The stacked state of several jobs, and the operations on all of them at once.
 
     experiments: their jobs. job_indices: the number of the job in each row of the stack; jobs that ended leave it, in
     ``keep``. compiled, ragged, lowering: choices that change rounding, so a resumed pack must make them again.
@@ -108,7 +108,7 @@ class Pack:
             self._forget()
 
     def _forget(self) -> None:
-        """Trace anew: tensors have other shapes, or another place."""
+        """Drop the traced graphs: tensors have other shapes, or are on another device."""
         self._graphs: dict[torch.Size, Graph] = {}
         self._step: PackStep | None = None
         self._state: list[Tensor] = []
@@ -164,26 +164,26 @@ class Pack:
         """Compile before the next step, if that is not done, and return whether it is; if not, one line says why."""
         if all(self.graph(rows).compiled for rows in self._batches()):
             return True
-        started = self.compilation()
+        compilation = self.compilation()
         try:
-            started.wait()
-            self.take(started)
+            compilation.wait()
+            self.adopt_compiled(compilation)
             return self.compiled
         finally:
-            started.close()
+            compilation.close()
 
-    def takes(self, started: Compilation) -> bool:
+    def matches(self, compilation: Compilation) -> bool:
         """Whether these are the steps of the pack as it is."""
-        return started.graphs[0][0] in self._graphs.values()
+        return compilation.graphs[0][0] in self._graphs.values()
 
-    def take(self, started: Compilation) -> None:
+    def adopt_compiled(self, compilation: Compilation) -> None:
         """Take the steps that were compiled, from the next one on; what was not runs as it is, and one line says so."""
-        done = started.take()
-        compiled = started.graphs[0][0].compiled
+        done = compilation.load()
+        compiled = compilation.graphs[0][0].compiled
         self.choose(compiled, self.lowering, self.ragged and done)
         if not done:
-            what = "the pack goes on uncompiled" if not compiled else "the last batch of each epoch goes on uncompiled"
-            _log.warning("%s: %s", started.reason, what)
+            what = "the pack continues uncompiled" if not compiled else "the last batch of each epoch stays uncompiled"
+            _log.warning("%s: %s", compilation.reason, what)
 
     def graph(self, rows: Tensor) -> Graph:
         """Return the step on batches of the shape of ``rows``; it is traced once. Nothing is changed.
@@ -217,7 +217,7 @@ class Pack:
     def _inspect_loss(self, rows: Tensor) -> LossInspection:
         return inspect_loss(self.base, self.task, self.rule, self.train_rows.batch(rows[0] if rows.dim() > 1 else rows))
 
-    def judged(self, stacked: Stack | None = None) -> dict[str, Tensor]:
+    def evaluation_weights(self, stacked: Stack | None = None) -> dict[str, Tensor]:
         """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name.
 
         Where they are averaged, so are the ``statistics`` of the model, which are among them then.
@@ -232,8 +232,8 @@ class Pack:
 
         def read(own: dict[str, Tensor]) -> dict[str, Tensor]:
             state = {name: tensor.clone() for name, tensor in own.items() if name not in fixed}
-            judged: dict[str, Tensor] = functional_call(self.base, state, (_read_judged,))
-            return judged
+            weights: dict[str, Tensor] = functional_call(self.base, state, (_read_evaluation_weights,))
+            return weights
 
         with torch.no_grad():
             found = vmap(read)(stacked.weights | stacked.buffers)
@@ -244,9 +244,9 @@ class Pack:
     def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Return which members want to stop, bool [members], given the metrics of the epoch, each [members]."""
 
-        def ask(own: dict[str, Tensor], seen: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-            state = {name: tensor.clone() for name, tensor in own.items()}
-            answer = functional_call(self.base, state, (lambda member: member.cocktail.stop(seen),))
+        def ask(buffers: dict[str, Tensor], measured: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            state = {name: tensor.clone() for name, tensor in buffers.items()}
+            answer = functional_call(self.base, state, (lambda member: member.cocktail.stop(measured),))
             return answer, state
 
         with torch.no_grad():
@@ -278,7 +278,7 @@ def arguments(stacked: Stack, rows: Tensor) -> tuple[object, ...]:
     return stacked.weights, stacked.buffers, stacked.optimizer_state, stacked.step_numbers, stacked.shared, rows
 
 
-_KNOWN = {  # what torch says of a model that cannot be vmapped, in our words
+_KNOWN = {  # part of torch's message on a model that cannot be vmapped: what it means
     "random operation": "it draws random numbers of its own, as an LSTM's dropout does",
     "data-dependent control flow": "it branches on its data",
     "aten::_local_scalar_dense": "it branches on its data",
@@ -287,16 +287,16 @@ _KNOWN = {  # what torch says of a model that cannot be vmapped, in our words
 
 
 def reason(error: BaseException) -> str:
-    """Return in a few words what is wrong."""
+    """Return a short reason from an error of ``vmap``."""
     text = str(error).strip() or type(error).__name__
-    for part, words in _KNOWN.items():
+    for part, meaning in _KNOWN.items():
         if part in text:
-            return words
+            return meaning
     line = text.splitlines()[0]
     return line if len(line) <= 160 else f"{line[:157]}..."
 
 
-def _read_judged(member: Member) -> dict[str, Tensor]:
+def _read_evaluation_weights(member: Member) -> dict[str, Tensor]:
     with member.cocktail.evaluating(member.model):
         buffers = {name: member.model.get_buffer(name) for name in member.cocktail.statistics}
         return {name: weight.clone() for name, weight in [*member.model.named_parameters(), *buffers.items()]}

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from reglab.analysis.per_example_file import FILE, Examples
-from reglab.measures.evaluate import judged
+from reglab.measures.evaluate import evaluation_of
 from reglab.training.fused.best import Best
 from reglab.training.fused.evaluation import outputs_of
 from reglab.training.fused.measurement import PackMeasurement
@@ -27,13 +27,13 @@ def final_examples(
     by_best = [job_index for job_index in job_indices if pack.base.cocktail.stops and best.epochs[job_index]]
     by_last = [job_index for job_index in job_indices if job_index not in by_best]
     step = max(1, _CELLS // max(measurement.probe[0].length, measurement.val[0].length))
-    found: dict[int, Examples] = {}
+    by_job: dict[int, Examples] = {}
     for first in range(0, len(job_indices), step):
-        some = by_best[first : first + step]
-        found |= _examples(pack, measurement, best.stack(some), some) if some else {}
-        some = by_last[first : first + step]
-        found |= _examples(pack, measurement, pack.stack_of(some), some) if some else {}
-    return found
+        chunk = by_best[first : first + step]
+        by_job |= _examples(pack, measurement, best.stack(chunk), chunk) if chunk else {}
+        chunk = by_last[first : first + step]
+        by_job |= _examples(pack, measurement, pack.stack_of(chunk), chunk) if chunk else {}
+    return by_job
 
 
 def _examples(
@@ -45,23 +45,23 @@ def _examples(
     sharing: dict[int, list[int]] = defaultdict(list)  # members by the set of rows that they have
     for member, number in enumerate(sets.tolist()):
         sharing[number].append(member)
-    found: dict[int, Examples] = {}
+    by_job: dict[int, Examples] = {}
     for number, members in sharing.items():
         experiment = pack.experiments[job_indices[members[0]]]
-        one = torch.tensor([number], device=sets.device)
+        one_set = torch.tensor([number], device=sets.device)
         probe, val = (
-            judged(said[members], targets.all(one)[0], pack.task)
-            for said, (_, targets) in zip(outputs, parts, strict=True)
+            evaluation_of(part_outputs[members], targets.all(one_set)[0], pack.task)
+            for part_outputs, (_, targets) in zip(outputs, parts, strict=True)
         )
         rows = numbered(experiment.data, experiment.measure)
         made = examples_of_members(rows, (probe, val), pack.task, pack.dtype)
-        found |= {job_indices[member]: each for member, each in zip(members, made, strict=True)}
-    return found
+        by_job |= {job_indices[member]: each for member, each in zip(members, made, strict=True)}
+    return by_job
 
 
-def write_all(folders: Sequence[Path], found: Sequence[Examples]) -> list[Path]:
+def write_all(folders: Sequence[Path], examples: Sequence[Examples]) -> list[Path]:
     """Write the examples of some runs into their folders, and return the paths."""
     paths = [folder / FILE for folder in folders]
     with ThreadPoolExecutor(_WRITERS) as pool:
-        list(pool.map(Examples.write, found, paths))
+        list(pool.map(Examples.write, examples, paths))
     return paths

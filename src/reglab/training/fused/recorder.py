@@ -67,7 +67,7 @@ class PackRecorder(pl.Callback):
         """Let members go whose loss is no longer finite, and end training where none is left."""
         assert isinstance(pl_module, PackModule)
         if pl_module.failures:
-            self._let_go(trainer, pl_module, [])
+            self._end_members(trainer, pl_module, [])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, PackModule)
@@ -98,13 +98,13 @@ class PackRecorder(pl.Callback):
             self.latest[job_index], self.epochs[job_index] = metrics[row], epoch
         self._log(pack, metrics, epoch)
         self._show(trainer, module, rows, epoch)
-        self._let_go(trainer, module, stopped if epoch != trainer.max_epochs else [])
+        self._end_members(trainer, module, stopped if epoch != trainer.max_epochs else [])
 
     def recorded(self) -> int:
         """Return the last epoch that any of the runs has recorded, which may lie behind the checkpoint."""
         return max((tracker.journal.top for _, tracker in self._open(range(len(self.trackers)))), default=0)
 
-    def tell(self, trainer: pl.Trainer, doing: str) -> None:
+    def show_activity(self, trainer: pl.Trainer, doing: str) -> None:
         """Show what the pack does instead of steps."""
         for job_index, _ in self._open(range(len(self.trackers))):
             if self.on_progress is not None:
@@ -131,9 +131,9 @@ class PackRecorder(pl.Callback):
             values = [list(metrics[row].values()) for row, _ in recorded]
             log_pack([tracker for _, tracker in recorded], keys, values, epoch)
 
-    def _metrics(self, module: PackModule, found: Mapping[str, Tensor], epoch: int) -> dict[int, dict[str, float]]:
+    def _metrics(self, module: PackModule, tensors: Mapping[str, Tensor], epoch: int) -> dict[int, dict[str, float]]:
         """Return the metrics of each living row of the stack; one whose loss is not finite is taken out."""
-        names, rows_of = table(found)
+        names, rows_of = table(tensors)
         system = self._system()
         metrics = {row: dict(zip(names, rows_of[row], strict=True)) for row in module.alive()}
         for row, measured in metrics.items():
@@ -155,7 +155,7 @@ class PackRecorder(pl.Callback):
             shown = {key: self.latest[job_index][key] for key in _SHOWN}
             self.on_progress(job_index, Progress(epoch, trainer.max_epochs or epoch, shown))
 
-    def _let_go(self, trainer: pl.Trainer, module: PackModule, stopped: list[int]) -> None:
+    def _end_members(self, trainer: pl.Trainer, module: PackModule, stopped: list[int]) -> None:
         """End the runs of members that stopped or failed; their rows are dead from now on."""
         ended: dict[int, Diverged | None] = {module.pack.job_indices[row]: None for row in stopped}
         ended |= module.failures

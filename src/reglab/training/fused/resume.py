@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Earlier:
+class InterruptedPack:
     """A pack that was being trained. ended: the results of the jobs whose training is over, by their place in it.
 
     checkpoint: to go on from; None where it died before its first. lost: none of its checkpoints is whole, or the jobs
@@ -30,11 +30,11 @@ class Earlier:
     checkpoint: Path | None
     lost: bool
 
-    def left(self) -> list[int]:
+    def unfinished(self) -> list[int]:
         """Return the places of the jobs that are to be trained."""
         return [job_index for job_index in range(len(self.manifest.jobs)) if job_index not in self.ended]
 
-    def tell(self, on_end: Callable[[int, JobResult], None]) -> None:
+    def report_ended(self, on_end: Callable[[int, JobResult], None]) -> None:
         """Tell how each job ended whose training is over; its store may not have heard of that."""
         for job_index, result in self.ended.items():
             deliver(Path(self.manifest.folders[job_index]))
@@ -55,16 +55,19 @@ class Earlier:
     def give_up(self, message: str) -> None:
         """Let the pack be none any more, and its open runs end KILLED: others take their places."""
         manifest.remove(Path(self.manifest.folders[0]))
-        end_open([Path(self.manifest.folders[job_index]) for job_index in self.left()], message)
+        end_open([Path(self.manifest.folders[job_index]) for job_index in self.unfinished()], message)
 
 
-def earlier(specs: Sequence[RunSpec]) -> Earlier | None:
+def find_interrupted(specs: Sequence[RunSpec]) -> InterruptedPack | None:
     """Return the pack of these very jobs, of the same sweep, that was cut short in their folders; None without one."""
-    found = manifest.read(specs[0].folder)
+    saved = manifest.read(specs[0].folder)
     folders = tuple(str(spec.folder.resolve()) for spec in specs)
-    if found is None or (found.parent, found.folders) != (specs[0].parent or "", folders):
+    if saved is None or (saved.parent, saved.folders) != (specs[0].parent or "", folders):
         return None
-    same = [spec.tags[run_state.FINGERPRINT] == known for spec, known in zip(specs, found.fingerprints, strict=True)]
+    same = [
+        spec.tags[run_state.FINGERPRINT] == fingerprint
+        for spec, fingerprint in zip(specs, saved.fingerprints, strict=True)
+    ]
     results = {
         job_index: result_of(folder, read_identity(folder).run_id)
         for job_index, folder in enumerate(map(Path, folders))
@@ -73,8 +76,8 @@ def earlier(specs: Sequence[RunSpec]) -> Earlier | None:
     ended = {job_index: result for job_index, result in results.items() if result is not None}
     path = Path(folders[0], CHECKPOINT)
     none_yet = not (path.exists() or checkpoint_files.previous(path).exists())
-    checkpoint = _sound(path) if all(same) else None
-    return Earlier(found, ended, checkpoint, lost=not all(same) or (checkpoint is None and not none_yet))
+    checkpoint = _newest_valid(path) if all(same) else None
+    return InterruptedPack(saved, ended, checkpoint, lost=not all(same) or (checkpoint is None and not none_yet))
 
 
 def manifest_of(specs: Sequence[RunSpec], jobs: Sequence[int]) -> Manifest:
@@ -88,7 +91,7 @@ def manifest_of(specs: Sequence[RunSpec], jobs: Sequence[int]) -> Manifest:
     )
 
 
-def begin(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tags: str) -> None:
+def record_start(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tags: str) -> None:
     """Let the runs record in their journals what they need to go on, and these ``tags``."""
     for tracker, spec in zip(trackers, specs, strict=True):
         assert spec.dataset is not None
@@ -109,16 +112,16 @@ def end_open(folders: Sequence[Path], message: str) -> None:
 
 
 def _reopened(spec: RunSpec) -> RunTracker:
-    told = run_state.told(spec.folder) or run_state.Told()
+    state = run_state.told(spec.folder) or run_state.Told()
     tracker = reopen_run(spec.folder)
     assert spec.steps is not None
-    tracker.tag(**run_state.again(told, spec.steps))
+    tracker.tag(**run_state.again(state, spec.steps))
     return tracker
 
 
-def _sound(path: Path) -> Path | None:
+def _newest_valid(path: Path) -> Path | None:
     """Return the newest whole checkpoint. A damaged one is removed: it must not take the place of the one before it."""
-    found = checkpoint_files.sound(path)
-    if found is not None and found != path:
+    valid = checkpoint_files.sound(path)
+    if valid is not None and valid != path:
         path.unlink(missing_ok=True)
-    return found
+    return valid

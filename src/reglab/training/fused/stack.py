@@ -48,10 +48,10 @@ class Stack:
     def take(self, rows: Sequence[int]) -> "Stack":
         """Return the stack of the members at ``rows``."""
         index = torch.tensor(list(rows))
-        own = index.to(self.device)
+        device_index = index.to(self.device)
 
         def taken(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: tensor.index_select(0, own) for name, tensor in tensors.items()}
+            return {name: tensor.index_select(0, device_index) for name, tensor in tensors.items()}
 
         optimizer_state = {state_name: taken(tensors) for state_name, tensors in self.optimizer_state.items()}
         numbers = {name: number.index_select(0, index) for name, number in self.numbers.items()}
@@ -100,8 +100,10 @@ def stack(
 ) -> Stack:
     """Return the joint state of ``members``: each one's initial values, and zeros for the optimizer's state."""
     trained = {name for name, weight in members[0].named_parameters() if weight.requires_grad}
-    own = [dict([*member.named_parameters(), *member.named_buffers()]) for member in members]
-    joint = {name: torch.stack([tensors[name].detach() for tensors in own]) for name in own[0]}
+    tensors_of_member = [dict([*member.named_parameters(), *member.named_buffers()]) for member in members]
+    joint = {
+        name: torch.stack([tensors[name].detach() for tensors in tensors_of_member]) for name in tensors_of_member[0]
+    }
     weights = {name: tensor for name, tensor in joint.items() if name in trained}
     seeds = joint[SEED]
     shared = {STEP: joint.pop(STEP)[0].clone()}
@@ -132,11 +134,11 @@ def member_state(stacked: Stack, row: int, base: Member) -> dict[str, Tensor]:
 def torch_optimizer_state(stacked: Stack, row: int) -> dict[int, dict[str, Tensor]]:
     """Return the member's optimizer state as ``torch.optim`` keeps it: by the weight's number."""
     done = stacked.shared[STEP].cpu().to(torch.float32)
-    found: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Tensor]] = {}
     for number, name in enumerate(stacked.weights):
-        found[number] = {
+        state[number] = {
             state_name: tensors[name][row].cpu().clone() for state_name, tensors in stacked.optimizer_state.items()
         }
         if "exp_avg" in stacked.optimizer_state:
-            found[number]["step"] = done.clone()
-    return found
+            state[number]["step"] = done.clone()
+    return state

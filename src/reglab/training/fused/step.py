@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Outcome
 from reglab.training.fused.member import Member
-from reglab.training.fused.optimizers import Rates, Rule, Sizes
+from reglab.training.fused.optimizers import MemberLearningRates, MemberStepSizes, Rule
 from reglab.training.fused.stack import SEED, STEP, Stack
 
 Tensors = dict[str, Tensor]
@@ -55,7 +55,7 @@ class MemberStep:
                 buffers[name].copy_(tensor)
             state = {**weights, **{n: t for n, t in buffers.items() if n not in self._frozen}, **shared}
             functional_call(
-                self._base, state, (_Move(self._rule, self._unreached, gradients, optimizer_state, numbers, scale),)
+                self._base, state, (_Update(self._rule, self._unreached, gradients, optimizer_state, numbers, scale),)
             )
         return terms
 
@@ -66,21 +66,25 @@ class MemberStep:
         moved: Tensors = {}
 
         def gradient(offset: Mapping[str, Tensor] | None = None) -> tuple[Tensors, Outcome]:
-            own = weights if offset is None else {n: _perturbed(w, offset.get(_short(n))) for n, w in weights.items()}
-            gradients, (outcome, after) = grad(self._loss, has_aux=True)(own, {**buffers, **moved}, shared, batch)
+            perturbed_weights = (
+                weights if offset is None else {n: _perturbed(w, offset.get(_short(n))) for n, w in weights.items()}
+            )
+            gradients, (outcome, after) = grad(self._loss, has_aux=True)(
+                perturbed_weights, {**buffers, **moved}, shared, batch
+            )
             if not moved:  # only a step's first forward moves buffers
                 moved.update({name: after[name] for name in self._mutated})
             return {_short(name): value for name, value in gradients.items() if name not in self._unreached}, outcome
 
         if not self._base.cocktail.wraps_gradient:
-            found, outcome = gradient()
-            return found, outcome.terms, moved
+            result, outcome = gradient()
+            return result, outcome.terms, moved
 
         def wrapped(member: Member) -> tuple[Tensors, Outcome]:
             return member.cocktail.gradient(gradient)()
 
-        found, outcome = functional_call(self._base, {**weights, **buffers, **shared}, (wrapped,))
-        return found, outcome.terms, moved
+        result, outcome = functional_call(self._base, {**weights, **buffers, **shared}, (wrapped,))
+        return result, outcome.terms, moved
 
     def _loss(self, weights: Tensors, buffers: Tensors, shared: Tensors, batch: Any) -> tuple[Tensor, Any]:
         after = {name: tensor.clone() for name, tensor in buffers.items()}
@@ -103,7 +107,7 @@ class MemberStep:
 
 
 @dataclass(frozen=True)
-class _Move:
+class _Update:
     """Changes the weights of the member that it is called with, as the cocktail and the optimizer want it.
 
     clipped: what the gradient was multiplied by; None without clipping.
@@ -121,16 +125,19 @@ class _Move:
         dtype = next(iter(named.values())).dtype
         numbers = {name: number.to(dtype) for name, number in self.numbers.items()}
         names = [*self.gradients, *(_short(name) for name in self.unreached)]
-        cocktail.before_step(member.model, Rates(self.numbers, names))
-        own = {
+        cocktail.before_step(member.model, MemberLearningRates(self.numbers, names))
+        state_by_name = {
             state_name: {_short(name): tensor for name, tensor in all_.items()}
             for state_name, all_ in self.optimizer_state.items()
         }
         for name, gradient in self.gradients.items():
             self.rule.update(
-                named[name], gradient, {state_name: tensors[name] for state_name, tensors in own.items()}, numbers
+                named[name],
+                gradient,
+                {state_name: tensors[name] for state_name, tensors in state_by_name.items()},
+                numbers,
             )
-        sizes = Sizes(own, numbers, names, self.clipped)
+        sizes = MemberStepSizes(state_by_name, numbers, names, self.clipped)
         cocktail.after_step(member.model, sizes)
         return done  # functional_call wants an answer
 
