@@ -12,7 +12,7 @@ from reglab.launchers.events import Progress, reporter
 
 if TYPE_CHECKING:
     from reglab.training.fused.cost import PackCost
-    from reglab.training.preflight import Seen
+    from reglab.training.preflight import Findings
 
 
 def train(config: DictConfig) -> object:
@@ -36,12 +36,12 @@ def train_pack(
     run_pack(configs, [job_folder(config) for config in configs], settings, on_progress, on_end)
 
 
-def looker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Seen"]:
+def looker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Findings"]:
     """Return what loads the data of jobs (by number: resolved configs) and tells what is wrong with them, or idle."""
     _quiet()
-    from reglab.training.preflight import look  # late, as above
+    from reglab.training.preflight import check_jobs  # late, as above
 
-    return look
+    return check_jobs
 
 
 def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "PackCost":
