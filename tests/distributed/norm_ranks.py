@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from reglab.distributed.sync_batchnorm import synchronize
+from reglab.distributed.sync_batchnorm import synchronize_batchnorm
 from reglab.regularizers.keys import Keys
 from reglab.training.activation_checkpointing import recompute
 
@@ -112,37 +112,39 @@ def start(rank: int, ranks: int, folder: str) -> None:
 
 
 def _everything(rank: int, rows: list[int]) -> dict[str, Any]:
-    def idle() -> bool:
+    def is_padding() -> bool:
         return rows[rank] == 0
 
     found: dict[str, Any] = {}
     for name in CASES:
         model, inputs = built(name)
-        synchronize(model, idle)
+        synchronize_batchnorm(model, is_padding)
         if name == "recomputed":
             recompute(model, Keys(0))
         found[name] = worked(model, part_of(inputs, rank, rows))
     model, inputs = built("net")
-    synchronize(model, idle)
+    synchronize_batchnorm(model, is_padding)
     twin = copy.deepcopy(model)
     part = part_of(inputs, rank, rows)
     found["curved"] = worked(twin, part, curved=True)
     found["original"] = dict(model.named_buffers())
-    found["far"] = worked(synced(nn.BatchNorm1d(3).double(), idle), part + 1e8)
-    found["float32"] = worked(synced(built("images")[0].float(), idle), part_of(built("images")[1], rank, rows).float())
+    found["far"] = worked(synced(nn.BatchNorm1d(3).double(), is_padding), part + 1e8)
+    found["float32"] = worked(
+        synced(built("images")[0].float(), is_padding), part_of(built("images")[1], rank, rows).float()
+    )
     with torch.autocast("cpu", torch.bfloat16):
-        found["autocast"] = worked(synced(built("net")[0].float(), idle), part.float())
+        found["autocast"] = worked(synced(built("net")[0].float(), is_padding), part.float())
     found["single"] = _refused(rank)
     if rank == 0:  # alone: were there a collective, it would wait for the others, and fail
         found["evaluated"] = model.eval()(inputs).detach()
         lone, _ = built("net")
-        synchronize(lone, idle)()
+        synchronize_batchnorm(lone, is_padding)()
         found["undone"] = worked(lone, inputs)
     return found
 
 
-def synced(model: nn.Module, idle: Callable[[], bool]) -> nn.Module:
-    synchronize(model, idle)
+def synced(model: nn.Module, is_padding: Callable[[], bool]) -> nn.Module:
+    synchronize_batchnorm(model, is_padding)
     return model
 
 

@@ -7,7 +7,7 @@ import torch
 from tests.distributed.norm_ranks import CASES, ROWS, Found, built, start, worked
 from torch import Tensor, multiprocessing, nn
 
-from reglab.distributed.sync_batchnorm import synchronize
+from reglab.distributed.sync_batchnorm import synchronize_batchnorm
 
 
 @pytest.fixture(scope="module", params=sorted(ROWS))
@@ -101,6 +101,6 @@ def test_a_process_alone_trains_as_without() -> None:
     model, inputs = built("net")
     expected: dict[str, Tensor] = worked(model, inputs)
     model, inputs = built("net")
-    synchronize(model, lambda: False)
+    synchronize_batchnorm(model, lambda: False)
     for name, value in worked(model, inputs).items():
         assert torch.equal(expected[name], value), name

@@ -10,7 +10,7 @@ import reglab
 from reglab.regularizers import EMA, Regularizer
 from reglab.sweeps import data_check
 from reglab.sweeps.blocks import Job
-from reglab.training.preflight import Seen, advice, tell
+from reglab.training.preflight import Findings, advice, log_advice
 from training.job_case import Case, config
 
 IDLE = "regularizer.ema: in a run of {} steps no decay above {} has an effect"
@@ -53,7 +53,7 @@ def test_the_library_says_it(caplog):
 
 
 def test_a_sweep_says_it_once_with_how_many_jobs_it_is_true_of(monkeypatch, capsys):
-    monkeypatch.setattr(data_check, "_in_a_process", lambda *_: Seen({}, {"idle": [0, 1], "all": [0, 1, 2]}))
+    monkeypatch.setattr(data_check, "_in_a_process", lambda *_: Findings({}, {"idle": [0, 1], "all": [0, 1, 2]}))
     jobs = [Job(number, "ema", ()) for number in range(3)]
 
     class Composed:
@@ -79,9 +79,9 @@ def test_nothing_is_told_twice_by_ranks(caplog, monkeypatch):
 
     job = harness.experiment({"ema": EMA(0.99)}, epochs=1)
     monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)
-    tell(job)
+    log_advice(job)
     assert told(caplog) == []
     monkeypatch.setattr(rank_zero_only, "rank", 0)
-    tell(job)
+    log_advice(job)
     assert len(told(caplog)) == 1
     assert config("regularizer=[ema]").regularizer.ema.warmup == 9.0

@@ -7,12 +7,12 @@ import torch
 
 from reglab.core.errors import UserError
 from reglab.training import checkpoint_constants, checkpoint_files
-from reglab.training.checkpoint_constants import Beside
+from reglab.training.checkpoint_constants import Unchanged
 from reglab.training.checkpoint_files import Damaged
 
 
 def content(epoch: int, value: float = 1.0) -> dict[str, object]:
-    initial = Beside({"weight": torch.full((3, 4), value), "bias": torch.zeros(0)})
+    initial = Unchanged({"weight": torch.full((3, 4), value), "bias": torch.zeros(0)})
     return {"callbacks": {"Recorder": {"initial": initial, "epoch": epoch}}, "state_dict": {"weight": torch.ones(2)}}
 
 

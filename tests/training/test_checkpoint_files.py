@@ -50,14 +50,14 @@ def test_every_flipped_bit_and_every_cut_is_found(path: Path) -> None:
 
 def test_the_one_before_is_kept_and_used_when_the_last_is_damaged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoint_files.write({**STATE, "epoch": 4}, path)
-    assert checkpoint_files.sound(path) == path
+    assert checkpoint_files.newest_valid(path) == path
     path.write_bytes(path.read_bytes()[:-3])
-    found = checkpoint_files.sound(path)
+    found = checkpoint_files.newest_valid(path)
     assert found == path.with_name("last.previous.ckpt")
     assert checkpoint_files.read(found)["epoch"] == 3
     assert "last.ckpt" in caplog.text
     found.write_bytes(b"")
-    assert checkpoint_files.sound(path) is None
+    assert checkpoint_files.newest_valid(path) is None
 
 
 def test_a_file_that_another_program_wrote_is_refused(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_dying_anywhere_leaves_a_whole_one(path: Path, monkeypatch: pytest.Monke
             pass
         finally:
             monkeypatch.undo()
-        found = checkpoint_files.sound(path)
+        found = checkpoint_files.newest_valid(path)
         assert found is not None
         assert checkpoint_files.read(found)["epoch"] >= 3
 

@@ -21,7 +21,7 @@ from reglab.training.trainer import quiet_lightning
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
-    monkeypatch.setattr(silent_hooks, "_said", set())
+    monkeypatch.setattr(silent_hooks, "_reported", set())
 
 
 class Functional(nn.Module):

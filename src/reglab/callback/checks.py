@@ -41,7 +41,7 @@ def _refuse_wrapper(name: str, member: Regularizer) -> None:
         needs = "the batch and its loss"
     else:
         return
-    line = next((text for kind, text in _BY_HAND.items() if isinstance(member, kind)), None)
+    line = next((text for method, text in _BY_HAND.items() if isinstance(member, method)), None)
     by_hand = f", or {line.format(strength=float(member.get_buffer('strength')))}" if line else ""
     raise UserError(
         f"{name} needs {needs}, which only your training_step has: a callback cannot give it. Train with reglab.fit or "
@@ -66,19 +66,20 @@ def only_optimizer(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer
     Raises UserError if there is none or more than one, if it evaluates the loss several times a step (LBFGS), or if
     it unscales gradients inside its step (fused, under a gradient scaler), where nothing can be added to them.
     """
-    own = {id(weight) for weight in module.parameters()}
-    found = [
+    weight_ids = {id(weight) for weight in module.parameters()}
+    optimizers = [
         optimizer
         for optimizer in trainer.optimizers
-        if isinstance(optimizer, Optimizer) and any(id(w) in own for g in optimizer.param_groups for w in g["params"])
+        if isinstance(optimizer, Optimizer)
+        and any(id(w) in weight_ids for g in optimizer.param_groups for w in g["params"])
     ]
-    if len(found) != 1:
+    if len(optimizers) != 1:
         raise UserError(
             f"regularizers follow the steps of one optimizer, and {type(module).__name__}.configure_optimizers gives "
-            f"{len(found)}; give all weights to one optimizer (parameter groups may differ in options), or measure "
+            f"{len(optimizers)}; give all weights to one optimizer (parameter groups may differ in options), or measure "
             "only: Regularize([], task=...)"
         )
-    optimizer = found[0]
+    optimizer = optimizers[0]
     if isinstance(optimizer, LBFGS):
         raise UserError("LBFGS evaluates the loss several times a step and compares the values; use SGD, Adam or AdamW")
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None

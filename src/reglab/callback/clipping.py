@@ -30,8 +30,8 @@ def check_by_value(cocktail: Cocktail, limit: float) -> None:
             )
 
 
-def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, tell: Callable[[Tensor], None]) -> Callable[[], None]:
-    """Call ``tell`` with the factor of each clipping by norm that Lightning does, and return what ends this.
+def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, on_clip: Callable[[Tensor], None]) -> Callable[[], None]:
+    """Call ``on_clip`` with the factor of each clipping by norm that Lightning does, and return what ends this.
 
     That is ``Trainer(gradient_clip_val=...)`` and ``self.clip_gradients`` in the module; what a module does with
     ``torch.nn.utils.clip_grad_norm_`` by itself is not seen. Raises UserError for clipping by value that does not fit.
@@ -50,12 +50,12 @@ def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, tell: Callable[[Ten
         if clip_val > 0 and not by_value:
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             gradients = [weight.grad for weight in weights if weight.grad is not None]
-            tell(clip_factor(torch.nn.utils.get_total_norm(gradients), float(clip_val)))
+            on_clip(clip_factor(torch.nn.utils.get_total_norm(gradients), float(clip_val)))
         original(optimizer, clip_val, gradient_clip_algorithm)
 
     plugin.clip_gradients = clip_gradients
 
-    def end() -> None:
+    def restore() -> None:
         plugin.__dict__.pop("clip_gradients", None)
 
-    return end
+    return restore

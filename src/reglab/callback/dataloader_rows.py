@@ -57,16 +57,16 @@ def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None
     batches, wanted, numbers = _batches(loader, size)
     inputs: list[Tensor] = []
     targets: list[Tensor] = []
-    seen = 0
+    count = 0
     for batch in batches:
-        found = unpack(batch)
-        _check(found)
-        inputs.append(found[0].detach())
-        targets.append(found[1].detach())
-        seen += len(found[0])
-        if wanted is not None and seen >= wanted:
+        pair = unpack(batch)
+        _check(pair)
+        inputs.append(pair[0].detach())
+        targets.append(pair[1].detach())
+        count += len(pair[0])
+        if wanted is not None and count >= wanted:
             break
-    if not seen:
+    if not count:
         raise UserError("a gap cannot be measured on a loader without rows")
     rows = torch.cat(inputs)[:wanted], torch.cat(targets)[:wanted]
     known = numbers is not None and len(numbers) == len(rows[0])  # a user's own collate may drop rows
@@ -119,10 +119,10 @@ def _numbers(dataset: Any, keys: Sequence[Any]) -> Sequence[int] | None:
     return [int(key) for key in keys] if all(isinstance(key, (int, np.integer)) for key in keys) else None
 
 
-def _check(found: Any) -> None:
-    tensors = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)
-    if not tensors or found[0].dim() == 0 or found[0].shape[:1] != found[1].shape[:1]:
-        kinds = [list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in found]
+def _check(pair: Any) -> None:
+    tensors = isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair)
+    if not tensors or pair[0].dim() == 0 or pair[0].shape[:1] != pair[1].shape[:1]:
+        shapes = [list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in pair]
         raise UserError(
-            f"unpack must give a tensor of inputs and a tensor of targets with as many rows, it gave {kinds}"
+            f"unpack must give a tensor of inputs and a tensor of targets with as many rows, it gave {shapes}"
         )

@@ -15,7 +15,7 @@ from reglab.measures import MeasureSettings, Task, probe_size
 from reglab.measures.evaluate import evaluation_of
 from reglab.regularizers import Cocktail
 from reglab.training.measurement import Measurement
-from reglab.training.per_example import Measured, Numbered, constant_predictor, examples
+from reglab.training.per_example import MeasuredRows, SideRows, constant_predictor, examples
 
 
 class LoaderMeasurement(Measurement):
@@ -52,7 +52,7 @@ class LoaderMeasurement(Measurement):
         with isolate_rng(), validating(trainer):
             self.val, val_index = numbered_rows(val, ready)
             self.probe, index = numbered_rows(train, ready, wanted)
-        self._numbers = Numbered(index.numpy()), Numbered(val_index.numpy())
+        self._numbers = SideRows(index.numpy()), SideRows(val_index.numpy())
         if task == "classification":
             self.probe, self.val = _wide_labels(self.probe), _wide_labels(self.val)
         whole = len(self.probe[0]) < probe_size(there, len(self.val[0]))  # a stream that ended
@@ -61,13 +61,13 @@ class LoaderMeasurement(Measurement):
 
     def examples(self, module: pl.LightningModule) -> Examples | None:
         """Return what the gap that was measured last says of each example; None where there is none."""
-        if self.seen is None:
+        if self.evaluations is None:
             return None
-        outputs, targets = self.seen[1].outputs, self.seen[1].targets
+        outputs, targets = self.evaluations[1].outputs, self.evaluations[1].targets
         width = outputs.shape[-1] if outputs.dim() > 1 else 1
         constant = evaluation_of(constant_predictor(self.probe[1], len(targets), width, self.task), targets, self.task)
-        rows = Measured(*self._numbers, constant, self._train_rows)
-        return examples(rows, self.seen, self.task, next(module.parameters()).dtype)
+        rows = MeasuredRows(*self._numbers, constant, self._train_rows)
+        return examples(rows, self.evaluations, self.task, next(module.parameters()).dtype)
 
     def all(self, trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the gap, if there is one to measure, and the weight statistics."""

@@ -21,7 +21,7 @@ from reglab.core.errors import UserError
 from reglab.measures import MeasureSettings, Task, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.training.per_example import log_examples
-from reglab.training.silent_hooks import Watch
+from reglab.training.silent_hooks import HookWatch
 
 _log = logging.getLogger(__name__)
 
@@ -88,12 +88,12 @@ class Regularize(pl.Callback):
         self._unfollow: Callable[[], None] = lambda: None
         self._measurement: LoaderMeasurement | None = None
         self._evaluating = ExitStack()
-        self._watch: Watch | None = None
+        self._watch: HookWatch | None = None
         self._restored: dict[str, Any] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         check_strategy(trainer)
-        self._take_over(pl_module)
+        self._prepare(pl_module)
         if self.cocktail.members:
             self._hooks = OptimizerHooks(self.cocktail, pl_module, only_optimizer(trainer, pl_module))
             self._unfollow = follow_clipping(trainer, self.cocktail, self._hooks.clipped)
@@ -116,7 +116,7 @@ class Regularize(pl.Callback):
         self._advise(trainer)
         if not self.history:
             self._record(trainer, pl_module, 0)  # an error in the data is said before an epoch is spent
-        self._watch = Watch(pl_module, self.cocktail)
+        self._watch = HookWatch(pl_module, self.cocktail)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -129,9 +129,9 @@ class Regularize(pl.Callback):
         several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
         if several:
             rows = len(self.unpack(batch)[0])
-            place = torch.arange(self._hooks.rows, self._hooks.rows + rows, device=pl_module.device)
+            positions = torch.arange(self._hooks.rows, self._hooks.rows + rows, device=pl_module.device)
             # Lightning deals rows out to ranks like cards, so this is the place in the joint batch.
-            self.cocktail.keys.index = place * trainer.world_size + trainer.global_rank
+            self.cocktail.keys.index = positions * trainer.world_size + trainer.global_rank
             self._hooks.rows += rows
 
     def on_train_batch_end(
@@ -139,7 +139,7 @@ class Regularize(pl.Callback):
     ) -> None:
         if self._watch is not None:
             self._watch.remove()
-            self._watch.tell()
+            self._watch.report()
             self._watch = None
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
@@ -174,7 +174,7 @@ class Regularize(pl.Callback):
             stop = bool(self.cocktail.stop(found))
             trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stop, all=False)
 
-    def _take_over(self, module: pl.LightningModule) -> None:
+    def _prepare(self, module: pl.LightningModule) -> None:
         """Let the members change the module, once, and hand them what a checkpoint held."""
         if self._module not in (None, module):
             raise UserError("this Regularize has trained another module, and carries its state; make a new one")
@@ -192,7 +192,7 @@ class Regularize(pl.Callback):
             self.cocktail.to(module.device)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._take_over(pl_module)  # there need not have been a fit
+        self._prepare(pl_module)  # there need not have been a fit
         self._evaluating.enter_context(averaged_weights(self.cocktail, pl_module))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -203,14 +203,14 @@ class Regularize(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.examples = self._measurement.examples(pl_module) if self._measurement else None
-        self._let_go()
+        self._release()
         if self.examples is not None and trainer.is_global_zero:
             log_examples(trainer.loggers, self.examples)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._evaluating.close()
         if self._watch is not None:
             self._watch.remove()

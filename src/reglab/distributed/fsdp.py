@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from reglab.distributed.collectives import gathered
 from reglab.distributed.module_blocks import blocks
-from reglab.distributed.parameters import Body, clip_factor
+from reglab.distributed.parameters import LocalParameters, clip_factor
 from reglab.measures.weights import Whole
 from reglab.regularizers import Cocktail, overrides
 from reglab.regularizers.parameter_kinds import parameter_kinds
@@ -66,7 +66,7 @@ class Parts:
         yield from self._parts.items()
 
 
-class ShardedBody(Body):
+class ShardedParameters(LocalParameters):
     """A model that ``shard`` has cut: every rank has a contiguous part of the first axis of each weight, maybe none."""
 
     in_loss = False
@@ -78,7 +78,7 @@ class ShardedBody(Body):
         self._rank, self._ranks = mesh.get_local_rank(mesh.ndim - 1), mesh.size(mesh.ndim - 1)
         self._wholes = {name: cast(DTensor, weight) for name, weight in model.named_parameters()}
         self.parts = {name: _part(weight) for name, weight in self._wholes.items()}
-        self.acted_on = cast(nn.Module, Parts(model, self.parts))
+        self.hook_target = cast(nn.Module, Parts(model, self.parts))
         self.weights = {name: part for name, part in self.parts.items() if part.requires_grad}
 
     @property
@@ -118,15 +118,15 @@ class ShardedBody(Body):
                 self._wholes[name].grad = None
 
     def penalties(self, cocktail: Cocktail) -> dict[str, Tensor]:
-        own = self._differentiated(cocktail.penalties(self.weights, separable=True), self.weights)
-        if own:
-            own = dict(zip(own, self.total(torch.stack(list(own.values()))).unbind(), strict=True))
+        separable = self._differentiated(cocktail.penalties(self.weights, separable=True), self.weights)
+        if separable:
+            separable = dict(zip(separable, self.total(torch.stack(list(separable.values()))).unbind(), strict=True))
         others = (member for _, member in cocktail.named_regularizers() if not member.separable)
         if not any(overrides(member, "penalty") for member in others):
-            return own
+            return separable
         wholes = {name: self._wholes[name] for name in self.weights}
         full = {name: whole.full_tensor() for name, whole in wholes.items()}
-        return own | self._differentiated(cocktail.penalties(full, separable=False), wholes)
+        return separable | self._differentiated(cocktail.penalties(full, separable=False), wholes)
 
     def _differentiated(self, penalties: Mapping[str, Tensor], by: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Add the gradient of ``penalties`` to that of this rank's parts, and return their values."""
@@ -135,19 +135,19 @@ class ShardedBody(Body):
             gradients = torch.autograd.grad(total, list(by.values()), allow_unused=True)
             for name, gradient in zip(by, gradients, strict=True):
                 if gradient is not None:
-                    own = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+                    local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
                     part = self.weights[name]
-                    part.grad = own if part.grad is None else part.grad + own
+                    part.grad = local if part.grad is None else part.grad + local
         return {name: penalty.detach() for name, penalty in penalties.items()}
 
-    def clip(self, norm: float) -> Tensor:
+    def clip(self, max_norm: float) -> Tensor:
         gradients = list(self.gradients().values())
-        own = torch.nn.utils.get_total_norm(gradients)
-        whole = self.total(own.square()).sqrt()
-        torch.nn.utils.clip_grads_with_norm_(self.weights.values(), norm, whole)
-        return clip_factor(whole, norm)
+        local_norm = torch.nn.utils.get_total_norm(gradients)
+        norm_of_all = self.total(local_norm.square()).sqrt()
+        torch.nn.utils.clip_grads_with_norm_(self.weights.values(), max_norm, norm_of_all)
+        return clip_factor(norm_of_all, max_norm)
 
-    def rest(self) -> None:
+    def reshard(self) -> None:
         for module in self.model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
@@ -158,7 +158,7 @@ class ShardedBody(Body):
     def whole(self, name: str, part: Tensor) -> Tensor:
         return gathered(part, _lengths(self._wholes[name].shape[0], self._ranks), self._group)
 
-    def saved(self, name: str, part: Tensor) -> Tensor:
+    def for_checkpoint(self, name: str, part: Tensor) -> Tensor:
         whole = self.whole(name, part)
         return whole.cpu() if distributed.get_rank() == 0 else whole.new_empty(0)
 

@@ -20,9 +20,9 @@ def replace_forwards(modules: Iterable[nn.Module], made: Callable[[nn.Module], F
         module.__dict__["forward"] = made(module)
 
     def undo() -> None:
-        for module, own in before:
+        for module, previous in before:
             module.__dict__.pop("forward", None)
-            if own is not None:
-                module.__dict__["forward"] = own
+            if previous is not None:
+                module.__dict__["forward"] = previous
 
     return undo

@@ -6,7 +6,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from reglab.processes import rank_environment
 
 
-def cluster() -> list[ClusterEnvironment]:
+def cluster_plugins() -> list[ClusterEnvironment]:
     """Return the plugins that a Trainer needs for what started this process.
 
     On SIGUSR1 Lightning would save in the middle of a step, into the working folder, and every later run that starts

@@ -75,8 +75,8 @@ class Sharded(ModelParallelStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return the module's state with whole tensors; nothing on ranks that do not write it."""
-        found: dict[str, Any] = self._module.whole(self._module.state_dict())
-        return found if self.is_global_zero else {}
+        state: dict[str, Any] = self._module.whole(self._module.state_dict())
+        return state if self.is_global_zero else {}
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Load whole tensors into the module that is not cut yet."""
@@ -89,27 +89,27 @@ class Sharded(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the optimizer's state with whole tensors. A collective."""
         plain = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        return self._mapped(plain.state_dict(), self._module.body.saved)
+        return self._mapped(plain.state_dict(), self._module.local_parameters.for_checkpoint)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Load this rank's parts of the whole tensors."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            optimizer.load_state_dict(self._mapped(state, self._module.body.cut))
+            optimizer.load_state_dict(self._mapped(state, self._module.local_parameters.cut))
 
     def _mapped(self, state: Mapping[str, Any], change: Any) -> dict[str, Any]:
         """Return an optimizer's state with ``change(name, tensor)`` of each tensor in the shape of a weight."""
-        names = list(self._module.body.weights)
-        slots = {
-            place: {
-                key: change(names[place], value) if isinstance(value, Tensor) and value.dim() else value
-                for key, value in own.items()
+        names = list(self._module.local_parameters.weights)
+        mapped = {
+            index: {
+                key: change(names[index], value) if isinstance(value, Tensor) and value.dim() else value
+                for key, value in entries.items()
             }
-            for place, own in state["state"].items()
+            for index, entries in state["state"].items()
         }
-        return {**state, "state": slots}
+        return {**state, "state": mapped}
 
 
-def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
+def trainer_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of ``pytorch_lightning.Trainer``, the strategy made. Raises UserError for one unknown."""
     arguments = dict(settings)
     shards = arguments.pop("shards", None)
@@ -139,15 +139,15 @@ def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def prepared(strategy: Strategy) -> None:
+def disable_buffer_broadcast(strategy: Strategy) -> None:
     """Let DDP send no buffers around: every rank's are the same, averages of the weights among them."""
     if isinstance(strategy, DDPStrategy):
         known = inspect.signature(DistributedDataParallel).parameters
-        own = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.13
-        strategy._ddp_kwargs.setdefault(own, False)
+        option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.13
+        strategy._ddp_kwargs.setdefault(option, False)
 
 
-def fits_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:
+def check_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:
     """Raise UserError for weights that cannot be cut, or an optimizer not known to move each number by itself."""
     if type(optimizer) not in _BY_ELEMENT:
         raise UserError(

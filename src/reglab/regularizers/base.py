@@ -153,13 +153,13 @@ class Regularizer(nn.Module):
                 raise ValueError(f"{name} must be {_range(minimum, maximum, below, finite)}, got {value}")
             self.register_buffer(name, torch.tensor(number, dtype=torch.float64))
 
-    def register_shaped(self, slot: str, tensor: Tensor, parameter: str) -> None:
+    def register_shaped(self, buffer_name: str, tensor: Tensor, parameter: str) -> None:
         """Register a buffer of the shape of ``parameter`` (its name): it is cut, gathered and saved as that one is.
 
         It is recorded in ``shaped``, slot to parameter.
         """
-        self.register_buffer(slot, tensor)
-        self.shaped[slot] = parameter
+        self.register_buffer(buffer_name, tensor)
+        self.shaped[buffer_name] = parameter
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Regularizer":
         """Move buffers, never cast them: in bfloat16 a decay of 0.9999 is 1, and an average would never move."""

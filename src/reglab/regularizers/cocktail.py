@@ -77,7 +77,7 @@ class Cocktail(nn.Module):
     def averaged_statistics(self) -> list[Tensor]:
         """Return what they are judged as."""
         members = (member for _, member in self.named_regularizers())
-        return [member.get_buffer(slot) for member in members for slot in member.statistics.values()]
+        return [member.get_buffer(buffer_name) for member in members for buffer_name in member.statistics.values()]
 
     @property
     def stops(self) -> bool:
@@ -106,12 +106,12 @@ class Cocktail(nn.Module):
         forget_kinds(model)
         self.check_selections(model)
         for name, member in self.named_regularizers():
-            own = _hooks(model)
+            before_hooks = _hooks(model)
             try:
                 model = member.on_model(model)
             except ValueError as error:
                 raise UserError(f"regularizer.{name}: {error}") from error
-            self.hooked[name] = [path for path, count in _hooks(model).items() if count > own.get(path, 0)]
+            self.hooked[name] = [path for path, count in _hooks(model).items() if count > before_hooks.get(path, 0)]
             if [name for name, _ in model.named_parameters()] != before:
                 raise UserError(f"regularizer.{name} renamed or added parameters of the model, which none may do")
         self._kinds = dict(kinds_of(model))
@@ -150,10 +150,10 @@ class Cocktail(nn.Module):
             return {}
         wide = {name: weight.float() if weight.dtype.itemsize < 4 else weight for name, weight in weights.items()}
         full = Named(wide, self._kinds)
-        found = {member.name: member.penalty(full) for member in members}
+        penalties = {member.name: member.penalty(full) for member in members}
         # A 0-dim float64 strength lifts a 0-dim float32 sum to float64: the loss keeps the weights' precision.
-        kind = next(iter(full.values())).dtype
-        return {name: penalty.to(kind) for name, penalty in found.items() if penalty is not None}
+        dtype = next(iter(full.values())).dtype
+        return {name: penalty.to(dtype) for name, penalty in penalties.items() if penalty is not None}
 
     def gradient(self, gradient: Gradient) -> Gradient:
         """Return ``gradient`` wrapped by every member, the first innermost."""
@@ -189,13 +189,13 @@ class Cocktail(nn.Module):
 
 def name_members(members: Sequence[Regularizer]) -> dict[str, Regularizer]:
     """Return the members by name: that of their file (``l1``), numbered from the second of a kind on (``l1_2``)."""
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     named = {}
     for member in members:
-        kind = type(member).__module__.rpartition(".")[2]
-        kind = kind if type(member).__module__.startswith("reglab.") else type(member).__name__.lower()
-        seen[kind] += 1
-        named[kind if seen[kind] == 1 else f"{kind}_{seen[kind]}"] = member
+        stem = type(member).__module__.rpartition(".")[2]
+        stem = stem if type(member).__module__.startswith("reglab.") else type(member).__name__.lower()
+        counts[stem] += 1
+        named[stem if counts[stem] == 1 else f"{stem}_{counts[stem]}"] = member
     return named
 
 

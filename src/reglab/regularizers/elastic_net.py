@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reglab.regularizers.base import Regularizer
-from reglab.regularizers.l1 import pull
+from reglab.regularizers.l1 import clip_to_threshold
 from reglab.regularizers.proximal import largest_move
 from reglab.regularizers.select import selected
 
@@ -38,14 +38,14 @@ class ElasticNet(Regularizer):
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
         for name, weight in selected(model, self.where):
             sharp, smooth = self.strength * self.l1_ratio, self.strength * (1 - self.l1_ratio)
-            size, kind = step_size[name], weight.dtype
+            size, dtype = step_size[name], weight.dtype
             if (limit := largest_move(step_size, name)) is not None:
                 gradient = sharp + smooth * (weight.abs() - limit).clamp(
                     min=0
                 )  # of the penalty, at the end of the move
                 size = size.minimum((limit / gradient.clamp(min=torch.finfo(gradient.dtype).tiny)).to(size.dtype))
-            weight.sub_(pull(weight, (sharp * size).to(kind)))
-            weight.div_((1 + smooth * size).to(kind))
+            weight.sub_(clip_to_threshold(weight, (sharp * size).to(dtype)))
+            weight.div_((1 + smooth * size).to(dtype))
 
     def slope_at_zero(self) -> Tensor:
         return self.strength * self.l1_ratio

@@ -17,10 +17,10 @@ def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
 
     Shapes: any; ``threshold`` broadcasts to ``weight``. Source: Donoho (1995), De-noising by soft-thresholding.
     """
-    return weight - pull(weight, threshold)
+    return weight - clip_to_threshold(weight, threshold)
 
 
-def pull(weight: Tensor, threshold: Tensor) -> Tensor:
+def clip_to_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
     """Return what the soft threshold takes away: ``weight``, but not beyond ``threshold`` on either side."""
     if threshold.ndim:
         return weight.clamp(-threshold, threshold)
@@ -57,7 +57,7 @@ class L1(Regularizer):
         for name, weight in selected(model, self.where):
             threshold, limit = self.strength * step_size[name], largest_move(step_size, name)
             threshold = (threshold if limit is None else threshold.minimum(limit)).to(weight.dtype)
-            weight.sub_(pull(weight, threshold))
+            weight.sub_(clip_to_threshold(weight, threshold))
 
     def slope_at_zero(self) -> Tensor:
         return self.strength

@@ -37,16 +37,16 @@ class _Recomputed:
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if not (self.module.training and torch.is_grad_enabled()):
             return self.forward(*arguments, **options)
-        start = _Start(self.module, self.keys)
+        start = _ForwardState(self.module, self.keys)
 
         def run(*arguments: Any) -> Any:
-            with start.again() if start.over else start.first():
+            with start.again() if start.ran_once else start.first():
                 return self.forward(*arguments, **options)
 
         return checkpoint(run, *arguments, use_reentrant=False)
 
 
-class _Start:
+class _ForwardState:
     """What a forward saw when it began: the calls that had drawn, the examples, and the buffers that it then moved.
 
     Torch's own generators are left to ``checkpoint``.
@@ -56,7 +56,7 @@ class _Start:
         self.module = module
         self.keys = keys
         self.calls, self.index = dict(keys.calls), keys.index
-        self.over = False
+        self.ran_once = False
 
     @contextmanager
     def first(self) -> Iterator[None]:
@@ -66,26 +66,26 @@ class _Start:
         # Most forwards move no buffer that they read (BatchNorm's statistics are for evaluation only), and their
         # copies need not be kept. Normalizations count no version, and are in that case.
         self.moved = {id(buffer): value for buffer, version, value in before if buffer._version != version}
-        self.over = True
+        self.ran_once = True
 
     @contextmanager
     def again(self) -> Iterator[None]:
         """Around each later one, which gets copies of the buffers: what it does to them is forgotten."""
-        keys, places = self.keys, list(_places(self.module))
+        keys, owners = self.keys, list(_buffer_owners(self.module))
         calls, index = keys.calls, keys.index
         keys.calls, keys.index = dict(self.calls), self.index
-        stand_ins = {id(buffer): self.moved.get(id(buffer), buffer).clone() for _, _, buffer in places}
-        for owner, name, buffer in places:
-            owner[name] = stand_ins[id(buffer)]
+        copies = {id(buffer): self.moved.get(id(buffer), buffer).clone() for _, _, buffer in owners}
+        for owner, name, buffer in owners:
+            owner[name] = copies[id(buffer)]
         try:
             yield
         finally:  # checkpoint ends a forward by an exception, as soon as it has what it needs
-            for owner, name, buffer in places:
+            for owner, name, buffer in owners:
                 owner[name] = buffer
             keys.calls, keys.index = calls, index
 
 
-def _places(module: nn.Module) -> Iterator[tuple[dict[str, Tensor | None], str, Tensor]]:
+def _buffer_owners(module: nn.Module) -> Iterator[tuple[dict[str, Tensor | None], str, Tensor]]:
     for inner in module.modules():
         for name, buffer in inner._buffers.items():
             if buffer is not None:

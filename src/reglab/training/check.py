@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 
 from reglab.core.errors import UserError
 from reglab.distributed.module_blocks import matching
-from reglab.distributed.strategies import HALF_SCALED, Sharded, fits_sharding
+from reglab.distributed.strategies import HALF_SCALED, Sharded, check_sharding
 from reglab.regularizers import overrides
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
@@ -65,7 +65,7 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Op
     if engine.polish:
         check_polish(experiment.cocktail, optimizer, trainer.world_size)
     if sharded:
-        fits_sharding(experiment.model, optimizer)
+        check_sharding(experiment.model, optimizer)
     if engine.activation_checkpointing:
         matching(experiment.model, engine.activation_checkpointing, "trainer.activation_checkpointing")
     if engine.compile:

@@ -14,13 +14,13 @@ PATTERN = "unchanged-*.pt"
 _NAME, _KEY = "unchanged-{}.pt", "beside"
 
 
-class Beside(dict[str, Tensor]):
+class Unchanged(dict[str, Tensor]):
     """Tensors by name, which a checkpoint that holds them refers to by what they are."""
 
 
 def put(content: Any, folder: Path, write: Callable[[Mapping[str, Tensor], Path], None]) -> Any:
-    """Return ``content`` with each ``Beside`` replaced by the name of its file in ``folder``; ``write`` makes it."""
-    if isinstance(content, Beside):
+    """Return ``content`` with each ``Unchanged`` replaced by the name of its file in ``folder``; ``write`` makes it."""
+    if isinstance(content, Unchanged):
         path = folder / _NAME.format(_digest(content))
         write(dict(content), path)
         return {_KEY: path.name}
@@ -35,7 +35,7 @@ def take(content: Any, folder: Path, read: Callable[[Path], dict[str, Tensor]]) 
         return content
     name = content.get(_KEY)
     if len(content) == 1 and isinstance(name, str) and Path(name).name == name:
-        return Beside(read(folder / name)) if (folder / name).is_file() else content
+        return Unchanged(read(folder / name)) if (folder / name).is_file() else content
     return {key: take(value, folder, read) for key, value in content.items()}
 
 

@@ -44,7 +44,7 @@ def write(content: Mapping[str, Any], path: Path) -> None:
     _write(checkpoint_constants.put(dict(content), path.parent, _write_beside), path)
 
 
-def again(path: Path, name: Path) -> None:
+def link(path: Path, name: Path) -> None:
     """Let the checkpoint at ``path`` be the one at ``name``, too, taking no more space where the disk has links."""
     if name.exists():
         _keep(name, previous(name))
@@ -163,7 +163,7 @@ def _check(path: Path) -> None:
         raise Damaged(f"the checkpoint {path} {what}, so it was cut, changed, or not written by reglab")
 
 
-def sound(path: Path) -> Path | None:
+def newest_valid(path: Path) -> Path | None:
     """Return the newest whole checkpoint of ``path`` and the one before it, None if there is none.
 
     A damaged one is told by a warning.

@@ -22,7 +22,7 @@ from reglab.training.solo import Solo
 _log = logging.getLogger(__name__)
 
 
-class Ended(Exception):  # noqa: N818 - what it says is what happened
+class StoppedBySignal(Exception):  # noqa: N818 - what it says is what happened
     """Training ended after the step in which the signal ``number`` asked for it, and was saved."""
 
     def __init__(self, number: int) -> None:
@@ -102,7 +102,7 @@ class Checkpoints(pl.Callback):
 
     def _end(self, trainer: pl.Trainer, module: pl.LightningModule, number: int) -> None:
         self.write(trainer, module)
-        raise Ended(number)
+        raise StoppedBySignal(number)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what is left. Where the best epoch is the last, the two are one file with two names."""
@@ -111,7 +111,7 @@ class Checkpoints(pl.Callback):
             return
         trainer.save_checkpoint(self.best)
         if trainer.is_global_zero:
-            checkpoint_files.again(self.best, self.last)
+            checkpoint_files.link(self.best, self.last)
         self._best_is_written = True
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -158,16 +158,16 @@ def resumable(folder: Path) -> Path | None:
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     first = not getattr(rank_zero_only, "rank", 0)
-    if first and not best.exists() and _is_sound(before := checkpoint_files.previous(best)):
+    if first and not best.exists() and _is_valid(before := checkpoint_files.previous(best)):
         before.replace(best)  # death came between the two moves that put a new one in its place
-    sound = [path for path in (last, checkpoint_files.previous(last)) if _is_sound(path)]
-    if sound and sound[0] != last and first:
+    valid = [path for path in (last, checkpoint_files.previous(last)) if _is_valid(path)]
+    if valid and valid[0] != last and first:
         last.unlink(missing_ok=True)  # damaged: the next one must not move it over the only one that is whole
-    if not sound or not _is_sound(best):
-        needed = [path for path in sound if not _best_epoch(path)]
+    if not valid or not _is_valid(best):
+        needed = [path for path in valid if not _best_epoch(path)]
         return needed[0] if needed else None
-    at_hand = int(checkpoint_files.read(best)["epoch"])
-    return next((path for path in sound if _best_epoch(path) <= at_hand), None)
+    best_epoch = int(checkpoint_files.read(best)["epoch"])
+    return next((path for path in valid if _best_epoch(path) <= best_epoch), None)
 
 
 def _best_epoch(path: Path) -> int:
@@ -175,7 +175,7 @@ def _best_epoch(path: Path) -> int:
     return int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
 
 
-def _is_sound(path: Path) -> bool:
+def _is_valid(path: Path) -> bool:
     try:
         checkpoint_files.check(path)
     except checkpoint_files.Damaged as error:

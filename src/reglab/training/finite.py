@@ -17,7 +17,7 @@ class _Chunk(NamedTuple):
     first: int
     rates: Sequence[float]
     total: Tensor
-    there: torch.cuda.Event | None
+    arrived: torch.cuda.Event | None
 
 
 class Finite:
@@ -29,32 +29,32 @@ class Finite:
     def __init__(self, steps_per_epoch: int, late: bool) -> None:
         self._steps_per_epoch = steps_per_epoch
         self._late = late
-        self._waiting: _Chunk | None = None
+        self._pending: _Chunk | None = None
 
-    def look(self, terms: Tensor, first: int, rates: Sequence[float]) -> None:
+    def check(self, terms: Tensor, first: int, rates: Sequence[float]) -> None:
         """Look at the terms ``[terms, steps]`` of a chunk that began with step ``first``, at these learning rates."""
-        before, self._waiting = self._waiting, _sent(terms, first, rates)
+        before, self._pending = self._pending, _sent(terms, first, rates)
         if before is not None:
-            self._judge(before)
+            self._raise_if_not_finite(before)
         if not self._late:
-            self.settle()
+            self.flush()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Look at what was not looked at yet."""
-        if self._waiting is not None:
-            chunk, self._waiting = self._waiting, None
-            self._judge(chunk)
+        if self._pending is not None:
+            chunk, self._pending = self._pending, None
+            self._raise_if_not_finite(chunk)
 
-    def _judge(self, chunk: _Chunk) -> None:
-        if chunk.there is not None:
-            chunk.there.synchronize()
+    def _raise_if_not_finite(self, chunk: _Chunk) -> None:
+        if chunk.arrived is not None:
+            chunk.arrived.synchronize()
         if math.isfinite(float(chunk.total)):
             return
         finite = torch.isfinite(chunk.terms.sum(0))
         if not bool(finite.all()):  # finite numbers may have an infinite sum
-            place = int(finite.logical_not().to(torch.uint8).argmax())
-            step = chunk.first + place
-            raise Diverged(step, step // self._steps_per_epoch + 1, chunk.rates[place])
+            index = int(finite.logical_not().to(torch.uint8).argmax())
+            step = chunk.first + index
+            raise Diverged(step, step // self._steps_per_epoch + 1, chunk.rates[index])
 
 
 def _sent(terms: Tensor, first: int, rates: Sequence[float]) -> _Chunk:
@@ -62,6 +62,6 @@ def _sent(terms: Tensor, first: int, rates: Sequence[float]) -> _Chunk:
     if not terms.is_cuda:
         return _Chunk(terms, first, rates, total, None)
     host = torch.empty((), dtype=total.dtype, pin_memory=True).copy_(total, non_blocking=True)
-    there = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it so
-    there.record()
-    return _Chunk(terms, first, rates, host, there)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it so
+    arrived.record()
+    return _Chunk(terms, first, rates, host, arrived)

@@ -14,7 +14,7 @@ from reglab.tracking import RunTracker
 from reglab.training.checkpoints import Checkpoints
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
-from reglab.training.finalize import Closing, settle
+from reglab.training.finalize import Finalizer, load_evaluation_weights
 from reglab.training.recorder import Progress, Recorder
 from reglab.training.silent_hooks import check_hooks
 from reglab.training.solo import Solo
@@ -43,8 +43,8 @@ def fit(
     checkpoints = Checkpoints(tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
     recorder = Recorder(data, measure, tracker, checkpoints, on_progress)
     with quiet_lightning():
-        closing = Closing(recorder, checkpoints)
-        trainer = build_trainer(experiment, [recorder, checkpoints, closing])
+        finalizer = Finalizer(recorder, checkpoints)
+        trainer = build_trainer(experiment, [recorder, checkpoints, finalizer])
         if trainer.world_size > 1:
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})
@@ -52,14 +52,14 @@ def fit(
             run_trainer(trainer, module, module.loader(), resume)
         finally:
             module.release()
-    final = closing.final
-    settle(module.model, module.cocktail)
+    final = finalizer.final
+    load_evaluation_weights(module.model, module.cocktail)
     tracker.tag(**{"reglab.weights": "best" if experiment.cocktail.stops else "last"})
     if trainer.is_global_zero:
         for path in (checkpoints.best, checkpoints.last):
             tracker.artifact(path, "checkpoints")
-    if closing.examples is not None:
-        closing.examples.write(tracker.folder / FILE)
+    if finalizer.examples is not None:
+        finalizer.examples.write(tracker.folder / FILE)
         tracker.artifact(tracker.folder / FILE)
     return final
 
@@ -80,14 +80,14 @@ def test_metrics(model: nn.Module, cocktail: Cocktail, data: DataSet, measure: M
     """
     part, task = data.test, data.task
     weight = next(model.parameters())
-    kind = weight.dtype if part.inputs.is_floating_point() else part.inputs.dtype
-    inputs = part.inputs.to(weight.device, kind)
+    dtype = weight.dtype if part.inputs.is_floating_point() else part.inputs.dtype
+    inputs = part.inputs.to(weight.device, dtype)
     targets = part.targets.to(weight.device)
     with cocktail.evaluating(model):
-        seen = evaluate(model, inputs, targets, task)
+        evaluation = evaluate(model, inputs, targets, task)
     weights, units = (
         None if each is None else each.to(weight.device)
         for each in (part.weights if data.weighted else None, data.target_scale)
     )
-    tested = side(seen, task, weights=weights, units=units)
+    tested = side(evaluation, task, weights=weights, units=units)
     return to_floats(one_part("test", tested, task, measure.level, measure.wanted))

@@ -30,7 +30,7 @@ from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit, test_metrics
 from reglab.training.job_result import JobResult, record_failure, record_result
-from reglab.training.preflight import tell
+from reglab.training.preflight import log_advice
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
 from reglab.training.trainer import interruptible_again
@@ -57,7 +57,7 @@ def run_job(
     experiment = build_experiment(job, loaded, describe.recorded_params(config))
     check(experiment)
     if not (job.get("sweep") or {}).get("parent"):
-        tell(experiment)
+        log_advice(experiment)
     spec = _spec(config, job, experiment, resume)
     tracker, checkpoint = _open(spec, job, experiment, resume)
     try:

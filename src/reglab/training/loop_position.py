@@ -9,12 +9,12 @@ from typing import Any
 import pytorch_lightning as pl
 
 
-def forget_loops(checkpoint: MutableMapping[str, Any]) -> None:
+def drop_loop_state(checkpoint: MutableMapping[str, Any]) -> None:
     """Keep Lightning from restoring its loops: to be called from ``on_load_checkpoint``."""
     checkpoint.pop("loops", None)
 
 
-def go_on(trainer: pl.Trainer, steps: int, per_epoch: int) -> None:
+def resume_loops(trainer: pl.Trainer, steps: int, per_epoch: int) -> None:
     """Let ``trainer`` go on as after ``steps`` optimizer steps: to be called from ``on_fit_start``.
 
     It begins the epoch that the next step belongs to; the loader yields what is left of it.

@@ -59,7 +59,7 @@ def polish(module: Shardable, part: Part, task: Task, steps: int) -> Polished:
     Source: Beck & Teboulle (2009), A fast iterative shrinkage-thresholding algorithm for linear inverse problems;
     O'Donoghue & Candes (2015), Adaptive restart for accelerated gradient schemes.
     """
-    weights, training = module.body.weights, module.model.training
+    weights, training = module.local_parameters.weights, module.model.training
     module.model.eval()
     smooth = _Smooth(module, part, task)
     now = {name: weight.detach().clone() for name, weight in weights.items()}
@@ -95,7 +95,7 @@ def _step(
 
     None where no length leads anywhere, which is where rounding ends all progress.
     """
-    weights = module.body.weights
+    weights = module.local_parameters.weights
     value, gradients = smooth(ahead, gradients=True)
     for _ in range(_HALVINGS):
         _put(weights, {name: it - length * gradients[name] if name in gradients else it for name, it in ahead.items()})
@@ -125,14 +125,14 @@ class _Smooth:
     def __init__(self, module: Shardable, part: Part, task: Task) -> None:
         self._module, self._task = module, task
         part = part.to(module.device)
-        kind = next(iter(module.body.weights.values())).dtype
+        dtype = next(iter(module.local_parameters.weights.values())).dtype
         self._inputs, self._targets = (
-            values.to(kind) if values.is_floating_point() else values for values in (part.inputs, part.targets)
+            values.to(dtype) if values.is_floating_point() else values for values in (part.inputs, part.targets)
         )
-        self._weights = part.weights.to(kind)
+        self._weights = part.weights.to(dtype)
 
     def __call__(self, at: Tensors, gradients: bool) -> tuple[float, dict[str, Tensor]]:
-        module, weights = self._module, self._module.body.weights
+        module, weights = self._module, self._module.local_parameters.weights
         _put(weights, at)
         total, rows = 0.0, len(self._inputs)
         grads = {name: torch.zeros_like(weight) for name, weight in at.items()} if gradients else {}
@@ -147,7 +147,7 @@ class _Smooth:
 
     def _add(self, term: Tensor, grads: dict[str, Tensor]) -> float:
         if grads:
-            weights = [self._module.body.weights[name] for name in grads]
+            weights = [self._module.local_parameters.weights[name] for name in grads]
             for name, gradient in zip(grads, torch.autograd.grad(term, weights, allow_unused=True), strict=True):
                 if gradient is not None:
                     grads[name] += gradient.to_dense() if gradient.is_sparse else gradient

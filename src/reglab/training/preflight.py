@@ -28,46 +28,46 @@ class _Rows(NamedTuple):
     task: str
 
 
-class Seen(NamedTuple):
+class Findings(NamedTuple):
     """faults: what is wrong, and with which jobs, by number. advice: what their user should know, likewise."""
 
     faults: dict[str, list[int]]
     advice: dict[str, list[int]]
 
 
-def look(jobs: Mapping[int, Mapping[str, Any]]) -> Seen:
+def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
     """Load each distinct data set of ``jobs`` (by number: resolved configs), and ask their regularizers for advice."""
-    seen, rows = Seen({}, {}), {}
+    findings, rows = Findings({}, {}), {}
     found: dict[str, _Rows | str | None] = {}
     for number, job in jobs.items():
         node = dict(job.get("data") or {})
         try:
             data.check(node)
         except UserError as error:
-            seen.faults.setdefault(str(error), []).append(number)
+            findings.faults.setdefault(str(error), []).append(number)
             continue
         key = hashed({key: value for key, value in node.items() if key not in _SAME_ROWS})
         if key not in found:
             found[key] = _load(node) if len(found) < LOADED else None
         loaded = found[key]
         if isinstance(loaded, str):
-            seen.faults.setdefault(loaded, []).append(number)
+            findings.faults.setdefault(loaded, []).append(number)
         elif loaded is not None:
             rows[number] = loaded
     for number, loaded in rows.items():
         for sentence in _advice(jobs[number], loaded):
-            seen.advice.setdefault(sentence, []).append(number)
-    return seen
+            findings.advice.setdefault(sentence, []).append(number)
+    return findings
 
 
 def advice(cocktail: Cocktail, rows: int, recipe: Recipe, accumulate: int = 1) -> list[str]:
     """Return what members say of numbers that cannot matter in a job of so many training rows, each with its name."""
     steps = recipe.epochs * Steps(rows, recipe.batch_size * accumulate, 0, 1, lambda: 0).per_epoch
-    told = ((name, member.advice(steps)) for name, member in cocktail.named_regularizers())
-    return [f"regularizer.{name}: {sentence}" for name, sentence in told if sentence]
+    sentences = ((name, member.advice(steps)) for name, member in cocktail.named_regularizers())
+    return [f"regularizer.{name}: {sentence}" for name, sentence in sentences if sentence]
 
 
-def tell(experiment: Experiment) -> None:
+def log_advice(experiment: Experiment) -> None:
     """Log the advice for a job, which no sweep has told."""
     if not getattr(rank_zero_only, "rank", 0):
         accumulate = int(experiment.trainer.get("accumulate_grad_batches") or 1)

@@ -67,7 +67,7 @@ def optimizer_config(optimizer: str | Mapping[str, Any], lr: float | None) -> di
     """Return the config node of an optimizer given by its name in ``torch.optim``, in any case, or as a node."""
     if not isinstance(optimizer, str):
         return dict(optimizer)
-    kinds = {name.lower(): name for name, kind in vars(torch.optim).items() if inspect.isclass(kind)}
-    if optimizer.lower() not in kinds:
-        raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(optimizer.lower(), kinds)}")
-    return {"_target_": f"torch.optim.{kinds[optimizer.lower()]}", **({} if lr is None else {"lr": lr})}
+    names = {name.lower(): name for name, member in vars(torch.optim).items() if inspect.isclass(member)}
+    if optimizer.lower() not in names:
+        raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(optimizer.lower(), names)}")
+    return {"_target_": f"torch.optim.{names[optimizer.lower()]}", **({} if lr is None else {"lr": lr})}

@@ -21,7 +21,7 @@ from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
 from reglab.tracking.journal_lines import lines
 from reglab.training import checkpoint_files
 from reglab.training.describe import build_cocktail, resolved
-from reglab.training.finalize import settle
+from reglab.training.finalize import load_evaluation_weights
 from reglab.training.fit import test_metrics
 
 _KINDS = ("last", "best")
@@ -56,7 +56,7 @@ def load(
     Raises UserError if there is no such run or checkpoint.
     """
     restored = restore(_checkpoint(run, weights, uri), model)
-    settle(restored.model, restored.cocktail)
+    load_evaluation_weights(restored.model, restored.cocktail)
     restored.model.__dict__["reglab_weights"] = restored.kind + (" averaged" if restored.averaged else "")
     return restored.model
 
@@ -106,7 +106,7 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
 def flat_weights(uri: str, run_id: str) -> NDArray[Any]:
     """Return all regularized weights of a run, as it is judged, in one array."""
     restored = restore(_checkpoint(run_id, None, uri))
-    settle(restored.model, restored.cocktail)
+    load_evaluation_weights(restored.model, restored.cocktail)
     pieces: list[Tensor] = [weight.detach().flatten().float() for _, weight in selected(restored.model, "weights")]
     return torch.cat(pieces).numpy()
 

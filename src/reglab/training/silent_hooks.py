@@ -14,10 +14,10 @@ from reglab.regularizers import Cocktail
 _log = logging.getLogger(__name__)
 _ROWS = 4
 _SHOWN = 4  # layers named in a message
-_said: set[str] = set()
+_reported: set[str] = set()
 
 
-class Watch:
+class HookWatch:
     """Notes which of the modules that members of ``cocktail`` have put hooks on are called, until ``remove``."""
 
     def __init__(self, model: nn.Module, cocktail: Cocktail) -> None:
@@ -39,7 +39,7 @@ class Watch:
         left = {name: [path for path in paths if path not in self._called] for name, paths in self._hooked.items()}
         return {name: paths for name, paths in left.items() if paths}
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Say, once in a process, which layers were not called. Raises UserError where a member acts on none."""
         for name, paths in self.silent.items():
             shown = ", ".join(paths[:_SHOWN]) + (", ..." if len(paths) > _SHOWN else "")
@@ -51,8 +51,8 @@ class Watch:
             line = (
                 f"regularizer.{name} does not act on {shown}: the model uses their weights without calling these layers"
             )
-            if line not in _said and not getattr(rank_zero_only, "rank", 0):
-                _said.add(line)
+            if line not in _reported and not getattr(rank_zero_only, "rank", 0):
+                _reported.add(line)
                 _log.warning("%s", line)
 
     def remove(self) -> None:
@@ -66,7 +66,7 @@ def check_hooks(model: nn.Module, cocktail: Cocktail, inputs: Tensor, index: Ten
     Model, cocktail and random state are left as they were. Where the model cannot be tried, training tells why. Raises
     UserError where none of a member's hooks ran.
     """
-    watch = Watch(model, cocktail)
+    watch = HookWatch(model, cocktail)
     if not watch.silent:
         return
     weight = next(model.parameters())
@@ -89,4 +89,4 @@ def check_hooks(model: nn.Module, cocktail: Cocktail, inputs: Tensor, index: Ten
             for buffer, value in zip(model.buffers(), kept, strict=True):
                 buffer.copy_(value)
     if tried:
-        watch.tell()
+        watch.report()

@@ -64,7 +64,7 @@ _KNOWN: tuple[type[Optimizer], ...] = (SGD, Adam, AdamW)
 def check_known(optimizer: Optimizer) -> None:
     """Raise UserError for an optimizer whose effective step is unknown."""
     if type(optimizer) not in _KNOWN:
-        known = ", ".join(kind.__name__ for kind in _KNOWN)
+        known = ", ".join(optimizer_type.__name__ for optimizer_type in _KNOWN)
         raise UserError(
             f"proximal steps need the effective step size of {type(optimizer).__name__}, which is not known; use one "
             f"of {known}"
@@ -86,10 +86,10 @@ class _ByName(Mapping[str, Tensor]):
         self._known: dict[str, tuple[Tensor, int]] = {}
 
     def _find(self, name: str) -> tuple[Tensor, dict[str, Any]] | None:
-        found = self._held().get(name)
-        return None if found is None else (found[0], self._optimizer.param_groups[found[1]])
+        entry = self._parameters().get(name)
+        return None if entry is None else (entry[0], self._optimizer.param_groups[entry[1]])
 
-    def _held(self) -> dict[str, tuple[Tensor, int]]:
+    def _parameters(self) -> dict[str, tuple[Tensor, int]]:
         """Return the parameters and the numbers of their groups; looked up anew where groups were added."""
         groups = self._optimizer.param_groups
         sizes = [len(group["params"]) for group in groups]
@@ -103,19 +103,19 @@ class _ByName(Mapping[str, Tensor]):
     @property
     def weights(self) -> dict[str, Tensor]:
         """The parameters that the optimizer holds, by name."""
-        return {name: weight for name, (weight, _) in self._held().items()}
+        return {name: weight for name, (weight, _) in self._parameters().items()}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._held())
+        return iter(self._parameters())
 
     def __len__(self) -> int:
-        return len(self._held())
+        return len(self._parameters())
 
 
-_NOTHING = torch.zeros((), dtype=torch.float64)
+_ZERO = torch.zeros((), dtype=torch.float64)
 
 
-def _itself(part: Tensor) -> Tensor:
+def _identity(part: Tensor) -> Tensor:
     return part
 
 
@@ -127,7 +127,7 @@ class StepSizes(_ByName):
     total: adds up a tensor of sums over elements over all shards of the weights; see ``Regularizer.bind``.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, total: Callable[[Tensor], Tensor] = _itself) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, total: Callable[[Tensor], Tensor] = _identity) -> None:
         super().__init__(model, optimizer)
         self._total = total
         self.begin()
@@ -142,9 +142,9 @@ class StepSizes(_ByName):
 
     def __getitem__(self, name: str) -> Tensor:
         check_known(self._optimizer)
-        if (found := self._find(name)) is None:
-            return _NOTHING
-        weight, group = found
+        if (entry := self._find(name)) is None:
+            return _ZERO
+        weight, group = entry
         lr = _number(group["lr"])
         if isinstance(self._optimizer, SGD):
             step = _tensor(sgd_step(group, lr), weight)
@@ -154,9 +154,9 @@ class StepSizes(_ByName):
 
     def largest(self, name: str) -> Tensor | None:
         """Return what a proximal step moves a weight by at most, None where nothing bounds it; see ``largest_step``."""
-        if (found := self._find(name)) is None or isinstance(self._optimizer, SGD):
+        if (entry := self._find(name)) is None or isinstance(self._optimizer, SGD):
             return None
-        weight, group = found
+        weight, group = entry
         return _tensor(largest_step(_number(group["lr"]), *map(_number, group["betas"])), weight)
 
     def _typical_of(self, name: str) -> Tensor:
@@ -170,7 +170,7 @@ class StepSizes(_ByName):
 
     def _typicals(self) -> dict[str, Tensor]:
         names, sums = [], []
-        for name, (weight, number) in self._held().items():
+        for name, (weight, number) in self._parameters().items():
             if state := self._optimizer.state.get(weight):
                 second, correction = second_moment(self._optimizer.param_groups[number], state)
                 total = second.sum(dtype=_real(second.dtype)) / correction
@@ -178,10 +178,10 @@ class StepSizes(_ByName):
                 sums.append(torch.stack([total, second.sign().sum(dtype=total.dtype)]))
         if not sums:
             return {"": torch.full((), torch.inf)}
-        kind = max((each.dtype for each in sums), key=lambda dtype: dtype.itemsize)
-        found = self._total(torch.stack([each.to(kind) for each in sums]))
-        own, everywhere = root_mean_squares(found[:, 0], found[:, 1])
-        return dict(zip(names, own.unbind(), strict=True)) | {"": everywhere}
+        dtype = max((each.dtype for each in sums), key=lambda dtype: dtype.itemsize)
+        totals = self._total(torch.stack([each.to(dtype) for each in sums]))
+        per_parameter, everywhere = root_mean_squares(totals[:, 0], totals[:, 1])
+        return dict(zip(names, per_parameter.unbind(), strict=True)) | {"": everywhere}
 
 
 def root_mean_squares(sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,13 +198,13 @@ class LearningRates(_ByName):
     """Learning rates by parameter name, 0-dim float64, as they are now."""
 
     def __getitem__(self, name: str) -> Tensor:
-        found = self._find(name)
-        return _NOTHING if found is None else torch.as_tensor(found[1]["lr"], dtype=torch.float64)
+        entry = self._find(name)
+        return _ZERO if entry is None else torch.as_tensor(entry[1]["lr"], dtype=torch.float64)
 
     def relative(self, name: str) -> Tensor:
         """Return the learning rate divided by that which the schedule starts from, 1 without one."""
-        found = self._find(name)
-        return _NOTHING if found is None else self[name] / base_rate(found[1])
+        entry = self._find(name)
+        return _ZERO if entry is None else self[name] / base_rate(entry[1])
 
 
 def base_rate(group: Mapping[str, Any]) -> Number:
@@ -222,10 +222,10 @@ def _number(number: Number) -> Number:
 
 def _tensor(number: Number, like: Tensor) -> Tensor:
     """Return ``number`` in the precision of steps of ``like``, on its device."""
-    kind = _real(like.dtype)
+    dtype = _real(like.dtype)
     if isinstance(number, Tensor):
-        return number.to(like.device, kind)
-    return torch.full((), number, dtype=kind, device=like.device)  # made there: a copy from the host would wait
+        return number.to(like.device, dtype)
+    return torch.full((), number, dtype=dtype, device=like.device)  # made there: a copy from the host would wait
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:

@@ -28,22 +28,25 @@ class TermSums:
 
     def take(self) -> dict[str, Tensor]:
         """Return each term's mean over the examples since the last call, and start anew."""
-        found = {}
+        means = {}
         for name, values in self._values.items():
-            joint = _joint(values)
-            weights = torch.tensor(self._rows, dtype=joint.dtype, device=joint.device)
-            found[name] = (joint * weights).sum() / sum(self._rows)
+            steps = _concatenated(values)
+            weights = torch.tensor(self._rows, dtype=steps.dtype, device=steps.device)
+            means[name] = (steps * weights).sum() / sum(self._rows)
         self._values, self._rows = {}, []
-        return found
+        return means
 
     def state_dict(self) -> dict[str, Any]:
-        return {"values": {name: _joint(values) for name, values in self._values.items()}, "rows": list(self._rows)}
+        return {
+            "values": {name: _concatenated(values) for name, values in self._values.items()},
+            "rows": list(self._rows),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._values = {name: [values] for name, values in state["values"].items()}
         self._rows = list(state["rows"])
 
 
-def _joint(values: Sequence[Tensor]) -> Tensor:
+def _concatenated(values: Sequence[Tensor]) -> Tensor:
     """Return the values in one tensor, on the device of the latest: those of a checkpoint come on the CPU."""
     return torch.cat([each.to(values[-1].device) for each in values])

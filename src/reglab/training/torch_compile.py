@@ -64,7 +64,7 @@ def compile_inner(model: nn.Module, setting: Setting, keys: Keys) -> Callable[[]
     eager: Callable[..., Any] = model._call_impl  # the call with its hooks, which nn.Module.compile compiles as well
     compiled = _compiled(eager, options, keys)
 
-    def chosen(*inputs: Any, **named: Any) -> Any:
+    def dispatch(*inputs: Any, **named: Any) -> Any:
         if not (model.training and torch.is_grad_enabled()):
             return eager(*inputs, **named)
         try:
@@ -75,12 +75,12 @@ def compile_inner(model: nn.Module, setting: Setting, keys: Keys) -> Callable[[]
                 "out, and the parts that can be are compiled"
             ) from error
 
-    forgiving = _Forgiving()
-    model._compiled_call_impl = chosen
+    fallback = _EagerFallback()
+    model._compiled_call_impl = dispatch
 
     def undo() -> None:
         model._compiled_call_impl = None
-        forgiving.end()
+        fallback.end()
 
     return undo
 
@@ -138,7 +138,7 @@ def _backends() -> list[str]:
     return list(_dynamo.list_backends(exclude_tags=None))
 
 
-class _Forgiving(logging.Filter):
+class _EagerFallback(logging.Filter):
     """While it lasts, what cannot be compiled runs as it was, and one line says so instead of a traceback each time."""
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class _Forgiving(logging.Filter):
         from torch import _dynamo  # late: they take a second
         from torch._functorch import config
 
-        self._said = False
+        self._warned = False
         self._logger = logging.getLogger("torch._dynamo.convert_frame")
         self._logger.addFilter(self)
         self._settings = [
@@ -169,9 +169,9 @@ class _Forgiving(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if record.levelno != logging.WARNING or error is None:
             return True
-        if not self._said:
+        if not self._warned:
             _log.warning("compiling failed (%s); what could not be compiled runs without it", _reason(error))
-        self._said = True
+        self._warned = True
         return False
 
 

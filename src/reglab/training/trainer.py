@@ -17,9 +17,9 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 from reglab.config.instantiate import construct
 from reglab.core import signals
 from reglab.core.errors import UserError
-from reglab.distributed.slurm import cluster
-from reglab.distributed.strategies import prepared, resolved
-from reglab.training.checkpoints import AtomicCheckpoints, Ended
+from reglab.distributed.slurm import cluster_plugins
+from reglab.distributed.strategies import disable_buffer_broadcast, trainer_arguments
+from reglab.training.checkpoints import AtomicCheckpoints, StoppedBySignal
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 
@@ -35,7 +35,7 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
         "use_distributed_sampler": False,
         "max_epochs": experiment.recipe.epochs,
         "callbacks": callbacks,
-        "plugins": [AtomicCheckpoints(), *cluster()],
+        "plugins": [AtomicCheckpoints(), *cluster_plugins()],
     }
     _, settings = split_settings(experiment.trainer)
     if settings.get("gradient_clip_val") is not None or settings.get("gradient_clip_algorithm") not in (None, "norm"):
@@ -48,10 +48,10 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
         if key in fixed:
             raise UserError(f"trainer.{key} is set by reglab, which measures, shows and stores by itself: leave it out")
     try:
-        trainer: pl.Trainer = construct(pl.Trainer, {**resolved(settings), **fixed}, "trainer")
+        trainer: pl.Trainer = construct(pl.Trainer, {**trainer_arguments(settings), **fixed}, "trainer")
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
-    prepared(trainer.strategy)
+    disable_buffer_broadcast(trainer.strategy)
     return trainer
 
 
@@ -59,12 +59,12 @@ def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterabl
     """Let Lightning train. Raises UserError for a setting that Lightning refuses, Interrupted on Ctrl-C or SIGTERM."""
     try:
         # each step seeds the generators; the user's own go on as they were
-        own = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
-        with torch.random.fork_rng(devices=own), signals.deferred():
+        devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), signals.deferred():
             trainer.fit(module, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
-    except Ended as end:
+    except StoppedBySignal as end:
         raise signals.Interrupted(end.number) from end
     except SystemExit as end:
         # Lightning turns KeyboardInterrupt into exit code 1, and ignores the signal from then on.

@@ -49,13 +49,13 @@ def _checkpoint(sweep: Mapping[str, Any]) -> Path | None:
     """Return the checkpoint of the nearest run before on the path that finished."""
     while sweep.get("start"):
         folder = Path(sweep["start"])
-        earlier = _recorded(folder)
-        if earlier is None or earlier.get("job") != sweep.get("after"):
+        previous = _recorded(folder)
+        if previous is None or previous.get("job") != sweep.get("after"):
             return None  # it failed before its run was opened, and the folder may hold another's
-        kind = _finished(folder)
-        if kind is not None:
-            return folder / "checkpoints" / f"{kind}.ckpt"
-        sweep = earlier
+        which = _finished(folder)
+        if which is not None:
+            return folder / "checkpoints" / f"{which}.ckpt"
+        sweep = previous
     return None
 
 
@@ -70,8 +70,8 @@ def _recorded(folder: Path) -> Mapping[str, Any] | None:
 
 def _finished(folder: Path) -> str | None:
     """Return which weights the run in ``folder`` stands for, None if it did not finish."""
-    status, kind = "RUNNING", "last"
+    status, which = "RUNNING", "last"
     for line in lines(folder / JOURNAL):
         status = str(line.content.get("status", status))
-        kind = str(line.content.get("tags", {}).get("reglab.weights", kind))
-    return kind if status == "FINISHED" else None
+        which = str(line.content.get("tags", {}).get("reglab.weights", which))
+    return which if status == "FINISHED" else None

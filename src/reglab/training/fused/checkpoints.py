@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from reglab.core import signals
 from reglab.tracking.pack_manifest import CHECKPOINT, Manifest
 from reglab.training import checkpoint_files
-from reglab.training.checkpoints import Checkpoints, Ended
+from reglab.training.checkpoints import Checkpoints, StoppedBySignal
 from reglab.training.fused.best import Best
 from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
@@ -58,7 +58,7 @@ class PackCheckpoints(pl.Callback):
 
     def _end(self, trainer: pl.Trainer, module: pl.LightningModule, number: int) -> None:
         self.write(trainer, module)
-        raise Ended(number)
+        raise StoppedBySignal(number)
 
 
 def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecorder) -> list[Path]:
@@ -92,7 +92,7 @@ def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecor
     }
     if best_is_last:
         checkpoint_files.write(last, paths[0])
-        checkpoint_files.again(*paths)
+        checkpoint_files.link(*paths)
     else:
         checkpoint_files.write(last, paths[1])
     return list(paths if best.epochs[job_index] else paths[1:])

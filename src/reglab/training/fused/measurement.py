@@ -10,7 +10,7 @@ from reglab.data import DataSet
 from reglab.measures import MeasureSettings, Side, Task, gap, probe_rows, probe_size, score_name, weight_statistics
 from reglab.measures.per_example import Scale, scale
 from reglab.regularizers.select import selected
-from reglab.training.checkpoint_constants import Beside
+from reglab.training.checkpoint_constants import Unchanged
 from reglab.training.fused.evaluation import Evaluator, Rows, rows_of
 from reglab.training.fused.pack import Pack
 
@@ -89,7 +89,7 @@ class PackMeasurement:
         now = _weights(pack, pack.stack.weights)
         same = all(torch.equal(weight[row], now[name][row]) for name, weight in self.previous.items())
         return {
-            "initial": Beside({name: weight[row].cpu() for name, weight in self.initial.items()}),
+            "initial": Unchanged({name: weight[row].cpu() for name, weight in self.initial.items()}),
             "previous": {} if same else {name: weight[row].cpu() for name, weight in self.previous.items()},
         }
 

@@ -12,7 +12,7 @@ from reglab.core import signals
 from reglab.core.errors import Diverged
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.rows import PackSteps
-from reglab.training.loop_position import forget_loops, go_on
+from reglab.training.loop_position import drop_loop_state, resume_loops
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class PackModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.pack.to(self.device)
         self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        go_on(self.trainer, self.pack.done(), self.pack.loader.per_epoch)
+        resume_loops(self.trainer, self.pack.done(), self.pack.loader.per_epoch)
 
     @property
     def inside_epoch(self) -> bool:
@@ -140,7 +140,7 @@ class PackModule(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        forget_loops(checkpoint)
+        drop_loop_state(checkpoint)
         saved = checkpoint["pack"]
         self.pack.keep([self.pack.job_indices.index(job_index) for job_index in saved["places"]])
         self.pack.base.cocktail.complete(saved["stack"]["buffers"])

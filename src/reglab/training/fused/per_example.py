@@ -14,7 +14,7 @@ from reglab.training.fused.evaluation import outputs_of
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import Stack
-from reglab.training.per_example import examples_of_members, numbered
+from reglab.training.per_example import examples_of_members, measured_rows
 
 _CELLS = 2**22  # members times rows whose outputs are held at a time
 _WRITERS = 16  # at once: the file system makes many files durable together
@@ -53,7 +53,7 @@ def _examples(
             evaluation_of(part_outputs[members], targets.all(one_set)[0], pack.task)
             for part_outputs, (_, targets) in zip(outputs, parts, strict=True)
         )
-        rows = numbered(experiment.data, experiment.measure)
+        rows = measured_rows(experiment.data, experiment.measure)
         made = examples_of_members(rows, (probe, val), pack.task, pack.dtype)
         by_job |= {job_indices[member]: each for member, each in zip(members, made, strict=True)}
     return by_job

@@ -121,7 +121,7 @@ def _reopened(spec: RunSpec) -> RunTracker:
 
 def _newest_valid(path: Path) -> Path | None:
     """Return the newest whole checkpoint. A damaged one is removed: it must not take the place of the one before it."""
-    valid = checkpoint_files.sound(path)
+    valid = checkpoint_files.newest_valid(path)
     if valid is not None and valid != path:
         path.unlink(missing_ok=True)
     return valid
