@@ -99,7 +99,7 @@ NESTED: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("microbatches", [1, 2, 3])
 @pytest.mark.parametrize("case", NESTED)
 def test_means_within_means_are_those_of_all_rows(case: str, microbatches: int) -> None:
     members, closed = NESTED[case]
@@ -107,7 +107,7 @@ def test_means_within_means_are_those_of_all_rows(case: str, microbatches: int) 
     own = losses(whole)
     of_all = own.detach().mean()
     means = [own.detach()[rows].mean() for rows in parts(microbatches)]
-    assert microbatches == 1 or min(means) < 0.98 * of_all < 1.04 * of_all < max(means)  # turns differ
+    assert microbatches == 1 or min(means) < 0.98 * of_all < 1.04 * of_all < max(means)  # microbatches differ
     objective = closed(own.mean())
     objective.backward()
     computed = gradient(found, members())
@@ -120,8 +120,8 @@ def test_means_within_means_are_those_of_all_rows(case: str, microbatches: int) 
         torch.testing.assert_close(outcome.terms["task"].detach(), of_all, rtol=1e-13, atol=0, check_dtype=False)
 
 
-@pytest.mark.parametrize("turns", [1, 3])
-def test_a_penalty_counts_once_however_many_turns_there_are(microbatches: int) -> None:
+@pytest.mark.parametrize("microbatches", [1, 3])
+def test_a_penalty_counts_once_however_many_microbatches_there_are(microbatches: int) -> None:
     found, whole = model(), model()
     penalty = torch.stack([0.3 / 2 * weight.square().sum() for weight in whole.parameters() if weight.dim() == 2]).sum()
     (losses(whole).mean() + penalty).backward()

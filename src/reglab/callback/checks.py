@@ -22,7 +22,11 @@ _BY_HAND: dict[type[Regularizer], str] = {
 
 
 def named_members(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], task: str) -> dict[str, Regularizer]:
-    """Return the members by name. Raises UserError for what is no regularizer, or needs the batch or the loss."""
+    """Return the members by name.
+
+    Raises:
+        UserError: For what is no regularizer, or needs the batch or the loss.
+    """
     if task not in TASKS:
         raise UserError(f"task={task!r} is unknown; {nearest(str(task), TASKS)}")
     members = list(regularizers.values()) if isinstance(regularizers, Mapping) else regularizers
@@ -63,8 +67,10 @@ def check_strategy(trainer: pl.Trainer) -> None:
 def only_optimizer(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer:
     """Return the optimizer that trains ``module``.
 
-    Raises UserError if there is none or more than one, if it evaluates the loss several times a step (LBFGS), or if
-    it unscales gradients inside its step (fused, under a gradient scaler), where nothing can be added to them.
+    Raises:
+        UserError: If there is none or more than one, if it evaluates the loss several times a step
+            (LBFGS), or if it unscales gradients inside its step (fused, under a gradient scaler),
+            where nothing can be added to them.
     """
     weight_ids = {id(weight) for weight in module.parameters()}
     optimizers = [

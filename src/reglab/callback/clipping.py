@@ -1,4 +1,6 @@
-"""Gradient clipping beside proximal steps: by norm it scales them too, by value it may have no equivalent."""
+"""Gradient clipping beside proximal steps: by norm it scales them too, by value it may have no
+equivalent.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +19,9 @@ _BY_VALUE = GradClipAlgorithmType.VALUE
 
 
 def check_by_value(cocktail: Cocktail, limit: float) -> None:
-    """Raise UserError where gradients clipped to ``[-limit, limit]`` never outweigh a penalty that acts beside them."""
+    """Raise UserError where gradients clipped to ``[-limit, limit]`` never outweigh a penalty that
+    acts beside them.
+    """
     for name, member in cocktail.named_regularizers():
         minimum = member.slope_at_zero() if member.proximal else torch.zeros(())
         if minimum is None or float(minimum) > limit:
@@ -31,10 +35,14 @@ def check_by_value(cocktail: Cocktail, limit: float) -> None:
 
 
 def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, on_clip: Callable[[Tensor], None]) -> Callable[[], None]:
-    """Call ``on_clip`` with the factor of each clipping by norm that Lightning does, and return what ends this.
+    """Call ``on_clip`` with the factor of each clipping by norm that Lightning does, and return
+    what ends this.
 
-    That is ``Trainer(gradient_clip_val=...)`` and ``self.clip_gradients`` in the module; what a module does with
-    ``torch.nn.utils.clip_grad_norm_`` by itself is not seen. Raises UserError for clipping by value that does not fit.
+    That is ``Trainer(gradient_clip_val=...)`` and ``self.clip_gradients`` in the module; what a
+    module does with ``torch.nn.utils.clip_grad_norm_`` by itself is not seen.
+
+    Raises:
+        UserError: For clipping by value that does not fit.
     """
     plugin: Any = trainer.precision_plugin
     original = plugin.clip_gradients

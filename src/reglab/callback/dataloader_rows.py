@@ -27,7 +27,11 @@ Unpack = Callable[[Any], Rows]
 
 
 def inputs_and_targets(batch: Any) -> Rows:
-    """Return the two parts of an ``(inputs, targets)`` batch. Raises UserError for any other batch."""
+    """Return the two parts of an ``(inputs, targets)`` batch.
+
+    Raises:
+        UserError: For any other batch.
+    """
     if isinstance(batch, (list, tuple)) and len(batch) == 2:
         return batch[0], batch[1]
     parts = f" of {len(batch)}" if isinstance(batch, (list, tuple, dict)) else ""
@@ -38,12 +42,17 @@ def inputs_and_targets(batch: Any) -> Rows:
 
 
 def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> Rows:
-    """Return inputs ``[rows, ...]`` and targets ``[rows, ...]`` of all that ``loader`` draws from, or of a part of it.
+    """Return inputs ``[rows, ...]`` and targets ``[rows, ...]`` of all that ``loader`` draws from,
+    or of a part of it.
 
-    A ``DataLoader`` over a map-style dataset is not iterated itself, since it may shuffle, drop, repeat or share out
-    rows between ranks: each row is read once, in the order of the dataset. Anything else is iterated once from its
-    start. unpack: gives inputs and targets of a batch. size: from the number of rows that there are to how many are
-    wanted, a fixed choice among all; of rows that come as a stream, where the number is not known, the first ones.
+    A ``DataLoader`` over a map-style dataset is not iterated itself, since it may shuffle, drop,
+    repeat or share out rows between ranks: each row is read once, in the order of the dataset.
+    Anything else is iterated once from its start.
+
+    Args:
+        unpack: Gives inputs and targets of a batch.
+        size: From the number of rows that there are to how many are wanted, a fixed choice among
+            all; of rows that come as a stream, where the number is not known, the first ones.
     """
     return numbered_rows(loader, unpack, size)[0]
 
@@ -51,8 +60,8 @@ def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = N
 def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> tuple[Rows, Tensor]:
     """Do what ``take_rows`` does; return the rows' numbers, too, int64 [rows].
 
-    A number is the row's in the dataset, or, of a ``Subset``, in what that was taken from; where rows have none, it is
-    the place in the stream.
+    A number is the row's in the dataset, or, of a ``Subset``, in what that was taken from; where
+    rows have none, it is the place in the stream.
     """
     batches, wanted, numbers = _batches(loader, size)
     inputs: list[Tensor] = []
@@ -74,7 +83,8 @@ def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None
 
 
 def row_keys(loader: DataLoader[Any]) -> Sequence[Any]:
-    """Return the keys of the dataset's rows that ``loader`` draws from, each once, in a fixed order.
+    """Return the keys of the dataset's rows that ``loader`` draws from, each once, in a fixed
+    order.
 
     A user's own sampler is iterated once, and what it gave counts as what there is.
     """
@@ -95,7 +105,9 @@ def row_keys(loader: DataLoader[Any]) -> Sequence[Any]:
 
 
 def _batches(loader: Any, size: Callable[[int], int] | None) -> tuple[Iterable[Any], int | None, Sequence[int] | None]:
-    """Return batches in a fixed order, how many of their rows are wanted, None for all, and their numbers if known."""
+    """Return batches in a fixed order, how many of their rows are wanted, None for all, and their
+    numbers if known.
+    """
     mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
     if not mapped or loader.batch_sampler is None:
         return loader, size(2**62) if size else None, None

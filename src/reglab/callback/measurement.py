@@ -21,8 +21,11 @@ from reglab.training.per_example import MeasuredRows, SideRows, constant_predict
 class LoaderMeasurement(Measurement):
     """Measures ``module(inputs)`` on a probe of the training rows and on all validation rows.
 
-    Rows are read once, when this is built, and no random state is moved by it; they stay on the module's device.
-    missing: why there is no gap to measure; empty if there is one.
+    Rows are read once, when this is built, and no random state is moved by it; they stay on the
+    module's device.
+
+    Attributes:
+        missing: Why there is no gap to measure; empty if there is one.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class LoaderMeasurement(Measurement):
         self.probe_left = 1 - len(self.probe[0]) / self._train_rows
 
     def examples(self, module: pl.LightningModule) -> Examples | None:
-        """Return what the gap that was measured last says of each example; None where there is none."""
+        """Return what the gap that was measured last says of each example; None where there is
+        none.
+        """
         if self.evaluations is None:
             return None
         outputs, targets = self.evaluations[1].outputs, self.evaluations[1].targets
@@ -78,7 +83,9 @@ class LoaderMeasurement(Measurement):
 
 @contextmanager
 def validating(trainer: pl.Trainer) -> Iterator[None]:
-    """A context in which the module sees ``trainer.validating``: augmentation in its batch hooks asks for it."""
+    """A context in which the module sees ``trainer.validating``: augmentation in its batch hooks
+    asks for it.
+    """
     stage = trainer.state.stage
     trainer.state.stage = RunningStage.VALIDATING
     try:
@@ -96,7 +103,9 @@ def _validation(trainer: pl.Trainer) -> Any:
 
 
 def _as_in_training(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
-    """Return ``batch`` as Lightning hands it to ``training_step``: converted, through the module's hooks, moved."""
+    """Return ``batch`` as Lightning hands it to ``training_step``: converted, through the module's
+    hooks, moved.
+    """
     batch = trainer.precision_plugin.convert_input(batch)
     batch = module._on_before_batch_transfer(batch)
     return trainer.strategy.batch_to_device(batch)

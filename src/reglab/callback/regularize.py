@@ -31,35 +31,48 @@ class Regularize(pl.Callback):
 
     ``Trainer(callbacks=[Regularize([L1(1e-4), EMA(0.99)], task="classification")]).fit(module, train, val)``
 
-    The module, its optimizer and its loaders stay as they are, under automatic or manual optimization with one
-    optimizer. Penalties are added to the gradient before it is clipped; decay and proximal steps follow the optimizer's
-    own update. Where ``Trainer(gradient_clip_val=...)`` or ``self.clip_gradients`` scales the gradient down to a norm,
-    proximal steps are scaled with it, so that they solve the same problem. Regularizers act on all weights that the
-    optimizer holds, also on those that the loss does not reach: freeze what is to be left alone. The module's
-    ``nn.Dropout`` gets draws that depend on (seed, step, place in the batch, which call of the layer) alone. An empty
-    list only measures, and changes nothing.
+    The module, its optimizer and its loaders stay as they are, under automatic or manual
+    optimization with one optimizer. Penalties are added to the gradient before it is clipped; decay
+    and proximal steps follow the optimizer's own update. Where ``Trainer(gradient_clip_val=...)``
+    or ``self.clip_gradients`` scales the gradient down to a norm, proximal steps are scaled with
+    it, so that they solve the same problem. Regularizers act on all weights that the optimizer
+    holds, also on those that the loss does not reach: freeze what is to be left alone. The module's
+    ``nn.Dropout`` gets draws that depend on (seed, step, place in the batch, which call of the
+    layer) alone. An empty list only measures, and changes nothing.
 
-    Measured are ``module(inputs)`` against the targets, with the task's own loss (see ``measures.example_losses``), on
-    a fixed probe of the training rows and on all validation rows. Both are read once from the loaders' datasets when
-    training starts, and kept in memory on the device; where the training dataset augments at random, the probe is one
-    draw of it. Metrics go to the trainer's loggers as ``train/loss``, ``val/loss``, ``gap/loss``, ``weights/all/...``,
-    so ``ModelCheckpoint(monitor="val/loss")`` keeps the epoch that early stopping stands for.
+    Measured are ``module(inputs)`` against the targets, with the task's own loss (see
+    ``measures.example_losses``), on a fixed probe of the training rows and on all validation rows.
+    Both are read once from the loaders' datasets when training starts, and kept in memory on the
+    device; where the training dataset augments at random, the probe is one draw of it. Metrics go
+    to the trainer's loggers as ``train/loss``, ``val/loss``, ``gap/loss``, ``weights/all/...``, so
+    ``ModelCheckpoint(monitor="val/loss")`` keeps the epoch that early stopping stands for.
 
-    Validation, test and prediction see averaged weights (``ema``) where there are some; training and checkpoints never
-    do. ``with callback.cocktail.evaluating(module):`` gives them afterwards. A checkpoint has what a resumed fit needs;
-    its numbers, strengths and seed included, replace those given here.
+    Validation, test and prediction see averaged weights (``ema``) where there are some; training
+    and checkpoints never do. ``with callback.cocktail.evaluating(module):`` gives them afterwards.
+    A checkpoint has what a resumed fit needs; its numbers, strengths and seed included, replace
+    those given here.
 
-    regularizers: a list, or a dict by name. task: what the outputs are. seed: of the draws. every: measure after so
-    many epochs and after the last; None never. unpack: gives ``(inputs, targets)`` of a batch as ``training_step`` gets
-    it. prefix: put before each logged name, where the module logs the same names itself. scores: to measure beside the
-    task's own, such as ``["auroc", "f1"]``; see ``measure.scores``.
+    Args:
+        regularizers: A list, or a dict by name.
+        task: What the outputs are.
+        seed: Of the draws.
+        every: Measure after so many epochs and after the last; None never.
+        unpack: Gives ``(inputs, targets)`` of a batch as ``training_step`` gets it.
+        prefix: Put before each logged name, where the module logs the same names itself.
+        scores: To measure beside the task's own, such as ``["auroc", "f1"]``; see
+            ``measure.scores``.
 
-    metrics: the last measurement. history: all of them with their ``epoch``, counted from 1; 0 is the untrained model.
-    A checkpoint has the last one alone, so that it does not grow: a resumed fit's history begins there.
-    examples: the losses by example of the last measurement, once a fit has ended; where the trainer has Lightning's
-    ``MLFlowLogger``, they are an artifact of its run, ``examples.npz``.
+    Attributes:
+        metrics: The last measurement.
+        history: All of them with their ``epoch``, counted from 1; 0 is the untrained model. A
+            checkpoint has the last one alone, so that it does not grow: a resumed fit's history
+            begins there.
+        examples: The losses by example of the last measurement, once a fit has ended; where the
+            trainer has Lightning's ``MLFlowLogger``, they are an artifact of its run,
+            ``examples.npz``.
 
-    Raises UserError for a regularizer that needs the batch or the loss: see ``reglab.fit``.
+    Raises:
+        UserError: For a regularizer that needs the batch or the loss: see ``reglab.fit``.
     """
 
     def __init__(
@@ -125,7 +138,8 @@ class Regularize(pl.Callback):
             return
         self._hooks.begin_batch()
         self.cocktail.keys.begin()
-        # Without an index, draws go by the place in the batch, which is enough where a step sees one batch.
+        # Without an index, draws go by the place in the batch, which is enough where a step sees
+        # one batch.
         several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
         if several:
             rows = len(self.unpack(batch)[0])
@@ -243,7 +257,8 @@ def _warn_of_shared(names: Sequence[str]) -> None:
 
 @contextmanager
 def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
-    """A context in which ``module`` has the weights to be evaluated, and its ``state_dict()`` the trained ones.
+    """A context in which ``module`` has the weights to be evaluated, and its ``state_dict()`` the
+    trained ones.
 
     The trained weights are put back afterwards, bit for bit, also on an exception.
     """

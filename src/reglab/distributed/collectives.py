@@ -15,10 +15,11 @@ from reglab.measures.evaluate import evaluation_mode, evaluation_of, one_tensor
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
-    """Return the mean of a loss of any shape over all ranks, with the gradient of this rank's own part.
+    """Return the mean of a loss of any shape over all ranks, with the gradient of this rank's own
+    part.
 
-    Data-parallel training averages gradients over ranks, so a nonlinear function of this mean gets, summed up, the
-    gradient that one process would have on the joint batch.
+    Data-parallel training averages gradients over ranks, so a nonlinear function of this mean gets,
+    summed up, the gradient that one process would have on the joint batch.
     """
     with torch.no_grad():
         total = loss.detach().clone()
@@ -30,7 +31,8 @@ def mean_over_ranks(loss: Tensor) -> Tensor:
 def gathered(part: Tensor, sizes: Sequence[int], group: distributed.ProcessGroup | None = None) -> Tensor:
     """Return every rank's ``part`` [its size, ...], one after the other in the order of the ranks.
 
-    sizes: the length of each rank's part, the same list on every rank.
+    Args:
+        sizes: The length of each rank's part, the same list on every rank.
     """
     most = max(sizes)
     padded = functional.pad(part, [0, 0] * (part.dim() - 1) + [0, most - len(part)]).contiguous()
@@ -40,7 +42,9 @@ def gathered(part: Tensor, sizes: Sequence[int], group: distributed.ProcessGroup
 
 
 def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
-    """Return what ``measures.evaluate`` does, every rank computing a part of each chunk of rows, all having all."""
+    """Return what ``measures.evaluate`` does, every rank computing a part of each chunk of rows,
+    all having all.
+    """
     ranks, rank, outputs = distributed.get_world_size(), distributed.get_rank(), []
     with evaluation_mode(model), torch.no_grad():
         for first in range(0, len(inputs), ranks * _ROWS):
@@ -56,8 +60,8 @@ def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, tas
 class SignalAgreement:
     """Lets all ranks end after the same step when a signal came to any of them.
 
-    They ask each other between steps, on the host, so that no device is waited for; not after each of many short ones,
-    but every quarter of a second, by the clock of the slowest.
+    They ask each other between steps, on the host, so that no device is waited for; not after each
+    of many short ones, but every quarter of a second, by the clock of the slowest.
     """
 
     def __init__(self, ranks: int, local_signal: Callable[[], int | None]) -> None:
@@ -70,7 +74,11 @@ class SignalAgreement:
         self._since = time.monotonic()
 
     def agreed_signal(self, last: bool) -> int | None:
-        """Return the number of the signal that came, None if none did. last: no step follows before the other ranks ask."""
+        """Return the number of the signal that came, None if none did.
+
+        Args:
+            last: No step follows before the other ranks ask.
+        """
         if self._ranks == 1:
             return self._local_signal()
         self._left -= 1

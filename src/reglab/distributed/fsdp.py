@@ -1,8 +1,8 @@
 """A model whose weights FSDP2 has cut among ranks, handled by each rank's own parts.
 
-After a backward pass nothing needs whole weights any more: penalties that are sums over elements, proximal steps,
-decay, averages and the optimizer all work on plain tensors that share the memory of the shards, and what must be added
-up over the shards is, once.
+After a backward pass nothing needs whole weights any more: penalties that are sums over elements,
+proximal steps, decay, averages and the optimizer all work on plain tensors that share the memory of
+the shards, and what must be added up over the shards is, once.
 """
 
 from collections import defaultdict
@@ -24,10 +24,11 @@ from reglab.regularizers.parameter_kinds import parameter_kinds
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Cut the weights of ``model`` over the last axis of ``mesh``, block by block, in place (Zhao et al. 2023, FSDP).
+    """Cut the weights of ``model`` over the last axis of ``mesh``, block by block, in place (Zhao
+    et al. 2023, FSDP).
 
-    With two axes, the first one's ranks hold copies of the same shards. A block that shares a weight with what is
-    outside it is left to the whole.
+    With two axes, the first one's ranks hold copies of the same shards. A block that shares a
+    weight with what is outside it is left to the whole.
     """
     names: dict[int, list[str]] = defaultdict(list)
     for name, weight in model.named_parameters(remove_duplicate=False):
@@ -53,9 +54,12 @@ def _lengths(rows: int, ranks: int) -> list[int]:
 
 
 class Parts:
-    """Stands in for a sharded model: ``named_parameters`` gives this rank's rows of each, as plain parameters.
+    """Stands in for a sharded model: ``named_parameters`` gives this rank's rows of each, as plain
+    parameters.
 
-    named_buffers: the model's, which are whole. kinds: of the parameters, see ``regularizers.parameter_kinds``.
+    Attributes:
+        named_buffers: The model's, which are whole.
+        kinds: Of the parameters, see ``regularizers.parameter_kinds``.
     """
 
     def __init__(self, model: nn.Module, parts: Mapping[str, nn.Parameter]) -> None:
@@ -67,7 +71,9 @@ class Parts:
 
 
 class ShardedParameters(LocalParameters):
-    """A model that ``shard`` has cut: every rank has a contiguous part of the first axis of each weight, maybe none."""
+    """A model that ``shard`` has cut: every rank has a contiguous part of the first axis of each
+    weight, maybe none.
+    """
 
     in_loss = False
 
@@ -129,7 +135,8 @@ class ShardedParameters(LocalParameters):
         return separable | self._differentiated(cocktail.penalties(full, separable=False), wholes)
 
     def _differentiated(self, penalties: Mapping[str, Tensor], by: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add the gradient of ``penalties`` to that of this rank's parts, and return their values."""
+        """Add the gradient of ``penalties`` to that of this rank's parts, and return their values.
+        """
         if penalties:
             total = torch.stack(list(penalties.values())).sum()
             gradients = torch.autograd.grad(total, list(by.values()), allow_unused=True)

@@ -12,10 +12,12 @@ Named = list[tuple[str, nn.Module]]
 
 
 def blocks(model: nn.Module) -> Named:
-    """Return the modules with parameters that stand in an ``nn.Sequential`` or ``nn.ModuleList``, by their names.
+    """Return the modules with parameters that stand in an ``nn.Sequential`` or ``nn.ModuleList``,
+    by their names.
 
-    A ResNet's bottlenecks, a transformer's layers, an MLP's linear maps. Such containers in each other are opened,
-    blocks are not: none lies in another. A module with several places is one block, under the first of its names.
+    A ResNet's bottlenecks, a transformer's layers, an MLP's linear maps. Such containers in each
+    other are opened, blocks are not: none lies in another. A module with several places is one
+    block, under the first of its names.
     """
     in_container = {id(child) for parent in model.modules() if _is_container(parent) for child in parent.children()}
     found = [
@@ -28,11 +30,14 @@ def blocks(model: nn.Module) -> Named:
 def matching(model: nn.Module, where: bool | str | Sequence[str], key: str) -> Named:
     """Return the modules that ``where`` chooses, by their names, in the order of the model.
 
-    where: True for ``blocks``, False for none, or patterns over module names, ``*`` being a wildcard, as a list or
-    separated by spaces: ``layers.* head``. Of modules in each other that one pattern fits, it means the outermost.
-    key: the name of the setting, for messages.
+    Args:
+        where: True for ``blocks``, False for none, or patterns over module names, ``*`` being a
+            wildcard, as a list or separated by spaces: ``layers.* head``. Of modules in each other
+            that one pattern fits, it means the outermost.
+        key: The name of the setting, for messages.
 
-    Raises UserError if True finds no blocks, or a pattern no module.
+    Raises:
+        UserError: If True finds no blocks, or a pattern no module.
     """
     # Lists of modules have no forward of their own: to choose one would do nothing, silently.
     named = [pair for pair in model.named_modules(remove_duplicate=False) if pair[0] and not _is_list(pair[1])]

@@ -9,10 +9,12 @@ Forward = Callable[..., Any]
 
 
 def replace_forwards(modules: Iterable[nn.Module], made: Callable[[nn.Module], Forward]) -> Callable[[], None]:
-    """Give each of the modules the forward that ``made(module)`` returns, on the instance; return the undo.
+    """Give each of the modules the forward that ``made(module)`` returns, on the instance; return
+    the undo.
 
-    Classes, names, hooks and the state dict stay as they are. A deep copy of the model keeps the new forward, so what
-    ``made`` returns must be an object that copies along with its module. Later replacements are to be undone first.
+    Classes, names, hooks and the state dict stay as they are. A deep copy of the model keeps the
+    new forward, so what ``made`` returns must be an object that copies along with its module. Later
+    replacements are to be undone first.
     """
     once = list({id(module): module for module in modules}.values())
     before = [(module, module.__dict__.get("forward")) for module in once]

@@ -13,7 +13,9 @@ from reglab.regularizers import Cocktail
 class LocalParameters:
     """A model that is whole on this device.
 
-    hook_target: what the cocktail's hooks are called with. weights: the trained ones by name, as the optimizer moves them.
+    Attributes:
+        hook_target: What the cocktail's hooks are called with.
+        weights: The trained ones by name, as the optimizer moves them.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -31,11 +33,16 @@ class LocalParameters:
         return whole
 
     def whole(self, name: str, part: Tensor) -> Tensor:
-        """Return the whole tensor that this device has a ``part`` of. A collective where it is sharded."""
+        """Return the whole tensor that this device has a ``part`` of.
+
+        A collective where it is sharded.
+        """
         return part
 
     def for_checkpoint(self, name: str, part: Tensor) -> Tensor:
-        """Return the whole tensor for a checkpoint: on the CPU, and on the rank that writes it alone, if sharded."""
+        """Return the whole tensor for a checkpoint: on the CPU, and on the rank that writes it
+        alone, if sharded.
+        """
         return part
 
     def total(self, part: Tensor) -> Tensor:
@@ -52,7 +59,9 @@ class LocalParameters:
         return {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
 
     def penalties(self, cocktail: Cocktail) -> dict[str, Tensor]:
-        """Return the penalties as terms of the loss, or, where they are no part of it, with their gradient added."""
+        """Return the penalties as terms of the loss, or, where they are no part of it, with their
+        gradient added.
+        """
         return cocktail.penalties(self.weights)
 
     in_loss = True
@@ -92,5 +101,7 @@ def as_local_parameters(model: nn.Module | LocalParameters) -> LocalParameters:
 
 
 def clip_factor(whole: Tensor, norm: float) -> Tensor:
-    """Return what ``torch.nn.utils.clip_grad_norm_`` multiplies a gradient by, from its total norm, 0-dim."""
+    """Return what ``torch.nn.utils.clip_grad_norm_`` multiplies a gradient by, from its total norm,
+    0-dim.
+    """
     return (norm / (whole + 1e-6)).clamp(max=1.0)

@@ -1,4 +1,5 @@
-"""LightningModule whose model trains whole or sharded (FSDP); its state dict can be had both ways."""
+"""LightningModule whose model trains whole or sharded (FSDP); its state dict can be had both ways.
+"""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -14,7 +15,11 @@ from reglab.regularizers import Cocktail
 
 
 class Shardable(pl.LightningModule):
-    """A model beside its cocktail. local_parameters: the weights that this device updates."""
+    """A model beside its cocktail.
+
+    Attributes:
+        local_parameters: The weights that this device updates.
+    """
 
     def __init__(self, model: nn.Module, cocktail: Cocktail) -> None:
         super().__init__()
@@ -30,10 +35,14 @@ class Shardable(pl.LightningModule):
         return self._unsharded is not None
 
     def change_layers(self) -> None:
-        """Change layers for training (SyncBatchNorm, activation checkpointing); undone by ``release``."""
+        """Change layers for training (SyncBatchNorm, activation checkpointing); undone by
+        ``release``.
+        """
 
     def shard(self, mesh: DeviceMesh, device: torch.device) -> None:
-        """Go on with a copy whose weights are cut over the last axis of ``mesh``, each rank's part on ``device``."""
+        """Go on with a copy whose weights are cut over the last axis of ``mesh``, each rank's part
+        on ``device``.
+        """
         from reglab.distributed.fsdp import ShardedParameters, cut, shard  # late: it takes a second
 
         self._unsharded = self.model, self.cocktail
@@ -49,7 +58,8 @@ class Shardable(pl.LightningModule):
             self.cocktail.keys.begins_at(local.parts[name], first)
 
     def unshard(self) -> None:
-        """Replace the sharded copies by the original model and cocktail, with the trained weights."""
+        """Replace the sharded copies by the original model and cocktail, with the trained weights.
+        """
         if self._unsharded is not None:
             state = self.whole(self.state_dict(), everywhere=True)
             self.model, self.cocktail = self._unsharded
@@ -73,9 +83,13 @@ class Shardable(pl.LightningModule):
                 _local(value).copy_(snapshot[key])
 
     def whole(self, state: Mapping[str, Tensor], everywhere: bool = False) -> dict[str, Tensor]:
-        """Return ``state`` (the module's, or a snapshot) with whole tensors, on the CPU where it is sharded.
+        """Return ``state`` (the module's, or a snapshot) with whole tensors, on the CPU where it is
+        sharded.
 
-        A collective then. everywhere: also on ranks that write nothing; otherwise they get nothing.
+        A collective then.
+
+        Args:
+            everywhere: Also on ranks that write nothing; otherwise they get nothing.
         """
         if not self.sharded:
             return dict(state)

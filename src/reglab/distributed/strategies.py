@@ -1,4 +1,6 @@
-"""How ranks work together: data-parallel, or with sharded weights; anything else is refused before training."""
+"""How ranks work together: data-parallel, or with sharded weights; anything else is refused before
+training.
+"""
 
 import inspect
 from collections.abc import Mapping
@@ -29,8 +31,9 @@ _STARTS_PROCESSES = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 class Sharded(ModelParallelStrategy):
     """Cuts the weights among all ranks, or among ``shards`` of them, by FSDP2.
 
-    The module that is trained has ``shard(mesh)`` and handles its parts by itself. Checkpoints hold whole tensors, one
-    gathered at a time, so they are those of any other strategy: a run goes on with another number of devices, or one.
+    The module that is trained has ``shard(mesh)`` and handles its parts by itself. Checkpoints hold
+    whole tensors, one gathered at a time, so they are those of any other strategy: a run goes on
+    with another number of devices, or one.
     """
 
     def __init__(self, shards: int | None = None) -> None:
@@ -46,7 +49,8 @@ class Sharded(ModelParallelStrategy):
         return True
 
     def mesh(self) -> DeviceMesh:
-        """Return the ranks in one axis, or in two: copies of the weights, and the shards of each."""
+        """Return the ranks in one axis, or in two: copies of the weights, and the shards of each.
+        """
         ranks = self.world_size
         if self.shards is None or self.shards == ranks:
             return init_device_mesh(self.root_device.type, (ranks,))
@@ -97,7 +101,9 @@ class Sharded(ModelParallelStrategy):
             optimizer.load_state_dict(self._mapped(state, self._module.local_parameters.cut))
 
     def _mapped(self, state: Mapping[str, Any], change: Any) -> dict[str, Any]:
-        """Return an optimizer's state with ``change(name, tensor)`` of each tensor in the shape of a weight."""
+        """Return an optimizer's state with ``change(name, tensor)`` of each tensor in the shape of
+        a weight.
+        """
         names = list(self._module.local_parameters.weights)
         mapped = {
             index: {
@@ -110,7 +116,11 @@ class Sharded(ModelParallelStrategy):
 
 
 def trainer_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``pytorch_lightning.Trainer``, the strategy made. Raises UserError for one unknown."""
+    """Return the arguments of ``pytorch_lightning.Trainer``, the strategy made.
+
+    Raises:
+        UserError: For one unknown.
+    """
     arguments = dict(settings)
     shards = arguments.pop("shards", None)
     if shards is not None and (not isinstance(shards, int) or isinstance(shards, bool) or shards < 1):
@@ -140,7 +150,9 @@ def trainer_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def disable_buffer_broadcast(strategy: Strategy) -> None:
-    """Let DDP send no buffers around: every rank's are the same, averages of the weights among them."""
+    """Let DDP send no buffers around: every rank's are the same, averages of the weights among
+    them.
+    """
     if isinstance(strategy, DDPStrategy):
         known = inspect.signature(DistributedDataParallel).parameters
         option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.13
@@ -148,7 +160,9 @@ def disable_buffer_broadcast(strategy: Strategy) -> None:
 
 
 def check_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:
-    """Raise UserError for weights that cannot be cut, or an optimizer not known to move each number by itself."""
+    """Raise UserError for weights that cannot be cut, or an optimizer not known to move each number
+    by itself.
+    """
     if type(optimizer) not in _BY_ELEMENT:
         raise UserError(
             f"trainer.strategy=fsdp: {type(optimizer).__name__} may need whole weights, of which each device has a "

@@ -13,20 +13,25 @@ from reglab.distributed.module_forward import Forward, replace_forwards
 
 
 def synchronize_batchnorm(model: nn.Module, is_padding: Callable[[], bool]) -> Callable[[], None]:
-    """Let every ``nn.BatchNorm`` of the model train on the statistics of all ranks' rows; in place, returns the undo.
+    """Let every ``nn.BatchNorm`` of the model train on the statistics of all ranks' rows; in place,
+    returns the undo.
 
-    Outputs, gradients and running statistics are then those of one process on the joint batch, however the rows are
-    divided; rounding apart. It takes one collective in each forward and one in each backward pass, on the default
-    process group. Evaluation, and a single process, are torch's own. Classes and names stay as they are; what a
-    subclass does besides normalizing (timm's has an activation in it) it goes on doing.
+    Outputs, gradients and running statistics are then those of one process on the joint batch,
+    however the rows are divided; rounding apart. It takes one collective in each forward and one in
+    each backward pass, on the default process group. Evaluation, and a single process, are torch's
+    own. Classes and names stay as they are; what a subclass does besides normalizing (timm's has an
+    activation in it) it goes on doing.
 
-    is_padding: True while this rank's rows are a dummy: the rank takes part in the collectives, but
-    neither the rows nor the gradients of their outputs count.
+    LayerNorm, GroupNorm and InstanceNorm look at one example at a time and need nothing.
+    (InstanceNorm's running statistics, where somebody switched them on, are of each rank's own
+    rows.) ``nn.SyncBatchNorm`` is left to torch.
 
-    LayerNorm, GroupNorm and InstanceNorm look at one example at a time and need nothing. (InstanceNorm's running
-    statistics, where somebody switched them on, are of each rank's own rows.) ``nn.SyncBatchNorm`` is left to torch.
+    Raises, in the forward: ValueError, as torch does, where the joint batch has a single value per
+    channel.
 
-    Raises, in the forward: ValueError, as torch does, where the joint batch has a single value per channel.
+    Args:
+        is_padding: True while this rank's rows are a dummy: the rank takes part in the collectives,
+            but neither the rows nor the gradients of their outputs count.
     """
     batchnorms = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
     norms = [module for module in model.modules() if isinstance(module, batchnorms)]
@@ -34,7 +39,10 @@ def synchronize_batchnorm(model: nn.Module, is_padding: Callable[[], bool]) -> C
 
 
 class _Synchronized:
-    """A forward that copies along with its module. ``is_padding`` belongs to who trains, and is not copied."""
+    """A forward that copies along with its module.
+
+    ``is_padding`` belongs to who trains, and is not copied.
+    """
 
     def __init__(self, module: nn.Module, forward: Forward, is_padding: Callable[[], bool]) -> None:
         self.module = module
@@ -52,7 +60,9 @@ class _Synchronized:
 
 
 class _JointBatch(TorchFunctionMode):
-    """A context in which ``functional.batch_norm`` means the joint batch: torch's modules do all that is around it."""
+    """A context in which ``functional.batch_norm`` means the joint batch: torch's modules do all
+    that is around it.
+    """
 
     def __init__(self, is_padding: bool) -> None:
         super().__init__()
@@ -80,8 +90,9 @@ def joint_batch_norm(
 ) -> Tensor:
     """Return ``functional.batch_norm`` of this rank's rows of the joint batch.
 
-    Each rank's mean and squares around it are combined as of parts of one sample (Chan, Golub & LeVeque 1983,
-    Algorithms for computing the sample variance), in at least float32: nothing large cancels.
+    Each rank's mean and squares around it are combined as of parts of one sample (Chan, Golub &
+    LeVeque 1983, Algorithms for computing the sample variance), in at least float32: nothing large
+    cancels.
 
     Shapes: inputs [rows, channels, ...]; the others [channels].
     """
@@ -90,7 +101,8 @@ def joint_batch_norm(
     values = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
     across = [axis for axis in range(inputs.dim()) if axis != 1]
     shape = [1, -1] + [1] * (inputs.dim() - 2)
-    # Sliced on every rank: all then have the same graph, so that their collectives come in the same order.
+    # Sliced on every rank: all then have the same graph, so that their collectives come in the same
+    # order.
     counted = len(values) * (not is_padding)
     local_count = values[:counted].numel() // inputs.shape[1]
     center = values[:counted].sum(across) / max(local_count, 1)
@@ -118,7 +130,9 @@ def joint_batch_norm(
 
 
 def _of_all_ranks(local_count: int, center: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return counts [ranks, 1], centers [ranks, channels] and squares [ranks, channels], the same bits on all ranks."""
+    """Return counts [ranks, 1], centers [ranks, channels] and squares [ranks, channels], the same
+    bits on all ranks.
+    """
     row = torch.cat([center.new_full((1,), local_count), center, squares])[None]
     # Zeros add up exactly: a sum that gathers, whose gradient is a sum too, and so on to any order.
     before = distributed.get_rank()
@@ -142,7 +156,8 @@ class _Sum(torch.autograd.Function):
 
 
 def _silenced(gradient: Tensor) -> Tensor:
-    # Not zeros_like, which has no graph: a second differentiation would lack the collectives that others wait in.
+    # Not zeros_like, which has no graph: a second differentiation would lack the collectives that
+    # others wait in.
     return gradient.masked_fill(torch.ones((), dtype=torch.bool, device=gradient.device), 0)
 
 

@@ -9,7 +9,8 @@ from reglab.regularizers import Batch, Cocktail, Objective
 
 
 def unreached(model: nn.Module, objective: Objective, cocktail: Cocktail, batch: Batch) -> list[str]:
-    """Return the trained weights that get no gradient from the objective or a penalty, tried on ``batch``.
+    """Return the trained weights that get no gradient from the objective or a penalty, tried on
+    ``batch``.
 
     Model, cocktail and random state are left as they were.
     """

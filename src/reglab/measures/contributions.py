@@ -11,18 +11,22 @@ from reglab.measures.sides import Side
 
 
 def row_terms(name: str, measured: Side, task: Task) -> Tensor:
-    """Return terms ``[..., rows]`` whose mean is the metric, and whose variance / rows is its sampling variance.
+    """Return terms ``[..., rows]`` whose mean is the metric, and whose variance / rows is its
+    sampling variance.
 
-    Of a mean they are what it is the mean of; of any other metric its value plus each row's influence on it: of R² and
-    RMSE by how a row moves the mean squared error, of weighted means ``w * (x - mean)``, of F1, AUROC, average
-    precision and balanced accuracy as ``measures.scores`` has it.
+    Of a mean they are what it is the mean of; of any other metric its value plus each row's
+    influence on it: of R² and RMSE by how a row moves the mean squared error, of weighted means
+    ``w * (x - mean)``, of F1, AUROC, average precision and balanced accuracy as ``measures.scores``
+    has it.
 
     Args:
-        name: ``loss``, a score of ``reglab.core.metric_direction``, ``weighted_loss`` or ``weighted_accuracy``.
+        name: ``loss``, a score of ``reglab.core.metric_direction``, ``weighted_loss`` or
+            ``weighted_accuracy``.
         measured: The rows.
         task: Which the metric is one of.
 
-    Source: Efron & Tibshirani (1993), An introduction to the bootstrap, chapter 21 (the infinitesimal jackknife).
+    Source: Efron & Tibshirani (1993), An introduction to the bootstrap, chapter 21 (the
+    infinitesimal jackknife).
     """
     if name.startswith(WEIGHTED):
         return _weighted(row_terms(name.removeprefix(WEIGHTED), measured._replace(weights=None), task), measured)

@@ -19,7 +19,8 @@ _OF_THE_LOSS = ("loss", WEIGHTED + "loss", "log_loss", "brier")
 def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = ()) -> dict[str, Estimated]:
     """Return loss and score of a part by name, and what else is wanted of it; see ``gap``.
 
-    - means (losses, Brier, absolute error): Hall's cubic t interval; of the squared errors, its roots for rmse
+    - means (losses, Brier, absolute error): Hall's cubic t interval; of the squared errors, its
+      roots for rmse
     - accuracy: Wilson's interval; of several labels, with as many rows as their shares are worth
     - balanced accuracy: Wilson's interval of each class, put together
     - F1, AUROC, average precision: Wilson's, with the rows that their influences are worth
@@ -36,7 +37,9 @@ def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = 
 
 
 def exact(measured: Side, task: Task, scores: Sequence[str] = ()) -> dict[str, Estimated]:
-    """Return what ``estimates`` does of a part of which every row was measured, and which stands for itself."""
+    """Return what ``estimates`` does of a part of which every row was measured, and which stands
+    for itself.
+    """
     values = {"loss": losses_of(measured.statistics, task).mean(-1)}
     values[score_name(task)] = point_score(measured.statistics, measured.scale, task)
     if task == "regression":
@@ -49,7 +52,8 @@ def exact(measured: Side, task: Task, scores: Sequence[str] = ()) -> dict[str, E
 def unless_faultless(found: dict[str, Estimated], measured: Side, task: Task) -> dict[str, Estimated]:
     """Return the estimates, the losses without an interval where no row was decided wrongly.
 
-    Nothing then tells how much a wrong one costs, and no interval of the loss covers: see docs/intervals.md.
+    Nothing then tells how much a wrong one costs, and no interval of the loss covers: see
+    docs/intervals.md.
     """
     if task == "regression":
         return found

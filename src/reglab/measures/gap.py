@@ -12,21 +12,24 @@ from reglab.measures.sides import Side
 
 
 def gap(train: Side, val: Side, task: Task, level: float = 0.95, scores: Sequence[str] = ()) -> dict[str, Tensor]:
-    """Return losses, scores and their gaps, positive where the model overfits, with intervals at ``level``.
+    """Return losses, scores and their gaps, positive where the model overfits, with intervals at
+    ``level``.
 
-    ``gap/<name>`` is ``val - train`` of the loss and of what else is better when it is lower, ``train - val`` of the
-    others, with the ends of its interval, ``_low`` and ``_high``. ``val/<name>_se`` is the standard error over the
-    validation examples. Names: ``loss``, the task's score, for a regression ``rmse``, the ``scores`` that are wanted
-    beside them, and of rows with weights ``weighted_loss`` and ``weighted_accuracy``.
+    ``gap/<name>`` is ``val - train`` of the loss and of what else is better when it is lower,
+    ``train - val`` of the others, with the ends of its interval, ``_low`` and ``_high``.
+    ``val/<name>_se`` is the standard error over the validation examples. Names: ``loss``, the
+    task's score, for a regression ``rmse``, the ``scores`` that are wanted beside them, and of rows
+    with weights ``weighted_loss`` and ``weighted_accuracy``.
 
-    What an interval is of: the expected loss of **new rows** minus the mean loss over the **actual training set**, the
-    model fixed. It says how far the gap would move with other validation examples, and with another probe of the
-    training rows; not with another seed or training sample. Where the probe is the whole training part, that side is
-    exact. Examples count as independent: where they come in groups, it is too narrow.
+    What an interval is of: the expected loss of **new rows** minus the mean loss over the **actual
+    training set**, the model fixed. It says how far the gap would move with other validation
+    examples, and with another probe of the training rows; not with another seed or training sample.
+    Where the probe is the whole training part, that side is exact. Examples count as independent:
+    where they come in groups, it is too narrow.
 
-    Each side has an interval of its own (see ``estimates``), that of the training side narrowed by what of it was
-    measured; the two are put together as in Newcombe's interval. The loss has none, NaN, where no validation row is
-    decided wrongly.
+    Each side has an interval of its own (see ``estimates``), that of the training side narrowed by
+    what of it was measured; the two are put together as in Newcombe's interval. The loss has none,
+    NaN, where no validation row is decided wrongly.
 
     Shapes: 0-dim, or ``[members]`` where statistics are ``[statistics, members, rows]``.
     """
@@ -45,7 +48,8 @@ def gap(train: Side, val: Side, task: Task, level: float = 0.95, scores: Sequenc
 def one_part(
     part: str, measured: Side, task: Task, level: float = 0.95, scores: Sequence[str] = ()
 ) -> dict[str, Tensor]:
-    """Return ``<part>/loss`` and ``<part>/<score>`` of rows that stand for new ones, by the methods of ``gap``.
+    """Return ``<part>/loss`` and ``<part>/<score>`` of rows that stand for new ones, by the methods
+    of ``gap``.
 
     Each has a standard error and an interval: ``_se``, ``_low`` and ``_high``.
     """

@@ -7,14 +7,19 @@ from torch import Tensor
 
 
 def to_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return 0-dim tensors as floats. All go in one copy, so that an accelerator is waited for only once."""
+    """Return 0-dim tensors as floats.
+
+    All go in one copy, so that an accelerator is waited for only once.
+    """
     if not metrics:
         return {}
     return dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
 
 
 def table(metrics: Mapping[str, Tensor]) -> tuple[list[str], list[list[float]]]:
-    """Return the names of metrics that are each ``[members]``, and each member's row of values, in one transfer."""
+    """Return the names of metrics that are each ``[members]``, and each member's row of values, in
+    one transfer.
+    """
     if not metrics:
         return [], []
     return list(metrics), torch.stack(list(metrics.values()), dim=1).tolist()

@@ -1,4 +1,6 @@
-"""What each row contributes to loss and score, in one table: the form in which many models are measured at once."""
+"""What each row contributes to loss and score, in one table: the form in which many models are
+measured at once.
+"""
 
 from typing import NamedTuple
 
@@ -18,15 +20,16 @@ def example_statistics(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
     - regression: the squared error of each output column
     - every other task: the example's loss, then its share of right answers
 
-    The numbers are those of ``example_losses`` and ``score_terms``, up to rounding. Shapes: as for ``example_losses``,
-    without leading axes; ``vmap`` gives it any.
+    The numbers are those of ``example_losses`` and ``score_terms``, up to rounding. Shapes: as for
+    ``example_losses``, without leading axes; ``vmap`` gives it any.
     """
     predictions = aligned(outputs, targets, task)
     if task == "regression":
         squares = (predictions - targets.to(predictions.dtype)).square()
         return squares.unsqueeze(0) if targets.dim() == 1 else squares.movedim(-1, 0)
     if task == "classification":
-        # Cross entropy and decision from one maximum: half the time of the library's over short rows, on a CPU.
+        # Cross entropy and decision from one maximum: half the time of the library's over short
+        # rows, on a CPU.
         largest = predictions.max(-1, keepdim=True)
         below = predictions - largest.values
         losses = below.exp().sum(-1).log() - below.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -36,15 +39,19 @@ def example_statistics(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
 
 
 def losses_of(statistics: Tensor, task: Task) -> Tensor:
-    """Return the losses ``[...]`` from statistics, or weighted means of statistics, ``[statistics, ...]``."""
+    """Return the losses ``[...]`` from statistics, or weighted means of statistics,
+    ``[statistics, ...]``.
+    """
     return statistics.mean(0) if task == "regression" else statistics[0]
 
 
 class Scale(NamedTuple):
     """What a score needs to know of the targets; from ``scale``.
 
-    variance: ``[columns]``, 1 where targets are constant. constant: bool ``[columns]``. squares: of the standardized
-    targets, ``[columns, rows]``. Empty but for regression.
+    Args:
+        variance: ``[columns]``, 1 where targets are constant.
+        constant: bool ``[columns]``.
+        squares: Of the standardized targets, ``[columns, rows]``. Empty but for regression.
     """
 
     variance: Tensor
@@ -71,7 +78,8 @@ def statistics_of(evaluation: Evaluation, task: Task) -> Tensor:
 
 
 def point_score(statistics: Tensor, given: Scale, task: Task) -> Tensor:
-    """Return the score ``[...]`` of statistics ``[statistics, ..., rows]``, as ``scores`` defines it.
+    """Return the score ``[...]`` of statistics ``[statistics, ..., rows]``, as ``scores`` defines
+    it.
 
     The fields of ``given`` have the axes of the statistics after their columns, or of length 1.
     """
@@ -84,10 +92,12 @@ def point_score(statistics: Tensor, given: Scale, task: Task) -> Tensor:
 
 
 def ratios_without(statistics: Tensor, given: Scale) -> Tensor:
-    """Return by what share of itself ``1 - r2`` changes without each row, ``[..., rows]``; NaN of constant targets.
+    """Return by what share of itself ``1 - r2`` changes without each row, ``[..., rows]``; NaN of
+    constant targets.
 
-    statistics: squared errors ``[columns, ..., rows]``. Without a row, a sum of squares around the mean loses
-    ``rows / (rows - 1)`` of the row's own square.
+    Args:
+        statistics: Squared errors ``[columns, ..., rows]``. Without a row, a sum of squares around
+            the mean loses ``rows / (rows - 1)`` of the row's own square.
     """
     rows = statistics.shape[-1]
     mean = statistics.mean(-1, keepdim=True)

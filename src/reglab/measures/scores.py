@@ -1,7 +1,9 @@
-"""The score of each task, and the other scores of classifications, each with what every row contributes to it.
+"""The score of each task, and the other scores of classifications, each with what every row
+contributes to it.
 
-A row's *influence* is the derivative of the score by the row's weight times the number of rows; its mean square over
-the rows is the score's sampling variance, which is how a score that is no mean gets an interval.
+A row's *influence* is the derivative of the score by the row's weight times the number of rows; its
+mean square over the rows is the score's sampling variance, which is how a score that is no mean
+gets an interval.
 """
 
 from collections.abc import Callable
@@ -19,22 +21,29 @@ def score_name(task: Task) -> str:
 
 
 def decided(predictions: Tensor, task: Task) -> Tensor:
-    """Return the decision for each target, int64: the class of the largest output, or whether a logit is above 0."""
+    """Return the decision for each target, int64: the class of the largest output, or whether a
+    logit is above 0.
+    """
     return predictions.argmax(-1) if task == "classification" else (predictions > 0).long()
 
 
 def score_terms(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Return each example's share of right answers, ``[..., rows]``: 0 or 1, but for several labels."""
+    """Return each example's share of right answers, ``[..., rows]``: 0 or 1, but for several
+    labels.
+    """
     predictions = aligned(outputs, targets, task)
     right = (decided(predictions, task) == targets).to(predictions.dtype)
     return right.mean(-1) if task == "multilabel" else right
 
 
 class Answers(NamedTuple):
-    """What a classifier said, column by column: of each class, of the one of a binary task, or of each label.
+    """What a classifier said, column by column: of each class, of the one of a binary task, or of
+    each label.
 
-    scores: log-probabilities or logits. wanted, said: 1 where the row is, or is said to be, of the column. Each
-    ``[..., columns, rows]``.
+    Args:
+        scores: log-probabilities or logits.
+        wanted, said: 1 where the row is, or is said to be, of the column. Each
+            ``[..., columns, rows]``.
     """
 
     scores: Tensor
@@ -45,8 +54,12 @@ class Answers(NamedTuple):
 class Influenced(NamedTuple):
     """A score of every column and what the rows contribute.
 
-    value: ``[..., columns]``. influence: ``[..., columns, rows]``. kish: how many rows each of those that the score is
-    about stands for, ``[..., columns]``: where they are few, each counts much. known: where the score is defined.
+    Args:
+        value: ``[..., columns]``.
+        influence: ``[..., columns, rows]``.
+        kish: How many rows each of those that the score is about stands for, ``[..., columns]``:
+            where they are few, each counts much.
+        known: Where the score is defined.
     """
 
     value: Tensor
@@ -56,9 +69,12 @@ class Influenced(NamedTuple):
 
 
 def answers(outputs: Tensor, targets: Tensor, task: Task) -> Answers:
-    """Return the answers of aligned ``outputs``, ``[..., rows, classes]`` or in the shape of the targets.
+    """Return the answers of aligned ``outputs``, ``[..., rows, classes]`` or in the shape of the
+    targets.
 
-    targets: ``[..., rows]`` or ``[..., rows, labels]``, leading axes as those of the outputs or of length 1.
+    Args:
+        targets: ``[..., rows]`` or ``[..., rows, labels]``, leading axes as those of the outputs or
+            of length 1.
     """
     if task == "classification":
         classes = torch.arange(outputs.shape[-1], device=outputs.device)
@@ -73,9 +89,11 @@ def answers(outputs: Tensor, targets: Tensor, task: Task) -> Answers:
 
 
 def brier(given: Answers, task: Task) -> Tensor:
-    """Return each row's squared error of the probabilities ``[..., rows]``: summed over classes, mean over labels.
+    """Return each row's squared error of the probabilities ``[..., rows]``: summed over classes,
+    mean over labels.
 
-    Source: Brier (1950), Verification of forecasts expressed in terms of probability.
+    Source:
+        Brier (1950), Verification of forecasts expressed in terms of probability.
     """
     chances = given.scores.exp() if task == "classification" else given.scores.sigmoid()
     squares = (chances - given.wanted).square()
@@ -83,9 +101,11 @@ def brier(given: Answers, task: Task) -> Tensor:
 
 
 def recall(given: Answers) -> Influenced:
-    """Return the share of each column's rows that is found; their mean over ``two_sided`` is the balanced accuracy.
+    """Return the share of each column's rows that is found; their mean over ``two_sided`` is the
+    balanced accuracy.
 
-    Source: Brodersen et al. (2010), The balanced accuracy and its posterior.
+    Source:
+        Brodersen et al. (2010), The balanced accuracy and its posterior.
     """
     right = given.wanted == given.said
     share = given.wanted.mean(-1, keepdim=True)
@@ -94,7 +114,9 @@ def recall(given: Answers) -> Influenced:
 
 
 def f1(given: Answers) -> Influenced:
-    """Return ``2 TP / (2 TP + FP + FN)`` of each column; not defined where nothing is wanted or said."""
+    """Return ``2 TP / (2 TP + FP + FN)`` of each column; not defined where nothing is wanted or
+    said.
+    """
     both = given.wanted * given.said
     either = given.wanted + given.said
     size = either.mean(-1, keepdim=True)
@@ -103,10 +125,14 @@ def f1(given: Answers) -> Influenced:
 
 
 def auroc(given: Answers) -> Influenced:
-    """Return the probability that a positive row's score is above a negative one's, ties half, of each column.
+    """Return the probability that a positive row's score is above a negative one's, ties half, of
+    each column.
 
-    The influences are the placements. Source: DeLong, DeLong & Clarke-Pearson (1988), Comparing the areas under two or
-    more correlated receiver operating characteristic curves.
+    The influences are the placements.
+
+    Source:
+        DeLong, DeLong & Clarke-Pearson (1988), Comparing the areas under two or more correlated
+        receiver operating characteristic curves.
     """
     wanted, rows = given.wanted, given.wanted.shape[-1]
     ranks = _ranks(given.scores, given.scores)
@@ -121,7 +147,9 @@ def auroc(given: Answers) -> Influenced:
 
 
 def average_precision(given: Answers) -> Influenced:
-    """Return the mean over positive rows of the precision at their score, ``TP / said``, of each column."""
+    """Return the mean over positive rows of the precision at their score, ``TP / said``, of each
+    column.
+    """
     scores, wanted, rows = given.scores, given.wanted, given.wanted.shape[-1]
     low, high = _ranks(scores, scores)
     positives, _ = _ranks(scores.masked_fill(wanted == 0, torch.inf), scores)
@@ -152,7 +180,9 @@ def two_sided(given: Answers, task: Task) -> Answers:
 
 
 def mean_of_columns(each: Influenced) -> Influenced:
-    """Return the mean over the columns where the score is defined, ``[...]``, with influences ``[..., rows]``."""
+    """Return the mean over the columns where the score is defined, ``[...]``, with influences
+    ``[..., rows]``.
+    """
     known, count = each.known, each.known.sum(-1)
     value = each.value.masked_fill(~known, 0.0).sum(-1) / count
     influence = each.influence.masked_fill(~known.unsqueeze(-1), 0.0).sum(-2) / count.unsqueeze(-1)

@@ -12,11 +12,16 @@ from reglab.measures.per_example import Scale, scale, statistics_of
 class Side(NamedTuple):
     """Rows that were measured.
 
-    statistics: what ``example_statistics`` says of them, ``[statistics, ..., rows]``. scale: of their targets. left: the share of their
-    population that was not measured: 1 where they stand for new rows, ``1 - measured / rows`` for a probe of the
-    training rows, 0 where every row was measured and nothing is left to chance. weights: of the rows in training,
-    ``[..., rows]``; None: all alike. outputs, targets: aligned, ``[..., rows, ...]``; only some scores need them.
-    units: the deviations by which standardizing divided the target's columns, ``[columns, ...]``; None: 1.
+    Args:
+        statistics: What ``example_statistics`` says of them, ``[statistics, ..., rows]``.
+        scale: Of their targets.
+        left: The share of their population that was not measured: 1 where they stand for new rows,
+            ``1 - measured / rows`` for a probe of the training rows, 0 where every row was measured
+            and nothing is left to chance.
+        weights: Of the rows in training, ``[..., rows]``; None: all alike.
+        outputs, targets: aligned, ``[..., rows, ...]``; only some scores need them.
+        units: The deviations by which standardizing divided the target's columns,
+            ``[columns, ...]``; None: 1.
     """
 
     statistics: Tensor

@@ -22,15 +22,20 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Cocktail(nn.Module):
     """The regularizers of one job, by name, with the state of their draws.
 
-    Whoever trains (solo, fused, a callback in somebody else's loop) calls the same few methods, in this order:
-    ``prepare`` once; then each step ``objective`` and ``penalties`` inside ``gradient``, ``before_step``,
-    ``after_step``; then ``evaluating`` and ``stop`` at each measurement.
+    Whoever trains (solo, fused, a callback in somebody else's loop) calls the same few methods, in
+    this order: ``prepare`` once; then each step ``objective`` and ``penalties`` inside
+    ``gradient``, ``before_step``, ``after_step``; then ``evaluating`` and ``stop`` at each
+    measurement.
 
-    hooked: once prepared, by member the paths of the modules on whose forward pass it has put hooks.
+    Attributes:
+        hooked: Once prepared, by member the paths of the modules on whose forward pass it has put
+            hooks.
     """
 
     def __init__(self, members: Mapping[str, Regularizer], seed: int, task: str) -> None:
-        """Raises UserError if two members claim the same thing or one does not fit the task."""
+        """Raises:
+            UserError: If two members claim the same thing or one does not fit the task.
+        """
         super().__init__()
         self.keys = Keys(seed)
         _check(members, task)
@@ -43,11 +48,14 @@ class Cocktail(nn.Module):
     def bind(
         self, mean: Callable[[Tensor], Tensor] | None = None, total: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        """Hand each member its name, the task, the keys, and how losses are averaged and sums added up over ranks."""
+        """Hand each member its name, the task, the keys, and how losses are averaged and sums added
+        up over ranks.
+        """
         for name, member in self.named_regularizers():
             member.bind(name, self.task, self.keys, mean, total)
         self._stepping = {hook: self._with(hook) for hook in ("before_step", "on_step", "on_gradient", "penalty")}
-        # An average is of the weights that a step ends with: after projections, wherever these stand in the list.
+        # An average is of the weights that a step ends with: after projections, wherever these
+        # stand in the list.
         self._stepping["on_step"].sort(key=lambda member: overrides(member, "evaluating"))
 
     def named_regularizers(self) -> list[tuple[str, Regularizer]]:
@@ -61,7 +69,9 @@ class Cocktail(nn.Module):
         return bool(self._stepping["on_gradient"])
 
     def has(self, hook: str) -> bool:
-        """Whether a member acts in ``hook``: ``before_step``, ``on_step``, ``on_gradient`` or ``penalty``."""
+        """Whether a member acts in ``hook``: ``before_step``, ``on_step``, ``on_gradient`` or
+        ``penalty``.
+        """
         return bool(self._stepping[hook])
 
     @property
@@ -89,7 +99,9 @@ class Cocktail(nn.Module):
     ) -> None:
         """Put into a state dict from an earlier version what its members did not keep then.
 
-        prefix: of the cocktail's keys. model: the tensors of the model by name; else those under ``model.``.
+        Args:
+            prefix: Of the cocktail's keys.
+            model: The tensors of the model by name; else those under ``model.``.
         """
         if model is None:
             model = {name.removeprefix("model."): it for name, it in state.items() if name.startswith("model.")}
@@ -97,9 +109,12 @@ class Cocktail(nn.Module):
             member.complete(state, f"{prefix}members.{name}.", model)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Take the model over: its own dropout becomes counter-based, then each member may change it, once.
+        """Take the model over: its own dropout becomes counter-based, then each member may change
+        it, once.
 
-        Raises UserError if a member selects parameters that are not there, or finds nothing to act on.
+        Raises:
+            UserError: If a member selects parameters that are not there, or finds nothing to act
+                on.
         """
         before = [name for name, _ in model.named_parameters()]
         take_over_dropout(model, self.keys)
@@ -142,8 +157,9 @@ class Cocktail(nn.Module):
     def penalties(self, weights: Mapping[str, Tensor], separable: bool | None = None) -> dict[str, Tensor]:
         """Return each penalty of the weights by its member's name, computed in at least float32.
 
-        separable: only those of members that are (True), to be taken of parts of the weights and added up, or that are
-        not (False), which want them whole; None: all.
+        Args:
+            separable: Only those of members that are (True), to be taken of parts of the weights
+                and added up, or that are not (False), which want them whole; None: all.
         """
         members = [member for member in self._stepping["penalty"] if separable in (None, member.separable)]
         if not members:
@@ -151,7 +167,8 @@ class Cocktail(nn.Module):
         wide = {name: weight.float() if weight.dtype.itemsize < 4 else weight for name, weight in weights.items()}
         full = Named(wide, self._kinds)
         penalties = {member.name: member.penalty(full) for member in members}
-        # A 0-dim float64 strength lifts a 0-dim float32 sum to float64: the loss keeps the weights' precision.
+        # A 0-dim float64 strength lifts a 0-dim float32 sum to float64: the loss keeps the weights'
+        # precision.
         dtype = next(iter(full.values())).dtype
         return {name: penalty.to(dtype) for name, penalty in penalties.items() if penalty is not None}
 
@@ -188,7 +205,9 @@ class Cocktail(nn.Module):
 
 
 def name_members(members: Sequence[Regularizer]) -> dict[str, Regularizer]:
-    """Return the members by name: that of their file (``l1``), numbered from the second of a kind on (``l1_2``)."""
+    """Return the members by name: that of their file (``l1``), numbered from the second of a kind
+    on (``l1_2``).
+    """
     counts: Counter[str] = Counter()
     named = {}
     for member in members:

@@ -12,23 +12,31 @@ from reglab.regularizers.parameter_kinds import with_weights
 
 
 def drop(inputs: Tensor, rate: Tensor, draws: Tensor) -> Tensor:
-    """Return ``inputs`` with elements zeroed where ``draws < rate`` and the others divided by ``1 - rate``."""
+    """Return ``inputs`` with elements zeroed where ``draws < rate`` and the others divided by
+    ``1 - rate``.
+    """
     # Compared with >=, since a draw can be exactly 0: at rate 0 everything is kept.
     return inputs * ((draws >= rate) / (1 - rate)).to(inputs.dtype)
 
 
 class Dropout(Regularizer):
-    """Zero each input of the inner layers with probability ``strength``, anew for every example and step.
+    """Zero each input of the inner layers with probability ``strength``, anew for every example and
+    step.
 
-    It is inserted before every ``nn.Linear`` but the first layer of the model that has weights, so on hidden units;
-    where a model has a single layer, on its inputs. Draws depend on the example, not on its place in the batch.
+    It is inserted before every ``nn.Linear`` but the first layer of the model that has weights, so
+    on hidden units; where a model has a single layer, on its inputs. Draws depend on the example,
+    not on its place in the batch.
 
-    Not inside ``nn.MultiheadAttention``, which computes its projections in one function, without calling the
-    ``nn.Linear`` that holds the last one; its own argument ``dropout`` drops attention. Layers whose weights a model
-    uses without calling them are named before training, since nothing can be inserted there.
+    Not inside ``nn.MultiheadAttention``, which computes its projections in one function, without
+    calling the ``nn.Linear`` that holds the last one; its own argument ``dropout`` drops attention.
+    Layers whose weights a model uses without calling them are named before training, since nothing
+    can be inserted there.
 
-    strength: the rate, 0 <= strength < 1. Source: Srivastava et al. (2014), Dropout: a simple way to prevent neural
-    networks from overfitting.
+    Args:
+        strength: The rate, 0 <= strength < 1.
+
+    Source:
+        Srivastava et al. (2014), Dropout: a simple way to prevent neural networks from overfitting.
     """
 
     strength: Tensor
@@ -54,8 +62,9 @@ class Dropout(Regularizer):
 class _DropInputs:
     """A forward pre-hook: it renames no parameter and adds no module.
 
-    It holds the regularizer itself, not its rate: a buffer shared by two modules is untied by ``.to()``, and a deep
-    copy of model and regularizer together keeps this reference between the copies.
+    It holds the regularizer itself, not its rate: a buffer shared by two modules is untied by
+    ``.to()``, and a deep copy of model and regularizer together keeps this reference between the
+    copies.
     """
 
     def __init__(self, regularizer: Dropout, site: str) -> None:
@@ -71,7 +80,9 @@ class _DropInputs:
 
 
 class KeyedDropout(nn.Module):
-    """Stands in for a user's own ``nn.Dropout`` once a model is taken over: the same rate, counter-based draws."""
+    """Stands in for a user's own ``nn.Dropout`` once a model is taken over: the same rate,
+    counter-based draws.
+    """
 
     keys: Keys
 
@@ -83,7 +94,9 @@ class KeyedDropout(nn.Module):
 
     @property
     def p(self) -> float:
-        """The rate, by ``nn.Dropout``'s name for it: models read it there, for attention that drops by itself."""
+        """The rate, by ``nn.Dropout``'s name for it: models read it there, for attention that drops
+        by itself.
+        """
         return self.rate
 
     def forward(self, inputs: Tensor) -> Tensor:

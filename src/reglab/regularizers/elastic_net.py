@@ -13,16 +13,22 @@ from reglab.regularizers.select import selected
 
 
 class ElasticNet(Regularizer):
-    """Minimize ``loss + strength * (l1_ratio * sum |w| + (1 - l1_ratio) / 2 * sum w^2)``, reaching exact zeros.
+    """Minimize ``loss + strength * (l1_ratio * sum |w| + (1 - l1_ratio) / 2 * sum w^2)``, reaching
+    exact zeros.
 
     The proximal operator of both parts is the soft threshold, then a division:
-    ``prox(w) = soft(w, t * strength * l1_ratio) / (1 + t * strength * (1 - l1_ratio))`` at effective step ``t``.
+    ``prox(w) = soft(w, t * strength * l1_ratio) / (1 + t * strength * (1 - l1_ratio))`` at
+    effective step ``t``.
 
     Steps, clipping and the zeros that minibatches keep: as of ``L1``.
 
-    strength: >= 0; l1_ratio: from 0 (ridge) to 1 (Lasso). For a linear model under a mean squared error halved they are
-    scikit-learn's ``alpha`` and ``l1_ratio``. Source: Zou & Hastie (2005), Regularization and variable selection via
-    the elastic net.
+    Args:
+        strength: >= 0.
+        l1_ratio: From 0 (ridge) to 1 (Lasso). For a linear model under a mean squared error halved
+            they are scikit-learn's ``alpha`` and ``l1_ratio``.
+
+    Source:
+        Zou & Hastie (2005), Regularization and variable selection via the elastic net.
     """
 
     proximal: ClassVar[bool] = True

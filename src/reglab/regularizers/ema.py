@@ -17,25 +17,27 @@ WARMUP = 9.0  # of all checkpoints that do not tell
 class EMA(Regularizer):
     """Evaluate with ``average <- d * average + (1 - d) * w``, updated after every step.
 
-    Training itself is untouched. In update ``t`` (1, 2, ...) the decay is ``d = min(strength, t / (t + warmup))``, and
-    0 in the first: the initial weights do not count, so that an average of weights inside a convex bound (``max_norm``)
-    is inside it, too. It follows the other members wherever it stands among them, and so averages projected weights.
+    Training itself is untouched. In update ``t`` (1, 2, ...) the decay is
+    ``d = min(strength, t / (t + warmup))``, and 0 in the first: the initial weights do not count,
+    so that an average of weights inside a convex bound (``max_norm``) is inside it, too. It follows
+    the other members wherever it stands among them, and so averages projected weights.
 
-    A decay above ``steps / (steps + warmup)`` changes nothing in a run of so many steps. warmup 9 averages over about
-    the last tenth of the run at most, 1 evenly over all of it, 0 holds the decay from the second step on (the weights
-    after the first step then count long).
+    A decay above ``steps / (steps + warmup)`` changes nothing in a run of so many steps. warmup 9
+    averages over about the last tenth of the run at most, 1 evenly over all of it, 0 holds the
+    decay from the second step on (the weights after the first step then count long).
 
-    BatchNorm's running statistics are averaged alike, as timm's ``ModelEma`` does: the last ones belong to the last
-    weights, not to their average. To take them anew of the training rows would be exact, and costs a pass over these.
+    BatchNorm's running statistics are averaged alike, as timm's ``ModelEma`` does: the last ones
+    belong to the last weights, not to their average. To take them anew of the training rows would
+    be exact, and costs a pass over these.
 
     Args:
         strength: The decay, 0 <= strength < 1; it averages over about ``1 / (1 - strength)`` steps.
         warmup: In steps, >= 0. 9 is TensorFlow's ``ExponentialMovingAverage(decay, num_updates)``.
 
     Source:
-        Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging; Tarvainen & Valpola (2017),
-        Mean teachers; Shamir & Zhang (2013), Stochastic gradient descent for non-smooth optimization, of the average
-        that the warm-up makes (polynomial decay).
+        Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging; Tarvainen &
+        Valpola (2017), Mean teachers; Shamir & Zhang (2013), Stochastic gradient descent for
+        non-smooth optimization, of the average that the warm-up makes (polynomial decay).
     """
 
     claims: ClassVar[frozenset[str]] = frozenset({"weight_average"})
@@ -71,7 +73,9 @@ class EMA(Regularizer):
             average.copy_((1 - share) * average + addend)  # lerp has no batching rule for members
 
     def advice(self, steps: int) -> str | None:
-        """Return a sentence where the warm-up holds the decay in a run of ``steps`` steps below ``strength``."""
+        """Return a sentence where the warm-up holds the decay in a run of ``steps`` steps below
+        ``strength``.
+        """
         most, strength, warmup = self.most(steps), float(self.strength), float(self.warmup)
         if strength <= most:
             return None
@@ -101,7 +105,9 @@ class EMA(Regularizer):
                     weight.copy_(value)
 
     def complete(self, state: dict[str, Any], prefix: str, model: Mapping[str, Tensor]) -> None:
-        """Give a state from before there were these the warm-up of then, and the last statistics as their average."""
+        """Give a state from before there were these the warm-up of then, and the last statistics as
+        their average.
+        """
         state.setdefault(f"{prefix}warmup", torch.tensor(WARMUP, dtype=torch.float64))
         for name, buffer_name in self.statistics.items():
             state.setdefault(f"{prefix}{buffer_name}", model.get(name, self.get_buffer(buffer_name)))

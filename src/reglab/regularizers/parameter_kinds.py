@@ -1,4 +1,6 @@
-"""What kind each parameter is (weight, bias, normalization, scale, embedding of a position), by its module."""
+"""What kind each parameter is (weight, bias, normalization, scale, embedding of a position), by its
+module.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +15,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 Kind = Literal["weight", "bias", "norm", "scale", "token"]
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-# The names that normalization layers of other libraries have: LayerNorm2d, LlamaRMSNorm, GlobalResponseNorm, ...
+# The names that normalization layers of other libraries have: LayerNorm2d, LlamaRMSNorm,
+# GlobalResponseNorm, ...
 _NORM_NAME = re.compile(r"(Norm|Normalization)(\d[dD])?$")
 _BIAS = re.compile(r"(^|_)bias(es)?(_|$|\d)|^(bias_k|bias_v)$", re.IGNORECASE)
 _TOKEN = re.compile(
@@ -45,9 +48,9 @@ def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
                (``cls_token``, ``pos_embed``, ``rel_pos_h``), if they are no nn.Embedding
     ========== =========================================================================================
 
-    A parametrized tensor is of the kind that it would be without (``parametrizations.weight.original``). A tied
-    parameter goes by the first of its modules. It is what timm, torchvision and nanoGPT decay, but for embeddings,
-    which some of them leave out.
+    A parametrized tensor is of the kind that it would be without
+    (``parametrizations.weight.original``). A tied parameter goes by the first of its modules. It is
+    what timm, torchvision and nanoGPT decay, but for embeddings, which some of them leave out.
     """
     modules = dict(model.named_modules())
     return {name: _kind(name, tensor, modules) for name, tensor in model.named_parameters()}
@@ -57,7 +60,8 @@ _known: WeakKeyDictionary[nn.Module, dict[str, Kind]] = WeakKeyDictionary()
 
 
 def kinds_of(model: object) -> Mapping[str, Kind]:
-    """Return ``parameter_kinds`` of ``model``, found once; of a stand-in for a sharded model what it has as ``kinds``.
+    """Return ``parameter_kinds`` of ``model``, found once; of a stand-in for a sharded model what
+    it has as ``kinds``.
 
     Empty for anything else.
     """
@@ -121,6 +125,7 @@ def _of_module(module: nn.Module, name: str, tensor: Tensor) -> Kind:
     if name.endswith("_g") and name.removesuffix("_g") + "_v" in module._parameters:  # nn.utils.weight_norm
         return "scale"
     kind = guessed(name, tensor)
-    # A temperature [heads, 1, 1], a gain [1, 1, features]; but a convolution's weight may be [1, 1, 1].
+    # A temperature [heads, 1, 1], a gain [1, 1, features]; but a convolution's weight may be [1, 1,
+    # 1].
     one_axis = tensor.ndim > 2 and sum(size > 1 for size in tensor.shape) < 2
     return "scale" if kind == "weight" and one_axis and not _MATRIX.search(name) else kind

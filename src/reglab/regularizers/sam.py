@@ -7,12 +7,16 @@ from reglab.regularizers.base import Gradient, Outcome, Regularizer
 
 
 class SAM(Regularizer):
-    """Descend with the gradient taken at ``w + strength * g / ||g||``, where the loss nearby is worst to first order.
+    """Descend with the gradient taken at ``w + strength * g / ||g||``, where the loss nearby is
+    worst to first order.
 
     Costs two gradients a step. Reported terms are those at the weights themselves.
 
-    strength: the radius rho, >= 0. Source: Foret et al. (2021), Sharpness-aware minimization for efficiently improving
-    generalization.
+    Args:
+        strength: The radius rho, >= 0.
+
+    Source:
+        Foret et al. (2021), Sharpness-aware minimization for efficiently improving generalization.
     """
 
     strength: Tensor

@@ -1,1 +1,4 @@
-"""Training: Lightning around a cocktail. Import the modules themselves; this package imports nothing."""
+"""Training: Lightning around a cocktail.
+
+Import the modules themselves; this package imports nothing.
+"""

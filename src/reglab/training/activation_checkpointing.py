@@ -1,4 +1,6 @@
-"""Activation checkpointing: what a module computes is not kept for the backward pass, but computed again in it."""
+"""Activation checkpointing: what a module computes is not kept for the backward pass, but computed
+again in it.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,11 +17,13 @@ from reglab.regularizers.keys import Keys
 def recompute(modules: Iterable[nn.Module], keys: Keys) -> Callable[[], None]:
     """Make each of the modules keep only its inputs while it trains, in place; return the undo.
 
-    Weights, buffers and draws come out to the bit as without: the second forward sees the random numbers and buffers
-    that the first one saw, and leaves none of them moved. Classes, names and the state dict stay as they are. What a
-    module keeps outside its buffers (a Python counter, say) is moved twice, and hooks of modules in it run twice.
+    Weights, buffers and draws come out to the bit as without: the second forward sees the random
+    numbers and buffers that the first one saw, and leaves none of them moved. Classes, names and
+    the state dict stay as they are. What a module keeps outside its buffers (a Python counter, say)
+    is moved twice, and hooks of modules in it run twice.
 
-    Source: Chen et al. (2016), Training deep nets with sublinear memory cost.
+    Source:
+        Chen et al. (2016), Training deep nets with sublinear memory cost.
     """
     return replace_forwards(modules, lambda module: _Recomputed(module, module.forward, keys))
 
@@ -32,7 +36,8 @@ class _Recomputed:
         self.forward = forward
         self.keys = keys
 
-    # A compiler cannot take over what is done twice: a compiled model runs these modules as they are.
+    # A compiler cannot take over what is done twice: a compiled model runs these modules as they
+    # are.
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it so
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if not (self.module.training and torch.is_grad_enabled()):
@@ -47,7 +52,8 @@ class _Recomputed:
 
 
 class _ForwardState:
-    """What a forward saw when it began: the calls that had drawn, the examples, and the buffers that it then moved.
+    """What a forward saw when it began: the calls that had drawn, the examples, and the buffers
+    that it then moved.
 
     Torch's own generators are left to ``checkpoint``.
     """
@@ -63,14 +69,17 @@ class _ForwardState:
         """Around the first forward."""
         before = [(buffer, buffer._version, buffer.clone()) for buffer in self.module.buffers()]
         yield
-        # Most forwards move no buffer that they read (BatchNorm's statistics are for evaluation only), and their
-        # copies need not be kept. Normalizations count no version, and are in that case.
+        # Most forwards move no buffer that they read (BatchNorm's statistics are for evaluation
+        # only), and their copies need not be kept. Normalizations count no version, and are in that
+        # case.
         self.moved = {id(buffer): value for buffer, version, value in before if buffer._version != version}
         self.ran_once = True
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Around each later one, which gets copies of the buffers: what it does to them is forgotten."""
+        """Around each later one, which gets copies of the buffers: what it does to them is
+        forgotten.
+        """
         keys, owners = self.keys, list(_buffer_owners(self.module))
         calls, index = keys.calls, keys.index
         keys.calls, keys.index = dict(self.calls), self.index

@@ -19,14 +19,20 @@ from reglab.training.trainer import build_trainer, quiet_lightning
 
 
 def check_seed(seed: object) -> int:
-    """Return ``seed``. Raises UserError unless it is an integer that 63 bits hold."""
+    """Return ``seed``.
+
+    Raises:
+        UserError: Unless it is an integer that 63 bits hold.
+    """
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise UserError(f"seed must be an integer >= 0, got {seed}")
     return seed
 
 
 def check(experiment: Experiment) -> None:
-    """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or monitor are wrong."""
+    """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or
+    monitor are wrong.
+    """
     optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
     experiment.recipe.build_scheduler(optimizer, 1)
     takes_sparse(optimizer)

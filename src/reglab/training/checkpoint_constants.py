@@ -1,4 +1,6 @@
-"""Tensors that never change while a run trains, in a file of their own beside its checkpoints: written once."""
+"""Tensors that never change while a run trains, in a file of their own beside its checkpoints:
+written once.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -19,7 +21,9 @@ class Unchanged(dict[str, Tensor]):
 
 
 def put(content: Any, folder: Path, write: Callable[[Mapping[str, Tensor], Path], None]) -> Any:
-    """Return ``content`` with each ``Unchanged`` replaced by the name of its file in ``folder``; ``write`` makes it."""
+    """Return ``content`` with each ``Unchanged`` replaced by the name of its file in ``folder``;
+    ``write`` makes it.
+    """
     if isinstance(content, Unchanged):
         path = folder / _NAME.format(_digest(content))
         write(dict(content), path)
@@ -30,7 +34,9 @@ def put(content: Any, folder: Path, write: Callable[[Mapping[str, Tensor], Path]
 
 
 def take(content: Any, folder: Path, read: Callable[[Path], dict[str, Tensor]]) -> Any:
-    """Return ``content`` with each name replaced by what ``read`` finds in its file, where there is one."""
+    """Return ``content`` with each name replaced by what ``read`` finds in its file, where there is
+    one.
+    """
     if type(content) is not dict:
         return content
     name = content.get(_KEY)
@@ -40,7 +46,11 @@ def take(content: Any, folder: Path, read: Callable[[Path], dict[str, Tensor]]) 
 
 
 def tensors(value: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    """Return what was put beside. Raises UserError where its file is missing."""
+    """Return what was put beside.
+
+    Raises:
+        UserError: Where its file is missing.
+    """
     if isinstance(name := value.get(_KEY), str):
         raise UserError(f"{name} is missing beside the checkpoint: put it back, or train the run anew")
     return value

@@ -1,7 +1,8 @@
-"""Checkpoint files: plain data, whole or not there, with a checksum inside and the earlier one kept beside.
+"""Checkpoint files: plain data, whole or not there, with a checksum inside and the earlier one kept
+beside.
 
-A checkpoint is torch's own zip file, so ``torch.load`` reads it anywhere. The SHA-256 of everything before it stands in
-the zip's comment.
+A checkpoint is torch's own zip file, so ``torch.load`` reads it anywhere. The SHA-256 of everything
+before it stands in the zip's comment.
 """
 
 import hashlib
@@ -38,14 +39,19 @@ def previous(path: Path) -> Path:
 def write(content: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint durably; the one that was at ``path`` becomes ``previous(path)``.
 
-    Of tensors that are views of a larger storage only what they show is written (``compact``); ``Beside`` ones go to a
-    file of their own, once. Raises OSError where the disk does not take it; the earlier ones are then as they were.
+    Of tensors that are views of a larger storage only what they show is written (``compact``);
+    ``Beside`` ones go to a file of their own, once.
+
+    Raises:
+        OSError: Where the disk does not take it; the earlier ones are then as they were.
     """
     _write(checkpoint_constants.put(dict(content), path.parent, _write_beside), path)
 
 
 def link(path: Path, name: Path) -> None:
-    """Let the checkpoint at ``path`` be the one at ``name``, too, taking no more space where the disk has links."""
+    """Let the checkpoint at ``path`` be the one at ``name``, too, taking no more space where the
+    disk has links.
+    """
     if name.exists():
         _keep(name, previous(name))
     _share(path, name)
@@ -55,7 +61,9 @@ _unchanged: dict[str, Path] = {}  # where this process wrote last what goes besi
 
 
 def _write_beside(content: Mapping[str, Any], path: Path) -> None:
-    """Write what the name of ``path`` says unless it is there; runs with equal tensors, as of one seed, share them."""
+    """Write what the name of ``path`` says unless it is there; runs with equal tensors, as of one
+    seed, share them.
+    """
     known = _unchanged.get(path.name)
     if path.is_file() and (known == path or _is_whole(path)):  # read once, not for every checkpoint
         _unchanged[path.name] = path
@@ -78,7 +86,9 @@ def _is_whole(path: Path) -> bool:
 
 
 def _share(path: Path, name: Path) -> None:
-    """Give the file at ``path`` another name, durably: a link, or a copy on a file system without links."""
+    """Give the file at ``path`` another name, durably: a link, or a copy on a file system without
+    links.
+    """
     spare = atomic_write.partial(name)
     spare.unlink(missing_ok=True)
     try:
@@ -109,7 +119,9 @@ def _write(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _keep(path: Path, before: Path) -> None:
-    """Give the file at ``path`` the name ``before``, too: it stays where others look for it until it is replaced."""
+    """Give the file at ``path`` the name ``before``, too: it stays where others look for it until
+    it is replaced.
+    """
     spare = atomic_write.partial(before)
     spare.unlink(missing_ok=True)
     try:
@@ -122,7 +134,11 @@ def _keep(path: Path, before: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, on the CPU. Raises Damaged if it is not whole, UserError if it is not there."""
+    """Return what a checkpoint holds, on the CPU.
+
+    Raises:
+        Damaged: If it is not whole, UserError if it is not there.
+    """
     check(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -137,7 +153,8 @@ def read(path: Path) -> dict[str, Any]:
 def check(path: Path) -> None:
     """Compare a file with its checksum, and what lies beside it with theirs.
 
-    Raises Damaged if one differs or has none, UserError without a file.
+    Raises:
+        Damaged: If one differs or has none, UserError without a file.
     """
     _check(path)
     if path.suffix == ".ckpt":
@@ -181,7 +198,9 @@ def newest_valid(path: Path) -> Path | None:
 
 
 class _Sealed:
-    """A file for ``torch.save`` that computes the checksum as it is written, keeping the zip's last record back."""
+    """A file for ``torch.save`` that computes the checksum as it is written, keeping the zip's last
+    record back.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._sum, self._held = file, hashlib.sha256(), b""

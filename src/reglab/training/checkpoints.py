@@ -1,4 +1,7 @@
-"""Checkpoints: ``last.ckpt`` to go on from, ``best.ckpt`` to be judged by. Written whole or not at all."""
+"""Checkpoints: ``last.ckpt`` to go on from, ``best.ckpt`` to be judged by.
+
+Written whole or not at all.
+"""
 
 import logging
 import math
@@ -31,7 +34,9 @@ class StoppedBySignal(Exception):  # noqa: N818 - what it says is what happened
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Lightning's own save is not atomic where the temporary folder is another device, and checks nothing."""
+    """Lightning's own save is not atomic where the temporary folder is another device, and checks
+    nothing.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         checkpoint_files.write(checkpoint, Path(path))
@@ -43,8 +48,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
 class Checkpoints(pl.Callback):
     """Keeps ``best.ckpt`` (the lowest or highest ``monitor``) and ``last.ckpt`` in ``folder``.
 
-    Both are written at the end, and at most every ``seconds`` in between: the best first, so that whoever goes on from
-    ``last.ckpt`` finds the best of what it has seen.
+    Both are written at the end, and at most every ``seconds`` in between: the best first, so that
+    whoever goes on from ``last.ckpt`` finds the best of what it has seen.
     """
 
     def __init__(self, folder: Path, monitor: str, seconds: float = 10.0) -> None:
@@ -76,7 +81,9 @@ class Checkpoints(pl.Callback):
             self._best_is_written = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the best epoch that a resumed run knows of: on every rank, though rank 0 alone has it in its folder."""
+        """Find the best epoch that a resumed run knows of: on every rank, though rank 0 alone has
+        it in its folder.
+        """
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         if self.best_epoch and self.best.exists():  # ``resumable`` saw to it, where it goes on in its own folder
             state = checkpoint_files.read(self.best)["state_dict"]
@@ -87,7 +94,8 @@ class Checkpoints(pl.Callback):
         signals.answer()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
+        """Save and end where a signal asked for it; at the end of an epoch, that is measured first.
+        """
         solo = cast(Solo, pl_module)
         if solo.interrupted and solo.inside_epoch:
             self._end(trainer, pl_module, solo.interrupted)
@@ -105,7 +113,10 @@ class Checkpoints(pl.Callback):
         raise StoppedBySignal(number)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what is left. Where the best epoch is the last, the two are one file with two names."""
+        """Write what is left.
+
+        Where the best epoch is the last, the two are one file with two names.
+        """
         if self.best_epoch != trainer.current_epoch or cast(Solo, pl_module).inside_epoch or not self.best_epoch:
             self.write(trainer, pl_module)
             return
@@ -115,7 +126,10 @@ class Checkpoints(pl.Callback):
         self._best_is_written = True
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Keep the best epoch. The module itself may stand in the middle of a step: nothing to go on from."""
+        """Keep the best epoch.
+
+        The module itself may stand in the middle of a step: nothing to go on from.
+        """
         if cast(Solo, pl_module).sharded and not isinstance(exception, Diverged):
             return  # gathering it takes every rank, and not every rank may have come here
         try:
@@ -152,9 +166,11 @@ class Checkpoints(pl.Callback):
 
 
 def resumable(folder: Path) -> Path | None:
-    """Return the checkpoint in ``folder`` that training can go on from: the last one, else the one before; or None.
+    """Return the checkpoint in ``folder`` that training can go on from: the last one, else the one
+    before; or None.
 
-    It needs the best epoch that it speaks of beside it. A later best epoch will do: training comes by it again.
+    It needs the best epoch that it speaks of beside it. A later best epoch will do: training comes
+    by it again.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     first = not getattr(rank_zero_only, "rank", 0)

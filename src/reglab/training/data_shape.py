@@ -9,9 +9,11 @@ from reglab.data.digits import AUTO
 
 
 def with_data_shape(config: DictConfig) -> DictConfig:
-    """Return a job's config with ``data.shape=auto`` replaced by what its model reads; any other is returned as it is.
+    """Return a job's config with ``data.shape=auto`` replaced by what its model reads; any other is
+    returned as it is.
 
-    Raises UserError if there is no such class of a model.
+    Raises:
+        UserError: If there is no such class of a model.
     """
     node = OmegaConf.select(config, "model")
     if OmegaConf.select(config, "data.shape", default=None) != AUTO or not node or not node.get("_target_"):

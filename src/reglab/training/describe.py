@@ -1,4 +1,6 @@
-"""From a composed config to what it names: the cocktail, and the tags by which a run is found and grouped."""
+"""From a composed config to what it names: the cocktail, and the tags by which a run is found and
+grouped.
+"""
 
 import json
 import re
@@ -17,7 +19,11 @@ _CALLED = re.compile(r"\$\{\s*([^\s{}:]+)\s*:")  # the resolver of an interpolat
 
 
 def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    """Return a config as plain containers, which can be stored anywhere. Raises UserError naming a missing value."""
+    """Return a config as plain containers, which can be stored anywhere.
+
+    Raises:
+        UserError: Naming a missing value.
+    """
     try:
         content = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve)
     except Exception as error:
@@ -27,15 +33,19 @@ def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
 
 
 def recorded_params(config: DictConfig) -> dict[str, Any]:
-    """Return the config for the record: interpolations stay as they are written, since they may name a secret."""
+    """Return the config for the record: interpolations stay as they are written, since they may
+    name a secret.
+    """
     return plain(config, resolve=False)
 
 
 def resolved(recorded: Mapping[str, Any], key: str) -> Any:
-    """Return what stands under ``key`` of a recorded config, its interpolations resolved here and now.
+    """Return what stands under ``key`` of a recorded config, its interpolations resolved here and
+    now.
 
-    Raises UserError for one that cannot be, such as a variable that is not set in this environment, and for one that
-    calls a function of this program: the config may be somebody else's.
+    Raises:
+        UserError: For one that cannot be, such as a variable that is not set in this environment,
+            and for one that calls a function of this program: the config may be somebody else's.
     """
     for called in _CALLED.findall(str(dict(recorded).get(key.partition(".")[0]))):
         if not called.startswith("oc."):
@@ -48,7 +58,8 @@ def resolved(recorded: Mapping[str, Any], key: str) -> Any:
 
 
 def build_cocktail(nodes: Mapping[str, Any] | None, seed: int, task: str) -> Cocktail:
-    """Return the cocktail of a config's ``regularizer`` node: members by name, the first innermost."""
+    """Return the cocktail of a config's ``regularizer`` node: members by name, the first innermost.
+    """
     members = {}
     for name, node in (nodes or {}).items():
         if not isinstance(node, Mapping) or "_target_" not in node:
@@ -68,7 +79,9 @@ def main_strength(cocktail: Cocktail) -> tuple[float | None, int]:
 
 
 def directions(cocktail: Cocktail) -> dict[str, int]:
-    """Return the config key of each member's main number, with whether larger (+1) or smaller (-1) is stronger."""
+    """Return the config key of each member's main number, with whether larger (+1) or smaller (-1)
+    is stronger.
+    """
     keys = {name: _main_number(member) for name, member in cocktail.named_regularizers()}
     signs = {name: member.stronger for name, member in cocktail.named_regularizers()}
     return {f"regularizer.{name}.{key}": signs[name] for name, key in keys.items() if key}

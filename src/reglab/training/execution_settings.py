@@ -9,12 +9,14 @@ from reglab.core.errors import UserError
 
 @dataclass(frozen=True)
 class Engine:
-    """accumulate: turns that a step's rows are taken in, each of ``data.batch_size`` rows over all devices.
-
-    compile: the inner module by ``torch.compile``: true, a mode, or options. activation_checkpointing: compute the
-    inside of these modules again in the backward pass, to save memory: true for the repeated blocks, or patterns over
-    names. sync_batchnorm: statistics of the joint batch of all ranks. polish: full-batch proximal steps after the last
-    epoch; see ``polish.polish``.
+    """Args:
+        accumulate: Turns that a step's rows are taken in, each of ``data.batch_size`` rows over all
+            devices.
+        compile: The inner module by ``torch.compile``: true, a mode, or options.
+        activation_checkpointing: Compute the inside of these modules again in the backward pass, to
+            save memory: true for the repeated blocks, or patterns over names.
+        sync_batchnorm: Statistics of the joint batch of all ranks.
+        polish: full-batch proximal steps after the last epoch; see ``polish.polish``.
     """
 
     accumulate: int = 1

@@ -15,10 +15,13 @@ from reglab.training.solo import Solo
 
 
 class Finalizer(pl.Callback):
-    """Measures the weights that the run stands for: the best epoch's where a member may stop early, else the last.
+    """Measures the weights that the run stands for: the best epoch's where a member may stop early,
+    else the last.
 
-    It stands behind ``checkpoints``, so that ``last.ckpt`` holds the last weights. examples: what these weights reach
-    on each example, of the first rank's process.
+    It stands behind ``checkpoints``, so that ``last.ckpt`` holds the last weights.
+
+    Attributes:
+        examples: What these weights reach on each example, of the first rank's process.
     """
 
     def __init__(self, recorder: Recorder, checkpoints: Checkpoints) -> None:
@@ -41,7 +44,9 @@ class Finalizer(pl.Callback):
             self.examples = examples(rows, measurement.evaluations, measurement.task, dtype)
 
     def _measure_best(self, trainer: pl.Trainer, pl_module: Solo, measurement: Measurement) -> None:
-        """Measure the best epoch's weights where they are those that count; the module has them from then on."""
+        """Measure the best epoch's weights where they are those that count; the module has them
+        from then on.
+        """
         best = self.checkpoints.best_weights
         if not pl_module.cocktail.stops or best is None:
             return
@@ -49,7 +54,8 @@ class Finalizer(pl.Callback):
         metrics = self._gap(trainer, pl_module, measurement)
         metrics |= measurement.weights(pl_module.local_parameters, pl_module.cocktail)
         self.final |= to_floats(metrics) | {"epoch": float(self.checkpoints.best_epoch)}
-        # The update of that epoch was recorded in it; measured now it would be the way back from the last.
+        # The update of that epoch was recorded in it; measured now it would be the way back from
+        # the last.
         self.final = {key: value for key, value in self.final.items() if not key.endswith("/update")}
 
     def _gap(self, trainer: pl.Trainer, pl_module: Solo, measurement: Measurement) -> dict[str, Tensor]:

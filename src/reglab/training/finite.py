@@ -11,7 +11,9 @@ from reglab.core.errors import Diverged
 
 
 class _Chunk(NamedTuple):
-    """Terms ``[terms, steps]`` of steps from ``first`` on, their sum on its way to the host, and when it is there."""
+    """Terms ``[terms, steps]`` of steps from ``first`` on, their sum on its way to the host, and
+    when it is there.
+    """
 
     terms: Tensor
     first: int
@@ -21,9 +23,11 @@ class _Chunk(NamedTuple):
 
 
 class Finite:
-    """Raises Diverged where a term of the loss is not finite: at once, or ``late``, when the next chunk is looked at.
+    """A GPU runs many steps behind the host; looking at its numbers at once would make it run dry.
 
-    A GPU runs many steps behind the host; looking at its numbers at once would make it run dry.
+    Raises:
+        Diverged: Where a term of the loss is not finite: at once, or ``late``, when the next chunk
+            is looked at.
     """
 
     def __init__(self, steps_per_epoch: int, late: bool) -> None:
@@ -32,7 +36,9 @@ class Finite:
         self._pending: _Chunk | None = None
 
     def check(self, terms: Tensor, first: int, rates: Sequence[float]) -> None:
-        """Look at the terms ``[terms, steps]`` of a chunk that began with step ``first``, at these learning rates."""
+        """Look at the terms ``[terms, steps]`` of a chunk that began with step ``first``, at these
+        learning rates.
+        """
         before, self._pending = self._pending, _sent(terms, first, rates)
         if before is not None:
             self._raise_if_not_finite(before)

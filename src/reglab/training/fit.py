@@ -27,11 +27,14 @@ def fit(
     on_progress: Callable[[Progress], None] | None = None,
     resume: Path | None = None,
 ) -> dict[str, float]:
-    """Train, record each epoch in ``tracker``, and return the metrics of the weights that the run stands for.
+    """Train, record each epoch in ``tracker``, and return the metrics of the weights that the run
+    stands for.
 
-    Those are the best epoch's where a member of the cocktail may stop early, otherwise the last, and the average where
-    one keeps it; ``experiment.model`` has them afterwards. Raises Diverged if the loss stops being finite,
-    KeyboardInterrupt on Ctrl-C or SIGTERM.
+    Those are the best epoch's where a member of the cocktail may stop early, otherwise the last,
+    and the average where one keeps it; ``experiment.model`` has them afterwards.
+
+    Raises:
+        Diverged: If the loss stops being finite, KeyboardInterrupt on Ctrl-C or SIGTERM.
     """
     data, measure = experiment.data, experiment.measure
     if experiment.trainer.get("precision") in DOUBLE:
@@ -65,7 +68,9 @@ def fit(
 
 
 def summary(final: Mapping[str, float]) -> dict[str, float]:
-    """Return what of a run's final metrics stands for the run: gap, scores, and statistics of all weights."""
+    """Return what of a run's final metrics stands for the run: gap, scores, and statistics of all
+    weights.
+    """
     kept = {key: value for key, value in final.items() if key.split("/")[0] in ("train", "val", "gap", "epoch")}
     prefix = "weights/averaged/" if "weights/averaged/l2" in final else "weights/all/"
     return kept | {
@@ -74,9 +79,11 @@ def summary(final: Mapping[str, float]) -> dict[str, float]:
 
 
 def test_metrics(model: nn.Module, cocktail: Cocktail, data: DataSet, measure: MeasureSettings) -> dict[str, float]:
-    """Return what is measured of the test part, ``test/loss`` and so on, with the weights that the run is judged by.
+    """Return what is measured of the test part, ``test/loss`` and so on, with the weights that the
+    run is judged by.
 
-    Each comes with its standard error over the examples, ``_se``, and the ends of its interval, ``_low`` and ``_high``.
+    Each comes with its standard error over the examples, ``_se``, and the ends of its interval,
+    ``_low`` and ``_high``.
     """
     part, task = data.test, data.task
     weight = next(model.parameters())

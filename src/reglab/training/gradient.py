@@ -17,7 +17,8 @@ from reglab.rng import counter_rng
 class Microbatch:
     """The rows of one forward and backward pass on a rank.
 
-    is_padding: a dummy row of weight 0, on a rank without data.
+    Args:
+        is_padding: A dummy row of weight 0, on a rank without data.
     """
 
     batch: Batch
@@ -53,7 +54,9 @@ class Means:
         self._calls = 0
 
     def learn(self) -> bool:
-        """Compute the mean that the last pass over all microbatches collected; return whether there was one."""
+        """Compute the mean that the last pass over all microbatches collected; return whether there
+        was one.
+        """
         if not self._losses:
             return False
         self._known.append(self._over_ranks(torch.stack(self._losses).mean()))
@@ -74,8 +77,11 @@ class Means:
 class Gradient:
     """Computes the gradient of the whole objective into ``.grad`` of ``parameters``.
 
-    forward: a context for the forward pass, such as autocast. backward: differentiates a loss; gets
-    whether it is the step's last, after which ranks all-reduce. rank: for draws of the model's own.
+    Args:
+        forward: A context for the forward pass, such as autocast.
+        backward: Differentiates a loss; gets whether it is the step's last, after which ranks
+            all-reduce.
+        rank: For draws of the model's own.
     """
 
     def __init__(
@@ -117,7 +123,9 @@ class Gradient:
         return self._parameters.gradients(), outcome
 
     def compute(self) -> Outcome:
-        """Compute the gradient into ``.grad``; return the outcome, its terms averaged over this rank's microbatches."""
+        """Compute the gradient into ``.grad``; return the outcome, its terms averaged over this
+        rank's microbatches.
+        """
         self._passes += 1
         if self._passes > 1:
             with self._buffers_preserved():
@@ -173,9 +181,11 @@ class Gradient:
                 return
 
     def _seed_generators(self, index: int, on_gpu: bool) -> None:
-        """Seed torch's generators by (seed, step, rank, microbatch), for draws inside the model that are not ours.
+        """Seed torch's generators by (seed, step, rank, microbatch), for draws inside the model
+        that are not ours.
 
-        An LSTM's dropout, ``F.dropout``: resumed runs then draw what they would have drawn, as does SAM's second pass.
+        An LSTM's dropout, ``F.dropout``: resumed runs then draw what they would have drawn, as does
+        SAM's second pass.
         """
         number = counter_rng.integer_key(self._seed, self._step, self._rank, *([index] if index else []))
         torch.default_generator.manual_seed(number)
@@ -184,7 +194,9 @@ class Gradient:
 
     @contextmanager
     def _buffers_preserved(self) -> Iterator[None]:
-        """Put the model's buffers back: only a step's first pass moves BatchNorm's statistics, not SAM's second."""
+        """Put the model's buffers back: only a step's first pass moves BatchNorm's statistics, not
+        SAM's second.
+        """
         # By module and name: a forward pass may put another tensor in the place of a buffer.
         held = [(module, name) for module in self._modules for name in module._buffers]
         saved = [

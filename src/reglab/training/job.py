@@ -43,11 +43,17 @@ def run_job(
 ) -> JobResult:
     """Train the job that ``config`` describes and record it.
 
-    A run of the same job whose training is not over goes on where its folder is the job's: as the same MLflow run, from
-    its last checkpoint. resume: the folder of a run that goes on in any case, also one that finished.
+    A run of the same job whose training is not over goes on where its folder is the job's: as the
+    same MLflow run, from its last checkpoint.
 
-    Raises UserError for bad input, before a run is opened. A loss that diverges ends the run FAILED, Ctrl-C or SIGTERM
-    ends it KILLED; neither raises. Any other error ends it FAILED and is raised.
+    A loss that diverges ends the run FAILED, Ctrl-C or SIGTERM ends it KILLED; neither raises. Any
+    other error ends it FAILED and is raised.
+
+    Args:
+        resume: The folder of a run that goes on in any case, also one that finished.
+
+    Raises:
+        UserError: For bad input, before a run is opened.
     """
     trust_listed(config)
     config = with_data_shape(config)
@@ -80,9 +86,12 @@ def run_job(
 def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[str, Any]) -> Experiment:
     """Return what a resolved config describes, the model with the weights that it starts from.
 
-    Raises UserError that names the key at fault.
+    Args:
+        recorded: The same config with its interpolations, which is what the checkpoints keep: they
+            may name a secret.
 
-    recorded: the same config with its interpolations, which is what the checkpoints keep: they may name a secret.
+    Raises:
+        UserError: With a message that names the key at fault.
     """
     seed = check_seed(job["seed"])
     cocktail = describe.build_cocktail(job["regularizer"], seed, loaded.task)
@@ -120,7 +129,11 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
 
 
 def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, folder: Path) -> RunSpec:
-    """Return what the run of a job is opened with. job: ``config``, resolved."""
+    """Return what the run of a job is opened with.
+
+    Args:
+        job: ``config``, resolved.
+    """
     tagged = describe.tags(job, experiment.cocktail, experiment.data.task, experiment.data.digest)
     tagged["reglab.command"] = shlex.join(sys.argv)
     if start := experiment.description.get("start"):
@@ -144,7 +157,9 @@ def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment,
 
 
 def written(overrides: Any) -> str:
-    """Return overrides as they were typed: iterating over them would resolve their interpolations, secrets too."""
+    """Return overrides as they were typed: iterating over them would resolve their interpolations,
+    secrets too.
+    """
     return shlex.join(OmegaConf.to_container(overrides, resolve=False))  # type: ignore[arg-type]  # a list of text
 
 
@@ -161,7 +176,9 @@ def _spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, re
 def _open(
     spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
 ) -> tuple[RunTracker, Path | None]:
-    """Return the tracker of the job's run, new or going on, and the checkpoint to go on from, if there is one."""
+    """Return the tracker of the job's run, new or going on, and the checkpoint to go on from, if
+    there is one.
+    """
     earlier = run_state.told(spec.folder) if resume else run_state.goes_on(spec.folder, spec.tags)
     if resume and earlier and earlier.tags.get(run_state.DIGEST) != experiment.data.digest:
         raise UserError(f"the data of the run in {resume} are not those that it was trained on: it cannot go on")

@@ -1,4 +1,6 @@
-"""Batches whose order is a pure function of (seed, epoch), several optimizer steps to one Lightning batch."""
+"""Batches whose order is a pure function of (seed, epoch), several optimizer steps to one Lightning
+batch.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -10,7 +12,9 @@ from reglab.rng import counter_rng
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
-    """Return the order of the rows in an epoch, int64 [rows]: the same on every rank, device and resume."""
+    """Return the order of the rows in an epoch, int64 [rows]: the same on every rank, device and
+    resume.
+    """
     return counter_rng.permutation(counter_rng.key(seed, counter_rng.name_number("order"), epoch), rows)
 
 
@@ -28,8 +32,10 @@ def step_rows(order: Tensor, batch_rows: int) -> list[Tensor]:
 class Share(NamedTuple):
     """One part of a step's rows.
 
-    factor: what its mean loss counts in the mean over parts, so that this is the mean over all rows. It is 0 where
-    there was no row left for the part: ``rows`` then has one that stands in.
+    Args:
+        factor: What its mean loss counts in the mean over parts, so that this is the mean over all
+            rows. It is 0 where there was no row left for the part: ``rows`` then has one that
+            stands in.
     """
 
     rows: Tensor
@@ -37,10 +43,11 @@ class Share(NamedTuple):
 
 
 def share(rows: Tensor, part: int, parts: int) -> Share:
-    """Return the share of ``part`` among ``parts`` that take a step's rows one after the other: ranks, or their turns.
+    """Return the share of ``part`` among ``parts`` that take a step's rows one after the other:
+    ranks, or their turns.
 
-    Parts begin at an even place, so that mixup pairs the same neighbours in any number of parts, and differ by a pair
-    of rows at most.
+    Parts begin at an even place, so that mixup pairs the same neighbours in any number of parts,
+    and differ by a pair of rows at most.
     """
     if parts == 1:
         return Share(rows, 1.0)
@@ -51,13 +58,19 @@ def share(rows: Tensor, part: int, parts: int) -> Share:
 
 
 class Steps:
-    """Yields chunks: lists of row numbers (int64 [batch rows]), one for each optimizer step of the chunk.
+    """Yields chunks: lists of row numbers (int64 [batch rows]), one for each optimizer step of the
+    chunk.
 
-    Where it begins follows from the number of steps that were done, so a resumed run goes on with the rows that come
-    next, also in the middle of an epoch. A step's rows are those of the joint batch of all ranks, on every rank: they
-    do not depend on how many there are, see ``share``.
+    Where it begins follows from the number of steps that were done, so a resumed run goes on with
+    the rows that come next, also in the middle of an epoch. A step's rows are those of the joint
+    batch of all ranks, on every rank: they do not depend on how many there are, see ``share``.
 
-    done: returns the number of optimizer steps done so far. per_epoch: steps. least: rows of the smallest step.
+    Args:
+        done: Returns the number of optimizer steps done so far.
+
+    Attributes:
+        per_epoch: steps.
+        least: Rows of the smallest step.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int, steps_per_batch: int, done: Callable[[], int]) -> None:
@@ -80,7 +93,9 @@ class Steps:
             yield steps[start : start + self.chunk]
 
     def state_dict(self) -> dict[str, int]:
-        """Lightning asks whether a loader can resume inside an epoch; this one follows the step count instead."""
+        """Lightning asks whether a loader can resume inside an epoch; this one follows the step
+        count instead.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

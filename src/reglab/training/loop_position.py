@@ -1,6 +1,8 @@
-"""Where training stands follows from the number of steps alone; Lightning's own record of its loops is not used.
+"""Where training stands follows from the number of steps alone; Lightning's own record of its loops
+is not used.
 
-It has some ten kinds of restart, none of them in the middle of a batch, and a batch carries many steps here.
+It has some ten kinds of restart, none of them in the middle of a batch, and a batch carries many
+steps here.
 """
 
 from collections.abc import MutableMapping

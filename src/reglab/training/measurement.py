@@ -1,4 +1,6 @@
-"""What is measured after an epoch: the audited gap, the weights, and what label noise was memorized."""
+"""What is measured after an epoch: the audited gap, the weights, and what label noise was
+memorized.
+"""
 
 from collections.abc import Mapping
 
@@ -28,12 +30,15 @@ from reglab.training.checkpoint_constants import Unchanged
 
 
 class Measurement:
-    """Measures one model again and again on the same rows: a fixed probe of the training part, and the validation part.
+    """Measures one model again and again on the same rows: a fixed probe of the training part, and
+    the validation part.
 
-    Both sides go through one function, in evaluation mode, with the same weights, on the targets as they were trained
-    on but neither mixed nor smoothed.
+    Both sides go through one function, in evaluation mode, with the same weights, on the targets as
+    they were trained on but neither mixed nor smoothed.
 
-    evaluations: what the model said of the probe and of the validation rows when the gap was measured last.
+    Attributes:
+        evaluations: What the model said of the probe and of the validation rows when the gap was
+            measured last.
     """
 
     evaluations: tuple[Evaluation, Evaluation] | None = None
@@ -62,7 +67,9 @@ class Measurement:
     def begin(
         self, model: nn.Module | LocalParameters, state: Mapping[str, Mapping[str, Tensor]] | None = None
     ) -> None:
-        """Remember the initial weights, which distances are measured from; ``state`` is that of a resumed run."""
+        """Remember the initial weights, which distances are measured from; ``state`` is that of a
+        resumed run.
+        """
         parameters = as_local_parameters(model)
         self.initial = self.previous = now = _copies(parameters.hook_target)
         if state is not None:
@@ -75,9 +82,12 @@ class Measurement:
             )
 
     def state(self, parameters: LocalParameters) -> dict[str, dict[str, Tensor]]:
-        """Return what ``begin`` takes to go on, whole. A collective where ``parameters`` is sharded.
+        """Return what ``begin`` takes to go on, whole.
 
-        ``previous`` is empty where those are the weights as they are: after an epoch that was measured.
+        A collective where ``parameters`` is sharded.
+
+        ``previous`` is empty where those are the weights as they are: after an epoch that was
+        measured.
         """
         initial, previous = (
             {name: parameters.for_checkpoint(name, weight) for name, weight in weights.items()}
@@ -86,14 +96,17 @@ class Measurement:
         return {"initial": Unchanged(initial), "previous": previous}
 
     def _is_measured(self, parameters: LocalParameters) -> bool:
-        """Return whether the weights are those that were measured last; no rank knows that of a sharded whole."""
+        """Return whether the weights are those that were measured last; no rank knows that of a
+        sharded whole.
+        """
         now = dict(selected(parameters.hook_target, "weights"))
         return parameters.shards is None and all(
             torch.equal(weight, now[name]) for name, weight in self.previous.items()
         )
 
     def gap(self, model: nn.Module | LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
-        """Return the audited gap, its sides and its intervals, of the weights that the run is judged by.
+        """Return the audited gap, its sides and its intervals, of the weights that the run is
+        judged by.
 
         Where there are several ranks, each computes a part of the rows, and all have every answer.
         """
@@ -111,7 +124,9 @@ class Measurement:
         return metrics | self._memorization(train)
 
     def _memorization(self, train: Evaluation) -> dict[str, Tensor]:
-        """Return how far label noise was learnt: the corrupted rows fitted, and the training loss without the noise."""
+        """Return how far label noise was learnt: the corrupted rows fitted, and the training loss
+        without the noise.
+        """
         if self.corrupted is None:
             return {}
         metrics = {"memorization/clean_loss": example_losses(train.outputs, self.clean, self.task).mean()}
@@ -121,7 +136,9 @@ class Measurement:
         return metrics
 
     def weights(self, model: nn.Module | LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
-        """Return the weight statistics; those of averaged weights apart, since averaging un-zeros them."""
+        """Return the weight statistics; those of averaged weights apart, since averaging un-zeros
+        them.
+        """
         parameters = as_local_parameters(model)
         weights = dict(selected(parameters.hook_target, "weights"))
         metrics = self._statistics(weights, parameters, self.settings.per_layer)

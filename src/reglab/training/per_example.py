@@ -1,4 +1,5 @@
-"""From what a model, or several, said about the measured rows to the examples that their runs keep."""
+"""From what a model, or several, said about the measured rows to the examples that their runs keep.
+"""
 
 import tempfile
 from collections.abc import Iterable
@@ -19,7 +20,12 @@ from reglab.measures.evaluate import evaluation_of
 
 @dataclass(frozen=True)
 class SideRows:
-    """Which rows one side of a gap is measured on. index: int64 [rows]; weight: [rows], None where all are 1."""
+    """Which rows one side of a gap is measured on.
+
+    Args:
+        index: int64 [rows].
+        weight: [rows], None where all are 1.
+    """
 
     index: Array
     weight: Array | None = None
@@ -29,8 +35,10 @@ class SideRows:
 class MeasuredRows:
     """The rows of both sides of a gap, and what else their examples are made from.
 
-    constant: what the constant predictor says of the validation rows. monitor: the metric that decides. units: as for
-    ``measures.Side``.
+    Args:
+        constant: What the constant predictor says of the validation rows.
+        monitor: The metric that decides.
+        units: As for ``measures.Side``.
     """
 
     probe: SideRows
@@ -42,7 +50,9 @@ class MeasuredRows:
 
 
 def measured_rows(data: DataSet, settings: MeasureSettings) -> MeasuredRows:
-    """Return the rows of the probe and of the validation part, in the order in which they are measured."""
+    """Return the rows of the probe and of the validation part, in the order in which they are
+    measured.
+    """
     size = probe_size(len(data.train), len(data.val), settings.probe_rows)
     probe = _side_rows(data.train, probe_rows(len(data.train), size, seed=0))
     constant = constant_predictor(data.train.targets, len(data.val), data.outputs, data.task)
@@ -59,7 +69,12 @@ def _side_rows(part: Part, rows: Tensor | slice) -> SideRows:
 def examples(
     rows: MeasuredRows, evaluations: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype
 ) -> Examples:
-    """Return the examples of one model. evaluations: of the probe, then of the validation part. dtype: of the model."""
+    """Return the examples of one model.
+
+    Args:
+        evaluations: Of the probe, then of the validation part.
+        dtype: Of the model.
+    """
     single = [Evaluation(side.losses.unsqueeze(0), side.outputs.unsqueeze(0), side.targets) for side in evaluations]
     return examples_of_members(rows, (single[0], single[1]), task, dtype)[0]
 
@@ -69,7 +84,8 @@ def examples_of_members(
 ) -> list[Examples]:
     """Do what ``examples`` does for several models that were evaluated on the same rows.
 
-    Losses are [members, rows], outputs [members, rows, ...]; each is moved to the CPU once, for all.
+    Losses are [members, rows], outputs [members, rows, ...]; each is moved to the CPU once, for
+    all.
     """
     array_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     probe, val = evaluations
@@ -99,7 +115,9 @@ def examples_of_members(
 
 
 def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Task) -> dict[str, Tensor]:
-    """Return each example's terms of the loss, the task's score and, where it is another, the monitor."""
+    """Return each example's terms of the loss, the task's score and, where it is another, the
+    monitor.
+    """
     device = evaluation.losses.device
     weights = None if part.weight is None else torch.as_tensor(part.weight, device=device)
     measured = side(evaluation, task, 1.0, weights, None if rows.units is None else rows.units.to(device))
@@ -113,9 +131,9 @@ def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Tas
 def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> Tensor:
     """Return the outputs ``[rows, outputs]`` of the predictor that looks at no input.
 
-    It says what the training ``targets`` are like: the logarithm of each class's share, the log-odds of each label, or
-    the mean. Half an example is added to each class (Krichevsky & Trofimov 1981), so that one that the training part
-    lacks is not impossible.
+    It says what the training ``targets`` are like: the logarithm of each class's share, the
+    log-odds of each label, or the mean. Half an example is added to each class (Krichevsky &
+    Trofimov 1981), so that one that the training part lacks is not impossible.
     """
     if task == "regression":
         prediction = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).mean(0)

@@ -1,4 +1,6 @@
-"""Full-batch proximal gradient steps at the end of training, which settle what minibatch noise left open."""
+"""Full-batch proximal gradient steps at the end of training, which settle what minibatch noise left
+open.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +23,12 @@ _NOISE = 1000  # roundings that the loss may be off by
 
 @dataclass(frozen=True)
 class Polished:
-    """What polishing did. steps: that were taken; before, after: the smooth part of the objective."""
+    """What polishing did.
+
+    Args:
+        steps: That were taken.
+        before, after: The smooth part of the objective.
+    """
 
     steps: int
     before: float
@@ -32,7 +39,9 @@ class Polished:
 
 
 def check_polish(cocktail: Cocktail, optimizer: Optimizer, ranks: int) -> None:
-    """Raise UserError where no objective of the whole training part stands behind the steps of training."""
+    """Raise UserError where no objective of the whole training part stands behind the steps of
+    training.
+    """
     for name, member in cocktail.named_regularizers():
         hooks = ("on_model", "on_objective", "on_gradient", "before_step", "evaluating", "on_validation")
         if any(overrides(member, hook) for hook in hooks):
@@ -51,13 +60,16 @@ def check_polish(cocktail: Cocktail, optimizer: Optimizer, ranks: int) -> None:
 
 
 def polish(module: Shardable, part: Part, task: Task, steps: int) -> Polished:
-    """Take up to ``steps`` accelerated proximal gradient steps on the whole of ``part``, in evaluation mode.
+    """Take up to ``steps`` accelerated proximal gradient steps on the whole of ``part``, in
+    evaluation mode.
 
-    Each step's length is found by backtracking, so the quadratic model with it bounds the smooth part from above. The
-    extrapolation starts anew where it leads uphill. It ends early where no weight moves any more.
+    Each step's length is found by backtracking, so the quadratic model with it bounds the smooth
+    part from above. The extrapolation starts anew where it leads uphill. It ends early where no
+    weight moves any more.
 
-    Source: Beck & Teboulle (2009), A fast iterative shrinkage-thresholding algorithm for linear inverse problems;
-    O'Donoghue & Candes (2015), Adaptive restart for accelerated gradient schemes.
+    Source:
+        Beck & Teboulle (2009), A fast iterative shrinkage-thresholding algorithm for linear inverse
+        problems; O'Donoghue & Candes (2015), Adaptive restart for accelerated gradient schemes.
     """
     weights, training = module.local_parameters.weights, module.model.training
     module.model.eval()
@@ -91,7 +103,8 @@ def polish(module: Shardable, part: Part, task: Task, steps: int) -> Polished:
 def _step(
     smooth: "_Smooth", module: Shardable, ahead: Tensors, length: float
 ) -> tuple[dict[str, Tensor], float, float] | None:
-    """Return the weights after one step from ``ahead``, the smooth part there, and the length to try next.
+    """Return the weights after one step from ``ahead``, the smooth part there, and the length to
+    try next.
 
     None where no length leads anywhere, which is where rounding ends all progress.
     """
@@ -120,7 +133,9 @@ def _inner(gradients: Tensors, change: Tensors) -> float:
 
 
 class _Smooth:
-    """The loss of all training rows with the penalties in it, and its gradient: a function of the weights."""
+    """The loss of all training rows with the penalties in it, and its gradient: a function of the
+    weights.
+    """
 
     def __init__(self, module: Shardable, part: Part, task: Task) -> None:
         self._module, self._task = module, task

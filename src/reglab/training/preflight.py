@@ -1,4 +1,6 @@
-"""What can be known of a sweep's jobs before any trains: whether their data can be loaded, and idle numbers."""
+"""What can be known of a sweep's jobs before any trains: whether their data can be loaded, and idle
+numbers.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -19,7 +21,8 @@ from reglab.training.recipe import Recipe
 _log = logging.getLogger(__name__)
 
 LOADED = 8  # distinct data sets that are tried; further ones are left to their jobs
-# What chooses among rows, or disturbs them, but can be of no harm in one data set and none in another.
+# What chooses among rows, or disturbs them, but can be of no harm in one data set and none in
+# another.
 _SAME_ROWS = ("split_seed", "fold", "replica", "seed", "label_noise", "shape")
 
 
@@ -29,14 +32,19 @@ class _Rows(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """faults: what is wrong, and with which jobs, by number. advice: what their user should know, likewise."""
+    """Args:
+        faults: What is wrong, and with which jobs, by number.
+        advice: What their user should know, likewise.
+    """
 
     faults: dict[str, list[int]]
     advice: dict[str, list[int]]
 
 
 def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
-    """Load each distinct data set of ``jobs`` (by number: resolved configs), and ask their regularizers for advice."""
+    """Load each distinct data set of ``jobs`` (by number: resolved configs), and ask their
+    regularizers for advice.
+    """
     findings, rows = Findings({}, {}), {}
     found: dict[str, _Rows | str | None] = {}
     for number, job in jobs.items():
@@ -61,7 +69,9 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
 
 
 def advice(cocktail: Cocktail, rows: int, recipe: Recipe, accumulate: int = 1) -> list[str]:
-    """Return what members say of numbers that cannot matter in a job of so many training rows, each with its name."""
+    """Return what members say of numbers that cannot matter in a job of so many training rows, each
+    with its name.
+    """
     steps = recipe.epochs * Steps(rows, recipe.batch_size * accumulate, 0, 1, lambda: 0).per_epoch
     sentences = ((name, member.advice(steps)) for name, member in cocktail.named_regularizers())
     return [f"regularizer.{name}: {sentence}" for name, sentence in sentences if sentence]
@@ -89,7 +99,9 @@ def _load(node: Mapping[str, Any]) -> "_Rows | str":
 
 
 def _advice(job: Mapping[str, Any], loaded: "_Rows") -> list[str]:
-    """Return the advice for a job; none where something else is wrong with it, which it tells by itself."""
+    """Return the advice for a job; none where something else is wrong with it, which it tells by
+    itself.
+    """
     trainer = job.get("trainer") or {}
     try:
         trust_listed(job)

@@ -25,7 +25,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: epochs are counted from 1, 0 is the untrained model. doing: what it does instead of steps."""
+    """How far a job is: epochs are counted from 1, 0 is the untrained model.
+
+    Args:
+        doing: What it does instead of steps.
+    """
 
     epoch: int
     epochs: int
@@ -34,7 +38,9 @@ class Progress:
 
 
 class Recorder(pl.Callback):
-    """Writes one row of metrics for each measured epoch to ``tracker``; step 0 is the untrained model."""
+    """Writes one row of metrics for each measured epoch to ``tracker``; step 0 is the untrained
+    model.
+    """
 
     def __init__(
         self,
@@ -114,7 +120,8 @@ class Recorder(pl.Callback):
                 self.on_progress(Progress(epoch, trainer.max_epochs or epoch, metrics))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the journal's position, and the weights that distances and updates are measured from.
+        """Return the journal's position, and the weights that distances and updates are measured
+        from.
 
         What the checkpoint speaks of is then on the disk: the journal is synchronized here.
         """
@@ -129,5 +136,7 @@ class Recorder(pl.Callback):
         self.polished = state_dict.get("polished", 0)
 
     def _terms(self, module: Solo) -> dict[str, torch.Tensor]:
-        """Return each term's mean over the examples trained on since the last record, and start anew."""
+        """Return each term's mean over the examples trained on since the last record, and start
+        anew.
+        """
         return {f"objective/{name}": mean for name, mean in module.terms.take().items()}

@@ -29,7 +29,14 @@ _KINDS = ("last", "best")
 
 @dataclass(frozen=True)
 class Restored:
-    """A trained model beside its cocktail. kind: last or best; averaged: the cocktail judges by averaged weights."""
+    """A trained model beside its cocktail.
+
+    Args:
+        kind: Last or best.
+
+    Attributes:
+        averaged: The cocktail judges by averaged weights.
+    """
 
     model: nn.Module
     cocktail: Cocktail
@@ -46,14 +53,18 @@ def load(
 ) -> nn.Module:
     """Return the trained model of a run, in evaluation mode, on the CPU.
 
-    run: a run's id, its name (the newest of that name), its folder, or the path of a checkpoint.
-    weights: ``last``, ``best`` (the best validation epoch), or None for those that the run stands for. Where the run
-    kept an average of the weights, it is the average. ``model.reglab_weights`` says which they are: ``last``,
-    ``best averaged``, ...
-    uri: where runs are kept; ``reglab.db`` in the working folder if None.
-    model: a new instance of the model's class, needed only where it was not built from a config.
+    Args:
+        run: A run's id, its name (the newest of that name), its folder, or the path of a
+            checkpoint.
+        weights: ``last``, ``best`` (the best validation epoch), or None for those that the run
+            stands for. Where the run kept an average of the weights, it is the average.
+            ``model.reglab_weights`` says which they are: ``last``, ``best averaged``, ...
+        uri: Where runs are kept; ``reglab.db`` in the working folder if None.
+        model: A new instance of the model's class, needed only where it was not built from a
+            config.
 
-    Raises UserError if there is no such run or checkpoint.
+    Raises:
+        UserError: If there is no such run or checkpoint.
     """
     restored = restore(_checkpoint(run, weights, uri), model)
     load_evaluation_weights(restored.model, restored.cocktail)
@@ -62,7 +73,9 @@ def load(
 
 
 def restore(path: Path, model: nn.Module | None = None) -> Restored:
-    """Return what the checkpoint at ``path`` holds, with the trained (not averaged) weights in the model."""
+    """Return what the checkpoint at ``path`` holds, with the trained (not averaged) weights in the
+    model.
+    """
     content = checkpoint_files.read(path)
     description = content.get("hyper_parameters") or {}
     if "config" not in description:
@@ -83,9 +96,13 @@ def restore(path: Path, model: nn.Module | None = None) -> Restored:
 
 
 def test_run(uri: str, run_id: str) -> dict[str, float]:
-    """Return ``test/loss`` and ``test/<score>`` of a run's weights with intervals, and record them with the run.
+    """Return ``test/loss`` and ``test/<score>`` of a run's weights with intervals, and record them
+    with the run.
 
-    The data are made anew from the run's config. Raises UserError if they are not those that it was trained on.
+    The data are made anew from the run's config.
+
+    Raises:
+        UserError: If they are not those that it was trained on.
     """
     from reglab.tracking.mlflow.amend import amend
     from reglab.tracking.mlflow.read import get_run
@@ -140,6 +157,7 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
 
 
 def _recorded_kind(folder: Path) -> str:
-    """Return which weights the run in ``folder`` stands for, by its journal, which leads the store."""
+    """Return which weights the run in ``folder`` stands for, by its journal, which leads the store.
+    """
     tags = [line.content.get("tags", {}) for line in lines(folder / JOURNAL, wanted=lambda *_: False)]
     return next((str(some["reglab.weights"]) for some in reversed(tags) if "reglab.weights" in some), "last")

@@ -1,4 +1,6 @@
-"""Hooks that a regularizer has put on a layer and that never run, since the model does not call the layer."""
+"""Hooks that a regularizer has put on a layer and that never run, since the model does not call the
+layer.
+"""
 
 import logging
 from functools import partial
@@ -18,7 +20,9 @@ _reported: set[str] = set()
 
 
 class HookWatch:
-    """Notes which of the modules that members of ``cocktail`` have put hooks on are called, until ``remove``."""
+    """Notes which of the modules that members of ``cocktail`` have put hooks on are called, until
+    ``remove``.
+    """
 
     def __init__(self, model: nn.Module, cocktail: Cocktail) -> None:
         self._hooked = {name: paths for name, paths in cocktail.hooked.items() if paths}
@@ -40,7 +44,11 @@ class HookWatch:
         return {name: paths for name, paths in left.items() if paths}
 
     def report(self) -> None:
-        """Say, once in a process, which layers were not called. Raises UserError where a member acts on none."""
+        """Say, once in a process, which layers were not called.
+
+        Raises:
+            UserError: Where a member acts on none.
+        """
         for name, paths in self.silent.items():
             shown = ", ".join(paths[:_SHOWN]) + (", ..." if len(paths) > _SHOWN else "")
             if len(paths) == len(self._hooked[name]):
@@ -63,8 +71,11 @@ class HookWatch:
 def check_hooks(model: nn.Module, cocktail: Cocktail, inputs: Tensor, index: Tensor) -> None:
     """Try a prepared model on a few rows, and say which of the cocktail's hooks did not run.
 
-    Model, cocktail and random state are left as they were. Where the model cannot be tried, training tells why. Raises
-    UserError where none of a member's hooks ran.
+    Model, cocktail and random state are left as they were. Where the model cannot be tried,
+    training tells why.
+
+    Raises:
+        UserError: Where none of a member's hooks ran.
     """
     watch = HookWatch(model, cocktail)
     if not watch.silent:

@@ -38,10 +38,12 @@ from reglab.training.torch_compile import compile_inner
 
 
 class Solo(Shardable):
-    """Trains ``model`` under ``cocktail`` on the rows of ``train``; a Lightning batch is a chunk of optimizer steps.
+    """Trains ``model`` under ``cocktail`` on the rows of ``train``; a Lightning batch is a chunk of
+    optimizer steps.
 
-    Optimization is manual, since SAM needs two gradients a step, a chunk carries many steps, and proximal steps follow
-    the update at once. All that a resumed run needs is in the state dict: weights, buffers, numbers, step count.
+    Optimization is manual, since SAM needs two gradients a step, a chunk carries many steps, and
+    proximal steps follow the update at once. All that a resumed run needs is in the state dict:
+    weights, buffers, numbers, step count.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class Solo(Shardable):
         return Steps(len(self.train_part), rows, seed, chunk, lambda: int(self.cocktail.keys.step))
 
     def configure_model(self) -> None:
-        """Make sparse gradients dense where needed; set DDP's ``find_unused_parameters`` where weights get no gradient."""
+        """Make sparse gradients dense where needed; set DDP's ``find_unused_parameters`` where
+        weights get no gradient.
+        """
         strategy = self.trainer.strategy
         plain = takes_sparse(self.recipe.build_optimizer([nn.Parameter(torch.zeros(1))]))
         if not plain or self.recipe.clip or self.cocktail.wraps_gradient or self.trainer.world_size > 1:
@@ -134,7 +138,8 @@ class Solo(Shardable):
             self._undo.append(recompute([module for _, module in blocks], self.cocktail.keys))
 
     def _bind(self) -> None:
-        """Wrap the gradient in the cocktail's hooks, and register those around the optimizer step."""
+        """Wrap the gradient in the cocktail's hooks, and register those around the optimizer step.
+        """
         cocktail, parameters = self.cocktail, self.local_parameters
         cocktail.to(self.device)
         means = Means(self._ranks)
@@ -193,7 +198,8 @@ class Solo(Shardable):
         return self._state.step % self._steps_per_epoch > 0
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
-        # Lightning's autocast covers the whole chunk; penalties and updates are not to be computed in half precision.
+        # Lightning's autocast covers the whole chunk; penalties and updates are not to be computed
+        # in half precision.
         with torch.autocast(self.device.type, enabled=False) if self._mixed else nullcontext():
             self._train(chunk)
 
@@ -237,7 +243,9 @@ class Solo(Shardable):
         return outcome
 
     def _microbatches(self, rows: Tensor) -> list[Microbatch]:
-        """Return the microbatches of a step: fewer of a short one, so that BatchNorm has two rows in each (on each rank)."""
+        """Return the microbatches of a step: fewer of a short one, so that BatchNorm has two rows
+        in each (on each rank).
+        """
         if self.engine.accumulate == 1 and self._ranks == 1:
             return [self._microbatch(rows, 1.0)]
         least = 2 if self.engine.sync_batchnorm else 2 * self._ranks
@@ -264,7 +272,8 @@ class Solo(Shardable):
         torch.autograd.backward(loss if self._scaler is None else self._scaler.scale(loss))
 
     def _ddp_backward(self, loss: Tensor, last: bool) -> None:
-        """Differentiate under DDP, which averages the gradient over ranks in the last microbatch."""
+        """Differentiate under DDP, which averages the gradient over ranks in the last microbatch.
+        """
         wrapped: Any = self.trainer.strategy.model
         wrapped.require_backward_grad_sync = last
         self.manual_backward(loss)
@@ -292,10 +301,11 @@ class Solo(Shardable):
 
 @dataclass
 class _StepState:
-    """State that changes with every step, kept outside the module, whose own attributes are slow to set.
+    """State that changes with every step, kept outside the module, whose own attributes are slow to
+    set.
 
-    step: as ``keys.step``, which may be on a device that is not to be waited for. keys: the cocktail's.
-    wraps: whether a member wraps the gradient.
+    step: as ``keys.step``, which may be on a device that is not to be waited for. keys: the
+    cocktail's. wraps: whether a member wraps the gradient.
     """
 
     step: int = 0

@@ -1,4 +1,6 @@
-"""Embeddings with ``sparse=True``: their gradients are made dense where something cannot take sparse ones."""
+"""Embeddings with ``sparse=True``: their gradients are made dense where something cannot take
+sparse ones.
+"""
 
 from collections.abc import Callable
 
@@ -9,7 +11,10 @@ from reglab.core.errors import UserError
 
 
 def with_dense_gradients(model: nn.Module) -> Callable[[], None]:
-    """Let the embeddings of ``model`` give dense gradients, and return what undoes it. Outputs stay the same."""
+    """Let the embeddings of ``model`` give dense gradients, and return what undoes it.
+
+    Outputs stay the same.
+    """
     changed = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
     changed = [module for module in changed if module.sparse]
     for module in changed:
@@ -23,9 +28,11 @@ def with_dense_gradients(model: nn.Module) -> Callable[[], None]:
 
 
 def takes_sparse(optimizer: Optimizer) -> bool:
-    """Return whether the optimizer moves the rows that a batch has met, and leaves the others alone.
+    """Return whether the optimizer moves the rows that a batch has met, and leaves the others
+    alone.
 
-    Raises UserError for SparseAdam, whose other rows have no effective step.
+    Raises:
+        UserError: For SparseAdam, whose other rows have no effective step.
     """
     if isinstance(optimizer, SparseAdam):
         raise UserError(

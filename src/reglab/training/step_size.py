@@ -10,48 +10,59 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from reglab.core.errors import UserError
 
 Number = float | Tensor
-"""A float where the host knows the number, otherwise 0-dim on the device: sent across, either side would wait."""
+"""A float where the host knows the number, otherwise 0-dim on the device: sent across, either side
+would wait.
+"""
 
 
 def sgd_step(group: Mapping[str, Any], lr: Number) -> Number:
-    """Return ``lr * (1 - dampening) / (1 - momentum)``: what a constant gradient moves a weight by each step."""
+    """Return ``lr * (1 - dampening) / (1 - momentum)``: what a constant gradient moves a weight by
+    each step.
+    """
     momentum: float = group["momentum"]
     return lr * (1 - group["dampening"]) / (1 - momentum) if momentum else lr
 
 
 def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number, typical: Number) -> Number:
-    """Return ``lr / (sqrt(v_hat) + eps)`` in the parameter's shape, after the update that it belongs to.
+    """Return ``lr / (sqrt(v_hat) + eps)`` in the parameter's shape, after the update that it
+    belongs to.
 
-    Where the second moment is 0 there never was a gradient, and the minimum of loss and penalty is where the penalty's
-    is. Any positive step leads there; ``lr / eps`` would lead there at once, and with it every weight whose first
-    batches happened not to reach it. ``typical`` takes the place of ``sqrt(v_hat)`` there.
+    Where the second moment is 0 there never was a gradient, and the minimum of loss and penalty is
+    where the penalty's is. Any positive step leads there; ``lr / eps`` would lead there at once,
+    and with it every weight whose first batches happened not to reach it. ``typical`` takes the
+    place of ``sqrt(v_hat)`` there.
     """
     if not state:
         eps: float = group["eps"]
         return lr / (typical + eps)
     second, correction = second_moment(group, state)
-    # Memory is what takes time here: the correction goes to the 0-dim numbers, the rest happens in place.
+    # Memory is what takes time here: the correction goes to the 0-dim numbers, the rest happens in
+    # place.
     root = correction**0.5
     spread = second.to(_real(second.dtype)).sqrt()
-    # Where it is 0, add the typical one: by signs, since comparing and filling take four times as long.
+    # Where it is 0, add the typical one: by signs, since comparing and filling take four times as
+    # long.
     spread.add_(spread.sign().sub_(1).mul_(_tensor(-typical * root, spread))).add_(group["eps"] * root)
     return torch.div(_tensor(lr * root, spread), spread, out=spread)
 
 
 def second_moment(group: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[Tensor, Number]:
-    """Return Adam's second moment ``v`` and the number by which it is divided to correct its bias."""
+    """Return Adam's second moment ``v`` and the number by which it is divided to correct its bias.
+    """
     # The count is kept in float32, whose power would be off in the sixth digit.
     correction = 1 - _number(group["betas"][1]) ** _number(state["step"])
     return state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"], correction
 
 
 def largest_step(lr: Number, beta1: Number, beta2: Number) -> Number:
-    """Return twice the most that one step of Adam moves a weight by (Kingma & Ba 2015, section 2.1).
+    """Return twice the most that one step of Adam moves a weight by (Kingma & Ba 2015, section
+    2.1).
 
-    ``|m_hat| / sqrt(v_hat)`` is at most ``max(1, (1 - beta1) / sqrt(1 - beta2))``. A proximal step that is bounded by
-    the double of it still undoes any step away from 0, so it has the same fixed points: it is bounded only where the
-    root mean square of the loss's gradient is below half the penalty's, and where the penalty leaves a
-    weight other than 0, the mean of the loss's gradient is as large as the penalty's.
+    ``|m_hat| / sqrt(v_hat)`` is at most ``max(1, (1 - beta1) / sqrt(1 - beta2))``. A proximal step
+    that is bounded by the double of it still undoes any step away from 0, so it has the same fixed
+    points: it is bounded only where the root mean square of the loss's gradient is below half the
+    penalty's, and where the penalty leaves a weight other than 0, the mean of the loss's gradient
+    is as large as the penalty's.
     """
     share = (1 - beta1) / (1 - beta2) ** 0.5
     bound = share.clamp(min=1) if isinstance(share, Tensor) else max(1.0, share)
@@ -76,8 +87,9 @@ def check_known(optimizer: Optimizer) -> None:
 class _ByName(Mapping[str, Tensor]):
     """Numbers of an optimizer by parameter name, 0 for a parameter that it does not hold.
 
-    Weights are remembered by where their group stands, never by the group itself: ``load_state_dict`` puts new groups
-    in place of the old ones, and with them the learning rates that a schedule moves on.
+    Weights are remembered by where their group stands, never by the group itself:
+    ``load_state_dict`` puts new groups in place of the old ones, and with them the learning rates
+    that a schedule moves on.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -90,7 +102,9 @@ class _ByName(Mapping[str, Tensor]):
         return None if entry is None else (entry[0], self._optimizer.param_groups[entry[1]])
 
     def _parameters(self) -> dict[str, tuple[Tensor, int]]:
-        """Return the parameters and the numbers of their groups; looked up anew where groups were added."""
+        """Return the parameters and the numbers of their groups; looked up anew where groups were
+        added.
+        """
         groups = self._optimizer.param_groups
         sizes = [len(group["params"]) for group in groups]
         if sizes != self._sizes:
@@ -120,11 +134,15 @@ def _identity(part: Tensor) -> Tensor:
 
 
 class StepSizes(_ByName):
-    """Effective steps by parameter name, computed when asked for, with the learning rates of the last update.
+    """Effective steps by parameter name, computed when asked for, with the learning rates of the
+    last update.
 
-    Asking raises UserError for an optimizer whose effective step is unknown: plain ``lr`` would solve another problem.
+    Asking raises UserError for an optimizer whose effective step is unknown: plain ``lr`` would
+    solve another problem.
 
-    total: adds up a tensor of sums over elements over all shards of the weights; see ``Regularizer.bind``.
+    Args:
+        total: Adds up a tensor of sums over elements over all shards of the weights; see
+            ``Regularizer.bind``.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, total: Callable[[Tensor], Tensor] = _identity) -> None:
@@ -135,7 +153,8 @@ class StepSizes(_ByName):
     def begin(self, clipped: Number = 1.0) -> None:
         """Begin a step, whose gradient was multiplied by ``clipped``.
 
-        A penalty in the loss would have been scaled down with it; so are the steps, and the minimum stays where it is.
+        A penalty in the loss would have been scaled down with it; so are the steps, and the minimum
+        stays where it is.
         """
         self._clipped = clipped
         self._typical: dict[str, Tensor] | None = None
@@ -153,14 +172,17 @@ class StepSizes(_ByName):
         return step if isinstance(self._clipped, float) and self._clipped == 1 else step * self._clipped
 
     def largest(self, name: str) -> Tensor | None:
-        """Return what a proximal step moves a weight by at most, None where nothing bounds it; see ``largest_step``."""
+        """Return what a proximal step moves a weight by at most, None where nothing bounds it; see
+        ``largest_step``.
+        """
         if (entry := self._find(name)) is None or isinstance(self._optimizer, SGD):
             return None
         weight, group = entry
         return _tensor(largest_step(_number(group["lr"]), *map(_number, group["betas"])), weight)
 
     def _typical_of(self, name: str) -> Tensor:
-        """Return the root mean square of ``sqrt(v_hat)`` over the parameter's coordinates that had a gradient.
+        """Return the root mean square of ``sqrt(v_hat)`` over the parameter's coordinates that had
+        a gradient.
 
         Over those of all parameters where none of its own had one, and infinite where none at all.
         """
@@ -185,7 +207,8 @@ class StepSizes(_ByName):
 
 
 def root_mean_squares(sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the root mean square of each parameter and that of all of them, from sums of squares and their counts.
+    """Return the root mean square of each parameter and that of all of them, from sums of squares
+    and their counts.
 
     Where a parameter counts nothing, it is that of all, and infinite where nothing counts at all.
     """
@@ -202,13 +225,16 @@ class LearningRates(_ByName):
         return _ZERO if entry is None else torch.as_tensor(entry[1]["lr"], dtype=torch.float64)
 
     def relative(self, name: str) -> Tensor:
-        """Return the learning rate divided by that which the schedule starts from, 1 without one."""
+        """Return the learning rate divided by that which the schedule starts from, 1 without one.
+        """
         entry = self._find(name)
         return _ZERO if entry is None else self[name] / base_rate(entry[1])
 
 
 def base_rate(group: Mapping[str, Any]) -> Number:
-    """Return the learning rate that a schedule's factors refer to, from a group that torch's schedulers have marked."""
+    """Return the learning rate that a schedule's factors refer to, from a group that torch's
+    schedulers have marked.
+    """
     rate: Number = group.get("max_lr", group.get("initial_lr", group["lr"]))
     return rate
 

@@ -10,8 +10,8 @@ from torch import Tensor
 class TermSums:
     """Keeps each term's value at every step until it is asked for the mean.
 
-    The values are added up once, at the end: adding as they come would round by where batches were cut, and a resumed
-    run cuts them elsewhere.
+    The values are added up once, at the end: adding as they come would round by where batches were
+    cut, and a resumed run cuts them elsewhere.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,11 @@ class TermSums:
         self._rows: list[int] = []
 
     def add(self, terms: Mapping[str, Tensor], rows: Sequence[int]) -> None:
-        """Take in the values of some steps, each [steps]; rows: how many examples each step had."""
+        """Take in the values of some steps, each [steps].
+
+        Args:
+            rows: How many examples each step had.
+        """
         for name in terms.keys() - self._values.keys():  # not there before: zero until now
             self._values[name] = [terms[name].new_zeros(len(self._rows))]
         for name, values in self._values.items():
@@ -48,5 +52,7 @@ class TermSums:
 
 
 def _concatenated(values: Sequence[Tensor]) -> Tensor:
-    """Return the values in one tensor, on the device of the latest: those of a checkpoint come on the CPU."""
+    """Return the values in one tensor, on the device of the latest: those of a checkpoint come on
+    the CPU.
+    """
     return torch.cat([each.to(values[-1].device) for each in values])

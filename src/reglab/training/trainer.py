@@ -25,7 +25,9 @@ from reglab.training.experiment import Experiment
 
 
 def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Return the Trainer of a job; what it measures, shows and stores is ours, so Lightning's own is off."""
+    """Return the Trainer of a job; what it measures, shows and stores is ours, so Lightning's own
+    is off.
+    """
     fixed: dict[str, Any] = {
         "logger": False,
         "enable_checkpointing": False,
@@ -56,7 +58,11 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
 
 
 def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Path | None) -> None:
-    """Let Lightning train. Raises UserError for a setting that Lightning refuses, Interrupted on Ctrl-C or SIGTERM."""
+    """Let Lightning train.
+
+    Raises:
+        UserError: For a setting that Lightning refuses, Interrupted on Ctrl-C or SIGTERM.
+    """
     try:
         # each step seeds the generators; the user's own go on as they were
         devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
@@ -74,7 +80,9 @@ def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterabl
 
 @contextmanager
 def interruptible_again() -> Iterator[None]:
-    """Let Ctrl-C mean afterwards what it meant before: Lightning ignores it for good once it was pressed."""
+    """Let Ctrl-C mean afterwards what it meant before: Lightning ignores it for good once it was
+    pressed.
+    """
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -85,7 +93,9 @@ def interruptible_again() -> Iterator[None]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's tips and the warnings that do not apply to a module without Lightning's own loops."""
+    """Silence Lightning's tips and the warnings that do not apply to a module without Lightning's
+    own loops.
+    """
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

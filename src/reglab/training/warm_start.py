@@ -17,14 +17,20 @@ INITIAL = "initial"
 
 
 def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
-    """Give ``model`` the weights and buffers that the job before it on its path ended with, and return that run's id.
+    """Give ``model`` the weights and buffers that the job before it on its path ended with, and
+    return that run's id.
 
-    They are those that the run stands for: of its best epoch where it may stop early, otherwise of its last; trained,
-    not averaged. Where that run did not finish, the one that it started from takes its place, and so on; where none
-    is left, the model keeps its initial weights and ``initial`` is returned. None: the job starts from no other.
+    They are those that the run stands for: of its best epoch where it may stop early, otherwise of
+    its last; trained, not averaged. Where that run did not finish, the one that it started from
+    takes its place, and so on; where none is left, the model keeps its initial weights and
+    ``initial`` is returned. None: the job starts from no other.
 
-    sweep: of the job's config; ``start`` is the folder of the run before, ``after`` the number of its job.
-    Raises UserError if the weights do not fit the model.
+    Args:
+        sweep: Of the job's config; ``start`` is the folder of the run before, ``after`` the number
+            of its job.
+
+    Raises:
+        UserError: If the weights do not fit the model.
     """
     if not sweep.get("start"):
         return None

@@ -25,8 +25,9 @@ _LOADING = 2.5  # seconds that a pack waits for what was compiled beside it
 _COMPILED = 0.4  # of a step's time is left
 _WORTH_TWICE = 15.0  # the same for a last batch of another size: the second compilation takes half the time
 _SLOWER = 1.05  # a pack may take this share of its members' solo time at most
-# What a step is taken to cost before anything is traced: seconds of its operations, and for each byte of the members'
-# weights, which are passed over some thirty times. Measured on a CPU; a GPU has a hundred times its bandwidth.
+# What a step is taken to cost before anything is traced: seconds of its operations, and for each
+# byte of the members' weights, which are passed over some thirty times. Measured on a CPU; a GPU
+# has a hundred times its bandwidth.
 _STEP, _CPU_BYTE, _GPU_BYTE = 2e-3, 2.5e-9, 2.5e-11
 _START = 2.5  # seconds to trace step and measurements, before the first step
 JOB_OVERHEAD = 0.4  # seconds that a job alone takes before and after its steps
@@ -38,8 +39,12 @@ _REPEATS = 3
 class Choices:
     """What was chosen and measured.
 
-    step: seconds of one step of the pack, on average. solo: of one job's alone. start: seconds before the first step.
-    peak: bytes. ready: whether it is compiled by now; otherwise it will be beside the training.
+    Args:
+        step: Seconds of one step of the pack, on average.
+        solo: Of one job's alone.
+        start: Seconds before the first step.
+        peak: bytes.
+        ready: Whether it is compiled by now; otherwise it will be beside the training.
     """
 
     compiled: bool
@@ -55,8 +60,12 @@ class Choices:
 def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
     """Measure a few steps of ``pack``, which stays as it is, and return what to do.
 
-    compile_: None decides by the steps to come. Raises Unfused where the memory does not hold the pack (in halves) and,
-    unless ``always``, where the jobs are done sooner one by one.
+    Args:
+        compile_: None decides by the steps to come.
+
+    Raises:
+        Unfused: Where the memory does not hold the pack (in halves) and, unless ``always``, where
+            the jobs are done sooner one by one.
     """
     rows = next(iter(pack.loader))[0]
     device, members = pack.stack.device, len(pack)
@@ -93,7 +102,9 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
 
 
 def expected(eager: float, steps: int, compiling: float) -> float:
-    """Return the mean seconds of a step that takes ``eager`` until ``compiling`` seconds are over, and less then."""
+    """Return the mean seconds of a step that takes ``eager`` until ``compiling`` seconds are over,
+    and less then.
+    """
     before = min(steps, compiling / eager)
     loading = _LOADING if before < steps else 0.0
     return (before * eager + loading + (steps - before) * _COMPILED * eager) / steps
@@ -134,7 +145,9 @@ def _lowering(pack: Pack, rows: Tensor) -> dict[str, str]:
 
 
 def _compare(fused: Callable[[], object], solo_run: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Return the seconds of a fused step and of a solo step, measured in turn for as long: the best of each."""
+    """Return the seconds of a fused step and of a solo step, measured in turn for as long: the best
+    of each.
+    """
     calls = max(1, round(seconds(fused, device) / max(seconds(solo_run, device), 1e-6)))
     pairs = [(seconds(fused, device), seconds(solo_run, device, calls)) for _ in range(_REPEATS)]
     return min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
@@ -146,7 +159,9 @@ def _on_a_copy(pack: Pack, graph: Graph, rows: Tensor) -> Callable[[], object]:
 
 
 def solo_step(member: Member, task: Task, recipe: Recipe, batch: Batch) -> Callable[[], object]:
-    """Return a bare training step of one job, which changes ``member``: less than what ``Solo`` does."""
+    """Return a bare training step of one job, which changes ``member``: less than what ``Solo``
+    does.
+    """
     cocktail = member.cocktail
     objective = cocktail.objective(lambda outputs, wanted: example_losses(outputs, wanted, task))
     weights = {name: weight for name, weight in member.model.named_parameters() if weight.requires_grad}

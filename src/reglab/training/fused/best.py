@@ -14,7 +14,8 @@ from reglab.training.fused.stack import STEP, Stack, member_state
 
 
 class Best:
-    """Keeps each job's state, metrics and epoch where ``monitor`` was lowest or highest, by the job's number.
+    """Keeps each job's state, metrics and epoch where ``monitor`` was lowest or highest, by the
+    job's number.
 
     Before the first ``offer`` there is none: ``epochs`` is 0.
     """

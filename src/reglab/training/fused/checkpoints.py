@@ -1,4 +1,6 @@
-"""Checkpoints of a pack: one file to go on from, and, when a job ends, those that it would have alone."""
+"""Checkpoints of a pack: one file to go on from, and, when a job ends, those that it would have
+alone.
+"""
 
 import time
 from importlib.metadata import version
@@ -20,8 +22,9 @@ from reglab.training.recorder import Recorder
 
 
 class PackCheckpoints(pl.Callback):
-    """Writes the whole pack beside its ``manifest``: before the first step, so that the pack stays together whatever
-    dies, after an epoch at most every ``seconds``, and after the step in which a signal asks to end.
+    """Writes the whole pack beside its ``manifest``: before the first step, so that the pack stays
+    together whatever dies, after an epoch at most every ``seconds``, and after the step in which a
+    signal asks to end.
 
     It holds what was chosen by measuring, too: going on with other choices would round differently.
     """
@@ -38,7 +41,8 @@ class PackCheckpoints(pl.Callback):
             self.write(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
+        """Save and end where a signal asked for it; at the end of an epoch, that is measured first.
+        """
         fused = cast(PackModule, pl_module)
         if fused.interrupted and fused.inside_epoch and not trainer.should_stop:
             self._end(trainer, pl_module, fused.interrupted)
@@ -62,10 +66,12 @@ class PackCheckpoints(pl.Callback):
 
 
 def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecorder) -> list[Path]:
-    """Write ``best.ckpt`` and ``last.ckpt`` of the job in ``row`` of the stack, and return their paths.
+    """Write ``best.ckpt`` and ``last.ckpt`` of the job in ``row`` of the stack, and return their
+    paths.
 
-    Both have the form of a solo run's, so that it can go on alone: the optimizer's state as ``torch.optim`` keeps it,
-    the schedule's, and those of the callbacks. Where the best epoch is the last, they are one file with two names.
+    Both have the form of a solo run's, so that it can go on alone: the optimizer's state as
+    ``torch.optim`` keeps it, the schedule's, and those of the callbacks. Where the best epoch is
+    the last, they are one file with two names.
     """
     pack, job_index, best = module.pack, module.pack.job_indices[row], recorder.best
     paths = folder / "best.ckpt", folder / "last.ckpt"

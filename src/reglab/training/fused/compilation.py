@@ -26,11 +26,13 @@ _OUR_MODULES = ("reglab.rng.beta", "reglab.training.fused.convolution_operators"
 
 
 class Compilation:
-    """Compiles graphs by Inductor, ``torch.compile``'s own compiler, in a process that ends when this one does.
+    """Compiles graphs by Inductor, ``torch.compile``'s own compiler, in a process that ends when
+    this one does.
 
-    It takes the traces as they are: no guards to check at each step. What it made is loaded by ``load``, in two to
-    three seconds, and has the bits of what would be compiled here. It also fills Inductor's cache: a graph that was
-    compiled before, for another pack or sweep, takes some seconds instead of half a minute.
+    It takes the traces as they are: no guards to check at each step. What it made is loaded by
+    ``load``, in two to three seconds, and has the bits of what would be compiled here. It also
+    fills Inductor's cache: a graph that was compiled before, for another pack or sweep, takes some
+    seconds instead of half a minute.
 
     Args:
         graphs: With the tensors that each will be called with.
@@ -77,16 +79,22 @@ class Compilation:
         return self._process is None or self._process.poll() is not None or time.monotonic() >= self._deadline
 
     def wait(self) -> None:
-        """Wait until it is over. Raises Interrupted where a signal asks to end."""
+        """Wait until it is over.
+
+        Raises:
+            Interrupted: Where a signal asks to end.
+        """
         while not self.done:
             if number := signals.asked():
                 raise signals.Interrupted(number)
             time.sleep(_TICK)
 
     def load(self) -> bool:
-        """Let the graphs that are compiled run so from now on, and return whether all are; call it once it is ``done``.
+        """Let the graphs that are compiled run so from now on, and return whether all are; call it
+        once it is ``done``.
 
-        Otherwise ``reason`` tells why not, and those behind the first that is not stay as they were.
+        Otherwise ``reason`` tells why not, and those behind the first that is not stay as they
+        were.
         """
         for number, (graph, tensors) in enumerate(self.graphs):
             path = Path(self._folder.name, str(number))

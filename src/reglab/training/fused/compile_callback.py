@@ -15,9 +15,9 @@ COMPILED, COMPILED_FROM = "reglab.compiled", "reglab.compiled_from"
 class CompileCallback(pl.Callback):
     """Compiles a pack that is to be compiled, in a process beside it.
 
-    Where that is done, or given up, a checkpoint is written first, of that very step: a pack that goes on makes the
-    same choice at the same step, and so reaches the same bits. What it had recorded behind its checkpoint when it was
-    cut short is trained again as it was, uncompiled.
+    Where that is done, or given up, a checkpoint is written first, of that very step: a pack that
+    goes on makes the same choice at the same step, and so reaches the same bits. What it had
+    recorded behind its checkpoint when it was cut short is trained again as it was, uncompiled.
 
     Comes behind the recorder, so that an epoch is measured before its checkpoint is written.
     """

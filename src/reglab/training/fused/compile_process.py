@@ -1,4 +1,6 @@
-"""The child process that compiles a pack's steps: it may take long, or for ever, while its parent trains."""
+"""The child process that compiles a pack's steps: it may take long, or for ever, while its parent
+trains.
+"""
 
 import os
 import pickle
@@ -30,8 +32,10 @@ class Settings:
 class Request:
     """What is to be compiled.
 
-    graphs: operations with the layouts of their inputs. folder: where the result of the first goes to ``0``, of the
-    second to ``1``. modules: to import first, for operators of a user's own.
+    Args:
+        graphs: Operations with the layouts of their inputs.
+        folder: Where the result of the first goes to ``0``, of the second to ``1``.
+        modules: To import first, for operators of a user's own.
     """
 
     graphs: "Sequence[tuple[list[Operation], list[Layout]]]"
@@ -41,7 +45,8 @@ class Request:
 
 
 def main() -> None:
-    """Compile what stands on the standard input; it stays open, and its end is that of the parent."""
+    """Compile what stands on the standard input; it stays open, and its end is that of the parent.
+    """
     source = sys.stdin.fileno()
     size = int.from_bytes(_read(source, 8), "big")
     content = _read(source, size)
@@ -96,8 +101,9 @@ def _without_outer_loop_fusion() -> None:
     """Keep Inductor's CPU backend from putting a reduction and what follows it into one outer loop.
 
     In torch 2.13 that fails on some graphs with weights that change in place (``KeyError: 'bufN'``,
-    https://github.com/pytorch/pytorch/issues/188228), and on others it is wrong in silence, by a buffer that it shares
-    among rows (https://github.com/pytorch/pytorch/issues/185702). There is no setting for it.
+    https://github.com/pytorch/pytorch/issues/188228), and on others it is wrong in silence, by a
+    buffer that it shares among rows (https://github.com/pytorch/pytorch/issues/185702). There is no
+    setting for it.
     """
     from torch._inductor.codegen.cpp import CppScheduling
 

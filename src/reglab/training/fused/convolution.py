@@ -1,4 +1,6 @@
-"""How the members' convolutions are computed: grouped, by patches and a batched product, or one after another."""
+"""How the members' convolutions are computed: grouped, by patches and a batched product, or one
+after another.
+"""
 
 import copy
 import time
@@ -31,14 +33,16 @@ def convolution(
     groups: int,
     lowering: str,
 ) -> Tensor:
-    """Return one member's convolution in one or two dimensions; under ``vmap``, all members' by the lowering.
+    """Return one member's convolution in one or two dimensions; under ``vmap``, all members' by the
+    lowering.
 
-    ``unfold``: gather what each output position sees, then one matrix product a member, batched. ``loop``: the
-    library's own convolution of each member in turn. Both work under ``vmap(grad)``, eager and in a compiled full
-    graph, and can be differentiated again in reverse mode; forward mode (``jvp``) needs ``grouped``.
+    ``unfold``: gather what each output position sees, then one matrix product a member, batched.
+    ``loop``: the library's own convolution of each member in turn. Both work under ``vmap(grad)``,
+    eager and in a compiled full graph, and can be differentiated again in reverse mode; forward
+    mode (``jvp``) needs ``grouped``.
 
-    Shapes: inputs [rows, channels, *positions] or without rows; weight [outputs, channels / groups, *kernel];
-    stride, padding and dilation one number a dimension.
+    Shapes: inputs [rows, channels, *positions] or without rows; weight [outputs, channels / groups,
+    *kernel]; stride, padding and dilation one number a dimension.
     """
     if inputs.dim() < weight.dim():
         return convolution(inputs[None], weight, bias, stride, padding, dilation, groups, lowering)[0]
@@ -56,12 +60,14 @@ def convolution(
 
 
 def lower(model: nn.Module, choices: Mapping[str, str]) -> None:
-    """Make each ``Conv1d`` and ``Conv2d`` of the model compute as chosen for its module path; in place.
+    """Make each ``Conv1d`` and ``Conv2d`` of the model compute as chosen for its module path; in
+    place.
 
-    Parameters, their names, hooks, copies and ``functional_call`` stay as they are. What is not named is grouped, and
-    so is padding that is not zeros, or not the same on both sides.
+    Parameters, their names, hooks, copies and ``functional_call`` stay as they are. What is not
+    named is grouped, and so is padding that is not zeros, or not the same on both sides.
 
-    Raises UserError for a path that is no such convolution, or an unknown lowering.
+    Raises:
+        UserError: For a path that is no such convolution, or an unknown lowering.
     """
     convolutions = _convolutions(model)
     for path, lowering in choices.items():
@@ -73,14 +79,16 @@ def lower(model: nn.Module, choices: Mapping[str, str]) -> None:
         lowering, padding = choices.get(path, DEFAULT), symmetric_padding(module)
         module.__dict__.pop("_conv_forward", None)
         if lowering != "grouped" and padding is not None:
-            # A partial without the module in it: a copy of the model must not go on calling the original's. On the
-            # instance, which mypy minds, since other convolutions stay as they are.
+            # A partial without the module in it: a copy of the model must not go on calling the
+            # original's. On the instance, which mypy minds, since other convolutions stay as they
+            # are.
             shape = {"stride": module.stride, "padding": padding, "dilation": module.dilation, "groups": module.groups}
             module._conv_forward = partial(convolution, **shape, lowering=lowering)  # type: ignore[method-assign, arg-type]  # its place
 
 
 def symmetric_padding(module: nn.Conv1d | nn.Conv2d) -> tuple[int, ...] | None:
-    """Return the zeros on either side of each dimension; None where the padding is of another kind."""
+    """Return the zeros on either side of each dimension; None where the padding is of another kind.
+    """
     if module.padding_mode != "zeros":
         return None
     if not isinstance(module.padding, str):
@@ -103,10 +111,12 @@ def choose(
     dtype: torch.dtype,
     seconds: float = 1.0,
 ) -> dict[str, str]:
-    """Return the fastest lowering of each convolution, by module path: medians of alternating runs, eager.
+    """Return the fastest lowering of each convolution, by module path: medians of alternating runs,
+    eager.
 
-    Each distinct convolution (settings and input shape) is measured once, forward and backward, vmapped over
-    ``members``; all of them together take about ``seconds``, at least three rounds each. The model is not changed.
+    Each distinct convolution (settings and input shape) is measured once, forward and backward,
+    vmapped over ``members``; all of them together take about ``seconds``, at least three rounds
+    each. The model is not changed.
 
     Shapes: inputs_shape begins with the rows of a batch.
     """
@@ -118,7 +128,9 @@ def choose(
 
 
 class _Layer(NamedTuple):
-    """What decides how long a convolution takes. needs_input_gradient: whether the gradient in its inputs is needed too."""
+    """What decides how long a convolution takes. needs_input_gradient: whether the gradient in its
+    inputs is needed too.
+    """
 
     inputs: tuple[int, ...]
     outputs: int
@@ -167,7 +179,9 @@ def _fastest(layer: _Layer, members: int, device: torch.device, dtype: torch.dty
 
 
 def _timed(layer: _Layer, lowering: str, members: int, device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
-    """Return a function that runs the layer once, forward and backward, and returns the seconds that it took."""
+    """Return a function that runs the layer once, forward and backward, and returns the seconds
+    that it took.
+    """
     window = (layer.stride, layer.padding, layer.dilation, layer.groups)
     library = functional.conv2d if len(layer.kernel) == 2 else functional.conv1d
 

@@ -1,7 +1,8 @@
-"""Convolutions of stacked members, ``[members, rows, channels, height, width]``, with the channels innermost in memory.
+"""Convolutions of stacked members, ``[members, rows, channels, height, width]``, with the channels
+innermost in memory.
 
-Two lowerings: ``unfold`` (patches gathered, then one batched matrix product) and ``loop`` (the library's convolution,
-member after member).
+Two lowerings: ``unfold`` (patches gathered, then one batched matrix product) and ``loop`` (the
+library's convolution, member after member).
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,10 @@ _CHUNK = 2**22  # elements of patches at a time: larger ones leave the cache bef
 
 
 class Window(NamedTuple):
-    """How a kernel moves over the positions: vertically (y) and horizontally (x). Flat, as operators want it."""
+    """How a kernel moves over the positions: vertically (y) and horizontally (x).
+
+    Flat, as operators want it.
+    """
 
     stride_y: int
     stride_x: int
@@ -38,7 +42,9 @@ class Window(NamedTuple):
         return self.dilation_y, self.dilation_x
 
     def outputs(self, size: Sequence[int], kernel: Sequence[int]) -> list[int]:
-        """Return the number of output positions, ``(size + 2 padding - dilation (kernel - 1) - 1) // stride + 1``."""
+        """Return the number of output positions,
+        ``(size + 2 padding - dilation (kernel - 1) - 1) // stride + 1``.
+        """
         axes = zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
         return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
 
@@ -46,7 +52,8 @@ class Window(NamedTuple):
 def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> Tensor:
     """Return each member's convolution.
 
-    Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels / groups, *kernel].
+    Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels /
+    groups, *kernel].
     """
     members, rows = inputs.shape[:2]
     positions, kernel = window.outputs(inputs.shape[3:], weight.shape[3:]), weight.shape[3:]
@@ -75,7 +82,9 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
 
 
 def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str) -> Tensor:
-    """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the weight, which it does not depend on."""
+    """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the weight, which it
+    does not depend on.
+    """
     members, rows, channels = inputs.shape[:3]
     outputs, positions = gradients.shape[2], gradients.shape[3:]
     result = inputs.new_empty((members, outputs, channels // window.groups, *kernel))
@@ -91,7 +100,9 @@ def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], wi
 
 
 def input_gradient(gradients: Tensor, weight: Tensor, size: Sequence[int], window: Window, lowering: str) -> Tensor:
-    """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the inputs, whose positions are ``size``."""
+    """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the inputs, whose
+    positions are ``size``.
+    """
     members, rows = gradients.shape[:2]
     result = empty(gradients, members, rows, weight.shape[2] * window.groups, size)
     if lowering == "loop":
@@ -130,13 +141,17 @@ def _backward(
 
 
 def _grouped(stacked: Tensor, groups: int) -> Tensor:
-    """[members, rows, channels, height, width] as [members, groups, rows, height, width, channels / groups]."""
+    """[members, rows, channels, height, width] as [members, groups, rows, height, width, channels /
+    groups].
+    """
     members, rows, channels, *size = stacked.shape
     return stacked.view(members, rows, groups, channels // groups, *size).permute(0, 2, 1, 4, 5, 3)
 
 
 def _rows(stacked: Tensor, groups: int) -> Tensor:
-    """[members, rows, channels, height, width] as [members * groups, rows * height * width, channels / groups]."""
+    """[members, rows, channels, height, width] as [members * groups, rows * height * width,
+    channels / groups].
+    """
     return _grouped(stacked, groups).flatten(2, 4).flatten(0, 1)
 
 
@@ -145,12 +160,16 @@ def _split(product: Tensor, rows: int, positions: Sequence[int], groups: int) ->
 
 
 def _matrices(weight: Tensor, groups: int) -> Tensor:
-    """[members, outputs, channels / groups, *kernel] as [members * groups, outputs / groups, kernel * channels]."""
+    """[members, outputs, channels / groups, *kernel] as [members * groups, outputs / groups, kernel
+    * channels].
+    """
     return weight.permute(0, 1, 3, 4, 2).reshape(weight.shape[0] * groups, weight.shape[1] // groups, -1)
 
 
 def _patches(inputs: Tensor, kernel: Sequence[int], window: Window) -> Tensor:
-    """Return [members * groups, rows * positions, kernel * channels / groups]: what each output position sees."""
+    """Return [members * groups, rows * positions, kernel * channels / groups]: what each output
+    position sees.
+    """
     members, rows, channels, *size = inputs.shape
     (up, left), each = window.padding, channels // window.groups
     padded = inputs.new_zeros((members, rows, size[0] + 2 * up, size[1] + 2 * left, channels))
@@ -164,7 +183,9 @@ def _patches(inputs: Tensor, kernel: Sequence[int], window: Window) -> Tensor:
 
 
 def _folded(patches: Tensor, size: Sequence[int], kernel: Sequence[int], window: Window) -> Tensor:
-    """Add up [members, groups, rows, *positions, kernel * channels] where patches overlap: ``_patches`` transposed."""
+    """Add up [members, groups, rows, *positions, kernel * channels] where patches overlap:
+    ``_patches`` transposed.
+    """
     members, groups, rows, *positions, width = patches.shape
     whole = patches.view(members, groups, rows, *positions, *kernel, width // (kernel[0] * kernel[1]))
     patches = whole.permute(0, 2, 3, 4, 5, 6, 1, 7)

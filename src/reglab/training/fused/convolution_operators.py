@@ -1,7 +1,8 @@
-"""The stacked convolutions as operators: opaque to the compiler, batched by ``vmap``, differentiable again.
+"""The stacked convolutions as operators: opaque to the compiler, batched by ``vmap``,
+differentiable again.
 
-A convolution is linear in the inputs and in the weight, so the gradients of it and of its two gradients are again one
-of the three.
+A convolution is linear in the inputs and in the weight, so the gradients of it and of its two
+gradients are again one of the three.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,8 @@ _SCHEMA = "(Tensor first, Tensor second, int[] size, int[] window, str lowering)
 def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> Tensor:
     """Return the stacked convolution, differentiable.
 
-    Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels / groups, *kernel].
+    Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels /
+    groups, *kernel].
     """
     result: Tensor = _in_graph(_channels_innermost(inputs), weight, list(weight.shape[3:]), list(window), lowering)
     return result
@@ -145,7 +147,9 @@ class _InputGradient(_Bilinear):
 
 
 def _channels_innermost(stacked: Tensor) -> Tensor:
-    """The order that the kernels read: asked for here, the compiler writes it where the values are made."""
+    """The order that the kernels read: asked for here, the compiler writes it where the values are
+    made.
+    """
     return stacked.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 

@@ -26,10 +26,15 @@ _LIGHTNING = 0.15e-3  # seconds a step that Lightning and the hooks take beside 
 
 @dataclass(frozen=True)
 class PackCost:
-    """What was measured. step_seconds: of one step of all jobs; of one alone where it is one. steps: to be done.
+    """What was measured.
 
-    epoch_seconds: of measuring, for an epoch. start_seconds: before the first step, compiling included.
-    bytes: of memory, the process included. disk_bytes: of checkpoints and metric rows.
+    Args:
+        step_seconds: Of one step of all jobs; of one alone where it is one.
+        steps: To be done.
+        epoch_seconds: Of measuring, for an epoch.
+        start_seconds: Before the first step, compiling included.
+        bytes: Of memory, the process included.
+        disk_bytes: Of checkpoints and metric rows.
     """
 
     step_seconds: float
@@ -42,7 +47,10 @@ class PackCost:
 
 
 def measure_cost(configs: Sequence[DictConfig], settings: PackSettings) -> PackCost:
-    """Return what the jobs would cost, as one pack if they are several. Raises Unfused, UserError; opens no run."""
+    """Return what the jobs would cost, as one pack if they are several.
+
+    Raises Unfused, UserError; opens no run.
+    """
     _, experiments = load_experiments(configs)
     first = experiments[0]
     if len(experiments) == 1:

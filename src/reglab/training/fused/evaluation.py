@@ -16,13 +16,15 @@ from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import Stack
 
-# Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay in the cache; an
-# accelerator wants much at once, and the bound is that of its memory.
+# Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay
+# in the cache; an accelerator wants much at once, and the bound is that of its memory.
 _CPU_CELLS, _CELLS = 2**13, 2**18
 
 
 class Rows(NamedTuple):
-    """Values of some rows: ``[rows, ...]``, or ``[sets, rows, ...]`` where ``per_member``, the members having several sets."""
+    """Values of some rows: ``[rows, ...]``, or ``[sets, rows, ...]`` where ``per_member``, the
+    members having several sets.
+    """
 
     values: Tensor
     per_member: bool
@@ -33,9 +35,11 @@ class Rows(NamedTuple):
         return self.values.shape[1 if self.per_member else 0]
 
     def at(self, rows: slice, sets: Tensor) -> Tensor:
-        """Return the values of ``rows``, ``[rows, ...]``, or each member's own, ``[members, rows, ...]``.
+        """Return the values of ``rows``, ``[rows, ...]``, or each member's own,
+        ``[members, rows, ...]``.
 
-        sets: which set each member has, int64 ``[members]``.
+        Args:
+            sets: Which set each member has, int64 ``[members]``.
         """
         return self.values[:, rows].index_select(0, sets) if self.per_member else self.values[rows]
 
@@ -62,17 +66,20 @@ class Evaluator:
         self._graphs: dict[tuple[object, ...], Graph] = {}
 
     def forget(self) -> None:
-        """Trace anew: the pack has other members, another place, or computes its layers in another way."""
+        """Trace anew: the pack has other members, another place, or computes its layers in another
+        way.
+        """
         self._graphs = {}
 
     def __call__(
         self, pack: Pack, weights: dict[str, Tensor], inputs: Rows, targets: Rows, clean: Rows | None, sets: Tensor
     ) -> Tensor:
-        """Return the ``example_statistics`` of all rows, ``[statistics, members, rows]``, in evaluation mode.
+        """Return the ``example_statistics`` of all rows, ``[statistics, members, rows]``, in
+        evaluation mode.
 
-        weights: of the members, ``[members, ...]`` by name, and buffers to be taken in place of the pack's. clean:
-        other targets, whose losses follow as one more fact. With ``outputs`` each of the model's output columns is one
-        more fact, the last ones.
+        weights: of the members, ``[members, ...]`` by name, and buffers to be taken in place of the
+        pack's. clean: other targets, whose losses follow as one more fact. With ``outputs`` each of
+        the model's output columns is one more fact, the last ones.
         """
         count = inputs.length
         size = min(count, _rows_at_once(sets.device, len(pack)))
@@ -98,9 +105,13 @@ class Evaluator:
 
 
 def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor:
-    """Return what the members in ``stacked`` say of all rows, [members, rows, ...], in evaluation mode.
+    """Return what the members in ``stacked`` say of all rows, [members, rows, ...], in evaluation
+    mode.
 
-    With the weights that each is judged by. sets: as for ``Rows.at``. Nothing is traced: it is asked once.
+    With the weights that each is judged by.
+
+    Args:
+        sets: As for ``Rows.at``. Nothing is traced: it is asked once.
     """
 
     def forward(state: dict[str, Tensor], values: Tensor) -> Tensor:

@@ -24,9 +24,12 @@ _LAST_EPOCH_ONLY = ("objective/", "naive_gap/", "optimizer/", "system/")
 
 
 class PackFinalizer:
-    """Ends the runs of a pack's jobs, in groups, and tells ``on_end`` (job number, result) once for each.
+    """Ends the runs of a pack's jobs, in groups, and tells ``on_end`` (job number, result) once for
+    each.
 
-    trackers: of each job; None where its run has ended before, so that there is nothing to end or to tell.
+    Args:
+        trackers: Of each job; None where its run has ended before, so that there is nothing to end
+            or to tell.
     """
 
     def __init__(
@@ -106,9 +109,11 @@ class PackFinalizer:
 
 @contextmanager
 def finalizing(module: PackModule, finalizer: PackFinalizer, folder: Path) -> Iterator[None]:
-    """Give each job an end whatever ends its pack; what the pack goes on from, in ``folder``, stays where it can go on.
+    """Give each job an end whatever ends its pack; what the pack goes on from, in ``folder``, stays
+    where it can go on.
 
-    Raises Unfused where memory ran out; any other error is raised again.
+    Raises:
+        Unfused: Where memory ran out; any other error is raised again.
     """
     try:
         yield

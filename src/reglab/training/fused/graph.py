@@ -19,10 +19,14 @@ _CHECK_STEPS, _TOLERANCE = 5, 1e-3
 
 
 class Graph:
-    """Runs ``function(*arguments)``, which may change its tensors in place and returns one tensor, from a trace.
+    """Runs ``function(*arguments)``, which may change its tensors in place and returns one tensor,
+    from a trace.
 
-    It is traced when it is made, on copies; calls must pass tensors of the same shapes. peak: bytes of what its
-    operations hold at once. compiled: whether it runs compiled, see ``adopt``.
+    It is traced when it is made, on copies; calls must pass tensors of the same shapes.
+
+    Attributes:
+        peak: Bytes of what its operations hold at once.
+        compiled: Whether it runs compiled, see ``adopt``.
     """
 
     def __init__(self, function: Callable[..., Tensor], arguments: tuple[Any, ...]) -> None:
@@ -61,7 +65,8 @@ class Graph:
     def operations(self) -> list[Operation]:
         """Return the trace as values for another process, rewritten by the graph passes.
 
-        Raises ValueError where it holds more than operations.
+        Raises:
+            ValueError: Where it holds more than operations.
         """
         trace = copy.deepcopy(self._trace)
         transpose_narrow_products(trace)
@@ -73,10 +78,14 @@ class Graph:
         return [layout(tensor) for tensor in [*self._constants, *tensors]]
 
     def adopt(self, run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> None:
-        """Run ``run`` from now on, compiled from the trace; all but the last tensor must be these in every call.
+        """Run ``run`` from now on, compiled from the trace; all but the last tensor must be these
+        in every call.
 
-        It runs on copies first, beside the trace: compilers have been wrong in silence. On CUDA it becomes a graph of
-        the device, which costs one launch a step. Raises ValueError where the two do not agree.
+        It runs on copies first, beside the trace: compilers have been wrong in silence. On CUDA it
+        becomes a graph of the device, which costs one launch a step.
+
+        Raises:
+            ValueError: Where the two do not agree.
         """
         with torch.no_grad(), _quiet():
             actual, expected = (_run_on_copies(each, self._constants, tensors) for each in (run, self._trace))
@@ -89,8 +98,9 @@ class Graph:
 def agree(actual: Tensor, expected: Tensor) -> bool:
     """Return whether compiled steps led where the uncompiled ones did.
 
-    Rounding differs, and Adam turns a gradient that is nothing but rounding into whole steps; so the terms of the loss
-    are compared over some steps, each to a thousandth of the member's loss. Members that diverge are left out.
+    Rounding differs, and Adam turns a gradient that is nothing but rounding into whole steps; so
+    the terms of the loss are compared over some steps, each to a thousandth of the member's loss.
+    Members that diverge are left out.
 
     Args:
         actual: The terms of the loss, [steps, terms, members].
@@ -109,7 +119,8 @@ def _run_on_copies(run: Callable[..., Sequence[Tensor]], constants: list[Tensor]
 
 
 def _lift_constants(traced: GraphModule) -> tuple[GraphModule, list[Tensor]]:
-    """Return the trace with its constants as first inputs, and its result in a tuple; and these constants.
+    """Return the trace with its constants as first inputs, and its result in a tuple; and these
+    constants.
 
     The rows of the data are such constants: what is compiled holds neither them nor where they lie.
     """
@@ -130,7 +141,9 @@ def _lift_constants(traced: GraphModule) -> tuple[GraphModule, list[Tensor]]:
 
 
 def _capture_cuda_graph(run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
-    """Return ``run`` as a CUDA graph over ``tensors``; what the last one holds is copied in at every call."""
+    """Return ``run`` as a CUDA graph over ``tensors``; what the last one holds is copied in at
+    every call.
+    """
     static_inputs = [*tensors[:-1], tensors[-1].clone()]
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
@@ -146,7 +159,9 @@ def _capture_cuda_graph(run: Callable[..., Sequence[Tensor]], tensors: list[Tens
 
 
 def peak(traced: GraphModule) -> int:
-    """Return the most bytes that the results of the trace's operations take at once, each freed after its last use."""
+    """Return the most bytes that the results of the trace's operations take at once, each freed
+    after its last use.
+    """
     last: dict[Node, Node] = {}
     for node in traced.graph.nodes:
         for source in node.all_input_nodes:

@@ -1,4 +1,6 @@
-"""The pack of jobs that a worker of ``hydra/launcher=fused`` trains: from composed configs to finished MLflow runs."""
+"""The pack of jobs that a worker of ``hydra/launcher=fused`` trains: from composed configs to
+finished MLflow runs.
+"""
 
 import ctypes
 import json
@@ -50,15 +52,22 @@ def run_pack(
     on_progress: Callable[[int, Progress], None] | None,
     on_end: Callable[[int, JobResult], None],
 ) -> None:
-    """Train the jobs that ``configs`` describe as one pack, and record each as the run that it would be alone.
+    """Train the jobs that ``configs`` describe as one pack, and record each as the run that it
+    would be alone.
 
-    Where a pack of these very jobs was cut short, it goes on from its checkpoint, as the same runs and with the same
-    bits; jobs whose training is over are told at once. Otherwise all of them begin.
+    Where a pack of these very jobs was cut short, it goes on from its checkpoint, as the same runs
+    and with the same bits; jobs whose training is over are told at once. Otherwise all of them
+    begin.
 
-    configs: composed. folders: of their runs. on_end: called once for each job, by its position,
-    when it ends. Raises UserError for bad input and Unfused for jobs that do not fit together, both before a run is
-    opened; Unfused also where memory ran out later, for the jobs that had not ended. Any other error ends what is left
-    and is raised.
+    Args:
+        configs: composed.
+        folders: Of their runs.
+        on_end: Called once for each job, by its position, when it ends. Any other error ends what
+            is left and is raised.
+
+    Raises:
+        UserError: For bad input and Unfused for jobs that do not fit together, both before a run is
+            opened; Unfused also where memory ran out later, for the jobs that had not ended.
     """
     configs = _with_data_shapes(configs)
     experiments, specs = _prepared(configs, folders)
@@ -97,7 +106,9 @@ def _start_runs(
     settings: PackSettings,
     interrupted: InterruptedPack | None,
 ) -> tuple[PackModule, list[RunTracker | None], Manifest]:
-    """Return a pack at its first step, with its runs. interrupted: one that had its runs, but died before that step."""
+    """Return a pack at its first step, with its runs. interrupted: one that had its runs, but died
+    before that step.
+    """
     try:
         pack, choices = prepare(experiments, settings)
     except Unfused as error:
@@ -128,7 +139,12 @@ def _build_pack(experiments: Sequence[Experiment], settings: PackSettings) -> Pa
 
 
 def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[Pack, Choices]:
-    """Return the pack of the jobs, on its device, with its choices made. Raises Unfused, UserError."""
+    """Return the pack of the jobs, on its device, with its choices made.
+
+    Raises:
+        Unfused
+        UserError
+    """
     pack = _build_pack(experiments, settings)
     try:
         choices = choose(pack, settings.compile, settings.always)
@@ -140,7 +156,11 @@ def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[
 
 
 def train(module: PackModule, recorder: PackRecorder, manifest: Manifest, resume: Path | None = None) -> None:
-    """Let Lightning train a pack. manifest: where its state is kept in the meantime, and what of it is told there."""
+    """Let Lightning train a pack.
+
+    Args:
+        manifest: Where its state is kept in the meantime, and what of it is told there.
+    """
     first = module.pack.experiments[0]
     with quiet_lightning():
         checkpoints = PackCheckpoints(manifest, first.checkpoint_seconds)
@@ -157,7 +177,9 @@ def _with_data_shapes(configs: Sequence[DictConfig]) -> list[DictConfig]:
 def load_experiments(configs: Sequence[DictConfig]) -> tuple[list[dict[str, Any]], list[Experiment]]:
     """Return the resolved configs and what they describe; equal ``data`` nodes are loaded once.
 
-    Raises Unfused where some of them are wrong, so that the others can train: those together, each wrong one alone.
+    Raises:
+        Unfused: Where some of them are wrong, so that the others can train: those together, each
+            wrong one alone.
     """
     configs = _with_data_shapes(configs)
     jobs = [{k: v for k, v in describe.plain(config).items() if k != "hydra"} for config in configs]
@@ -197,8 +219,8 @@ def _tags(pack: Pack, choices: Choices) -> Mapping[str, str]:
 def keep_freed_memory() -> None:
     """Let this process keep what it frees; nothing happens where there is no glibc.
 
-    A stacked tensor has megabytes, and glibc gives such blocks back to the system, which clears each page anew at every
-    operation: that took up to half of a step that was not compiled.
+    A stacked tensor has megabytes, and glibc gives such blocks back to the system, which clears
+    each page anew at every operation: that took up to half of a step that was not compiled.
     """
     if not sys.platform.startswith("linux"):
         return

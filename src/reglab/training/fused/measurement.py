@@ -19,13 +19,17 @@ _PREFIX = "model."
 
 
 class PackMeasurement:
-    """Measures the members of a pack again and again, each on the rows that ``Measurement`` would take of its data.
+    """Measures the members of a pack again and again, each on the rows that ``Measurement`` would
+    take of its data.
 
-    Data that the jobs share are kept and used once. Names and meaning of what is measured are ``Measurement``'s; each
-    value is ``[members]``, in the order of the pack's rows.
+    Data that the jobs share are kept and used once. Names and meaning of what is measured are
+    ``Measurement``'s; each value is ``[members]``, in the order of the pack's rows.
 
-    datas: the data set of each job, by the job's number; sets of equal digest are one. sets: which one each job has,
-    int64 [jobs].
+    Args:
+        datas: The data set of each job, by the job's number; sets of equal digest are one.
+
+    Attributes:
+        sets: Which one each job has, int64 [jobs].
     """
 
     def __init__(
@@ -67,7 +71,8 @@ class PackMeasurement:
         self.previous: Tensors = {}
 
     def begin(self, pack: Pack, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
-        """Remember the initial weights, which distances are measured from; ``state`` is that of a resumed run.
+        """Remember the initial weights, which distances are measured from; ``state`` is that of a
+        resumed run.
 
         A state holds a row for each row that the pack had when it was taken.
         """
@@ -103,7 +108,9 @@ class PackMeasurement:
         self._evaluate.forget()
 
     def gap(self, pack: Pack) -> Tensors:
-        """Return the audited gaps, their sides and intervals, of the weights that each job is judged by."""
+        """Return the audited gaps, their sides and intervals, of the weights that each job is
+        judged by.
+        """
         weights, sets = pack.evaluation_weights(), self.sets[pack.job_indices]
         train = self._evaluate(pack, weights, *self.probe, self.clean, sets)
         val = self._evaluate(pack, weights, *self.val, None, sets)
@@ -114,7 +121,9 @@ class PackMeasurement:
         return gap(sides[0], sides[1], self.task, self.settings.level, self.settings.wanted) | metrics
 
     def _side(self, number: int, measured: Tensor, pack: Pack) -> Side:
-        """Return the members' side of the gap, 0 the probe and 1 the validation part, from what was measured of it."""
+        """Return the members' side of the gap, 0 the probe and 1 the validation part, from what was
+        measured of it.
+        """
         sets = self.sets[pack.job_indices]
         outputs = targets = None
         if self._outputs:
@@ -139,7 +148,9 @@ class PackMeasurement:
         return metrics
 
     def weights(self, pack: Pack) -> Tensors:
-        """Return the weight statistics; those of averaged weights apart, since averaging un-zeros them."""
+        """Return the weight statistics; those of averaged weights apart, since averaging un-zeros
+        them.
+        """
         now = _weights(pack, pack.stack.weights)
         metrics = self._statistics(now, self.settings.per_layer)
         if pack.base.cocktail.averages:

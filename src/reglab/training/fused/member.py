@@ -16,7 +16,9 @@ _PLAIN = (str, int, float, bool, tuple, type(None))
 
 
 class Member(nn.Module):
-    """A model beside its cocktail, in one module: ``functional_call`` can then swap all state of a job at once."""
+    """A model beside its cocktail, in one module: ``functional_call`` can then swap all state of a
+    job at once.
+    """
 
     def __init__(self, model: nn.Module, cocktail: Cocktail) -> None:
         super().__init__()
@@ -29,7 +31,10 @@ class Member(nn.Module):
 
 
 def structure(experiment: Experiment) -> tuple[Any, ...]:
-    """Return what must be equal in all members of a pack: everything but numbers. Compare it before training."""
+    """Return what must be equal in all members of a pack: everything but numbers.
+
+    Compare it before training.
+    """
     data, recipe = experiment.data, experiment.recipe
     weights = experiment.model.state_dict()
     return (
@@ -78,7 +83,8 @@ def _numeric(value: Any) -> bool:
 
 
 def aliases(module: nn.Module) -> dict[str, str]:
-    """Return for each name of the state dict the name under which ``named_parameters`` and ``named_buffers`` have it.
+    """Return for each name of the state dict the name under which ``named_parameters`` and
+    ``named_buffers`` have it.
 
     They differ where a tensor is shared by two modules.
     """

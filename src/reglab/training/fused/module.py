@@ -20,8 +20,9 @@ _log = logging.getLogger(__name__)
 class PackModule(pl.LightningModule):
     """Trains a pack; a Lightning batch is a chunk of optimizer steps.
 
-    ``dead`` are the rows of the stack whose job has ended: they are computed until the stack is compacted, and nobody
-    looks at them. Members share no tensor, so what happens in a row, NaN included, stays in it.
+    ``dead`` are the rows of the stack whose job has ended: they are computed until the stack is
+    compacted, and nobody looks at them. Members share no tensor, so what happens in a row, NaN
+    included, stays in it.
     """
 
     def __init__(self, pack: Pack) -> None:
@@ -85,16 +86,21 @@ class PackModule(pl.LightningModule):
         self._rows.extend(rows)
 
     def fail(self, row: int, step: int, epoch: int, taken: int = -1) -> None:
-        """Take a row out because its loss is not finite. taken: which of the chunk's steps it was."""
+        """Take a row out because its loss is not finite.
+
+        Args:
+            taken: Which of the chunk's steps it was.
+        """
         job_index = self.pack.job_indices[row]
         self.dead.add(row)
         self.failures[job_index] = Diverged(step, epoch, float(self.rates[taken, job_index]))
 
     def mean_terms(self) -> dict[str, Tensor]:
-        """Return each term's mean over the examples trained on since the last call, [members], and start anew.
+        """Return each term's mean over the examples trained on since the last call, [members], and
+        start anew.
 
-        The steps are added up once, here, and for each member by itself: adding as they come would round by where
-        chunks were cut, and adding side by side by how many members there are.
+        The steps are added up once, here, and for each member by itself: adding as they come would
+        round by where chunks were cut, and adding side by side by how many members there are.
         """
         if not self._rows:
             return {}
@@ -105,14 +111,17 @@ class PackModule(pl.LightningModule):
         return {f"objective/{name}": mean for name, mean in zip(self.pack.terms, means, strict=True)}
 
     def _table(self) -> Tensor:
-        """Return the kept terms in one tensor, on the device of the latest: those of a checkpoint come on the CPU."""
+        """Return the kept terms in one tensor, on the device of the latest: those of a checkpoint
+        come on the CPU.
+        """
         return torch.cat([each.to(self._terms[-1].device) for each in self._terms])
 
     def compact(self) -> list[int]:
         """Drop the dead rows, and return those that are kept; empty: nothing was dropped.
 
-        Two rows stay at least, since a pack of one would round differently. A pack that is compiled, or to be, is made
-        anew only when half of it is dead: compiling again takes longer than what a few dead rows cost.
+        Two rows stay at least, since a pack of one would round differently. A pack that is
+        compiled, or to be, is made anew only when half of it is dead: compiling again takes longer
+        than what a few dead rows cost.
         """
         rows = self.alive()
         spare = [row for row in range(len(self.pack)) if row in self.dead]

@@ -1,6 +1,7 @@
 """FX graphs as plain values: serialize a traced graph and rebuild it in another process.
 
-``torch.fx`` pickles a graph as Python code and traces that again, which would turn each ``arange`` into a constant.
+``torch.fx`` pickles a graph as Python code and traces that again, which would turn each ``arange``
+into a constant.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,11 @@ class Layout(NamedTuple):
 
 
 def operations(graph: Graph) -> list[Operation]:
-    """Return the operations of ``graph``. Raises ValueError for other nodes, such as nested graphs."""
+    """Return the operations of ``graph``.
+
+    Raises:
+        ValueError: For other nodes, such as nested graphs.
+    """
     result = []
     for node in graph.nodes:
         if node.op not in ("placeholder", "call_function", "output"):
@@ -61,7 +66,11 @@ def operations(graph: Graph) -> list[Operation]:
 
 
 def module_of(operations: Sequence[Operation]) -> GraphModule:
-    """Return the graph of these operations. Raises AttributeError for an operator that this process does not have."""
+    """Return the graph of these operations.
+
+    Raises:
+        AttributeError: For an operator that this process does not have.
+    """
     graph = Graph()
     known: dict[str, Node] = {}
     for kind, name, target, arguments, named in operations:

@@ -1,7 +1,8 @@
 """SGD, Adam and AdamW as pure functions under ``vmap``: each member has its own hyperparameters.
 
-One ``torch.optim`` optimizer holds one learning rate; these are vmapped over members, whose lr, momentum, betas and
-decay are 0-dim tensors. The arithmetic is torch's own, order of operations included.
+One ``torch.optim`` optimizer holds one learning rate; these are vmapped over members, whose lr,
+momentum, betas and decay are 0-dim tensors. The arithmetic is torch's own, order of operations
+included.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,13 +29,15 @@ Update = Callable[[Tensor, Tensor, Tensors, Tensors], None]
 
 @dataclass(frozen=True)
 class Rule:
-    """An optimizer's update rule. numbers: a member's own.
+    """An optimizer's update rule.
 
-    state_names: names of the state kept for each weight, in its shape, zeros at first.
+    They have torch's own names, so that ``torch.optim`` can read them from a checkpoint.
 
-    They have torch's own names, so that ``torch.optim`` can read them from a checkpoint. step_numbers: are
-    computed before the steps, not in them: a compiler would put their powers and roots into the loop over each weight,
-    once for every coordinate.
+    Args:
+        numbers: A member's own.
+        state_names: Names of the state kept for each weight, in its shape, zeros at first.
+        step_numbers: Are computed before the steps, not in them: a compiler would put their powers
+            and roots into the loop over each weight, once for every coordinate.
     """
 
     state_names: tuple[str, ...]
@@ -44,12 +47,18 @@ class Rule:
 
 
 def joint_rule(rules: Sequence[Rule]) -> Rule:
-    """Return the rule that serves all members of a pack: momentum and decay for all where one has them."""
+    """Return the rule that serves all members of a pack: momentum and decay for all where one has
+    them.
+    """
     return max(rules, key=lambda rule: (len(rule.state_names), rule.update is not adam_plain))
 
 
 def rule_of(optimizer: Optimizer) -> Rule:
-    """Return the rule of an optimizer and its numbers. Raises Unfused for one that is not known here."""
+    """Return the rule of an optimizer and its numbers.
+
+    Raises:
+        Unfused: For one that is not known here.
+    """
     group = optimizer.param_groups[0]
     if type(optimizer) not in (SGD, Adam, AdamW) or group.get("maximize"):
         raise Unfused(f"the update of {type(optimizer).__name__} is not known to fused training")
@@ -66,7 +75,9 @@ def rule_of(optimizer: Optimizer) -> Rule:
 
 
 def sgd_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[str, Tensor]:
-    """Return what steps of SGD need: the first velocity is the gradient itself, whatever the dampening."""
+    """Return what steps of SGD need: the first velocity is the gradient itself, whatever the
+    dampening.
+    """
     kept = 1 - numbers["dampening"]
     first = torch.tensor(done)[:, None] == 0
     return dict(numbers) | {
@@ -96,7 +107,9 @@ def _sgd(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors, nes
 
 
 def adam_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[str, Tensor]:
-    """Return what steps of Adam need, from double precision: beta2^t keeps its digits over thousands of steps."""
+    """Return what steps of Adam need, from double precision: beta2^t keeps its digits over
+    thousands of steps.
+    """
     beta1, beta2 = numbers["beta1"], numbers["beta2"]
     counts = [steps + 1 for steps in done]
     return dict(numbers) | {
@@ -111,7 +124,8 @@ def adam_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[s
 
 
 def powers(bases: Tensor, exponents: Sequence[int]) -> Tensor:
-    """Return ``base ** exponent``, float64 [exponents, bases], with the bits that Python's floats have.
+    """Return ``base ** exponent``, float64 [exponents, bases], with the bits that Python's floats
+    have.
 
     ``torch.optim`` computes it so; torch's own tensors are rounded by where in a vector they stand.
     """
@@ -126,14 +140,17 @@ def adam(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> 
 
 
 def adamw(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
-    """Take a step of AdamW (Loshchilov & Hutter 2019): weights shrink by ``1 - lr * decay`` before the step."""
+    """Take a step of AdamW (Loshchilov & Hutter 2019): weights shrink by ``1 - lr * decay`` before
+    the step.
+    """
     weight.mul_(numbers["kept"])
     adam_plain(weight, gradient, state, numbers)
 
 
 def adam_plain(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
     """Take a step of Adam: move by ``lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)``."""
-    # No addcmul_ and addcdiv_: vmap has no rule for them and would go through the members one by one.
+    # No addcmul_ and addcdiv_: vmap has no rule for them and would go through the members one by
+    # one.
     first, second = state["exp_avg"], state["exp_avg_sq"]
     first.mul_(numbers["beta1"]).add_(numbers["gain1"] * gradient)
     second.mul_(numbers["beta2"]).add_(numbers["gain2"] * gradient * gradient)
@@ -146,7 +163,8 @@ def adam_plain(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensor
 
 
 class MemberLearningRates(Mapping[str, Tensor]):
-    """Learning rates by parameter name, the same for all: ``step_size.LearningRates`` of a member."""
+    """Learning rates by parameter name, the same for all: ``step_size.LearningRates`` of a member.
+    """
 
     def __init__(self, numbers: Tensors, names: Sequence[str]) -> None:
         self._numbers, self._names = numbers, names
@@ -166,9 +184,12 @@ class MemberLearningRates(Mapping[str, Tensor]):
 
 
 class MemberStepSizes(Mapping[str, Tensor]):
-    """Effective steps by parameter name after an update, computed when asked for: ``step_size.StepSizes``, but pure.
+    """Effective steps by parameter name after an update, computed when asked for:
+    ``step_size.StepSizes``, but pure.
 
-    state: by state name and weight; a weight that never has a gradient has zeros. clipped: the gradient's factor.
+    Args:
+        state: By state name and weight; a weight that never has a gradient has zeros.
+        clipped: The gradient's factor.
     """
 
     def __init__(

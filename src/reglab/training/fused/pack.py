@@ -31,13 +31,21 @@ _SETTINGS = PackSettings()
 class Pack:
     """The stacked state of several jobs, and the operations on all of them at once.
 
-    experiments: their jobs. job_indices: the number of the job in each row of the stack; jobs that ended leave it, in
-    ``keep``. compiled, ragged, lowering: choices that change rounding, so a resumed pack must make them again.
-    compiling: whether it is to be compiled while it trains; it is not ``compiled`` until then.
+    Args:
+        experiments: Their jobs.
+
+    Attributes:
+        job_indices: The number of the job in each row of the stack; jobs that ended leave it, in
+            ``keep``.
+        compiled, ragged, lowering: Choices that change rounding, so a resumed pack must make them
+            again.
+        compiling: Whether it is to be compiled while it trains; it is not ``compiled`` until then.
     """
 
     def __init__(self, experiments: Sequence[Experiment], settings: PackSettings = _SETTINGS) -> None:
-        """Raises Unfused, with groups, if the jobs cannot all train together; UserError for bad input."""
+        """Raises:
+            Unfused: With groups, if the jobs cannot all train together; UserError for bad input.
+        """
         _check(experiments)
         first = experiments[0]
         self.experiments, self.settings = experiments, settings
@@ -98,8 +106,10 @@ class Pack:
     ) -> None:
         """Make the choices that change rounding.
 
-        lowering: of each convolution, by its path in the model. ragged: whether the epoch's last batch, where it has
-        another size, is compiled too; the second compilation takes as long as the first.
+        Args:
+            lowering: Of each convolution, by its path in the model.
+            ragged: Whether the epoch's last batch, where it has another size, is compiled too; the
+                second compilation takes as long as the first.
         """
         self.compiled, self.ragged, self.compiling = compiled, ragged, compiling
         if lowering != self.lowering:
@@ -119,9 +129,11 @@ class Pack:
         return self._step.names if self._step else []
 
     def numbers(self, first: int, rates: Tensor) -> Tensor:
-        """Return what ``step`` takes for each step from number ``first`` on, float64 [steps, numbers, members].
+        """Return what ``step`` takes for each step from number ``first`` on, float64 [steps,
+        numbers, members].
 
-        rates: the learning rates of these steps, float64 [steps, jobs].
+        Args:
+            rates: The learning rates of these steps, float64 [steps, jobs].
         """
         return torch.stack(list(self._step_numbers(first, rates).values()), 1).to(self.stack.device)
 
@@ -131,9 +143,11 @@ class Pack:
         return {name: number.expand(len(rates), -1) for name, number in found.items()}
 
     def step(self, rows: Tensor, numbers: Tensor) -> Tensor:
-        """Take one step on ``rows`` of the pool (as the loader yields them) and return the terms, [terms, members].
+        """Take one step on ``rows`` of the pool (as the loader yields them) and return the terms,
+        [terms, members].
 
-        numbers: the optimizer's in this step, float64 [numbers, members].
+        Args:
+            numbers: The optimizer's in this step, float64 [numbers, members].
         """
         torch._foreach_copy_(list(self.stack.step_numbers.values()), list(numbers.unbind()))
         graph = self.graph(rows)
@@ -147,9 +161,11 @@ class Pack:
         return [*self._state, rows.to(self.stack.device)]
 
     def compilation(self) -> Compilation:
-        """Start to compile the step, in a process of its own, and the one on an epoch's last batch if it is ``ragged``.
+        """Start to compile the step, in a process of its own, and the one on an epoch's last batch
+        if it is ``ragged``.
 
-        Raises Unfused if the model or a regularizer cannot be vmapped.
+        Raises:
+            Unfused: If the model or a regularizer cannot be vmapped.
         """
         own = {type(part).__module__ for part in self.base.modules()}
         steps = [(graph, self._tensors(graph, rows)) for rows in self._batches() for graph in [self.graph(rows)]]
@@ -161,7 +177,9 @@ class Pack:
         return [torch.zeros(self.loader.shape(size), dtype=torch.int64) for size in sizes]
 
     def compile(self) -> bool:
-        """Compile before the next step, if that is not done, and return whether it is; if not, one line says why."""
+        """Compile before the next step, if that is not done, and return whether it is; if not, one
+        line says why.
+        """
         if all(self.graph(rows).compiled for rows in self._batches()):
             return True
         compilation = self.compilation()
@@ -177,7 +195,9 @@ class Pack:
         return compilation.graphs[0][0] in self._graphs.values()
 
     def adopt_compiled(self, compilation: Compilation) -> None:
-        """Take the steps that were compiled, from the next one on; what was not runs as it is, and one line says so."""
+        """Take the steps that were compiled, from the next one on; what was not runs as it is, and
+        one line says so.
+        """
         done = compilation.load()
         compiled = compilation.graphs[0][0].compiled
         self.choose(compiled, self.lowering, self.ragged and done)
@@ -186,9 +206,12 @@ class Pack:
             _log.warning("%s: %s", compilation.reason, what)
 
     def graph(self, rows: Tensor) -> Graph:
-        """Return the step on batches of the shape of ``rows``; it is traced once. Nothing is changed.
+        """Return the step on batches of the shape of ``rows``; it is traced once.
 
-        Raises Unfused if the model or a regularizer cannot be vmapped.
+        Nothing is changed.
+
+        Raises:
+            Unfused: If the model or a regularizer cannot be vmapped.
         """
         known = self._graphs.get(rows.shape)
         if known is not None:
@@ -218,11 +241,13 @@ class Pack:
         return inspect_loss(self.base, self.task, self.rule, self.train_rows.batch(rows[0] if rows.dim() > 1 else rows))
 
     def evaluation_weights(self, stacked: Stack | None = None) -> dict[str, Tensor]:
-        """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name.
+        """Return the weights that each member would be judged by, such as averaged ones, [members,
+        ...] by name.
 
         Where they are averaged, so are the ``statistics`` of the model, which are among them then.
 
-        stacked: the state of other members than the pack's, or of another epoch.
+        Args:
+            stacked: The state of other members than the pack's, or of another epoch.
         """
         stacked = self.stack if stacked is None else stacked
         if not self.base.cocktail.averages:
@@ -242,7 +267,9 @@ class Pack:
         return {name: tensor for name, tensor in trained.items() if name in stacked.weights or name in other}
 
     def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:
-        """Return which members want to stop, bool [members], given the metrics of the epoch, each [members]."""
+        """Return which members want to stop, bool [members], given the metrics of the epoch, each
+        [members].
+        """
 
         def ask(buffers: dict[str, Tensor], measured: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
             state = {name: tensor.clone() for name, tensor in buffers.items()}
@@ -256,7 +283,9 @@ class Pack:
         return answers
 
     def stack_of(self, job_indices: Sequence[int]) -> Stack:
-        """Return weights and buffers of these jobs, all of which must still have a row: to be read, not changed."""
+        """Return weights and buffers of these jobs, all of which must still have a row: to be read,
+        not changed.
+        """
         whole = Stack(self.stack.weights, self.stack.buffers, self.stack.shared)
         return (
             whole
@@ -265,7 +294,9 @@ class Pack:
         )
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Let only the members in these rows of the stack go on; a compiled pack of fewer is compiled anew."""
+        """Let only the members in these rows of the stack go on; a compiled pack of fewer is
+        compiled anew.
+        """
         self.stack = self.stack.take(rows)
         self.job_indices = [self.job_indices[row] for row in rows]
         self._forget()

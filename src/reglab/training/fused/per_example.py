@@ -23,7 +23,9 @@ _WRITERS = 16  # at once: the file system makes many files durable together
 def final_examples(
     pack: Pack, measurement: PackMeasurement, best: Best, job_indices: Sequence[int]
 ) -> dict[int, Examples]:
-    """Return the examples of the jobs ``job_indices``, by their numbers, with the weights that each stands for."""
+    """Return the examples of the jobs ``job_indices``, by their numbers, with the weights that each
+    stands for.
+    """
     by_best = [job_index for job_index in job_indices if pack.base.cocktail.stops and best.epochs[job_index]]
     by_last = [job_index for job_index in job_indices if job_index not in by_best]
     step = max(1, _CELLS // max(measurement.probe[0].length, measurement.val[0].length))

@@ -22,11 +22,14 @@ _SHOWN = ("train/loss", "val/loss", "gap/loss")
 
 
 class PackRecorder(pl.Callback):
-    """Does for each member what ``Recorder`` does for one job, with one measurement and one transfer for all.
+    """Does for each member what ``Recorder`` does for one job, with one measurement and one
+    transfer for all.
 
-    trackers: of each job; None where its run has ended before: its row is computed again, since how the others round
-    may depend on the size of the pack, and recorded nowhere. on_end: called with a job's number, and the reason where
-    it failed, as soon as it has ended before the others: by early stopping or because it diverged.
+    Args:
+        trackers: Of each job; None where its run has ended before: its row is computed again, since
+            how the others round may depend on the size of the pack, and recorded nowhere.
+        on_end: Called with a job's number, and the reason where it failed, as soon as it has ended
+            before the others: by early stopping or because it diverged.
     """
 
     def __init__(
@@ -101,7 +104,9 @@ class PackRecorder(pl.Callback):
         self._end_members(trainer, module, stopped if epoch != trainer.max_epochs else [])
 
     def recorded(self) -> int:
-        """Return the last epoch that any of the runs has recorded, which may lie behind the checkpoint."""
+        """Return the last epoch that any of the runs has recorded, which may lie behind the
+        checkpoint.
+        """
         return max((tracker.journal.top for _, tracker in self._open(range(len(self.trackers)))), default=0)
 
     def show_activity(self, trainer: pl.Trainer, doing: str) -> None:
@@ -118,7 +123,9 @@ class PackRecorder(pl.Callback):
             tracker.tag(**tags)
 
     def _open(self, job_indices: Sequence[int]) -> Iterator[tuple[int, RunTracker]]:
-        """Yield those of the places whose runs are open, each with its position in ``job_indices`` and its tracker."""
+        """Yield those of the places whose runs are open, each with its position in ``job_indices``
+        and its tracker.
+        """
         for position, job_index in enumerate(job_indices):
             tracker = self.trackers[job_index]
             if tracker is not None and job_index not in self.ended:
@@ -132,7 +139,9 @@ class PackRecorder(pl.Callback):
             log_pack([tracker for _, tracker in recorded], keys, values, epoch)
 
     def _metrics(self, module: PackModule, tensors: Mapping[str, Tensor], epoch: int) -> dict[int, dict[str, float]]:
-        """Return the metrics of each living row of the stack; one whose loss is not finite is taken out."""
+        """Return the metrics of each living row of the stack; one whose loss is not finite is taken
+        out.
+        """
         names, rows_of = table(tensors)
         system = self._system()
         metrics = {row: dict(zip(names, rows_of[row], strict=True)) for row in module.alive()}
@@ -171,7 +180,10 @@ class PackRecorder(pl.Callback):
         trainer.should_stop |= not any(self._open([module.pack.job_indices[row] for row in module.alive()]))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what measuring and judging go on from. The journals are synchronized here, as for one job."""
+        """Return what measuring and judging go on from.
+
+        The journals are synchronized here, as for one job.
+        """
         job_indices = range(len(self.trackers))
         return {
             "measured": self.measurement.state() if self.measurement else None,

@@ -1,4 +1,6 @@
-"""A pack that was cut short goes on: the same runs from its checkpoint, those that have ended excepted."""
+"""A pack that was cut short goes on: the same runs from its checkpoint, those that have ended
+excepted.
+"""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +21,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InterruptedPack:
-    """A pack that was being trained. ended: the results of the jobs whose training is over, by their place in it.
+    """A pack that was being trained.
 
-    checkpoint: to go on from; None where it died before its first. lost: none of its checkpoints is whole, or the jobs
-    compute something else by now.
+    Args:
+        ended: The results of the jobs whose training is over, by their place in it.
+        checkpoint: To go on from; None where it died before its first.
+        lost: None of its checkpoints is whole, or the jobs compute something else by now.
     """
 
     manifest: Manifest
@@ -59,7 +63,9 @@ class InterruptedPack:
 
 
 def find_interrupted(specs: Sequence[RunSpec]) -> InterruptedPack | None:
-    """Return the pack of these very jobs, of the same sweep, that was cut short in their folders; None without one."""
+    """Return the pack of these very jobs, of the same sweep, that was cut short in their folders;
+    None without one.
+    """
     saved = manifest.read(specs[0].folder)
     folders = tuple(str(spec.folder.resolve()) for spec in specs)
     if saved is None or (saved.parent, saved.folders) != (specs[0].parent or "", folders):
@@ -81,7 +87,11 @@ def find_interrupted(specs: Sequence[RunSpec]) -> InterruptedPack | None:
 
 
 def manifest_of(specs: Sequence[RunSpec], jobs: Sequence[int]) -> Manifest:
-    """Return the manifest of a pack whose runs were just opened. jobs: their numbers in the sweep."""
+    """Return the manifest of a pack whose runs were just opened.
+
+    Args:
+        jobs: Their numbers in the sweep.
+    """
     return Manifest(
         parent=specs[0].parent or "",
         jobs=tuple(jobs),
@@ -100,7 +110,8 @@ def record_start(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tag
 
 
 def end_open(folders: Sequence[Path], message: str) -> None:
-    """End the runs in these folders that a dead process left open, before others take their places."""
+    """End the runs in these folders that a dead process left open, before others take their places.
+    """
     for folder in folders:
         try:
             if last_status(folder) == "RUNNING":  # by its journal, which leads the store
@@ -120,7 +131,10 @@ def _reopened(spec: RunSpec) -> RunTracker:
 
 
 def _newest_valid(path: Path) -> Path | None:
-    """Return the newest whole checkpoint. A damaged one is removed: it must not take the place of the one before it."""
+    """Return the newest whole checkpoint.
+
+    A damaged one is removed: it must not take the place of the one before it.
+    """
     valid = checkpoint_files.newest_valid(path)
     if valid is not None and valid != path:
         path.unlink(missing_ok=True)

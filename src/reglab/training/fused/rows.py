@@ -9,13 +9,16 @@ from reglab.training.loader import epoch_order, step_rows
 
 
 class PackSteps:
-    """Yields chunks of steps, as ``Steps`` does: lists of row numbers of the pool, one entry for each optimizer step.
+    """Yields chunks of steps, as ``Steps`` does: lists of row numbers of the pool, one entry for
+    each optimizer step.
 
-    An entry is int64 [batch rows] where all members take the same rows, else [members, batch rows]: every member has
-    the order of its own seed.
+    An entry is int64 [batch rows] where all members take the same rows, else [members, batch rows]:
+    every member has the order of its own seed.
 
-    members: returns (seed, part of the pool) of each member of the stack, as it is when an epoch begins. done: returns
-    the steps done so far.
+    Args:
+        members: Returns (seed, part of the pool) of each member of the stack, as it is when an
+            epoch begins.
+        done: Returns the steps done so far.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class PackSteps:
         return torch.stack([orders[seed] + part * self.rows for seed, part in members])
 
     def state_dict(self) -> dict[str, int]:
-        """Lightning asks whether a loader can resume inside an epoch; this one follows the step count instead."""
+        """Lightning asks whether a loader can resume inside an epoch; this one follows the step
+        count instead.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -20,7 +20,9 @@ class Schedules:
     """
 
     def __init__(self, recipes: Sequence[Recipe], steps_per_epoch: int) -> None:
-        """Raises Unfused for a schedule that moves more than the learning rate, such as the momentum."""
+        """Raises:
+            Unfused: For a schedule that moves more than the learning rate, such as the momentum.
+        """
         self._steps_per_epoch = steps_per_epoch
         settings = [repr((recipe.optimizer, recipe.scheduler, recipe.epochs)) for recipe in recipes]
         distinct = list(dict.fromkeys(settings))
@@ -43,7 +45,9 @@ class Schedules:
         return torch.tensor(rates, dtype=torch.float64)[self._schedule_of]
 
     def state(self, job_index: int, done: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """Return the optimizer's settings of a member after ``done`` steps, and its schedule's state if it has one."""
+        """Return the optimizer's settings of a member after ``done`` steps, and its schedule's
+        state if it has one.
+        """
         self._advance_to(done)
         optimizer, scheduled = self._pairs[self._schedule_of[job_index]]
         return dict(optimizer.state_dict()["param_groups"][0]), scheduled and scheduled[0].state_dict()

@@ -13,9 +13,13 @@ from reglab.data import Part
 class SharedRows:
     """Rows of the distinct training parts of a pack, one part behind the other.
 
-    targets, weights, index: ``[parts * rows]``, as in ``Part``. weights: None where every example counts 1.
-    input_row: int64 ``[parts * rows]``, the index into ``inputs`` (which holds every example once)
-    of each row; None where that is the row itself. part: which of the parts each member has. rows: of one part.
+    Args:
+        targets, weights, index: ``[parts * rows]``, as in ``Part``.
+        weights: None where every example counts 1.
+        input_row: int64 ``[parts * rows]``, the index into ``inputs`` (which holds every example
+            once) of each row; None where that is the row itself.
+        part: Which of the parts each member has.
+        rows: Of one part.
     """
 
     inputs: Tensor
@@ -44,7 +48,9 @@ class SharedRows:
         return SharedRows(inputs, targets, moved(self.weights), index, moved(self.input_row), self.part, self.rows)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Return inputs, targets, weights and index of ``rows``, int64 of any shape, which comes first in each."""
+        """Return inputs, targets, weights and index of ``rows``, int64 of any shape, which comes
+        first in each.
+        """
         flat = rows.reshape(-1)
 
         def chosen(values: Tensor, which: Tensor) -> Tensor:
@@ -56,7 +62,9 @@ class SharedRows:
 
 
 def shared_rows(parts: Sequence[Part], names: Sequence[str]) -> SharedRows:
-    """Return the rows of the members' training ``parts``; parts of equal ``names`` (the data's digests) are one."""
+    """Return the rows of the members' training ``parts``; parts of equal ``names`` (the data's
+    digests) are one.
+    """
     distinct = list(dict.fromkeys(names))
     chosen = [parts[names.index(name)] for name in distinct]
     index = torch.cat([part.index for part in chosen])
@@ -76,7 +84,9 @@ def shared_rows(parts: Sequence[Part], names: Sequence[str]) -> SharedRows:
 
 
 def _once(inputs: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the inputs without repeated examples, and where each row's lie; as they are where nothing repeats."""
+    """Return the inputs without repeated examples, and where each row's lie; as they are where
+    nothing repeats.
+    """
     numbers, input_row = torch.unique(index, return_inverse=True)
     if len(numbers) == len(index):
         return inputs, None

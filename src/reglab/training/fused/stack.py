@@ -16,10 +16,15 @@ STEP, SEED = "cocktail.keys.step", "cocktail.keys.seed"
 class Stack:
     """Tensors by name; all but ``shared`` have the member axis first.
 
-    weights: what is trained. buffers: what else a member's state dict holds. optimizer_state: by the
-    state's name (such as ``exp_avg``) and weight. numbers: of the optimizer, ``clip`` among them where gradients are clipped, float64 [members], on the CPU.
-    step_numbers: what a step needs of them, float64 [members]: computed anew before each, so never saved. shared:
-    0-dim, the same for all members: the step, and the seed where all have one.
+    Args:
+        weights: What is trained.
+        buffers: What else a member's state dict holds.
+        optimizer_state: By the state's name (such as ``exp_avg``) and weight.
+        numbers: Of the optimizer, ``clip`` among them where gradients are clipped, float64
+            [members], on the CPU.
+        step_numbers: What a step needs of them, float64 [members]: computed anew before each, so
+            never saved.
+        shared: 0-dim, the same for all members: the step, and the seed where all have one.
     """
 
     weights: dict[str, Tensor]
@@ -98,7 +103,9 @@ class Stack:
 def stack(
     members: Sequence[Member], rules: Sequence[Rule], state_names: Iterable[str], clips: Sequence[float | None]
 ) -> Stack:
-    """Return the joint state of ``members``: each one's initial values, and zeros for the optimizer's state."""
+    """Return the joint state of ``members``: each one's initial values, and zeros for the
+    optimizer's state.
+    """
     trained = {name for name, weight in members[0].named_parameters() if weight.requires_grad}
     tensors_of_member = [dict([*member.named_parameters(), *member.named_buffers()]) for member in members]
     joint = {

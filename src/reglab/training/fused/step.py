@@ -1,7 +1,8 @@
 """One optimizer step of a pack: ``vmap`` over one member's step, on stacked state.
 
-The member's step is plain Python over the hooks of the contract. It is traced once for each batch shape into a graph
-of tensor operations, which then runs as it is or compiled: neither pays for ``vmap`` and ``grad`` at every step.
+The member's step is plain Python over the hooks of the contract. It is traced once for each batch
+shape into a graph of tensor operations, which then runs as it is or compiled: neither pays for
+``vmap`` and ``grad`` at every step.
 """
 
 from collections.abc import Mapping
@@ -24,12 +25,15 @@ Tensors = dict[str, Tensor]
 class MemberStep:
     """One member's optimizer step, on its own tensors.
 
-    rule: of the optimizer. inspection: what ``inspect_loss`` returned.
+    Args:
+        rule: Of the optimizer.
+        inspection: What ``inspect_loss`` returned.
     """
 
     def __init__(self, base: Member, task: Task, rule: Rule, inspection: "LossInspection") -> None:
         self._base, self._rule, self._unreached, self._mutated = base, rule, inspection.unreached, inspection.mutated
-        # Not swapped in where selections are made: inside functional_call a frozen weight looks like a trained one.
+        # Not swapped in where selections are made: inside functional_call a frozen weight looks
+        # like a trained one.
         self._frozen = frozen(base)
         self._objective = base.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, task))
 
@@ -42,7 +46,8 @@ class MemberStep:
         shared: Tensors,
         batch: tuple[Tensor, Tensor, Tensor | None, Tensor],
     ) -> Tensors:
-        """Update weights, buffers and optimizer state in place, and return the terms of the loss before the step.
+        """Update weights, buffers and optimizer state in place, and return the terms of the loss
+        before the step.
 
         numbers: of this step, as the rule computes them, 0-dim each.
         """
@@ -62,7 +67,9 @@ class MemberStep:
     def _gradients(
         self, weights: Tensors, buffers: Tensors, shared: Tensors, batch: Any
     ) -> tuple[Tensors, Tensors, Tensors]:
-        """Return the gradient by the weight's name in the model, the terms, and the buffers that the forward moved."""
+        """Return the gradient by the weight's name in the model, the terms, and the buffers that
+        the forward moved.
+        """
         moved: Tensors = {}
 
         def gradient(offset: Mapping[str, Tensor] | None = None) -> tuple[Tensors, Outcome]:
@@ -108,7 +115,8 @@ class MemberStep:
 
 @dataclass(frozen=True)
 class _Update:
-    """Changes the weights of the member that it is called with, as the cocktail and the optimizer want it.
+    """Changes the weights of the member that it is called with, as the cocktail and the optimizer
+    want it.
 
     clipped: what the gradient was multiplied by; None without clipping.
     """
@@ -143,9 +151,11 @@ class _Update:
 
 
 class PackStep:
-    """One step of the whole pack: changes a stack in place and returns the terms of each member's loss.
+    """One step of the whole pack: changes a stack in place and returns the terms of each member's
+    loss.
 
-    names: of the terms, once it was traced.
+    Attributes:
+        names: Of the terms, once it was traced.
     """
 
     def __init__(self, member_step: MemberStep) -> None:
@@ -165,7 +175,9 @@ class PackStep:
 
 
 def clipped(gradients: Mapping[str, Tensor], limit: Tensor) -> tuple[Tensors, Tensor]:
-    """Return the gradient scaled down to the norm ``limit`` where it is longer, and the factor: ``clip_grad_norm_``."""
+    """Return the gradient scaled down to the norm ``limit`` where it is longer, and the factor:
+    ``clip_grad_norm_``.
+    """
     norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients.values()])
     scale = (limit.to(norms.dtype) / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0)
     return {name: gradient * scale.to(gradient.dtype) for name, gradient in gradients.items()}, scale
@@ -174,8 +186,10 @@ def clipped(gradients: Mapping[str, Tensor], limit: Tensor) -> tuple[Tensors, Te
 class LossInspection(NamedTuple):
     """Which weights get no gradient, and which buffers a forward pass writes.
 
-    unreached: trained weights that no loss reaches; torch.optim leaves those without a gradient alone. mutated: buffers that
-    the forward pass writes, such as BatchNorm's statistics.
+    Args:
+        unreached: Trained weights that no loss reaches; torch.optim leaves those without a gradient
+            alone.
+        mutated: Buffers that the forward pass writes, such as BatchNorm's statistics.
     """
 
     unreached: frozenset[str] = frozenset()
@@ -185,7 +199,9 @@ class LossInspection(NamedTuple):
 def inspect_loss(
     base: Member, task: Task, rule: Rule, batch: tuple[Tensor, Tensor, Tensor | None, Tensor]
 ) -> LossInspection:
-    """Evaluate one member's whole loss on ``batch``, on copies, and return what it reaches and mutates."""
+    """Evaluate one member's whole loss on ``batch``, on copies, and return what it reaches and
+    mutates.
+    """
     state = {name: tensor.detach().clone() for name, tensor in [*base.named_parameters(), *base.named_buffers()]}
     trained = {name: state[name].requires_grad_() for name, weight in base.named_parameters() if weight.requires_grad}
     buffers = {name: tensor for name, tensor in state.items() if name not in trained and name not in (STEP, SEED)}
@@ -193,7 +209,8 @@ def inspect_loss(
     loss, (_, after) = MemberStep(base, task, rule, LossInspection())._loss(trained, buffers, shared, batch)
     gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     unreached = frozenset(name for name, gradient in zip(trained, gradients, strict=True) if gradient is None)
-    # Those of the model count in any case: BatchNorm moves its statistics without a trace in the version.
+    # Those of the model count in any case: BatchNorm moves its statistics without a trace in the
+    # version.
     moved = (name for name, tensor in after.items() if name.startswith("model.") or tensor._version)
     return LossInspection(unreached, frozenset(moved))
 
