@@ -10,6 +10,7 @@ import torch
 from reglab.core.errors import UserError
 from reglab.distributed.strategies import Sharded
 from reglab.regularizers import L1, SAM
+from reglab.training import check
 from reglab.training.execution_settings import Engine, split_settings
 
 ACCUMULATE = "trainer.accumulate_grad_batches must be an integer >= 1, got "
@@ -40,7 +41,7 @@ ADAFACTOR = {"_target_": "torch.optim.Adafactor", "lr": 0.01}
 )
 def test_a_setting_that_is_wrong_is_refused_before_training(trainer: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        harness.engine.check(harness.experiment({}, trainer=trainer))
+        check.check(harness.experiment({}, trainer=trainer))
 
 
 @pytest.mark.parametrize(
@@ -56,27 +57,27 @@ def test_what_a_scaler_on_a_gpu_does_not_fit_is_refused(
     members: Any, optimizer: Any, message: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_gpu = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
-    monkeypatch.setattr(harness.engine, "build_trainer", lambda *_: on_gpu)
+    monkeypatch.setattr(check, "build_trainer", lambda *_: on_gpu)
     job = harness.experiment(members, optimizer=optimizer, trainer={"precision": "16-mixed"})
     if message is None:
-        harness.engine.check(job)
+        check.check(job)
         return
     with pytest.raises(UserError, match=message):
-        harness.engine.check(job)
+        check.check(job)
 
 
 def test_a_proximal_method_with_an_optimizer_whose_step_is_not_known_is_refused() -> None:
     with pytest.raises(UserError, match=r"effective step size of Adagrad.* use one of SGD, Adam, AdamW"):
-        harness.engine.check(harness.experiment({"l1": L1(0.1)}, optimizer=ADAGRAD))
-    harness.engine.check(harness.experiment({}, optimizer=ADAGRAD))
+        check.check(harness.experiment({"l1": L1(0.1)}, optimizer=ADAGRAD))
+    check.check(harness.experiment({}, optimizer=ADAGRAD))
 
 
 def test_an_optimizer_that_does_not_fit_sharding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     job = harness.experiment({}, optimizer=ADAFACTOR)
-    harness.engine.check(job)
-    monkeypatch.setattr(harness.engine, "build_trainer", lambda *_: SimpleNamespace(strategy=Sharded()))
+    check.check(job)
+    monkeypatch.setattr(check, "build_trainer", lambda *_: SimpleNamespace(strategy=Sharded()))
     with pytest.raises(UserError, match=r"trainer.strategy=fsdp: Adafactor may need whole weights"):
-        harness.engine.check(job)
+        check.check(job)
 
 
 def test_what_is_not_of_the_engine_is_left_for_lightning() -> None:
