@@ -30,7 +30,11 @@ _LABELS = 5
 
 
 class Drawn(NamedTuple):
-    """statistics: as ``example_statistics`` gives them, ``[statistics, repetitions, rows]``. targets: of a regression, else empty."""
+    """Drawn rows.
+
+    statistics: as ``example_statistics`` gives them, ``[statistics, repetitions, rows]``. targets: of a regression,
+    else empty.
+    """
 
     statistics: Tensor
     targets: Tensor

@@ -1,4 +1,4 @@
-"""What a callback in somebody else's training loop cannot do, said at once and with the way out."""
+"""Checks of regularizers, strategy and optimizer for ``Regularize``."""
 
 from collections.abc import Mapping, Sequence
 
@@ -82,8 +82,8 @@ def only_optimizer(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer
     if len(optimizers) != 1:
         raise UserError(
             f"regularizers follow the steps of one optimizer, and {type(module).__name__}.configure_optimizers gives "
-            f"{len(optimizers)}; give all weights to one optimizer (parameter groups may differ in options), or measure "
-            "only: Regularize([], task=...)"
+            f"{len(optimizers)}; give all weights to one optimizer (parameter groups may differ in options), or "
+            "measure only: Regularize([], task=...)"
         )
     optimizer = optimizers[0]
     if isinstance(optimizer, LBFGS):

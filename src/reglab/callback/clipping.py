@@ -1,6 +1,4 @@
-"""Gradient clipping beside proximal steps: by norm it scales them too, by value it may have no
-equivalent.
-"""
+"""Gradient clipping with proximal steps: by norm the steps scale too; by value is checked."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,17 +27,18 @@ def check_by_value(cocktail: Cocktail, limit: float) -> None:
                 "whose gradient at 0 is unknown" if minimum is None else f"whose gradient at 0 is {float(minimum):g}"
             )
             raise UserError(
-                f"gradients are clipped by value to {limit:g}, and {name} takes proximal steps, {reason}: weights would "
-                "go to 0 whatever the data say; clip by norm (gradient_clip_algorithm='norm'), or not below that gradient"
+                f"gradients are clipped by value to {limit:g}, and {name} takes proximal steps, {reason}: weights "
+                "would go to 0 whatever the data say; clip by norm (gradient_clip_algorithm='norm'), or not below "
+                "that gradient"
             )
 
 
 def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, on_clip: Callable[[Tensor], None]) -> Callable[[], None]:
-    """Call ``on_clip`` with the factor of each clipping by norm that Lightning does, and return
-    what ends this.
+    """Call ``on_clip`` with the factor of each clipping by norm that Lightning does, and return the
+    undo.
 
     That is ``Trainer(gradient_clip_val=...)`` and ``self.clip_gradients`` in the module; what a
-    module does with ``torch.nn.utils.clip_grad_norm_`` by itself is not seen.
+    module does with ``torch.nn.utils.clip_grad_norm_`` by itself is not noticed.
 
     Raises:
         UserError: For clipping by value that does not fit.

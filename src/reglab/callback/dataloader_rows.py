@@ -1,4 +1,4 @@
-"""Rows of a user's own loaders, taken once and in a fixed order: what a gap is measured on."""
+"""Read each row of a user's DataLoader once, in a fixed order, to measure gaps on."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -61,7 +61,7 @@ def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None
     """Do what ``take_rows`` does; return the rows' numbers, too, int64 [rows].
 
     A number is the row's in the dataset, or, of a ``Subset``, in what that was taken from; where
-    rows have none, it is the place in the stream.
+    rows have none, it is the position in the stream.
     """
     batches, wanted, numbers = _batches(loader, size)
     inputs: list[Tensor] = []

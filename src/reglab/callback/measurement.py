@@ -1,4 +1,4 @@
-"""The audited gap and the weights of a user's own module, on rows of the user's own loaders."""
+"""Measure gap and weights of a user's module on rows of the user's DataLoaders."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A cocktail's part of each optimizer step, inside a training loop that is somebody else's."""
+"""Optimizer hooks for ``Regularize``: penalties, decoupled decay and proximal steps."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class OptimizerHooks:
     Nothing happens in a step for which no weight has a gradient; in every other one, regularizers
     act on all weights that the optimizer holds, whether or not the loss reached them.
 
-    ``clipped`` is told of each clipping of the gradient by its norm: what follows it is scaled by
+    ``clipped`` is called at each clipping of the gradient by its norm: what follows is scaled by
     the same factor, so that clipping changes how far a step goes and not where training ends.
 
     Attributes:
@@ -125,6 +125,5 @@ class OptimizerHooks:
 
 
 def _sum(gradient: Tensor, dense: Tensor) -> Tensor:
-    """Return the sum of a gradient, which may be sparse, and a dense one; in place where it can be.
-    """
+    """Return the sum of a gradient, which may be sparse, and a dense one; in place where it can be."""
     return dense + gradient if gradient.is_sparse else gradient.add_(dense)

@@ -1,4 +1,4 @@
-"""One callback that regularizes and measures a user's own LightningModule, which stays as it is."""
+"""``Regularize``: a Lightning callback that regularizes and measures any LightningModule."""
 
 import logging
 import math
@@ -37,7 +37,7 @@ class Regularize(pl.Callback):
     or ``self.clip_gradients`` scales the gradient down to a norm, proximal steps are scaled with
     it, so that they solve the same problem. Regularizers act on all weights that the optimizer
     holds, also on those that the loss does not reach: freeze what is to be left alone. The module's
-    ``nn.Dropout`` gets draws that depend on (seed, step, place in the batch, which call of the
+    ``nn.Dropout`` gets draws that depend on (seed, step, position in the batch, which call of the
     layer) alone. An empty list only measures, and changes nothing.
 
     Measured are ``module(inputs)`` against the targets, with the task's own loss (see
@@ -128,7 +128,7 @@ class Regularize(pl.Callback):
             raise UserError(f"{stopping[0]} watches val/loss, which is not measured: {missing}")
         self._advise(trainer)
         if not self.history:
-            self._record(trainer, pl_module, 0)  # an error in the data is said before an epoch is spent
+            self._record(trainer, pl_module, 0)  # errors in the data are raised before the first epoch
         self._watch = HookWatch(pl_module, self.cocktail)
 
     def on_train_batch_start(
@@ -138,13 +138,14 @@ class Regularize(pl.Callback):
             return
         self._hooks.begin_batch()
         self.cocktail.keys.begin()
-        # Without an index, draws go by the place in the batch, which is enough where a step sees
-        # one batch.
+        # Without an index, draws are keyed by the position in the batch, which is enough where a
+        # step sees one batch.
         several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
         if several:
             rows = len(self.unpack(batch)[0])
             positions = torch.arange(self._hooks.rows, self._hooks.rows + rows, device=pl_module.device)
-            # Lightning deals rows out to ranks like cards, so this is the place in the joint batch.
+            # Lightning assigns rows to ranks round-robin, so this is the position in the joint
+            # batch.
             self.cocktail.keys.index = positions * trainer.world_size + trainer.global_rank
             self._hooks.rows += rows
 

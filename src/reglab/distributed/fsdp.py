@@ -1,4 +1,4 @@
-"""A model whose weights FSDP2 has cut among ranks, handled by each rank's own parts.
+"""FSDP2: shard a model's weights and work on each rank's local shards.
 
 After a backward pass nothing needs whole weights any more: penalties that are sums over elements,
 proximal steps, decay, averages and the optimizer all work on plain tensors that share the memory of
@@ -24,7 +24,7 @@ from reglab.regularizers.parameter_kinds import parameter_kinds
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Cut the weights of ``model`` over the last axis of ``mesh``, block by block, in place (Zhao
+    """Shard the weights of ``model`` over the last axis of ``mesh``, block by block, in place (Zhao
     et al. 2023, FSDP).
 
     With two axes, the first one's ranks hold copies of the same shards. A block that shares a
@@ -105,7 +105,7 @@ class ShardedParameters(LocalParameters):
         return joint
 
     def first_elements(self) -> dict[str, int]:
-        """Return by name the place of this rank's first element in the flattened whole weight."""
+        """Return by name the index of this rank's first element in the flattened whole weight."""
         return {
             name: sum(_lengths(whole.shape[0], self._ranks)[: self._rank])
             * (whole[:1].numel() if whole.dim() > 1 else 1)
@@ -135,8 +135,7 @@ class ShardedParameters(LocalParameters):
         return separable | self._differentiated(cocktail.penalties(full, separable=False), wholes)
 
     def _differentiated(self, penalties: Mapping[str, Tensor], by: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add the gradient of ``penalties`` to that of this rank's parts, and return their values.
-        """
+        """Add the gradient of ``penalties`` to that of this rank's parts, and return their values."""
         if penalties:
             total = torch.stack(list(penalties.values())).sum()
             gradients = torch.autograd.grad(total, list(by.values()), allow_unused=True)

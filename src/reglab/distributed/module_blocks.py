@@ -1,4 +1,4 @@
-"""The repeated building blocks of any model: what is sharded, or computed again, as one piece."""
+"""Repeated blocks of a model (layers in ``Sequential`` or ``ModuleList``), or modules by name."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -16,8 +16,8 @@ def blocks(model: nn.Module) -> Named:
     by their names.
 
     A ResNet's bottlenecks, a transformer's layers, an MLP's linear maps. Such containers in each
-    other are opened, blocks are not: none lies in another. A module with several places is one
-    block, under the first of its names.
+    other are opened, blocks are not: none lies in another. A module with several names is one
+    block, under the first.
     """
     in_container = {id(child) for parent in model.modules() if _is_container(parent) for child in parent.children()}
     found = [

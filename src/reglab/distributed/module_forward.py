@@ -1,4 +1,4 @@
-"""Another forward for some modules of a model, in place, and the way back."""
+"""Replace the ``forward`` of modules in place, and undo it."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Slurm as Lightning knows it, without its own way to requeue a job."""
+"""Slurm plugin for Lightning, without its automatic requeue."""
 
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -10,7 +10,7 @@ def cluster_plugins() -> list[ClusterEnvironment]:
     """Return the plugins that a Trainer needs for what started this process.
 
     On SIGUSR1 Lightning would save in the middle of a step, into the working folder, and every
-    later run that starts there would go on from that. Our runs go on by their own checkpoints: see
-    ``rank_consistency.agree``.
+    later run that starts there would resume from that. Our runs resume from their own checkpoints:
+    see ``rank_consistency.agree``.
     """
     return [SLURMEnvironment(auto_requeue=False)] if rank_environment.place().starter == "srun" else []

@@ -1,6 +1,4 @@
-"""How ranks work together: data-parallel, or with sharded weights; anything else is refused before
-training.
-"""
+"""Lightning strategies: DDP, or FSDP2 sharding; others are refused."""
 
 import inspect
 from collections.abc import Mapping
@@ -32,8 +30,8 @@ class Sharded(ModelParallelStrategy):
     """Cuts the weights among all ranks, or among ``shards`` of them, by FSDP2.
 
     The module that is trained has ``shard(mesh)`` and handles its parts by itself. Checkpoints hold
-    whole tensors, one gathered at a time, so they are those of any other strategy: a run goes on
-    with another number of devices, or one.
+    whole tensors, one gathered at a time, so they are those of any other strategy: a run can be
+    resumed on any number of devices.
     """
 
     def __init__(self, shards: int | None = None) -> None:
@@ -49,8 +47,7 @@ class Sharded(ModelParallelStrategy):
         return True
 
     def mesh(self) -> DeviceMesh:
-        """Return the ranks in one axis, or in two: copies of the weights, and the shards of each.
-        """
+        """Return the ranks in one axis, or in two: copies of the weights, and the shards of each."""
         ranks = self.world_size
         if self.shards is None or self.shards == ranks:
             return init_device_mesh(self.root_device.type, (ranks,))

@@ -20,7 +20,7 @@ def synchronize_batchnorm(model: nn.Module, is_padding: Callable[[], bool]) -> C
     however the rows are divided; rounding apart. It takes one collective in each forward and one in
     each backward pass, on the default process group. Evaluation, and a single process, are torch's
     own. Classes and names stay as they are; what a subclass does besides normalizing (timm's has an
-    activation in it) it goes on doing.
+    activation in it) stays.
 
     LayerNorm, GroupNorm and InstanceNorm look at one example at a time and need nothing.
     (InstanceNorm's running statistics, where somebody switched them on, are of each rank's own

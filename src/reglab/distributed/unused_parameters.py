@@ -1,4 +1,4 @@
-"""Weights that a step's objective does not reach, which data-parallel training must know of."""
+"""Find parameters that get no gradient, for DDP's ``find_unused_parameters``."""
 
 from collections.abc import Iterable
 

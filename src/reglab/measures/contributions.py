@@ -1,4 +1,4 @@
-"""What each row contributes to a metric: terms by which two models are compared row by row."""
+"""Per-row contributions to a metric, to compare two models row by row."""
 
 import torch
 from torch import Tensor

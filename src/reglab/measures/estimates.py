@@ -1,4 +1,4 @@
-"""Losses and scores of measured rows, as estimates of what they are on new rows."""
+"""Losses and scores of measured rows, as estimates for new rows, with intervals."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def exact(measured: Side, task: Task, scores: Sequence[str] = ()) -> dict[str, E
 def unless_faultless(found: dict[str, Estimated], measured: Side, task: Task) -> dict[str, Estimated]:
     """Return the estimates, the losses without an interval where no row was decided wrongly.
 
-    Nothing then tells how much a wrong one costs, and no interval of the loss covers: see
+    There is then no estimate of the cost of an error, and no interval of the loss covers: see
     docs/intervals.md.
     """
     if task == "regression":

@@ -1,4 +1,4 @@
-"""One function measures every part of the data, so that both sides of a gap are measured alike."""
+"""Evaluate a model: losses and outputs of all rows, in evaluation mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from reglab.measures.losses import Task, example_losses
 
 
 class Evaluation(NamedTuple):
-    """What a model said about some examples.
+    """Outputs and losses of a model on some examples.
 
     Args:
         losses: ``[..., rows]``.

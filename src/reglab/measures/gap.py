@@ -1,4 +1,4 @@
-"""The audited gap between training and validation, with intervals over examples in closed form."""
+"""The audited gap between training and validation, with confidence intervals in closed form."""
 
 from collections.abc import Sequence
 

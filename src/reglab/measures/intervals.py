@@ -1,5 +1,4 @@
-"""Confidence intervals over examples of means, shares and R², in closed form, for any number of
-members at once.
+"""Confidence intervals of means, shares and R² in closed form, batched over members.
 
 Each is about the population that the rows were drawn from, the model being fixed. Rows count as
 independent.

@@ -1,4 +1,4 @@
-"""The data loss of each example, for every task."""
+"""Per-example loss of every task."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Measurements to the host, in one transfer."""
+"""Move many 0-dim tensors to the host in one transfer."""
 
 from collections.abc import Mapping
 

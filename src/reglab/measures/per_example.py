@@ -1,6 +1,4 @@
-"""What each row contributes to loss and score, in one table: the form in which many models are
-measured at once.
-"""
+"""Per-example statistics that losses and scores follow from."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The probe: the fixed part of the training rows that the training side of a gap is measured on."""
+"""The probe: the fixed subset of training rows that the training side of a gap is measured on."""
 
 import torch
 from torch import Tensor

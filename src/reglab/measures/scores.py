@@ -1,5 +1,4 @@
-"""The score of each task, and the other scores of classifications, each with what every row
-contributes to it.
+"""Scores of classification and regression, with the influence of every row.
 
 A row's *influence* is the derivative of the score by the row's weight times the number of rows; its
 mean square over the rows is the score's sampling variance, which is how a score that is no mean
@@ -37,18 +36,18 @@ def score_terms(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
 
 
 class Answers(NamedTuple):
-    """What a classifier said, column by column: of each class, of the one of a binary task, or of
-    each label.
+    """Outputs and decisions of a classifier, column by column: of each class, of the one of a
+    binary task, or of each label.
 
     Args:
         scores: log-probabilities or logits.
-        wanted, said: 1 where the row is, or is said to be, of the column. Each
+        wanted, predicted: 1 where the row is of the column, or is predicted to be. Each
             ``[..., columns, rows]``.
     """
 
     scores: Tensor
     wanted: Tensor
-    said: Tensor
+    predicted: Tensor
 
 
 class Influenced(NamedTuple):
@@ -79,12 +78,12 @@ def answers(outputs: Tensor, targets: Tensor, task: Task) -> Answers:
     if task == "classification":
         classes = torch.arange(outputs.shape[-1], device=outputs.device)
         scores = outputs.log_softmax(-1)
-        wanted, said = (each.unsqueeze(-1) == classes for each in (targets, outputs.argmax(-1)))
+        wanted, predicted = (each.unsqueeze(-1) == classes for each in (targets, outputs.argmax(-1)))
     else:
-        scores, wanted, said = outputs, targets == 1, outputs > 0
+        scores, wanted, predicted = outputs, targets == 1, outputs > 0
         if task == "binary":
-            scores, wanted, said = (each.unsqueeze(-1) for each in (scores, wanted, said))
-    found = (each.to(scores.dtype).transpose(-1, -2).expand(scores.mT.shape) for each in (scores, wanted, said))
+            scores, wanted, predicted = (each.unsqueeze(-1) for each in (scores, wanted, predicted))
+    found = (each.to(scores.dtype).transpose(-1, -2).expand(scores.mT.shape) for each in (scores, wanted, predicted))
     return Answers(*(each.contiguous() for each in found))
 
 
@@ -107,7 +106,7 @@ def recall(given: Answers) -> Influenced:
     Source:
         Brodersen et al. (2010), The balanced accuracy and its posterior.
     """
-    right = given.wanted == given.said
+    right = given.wanted == given.predicted
     share = given.wanted.mean(-1, keepdim=True)
     value = (right * given.wanted).mean(-1, keepdim=True) / share
     return _defined(value, given.wanted * (right.to(share.dtype) - value) / share, 1 / share, share > 0)
@@ -115,10 +114,10 @@ def recall(given: Answers) -> Influenced:
 
 def f1(given: Answers) -> Influenced:
     """Return ``2 TP / (2 TP + FP + FN)`` of each column; not defined where nothing is wanted or
-    said.
+    predicted.
     """
-    both = given.wanted * given.said
-    either = given.wanted + given.said
+    both = given.wanted * given.predicted
+    either = given.wanted + given.predicted
     size = either.mean(-1, keepdim=True)
     value = 2 * both.mean(-1, keepdim=True) / size
     return _defined(value, (2 * both - value * either) / size, 2 / size, size > 0)
@@ -147,19 +146,22 @@ def auroc(given: Answers) -> Influenced:
 
 
 def average_precision(given: Answers) -> Influenced:
-    """Return the mean over positive rows of the precision at their score, ``TP / said``, of each
-    column.
+    """Return the mean over positive rows of the precision at their score, ``TP / predicted``, of
+    each column.
     """
     scores, wanted, rows = given.scores, given.wanted, given.wanted.shape[-1]
     low, high = _ranks(scores, scores)
     positives, _ = _ranks(scores.masked_fill(wanted == 0, torch.inf), scores)
     share = wanted.mean(-1, keepdim=True)
-    said = 1 - low / rows  # share of the rows with at least this score
-    precision = (share - positives / rows) / said
+    predicted = 1 - low / rows  # share of the rows with at least this score
+    precision = (share - positives / rows) / predicted
     value = (wanted * precision).mean(-1, keepdim=True) / share
     order = scores.argsort(-1)
     # What a row changes of the precision at all positives that do not score above it.
-    parts = [(wanted * each / said / rows).gather(-1, order).cumsum(-1) for each in (torch.ones_like(said), precision)]
+    parts = [
+        (wanted * each / predicted / rows).gather(-1, order).cumsum(-1)
+        for each in (torch.ones_like(predicted), precision)
+    ]
     added, lost = (part.gather(-1, high.long() - 1) for part in parts)
     influence = (wanted * (precision - value) + wanted * added - lost) / share
     return _defined(value, influence, 1 / share, share > 0)
@@ -190,7 +192,7 @@ def mean_of_columns(each: Influenced) -> Influenced:
 
 
 def _turned(given: Answers) -> Answers:
-    return Answers(-given.scores, 1 - given.wanted, 1 - given.said)
+    return Answers(-given.scores, 1 - given.wanted, 1 - given.predicted)
 
 
 def _ranks(among: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The options of ``conf/measure``."""
+"""Measurement settings (``conf/measure``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

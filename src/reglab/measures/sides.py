@@ -1,4 +1,4 @@
-"""Rows that were measured: what every estimate and both sides of a gap are made from."""
+"""``Side``: the measured rows of one side of a gap."""
 
 from typing import NamedTuple
 

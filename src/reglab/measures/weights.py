@@ -1,4 +1,4 @@
-"""What a regularizer did to the weights: size, spread, zeros, and how far they moved."""
+"""Weight statistics: norms, spread, zeros, distance and update."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple

@@ -1,6 +1,4 @@
-"""A model from its config node: the class is named, the sizes come from the data, the fit is tried
-once.
-"""
+"""Build a model from its config node, with sizes from the data, and try it once."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Activations and widths by name or number, checked."""
+"""Activations by name, and checks of norms and widths."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Packages that reglab does without until a model asks for them."""
+"""Import of optional packages (timm, transformers)."""
 
 import importlib
 from types import ModuleType

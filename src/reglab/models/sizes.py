@@ -1,6 +1,4 @@
-"""Input and output sizes for a model's constructor, found by the well-known names of its
-parameters.
-"""
+"""Infer a model constructor's input and output sizes from its parameter names."""
 
 import inspect
 import math

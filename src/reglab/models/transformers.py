@@ -1,4 +1,4 @@
-"""Classifiers of the ``transformers`` package, for sequences of tokens and for images."""
+"""Classifiers of the ``transformers`` package, for tokens and images."""
 
 from functools import partial
 from typing import Any, ClassVar

@@ -1,6 +1,4 @@
-"""The regularizer contract: one small interface for penalties, proximal steps, surgery, mixing, SAM
-and averaging.
-"""
+"""The regularizer contract: hooks for penalties, proximal steps, objective, gradient, averaging."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +48,7 @@ def weighted(weight: Tensor, losses: Tensor) -> Tensor:
 
 
 class Outcome(NamedTuple):
-    """What an objective says: 0-dim ``terms`` whose sum is the loss (``task`` is the data loss),
+    """Result of an objective: 0-dim ``terms`` whose sum is the loss (``task`` is the data loss),
     and the ``outputs``.
 
     Args:
@@ -72,8 +70,8 @@ class Outcome(NamedTuple):
 
 Objective = Callable[[nn.Module, Batch], Outcome]
 Gradient = Callable[..., tuple[dict[str, Tensor], Outcome]]
-"""``gradient(offset=None)``: the gradient by parameter name, at the weights or beside them by
-``offset``.
+"""``gradient(offset=None)``: the gradient by parameter name, at the weights, perturbed by
+``offset`` if given.
 """
 
 
@@ -186,7 +184,7 @@ class Regularizer(nn.Module):
         """Register a buffer of the shape of ``parameter`` (its name): it is cut, gathered and saved
         as that one is.
 
-        It is recorded in ``shaped``, slot to parameter.
+        It is recorded in ``shaped``, buffer to parameter.
         """
         self.register_buffer(buffer_name, tensor)
         self.shaped[buffer_name] = parameter

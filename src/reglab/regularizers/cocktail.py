@@ -1,4 +1,4 @@
-"""A cocktail: regularizers in the order of their nesting, the first innermost."""
+"""Cocktail: several regularizers applied together, the first innermost."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +33,9 @@ class Cocktail(nn.Module):
     """
 
     def __init__(self, members: Mapping[str, Regularizer], seed: int, task: str) -> None:
-        """Raises:
+        """Check and register the members.
+
+        Raises:
             UserError: If two members claim the same thing or one does not fit the task.
         """
         super().__init__()

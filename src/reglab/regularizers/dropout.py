@@ -25,7 +25,7 @@ class Dropout(Regularizer):
 
     It is inserted before every ``nn.Linear`` but the first layer of the model that has weights, so
     on hidden units; where a model has a single layer, on its inputs. Draws depend on the example,
-    not on its place in the batch.
+    not on its position in the batch.
 
     Not inside ``nn.MultiheadAttention``, which computes its projections in one function, without
     calling the ``nn.Linear`` that holds the last one; its own argument ``dropout`` drops attention.
@@ -112,7 +112,7 @@ class KeyedDropout(nn.Module):
 def take_over_dropout(model: nn.Module, keys: Keys) -> None:
     """Replace every ``nn.Dropout`` inside ``model`` by one whose draws are counter-based."""
     for path, module in list(model.named_modules()):
-        # Not named_children, which passes over a module's second place in its parent.
+        # Not named_children, which skips a module's second name in its parent.
         for name, child in list(module._modules.items()):
             if type(child) is nn.Dropout:
                 setattr(module, name, KeyedDropout(child.p, keys, f"{path}.{name}"))

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from reglab.regularizers.base import Regularizer
 from reglab.regularizers.select import selected
 
-WARMUP = 9.0  # of all checkpoints that do not tell
+WARMUP = 9.0  # of checkpoints that do not hold it
 
 
 class EMA(Regularizer):

@@ -6,7 +6,7 @@ from reglab.regularizers.base import Batch, Objective, Outcome, Regularizer
 
 
 class Flooding(Regularizer):
-    """Train on ``|loss - strength| + strength``: below the level the gradient turns round.
+    """Train on ``|loss - strength| + strength``: below the level the gradient changes sign.
 
     Adds the difference.
 

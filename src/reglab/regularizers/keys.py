@@ -1,4 +1,4 @@
-"""What random numbers are keyed by: the seed, the step, the method, the site, and the example."""
+"""Keys of random numbers: seed, step, method, site and example."""
 
 import torch
 from torch import Tensor, nn
@@ -76,8 +76,8 @@ class Keys(nn.Module):
     def normal_like(self, weight: Tensor, method: str, site: str = "") -> Tensor:
         """Return standard normal numbers of a parameter's shape and dtype: the same on every rank.
 
-        Where ``weight`` is this rank's part of a sharded one, they are the whole's numbers at its
-        place.
+        Where ``weight`` is this rank's part of a sharded one, they are those of its elements in the
+        whole.
         """
         first = self._begins.get(id(weight), 0)
         counter = torch.arange(first, first + weight.numel(), device=weight.device)

@@ -24,9 +24,7 @@ def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
 
 
 def clip_to_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
-    """Return what the soft threshold takes away: ``weight``, but not beyond ``threshold`` on either
-    side.
-    """
+    """Return ``w - prox(w)``: the projection of ``weight`` onto ``[-threshold, threshold]``."""
     if threshold.ndim:
         return weight.clamp(-threshold, threshold)
     return weight.maximum(-threshold).minimum(threshold)  # clamp takes three times as long with 0-dim bounds

@@ -1,4 +1,4 @@
-"""L1 as a term of the loss: what most code does, and what never reaches zero."""
+"""L1 as a term of the loss: never reaches exact zeros."""
 
 from collections.abc import Mapping
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Label smoothing: the target shares a little of its mass with the other classes."""
+"""Label smoothing: mix the target with the uniform distribution."""
 
 from typing import ClassVar
 

@@ -1,6 +1,4 @@
-"""What kind each parameter is (weight, bias, normalization, scale, embedding of a position), by its
-module.
-"""
+"""Kind of each parameter, by its module: weight, bias, normalization, scale or token."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""How far a proximal step may move a weight, where the optimizer's own steps are bounded."""
+"""Bound on the length of a proximal step under Adam."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimization."""
+"""Sharpness-aware minimization (SAM)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Which parameters a method acts on."""
+"""Select parameters by kind or name pattern."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase

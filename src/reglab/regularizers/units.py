@@ -1,4 +1,4 @@
-"""Which entries of a weight are one unit's incoming weights, and their norm."""
+"""Incoming weights of each unit, and projection of their norm."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

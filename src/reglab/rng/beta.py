@@ -1,4 +1,4 @@
-"""Symmetric Beta draws as one operator: a compiler calls it instead of inlining its hundred hashes.
+"""Symmetric Beta draws as one custom operator, which compilers do not inline.
 
 Inlined, the integer operations of the rejection sampler are repeated in every kernel that needs the
 draw, and Inductor takes minutes (tests/laws/test_compiles.py counts). The operator runs on any

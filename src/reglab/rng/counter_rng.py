@@ -1,4 +1,4 @@
-"""Counter-based random numbers: the same bits solo, vmapped, compiled, resumed and on every rank.
+"""Counter-based random numbers: the same bits solo, vmapped, compiled, resumed, on every rank.
 
 A draw is a pure function of a key and a counter, so no generator state has to be saved, split or
 sent. The hash is SplitMix64 (Steele, Lea & Flood 2014, Fast splittable pseudorandom number

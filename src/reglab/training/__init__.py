@@ -1,4 +1,4 @@
-"""Training: Lightning around a cocktail.
+"""Training with Lightning around a cocktail of regularizers.
 
 Import the modules themselves; this package imports nothing.
 """

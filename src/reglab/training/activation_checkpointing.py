@@ -1,6 +1,4 @@
-"""Activation checkpointing: what a module computes is not kept for the backward pass, but computed
-again in it.
-"""
+"""Activation checkpointing: recompute activations in the backward pass to save memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

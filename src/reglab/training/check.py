@@ -1,4 +1,4 @@
-"""What is checked of an experiment before its run is opened: settings alone, and in combination."""
+"""Validation of an experiment's settings, alone and combined, before its run is opened."""
 
 import pytorch_lightning as pl
 import torch

@@ -1,6 +1,4 @@
-"""Tensors that never change while a run trains, in a file of their own beside its checkpoints:
-written once.
-"""
+"""Checkpoint tensors that never change, such as initial weights: written once, to a shared file."""
 
 import hashlib
 from collections.abc import Callable, Mapping

@@ -1,5 +1,4 @@
-"""Checkpoint files: plain data, whole or not there, with a checksum inside and the earlier one kept
-beside.
+"""Atomic checkpoint files with a SHA-256 checksum; the previous one is kept.
 
 A checkpoint is torch's own zip file, so ``torch.load`` reads it anywhere. The SHA-256 of everything
 before it stands in the zip's comment.
@@ -40,7 +39,7 @@ def write(content: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint durably; the one that was at ``path`` becomes ``previous(path)``.
 
     Of tensors that are views of a larger storage only what they show is written (``compact``);
-    ``Beside`` ones go to a file of their own, once.
+    ``Unchanged`` ones go to a file of their own, once.
 
     Raises:
         OSError: Where the disk does not take it; the earlier ones are then as they were.
@@ -57,7 +56,7 @@ def link(path: Path, name: Path) -> None:
     _share(path, name)
 
 
-_unchanged: dict[str, Path] = {}  # where this process wrote last what goes beside checkpoints, by its name
+_unchanged: dict[str, Path] = {}  # where this process last wrote each file of unchanged tensors, by name
 
 
 def _write_beside(content: Mapping[str, Any], path: Path) -> None:
@@ -107,13 +106,13 @@ def _write(content: Mapping[str, Any], path: Path) -> None:
         sealed = _Sealed(file)
         try:
             torch.save(content, cast(BinaryIO, sealed))
-        except RuntimeError as error:  # torch hides what the file said
+        except RuntimeError as error:  # torch hides the file's own error
             if sealed.refused is None:
                 raise
             raise sealed.refused from error
         sealed.seal()
         file.flush()
-        os.fsync(file.fileno())  # a full disk tells here, while the earlier ones are in their places
+        os.fsync(file.fileno())  # a full disk fails here, while the earlier files are still there
         if path.exists():
             _keep(path, previous(path))
 
@@ -137,7 +136,8 @@ def read(path: Path) -> dict[str, Any]:
     """Return what a checkpoint holds, on the CPU.
 
     Raises:
-        Damaged: If it is not whole, UserError if it is not there.
+        Damaged: If it is not whole.
+        UserError: If it is not there.
     """
     check(path)
     try:
@@ -154,7 +154,8 @@ def check(path: Path) -> None:
     """Compare a file with its checksum, and what lies beside it with theirs.
 
     Raises:
-        Damaged: If one differs or has none, UserError without a file.
+        Damaged: If one differs or has none.
+        UserError: Without a file.
     """
     _check(path)
     if path.suffix == ".ckpt":
@@ -183,7 +184,7 @@ def _check(path: Path) -> None:
 def newest_valid(path: Path) -> Path | None:
     """Return the newest whole checkpoint of ``path`` and the one before it, None if there is none.
 
-    A damaged one is told by a warning.
+    A warning names a damaged one.
     """
     for candidate in (path, previous(path)):
         try:

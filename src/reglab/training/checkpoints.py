@@ -1,4 +1,4 @@
-"""Checkpoints: ``last.ckpt`` to go on from, ``best.ckpt`` to be judged by.
+"""Lightning callback that writes ``last.ckpt`` (to resume from) and ``best.ckpt`` (best epoch).
 
 Written whole or not at all.
 """
@@ -48,8 +48,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
 class Checkpoints(pl.Callback):
     """Keeps ``best.ckpt`` (the lowest or highest ``monitor``) and ``last.ckpt`` in ``folder``.
 
-    Both are written at the end, and at most every ``seconds`` in between: the best first, so that
-    whoever goes on from ``last.ckpt`` finds the best of what it has seen.
+    Both are written at the end, and at most every ``seconds`` in between: the best first, so that a
+    run resumed from ``last.ckpt`` finds its best epoch.
     """
 
     def __init__(self, folder: Path, monitor: str, seconds: float = 10.0) -> None:
@@ -85,7 +85,7 @@ class Checkpoints(pl.Callback):
         it in its folder.
         """
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
-        if self.best_epoch and self.best.exists():  # ``resumable`` saw to it, where it goes on in its own folder
+        if self.best_epoch and self.best.exists():  # ``resumable`` checked it, where the run resumes in its own folder
             state = checkpoint_files.read(self.best)["state_dict"]
             cast(Solo, pl_module).cocktail.complete(state)
             self.best_weights = cast(Solo, pl_module).cut(state)
@@ -94,8 +94,7 @@ class Checkpoints(pl.Callback):
         signals.answer()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save and end where a signal asked for it; at the end of an epoch, that is measured first.
-        """
+        """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
         solo = cast(Solo, pl_module)
         if solo.interrupted and solo.inside_epoch:
             self._end(trainer, pl_module, solo.interrupted)
@@ -128,7 +127,7 @@ class Checkpoints(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keep the best epoch.
 
-        The module itself may stand in the middle of a step: nothing to go on from.
+        The module may be in the middle of a step, which cannot be resumed from.
         """
         if cast(Solo, pl_module).sharded and not isinstance(exception, Diverged):
             return  # gathering it takes every rank, and not every rank may have come here
@@ -166,16 +165,15 @@ class Checkpoints(pl.Callback):
 
 
 def resumable(folder: Path) -> Path | None:
-    """Return the checkpoint in ``folder`` that training can go on from: the last one, else the one
-    before; or None.
+    """Return the checkpoint in ``folder`` to resume from: the last one, else the previous one; or
+    None.
 
-    It needs the best epoch that it speaks of beside it. A later best epoch will do: training comes
-    by it again.
+    It needs ``best.ckpt`` of its best epoch or of a later one, which training reaches again.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     first = not getattr(rank_zero_only, "rank", 0)
     if first and not best.exists() and _is_valid(before := checkpoint_files.previous(best)):
-        before.replace(best)  # death came between the two moves that put a new one in its place
+        before.replace(best)  # the process died between the two renames that replace it
     valid = [path for path in (last, checkpoint_files.previous(last)) if _is_valid(path)]
     if valid and valid[0] != last and first:
         last.unlink(missing_ok=True)  # damaged: the next one must not move it over the only one that is whole

@@ -1,6 +1,4 @@
-"""Content for ``torch.save`` without what nobody asked for: it writes the whole storage behind a
-view.
-"""
+"""Copy tensor views before ``torch.save``, which would write their whole storage."""
 
 import copy
 from collections.abc import Mapping

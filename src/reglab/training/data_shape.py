@@ -1,4 +1,4 @@
-"""``data.shape=auto``: the data in the shape that the model reads."""
+"""Resolve ``data.shape=auto`` to the input shape that the model reads."""
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from torch import nn

@@ -1,6 +1,4 @@
-"""From a composed config to what it names: the cocktail, and the tags by which a run is found and
-grouped.
-"""
+"""Build the cocktail, run tags and run name from a composed config."""
 
 import json
 import re
@@ -58,8 +56,7 @@ def resolved(recorded: Mapping[str, Any], key: str) -> Any:
 
 
 def build_cocktail(nodes: Mapping[str, Any] | None, seed: int, task: str) -> Cocktail:
-    """Return the cocktail of a config's ``regularizer`` node: members by name, the first innermost.
-    """
+    """Return the cocktail of a config's ``regularizer`` node: members by name, the first innermost."""
     members = {}
     for name, node in (nodes or {}).items():
         if not isinstance(node, Mapping) or "_target_" not in node:
@@ -107,7 +104,7 @@ def tags(config: Mapping[str, Any], cocktail: Cocktail, task: Any, digest: str) 
 
 
 def cocktail_tags(cocktail: Cocktail) -> dict[str, str]:
-    """Return the tags that tell which regularizers a run has, and how strong."""
+    """Return the tags with a run's regularizers and strength."""
     strength, stronger = main_strength(cocktail)
     return {
         "reglab.kind": "job",
@@ -119,7 +116,7 @@ def cocktail_tags(cocktail: Cocktail) -> dict[str, str]:
 
 
 def run_name(config: Mapping[str, Any], tagged: Mapping[str, str]) -> str:
-    """Return the run's name: the user's, or what tells it from its neighbours."""
+    """Return the run's name: the user's, or regularizer, strength and seed."""
     if config.get("name"):
         return str(config["name"])
     return " ".join(

@@ -1,4 +1,4 @@
-"""How a job's steps are computed, whatever it is that they compute."""
+"""Execution settings: accumulation, compile, activation checkpointing, SyncBatchNorm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ from reglab.core.errors import UserError
 
 @dataclass(frozen=True)
 class Engine:
-    """Args:
-        accumulate: Turns that a step's rows are taken in, each of ``data.batch_size`` rows over all
-            devices.
+    """Execution settings of a job, from ``trainer``.
+
+    Args:
+        accumulate: Microbatches of a step, each of ``data.batch_size`` rows over all devices.
         compile: The inner module by ``torch.compile``: true, a mode, or options.
         activation_checkpointing: Compute the inside of these modules again in the backward pass, to
             save memory: true for the repeated blocks, or patterns over names.
         sync_batchnorm: Statistics of the joint batch of all ranks.
-        polish: full-batch proximal steps after the last epoch; see ``polish.polish``.
+        polish: Full-batch proximal steps after the last epoch; see ``polish.polish``.
     """
 
     accumulate: int = 1

@@ -1,4 +1,4 @@
-"""``Experiment``: what one job trains and how, from a composed config or from Python."""
+"""``Experiment``: model, cocktail, data and settings of one job."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

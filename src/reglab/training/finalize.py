@@ -1,4 +1,4 @@
-"""The end of training: which weights the run stands for, and what they reach."""
+"""Final measurement after training: load the best or last weights and measure them."""
 
 import pytorch_lightning as pl
 import torch

@@ -1,4 +1,4 @@
-"""Whether the loss stays finite, asked without letting the host wait for the device."""
+"""Detect a non-finite loss without synchronizing host and device."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,10 @@ class _Chunk(NamedTuple):
 
 
 class Finite:
-    """A GPU runs many steps behind the host; looking at its numbers at once would make it run dry.
+    """Checks the terms of the loss for NaN and infinity.
+
+    A GPU runs many steps behind the host; looking at its numbers at once would synchronize host and
+    device.
 
     Raises:
         Diverged: Where a term of the loss is not finite: at once, or ``late``, when the next chunk

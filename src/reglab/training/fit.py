@@ -1,4 +1,4 @@
-"""Train one experiment with Lightning and record it; the metrics that its run stands for."""
+"""Train one experiment with Lightning, record it, and return its final metrics."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +34,8 @@ def fit(
     and the average where one keeps it; ``experiment.model`` has them afterwards.
 
     Raises:
-        Diverged: If the loss stops being finite, KeyboardInterrupt on Ctrl-C or SIGTERM.
+        Diverged: If the loss stops being finite.
+        KeyboardInterrupt: On Ctrl-C or SIGTERM.
     """
     data, measure = experiment.data, experiment.measure
     if experiment.trainer.get("precision") in DOUBLE:

@@ -197,7 +197,7 @@ class Gradient:
         """Put the model's buffers back: only a step's first pass moves BatchNorm's statistics, not
         SAM's second.
         """
-        # By module and name: a forward pass may put another tensor in the place of a buffer.
+        # By module and name: a forward pass may replace a buffer by another tensor.
         held = [(module, name) for module in self._modules for name in module._buffers]
         saved = [
             (module, name, buffer, buffer.clone())

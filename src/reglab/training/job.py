@@ -1,4 +1,4 @@
-"""The job that ``reglab train`` runs: from a composed config to a finished MLflow run."""
+"""Train one job of ``reglab train``, from a composed config to a finished MLflow run."""
 
 import shlex
 import sys
@@ -43,14 +43,14 @@ def run_job(
 ) -> JobResult:
     """Train the job that ``config`` describes and record it.
 
-    A run of the same job whose training is not over goes on where its folder is the job's: as the
-    same MLflow run, from its last checkpoint.
+    An unfinished run of the same job in the job's folder is resumed: as the same MLflow run, from
+    its last checkpoint.
 
     A loss that diverges ends the run FAILED, Ctrl-C or SIGTERM ends it KILLED; neither raises. Any
     other error ends it FAILED and is raised.
 
     Args:
-        resume: The folder of a run that goes on in any case, also one that finished.
+        resume: The folder of a run to resume in any case, even if finished.
 
     Raises:
         UserError: For bad input, before a run is opened.
@@ -176,8 +176,8 @@ def _spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, re
 def _open(
     spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
 ) -> tuple[RunTracker, Path | None]:
-    """Return the tracker of the job's run, new or going on, and the checkpoint to go on from, if
-    there is one.
+    """Return the tracker of the job's run, new or resumed, and the checkpoint to resume from, if
+    any.
     """
     earlier = run_state.told(spec.folder) if resume else run_state.goes_on(spec.folder, spec.tags)
     if resume and earlier and earlier.tags.get(run_state.DIGEST) != experiment.data.digest:

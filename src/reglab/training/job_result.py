@@ -1,5 +1,4 @@
-"""How a job ends: what its run records last, the same for a job alone and for a member of a pack.
-"""
+"""Job results: record the outcome of a job, solo or fused, in its run."""
 
 from collections.abc import Mapping
 from contextlib import suppress

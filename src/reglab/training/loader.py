@@ -1,6 +1,4 @@
-"""Batches whose order is a pure function of (seed, epoch), several optimizer steps to one Lightning
-batch.
-"""
+"""Loader of row numbers: order by (seed, epoch), many optimizer steps per Lightning batch."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -44,9 +42,9 @@ class Share(NamedTuple):
 
 def share(rows: Tensor, part: int, parts: int) -> Share:
     """Return the share of ``part`` among ``parts`` that take a step's rows one after the other:
-    ranks, or their turns.
+    ranks, or microbatches.
 
-    Parts begin at an even place, so that mixup pairs the same neighbours in any number of parts,
+    Parts begin at an even index, so that mixup pairs the same neighbours in any number of parts,
     and differ by a pair of rows at most.
     """
     if parts == 1:
@@ -61,9 +59,9 @@ class Steps:
     """Yields chunks: lists of row numbers (int64 [batch rows]), one for each optimizer step of the
     chunk.
 
-    Where it begins follows from the number of steps that were done, so a resumed run goes on with
-    the rows that come next, also in the middle of an epoch. A step's rows are those of the joint
-    batch of all ranks, on every rank: they do not depend on how many there are, see ``share``.
+    Where it begins follows from the number of steps that were done, so a resumed run continues with
+    the next rows, also in the middle of an epoch. A step's rows are those of the joint batch of all
+    ranks, on every rank: they do not depend on how many there are, see ``share``.
 
     Args:
         done: Returns the number of optimizer steps done so far.

@@ -1,5 +1,4 @@
-"""Where training stands follows from the number of steps alone; Lightning's own record of its loops
-is not used.
+"""Set Lightning's loops from the number of steps done; its saved loop state is not used.
 
 It has some ten kinds of restart, none of them in the middle of a batch, and a batch carries many
 steps here.
@@ -17,7 +16,7 @@ def drop_loop_state(checkpoint: MutableMapping[str, Any]) -> None:
 
 
 def resume_loops(trainer: pl.Trainer, steps: int, per_epoch: int) -> None:
-    """Let ``trainer`` go on as after ``steps`` optimizer steps: to be called from ``on_fit_start``.
+    """Set ``trainer``'s loops as after ``steps`` optimizer steps; call it from ``on_fit_start``.
 
     It begins the epoch that the next step belongs to; the loader yields what is left of it.
     """

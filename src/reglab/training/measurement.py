@@ -1,6 +1,4 @@
-"""What is measured after an epoch: the audited gap, the weights, and what label noise was
-memorized.
-"""
+"""Measure after an epoch: audited gap, weight statistics, memorized label noise."""
 
 from collections.abc import Mapping
 
@@ -37,8 +35,7 @@ class Measurement:
     they were trained on but neither mixed nor smoothed.
 
     Attributes:
-        evaluations: What the model said of the probe and of the validation rows when the gap was
-            measured last.
+        evaluations: Of the probe and of the validation rows, when the gap was last measured.
     """
 
     evaluations: tuple[Evaluation, Evaluation] | None = None
@@ -82,7 +79,7 @@ class Measurement:
             )
 
     def state(self, parameters: LocalParameters) -> dict[str, dict[str, Tensor]]:
-        """Return what ``begin`` takes to go on, whole.
+        """Return the state that ``begin`` resumes from, with whole tensors.
 
         A collective where ``parameters`` is sharded.
 

@@ -1,5 +1,4 @@
-"""From what a model, or several, said about the measured rows to the examples that their runs keep.
-"""
+"""Per-example losses and scores of the measured rows, kept as an artifact of the run."""
 
 import tempfile
 from collections.abc import Iterable
@@ -139,7 +138,7 @@ def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> 
         prediction = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).mean(0)
     elif task == "classification":
         labels = targets.long()
-        counts = torch.bincount(labels[labels >= 0], minlength=outputs) + 0.5  # below 0: what a loss was told to ignore
+        counts = torch.bincount(labels[labels >= 0], minlength=outputs) + 0.5  # below 0: labels that a loss ignores
         prediction = (counts / counts.sum()).log()
     else:
         ones = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).sum(0)

@@ -1,6 +1,4 @@
-"""Full-batch proximal gradient steps at the end of training, which settle what minibatch noise left
-open.
-"""
+"""Full-batch proximal gradient steps at the end of training, to remove minibatch noise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

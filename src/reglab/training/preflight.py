@@ -1,6 +1,4 @@
-"""What can be known of a sweep's jobs before any trains: whether their data can be loaded, and idle
-numbers.
-"""
+"""Checks of a sweep's jobs before training: whether data load, and ineffective hyperparameters."""
 
 import logging
 from collections.abc import Mapping
@@ -32,7 +30,9 @@ class _Rows(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """Args:
+    """What the checks of a sweep's jobs found.
+
+    Args:
         faults: What is wrong, and with which jobs, by number.
         advice: What their user should know, likewise.
     """
@@ -78,7 +78,7 @@ def advice(cocktail: Cocktail, rows: int, recipe: Recipe, accumulate: int = 1) -
 
 
 def log_advice(experiment: Experiment) -> None:
-    """Log the advice for a job, which no sweep has told."""
+    """Log the advice for a job that belongs to no sweep."""
     if not getattr(rank_zero_only, "rank", 0):
         accumulate = int(experiment.trainer.get("accumulate_grad_batches") or 1)
         for line in advice(experiment.cocktail, len(experiment.data.train), experiment.recipe, accumulate):
@@ -99,14 +99,12 @@ def _load(node: Mapping[str, Any]) -> "_Rows | str":
 
 
 def _advice(job: Mapping[str, Any], loaded: "_Rows") -> list[str]:
-    """Return the advice for a job; none where something else is wrong with it, which it tells by
-    itself.
-    """
+    """Return the advice for a job; none where the job is invalid, which is reported elsewhere."""
     trainer = job.get("trainer") or {}
     try:
         trust_listed(job)
         cocktail = build_cocktail(job["regularizer"], 0, loaded.task)
         recipe = Recipe({}, {}, None, int(job["data"]["batch_size"]), 1, int(trainer["max_epochs"]))
         return advice(cocktail, loaded.train, recipe, int(trainer.get("accumulate_grad_batches") or 1))
-    except Exception:  # noqa: BLE001 - it is told where the job itself is built, also what a user's class raises
+    except Exception:  # noqa: BLE001 - reported where the job is built; a user's class may raise anything
         return []

@@ -1,4 +1,4 @@
-"""How the weights are moved: optimizer, schedule, clipping."""
+"""Optimizer, learning rate schedule, gradient clipping and batch size of a job."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,9 @@ from reglab.core.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Recipe:
-    """Args:
+    """How the weights are updated: optimizer, schedule, clipping, batch size, epochs.
+
+    Args:
         optimizer, scheduler: Config nodes with a ``_target_`` (no scheduler if empty).
         clip: The largest gradient norm.
         batch_size: Rows of an optimizer step, on all ranks together.

@@ -1,4 +1,4 @@
-"""After each epoch: measure, record, show, and ask the cocktail whether to stop."""
+"""Lightning callback that measures, records and shows each epoch, and stops early."""
 
 import logging
 import math

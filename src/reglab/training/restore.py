@@ -1,4 +1,4 @@
-"""Trained models back from their runs."""
+"""Load trained models from their runs, and test them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -157,7 +157,6 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
 
 
 def _recorded_kind(folder: Path) -> str:
-    """Return which weights the run in ``folder`` stands for, by its journal, which leads the store.
-    """
+    """Return which weights the run in ``folder`` stands for, by its journal, which leads the store."""
     tags = [line.content.get("tags", {}) for line in lines(folder / JOURNAL, wanted=lambda *_: False)]
     return next((str(some["reglab.weights"]) for some in reversed(tags) if "reglab.weights" in some), "last")

@@ -1,4 +1,4 @@
-"""The note that MLflow shows on a run's page."""
+"""Markdown note that MLflow shows on a run's page."""
 
 import math
 from collections.abc import Mapping

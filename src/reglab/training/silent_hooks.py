@@ -1,6 +1,4 @@
-"""Hooks that a regularizer has put on a layer and that never run, since the model does not call the
-layer.
-"""
+"""Detect regularizer hooks on layers that the model never calls."""
 
 import logging
 from functools import partial
@@ -72,7 +70,7 @@ def check_hooks(model: nn.Module, cocktail: Cocktail, inputs: Tensor, index: Ten
     """Try a prepared model on a few rows, and say which of the cocktail's hooks did not run.
 
     Model, cocktail and random state are left as they were. Where the model cannot be tried,
-    training tells why.
+    training raises its error.
 
     Raises:
         UserError: Where none of a member's hooks ran.

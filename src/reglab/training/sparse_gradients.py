@@ -1,6 +1,4 @@
-"""Embeddings with ``sparse=True``: their gradients are made dense where something cannot take
-sparse ones.
-"""
+"""Make the gradients of ``nn.Embedding(sparse=True)`` dense where needed."""
 
 from collections.abc import Callable
 

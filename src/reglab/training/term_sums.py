@@ -1,4 +1,4 @@
-"""The terms of the objective, averaged over the examples of an epoch."""
+"""Means of the objective's terms over the examples of an epoch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,6 +1,4 @@
-"""``torch.compile`` of the user's model: the same names, the same draws, and measurements that do
-not know of it.
-"""
+"""``torch.compile`` of a user's model, in training mode only; state dict and draws unchanged."""
 
 import logging
 import warnings
@@ -98,8 +96,7 @@ def compile_inner(model: nn.Module, setting: Setting, keys: Keys) -> Callable[[]
 
 
 def _compiled(eager: Callable[..., Any], options: Mapping[str, Any], keys: Keys) -> Callable[..., Any]:
-    """Return ``eager``, compiled, which takes the numbers of the examples before its own arguments.
-    """
+    """Return ``eager``, compiled, which takes the numbers of the examples before its own arguments."""
     # Its checksum is not Python, so it cannot be traced.
     torch.compiler.assume_constant_result(counter_rng.name_number)  # type: ignore[no-untyped-call]  # torch leaves it so
 
@@ -156,8 +153,8 @@ def _backends() -> list[str]:
 
 
 class _EagerFallback(logging.Filter):
-    """While it lasts, what cannot be compiled runs as it was, and one line says so instead of a
-    traceback each time.
+    """Until ``end``, what cannot be compiled runs eager, with one warning instead of a traceback
+    each time.
     """
 
     def __init__(self) -> None:

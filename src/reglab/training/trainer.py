@@ -1,4 +1,4 @@
-"""Lightning's Trainer: built from a job's settings, run, and kept quiet."""
+"""Build, run and silence Lightning's ``Trainer``."""
 
 import logging
 import signal
@@ -61,10 +61,11 @@ def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterabl
     """Let Lightning train.
 
     Raises:
-        UserError: For a setting that Lightning refuses, Interrupted on Ctrl-C or SIGTERM.
+        UserError: For a setting that Lightning refuses.
+        Interrupted: On Ctrl-C or SIGTERM.
     """
     try:
-        # each step seeds the generators; the user's own go on as they were
+        # each step seeds the generators; the user's state is restored
         devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), signals.deferred():
             trainer.fit(module, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
@@ -73,7 +74,7 @@ def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterabl
     except StoppedBySignal as end:
         raise signals.Interrupted(end.number) from end
     except SystemExit as end:
-        # Lightning turns KeyboardInterrupt into exit code 1, and ignores the signal from then on.
+        # Lightning converts KeyboardInterrupt to exit code 1, and then ignores the signal.
         signals.answer()
         raise signals.Interrupted(signals.asked() or signal.SIGINT) from end
 

@@ -1,4 +1,4 @@
-"""A job on a path starts from the weights of the job before it (``sweep.path``)."""
+"""Warm start: initial weights from the previous job on a path (``sweep.path``)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,9 +21,9 @@ def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
     return that run's id.
 
     They are those that the run stands for: of its best epoch where it may stop early, otherwise of
-    its last; trained, not averaged. Where that run did not finish, the one that it started from
-    takes its place, and so on; where none is left, the model keeps its initial weights and
-    ``initial`` is returned. None: the job starts from no other.
+    its last; trained, not averaged. Where that run did not finish, the one that it started from is
+    used, and so on; where none is left, the model keeps its initial weights and ``initial`` is
+    returned. None: the job starts from no other.
 
     Args:
         sweep: Of the job's config; ``start`` is the folder of the run before, ``after`` the number

@@ -24,7 +24,7 @@ TAKEN = 11  # where the chunk of steps ends that this one is in
 class Beside:
     """Stands for a compilation in a child process; its compiled step moves a weight a little further: that shows."""
 
-    ready, fails, done = READY, False, 0
+    ready, fails, steps = READY, False, 0
     started: list["Beside"]
     reason = "compiling took more than 7 s"
 
@@ -33,13 +33,13 @@ class Beside:
         self.started.append(self)
 
     @property
-    def over(self) -> bool:
-        return Beside.done >= Beside.ready
+    def done(self) -> bool:
+        return Beside.steps >= Beside.ready
 
     def wait(self) -> None:
         pass
 
-    def take(self) -> bool:
+    def load(self) -> bool:
         assert self.open
         if not Beside.fails:
             for graph, tensors in self.graphs:
@@ -65,13 +65,13 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Beside]]:
 
     def counted(pack: Pack, *arguments: Any) -> torch.Tensor:
         terms = step(pack, *arguments)
-        Beside.done = pack.done()
+        Beside.steps = pack.done()
         return terms
 
     monkeypatch.setattr(Pack, "step", counted)
     monkeypatch.setattr("reglab.training.fused.pack.Compilation", Beside)
     monkeypatch.setattr(job, "choose", lambda *_: Choices(True, True, {}, 0.0, 0.0, 0.0, 0))
-    Beside.ready, Beside.fails, Beside.done, Beside.started = READY, False, 0, []
+    Beside.ready, Beside.fails, Beside.steps, Beside.started = READY, False, 0, []
     yield Beside
     assert not any(each.open for each in Beside.started)
 
@@ -117,9 +117,9 @@ def test_killed_before_and_after(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    Beside.done = 0
+    Beside.steps = 0
     killed(jobs(seconds), tmp_path / "mine", step, monkeypatch)
-    Beside.done = step // packs.AN_EPOCH * packs.AN_EPOCH if step < TAKEN else 0
+    Beside.steps = step // packs.AN_EPOCH * packs.AN_EPOCH if step < TAKEN else 0
     results = run(jobs(seconds), tmp_path / "mine")
     packs.assert_same(tmp_path / "mine", taken_over[0], results, taken_over[1])
 
@@ -129,7 +129,7 @@ def test_what_was_recorded_behind_the_checkpoint_is_repeated_as_it_was(
 ) -> None:
     Beside.ready = 1000
     killed(jobs(1e6), tmp_path, 16, monkeypatch)  # its checkpoint is of step 0; epoch 2, of step 14, is recorded
-    Beside.ready = Beside.done = 0
+    Beside.ready = Beside.steps = 0
     run(jobs(1e6), tmp_path)
     assert tags(tmp_path / "0")["compiled_from"] == "14"
     assert "was recorded as" not in caplog.text

@@ -37,12 +37,12 @@ def trained(jobs: list[Experiment], folder: Path) -> tuple[list[RunTracker], dic
     trackers, results = open_runs(harness.NOWHERE, specs), {}
     module = PackModule(Pack(jobs))
     best = Best(module.pack, "val/loss")
-    endings = PackFinalizer(trackers, best, results.__setitem__)
-    endings.recorder = PackRecorder(best, trackers, None, endings.end)
+    finalizer = PackFinalizer(trackers, best, results.__setitem__)
+    finalizer.recorder = PackRecorder(best, trackers, None, finalizer.end)
     numbers = tuple(map(str, range(len(jobs))))
     kept = Manifest("", tuple(map(int, numbers)), tuple(str(spec.folder) for spec in specs), numbers, numbers)
-    train(module, endings.recorder, kept)
-    endings.end(module, dict.fromkeys(endings.left()))
+    train(module, finalizer.recorder, kept)
+    finalizer.end(module, dict.fromkeys(finalizer.unfinished()))
     return trackers, results
 
 

@@ -90,7 +90,7 @@ def killed(composed: list[DictConfig], folder: Path, step: int, monkeypatch: pyt
         raise Killed
 
     with monkeypatch.context() as patch, at_step(monkeypatch, step, die):
-        patch.setattr(job, "ending", speechless)
+        patch.setattr(job, "finalizing", speechless)
         with pytest.raises(Killed):
             run(composed, folder)
     gc.collect()

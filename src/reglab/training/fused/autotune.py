@@ -145,8 +145,8 @@ def _lowering(pack: Pack, rows: Tensor) -> dict[str, str]:
 
 
 def _compare(fused: Callable[[], object], solo_run: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Return the seconds of a fused step and of a solo step, measured in turn for as long: the best
-    of each.
+    """Return the seconds of a fused step and of a solo step, measured alternately, for equal times:
+    the best of each.
     """
     calls = max(1, round(seconds(fused, device) / max(seconds(solo_run, device), 1e-6)))
     pairs = [(seconds(fused, device), seconds(solo_run, device, calls)) for _ in range(_REPEATS)]

@@ -1,4 +1,4 @@
-"""The best epoch of every job of a pack."""
+"""Best epoch of each job of a pack: state, metrics and epoch number."""
 
 import math
 from collections.abc import Mapping, Sequence

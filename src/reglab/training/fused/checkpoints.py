@@ -1,6 +1,4 @@
-"""Checkpoints of a pack: one file to go on from, and, when a job ends, those that it would have
-alone.
-"""
+"""Checkpoints of a pack: one file to resume from, and each job's own when it ends."""
 
 import time
 from importlib.metadata import version
@@ -26,7 +24,7 @@ class PackCheckpoints(pl.Callback):
     together whatever dies, after an epoch at most every ``seconds``, and after the step in which a
     signal asks to end.
 
-    It holds what was chosen by measuring, too: going on with other choices would round differently.
+    It holds the autotuned choices too: resuming with others would round differently.
     """
 
     def __init__(self, manifest: Manifest, seconds: float) -> None:
@@ -41,8 +39,7 @@ class PackCheckpoints(pl.Callback):
             self.write(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save and end where a signal asked for it; at the end of an epoch, that is measured first.
-        """
+        """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
         fused = cast(PackModule, pl_module)
         if fused.interrupted and fused.inside_epoch and not trainer.should_stop:
             self._end(trainer, pl_module, fused.interrupted)
@@ -69,7 +66,7 @@ def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecor
     """Write ``best.ckpt`` and ``last.ckpt`` of the job in ``row`` of the stack, and return their
     paths.
 
-    Both have the form of a solo run's, so that it can go on alone: the optimizer's state as
+    Both have the form of a solo run's, so that it can be resumed alone: the optimizer's state as
     ``torch.optim`` keeps it, the schedule's, and those of the callbacks. Where the best epoch is
     the last, they are one file with two names.
     """

@@ -1,4 +1,4 @@
-"""Steps that are being compiled, in a child process with a limit of its own."""
+"""Compile a pack's traced steps with Inductor in a child process, with a timeout."""
 
 import os
 import pickle
@@ -71,11 +71,11 @@ class Compilation:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write(len(content).to_bytes(8, "big") + content)
-            self._process.stdin.flush()  # and left open: its end tells the child that this process is gone
+            self._process.stdin.flush()  # and left open: the child exits at its end of file
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing to wait for: it has ended, or its time is up."""
+        """Whether the process has ended or the time limit is over."""
         return self._process is None or self._process.poll() is not None or time.monotonic() >= self._deadline
 
     def wait(self) -> None:
@@ -90,11 +90,10 @@ class Compilation:
             time.sleep(_TICK)
 
     def load(self) -> bool:
-        """Let the graphs that are compiled run so from now on, and return whether all are; call it
-        once it is ``done``.
+        """Switch the graphs to their compiled versions and return whether all were compiled; call
+        it once ``done``.
 
-        Otherwise ``reason`` tells why not, and those behind the first that is not stay as they
-        were.
+        Otherwise ``reason`` says why not; that graph and later ones stay eager.
         """
         for number, (graph, tensors) in enumerate(self.graphs):
             path = Path(self._folder.name, str(number))
@@ -103,7 +102,7 @@ class Compilation:
                 return False
             try:
                 graph.adopt(_loaded(path), tensors)
-            except Exception as error:  # noqa: BLE001 - as varied as compilers; training can go on without
+            except Exception as error:  # noqa: BLE001 - compilers fail in many ways; training continues uncompiled
                 self._reason = _first_line(error)
                 return False
         return True

@@ -1,4 +1,4 @@
-"""Compile a pack while it trains, and let the compiled step take over where it is ready."""
+"""Lightning callback that compiles a pack in the background and switches to the compiled step."""
 
 from typing import cast
 
@@ -15,9 +15,9 @@ COMPILED, COMPILED_FROM = "reglab.compiled", "reglab.compiled_from"
 class CompileCallback(pl.Callback):
     """Compiles a pack that is to be compiled, in a process beside it.
 
-    Where that is done, or given up, a checkpoint is written first, of that very step: a pack that
-    goes on makes the same choice at the same step, and so reaches the same bits. What it had
-    recorded behind its checkpoint when it was cut short is trained again as it was, uncompiled.
+    Once that is done or has failed, a checkpoint of that step is written first: a resumed pack
+    makes the same choice at the same step, and so reaches the same bits. What it had recorded
+    behind its checkpoint when it was cut short is trained again as it was, uncompiled.
 
     Comes behind the recorder, so that an epoch is measured before its checkpoint is written.
     """
@@ -34,7 +34,7 @@ class CompileCallback(pl.Callback):
             self._recorder.tag(**{COMPILED: "false"})
         if trainer.should_stop:
             return
-        if pack.compiled:  # also where it goes on: its next step is to be a compiled one
+        if pack.compiled:  # also when resumed: the next step must be compiled
             self._recorder.show_activity(trainer, "compiling")
             if not pack.compile():
                 self._checkpoints.write(trainer, pl_module)

@@ -1,6 +1,4 @@
-"""The child process that compiles a pack's steps: it may take long, or for ever, while its parent
-trains.
-"""
+"""Child process that runs Inductor on a pack's traced steps."""
 
 import os
 import pickle
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reglab.training.fused.operations import Layout, Operation
 
-ERROR = "error"  # the name of the file that tells why nothing more is compiled
+ERROR = "error"  # file that holds the error that ended compilation
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,7 @@ class Request:
 
 
 def main() -> None:
-    """Compile what stands on the standard input; it stays open, and its end is that of the parent.
-    """
+    """Compile what stands on the standard input; it stays open, and its end is that of the parent."""
     source = sys.stdin.fileno()
     size = int.from_bytes(_read(source, 8), "big")
     content = _read(source, size)

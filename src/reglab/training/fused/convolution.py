@@ -1,6 +1,4 @@
-"""How the members' convolutions are computed: grouped, by patches and a batched product, or one
-after another.
-"""
+"""Convolution lowerings under ``vmap``: grouped, unfold with a batched matmul, or a loop."""
 
 import copy
 import time
@@ -79,16 +77,14 @@ def lower(model: nn.Module, choices: Mapping[str, str]) -> None:
         lowering, padding = choices.get(path, DEFAULT), symmetric_padding(module)
         module.__dict__.pop("_conv_forward", None)
         if lowering != "grouped" and padding is not None:
-            # A partial without the module in it: a copy of the model must not go on calling the
-            # original's. On the instance, which mypy minds, since other convolutions stay as they
-            # are.
+            # A partial without the module in it: a copy of the model must not call the original's.
+            # On the instance, which mypy minds, since other convolutions stay as they are.
             shape = {"stride": module.stride, "padding": padding, "dilation": module.dilation, "groups": module.groups}
             module._conv_forward = partial(convolution, **shape, lowering=lowering)  # type: ignore[method-assign, arg-type]  # its place
 
 
 def symmetric_padding(module: nn.Conv1d | nn.Conv2d) -> tuple[int, ...] | None:
-    """Return the zeros on either side of each dimension; None where the padding is of another kind.
-    """
+    """Return the zeros on either side of each dimension; None where the padding is of another kind."""
     if module.padding_mode != "zeros":
         return None
     if not isinstance(module.padding, str):

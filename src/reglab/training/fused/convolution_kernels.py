@@ -1,5 +1,4 @@
-"""Convolutions of stacked members, ``[members, rows, channels, height, width]``, with the channels
-innermost in memory.
+"""Batched convolution kernels, channels last, for inputs [members, rows, channels, height, width].
 
 Two lowerings: ``unfold`` (patches gathered, then one batched matrix product) and ``loop`` (the
 library's convolution, member after member).

@@ -1,5 +1,4 @@
-"""The stacked convolutions as operators: opaque to the compiler, batched by ``vmap``,
-differentiable again.
+"""Custom operators for stacked convolutions: vmap rules and double backward.
 
 A convolution is linear in the inputs and in the weight, so the gradients of it and of its two
 gradients are again one of the three.

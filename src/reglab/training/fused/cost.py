@@ -1,4 +1,4 @@
-"""What an order of jobs would cost, from a few of its steps: for ``sweep.dry=true``."""
+"""Cost estimate of jobs from a few timed steps, for ``sweep.dry=true``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""All members of a pack evaluated on the same rows, or each on its own."""
+"""Evaluation of all members of a pack, on shared rows or on each member's own."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -66,9 +66,7 @@ class Evaluator:
         self._graphs: dict[tuple[object, ...], Graph] = {}
 
     def forget(self) -> None:
-        """Trace anew: the pack has other members, another place, or computes its layers in another
-        way.
-        """
+        """Drop the traced graphs: the pack's members, device or lowerings have changed."""
         self._graphs = {}
 
     def __call__(
@@ -78,8 +76,8 @@ class Evaluator:
         evaluation mode.
 
         weights: of the members, ``[members, ...]`` by name, and buffers to be taken in place of the
-        pack's. clean: other targets, whose losses follow as one more fact. With ``outputs`` each of
-        the model's output columns is one more fact, the last ones.
+        pack's. clean: other targets, whose losses follow as one more row. With ``outputs`` each of
+        the model's output columns is one more row, the last ones.
         """
         count = inputs.length
         size = min(count, _rows_at_once(sets.device, len(pack)))

@@ -1,4 +1,4 @@
-"""How the members of a pack end: each records what it would have recorded alone."""
+"""Finalize the members of a pack: final metrics, checkpoints, examples and run status."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,17 +19,17 @@ from reglab.training.fused.recorder import PackRecorder
 from reglab.training.fused.stack import member_state
 from reglab.training.job_result import JobResult, Status, record_failure, record_result
 
-# What Closing measures again at the best epoch; the rest speaks of the last one.
+# Metrics of the last epoch, which are not replaced by those of the best.
 _LAST_EPOCH_ONLY = ("objective/", "naive_gap/", "optimizer/", "system/")
 
 
 class PackFinalizer:
-    """Ends the runs of a pack's jobs, in groups, and tells ``on_end`` (job number, result) once for
+    """Ends the runs of a pack's jobs, in groups, and calls ``on_end(job index, result)`` once for
     each.
 
     Args:
         trackers: Of each job; None where its run has ended before, so that there is nothing to end
-            or to tell.
+            or report.
     """
 
     def __init__(
@@ -109,8 +109,8 @@ class PackFinalizer:
 
 @contextmanager
 def finalizing(module: PackModule, finalizer: PackFinalizer, folder: Path) -> Iterator[None]:
-    """Give each job an end whatever ends its pack; what the pack goes on from, in ``folder``, stays
-    where it can go on.
+    """Finalize every job however its pack ends; the checkpoint in ``folder`` is kept where the pack
+    can be resumed.
 
     Raises:
         Unfused: Where memory ran out; any other error is raised again.
@@ -125,7 +125,7 @@ def finalizing(module: PackModule, finalizer: PackFinalizer, folder: Path) -> It
         pack_manifest.remove(folder)
         groups = [[unfinished[row] for row in half] for half in halves(len(unfinished))]
         raise Unfused(f"{len(unfinished)} members ran out of memory", [group for group in groups if group]) from error
-    except OSError as error:  # a full disk, say: no job is to blame, and the pack can go on another time
+    except OSError as error:  # a full disk, say: no job is to blame, and the pack can be resumed later
         finalizer.end_remaining(module, "FAILED", f"{type(error).__name__}: {error}")
         raise
     except Exception as error:

@@ -1,4 +1,4 @@
-"""A step traced once into a graph of tensor operations, which runs as it is, or compiled."""
+"""Trace a step into an FX graph, and run it eager, compiled or as a CUDA graph."""
 
 import copy
 import warnings

@@ -1,6 +1,4 @@
-"""FX graph passes before Inductor: narrow batched products transposed, one-hot scatters as
-comparisons.
-"""
+"""FX graph passes before Inductor: transpose narrow batched products, scatter by comparison."""
 
 import torch
 from torch import Tensor

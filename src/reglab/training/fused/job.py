@@ -1,6 +1,4 @@
-"""The pack of jobs that a worker of ``hydra/launcher=fused`` trains: from composed configs to
-finished MLflow runs.
-"""
+"""Train a pack of jobs (``hydra/launcher=fused``): from composed configs to MLflow runs."""
 
 import ctypes
 import json
@@ -55,9 +53,8 @@ def run_pack(
     """Train the jobs that ``configs`` describe as one pack, and record each as the run that it
     would be alone.
 
-    Where a pack of these very jobs was cut short, it goes on from its checkpoint, as the same runs
-    and with the same bits; jobs whose training is over are told at once. Otherwise all of them
-    begin.
+    An interrupted pack of the same jobs is resumed from its checkpoint, as the same runs and with
+    the same bits; jobs whose training is over are reported at once. Otherwise all of them start.
 
     Args:
         configs: composed.
@@ -159,7 +156,7 @@ def train(module: PackModule, recorder: PackRecorder, manifest: Manifest, resume
     """Let Lightning train a pack.
 
     Args:
-        manifest: Where its state is kept in the meantime, and what of it is told there.
+        manifest: Names the folder of the pack's checkpoint, and records the pack there.
     """
     first = module.pack.experiments[0]
     with quiet_lightning():

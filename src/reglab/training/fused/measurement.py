@@ -1,4 +1,4 @@
-"""What ``training.measurement`` measures of one model, of all members of a pack at once."""
+"""Measure gap and weight statistics of all members of a pack at once."""
 
 from collections.abc import Mapping, Sequence
 
@@ -86,7 +86,9 @@ class PackMeasurement:
             )
 
     def state(self) -> dict[str, Tensors]:
-        """Return what ``begin`` takes to go on: stacked weights, by their names in the model."""
+        """Return the state that ``begin`` resumes from: stacked weights, by their names in the
+        model.
+        """
         return {"initial": dict(self.initial), "previous": dict(self.previous)}
 
     def member(self, pack: Pack, row: int) -> dict[str, Tensors]:
@@ -99,7 +101,7 @@ class PackMeasurement:
         }
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with the members in these rows of the stack; for when the pack was compacted."""
+        """Keep only the members in these rows of the stack, after the pack was compacted."""
         index = torch.tensor(list(rows), device=self.sets.device)
         self.initial, self.previous = (
             {name: weight.index_select(0, index) for name, weight in weights.items()}

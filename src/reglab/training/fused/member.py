@@ -1,4 +1,4 @@
-"""What one job contributes to a pack, and which jobs may train in one."""
+"""Member of a pack: model and cocktail in one module, and which jobs can be fused."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar

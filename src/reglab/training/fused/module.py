@@ -1,4 +1,4 @@
-"""A pack as a Lightning module: what ``Solo`` is for one job."""
+"""LightningModule of a pack, as ``Solo`` is of one job."""
 
 import logging
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ _log = logging.getLogger(__name__)
 class PackModule(pl.LightningModule):
     """Trains a pack; a Lightning batch is a chunk of optimizer steps.
 
-    ``dead`` are the rows of the stack whose job has ended: they are computed until the stack is
-    compacted, and nobody looks at them. Members share no tensor, so what happens in a row, NaN
-    included, stays in it.
+    ``dead`` are the rows of the stack whose job has ended: they are computed, and ignored, until
+    the stack is compacted. Members share no tensor, so what happens in a row, NaN included, stays
+    in it.
     """
 
     def __init__(self, pack: Pack) -> None:
@@ -56,7 +56,7 @@ class PackModule(pl.LightningModule):
         return self.pack.done() % self.pack.loader.per_epoch > 0
 
     def alive(self) -> list[int]:
-        """Return the rows of the stack whose jobs go on."""
+        """Return the rows of the stack whose jobs still train."""
         return [row for row in range(len(self.pack)) if row not in self.dead]
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:

@@ -1,7 +1,7 @@
 """FX graphs as plain values: serialize a traced graph and rebuild it in another process.
 
-``torch.fx`` pickles a graph as Python code and traces that again, which would turn each ``arange``
-into a constant.
+``torch.fx`` pickles a graph as Python code and traces that again, which would make each ``arange``
+a constant.
 """
 
 from collections.abc import Sequence

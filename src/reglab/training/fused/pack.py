@@ -43,8 +43,11 @@ class Pack:
     """
 
     def __init__(self, experiments: Sequence[Experiment], settings: PackSettings = _SETTINGS) -> None:
-        """Raises:
-            Unfused: With groups, if the jobs cannot all train together; UserError for bad input.
+        """Stack the jobs' state.
+
+        Raises:
+            Unfused: With groups, if the jobs cannot all train together.
+            UserError: For bad input.
         """
         _check(experiments)
         first = experiments[0]
@@ -294,9 +297,7 @@ class Pack:
         )
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Let only the members in these rows of the stack go on; a compiled pack of fewer is
-        compiled anew.
-        """
+        """Keep only the members in these rows of the stack; a compiled pack is then recompiled."""
         self.stack = self.stack.take(rows)
         self.job_indices = [self.job_indices[row] for row in rows]
         self._forget()

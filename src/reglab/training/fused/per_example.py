@@ -1,4 +1,4 @@
-"""The examples that the members of a pack keep, of all that end together from one evaluation."""
+"""Per-example results of the members of a pack, from one evaluation."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""After each epoch of a pack: measure all members, record them, and let those go that are done."""
+"""Lightning callback of a pack: measure and record each epoch, finish and drop stopped members."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,7 +67,7 @@ class PackRecorder(pl.Callback):
         self._stop_if_over(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Let members go whose loss is no longer finite, and end training where none is left."""
+        """Finish members whose loss is no longer finite, and end training where none is left."""
         assert isinstance(pl_module, PackModule)
         if pl_module.failures:
             self._end_members(trainer, pl_module, [])
@@ -123,9 +123,7 @@ class PackRecorder(pl.Callback):
             tracker.tag(**tags)
 
     def _open(self, job_indices: Sequence[int]) -> Iterator[tuple[int, RunTracker]]:
-        """Yield those of the places whose runs are open, each with its position in ``job_indices``
-        and its tracker.
-        """
+        """Yield (position in ``job_indices``, tracker) of the jobs whose runs are open."""
         for position, job_index in enumerate(job_indices):
             tracker = self.trackers[job_index]
             if tracker is not None and job_index not in self.ended:
@@ -180,7 +178,7 @@ class PackRecorder(pl.Callback):
         trainer.should_stop |= not any(self._open([module.pack.job_indices[row] for row in module.alive()]))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what measuring and judging go on from.
+        """Return the state that measuring and early stopping resume from.
 
         The journals are synchronized here, as for one job.
         """

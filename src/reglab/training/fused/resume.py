@@ -1,6 +1,4 @@
-"""A pack that was cut short goes on: the same runs from its checkpoint, those that have ended
-excepted.
-"""
+"""Resume an interrupted pack from its checkpoint, as the same runs."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +22,8 @@ class InterruptedPack:
     """A pack that was being trained.
 
     Args:
-        ended: The results of the jobs whose training is over, by their place in it.
-        checkpoint: To go on from; None where it died before its first.
+        ended: The results of the jobs whose training is over, by their index in it.
+        checkpoint: To resume from; None where it died before its first.
         lost: None of its checkpoints is whole, or the jobs compute something else by now.
     """
 
@@ -35,7 +33,7 @@ class InterruptedPack:
     lost: bool
 
     def unfinished(self) -> list[int]:
-        """Return the places of the jobs that are to be trained."""
+        """Return the indices of the jobs that are still to be trained."""
         return [job_index for job_index in range(len(self.manifest.jobs)) if job_index not in self.ended]
 
     def report_ended(self, on_end: Callable[[int, JobResult], None]) -> None:
@@ -57,7 +55,7 @@ class InterruptedPack:
         return trackers
 
     def give_up(self, message: str) -> None:
-        """Let the pack be none any more, and its open runs end KILLED: others take their places."""
+        """Discard the pack and end its open runs KILLED: new runs replace them."""
         manifest.remove(Path(self.manifest.folders[0]))
         end_open([Path(self.manifest.folders[job_index]) for job_index in self.unfinished()], message)
 
@@ -102,7 +100,7 @@ def manifest_of(specs: Sequence[RunSpec], jobs: Sequence[int]) -> Manifest:
 
 
 def record_start(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tags: str) -> None:
-    """Let the runs record in their journals what they need to go on, and these ``tags``."""
+    """Record in the runs' journals what resuming needs, and these ``tags``."""
     for tracker, spec in zip(trackers, specs, strict=True):
         assert spec.dataset is not None
         assert spec.steps is not None
@@ -110,8 +108,7 @@ def record_start(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tag
 
 
 def end_open(folders: Sequence[Path], message: str) -> None:
-    """End the runs in these folders that a dead process left open, before others take their places.
-    """
+    """End the runs in these folders that a dead process left open, before new runs replace them."""
     for folder in folders:
         try:
             if last_status(folder) == "RUNNING":  # by its journal, which leads the store
@@ -133,7 +130,7 @@ def _reopened(spec: RunSpec) -> RunTracker:
 def _newest_valid(path: Path) -> Path | None:
     """Return the newest whole checkpoint.
 
-    A damaged one is removed: it must not take the place of the one before it.
+    A damaged one is removed: it must not replace the previous one.
     """
     valid = checkpoint_files.newest_valid(path)
     if valid is not None and valid != path:

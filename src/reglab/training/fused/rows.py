@@ -1,4 +1,4 @@
-"""Batches of a pack: which rows each member takes in each step."""
+"""Loader of a pack: the rows that each member takes in each step."""
 
 from collections.abc import Callable, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""The learning rate of every member at every step."""
+"""Learning rate schedules of all members of a pack."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,9 @@ class Schedules:
     """
 
     def __init__(self, recipes: Sequence[Recipe], steps_per_epoch: int) -> None:
-        """Raises:
+        """Build one scheduler for each distinct setting.
+
+        Raises:
             Unfused: For a schedule that moves more than the learning rate, such as the momentum.
         """
         self._steps_per_epoch = steps_per_epoch
