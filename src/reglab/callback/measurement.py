@@ -45,11 +45,11 @@ class LoaderMeasurement(Measurement):
         def ready(batch: Any) -> Rows:
             return unpack(_as_in_training(trainer, module, batch))
 
-        there = 1  # training rows; of a stream, nobody knows, and there are enough for any wish
+        available = 1  # training rows; of a stream, nobody knows, and there are enough for any wish
 
         def wanted(rows: int) -> int:
-            nonlocal there
-            there = rows
+            nonlocal available
+            available = rows
             return probe_size(rows, len(self.val[0]))
 
         with isolate_rng(), validating(trainer):
@@ -58,8 +58,8 @@ class LoaderMeasurement(Measurement):
         self._numbers = SideRows(index.numpy()), SideRows(val_index.numpy())
         if task == "classification":
             self.probe, self.val = _wide_labels(self.probe), _wide_labels(self.val)
-        whole = len(self.probe[0]) < probe_size(there, len(self.val[0]))  # a stream that ended
-        self._train_rows = len(self.probe[0]) if whole else there
+        whole = len(self.probe[0]) < probe_size(available, len(self.val[0]))  # a stream that ended
+        self._train_rows = len(self.probe[0]) if whole else available
         self.probe_left = 1 - len(self.probe[0]) / self._train_rows
 
     def examples(self, module: pl.LightningModule) -> Examples | None:

@@ -176,8 +176,8 @@ class Regularize(pl.Callback):
     def _record(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
         if self._measurement is None:
             return
-        found = self._measurement.all(trainer, module, self.cocktail)
-        self.metrics = to_floats(found | (self._hooks.take_terms() if self._hooks else {}))
+        measured = self._measurement.all(trainer, module, self.cocktail)
+        self.metrics = to_floats(measured | (self._hooks.take_terms() if self._hooks else {}))
         self.history.append({"epoch": float(epoch), **self.metrics})
         if epoch == 0:
             return
@@ -186,7 +186,7 @@ class Regularize(pl.Callback):
             _warn_of_shared(sorted(set(named) & set(trainer.callback_metrics)))
         module.log_dict(named, on_step=False, on_epoch=True, batch_size=1, sync_dist=trainer.world_size > 1)
         if not self._measurement.missing:
-            stop = bool(self.cocktail.stop(found))
+            stop = bool(self.cocktail.stop(measured))
             trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stop, all=False)
 
     def _prepare(self, module: pl.LightningModule) -> None:

@@ -20,11 +20,11 @@ def blocks(model: nn.Module) -> Named:
     block, under the first.
     """
     in_container = {id(child) for parent in model.modules() if _is_container(parent) for child in parent.children()}
-    found = [
+    candidates = [
         (name, module) for name, module in model.named_modules() if id(module) in in_container and _has_work(module)
     ]
-    inside = {id(inner) for _, block in found for inner in block.modules() if inner is not block}
-    return [(name, block) for name, block in found if id(block) not in inside]
+    inside = {id(inner) for _, block in candidates for inner in block.modules() if inner is not block}
+    return [(name, block) for name, block in candidates if id(block) not in inside]
 
 
 def matching(model: nn.Module, where: bool | str | Sequence[str], key: str) -> Named:
@@ -42,13 +42,13 @@ def matching(model: nn.Module, where: bool | str | Sequence[str], key: str) -> N
     # Lists of modules have no forward of their own: to choose one would do nothing, silently.
     named = [pair for pair in model.named_modules(remove_duplicate=False) if pair[0] and not _is_list(pair[1])]
     if isinstance(where, bool):
-        found = blocks(model) if where else []
-        if where and not found:
+        chosen_blocks = blocks(model) if where else []
+        if where and not chosen_blocks:
             raise UserError(
                 f"{key}=true: the model holds no nn.Sequential or nn.ModuleList to find its blocks by; name modules "
                 f"instead, as in {key}={named[0][0] if named else 'layers.*'}"
             )
-        return found
+        return chosen_blocks
     parts = (where.split() or [where]) if isinstance(where, str) else where
     if not isinstance(parts, Sequence) or not all(isinstance(part, str) for part in parts):
         raise UserError(f"{key}={where!r} must be true, false, or patterns over module names such as layers.*")

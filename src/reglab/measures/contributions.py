@@ -53,10 +53,10 @@ def row_terms(name: str, measured: Side, task: Task) -> Tensor:
     if name == "brier":
         return functions.brier(answers, task)
     if name == "balanced_accuracy":
-        found = functions.mean_of_columns(functions.recall(functions.two_sided(answers, task)))
+        score = functions.mean_of_columns(functions.recall(functions.two_sided(answers, task)))
     else:
-        found = functions.mean_of_columns(functions.RANKED[name](answers))
-    return found.value.unsqueeze(-1) + found.influence
+        score = functions.mean_of_columns(functions.RANKED[name](answers))
+    return score.value.unsqueeze(-1) + score.influence
 
 
 def _weighted(terms: Tensor, measured: Side) -> Tensor:

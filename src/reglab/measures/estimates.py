@@ -26,14 +26,14 @@ def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = 
     - F1, AUROC, average precision: Wilson's, with the rows that their influences are worth
     - r2: the jackknife of ``log(1 - r2)``; none where the targets are constant or fitted perfectly
     """
-    found = {"loss": _mean(losses_of(measured.statistics, task), level)}
-    found[score_name(task)] = _r2(measured, task, level) if task == "regression" else _accuracy(measured, level)
+    by_name = {"loss": _mean(losses_of(measured.statistics, task), level)}
+    by_name[score_name(task)] = _r2(measured, task, level) if task == "regression" else _accuracy(measured, level)
     for name in ("rmse", *scores) if task == "regression" else scores:
-        if name not in found:
-            found[name] = _other(name, measured, task, level)
+        if name not in by_name:
+            by_name[name] = _other(name, measured, task, level)
     if measured.weights is not None:
-        found |= _weighted(measured, measured.weights, task, level)
-    return found
+        by_name |= _weighted(measured, measured.weights, task, level)
+    return by_name
 
 
 def exact(measured: Side, task: Task, scores: Sequence[str] = ()) -> dict[str, Estimated]:
@@ -49,22 +49,22 @@ def exact(measured: Side, task: Task, scores: Sequence[str] = ()) -> dict[str, E
     return {key: Estimated(value, torch.zeros_like(value), value, value) for key, value in values.items()}
 
 
-def unless_faultless(found: dict[str, Estimated], measured: Side, task: Task) -> dict[str, Estimated]:
+def unless_faultless(estimated: dict[str, Estimated], measured: Side, task: Task) -> dict[str, Estimated]:
     """Return the estimates, the losses without an interval where no row was decided wrongly.
 
     There is then no estimate of the cost of an error, and no interval of the loss covers: see
     docs/intervals.md.
     """
     if task == "regression":
-        return found
+        return estimated
     faultless = (measured.statistics[1] == 1).all(-1)
-    return {key: each.unless(faultless) if key in _OF_THE_LOSS else each for key, each in found.items()}
+    return {key: each.unless(faultless) if key in _OF_THE_LOSS else each for key, each in estimated.items()}
 
 
 def _mean(values: Tensor, level: float) -> Estimated:
     """Return the mean of values that are never negative."""
-    found = mean_interval(values, level)
-    return found._replace(low=found.low.clamp(min=0))
+    estimated = mean_interval(values, level)
+    return estimated._replace(low=estimated.low.clamp(min=0))
 
 
 def _accuracy(measured: Side, level: float) -> Estimated:
@@ -98,8 +98,8 @@ def _other(name: str, measured: Side, task: Task, level: float) -> Estimated:
         each = share_interval(shares.value, shares.influence, level, shares.kish)
         columns = Estimated(*(values.movedim(-1, 0) for values in each))
         return mean_of_estimates(columns, shares.known.movedim(-1, 0))
-    found = functions.mean_of_columns(functions.RANKED[name](answers))
-    return share_interval(found.value, found.influence, level, found.kish)
+    score = functions.mean_of_columns(functions.RANKED[name](answers))
+    return share_interval(score.value, score.influence, level, score.kish)
 
 
 def _of_columns(values: Tensor, units: Tensor | None) -> Tensor:
@@ -112,10 +112,10 @@ def _weighted(measured: Side, weights: Tensor, task: Task, level: float) -> dict
     weights = weights / weights.mean(-1, keepdim=True)
     losses = losses_of(measured.statistics, task)
     mean = (weights * losses).mean(-1, keepdim=True)
-    found = {WEIGHTED + "loss": _mean(mean + weights * (losses - mean), level)}
+    estimated = {WEIGHTED + "loss": _mean(mean + weights * (losses - mean), level)}
     if task != "regression":
         shares = measured.statistics[1]
         value = (weights * shares).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)  # 1 where all are right
         around = weights * (shares - value)
-        found[WEIGHTED + "accuracy"] = share_interval(value.squeeze(-1), around, level, weights.square().mean(-1))
-    return found
+        estimated[WEIGHTED + "accuracy"] = share_interval(value.squeeze(-1), around, level, weights.square().mean(-1))
+    return estimated

@@ -35,14 +35,14 @@ def gap(train: Side, val: Side, task: Task, level: float = 0.95, scores: Sequenc
     """
     of_val = unless_faultless(estimates(val, task, level, scores), val, task)
     of_train = estimates(train, task, level, scores) if train.left else exact(train, task, scores)
-    found: dict[str, Tensor] = {}
+    metrics: dict[str, Tensor] = {}
     for key, new in of_val.items():
         fitted = of_train[key].of_a_part(train.left) if train.left else of_train[key]
         first, second = (new, fitted) if lower_is_better(key) else (fitted, new)
         low, high = difference(first, second)
-        found |= {f"train/{key}": fitted.value, f"val/{key}": new.value, f"val/{key}_se": new.error}
-        found |= {f"gap/{key}": first.value - second.value, f"gap/{key}_low": low, f"gap/{key}_high": high}
-    return found
+        metrics |= {f"train/{key}": fitted.value, f"val/{key}": new.value, f"val/{key}_se": new.error}
+        metrics |= {f"gap/{key}": first.value - second.value, f"gap/{key}_low": low, f"gap/{key}_high": high}
+    return metrics
 
 
 def one_part(
@@ -53,8 +53,8 @@ def one_part(
 
     Each has a standard error and an interval: ``_se``, ``_low`` and ``_high``.
     """
-    found: dict[str, Tensor] = {}
+    metrics: dict[str, Tensor] = {}
     for key, each in unless_faultless(estimates(measured, task, level, scores), measured, task).items():
-        found |= {f"{part}/{key}": each.value, f"{part}/{key}_se": each.error}
-        found |= {f"{part}/{key}_low": each.low, f"{part}/{key}_high": each.high}
-    return found
+        metrics |= {f"{part}/{key}": each.value, f"{part}/{key}_se": each.error}
+        metrics |= {f"{part}/{key}_low": each.low, f"{part}/{key}_high": each.high}
+    return metrics

@@ -83,8 +83,8 @@ def answers(outputs: Tensor, targets: Tensor, task: Task) -> Answers:
         scores, wanted, predicted = outputs, targets == 1, outputs > 0
         if task == "binary":
             scores, wanted, predicted = (each.unsqueeze(-1) for each in (scores, wanted, predicted))
-    found = (each.to(scores.dtype).transpose(-1, -2).expand(scores.mT.shape) for each in (scores, wanted, predicted))
-    return Answers(*(each.contiguous() for each in found))
+    columns = (each.to(scores.dtype).transpose(-1, -2).expand(scores.mT.shape) for each in (scores, wanted, predicted))
+    return Answers(*(each.contiguous() for each in columns))
 
 
 def brier(given: Answers, task: Task) -> Tensor:

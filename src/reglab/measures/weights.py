@@ -95,8 +95,8 @@ def _of_parts(states: Sequence[_State], counts: Sequence[int], near_zero: float,
     for state in states:
         now, start, before = (_wide(tensor, stacked) for tensor in state)
         columns.append(torch.stack([*_totals(now, now.abs(), stacked), *_moves(now, start, before, stacked)]))
-    own = torch.stack(columns, dim=1)
-    added, largest = whole.add(own[_L1:]), whole.largest(own[_LARGEST])
+    local_sums = torch.stack(columns, dim=1)
+    added, largest = whole.add(local_sums[_L1:]), whole.largest(local_sums[_LARGEST])
     # A maximum over ranks may pass over NaN; a sum does not.
     largest = torch.where(added[0].isnan(), added[0], largest)
     sums = torch.cat([largest.unsqueeze(0), added])

@@ -70,8 +70,8 @@ class CNN(nn.Module):
 
 
 def _convolution(planar: bool, inputs: int, outputs: int, kernel: int, stride: int, bias: bool) -> nn.Module:
-    kind = nn.Conv2d if planar else nn.Conv1d
-    return kind(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
+    convolution_class = nn.Conv2d if planar else nn.Conv1d
+    return convolution_class(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
 
 
 def _normalization(norm: str | None, channels: int, planar: bool) -> list[tuple[str, nn.Module]]:

@@ -25,10 +25,10 @@ def activation_class(name: str) -> type[nn.Module]:
     Raises:
         UserError: Naming the nearest, if there is none.
     """
-    found = _ACTIVATIONS.get(str(name).replace("_", "").lower())
-    if found is None:
+    activation = _ACTIVATIONS.get(str(name).replace("_", "").lower())
+    if activation is None:
         raise UserError(f"activation={name} is not an activation of torch.nn; {nearest(str(name), _ACTIVATIONS)}")
-    return found
+    return activation
 
 
 def check_norm(norm: str | None) -> None:

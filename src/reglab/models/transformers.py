@@ -67,8 +67,8 @@ class Transformers(nn.Module):
                 find = transformers.AutoConfig.for_model
             _check_options(options, find(name))
             config = find(name, **{**sizes, **options})
-            kind = _kind(config, input_shape, transformers)
-            self.net = _pretrained(kind, name, config) if pretrained else kind.from_config(config)
+            auto_class = _auto_class(config, input_shape, transformers)
+            self.net = _pretrained(auto_class, name, config) if pretrained else auto_class.from_config(config)
         except (ValueError, TypeError, RuntimeError, OSError, AssertionError, ZeroDivisionError) as error:
             raise UserError(f"model: transformers cannot make {name}: {' '.join(str(error).split())[:300]}") from error
         self.pad = self.net.config.pad_token_id if len(input_shape) == 1 else None
@@ -87,11 +87,11 @@ class Transformers(nn.Module):
             config.pad_token_id = _NO_PADDING  # a causal classifier reads the last token that is none, and asks for one
 
 
-def _pretrained(kind: Any, name: str, config: Any) -> Any:
+def _pretrained(auto_class: Any, name: str, config: Any) -> Any:
     """Return the model with its saved weights; those of another shape, such as the head's, are
     drawn anew.
     """
-    return kind.from_pretrained(
+    return auto_class.from_pretrained(
         name, config=config, use_safetensors=True, ignore_mismatched_sizes=True, dtype=torch.float32, **_DATA_ALONE
     )
 
@@ -135,7 +135,7 @@ def _check_options(options: dict[str, Any], default: Any) -> None:
             raise UserError(f"model.{option} is not an option of {default.model_type} that can be set here; {hint}")
 
 
-def _kind(config: Any, shape: tuple[int, ...], transformers: Any) -> Any:
+def _auto_class(config: Any, shape: tuple[int, ...], transformers: Any) -> Any:
     """Return the class that adds the head which inputs of this shape need."""
     auto = transformers.models.auto.modeling_auto
     reads_tokens = config.model_type in auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES

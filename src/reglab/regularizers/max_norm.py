@@ -49,12 +49,12 @@ class MaxNorm(Regularizer):
         """
         known, self.units = incoming(model), {}
         for name in (name for name, _ in selected(model, self.where) if name in known):
-            if (found := known[name]) is None:
+            if (entry := known[name]) is None:
                 raise ValueError(
                     f"{name} is parametrized, so that a cap on it is none on what its units are given; leave it out by "
                     "where=..."
                 )
-            self.units[found[0]] = found[1]
+            self.units[entry[0]] = entry[1]
         return model
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:

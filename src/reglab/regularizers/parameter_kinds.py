@@ -64,8 +64,8 @@ def kinds_of(model: object) -> Mapping[str, Kind]:
     Empty for anything else.
     """
     if not isinstance(model, nn.Module):
-        found: Mapping[str, Kind] = getattr(model, "kinds", {})
-        return found
+        kinds: Mapping[str, Kind] = getattr(model, "kinds", {})
+        return kinds
     if model not in _known:
         _known[model] = parameter_kinds(model)
     return _known[model]
@@ -78,10 +78,10 @@ def forget_kinds(model: nn.Module) -> None:
 
 def guessed(name: str, tensor: Tensor) -> Kind:
     """Return the kind of a parameter of which nothing but the name and the axes is known."""
-    own = name.rpartition(".")[2]
-    if _BIAS.search(own):
+    local_name = name.rpartition(".")[2]
+    if _BIAS.search(local_name):
         return "bias"
-    if _TOKEN.search(own):
+    if _TOKEN.search(local_name):
         return "token"
     return "weight" if tensor.ndim >= 2 else "scale"
 
@@ -91,8 +91,8 @@ def with_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, module in model.named_modules():
         if isinstance(module, ParametrizationList) or path.rpartition(".")[2] == PARAMETRIZED:
             continue
-        own = [*module.named_parameters(recurse=False), *_parametrized(module)]
-        if any(_of_module(module, name, tensor) == "weight" for name, tensor in own):
+        parameters = [*module.named_parameters(recurse=False), *_parametrized(module)]
+        if any(_of_module(module, name, tensor) == "weight" for name, tensor in parameters):
             yield path, module
 
 
@@ -102,19 +102,19 @@ def _parametrized(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _kind(name: str, tensor: Tensor, modules: Mapping[str, nn.Module]) -> Kind:
-    path, _, own = name.rpartition(".")
+    path, _, local_name = name.rpartition(".")
     module = modules[path]
     if isinstance(module, ParametrizationList):
-        owner, _, own = path.rpartition(f"{PARAMETRIZED}.")
+        owner, _, local_name = path.rpartition(f"{PARAMETRIZED}.")
         magnitude = name.endswith(".original0") and any(isinstance(each, _WeightNorm) for each in module)
-        kind = _of_module(modules[owner.removesuffix(".")], own, tensor)
+        kind = _of_module(modules[owner.removesuffix(".")], local_name, tensor)
         return "scale" if magnitude and kind == "weight" else kind
     while isinstance(module, (nn.ParameterList, nn.ParameterDict)) and path:  # "biases.0": the list's own name counts
         path, _, holder = path.rpartition(".")
-        module, own = modules[path], holder if own.isdigit() else f"{holder}_{own}"
+        module, local_name = modules[path], holder if local_name.isdigit() else f"{holder}_{local_name}"
     if isinstance(module, nn.Embedding) and _BIAS.search(path.rpartition(".")[2]):
         return "bias"  # T5's relative_attention_bias
-    return _of_module(module, own, tensor)
+    return _of_module(module, local_name, tensor)
 
 
 def _of_module(module: nn.Module, name: str, tensor: Tensor) -> Kind:

@@ -27,15 +27,15 @@ class SAM(Regularizer):
 
     def on_gradient(self, gradient: Gradient) -> Gradient:
         def sharpness_aware(offset: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
-            here, outcome = gradient(offset)
-            wide = [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in here.values()]
+            gradients, outcome = gradient(offset)
+            wide = [gradient.to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in gradients.values()]
             norm = self.total(torch.stack([gradient.square().sum() for gradient in wide]).sum()).sqrt()
             # A vanishing gradient has no direction: the floor leaves the weights where they are.
             scale = self.strength / norm.clamp(min=1e-12)
-            climb = {name: (scale * gradient).to(gradient.dtype) for name, gradient in here.items()}
+            perturbation = {name: (scale * gradient).to(gradient.dtype) for name, gradient in gradients.items()}
             if offset is not None:
-                climb = {name: offset[name] + step for name, step in climb.items()}
-            there, _ = gradient(climb)
-            return there, outcome
+                perturbation = {name: offset[name] + step for name, step in perturbation.items()}
+            perturbed_gradients, _ = gradient(perturbation)
+            return perturbed_gradients, outcome
 
         return sharpness_aware

@@ -71,20 +71,20 @@ def incoming(model: nn.Module) -> dict[str, tuple[str, Incoming] | None]:
     ``g``. None where another parametrization, or a norm over other axes, makes of what is trained
     what the units are given.
     """
-    modules, found = dict(model.named_modules()), {}
+    modules, by_weight = dict(model.named_modules()), {}
     for name, kind in kinds_of(model).items():
         if kind == "weight":
-            path, _, own = name.rpartition(".")
+            path, _, local_name = name.rpartition(".")
             chain = modules[path]
             if isinstance(chain, ParametrizationList):
                 owner = modules[path.rpartition(f"{PARAMETRIZED}.")[0].removesuffix(".")]
                 by_row = len(chain) == 1 and isinstance(chain[0], _WeightNorm) and chain[0].dim == 0
-                plain = by_row and own == "original1" and _lying(owner) == ROWS
-                found[name] = (f"{path}.original0", ROWS) if plain else None
+                plain = by_row and local_name == "original1" and _lying(owner) == ROWS
+                by_weight[name] = (f"{path}.original0", ROWS) if plain else None
             else:
-                normed = own.endswith("_v") and f"{own.removesuffix('_v')}_g" in chain._parameters
-                found[name] = None if normed or own.endswith("_orig") else (name, _lying(chain))
-    return found
+                normed = local_name.endswith("_v") and f"{local_name.removesuffix('_v')}_g" in chain._parameters
+                by_weight[name] = None if normed or local_name.endswith("_orig") else (name, _lying(chain))
+    return by_weight
 
 
 def _lying(layer: nn.Module) -> Incoming:

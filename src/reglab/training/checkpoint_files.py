@@ -146,8 +146,8 @@ def read(path: Path) -> dict[str, Any]:
         raise Damaged(f"{path} cannot be read as a checkpoint of reglab ({type(error).__name__}: {error})") from error
     if not isinstance(content, dict):
         raise Damaged(f"{path} is not a checkpoint of reglab: it holds a {type(content).__name__}")
-    found: dict[str, Any] = checkpoint_constants.take(content, path.parent, read)
-    return found
+    checkpoint: dict[str, Any] = checkpoint_constants.take(content, path.parent, read)
+    return checkpoint
 
 
 def check(path: Path) -> None:
@@ -168,15 +168,15 @@ def _check(path: Path) -> None:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
-            found = hashlib.sha256()
+            digest = hashlib.sha256()
             left = max(0, size - _COMMENT)
             while left and (piece := file.read(min(_CHUNK, left))):
-                found.update(piece)
+                digest.update(piece)
                 left -= len(piece)
             comment = file.read()
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
-    if comment != _MARK + found.hexdigest().encode():
+    if comment != _MARK + digest.hexdigest().encode():
         what = "is damaged: its content does not match its checksum" if _MARK in comment else "has no checksum"
         raise Damaged(f"the checkpoint {path} {what}, so it was cut, changed, or not written by reglab")
 

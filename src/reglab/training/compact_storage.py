@@ -24,8 +24,8 @@ def compact(content: T) -> T:
         >>> compact({"weight": stacked[3]})["weight"].untyped_storage().nbytes()
         4000
     """
-    found: T = _compact(content, {})
-    return found
+    compacted: T = _compact(content, {})
+    return compacted
 
 
 def _compact(value: Any, copies: dict[_Key, Tensor]) -> Any:

@@ -90,15 +90,15 @@ def _main_number(member: Regularizer) -> str:
 
 def tags(config: Mapping[str, Any], cocktail: Cocktail, task: Any, digest: str) -> dict[str, str]:
     """Return the tags of a job's run."""
-    found = cocktail_tags(cocktail)
+    tagged = cocktail_tags(cocktail)
     sweep = config.get("sweep", {})
-    return found | {
+    return tagged | {
         "reglab.seed": str(config["seed"]),
         "reglab.task": task,
         "reglab.score": score_name(task),
         "reglab.fingerprint": fingerprint(config, digest),
         "reglab.sweep": str(sweep.get("parent") or ""),
-        "reglab.block": str(sweep.get("block") or found["reglab.regularizer"]),
+        "reglab.block": str(sweep.get("block") or tagged["reglab.regularizer"]),
         "reglab.job": "" if sweep.get("job") is None else str(sweep["job"]),
     }
 

@@ -51,8 +51,8 @@ def share(rows: Tensor, part: int, parts: int) -> Share:
         return Share(rows, 1.0)
     pairs, spare = divmod(len(rows) // 2, parts)
     begin, end = (2 * (pairs * each + min(each, spare)) for each in (part, part + 1))
-    own = rows[begin:] if part == parts - 1 else rows[begin:end]
-    return Share(own, len(own) * parts / len(rows)) if len(own) else Share(rows[:1], 0.0)
+    part_rows = rows[begin:] if part == parts - 1 else rows[begin:end]
+    return Share(part_rows, len(part_rows) * parts / len(rows)) if len(part_rows) else Share(rows[:1], 0.0)
 
 
 class Steps:

@@ -156,5 +156,5 @@ def log_examples(loggers: Iterable[Logger], kept: Examples) -> None:
 
 
 def _array(values: Tensor, array_dtype: torch.dtype) -> Array:
-    found: Array = values.detach().to("cpu", array_dtype).numpy()
-    return found
+    array: Array = values.detach().to("cpu", array_dtype).numpy()
+    return array

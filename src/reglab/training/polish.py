@@ -79,13 +79,13 @@ def polish(module: Shardable, part: Part, task: Task, steps: int) -> Polished:
         for _ in range(steps):
             faster = (1 + (1 + 4 * speed**2) ** 0.5) / 2
             ahead = {name: it + (speed - 1) / faster * (it - last[name]) for name, it in now.items()}
-            found = _step(smooth, module, ahead, length)
-            if found is None:
+            result = _step(smooth, module, ahead, length)
+            if result is None:
                 if last is now:
                     break
                 last, speed, length = now, 1.0, 1.0
                 continue
-            moved, value, length = found
+            moved, value, length = result
             uphill = sum(((ahead[name] - it) * (it - now[name])).sum() for name, it in moved.items())
             still = all(torch.equal(it, now[name]) for name, it in moved.items())
             speed = 1.0 if float(uphill) > 0 else faster

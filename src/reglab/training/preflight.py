@@ -46,7 +46,7 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
     regularizers for advice.
     """
     findings, rows = Findings({}, {}), {}
-    found: dict[str, _Rows | str | None] = {}
+    loaded_by_node: dict[str, _Rows | str | None] = {}
     for number, job in jobs.items():
         node = dict(job.get("data") or {})
         try:
@@ -55,9 +55,9 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
             findings.faults.setdefault(str(error), []).append(number)
             continue
         key = hashed({key: value for key, value in node.items() if key not in _SAME_ROWS})
-        if key not in found:
-            found[key] = _load(node) if len(found) < LOADED else None
-        loaded = found[key]
+        if key not in loaded_by_node:
+            loaded_by_node[key] = _load(node) if len(loaded_by_node) < LOADED else None
+        loaded = loaded_by_node[key]
         if isinstance(loaded, str):
             findings.faults.setdefault(loaded, []).append(number)
         elif loaded is not None:

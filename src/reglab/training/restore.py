@@ -152,8 +152,8 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
     from reglab.tracking.settings import absolute_uri
 
     record = find_run(absolute_uri(uri, Path.cwd()), run)
-    kind = weights or record.tags.get("reglab.weights", "last")
-    return artifact_path(record, f"checkpoints/{kind}.ckpt")
+    which = weights or record.tags.get("reglab.weights", "last")
+    return artifact_path(record, f"checkpoints/{which}.ckpt")
 
 
 def _recorded_kind(folder: Path) -> str:

@@ -70,8 +70,8 @@ def _recorded(folder: Path) -> Mapping[str, Any] | None:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    found: Mapping[str, Any] = config.get("sweep") or {}
-    return found
+    section: Mapping[str, Any] = config.get("sweep") or {}
+    return section
 
 
 def _finished(folder: Path) -> str | None:

@@ -30,7 +30,7 @@ class Result(NamedTuple):
 class Operation(NamedTuple):
     """A node of a graph: in ``arguments``, a ``Result`` stands for another node."""
 
-    kind: str
+    op: str
     name: str
     target: Any
     arguments: tuple[Any, ...]
@@ -73,7 +73,7 @@ def module_of(operations: Sequence[Operation]) -> GraphModule:
     """
     graph = Graph()
     known: dict[str, Node] = {}
-    for kind, name, target, arguments, named in operations:
+    for op, name, target, arguments, named in operations:
         if isinstance(target, Operator):
             target = getattr(getattr(getattr(torch.ops, target.namespace), target.name), target.overload)
         values = pytree.tree_map(
@@ -81,7 +81,7 @@ def module_of(operations: Sequence[Operation]) -> GraphModule:
             (arguments, named),
             is_leaf=lambda value: isinstance(value, Result),
         )
-        known[name] = graph.create_node(kind, target, tuple(values[0]), values[1], name=name)
+        known[name] = graph.create_node(op, target, tuple(values[0]), values[1], name=name)
     return GraphModule({}, graph)
 
 

@@ -142,8 +142,8 @@ class Pack:
 
     def _step_numbers(self, first: int, rates: Tensor) -> dict[str, Tensor]:
         steps = range(first, first + len(rates))
-        found = self.rule.step_numbers(self.stack.numbers, rates[:, self.job_indices], steps)
-        return {name: number.expand(len(rates), -1) for name, number in found.items()}
+        step_numbers = self.rule.step_numbers(self.stack.numbers, rates[:, self.job_indices], steps)
+        return {name: number.expand(len(rates), -1) for name, number in step_numbers.items()}
 
     def step(self, rows: Tensor, numbers: Tensor) -> Tensor:
         """Take one step on ``rows`` of the pool (as the loader yields them) and return the terms,
@@ -170,9 +170,9 @@ class Pack:
         Raises:
             Unfused: If the model or a regularizer cannot be vmapped.
         """
-        own = {type(part).__module__ for part in self.base.modules()}
+        modules = {type(part).__module__ for part in self.base.modules()}
         steps = [(graph, self._tensors(graph, rows)) for rows in self._batches() for graph in [self.graph(rows)]]
-        return Compilation(steps, self.settings.compile_seconds, sorted(own))
+        return Compilation(steps, self.settings.compile_seconds, sorted(modules))
 
     def _batches(self) -> list[Tensor]:
         """Return rows of each shape that is to be compiled."""
@@ -258,14 +258,14 @@ class Pack:
 
         fixed = frozen(self.base)
 
-        def read(own: dict[str, Tensor]) -> dict[str, Tensor]:
-            state = {name: tensor.clone() for name, tensor in own.items() if name not in fixed}
+        def read(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            state = {name: tensor.clone() for name, tensor in tensors.items() if name not in fixed}
             weights: dict[str, Tensor] = functional_call(self.base, state, (_read_evaluation_weights,))
             return weights
 
         with torch.no_grad():
-            found = vmap(read)(stacked.weights | stacked.buffers)
-        trained = {f"model.{name}": tensor for name, tensor in found.items()}
+            stacked_weights = vmap(read)(stacked.weights | stacked.buffers)
+        trained = {f"model.{name}": tensor for name, tensor in stacked_weights.items()}
         other = {f"model.{name}" for name in self.base.cocktail.statistics}
         return {name: tensor for name, tensor in trained.items() if name in stacked.weights or name in other}
 
@@ -337,11 +337,11 @@ def _read_evaluation_weights(member: Member) -> dict[str, Tensor]:
 def _check(experiments: Sequence[Experiment]) -> None:
     if len(experiments) < 2:
         raise UserError(f"a pack needs at least 2 jobs, got {len(experiments)}")
-    alone = why_solo(experiments[0])
+    unfused_reason = why_solo(experiments[0])
     groups: dict[object, list[int]] = {}
     for job_index, experiment in enumerate(experiments):
         groups.setdefault(structure(experiment), []).append(job_index)
     if len(groups) > 1:
         raise Unfused("they differ in more than numbers", list(groups.values()))
-    if alone:
-        raise Unfused(alone)
+    if unfused_reason:
+        raise Unfused(unfused_reason)
