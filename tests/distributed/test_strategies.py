@@ -13,7 +13,7 @@ from reglab.core.errors import UserError
 from reglab.distributed.strategies import Sharded, check_sharding, disable_buffer_broadcast, trainer_arguments
 
 SHARDS = r"trainer.shards must be null \(all devices\) or an integer >= 1, got "
-HALF = "16-mixed scales gradients, which does not go with trainer.strategy=fsdp; use trainer.precision=bf16-mixed"
+HALF = "16-mixed does not work with trainer.strategy=fsdp; use trainer.precision=bf16-mixed"
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ HALF = "16-mixed scales gradients, which does not go with trainer.strategy=fsdp;
         ({"strategy": "ddp_spawn"}, r"trainer.strategy=ddp_spawn is for notebooks \(reglab.fit\); here: .*=ddp$"),
         ({"strategy": "ddp_notebook"}, "trainer.strategy=ddp_notebook is for notebooks"),
         ({"strategy": ModelParallelStrategy()}, "trainer.strategy=ModelParallelStrategy is not known .*; use ddp"),
-        ({"shards": 2}, "trainer.shards=2 belongs to trainer.strategy=fsdp, which cuts the weights"),
-        ({"strategy": "ddp", "shards": 2}, "trainer.shards=2 belongs to trainer.strategy=fsdp"),
+        ({"shards": 2}, "trainer.shards=2 needs trainer.strategy=fsdp; add it, or leave shards out"),
+        ({"strategy": "ddp", "shards": 2}, "trainer.shards=2 needs trainer.strategy=fsdp"),
         ({"strategy": "fsdp", "shards": 0}, f"{SHARDS}0"),
         ({"strategy": "fsdp", "shards": 2.0}, f"{SHARDS}2.0"),
         ({"strategy": "fsdp", "shards": "2"}, f"{SHARDS}'2'"),
@@ -94,7 +94,7 @@ def test_a_weight_without_an_axis_cannot_be_cut(kind: Any) -> None:
     model = Scaled()
     optimizer = kind(model.parameters())
     check_sharding(model.inner, optimizer)
-    with pytest.raises(UserError, match="cuts the first axis of each weight, and factor has none: use ddp"):
+    with pytest.raises(UserError, match="shards the first axis of each weight, and factor has none; use ddp"):
         check_sharding(model, optimizer)
 
 

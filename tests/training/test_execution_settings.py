@@ -47,8 +47,8 @@ def test_a_setting_that_is_wrong_is_refused_before_training(trainer: dict[str, A
 @pytest.mark.parametrize(
     "members, optimizer, message",
     [
-        ({"around": SAM(0.1)}, None, "does not go with around, which takes two of them a step; .*bf16-mixed"),
-        ({}, ADAM, "optimizer.fused=true skips steps where nobody sees it under trainer.precision=16-mixed; leave it"),
+        ({"around": SAM(0.1)}, None, "does not work with around, which computes two gradients a step; .*bf16-mixed"),
+        ({}, ADAM, "optimizer.fused=true does not work with trainer.precision=16-mixed: it skips .*; leave it out"),
         ({}, {**ADAM, "fused": False}, None),
         ({}, None, None),
     ],

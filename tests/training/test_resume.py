@@ -234,7 +234,7 @@ def test_changed_data_are_refused(case: Case, run: Run, monkeypatch: pytest.Monk
         run(*table, cut=1)
     (case.folder / "table.csv").write_text("a,b,y\n" + "".join(f"{n},{n % 3},{n * n}\n" for n in range(60)))
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
-    with pytest.raises(UserError, match="are not those"):
+    with pytest.raises(UserError, match="was trained on other data"):
         resume(["it"])
 
 

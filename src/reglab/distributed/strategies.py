@@ -124,7 +124,7 @@ def trainer_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"trainer.shards must be null (all devices) or an integer >= 1, got {shards!r}")
     wanted = arguments.get("strategy", "auto")
     if shards is not None and wanted != "fsdp":
-        raise UserError(f"trainer.shards={shards} belongs to trainer.strategy=fsdp, which cuts the weights")
+        raise UserError(f"trainer.shards={shards} needs trainer.strategy=fsdp; add it, or leave shards out")
     if wanted in _STARTS_PROCESSES:
         raise UserError(f"trainer.strategy={wanted} is for notebooks (reglab.fit); here: trainer.strategy=ddp")
     if isinstance(wanted, str):
@@ -136,7 +136,7 @@ def trainer_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
             arguments["strategy"] = Sharded(shards)
             if arguments.get("precision") in HALF_SCALED:
                 raise UserError(
-                    "trainer.precision=16-mixed scales gradients, which does not go with trainer.strategy=fsdp; use "
+                    "trainer.precision=16-mixed does not work with trainer.strategy=fsdp; use "
                     "trainer.precision=bf16-mixed"
                 )
             if arguments.get("precision") in DOUBLE:  # Lightning knows no such plugin here, and none is needed: the
@@ -162,9 +162,9 @@ def check_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:
     """
     if type(optimizer) not in _BY_ELEMENT:
         raise UserError(
-            f"trainer.strategy=fsdp: {type(optimizer).__name__} may need whole weights, of which each device has a "
-            "part; use trainer.strategy=ddp, or another optimizer such as Adam"
+            f"trainer.strategy=fsdp: {type(optimizer).__name__} may need whole weights, and each device holds a shard "
+            "of them; use trainer.strategy=ddp, or another optimizer such as Adam"
         )
     for name, weight in model.named_parameters():
         if weight.dim() == 0:
-            raise UserError(f"trainer.strategy=fsdp cuts the first axis of each weight, and {name} has none: use ddp")
+            raise UserError(f"trainer.strategy=fsdp shards the first axis of each weight, and {name} has none; use ddp")

@@ -45,8 +45,8 @@ class Timm(nn.Module):
             raise UserError(f"model.name={name} is no model of timm; {hint}")
         for option in _REFUSED & options.keys():
             raise UserError(
-                f"model.{option} is not passed on to timm: it makes a config read weights from anywhere; to start from "
-                "weights of your own, wrap the model in a class of yours (model=custom)"
+                f"model.{option} is not passed on to timm: it would let a config read any file; to start from your own "
+                "weights, wrap the model in a class of yours (model=custom)"
             )
         try:
             self.net: nn.Module = timm.create_model(

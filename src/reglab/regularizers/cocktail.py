@@ -130,7 +130,7 @@ class Cocktail(nn.Module):
                 raise UserError(f"regularizer.{name}: {error}") from error
             self.hooked[name] = [path for path, count in _hooks(model).items() if count > before_hooks.get(path, 0)]
             if [name for name, _ in model.named_parameters()] != before:
-                raise UserError(f"regularizer.{name} renamed or added parameters of the model, which none may do")
+                raise UserError(f"regularizer.{name} renamed or added parameters of the model, which is not allowed")
         self._kinds = dict(kinds_of(model))
         return model
 

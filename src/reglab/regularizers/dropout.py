@@ -53,7 +53,9 @@ class Dropout(Regularizer):
             if isinstance(layer, nn.Linear) and not isinstance(layer, NonDynamicallyQuantizableLinear)
         ]
         if not inner:
-            raise ValueError("dropout found no nn.Linear behind the first layer of the model to insert itself before")
+            raise ValueError(
+                "dropout found no nn.Linear after the model's first layer to be inserted before; leave it out"
+            )
         for name, layer in inner:
             layer.register_forward_pre_hook(_DropInputs(self, name))
         return model

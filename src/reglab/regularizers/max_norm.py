@@ -51,7 +51,7 @@ class MaxNorm(Regularizer):
         for name in (name for name, _ in selected(model, self.where) if name in known):
             if (entry := known[name]) is None:
                 raise ValueError(
-                    f"{name} is parametrized, so that a cap on it is none on what its units are given; leave it out by "
+                    f"{name} is parametrized, so its norm is not that of the effective weights; leave it out by "
                     "where=..."
                 )
             self.units[entry[0]] = entry[1]

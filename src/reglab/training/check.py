@@ -41,7 +41,7 @@ def check(experiment: Experiment) -> None:
         check_known(optimizer)
     for name, member in experiment.cocktail.named_regularizers():
         if experiment.data.tokens is not None and "mixing" in member.claims:
-            raise UserError(f"regularizer {name} mixes inputs, and tokens have no mean: leave it out")
+            raise UserError(f"regularizer.{name} mixes inputs, which does not work with tokens; leave it out")
     with quiet_lightning():
         trainer = build_trainer(experiment, [])
     check_combination(experiment, trainer, optimizer)
@@ -60,13 +60,13 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Op
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
     if scaled and two:
         raise UserError(
-            f"trainer.precision=16-mixed scales gradients, which does not go with {two[0]}, which takes two of them a "
-            "step; use trainer.precision=bf16-mixed"
+            f"trainer.precision=16-mixed does not work with {two[0]}, which computes two gradients a step; use "
+            "trainer.precision=bf16-mixed"
         )
     if scaled and experiment.recipe.optimizer.get("fused"):
         raise UserError(
-            "optimizer.fused=true skips steps where nobody sees it under trainer.precision=16-mixed; leave it out, or "
-            "use trainer.precision=bf16-mixed"
+            "optimizer.fused=true does not work with trainer.precision=16-mixed: it skips steps without notice; leave "
+            "it out, or use trainer.precision=bf16-mixed"
         )
     if engine.polish:
         check_polish(experiment.cocktail, optimizer, trainer.world_size)

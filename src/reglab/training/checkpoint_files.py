@@ -190,7 +190,7 @@ def newest_valid(path: Path) -> Path | None:
         try:
             check(candidate)
         except Damaged as error:
-            _log.warning("%s; the one before it is used, or training starts anew.", error)
+            _log.warning("%s. The previous checkpoint is used; if there is none, training starts over.", error)
         except UserError:
             continue
         else:

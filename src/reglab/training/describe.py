@@ -47,7 +47,7 @@ def resolved(recorded: Mapping[str, Any], key: str) -> Any:
     """
     for called in _CALLED.findall(str(dict(recorded).get(key.partition(".")[0]))):
         if not called.startswith("oc."):
-            raise UserError(f"config of the run, {key}: ${{{called}:...}} is not resolved from a file; write its value")
+            raise UserError(f"config of the run, {key}: ${{{called}:...}} is not allowed in a file; write its value")
     try:
         node = OmegaConf.select(OmegaConf.create(dict(recorded)), key)
         return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -181,7 +181,9 @@ def _open(
     """
     earlier = run_state.told(spec.folder) if resume else run_state.goes_on(spec.folder, spec.tags)
     if resume and earlier and earlier.tags.get(run_state.DIGEST) != experiment.data.digest:
-        raise UserError(f"the data of the run in {resume} are not those that it was trained on: it cannot go on")
+        raise UserError(
+            f"the run in {resume} was trained on other data, so it cannot be resumed; restore them, or train a new run"
+        )
     checkpoint = resumable(spec.folder / "checkpoints") if earlier else None
     rank: int = getattr(rank_zero_only, "rank", 0)
     if rank:  # one run for all ranks; the others keep a journal of their own

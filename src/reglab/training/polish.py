@@ -44,17 +44,17 @@ def check_polish(cocktail: Cocktail, optimizer: Optimizer, ranks: int) -> None:
         hooks = ("on_model", "on_objective", "on_gradient", "before_step", "evaluating", "on_validation")
         if any(overrides(member, hook) for hook in hooks):
             raise UserError(
-                "trainer.polish_steps minimizes the loss of all training rows and penalties of the weights, and "
-                f"{name} is neither: leave one of the two out"
+                f"trainer.polish_steps works only with penalties of the weights, and {name} is none; leave one of the "
+                "two out"
             )
     if not any(member.proximal for _, member in cocktail.named_regularizers()):
         raise UserError(
             "trainer.polish_steps is for proximal methods: add regularizer=l1 or elastic_net, or leave it out"
         )
     if any(group.get("weight_decay") for group in optimizer.param_groups):
-        raise UserError("trainer.polish_steps does not know of optimizer.weight_decay: use regularizer=[l1,l2] instead")
+        raise UserError("trainer.polish_steps ignores optimizer.weight_decay; use regularizer=[l1,l2] instead")
     if ranks > 1:
-        raise UserError(f"trainer.polish_steps works on one device, and there are {ranks}; use trainer.devices=1")
+        raise UserError(f"trainer.polish_steps works on one device, got {ranks}; use trainer.devices=1")
 
 
 def polish(module: Shardable, part: Part, task: Task, steps: int) -> Polished:

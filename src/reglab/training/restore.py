@@ -111,7 +111,9 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
     restored = restore(_checkpoint(run_id, None, uri))
     loaded = data.load(resolved(restored.description["config"], "data"))
     if loaded.digest != record.tags.get("reglab.data_digest"):
-        raise UserError(f"the data of run {record.name} changed since it was trained: its test result would not count")
+        raise UserError(
+            f"the data of run {record.name} changed since it was trained, so it cannot be tested; restore them"
+        )
     recorded = resolved(restored.description["config"], "measure") or {}
     kept = {key: value for key, value in recorded.items() if key not in GIVEN_UP}
     measure = construct(MeasureSettings, kept, "measure")

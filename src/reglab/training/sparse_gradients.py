@@ -34,8 +34,8 @@ def takes_sparse(optimizer: Optimizer) -> bool:
     """
     if isinstance(optimizer, SparseAdam):
         raise UserError(
-            "SparseAdam leaves alone the rows that a batch did not meet, and takes no dense gradient, which the other "
-            "weights of a model have; use Adam, to which sparse=True makes no difference here"
+            "SparseAdam updates only the rows of a batch, and takes no dense gradients, which a model's other weights "
+            "have; use Adam, with or without sparse=True"
         )
     group = optimizer.param_groups[0]
     return type(optimizer) is SGD and not (group["momentum"] or group["weight_decay"])

@@ -80,7 +80,7 @@ def check_known(optimizer: Optimizer) -> None:
             f"of {known}"
         )
     if any(group.get("maximize") for group in optimizer.param_groups):
-        raise UserError("proximal steps minimize; the optimizer has maximize=True")
+        raise UserError("proximal steps need an optimizer that minimizes, got maximize=True; leave it out")
 
 
 class _ByName(Mapping[str, Tensor]):

@@ -186,7 +186,7 @@ class _EagerFallback(logging.Filter):
         if record.levelno != logging.WARNING or error is None:
             return True
         if not self._warned:
-            _log.warning("compiling failed (%s); what could not be compiled runs without it", _reason(error))
+            _log.warning("compiling failed (%s); the affected parts run uncompiled", _reason(error))
         self._warned = True
         return False
 

@@ -42,13 +42,12 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
     _, settings = split_settings(experiment.trainer)
     if settings.get("gradient_clip_val") is not None or settings.get("gradient_clip_algorithm") not in (None, "norm"):
         raise UserError(
-            "trainer.gradient_clip_val and gradient_clip_algorithm are Lightning's: use trainer.gradient_clip_norm, "
-            "which scales proximal steps with the gradient (beside one that is clipped by value, none solves the same "
-            "problem)"
+            "trainer.gradient_clip_val and gradient_clip_algorithm are not supported, since proximal steps must be "
+            "scaled with the gradient; use trainer.gradient_clip_norm"
         )
     for key in settings:
         if key in fixed:
-            raise UserError(f"trainer.{key} is set by reglab, which measures, shows and stores by itself: leave it out")
+            raise UserError(f"trainer.{key} is set by reglab; leave it out")
     try:
         trainer: pl.Trainer = construct(pl.Trainer, {**trainer_arguments(settings), **fixed}, "trainer")
     except MisconfigurationException as error:

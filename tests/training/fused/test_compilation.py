@@ -125,7 +125,7 @@ def test_a_step_that_cannot_be_sent_is_not_compiled() -> None:
     started = Compilation([(Graph(looping, (values,)), [values])], LONG, [])
     assert started.done
     assert not started.load()
-    assert started.reason.startswith("compiling failed (the step has a get_attr inside")
+    assert started.reason.startswith("compiling failed (the step contains a get_attr node")
     started.close()
 
 

@@ -90,7 +90,7 @@ class Graph:
         with torch.no_grad(), _quiet():
             actual, expected = (_run_on_copies(each, self._constants, tensors) for each in (run, self._trace))
             if not agree(actual, expected):
-                raise ValueError("the compiled step computes something else than the uncompiled one")
+                raise ValueError("the compiled step disagrees with the uncompiled one")
             self._run = _capture_cuda_graph(run, [*self._constants, *tensors]) if tensors[0].is_cuda else run
         self.compiled = True
 

@@ -55,7 +55,7 @@ def operations(graph: Graph) -> list[Operation]:
     result = []
     for node in graph.nodes:
         if node.op not in ("placeholder", "call_function", "output"):
-            raise ValueError(f"the step has a {node.op} inside, {node.target}")
+            raise ValueError(f"the step contains a {node.op} node, {node.target}, which cannot be compiled")
         target = node.target
         if isinstance(target, torch._ops.OpOverload):
             namespace, name = target._schema.name.split("::")
