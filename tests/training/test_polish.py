@@ -125,12 +125,12 @@ def test_resumed_equals_uninterrupted(step: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda: job(9, members={"l1": L1(0.1), "ema": EMA(0.9)}), "ema is neither"),
-        (lambda: job(9, members={"l1": L1(0.1), "decay": WeightDecay(0.1)}), "decay is neither"),
-        (lambda: job(9, members={"l1": L1(0.1), "drop": Dropout(0.1)}), "drop is neither"),
-        (lambda: job(9, members={"l1": L1(0.1), "mixup": Mixup(0.1)}), "mixup is neither"),
+        (lambda: job(9, members={"l1": L1(0.1), "ema": EMA(0.9)}), "ema is none; leave"),
+        (lambda: job(9, members={"l1": L1(0.1), "decay": WeightDecay(0.1)}), "decay is none; leave"),
+        (lambda: job(9, members={"l1": L1(0.1), "drop": Dropout(0.1)}), "drop is none; leave"),
+        (lambda: job(9, members={"l1": L1(0.1), "mixup": Mixup(0.1)}), "mixup is none; leave"),
         (lambda: job(9, members={"l2": L2(0.1)}), "is for proximal methods"),
-        (lambda: job(9, weight_decay=0.1), "does not know of optimizer.weight_decay"),
+        (lambda: job(9, weight_decay=0.1), "ignores optimizer.weight_decay"),
         (lambda: job(-1), "polish_steps must be an integer >= 0, got -1"),
     ],
 )
