@@ -71,11 +71,11 @@ def by_hand(make: Callable[[Iterable[Tensor]], Optimizer], step: float, l2: floa
 @pytest.mark.parametrize("make, step", [(sgd, 0.1), (heavy, 1.0)])
 @pytest.mark.parametrize("module", [OwnModule, Clips])
 def test_a_proximal_step_and_a_penalty_are_scaled_as_the_gradient_is(make: Any, step: float, module: Any) -> None:
-    trained, own = module(make), module is OwnModule
+    trained, local = module(make), module is OwnModule
     callback = Regularize([L1(STRENGTH), L2(0.2)], "classification", every=None)
-    run = trainer([callback], gradient_clip_val=CLIP if own else None)
+    run = trainer([callback], gradient_clip_val=CLIP if local else None)
     run.fit(trained, *loaders())
-    assert_same(weights_of(trained), weights_of(by_hand(make, step, 0.2, inside=own)), 1e-10)
+    assert_same(weights_of(trained), weights_of(by_hand(make, step, 0.2, inside=local)), 1e-10)
     assert "clip_gradients" not in vars(run.precision_plugin)
 
 

@@ -115,32 +115,32 @@ def _everything(rank: int, rows: list[int]) -> dict[str, Any]:
     def is_padding() -> bool:
         return rows[rank] == 0
 
-    found: dict[str, Any] = {}
+    actual: dict[str, Any] = {}
     for name in CASES:
         model, inputs = built(name)
         synchronize_batchnorm(model, is_padding)
         if name == "recomputed":
             recompute(model, Keys(0))
-        found[name] = worked(model, part_of(inputs, rank, rows))
+        actual[name] = worked(model, part_of(inputs, rank, rows))
     model, inputs = built("net")
     synchronize_batchnorm(model, is_padding)
     twin = copy.deepcopy(model)
     part = part_of(inputs, rank, rows)
-    found["curved"] = worked(twin, part, curved=True)
-    found["original"] = dict(model.named_buffers())
-    found["far"] = worked(synced(nn.BatchNorm1d(3).double(), is_padding), part + 1e8)
-    found["float32"] = worked(
+    actual["curved"] = worked(twin, part, curved=True)
+    actual["original"] = dict(model.named_buffers())
+    actual["far"] = worked(synced(nn.BatchNorm1d(3).double(), is_padding), part + 1e8)
+    actual["float32"] = worked(
         synced(built("images")[0].float(), is_padding), part_of(built("images")[1], rank, rows).float()
     )
     with torch.autocast("cpu", torch.bfloat16):
-        found["autocast"] = worked(synced(built("net")[0].float(), is_padding), part.float())
-    found["single"] = _refused(rank)
+        actual["autocast"] = worked(synced(built("net")[0].float(), is_padding), part.float())
+    actual["single"] = _refused(rank)
     if rank == 0:  # alone: were there a collective, it would wait for the others, and fail
-        found["evaluated"] = model.eval()(inputs).detach()
+        actual["evaluated"] = model.eval()(inputs).detach()
         lone, _ = built("net")
         synchronize_batchnorm(lone, is_padding)()
-        found["undone"] = worked(lone, inputs)
-    return found
+        actual["undone"] = worked(lone, inputs)
+    return actual
 
 
 def synced(model: nn.Module, is_padding: Callable[[], bool]) -> nn.Module:

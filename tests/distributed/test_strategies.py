@@ -42,11 +42,11 @@ def test_a_strategy_that_cannot_train_with_regularizers_is_refused(settings: dic
 
 @pytest.mark.parametrize("shards", [None, 2])
 def test_fsdp_is_our_own_strategy(shards: int | None) -> None:
-    found = trainer_arguments({"strategy": "fsdp", "shards": shards, "devices": 4})
-    strategy = found.pop("strategy")
+    actual = trainer_arguments({"strategy": "fsdp", "shards": shards, "devices": 4})
+    strategy = actual.pop("strategy")
     assert isinstance(strategy, Sharded)
     assert strategy.shards == shards
-    assert found == {"devices": 4}
+    assert actual == {"devices": 4}
 
 
 @pytest.mark.parametrize("precision", ["64-true", "64", 64])

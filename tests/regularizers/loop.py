@@ -54,7 +54,7 @@ class Loop:
         self.cocktail.keys.index = index
 
         def plain(offset: Mapping[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
-            own = {name: self.weights[name].detach().clone() for name in offset or {}}
+            local = {name: self.weights[name].detach().clone() for name in offset or {}}
             with torch.no_grad():
                 for name, step in (offset or {}).items():
                     self.weights[name].add_(step)
@@ -63,7 +63,7 @@ class Loop:
                 outcome = outcome.plus(name, penalty)
             gradients = torch.autograd.grad(outcome.loss, list(self.weights.values()), allow_unused=True)
             with torch.no_grad():
-                for name, weight in own.items():
+                for name, weight in local.items():
                     self.weights[name].copy_(weight)
             return {
                 name: gradient for name, gradient in zip(self.weights, gradients, strict=True) if gradient is not None

@@ -104,10 +104,10 @@ def test_masks_differ_between_examples_steps_seeds_and_members():
 def test_each_site_has_masks_of_its_own():
     model, cocktail = prepared(identity(60, layers=3))
     cocktail.keys.index = torch.arange(10)
-    seen = []
-    model[1].register_forward_hook(lambda layer, inputs, outputs: seen.append(outputs.detach() != 0))
+    observed = []
+    model[1].register_forward_hook(lambda layer, inputs, outputs: observed.append(outputs.detach() != 0))
     outputs = model(torch.ones(10, 60)).detach()
-    second = outputs[seen[0]] != 0  # of what the first mask kept, the second keeps half again
+    second = outputs[observed[0]] != 0  # of what the first mask kept, the second keeps half again
     assert stats.binomtest(int(second.sum()), second.numel(), 0.5).pvalue > 1e-3
 
 

@@ -92,8 +92,8 @@ def test_the_soft_threshold_is_the_minimum_on_a_grid(threshold):
     grid = torch.linspace(-3, 3, 60_001, dtype=torch.float64)
     objective = (grid - weights[:, None]).square() / 2 + threshold * grid.abs()
     expected = grid[objective.argmin(1)]
-    found = soft_threshold(weights, torch.tensor(threshold, dtype=torch.float64))
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    actual = soft_threshold(weights, torch.tensor(threshold, dtype=torch.float64))
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
 
 
 def test_the_soft_threshold_keeps_nan_and_infinity():

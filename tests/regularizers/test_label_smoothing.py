@@ -24,8 +24,8 @@ def smoothed(strength, task, logits, targets, weight, others=()):
     return outcome, torch.autograd.grad(outcome.loss, logits)[0]
 
 
-def assert_same(found, expected_loss, logits):
-    outcome, gradient = found
+def assert_same(actual, expected_loss, logits):
+    outcome, gradient = actual
     reference = logits.clone().requires_grad_()
     loss = expected_loss(reference)
     torch.testing.assert_close(outcome.loss.detach(), loss.detach(), atol=1e-12, rtol=0)
@@ -63,8 +63,8 @@ def test_multilabel_equals_the_loss_against_smoothed_targets(strength):
         soft = BITS * (1 - strength) + strength / 2
         return functional.binary_cross_entropy_with_logits(logits, soft)
 
-    found = smoothed(strength, "multilabel", LOGITS, BITS, torch.ones((), dtype=torch.float64))
-    assert_same(found, expected, LOGITS)
+    actual = smoothed(strength, "multilabel", LOGITS, BITS, torch.ones((), dtype=torch.float64))
+    assert_same(actual, expected, LOGITS)
 
 
 def test_the_data_loss_is_reported_without_smoothing():

@@ -81,7 +81,7 @@ NORMS = {
 
 def buildable():
     """Return an instance of each module with parameters, by the name of its class."""
-    found = {}
+    actual = {}
     for name, cls in vars(nn).items():
         if not (inspect.isclass(cls) and issubclass(cls, nn.Module)) or name in NOT_BUILT or name.startswith("Lazy"):
             continue
@@ -91,8 +91,8 @@ def buildable():
             arguments = [2] * sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in required)
         module = cls(*arguments, **OPTIONS.get(name, {}))
         if list(module.parameters()):
-            found[name] = module
-    return found
+            actual[name] = module
+    return actual
 
 
 MODULES = buildable()
@@ -119,9 +119,9 @@ def test_there_is_no_other_module_with_parameters():
 @pytest.mark.parametrize("name", MODULES)
 def test_each_parameter_of_torch_nn_is_of_its_kind(name):
     module = MODULES[name]
-    found = parameter_kinds(module)
-    assert found == {parameter: expected(module, name, parameter) for parameter in found}
-    assert len(found) == len(list(module.named_parameters()))
+    actual = parameter_kinds(module)
+    assert actual == {parameter: expected(module, name, parameter) for parameter in actual}
+    assert len(actual) == len(list(module.named_parameters()))
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -33,13 +33,13 @@ def by_brute_force(steps, decay=0.0):
         weights = list(model.parameters())
         gradients = torch.autograd.grad(loss, weights)
         norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-        own = [weight.detach().clone() for weight in weights]
+        local = [weight.detach().clone() for weight in weights]
         with torch.no_grad():
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight += RHO * gradient / norm
         above = torch.autograd.grad(loss_of(model, decay), weights)
         with torch.no_grad():
-            for weight, old, gradient in zip(weights, own, above, strict=True):
+            for weight, old, gradient in zip(weights, local, above, strict=True):
                 weight.copy_(old - LR * gradient)
             for buffer, value in zip(model.buffers(), statistics, strict=True):
                 buffer.copy_(value)

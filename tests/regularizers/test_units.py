@@ -90,11 +90,11 @@ def test_in_parts_of_the_first_axis_as_in_the_whole(case, parts):
     cocktail, ranks = Cocktail({"cap": MaxNorm(LIMIT)}, 0, "classification"), Ranks(parts)
     cocktail.prepare(model)
     models, cocktails = cut_model(model, parts), cut_cocktail(cocktail, parts, ranks.add)
-    for own, stand_in in zip(cocktails, models, strict=True):
+    for local, stand_in in zip(cocktails, models, strict=True):
         for name, part in stand_in.named_parameters():
             whole = model.get_parameter(name)
             rows = -(-len(whole) // parts) * models.index(stand_in)
-            own.keys.begins_at(part, min(rows, len(whole)) * whole[:1].numel())
+            local.keys.begins_at(part, min(rows, len(whole)) * whole[:1].numel())
     ranks.run(lambda rank: cocktails[rank].after_step(models[rank], {}))
     before = copy.deepcopy(model)
     cocktail.after_step(model, {})

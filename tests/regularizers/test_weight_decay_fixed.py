@@ -19,12 +19,12 @@ def gradient(weight):
 def factors(schedule, steps, lr):
     """Return the learning rate of each step divided by the base rate."""
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr, momentum=0.9)
-    made, found = schedule(optimizer), []
+    made, actual = schedule(optimizer), []
     for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"] / lr)
+        actual.append(optimizer.param_groups[0]["lr"] / lr)
         optimizer.step()
         made.step()
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("lr", [0.1, 0.003])
@@ -60,14 +60,14 @@ def test_the_share_follows_the_schedule_and_not_its_height(schedule):
 def test_a_one_cycle_schedule_refers_to_its_peak():
     loop = Loop(linear(12), {"decay": WeightDecayFixed(0.2)}, lambda weights: SGD(weights, lr=0.1, momentum=0.9))
     schedule = OneCycleLR(loop.optimizer, max_lr=0.5, total_steps=10)
-    seen = []
+    observed = []
     for _ in range(10):
-        seen.append(float(loop.rates.relative("weight")))
+        observed.append(float(loop.rates.relative("weight")))
         loop.step(DESIGN, TARGET)
-        if len(seen) < 10:
+        if len(observed) < 10:
             schedule.step()
-    assert max(seen) == pytest.approx(1.0, abs=1e-12)
-    assert seen[0] == pytest.approx(1 / 25)  # its div_factor
+    assert max(observed) == pytest.approx(1.0, abs=1e-12)
+    assert observed[0] == pytest.approx(1 / 25)  # its div_factor
 
 
 def test_at_the_strength_of_weight_decay_times_the_learning_rate_they_are_one():

@@ -66,7 +66,7 @@ class Case:
         return Path(self.run(run_id).info.artifact_uri.removeprefix("file://"))
 
     def runs(self) -> list[Any]:
-        experiments = [found.experiment_id for found in self.client.search_experiments()]
+        experiments = [actual.experiment_id for actual in self.client.search_experiments()]
         return list(self.client.search_runs(experiments))
 
 

@@ -67,10 +67,10 @@ def by_engine(
     )
     nowhere = TrackingSettings("none", "", "solo", None)
     tracker = open_run(nowhere, name="solo", folder=folder, config={}, params={}, tags={})
-    told: list[dict[str, float]] = []
-    fit(job, tracker, lambda progress: told.append(progress.metrics))
+    message: list[dict[str, float]] = []
+    fit(job, tracker, lambda progress: message.append(progress.metrics))
     tracker.finish()
-    return told
+    return message
 
 
 def batches(epoch: int, seed: int = 0) -> Sequence[Tensor]:
@@ -108,7 +108,7 @@ def by_hand(
     return rates
 
 
-def assert_same_bits(found: nn.Module, wanted: nn.Module) -> None:
-    mine, theirs = found.state_dict(), wanted.state_dict()
+def assert_same_bits(actual: nn.Module, wanted: nn.Module) -> None:
+    mine, theirs = actual.state_dict(), wanted.state_dict()
     assert mine.keys() == theirs.keys()
     assert [name for name, tensor in theirs.items() if not torch.equal(mine[name], tensor)] == []

@@ -52,7 +52,7 @@ def taken_over() -> tuple[nn.Module, Cocktail]:
     return cocktail.prepare(Net()), cocktail
 
 
-def train(model: nn.Module, cocktail: Cocktail, seen: Callable[[], None] = lambda: None) -> None:
+def train(model: nn.Module, cocktail: Cocktail, observed: Callable[[], None] = lambda: None) -> None:
     """Take 5 steps, each with two gradients of one graph, on examples that come in another order each time."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     objective = cocktail.objective(
@@ -67,7 +67,7 @@ def train(model: nn.Module, cocktail: Cocktail, seen: Callable[[], None] = lambd
         cocktail.keys.begin()
         optimizer.zero_grad()
         loss = objective(model, Batch(inputs[rows], [(torch.ones(8), targets[rows])], rows)).loss
-        seen()
+        observed()
         loss.backward(retain_graph=True)
         loss.backward()
         optimizer.step()
@@ -103,8 +103,8 @@ def test_the_activations_of_a_layer_are_free_between_its_forward_and_the_backwar
         )
         if recomputed:
             recompute(model.layers, cocktail.keys)
-        found = alive.setdefault(recomputed, [])
-        train(model, cocktail, lambda kept=outputs, found=found: found.append(not kept[-1].expired()))
+        actual = alive.setdefault(recomputed, [])
+        train(model, cocktail, lambda kept=outputs, actual=actual: actual.append(not kept[-1].expired()))
     assert alive == {False: [True] * 5, True: [False] * 5}
 
 
@@ -114,12 +114,12 @@ def test_fewer_bytes_are_kept_for_the_backward_pass() -> None:
         model, cocktail = taken_over()
         if recomputed:
             recompute(model.layers, cocktail.keys)
-        own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        local = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
         storages: dict[int, int] = {}
 
-        def pack(saved: Tensor, own: set[int] = own, storages: dict[int, int] = storages) -> Tensor:
+        def pack(saved: Tensor, local: set[int] = local, storages: dict[int, int] = storages) -> Tensor:
             storage = saved.untyped_storage()
-            if storage.data_ptr() not in own:
+            if storage.data_ptr() not in local:
                 storages[storage.data_ptr()] = storage.nbytes()
             return saved
 

@@ -38,11 +38,11 @@ def test_no_other_method_says_anything_of_its_defaults(name):
 
 def test_a_job_says_it_alone_and_not_in_a_sweep(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    case, own = Case(tmp_path), ("regularizer=[ema]", "regularizer.ema.strength=0.999", "tracking=none")
-    assert case.train(*own).status == "FINISHED"
+    case, local = Case(tmp_path), ("regularizer=[ema]", "regularizer.ema.strength=0.999", "tracking=none")
+    assert case.train(*local).status == "FINISHED"
     assert len(told(caplog)) == 1
     caplog.clear()
-    assert case.train(*own, "sweep.parent=p").status == "FINISHED"
+    assert case.train(*local, "sweep.parent=p").status == "FINISHED"
     assert told(caplog) == []
 
 

@@ -25,9 +25,9 @@ def test_it_is_written_once_and_read_back(tmp_path: Path) -> None:
         checkpoint_files.write(content(epoch), tmp_path / "a" / "last.ckpt")
     (path,) = kept(tmp_path / "a")
     for name in ("last.ckpt", "last.previous.ckpt"):
-        found = checkpoint_files.read(tmp_path / "a" / name)["callbacks"]["Recorder"]
-        assert torch.equal(checkpoint_constants.tensors(found["initial"])["weight"], torch.ones(3, 4))
-        assert found["epoch"] in (1, 2)
+        actual = checkpoint_files.read(tmp_path / "a" / name)["callbacks"]["Recorder"]
+        assert torch.equal(checkpoint_constants.tensors(actual["initial"])["weight"], torch.ones(3, 4))
+        assert actual["epoch"] in (1, 2)
     assert "weight" not in torch.load(tmp_path / "a" / "last.ckpt")["callbacks"]["Recorder"]["initial"]
     checkpoint_files.write(content(0), tmp_path / "b" / "last.ckpt")
     checkpoint_files.write(content(0, 2.0), tmp_path / "c" / "last.ckpt")
@@ -49,10 +49,10 @@ def test_a_damaged_one_damages_its_checkpoints_until_it_is_written_again(tmp_pat
 def test_a_missing_one_is_missed_by_who_needs_it_alone(tmp_path: Path) -> None:
     checkpoint_files.write(content(0), tmp_path / "last.ckpt")
     kept(tmp_path)[0].unlink()
-    found = checkpoint_files.read(tmp_path / "last.ckpt")
-    assert torch.equal(found["state_dict"]["weight"], torch.ones(2))
+    actual = checkpoint_files.read(tmp_path / "last.ckpt")
+    assert torch.equal(actual["state_dict"]["weight"], torch.ones(2))
     with pytest.raises(UserError, match="missing beside the checkpoint"):
-        checkpoint_constants.tensors(found["callbacks"]["Recorder"]["initial"])
+        checkpoint_constants.tensors(actual["callbacks"]["Recorder"]["initial"])
 
 
 def test_a_name_that_leads_out_of_the_folder_is_none(tmp_path: Path) -> None:

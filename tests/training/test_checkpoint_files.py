@@ -37,11 +37,11 @@ def test_a_large_one_is_written_in_pieces(tmp_path: Path) -> None:
 
 def test_every_flipped_bit_and_every_cut_is_found(path: Path) -> None:
     whole = path.read_bytes()
-    places = random.Random(0).sample(range(len(whole)), 400)
-    for place in [*places, 0, len(whole) - 1, len(whole) - 70, len(whole) - 79, len(whole) - 80]:
+    positions = random.Random(0).sample(range(len(whole)), 400)
+    for index in [*positions, 0, len(whole) - 1, len(whole) - 70, len(whole) - 79, len(whole) - 80]:
         flipped = bytearray(whole)
-        flipped[place] ^= 1 << (place % 8)
-        for damaged in (bytes(flipped), whole[:place], whole + b"\0", whole[:place] + b"\0" * (len(whole) - place)):
+        flipped[index] ^= 1 << (index % 8)
+        for damaged in (bytes(flipped), whole[:index], whole + b"\0", whole[:index] + b"\0" * (len(whole) - index)):
             if damaged != whole:
                 path.write_bytes(damaged)
                 with pytest.raises(Damaged, match="checksum"):
@@ -52,11 +52,11 @@ def test_the_one_before_is_kept_and_used_when_the_last_is_damaged(path: Path, ca
     checkpoint_files.write({**STATE, "epoch": 4}, path)
     assert checkpoint_files.newest_valid(path) == path
     path.write_bytes(path.read_bytes()[:-3])
-    found = checkpoint_files.newest_valid(path)
-    assert found == path.with_name("last.previous.ckpt")
-    assert checkpoint_files.read(found)["epoch"] == 3
+    actual = checkpoint_files.newest_valid(path)
+    assert actual == path.with_name("last.previous.ckpt")
+    assert checkpoint_files.read(actual)["epoch"] == 3
     assert "last.ckpt" in caplog.text
-    found.write_bytes(b"")
+    actual.write_bytes(b"")
     assert checkpoint_files.newest_valid(path) is None
 
 
@@ -102,9 +102,9 @@ def test_dying_anywhere_leaves_a_whole_one(path: Path, monkeypatch: pytest.Monke
             pass
         finally:
             monkeypatch.undo()
-        found = checkpoint_files.newest_valid(path)
-        assert found is not None
-        assert checkpoint_files.read(found)["epoch"] >= 3
+        actual = checkpoint_files.newest_valid(path)
+        assert actual is not None
+        assert checkpoint_files.read(actual)["epoch"] >= 3
 
 
 def test_what_cannot_be_stored_leaves_the_old_one(path: Path) -> None:

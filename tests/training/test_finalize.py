@@ -42,8 +42,8 @@ def test_the_best_weights_are_measured_on_the_device_of_the_measurement(stops: b
     trainer: Any = SimpleNamespace(
         current_epoch=7, is_global_zero=False, precision_plugin=SimpleNamespace(val_step_context=lambda: nullcontext())
     )
-    closing = Finalizer(recorder, checkpoints)
-    closing.on_fit_end(trainer, module)
+    finalizer = Finalizer(recorder, checkpoints)
+    finalizer.on_fit_end(trainer, module)
     assert asked.devices == ({"meta"} if stops else set())
     best = {"val/loss": 0.25, "weights/all/l2": 2.0, "epoch": 3.0}
-    assert closing.final == (best if stops else {"val/loss": 0.5, "weights/all/update": 1.0, "epoch": 7.0})
+    assert finalizer.final == (best if stops else {"val/loss": 0.5, "weights/all/update": 1.0, "epoch": 7.0})

@@ -29,9 +29,9 @@ def test_it_names_the_first_step_that_is_wrong_with_its_epoch_and_rate(
 ) -> None:
     terms = chunk(wrong, term, place)
     terms[:, place + 1 :] = math.nan  # as all that follows would be
-    with pytest.raises(Diverged, match=f"step {step} .epoch {epoch}.*learning rate of {RATES[place]:g}\\.") as told:
+    with pytest.raises(Diverged, match=f"step {step} .epoch {epoch}.*learning rate of {RATES[place]:g}\\.") as message:
         Finite(PER_EPOCH, late=False).check(terms, FIRST, RATES)
-    assert (told.value.step, told.value.epoch) == (step, epoch)
+    assert (message.value.step, message.value.epoch) == (step, epoch)
 
 
 def test_late_means_with_the_next_chunk() -> None:

@@ -103,48 +103,48 @@ NESTED: dict[str, Case] = {
 @pytest.mark.parametrize("case", NESTED)
 def test_means_within_means_are_those_of_all_rows(case: str, microbatches: int) -> None:
     members, closed = NESTED[case]
-    found, whole = model(), model()
-    own = losses(whole)
-    of_all = own.detach().mean()
-    means = [own.detach()[rows].mean() for rows in parts(microbatches)]
+    actual, whole = model(), model()
+    local = losses(whole)
+    of_all = local.detach().mean()
+    means = [local.detach()[rows].mean() for rows in parts(microbatches)]
     assert microbatches == 1 or min(means) < 0.98 * of_all < 1.04 * of_all < max(means)  # microbatches differ
-    objective = closed(own.mean())
+    objective = closed(local.mean())
     objective.backward()
-    computed = gradient(found, members())
+    computed = gradient(actual, members())
     for step in range(2):  # the first step finds out whether a member asks for means
         computed.begin(taken(microbatches), step)
         outcome = computed.compute()
         for name, weight in whole.named_parameters():
-            torch.testing.assert_close(found.get_parameter(name).grad, weight.grad, rtol=1e-12, atol=1e-14)
+            torch.testing.assert_close(actual.get_parameter(name).grad, weight.grad, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(outcome.loss.detach(), objective.detach(), rtol=1e-13, atol=0, check_dtype=False)
         torch.testing.assert_close(outcome.terms["task"].detach(), of_all, rtol=1e-13, atol=0, check_dtype=False)
 
 
 @pytest.mark.parametrize("microbatches", [1, 3])
 def test_a_penalty_counts_once_however_many_microbatches_there_are(microbatches: int) -> None:
-    found, whole = model(), model()
+    actual, whole = model(), model()
     penalty = torch.stack([0.3 / 2 * weight.square().sum() for weight in whole.parameters() if weight.dim() == 2]).sum()
     (losses(whole).mean() + penalty).backward()
-    computed = gradient(found, {"l2": L2(0.3)})
+    computed = gradient(actual, {"l2": L2(0.3)})
     computed.begin(taken(microbatches), 0)
     outcome = computed.compute()
     torch.testing.assert_close(outcome.terms["l2"], penalty, rtol=1e-13, atol=0)
     for name, weight in whole.named_parameters():
-        torch.testing.assert_close(found.get_parameter(name).grad, weight.grad, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(actual.get_parameter(name).grad, weight.grad, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("members", [{}, {"powers": Power(2.0)}], ids=["plain", "with means"])
 def test_statistics_move_once_for_each_turn_and_not_in_a_second_gradient(members: Any) -> None:
-    found, wanted = nn.BatchNorm1d(harness.FEATURES).double(), nn.BatchNorm1d(harness.FEATURES).double()
+    actual, wanted = nn.BatchNorm1d(harness.FEATURES).double(), nn.BatchNorm1d(harness.FEATURES).double()
     for rows in parts(3):
         wanted(batch()[0][rows])
-    computed = gradient(nn.Sequential(found, nn.Linear(harness.FEATURES, harness.CLASSES).double()), members)
+    computed = gradient(nn.Sequential(actual, nn.Linear(harness.FEATURES, harness.CLASSES).double()), members)
     computed.begin(taken(3), 0)
     computed.compute_at()
-    assert dict(found.named_buffers()).keys() == {"running_mean", "running_var", "num_batches_tracked"}
-    harness.assert_same_bits(dict(found.named_buffers()), dict(wanted.named_buffers()))
+    assert dict(actual.named_buffers()).keys() == {"running_mean", "running_var", "num_batches_tracked"}
+    harness.assert_same_bits(dict(actual.named_buffers()), dict(wanted.named_buffers()))
     computed.compute_at({"1.weight": torch.ones(harness.CLASSES, harness.FEATURES).double()})
-    harness.assert_same_bits(dict(found.named_buffers()), dict(wanted.named_buffers()))
+    harness.assert_same_bits(dict(actual.named_buffers()), dict(wanted.named_buffers()))
 
 
 @pytest.mark.parametrize(

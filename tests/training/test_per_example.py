@@ -62,8 +62,8 @@ def losses(outputs: NDArray[Any], targets: NDArray[Any], task: str) -> NDArray[A
     """Return each example's loss, in float64."""
     if task == "classification":
         shifted = outputs - outputs.max(1, keepdims=True)
-        found: NDArray[Any] = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(targets)), targets]
-        return found
+        actual: NDArray[Any] = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(targets)), targets]
+        return actual
     outputs = outputs.reshape(targets.shape)
     if task == "regression":
         return (outputs - targets) ** 2
@@ -175,12 +175,12 @@ def test_a_run_that_had_nothing_left_to_train_keeps_them_too(tmp_path: Path) -> 
 )
 def test_a_constant_predictor_takes_targets_of_any_dtype(task: Any, targets: torch.Tensor) -> None:
     width = 1 if targets.dim() == 1 else 2
-    said = constant_predictor(targets, 5, width, task)
+    predicted = constant_predictor(targets, 5, width, task)
     share = targets.double().reshape(40, -1).mean(0)
     wanted = share if task == "regression" else ((40 * share + 0.5) / (40 - 40 * share + 0.5)).log()
-    torch.testing.assert_close(said.double(), wanted.expand(5, width), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(predicted.double(), wanted.expand(5, width), rtol=1e-5, atol=1e-6)
 
 
 def test_a_constant_predictor_passes_over_labels_that_are_ignored() -> None:
-    said = constant_predictor(torch.tensor([0, 0, 2, -100, -100]), 4, 3, "classification")
-    torch.testing.assert_close(said.exp(), (torch.tensor([2.5, 0.5, 1.5]) / 4.5).expand(4, 3))
+    predicted = constant_predictor(torch.tensor([0, 0, 2, -100, -100]), 4, 3, "classification")
+    torch.testing.assert_close(predicted.exp(), (torch.tensor([2.5, 0.5, 1.5]) / 4.5).expand(4, 3))

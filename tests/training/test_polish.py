@@ -80,8 +80,8 @@ def test_with_a_penalty_in_the_loss_it_is_the_elastic_net() -> None:
     solver = sklearn.linear_model.ElasticNet(alpha=0.2, l1_ratio=0.5, fit_intercept=False, tol=1e-14, max_iter=100_000)
     expected = torch.from_numpy(solver.fit(train.inputs.numpy(), train.targets.numpy()).coef_)
     for members in ({"net": ElasticNet(0.4, 0.5)}, {"l1": L1(0.2), "l2": L2(0.2)}):
-        found = harness.trained(job(200, members=members))["model.weight"][0]
-        torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+        actual = harness.trained(job(200, members=members))["model.weight"][0]
+        torch.testing.assert_close(actual, expected, atol=1e-9, rtol=0)
 
 
 def test_the_measurement_sees_it_and_the_run_says_so(tmp_path: Path) -> None:

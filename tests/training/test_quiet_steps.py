@@ -60,11 +60,11 @@ class Reads(TorchDispatchMode):
 
 
 class Fetches(TorchFunctionMode):
-    """Adds to ``seen`` what brings a whole tensor to the host, which is no operation where it is there already."""
+    """Adds to ``observed`` what brings a whole tensor to the host, which is no operation where it is there already."""
 
-    def __init__(self, seen: list[str]) -> None:
+    def __init__(self, observed: list[str]) -> None:
         super().__init__()
-        self._seen = seen
+        self._seen = observed
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function in (Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__array__):

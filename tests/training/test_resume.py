@@ -55,9 +55,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def rows(folder: Path) -> dict[tuple[str, int], float]:
-    found = [row for row in Journal(folder / JOURNAL).rows() if not row.key.startswith("system/")]
-    assert len({(row.key, row.step) for row in found}) == len(found)
-    return {(row.key, row.step): row.value for row in found}
+    actual = [row for row in Journal(folder / JOURNAL).rows() if not row.key.startswith("system/")]
+    assert len({(row.key, row.step) for row in actual}) == len(actual)
+    return {(row.key, row.step): row.value for row in actual}
 
 
 def assert_equal(first: Path, second: Path) -> None:

@@ -130,13 +130,13 @@ def test_maximizing_is_refused():
 def test_rates_are_those_of_the_groups_that_a_load_put_in_place(numbers):
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    state, found = optimizer.state_dict(), numbers(model, optimizer)
-    assert float(found["weight"]) == 0.5
+    state, actual = optimizer.state_dict(), numbers(model, optimizer)
+    assert float(actual["weight"]) == 0.5
     state["param_groups"][0]["lr"] = 0.25
     optimizer.load_state_dict(state)
-    assert float(found["weight"]) == 0.25
+    assert float(actual["weight"]) == 0.25
     optimizer.param_groups[0]["lr"] = 0.125
-    assert float(found["weight"]) == 0.125
+    assert float(actual["weight"]) == 0.125
 
 
 def test_a_group_that_is_added_later_is_found():

@@ -59,11 +59,11 @@ def trained(
     )
 
 
-def assert_close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float) -> None:
-    assert found.keys() == wanted.keys()
+def assert_close(actual: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert actual.keys() == wanted.keys()
     for name, tensor in wanted.items():
         scale = float(tensor.abs().max().clamp(min=1e-30))
-        assert float((found[name] - tensor).abs().max()) <= tolerance * scale, name
+        assert float((actual[name] - tensor).abs().max()) <= tolerance * scale, name
 
 
 def dropping(width: int = 64, keys_index: torch.Tensor | None = None) -> tuple[nn.Module, Cocktail]:
@@ -102,31 +102,31 @@ def test_inductor_draws_the_same_masks_bit_for_bit_in_float32() -> None:
     index = torch.tensor([7, 3, 100_000, 0, 2**40])
     model, cocktail = dropping(keys_index=index)
     model.requires_grad_(False)  # no backward to compile
-    inputs, found = torch.ones(5, 64), []
+    inputs, actual = torch.ones(5, 64), []
     for setting in (False, True):
         with compiled(model, setting, cocktail.keys):
             for step in (0, 1, 2**33):
                 cocktail.keys.step.fill_(step)
                 cocktail.keys.begin()
-                found.append(model(inputs))
+                actual.append(model(inputs))
     assert graphs() == 1
-    assert torch.equal(torch.stack(found[:3]), torch.stack(found[3:]))
-    assert not torch.equal(found[0], found[1])
+    assert torch.equal(torch.stack(actual[:3]), torch.stack(actual[3:]))
+    assert not torch.equal(actual[0], actual[1])
 
 
 def test_nothing_is_compiled_after_the_first_epoch() -> None:
-    seen = []
+    observed = []
 
     class Counting(pl.Callback):
         def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            seen.append((graphs(), counters["frames"]["total"]))
+            observed.append((graphs(), counters["frames"]["total"]))
 
     job = harness.experiment(harness.members("dropout"), epochs=5, trainer={"compile": TRACED})
     with pytest.MonkeyPatch.context() as patch:
         add_callback(patch, Counting())
         harness.trained(job)
-    assert len(seen) == 5
-    assert set(seen) == {(2, 2)}
+    assert len(observed) == 5
+    assert set(observed) == {(2, 2)}
 
 
 def add_callback(patch: pytest.MonkeyPatch, callback: pl.Callback) -> None:
@@ -272,11 +272,11 @@ def test_what_cannot_be_compiled_runs_as_it_was_and_one_line_says_so(
     eager = trained(harness.members("dropout"), model=broken())
     options = {"backend": backend, "dynamic": dynamic}
     monkeypatch.setattr("reglab.training.torch_compile.compile_options", lambda setting: options if setting else None)
-    found = trained(harness.members("dropout"), True, model=broken())
-    assert_close(found, eager, 1e-10)
-    (said,) = warnings_in(caplog)
-    assert "\n" not in said
-    assert "no compiler" in said
+    actual = trained(harness.members("dropout"), True, model=broken())
+    assert_close(actual, eager, 1e-10)
+    (predicted,) = warnings_in(caplog)
+    assert "\n" not in predicted
+    assert "no compiler" in predicted
 
 
 def test_an_error_of_the_model_itself_is_raised_as_it_is() -> None:

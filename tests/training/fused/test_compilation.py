@@ -130,10 +130,10 @@ def test_a_step_that_cannot_be_sent_is_not_compiled() -> None:
 
 
 def members() -> dict[str, object]:
-    found: dict[str, object] = {}
+    actual: dict[str, object] = {}
     for name in ("dropout", "l1", "label_smoothing", "ema", "mixup"):
-        found |= harness.members(name)
-    return found
+        actual |= harness.members(name)
+    return actual
 
 
 def after_an_epoch(compiled: bool) -> Pack:

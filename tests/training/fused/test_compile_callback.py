@@ -90,9 +90,9 @@ def killed(composed: list[Any], folder: Path, step: int, monkeypatch: pytest.Mon
 
 
 def tags(folder: Path) -> dict[str, str]:
-    told = run_state.told(folder)
-    assert told is not None
-    return {key.removeprefix("reglab."): value for key, value in told.tags.items() if "compiled" in key}
+    message = run_state.told(folder)
+    assert message is not None
+    return {key.removeprefix("reglab."): value for key, value in message.tags.items() if "compiled" in key}
 
 
 def jobs(seconds: float = 0) -> list[Any]:
@@ -142,8 +142,8 @@ def test_false_wins_over_what_was_compiled(
     Beside.started.clear()
     with caplog.at_level(logging.WARNING):
         results = run(jobs(), tmp_path, compile_=False)
-    told = [record.getMessage() for record in caplog.records if "compile=false" in record.getMessage()]
-    assert told == ["compile=false: this pack was compiled until here, and rounds differently from here on"]
+    message = [record.getMessage() for record in caplog.records if "compile=false" in record.getMessage()]
+    assert message == ["compile=false: this pack was compiled until here, and rounds differently from here on"]
     assert [result.status for result in results.values()] == ["FINISHED"] * 3
     assert not Beside.started
     assert tags(tmp_path / "0")["compiled"] == "false"

@@ -36,12 +36,12 @@ def stacked(kind, *arguments, rows=4, shape=(4, 9, 7), **options):
 def fused(base, weights, inputs, output_gradients):
     """Return outputs, weight gradients and input gradients of the stacked members."""
 
-    def loss(own, rows, output_gradient):
-        outputs = functional_call(base, own, (rows,))
+    def loss(local, rows, output_gradient):
+        outputs = functional_call(base, local, (rows,))
         return (outputs * output_gradient).sum(), outputs
 
-    (own, rows), outputs = vmap(grad(loss, argnums=(0, 1), has_aux=True))(weights, inputs, output_gradients)
-    return outputs, own, rows
+    (local, rows), outputs = vmap(grad(loss, argnums=(0, 1), has_aux=True))(weights, inputs, output_gradients)
+    return outputs, local, rows
 
 
 def alone(members, inputs, output_gradients):
@@ -50,8 +50,8 @@ def alone(members, inputs, output_gradients):
     outputs = torch.stack([member(one) for member, one in zip(members, rows, strict=True)])
     (outputs * output_gradients).sum().backward()
     names = [name for name, _ in members[0].named_parameters()]
-    own = {name: torch.stack([member.get_parameter(name).grad for member in members]) for name in names}
-    return outputs.detach(), own, rows.grad
+    local = {name: torch.stack([member.get_parameter(name).grad for member in members]) for name in names}
+    return outputs.detach(), local, rows.grad
 
 
 def check(members, weights, inputs, output_gradients, lowering):
@@ -110,7 +110,7 @@ def test_members_that_share_their_inputs(lowering):
     members, weights, inputs, _ = stacked(nn.Conv2d, 4, 6, 3, padding=1)
     base = copy.deepcopy(members[0])
     lower(base, {"": lowering})
-    made = vmap(lambda own, rows: functional_call(base, own, (rows,)), in_dims=(0, None))(weights, inputs[0])
+    made = vmap(lambda local, rows: functional_call(base, local, (rows,)), in_dims=(0, None))(weights, inputs[0])
     torch.testing.assert_close(made, torch.stack([member(inputs[0]) for member in members]), **EXACT)
 
 
@@ -119,8 +119,8 @@ def test_a_gradient_penalty_can_be_differentiated(lowering):
     members, weights, inputs, _ = stacked(nn.Conv2d, 4, 4, 3, padding=1, stride=2)
 
     def penalty(base):
-        def steepness(own, rows):
-            return grad(lambda at: functional_call(base, own, (at,)).sin().sum())(rows).square().sum()
+        def steepness(local, rows):
+            return grad(lambda at: functional_call(base, local, (at,)).sin().sum())(rows).square().sum()
 
         return vmap(grad(steepness, argnums=(0, 1)))(weights, inputs)
 
@@ -134,10 +134,10 @@ def test_lowered_models_copy_pickle_hook_and_keep_their_names(lowering):
     members, _, inputs, _ = stacked(nn.Conv2d, 4, 6, 3)
     model = nn.Sequential(members[0], nn.ReLU())
     names, expected = list(model.state_dict()), model(inputs[0])
-    seen = []
+    observed = []
     lower(model, {"0": lowering})
     again = pickle.loads(pickle.dumps(members[0]))
-    model[0].register_forward_hook(lambda *_: seen.append(1))
+    model[0].register_forward_hook(lambda *_: observed.append(1))
     twin = copy.deepcopy(model)
     assert list(model.state_dict()) == names
     for one in (model, twin, nn.Sequential(again, nn.ReLU())):
@@ -146,7 +146,7 @@ def test_lowered_models_copy_pickle_hook_and_keep_their_names(lowering):
         twin[0].weight.zero_()
         twin[0].bias.zero_()
     assert not twin(inputs[0]).any()
-    assert seen
+    assert observed
     torch.testing.assert_close(model(inputs[0][0]), expected[0], **EXACT)
 
 

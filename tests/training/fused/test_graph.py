@@ -92,11 +92,11 @@ def test_what_is_compiled_is_taken_only_where_it_computes_the_same() -> None:
 )
 def test_every_member_must_agree_to_a_thousandth_of_its_loss(member: list[float], good: bool) -> None:
     wanted = torch.tensor([[1.0, 0.9, 0.8], [2.0, 1.5, 1.4]]).T[:, None, :]
-    found = torch.tensor([member, [2.0, 1.5, 1.4]]).T[:, None, :]
-    assert agree(found, wanted) is good
+    actual = torch.tensor([member, [2.0, 1.5, 1.4]]).T[:, None, :]
+    assert agree(actual, wanted) is good
 
 
 def test_members_that_diverge_need_not_agree() -> None:
     wanted = torch.tensor([[1.0, 3.0, 90.0], [1.0, 5.0, float("inf")], [2.0, 1.5, 1.4]]).T[:, None, :]
-    found = torch.tensor([[1.0, 3.5, 150.0], [1.0, 5.0, float("nan")], [2.0, 1.5, 1.4]]).T[:, None, :]
-    assert agree(found, wanted)
+    actual = torch.tensor([[1.0, 3.5, 150.0], [1.0, 5.0, float("nan")], [2.0, 1.5, 1.4]]).T[:, None, :]
+    assert agree(actual, wanted)

@@ -29,13 +29,13 @@ def test_twenty_updates_and_step_sizes_are_those_of_torch(kind: Any, settings: d
     weight = model.weight.detach().clone()
     state = {name: torch.zeros_like(weight) for name in rule.state_names}
     numbers = {key: torch.tensor([value], dtype=torch.float64) for key, value in rule.numbers.items()}
-    found = rule.step_numbers(numbers, numbers["lr"].expand(20, 1), range(20))
+    actual = rule.step_numbers(numbers, numbers["lr"].expand(20, 1), range(20))
     for done in range(20):
         gradient = torch.randn(2, 3, dtype=torch.float64) + weight
         model.weight.grad = gradient.clone()
         optimizer.step()
         sizes.begin()
-        ready = {name: number.expand(20, 1)[done, 0] for name, number in found.items()}
+        ready = {name: number.expand(20, 1)[done, 0] for name, number in actual.items()}
         rule.update(weight, gradient, state, ready)
         size = MemberStepSizes({name: {"weight": tensor} for name, tensor in state.items()}, ready, ["weight"], None)[
             "weight"

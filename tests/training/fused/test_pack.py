@@ -61,18 +61,18 @@ def test_a_model_that_cannot_be_vmapped_trains_solo(kind: str, seeds: tuple[int,
     module.pack.to(torch.device("cpu"))
     before = module.pack.stack.clone()
     rows = next(iter(module.loader()))[0]
-    with pytest.raises(Unfused, match="cannot be vmapped") as told:
+    with pytest.raises(Unfused, match="cannot be vmapped") as message:
         module.pack.graph(rows)
-    assert told.value.groups == ()
+    assert message.value.groups == ()
     after = module.pack.stack.state_dict()
     for group, tensors in before.state_dict().items():
         harness.assert_same_bits(tensors, after[group])
 
 
 def _groups(*jobs) -> tuple[tuple[int, ...], ...]:
-    with pytest.raises(Unfused, match="differ in more than numbers") as told:
+    with pytest.raises(Unfused, match="differ in more than numbers") as message:
         Pack(jobs)
-    return told.value.groups
+    return message.value.groups
 
 
 def test_jobs_of_other_structure_are_told_apart() -> None:

@@ -28,11 +28,11 @@ def test_a_member_finds_its_own_rows_and_no_example_is_stored_twice(parts: list[
     assert made.shared == (parts[0] is parts[1])
     rows = torch.tensor([[3, 40, 0], [7, 7, 43]])
     for part, number in zip(parts, made.part, strict=True):
-        found = made.batch(rows + number * made.rows)
+        actual = made.batch(rows + number * made.rows)
         weights = part.weights[rows].double() if made.weights is not None else None
-        assert found[0].dtype == torch.float64
-        assert torch.equal(found[0], part.inputs[rows].double())
-        assert torch.equal(found[1], part.targets[rows])
-        assert torch.equal(found[3], part.index[rows])
-        assert (found[2] is None) == (weights is None)
-        assert weights is None or torch.equal(found[2], weights)
+        assert actual[0].dtype == torch.float64
+        assert torch.equal(actual[0], part.inputs[rows].double())
+        assert torch.equal(actual[1], part.targets[rows])
+        assert torch.equal(actual[3], part.index[rows])
+        assert (actual[2] is None) == (weights is None)
+        assert weights is None or torch.equal(actual[2], weights)

@@ -18,9 +18,9 @@ def test_clipping_is_torchs(limit: float) -> None:
     for weight, gradient in zip(weights, gradients.values(), strict=True):
         weight.grad = gradient.clone()
     norm = torch.nn.utils.clip_grad_norm_(weights, limit)
-    found, factor = clipped(gradients, torch.tensor(limit, dtype=torch.float64))
+    actual, factor = clipped(gradients, torch.tensor(limit, dtype=torch.float64))
     assert float(factor) == pytest.approx(min(1.0, limit / float(norm)), rel=1e-5)
-    for weight, gradient in zip(weights, found.values(), strict=True):
+    for weight, gradient in zip(weights, actual.values(), strict=True):
         torch.testing.assert_close(gradient, weight.grad, rtol=1e-6, atol=0)
 
 
@@ -40,10 +40,10 @@ def seen(name: str) -> LossInspection:
     pack = Pack([fused.job(harness.members(name), model=_Net()) for _ in range(2)])
     pack.to(torch.device("cpu"))
     before = pack.stack.clone()
-    found = inspect_loss(pack.base, pack.task, pack.rule, pack.train_rows.batch(torch.arange(5)))
+    actual = inspect_loss(pack.base, pack.task, pack.rule, pack.train_rows.batch(torch.arange(5)))
     for group, tensors in before.state_dict().items():
         harness.assert_same_bits(tensors, pack.stack.state_dict()[group])
-    return found
+    return actual
 
 
 def test_idle_are_the_weights_that_neither_data_loss_nor_penalty_reaches() -> None:
