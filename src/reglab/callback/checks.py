@@ -24,6 +24,10 @@ _BY_HAND: dict[type[Regularizer], str] = {
 def named_members(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], task: str) -> dict[str, Regularizer]:
     """Return the members by name.
 
+    Args:
+        regularizers: A list, or a dict by name.
+        task: Of the outputs.
+
     Raises:
         UserError: For what is no regularizer, or needs the batch or the loss.
     """
@@ -66,6 +70,10 @@ def check_strategy(trainer: pl.Trainer) -> None:
 
 def only_optimizer(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer:
     """Return the optimizer that trains ``module``.
+
+    Args:
+        trainer: During a fit.
+        module: That is trained.
 
     Raises:
         UserError: If there is none or more than one, if it evaluates the loss several times a step

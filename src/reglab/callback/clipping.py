@@ -19,6 +19,10 @@ _BY_VALUE = GradClipAlgorithmType.VALUE
 def check_by_value(cocktail: Cocktail, limit: float) -> None:
     """Raise UserError where gradients clipped to ``[-limit, limit]`` never outweigh a penalty that
     acts beside them.
+
+    Args:
+        cocktail: The regularizers.
+        limit: That gradients are clipped to.
     """
     for name, member in cocktail.named_regularizers():
         minimum = member.slope_at_zero() if member.proximal else torch.zeros(())
@@ -39,6 +43,14 @@ def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, on_clip: Callable[[
 
     That is ``Trainer(gradient_clip_val=...)`` and ``self.clip_gradients`` in the module; what a
     module does with ``torch.nn.utils.clip_grad_norm_`` by itself is not noticed.
+
+    Args:
+        trainer: During a fit.
+        cocktail: The regularizers.
+        on_clip: Gets the factor, 0-dim.
+
+    Returns:
+        Undoes it.
 
     Raises:
         UserError: For clipping by value that does not fit.

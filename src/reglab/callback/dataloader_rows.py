@@ -62,6 +62,14 @@ def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None
 
     A number is the row's in the dataset, or, of a ``Subset``, in what that was taken from; where
     rows have none, it is the position in the stream.
+
+    Args:
+        loader: A user's.
+        unpack: Gives inputs and targets of a batch.
+        size: From the number of rows to how many are wanted.
+
+    Returns:
+        Inputs and targets, and the rows' numbers.
     """
     batches, wanted, numbers = _batches(loader, size)
     inputs: list[Tensor] = []

@@ -262,6 +262,10 @@ def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
     trained ones.
 
     The trained weights are put back afterwards, bit for bit, also on an exception.
+
+    Args:
+        cocktail: Which may keep averaged weights.
+        module: Changed within the context.
     """
     if not cocktail.averages:
         yield

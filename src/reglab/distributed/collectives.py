@@ -20,6 +20,12 @@ def mean_over_ranks(loss: Tensor) -> Tensor:
 
     Data-parallel training averages gradients over ranks, so a nonlinear function of this mean gets,
     summed up, the gradient that one process would have on the joint batch.
+
+    Args:
+        loss: Any shape, the same on every rank.
+
+    Returns:
+        Same shape as ``loss``.
     """
     with torch.no_grad():
         total = loss.detach().clone()
@@ -44,6 +50,15 @@ def gathered(part: Tensor, sizes: Sequence[int], group: distributed.ProcessGroup
 def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
     """Return what ``measures.evaluate`` does, every rank computing a part of each chunk of rows,
     all having all.
+
+    Args:
+        model: Any module that maps ``inputs`` to one tensor.
+        inputs: ``[rows, ...]``, the same on every rank.
+        targets: ``[rows, ...]``, the same on every rank.
+        task: Which decides the loss.
+
+    Returns:
+        Losses and outputs of all rows, on every rank.
     """
     ranks, rank, outputs = distributed.get_world_size(), distributed.get_rank(), []
     with evaluation_mode(model), torch.no_grad():

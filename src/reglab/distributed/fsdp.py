@@ -29,6 +29,10 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
     With two axes, the first one's ranks hold copies of the same shards. A block that shares a
     weight with what is outside it is left to the whole.
+
+    Args:
+        model: Changed in place.
+        mesh: One axis (shards) or two (copies, shards).
     """
     names: dict[int, list[str]] = defaultdict(list)
     for name, weight in model.named_parameters(remove_duplicate=False):
@@ -40,7 +44,15 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def cut(whole: Tensor, mesh: DeviceMesh) -> Tensor:
-    """Return this rank's part of a tensor, as ``shard`` cuts weights."""
+    """Return this rank's part of a tensor, as ``shard`` cuts weights.
+
+    Args:
+        whole: The whole tensor, ``[rows, ...]``.
+        mesh: As for ``shard``.
+
+    Returns:
+        This rank's rows, maybe none.
+    """
     last = mesh.ndim - 1
     lengths, rank = _lengths(whole.shape[0], mesh.size(last)), mesh.get_local_rank(last)
     first = sum(lengths[:rank])

@@ -15,6 +15,13 @@ def replace_forwards(modules: Iterable[nn.Module], made: Callable[[nn.Module], F
     Classes, names, hooks and the state dict stay as they are. A deep copy of the model keeps the
     new forward, so what ``made`` returns must be an object that copies along with its module. Later
     replacements are to be undone first.
+
+    Args:
+        modules: Changed in place.
+        made: From a module to its new forward.
+
+    Returns:
+        Undoes the replacement.
     """
     once = list({id(module): module for module in modules}.values())
     before = [(module, module.__dict__.get("forward")) for module in once]

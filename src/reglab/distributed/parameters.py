@@ -103,5 +103,12 @@ def as_local_parameters(model: nn.Module | LocalParameters) -> LocalParameters:
 def clip_factor(whole: Tensor, norm: float) -> Tensor:
     """Return what ``torch.nn.utils.clip_grad_norm_`` multiplies a gradient by, from its total norm,
     0-dim.
+
+    Args:
+        whole: The gradient's total norm, 0-dim.
+        norm: The largest norm that is allowed.
+
+    Returns:
+        0-dim, at most 1.
     """
     return (norm / (whole + 1e-6)).clamp(max=1.0)

@@ -159,6 +159,10 @@ def disable_buffer_broadcast(strategy: Strategy) -> None:
 def check_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:
     """Raise UserError for weights that cannot be cut, or an optimizer not known to move each number
     by itself.
+
+    Args:
+        model: Whose weights are to be sharded.
+        optimizer: Of the type that trains it.
     """
     if type(optimizer) not in _BY_ELEMENT:
         raise UserError(

@@ -13,6 +13,15 @@ def unreached(model: nn.Module, objective: Objective, cocktail: Cocktail, batch:
     ``batch``.
 
     Model, cocktail and random state are left as they were.
+
+    Args:
+        model: The model.
+        objective: The loss with its regularizers.
+        cocktail: Whose penalties count, too.
+        batch: A few rows.
+
+    Returns:
+        Names of parameters.
     """
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     before = [buffer.clone() for buffer in _buffers(model, cocktail)]

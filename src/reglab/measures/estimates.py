@@ -25,6 +25,15 @@ def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = 
     - balanced accuracy: Wilson's interval of each class, put together
     - F1, AUROC, average precision: Wilson's, with the rows that their influences are worth
     - r2: the jackknife of ``log(1 - r2)``; none where the targets are constant or fitted perfectly
+
+    Args:
+        measured: The rows.
+        task: Which decides loss and score.
+        level: Of the intervals, between 0 and 1.
+        scores: Names of scores beside the task's own.
+
+    Returns:
+        Estimates by metric name.
     """
     by_name = {"loss": _mean(losses_of(measured.statistics, task), level)}
     by_name[score_name(task)] = _r2(measured, task, level) if task == "regression" else _accuracy(measured, level)
@@ -39,6 +48,14 @@ def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = 
 def exact(measured: Side, task: Task, scores: Sequence[str] = ()) -> dict[str, Estimated]:
     """Return what ``estimates`` does of a part of which every row was measured, and which stands
     for itself.
+
+    Args:
+        measured: The rows.
+        task: Which decides loss and score.
+        scores: Names of scores beside the task's own.
+
+    Returns:
+        Estimates by metric name, with intervals of width 0.
     """
     values = {"loss": losses_of(measured.statistics, task).mean(-1)}
     values[score_name(task)] = point_score(measured.statistics, measured.scale, task)

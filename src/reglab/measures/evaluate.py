@@ -32,6 +32,16 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batc
     mode leaves buffers (BatchNorm's statistics) alone. Rows go through the model ``batch_rows`` at
     a time, which bounds memory and, in evaluation mode, does not change the answer.
 
+    Args:
+        model: Any module that maps ``inputs`` to one tensor.
+        inputs: ``[rows, ...]``, on the model's device.
+        targets: ``[rows]`` or ``[rows, columns]``.
+        task: Which decides the loss.
+        batch_rows: Rows of one forward pass.
+
+    Returns:
+        Losses and outputs of all rows.
+
     Raises:
         UserError: If the model does not return one tensor.
     """
@@ -43,6 +53,11 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batc
 def evaluation_of(outputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
     """Return outputs with their losses, in at least float32: under autocast a model answers in half
     precision.
+
+    Args:
+        outputs: ``[..., rows, ...]``.
+        targets: ``[rows, ...]``.
+        task: Which decides the loss.
     """
     with torch.no_grad():
         wide = outputs.float() if outputs.is_floating_point() and outputs.dtype.itemsize < 4 else outputs

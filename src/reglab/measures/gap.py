@@ -32,6 +32,16 @@ def gap(train: Side, val: Side, task: Task, level: float = 0.95, scores: Sequenc
     NaN, where no validation row is decided wrongly.
 
     Shapes: 0-dim, or ``[members]`` where statistics are ``[statistics, members, rows]``.
+
+    Args:
+        train: The probe of the training rows.
+        val: The validation rows.
+        task: Which decides loss and score.
+        level: Of the intervals, between 0 and 1.
+        scores: Names of scores beside the task's own.
+
+    Returns:
+        Metrics by name.
     """
     of_val = unless_faultless(estimates(val, task, level, scores), val, task)
     of_train = estimates(train, task, level, scores) if train.left else exact(train, task, scores)
@@ -52,6 +62,16 @@ def one_part(
     of ``gap``.
 
     Each has a standard error and an interval: ``_se``, ``_low`` and ``_high``.
+
+    Args:
+        part: Prefix of the names, such as ``test``.
+        measured: The rows.
+        task: Which decides loss and score.
+        level: Of the intervals, between 0 and 1.
+        scores: Names of scores beside the task's own.
+
+    Returns:
+        Metrics by name.
     """
     metrics: dict[str, Tensor] = {}
     for key, each in unless_faultless(estimates(measured, task, level, scores), measured, task).items():

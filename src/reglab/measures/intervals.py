@@ -81,6 +81,10 @@ def mean_interval(values: Tensor, level: float) -> Estimated:
     ``h(y) = 3/k * (cbrt(1 + k * (y - k/6)) - 1)`` and k is the skewness of the mean. No interval
     where all values are equal.
 
+    Args:
+        values: ``[..., rows]``.
+        level: Of the interval, between 0 and 1.
+
     Raises:
         UserError: Below 2 rows.
 
@@ -174,6 +178,13 @@ def difference(first: Estimated, second: Estimated) -> tuple[Tensor, Tensor]:
 
     ``low = first - second - sqrt((first - its low)^2 + (second's high - second)^2)``, and ``high``
     likewise. Of Wilson's intervals this is Newcombe's.
+
+    Args:
+        first: An estimate, ``[...]``.
+        second: Another, of independent rows, ``[...]``.
+
+    Returns:
+        The low and the high end, ``[...]`` each.
 
     Source:
         Newcombe (1998), Interval estimation for the difference between independent proportions,

@@ -26,6 +26,14 @@ def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
 
     Outputs may have leading axes (members of a pack); targets are shared by them.
 
+    Args:
+        outputs: See above; may have leading axes.
+        targets: ``[rows]`` or ``[rows, columns]``.
+        task: Which decides the loss.
+
+    Returns:
+        ``[..., rows]``.
+
     Raises:
         UserError: For shapes that do not fit each other and for an unknown task.
     """

@@ -10,6 +10,12 @@ def to_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
     """Return 0-dim tensors as floats.
 
     All go in one copy, so that an accelerator is waited for only once.
+
+    Args:
+        metrics: 0-dim tensors by name.
+
+    Returns:
+        The same names, with floats.
     """
     if not metrics:
         return {}
@@ -19,6 +25,12 @@ def to_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
 def table(metrics: Mapping[str, Tensor]) -> tuple[list[str], list[list[float]]]:
     """Return the names of metrics that are each ``[members]``, and each member's row of values, in
     one transfer.
+
+    Args:
+        metrics: ``[members]`` by name.
+
+    Returns:
+        The names, and one list of values for each member.
     """
     if not metrics:
         return [], []

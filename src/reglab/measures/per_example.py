@@ -20,6 +20,14 @@ def example_statistics(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
 
     The numbers are those of ``example_losses`` and ``score_terms``, up to rounding. Shapes: as for
     ``example_losses``, without leading axes; ``vmap`` gives it any.
+
+    Args:
+        outputs: ``[rows, ...]``.
+        targets: ``[rows]`` or ``[rows, columns]``.
+        task: Which decides the statistics.
+
+    Returns:
+        ``[statistics, rows]``.
     """
     predictions = aligned(outputs, targets, task)
     if task == "regression":
@@ -80,6 +88,14 @@ def point_score(statistics: Tensor, given: Scale, task: Task) -> Tensor:
     it.
 
     The fields of ``given`` have the axes of the statistics after their columns, or of length 1.
+
+    Args:
+        statistics: ``[statistics, ..., rows]``.
+        given: The scale of the targets.
+        task: Which decides the score.
+
+    Returns:
+        ``[...]``.
     """
     if task != "regression":
         return statistics[1].mean(-1)

@@ -15,6 +15,11 @@ def probe_size(train_rows: int, val_rows: int, wanted: int | None = None) -> int
 
     Never more than there are, so that a sweep over training sizes needs no second setting.
 
+    Args:
+        train_rows: Number of training rows.
+        val_rows: Number of validation rows.
+        wanted: Rows asked for; None for the default.
+
     Raises:
         UserError: If ``wanted`` is below 2.
     """
@@ -29,6 +34,14 @@ def probe_rows(rows: int, wanted: int, seed: int) -> Tensor:
 
     A pure function of its arguments, and nested: a smaller probe is a part of every larger one of
     the same seed.
+
+    Args:
+        rows: Number of training rows.
+        wanted: Rows of the probe.
+        seed: Of the draw.
+
+    Returns:
+        int64 ``[min(rows, wanted)]``, sorted.
     """
     if wanted >= rows:
         return torch.arange(rows)

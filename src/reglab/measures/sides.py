@@ -36,7 +36,15 @@ class Side(NamedTuple):
 def side(
     evaluation: Evaluation, task: Task, left: float = 1.0, weights: Tensor | None = None, units: Tensor | None = None
 ) -> Side:
-    """Return a model's answers, or those of some models on the same rows, as a side of a gap."""
+    """Return a model's answers, or those of some models on the same rows, as a side of a gap.
+
+    Args:
+        evaluation: Losses and outputs of the rows.
+        task: Which decides the statistics.
+        left: Share of the population that was not measured, see ``Side``.
+        weights: ``[rows]``, None where all count alike.
+        units: ``[columns]``, None for 1.
+    """
     statistics = statistics_of(evaluation, task)
     given = scale(evaluation.targets.to(statistics.dtype), task)
     for _ in range(statistics.dim() - 2):

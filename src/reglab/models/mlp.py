@@ -58,6 +58,13 @@ class MLP(nn.Module):
 def hidden_widths(width: int | Sequence[int], depth: int | None) -> list[int]:
     """Return one width for each hidden layer; raises UserError for widths that are not >= 1 or
     contradict the depth.
+
+    Args:
+        width: Of all layers, or one for each.
+        depth: Number of layers, or None.
+
+    Returns:
+        Units of each hidden layer.
     """
     widths = positive_integers(width, "width")
     if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 0):

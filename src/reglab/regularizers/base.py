@@ -283,7 +283,12 @@ class Regularizer(nn.Module):
 
 
 def overrides(member: Regularizer, hook: str) -> bool:
-    """Return whether ``member`` does something in ``hook``."""
+    """Return whether ``member`` does something in ``hook``.
+
+    Args:
+        member: The regularizer.
+        hook: The method's name, such as ``on_step``.
+    """
     return getattr(type(member), hook) is not getattr(Regularizer, hook)
 
 

@@ -209,6 +209,9 @@ class Cocktail(nn.Module):
 def name_members(members: Sequence[Regularizer]) -> dict[str, Regularizer]:
     """Return the members by name: that of their file (``l1``), numbered from the second of a kind
     on (``l1_2``).
+
+    Args:
+        members: In their order of nesting.
     """
     counts: Counter[str] = Counter()
     named = {}

@@ -14,6 +14,14 @@ from reglab.regularizers.parameter_kinds import with_weights
 def drop(inputs: Tensor, rate: Tensor, draws: Tensor) -> Tensor:
     """Return ``inputs`` with elements zeroed where ``draws < rate`` and the others divided by
     ``1 - rate``.
+
+    Args:
+        inputs: Any shape.
+        rate: 0-dim, 0 <= rate < 1.
+        draws: Uniform numbers in [0, 1), in the shape of ``inputs``.
+
+    Returns:
+        Same shape and dtype as ``inputs``.
     """
     # Compared with >=, since a draw can be exactly 0: at rate 0 everything is kept.
     return inputs * ((draws >= rate) / (1 - rate)).to(inputs.dtype)

@@ -17,6 +17,13 @@ def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
 
     Shapes: any; ``threshold`` broadcasts to ``weight``.
 
+    Args:
+        weight: Any shape.
+        threshold: Non-negative; broadcasts to ``weight``.
+
+    Returns:
+        The shrunken weights, same shape and dtype as ``weight``.
+
     Source:
         Donoho (1995), De-noising by soft-thresholding.
     """
@@ -24,7 +31,15 @@ def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
 
 
 def clip_to_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
-    """Return ``w - prox(w)``: the projection of ``weight`` onto ``[-threshold, threshold]``."""
+    """Return ``w - prox(w)``: the projection of ``weight`` onto ``[-threshold, threshold]``.
+
+    Args:
+        weight: Any shape.
+        threshold: Non-negative; broadcasts to ``weight``.
+
+    Returns:
+        Same shape and dtype as ``weight``.
+    """
     if threshold.ndim:
         return weight.clamp(-threshold, threshold)
     return weight.maximum(-threshold).minimum(threshold)  # clamp takes three times as long with 0-dim bounds

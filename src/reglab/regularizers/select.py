@@ -47,6 +47,10 @@ def kind_of(model: nn.Module, name: str, tensor: Tensor) -> Kind:
 def check_selection(model: nn.Module, where: str) -> None:
     """Raise ValueError, naming the nearest parameter, if a part of ``where`` selects nothing of
     ``model``.
+
+    Args:
+        model: Whose parameters are selected.
+        where: Names and patterns, see ``chosen``.
     """
     for part in where.split() or [where]:
         if not selected(model, part):

@@ -52,6 +52,13 @@ ROWS = Incoming()
 def cap_rows(weight: Tensor, limit: Tensor) -> Tensor:
     """Return ``weight`` [units, ...] with each unit's incoming weights projected onto the ball of
     radius ``limit``.
+
+    Args:
+        weight: ``[units, ...]``.
+        limit: 0-dim, the largest norm.
+
+    Returns:
+        Same shape and dtype as ``weight``.
     """
     norms: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
     scale = _shrinking(norms, limit)

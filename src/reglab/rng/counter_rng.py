@@ -85,6 +85,13 @@ def _fold(mixed: int, part: int) -> int:
 def bits(stream: Tensor, counter: Tensor) -> Tensor:
     """Return 64 random bits (int64) for each counter; ``stream`` is a key and broadcasts to
     ``counter``.
+
+    Args:
+        stream: A key, int64.
+        counter: int64, any shape.
+
+    Returns:
+        int64, in the shape of ``counter``.
     """
     return hash64(_weyl(stream, counter))
 
@@ -97,13 +104,28 @@ def uniform(stream: Tensor, counter: Tensor) -> Tensor:
     """Return float32 numbers in [0, 1), multiples of 2^-24, one for each counter.
 
     Exactly 0 can occur, 1 cannot.
+
+    Args:
+        stream: A key, int64.
+        counter: int64, any shape.
+
+    Returns:
+        float32, in the shape of ``counter``.
     """
     # The upper 24 bits: the hash's last step does not reach them.
     return ((_mixed(_weyl(stream, counter)) >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24
 
 
 def normal(stream: Tensor, counter: Tensor) -> Tensor:
-    """Return standard normal float32 numbers, one for each counter (Box & Muller 1958)."""
+    """Return standard normal float32 numbers, one for each counter (Box & Muller 1958).
+
+    Args:
+        stream: A key, int64.
+        counter: int64, any shape.
+
+    Returns:
+        float32, in the shape of ``counter``.
+    """
     # Shifted, not doubled: a compiler that knows the counter as an index multiplies 2 and the
     # hash's constant, and that product does not fit 64 bits.
     return box_muller(uniform(stream, counter << 1), uniform(stream, (counter << 1) | 1))
@@ -119,5 +141,13 @@ def box_muller(first: Tensor, second: Tensor) -> Tensor:
 
 
 def permutation(stream: Tensor, rows: int) -> Tensor:
-    """Return a random order of ``rows`` rows, int64 [rows], on the key's device."""
+    """Return a random order of ``rows`` rows, int64 [rows], on the key's device.
+
+    Args:
+        stream: A key, int64, 0-dim.
+        rows: Number of rows.
+
+    Returns:
+        int64 ``[rows]``.
+    """
     return bits(stream, torch.arange(rows, device=stream.device)).argsort(stable=True)

@@ -20,6 +20,13 @@ def recompute(modules: Iterable[nn.Module], keys: Keys) -> Callable[[], None]:
     the state dict stay as they are. What a module keeps outside its buffers (a Python counter, say)
     is moved twice, and hooks of modules in it run twice.
 
+    Args:
+        modules: Changed in place.
+        keys: Of the model's random draws.
+
+    Returns:
+        Undoes the change.
+
     Source:
         Chen et al. (2016), Training deep nets with sublinear memory cost.
     """

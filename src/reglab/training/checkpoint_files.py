@@ -41,6 +41,10 @@ def write(content: Mapping[str, Any], path: Path) -> None:
     Of tensors that are views of a larger storage only what they show is written (``compact``);
     ``Unchanged`` ones go to a file of their own, once.
 
+    Args:
+        content: Plain data and tensors.
+        path: Of the file.
+
     Raises:
         OSError: Where the disk does not take it; the earlier ones are then as they were.
     """
@@ -50,6 +54,10 @@ def write(content: Mapping[str, Any], path: Path) -> None:
 def link(path: Path, name: Path) -> None:
     """Let the checkpoint at ``path`` be the one at ``name``, too, taking no more space where the
     disk has links.
+
+    Args:
+        path: An existing checkpoint.
+        name: The second path.
     """
     if name.exists():
         _keep(name, previous(name))

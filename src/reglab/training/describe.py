@@ -19,6 +19,10 @@ _CALLED = re.compile(r"\$\{\s*([^\s{}:]+)\s*:")  # the resolver of an interpolat
 def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
     """Return a config as plain containers, which can be stored anywhere.
 
+    Args:
+        config: A composed config.
+        resolve: Whether interpolations are resolved.
+
     Raises:
         UserError: Naming a missing value.
     """
@@ -56,7 +60,13 @@ def resolved(recorded: Mapping[str, Any], key: str) -> Any:
 
 
 def build_cocktail(nodes: Mapping[str, Any] | None, seed: int, task: str) -> Cocktail:
-    """Return the cocktail of a config's ``regularizer`` node: members by name, the first innermost."""
+    """Return the cocktail of a config's ``regularizer`` node: members by name, the first innermost.
+
+    Args:
+        nodes: Config nodes by name; None for none.
+        seed: Of the random draws.
+        task: Of the data.
+    """
     members = {}
     for name, node in (nodes or {}).items():
         if not isinstance(node, Mapping) or "_target_" not in node:

@@ -66,7 +66,12 @@ class Finalizer(pl.Callback):
 
 
 def load_evaluation_weights(model: nn.Module, cocktail: Cocktail) -> None:
-    """Put the weights that the run is judged by, such as averaged ones, into ``model`` for good."""
+    """Put the weights that the run is judged by, such as averaged ones, into ``model`` for good.
+
+    Args:
+        model: Changed in place.
+        cocktail: Which may keep averaged weights.
+    """
     tensors = dict(model.named_parameters()) | {name: model.get_buffer(name) for name in cocktail.statistics}
     with cocktail.evaluating(model):
         values = {name: tensor.detach().clone() for name, tensor in tensors.items()}

@@ -33,6 +33,15 @@ def fit(
     Those are the best epoch's where a member of the cocktail may stop early, otherwise the last,
     and the average where one keeps it; ``experiment.model`` has them afterwards.
 
+    Args:
+        experiment: What to train.
+        tracker: Of the run.
+        on_progress: Called after each measured epoch.
+        resume: Checkpoint to resume from.
+
+    Returns:
+        The final metrics by name.
+
     Raises:
         Diverged: If the loss stops being finite.
         KeyboardInterrupt: On Ctrl-C or SIGTERM.
@@ -85,6 +94,15 @@ def test_metrics(model: nn.Module, cocktail: Cocktail, data: DataSet, measure: M
 
     Each comes with its standard error over the examples, ``_se``, and the ends of its interval,
     ``_low`` and ``_high``.
+
+    Args:
+        model: A trained model.
+        cocktail: Which may keep averaged weights.
+        data: Whose test part is measured.
+        measure: Level of the intervals, and scores.
+
+    Returns:
+        Metrics by name.
     """
     part, task = data.test, data.task
     weight = next(model.parameters())

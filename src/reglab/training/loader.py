@@ -12,6 +12,14 @@ from reglab.rng import counter_rng
 def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
     """Return the order of the rows in an epoch, int64 [rows]: the same on every rank, device and
     resume.
+
+    Args:
+        rows: Number of rows.
+        seed: Of the run.
+        epoch: Counted from 0.
+
+    Returns:
+        int64 ``[rows]``.
     """
     return counter_rng.permutation(counter_rng.key(seed, counter_rng.name_number("order"), epoch), rows)
 
@@ -20,6 +28,13 @@ def step_rows(order: Tensor, batch_rows: int) -> list[Tensor]:
     """Return the rows of each optimizer step of an epoch, the last with what remains.
 
     A single remaining row joins the step before it: BatchNorm cannot train on one row.
+
+    Args:
+        order: int64 ``[rows]``.
+        batch_rows: Rows of a step.
+
+    Returns:
+        One tensor of row numbers for each step.
     """
     parts = list(torch.split(order, batch_rows))
     if len(parts) > 1 and len(parts[-1]) == 1:
@@ -46,6 +61,11 @@ def share(rows: Tensor, part: int, parts: int) -> Share:
 
     Parts begin at an even index, so that mixup pairs the same neighbours in any number of parts,
     and differ by a pair of rows at most.
+
+    Args:
+        rows: int64 ``[rows]``, of a step.
+        part: The number of the part, from 0.
+        parts: Number of parts.
     """
     if parts == 1:
         return Share(rows, 1.0)

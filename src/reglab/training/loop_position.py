@@ -19,6 +19,11 @@ def resume_loops(trainer: pl.Trainer, steps: int, per_epoch: int) -> None:
     """Set ``trainer``'s loops as after ``steps`` optimizer steps; call it from ``on_fit_start``.
 
     It begins the epoch that the next step belongs to; the loader yields what is left of it.
+
+    Args:
+        trainer: In ``on_fit_start``.
+        steps: Optimizer steps done.
+        per_epoch: Optimizer steps of an epoch.
     """
     loop = trainer.fit_loop
     epochs = steps // per_epoch

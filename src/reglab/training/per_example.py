@@ -51,6 +51,10 @@ class MeasuredRows:
 def measured_rows(data: DataSet, settings: MeasureSettings) -> MeasuredRows:
     """Return the rows of the probe and of the validation part, in the order in which they are
     measured.
+
+    Args:
+        data: Whose rows are measured.
+        settings: With the size of the probe.
     """
     size = probe_size(len(data.train), len(data.val), settings.probe_rows)
     probe = _side_rows(data.train, probe_rows(len(data.train), size, seed=0))
@@ -133,6 +137,15 @@ def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> 
     It says what the training ``targets`` are like: the logarithm of each class's share, the
     log-odds of each label, or the mean. Half an example is added to each class (Krichevsky &
     Trofimov 1981), so that one that the training part lacks is not impossible.
+
+    Args:
+        targets: Of the training part, ``[rows]`` or ``[rows, columns]``.
+        rows: Number of rows to predict.
+        outputs: Width of the outputs.
+        task: Which decides the prediction.
+
+    Returns:
+        ``[rows, outputs]``.
     """
     if task == "regression":
         prediction = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).mean(0)
@@ -147,7 +160,12 @@ def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> 
 
 
 def log_examples(loggers: Iterable[Logger], kept: Examples) -> None:
-    """Store the examples as an artifact of the run of each of Lightning's ``MLFlowLogger``s."""
+    """Store the examples as an artifact of the run of each of Lightning's ``MLFlowLogger``s.
+
+    Args:
+        loggers: Of a trainer.
+        kept: The examples.
+    """
     for logger in loggers:
         if isinstance(logger, MLFlowLogger):
             with tempfile.TemporaryDirectory() as folder:

@@ -39,6 +39,11 @@ class Polished:
 def check_polish(cocktail: Cocktail, optimizer: Optimizer, ranks: int) -> None:
     """Raise UserError where no objective of the whole training part stands behind the steps of
     training.
+
+    Args:
+        cocktail: The regularizers.
+        optimizer: Of the training.
+        ranks: Number of devices.
     """
     for name, member in cocktail.named_regularizers():
         hooks = ("on_model", "on_objective", "on_gradient", "before_step", "evaluating", "on_validation")
@@ -64,6 +69,15 @@ def polish(module: Shardable, part: Part, task: Task, steps: int) -> Polished:
     Each step's length is found by backtracking, so the quadratic model with it bounds the smooth
     part from above. The extrapolation starts anew where it leads uphill. It ends early where no
     weight moves any more.
+
+    Args:
+        module: Whose weights are moved.
+        part: All training rows.
+        task: Which decides the loss.
+        steps: At most so many.
+
+    Returns:
+        Steps taken, and the objective before and after.
 
     Source:
         Beck & Teboulle (2009), A fast iterative shrinkage-thresholding algorithm for linear inverse

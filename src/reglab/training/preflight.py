@@ -71,6 +71,15 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
 def advice(cocktail: Cocktail, rows: int, recipe: Recipe, accumulate: int = 1) -> list[str]:
     """Return what members say of numbers that cannot matter in a job of so many training rows, each
     with its name.
+
+    Args:
+        cocktail: The regularizers.
+        rows: Number of training rows.
+        recipe: Batch size and epochs.
+        accumulate: Microbatches of a step.
+
+    Returns:
+        One sentence for each ineffective hyperparameter.
     """
     steps = recipe.epochs * Steps(rows, recipe.batch_size * accumulate, 0, 1, lambda: 0).per_epoch
     sentences = ((name, member.advice(steps)) for name, member in cocktail.named_regularizers())

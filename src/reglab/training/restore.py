@@ -75,6 +75,10 @@ def load(
 def restore(path: Path, model: nn.Module | None = None) -> Restored:
     """Return what the checkpoint at ``path`` holds, with the trained (not averaged) weights in the
     model.
+
+    Args:
+        path: Of the checkpoint.
+        model: A new instance, where it cannot be built from the config.
     """
     content = checkpoint_files.read(path)
     description = content.get("hyper_parameters") or {}
@@ -100,6 +104,13 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
     with the run.
 
     The data are made anew from the run's config.
+
+    Args:
+        uri: The MLflow store.
+        run_id: The run.
+
+    Returns:
+        Metrics by name.
 
     Raises:
         UserError: If they are not those that it was trained on.

@@ -72,6 +72,12 @@ def check_hooks(model: nn.Module, cocktail: Cocktail, inputs: Tensor, index: Ten
     Model, cocktail and random state are left as they were. Where the model cannot be tried,
     training raises its error.
 
+    Args:
+        model: Prepared by the cocktail.
+        cocktail: Whose hooks are checked.
+        inputs: ``[rows, ...]``.
+        index: int64 ``[rows]``, example numbers.
+
     Raises:
         UserError: Where none of a member's hooks ran.
     """

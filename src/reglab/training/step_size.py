@@ -18,6 +18,10 @@ synchronize the two.
 def sgd_step(group: Mapping[str, Any], lr: Number) -> Number:
     """Return ``lr * (1 - dampening) / (1 - momentum)``: what a constant gradient moves a weight by
     each step.
+
+    Args:
+        group: Of the optimizer, with momentum and dampening.
+        lr: The learning rate.
     """
     momentum: float = group["momentum"]
     return lr * (1 - group["dampening"]) / (1 - momentum) if momentum else lr
@@ -31,6 +35,15 @@ def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number,
     where the penalty's is. Any positive step leads there; ``lr / eps`` would lead there at once,
     and with it every weight whose first batches happened not to reach it. ``typical`` takes the
     place of ``sqrt(v_hat)`` there.
+
+    Args:
+        group: Of the optimizer.
+        state: Of the weight.
+        lr: The learning rate.
+        typical: In place of ``sqrt(v_hat)`` where that is 0.
+
+    Returns:
+        Positive, in the weight's shape.
     """
     if not state:
         eps: float = group["eps"]
@@ -62,6 +75,11 @@ def largest_step(lr: Number, beta1: Number, beta2: Number) -> Number:
     points: it is bounded only where the root mean square of the loss's gradient is below half the
     penalty's, and where the penalty leaves a weight other than 0, the mean of the loss's gradient
     is as large as the penalty's.
+
+    Args:
+        lr: The learning rate.
+        beta1: Of Adam.
+        beta2: Of Adam.
     """
     share = (1 - beta1) / (1 - beta2) ** 0.5
     bound = share.clamp(min=1) if isinstance(share, Tensor) else max(1.0, share)
@@ -210,6 +228,13 @@ def root_mean_squares(sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     and their counts.
 
     Where a parameter counts nothing, it is that of all, and infinite where nothing counts at all.
+
+    Args:
+        sums: ``[parameters]``.
+        counts: ``[parameters]``.
+
+    Returns:
+        ``[parameters]``, and 0-dim.
     """
     everywhere = (sums.sum() / counts.sum()).sqrt()  # 0 / 0 is NaN
     everywhere = torch.where(counts.sum() > 0, everywhere, torch.inf)

@@ -27,6 +27,10 @@ from reglab.training.experiment import Experiment
 def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Return the Trainer of a job; what it measures, shows and stores is ours, so Lightning's own
     is off.
+
+    Args:
+        experiment: The job.
+        callbacks: In their order.
     """
     fixed: dict[str, Any] = {
         "logger": False,
@@ -58,6 +62,12 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
 
 def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Path | None) -> None:
     """Let Lightning train.
+
+    Args:
+        trainer: Lightning's.
+        module: To train.
+        loader: Yields chunks of steps.
+        resume: Checkpoint to resume from.
 
     Raises:
         UserError: For a setting that Lightning refuses.

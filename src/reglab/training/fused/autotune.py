@@ -104,6 +104,14 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
 def expected(eager: float, steps: int, compiling: float) -> float:
     """Return the mean seconds of a step that takes ``eager`` until ``compiling`` seconds are over,
     and less then.
+
+    Args:
+        eager: Seconds of an eager step.
+        steps: To be done.
+        compiling: Seconds until the compiled step is ready.
+
+    Returns:
+        Seconds of a step.
     """
     before = min(steps, compiling / eager)
     loading = _LOADING if before < steps else 0.0
@@ -161,6 +169,12 @@ def _on_a_copy(pack: Pack, graph: Graph, rows: Tensor) -> Callable[[], object]:
 def solo_step(member: Member, task: Task, recipe: Recipe, batch: Batch) -> Callable[[], object]:
     """Return a bare training step of one job, which changes ``member``: less than what ``Solo``
     does.
+
+    Args:
+        member: Changed by each step.
+        task: Which decides the loss.
+        recipe: With the optimizer.
+        batch: The rows of every step.
     """
     cocktail = member.cocktail
     objective = cocktail.objective(lambda outputs, wanted: example_losses(outputs, wanted, task))
@@ -193,7 +207,16 @@ def _solo_step(pack: Pack, rows: Tensor) -> Callable[[], object]:
 
 
 def seconds(run: Callable[[], object], device: torch.device, calls: int = 1) -> float:
-    """Return the median time of one call, after one that is not counted."""
+    """Return the median time of one call, after one that is not counted.
+
+    Args:
+        run: The function to time.
+        device: Which it runs on.
+        calls: Of each timing.
+
+    Returns:
+        Seconds of one call.
+    """
     run()
     return statistics.median(_timed(run, device, calls) for _ in range(_REPEATS))
 

@@ -69,6 +69,15 @@ def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecor
     Both have the form of a solo run's, so that it can be resumed alone: the optimizer's state as
     ``torch.optim`` keeps it, the schedule's, and those of the callbacks. Where the best epoch is
     the last, they are one file with two names.
+
+    Args:
+        folder: Of the job's checkpoints.
+        module: The pack's.
+        row: Of the stack.
+        recorder: The pack's.
+
+    Returns:
+        Paths of the files.
     """
     pack, job_index, best = module.pack, module.pack.job_indices[row], recorder.best
     paths = folder / "best.ckpt", folder / "last.ckpt"

@@ -53,6 +53,15 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
 
     Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels /
     groups, *kernel].
+
+    Args:
+        inputs: ``[members, rows, channels, height, width]``.
+        weight: ``[members, outputs, channels / groups, *kernel]``.
+        window: Stride, padding, dilation and groups.
+        lowering: ``unfold`` or ``loop``.
+
+    Returns:
+        ``[members, rows, outputs, height, width]``.
     """
     members, rows = inputs.shape[:2]
     positions, kernel = window.outputs(inputs.shape[3:], weight.shape[3:]), weight.shape[3:]
@@ -83,6 +92,16 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
 def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str) -> Tensor:
     """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the weight, which it
     does not depend on.
+
+    Args:
+        gradients: Of the outputs.
+        inputs: ``[members, rows, channels, height, width]``.
+        kernel: Its size.
+        window: Stride, padding, dilation and groups.
+        lowering: ``unfold`` or ``loop``.
+
+    Returns:
+        ``[members, outputs, channels / groups, *kernel]``.
     """
     members, rows, channels = inputs.shape[:3]
     outputs, positions = gradients.shape[2], gradients.shape[3:]
@@ -101,6 +120,16 @@ def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], wi
 def input_gradient(gradients: Tensor, weight: Tensor, size: Sequence[int], window: Window, lowering: str) -> Tensor:
     """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the inputs, whose
     positions are ``size``.
+
+    Args:
+        gradients: Of the outputs.
+        weight: ``[members, outputs, channels / groups, *kernel]``.
+        size: Height and width of the inputs.
+        window: Stride, padding, dilation and groups.
+        lowering: ``unfold`` or ``loop``.
+
+    Returns:
+        ``[members, rows, channels, *size]``.
     """
     members, rows = gradients.shape[:2]
     result = empty(gradients, members, rows, weight.shape[2] * window.groups, size)

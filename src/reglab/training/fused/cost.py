@@ -50,6 +50,10 @@ def measure_cost(configs: Sequence[DictConfig], settings: PackSettings) -> PackC
     """Return what the jobs would cost, as one pack if they are several.
 
     Raises Unfused, UserError; opens no run.
+
+    Args:
+        configs: Of the jobs, composed.
+        settings: Of the pack.
     """
     _, experiments = load_experiments(configs)
     first = experiments[0]

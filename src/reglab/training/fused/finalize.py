@@ -112,6 +112,11 @@ def finalizing(module: PackModule, finalizer: PackFinalizer, folder: Path) -> It
     """Finalize every job however its pack ends; the checkpoint in ``folder`` is kept where the pack
     can be resumed.
 
+    Args:
+        module: The pack's.
+        finalizer: Of its jobs.
+        folder: Of the pack's checkpoint.
+
     Raises:
         Unfused: Where memory ran out; any other error is raised again.
     """

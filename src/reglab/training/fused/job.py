@@ -138,6 +138,10 @@ def _build_pack(experiments: Sequence[Experiment], settings: PackSettings) -> Pa
 def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[Pack, Choices]:
     """Return the pack of the jobs, on its device, with its choices made.
 
+    Args:
+        experiments: The jobs.
+        settings: Of the pack.
+
     Raises:
         Unfused
         UserError

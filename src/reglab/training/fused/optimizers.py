@@ -128,6 +128,13 @@ def powers(bases: Tensor, exponents: Sequence[int]) -> Tensor:
     have.
 
     ``torch.optim`` computes it so; torch's own tensors are rounded by where in a vector they stand.
+
+    Args:
+        bases: float64 ``[bases]``.
+        exponents: Integers.
+
+    Returns:
+        float64 ``[exponents, bases]``.
     """
     distinct, index = torch.unique(bases, return_inverse=True)
     values = [[base**exponent for base in distinct.tolist()] for exponent in exponents]

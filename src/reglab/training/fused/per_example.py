@@ -25,6 +25,15 @@ def final_examples(
 ) -> dict[int, Examples]:
     """Return the examples of the jobs ``job_indices``, by their numbers, with the weights that each
     stands for.
+
+    Args:
+        pack: Whose members end.
+        measurement: With the measured rows.
+        best: The best epochs.
+        job_indices: Of the jobs that end.
+
+    Returns:
+        Examples by job index.
     """
     by_best = [job_index for job_index in job_indices if pack.base.cocktail.stops and best.epochs[job_index]]
     by_last = [job_index for job_index in job_indices if job_index not in by_best]
@@ -62,7 +71,15 @@ def _examples(
 
 
 def write_all(folders: Sequence[Path], examples: Sequence[Examples]) -> list[Path]:
-    """Write the examples of some runs into their folders, and return the paths."""
+    """Write the examples of some runs into their folders, and return the paths.
+
+    Args:
+        folders: Of the runs.
+        examples: Of each run.
+
+    Returns:
+        Paths of the files.
+    """
     paths = [folder / FILE for folder in folders]
     with ThreadPoolExecutor(_WRITERS) as pool:
         list(pool.map(Examples.write, examples, paths))

@@ -100,7 +100,12 @@ def manifest_of(specs: Sequence[RunSpec], jobs: Sequence[int]) -> Manifest:
 
 
 def record_start(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tags: str) -> None:
-    """Record in the runs' journals what resuming needs, and these ``tags``."""
+    """Record in the runs' journals what resuming needs, and these ``tags``.
+
+    Args:
+        trackers: Of the runs.
+        specs: Of the runs, in the same order.
+    """
     for tracker, spec in zip(trackers, specs, strict=True):
         assert spec.dataset is not None
         assert spec.steps is not None
@@ -108,7 +113,12 @@ def record_start(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tag
 
 
 def end_open(folders: Sequence[Path], message: str) -> None:
-    """End the runs in these folders that a dead process left open, before new runs replace them."""
+    """End the runs in these folders that a dead process left open, before new runs replace them.
+
+    Args:
+        folders: Of the runs.
+        message: Why they end.
+    """
     for folder in folders:
         try:
             if last_status(folder) == "RUNNING":  # by its journal, which leads the store

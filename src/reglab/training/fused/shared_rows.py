@@ -64,6 +64,10 @@ class SharedRows:
 def shared_rows(parts: Sequence[Part], names: Sequence[str]) -> SharedRows:
     """Return the rows of the members' training ``parts``; parts of equal ``names`` (the data's
     digests) are one.
+
+    Args:
+        parts: The training part of each member.
+        names: A digest of each part; equal names are one part.
     """
     distinct = list(dict.fromkeys(names))
     chosen = [parts[names.index(name)] for name in distinct]

@@ -105,6 +105,12 @@ def stack(
 ) -> Stack:
     """Return the joint state of ``members``: each one's initial values, and zeros for the
     optimizer's state.
+
+    Args:
+        members: Of the pack.
+        rules: The update rule of each member.
+        state_names: Of the optimizer's state.
+        clips: The largest gradient norm of each member, or None.
     """
     trained = {name for name, weight in members[0].named_parameters() if weight.requires_grad}
     tensors_of_member = [dict([*member.named_parameters(), *member.named_buffers()]) for member in members]
@@ -129,7 +135,16 @@ def stack(
 
 
 def member_state(stacked: Stack, row: int, base: Member) -> dict[str, Tensor]:
-    """Return the state dict that the member at ``row`` would have alone, on the CPU."""
+    """Return the state dict that the member at ``row`` would have alone, on the CPU.
+
+    Args:
+        stacked: The state of all members.
+        row: Of the member.
+        base: Any member, for its names.
+
+    Returns:
+        State dict on the CPU.
+    """
     joint = stacked.weights | stacked.buffers
     state = {}
     for name, first in aliases(base).items():
@@ -139,7 +154,15 @@ def member_state(stacked: Stack, row: int, base: Member) -> dict[str, Tensor]:
 
 
 def torch_optimizer_state(stacked: Stack, row: int) -> dict[int, dict[str, Tensor]]:
-    """Return the member's optimizer state as ``torch.optim`` keeps it: by the weight's number."""
+    """Return the member's optimizer state as ``torch.optim`` keeps it: by the weight's number.
+
+    Args:
+        stacked: The state of all members.
+        row: Of the member.
+
+    Returns:
+        State by the weight's number.
+    """
     done = stacked.shared[STEP].cpu().to(torch.float32)
     state: dict[int, dict[str, Tensor]] = {}
     for number, name in enumerate(stacked.weights):

@@ -177,6 +177,13 @@ class PackStep:
 def clipped(gradients: Mapping[str, Tensor], limit: Tensor) -> tuple[Tensors, Tensor]:
     """Return the gradient scaled down to the norm ``limit`` where it is longer, and the factor:
     ``clip_grad_norm_``.
+
+    Args:
+        gradients: By name.
+        limit: The largest norm, 0-dim.
+
+    Returns:
+        The clipped gradients, and the factor, 0-dim.
     """
     norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients.values()])
     scale = (limit.to(norms.dtype) / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0)
@@ -201,6 +208,12 @@ def inspect_loss(
 ) -> LossInspection:
     """Evaluate one member's whole loss on ``batch``, on copies, and return what it reaches and
     mutates.
+
+    Args:
+        base: The member.
+        task: Which decides the loss.
+        rule: Of the optimizer.
+        batch: Inputs, targets, weights and index.
     """
     state = {name: tensor.detach().clone() for name, tensor in [*base.named_parameters(), *base.named_buffers()]}
     trained = {name: state[name].requires_grad_() for name, weight in base.named_parameters() if weight.requires_grad}
