@@ -21,7 +21,7 @@ from reglab.processes import rank_environment
 from reglab.regularizers import Cocktail, Regularizer, name_members
 from reglab.tracking import RunTracker, TrackingSettings, open_run
 from reglab.training import describe
-from reglab.training.check import check, check_seed
+from reglab.training.check import check_experiment, check_seed
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit as fit_experiment
 from reglab.training.fit import summary
@@ -87,7 +87,7 @@ def fit(
     )
     start, job = spawn.wanted(job)
     with spawn.at_a_prompt() if start else nullcontext():
-        check(job)
+        check_experiment(job)
     log_advice(job)
     work = partial(_trained, job, tracking, experiment, seed)
     return Fit(model, *(spawn.run(start, work, model, cocktail) if start else work()))
