@@ -45,7 +45,7 @@ def test_every_flipped_bit_and_every_cut_is_found(path: Path) -> None:
             if damaged != whole:
                 path.write_bytes(damaged)
                 with pytest.raises(Damaged, match="checksum"):
-                    checkpoint_files.check(path)
+                    checkpoint_files.verify(path)
 
 
 def test_the_one_before_is_kept_and_used_when_the_last_is_damaged(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -41,7 +41,7 @@ ADAFACTOR = {"_target_": "torch.optim.Adafactor", "lr": 0.01}
 )
 def test_a_setting_that_is_wrong_is_refused_before_training(trainer: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check.check(harness.experiment({}, trainer=trainer))
+        check.check_experiment(harness.experiment({}, trainer=trainer))
 
 
 @pytest.mark.parametrize(
@@ -60,24 +60,24 @@ def test_what_a_scaler_on_a_gpu_does_not_fit_is_refused(
     monkeypatch.setattr(check, "build_trainer", lambda *_: on_gpu)
     job = harness.experiment(members, optimizer=optimizer, trainer={"precision": "16-mixed"})
     if message is None:
-        check.check(job)
+        check.check_experiment(job)
         return
     with pytest.raises(UserError, match=message):
-        check.check(job)
+        check.check_experiment(job)
 
 
 def test_a_proximal_method_with_an_optimizer_whose_step_is_not_known_is_refused() -> None:
     with pytest.raises(UserError, match=r"effective step size of Adagrad.* use one of SGD, Adam, AdamW"):
-        check.check(harness.experiment({"l1": L1(0.1)}, optimizer=ADAGRAD))
-    check.check(harness.experiment({}, optimizer=ADAGRAD))
+        check.check_experiment(harness.experiment({"l1": L1(0.1)}, optimizer=ADAGRAD))
+    check.check_experiment(harness.experiment({}, optimizer=ADAGRAD))
 
 
 def test_an_optimizer_that_does_not_fit_sharding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     job = harness.experiment({}, optimizer=ADAFACTOR)
-    check.check(job)
+    check.check_experiment(job)
     monkeypatch.setattr(check, "build_trainer", lambda *_: SimpleNamespace(strategy=Sharded()))
     with pytest.raises(UserError, match=r"trainer.strategy=fsdp: Adafactor may need whole weights"):
-        check.check(job)
+        check.check_experiment(job)
 
 
 def test_what_is_not_of_the_engine_is_left_for_lightning() -> None:

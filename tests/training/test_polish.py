@@ -16,7 +16,7 @@ from reglab.core.errors import UserError
 from reglab.data import DataSet, Part
 from reglab.regularizers import EMA, L1, L2, Cocktail, Dropout, ElasticNet, Mixup, Regularizer, WeightDecay
 from reglab.tracking.journal import Journal
-from reglab.training.check import check
+from reglab.training.check import check_experiment
 from reglab.training.experiment import Experiment
 from reglab.training.fused.member import why_solo
 
@@ -136,7 +136,7 @@ def test_resumed_equals_uninterrupted(step: int, tmp_path: Path) -> None:
 )
 def test_what_has_no_such_objective_is_refused(change: Callable[[], Experiment], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check(change())
+        check_experiment(change())
 
 
 def test_it_trains_alone_and_the_default_changes_no_fingerprint() -> None:

@@ -14,7 +14,7 @@ from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
 from reglab.data import DataSet
 from reglab.regularizers import L1, L2, SAM, WeightDecay
-from reglab.training.check import check
+from reglab.training.check import check_experiment
 from reglab.training.experiment import Experiment
 
 pytestmark = LIGHTNING_WARNS
@@ -78,7 +78,7 @@ def test_sparse_adam_is_refused_with_what_to_use() -> None:
     wrong = job(True, [], "adam", None)
     wrong = replace(wrong, recipe=replace(wrong.recipe, optimizer={"_target_": "torch.optim.SparseAdam", "lr": 0.1}))
     with pytest.raises(UserError, match=r"SparseAdam .*use Adam"):
-        check(wrong)
+        check_experiment(wrong)
 
 
 class OwnBag(OwnModule):

@@ -29,7 +29,7 @@ def check_seed(seed: object) -> int:
     return seed
 
 
-def check(experiment: Experiment) -> None:
+def check_experiment(experiment: Experiment) -> None:
     """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or
     monitor are wrong.
     """

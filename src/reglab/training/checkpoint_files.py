@@ -86,7 +86,7 @@ def _write_beside(content: Mapping[str, Any], path: Path) -> None:
 
 def _is_whole(path: Path) -> bool:
     try:
-        check(path)
+        verify(path)
     except UserError:
         return False
     return True
@@ -147,7 +147,7 @@ def read(path: Path) -> dict[str, Any]:
         Damaged: If it is not whole.
         UserError: If it is not there.
     """
-    check(path)
+    verify(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -158,20 +158,20 @@ def read(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def check(path: Path) -> None:
+def verify(path: Path) -> None:
     """Compare a file with its checksum, and what lies beside it with theirs.
 
     Raises:
         Damaged: If one differs or has none.
         UserError: Without a file.
     """
-    _check(path)
+    _verify_file(path)
     if path.suffix == ".ckpt":
         for other in path.parent.glob(checkpoint_constants.PATTERN):
-            _check(other)
+            _verify_file(other)
 
 
-def _check(path: Path) -> None:
+def _verify_file(path: Path) -> None:
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -196,7 +196,7 @@ def newest_valid(path: Path) -> Path | None:
     """
     for candidate in (path, previous(path)):
         try:
-            check(candidate)
+            verify(candidate)
         except Damaged as error:
             _log.warning("%s. The previous checkpoint is used; if there is none, training starts over.", error)
         except UserError:

@@ -191,7 +191,7 @@ def _best_epoch(path: Path) -> int:
 
 def _is_valid(path: Path) -> bool:
     try:
-        checkpoint_files.check(path)
+        checkpoint_files.verify(path)
     except checkpoint_files.Damaged as error:
         _log.warning("%s", error)
         return False

@@ -24,7 +24,7 @@ from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, re
 from reglab.tracking.opening import budget
 from reglab.tracking.params import write_config
 from reglab.training import describe
-from reglab.training.check import check, check_seed
+from reglab.training.check import check_experiment, check_seed
 from reglab.training.checkpoints import resumable
 from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
@@ -61,7 +61,7 @@ def run_job(
     job = describe.plain(config)
     loaded = data.load(job["data"])
     experiment = build_experiment(job, loaded, describe.recorded_params(config))
-    check(experiment)
+    check_experiment(experiment)
     if not (job.get("sweep") or {}).get("parent"):
         log_advice(experiment)
     spec = _spec(config, job, experiment, resume)

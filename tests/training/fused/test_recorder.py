@@ -16,7 +16,7 @@ from reglab.training.experiment import Experiment
 from reglab.training.fit import fit
 from reglab.training.fused.best import Best
 from reglab.training.fused.finalize import PackFinalizer
-from reglab.training.fused.job import train
+from reglab.training.fused.job import fit_pack
 from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
@@ -41,7 +41,7 @@ def trained(jobs: list[Experiment], folder: Path) -> tuple[list[RunTracker], dic
     finalizer.recorder = PackRecorder(best, trackers, None, finalizer.end)
     numbers = tuple(map(str, range(len(jobs))))
     kept = Manifest("", tuple(map(int, numbers)), tuple(str(spec.folder) for spec in specs), numbers, numbers)
-    train(module, finalizer.recorder, kept)
+    fit_pack(module, finalizer.recorder, kept)
     finalizer.end(module, dict.fromkeys(finalizer.unfinished()))
     return trackers, results
 

@@ -11,7 +11,7 @@ from reglab.config.pack_settings import PackSettings
 from reglab.measures.weights import STATISTICS
 from reglab.regularizers import Batch
 from reglab.regularizers.select import selected
-from reglab.training.check import check
+from reglab.training.check import check_experiment
 from reglab.training.experiment import Experiment
 from reglab.training.fused.autotune import JOB_OVERHEAD, seconds, solo_step
 from reglab.training.fused.job import load_experiments, prepare
@@ -76,7 +76,7 @@ def measure_cost(configs: Sequence[DictConfig], settings: PackSettings) -> PackC
 
 
 def _solo_cost(experiment: Experiment) -> PackCost:
-    check(experiment)
+    check_experiment(experiment)
     with quiet_lightning():
         device = build_trainer(experiment, []).strategy.root_device
     member = Member(experiment.model, experiment.cocktail).to(device)

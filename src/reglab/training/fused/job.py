@@ -20,7 +20,7 @@ from reglab.data import DataSet
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, pack_manifest
 from reglab.tracking.pack_manifest import Manifest
 from reglab.training import describe
-from reglab.training.check import check
+from reglab.training.check import check_experiment
 from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
 from reglab.training.fused.autotune import Choices, choose, halves
@@ -91,7 +91,7 @@ def run_pack(
     finalizer = PackFinalizer(trackers, Best(module.pack, experiments[0].measure.monitor), on_end)
     with finalizing(module, finalizer, specs[0].folder):
         finalizer.recorder = PackRecorder(finalizer.best, trackers, on_progress, finalizer.end)
-        train(module, finalizer.recorder, manifest, interrupted.checkpoint if interrupted else None)
+        fit_pack(module, finalizer.recorder, manifest, interrupted.checkpoint if interrupted else None)
         finalizer.end(module, dict.fromkeys(finalizer.unfinished()))
         pack_manifest.remove(specs[0].folder)
 
@@ -128,7 +128,7 @@ def _start_runs(
 def _build_pack(experiments: Sequence[Experiment], settings: PackSettings) -> Pack:
     """Return the pack of the jobs on its device. Raises Unfused, UserError."""
     keep_freed_memory()
-    check(experiments[0])  # the others differ in numbers only
+    check_experiment(experiments[0])  # the others differ in numbers only
     pack = Pack(experiments, settings)
     with quiet_lightning():
         pack.to(build_trainer(experiments[0], []).strategy.root_device)
@@ -156,7 +156,7 @@ def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[
     return pack, choices
 
 
-def train(module: PackModule, recorder: PackRecorder, manifest: Manifest, resume: Path | None = None) -> None:
+def fit_pack(module: PackModule, recorder: PackRecorder, manifest: Manifest, resume: Path | None = None) -> None:
     """Let Lightning train a pack.
 
     Args:
