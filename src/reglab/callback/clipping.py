@@ -17,8 +17,8 @@ _BY_VALUE = GradClipAlgorithmType.VALUE
 
 
 def check_by_value(cocktail: Cocktail, limit: float) -> None:
-    """Raise UserError where gradients clipped to ``[-limit, limit]`` never outweigh a penalty that
-    acts beside them.
+    """Raise UserError where gradients clipped to ``[-limit, limit]`` never outweigh a proximal
+    penalty.
 
     Args:
         cocktail: The regularizers.

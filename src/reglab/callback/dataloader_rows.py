@@ -42,8 +42,8 @@ def inputs_and_targets(batch: Any) -> Rows:
 
 
 def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> Rows:
-    """Return inputs ``[rows, ...]`` and targets ``[rows, ...]`` of all that ``loader`` draws from,
-    or of a part of it.
+    """Return inputs ``[rows, ...]`` and targets ``[rows, ...]`` of the rows of ``loader``, or of a
+    subset.
 
     A ``DataLoader`` over a map-style dataset is not iterated itself, since it may shuffle, drop,
     repeat or share out rows between ranks: each row is read once, in the order of the dataset.
@@ -58,7 +58,7 @@ def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = N
 
 
 def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> tuple[Rows, Tensor]:
-    """Do what ``take_rows`` does; return the rows' numbers, too, int64 [rows].
+    """Like ``take_rows``; return the rows' numbers too, int64 [rows].
 
     A number is the row's in the dataset, or, of a ``Subset``, in what that was taken from; where
     rows have none, it is the position in the stream.

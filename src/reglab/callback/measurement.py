@@ -45,7 +45,7 @@ class LoaderMeasurement(Measurement):
         def ready(batch: Any) -> Rows:
             return unpack(_as_in_training(trainer, module, batch))
 
-        available = 1  # training rows; of a stream, nobody knows, and there are enough for any wish
+        available = 1  # training rows; unknown for a stream
 
         def wanted(rows: int) -> int:
             nonlocal available
@@ -63,9 +63,7 @@ class LoaderMeasurement(Measurement):
         self.probe_left = 1 - len(self.probe[0]) / self._train_rows
 
     def examples(self, module: pl.LightningModule) -> Examples | None:
-        """Return what the gap that was measured last says of each example; None where there is
-        none.
-        """
+        """Return the per-example results of the last measured gap; None without one."""
         if self.evaluations is None:
             return None
         outputs, targets = self.evaluations[1].outputs, self.evaluations[1].targets

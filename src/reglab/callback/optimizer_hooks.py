@@ -60,13 +60,11 @@ class OptimizerHooks:
             self._decay()
 
     def begin_batch(self) -> None:
-        """Forget how the gradient of an earlier batch was clipped, whose step a gradient scaler may
-        have skipped.
-        """
+        """Reset the clipping factor: a gradient scaler may have skipped the previous step."""
         self._factor = 1.0
 
     def clipped(self, factor: Tensor) -> None:
-        """Take note that the gradient was multiplied by ``factor``, 0-dim."""
+        """Record that the gradient was multiplied by ``factor``, 0-dim."""
         self._factor = self._factor * factor
 
     def take_terms(self) -> dict[str, Tensor]:

@@ -167,7 +167,7 @@ class Regularize(pl.Callback):
             self._record(trainer, pl_module, epoch)
 
     def _advise(self, trainer: pl.Trainer) -> None:
-        """Say which numbers cannot matter in so many steps."""
+        """Warn of hyperparameters without effect in the number of steps."""
         steps = trainer.estimated_stepping_batches
         for name, member in self.cocktail.named_regularizers():
             if math.isfinite(steps) and (sentence := member.advice(int(steps))) and trainer.is_global_zero:
@@ -190,7 +190,7 @@ class Regularize(pl.Callback):
             trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stop, all=False)
 
     def _prepare(self, module: pl.LightningModule) -> None:
-        """Let the members change the module, once, and hand them what a checkpoint held."""
+        """Let the members change the module, once, and load their state from a checkpoint."""
         if self._module not in (None, module):
             raise UserError("this Regularize has trained another module, and carries its state; make a new one")
         with torch.inference_mode(False):  # validation may come first, and its tensors could not be trained

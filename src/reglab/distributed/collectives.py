@@ -35,7 +35,7 @@ def mean_over_ranks(loss: Tensor) -> Tensor:
 
 
 def gathered(part: Tensor, sizes: Sequence[int], group: distributed.ProcessGroup | None = None) -> Tensor:
-    """Return every rank's ``part`` [its size, ...], one after the other in the order of the ranks.
+    """All-gather ``part`` [its size, ...] and concatenate in the order of the ranks.
 
     Args:
         sizes: The length of each rank's part, the same list on every rank.
@@ -48,8 +48,7 @@ def gathered(part: Tensor, sizes: Sequence[int], group: distributed.ProcessGroup
 
 
 def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
-    """Return what ``measures.evaluate`` does, every rank computing a part of each chunk of rows,
-    all having all.
+    """Like ``measures.evaluate``, with the rows split among ranks and the results gathered on all.
 
     Args:
         model: Any module that maps ``inputs`` to one tensor.
@@ -73,7 +72,7 @@ def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, tas
 
 
 class SignalAgreement:
-    """Lets all ranks end after the same step when a signal came to any of them.
+    """Lets all ranks end after the same step when any of them received a signal.
 
     They ask each other between steps, on the host, so that no device is waited for; not after each
     of many short ones, but every quarter of a second, by the clock of the slowest.

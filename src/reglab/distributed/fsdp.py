@@ -44,7 +44,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def cut(whole: Tensor, mesh: DeviceMesh) -> Tensor:
-    """Return this rank's part of a tensor, as ``shard`` cuts weights.
+    """Return this rank's shard of a tensor, divided as by ``shard``.
 
     Args:
         whole: The whole tensor, ``[rows, ...]``.
@@ -66,7 +66,7 @@ def _lengths(rows: int, ranks: int) -> list[int]:
 
 
 class Parts:
-    """Stands in for a sharded model: ``named_parameters`` gives this rank's rows of each, as plain
+    """Stand-in for a sharded model: ``named_parameters`` gives this rank's shards as plain
     parameters.
 
     Attributes:
@@ -83,9 +83,7 @@ class Parts:
 
 
 class ShardedParameters(LocalParameters):
-    """A model that ``shard`` has cut: every rank has a contiguous part of the first axis of each
-    weight, maybe none.
-    """
+    """Parameters sharded by ``shard``: each rank has contiguous rows of each weight, maybe none."""
 
     in_loss = False
 

@@ -11,7 +11,7 @@ from reglab.regularizers import Cocktail
 
 
 class LocalParameters:
-    """A model that is whole on this device.
+    """Parameters of a model that is not sharded.
 
     Attributes:
         hook_target: What the cocktail's hooks are called with.
@@ -29,24 +29,24 @@ class LocalParameters:
         return None
 
     def cut(self, name: str, whole: Tensor) -> Tensor:
-        """Return this device's part of a tensor in the shape of the weight ``name``."""
+        """Return this device's shard of a tensor in the shape of the weight ``name``."""
         return whole
 
     def whole(self, name: str, part: Tensor) -> Tensor:
-        """Return the whole tensor that this device has a ``part`` of.
+        """Gather the whole tensor from this device's shard ``part``.
 
         A collective where it is sharded.
         """
         return part
 
     def for_checkpoint(self, name: str, part: Tensor) -> Tensor:
-        """Return the whole tensor for a checkpoint: on the CPU, and on the rank that writes it
-        alone, if sharded.
+        """Gather the whole tensor for a checkpoint; if sharded, on the CPU of the writing rank
+        only.
         """
         return part
 
     def total(self, part: Tensor) -> Tensor:
-        """Return a sum over elements of the weights, added up over all shards of them."""
+        """All-reduce a sum over elements of the weights over their shards."""
         return part
 
     def clear(self) -> None:
@@ -101,8 +101,7 @@ def as_local_parameters(model: nn.Module | LocalParameters) -> LocalParameters:
 
 
 def clip_factor(whole: Tensor, norm: float) -> Tensor:
-    """Return what ``torch.nn.utils.clip_grad_norm_`` multiplies a gradient by, from its total norm,
-    0-dim.
+    """Return the factor of ``torch.nn.utils.clip_grad_norm_`` for a total norm, 0-dim.
 
     Args:
         whole: The gradient's total norm, 0-dim.

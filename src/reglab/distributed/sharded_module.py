@@ -30,7 +30,7 @@ class Shardable(pl.LightningModule):
 
     @property
     def sharded(self) -> bool:
-        """Whether this rank has a part of the weights alone."""
+        """Whether this rank has only a shard of the weights."""
         return self._unsharded is not None
 
     def change_layers(self) -> None:
@@ -39,8 +39,8 @@ class Shardable(pl.LightningModule):
         """
 
     def shard(self, mesh: DeviceMesh, device: torch.device) -> None:
-        """Go on with a copy whose weights are cut over the last axis of ``mesh``, each rank's part
-        on ``device``.
+        """Continue with a copy that is sharded over the last axis of ``mesh``, local shards on
+        ``device``.
         """
         from reglab.distributed.fsdp import ShardedParameters, cut, shard  # late: it takes a second
 
@@ -71,7 +71,7 @@ class Shardable(pl.LightningModule):
             self._undo.pop()()
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Return copies of the state, of this rank's parts where it is sharded."""
+        """Return a copy of the state, of this rank's shards where it is sharded."""
         return {key: _local(value).detach().clone() for key, value in self.state_dict().items()}
 
     def restore(self, snapshot: Mapping[str, Tensor]) -> None:
@@ -100,7 +100,7 @@ class Shardable(pl.LightningModule):
         return state_dict
 
     def cut(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return this rank's part of a whole state, as ``snapshot`` gives it."""
+        """Return this rank's shards of a whole state, as ``snapshot`` returns them."""
         if not self.sharded:
             return dict(state)
         names = self._shaped()

@@ -7,7 +7,7 @@ from reglab.processes import rank_environment
 
 
 def cluster_plugins() -> list[ClusterEnvironment]:
-    """Return the plugins that a Trainer needs for what started this process.
+    """Return the Trainer plugins for the environment that started this process.
 
     On SIGUSR1 Lightning would save in the middle of a step, into the working folder, and every
     later run that starts there would resume from that. Our runs resume from their own checkpoints:

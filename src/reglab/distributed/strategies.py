@@ -27,7 +27,7 @@ _STARTS_PROCESSES = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 
 
 class Sharded(ModelParallelStrategy):
-    """Cuts the weights among all ranks, or among ``shards`` of them, by FSDP2.
+    """Shards the weights over all ranks, or over groups of ``shards`` ranks, by FSDP2.
 
     The module that is trained has ``shard(mesh)`` and handles its parts by itself. Checkpoints hold
     whole tensors, one gathered at a time, so they are those of any other strategy: a run can be
@@ -58,7 +58,7 @@ class Sharded(ModelParallelStrategy):
         )
 
     def setup(self, trainer: "pl.Trainer") -> None:
-        """Place the module on this rank's device, cut it, and make its optimizer."""
+        """Move the module to this rank's device, shard it, and make its optimizer."""
         assert self.accelerator is not None
         assert self.model is not None
         self.accelerator.setup(trainer)
@@ -80,7 +80,7 @@ class Sharded(ModelParallelStrategy):
         return state if self.is_global_zero else {}
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Load whole tensors into the module that is not cut yet."""
+        """Load whole tensors into the module before it is sharded."""
         self._module.load_state_dict(checkpoint["state_dict"], strict=strict)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Sharded(ModelParallelStrategy):
 
 
 def trainer_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``pytorch_lightning.Trainer``, the strategy made.
+    """Return the arguments of ``pytorch_lightning.Trainer``, with the strategy built.
 
     Raises:
         UserError: For one unknown.
@@ -147,9 +147,7 @@ def trainer_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def disable_buffer_broadcast(strategy: Strategy) -> None:
-    """Let DDP send no buffers around: every rank's are the same, averages of the weights among
-    them.
-    """
+    """Disable DDP's buffer broadcast: buffers, averages included, are equal on all ranks."""
     if isinstance(strategy, DDPStrategy):
         known = inspect.signature(DistributedDataParallel).parameters
         option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.13
@@ -157,8 +155,7 @@ def disable_buffer_broadcast(strategy: Strategy) -> None:
 
 
 def check_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:
-    """Raise UserError for weights that cannot be cut, or an optimizer not known to move each number
-    by itself.
+    """Raise UserError for weights that cannot be sharded, or an optimizer that is not elementwise.
 
     Args:
         model: Whose weights are to be sharded.

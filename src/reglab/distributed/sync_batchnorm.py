@@ -13,8 +13,7 @@ from reglab.distributed.module_forward import Forward, replace_forwards
 
 
 def synchronize_batchnorm(model: nn.Module, is_padding: Callable[[], bool]) -> Callable[[], None]:
-    """Let every ``nn.BatchNorm`` of the model train on the statistics of all ranks' rows; in place,
-    returns the undo.
+    """Synchronize every ``nn.BatchNorm`` of the model over ranks, in place; return the undo.
 
     Outputs, gradients and running statistics are then those of one process on the joint batch,
     however the rows are divided; rounding apart. It takes one collective in each forward and one in
@@ -60,9 +59,7 @@ class _Synchronized:
 
 
 class _JointBatch(TorchFunctionMode):
-    """A context in which ``functional.batch_norm`` means the joint batch: torch's modules do all
-    that is around it.
-    """
+    """A context in which ``functional.batch_norm`` normalizes over the joint batch of all ranks."""
 
     def __init__(self, is_padding: bool) -> None:
         super().__init__()

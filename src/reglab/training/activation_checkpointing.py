@@ -13,7 +13,7 @@ from reglab.regularizers.keys import Keys
 
 
 def recompute(modules: Iterable[nn.Module], keys: Keys) -> Callable[[], None]:
-    """Make each of the modules keep only its inputs while it trains, in place; return the undo.
+    """Recompute the modules' activations in the backward pass, in place; return the undo.
 
     Weights, buffers and draws come out to the bit as without: the second forward sees the random
     numbers and buffers that the first one saw, and leaves none of them moved. Classes, names and
@@ -34,7 +34,7 @@ def recompute(modules: Iterable[nn.Module], keys: Keys) -> Callable[[], None]:
 
 
 class _Recomputed:
-    """A forward that copies along with its module: copies made together share their keys again."""
+    """A checkpointed forward that survives ``deepcopy`` with its module and keys."""
 
     def __init__(self, module: nn.Module, forward: Forward, keys: Keys) -> None:
         self.module = module
@@ -57,8 +57,8 @@ class _Recomputed:
 
 
 class _ForwardState:
-    """What a forward saw when it began: the calls that had drawn, the examples, and the buffers
-    that it then moved.
+    """State at the start of a forward pass: call counts, example numbers, and buffers that it
+    changes.
 
     Torch's own generators are left to ``checkpoint``.
     """
@@ -82,9 +82,7 @@ class _ForwardState:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Around each later one, which gets copies of the buffers: what it does to them is
-        forgotten.
-        """
+        """Around each recomputation, which works on copies of the buffers."""
         keys, owners = self.keys, list(_buffer_owners(self.module))
         calls, index = keys.calls, keys.index
         keys.calls, keys.index = dict(self.calls), self.index

@@ -49,7 +49,7 @@ def check_experiment(experiment: Experiment) -> None:
 
 
 def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Optimizer) -> None:
-    """Raise UserError for settings that do not go together."""
+    """Raise UserError for incompatible settings."""
     engine, settings = split_settings(experiment.trainer)
     sharded, scaled = isinstance(trainer.strategy, Sharded), settings.get("precision") in HALF_SCALED
     two = [name for name, member in experiment.cocktail.named_regularizers() if overrides(member, "on_gradient")]

@@ -15,7 +15,7 @@ _NAME, _KEY = "unchanged-{}.pt", "beside"
 
 
 class Unchanged(dict[str, Tensor]):
-    """Tensors by name, which a checkpoint that holds them refers to by what they are."""
+    """Tensors by name that never change: a checkpoint refers to them by their digest."""
 
 
 def put(content: Any, folder: Path, write: Callable[[Mapping[str, Tensor], Path], None]) -> Any:
@@ -44,7 +44,7 @@ def take(content: Any, folder: Path, read: Callable[[Path], dict[str, Tensor]]) 
 
 
 def tensors(value: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    """Return what was put beside.
+    """Return the tensors of an ``Unchanged`` entry.
 
     Raises:
         UserError: Where its file is missing.

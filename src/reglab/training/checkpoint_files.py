@@ -27,11 +27,11 @@ _CHUNK = 1 << 20
 
 
 class Damaged(UserError):  # noqa: N818 - what it says is what the file is
-    """A checkpoint file is not what was written."""
+    """A checkpoint file whose checksum does not match."""
 
 
 def previous(path: Path) -> Path:
-    """Return where the checkpoint before the one at ``path`` is kept."""
+    """Return the path of the previous checkpoint of ``path``."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
@@ -52,8 +52,7 @@ def write(content: Mapping[str, Any], path: Path) -> None:
 
 
 def link(path: Path, name: Path) -> None:
-    """Let the checkpoint at ``path`` be the one at ``name``, too, taking no more space where the
-    disk has links.
+    """Hard-link the checkpoint at ``path`` as ``name``; a copy where links are not supported.
 
     Args:
         path: An existing checkpoint.
@@ -68,9 +67,7 @@ _unchanged: dict[str, Path] = {}  # where this process last wrote each file of u
 
 
 def _write_beside(content: Mapping[str, Any], path: Path) -> None:
-    """Write what the name of ``path`` says unless it is there; runs with equal tensors, as of one
-    seed, share them.
-    """
+    """Write ``content`` unless it exists; runs with equal tensors, as of one seed, share the file."""
     known = _unchanged.get(path.name)
     if path.is_file() and (known == path or _is_whole(path)):  # read once, not for every checkpoint
         _unchanged[path.name] = path
@@ -93,9 +90,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _share(path: Path, name: Path) -> None:
-    """Give the file at ``path`` another name, durably: a link, or a copy on a file system without
-    links.
-    """
+    """Link or copy the file at ``path`` as ``name``, durably."""
     spare = atomic_write.partial(name)
     spare.unlink(missing_ok=True)
     try:
@@ -126,9 +121,7 @@ def _write(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _keep(path: Path, before: Path) -> None:
-    """Give the file at ``path`` the name ``before``, too: it stays where others look for it until
-    it is replaced.
-    """
+    """Link the file at ``path`` as ``before``: it also stays at ``path`` until it is replaced."""
     spare = atomic_write.partial(before)
     spare.unlink(missing_ok=True)
     try:
@@ -159,7 +152,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def verify(path: Path) -> None:
-    """Compare a file with its checksum, and what lies beside it with theirs.
+    """Compare a checkpoint, and its files of unchanged tensors, with their checksums.
 
     Raises:
         Damaged: If one differs or has none.
@@ -190,7 +183,7 @@ def _verify_file(path: Path) -> None:
 
 
 def newest_valid(path: Path) -> Path | None:
-    """Return the newest whole checkpoint of ``path`` and the one before it, None if there is none.
+    """Return the newer valid one of ``path`` and its previous checkpoint, or None.
 
     A warning names a damaged one.
     """
@@ -207,8 +200,8 @@ def newest_valid(path: Path) -> Path | None:
 
 
 class _Sealed:
-    """A file for ``torch.save`` that computes the checksum as it is written, keeping the zip's last
-    record back.
+    """File object for ``torch.save`` that computes the checksum, and holds the zip's last record
+    back.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -226,7 +219,7 @@ class _Sealed:
         return memoryview(data).nbytes
 
     def flush(self) -> None:
-        """What is kept back stays so until ``seal``."""
+        """Nothing to do: the last record is written by ``seal``."""
 
     def seal(self) -> None:
         """Write the zip's last record with its comment."""

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class StoppedBySignal(Exception):  # noqa: N818 - what it says is what happened
-    """Training ended after the step in which the signal ``number`` asked for it, and was saved."""
+    """Training was saved and ended because of the signal ``number``."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -34,9 +34,7 @@ class StoppedBySignal(Exception):  # noqa: N818 - what it says is what happened
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Lightning's own save is not atomic where the temporary folder is another device, and checks
-    nothing.
-    """
+    """CheckpointIO that writes atomically and verifies checksums, which Lightning's does not."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         checkpoint_files.write(checkpoint, Path(path))
@@ -71,7 +69,7 @@ class Checkpoints(pl.Callback):
         return self.folder / "best.ckpt"
 
     def offer(self, trainer: pl.Trainer, module: pl.LightningModule, metrics: Mapping[str, float], epoch: int) -> None:
-        """Take note of a measured epoch: remember its weights if they are the best so far."""
+        """Keep the weights of a measured epoch if they are the best so far."""
         value = metrics[self.monitor]
         best = math.nan if self.best_value is None else self.best_value  # NaN: any number is better
         better = math.isnan(best) or (value < best if lower_is_better(self.monitor) else value > best)
@@ -81,9 +79,7 @@ class Checkpoints(pl.Callback):
             self._best_is_written = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the best epoch that a resumed run knows of: on every rank, though rank 0 alone has
-        it in its folder.
-        """
+        """Load the best epoch of a resumed run, on every rank, from rank 0's folder."""
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         if self.best_epoch and self.best.exists():  # ``resumable`` checked it, where the run resumes in its own folder
             state = checkpoint_files.read(self.best)["state_dict"]
@@ -94,7 +90,7 @@ class Checkpoints(pl.Callback):
         signals.answer()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
+        """Save and end after a signal; at the end of an epoch, once it is measured."""
         solo = cast(Solo, pl_module)
         if solo.interrupted and solo.inside_epoch:
             self._end(trainer, pl_module, solo.interrupted)

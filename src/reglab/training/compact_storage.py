@@ -12,8 +12,7 @@ _Key = tuple[Any, ...]
 
 
 def compact(content: T) -> T:
-    """Return ``content`` with each tensor that shows a part of a larger storage replaced by a copy
-    of that part.
+    """Return ``content`` with each view of a larger storage replaced by a copy.
 
     So the row of one member does not bring the rows of all others along. Two names of one tensor
     stay two names of one tensor. Dicts, lists and tuples are looked into; what needs no change is

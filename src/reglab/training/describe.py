@@ -42,8 +42,7 @@ def recorded_params(config: DictConfig) -> dict[str, Any]:
 
 
 def resolved(recorded: Mapping[str, Any], key: str) -> Any:
-    """Return what stands under ``key`` of a recorded config, its interpolations resolved here and
-    now.
+    """Return the value of ``key`` in a recorded config, its interpolations resolved now.
 
     Raises:
         UserError: For one that cannot be, such as a variable that is not set in this environment,

@@ -36,7 +36,7 @@ class Engine:
 
 
 def split_settings(trainer: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
-    """Return the engine that ``trainer`` describes, and what of it is left for Lightning."""
+    """Split ``trainer`` into execution settings and Lightning's own arguments."""
     lightning_settings = dict(trainer)
     engine = Engine(
         lightning_settings.pop("accumulate_grad_batches", 1),

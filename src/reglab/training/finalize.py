@@ -44,9 +44,7 @@ class Finalizer(pl.Callback):
             self.examples = examples(rows, measurement.evaluations, measurement.task, dtype)
 
     def _measure_best(self, trainer: pl.Trainer, pl_module: Solo, measurement: Measurement) -> None:
-        """Measure the best epoch's weights where they are those that count; the module has them
-        from then on.
-        """
+        """Load and measure the best epoch's weights, where a member may stop early."""
         best = self.checkpoints.best_weights
         if not pl_module.cocktail.stops or best is None:
             return
@@ -66,7 +64,7 @@ class Finalizer(pl.Callback):
 
 
 def load_evaluation_weights(model: nn.Module, cocktail: Cocktail) -> None:
-    """Put the weights that the run is judged by, such as averaged ones, into ``model`` for good.
+    """Copy the evaluation weights, such as averaged ones, into ``model``.
 
     Args:
         model: Changed in place.

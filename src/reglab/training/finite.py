@@ -11,8 +11,8 @@ from reglab.core.errors import Diverged
 
 
 class _Chunk(NamedTuple):
-    """Terms ``[terms, steps]`` of steps from ``first`` on, their sum on its way to the host, and
-    when it is there.
+    """Terms ``[terms, steps]`` from step ``first`` on, their sum (copied to the host), and its
+    event.
     """
 
     terms: Tensor
@@ -39,8 +39,8 @@ class Finite:
         self._pending: _Chunk | None = None
 
     def check(self, terms: Tensor, first: int, rates: Sequence[float]) -> None:
-        """Look at the terms ``[terms, steps]`` of a chunk that began with step ``first``, at these
-        learning rates.
+        """Check the terms ``[terms, steps]`` of a chunk from step ``first`` on, at learning rates
+        ``rates``.
         """
         before, self._pending = self._pending, _sent(terms, first, rates)
         if before is not None:
@@ -49,7 +49,7 @@ class Finite:
             self.flush()
 
     def flush(self) -> None:
-        """Look at what was not looked at yet."""
+        """Check the pending chunk."""
         if self._pending is not None:
             chunk, self._pending = self._pending, None
             self._raise_if_not_finite(chunk)

@@ -157,9 +157,7 @@ def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment,
 
 
 def written(overrides: Any) -> str:
-    """Return overrides as they were typed: iterating over them would resolve their interpolations,
-    secrets too.
-    """
+    """Return overrides as typed, their interpolations unresolved: they may name secrets."""
     return shlex.join(OmegaConf.to_container(overrides, resolve=False))  # type: ignore[arg-type]  # a list of text
 
 

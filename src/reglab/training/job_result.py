@@ -57,16 +57,14 @@ def record_failure(tracker: RunTracker, status: Status, message: str, **tags: st
 
 
 def result_of(folder: Path, run_id: str) -> JobResult | None:
-    """Return how the training of the job in ``folder`` ended, by its journal; None where it can go
-    on.
+    """Return how the training of the job in ``folder`` ended, by its journal; None where it can be
+    resumed.
     """
     outcome = run_state.outcome(folder)
     return JobResult(run_id, *outcome) if outcome else None
 
 
 def deliver(folder: Path) -> None:
-    """Send what the store has not heard yet of a run that has ended: its process may have died
-    before it could.
-    """
+    """Send an ended run's pending records to the store, if its process died before it could."""
     with suppress(UserError):  # a run that is kept in its folder alone
         send(folder)

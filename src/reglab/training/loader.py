@@ -111,8 +111,9 @@ class Steps:
             yield steps[start : start + self.chunk]
 
     def state_dict(self) -> dict[str, int]:
-        """Lightning asks whether a loader can resume inside an epoch; this one follows the step
-        count instead.
+        """Empty: the position follows from the step count.
+
+        Lightning asks for it to resume inside an epoch.
         """
         return {}
 

@@ -28,8 +28,8 @@ from reglab.training.checkpoint_constants import Unchanged
 
 
 class Measurement:
-    """Measures one model again and again on the same rows: a fixed probe of the training part, and
-    the validation part.
+    """Measures one model repeatedly on a fixed probe of the training part and on the validation
+    part.
 
     Both sides go through one function, in evaluation mode, with the same weights, on the targets as
     they were trained on but neither mixed nor smoothed.

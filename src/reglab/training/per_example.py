@@ -35,7 +35,7 @@ class MeasuredRows:
     """The rows of both sides of a gap, and what else their examples are made from.
 
     Args:
-        constant: What the constant predictor says of the validation rows.
+        constant: Evaluation of the constant predictor on the validation rows.
         monitor: The metric that decides.
         units: As for ``measures.Side``.
     """
@@ -132,10 +132,10 @@ def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Tas
 
 
 def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> Tensor:
-    """Return the outputs ``[rows, outputs]`` of the predictor that looks at no input.
+    """Return the outputs ``[rows, outputs]`` of the best constant predictor.
 
-    It says what the training ``targets`` are like: the logarithm of each class's share, the
-    log-odds of each label, or the mean. Half an example is added to each class (Krichevsky &
+    It predicts the distribution of the training ``targets``: the logarithm of each class's share,
+    the log-odds of each label, or the mean. Half an example is added to each class (Krichevsky &
     Trofimov 1981), so that one that the training part lacks is not impossible.
 
     Args:

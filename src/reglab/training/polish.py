@@ -21,7 +21,7 @@ _NOISE = 1000  # roundings that the loss may be off by
 
 @dataclass(frozen=True)
 class Polished:
-    """What polishing did.
+    """Result of polishing.
 
     Args:
         steps: That were taken.
@@ -37,8 +37,8 @@ class Polished:
 
 
 def check_polish(cocktail: Cocktail, optimizer: Optimizer, ranks: int) -> None:
-    """Raise UserError where no objective of the whole training part stands behind the steps of
-    training.
+    """Raise UserError where training does not minimize a loss with penalties over all training
+    rows.
 
     Args:
         cocktail: The regularizers.

@@ -69,8 +69,7 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
 
 
 def advice(cocktail: Cocktail, rows: int, recipe: Recipe, accumulate: int = 1) -> list[str]:
-    """Return what members say of numbers that cannot matter in a job of so many training rows, each
-    with its name.
+    """Return a warning for each hyperparameter without effect in a job of ``rows`` training rows.
 
     Args:
         cocktail: The regularizers.
@@ -95,7 +94,7 @@ def log_advice(experiment: Experiment) -> None:
 
 
 def _load(node: Mapping[str, Any]) -> "_Rows | str":
-    """Return what is known of the data set, or in a sentence why there is none."""
+    """Return the data set's size and task, or an error message."""
     try:
         loaded = data.load(node)
         return _Rows(len(loaded.train), loaded.task)

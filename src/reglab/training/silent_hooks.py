@@ -18,9 +18,7 @@ _reported: set[str] = set()
 
 
 class HookWatch:
-    """Notes which of the modules that members of ``cocktail`` have put hooks on are called, until
-    ``remove``.
-    """
+    """Records which of the modules with hooks of ``cocktail`` are called, until ``remove``."""
 
     def __init__(self, model: nn.Module, cocktail: Cocktail) -> None:
         self._hooked = {name: paths for name, paths in cocktail.hooked.items() if paths}
@@ -42,7 +40,7 @@ class HookWatch:
         return {name: paths for name, paths in left.items() if paths}
 
     def report(self) -> None:
-        """Say, once in a process, which layers were not called.
+        """Warn, once per process, of layers that were not called.
 
         Raises:
             UserError: Where a member acts on none.
@@ -67,7 +65,7 @@ class HookWatch:
 
 
 def check_hooks(model: nn.Module, cocktail: Cocktail, inputs: Tensor, index: Tensor) -> None:
-    """Try a prepared model on a few rows, and say which of the cocktail's hooks did not run.
+    """Run a prepared model on a few rows, and warn of the cocktail's hooks that did not run.
 
     Model, cocktail and random state are left as they were. Where the model cannot be tried,
     training raises its error.

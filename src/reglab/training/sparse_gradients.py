@@ -9,7 +9,7 @@ from reglab.core.errors import UserError
 
 
 def with_dense_gradients(model: nn.Module) -> Callable[[], None]:
-    """Let the embeddings of ``model`` give dense gradients, and return what undoes it.
+    """Set ``sparse=False`` on the embeddings of ``model``, and return the undo.
 
     Outputs stay the same.
     """
@@ -26,8 +26,7 @@ def with_dense_gradients(model: nn.Module) -> Callable[[], None]:
 
 
 def takes_sparse(optimizer: Optimizer) -> bool:
-    """Return whether the optimizer moves the rows that a batch has met, and leaves the others
-    alone.
+    """Return whether the optimizer updates only the rows of a batch under sparse gradients.
 
     Raises:
         UserError: For SparseAdam, whose other rows have no effective step.

@@ -19,7 +19,7 @@ class TermSums:
         self._rows: list[int] = []
 
     def add(self, terms: Mapping[str, Tensor], rows: Sequence[int]) -> None:
-        """Take in the values of some steps, each [steps].
+        """Add the values of some steps, each [steps].
 
         Args:
             rows: How many examples each step had.

@@ -18,8 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def compile_options(setting: Setting) -> dict[str, Any] | None:
-    """Return the arguments of ``torch.compile`` that ``trainer.compile`` stands for; None where it
-    is off.
+    """Return the arguments of ``torch.compile`` for ``trainer.compile``; None where it is off.
 
     Unless it says otherwise, each batch size is compiled for itself, of which training has two:
     what is computed then does not depend on which came first, and a resumed run gets the same bits.
@@ -54,7 +53,7 @@ def compile_options(setting: Setting) -> dict[str, Any] | None:
 
 
 def compile_inner(model: nn.Module, setting: Setting, keys: Keys) -> Callable[[], None]:
-    """Compile ``model`` in place, where it trains, and return what undoes it.
+    """Compile ``model`` in place, in training mode only, and return the undo.
 
     Names, state dict and hooks stay as they are. In evaluation mode, or without gradients, the
     model runs as it was: what is measured does not depend on how it was trained, other batch sizes

@@ -25,8 +25,7 @@ from reglab.training.experiment import Experiment
 
 
 def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Return the Trainer of a job; what it measures, shows and stores is ours, so Lightning's own
-    is off.
+    """Return the Trainer of a job, without Lightning's logger, checkpoints and progress bar.
 
     Args:
         experiment: The job.
@@ -61,7 +60,7 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
 
 
 def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Path | None) -> None:
-    """Let Lightning train.
+    """Train with Lightning.
 
     Args:
         trainer: Lightning's.
@@ -90,9 +89,7 @@ def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterabl
 
 @contextmanager
 def interruptible_again() -> Iterator[None]:
-    """Let Ctrl-C mean afterwards what it meant before: Lightning ignores it for good once it was
-    pressed.
-    """
+    """Restore the SIGINT handler afterwards: Lightning replaces it once Ctrl-C was pressed."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield

@@ -17,8 +17,7 @@ INITIAL = "initial"
 
 
 def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
-    """Give ``model`` the weights and buffers that the job before it on its path ended with, and
-    return that run's id.
+    """Load the final weights and buffers of the previous job on the path; return that run's id.
 
     They are those that the run stands for: of its best epoch where it may stop early, otherwise of
     its last; trained, not averaged. Where that run did not finish, the one that it started from is
@@ -52,7 +51,7 @@ def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
 
 
 def _checkpoint(sweep: Mapping[str, Any]) -> Path | None:
-    """Return the checkpoint of the nearest run before on the path that finished."""
+    """Return the checkpoint of the last finished run before it on the path."""
     while sweep.get("start"):
         folder = Path(sweep["start"])
         previous = _recorded(folder)

@@ -58,7 +58,7 @@ class Choices:
 
 
 def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
-    """Measure a few steps of ``pack``, which stays as it is, and return what to do.
+    """Time a few steps of ``pack``, without changing it, and return the choices.
 
     Args:
         compile_: None decides by the steps to come.
@@ -127,7 +127,7 @@ def _refuse_if_slower(members: int, fused: float, solo: float) -> None:
 
 
 def _guess(pack: Pack) -> float:
-    """Return about what a step that is not compiled will take, in seconds."""
+    """Return a rough estimate of an eager step, in seconds."""
     byte = _GPU_BYTE if pack.stack.device.type == "cuda" else _CPU_BYTE
     gradients = 2 if pack.base.cocktail.wraps_gradient else 1
     return gradients * (_STEP + byte * sum(weight.nbytes for weight in pack.stack.weights.values()))
@@ -139,7 +139,7 @@ def halves(members: int) -> list[tuple[int, ...]]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that can still be had on ``device``."""
+    """Return the free memory of ``device``, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)

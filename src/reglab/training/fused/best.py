@@ -31,7 +31,7 @@ class Best:
         self._kept = Stack(dict(pack.stack.weights), dict(pack.stack.buffers), dict(pack.stack.shared)).clone()
 
     def offer(self, pack: Pack, rows: Sequence[int], metrics: Sequence[Mapping[str, float]], epoch: int) -> None:
-        """Take note of a measured epoch of the stack's ``rows``, with the metrics of each."""
+        """Keep the state of each of ``rows`` whose measured epoch is its best so far."""
         better = []
         for row, measured in zip(rows, metrics, strict=True):
             job_index, value = pack.job_indices[row], measured[self.monitor]
@@ -53,7 +53,7 @@ class Best:
         return self._kept if list(job_indices) == list(range(len(self._kept))) else self._kept.take(job_indices)
 
     def member(self, job_index: int) -> dict[str, Any]:
-        """Return of a job what ``Checkpoints`` keeps of it alone."""
+        """Return a job's state for ``Checkpoints``, as of a solo run."""
         epoch = self.epochs[job_index]
         return {"best_value": self.values[job_index] if epoch else None, "best_epoch": epoch}
 

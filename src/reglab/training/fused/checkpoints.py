@@ -39,7 +39,7 @@ class PackCheckpoints(pl.Callback):
             self.write(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
+        """Save and end after a signal; at the end of an epoch, once it is measured."""
         fused = cast(PackModule, pl_module)
         if fused.interrupted and fused.inside_epoch and not trainer.should_stop:
             self._end(trainer, pl_module, fused.interrupted)

@@ -109,7 +109,7 @@ class Compilation:
 
     @property
     def reason(self) -> str:
-        """Why not all was compiled."""
+        """Why compilation failed."""
         return self._reason
 
     def _failure(self) -> str:
@@ -122,7 +122,7 @@ class Compilation:
         return f"compiling failed (its process ended with exit code {self._process.returncode if self._process else 1})"
 
     def close(self) -> None:
-        """End the child process, with the compilers that it started, and forget what it made."""
+        """Kill the child process and its compilers, and delete their files."""
         process, self._process = self._process, None
         if process is not None:
             if hasattr(os, "killpg"):

@@ -13,7 +13,7 @@ COMPILED, COMPILED_FROM = "reglab.compiled", "reglab.compiled_from"
 
 
 class CompileCallback(pl.Callback):
-    """Compiles a pack that is to be compiled, in a process beside it.
+    """Compiles a pack in a background process.
 
     Once that is done or has failed, a checkpoint of that step is written first: a resumed pack
     makes the same choice at the same step, and so reaches the same bits. What it had recorded
@@ -58,7 +58,7 @@ class CompileCallback(pl.Callback):
             self._compilation = fused.pack.compilation()
 
     def _poll(self, trainer: pl.Trainer, fused: PackModule) -> None:
-        """Take over what is compiled; begin anew where the pack became a smaller one."""
+        """Adopt a finished compilation; restart it where the pack was compacted."""
         pack, compilation = fused.pack, self._compilation
         if trainer.should_stop or fused.interrupted or not pack.compiling:
             self.close()
@@ -79,7 +79,7 @@ class CompileCallback(pl.Callback):
         self.close()
 
     def close(self) -> None:
-        """End what is still being compiled."""
+        """Stop a running compilation."""
         compilation, self._compilation = self._compilation, None
         if compilation is not None:
             compilation.close()

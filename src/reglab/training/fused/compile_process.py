@@ -19,7 +19,7 @@ ERROR = "error"  # file that holds the error that ended compilation
 
 @dataclass(frozen=True)
 class Settings:
-    """What of torch's global state a compiler's result depends on."""
+    """Torch's global settings that affect compilation."""
 
     threads: int
     precision: str
@@ -43,7 +43,7 @@ class Request:
 
 
 def main() -> None:
-    """Compile what stands on the standard input; it stays open, and its end is that of the parent."""
+    """Compile the request on standard input; end of file there means that the parent has exited."""
     source = sys.stdin.fileno()
     size = int.from_bytes(_read(source, 8), "big")
     content = _read(source, size)

@@ -58,8 +58,7 @@ def convolution(
 
 
 def lower(model: nn.Module, choices: Mapping[str, str]) -> None:
-    """Make each ``Conv1d`` and ``Conv2d`` of the model compute as chosen for its module path; in
-    place.
+    """Set the lowering of each ``Conv1d`` and ``Conv2d`` of the model, in place.
 
     Parameters, their names, hooks, copies and ``functional_call`` stay as they are. What is not
     named is grouped, and so is padding that is not zeros, or not the same on both sides.
@@ -124,8 +123,8 @@ def choose(
 
 
 class _Layer(NamedTuple):
-    """What decides how long a convolution takes. needs_input_gradient: whether the gradient in its
-    inputs is needed too.
+    """Settings that determine a convolution's time. needs_input_gradient: whether inputs need a
+    gradient.
     """
 
     inputs: tuple[int, ...]

@@ -146,9 +146,7 @@ class _InputGradient(_Bilinear):
 
 
 def _channels_innermost(stacked: Tensor) -> Tensor:
-    """The order that the kernels read: asked for here, the compiler writes it where the values are
-    made.
-    """
+    """Return channels-last memory, which the kernels read; the compiler fuses the copy."""
     return stacked.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 

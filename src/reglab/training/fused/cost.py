@@ -26,7 +26,7 @@ _LIGHTNING = 0.15e-3  # seconds a step that Lightning and the hooks take beside 
 
 @dataclass(frozen=True)
 class PackCost:
-    """What was measured.
+    """Measured time and memory of jobs.
 
     Args:
         step_seconds: Of one step of all jobs; of one alone where it is one.

@@ -103,8 +103,7 @@ class Evaluator:
 
 
 def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor:
-    """Return what the members in ``stacked`` say of all rows, [members, rows, ...], in evaluation
-    mode.
+    """Return the outputs of the members in ``stacked``, [members, rows, ...], in evaluation mode.
 
     With the weights that each is judged by.
 

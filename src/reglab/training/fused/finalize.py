@@ -58,7 +58,7 @@ class PackFinalizer:
         self._close(results)
 
     def end_remaining(self, module: PackModule, status: Status, message: str) -> None:
-        """End all jobs that are left without a result; the best epoch of each is kept."""
+        """End all open jobs without a result; the best epoch of each is kept."""
         results = {}
         for job_index, tracker in self._open.items():
             self._keep_best(module, job_index)

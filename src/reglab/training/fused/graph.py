@@ -78,8 +78,8 @@ class Graph:
         return [layout(tensor) for tensor in [*self._constants, *tensors]]
 
     def adopt(self, run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> None:
-        """Run ``run`` from now on, compiled from the trace; all but the last tensor must be these
-        in every call.
+        """Switch to ``run``, compiled from the trace; all but the last tensor must stay the same
+        objects.
 
         It runs on copies first, beside the trace: compilers have been wrong in silence. On CUDA it
         becomes a graph of the device, which costs one launch a step.
@@ -96,7 +96,7 @@ class Graph:
 
 
 def agree(actual: Tensor, expected: Tensor) -> bool:
-    """Return whether compiled steps led where the uncompiled ones did.
+    """Return whether compiled and eager steps agree.
 
     Rounding differs, and Adam turns a gradient that is nothing but rounding into whole steps; so
     the terms of the loss are compared over some steps, each to a thousandth of the member's loss.
@@ -113,7 +113,7 @@ def agree(actual: Tensor, expected: Tensor) -> bool:
 
 
 def _run_on_copies(run: Callable[..., Sequence[Tensor]], constants: list[Tensor], tensors: list[Tensor]) -> Tensor:
-    """Return what some calls on copies return, one after the other."""
+    """Return the results of consecutive calls on copies."""
     copies = [tensor.clone() for tensor in tensors]
     return torch.stack([run(*constants, *copies)[0].clone() for _ in range(_CHECK_STEPS)])
 
@@ -159,9 +159,7 @@ def _capture_cuda_graph(run: Callable[..., Sequence[Tensor]], tensors: list[Tens
 
 
 def peak(traced: GraphModule) -> int:
-    """Return the most bytes that the results of the trace's operations take at once, each freed
-    after its last use.
-    """
+    """Return the peak memory of the trace's intermediate results, in bytes."""
     last: dict[Node, Node] = {}
     for node in traced.graph.nodes:
         for source in node.all_input_nodes:

@@ -157,7 +157,7 @@ def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[
 
 
 def fit_pack(module: PackModule, recorder: PackRecorder, manifest: Manifest, resume: Path | None = None) -> None:
-    """Let Lightning train a pack.
+    """Train a pack with Lightning.
 
     Args:
         manifest: Names the folder of the pack's checkpoint, and records the pack there.
@@ -218,7 +218,7 @@ def _tags(pack: Pack, choices: Choices) -> Mapping[str, str]:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees; nothing happens where there is no glibc.
+    """Keep glibc's malloc from returning freed memory to the system; nothing without glibc.
 
     A stacked tensor has megabytes, and glibc gives such blocks back to the system, which clears
     each page anew at every operation: that took up to half of a step that was not compiled.

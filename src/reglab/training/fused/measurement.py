@@ -19,8 +19,7 @@ _PREFIX = "model."
 
 
 class PackMeasurement:
-    """Measures the members of a pack again and again, each on the rows that ``Measurement`` would
-    take of its data.
+    """Measures all members of a pack, each on the rows that ``Measurement`` takes of its data.
 
     Data that the jobs share are kept and used once. Names and meaning of what is measured are
     ``Measurement``'s; each value is ``[members]``, in the order of the pack's rows.
@@ -92,7 +91,7 @@ class PackMeasurement:
         return {"initial": dict(self.initial), "previous": dict(self.previous)}
 
     def member(self, pack: Pack, row: int) -> dict[str, Tensors]:
-        """Return of the job in ``row`` what ``Measurement.state`` is of it alone."""
+        """Return the state of ``Measurement`` for the job in ``row``."""
         now = _weights(pack, pack.stack.weights)
         same = all(torch.equal(weight[row], now[name][row]) for name, weight in self.previous.items())
         return {

@@ -72,7 +72,7 @@ def _attributes(member: nn.Module) -> tuple[tuple[str, Any], ...]:
 
 
 def _non_numeric(node: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return what of a config node is no number, and no list of numbers such as betas."""
+    """Return the entries of a config node that are neither numbers nor lists of numbers."""
     return tuple(sorted((key, repr(value)) for key, value in node.items() if not _numeric(value)))
 
 
@@ -83,8 +83,7 @@ def _numeric(value: Any) -> bool:
 
 
 def aliases(module: nn.Module) -> dict[str, str]:
-    """Return for each name of the state dict the name under which ``named_parameters`` and
-    ``named_buffers`` have it.
+    """Map each state dict name to that of ``named_parameters`` or ``named_buffers``.
 
     They differ where a tensor is shared by two modules.
     """

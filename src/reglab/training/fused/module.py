@@ -86,7 +86,7 @@ class PackModule(pl.LightningModule):
         self._rows.extend(rows)
 
     def fail(self, row: int, step: int, epoch: int, taken: int = -1) -> None:
-        """Take a row out because its loss is not finite.
+        """Mark a row as failed because its loss is not finite.
 
         Args:
             taken: Which of the chunk's steps it was.

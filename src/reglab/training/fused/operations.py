@@ -38,7 +38,7 @@ class Operation(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What a tensor is without its values."""
+    """Shape, stride, dtype and device of a tensor."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -86,7 +86,7 @@ def module_of(operations: Sequence[Operation]) -> GraphModule:
 
 
 def namespaces(operations: Sequence[Operation]) -> set[str]:
-    """Return which libraries the operators are of."""
+    """Return the operators' namespaces."""
     return {each.target.namespace for each in operations if isinstance(each.target, Operator)}
 
 

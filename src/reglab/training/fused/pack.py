@@ -107,7 +107,7 @@ class Pack:
     def choose(
         self, compiled: bool, lowering: Mapping[str, str], ragged: bool = False, compiling: bool = False
     ) -> None:
-        """Make the choices that change rounding.
+        """Set the choices that change rounding.
 
         Args:
             lowering: Of each convolution, by its path in the model.
@@ -146,8 +146,8 @@ class Pack:
         return {name: number.expand(len(rates), -1) for name, number in step_numbers.items()}
 
     def step(self, rows: Tensor, numbers: Tensor) -> Tensor:
-        """Take one step on ``rows`` of the pool (as the loader yields them) and return the terms,
-        [terms, members].
+        """Take one step on ``rows`` (as the loader yields them) and return the terms, [terms,
+        members].
 
         Args:
             numbers: The optimizer's in this step, float64 [numbers, members].
@@ -180,9 +180,7 @@ class Pack:
         return [torch.zeros(self.loader.shape(size), dtype=torch.int64) for size in sizes]
 
     def compile(self) -> bool:
-        """Compile before the next step, if that is not done, and return whether it is; if not, one
-        line says why.
-        """
+        """Compile now, unless done, and return whether it succeeded; a failure is logged."""
         if all(self.graph(rows).compiled for rows in self._batches()):
             return True
         compilation = self.compilation()
@@ -194,13 +192,11 @@ class Pack:
             compilation.close()
 
     def matches(self, compilation: Compilation) -> bool:
-        """Whether these are the steps of the pack as it is."""
+        """Whether the compilation is of the pack's current graphs."""
         return compilation.graphs[0][0] in self._graphs.values()
 
     def adopt_compiled(self, compilation: Compilation) -> None:
-        """Take the steps that were compiled, from the next one on; what was not runs as it is, and
-        one line says so.
-        """
+        """Use the compiled steps from now on; what failed to compile stays eager, with a warning."""
         done = compilation.load()
         compiled = compilation.graphs[0][0].compiled
         self.choose(compiled, self.lowering, self.ragged and done)

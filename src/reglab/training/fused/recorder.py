@@ -110,7 +110,7 @@ class PackRecorder(pl.Callback):
         return max((tracker.journal.top for _, tracker in self._open(range(len(self.trackers)))), default=0)
 
     def show_activity(self, trainer: pl.Trainer, doing: str) -> None:
-        """Show what the pack does instead of steps."""
+        """Show an activity, such as compiling, as the jobs' progress."""
         for job_index, _ in self._open(range(len(self.trackers))):
             if self.on_progress is not None:
                 shown = {key: self.latest[job_index][key] for key in _SHOWN if job_index in self.latest}
@@ -200,7 +200,7 @@ class PackRecorder(pl.Callback):
         self.ended, self.stopped = set(state_dict["ended"]), set(state_dict["stopped"])
 
     def member(self, pack: Pack, row: int) -> dict[str, Any]:
-        """Return of the job in ``row`` what ``Recorder`` keeps of it alone."""
+        """Return the state of ``Recorder`` for the job in ``row``."""
         job_index = pack.job_indices[row]
         tracker = self.trackers[job_index]
         assert tracker is not None

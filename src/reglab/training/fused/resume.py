@@ -37,7 +37,7 @@ class InterruptedPack:
         return [job_index for job_index in range(len(self.manifest.jobs)) if job_index not in self.ended]
 
     def report_ended(self, on_end: Callable[[int, JobResult], None]) -> None:
-        """Tell how each job ended whose training is over; its store may not have heard of that."""
+        """Report the results of jobs whose training is over, which may not be in the store yet."""
         for job_index, result in self.ended.items():
             deliver(Path(self.manifest.folders[job_index]))
             on_end(job_index, result)
@@ -61,9 +61,7 @@ class InterruptedPack:
 
 
 def find_interrupted(specs: Sequence[RunSpec]) -> InterruptedPack | None:
-    """Return the pack of these very jobs, of the same sweep, that was cut short in their folders;
-    None without one.
-    """
+    """Return the interrupted pack of the same jobs and sweep in their folders, or None."""
     saved = manifest.read(specs[0].folder)
     folders = tuple(str(spec.folder.resolve()) for spec in specs)
     if saved is None or (saved.parent, saved.folders) != (specs[0].parent or "", folders):
@@ -138,7 +136,7 @@ def _reopened(spec: RunSpec) -> RunTracker:
 
 
 def _newest_valid(path: Path) -> Path | None:
-    """Return the newest whole checkpoint.
+    """Return the newest valid checkpoint.
 
     A damaged one is removed: it must not replace the previous one.
     """

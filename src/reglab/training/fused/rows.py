@@ -9,8 +9,8 @@ from reglab.training.loader import epoch_order, step_rows
 
 
 class PackSteps:
-    """Yields chunks of steps, as ``Steps`` does: lists of row numbers of the pool, one entry for
-    each optimizer step.
+    """Yields chunks of steps, as ``Steps`` does: lists of row numbers of the shared rows, one entry
+    for each optimizer step.
 
     An entry is int64 [batch rows] where all members take the same rows, else [members, batch rows]:
     every member has the order of its own seed.
@@ -61,8 +61,9 @@ class PackSteps:
         return torch.stack([orders[seed] + part * self.rows for seed, part in members])
 
     def state_dict(self) -> dict[str, int]:
-        """Lightning asks whether a loader can resume inside an epoch; this one follows the step
-        count instead.
+        """Empty: the position follows from the step count.
+
+        Lightning asks for it to resume inside an epoch.
         """
         return {}
 

@@ -47,9 +47,7 @@ class Schedules:
         return torch.tensor(rates, dtype=torch.float64)[self._schedule_of]
 
     def state(self, job_index: int, done: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """Return the optimizer's settings of a member after ``done`` steps, and its schedule's
-        state if it has one.
-        """
+        """Return a member's param group after ``done`` steps, and its schedule's state if any."""
         self._advance_to(done)
         optimizer, scheduled = self._pairs[self._schedule_of[job_index]]
         return dict(optimizer.state_dict()["param_groups"][0]), scheduled and scheduled[0].state_dict()

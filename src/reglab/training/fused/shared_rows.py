@@ -88,8 +88,8 @@ def shared_rows(parts: Sequence[Part], names: Sequence[str]) -> SharedRows:
 
 
 def _once(inputs: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the inputs without repeated examples, and where each row's lie; as they are where
-    nothing repeats.
+    """Return the inputs without duplicates, and the index of each row's; unchanged without
+    duplicates.
     """
     numbers, input_row = torch.unique(index, return_inverse=True)
     if len(numbers) == len(index):

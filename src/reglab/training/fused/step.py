@@ -68,7 +68,7 @@ class MemberStep:
         self, weights: Tensors, buffers: Tensors, shared: Tensors, batch: Any
     ) -> tuple[Tensors, Tensors, Tensors]:
         """Return the gradient by the weight's name in the model, the terms, and the buffers that
-        the forward moved.
+        the forward changed.
         """
         moved: Tensors = {}
 
@@ -115,8 +115,7 @@ class MemberStep:
 
 @dataclass(frozen=True)
 class _Update:
-    """Changes the weights of the member that it is called with, as the cocktail and the optimizer
-    want it.
+    """Applies the cocktail's and the optimizer's update to the member that it is called with.
 
     clipped: what the gradient was multiplied by; None without clipping.
     """
@@ -163,7 +162,7 @@ class PackStep:
         self.names: list[str] = []
 
     def __call__(self, stack: Stack, batch: tuple[Tensor, Tensor, Tensor | None, Tensor], own_rows: bool) -> Tensor:
-        """Move ``stack`` by one step on ``batch`` and return the terms, [terms, members]."""
+        """Update ``stack`` by one step on ``batch`` and return the terms, [terms, members]."""
         axis = 0 if own_rows else None
         axes = (0, 0, 0, 0, None, tuple(None if part is None else axis for part in batch))
         run = vmap(self._member_step, in_dims=axes)
