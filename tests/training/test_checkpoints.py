@@ -29,7 +29,7 @@ class Module(nn.Linear):
     def whole(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return state
 
-    def cut(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def local_state(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return state
 
     def at(self, value: float) -> "Module":

@@ -43,7 +43,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def cut(whole: Tensor, mesh: DeviceMesh) -> Tensor:
+def local_shard(whole: Tensor, mesh: DeviceMesh) -> Tensor:
     """Return this rank's shard of a tensor, divided as by ``shard``.
 
     Args:
@@ -168,8 +168,8 @@ class ShardedParameters(LocalParameters):
             if isinstance(module, FSDPModule):
                 module.reshard()
 
-    def cut(self, name: str, whole: Tensor) -> Tensor:
-        return cut(whole, self._mesh)
+    def shard_of(self, name: str, whole: Tensor) -> Tensor:
+        return local_shard(whole, self._mesh)
 
     def whole(self, name: str, part: Tensor) -> Tensor:
         return gathered(part, _lengths(self._wholes[name].shape[0], self._ranks), self._group)

@@ -28,7 +28,7 @@ class LocalParameters:
         """The reductions over shards; None where the weights are whole."""
         return None
 
-    def cut(self, name: str, whole: Tensor) -> Tensor:
+    def shard_of(self, name: str, whole: Tensor) -> Tensor:
         """Return this device's shard of a tensor in the shape of the weight ``name``."""
         return whole
 

@@ -42,14 +42,14 @@ class Shardable(pl.LightningModule):
         """Continue with a copy that is sharded over the last axis of ``mesh``, local shards on
         ``device``.
         """
-        from reglab.distributed.fsdp import ShardedParameters, cut, shard  # late: it takes a second
+        from reglab.distributed.fsdp import ShardedParameters, local_shard, shard  # late: it takes a second
 
         self._unsharded = self.model, self.cocktail
         self.model, self.cocktail = copy.deepcopy(self._unsharded)
         self.change_layers()
         for _, member in self.cocktail.named_regularizers():
             for buffer_name in member.shaped:
-                setattr(member, buffer_name, cut(member.get_buffer(buffer_name), mesh))
+                setattr(member, buffer_name, local_shard(member.get_buffer(buffer_name), mesh))
         shard(self.model, mesh)  # which moves a block at a time: the whole might not fit the device
         self.to(device)  # the rest, and what Lightning calls the module's device
         self.local_parameters = local = ShardedParameters(self.model, mesh)
@@ -99,13 +99,14 @@ class Shardable(pl.LightningModule):
                 state_dict[key] = full.cpu()
         return state_dict
 
-    def cut(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def local_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return this rank's shards of a whole state, as ``snapshot`` returns them."""
         if not self.sharded:
             return dict(state)
         names = self._shaped()
         parts = {
-            key: self.local_parameters.cut(names[key], value) if key in names else value for key, value in state.items()
+            key: self.local_parameters.shard_of(names[key], value) if key in names else value
+            for key, value in state.items()
         }
         return {key: part.to(self.device) for key, part in parts.items()}
 

@@ -95,7 +95,7 @@ class Sharded(ModelParallelStrategy):
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Load this rank's parts of the whole tensors."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            optimizer.load_state_dict(self._mapped(state, self._module.local_parameters.cut))
+            optimizer.load_state_dict(self._mapped(state, self._module.local_parameters.shard_of))
 
     def _mapped(self, state: Mapping[str, Any], change: Any) -> dict[str, Any]:
         """Return an optimizer's state with ``change(name, tensor)`` of each tensor in the shape of

@@ -84,7 +84,7 @@ class Checkpoints(pl.Callback):
         if self.best_epoch and self.best.exists():  # ``resumable`` checked it, where the run resumes in its own folder
             state = checkpoint_files.read(self.best)["state_dict"]
             cast(Solo, pl_module).cocktail.complete(state)
-            self.best_weights = cast(Solo, pl_module).cut(state)
+            self.best_weights = cast(Solo, pl_module).local_state(state)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.answer()

@@ -72,7 +72,9 @@ class Measurement:
         if state is not None:
             self.initial, self.previous = (
                 {
-                    name: parameters.cut(name, state[when][name]).to(weight.device) if name in state[when] else weight
+                    name: parameters.shard_of(name, state[when][name]).to(weight.device)
+                    if name in state[when]
+                    else weight
                     for name, weight in now.items()
                 }
                 for when in ("initial", "previous")
