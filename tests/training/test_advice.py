@@ -16,7 +16,7 @@ from training.job_case import Case, config
 IDLE = "regularizer.ema: in a run of {} steps no decay above {} has an effect"
 
 
-def told(caplog):
+def warnings_of(caplog):
     return [record.getMessage() for record in caplog.records if "no decay above" in record.getMessage()]
 
 
@@ -40,16 +40,16 @@ def test_a_job_says_it_alone_and_not_in_a_sweep(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     case, local = Case(tmp_path), ("regularizer=[ema]", "regularizer.ema.strength=0.999", "tracking=none")
     assert case.train(*local).status == "FINISHED"
-    assert len(told(caplog)) == 1
+    assert len(warnings_of(caplog)) == 1
     caplog.clear()
     assert case.train(*local, "sweep.parent=p").status == "FINISHED"
-    assert told(caplog) == []
+    assert warnings_of(caplog) == []
 
 
 def test_the_library_says_it(caplog):
     with caplog.at_level(logging.WARNING):
         reglab.fit(harness.small_model(), harness.blobs(), [EMA(0.999)], epochs=1, trainer={"accelerator": "cpu"})
-    assert told(caplog)[0].startswith(IDLE.format(2, 0.1818))
+    assert warnings_of(caplog)[0].startswith(IDLE.format(2, 0.1818))
 
 
 def test_a_sweep_says_it_once_with_how_many_jobs_it_is_true_of(monkeypatch, capsys):
@@ -80,8 +80,8 @@ def test_nothing_is_told_twice_by_ranks(caplog, monkeypatch):
     job = harness.experiment({"ema": EMA(0.99)}, epochs=1)
     monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)
     log_advice(job)
-    assert told(caplog) == []
+    assert warnings_of(caplog) == []
     monkeypatch.setattr(rank_zero_only, "rank", 0)
     log_advice(job)
-    assert len(told(caplog)) == 1
+    assert len(warnings_of(caplog)) == 1
     assert config("regularizer=[ema]").regularizer.ema.warmup == 9.0

@@ -171,10 +171,12 @@ def test_measuring_seldom_still_measures_the_last_epoch(case: Case) -> None:
 
 
 def test_progress_is_told_for_every_epoch(case: Case) -> None:
-    told: list[Any] = []
-    result = case.train(on_progress=told.append)
-    assert [(progress.epoch, progress.epochs) for progress in told] == [(epoch, EPOCHS) for epoch in range(EPOCHS + 1)]
-    assert told[-1].metrics["val/loss"] == result.metrics["val/loss"]
+    updates: list[Any] = []
+    result = case.train(on_progress=updates.append)
+    assert [(progress.epoch, progress.epochs) for progress in updates] == [
+        (epoch, EPOCHS) for epoch in range(EPOCHS + 1)
+    ]
+    assert updates[-1].metrics["val/loss"] == result.metrics["val/loss"]
 
 
 def test_without_mlflow_everything_stays_in_the_folder(case: Case) -> None:

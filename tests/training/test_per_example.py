@@ -88,8 +88,8 @@ def judge(kept: Examples, given: DataSet, folder: Path, metrics: Mapping[str, fl
         index, loss, terms, weight = (getattr(kept, f"{side}_{key}") for key in ("index", "loss", "score", "weight"))
         np.testing.assert_array_equal(index, part.index[rows].numpy())
         with torch.no_grad():
-            kind = torch.float64 if double else torch.float32
-            outputs = model(part.inputs[rows].to(kind))
+            dtype = torch.float64 if double else torch.float32
+            outputs = model(part.inputs[rows].to(dtype))
         wanted = losses(outputs.double().numpy(), part.targets[rows].numpy(), task)
         np.testing.assert_allclose(loss, wanted, **tolerance)
         assert loss.dtype == (np.float64 if double else np.float32)
@@ -112,12 +112,12 @@ def test_a_run_keeps_what_its_weights_reach_on_each_example(case: str, tmp_path:
     given = data.load(plain(composed[0])["data"])
     with chdir(tmp_path):
         results = packed(composed, tmp_path)
-        alone = run_job(composed[0])
-    assert {result.status for result in [*results.values(), alone]} == {"FINISHED"}
-    assert (alone.metrics["epoch"] < 3) == (case == "stopped")  # which stands for its best epoch, not its last
+        solo_result = run_job(composed[0])
+    assert {result.status for result in [*results.values(), solo_result]} == {"FINISHED"}
+    assert (solo_result.metrics["epoch"] < 3) == (case == "stopped")  # which stands for its best epoch, not its last
     (solo,) = (tmp_path / "runs").glob("*/*")
     kept = read(solo / FILE)
-    judge(kept, given, solo, alone.metrics, double)
+    judge(kept, given, solo, solo_result.metrics, double)
     for place, result in results.items():
         judge(read(tmp_path / str(place) / FILE), given, tmp_path / str(place), result.metrics, double)
     # so that runs of one split pair by row, whichever way they were trained

@@ -38,12 +38,12 @@ class Reads(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[str] = []
+        self.operations: list[str] = []
         self.updates: list[int] = []
         self._held: set[int] = set()
 
     def updated(self, optimizer: Optimizer) -> None:
-        self.updates.append(len(self.seen))
+        self.updates.append(len(self.operations))
         # torch.optim counts steps on the host, unless it was asked not to.
         self._held = {state["step"].data_ptr() for state in optimizer.state.values() if "step" in state}
 
@@ -55,7 +55,7 @@ class Reads(TorchDispatchMode):
         if by_mask or name in READS:
             read = [tensor for tensor in tree_leaves(args) if isinstance(tensor, Tensor)]
             if not all(tensor.data_ptr() in self._held for tensor in read):
-                self.seen.append(name)
+                self.operations.append(name)
         return operation(*args, **(kwargs or {}))
 
 
@@ -91,10 +91,10 @@ def read_between_updates(
     job = harness.experiment(members, epochs=1, batch_size=11, steps_per_batch=steps_per_batch, optimizer=chosen)
     job = replace(job, recipe=replace(job.recipe, **recipe))
     Watched.reads = Reads()
-    with patch.object(engine, "Solo", Watched), Watched.reads, Fetches(Watched.reads.seen):
+    with patch.object(engine, "Solo", Watched), Watched.reads, Fetches(Watched.reads.operations):
         harness.trained(job)
     assert len(Watched.reads.updates) == 4
-    return [Watched.reads.seen[start:end] for start, end in pairwise(Watched.reads.updates)]
+    return [Watched.reads.operations[start:end] for start, end in pairwise(Watched.reads.updates)]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -135,14 +135,14 @@ class Crossings(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[str] = []
+        self.operations: list[str] = []
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = operation(*args, **(kwargs or {}))
         name = operation.overloadpacket.__name__
         tensors = [tensor for tensor in tree_leaves((args, kwargs, result)) if isinstance(tensor, Tensor)]
         if len({tensor.device for tensor in tensors}) > 1 and name in ("_to_copy", "copy_", "copy"):
-            self.seen.append(name)
+            self.operations.append(name)
         return result
 
 
@@ -151,12 +151,12 @@ class Made(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[str] = []
+        self.operations: list[str] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         if function in (torch.tensor, torch.as_tensor, torch.asarray) and not isinstance(args[0], Tensor):
-            self.seen.extend([function.__name__] if result.device.type == "meta" else [])
+            self.operations.extend([function.__name__] if result.device.type == "meta" else [])
         return result
 
 
@@ -164,8 +164,10 @@ def steps_without_data(regularizers: dict[str, Regularizer], optimizer: str) -> 
     """Take two steps with all tensors on ``meta`` and return what was sent there in the second."""
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 3)).to("meta")
     options = {key: value for key, value in OPTIMIZERS[optimizer].items() if key != "_target_"}
-    kind = getattr(torch.optim, optimizer)
-    loop = Loop(model, regularizers, lambda weights: kind(weights, **options), cross_entropy, "classification")
+    optimizer_class = getattr(torch.optim, optimizer)
+    loop = Loop(
+        model, regularizers, lambda weights: optimizer_class(weights, **options), cross_entropy, "classification"
+    )
     loop.cocktail.to("meta")
     inputs, rows = torch.empty(10, 6, device="meta"), torch.empty(10, dtype=torch.int64, device="meta")
     objective, one = loop.objective, torch.ones((), device="meta")
@@ -175,7 +177,7 @@ def steps_without_data(regularizers: dict[str, Regularizer], optimizer: str) -> 
     loop.step(inputs, rows, rows)
     with Made() as made, Crossings() as crossings:
         loop.step(inputs, rows, rows)
-    return made.seen + crossings.seen
+    return made.operations + crossings.operations
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -211,5 +213,5 @@ def test_a_proximal_step_where_the_optimizer_counts_on_the_device() -> None:
         optimizer.state[weight]["step"] = torch.empty((), device="meta")
     with Made() as made, Crossings() as crossings:
         loop.cocktail.after_step(model, loop.sizes)
-    assert made.seen + crossings.seen == []
+    assert made.operations + crossings.operations == []
     assert loop.sizes["weight"].dtype == torch.float32

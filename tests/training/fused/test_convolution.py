@@ -23,10 +23,10 @@ SETTINGS = [
 ]
 
 
-def stacked(kind, *arguments, rows=4, shape=(4, 9, 7), **options):
+def stacked(layer_class, *arguments, rows=4, shape=(4, 9, 7), **options):
     """Return members, their stacked weights, stacked inputs and what to weigh the outputs by."""
     torch.manual_seed(0)
-    members = [kind(*arguments, **options, dtype=torch.float64) for _ in range(MEMBERS)]
+    members = [layer_class(*arguments, **options, dtype=torch.float64) for _ in range(MEMBERS)]
     inputs = torch.randn(MEMBERS, rows, *shape, dtype=torch.float64)
     output_gradients = torch.randn(MEMBERS, *members[0](inputs[0]).shape, dtype=torch.float64)
     weights = {name: value.detach() for name, value in stack_module_state(members)[0].items()}
@@ -44,7 +44,7 @@ def fused(base, weights, inputs, output_gradients):
     return outputs, local, rows
 
 
-def alone(members, inputs, output_gradients):
+def solo_gradients(members, inputs, output_gradients):
     """Return the same, member by member."""
     rows = inputs.clone().requires_grad_()
     outputs = torch.stack([member(one) for member, one in zip(members, rows, strict=True)])
@@ -55,7 +55,7 @@ def alone(members, inputs, output_gradients):
 
 
 def check(members, weights, inputs, output_gradients, lowering):
-    expected = alone(members, inputs, output_gradients)
+    expected = solo_gradients(members, inputs, output_gradients)
     base = copy.deepcopy(members[0])
     lower(base, {"": lowering})
     torch.testing.assert_close(fused(base, weights, inputs, output_gradients), expected, **EXACT)
@@ -64,9 +64,9 @@ def check(members, weights, inputs, output_gradients, lowering):
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("planar, stride, kernel, groups, bias", SETTINGS)
 def test_each_lowering_equals_the_members_alone(planar, stride, kernel, groups, bias, lowering):
-    kind, shape = (nn.Conv2d, (4, 9, 7)) if planar else (nn.Conv1d, (4, 11))
+    layer_class, shape = (nn.Conv2d, (4, 9, 7)) if planar else (nn.Conv1d, (4, 11))
     options = {"stride": stride, "padding": kernel // 2, "groups": groups, "bias": bias}
-    check(*stacked(kind, 4, 6, kernel, shape=shape, **options), lowering)
+    check(*stacked(layer_class, 4, 6, kernel, shape=shape, **options), lowering)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
@@ -101,7 +101,7 @@ def test_compiled_in_one_graph_equals_the_members_alone(lowering):
     torch.compiler.reset()
     compiled = torch.compile(lambda *state: fused(base, *state), fullgraph=True, dynamic=False, backend="aot_eager")
     torch.testing.assert_close(
-        compiled(weights, inputs, output_gradients), alone(members, inputs, output_gradients), **EXACT
+        compiled(weights, inputs, output_gradients), solo_gradients(members, inputs, output_gradients), **EXACT
     )
 
 

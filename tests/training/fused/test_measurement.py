@@ -74,8 +74,8 @@ class Pair:
         self.datas = datas
         self.pack = Pack(jobs(datas, averaged, dtype))
         self.together = pack_measurement(datas, dtype)
-        self.alone = jobs(datas, averaged, dtype)
-        self.models = [job.cocktail.prepare(job.model.to(dtype)) for job in self.alone]
+        self.solo_jobs = jobs(datas, averaged, dtype)
+        self.models = [job.cocktail.prepare(job.model.to(dtype)) for job in self.solo_jobs]
         self.measures = [Measurement(given, SETTINGS, torch.device("cpu"), dtype) for given in datas]
         self.together.begin(self.pack)
         for measure, model in zip(self.measures, self.models, strict=True):
@@ -86,7 +86,7 @@ class Pair:
         averages = {name: value for name, value in self.pack.stack.buffers.items() if ".average_" in name}
         stirred(averages, seed + 1)
         for row, index in enumerate(self.pack.job_indices):
-            job, model = self.alone[index], self.models[index]
+            job, model = self.solo_jobs[index], self.models[index]
             local = dict(model.named_parameters(prefix="model")) | dict(job.cocktail.named_buffers(prefix="cocktail"))
             for name, value in (self.pack.stack.weights | averages).items():
                 local[name].data.copy_(value[row])
@@ -95,7 +95,7 @@ class Pair:
         actual = self.together.gap(self.pack)
         actual |= self.together.weights(self.pack)
         for row, index in enumerate(self.pack.job_indices):
-            measure, model, cocktail = self.measures[index], self.models[index], self.alone[index].cocktail
+            measure, model, cocktail = self.measures[index], self.models[index], self.solo_jobs[index].cocktail
             given = self.datas[index]
             expected = measure.gap(model, cocktail)
             expected |= measure.weights(model, cocktail)

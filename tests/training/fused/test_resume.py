@@ -232,7 +232,7 @@ def test_without_any_whole_checkpoint_who_is_left_begins_anew(tmp_path: Path, mo
     assert results
     assert {result.status for result in results.values()} == {"FINISHED"}
     assert not list(tmp_path.rglob("pack*"))
-    assert all(told_status(folders[index]) == "KILLED" for index in left)
+    assert all(journal_status(folders[index]) == "KILLED" for index in left)
 
 
 def test_killed_before_its_first_checkpoint(
@@ -257,7 +257,7 @@ def test_a_full_disk_ends_the_jobs_which_go_on_another_time(
 
     with at_step(monkeypatch, 17, full), pytest.raises(OSError, match="No space"):
         run(jobs, tmp_path)
-    assert {told_status(tmp_path / str(index)) for index in range(4)} == {"FAILED"}
+    assert {journal_status(tmp_path / str(index)) for index in range(4)} == {"FAILED"}
     assert_same(tmp_path, plain[0], run(jobs, tmp_path), plain[1])
 
 
@@ -267,7 +267,7 @@ def test_any_other_error_leaves_no_pack(tmp_path: Path, monkeypatch: pytest.Monk
 
     with at_step(monkeypatch, 9, crash), pytest.raises(RuntimeError, match="a bug"):
         run(configs(*seeds(2, *PLAIN)), tmp_path)
-    assert {told_status(tmp_path / str(index)) for index in range(2)} == {"KILLED"}  # each is to train alone
+    assert {journal_status(tmp_path / str(index)) for index in range(2)} == {"KILLED"}  # each is to train alone
     assert not list(tmp_path.rglob("pack*"))
 
 
@@ -285,7 +285,7 @@ def test_other_jobs_do_not_take_a_pack_over(tmp_path: Path, monkeypatch: pytest.
     ids = pack_manifest.run_ids([tmp_path / "0", tmp_path / "1"])
     results = run(configs(*seeds(2, *PLAIN, "sweep.parent=another")), tmp_path)
     assert not {result.run_id for result in results.values()} & set(ids)
-    assert [told_status(path) for path in sorted(tmp_path.glob("*/earlier-1"))] == ["KILLED"] * 2
+    assert [journal_status(path) for path in sorted(tmp_path.glob("*/earlier-1"))] == ["KILLED"] * 2
 
 
 def test_a_member_can_be_extended_alone(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-def told_status(folder: Path) -> str:
-    told = run_state.told(folder)
-    assert told is not None
-    return told.status
+def journal_status(folder: Path) -> str:
+    state = run_state.told(folder)
+    assert state is not None
+    return state.status

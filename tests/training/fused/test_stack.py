@@ -17,8 +17,8 @@ def test_a_member_comes_out_as_it_went_in() -> None:
     for seeds in ((0, 1, 2), (4, 4, 4)):
         pack = Pack([make(number, seed) for number, seed in enumerate(seeds)])
         for number, seed in enumerate(seeds):
-            alone = make(number, seed)
-            model = alone.cocktail.prepare(alone.model.double())
+            solo = make(number, seed)
+            model = solo.cocktail.prepare(solo.model.double())
             state = member_state(pack.stack, number, pack.base)
             harness.assert_same_bits(
                 {name: tensor for name, tensor in state.items() if name.startswith("model.")},

@@ -36,7 +36,7 @@ class _Net(nn.Module):
         return self.head(self.norm(inputs))
 
 
-def seen(name: str) -> LossInspection:
+def inspection(name: str) -> LossInspection:
     pack = Pack([fused.job(harness.members(name), model=_Net()) for _ in range(2)])
     pack.to(torch.device("cpu"))
     before = pack.stack.clone()
@@ -47,10 +47,10 @@ def seen(name: str) -> LossInspection:
 
 
 def test_idle_are_the_weights_that_neither_data_loss_nor_penalty_reaches() -> None:
-    assert seen("none").unreached == {"model.idle.weight", "model.idle.bias"}
-    assert seen("l2").unreached == {"model.idle.bias"}
+    assert inspection("none").unreached == {"model.idle.weight", "model.idle.bias"}
+    assert inspection("l2").unreached == {"model.idle.bias"}
 
 
 def test_moved_are_the_statistics_of_batchnorm_and_no_number_of_a_regularizer() -> None:
     statistics = {f"model.norm.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
-    assert seen("mixup").moved == seen("ema").moved == statistics
+    assert inspection("mixup").mutated == inspection("ema").mutated == statistics
