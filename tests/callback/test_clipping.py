@@ -1,4 +1,6 @@
-"""Clipping beside proximal steps under the callback, against loops written by hand; clipping by value."""
+"""Clipping beside proximal steps under the callback, against loops written by hand; clipping by
+value.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -41,7 +43,9 @@ class Clips(OwnModule):
 
 
 def by_hand(make: Callable[[Iterable[Tensor]], Optimizer], step: float, l2: float, inside: bool) -> OwnModule:
-    """Train two epochs: gradient clipped, ridge inside of what is clipped or scaled like it, then a soft threshold."""
+    """Train two epochs: gradient clipped, ridge inside of what is clipped or scaled like it, then a
+    soft threshold.
+    """
     module = OwnModule(make)
     optimizer = make(module.parameters())
     for _ in range(2):

@@ -40,7 +40,9 @@ class Jittered(TensorDataset):
 
 @pytest.mark.parametrize("validates", [True, False])
 def test_an_empty_list_changes_nothing(validates: bool) -> None:
-    """Neither weights nor random state, with a shuffling loader, random augmentation and the module's own dropout."""
+    """Neither weights nor random state, with a shuffling loader, random augmentation and the
+    module's own dropout.
+    """
     ends = []
     for callbacks in ([], [Regularize([], TASK)]):
         module = OwnModule(dropout=0.5)
@@ -86,7 +88,8 @@ def test_metrics_equal_an_evaluation_by_hand() -> None:
     assert "weights/body.0.weight/l2" in actual
     assert [row["epoch"] for row in callback.history] == [0, 1, 2, 3]
     assert callback.history[-1] == {"epoch": 3.0, **callback.metrics}
-    # The ridge term, averaged over the steps of the epoch, lies between its values at the ends of the epoch.
+    # The ridge term, averaged over the steps of the epoch, lies between its values at the ends of
+    # the epoch.
     ridge = [0.1 / 2 * row["weights/all/l2"] ** 2 for row in callback.history[-2:]]
     assert min(ridge) < actual["objective/l2"] < max(ridge)
 
@@ -245,7 +248,9 @@ def test_regression_has_r2() -> None:
 
 
 class Dealt(OwnModule):
-    """Deals its rows out to ranks like cards, in order: two ranks of 8 see what one process sees in a batch of 16."""
+    """Deals its rows out to ranks like cards, in order: two ranks of 8 see what one process sees in
+    a batch of 16.
+    """
 
     def train_dataloader(self) -> Any:
         data, ranks = loaders()[0].dataset, self.trainer.world_size

@@ -1,4 +1,6 @@
-"""Trains small normalized models on a rank's rows, or on all of them: started in processes by test_synced_norm."""
+"""Trains small normalized models on a rank's rows, or on all of them: started in processes by
+test_synced_norm.
+"""
 
 import copy
 from collections.abc import Callable
@@ -41,7 +43,9 @@ class Checkpointed(nn.Module):
 
 
 def net() -> nn.Sequential:
-    """Nothing with weights comes behind the last norm: there, the gradients of a stand-in are its trainer's affair."""
+    """Nothing with weights comes behind the last norm: there, the gradients of a stand-in are its
+    trainer's affair.
+    """
     first, second = (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Tanh()) for _ in range(2))
     return nn.Sequential(first, second)
 

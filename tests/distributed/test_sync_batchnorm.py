@@ -1,4 +1,6 @@
-"""Law: BatchNorm over ranks with unequal parts, one of them with none, is nn.BatchNorm on the joint batch."""
+"""Law: BatchNorm over ranks with unequal parts, one of them with none, is nn.BatchNorm on the joint
+batch.
+"""
 
 from typing import Any
 
@@ -19,7 +21,9 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def joined(ranks: list[dict[str, Any]], case: str) -> Found:
-    """Return what ``worked`` would in one process: rows put together, gradients added up, buffers as they are."""
+    """Return what ``worked`` would in one process: rows put together, gradients added up, buffers
+    as they are.
+    """
     rows = ROWS[len(ranks)]
     parts: list[Found] = [rank[case] for rank in ranks]
     for part in parts:
@@ -63,7 +67,8 @@ def test_nothing_cancels_far_from_zero(ranks: list[dict[str, Any]]) -> None:
     model = nn.BatchNorm1d(3).double()
     expected = worked(model, inputs)
     actual = joined(ranks, "far")
-    # A sum of squares near 1e16 would leave no digit of the variance; the inputs themselves have lost 1e-8 there.
+    # A sum of squares near 1e16 would leave no digit of the variance; the inputs themselves have
+    # lost 1e-8 there.
     torch.testing.assert_close(actual["outputs"], expected["outputs"], rtol=0, atol=1e-6)
     torch.testing.assert_close(actual["state/running_var"], expected["state/running_var"], rtol=1e-6, atol=0)
 
@@ -76,7 +81,8 @@ def test_float32_and_autocast_keep_their_precision_and_their_kinds(ranks: list[d
         expected = worked(model.float(), inputs.float())
     actual = joined(ranks, "autocast")
     assert actual["outputs"].dtype == expected["outputs"].dtype
-    # Statistics of bfloat16 activations, themselves in float32: only the activations' rounding is between them.
+    # Statistics of bfloat16 activations, themselves in float32: only the activations' rounding is
+    # between them.
     for name in ("state/0.1.running_mean", "state/0.1.running_var"):
         torch.testing.assert_close(actual[name], expected[name], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(actual["outputs"], expected["outputs"], rtol=0.05, atol=0.05)

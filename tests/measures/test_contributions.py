@@ -1,4 +1,6 @@
-"""Terms by row: their mean is the metric, their spread that of the metric over samples; scikit-learn computes both."""
+"""Terms by row: their mean is the metric, their spread that of the metric over samples;
+scikit-learn computes both.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Every score against scikit-learn, and its standard error against a jackknife over scikit-learn."""
+"""Every score against scikit-learn, and its standard error against a jackknife over
+scikit-learn.
+"""
 
 import math
 

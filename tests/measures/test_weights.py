@@ -10,7 +10,9 @@ SHAPES = {"conv.weight": (5, 3, 2, 2), "head.weight": (4, 7)}
 
 
 def three_states(dtype=torch.float64):
-    """Return weights, initial and previous ones; a third of the weights is exactly zero, some are tiny."""
+    """Return weights, initial and previous ones; a third of the weights is exactly zero, some are
+    tiny.
+    """
     generator = torch.Generator().manual_seed(4)
     states = [
         {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in SHAPES.items()}
@@ -126,7 +128,9 @@ def test_stacked_members_are_measured_each_by_itself(per_layer, dtype):
 
 
 def by_ranks(states, parts, **settings):
-    """Return what each of so many ranks measures, each holding a part of the weights, and the collectives they made."""
+    """Return what each of so many ranks measures, each holding a part of the weights, and the
+    collectives they made.
+    """
     ranks = Ranks(parts)
     stacked = settings.get("stacked", False)
     shards = [{name: _cut(weight, parts, stacked) for name, weight in state.items()} for state in states]

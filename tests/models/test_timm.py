@@ -1,4 +1,6 @@
-"""Models of timm: through a stand-in for the package, and through timm itself where it is installed and works."""
+"""Models of timm: through a stand-in for the package, and through timm itself where it is installed
+and works.
+"""
 
 import importlib.util
 import sys

@@ -12,7 +12,9 @@ NODE = {"_target_": f"{__name__}.Bag"}
 
 
 class Bag(nn.Module):
-    """The mean of the tokens' embeddings, whose dropout is read as a number: as attention does that drops by itself."""
+    """The mean of the tokens' embeddings, whose dropout is read as a number: as attention does that
+    drops by itself.
+    """
 
     def __init__(self, vocab_size, outputs):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Models of transformers: the package itself where it is installed, which ``scripts/setup dev`` does."""
+"""Models of transformers: the package itself where it is installed, which ``scripts/setup dev``
+does.
+"""
 
 import importlib.util
 import json

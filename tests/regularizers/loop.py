@@ -1,4 +1,6 @@
-"""A bare training loop around a cocktail: what the contract asks of whoever trains, without Lightning."""
+"""A bare training loop around a cocktail: what the contract asks of whoever trains, without
+Lightning.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 

@@ -26,7 +26,9 @@ class Functional(nn.Module):
 
 
 def identity(width, layers=2, dtype=torch.float32):
-    """Return linear maps that change nothing, so that what comes out is what dropout made of the inputs."""
+    """Return linear maps that change nothing, so that what comes out is what dropout made of the
+    inputs.
+    """
     stack = nn.Sequential(*[nn.Linear(width, width, bias=False, dtype=dtype) for _ in range(layers)])
     for layer in stack:
         nn.init.eye_(layer.weight)
@@ -75,7 +77,9 @@ def test_outputs_average_to_the_inputs():
 
 
 def test_expected_loss_of_a_linear_model_is_a_ridge_penalty():
-    """``E (y - w x~)^2 = (y - w x)^2 + rate / (1 - rate) * sum w^2 x^2`` (Wager, Wang & Liang 2013)."""
+    """``E (y - w x~)^2 = (y - w x)^2 + rate / (1 - rate) * sum w^2 x^2`` (Wager, Wang & Liang
+    2013).
+    """
     layer = nn.Linear(4, 1, bias=False, dtype=torch.float64)
     model, cocktail = prepared(layer, 0.4)
     inputs, target, draws = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64), 0.7, 200_000

@@ -22,7 +22,9 @@ def fitted(member, optimizer, loss=halved):
 
 
 class PlainLr(L1):
-    """What most code does, and what goes wrong: thresholds by lr * strength, whatever the optimizer does."""
+    """What most code does, and what goes wrong: thresholds by lr * strength, whatever the optimizer
+    does.
+    """
 
     def on_step(self, model, step_size):
         for weight in model.parameters():
@@ -46,7 +48,9 @@ def test_under_a_squared_error_that_is_not_halved_alpha_is_half_the_strength():
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "adam"])
 def test_the_solution_is_optimal(optimizer):
-    """Karush-Kuhn-Tucker: the gradient is -strength * sign(w) where w is not 0, and at most strength where it is."""
+    """Karush-Kuhn-Tucker: the gradient is -strength * sign(w) where w is not 0, and at most
+    strength where it is.
+    """
     coefficients = fitted(L1(0.03), optimizer)
     gradient = DESIGN.T @ (DESIGN @ coefficients - TARGET) / len(TARGET)
     active = coefficients != 0

@@ -16,7 +16,9 @@ WEIGHTS = torch.rand(ROWS, generator=GENERATOR, dtype=torch.float64) * 2
 
 
 def smoothed(strength, task, logits, targets, weight, others=()):
-    """Return the terms of one step on a model that says ``logits``, and the gradient of the loss by them."""
+    """Return the terms of one step on a model that says ``logits``, and the gradient of the loss by
+    them.
+    """
     cocktail = Cocktail({**dict(others), "smoothing": LabelSmoothing(strength)}, 0, task)
     objective = cocktail.objective(lambda outputs, target: example_losses(outputs, target, task))
     logits = logits.clone().requires_grad_()

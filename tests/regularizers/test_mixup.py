@@ -24,7 +24,9 @@ class Seen(nn.Module):
 
 
 def mixed(rows, strength=1.0, weight=None, step=0):
-    """Return the loss of one mixed step on the first ``rows``, the inputs that the model saw, and the share."""
+    """Return the loss of one mixed step on the first ``rows``, the inputs that the model saw, and
+    the share.
+    """
     cocktail = Cocktail({"mixup": Mixup(strength)}, 0, "classification")
     cocktail.keys.step.fill_(step)
     weight = torch.ones((), dtype=torch.float64) if weight is None else weight[:rows]

@@ -1,4 +1,6 @@
-"""What kind each parameter of torch.nn is: every module that has some is built, and listed here by hand."""
+"""What kind each parameter of torch.nn is: every module that has some is built, and listed here by
+hand.
+"""
 
 import inspect
 
@@ -55,7 +57,8 @@ NOT_BUILT = {  # of other layers, or not yet of any size; the bases of what is h
     *("RNNBase", "RNNCellBase", "TransformerDecoder", "TransformerEncoder", "NLLLoss2d"),
 }
 RECURRENT = ("weight_ih", "weight_hh", "weight_hr")
-# By hand, for each module: which parameters are weights, norms, scales. All others that it has must be biases.
+# By hand, for each module: which parameters are weights, norms, scales. All others that it has must
+# be biases.
 WEIGHTS = {
     **{key: {"weight"} for key in [*CONVS, "Bilinear", "Embedding", "EmbeddingBag", "Linear"]},
     **{key: {"weight_ih", "weight_hh"} for key in ["GRUCell", "LSTMCell", "RNNCell"]},

@@ -1,4 +1,6 @@
-"""Norms of units' incoming weights, beside what each unit's output is given: an oracle that knows no axes."""
+"""Norms of units' incoming weights, beside what each unit's output is given: an oracle that knows
+no axes.
+"""
 
 import copy
 
@@ -60,7 +62,8 @@ def made(case):
 
 
 def reach(model, inputs, unit):
-    """Return the norm of all that a unit can be given: of its effective weights, found by a gradient through them.
+    """Return the norm of all that a unit can be given: of its effective weights, found by a
+    gradient through them.
 
     The weights of a unit are those entries that its outputs depend on.
     """

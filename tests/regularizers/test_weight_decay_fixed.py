@@ -45,7 +45,9 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_share_follows_the_schedule_and_not_its_height(schedule):
-    """theta <- theta - eta_t * (alpha * direction + lambda * theta), Loshchilov & Hutter (2019), algorithm 2."""
+    """theta <- theta - eta_t * (alpha * direction + lambda * theta), Loshchilov & Hutter (2019),
+    algorithm 2.
+    """
     lr, steps = 0.05, 6
     loop = Loop(linear(12), {"decay": WeightDecayFixed(0.2)}, lambda weights: SGD(weights, lr=lr))
     made = SCHEDULES[schedule](loop.optimizer)
@@ -85,10 +87,11 @@ def test_at_the_strength_of_weight_decay_times_the_learning_rate_they_are_one():
 def test_the_three_forms_answer_differently_to_the_learning_rate_and_to_adams_scaling(
     form, doubled_lr, hundredfold_gradient
 ):
-    """What the form takes away: under SGD by twice the rate, and under Adam beside a gradient that Adam rescales.
+    """What the form takes away: under SGD by twice the rate, and under Adam beside a gradient that
+    Adam rescales.
 
-    Where the loss has no gradient, Adam makes a whole step of l2's, however weak it is; decay beside the update stays
-    the share that it is.
+    Where the loss has no gradient, Adam makes a whole step of l2's, however weak it is; decay
+    beside the update stays the share that it is.
     """
 
     def lost(lr, strength):

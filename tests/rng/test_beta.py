@@ -1,4 +1,6 @@
-"""Symmetric Beta draws have the bits of the plain functions that they were, batched, compiled or differentiated."""
+"""Symmetric Beta draws have the bits of the plain functions that they were, batched, compiled or
+differentiated.
+"""
 
 import math
 
@@ -123,7 +125,9 @@ def test_twice_mapped_with_one_alpha_for_all() -> None:
 
 
 def test_gradients_pass_by() -> None:
-    """In a loss of weights that it scales, solo and under ``torch.func``; alpha itself gets none."""
+    """In a loss of weights that it scales, solo and under ``torch.func``; alpha itself
+    gets none.
+    """
     alpha, stream = torch.tensor(0.4, dtype=torch.float64, requires_grad=True), counter_rng.key(1, 2)
     weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
 

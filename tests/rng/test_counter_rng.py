@@ -122,7 +122,8 @@ def test_neighbouring_keys_and_counters_are_not_correlated():
 
 
 def test_first_draws_of_successive_steps_are_uniform_and_not_correlated():
-    # One draw a step is what mixup takes: the sequence over keys has to be as good as the one over counters.
+    # One draw a step is what mixup takes: the sequence over keys has to be as good as the one over
+    # counters.
     keys = torch.vmap(lambda step: counter_rng.key(3, step))(torch.arange(20_000))
     sample = counter_rng.uniform(keys, torch.zeros(20_000, dtype=torch.int64)).double().numpy()
     assert stats.kstest(sample, "uniform").pvalue > 1e-3

@@ -1,4 +1,6 @@
-"""A small classification and its training by the engine: what a hand-written loop is compared to."""
+"""A small classification and its training by the engine: what a hand-written loop is
+compared to.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,7 +76,9 @@ def by_engine(
 
 
 def batches(epoch: int, seed: int = 0) -> Sequence[Tensor]:
-    """Return the rows of each step: the documented order, cut in batches; a single last row joins the one before."""
+    """Return the rows of each step: the documented order, cut in batches; a single last row joins
+    the one before.
+    """
     parts = list(epoch_order(ROWS, seed, epoch).split(BATCH))
     return [*parts[:-2], torch.cat(parts[-2:])] if len(parts[-1]) == 1 else parts
 

@@ -16,7 +16,9 @@ from reglab.training.activation_checkpointing import recompute
 
 
 class Layer(nn.Module):
-    """Moves buffers that it reads (a power iteration) and that it does not (BatchNorm), and draws in two ways."""
+    """Moves buffers that it reads (a power iteration) and that it does not (BatchNorm), and draws
+    in two ways.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -53,7 +55,9 @@ def taken_over() -> tuple[nn.Module, Cocktail]:
 
 
 def train(model: nn.Module, cocktail: Cocktail, observed: Callable[[], None] = lambda: None) -> None:
-    """Take 5 steps, each with two gradients of one graph, on examples that come in another order each time."""
+    """Take 5 steps, each with two gradients of one graph, on examples that come in another order
+    each time.
+    """
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     objective = cocktail.objective(
         lambda outputs, targets: functional.cross_entropy(outputs, targets, reduction="none")

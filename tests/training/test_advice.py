@@ -1,4 +1,6 @@
-"""Numbers that cannot matter are told before training, once: by the job itself, or by its sweep for all of its jobs."""
+"""Numbers that cannot matter are told before training, once: by the job itself, or by its sweep for
+all of its jobs.
+"""
 
 import logging
 

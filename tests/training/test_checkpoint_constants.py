@@ -1,4 +1,6 @@
-"""What never changes lies once beside the checkpoints, is shared by runs, and is missed where it is gone."""
+"""What never changes lies once beside the checkpoints, is shared by runs, and is missed where it is
+gone.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Checkpoint files: damage is found wherever it is, a death leaves a whole file, the earlier one is kept."""
+"""Checkpoint files: damage is found wherever it is, a death leaves a whole file, the earlier one is
+kept.
+"""
 
 import os
 import random
@@ -83,7 +85,9 @@ def test_code_in_a_checkpoint_is_refused_though_its_checksum_is_right(tmp_path: 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "rename"])
 def test_dying_anywhere_leaves_a_whole_one(path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    """Die before and after each call that makes something durable, as a kill would, and look at what is there."""
+    """Die before and after each call that makes something durable, as a kill would, and look at
+    what is there.
+    """
     real = {name: getattr(os, name) for name in ("fsync", "replace", "rename")}
     for number in range(1, 8):
         count = 0

@@ -1,4 +1,6 @@
-"""What is refused before training of how a job's steps are computed, and which settings do not go together."""
+"""What is refused before training of how a job's steps are computed, and which settings do not go
+together.
+"""
 
 from types import SimpleNamespace
 from typing import Any

@@ -19,7 +19,9 @@ ROWS = 10
 
 
 class Power(Regularizer):
-    """Trains on a power of the mean loss, so that a wrong mean shows in the size of the gradient."""
+    """Trains on a power of the mean loss, so that a wrong mean shows in the size of the
+    gradient.
+    """
 
     def __init__(self, power: float) -> None:
         super().__init__()
@@ -60,7 +62,9 @@ def gradient(model: nn.Module, members: dict[str, Regularizer]) -> Gradient:
 
 
 def taken(microbatches: int) -> list[Microbatch]:
-    """Return the rows of a step, each turn's weighted so that the mean of the turns' means is that of all rows."""
+    """Return the rows of a step, each turn's weighted so that the mean of the turns' means is that
+    of all rows.
+    """
     inputs, targets = batch()
     return [
         Microbatch(
@@ -79,7 +83,9 @@ def model() -> nn.Module:
 
 
 def level(share: float) -> float:
-    """Return a flood level near the mean of all losses, on either side of which some turn's own mean is by far."""
+    """Return a flood level near the mean of all losses, on either side of which some turn's own
+    mean is by far.
+    """
     return float(losses(model()).detach().mean()) * share
 
 

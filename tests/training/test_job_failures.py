@@ -1,4 +1,6 @@
-"""Jobs that do not finish: what is refused before a run is opened, and what a run says that was opened."""
+"""Jobs that do not finish: what is refused before a run is opened, and what a run says that was
+opened.
+"""
 
 import signal
 from typing import Any

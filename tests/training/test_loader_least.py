@@ -1,4 +1,6 @@
-"""The smallest step of an epoch, which decides whether each device's BatchNorm can train by itself."""
+"""The smallest step of an epoch, which decides whether each device's BatchNorm can train
+by itself.
+"""
 
 from types import SimpleNamespace
 from typing import Any

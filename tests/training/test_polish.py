@@ -1,4 +1,6 @@
-"""Full-batch proximal steps at the end: from the noise of minibatches to the solution, resumed to the same bits."""
+"""Full-batch proximal steps at the end: from the noise of minibatches to the solution, resumed to
+the same bits.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """Law: no step makes the host wait for the device, so that a GPU never runs dry.
 
-There need not be a GPU to see it. A number that is read is an operation, seen on the CPU as well. And tensors without
-data, on the device ``meta``, cannot be read at all: whatever tries fails there.
+There need not be a GPU to see it. A number that is read is an operation, seen on the CPU as well.
+And tensors without data, on the device ``meta``, cannot be read at all: whatever tries fails there.
 """
 
 from dataclasses import replace
@@ -34,7 +34,9 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 
 
 class Reads(TorchDispatchMode):
-    """Notes each operation whose result the host needs before it can go on, and how many there were at each update."""
+    """Notes each operation whose result the host needs before it can go on, and how many there were
+    at each update.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +62,9 @@ class Reads(TorchDispatchMode):
 
 
 class Fetches(TorchFunctionMode):
-    """Adds to ``observed`` what brings a whole tensor to the host, which is no operation where it is there already."""
+    """Adds to ``observed`` what brings a whole tensor to the host, which is no operation where it
+    is there already.
+    """
 
     def __init__(self, observed: list[str]) -> None:
         super().__init__()
@@ -110,14 +114,18 @@ def test_neither_clipping_nor_a_schedule_reads(interval: str) -> None:
 
 
 def test_between_chunks_one_number_is_read() -> None:
-    """Whether the loss is finite; on a GPU it is that of the chunk before, which is on the host by then."""
+    """Whether the loss is finite; on a GPU it is that of the chunk before, which is on the host by
+    then.
+    """
     inside, between, again = read_between_updates(harness.members("l1"), 2, "Adam")
     assert inside == again == []
     assert between == ["_local_scalar_dense"]
 
 
 class Reading(Regularizer):
-    """What a careless method does: a branch on a value, weights chosen by a mask, a look at all of them."""
+    """What a careless method does: a branch on a value, weights chosen by a mask, a look at all of
+    them.
+    """
 
     def on_step(self, model: nn.Module, step_size: Any) -> None:
         for weight in [*model.parameters()][:1]:
@@ -131,7 +139,10 @@ def test_a_method_that_reads_is_found() -> None:
 
 
 class Crossings(TorchDispatchMode):
-    """Notes what is sent from the host to the device. A 0-dim tensor of the host beside others is a plain argument."""
+    """Notes what is sent from the host to the device.
+
+    A 0-dim tensor of the host beside others is a plain argument.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,7 +211,9 @@ def test_a_method_that_sends_or_reads_is_found_without_data() -> None:
 
 
 def test_a_proximal_step_where_the_optimizer_counts_on_the_device() -> None:
-    """As with ``fused`` or ``capturable``: neither the count nor a learning rate that is a tensor can be read here."""
+    """As with ``fused`` or ``capturable``: neither the count nor a learning rate that is a tensor
+    can be read here.
+    """
     model = nn.Linear(3, 2).to("meta")
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     loop = Loop(model, {"l1": L1(0.1)}, lambda weights: optimizer, task="regression")

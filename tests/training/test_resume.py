@@ -34,7 +34,9 @@ class Cut(BaseException):
 
 @pytest.fixture
 def run(case: Case, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Train the small job in ``folder``, as a sweep would; ``cut`` raises ``error`` at the end of that epoch."""
+    """Train the small job in ``folder``, as a sweep would; ``cut`` raises ``error`` at the end of
+    that epoch.
+    """
 
     def run(*overrides: str, folder: str = "it", cut: int | None = None, error: type[BaseException] = Cut) -> JobResult:
         hydra = {"runtime": {"output_dir": str(case.folder / folder)}, "overrides": {"task": list(overrides)}}

@@ -1,4 +1,6 @@
-"""The engine's step beside a PyTorch loop written by hand: the same bits, and no more steps than it says."""
+"""The engine's step beside a PyTorch loop written by hand: the same bits, and no more steps than it
+says.
+"""
 
 import math
 from pathlib import Path
@@ -84,7 +86,9 @@ def test_the_objective_s_terms_are_means_over_the_epoch_s_examples(tmp_path: Pat
 
 @pytest.mark.parametrize("precision, tolerance", [("32-true", 1e-6), ("64-true", 1e-6), ("bf16-true", 0.02)])
 def test_only_a_step_s_first_forward_moves_batchnorm(tmp_path: Path, precision: str, tolerance: float) -> None:
-    """SAM's second one does not, also where moving the model to its precision replaced the buffers."""
+    """SAM's second one does not, also where moving the model to its precision replaced the
+    buffers.
+    """
     data, model = blobs(offset=3.0), net(norm=True)
     first = model[0]
     hidden = first(data.train.inputs).detach().clone()

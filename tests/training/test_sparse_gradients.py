@@ -1,4 +1,6 @@
-"""Embeddings with sparse gradients: whatever is asked for beside them, they train as dense ones do."""
+"""Embeddings with sparse gradients: whatever is asked for beside them, they train as dense
+ones do.
+"""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,6 @@
-"""Training with ``trainer.compile`` is training without it: weights, draws, measurements; and what is refused."""
+"""Training with ``trainer.compile`` is training without it: weights, draws, measurements; and what
+is refused.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -23,7 +25,8 @@ from reglab.training.torch_compile import compile_inner, compile_options
 TRACED = {"backend": "aot_eager"}  # traced forward and backward, but run by torch's own kernels: quick to compile
 
 
-# Dynamo hides this warning, which it causes, by other means than filters, so that an error is made of it.
+# Dynamo hides this warning, which it causes, by other means than filters, so that an error is made
+# of it.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 
 
@@ -51,7 +54,9 @@ def graphs() -> int:
 def trained(
     regularizers: dict[str, Regularizer], setting: Any = False, model: nn.Module | None = None, **settings: Any
 ) -> dict[str, torch.Tensor]:
-    """Train four epochs of four steps of 11 rows; with ``batch_size=10`` of four steps of 10 and one of 4."""
+    """Train four epochs of four steps of 11 rows; with ``batch_size=10`` of four steps of 10 and
+    one of 4.
+    """
     settings = {"batch_size": 11, **settings}
     trainer = {"precision": "64-true", **settings.pop("trainer", {}), "compile": setting}
     return harness.weights_of(
@@ -67,7 +72,9 @@ def assert_close(actual: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor
 
 
 def dropping(width: int = 64, keys_index: torch.Tensor | None = None) -> tuple[nn.Module, Cocktail]:
-    """Return linear maps that change nothing with dropout of both kinds: what comes out of ones is the masks."""
+    """Return linear maps that change nothing with dropout of both kinds: what comes out of ones is
+    the masks.
+    """
     maps = [nn.Linear(width, width, bias=False) for _ in range(2)]
     for layer in maps:
         nn.init.eye_(layer.weight)
@@ -154,7 +161,9 @@ def compiled_by(backend: Any, model: nn.Module, cocktail: Cocktail) -> AbstractC
 
 
 def test_each_batch_size_is_compiled_for_itself() -> None:
-    """A kernel for any size rounds otherwise than one for this size: a resumed run would meet them in another order."""
+    """A kernel for any size rounds otherwise than one for this size: a resumed run would meet them
+    in another order.
+    """
     sizes: list[set[Any]] = []
 
     def spy(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:

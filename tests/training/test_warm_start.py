@@ -1,4 +1,6 @@
-"""Starting from another run's weights: which they are, what takes their place, and that nothing else comes along."""
+"""Starting from another run's weights: which they are, what takes their place, and that nothing
+else comes along.
+"""
 
 import json
 from pathlib import Path
@@ -33,7 +35,9 @@ def tags(run_id):
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    """Train job ``number`` of a path, from the run ``start`` of job ``after``, and return its result."""
+    """Train job ``number`` of a path, from the run ``start`` of job ``after``, and return its
+    result.
+    """
     monkeypatch.chdir(tmp_path)
     case = Case(tmp_path)
 
@@ -58,7 +62,9 @@ def test_a_job_starts_where_the_one_before_it_ended(train):
 
 
 def test_only_the_weights_come_along(train):
-    """Training on from Adam's state would differ from training anew with the same weights: step 1 is lr * sign."""
+    """Training on from Adam's state would differ from training anew with the same weights: step 1
+    is lr * sign.
+    """
     first = train(0)
     second = train(1, "trainer.max_epochs=1", "data.batch_size=1000", "optimizer.lr=1e-3", start=first.run_id, after=0)
     before, after = (checkpoint(folder_of(run.run_id) / "checkpoints" / "last.ckpt") for run in (first, second))

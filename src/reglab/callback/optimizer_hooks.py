@@ -123,5 +123,7 @@ class OptimizerHooks:
 
 
 def _sum(gradient: Tensor, dense: Tensor) -> Tensor:
-    """Return the sum of a gradient, which may be sparse, and a dense one; in place where it can be."""
+    """Return the sum of a gradient, which may be sparse, and a dense one; in place where
+    it can be.
+    """
     return dense + gradient if gradient.is_sparse else gradient.add_(dense)

@@ -145,7 +145,9 @@ class ShardedParameters(LocalParameters):
         return separable | self._differentiated(cocktail.penalties(full, separable=False), wholes)
 
     def _differentiated(self, penalties: Mapping[str, Tensor], by: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add the gradient of ``penalties`` to that of this rank's parts, and return their values."""
+        """Add the gradient of ``penalties`` to that of this rank's parts, and return their
+        values.
+        """
         if penalties:
             total = torch.stack(list(penalties.values())).sum()
             gradients = torch.autograd.grad(total, list(by.values()), allow_unused=True)

@@ -1,4 +1,4 @@
-"""LightningModule whose model trains whole or sharded (FSDP); its state dict can be had both ways."""
+"""LightningModule that trains whole or FSDP-sharded, with whole tensors in its checkpoints."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -57,7 +57,9 @@ class Shardable(pl.LightningModule):
             self.cocktail.keys.begins_at(local.parts[name], first)
 
     def unshard(self) -> None:
-        """Replace the sharded copies by the original model and cocktail, with the trained weights."""
+        """Replace the sharded copies by the original model and cocktail, with the trained
+        weights.
+        """
         if self._unsharded is not None:
             state = self.whole(self.state_dict(), everywhere=True)
             self.model, self.cocktail = self._unsharded

@@ -47,7 +47,9 @@ class Sharded(ModelParallelStrategy):
         return True
 
     def mesh(self) -> DeviceMesh:
-        """Return the ranks in one axis, or in two: copies of the weights, and the shards of each."""
+        """Return the ranks in one axis, or in two: copies of the weights, and the shards
+        of each.
+        """
         ranks = self.world_size
         if self.shards is None or self.shards == ranks:
             return init_device_mesh(self.root_device.type, (ranks,))

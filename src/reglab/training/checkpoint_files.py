@@ -67,7 +67,9 @@ _unchanged: dict[str, Path] = {}  # where this process last wrote each file of u
 
 
 def _write_beside(content: Mapping[str, Any], path: Path) -> None:
-    """Write ``content`` unless it exists; runs with equal tensors, as of one seed, share the file."""
+    """Write ``content`` unless it exists; runs with equal tensors, as of one seed, share
+    the file.
+    """
     known = _unchanged.get(path.name)
     if path.is_file() and (known == path or _is_whole(path)):  # read once, not for every checkpoint
         _unchanged[path.name] = path

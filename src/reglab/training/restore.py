@@ -170,6 +170,8 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
 
 
 def _recorded_kind(folder: Path) -> str:
-    """Return which weights the run in ``folder`` stands for, by its journal, which leads the store."""
+    """Return which weights the run in ``folder`` stands for, by its journal, which leads
+    the store.
+    """
     tags = [line.content.get("tags", {}) for line in lines(folder / JOURNAL, wanted=lambda *_: False)]
     return next((str(some["reglab.weights"]) for some in reversed(tags) if "reglab.weights" in some), "last")

@@ -138,7 +138,9 @@ class Solo(Shardable):
             self._undo.append(recompute([module for _, module in blocks], self.cocktail.keys))
 
     def _bind(self) -> None:
-        """Wrap the gradient in the cocktail's hooks, and register those around the optimizer step."""
+        """Wrap the gradient in the cocktail's hooks, and register those around the
+        optimizer step.
+        """
         cocktail, parameters = self.cocktail, self.local_parameters
         cocktail.to(self.device)
         means = Means(self._ranks)
@@ -271,7 +273,9 @@ class Solo(Shardable):
         torch.autograd.backward(loss if self._scaler is None else self._scaler.scale(loss))
 
     def _ddp_backward(self, loss: Tensor, last: bool) -> None:
-        """Differentiate under DDP, which averages the gradient over ranks in the last microbatch."""
+        """Differentiate under DDP, which averages the gradient over ranks in the last
+        microbatch.
+        """
         wrapped: Any = self.trainer.strategy.model
         wrapped.require_backward_grad_sync = last
         self.manual_backward(loss)

@@ -60,7 +60,9 @@ def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number,
 
 
 def second_moment(group: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[Tensor, Number]:
-    """Return Adam's second moment ``v`` and the number by which it is divided to correct its bias."""
+    """Return Adam's second moment ``v`` and the number by which it is divided to correct
+    its bias.
+    """
     # The count is kept in float32, whose power would be off in the sixth digit.
     correction = 1 - _number(group["betas"][1]) ** _number(state["step"])
     return state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"], correction
@@ -249,7 +251,9 @@ class LearningRates(_ByName):
         return _ZERO if entry is None else torch.as_tensor(entry[1]["lr"], dtype=torch.float64)
 
     def relative(self, name: str) -> Tensor:
-        """Return the learning rate divided by that which the schedule starts from, 1 without one."""
+        """Return the learning rate divided by that which the schedule starts from, 1
+        without one.
+        """
         entry = self._find(name)
         return _ZERO if entry is None else self[name] / base_rate(entry[1])
 

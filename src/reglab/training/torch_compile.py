@@ -95,7 +95,9 @@ def compile_inner(model: nn.Module, setting: Setting, keys: Keys) -> Callable[[]
 
 
 def _compiled(eager: Callable[..., Any], options: Mapping[str, Any], keys: Keys) -> Callable[..., Any]:
-    """Return ``eager``, compiled, which takes the numbers of the examples before its own arguments."""
+    """Return ``eager``, compiled, which takes the numbers of the examples before its own
+    arguments.
+    """
     # Its checksum is not Python, so it cannot be traced.
     torch.compiler.assume_constant_result(counter_rng.name_number)  # type: ignore[no-untyped-call]  # torch leaves it so
 

@@ -1,4 +1,6 @@
-"""Compiling in a child process: what it makes, when it is given up, and that it never outlives anyone."""
+"""Compiling in a child process: what it makes, when it is given up, and that it never outlives
+anyone.
+"""
 
 import os
 import signal
@@ -154,7 +156,10 @@ def after_an_epoch(compiled: bool) -> Pack:
 
 
 def test_the_main_jobs_cocktail_compiles_and_does_what_it_did_uncompiled() -> None:
-    """Mixup and dropout in one pack, both batch sizes. Compiled again, as by a resumed pack, it has the same bits."""
+    """Mixup and dropout in one pack, both batch sizes.
+
+    Compiled again, as by a resumed pack, it has the same bits.
+    """
     eager, compiled, again = (after_an_epoch(compiled) for compiled in (False, True, True))
     assert compiled.compiled
     assert {shape[-1]: graph.compiled for shape, graph in compiled._graphs.items()} == {10: True, 4: True}

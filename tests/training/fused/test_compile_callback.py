@@ -1,4 +1,6 @@
-"""The compiled step takes over in the middle of training; a pack that goes on makes the same choice at that step."""
+"""The compiled step takes over in the middle of training; a pack that goes on makes the same choice
+at that step.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +24,9 @@ TAKEN = 11  # where the chunk of steps ends that this one is in
 
 
 class Beside:
-    """Stands for a compilation in a child process; its compiled step moves a weight a little further: that shows."""
+    """Stands for a compilation in a child process; its compiled step moves a weight a little
+    further: that shows.
+    """
 
     ready, fails, steps = READY, False, 0
     started: list["Beside"]

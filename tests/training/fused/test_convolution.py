@@ -1,4 +1,6 @@
-"""The lowerings against the library's convolution of each member alone, differentiated by ordinary autograd."""
+"""The lowerings against the library's convolution of each member alone, differentiated by ordinary
+autograd.
+"""
 
 import copy
 import pickle
@@ -178,7 +180,9 @@ def test_a_wrong_path_or_lowering_names_the_nearest():
 
 
 class Ticks:
-    """Stands for the clock: what each run seems to have taken is set by the lowering that it was."""
+    """Stands for the clock: what each run seems to have taken is set by the lowering that
+    it was.
+    """
 
     def __init__(self, monkeypatch, cost):
         self.runs = []

@@ -1,4 +1,6 @@
-"""Every member's numbers against those of the solo measurement, of the same weights on the same data."""
+"""Every member's numbers against those of the solo measurement, of the same weights on the same
+data.
+"""
 
 import sys
 
@@ -105,7 +107,8 @@ class Pair:
                 near = tolerance
                 if given.task == "multilabel" and "accuracy" in name:  # solo's mean over labels is float32 in any case
                     near = max(tolerance, 2e-7)
-                # A gap, and r2, are differences of numbers near 1 or of losses: no more exact than those are.
+                # A gap, and r2, are differences of numbers near 1 or of losses: no more exact than
+                # those are.
                 unit = "val/rmse" if "rmse" in name or "mae" in name else "val/loss"
                 scale = max(1.0, float(expected[unit])) if name.split("/")[0] in ("gap", "train", "val") else 1e-6
                 assert float(actual[name][row]) == pytest.approx(float(value), rel=near, abs=near * scale), name

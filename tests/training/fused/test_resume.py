@@ -80,7 +80,9 @@ def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None
 
 
 def killed(composed: list[DictConfig], folder: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the pack die after so many steps; what its process held, its locks, is gone afterwards."""
+    """Let the pack die after so many steps; what its process held, its locks, is gone
+    afterwards.
+    """
 
     @contextmanager
     def speechless(*_: object) -> Iterator[None]:

@@ -1,4 +1,6 @@
-"""Parts of one step: clipping, weights that no loss reaches, and buffers that the forward pass moves."""
+"""Parts of one step: clipping, weights that no loss reaches, and buffers that the forward pass
+moves.
+"""
 
 import fused_harness as fused
 import laws_harness as harness

@@ -83,7 +83,9 @@ def lower(model: nn.Module, choices: Mapping[str, str]) -> None:
 
 
 def symmetric_padding(module: nn.Conv1d | nn.Conv2d) -> tuple[int, ...] | None:
-    """Return the zeros on either side of each dimension; None where the padding is of another kind."""
+    """Return the zeros on either side of each dimension; None where the padding is of
+    another kind.
+    """
     if module.padding_mode != "zeros":
         return None
     if not isinstance(module.padding, str):

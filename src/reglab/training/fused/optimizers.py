@@ -170,7 +170,9 @@ def adam_plain(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensor
 
 
 class MemberLearningRates(Mapping[str, Tensor]):
-    """Learning rates by parameter name, the same for all: ``step_size.LearningRates`` of a member."""
+    """Learning rates by parameter name, the same for all: ``step_size.LearningRates`` of a
+    member.
+    """
 
     def __init__(self, numbers: Tensors, names: Sequence[str]) -> None:
         self._numbers, self._names = numbers, names

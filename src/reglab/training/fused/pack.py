@@ -196,7 +196,9 @@ class Pack:
         return compilation.graphs[0][0] in self._graphs.values()
 
     def adopt_compiled(self, compilation: Compilation) -> None:
-        """Use the compiled steps from now on; what failed to compile stays eager, with a warning."""
+        """Use the compiled steps from now on; what failed to compile stays eager, with a
+        warning.
+        """
         done = compilation.load()
         compiled = compilation.graphs[0][0].compiled
         self.choose(compiled, self.lowering, self.ragged and done)
