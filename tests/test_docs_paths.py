@@ -13,6 +13,8 @@ _PATH = re.compile(rf"(?<![\w/.-])((?:{_FOLDERS})/[\w./*-]*[\w*/])")
 _SHORT = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")  # counted from src/reglab/, as tables do
 _LINK = re.compile(r"\]\(([^)\s#]*)(?:#([\w-]+))?\)")
 
+_OTHERS = {"Launcher"}  # of Hydra
+
 every_page = pytest.mark.parametrize("page", docs_pages.PAGES, ids=docs_pages.name_of)
 
 
@@ -25,6 +27,16 @@ def test_every_path_is_there(page: Path) -> None:
     text, own = page.read_text(encoding="utf-8"), docs_pages.files_of(page)
     assert missing({path.rstrip("/") for path in _PATH.findall(text)} - own, ROOT) == []
     assert missing(set(_SHORT.findall(text)) - own, ROOT, ROOT / "src" / "reglab") == []
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_class_and_method_that_is_named_is_there(page: str) -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src" / "reglab").rglob("*.py")]
+    prose = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.M | re.S)
+    for name, method in re.findall(r"`(_?[A-Z][a-z]\w+)(?:\.(\w+))?(?:\(\))?`", prose):
+        homes = [text for text in sources if re.search(rf"^class {name}\b", text, re.M)]
+        assert homes or name in _OTHERS, name
+        assert not method or any(f"def {method}(" in text for text in homes), f"{name}.{method}"
 
 
 def anchors(page: Path) -> set[str]:

@@ -1,0 +1,78 @@
+"""Every yaml of every config group makes a job that is whole and passes the checks before training."""
+
+from collections.abc import Iterator
+from contextlib import chdir
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+
+from reglab.config.paths import conf_dir
+from reglab.core.errors import UserError
+from reglab.training.check import check
+from reglab.training.fused.job import load_experiments
+
+OPTIONS = sorted((path.parent.name, path.stem) for path in conf_dir().glob("*/*.yaml") if not path.stem.startswith("_"))
+NEEDS = {  # what an option leaves to its user
+    ("data", "table"): ["data.path=rows.csv", "data.target=price"],
+    ("data", "image_folder"): ["data.path=photos", "data.size=8", "model=cnn"],
+    ("data", "tokens"): [
+        "model=custom", "model._target_=torch.nn.EmbeddingBag", "+model.num_embeddings=100", "+model.embedding_dim=4",
+    ],
+    ("model", "cnn"): ["data=digits"],
+    ("model", "custom"): ["model._target_=torch.nn.Linear"],
+    ("model", "timm"): ["model.name=resnet18", "data=digits"],
+    ("model", "transformers"): ["model.name=bert", "data=tokens"],
+}  # fmt: skip
+REFUSED = {  # where something is missing here; with the way out
+    name: message
+    for name, message, there in (
+        (("model", "timm"), "scripts/setup timm", find_spec("timm")),
+        (("model", "transformers"), "scripts/setup transformers", find_spec("transformers")),
+        (("trainer", "gpu"), "GPU|gpu|CUDA", torch.cuda.is_available()),
+    )
+    if not there
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with a small table and a few small images."""
+    made = tmp_path_factory.mktemp("options")
+    rows = [f"{number % 7},{number % 5},{(number * 3) % 11}" for number in range(80)]
+    (made / "rows.csv").write_text("\n".join(["size,rooms,price", *rows]) + "\n")
+    generator = np.random.default_rng(0)
+    for kind in ("cat", "dog"):
+        (made / "photos" / kind).mkdir(parents=True)
+        for number in range(20):
+            pixels = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(made / "photos" / kind / f"{number}.png")
+    with chdir(made):
+        yield made
+
+
+@pytest.mark.parametrize("group, name", OPTIONS, ids=[f"{group}={name}" for group, name in OPTIONS])
+def test_it_makes_a_job(group: str, name: str, folder: Path) -> None:
+    words = {"data": "wine", "tracking": "none"} if group != "experiment" else {"tracking": "none"}
+    words[group] = name
+    overrides = [f"{key}={value}" for key, value in words.items()]
+    needs = NEEDS.get((group, name), [])
+    overrides = [word for word in overrides if word.partition("=")[0] not in {n.partition("=")[0] for n in needs}]
+    with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
+        config = compose("train", [*overrides, *needs])
+    assert OmegaConf.missing_keys(config) == set()
+    if (group, name) in REFUSED:
+        with pytest.raises(UserError, match=REFUSED[group, name]):
+            _built(config)
+    else:
+        _built(config)
+
+
+def _built(config: object) -> None:
+    _, (experiment,) = load_experiments([config])
+    check(experiment)
