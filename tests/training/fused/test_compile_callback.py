@@ -164,7 +164,7 @@ def test_given_up_it_goes_on_as_it_was_also_when_it_is_resumed(
     with caplog.at_level(logging.WARNING):
         killed(jobs(), tmp_path / "mine", 20, monkeypatch)
     assert [record.getMessage() for record in caplog.records if "compiling" in record.getMessage()] == [
-        "compiling took more than 7 s: the pack goes on uncompiled"
+        "compiling took more than 7 s: the pack continues uncompiled"
     ]
     assert len(Beside.started) == 1
     packs.assert_same(tmp_path / "mine", tmp_path / "right", run(jobs(), tmp_path / "mine"), expected_)
@@ -195,6 +195,6 @@ def test_true_that_takes_too_long_goes_on_uncompiled(tmp_path: Path, caplog: pyt
     Beside.fails = True
     with caplog.at_level(logging.WARNING):
         run(jobs(), tmp_path, compile_=True)
-    assert "compiling took more than 7 s: the pack goes on uncompiled" in caplog.messages
+    assert "compiling took more than 7 s: the pack continues uncompiled" in caplog.messages
     assert tags(tmp_path / "0") == {"compiled": "false"}
     assert len(Beside.started) == 1
