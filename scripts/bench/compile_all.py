@@ -56,7 +56,7 @@ def measured(names: tuple[str, ...], options: argparse.Namespace) -> list[str]:
     try:
         started.wait()
         child, begin = time.perf_counter() - begin, time.perf_counter()
-        done = started.take()
+        done = started.load()
     finally:
         started.close()
     loading = time.perf_counter() - begin

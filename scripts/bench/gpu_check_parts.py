@@ -28,7 +28,7 @@ from reglab.regularizers import L1, Cocktail, Regularizer
 from reglab.tracking import open_run
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import member_state
 from reglab.training.recipe import Recipe
@@ -104,7 +104,7 @@ def pack(members: int, quick: bool) -> list[Row]:
 def _parity(case: Case, members: int) -> Row:
     """Return the largest deviation between first, middle and last member of a pack and the same jobs alone."""
     jobs = [_double(case.experiment(number)) for number in range(members)]
-    fused = Fused(Pack(jobs))
+    fused = PackModule(Pack(jobs))
     _fit(jobs[0], fused)
     worst = 0.0
     for place in sorted({0, members // 2, members - 1}):

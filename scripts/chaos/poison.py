@@ -77,7 +77,7 @@ Solo._step = _poisoned(
 Pack.step = _poisoned(
     Pack.step,
     lambda pack: pack.done(),
-    lambda pack: [_way(dict(pack.experiments[place].cocktail.named_buffers())) for place in pack.places],
+    lambda pack: [_way(dict(pack.experiments[place].cocktail.named_buffers())) for place in pack.job_indices],
 )
 
 

@@ -30,9 +30,13 @@ _LABELS = 5
 
 
 class Drawn(NamedTuple):
-    """facts: as ``row_facts`` gives them, ``[facts, repetitions, rows]``. targets: of a regression, else empty."""
+    """Drawn rows.
 
-    facts: Tensor
+    statistics: as ``example_statistics`` gives them, ``[statistics, repetitions, rows]``. targets: of a regression,
+    else empty.
+    """
+
+    statistics: Tensor
     targets: Tensor
 
 
@@ -140,11 +144,11 @@ def regression(r2: float, noise: str) -> Population:
 def side(drawn: Drawn, task: Task, left: float) -> Side:
     """Return the drawn rows as a side of a gap, every repetition a member."""
     if task != "regression":
-        return Side(drawn.facts, Scale(*[torch.empty(0)] * 3), left)
+        return Side(drawn.statistics, Scale(*[torch.empty(0)] * 3), left)
     spread, mean = torch.std_mean(drawn.targets, dim=-1, correction=0, keepdim=True)
     squares = ((drawn.targets - mean) / spread).square().unsqueeze(0)
     variance = spread.squeeze(-1).square().unsqueeze(0)
-    return Side(drawn.facts, Scale(variance, variance == 0, squares), left)
+    return Side(drawn.statistics, Scale(variance, variance == 0, squares), left)
 
 
 def coverage(
@@ -154,7 +158,7 @@ def coverage(
     generator = torch.Generator().manual_seed(seed)
     task, size = population.task, 1000 if probe else 200
     whole = training.draw(generator, repetitions, size)
-    seen = Drawn(whole.facts[..., :200], whole.targets[..., :200])
+    seen = Drawn(whole.statistics[..., :200], whole.targets[..., :200])
     val = side(population.draw(generator, repetitions, rows), task, 1.0)
     found = gap(side(seen, task, 1 - 200 / size), val, task)
     exact = gap(side(whole, task, 0.0), val, task)  # for the means of the whole training part

@@ -96,7 +96,9 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in module.named_parameters()}
 
 
-def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float = 0.0) -> None:
-    assert found.keys() == wanted.keys()
+def assert_same(actual: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float = 0.0) -> None:
+    assert actual.keys() == wanted.keys()
     for name, weight in wanted.items():
-        torch.testing.assert_close(found[name], weight, rtol=0, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(
+            actual[name], weight, rtol=0, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}"
+        )

@@ -44,7 +44,7 @@ def test_validation_test_and_prediction_see_the_average_and_training_does_not() 
     for go in (run.validate, run.test, run.predict):
         module.seen_by_validation.clear()
         go(module, loaders()[1], **({} if go == run.predict else {"verbose": False}))
-        assert all(torch.equal(seen, average) for seen in module.seen_by_validation)
+        assert all(torch.equal(observed, average) for observed in module.seen_by_validation)
         assert module.seen_by_validation
         assert torch.equal(module.body[0].weight, trained)
     fresh = OwnModule()
@@ -182,13 +182,13 @@ def test_losses_by_example_are_kept_with_the_rows_numbers_and_logged(tmp_path: P
     trainer([callback], logger=logger).fit(module, train, val)
 
     (kept,) = tmp_path.glob("artifacts/*/artifacts/examples.npz")
-    found = per_example_file.read(kept)
+    actual = per_example_file.read(kept)
     assert [each.path for each in MlflowClient(uri).list_artifacts(logger.run_id)] == ["examples.npz"]
-    assert found.val_index.tolist() == rows
-    assert found.probe_index.tolist() == list(range(VAL_ROWS, len(whole)))
+    assert actual.val_index.tolist() == rows
+    assert actual.probe_index.tolist() == list(range(VAL_ROWS, len(whole)))
     inputs, targets = (torch.stack(list(part)) for part in zip(*(whole[row] for row in rows), strict=True))
     with callback.cocktail.evaluating(module), torch.no_grad():
         losses = functional.cross_entropy(module(inputs), targets, reduction="none")
-    torch.testing.assert_close(torch.from_numpy(found.val_loss), losses, rtol=1e-10, atol=0)
+    torch.testing.assert_close(torch.from_numpy(actual.val_loss), losses, rtol=1e-10, atol=0)
     assert callback.examples is not None
     assert callback.examples.val_loss.mean() == pytest.approx(callback.metrics["val/loss"], rel=1e-12)

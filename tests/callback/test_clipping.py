@@ -1,4 +1,6 @@
-"""Clipping beside proximal steps under the callback, against loops written by hand; clipping by value."""
+"""Clipping beside proximal steps under the callback, against loops written by hand; clipping by
+value.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -41,7 +43,9 @@ class Clips(OwnModule):
 
 
 def by_hand(make: Callable[[Iterable[Tensor]], Optimizer], step: float, l2: float, inside: bool) -> OwnModule:
-    """Train two epochs: gradient clipped, ridge inside of what is clipped or scaled like it, then a soft threshold."""
+    """Train two epochs: gradient clipped, ridge inside of what is clipped or scaled like it, then a
+    soft threshold.
+    """
     module = OwnModule(make)
     optimizer = make(module.parameters())
     for _ in range(2):
@@ -51,15 +55,15 @@ def by_hand(make: Callable[[Iterable[Tensor]], Optimizer], step: float, l2: floa
             matrices = [weight for weight in module.parameters() if weight.ndim == 2]
             ridge = [l2 * weight.detach() for weight in matrices]
             if inside:
-                for weight, slope in zip(matrices, ridge, strict=True):
-                    weight.grad += slope
+                for weight, gradient in zip(matrices, ridge, strict=True):
+                    weight.grad += gradient
             norm = torch.sqrt(sum(weight.grad.square().sum() for weight in module.parameters()))
             factor = min(1.0, CLIP / (float(norm) + 1e-6))
             for weight in module.parameters():
                 weight.grad *= factor
             if not inside:
-                for weight, slope in zip(matrices, ridge, strict=True):
-                    weight.grad += factor * slope
+                for weight, gradient in zip(matrices, ridge, strict=True):
+                    weight.grad += factor * gradient
             optimizer.step()
             with torch.no_grad():
                 for weight in matrices:
@@ -71,11 +75,11 @@ def by_hand(make: Callable[[Iterable[Tensor]], Optimizer], step: float, l2: floa
 @pytest.mark.parametrize("make, step", [(sgd, 0.1), (heavy, 1.0)])
 @pytest.mark.parametrize("module", [OwnModule, Clips])
 def test_a_proximal_step_and_a_penalty_are_scaled_as_the_gradient_is(make: Any, step: float, module: Any) -> None:
-    trained, own = module(make), module is OwnModule
+    trained, local = module(make), module is OwnModule
     callback = Regularize([L1(STRENGTH), L2(0.2)], "classification", every=None)
-    run = trainer([callback], gradient_clip_val=CLIP if own else None)
+    run = trainer([callback], gradient_clip_val=CLIP if local else None)
     run.fit(trained, *loaders())
-    assert_same(weights_of(trained), weights_of(by_hand(make, step, 0.2, inside=own)), 1e-10)
+    assert_same(weights_of(trained), weights_of(by_hand(make, step, 0.2, inside=local)), 1e-10)
     assert "clip_gradients" not in vars(run.precision_plugin)
 
 

@@ -1,4 +1,6 @@
-"""A cocktail's part of an optimizer step in a foreign loop, against loops written by hand in plain PyTorch."""
+"""A cocktail's part of an optimizer step in a foreign loop, against loops written by hand in plain
+PyTorch.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -122,7 +124,9 @@ def _decayed(weights: Iterable[Tensor]) -> list[dict[str, Any]]:
 
 
 def _shrink(module: OwnModule, threshold: Callable[[Tensor], Any]) -> None:
-    """Move every weight matrix towards zero by ``threshold(weight)``, and to zero where it would cross it."""
+    """Move every weight matrix towards zero by ``threshold(weight)``, and to zero where it would
+    cross it.
+    """
     with torch.no_grad():
         for weight in module.parameters():
             if weight.ndim == 2:
@@ -192,7 +196,9 @@ class HalfScaled(OwnModule):
 
 
 def test_a_step_that_the_scaler_skips_is_no_step() -> None:
-    """Three batches of which the second overflows: the same as a loop over the first and the third."""
+    """Three batches of which the second overflows: the same as a loop over the first and
+    the third.
+    """
     module = HalfScaled()
     scaler: Any = torch.amp.GradScaler("cpu", init_scale=8.0)
     members: list[Regularizer] = [L2(STRENGTH), WeightDecay(0.1), L1(STRENGTH)]

@@ -40,7 +40,9 @@ class Jittered(TensorDataset):
 
 @pytest.mark.parametrize("validates", [True, False])
 def test_an_empty_list_changes_nothing(validates: bool) -> None:
-    """Neither weights nor random state, with a shuffling loader, random augmentation and the module's own dropout."""
+    """Neither weights nor random state, with a shuffling loader, random augmentation and the
+    module's own dropout.
+    """
     ends = []
     for callbacks in ([], [Regularize([], TASK)]):
         module = OwnModule(dropout=0.5)
@@ -70,25 +72,26 @@ def test_metrics_equal_an_evaluation_by_hand() -> None:
             outputs = module(inputs)
         losses.append(float(functional.cross_entropy(outputs, targets)))
         rights.append(float((outputs.argmax(1) == targets).double().mean()))
-    found = callback.metrics
-    assert found["train/loss"] == pytest.approx(losses[0], abs=1e-12)
-    assert found["val/loss"] == pytest.approx(losses[1], abs=1e-12)
-    assert found["gap/loss"] == pytest.approx(losses[1] - losses[0], abs=1e-12)
-    assert found["gap/loss_low"] < found["gap/loss"] < found["gap/loss_high"]
-    assert found["gap/accuracy"] == pytest.approx(rights[0] - rights[1], abs=1e-6)
+    actual = callback.metrics
+    assert actual["train/loss"] == pytest.approx(losses[0], abs=1e-12)
+    assert actual["val/loss"] == pytest.approx(losses[1], abs=1e-12)
+    assert actual["gap/loss"] == pytest.approx(losses[1] - losses[0], abs=1e-12)
+    assert actual["gap/loss_low"] < actual["gap/loss"] < actual["gap/loss_high"]
+    assert actual["gap/accuracy"] == pytest.approx(rights[0] - rights[1], abs=1e-6)
 
     matrices = [module.body[0].weight.detach().numpy(), module.body[3].weight.detach().numpy()]
     everything = np.concatenate([matrix.ravel() for matrix in matrices])
     moved = np.concatenate([(m - s.numpy()).ravel() for m, s in zip(matrices, _matrices(start), strict=True)])
-    assert found["weights/all/l1"] == pytest.approx(np.abs(everything).sum(), abs=1e-10)
-    assert found["weights/all/zeros"] == (everything == 0).mean() > 0
-    assert found["weights/all/distance"] == pytest.approx(np.linalg.norm(moved), abs=1e-10)
-    assert "weights/body.0.weight/l2" in found
+    assert actual["weights/all/l1"] == pytest.approx(np.abs(everything).sum(), abs=1e-10)
+    assert actual["weights/all/zeros"] == (everything == 0).mean() > 0
+    assert actual["weights/all/distance"] == pytest.approx(np.linalg.norm(moved), abs=1e-10)
+    assert "weights/body.0.weight/l2" in actual
     assert [row["epoch"] for row in callback.history] == [0, 1, 2, 3]
     assert callback.history[-1] == {"epoch": 3.0, **callback.metrics}
-    # The ridge term, averaged over the steps of the epoch, lies between its values at the ends of the epoch.
+    # The ridge term, averaged over the steps of the epoch, lies between its values at the ends of
+    # the epoch.
     ridge = [0.1 / 2 * row["weights/all/l2"] ** 2 for row in callback.history[-2:]]
-    assert min(ridge) < found["objective/l2"] < max(ridge)
+    assert min(ridge) < actual["objective/l2"] < max(ridge)
 
 
 def _matrices(weights: dict[str, Tensor]) -> list[Tensor]:
@@ -119,9 +122,9 @@ class LogsTheSame(OwnModule):
 
 
 def test_a_name_that_the_module_logs_too_is_said_once_and_told_apart_by_a_prefix() -> None:
-    with pytest.warns(UserWarning, match="the module logs val/loss itself") as said:
+    with pytest.warns(UserWarning, match="the module logs val/loss itself") as predicted:
         trainer([Regularize([], TASK)], epochs=3).fit(LogsTheSame(), *loaders())
-    assert sum("itself" in str(warning.message) for warning in said) == 1
+    assert sum("itself" in str(warning.message) for warning in predicted) == 1
     run = trainer([Regularize([], TASK, prefix="audited/")])
     run.fit(LogsTheSame(), *loaders())
     assert run.callback_metrics["val/loss"] == 0
@@ -136,9 +139,11 @@ def test_every_other_epoch_and_the_last() -> None:
 
 def test_without_validation_the_weights_are_measured_and_it_says_so_once() -> None:
     callback = Regularize([L1(1e-3)], TASK)
-    with pytest.warns(UserWarning, match="measures the weights but no gap: that takes a validation loader") as said:
+    with pytest.warns(
+        UserWarning, match="measures the weights but no gap: that takes a validation loader"
+    ) as predicted:
         trainer([callback], limit_val_batches=0).fit(OwnModule(), *loaders())
-    assert sum("no gap" in str(warning.message) for warning in said) == 1
+    assert sum("no gap" in str(warning.message) for warning in predicted) == 1
     assert not any(key.startswith(("gap/", "val/", "train/")) for key in callback.metrics)
     assert callback.metrics["weights/all/l1"] > 0
 
@@ -243,7 +248,9 @@ def test_regression_has_r2() -> None:
 
 
 class Dealt(OwnModule):
-    """Deals its rows out to ranks like cards, in order: two ranks of 8 see what one process sees in a batch of 16."""
+    """Deals its rows out to ranks like cards, in order: two ranks of 8 see what one process sees in
+    a batch of 16.
+    """
 
     def train_dataloader(self) -> Any:
         data, ranks = loaders()[0].dataset, self.trainer.world_size
@@ -263,8 +270,8 @@ def test_two_ranks_equal_one_process_on_the_joint_batch(tmp_path: Path) -> None:
         ends.append(torch.load(path, weights_only=True))
     assert_same(ends[1]["state_dict"], ends[0]["state_dict"], 1e-12)
     history = [end["callbacks"]["Regularize"]["history"] for end in ends]
-    for found, wanted in zip(history[1], history[0], strict=True):
-        assert found == pytest.approx(wanted, abs=1e-6)
+    for actual, wanted in zip(history[1], history[0], strict=True):
+        assert actual == pytest.approx(wanted, abs=1e-6)
 
 
 class SaveAtEnd(pl.Callback):

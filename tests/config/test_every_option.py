@@ -14,7 +14,7 @@ from PIL import Image
 
 from reglab.config.paths import conf_dir
 from reglab.core.errors import UserError
-from reglab.training.check import check
+from reglab.training.check import check_experiment
 from reglab.training.fused.job import load_experiments
 
 OPTIONS = sorted((path.parent.name, path.stem) for path in conf_dir().glob("*/*.yaml") if not path.stem.startswith("_"))
@@ -75,4 +75,4 @@ def test_it_makes_a_job(group: str, name: str, folder: Path) -> None:
 
 def _built(config: object) -> None:
     _, (experiment,) = load_experiments([config])
-    check(experiment)
+    check_experiment(experiment)

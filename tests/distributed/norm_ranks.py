@@ -1,4 +1,6 @@
-"""Trains small normalized models on a rank's rows, or on all of them: started in processes by test_synced_norm."""
+"""Trains small normalized models on a rank's rows, or on all of them: started in processes by
+test_synced_norm.
+"""
 
 import copy
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from reglab.distributed.sync_batchnorm import synchronize
+from reglab.distributed.sync_batchnorm import synchronize_batchnorm
 from reglab.regularizers.keys import Keys
 from reglab.training.activation_checkpointing import recompute
 
@@ -41,7 +43,9 @@ class Checkpointed(nn.Module):
 
 
 def net() -> nn.Sequential:
-    """Nothing with weights comes behind the last norm: there, the slopes of a stand-in are its trainer's affair."""
+    """Nothing with weights comes behind the last norm: there, the gradients of a stand-in are its
+    trainer's affair.
+    """
     first, second = (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Tanh()) for _ in range(2))
     return nn.Sequential(first, second)
 
@@ -85,12 +89,14 @@ def worked(model: nn.Module, inputs: Tensor, steps: int = 3, curved: bool = Fals
         outputs = model(inputs)
         loss = (outputs.square() * (1 + outputs.cos())).sum()
         if curved:
-            (slope,) = torch.autograd.grad(loss, inputs, create_graph=True)
-            loss = loss + slope.square().sum()
+            (gradient,) = torch.autograd.grad(loss, inputs, create_graph=True)
+            loss = loss + gradient.square().sum()
         loss.backward()
-    slopes = {f"slope/{name}": weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    gradients = {
+        f"gradient/{name}": weight.grad for name, weight in model.named_parameters() if weight.grad is not None
+    }
     state = {f"state/{name}": value for name, value in model.named_buffers()}
-    return {"outputs": outputs.detach(), "slope": inputs.grad, **slopes, **state}
+    return {"outputs": outputs.detach(), "gradient": inputs.grad, **gradients, **state}
 
 
 def part_of(inputs: Tensor, rank: int, rows: list[int]) -> Tensor:
@@ -110,37 +116,39 @@ def start(rank: int, ranks: int, folder: str) -> None:
 
 
 def _everything(rank: int, rows: list[int]) -> dict[str, Any]:
-    def idle() -> bool:
+    def is_padding() -> bool:
         return rows[rank] == 0
 
-    found: dict[str, Any] = {}
+    actual: dict[str, Any] = {}
     for name in CASES:
         model, inputs = built(name)
-        synchronize(model, idle)
+        synchronize_batchnorm(model, is_padding)
         if name == "recomputed":
             recompute(model, Keys(0))
-        found[name] = worked(model, part_of(inputs, rank, rows))
+        actual[name] = worked(model, part_of(inputs, rank, rows))
     model, inputs = built("net")
-    synchronize(model, idle)
+    synchronize_batchnorm(model, is_padding)
     twin = copy.deepcopy(model)
     part = part_of(inputs, rank, rows)
-    found["curved"] = worked(twin, part, curved=True)
-    found["original"] = dict(model.named_buffers())
-    found["far"] = worked(synced(nn.BatchNorm1d(3).double(), idle), part + 1e8)
-    found["float32"] = worked(synced(built("images")[0].float(), idle), part_of(built("images")[1], rank, rows).float())
+    actual["curved"] = worked(twin, part, curved=True)
+    actual["original"] = dict(model.named_buffers())
+    actual["far"] = worked(synced(nn.BatchNorm1d(3).double(), is_padding), part + 1e8)
+    actual["float32"] = worked(
+        synced(built("images")[0].float(), is_padding), part_of(built("images")[1], rank, rows).float()
+    )
     with torch.autocast("cpu", torch.bfloat16):
-        found["autocast"] = worked(synced(built("net")[0].float(), idle), part.float())
-    found["single"] = _refused(rank)
+        actual["autocast"] = worked(synced(built("net")[0].float(), is_padding), part.float())
+    actual["single"] = _refused(rank)
     if rank == 0:  # alone: were there a collective, it would wait for the others, and fail
-        found["evaluated"] = model.eval()(inputs).detach()
+        actual["evaluated"] = model.eval()(inputs).detach()
         lone, _ = built("net")
-        synchronize(lone, idle)()
-        found["undone"] = worked(lone, inputs)
-    return found
+        synchronize_batchnorm(lone, is_padding)()
+        actual["undone"] = worked(lone, inputs)
+    return actual
 
 
-def synced(model: nn.Module, idle: Callable[[], bool]) -> nn.Module:
-    synchronize(model, idle)
+def synced(model: nn.Module, is_padding: Callable[[], bool]) -> nn.Module:
+    synchronize_batchnorm(model, is_padding)
     return model
 
 

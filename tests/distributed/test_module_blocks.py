@@ -39,8 +39,8 @@ class Scaled(nn.Module):
         return weight * self.factor
 
 
-def names(found: list[tuple[str, nn.Module]]) -> list[str]:
-    return [name for name, _ in found]
+def names(actual: list[tuple[str, nn.Module]]) -> list[str]:
+    return [name for name, _ in actual]
 
 
 def test_blocks_are_bottlenecks_layers_and_linear_maps() -> None:
@@ -49,8 +49,8 @@ def test_blocks_are_bottlenecks_layers_and_linear_maps() -> None:
     encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
     assert names(blocks(encoder)) == ["layers.0", "layers.1", "layers.2"]
     assert names(blocks(MLP(width=4, inputs=3, outputs=2))) == ["hidden.0.linear", "hidden.1.linear"]
-    found = names(blocks(CNN(channels=[2, 3], norm="batch", inputs=(1, 8, 8), outputs=2)))
-    assert found == [f"blocks.{place}.{part}" for place in (0, 1) for part in ("convolution", "norm")]
+    actual = names(blocks(CNN(channels=[2, 3], norm="batch", inputs=(1, 8, 8), outputs=2)))
+    assert actual == [f"blocks.{index}.{part}" for index in (0, 1) for part in ("convolution", "norm")]
     for name, block in blocks(encoder):
         assert block is encoder.get_submodule(name)
 
@@ -78,10 +78,10 @@ def test_true_means_the_blocks_and_false_none() -> None:
     model = Residual()
     assert matching(model, True, "trainer.x") == blocks(model)
     assert matching(model, False, "trainer.x") == []
-    alone = nn.Module()
-    alone.body = nn.Linear(2, 2)
+    solo = nn.Module()
+    solo.body = nn.Linear(2, 2)
     with pytest.raises(UserError, match=r"trainer\.x=true: .*instead, as in trainer\.x=body"):
-        matching(alone, True, "trainer.x")
+        matching(solo, True, "trainer.x")
 
 
 def test_patterns_choose_the_outermost_modules_that_they_fit() -> None:

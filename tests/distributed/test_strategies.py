@@ -10,10 +10,10 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reglab.core.errors import UserError
-from reglab.distributed.strategies import Sharded, fits_sharding, prepared, resolved
+from reglab.distributed.strategies import Sharded, check_sharding, disable_buffer_broadcast, trainer_arguments
 
 SHARDS = r"trainer.shards must be null \(all devices\) or an integer >= 1, got "
-HALF = "16-mixed scales gradients, which does not go with trainer.strategy=fsdp; use trainer.precision=bf16-mixed"
+HALF = "16-mixed does not work with trainer.strategy=fsdp; use trainer.precision=bf16-mixed"
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ HALF = "16-mixed scales gradients, which does not go with trainer.strategy=fsdp;
         ({"strategy": "ddp_spawn"}, r"trainer.strategy=ddp_spawn is for notebooks \(reglab.fit\); here: .*=ddp$"),
         ({"strategy": "ddp_notebook"}, "trainer.strategy=ddp_notebook is for notebooks"),
         ({"strategy": ModelParallelStrategy()}, "trainer.strategy=ModelParallelStrategy is not known .*; use ddp"),
-        ({"shards": 2}, "trainer.shards=2 belongs to trainer.strategy=fsdp, which cuts the weights"),
-        ({"strategy": "ddp", "shards": 2}, "trainer.shards=2 belongs to trainer.strategy=fsdp"),
+        ({"shards": 2}, "trainer.shards=2 needs trainer.strategy=fsdp; add it, or leave shards out"),
+        ({"strategy": "ddp", "shards": 2}, "trainer.shards=2 needs trainer.strategy=fsdp"),
         ({"strategy": "fsdp", "shards": 0}, f"{SHARDS}0"),
         ({"strategy": "fsdp", "shards": 2.0}, f"{SHARDS}2.0"),
         ({"strategy": "fsdp", "shards": "2"}, f"{SHARDS}'2'"),
@@ -37,22 +37,22 @@ HALF = "16-mixed scales gradients, which does not go with trainer.strategy=fsdp;
 )
 def test_a_strategy_that_cannot_train_with_regularizers_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        resolved(settings)
+        trainer_arguments(settings)
 
 
 @pytest.mark.parametrize("shards", [None, 2])
 def test_fsdp_is_our_own_strategy(shards: int | None) -> None:
-    found = resolved({"strategy": "fsdp", "shards": shards, "devices": 4})
-    strategy = found.pop("strategy")
+    actual = trainer_arguments({"strategy": "fsdp", "shards": shards, "devices": 4})
+    strategy = actual.pop("strategy")
     assert isinstance(strategy, Sharded)
     assert strategy.shards == shards
-    assert found == {"devices": 4}
+    assert actual == {"devices": 4}
 
 
 @pytest.mark.parametrize("precision", ["64-true", "64", 64])
 def test_double_precision_is_the_models_own_where_weights_are_cut(precision: str | int) -> None:
-    assert resolved({"strategy": "fsdp", "precision": precision})["precision"] == "32-true"
-    assert resolved({"strategy": "ddp", "precision": precision})["precision"] == precision
+    assert trainer_arguments({"strategy": "fsdp", "precision": precision})["precision"] == "32-true"
+    assert trainer_arguments({"strategy": "ddp", "precision": precision})["precision"] == precision
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_double_precision_is_the_models_own_where_weights_are_cut(precision: str
 )
 def test_what_is_known_to_train_goes_to_lightning_as_it_is(strategy: Any) -> None:
     given = {"strategy": strategy, "precision": "16-mixed"}
-    assert resolved(given) == given
+    assert trainer_arguments(given) == given
 
 
 def test_shards_that_do_not_divide_the_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,16 +86,16 @@ class OwnAdam(torch.optim.Adam):
 def test_an_optimizer_that_may_need_whole_weights_is_refused(kind: Any) -> None:
     model = nn.Linear(2, 2, bias=False)
     with pytest.raises(UserError, match=f"fsdp: {kind.__name__} may need whole weights.* use trainer.strategy=ddp"):
-        fits_sharding(model, kind(model.parameters()))
+        check_sharding(model, kind(model.parameters()))
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad])
 def test_a_weight_without_an_axis_cannot_be_cut(kind: Any) -> None:
     model = Scaled()
     optimizer = kind(model.parameters())
-    fits_sharding(model.inner, optimizer)
-    with pytest.raises(UserError, match="cuts the first axis of each weight, and factor has none: use ddp"):
-        fits_sharding(model, optimizer)
+    check_sharding(model.inner, optimizer)
+    with pytest.raises(UserError, match="shards the first axis of each weight, and factor has none; use ddp"):
+        check_sharding(model, optimizer)
 
 
 @pytest.fixture
@@ -108,6 +108,6 @@ def group() -> Iterator[None]:
 
 def test_ddp_sends_no_buffers_around(group: None) -> None:
     strategy = DDPStrategy()
-    prepared(strategy)
+    disable_buffer_broadcast(strategy)
     assert not DistributedDataParallel(nn.BatchNorm1d(2), **strategy._ddp_kwargs).broadcast_buffers
     assert DistributedDataParallel(nn.BatchNorm1d(2)).broadcast_buffers  # torch's own choice is the other one

@@ -1,4 +1,6 @@
-"""Law: BatchNorm over ranks with unequal parts, one of them with none, is nn.BatchNorm on the joint batch."""
+"""Law: BatchNorm over ranks with unequal parts, one of them with none, is nn.BatchNorm on the joint
+batch.
+"""
 
 from typing import Any
 
@@ -7,7 +9,7 @@ import torch
 from tests.distributed.norm_ranks import CASES, ROWS, Found, built, start, worked
 from torch import Tensor, multiprocessing, nn
 
-from reglab.distributed.sync_batchnorm import synchronize
+from reglab.distributed.sync_batchnorm import synchronize_batchnorm
 
 
 @pytest.fixture(scope="module", params=sorted(ROWS))
@@ -19,7 +21,9 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def joined(ranks: list[dict[str, Any]], case: str) -> Found:
-    """Return what ``worked`` would in one process: rows put together, gradients added up, buffers as they are."""
+    """Return what ``worked`` would in one process: rows put together, gradients added up, buffers
+    as they are.
+    """
     rows = ROWS[len(ranks)]
     parts: list[Found] = [rank[case] for rank in ranks]
     for part in parts:
@@ -28,20 +32,20 @@ def joined(ranks: list[dict[str, Any]], case: str) -> Found:
                 assert torch.equal(value, parts[0][name]), name  # the same bits on every rank
     for part, count in zip(parts, rows, strict=True):
         if count == 0:  # a stand-in counts for nothing
-            assert not any(value.any() for name, value in part.items() if name.startswith("slope"))
-    found = {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0] if "slope/" in name}
-    found |= {name: value for name, value in parts[0].items() if name.startswith("state")}
-    for name in ("outputs", "slope"):
-        found[name] = torch.cat([part[name][:count] for part, count in zip(parts, rows, strict=True)])
-    return found
+            assert not any(value.any() for name, value in part.items() if name.startswith("gradient"))
+    actual = {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0] if "gradient/" in name}
+    actual |= {name: value for name, value in parts[0].items() if name.startswith("state")}
+    for name in ("outputs", "gradient"):
+        actual[name] = torch.cat([part[name][:count] for part, count in zip(parts, rows, strict=True)])
+    return actual
 
 
-def assert_close(found: Found, expected: Found, tolerance: float) -> None:
-    assert found.keys() == expected.keys()
+def assert_close(actual: Found, expected: Found, tolerance: float) -> None:
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        assert found[name].dtype == value.dtype, name
+        assert actual[name].dtype == value.dtype, name
         torch.testing.assert_close(
-            found[name], value, rtol=tolerance, atol=tolerance, msg=lambda told, name=name: f"{name}: {told}"
+            actual[name], value, rtol=tolerance, atol=tolerance, msg=lambda message, name=name: f"{name}: {message}"
         )
 
 
@@ -62,10 +66,11 @@ def test_nothing_cancels_far_from_zero(ranks: list[dict[str, Any]]) -> None:
     _, inputs = built("net")
     model = nn.BatchNorm1d(3).double()
     expected = worked(model, inputs)
-    found = joined(ranks, "far")
-    # A sum of squares near 1e16 would leave no digit of the variance; the inputs themselves have lost 1e-8 there.
-    torch.testing.assert_close(found["outputs"], expected["outputs"], rtol=0, atol=1e-6)
-    torch.testing.assert_close(found["state/running_var"], expected["state/running_var"], rtol=1e-6, atol=0)
+    actual = joined(ranks, "far")
+    # A sum of squares near 1e16 would leave no digit of the variance; the inputs themselves have
+    # lost 1e-8 there.
+    torch.testing.assert_close(actual["outputs"], expected["outputs"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(actual["state/running_var"], expected["state/running_var"], rtol=1e-6, atol=0)
 
 
 def test_float32_and_autocast_keep_their_precision_and_their_kinds(ranks: list[dict[str, Any]]) -> None:
@@ -74,12 +79,13 @@ def test_float32_and_autocast_keep_their_precision_and_their_kinds(ranks: list[d
     model, inputs = built("net")
     with torch.autocast("cpu", torch.bfloat16):
         expected = worked(model.float(), inputs.float())
-    found = joined(ranks, "autocast")
-    assert found["outputs"].dtype == expected["outputs"].dtype
-    # Statistics of bfloat16 activations, themselves in float32: only the activations' rounding is between them.
+    actual = joined(ranks, "autocast")
+    assert actual["outputs"].dtype == expected["outputs"].dtype
+    # Statistics of bfloat16 activations, themselves in float32: only the activations' rounding is
+    # between them.
     for name in ("state/0.1.running_mean", "state/0.1.running_var"):
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found["outputs"], expected["outputs"], rtol=0.05, atol=0.05)
+        torch.testing.assert_close(actual[name], expected[name], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual["outputs"], expected["outputs"], rtol=0.05, atol=0.05)
 
 
 def test_a_single_value_per_channel_is_refused_on_every_rank(ranks: list[dict[str, Any]]) -> None:
@@ -101,6 +107,6 @@ def test_a_process_alone_trains_as_without() -> None:
     model, inputs = built("net")
     expected: dict[str, Tensor] = worked(model, inputs)
     model, inputs = built("net")
-    synchronize(model, lambda: False)
+    synchronize_batchnorm(model, lambda: False)
     for name, value in worked(model, inputs).items():
         assert torch.equal(expected[name], value), name

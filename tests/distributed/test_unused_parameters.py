@@ -18,7 +18,9 @@ from reglab.training.solo import Solo
 
 
 class TwoHeads(nn.Module):
-    """A net with one head for the task and one that stands by; with BatchNorm and draws of its own."""
+    """A net with one head for the task and one that stands by; with BatchNorm and draws of
+    its own.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ LSTM = "the model draws random numbers of its own (LSTM dropout)"
 
 
 @dataclass
-class Trial:
+class PackCost:
     step_seconds: float
     solo_step_seconds: float
     steps: int
@@ -53,7 +53,7 @@ def try_pack(configs, settings):
     _refuse(configs[0].act, configs)
     if configs[0].act == "crash":
         raise RuntimeError("a bug")
-    return Trial(1.0, 0.5, 10, 2.0, 3.0, len(configs) * 500_000_000, len(configs) * 1_000_000)
+    return PackCost(1.0, 0.5, 10, 2.0, 3.0, len(configs) * 500_000_000, len(configs) * 1_000_000)
 
 
 def _refuse(act, configs):

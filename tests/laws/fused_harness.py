@@ -15,7 +15,7 @@ from reglab.config.pack_settings import PackSettings
 from reglab.data import DataSet
 from reglab.rng import counter_rng
 from reglab.training.experiment import Experiment
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import member_state
 from reglab.training.loader import Steps
@@ -100,30 +100,30 @@ def together(
     compiled: bool = False,
     lowering: Mapping[str, str] | None = None,
     resume: Path | None = None,
-) -> Fused:
+) -> PackModule:
     """Return the jobs trained as a pack."""
     pack = Pack(experiments, PackSettings(compile_seconds=600.0))  # no clock decides a test
     pack.choose(compiled, lowering or {})
-    fused = Fused(pack)
+    fused = PackModule(pack)
     _fit(experiments[0], fused, list(callbacks), resume)
     return fused
 
 
 def _fit(
-    experiment: Experiment, module: Solo | Fused, callbacks: list[pl.Callback], resume: Path | None = None
+    experiment: Experiment, module: Solo | PackModule, callbacks: list[pl.Callback], resume: Path | None = None
 ) -> None:
     with quiet_lightning(), torch.random.fork_rng(devices=[]), suppress(Cut):
         trainer = build_trainer(experiment, callbacks)
         trainer.fit(module, train_dataloaders=module.loader(), ckpt_path=resume, weights_only=True)
 
 
-def states(fused: Fused) -> dict[int, dict[str, Tensor]]:
+def states(fused: PackModule) -> dict[int, dict[str, Tensor]]:
     """Return what each job of the pack would have in its state dict, by the job's number."""
     pack = fused.pack
-    return {place: member_state(pack.stack, row, pack.base) for row, place in enumerate(pack.places)}
+    return {job_index: member_state(pack.stack, row, pack.base) for row, job_index in enumerate(pack.job_indices)}
 
 
-def assert_equals_solo(make: Callable[[int], Experiment], members: int, **options: Any) -> Fused:
+def assert_equals_solo(make: Callable[[int], Experiment], members: int, **options: Any) -> PackModule:
     """Train ``make(0) ... make(members - 1)`` in a pack and alone, and assert the float64 law; return the pack."""
     fused = together([make(number) for number in range(members)], **options)
     for number, state in states(fused).items():
@@ -141,9 +141,9 @@ def assert_close(state: Mapping[str, Tensor], other: Mapping[str, Tensor], toler
             assert off <= tolerance, f"{whose}: {name} is off by {off:.1e}"  # NaN is refused too
 
 
-def assert_same_stack(first: Fused, second: Fused) -> None:
+def assert_same_stack(first: PackModule, second: PackModule) -> None:
     """Assert that two packs hold the same bits."""
-    assert first.pack.places == second.pack.places
+    assert first.pack.job_indices == second.pack.job_indices
     ours, theirs = first.pack.stack.state_dict(), second.pack.stack.state_dict()
     assert ours.keys() == theirs.keys()
     for group in ours:
@@ -197,5 +197,5 @@ class EndAt(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         places = self.ended.get(trainer.current_epoch + 1, ())
         pl_module.mean_terms()
-        pl_module.dead |= {pl_module.pack.places.index(place) for place in places}
+        pl_module.dead |= {pl_module.pack.job_indices.index(job_index) for job_index in places}
         pl_module.compact()

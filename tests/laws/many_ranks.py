@@ -50,7 +50,7 @@ class Noise(Regularizer):
 
 
 CASES: dict[str, dict[str, Any]] = {name: {} for name in harness.NAMES} | {
-    # Without BatchNorm, before which a bias has no slope but rounding, and Adam makes a whole step of that.
+    # Without BatchNorm, before which a bias has no gradient but rounding, and Adam makes a whole step of that.
     "adam": {"members": "elastic_net", "optimizer": ADAM, "norm": False},
     "clipped": {"members": "l2", "clip": 0.1},
     # Clipped proximal steps and decay under a schedule; weights of a column of zeros never have a gradient.

@@ -20,7 +20,7 @@ from reglab.training.experiment import Experiment
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import write_member
 from reglab.training.fused.measurement import PackMeasurement
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
 
@@ -52,7 +52,7 @@ def stored_bytes(path: Path) -> int:
 def member_files(name: str, members: int, folder: Path, epoch: int) -> list[dict[str, int]]:
     """Return the files of some jobs of a pack that was at ``epoch``, without training it. The first one is best."""
     jobs = [job(name, number) for number in range(members)]
-    module = Fused(Pack(jobs))
+    module = PackModule(Pack(jobs))
     trackers = open_runs(harness.NOWHERE, [RunSpec(f"{n}", folder / str(n), {}, {}, {}) for n in range(members)])
     best = Best(module.pack, "val/loss")
     recorder = PackRecorder(best, trackers, None, lambda *_: None)

@@ -68,7 +68,7 @@ def test_every_regularizer_under_adam_members_of_one_seed(name: str) -> None:
         return fused.job(regularizers(name, number), seed=7, model=fused.net(number, bias=False), optimizer=optimizer)
 
     pack = fused.assert_equals_solo(make, 2).pack
-    assert pack.pool.shared
+    assert pack.train_rows.shared
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)

@@ -21,7 +21,7 @@ def make(number: int, seed: int | None = None) -> Experiment:
 
 
 @cache
-def together(seed: int | None, ended: tuple[int, ...] = ()) -> fused.Fused:
+def together(seed: int | None, ended: tuple[int, ...] = ()) -> fused.PackModule:
     """Return eight jobs trained together, of which ``ended`` leave after two epochs."""
     return fused.together([make(number, seed=seed) for number in range(8)], fused.EndAt({2: ended}))
 
@@ -65,6 +65,6 @@ def test_members_that_leave_change_the_others_by_rounding_alone(left: int, seed:
 
 def test_two_rows_stay_where_one_member_goes_on() -> None:
     module = fused.together([make(number) for number in range(4)], fused.EndAt({1: [0, 1, 3]}))
-    assert module.pack.places == [0, 2]
+    assert module.pack.job_indices == [0, 2]
     assert module.alive() == [1]
     fused.assert_close(fused.states(module)[2], fused.states(together(None))[2], 1e-12, "member 2")

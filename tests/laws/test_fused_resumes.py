@@ -30,12 +30,12 @@ def jobs(count: int) -> list[Experiment]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted() -> fused.Fused:
+def uninterrupted() -> fused.PackModule:
     return fused.together(jobs(3))
 
 
 @pytest.mark.parametrize("step", [6, 8])
-def test_cut_inside_an_epoch_and_at_its_end(step: int, uninterrupted: fused.Fused, tmp_path: Path) -> None:
+def test_cut_inside_an_epoch_and_at_its_end(step: int, uninterrupted: fused.PackModule, tmp_path: Path) -> None:
     cut = fused.together(jobs(3), fused.SaveAt(step, tmp_path / "cut.ckpt"))
     assert cut.pack.done() == step
     resumed = fused.together(jobs(3), resume=tmp_path / "cut.ckpt")
@@ -45,7 +45,7 @@ def test_cut_inside_an_epoch_and_at_its_end(step: int, uninterrupted: fused.Fuse
 def test_cut_after_members_have_left(tmp_path: Path) -> None:
     ended = fused.EndAt({1: [1, 3], 3: [0]})
     uninterrupted = fused.together(jobs(5), ended)
-    assert uninterrupted.pack.places == [2, 4]
+    assert uninterrupted.pack.job_indices == [2, 4]
     fused.together(jobs(5), fused.EndAt({1: [1, 3]}), fused.SaveAt(6, tmp_path / "cut.ckpt"))
     resumed = fused.together(jobs(5), fused.EndAt({3: [0]}), resume=tmp_path / "cut.ckpt")
     fused.assert_same_stack(uninterrupted, resumed)

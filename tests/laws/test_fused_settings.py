@@ -53,8 +53,8 @@ def test_label_noise_of_each_members_own(seeds: tuple[int, ...]) -> None:
         return fused.job(harness.members("dropout"), seed=seeds[number], data=noise, epochs=6)
 
     pack = fused.assert_equals_solo(make, 3).pack
-    assert len(pack.pool.inputs) == harness.ROWS  # inputs are stored once
-    assert len(pack.pool.targets) == 2 * harness.ROWS  # and targets once for each noise
+    assert len(pack.train_rows.inputs) == harness.ROWS  # inputs are stored once
+    assert len(pack.train_rows.targets) == 2 * harness.ROWS  # and targets once for each noise
 
 
 class _Unusual(nn.Module):

@@ -1,4 +1,6 @@
-"""Terms by row: their mean is the metric, their spread that of the metric over samples; scikit-learn computes both."""
+"""Terms by row: their mean is the metric, their spread that of the metric over samples;
+scikit-learn computes both.
+"""
 
 import numpy as np
 import pytest
@@ -17,29 +19,29 @@ def softmax(values):
 
 
 def one_against_rest(score):
-    return lambda said, wanted: np.mean([score(wanted == k, said[:, k]) for k in range(3)])
+    return lambda predicted, wanted: np.mean([score(wanted == k, predicted[:, k]) for k in range(3)])
 
 
-def log_probabilities(said):
-    return np.log(softmax(said))
+def log_probabilities(predicted):
+    return np.log(softmax(predicted))
 
 
 CLASSES = {
-    "accuracy": lambda said, wanted: metrics.accuracy_score(wanted, said.argmax(1)),
-    "balanced_accuracy": lambda said, wanted: metrics.balanced_accuracy_score(wanted, said.argmax(1)),
-    "f1": lambda said, wanted: metrics.f1_score(wanted, said.argmax(1), average="macro"),
-    "auroc": lambda said, wanted: one_against_rest(metrics.roc_auc_score)(log_probabilities(said), wanted),
-    "average_precision": lambda said, wanted: one_against_rest(metrics.average_precision_score)(
-        log_probabilities(said), wanted
+    "accuracy": lambda predicted, wanted: metrics.accuracy_score(wanted, predicted.argmax(1)),
+    "balanced_accuracy": lambda predicted, wanted: metrics.balanced_accuracy_score(wanted, predicted.argmax(1)),
+    "f1": lambda predicted, wanted: metrics.f1_score(wanted, predicted.argmax(1), average="macro"),
+    "auroc": lambda predicted, wanted: one_against_rest(metrics.roc_auc_score)(log_probabilities(predicted), wanted),
+    "average_precision": lambda predicted, wanted: one_against_rest(metrics.average_precision_score)(
+        log_probabilities(predicted), wanted
     ),
-    "log_loss": lambda said, wanted: metrics.log_loss(wanted, softmax(said)),
-    "brier": lambda said, wanted: np.square(softmax(said) - np.eye(3)[wanted]).sum(1).mean(),
+    "log_loss": lambda predicted, wanted: metrics.log_loss(wanted, softmax(predicted)),
+    "brier": lambda predicted, wanted: np.square(softmax(predicted) - np.eye(3)[wanted]).sum(1).mean(),
 }
 UNITS = np.array([2.0, 0.5])
 COLUMNS = {
     "r2": metrics.r2_score,
-    "rmse": lambda said, wanted: (UNITS * np.sqrt(np.square(said - wanted).mean(0))).mean(),
-    "mae": lambda said, wanted: (UNITS * np.abs(said - wanted).mean(0)).mean(),
+    "rmse": lambda predicted, wanted: (UNITS * np.sqrt(np.square(predicted - wanted).mean(0))).mean(),
+    "mae": lambda predicted, wanted: (UNITS * np.abs(predicted - wanted).mean(0)).mean(),
 }
 
 
@@ -58,37 +60,37 @@ def case(name):
     )
 
 
-def terms(name, task, said, wanted, weights=None):
-    outputs, targets = torch.tensor(said), torch.tensor(wanted)
-    seen = Evaluation(example_losses(outputs, targets, task), outputs, targets)
+def terms(name, task, predicted, wanted, weights=None):
+    outputs, targets = torch.tensor(predicted), torch.tensor(wanted)
+    observed = Evaluation(example_losses(outputs, targets, task), outputs, targets)
     units = torch.tensor(UNITS) if task == "regression" else None
-    return row_terms(name, side(seen, task, 1.0, weights, units), task).numpy()
+    return row_terms(name, side(observed, task, 1.0, weights, units), task).numpy()
 
 
 @pytest.mark.parametrize("name", [*CLASSES, *COLUMNS])
 def test_their_mean_is_the_metric_and_their_spread_that_over_samples(name):
-    task, said, wanted, metric = case(name)
-    found = terms(name, task, said, wanted)
-    assert found.shape == (ROWS,)
-    assert found.mean() == pytest.approx(metric(said, wanted), rel=1e-5)
+    task, predicted, wanted, metric = case(name)
+    actual = terms(name, task, predicted, wanted)
+    assert actual.shape == (ROWS,)
+    assert actual.mean() == pytest.approx(metric(predicted, wanted), rel=1e-5)
     every = np.arange(ROWS)
-    without = np.array([metric(said[every != row], wanted[every != row]) for row in range(ROWS)])
-    pseudo = ROWS * metric(said, wanted) - (ROWS - 1) * without  # the jackknife's pseudo-values
-    assert np.corrcoef(found, pseudo)[0, 1] > 0.99
-    assert found.std() == pytest.approx(pseudo.std(), rel=0.05)
+    without = np.array([metric(predicted[every != row], wanted[every != row]) for row in range(ROWS)])
+    pseudo = ROWS * metric(predicted, wanted) - (ROWS - 1) * without  # the jackknife's pseudo-values
+    assert np.corrcoef(actual, pseudo)[0, 1] > 0.99
+    assert actual.std() == pytest.approx(pseudo.std(), rel=0.05)
 
 
 def test_of_a_weighted_metric_they_follow_the_weights():
-    task, said, wanted, _ = case("accuracy")
+    task, predicted, wanted, _ = case("accuracy")
     weights = np.random.default_rng(0).uniform(0.5, 3.0, ROWS)
-    found = terms("weighted_accuracy", task, said, wanted, torch.tensor(weights))
-    assert found.mean() == pytest.approx(metrics.accuracy_score(wanted, said.argmax(1), sample_weight=weights))
-    loss = terms("weighted_loss", task, said, wanted, torch.tensor(weights))
-    assert loss.mean() == pytest.approx(metrics.log_loss(wanted, softmax(said), sample_weight=weights))
+    actual = terms("weighted_accuracy", task, predicted, wanted, torch.tensor(weights))
+    assert actual.mean() == pytest.approx(metrics.accuracy_score(wanted, predicted.argmax(1), sample_weight=weights))
+    loss = terms("weighted_loss", task, predicted, wanted, torch.tensor(weights))
+    assert loss.mean() == pytest.approx(metrics.log_loss(wanted, softmax(predicted), sample_weight=weights))
 
 
 def test_members_are_told_apart():
-    task, said, wanted, _ = case("f1")
-    both = terms("f1", task, np.stack([said, said[:, ::-1].copy()]), wanted)
-    np.testing.assert_allclose(both[0], terms("f1", task, said, wanted))
+    task, predicted, wanted, _ = case("f1")
+    both = terms("f1", task, np.stack([predicted, predicted[:, ::-1].copy()]), wanted)
+    np.testing.assert_allclose(both[0], terms("f1", task, predicted, wanted))
     assert both.shape == (2, ROWS)

@@ -1,4 +1,6 @@
-"""Some cells of the grid that scripts/study/coverage.py prints whole: seeded, so that they cannot differ."""
+"""Some cells of the grid that scripts/study/coverage.py prints whole: seeded, so that they cannot
+differ.
+"""
 
 import pytest
 from scripts.study.coverage import coverage, populations, regression, table

@@ -60,12 +60,12 @@ def test_points_are_plain_means_and_their_differences(task):
         f"val/{name}": val_score,
         f"gap/{name}": train_score - val_score,
     }
-    found = {key: value.item() for key, value in measured(train, val, task).items()}
+    actual = {key: value.item() for key, value in measured(train, val, task).items()}
     intervals = {f"gap/{kind}_{end}" for kind in ("loss", name) for end in ("low", "high")}
-    others = {key for key in found if "/rmse" in key}
-    assert set(found) - others == set(expected) | intervals | {f"val/{name}_se"}
+    others = {key for key in actual if "/rmse" in key}
+    assert set(actual) - others == set(expected) | intervals | {f"val/{name}_se"}
     assert len(others) == (6 if task == "regression" else 0)
-    assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6)
+    assert {key: actual[key] for key in expected} == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("left", [0.0, 0.6])
@@ -82,11 +82,11 @@ def test_members_are_measured_each_by_itself(task, left):
 
 def test_accuracy_beside_a_whole_training_part_has_scipys_wilson_ends():
     train, val = pair("classification")
-    found = {key: value.item() for key, value in measured(train, val, "classification", level=0.9).items()}
-    right = round(found["val/accuracy"] * 60)
+    actual = {key: value.item() for key, value in measured(train, val, "classification", level=0.9).items()}
+    right = round(actual["val/accuracy"] * 60)
     wilson = scipy.stats.binomtest(right, 60).proportion_ci(0.9, method="wilson")
-    assert found["gap/accuracy_low"] == pytest.approx(found["train/accuracy"] - wilson.high, abs=1e-9)
-    assert found["gap/accuracy_high"] == pytest.approx(found["train/accuracy"] - wilson.low, abs=1e-9)
+    assert actual["gap/accuracy_low"] == pytest.approx(actual["train/accuracy"] - wilson.high, abs=1e-9)
+    assert actual["gap/accuracy_high"] == pytest.approx(actual["train/accuracy"] - wilson.low, abs=1e-9)
 
 
 def test_the_gap_in_accuracy_has_newcombes_ends_of_his_paper():
@@ -97,15 +97,15 @@ def test_the_gap_in_accuracy_has_newcombes_ends_of_his_paper():
         targets = torch.ones(rows)
         return Evaluation(example_losses(outputs, targets, "binary"), outputs, targets)
 
-    found = measured(part(56, 70), part(48, 80), "binary", left=1.0)
-    assert found["gap/accuracy_low"].item() == pytest.approx(0.0524, abs=5e-5)
-    assert found["gap/accuracy_high"].item() == pytest.approx(0.3339, abs=5e-5)
+    actual = measured(part(56, 70), part(48, 80), "binary", left=1.0)
+    assert actual["gap/accuracy_low"].item() == pytest.approx(0.0524, abs=5e-5)
+    assert actual["gap/accuracy_high"].item() == pytest.approx(0.3339, abs=5e-5)
 
 
 def test_the_loss_has_the_ends_between_which_halls_transformed_t_lies_within_students():
     """Hall's own transformation of t, inverted by a search instead of its formula."""
     train, val = pair("classification")
-    found = measured(train, val, "classification")
+    actual = measured(train, val, "classification")
     losses = val.losses.numpy()
     rows, error = len(losses), scipy.stats.sem(losses)
     skewness = scipy.stats.skew(losses, bias=False) * ((rows - 1) / rows) ** 0  # of g1's unbiased third moment
@@ -123,12 +123,12 @@ def test_the_loss_has_the_ends_between_which_halls_transformed_t_lies_within_stu
         mean = scipy.optimize.brentq(
             lambda mean, wanted=wanted: transformed(mean) - wanted, losses.mean() - reach, losses.mean() + reach
         )
-        assert found[f"gap/loss_{end}"].item() == pytest.approx(mean - float(train.losses.mean()), abs=1e-5)
+        assert actual[f"gap/loss_{end}"].item() == pytest.approx(mean - float(train.losses.mean()), abs=1e-5)
 
 
 def test_r2s_standard_error_is_the_jackknifes_of_a_loop_over_scikit_learn():
     val = evaluation("regression", 50, 0.8, 3)
-    found = one_part("test", side(val, "regression"), "regression")
+    actual = one_part("test", side(val, "regression"), "regression")
     outputs, targets = val.outputs.numpy(), val.targets.numpy()
     logs = np.array(
         [
@@ -140,16 +140,16 @@ def test_r2s_standard_error_is_the_jackknifes_of_a_loop_over_scikit_learn():
     missing = 1 - sklearn.metrics.r2_score(targets, outputs)
     kurtosis = scipy.stats.kurtosis(logs, fisher=False)
     reach = error * scipy.stats.t.ppf(0.975, min(49, 2 * 50 / (kurtosis - 1)))
-    assert found["test/r2_se"].item() == pytest.approx(missing * error, rel=1e-6)
-    assert found["test/r2_low"].item() == pytest.approx(1 - missing * np.exp(reach), rel=1e-4)
-    assert found["test/r2_high"].item() == pytest.approx(1 - missing * np.exp(-reach), rel=1e-4)
+    assert actual["test/r2_se"].item() == pytest.approx(missing * error, rel=1e-6)
+    assert actual["test/r2_low"].item() == pytest.approx(1 - missing * np.exp(reach), rel=1e-4)
+    assert actual["test/r2_high"].item() == pytest.approx(1 - missing * np.exp(-reach), rel=1e-4)
 
 
 def test_a_probe_of_the_training_part_widens_and_all_of_it_is_exact():
     train, val = pair("multilabel")
     whole, most, few = (measured(train, val, "multilabel", left) for left in (0.0, 0.3, 1.0))
     for key in ("gap/loss", "gap/accuracy"):
-        widths = [float(found[f"{key}_high"] - found[f"{key}_low"]) for found in (whole, most, few)]
+        widths = [float(actual[f"{key}_high"] - actual[f"{key}_low"]) for actual in (whole, most, few)]
         assert widths == sorted(widths)
         assert len(set(widths)) == 3
 
@@ -158,12 +158,12 @@ def test_a_probe_of_the_training_part_widens_and_all_of_it_is_exact():
 @pytest.mark.parametrize("task", ["classification", "binary", "multilabel"])
 def test_without_an_error_accuracy_keeps_a_width_and_the_loss_has_no_interval(task, dtype):
     train, val = evaluation(task, 40, 0, 1, dtype=dtype), evaluation(task, 36, 0, 2, dtype=dtype)
-    found = measured(train, val, task)
-    assert found["gap/accuracy"] == found["gap/accuracy_low"] == 0
-    assert found["gap/accuracy_high"].item() == pytest.approx(3.8415 / (36 + 3.8415), abs=1e-4)  # z^2 / (n + z^2)
-    assert found["gap/loss"].isfinite()
-    assert found["gap/loss_low"].isnan()
-    assert found["gap/loss_high"].isnan()
+    actual = measured(train, val, task)
+    assert actual["gap/accuracy"] == actual["gap/accuracy_low"] == 0
+    assert actual["gap/accuracy_high"].item() == pytest.approx(3.8415 / (36 + 3.8415), abs=1e-4)  # z^2 / (n + z^2)
+    assert actual["gap/loss"].isfinite()
+    assert actual["gap/loss_low"].isnan()
+    assert actual["gap/loss_high"].isnan()
     tested = one_part("test", side(val, task), task)
     assert tested["test/loss_low"].isnan()
     assert tested["test/accuracy_high"] == 1 > tested["test/accuracy_low"]
@@ -172,8 +172,8 @@ def test_without_an_error_accuracy_keeps_a_width_and_the_loss_has_no_interval(ta
 def test_a_training_part_without_errors_or_residuals_takes_no_interval_away():
     for task in TASKS:
         name = "r2" if task == "regression" else "accuracy"
-        found = measured(evaluation(task, 80, 0, 1), evaluation(task, 60, 0.9, 2), task, left=0.5)
-        assert all(found[f"gap/{kind}_{end}"].isfinite() for kind in ("loss", name) for end in ("low", "high"))
+        actual = measured(evaluation(task, 80, 0, 1), evaluation(task, 60, 0.9, 2), task, left=0.5)
+        assert all(actual[f"gap/{kind}_{end}"].isfinite() for kind in ("loss", name) for end in ("low", "high"))
 
 
 def test_several_labels_are_worth_as_many_rows_as_they_agree():
@@ -182,8 +182,8 @@ def test_several_labels_are_worth_as_many_rows_as_they_agree():
 
     def width(outputs):
         part = Evaluation(example_losses(outputs, targets, "multilabel"), outputs, targets)
-        found = one_part("test", side(part, "multilabel"), "multilabel")
-        return float(found["test/accuracy_high"] - found["test/accuracy_low"])
+        actual = one_part("test", side(part, "multilabel"), "multilabel")
+        return float(actual["test/accuracy_high"] - actual["test/accuracy_low"])
 
     apart = torch.rand(500, 4, generator=generator) - 0.2
     equal = apart[:, :1].expand(500, 4)
@@ -194,10 +194,10 @@ def test_float32_keeps_the_interval_of_large_losses():
     train, val = pair("classification")
     shifted = [Evaluation(part.losses + 1e4, part.outputs, part.targets) for part in (train, val)]
     single = [Evaluation(part.losses.float(), part.outputs.float(), part.targets) for part in shifted]
-    found, expected = measured(*single, "classification"), measured(train, val, "classification")
+    actual, expected = measured(*single, "classification"), measured(train, val, "classification")
     for key in ("gap/loss_low", "gap/loss_high"):
-        assert found[key].dtype == torch.float32
-        assert found[key].item() == pytest.approx(expected[key].item(), abs=5e-3)
+        assert actual[key].dtype == torch.float32
+        assert actual[key].item() == pytest.approx(expected[key].item(), abs=5e-3)
 
 
 @pytest.mark.parametrize("size", [1e-12, 1e12])
@@ -207,9 +207,9 @@ def test_the_interval_of_a_loss_scales_with_it_also_in_float32(size):
     scaled = [
         Evaluation(size * part.losses, size**0.5 * part.outputs, size**0.5 * part.targets) for part in (train, val)
     ]
-    found = measured(*scaled, "regression")
+    actual = measured(*scaled, "regression")
     for end in ("low", "high"):
-        assert found[f"gap/loss_{end}"].item() == pytest.approx(size * one[f"gap/loss_{end}"].item(), rel=1e-3)
+        assert actual[f"gap/loss_{end}"].item() == pytest.approx(size * one[f"gap/loss_{end}"].item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -224,6 +224,6 @@ def test_a_diverged_model_measures_as_nan_without_an_error(task):
     train, val = pair(task)
     outputs = torch.full_like(val.outputs, float("nan"))
     lost = Evaluation(example_losses(outputs, val.targets, task), outputs, val.targets)
-    found = measured(train, lost, task)
-    assert all(found[key].isnan() for key in ("val/loss", "gap/loss", "gap/loss_low", "gap/loss_high"))
-    assert found["train/loss"].isfinite()
+    actual = measured(train, lost, task)
+    assert all(actual[key].isnan() for key in ("val/loss", "gap/loss", "gap/loss_low", "gap/loss_high"))
+    assert actual["train/loss"].isfinite()

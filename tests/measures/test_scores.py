@@ -1,4 +1,6 @@
-"""Every score against scikit-learn, and its standard error against a jackknife over scikit-learn."""
+"""Every score against scikit-learn, and its standard error against a jackknife over
+scikit-learn.
+"""
 
 import math
 
@@ -47,7 +49,7 @@ def by_sklearn(name, task, outputs, targets):
             name
         ](targets, outputs)
     if task == "classification":
-        chances, said = scipy.special.softmax(outputs, -1), outputs.argmax(-1)
+        chances, predicted = scipy.special.softmax(outputs, -1), outputs.argmax(-1)
         if name in ("auroc", "average_precision", "brier"):
             wanted = np.eye(outputs.shape[-1])[targets]
             if name == "brier":
@@ -57,58 +59,58 @@ def by_sklearn(name, task, outputs, targets):
         if name == "log_loss":
             return metrics.log_loss(targets, chances, labels=range(outputs.shape[-1]))
         if name == "f1":
-            return metrics.f1_score(targets, said, average="macro")
+            return metrics.f1_score(targets, predicted, average="macro")
         return {"accuracy": metrics.accuracy_score, "balanced_accuracy": metrics.balanced_accuracy_score}[name](
-            targets, said
+            targets, predicted
         )
     if task == "multilabel":
         return np.mean([by_sklearn(name, "binary", outputs[:, k : k + 1], targets[:, k]) for k in range(3)])
-    chances, said = scipy.special.expit(outputs[:, 0]), outputs[:, 0] > 0
+    chances, predicted = scipy.special.expit(outputs[:, 0]), outputs[:, 0] > 0
     if name in ("accuracy", "balanced_accuracy", "f1"):
-        return getattr(metrics, f"{name}_score")(targets, said)
+        return getattr(metrics, f"{name}_score")(targets, predicted)
     if name == "log_loss":
         return metrics.log_loss(targets, chances)
     function = {"auroc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
     return function.get(name, metrics.brier_score_loss)(targets, chances)
 
 
-def measured(seen, task, name, **options):
-    return one_part("val", side(seen, task, **options), task, scores=[name])
+def measured(observed, task, name, **options):
+    return one_part("val", side(observed, task, **options), task, scores=[name])
 
 
 @pytest.mark.parametrize("name, task", CASES)
 def test_equals_sklearn(name, task):
-    seen = case(task)
-    expected = by_sklearn(name, task, seen.outputs.numpy(), seen.targets.numpy())
-    assert measured(seen, task, name)[f"val/{name}"].item() == pytest.approx(expected, abs=1e-9)
+    observed = case(task)
+    expected = by_sklearn(name, task, observed.outputs.numpy(), observed.targets.numpy())
+    assert measured(observed, task, name)[f"val/{name}"].item() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("name, task", CASES)
 def test_members_are_scored_each_by_itself(name, task):
-    seen = case(task, members=(3,))
-    together = measured(seen, task, name)
+    observed = case(task, members=(3,))
+    together = measured(observed, task, name)
     for member in range(3):
-        alone = measured(Evaluation(seen.losses[member], seen.outputs[member], seen.targets), task, name)
-        for key, value in alone.items():
+        solo = measured(Evaluation(observed.losses[member], observed.outputs[member], observed.targets), task, name)
+        for key, value in solo.items():
             torch.testing.assert_close(together[key][member], value, atol=1e-9, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("name, task", NOT_MEANS)
 def test_the_standard_error_is_near_that_of_a_jackknife(name, task):
-    seen = case(task, rows=300)
-    outputs, targets = seen.outputs.numpy(), seen.targets.numpy()
+    observed = case(task, rows=300)
+    outputs, targets = observed.outputs.numpy(), observed.targets.numpy()
     without = [by_sklearn(name, task, np.delete(outputs, i, 0), np.delete(targets, i, 0)) for i in range(300)]
     jackknife = math.sqrt(299 * np.var(without))
-    assert measured(seen, task, name)[f"val/{name}_se"].item() == pytest.approx(jackknife, rel=0.05)
+    assert measured(observed, task, name)[f"val/{name}_se"].item() == pytest.approx(jackknife, rel=0.05)
 
 
 @pytest.mark.parametrize("name, task", CASES)
 def test_an_interval_lies_around_its_score_and_the_gap_counts_what_is_worse(name, task):
-    seen = case(task)
-    found = measured(seen, task, name)
-    assert found[f"val/{name}_low"] < found[f"val/{name}"] < found[f"val/{name}_high"]
-    worse = Evaluation(example_losses(-seen.outputs, seen.targets, task), -seen.outputs, seen.targets)
-    apart = gap(side(seen, task, 0.5), side(worse, task), task, scores=[name])
+    observed = case(task)
+    actual = measured(observed, task, name)
+    assert actual[f"val/{name}_low"] < actual[f"val/{name}"] < actual[f"val/{name}_high"]
+    worse = Evaluation(example_losses(-observed.outputs, observed.targets, task), -observed.outputs, observed.targets)
+    apart = gap(side(observed, task, 0.5), side(worse, task), task, scores=[name])
     assert apart[f"gap/{name}_low"] < apart[f"gap/{name}"] < apart[f"gap/{name}_high"]
     assert apart[f"gap/{name}"] > 0
 
@@ -117,76 +119,78 @@ def test_an_interval_lies_around_its_score_and_the_gap_counts_what_is_worse(name
 def test_a_perfect_score_keeps_a_width(name):
     targets = torch.arange(40) % 3
     outputs = 9.0 * torch.nn.functional.one_hot(targets, 3).double()
-    found = measured(
+    actual = measured(
         Evaluation(example_losses(outputs, targets, "classification"), outputs, targets), "classification", name
     )
-    assert found[f"val/{name}"] == found[f"val/{name}_high"] == 1
-    assert 0.7 < found[f"val/{name}_low"] < 0.95
+    assert actual[f"val/{name}"] == actual[f"val/{name}_high"] == 1
+    assert 0.7 < actual[f"val/{name}_low"] < 0.95
 
 
 def test_scores_of_absent_classes_do_not_count():
     """torchmetrics counts a class without a positive as an AUROC of 0."""
-    seen = case("classification")
-    wider = torch.cat([seen.outputs, torch.full((60, 1), -20.0, dtype=torch.float64)], -1)
+    observed = case("classification")
+    wider = torch.cat([observed.outputs, torch.full((60, 1), -20.0, dtype=torch.float64)], -1)
     for name in ("balanced_accuracy", *RANKED):
-        alone = measured(seen, "classification", name)[f"val/{name}"]
-        found = measured(Evaluation(seen.losses, wider, seen.targets), "classification", name)[f"val/{name}"]
-        torch.testing.assert_close(found, alone, atol=1e-8, rtol=0)
+        solo = measured(observed, "classification", name)[f"val/{name}"]
+        actual = measured(Evaluation(observed.losses, wider, observed.targets), "classification", name)[f"val/{name}"]
+        torch.testing.assert_close(actual, solo, atol=1e-8, rtol=0)
 
 
 def test_agrees_with_torchmetrics():
-    seen = case("classification")
-    ours = measured(seen, "classification", "auroc")["val/auroc"].item()
-    assert ours == pytest.approx(multiclass_auroc(seen.outputs, seen.targets, 4).item(), abs=1e-6)
-    seen = case("multilabel")
-    ours = measured(seen, "multilabel", "f1")["val/f1"].item()
-    assert ours == pytest.approx(multilabel_f1_score(seen.outputs.sigmoid(), seen.targets.long(), 3).item(), abs=1e-6)
+    observed = case("classification")
+    ours = measured(observed, "classification", "auroc")["val/auroc"].item()
+    assert ours == pytest.approx(multiclass_auroc(observed.outputs, observed.targets, 4).item(), abs=1e-6)
+    observed = case("multilabel")
+    ours = measured(observed, "multilabel", "f1")["val/f1"].item()
+    assert ours == pytest.approx(
+        multilabel_f1_score(observed.outputs.sigmoid(), observed.targets.long(), 3).item(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("columns", [None, 3])
 def test_errors_of_a_regression_are_in_the_units_of_the_target(columns):
-    seen = case("regression", columns=columns)
+    observed = case("regression", columns=columns)
     units = torch.tensor([5.0, 0.1, 70.0], dtype=torch.float64)[: columns or 1]
-    outputs, targets = (part.reshape(60, -1) * units for part in (seen.outputs, seen.targets))
-    found = measured(seen, "regression", "mae", units=units)
+    outputs, targets = (part.reshape(60, -1) * units for part in (observed.outputs, observed.targets))
+    actual = measured(observed, "regression", "mae", units=units)
     for name in ("rmse", "mae"):
         expected = by_sklearn(name, "regression", outputs.numpy(), targets.numpy())
-        assert found[f"val/{name}"].item() == pytest.approx(expected, rel=1e-9)
-    squares = one_part("val", side(seen, "regression"), "regression")
+        assert actual[f"val/{name}"].item() == pytest.approx(expected, rel=1e-9)
+    squares = one_part("val", side(observed, "regression"), "regression")
     if columns is None:
-        assert found["val/rmse_high"].item() == pytest.approx(5 * math.sqrt(squares["val/loss_high"]), rel=1e-9)
+        assert actual["val/rmse_high"].item() == pytest.approx(5 * math.sqrt(squares["val/loss_high"]), rel=1e-9)
 
 
 @pytest.mark.parametrize("task", ["classification", "binary", "multilabel", "regression"])
 def test_weighted_rows_count_as_rows_repeated(task):
-    seen = case(task)
+    observed = case(task)
     counts = torch.arange(60) % 3
-    repeated = [part.repeat_interleave(counts, 0) for part in seen]
-    found = measured(seen, task, "brier" if task != "regression" else "mae", weights=counts * 0.7)
+    repeated = [part.repeat_interleave(counts, 0) for part in observed]
+    actual = measured(observed, task, "brier" if task != "regression" else "mae", weights=counts * 0.7)
     plain = one_part("val", side(Evaluation(*repeated), task), task)
     names = ("loss",) if task == "regression" else ("loss", "accuracy")
     for name in names:
-        assert found[f"val/weighted_{name}"].item() == pytest.approx(plain[f"val/{name}"].item(), rel=1e-12)
-        assert found[f"val/weighted_{name}_low"] < found[f"val/weighted_{name}"] < found[f"val/weighted_{name}_high"]
+        assert actual[f"val/weighted_{name}"].item() == pytest.approx(plain[f"val/{name}"].item(), rel=1e-12)
+        assert actual[f"val/weighted_{name}_low"] < actual[f"val/weighted_{name}"] < actual[f"val/weighted_{name}_high"]
     # Repeating rows tells nothing new: weights keep the rows' own number.
-    assert found["val/weighted_loss_se"] > plain["val/loss_se"]
+    assert actual["val/weighted_loss_se"] > plain["val/loss_se"]
 
 
 def test_weights_of_one_change_nothing():
-    seen = case("classification")
-    found = measured(seen, "classification", "f1", weights=torch.full((60,), 0.3))
+    observed = case("classification")
+    actual = measured(observed, "classification", "f1", weights=torch.full((60,), 0.3))
     for name in ("loss", "accuracy"):
         for end in ("", "_se", "_low", "_high"):
-            torch.testing.assert_close(found[f"val/weighted_{name}{end}"], found[f"val/{name}{end}"])
+            torch.testing.assert_close(actual[f"val/weighted_{name}{end}"], actual[f"val/{name}{end}"])
 
 
 def test_weighted_accuracy_of_right_rows_is_exactly_1_in_float32():
     targets = torch.ones(37)
     outputs = torch.full((37, 1), 5.0)
-    seen = Evaluation(example_losses(outputs, targets, "binary"), outputs, targets)
-    found = measured(seen, "binary", "f1", weights=0.1 + torch.arange(37) / 7)
-    assert found["val/weighted_accuracy"] == found["val/weighted_accuracy_high"] == 1
-    assert found["val/weighted_loss_low"].isnan()
+    observed = Evaluation(example_losses(outputs, targets, "binary"), outputs, targets)
+    actual = measured(observed, "binary", "f1", weights=0.1 + torch.arange(37) / 7)
+    assert actual["val/weighted_accuracy"] == actual["val/weighted_accuracy_high"] == 1
+    assert actual["val/weighted_loss_low"].isnan()
 
 
 def test_every_score_has_a_direction():
@@ -199,5 +203,5 @@ def test_every_score_has_a_direction():
 
 def test_logits_between_0_and_1_are_not_taken_for_probabilities():
     outputs, targets = torch.tensor([[0.1], [0.2], [0.3]]), torch.tensor([1.0, 1.0, 0.0])
-    seen = Evaluation(example_losses(outputs, targets, "binary"), outputs, targets)
-    assert measured(seen, "binary", "f1")["val/accuracy"].item() == pytest.approx(2 / 3)
+    observed = Evaluation(example_losses(outputs, targets, "binary"), outputs, targets)
+    assert measured(observed, "binary", "f1")["val/accuracy"].item() == pytest.approx(2 / 3)

@@ -10,7 +10,9 @@ SHAPES = {"conv.weight": (5, 3, 2, 2), "head.weight": (4, 7)}
 
 
 def three_states(dtype=torch.float64):
-    """Return weights, initial and previous ones; a third of the weights is exactly zero, some are tiny."""
+    """Return weights, initial and previous ones; a third of the weights is exactly zero, some are
+    tiny.
+    """
     generator = torch.Generator().manual_seed(4)
     states = [
         {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in SHAPES.items()}
@@ -101,8 +103,8 @@ def test_a_model_without_weights_has_no_statistics():
 
 def test_spread_far_from_zero_does_not_cancel():
     weights = {
-        name: torch.randn(300, generator=torch.Generator().manual_seed(place)) + 1000 * place
-        for place, name in enumerate(("near", "far"))
+        name: torch.randn(300, generator=torch.Generator().manual_seed(index)) + 1000 * index
+        for index, name in enumerate(("near", "far"))
     }
     measured = to_floats(weight_statistics(weights, weights, weights))
     assert measured["weights/far/std"] == pytest.approx(weights["far"].double().numpy().std(), rel=1e-5)
@@ -118,23 +120,25 @@ def test_stacked_members_are_measured_each_by_itself(per_layer, dtype):
     stacked = [{name: torch.stack([w * scale for scale in scales]) for name, w in state.items()} for state in states]
     together = weight_statistics(*stacked, per_layer=per_layer, stacked=True)
     for member in range(3):
-        alone = weight_statistics(*({n: w[member] for n, w in state.items()} for state in stacked), per_layer=per_layer)
-        assert list(together) == list(alone)
-        for name, value in alone.items():
+        solo = weight_statistics(*({n: w[member] for n, w in state.items()} for state in stacked), per_layer=per_layer)
+        assert list(together) == list(solo)
+        for name, value in solo.items():
             assert together[name].shape == (3,)
             assert float(together[name][member]) == pytest.approx(float(value), rel=1e-6, abs=1e-6)
 
 
 def by_ranks(states, parts, **settings):
-    """Return what each of so many ranks measures, each holding a part of the weights, and the collectives they made."""
+    """Return what each of so many ranks measures, each holding a part of the weights, and the
+    collectives they made.
+    """
     ranks = Ranks(parts)
     stacked = settings.get("stacked", False)
     shards = [{name: _cut(weight, parts, stacked) for name, weight in state.items()} for state in states]
     sizes = {name: weight[0].numel() if stacked else weight.numel() for name, weight in states[0].items()}
 
     def measure(rank):
-        own = ({name: part[rank] for name, part in state.items()} for state in shards)
-        return weight_statistics(*own, whole=Whole(ranks.add, ranks.largest, sizes), **settings)
+        local = ({name: part[rank] for name, part in state.items()} for state in shards)
+        return weight_statistics(*local, whole=Whole(ranks.add, ranks.largest, sizes), **settings)
 
     return ranks.run(measure), ranks.calls
 
@@ -203,10 +207,10 @@ def test_parts_that_are_all_zero_give_no_nan_and_nothing_is_changed():
     for measured in by_ranks(states, 3)[0]:
         expected = {"zeros": 1, "near_zeros": 1, "update": 0, "distance": 6**0.5, "l1": 0, "l2": 0, "max": 0, "std": 0}
         assert {name: float(measured[f"weights/w/{name}"]) for name in expected} == pytest.approx(expected)
-    own = torch.arange(6.0).reshape(2, 3)
+    local = torch.arange(6.0).reshape(2, 3)
     whole = Whole(lambda sums: sums.clone(), lambda sizes: sizes.clone(), {"w": 6})
-    weight_statistics({"w": own}, {"w": own}, {"w": own}, whole=whole)
-    assert torch.equal(own, torch.arange(6.0).reshape(2, 3))
+    weight_statistics({"w": local}, {"w": local}, {"w": local}, whole=whole)
+    assert torch.equal(local, torch.arange(6.0).reshape(2, 3))
 
 
 def test_parts_are_judged_beside_the_largest_weight_of_the_whole():

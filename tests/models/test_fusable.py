@@ -1,4 +1,4 @@
-"""Every model trains in a stack of members as it does alone: what fused sweeps rest on."""
+"""Every model trains in a stack of members as it does solo: what fused sweeps rest on."""
 
 import copy
 
@@ -39,9 +39,9 @@ def test_stacked_members_have_the_gradients_and_buffers_that_each_has_alone(case
     gradients, losses = vmap(grad_and_value(loss))(parameters, buffers)
 
     for number, member in enumerate(members):
-        alone = nn.functional.cross_entropy(member(rows), targets)
-        alone.backward()
-        torch.testing.assert_close(losses[number], alone.detach())
+        solo = nn.functional.cross_entropy(member(rows), targets)
+        solo.backward()
+        torch.testing.assert_close(losses[number], solo.detach())
         for name, parameter in member.named_parameters():
             torch.testing.assert_close(gradients[name][number], parameter.grad, atol=1e-12, rtol=1e-10)
         for name, buffer in member.named_buffers():

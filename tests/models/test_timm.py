@@ -1,4 +1,6 @@
-"""Models of timm: through a stand-in for the package, and through timm itself where it is installed and works."""
+"""Models of timm: through a stand-in for the package, and through timm itself where it is installed
+and works.
+"""
 
 import importlib.util
 import sys
@@ -28,10 +30,10 @@ class Net(nn.Module):
 @pytest.fixture
 def calls(monkeypatch):
     """Put a stand-in in the place of timm; return what ``create_model`` is called with."""
-    seen = []
+    observed = []
 
     def create_model(name, pretrained=False, **options):
-        seen.append((name, pretrained, options))
+        observed.append((name, pretrained, options))
         if pretrained:
             raise OSError("no connection\nand more")
         return Net(**options)
@@ -41,7 +43,7 @@ def calls(monkeypatch):
     stand_in.is_model = lambda name: name.partition(".")[0] in stand_in.list_models()
     stand_in.create_model = create_model
     monkeypatch.setitem(sys.modules, "timm", stand_in)
-    return seen
+    return observed
 
 
 def test_channels_and_classes_come_from_the_data_and_nothing_is_downloaded(calls):

@@ -1,4 +1,6 @@
-"""Models of transformers: the package itself where it is installed, which ``scripts/setup dev`` does."""
+"""Models of transformers: the package itself where it is installed, which ``scripts/setup dev``
+does.
+"""
 
 import importlib.util
 import json
@@ -118,7 +120,7 @@ def test_a_folder_that_was_saved_is_loaded_with_a_head_for_the_data(tmp_path):
 @installed
 def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "y")
+    monkeypatch.setattr("builtins.input", lambda *overrides: asked.append(overrides) or "y")
     content = {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}}
     (tmp_path / "config.json").write_text(json.dumps(content))
     (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")

@@ -1,4 +1,6 @@
-"""A bare training loop around a cocktail: what the contract asks of whoever trains, without Lightning."""
+"""A bare training loop around a cocktail: what the contract asks of whoever trains, without
+Lightning.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -54,22 +56,24 @@ class Loop:
         self.cocktail.keys.index = index
 
         def plain(offset: Mapping[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
-            own = {name: self.weights[name].detach().clone() for name in offset or {}}
+            local = {name: self.weights[name].detach().clone() for name in offset or {}}
             with torch.no_grad():
                 for name, step in (offset or {}).items():
                     self.weights[name].add_(step)
             outcome = self.objective(self.model, batch)
             for name, penalty in self.cocktail.penalties(self.weights).items():
                 outcome = outcome.plus(name, penalty)
-            slopes = torch.autograd.grad(outcome.loss, list(self.weights.values()), allow_unused=True)
+            gradients = torch.autograd.grad(outcome.loss, list(self.weights.values()), allow_unused=True)
             with torch.no_grad():
-                for name, weight in own.items():
+                for name, weight in local.items():
                     self.weights[name].copy_(weight)
-            return {name: slope for name, slope in zip(self.weights, slopes, strict=True) if slope is not None}, outcome
+            return {
+                name: gradient for name, gradient in zip(self.weights, gradients, strict=True) if gradient is not None
+            }, outcome
 
-        slopes, outcome = self.cocktail.gradient(plain)(None)
+        gradients, outcome = self.cocktail.gradient(plain)(None)
         for name, weight in self.weights.items():
-            weight.grad = slopes.get(name)
+            weight.grad = gradients.get(name)
         self.cocktail.before_step(self.model, self.rates)
         factor = 1.0
         if self.clip is not None:

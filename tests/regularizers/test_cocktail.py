@@ -127,8 +127,8 @@ def test_the_data_loss_is_the_weighted_mean_over_rows():
 def test_penalties_have_their_names_and_are_summed_in_float32_at_least():
     cocktail = Cocktail({"l2": L2(1.0), "first": L1Subgradient(1.0)}, 0, "classification")
     # In bfloat16 a sum of 10,000 ones stops at 256.
-    found = cocktail.penalties({"w": torch.ones(100, 100, dtype=torch.bfloat16)})
-    assert {name: (float(value), value.dtype) for name, value in found.items()} == {
+    actual = cocktail.penalties({"w": torch.ones(100, 100, dtype=torch.bfloat16)})
+    assert {name: (float(value), value.dtype) for name, value in actual.items()} == {
         "l2": (5000.0, torch.float32),
         "first": (10000.0, torch.float32),
     }

@@ -26,7 +26,9 @@ class Functional(nn.Module):
 
 
 def identity(width, layers=2, dtype=torch.float32):
-    """Return linear maps that change nothing, so that what comes out is what dropout made of the inputs."""
+    """Return linear maps that change nothing, so that what comes out is what dropout made of the
+    inputs.
+    """
     stack = nn.Sequential(*[nn.Linear(width, width, bias=False, dtype=dtype) for _ in range(layers)])
     for layer in stack:
         nn.init.eye_(layer.weight)
@@ -75,7 +77,9 @@ def test_outputs_average_to_the_inputs():
 
 
 def test_expected_loss_of_a_linear_model_is_a_ridge_penalty():
-    """``E (y - w x~)^2 = (y - w x)^2 + rate / (1 - rate) * sum w^2 x^2`` (Wager, Wang & Liang 2013)."""
+    """``E (y - w x~)^2 = (y - w x)^2 + rate / (1 - rate) * sum w^2 x^2`` (Wager, Wang & Liang
+    2013).
+    """
     layer = nn.Linear(4, 1, bias=False, dtype=torch.float64)
     model, cocktail = prepared(layer, 0.4)
     inputs, target, draws = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64), 0.7, 200_000
@@ -104,10 +108,10 @@ def test_masks_differ_between_examples_steps_seeds_and_members():
 def test_each_site_has_masks_of_its_own():
     model, cocktail = prepared(identity(60, layers=3))
     cocktail.keys.index = torch.arange(10)
-    seen = []
-    model[1].register_forward_hook(lambda layer, inputs, outputs: seen.append(outputs.detach() != 0))
+    observed = []
+    model[1].register_forward_hook(lambda layer, inputs, outputs: observed.append(outputs.detach() != 0))
     outputs = model(torch.ones(10, 60)).detach()
-    second = outputs[seen[0]] != 0  # of what the first mask kept, the second keeps half again
+    second = outputs[observed[0]] != 0  # of what the first mask kept, the second keeps half again
     assert stats.binomtest(int(second.sum()), second.numel(), 0.5).pvalue > 1e-3
 
 

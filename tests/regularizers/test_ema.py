@@ -29,16 +29,16 @@ def averaged(loop):
 @pytest.mark.parametrize("warmup", [0.0, 1.0, 9.0])
 def test_equals_a_weighted_mean_of_the_weights_after_each_step(decay, warmup):
     loop = loop_with(decay, warmup=warmup)
-    seen = []
+    observed = []
     for _ in range(30):
         loop.step(DESIGN, TARGET)
-        seen.append({name: weight.detach().numpy().copy() for name, weight in loop.weights.items()})
+        observed.append({name: weight.detach().numpy().copy() for name, weight in loop.weights.items()})
     held = [0.0, *(min(decay, step / (step + warmup)) for step in range(2, 31))]
     shares = [(1 - d) * np.prod(held[step + 1 :]) for step, d in enumerate(held)]
     assert sum(shares) == pytest.approx(1)
-    average = {name: sum(s * w[name] for s, w in zip(shares, seen, strict=True)) for name in loop.weights}
-    for name, found in averaged(loop).items():
-        np.testing.assert_allclose(found.numpy(), average[name], atol=1e-12, rtol=0)
+    average = {name: sum(s * w[name] for s, w in zip(shares, observed, strict=True)) for name in loop.weights}
+    for name, actual in averaged(loop).items():
+        np.testing.assert_allclose(actual.numpy(), average[name], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("decay", [0.1, 0.9, 0.9999])
@@ -48,8 +48,8 @@ def test_without_a_warm_up_it_is_the_average_of_torch(decay):
     for _ in range(10):
         loop.step(DESIGN, TARGET)
         reference.update_parameters(loop.model)
-    for name, found in averaged(loop).items():
-        torch.testing.assert_close(found, reference.module.get_parameter(name).detach(), atol=1e-12, rtol=0)
+    for name, actual in averaged(loop).items():
+        torch.testing.assert_close(actual, reference.module.get_parameter(name).detach(), atol=1e-12, rtol=0)
 
 
 def test_training_itself_is_untouched():
@@ -77,8 +77,8 @@ def test_the_weights_come_back_bit_for_bit_also_when_evaluation_fails():
 
 def test_before_any_step_the_average_is_the_initial_weights():
     loop = loop_with(0.9)
-    for name, found in averaged(loop).items():
-        assert torch.equal(found, loop.weights[name])
+    for name, actual in averaged(loop).items():
+        assert torch.equal(actual, loop.weights[name])
 
 
 def test_averaging_goes_on_from_a_checkpoint():
@@ -88,8 +88,8 @@ def test_averaging_goes_on_from_a_checkpoint():
     second.cocktail.load_state_dict(first.cocktail.state_dict())
     second.model.load_state_dict(first.model.state_dict())
     second.run(DESIGN, TARGET, 4)
-    for name, found in averaged(second).items():
-        assert torch.equal(found, averaged(whole)[name])
+    for name, actual in averaged(second).items():
+        assert torch.equal(actual, averaged(whole)[name])
 
 
 def test_in_bfloat16_the_average_still_moves():
@@ -104,9 +104,9 @@ def test_in_bfloat16_the_average_still_moves():
         loop.weights[name].fill_(1.0)
     loop.cocktail.after_step(loop.model, {})
     expected = 0.999 * before + 0.001
-    found = loop.cocktail.members["ema"].average_0__weight
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    actual = loop.cocktail.members["ema"].average_0__weight
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, expected, atol=1e-6, rtol=0)
 
 
 def test_two_averages_are_refused():
@@ -136,30 +136,30 @@ def test_it_says_which_buffer_belongs_to_which_parameter_and_old_checkpoints_fit
 def test_parts_are_averaged_and_swapped_in_as_the_whole_is(parts):
     loop = loop_with(0.9)
     cocktails = cut_cocktail(loop.cocktail, parts, total=None)
-    own = cut_model(loop.model, parts)
+    local = cut_model(loop.model, parts)
     for _ in range(3):
         loop.step(DESIGN, TARGET)
-        own = cut_model(loop.model, parts)
-        for cocktail, part in zip(cocktails, own, strict=True):
+        local = cut_model(loop.model, parts)
+        for cocktail, part in zip(cocktails, local, strict=True):
             cocktail.after_step(part, {})
     with contextlib.ExitStack() as stack:
-        for cocktail, part in zip(cocktails, own, strict=True):
+        for cocktail, part in zip(cocktails, local, strict=True):
             stack.enter_context(cocktail.evaluating(part))
-        swapped = {name: weight.clone() for name, weight in joined(own).items()}
+        swapped = {name: weight.clone() for name, weight in joined(local).items()}
     expected = averaged(loop)
     for name, weight in loop.weights.items():
         assert torch.equal(swapped[name], expected[name])
-        assert torch.equal(joined(own)[name], weight)
+        assert torch.equal(joined(local)[name], weight)
 
 
 def test_a_warm_up_of_one_averages_evenly_and_the_initial_weights_do_not_count():
     loop = loop_with(1 - 1e-12, warmup=1)
-    seen = []
+    observed = []
     for _ in range(7):
         loop.step(DESIGN, TARGET)
-        seen.append(loop.weights["0.weight"].detach().clone())
+        observed.append(loop.weights["0.weight"].detach().clone())
     # An even mean of steps 1 to 7 but that the first counts twice: (1 + 1) / (7 + 1).
-    expected = (torch.stack(seen).sum(0) + seen[0]) / 8
+    expected = (torch.stack(observed).sum(0) + observed[0]) / 8
     torch.testing.assert_close(averaged(loop)["0.weight"], expected, atol=1e-10, rtol=0)
 
 
@@ -198,12 +198,12 @@ def test_the_statistics_of_batchnorm_are_averaged_as_the_weights_are_and_come_ba
         now = loop.model[1].running_var.numpy().copy()
         held = min(0.5, step / (step + 9)) if step > 1 else 0
         average = now if average is None else held * average + (1 - held) * now
-    own, count = loop.model[1].running_var.clone(), loop.model[1].num_batches_tracked.clone()
+    local, count = loop.model[1].running_var.clone(), loop.model[1].num_batches_tracked.clone()
     with loop.cocktail.evaluating(loop.model):
         np.testing.assert_allclose(loop.model[1].running_var.numpy(), average, rtol=1e-12)
-        assert not torch.equal(loop.model[1].running_var, own)
+        assert not torch.equal(loop.model[1].running_var, local)
         assert torch.equal(loop.model[1].num_batches_tracked, count)
-    assert torch.equal(loop.model[1].running_var, own)
+    assert torch.equal(loop.model[1].running_var, local)
 
 
 def test_a_checkpoint_from_before_there_were_a_warm_up_and_statistics_is_read():

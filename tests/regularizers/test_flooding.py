@@ -32,7 +32,9 @@ def test_training_stays_at_the_level():
 
 
 def test_the_mean_over_ranks_is_what_is_flooded():
-    """This rank is above the level and the mean below it: the slope has to turn round all the same."""
+    """This rank is above the level and the mean below it: the gradient has to turn round all the
+    same.
+    """
     member = Flooding(1.0)
     cocktail = Cocktail({"flooding": member}, 0, "regression")
     cocktail.bind(lambda loss: loss + (0.25 - loss).detach())  # the mean is 0.25
@@ -40,8 +42,8 @@ def test_the_mean_over_ranks_is_what_is_flooded():
     objective = cocktail.objective(lambda outputs, targets: outputs)
     model = torch.nn.Identity()
     outcome = objective(model, Batch(weight[None], [(torch.ones(()), torch.zeros(1))], torch.arange(1)))
-    (slope,) = torch.autograd.grad(outcome.loss, weight)
-    assert float(slope) == -1
+    (gradient,) = torch.autograd.grad(outcome.loss, weight)
+    assert float(gradient) == -1
     assert float(outcome.terms["flooding"].detach()) == pytest.approx(1.5)  # |0.25 - 1| + 1 - 0.25
 
 

@@ -22,7 +22,9 @@ def fitted(member, optimizer, loss=halved):
 
 
 class PlainLr(L1):
-    """What most code does, and what goes wrong: thresholds by lr * strength, whatever the optimizer does."""
+    """What most code does, and what goes wrong: thresholds by lr * strength, whatever the optimizer
+    does.
+    """
 
     def on_step(self, model, step_size):
         for weight in model.parameters():
@@ -46,13 +48,15 @@ def test_under_a_squared_error_that_is_not_halved_alpha_is_half_the_strength():
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "adam"])
 def test_the_solution_is_optimal(optimizer):
-    """Karush-Kuhn-Tucker: the slope is -strength * sign(w) where w is not 0, and at most strength where it is."""
+    """Karush-Kuhn-Tucker: the gradient is -strength * sign(w) where w is not 0, and at most
+    strength where it is.
+    """
     coefficients = fitted(L1(0.03), optimizer)
-    slope = DESIGN.T @ (DESIGN @ coefficients - TARGET) / len(TARGET)
+    gradient = DESIGN.T @ (DESIGN @ coefficients - TARGET) / len(TARGET)
     active = coefficients != 0
     assert 4 <= active.sum() < len(active)
-    assert (slope + 0.03 * coefficients.sign())[active].abs().max() < 1e-8
-    assert slope[~active].abs().max() <= 0.03
+    assert (gradient + 0.03 * coefficients.sign())[active].abs().max() < 1e-8
+    assert gradient[~active].abs().max() <= 0.03
 
 
 def test_a_threshold_by_the_plain_learning_rate_misses_the_lasso_under_momentum():
@@ -92,8 +96,8 @@ def test_the_soft_threshold_is_the_minimum_on_a_grid(threshold):
     grid = torch.linspace(-3, 3, 60_001, dtype=torch.float64)
     objective = (grid - weights[:, None]).square() / 2 + threshold * grid.abs()
     expected = grid[objective.argmin(1)]
-    found = soft_threshold(weights, torch.tensor(threshold, dtype=torch.float64))
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    actual = soft_threshold(weights, torch.tensor(threshold, dtype=torch.float64))
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
 
 
 def test_the_soft_threshold_keeps_nan_and_infinity():

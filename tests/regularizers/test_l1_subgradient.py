@@ -15,8 +15,8 @@ def test_slope_of_the_penalty_is_the_strength_times_the_sign():
     weight = torch.tensor([[-2.0, 0.5], [0.0, -0.1]], requires_grad=True)
     penalty = L1Subgradient(0.3).penalty({"weight": weight, "bias": torch.ones(2)})
     torch.testing.assert_close(penalty.detach(), torch.tensor(0.3 * 2.6, dtype=torch.float64), atol=1e-7, rtol=0)
-    (slope,) = torch.autograd.grad(penalty, weight)
-    torch.testing.assert_close(slope, torch.tensor([[-0.3, 0.3], [0.0, -0.3]]))
+    (gradient,) = torch.autograd.grad(penalty, weight)
+    torch.testing.assert_close(gradient, torch.tensor([[-0.3, 0.3], [0.0, -0.3]]))
 
 
 def test_follows_the_loss_and_the_sign_step_by_step():

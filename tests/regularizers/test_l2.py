@@ -9,7 +9,8 @@ from regularizers.loop import OPTIMIZERS, Loop, least_squares, linear
 DESIGN, TARGET = least_squares()
 
 
-# Adam with a constant learning rate circles the minimum of a smooth objective, so it is no test of the minimum.
+# Adam with a constant learning rate circles the minimum of a smooth objective, so it is no test of
+# the minimum.
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
 def test_lands_on_ridge(optimizer):
     ridge = sklearn.linear_model.Ridge(alpha=len(TARGET) * 0.3, fit_intercept=False, solver="cholesky")

@@ -16,7 +16,9 @@ WEIGHTS = torch.rand(ROWS, generator=GENERATOR, dtype=torch.float64) * 2
 
 
 def smoothed(strength, task, logits, targets, weight, others=()):
-    """Return the terms of one step on a model that says ``logits``, and the slope of the loss by them."""
+    """Return the terms of one step on a model that says ``logits``, and the gradient of the loss by
+    them.
+    """
     cocktail = Cocktail({**dict(others), "smoothing": LabelSmoothing(strength)}, 0, task)
     objective = cocktail.objective(lambda outputs, target: example_losses(outputs, target, task))
     logits = logits.clone().requires_grad_()
@@ -24,12 +26,12 @@ def smoothed(strength, task, logits, targets, weight, others=()):
     return outcome, torch.autograd.grad(outcome.loss, logits)[0]
 
 
-def assert_same(found, expected_loss, logits):
-    outcome, slope = found
+def assert_same(actual, expected_loss, logits):
+    outcome, gradient = actual
     reference = logits.clone().requires_grad_()
     loss = expected_loss(reference)
     torch.testing.assert_close(outcome.loss.detach(), loss.detach(), atol=1e-12, rtol=0)
-    torch.testing.assert_close(slope, torch.autograd.grad(loss, reference)[0], atol=1e-12, rtol=0)
+    torch.testing.assert_close(gradient, torch.autograd.grad(loss, reference)[0], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.1, 0.7, 1.0])
@@ -63,8 +65,8 @@ def test_multilabel_equals_the_loss_against_smoothed_targets(strength):
         soft = BITS * (1 - strength) + strength / 2
         return functional.binary_cross_entropy_with_logits(logits, soft)
 
-    found = smoothed(strength, "multilabel", LOGITS, BITS, torch.ones((), dtype=torch.float64))
-    assert_same(found, expected, LOGITS)
+    actual = smoothed(strength, "multilabel", LOGITS, BITS, torch.ones((), dtype=torch.float64))
+    assert_same(actual, expected, LOGITS)
 
 
 def test_the_data_loss_is_reported_without_smoothing():

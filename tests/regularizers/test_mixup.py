@@ -24,7 +24,9 @@ class Seen(nn.Module):
 
 
 def mixed(rows, strength=1.0, weight=None, step=0):
-    """Return the loss of one mixed step on the first ``rows``, the inputs that the model saw, and the share."""
+    """Return the loss of one mixed step on the first ``rows``, the inputs that the model saw, and
+    the share.
+    """
     cocktail = Cocktail({"mixup": Mixup(strength)}, 0, "classification")
     cocktail.keys.step.fill_(step)
     weight = torch.ones((), dtype=torch.float64) if weight is None else weight[:rows]
@@ -41,21 +43,21 @@ def one_loss(logits, target):
 
 @pytest.mark.parametrize("weight", [None, WEIGHTS], ids=["even", "weighted"])
 def test_equals_a_loop_over_pairs(weight):
-    loss, seen, made_of = mixed(6, weight=weight)
+    loss, observed, made_of = mixed(6, weight=weight)
     share = float(made_of[0, 0])
     assert 0 < share < 1
     expected = 0.0
     for first, second in ((0, 1), (1, 0), (2, 3), (3, 2), (4, 5), (5, 4)):
         inputs = share * LOGITS[first] + (1 - share) * LOGITS[second]
-        torch.testing.assert_close(seen[first], inputs, atol=1e-12, rtol=0)
+        torch.testing.assert_close(observed[first], inputs, atol=1e-12, rtol=0)
         for part, row in ((share, first), (1 - share, second)):
             expected += part * one_loss(inputs, CLASSES[row]) * (1.0 if weight is None else float(weight[row]))
     assert loss == pytest.approx(expected / 6, abs=1e-12)
 
 
 def test_the_last_example_of_an_odd_batch_stays_as_it_is():
-    loss, seen, made_of = mixed(5)
-    torch.testing.assert_close(seen[4], LOGITS[4], atol=1e-12, rtol=0)
+    loss, observed, made_of = mixed(5)
+    torch.testing.assert_close(observed[4], LOGITS[4], atol=1e-12, rtol=0)
     share = float(made_of[0, 0])
     expected = one_loss(LOGITS[4], CLASSES[4])
     for first, second in ((0, 1), (1, 0), (2, 3), (3, 2)):
@@ -65,8 +67,8 @@ def test_the_last_example_of_an_odd_batch_stays_as_it_is():
 
 
 def test_without_strength_nothing_is_mixed():
-    loss, seen, made_of = mixed(6, strength=0.0)
-    assert torch.equal(seen, LOGITS)
+    loss, observed, made_of = mixed(6, strength=0.0)
+    assert torch.equal(observed, LOGITS)
     assert torch.equal(made_of, torch.eye(6, dtype=torch.float64))
     assert loss == float(cross_entropy(LOGITS, CLASSES).mean())
 
@@ -98,8 +100,8 @@ def test_members_of_a_pack_draw_their_solo_shares_each_with_its_own_alpha():
     alphas = torch.tensor([0.0, 0.1, 1.0, 50.0], dtype=torch.float64)
     keys = torch.vmap(lambda seed: counter_rng.key(seed, 3))(torch.arange(4))
     together = torch.vmap(symmetric_beta_draw)(alphas, keys)
-    alone = [symmetric_beta_draw(alpha, key) for alpha, key in zip(alphas, keys, strict=True)]
-    assert torch.equal(together, torch.stack(alone))
+    solo = [symmetric_beta_draw(alpha, key) for alpha, key in zip(alphas, keys, strict=True)]
+    assert torch.equal(together, torch.stack(solo))
     assert float(together[0]) == 1
 
 

@@ -1,4 +1,6 @@
-"""What kind each parameter of torch.nn is: every module that has some is built, and listed here by hand."""
+"""What kind each parameter of torch.nn is: every module that has some is built, and listed here by
+hand.
+"""
 
 import inspect
 
@@ -55,7 +57,8 @@ NOT_BUILT = {  # of other layers, or not yet of any size; the bases of what is h
     *("RNNBase", "RNNCellBase", "TransformerDecoder", "TransformerEncoder", "NLLLoss2d"),
 }
 RECURRENT = ("weight_ih", "weight_hh", "weight_hr")
-# By hand, for each module: which parameters are weights, norms, scales. All others that it has must be biases.
+# By hand, for each module: which parameters are weights, norms, scales. All others that it has must
+# be biases.
 WEIGHTS = {
     **{key: {"weight"} for key in [*CONVS, "Bilinear", "Embedding", "EmbeddingBag", "Linear"]},
     **{key: {"weight_ih", "weight_hh"} for key in ["GRUCell", "LSTMCell", "RNNCell"]},
@@ -81,7 +84,7 @@ NORMS = {
 
 def buildable():
     """Return an instance of each module with parameters, by the name of its class."""
-    found = {}
+    actual = {}
     for name, cls in vars(nn).items():
         if not (inspect.isclass(cls) and issubclass(cls, nn.Module)) or name in NOT_BUILT or name.startswith("Lazy"):
             continue
@@ -91,8 +94,8 @@ def buildable():
             arguments = [2] * sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in required)
         module = cls(*arguments, **OPTIONS.get(name, {}))
         if list(module.parameters()):
-            found[name] = module
-    return found
+            actual[name] = module
+    return actual
 
 
 MODULES = buildable()
@@ -119,9 +122,9 @@ def test_there_is_no_other_module_with_parameters():
 @pytest.mark.parametrize("name", MODULES)
 def test_each_parameter_of_torch_nn_is_of_its_kind(name):
     module = MODULES[name]
-    found = parameter_kinds(module)
-    assert found == {parameter: expected(module, name, parameter) for parameter in found}
-    assert len(found) == len(list(module.named_parameters()))
+    actual = parameter_kinds(module)
+    assert actual == {parameter: expected(module, name, parameter) for parameter in actual}
+    assert len(actual) == len(list(module.named_parameters()))
 
 
 @pytest.mark.parametrize("name", MODULES)

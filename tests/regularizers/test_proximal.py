@@ -50,17 +50,21 @@ def test_the_elastic_nets_too(optimizer: str) -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_clipping_by_norm_leaves_the_solution_where_it_is(optimizer: str) -> None:
-    """At the Lasso's solution the gradient is as long as the penalty's: clipping to less is at work to the end."""
+    """At the Lasso's solution the gradient is as long as the penalty's: clipping to less is at work
+    to the end.
+    """
     expected = lasso(DESIGN)
-    slope = DESIGN.T @ (DESIGN @ expected - TARGET) / len(TARGET)
-    clip = 0.8 * float(slope.norm())
+    gradient = DESIGN.T @ (DESIGN @ expected - TARGET) / len(TARGET)
+    clip = 0.8 * float(gradient.norm())
     coefficients = fitted(L1(0.1), optimizer, DESIGN, clip, times=2)
     torch.testing.assert_close(coefficients, expected, atol=1e-8, rtol=0)
     assert torch.equal(coefficients == 0, expected == 0)
 
 
 def test_clipped_proximal_steps_and_a_clipped_penalty_solve_the_same_problem() -> None:
-    """The same objective by a subgradient in the loss, where the penalty is clipped with the rest, ends beside it."""
+    """The same objective by a subgradient in the loss, where the penalty is clipped with the rest,
+    ends beside it.
+    """
     make = OPTIMIZERS["sgd"][0]
     proximal, subgradient = (
         Loop(linear(12), {"m": kind(0.1)}, make, clip=0.15).run(DESIGN, TARGET, 600).weights["weight"].detach()
@@ -107,7 +111,9 @@ def test_a_weak_penalty_makes_no_zeros_in_one_step(inputs: str, kind: str, rows:
 
 
 def dead_units(members: dict[str, Any], rows: int, seed: int) -> int:
-    """Train on ``rows`` at a time; return how many hidden units answer to none of 500 inputs at the end."""
+    """Train on ``rows`` at a time; return how many hidden units answer to none of 500 inputs at the
+    end.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         data, model = torch.randn(500, 64), net(64)
@@ -129,7 +135,9 @@ def test_no_more_units_die_than_without_it(rows: int) -> None:
 
 
 def test_a_tiny_second_moment_moves_a_weight_no_further_than_adam_could() -> None:
-    """A gradient of 1e-18 once: the effective step is 1e5 and more, and the penalty's threshold 1e-2 per 1e-7."""
+    """A gradient of 1e-18 once: the effective step is 1e5 and more, and the penalty's threshold
+    1e-2 per 1e-7.
+    """
     model = nn.Linear(2, 1, bias=False, dtype=torch.float64)
     nn.init.constant_(model.weight, 0.5)
     loop = Loop(model, {"l1": L1(1e-3)}, lambda weights: torch.optim.Adam(weights, lr=1e-3))
@@ -140,7 +148,9 @@ def test_a_tiny_second_moment_moves_a_weight_no_further_than_adam_could() -> Non
 
 @pytest.mark.parametrize("kind", ADAMS)
 def test_a_typical_step_is_that_of_the_tensor_and_of_all_where_it_has_none(kind: str) -> None:
-    """One step from gradients that are powers of two: their root mean squares are known by heart."""
+    """One step from gradients that are powers of two: their root mean squares are known by
+    heart.
+    """
     model = nn.ModuleDict({name: nn.Linear(4, 1, bias=False, dtype=torch.float64) for name in ("some", "none", "idle")})
     optimizer = ADAMS[kind](model.parameters(), lr=1.0, eps=0.0)
     model["some"].weight.grad = torch.tensor([[2.0, 2.0, 0.0, 4.0]], dtype=torch.float64)

@@ -31,16 +31,16 @@ def by_brute_force(steps, decay=0.0):
         loss = loss_of(model, decay)
         statistics = [buffer.clone() for buffer in model.buffers()]
         weights = list(model.parameters())
-        slopes = torch.autograd.grad(loss, weights)
-        norm = torch.cat([slope.flatten() for slope in slopes]).norm()
-        own = [weight.detach().clone() for weight in weights]
+        gradients = torch.autograd.grad(loss, weights)
+        norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+        local = [weight.detach().clone() for weight in weights]
         with torch.no_grad():
-            for weight, slope in zip(weights, slopes, strict=True):
-                weight += RHO * slope / norm
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight += RHO * gradient / norm
         above = torch.autograd.grad(loss_of(model, decay), weights)
         with torch.no_grad():
-            for weight, old, slope in zip(weights, own, above, strict=True):
-                weight.copy_(old - LR * slope)
+            for weight, old, gradient in zip(weights, local, above, strict=True):
+                weight.copy_(old - LR * gradient)
             for buffer, value in zip(model.buffers(), statistics, strict=True):
                 buffer.copy_(value)
     return model
@@ -73,9 +73,9 @@ def test_equals_two_gradients_a_step_and_moves_batch_norm_once(decay):
 def test_one_step_on_a_quadratic_has_a_closed_form():
     loop = Loop(linear(12), {"sam": SAM(RHO)}, lambda weights: torch.optim.SGD(weights, lr=LR))
     hessian, start = DESIGN.T @ DESIGN / 20, loop.weights["weight"][0].detach().clone()
-    slope = hessian @ start - DESIGN.T @ TARGET / 20
+    gradient = hessian @ start - DESIGN.T @ TARGET / 20
     outcome = loop.step(DESIGN, TARGET)
-    expected = start - LR * (slope + RHO * hessian @ slope / slope.norm())
+    expected = start - LR * (gradient + RHO * hessian @ gradient / gradient.norm())
     torch.testing.assert_close(loop.weights["weight"][0].detach(), expected, atol=1e-10, rtol=0)
     here = (DESIGN @ start - TARGET).square().mean() / 2
     assert float(outcome.terms["task"].detach()) == pytest.approx(float(here))
@@ -93,11 +93,11 @@ def test_two_of_them_climb_one_after_the_other():
     loop = Loop(linear(12), {"a": SAM(0.2), "b": SAM(0.1)}, lambda weights: torch.optim.SGD(weights, lr=LR))
     hessian, start = DESIGN.T @ DESIGN / 20, loop.weights["weight"][0].detach().clone()
 
-    def slope(weight):
+    def gradient(weight):
         return hessian @ weight - DESIGN.T @ TARGET / 20
 
     def inner(weight):
-        return slope(weight + 0.2 * slope(weight) / slope(weight).norm())
+        return gradient(weight + 0.2 * gradient(weight) / gradient(weight).norm())
 
     loop.step(DESIGN, TARGET)
     expected = start - LR * inner(start + 0.1 * inner(start) / inner(start).norm())
@@ -127,8 +127,8 @@ def test_on_parts_of_the_weights_it_climbs_along_the_slope_of_the_whole(parts):
             there = start
             if offset is not None:
                 there = start + torch.cat([ranks.gather(offset[name]).flatten() for name in ("weight", "bias")])
-            slopes = split(hessian @ there)
-            return {name: cut(slope, parts)[rank] for name, slope in slopes.items()}, None
+            gradients = split(hessian @ there)
+            return {name: cut(gradient, parts)[rank] for name, gradient in gradients.items()}, None
 
         return cocktail.gradient(gradient)()[0]
 

@@ -35,7 +35,7 @@ def test_frozen_parameters_are_left_alone():
 
 
 def test_inside_a_functional_call_plain_tensors_are_selected():
-    model, found = net(), []
+    model, actual = net(), []
     weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
     class Probe(nn.Module):
@@ -44,10 +44,10 @@ def test_inside_a_functional_call_plain_tensors_are_selected():
             self.inner = model
 
         def forward(self):
-            found.extend(name for name, _ in selected(self.inner, "weights"))
+            actual.extend(name for name, _ in selected(self.inner, "weights"))
 
     torch.func.functional_call(Probe(), {f"inner.{name}": weight for name, weight in weights.items()}, ())
-    assert found == ["0.weight", "3.weight", "4.weight"]
+    assert actual == ["0.weight", "3.weight", "4.weight"]
 
 
 def test_a_selection_of_nothing_names_the_nearest():

@@ -1,4 +1,6 @@
-"""Norms of units' incoming weights, beside what each unit's output is given: an oracle that knows no axes."""
+"""Norms of units' incoming weights, beside what each unit's output is given: an oracle that knows
+no axes.
+"""
 
 import copy
 
@@ -60,14 +62,15 @@ def made(case):
 
 
 def reach(model, inputs, unit):
-    """Return the norm of all that a unit can be given: of its effective weights, found by a gradient through them.
+    """Return the norm of all that a unit can be given: of its effective weights, found by a
+    gradient through them.
 
     The weights of a unit are those entries that its outputs depend on.
     """
     with parametrize.cached():
         weight = model.layer.weight  # what its units are given, also where it is parametrized
-        (slope,) = torch.autograd.grad(model(inputs)[..., unit].sum(), weight)
-    return float(weight.detach()[slope != 0].norm())
+        (gradient,) = torch.autograd.grad(model(inputs)[..., unit].sum(), weight)
+    return float(weight.detach()[gradient != 0].norm())
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -90,11 +93,11 @@ def test_in_parts_of_the_first_axis_as_in_the_whole(case, parts):
     cocktail, ranks = Cocktail({"cap": MaxNorm(LIMIT)}, 0, "classification"), Ranks(parts)
     cocktail.prepare(model)
     models, cocktails = cut_model(model, parts), cut_cocktail(cocktail, parts, ranks.add)
-    for own, stand_in in zip(cocktails, models, strict=True):
+    for local, stand_in in zip(cocktails, models, strict=True):
         for name, part in stand_in.named_parameters():
             whole = model.get_parameter(name)
             rows = -(-len(whole) // parts) * models.index(stand_in)
-            own.keys.begins_at(part, min(rows, len(whole)) * whole[:1].numel())
+            local.keys.begins_at(part, min(rows, len(whole)) * whole[:1].numel())
     ranks.run(lambda rank: cocktails[rank].after_step(models[rank], {}))
     before = copy.deepcopy(model)
     cocktail.after_step(model, {})

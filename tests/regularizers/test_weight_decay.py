@@ -47,8 +47,8 @@ def test_with_sgd_it_shrinks_the_weights_before_the_step_along_the_slope_at_the_
     weight = loop.weights["weight"][0].detach().clone()
     for _ in range(5):
         loop.step(DESIGN, TARGET)
-        slope = DESIGN.T @ (DESIGN @ weight - TARGET) / len(TARGET)
-        weight = weight * (1 - 0.1 * 0.5) - 0.1 * slope
+        gradient = DESIGN.T @ (DESIGN @ weight - TARGET) / len(TARGET)
+        weight = weight * (1 - 0.1 * 0.5) - 0.1 * gradient
         torch.testing.assert_close(loop.weights["weight"][0].detach(), weight, atol=1e-12, rtol=0)
 
 

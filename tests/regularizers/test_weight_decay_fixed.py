@@ -12,19 +12,19 @@ DESIGN, TARGET = least_squares()
 FORMS = {"l2": L2, "weight_decay": WeightDecay, "weight_decay_fixed": WeightDecayFixed}
 
 
-def slope(weight):
+def gradient(weight):
     return DESIGN.T @ (DESIGN @ weight - TARGET) / len(TARGET)
 
 
 def factors(schedule, steps, lr):
     """Return the learning rate of each step divided by the base rate."""
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr, momentum=0.9)
-    made, found = schedule(optimizer), []
+    made, actual = schedule(optimizer), []
     for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"] / lr)
+        actual.append(optimizer.param_groups[0]["lr"] / lr)
         optimizer.step()
         made.step()
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("lr", [0.1, 0.003])
@@ -33,7 +33,7 @@ def test_each_step_takes_the_same_share_away_whatever_the_learning_rate(lr):
     weight = loop.weights["weight"][0].detach().clone()
     for _ in range(5):
         loop.step(DESIGN, TARGET)
-        weight = 0.8 * weight - lr * slope(weight)
+        weight = 0.8 * weight - lr * gradient(weight)
         torch.testing.assert_close(loop.weights["weight"][0].detach(), weight, atol=1e-12, rtol=0)
 
 
@@ -45,14 +45,16 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_share_follows_the_schedule_and_not_its_height(schedule):
-    """theta <- theta - eta_t * (alpha * direction + lambda * theta), Loshchilov & Hutter (2019), algorithm 2."""
+    """theta <- theta - eta_t * (alpha * direction + lambda * theta), Loshchilov & Hutter (2019),
+    algorithm 2.
+    """
     lr, steps = 0.05, 6
     loop = Loop(linear(12), {"decay": WeightDecayFixed(0.2)}, lambda weights: SGD(weights, lr=lr))
     made = SCHEDULES[schedule](loop.optimizer)
     weight = loop.weights["weight"][0].detach().clone()
     for eta in factors(SCHEDULES[schedule], steps, lr):
         loop.step(DESIGN, TARGET)
-        weight = weight - eta * (lr * slope(weight) + 0.2 * weight)
+        weight = weight - eta * (lr * gradient(weight) + 0.2 * weight)
         torch.testing.assert_close(loop.weights["weight"][0].detach(), weight, atol=1e-12, rtol=0)
         made.step()
 
@@ -60,14 +62,14 @@ def test_the_share_follows_the_schedule_and_not_its_height(schedule):
 def test_a_one_cycle_schedule_refers_to_its_peak():
     loop = Loop(linear(12), {"decay": WeightDecayFixed(0.2)}, lambda weights: SGD(weights, lr=0.1, momentum=0.9))
     schedule = OneCycleLR(loop.optimizer, max_lr=0.5, total_steps=10)
-    seen = []
+    observed = []
     for _ in range(10):
-        seen.append(float(loop.rates.relative("weight")))
+        observed.append(float(loop.rates.relative("weight")))
         loop.step(DESIGN, TARGET)
-        if len(seen) < 10:
+        if len(observed) < 10:
             schedule.step()
-    assert max(seen) == pytest.approx(1.0, abs=1e-12)
-    assert seen[0] == pytest.approx(1 / 25)  # its div_factor
+    assert max(observed) == pytest.approx(1.0, abs=1e-12)
+    assert observed[0] == pytest.approx(1 / 25)  # its div_factor
 
 
 def test_at_the_strength_of_weight_decay_times_the_learning_rate_they_are_one():
@@ -85,10 +87,11 @@ def test_at_the_strength_of_weight_decay_times_the_learning_rate_they_are_one():
 def test_the_three_forms_answer_differently_to_the_learning_rate_and_to_adams_scaling(
     form, doubled_lr, hundredfold_gradient
 ):
-    """What the form takes away: under SGD by twice the rate, and under Adam beside a gradient that Adam rescales.
+    """What the form takes away: under SGD by twice the rate, and under Adam beside a gradient that
+    Adam rescales.
 
-    Where the loss has no gradient, Adam makes a whole step of l2's, however weak it is; decay beside the update stays
-    the share that it is.
+    Where the loss has no gradient, Adam makes a whole step of l2's, however weak it is; decay
+    beside the update stays the share that it is.
     """
 
     def lost(lr, strength):

@@ -1,4 +1,6 @@
-"""Symmetric Beta draws have the bits of the plain functions that they were, batched, compiled or differentiated."""
+"""Symmetric Beta draws have the bits of the plain functions that they were, batched, compiled or
+differentiated.
+"""
 
 import math
 
@@ -95,9 +97,9 @@ def test_it_agrees_with_python_integers() -> None:
 @pytest.mark.parametrize("members", [1, 2, 7, 8, 9, 64, 333])
 def test_in_a_pack_of_any_size_each_member_draws_its_solo_bits(members: int) -> None:
     alphas, streams = (each[-members:] for each in cases(40))
-    alone = torch.stack([symmetric_beta_draw(alpha, stream) for alpha, stream in zip(alphas, streams, strict=True)])
-    assert torch.equal(torch.vmap(symmetric_beta_draw)(alphas, streams), alone)
-    assert torch.equal(symmetric_beta_draw(alphas, streams), alone)
+    solo = torch.stack([symmetric_beta_draw(alpha, stream) for alpha, stream in zip(alphas, streams, strict=True)])
+    assert torch.equal(torch.vmap(symmetric_beta_draw)(alphas, streams), solo)
+    assert torch.equal(symmetric_beta_draw(alphas, streams), solo)
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (1, 0), (0, 1)])
@@ -123,7 +125,9 @@ def test_twice_mapped_with_one_alpha_for_all() -> None:
 
 
 def test_gradients_pass_by() -> None:
-    """In a loss of weights that it scales, solo and under ``torch.func``; alpha itself gets none."""
+    """In a loss of weights that it scales, solo and under ``torch.func``; alpha itself
+    gets none.
+    """
     alpha, stream = torch.tensor(0.4, dtype=torch.float64, requires_grad=True), counter_rng.key(1, 2)
     weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
 
@@ -131,12 +135,12 @@ def test_gradients_pass_by() -> None:
         return (symmetric_beta_draw(alpha, stream) * weight.square()).sum()
 
     share = float(symmetric_beta_draw(alpha, stream))
-    found = torch.autograd.grad(loss(weight), [weight, alpha], allow_unused=True)
-    assert torch.equal(found[0], torch.full((3,), 2 * share, dtype=torch.float64))
-    assert found[1] is None
-    assert torch.equal(torch.func.grad(loss)(weight.detach()), found[0])
+    actual = torch.autograd.grad(loss(weight), [weight, alpha], allow_unused=True)
+    assert torch.equal(actual[0], torch.full((3,), 2 * share, dtype=torch.float64))
+    assert actual[1] is None
+    assert torch.equal(torch.func.grad(loss)(weight.detach()), actual[0])
     both = torch.vmap(torch.func.grad(loss))(torch.stack([weight.detach()] * 2))
-    assert torch.equal(both, torch.stack([found[0]] * 2))
+    assert torch.equal(both, torch.stack([actual[0]] * 2))
 
 
 def test_the_operator_keeps_what_torch_asks_of_one() -> None:

@@ -49,14 +49,14 @@ def uniforms(*parts, count=50_000):
 
 
 def test_bits_are_the_published_sequence():
-    found = counter_rng.bits(torch.tensor(1234567), torch.arange(5))
-    assert [number & MASK for number in found.tolist()] == PUBLISHED
+    actual = counter_rng.bits(torch.tensor(1234567), torch.arange(5))
+    assert [number & MASK for number in actual.tolist()] == PUBLISHED
 
 
 def test_hash_equals_python_integers_with_and_without_the_sign_bit():
     states = SPECIAL + [splitmix(number) for number in range(200)]
-    found = counter_rng.hash64(torch.tensor([signed(state) for state in states]))
-    assert [number & MASK for number in found.tolist()] == [splitmix(state) for state in states]
+    actual = counter_rng.hash64(torch.tensor([signed(state) for state in states]))
+    assert [number & MASK for number in actual.tolist()] == [splitmix(state) for state in states]
 
 
 @pytest.mark.parametrize("parts", [(0,), (5, 3), (7, 2, 2**32 - 1, 12345)])
@@ -79,10 +79,10 @@ def test_name_number_is_the_published_check_value_of_crc32():
 
 def test_uniform_is_the_upper_24_bits():
     counter = torch.arange(1000)
-    found = counter_rng.uniform(torch.tensor(1234567), counter)
+    actual = counter_rng.uniform(torch.tensor(1234567), counter)
     expected = [(splitmix((1234567 + (number + 1) * GOLDEN) & MASK) >> 40) / 2**24 for number in counter.tolist()]
-    assert found.dtype == torch.float32
-    assert found.double().tolist() == expected
+    assert actual.dtype == torch.float32
+    assert actual.double().tolist() == expected
 
 
 def test_uniform_reaches_zero_but_never_one():
@@ -122,7 +122,8 @@ def test_neighbouring_keys_and_counters_are_not_correlated():
 
 
 def test_first_draws_of_successive_steps_are_uniform_and_not_correlated():
-    # One draw a step is what mixup takes: the sequence over keys has to be as good as the one over counters.
+    # One draw a step is what mixup takes: the sequence over keys has to be as good as the one over
+    # counters.
     keys = torch.vmap(lambda step: counter_rng.key(3, step))(torch.arange(20_000))
     sample = counter_rng.uniform(keys, torch.zeros(20_000, dtype=torch.int64)).double().numpy()
     assert stats.kstest(sample, "uniform").pvalue > 1e-3
@@ -131,8 +132,8 @@ def test_first_draws_of_successive_steps_are_uniform_and_not_correlated():
 
 def test_one_flipped_bit_of_a_key_flips_half_of_the_bits():
     base = counter_rng.bits(torch.tensor(99), torch.arange(500))
-    for place in range(64):
-        other = counter_rng.bits(torch.tensor(signed(99 ^ (1 << place))), torch.arange(500))
+    for index in range(64):
+        other = counter_rng.bits(torch.tensor(signed(99 ^ (1 << index))), torch.arange(500))
         flipped = [(number & MASK).bit_count() for number in (base ^ other).tolist()]
         assert abs(sum(flipped) / len(flipped) - 32) < 1  # the standard error is 4 / sqrt(500) = 0.18
 
@@ -151,8 +152,8 @@ def test_under_vmap_each_member_draws_its_solo_bits(draw):
         return draw(counter_rng.key(seed, 7, counter_rng.name_number("dropout")), counter)
 
     together = torch.vmap(member)(seeds)
-    for place, seed in enumerate(seeds):
-        assert torch.equal(together[place], member(seed))
+    for index, seed in enumerate(seeds):
+        assert torch.equal(together[index], member(seed))
 
 
 @pytest.mark.filterwarnings("ignore")  # what torch's compiler says of itself

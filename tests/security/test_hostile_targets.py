@@ -19,7 +19,7 @@ from reglab.config.paths import conf_dir
 from reglab.config.validate import admit
 from reglab.core.errors import UserError
 from reglab.training import checkpoint_files, describe
-from reglab.training.check import check
+from reglab.training.check import check_experiment
 from reglab.training.job import build_experiment, run_job
 from training.job_case import config
 
@@ -102,7 +102,7 @@ def test_no_slot_takes_what_is_not_trusted(lurking):
             hostile = OmegaConf.create(job)
             OmegaConf.update(hostile, f"{slot}._target_", target, force_add=True)
             with pytest.raises(UserError, match=rf"^{slot}\._target_[= ]"):
-                check(build_experiment(describe.plain(hostile), loaded, {}))
+                check_experiment(build_experiment(describe.plain(hostile), loaded, {}))
     assert tops() == before
     assert not tops() & NEVER
     assert not lurking.exists()

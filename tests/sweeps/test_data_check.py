@@ -38,7 +38,7 @@ def job(**changes):
 
 def test_a_fault_is_told_once_for_all_jobs_that_have_it(folder):
     jobs = {0: job(), 1: job(data__split_seed=3), 2: job(data__target="prize"), 3: job(data__batch_size=0)}
-    seen = preflight.look(jobs)
+    seen = preflight.check_jobs(jobs)
     assert list(seen.faults.values()) == [[0, 1], [2], [3]]
     date, target, batch = seen.faults
     assert "'date' holds 336 different values" in date
@@ -53,11 +53,11 @@ def test_distinct_data_are_loaded_once_and_so_many_at_most(folder, monkeypatch):
     real = preflight.data.load
     monkeypatch.setattr(preflight.data, "load", lambda node: loaded.append(node) or real(node))
     jobs = {seed: job(data__drop=["date"], data__split_seed=seed, data__label_noise=0.0) for seed in range(20)}
-    assert not preflight.look(jobs).faults
+    assert not preflight.check_jobs(jobs).faults
     assert len(loaded) == 1
     loaded.clear()
     sizes = {size: job(data__drop=["date"], data__train_size=100 + size) for size in range(20)}
-    assert not preflight.look(sizes).faults
+    assert not preflight.check_jobs(sizes).faults
     assert len(loaded) == preflight.LOADED
 
 
@@ -65,7 +65,7 @@ def test_what_cannot_matter_is_told_with_the_steps_of_the_run(folder):
     jobs = {n: job(data__drop=["date"], regularizer__ema={"_target_": "reglab.regularizers.EMA", "strength": s})
             for n, s in enumerate((0.5, 0.98, 0.999, 0.9999))}  # fmt: skip
     # 336 days, of which 60% train: 202 rows, 7 steps of at most 32 an epoch.
-    ((sentence, whom),) = preflight.look(jobs).advice.items()
+    ((sentence, whom),) = preflight.check_jobs(jobs).advice.items()
     assert sentence.startswith("regularizer.ema: in a run of 14 steps no decay above 0.6087 has an effect")
     assert whom == [1, 2, 3]
 

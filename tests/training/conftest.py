@@ -1,4 +1,6 @@
-"""Stores and shared runs for the tests of training: one migrated SQLite file, and one real run, for all of them."""
+"""Stores and shared runs for the tests of training: one migrated SQLite file, and one real run, for
+all of them.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -13,7 +15,8 @@ from training.job_case import Case, close, config
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Importing MLflow 3.17's store configures an ORM option that SQLAlchemy 2.1 gave up; it is MLflow's to mend.
+    # Importing MLflow 3.17's store configures an ORM option that SQLAlchemy 2.1 gave up; it is
+    # MLflow's to mend.
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
 
 

@@ -26,7 +26,9 @@ SMALL = (
 
 
 def config(*overrides: str) -> DictConfig:
-    """Return the config of a small job: wine (178 rows, 13 inputs, 3 classes), one hidden layer of 6."""
+    """Return the config of a small job: wine (178 rows, 13 inputs, 3 classes), one hidden layer of
+    6.
+    """
     another = any(word.startswith("model=") for word in overrides)
     small = [word for word in SMALL if not (another and word.startswith("model."))]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -66,7 +68,7 @@ class Case:
         return Path(self.run(run_id).info.artifact_uri.removeprefix("file://"))
 
     def runs(self) -> list[Any]:
-        experiments = [found.experiment_id for found in self.client.search_experiments()]
+        experiments = [actual.experiment_id for actual in self.client.search_experiments()]
         return list(self.client.search_runs(experiments))
 
 
@@ -78,7 +80,9 @@ def close(folder: Path) -> None:
 
 
 class Tokened(nn.Linear):
-    """A user's model that is given a secret, such as the key of a service that serves its embeddings."""
+    """A user's model that is given a secret, such as the key of a service that serves its
+    embeddings.
+    """
 
     def __init__(self, inputs: int, outputs: int, token: str) -> None:
         super().__init__(inputs, outputs)

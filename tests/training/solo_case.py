@@ -1,4 +1,6 @@
-"""A small classification and its training by the engine: what a hand-written loop is compared to."""
+"""A small classification and its training by the engine: what a hand-written loop is
+compared to.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,14 +69,16 @@ def by_engine(
     )
     nowhere = TrackingSettings("none", "", "solo", None)
     tracker = open_run(nowhere, name="solo", folder=folder, config={}, params={}, tags={})
-    told: list[dict[str, float]] = []
-    fit(job, tracker, lambda progress: told.append(progress.metrics))
+    message: list[dict[str, float]] = []
+    fit(job, tracker, lambda progress: message.append(progress.metrics))
     tracker.finish()
-    return told
+    return message
 
 
 def batches(epoch: int, seed: int = 0) -> Sequence[Tensor]:
-    """Return the rows of each step: the documented order, cut in batches; a single last row joins the one before."""
+    """Return the rows of each step: the documented order, cut in batches; a single last row joins
+    the one before.
+    """
     parts = list(epoch_order(ROWS, seed, epoch).split(BATCH))
     return [*parts[:-2], torch.cat(parts[-2:])] if len(parts[-1]) == 1 else parts
 
@@ -108,7 +112,7 @@ def by_hand(
     return rates
 
 
-def assert_same_bits(found: nn.Module, wanted: nn.Module) -> None:
-    mine, theirs = found.state_dict(), wanted.state_dict()
+def assert_same_bits(actual: nn.Module, wanted: nn.Module) -> None:
+    mine, theirs = actual.state_dict(), wanted.state_dict()
     assert mine.keys() == theirs.keys()
     assert [name for name, tensor in theirs.items() if not torch.equal(mine[name], tensor)] == []

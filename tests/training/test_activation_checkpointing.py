@@ -16,7 +16,9 @@ from reglab.training.activation_checkpointing import recompute
 
 
 class Layer(nn.Module):
-    """Moves buffers that it reads (a power iteration) and that it does not (BatchNorm), and draws in two ways."""
+    """Moves buffers that it reads (a power iteration) and that it does not (BatchNorm), and draws
+    in two ways.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -52,8 +54,10 @@ def taken_over() -> tuple[nn.Module, Cocktail]:
     return cocktail.prepare(Net()), cocktail
 
 
-def train(model: nn.Module, cocktail: Cocktail, seen: Callable[[], None] = lambda: None) -> None:
-    """Take 5 steps, each with two gradients of one graph, on examples that come in another order each time."""
+def train(model: nn.Module, cocktail: Cocktail, observed: Callable[[], None] = lambda: None) -> None:
+    """Take 5 steps, each with two gradients of one graph, on examples that come in another order
+    each time.
+    """
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     objective = cocktail.objective(
         lambda outputs, targets: functional.cross_entropy(outputs, targets, reduction="none")
@@ -67,7 +71,7 @@ def train(model: nn.Module, cocktail: Cocktail, seen: Callable[[], None] = lambd
         cocktail.keys.begin()
         optimizer.zero_grad()
         loss = objective(model, Batch(inputs[rows], [(torch.ones(8), targets[rows])], rows)).loss
-        seen()
+        observed()
         loss.backward(retain_graph=True)
         loss.backward()
         optimizer.step()
@@ -103,8 +107,8 @@ def test_the_activations_of_a_layer_are_free_between_its_forward_and_the_backwar
         )
         if recomputed:
             recompute(model.layers, cocktail.keys)
-        found = alive.setdefault(recomputed, [])
-        train(model, cocktail, lambda kept=outputs, found=found: found.append(not kept[-1].expired()))
+        actual = alive.setdefault(recomputed, [])
+        train(model, cocktail, lambda kept=outputs, actual=actual: actual.append(not kept[-1].expired()))
     assert alive == {False: [True] * 5, True: [False] * 5}
 
 
@@ -114,12 +118,12 @@ def test_fewer_bytes_are_kept_for_the_backward_pass() -> None:
         model, cocktail = taken_over()
         if recomputed:
             recompute(model.layers, cocktail.keys)
-        own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        local = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
         storages: dict[int, int] = {}
 
-        def pack(saved: Tensor, own: set[int] = own, storages: dict[int, int] = storages) -> Tensor:
+        def pack(saved: Tensor, local: set[int] = local, storages: dict[int, int] = storages) -> Tensor:
             storage = saved.untyped_storage()
-            if storage.data_ptr() not in own:
+            if storage.data_ptr() not in local:
                 storages[storage.data_ptr()] = storage.nbytes()
             return saved
 

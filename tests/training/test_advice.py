@@ -1,4 +1,6 @@
-"""Numbers that cannot matter are told before training, once: by the job itself, or by its sweep for all of its jobs."""
+"""Numbers that cannot matter are told before training, once: by the job itself, or by its sweep for
+all of its jobs.
+"""
 
 import logging
 
@@ -10,13 +12,13 @@ import reglab
 from reglab.regularizers import EMA, Regularizer
 from reglab.sweeps import data_check
 from reglab.sweeps.blocks import Job
-from reglab.training.preflight import Seen, advice, tell
+from reglab.training.preflight import Findings, advice, log_advice
 from training.job_case import Case, config
 
 IDLE = "regularizer.ema: in a run of {} steps no decay above {} has an effect"
 
 
-def told(caplog):
+def warnings_of(caplog):
     return [record.getMessage() for record in caplog.records if "no decay above" in record.getMessage()]
 
 
@@ -38,22 +40,22 @@ def test_no_other_method_says_anything_of_its_defaults(name):
 
 def test_a_job_says_it_alone_and_not_in_a_sweep(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    case, own = Case(tmp_path), ("regularizer=[ema]", "regularizer.ema.strength=0.999", "tracking=none")
-    assert case.train(*own).status == "FINISHED"
-    assert len(told(caplog)) == 1
+    case, local = Case(tmp_path), ("regularizer=[ema]", "regularizer.ema.strength=0.999", "tracking=none")
+    assert case.train(*local).status == "FINISHED"
+    assert len(warnings_of(caplog)) == 1
     caplog.clear()
-    assert case.train(*own, "sweep.parent=p").status == "FINISHED"
-    assert told(caplog) == []
+    assert case.train(*local, "sweep.parent=p").status == "FINISHED"
+    assert warnings_of(caplog) == []
 
 
 def test_the_library_says_it(caplog):
     with caplog.at_level(logging.WARNING):
         reglab.fit(harness.small_model(), harness.blobs(), [EMA(0.999)], epochs=1, trainer={"accelerator": "cpu"})
-    assert told(caplog)[0].startswith(IDLE.format(2, 0.1818))
+    assert warnings_of(caplog)[0].startswith(IDLE.format(2, 0.1818))
 
 
 def test_a_sweep_says_it_once_with_how_many_jobs_it_is_true_of(monkeypatch, capsys):
-    monkeypatch.setattr(data_check, "_in_a_process", lambda *_: Seen({}, {"idle": [0, 1], "all": [0, 1, 2]}))
+    monkeypatch.setattr(data_check, "_in_a_process", lambda *_: Findings({}, {"idle": [0, 1], "all": [0, 1, 2]}))
     jobs = [Job(number, "ema", ()) for number in range(3)]
 
     class Composed:
@@ -79,9 +81,9 @@ def test_nothing_is_told_twice_by_ranks(caplog, monkeypatch):
 
     job = harness.experiment({"ema": EMA(0.99)}, epochs=1)
     monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)
-    tell(job)
-    assert told(caplog) == []
+    log_advice(job)
+    assert warnings_of(caplog) == []
     monkeypatch.setattr(rank_zero_only, "rank", 0)
-    tell(job)
-    assert len(told(caplog)) == 1
+    log_advice(job)
+    assert len(warnings_of(caplog)) == 1
     assert config("regularizer=[ema]").regularizer.ema.warmup == 9.0

@@ -1,4 +1,6 @@
-"""Checkpoint files: damage is found wherever it is, a death leaves a whole file, the earlier one is kept."""
+"""Checkpoint files: damage is found wherever it is, a death leaves a whole file, the earlier one is
+kept.
+"""
 
 import os
 import random
@@ -37,27 +39,27 @@ def test_a_large_one_is_written_in_pieces(tmp_path: Path) -> None:
 
 def test_every_flipped_bit_and_every_cut_is_found(path: Path) -> None:
     whole = path.read_bytes()
-    places = random.Random(0).sample(range(len(whole)), 400)
-    for place in [*places, 0, len(whole) - 1, len(whole) - 70, len(whole) - 79, len(whole) - 80]:
+    positions = random.Random(0).sample(range(len(whole)), 400)
+    for index in [*positions, 0, len(whole) - 1, len(whole) - 70, len(whole) - 79, len(whole) - 80]:
         flipped = bytearray(whole)
-        flipped[place] ^= 1 << (place % 8)
-        for damaged in (bytes(flipped), whole[:place], whole + b"\0", whole[:place] + b"\0" * (len(whole) - place)):
+        flipped[index] ^= 1 << (index % 8)
+        for damaged in (bytes(flipped), whole[:index], whole + b"\0", whole[:index] + b"\0" * (len(whole) - index)):
             if damaged != whole:
                 path.write_bytes(damaged)
                 with pytest.raises(Damaged, match="checksum"):
-                    checkpoint_files.check(path)
+                    checkpoint_files.verify(path)
 
 
 def test_the_one_before_is_kept_and_used_when_the_last_is_damaged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoint_files.write({**STATE, "epoch": 4}, path)
-    assert checkpoint_files.sound(path) == path
+    assert checkpoint_files.newest_valid(path) == path
     path.write_bytes(path.read_bytes()[:-3])
-    found = checkpoint_files.sound(path)
-    assert found == path.with_name("last.previous.ckpt")
-    assert checkpoint_files.read(found)["epoch"] == 3
+    actual = checkpoint_files.newest_valid(path)
+    assert actual == path.with_name("last.previous.ckpt")
+    assert checkpoint_files.read(actual)["epoch"] == 3
     assert "last.ckpt" in caplog.text
-    found.write_bytes(b"")
-    assert checkpoint_files.sound(path) is None
+    actual.write_bytes(b"")
+    assert checkpoint_files.newest_valid(path) is None
 
 
 def test_a_file_that_another_program_wrote_is_refused(tmp_path: Path) -> None:
@@ -83,7 +85,9 @@ def test_code_in_a_checkpoint_is_refused_though_its_checksum_is_right(tmp_path: 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "rename"])
 def test_dying_anywhere_leaves_a_whole_one(path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    """Die before and after each call that makes something durable, as a kill would, and look at what is there."""
+    """Die before and after each call that makes something durable, as a kill would, and look at
+    what is there.
+    """
     real = {name: getattr(os, name) for name in ("fsync", "replace", "rename")}
     for number in range(1, 8):
         count = 0
@@ -102,9 +106,9 @@ def test_dying_anywhere_leaves_a_whole_one(path: Path, monkeypatch: pytest.Monke
             pass
         finally:
             monkeypatch.undo()
-        found = checkpoint_files.sound(path)
-        assert found is not None
-        assert checkpoint_files.read(found)["epoch"] >= 3
+        actual = checkpoint_files.newest_valid(path)
+        assert actual is not None
+        assert checkpoint_files.read(actual)["epoch"] >= 3
 
 
 def test_what_cannot_be_stored_leaves_the_old_one(path: Path) -> None:

@@ -29,7 +29,7 @@ class Module(nn.Linear):
     def whole(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return state
 
-    def cut(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def local_state(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return state
 
     def at(self, value: float) -> "Module":
@@ -92,13 +92,13 @@ def test_files_are_written_at_most_every_so_many_seconds(tmp_path: Path, monkeyp
     clock = [100.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
     kept, trainer, module = Checkpoints(tmp_path, "val/loss", seconds=10), Trainer(), Module()
-    found = []
+    actual = []
     for now in (101.0, 109.0, 110.0, 111.0, 119.0, 120.5):
         clock[0] = now
         kept.offer(trainer, module, {"val/loss": -now}, 1)
         kept.on_train_epoch_end(trainer, module)
-        found.append((len(trainer.saved), kept.best.exists()))
-    assert found == [(0, False), (0, False), (1, True), (1, True), (1, True), (2, True)]
+        actual.append((len(trainer.saved), kept.best.exists()))
+    assert actual == [(0, False), (0, False), (1, True), (1, True), (1, True), (2, True)]
     trainer.current_epoch = 2  # the best one is the first
     kept.on_fit_end(trainer, module)
     assert len(trainer.saved) == 3

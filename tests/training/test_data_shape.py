@@ -10,7 +10,7 @@ from reglab import models
 from reglab.config.fingerprint import READ_IMAGES, computed
 from reglab.core.errors import UserError
 from reglab.training import describe
-from reglab.training.data_shape import matched
+from reglab.training.data_shape import with_data_shape
 from reglab.training.fused.job import load_experiments
 from reglab.training.job import build_experiment
 from training.job_case import config
@@ -35,8 +35,8 @@ class SaysNothing(nn.Module):
         super().__init__()
 
 
-def fingerprint(own):
-    return describe.fingerprint(describe.plain(own), "d")
+def fingerprint(local):
+    return describe.fingerprint(describe.plain(local), "d")
 
 
 @pytest.mark.parametrize(
@@ -52,32 +52,32 @@ def fingerprint(own):
     ],
 )
 def test_each_model_gets_its_shape_with_the_fingerprint_of_the_shape_by_hand(data, model, shape):
-    own = config(f"data={data}", f"model={model}")
-    assert own.data.shape == "auto"
-    found = matched(own)
-    assert found.data.shape == shape
-    assert own.data.shape == "auto"  # it is the caller's
+    local = config(f"data={data}", f"model={model}")
+    assert local.data.shape == "auto"
+    actual = with_data_shape(local)
+    assert actual.data.shape == shape
+    assert local.data.shape == "auto"  # it is the caller's
     by_hand = config(f"data={data}", f"model={model}", f"data.shape={shape}")
-    assert {fingerprint(each) for each in (own, found, by_hand)} == {fingerprint(by_hand)}
+    assert {fingerprint(each) for each in (local, actual, by_hand)} == {fingerprint(by_hand)}
 
 
 @pytest.mark.parametrize("shape", ["flat", "image"])
 def test_a_shape_that_is_given_wins(shape):
     for model in ("cnn", "mlp"):
-        assert matched(config("data=digits", f"model={model}", f"data.shape={shape}")).data.shape == shape
+        assert with_data_shape(config("data=digits", f"model={model}", f"data.shape={shape}")).data.shape == shape
 
 
 def test_data_that_come_in_one_shape_are_left_alone():
     for data in ("wine", "tokens"):
-        own = config(f"data={data}", "model=cnn")
-        assert matched(own) is own
+        local = config(f"data={data}", "model=cnn")
+        assert with_data_shape(local) is local
 
 
 @pytest.mark.parametrize("cls, shape", [(TakesChannels, "image"), (Declares, "image"), (SaysNothing, "flat")])
 def test_a_class_of_the_users_own_tells_by_its_attribute_or_its_arguments(cls, shape, monkeypatch):
     monkeypatch.setenv("REGLAB_TRUST", __name__.partition(".")[0])
-    own = config("data=digits", "model=custom", f"model._target_={__name__}.{cls.__name__}")
-    assert matched(own).data.shape == shape
+    local = config("data=digits", "model=custom", f"model._target_={__name__}.{cls.__name__}")
+    assert with_data_shape(local).data.shape == shape
 
 
 def test_the_list_of_those_that_read_images_is_that_of_the_classes():
@@ -96,7 +96,7 @@ def test_solo_and_fused_jobs_are_built_with_images():
 
 
 def test_a_cnn_on_a_table_is_refused_with_the_way_out():
-    job = describe.plain(matched(config("data=wine", "model=cnn")))
+    job = describe.plain(with_data_shape(config("data=wine", "model=cnn")))
     from reglab import data
 
     with pytest.raises(UserError, match=r"a row of a table has no positions to convolve over, so use model=mlp"):
@@ -104,5 +104,5 @@ def test_a_cnn_on_a_table_is_refused_with_the_way_out():
 
 
 def test_a_config_without_a_model_is_left_to_who_builds_it():
-    own = OmegaConf.create({"data": {"name": "digits", "shape": "auto"}, "model": {"_target_": "???"}})
-    assert matched(own) is own
+    local = OmegaConf.create({"data": {"name": "digits", "shape": "auto"}, "model": {"_target_": "???"}})
+    assert with_data_shape(local) is local

@@ -64,8 +64,8 @@ def test_the_order_of_nesting_counts() -> None:
 
 
 def test_other_kinds_of_values_are_told_apart() -> None:
-    found = [describe.fingerprint({"a": value}, "d") for value in (1, True, "1", 2**53, 2**53 + 1, 1.5, None, [1])]
-    assert len(set(found)) == len(found)
+    actual = [describe.fingerprint({"a": value}, "d") for value in (1, True, "1", 2**53, 2**53 + 1, 1.5, None, [1])]
+    assert len(set(actual)) == len(actual)
     assert describe.fingerprint({"a": [1, {"b": 2}]}, "d") == describe.fingerprint({"a": [1.0, {"b": 2.0}]}, "d")
 
 

@@ -1,4 +1,6 @@
-"""What is refused before training of how a job's steps are computed, and which settings do not go together."""
+"""What is refused before training of how a job's steps are computed, and which settings do not go
+together.
+"""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ from reglab.core.errors import UserError
 from reglab.distributed.strategies import Sharded
 from reglab.regularizers import L1, SAM
 from reglab.training import check
-from reglab.training.execution_settings import Engine, taken
+from reglab.training.execution_settings import Engine, split_settings
 
 ACCUMULATE = "trainer.accumulate_grad_batches must be an integer >= 1, got "
 MISSING = "trainer.activation_checkpointing='layers.0' fits none of the model's modules; valid: 0, 1, 2, 3, 4"
@@ -41,14 +43,14 @@ ADAFACTOR = {"_target_": "torch.optim.Adafactor", "lr": 0.01}
 )
 def test_a_setting_that_is_wrong_is_refused_before_training(trainer: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check.check(harness.experiment({}, trainer=trainer))
+        check.check_experiment(harness.experiment({}, trainer=trainer))
 
 
 @pytest.mark.parametrize(
     "members, optimizer, message",
     [
-        ({"around": SAM(0.1)}, None, "does not go with around, which takes two of them a step; .*bf16-mixed"),
-        ({}, ADAM, "optimizer.fused=true skips steps where nobody sees it under trainer.precision=16-mixed; leave it"),
+        ({"around": SAM(0.1)}, None, "does not work with around, which computes two gradients a step; .*bf16-mixed"),
+        ({}, ADAM, "optimizer.fused=true does not work with trainer.precision=16-mixed: it skips .*; leave it out"),
         ({}, {**ADAM, "fused": False}, None),
         ({}, None, None),
     ],
@@ -60,33 +62,33 @@ def test_what_a_scaler_on_a_gpu_does_not_fit_is_refused(
     monkeypatch.setattr(check, "build_trainer", lambda *_: on_gpu)
     job = harness.experiment(members, optimizer=optimizer, trainer={"precision": "16-mixed"})
     if message is None:
-        check.check(job)
+        check.check_experiment(job)
         return
     with pytest.raises(UserError, match=message):
-        check.check(job)
+        check.check_experiment(job)
 
 
 def test_a_proximal_method_with_an_optimizer_whose_step_is_not_known_is_refused() -> None:
     with pytest.raises(UserError, match=r"effective step size of Adagrad.* use one of SGD, Adam, AdamW"):
-        check.check(harness.experiment({"l1": L1(0.1)}, optimizer=ADAGRAD))
-    check.check(harness.experiment({}, optimizer=ADAGRAD))
+        check.check_experiment(harness.experiment({"l1": L1(0.1)}, optimizer=ADAGRAD))
+    check.check_experiment(harness.experiment({}, optimizer=ADAGRAD))
 
 
 def test_an_optimizer_that_does_not_fit_sharding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     job = harness.experiment({}, optimizer=ADAFACTOR)
-    check.check(job)
+    check.check_experiment(job)
     monkeypatch.setattr(check, "build_trainer", lambda *_: SimpleNamespace(strategy=Sharded()))
     with pytest.raises(UserError, match=r"trainer.strategy=fsdp: Adafactor may need whole weights"):
-        check.check(job)
+        check.check_experiment(job)
 
 
 def test_what_is_not_of_the_engine_is_left_for_lightning() -> None:
     given = {"accumulate_grad_batches": 3, "sync_batchnorm": False, "compile": "default", "devices": 2, "shards": None}
-    engine, left = taken({**given, "activation_checkpointing": ["0", "2"]})
+    engine, left = split_settings({**given, "activation_checkpointing": ["0", "2"]})
     assert engine == Engine(3, "default", ["0", "2"], False)
     assert left == {"devices": 2, "shards": None}
 
 
 @pytest.mark.parametrize("trainer", [{}, {"compile": None, "activation_checkpointing": None}])
 def test_nothing_is_switched_on_by_itself(trainer: dict[str, Any]) -> None:
-    assert taken(trainer) == (Engine(1, False, False, True), {})
+    assert split_settings(trainer) == (Engine(1, False, False, True), {})

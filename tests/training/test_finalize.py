@@ -8,9 +8,9 @@ import laws_harness as harness
 import pytest
 import torch
 
-from reglab.distributed.parameters import Body
+from reglab.distributed.parameters import LocalParameters
 from reglab.regularizers import EarlyStopping, Regularizer
-from reglab.training.finalize import Closing
+from reglab.training.finalize import Finalizer
 from reglab.training.solo import Solo
 
 
@@ -20,14 +20,14 @@ class Asked:
     def __init__(self) -> None:
         self.probe = torch.zeros(2, harness.FEATURES, device="meta"), torch.zeros(2, device="meta")
         self.devices: set[str] = set()
-        self.seen = "what was measured last"
+        self.evaluations = "what was measured last"
 
-    def gap(self, body: Body, cocktail: Any) -> dict[str, torch.Tensor]:
-        tensors = [*body.model.parameters(), *body.model.buffers(), *cocktail.buffers()]
+    def gap(self, local_parameters: LocalParameters, cocktail: Any) -> dict[str, torch.Tensor]:
+        tensors = [*local_parameters.model.parameters(), *local_parameters.model.buffers(), *cocktail.buffers()]
         self.devices |= {tensor.device.type for tensor in tensors}
         return {"val/loss": torch.tensor(0.25)}
 
-    def weights(self, body: Body, cocktail: Any) -> dict[str, torch.Tensor]:
+    def weights(self, local_parameters: LocalParameters, cocktail: Any) -> dict[str, torch.Tensor]:
         return {"weights/all/l2": torch.tensor(2.0), "weights/all/update": torch.tensor(9.0)}
 
 
@@ -42,8 +42,8 @@ def test_the_best_weights_are_measured_on_the_device_of_the_measurement(stops: b
     trainer: Any = SimpleNamespace(
         current_epoch=7, is_global_zero=False, precision_plugin=SimpleNamespace(val_step_context=lambda: nullcontext())
     )
-    closing = Closing(recorder, checkpoints)
-    closing.on_fit_end(trainer, module)
+    finalizer = Finalizer(recorder, checkpoints)
+    finalizer.on_fit_end(trainer, module)
     assert asked.devices == ({"meta"} if stops else set())
     best = {"val/loss": 0.25, "weights/all/l2": 2.0, "epoch": 3.0}
-    assert closing.final == (best if stops else {"val/loss": 0.5, "weights/all/update": 1.0, "epoch": 7.0})
+    assert finalizer.final == (best if stops else {"val/loss": 0.5, "weights/all/update": 1.0, "epoch": 7.0})

@@ -29,25 +29,25 @@ def test_it_names_the_first_step_that_is_wrong_with_its_epoch_and_rate(
 ) -> None:
     terms = chunk(wrong, term, place)
     terms[:, place + 1 :] = math.nan  # as all that follows would be
-    with pytest.raises(Diverged, match=f"step {step} .epoch {epoch}.*learning rate of {RATES[place]:g}\\.") as told:
-        Finite(PER_EPOCH, late=False).look(terms, FIRST, RATES)
-    assert (told.value.step, told.value.epoch) == (step, epoch)
+    with pytest.raises(Diverged, match=f"step {step} .epoch {epoch}.*learning rate of {RATES[place]:g}\\.") as message:
+        Finite(PER_EPOCH, late=False).check(terms, FIRST, RATES)
+    assert (message.value.step, message.value.epoch) == (step, epoch)
 
 
 def test_late_means_with_the_next_chunk() -> None:
     finite = Finite(PER_EPOCH, late=True)
-    finite.look(chunk(math.nan, place=1), FIRST, RATES)
+    finite.check(chunk(math.nan, place=1), FIRST, RATES)
     with pytest.raises(Diverged, match=r"step 11 .epoch 3.*rate of 0.25"):
-        finite.look(chunk(), FIRST + 3, (3.0, 3.0, 3.0))
+        finite.check(chunk(), FIRST + 3, (3.0, 3.0, 3.0))
 
 
 def test_late_means_at_the_latest_when_it_is_settled() -> None:
     finite = Finite(PER_EPOCH, late=True)
-    finite.look(chunk(), FIRST, RATES)
-    finite.look(chunk(math.nan), FIRST + 3, RATES)
+    finite.check(chunk(), FIRST, RATES)
+    finite.check(chunk(math.nan), FIRST + 3, RATES)
     with pytest.raises(Diverged, match="step 15"):
-        finite.settle()
-    finite.settle()  # it was told
+        finite.flush()
+    finite.flush()  # it was told
 
 
 @pytest.mark.parametrize("late", [True, False])
@@ -55,12 +55,12 @@ def test_numbers_whose_sum_alone_is_infinite_have_not_diverged(late: bool) -> No
     huge = torch.full((1, 3), torch.finfo(torch.float32).max)
     assert math.isinf(float(huge.sum()))
     finite = Finite(PER_EPOCH, late)
-    finite.look(huge, FIRST, RATES)
-    finite.settle()
+    finite.check(huge, FIRST, RATES)
+    finite.flush()
 
 
 def test_terms_of_a_step_that_cancel_to_nan_have_diverged() -> None:
     terms = chunk()
     terms[:, 1] = torch.tensor([math.inf, -math.inf])
     with pytest.raises(Diverged, match="step 11"):
-        Finite(PER_EPOCH, late=False).look(terms, FIRST, RATES)
+        Finite(PER_EPOCH, late=False).check(terms, FIRST, RATES)

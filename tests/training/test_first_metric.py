@@ -1,4 +1,6 @@
-"""What ``reglab train`` has not imported by its first row of metrics, so that the row comes soon."""
+"""What ``reglab train`` has not imported by its first row of metrics, so that the row
+comes soon.
+"""
 
 import subprocess
 import sys
@@ -23,10 +25,12 @@ _LATER = {"mlflow", "sqlalchemy", "alembic", "fastapi", "pyarrow", "jinja2", "sk
 
 
 def test_the_first_metric_waits_for_no_package_that_it_does_not_need(case: Case) -> None:
-    """What Lightning and torchmetrics import (SciPy, matplotlib, torch._dynamo) comes with them in any case."""
+    """What Lightning and torchmetrics import (SciPy, matplotlib, torch._dynamo) comes with them in
+    any case.
+    """
     case.client.create_experiment("reglab")  # the store was used before
-    words = [sys.executable, "-c", _PROGRAM, "train", "data=sparse_regression", "trainer.max_epochs=1"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=case.folder)
+    overrides = [sys.executable, "-c", _PROGRAM, "train", "data=sparse_regression", "trainer.max_epochs=1"]
+    done = subprocess.run(overrides, capture_output=True, text=True, cwd=case.folder)
     assert done.returncode == 9, done.stderr
     imported = set(done.stdout.split())
     assert {"torch", "pytorch_lightning", "torchmetrics"} <= imported

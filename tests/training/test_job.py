@@ -64,13 +64,13 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 def test_params_are_the_whole_config_and_never_cut(shared: Any) -> None:
     case, config, result = shared
-    found = case.run(result.run_id).data.params
+    actual = case.run(result.run_id).data.params
     wanted = flat(OmegaConf.to_container(config))
-    assert found.keys() == wanted.keys()
-    assert found["sweep.block"] == 700 * "b"  # Lightning's logger cuts at 250
-    assert float(found["regularizer.l1.strength"]) == 1e-2
+    assert actual.keys() == wanted.keys()
+    assert actual["sweep.block"] == 700 * "b"  # Lightning's logger cuts at 250
+    assert float(actual["regularizer.l1.strength"]) == 1e-2
     for key, value in wanted.items():
-        assert found[key] == (value if isinstance(value, str) else json.dumps(value))
+        assert actual[key] == (value if isinstance(value, str) else json.dumps(value))
 
 
 def test_tags_say_how_a_run_is_found_and_grouped(shared: Any) -> None:
@@ -96,8 +96,8 @@ def test_tags_say_how_a_run_is_found_and_grouped(shared: Any) -> None:
 def test_artifacts(shared: Any) -> None:
     case, config, result = shared
     folder = case.artifacts(result.run_id)
-    found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-    assert found == {"config.yaml", "examples.npz", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    actual = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert actual == {"config.yaml", "examples.npz", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
     assert yaml.safe_load((folder / "config.yaml").read_text()) == OmegaConf.to_container(config)
 
 
@@ -135,8 +135,8 @@ def test_the_naive_gap_has_the_running_loss_on_its_training_side(case: Case) -> 
 
 
 def test_early_stopping_stands_for_the_best_epoch(case: Case) -> None:
-    words = ("regularizer=[early_stopping]", "regularizer.early_stopping.patience=1")
-    result = case.train(*words, "optimizer=sgd", "optimizer.lr=3", "trainer.max_epochs=30")
+    overrides = ("regularizer=[early_stopping]", "regularizer.early_stopping.patience=1")
+    result = case.train(*overrides, "optimizer=sgd", "optimizer.lr=3", "trainer.max_epochs=30")
     losses = case.steps(result.run_id, "val/loss")
     trained = {epoch: loss for epoch, loss in losses.items() if epoch > 0}
     best = min(trained, key=trained.__getitem__)
@@ -159,10 +159,10 @@ def test_the_test_set_is_measured_only_when_asked(case: Case) -> None:
 
 def test_a_score_or_a_weighted_loss_is_monitored_and_both_ways_of_judging_are_recorded(case: Case) -> None:
     watched = ("data.class_weight={class_0: 5.0}", "measure.monitor=val/weighted_loss", "measure.test=true")
-    found = case.metrics(case.train(*watched, "measure.scores=[f1]").run_id)
+    actual = case.metrics(case.train(*watched, "measure.scores=[f1]").run_id)
     ends = {f"final/gap/{name}{end}" for name in ("weighted_loss", "loss", "f1") for end in ("", "_low", "_high")}
-    assert ends | {"val/weighted_loss_se", "test/weighted_loss_low", "test/f1"} < set(found)
-    assert found["final/val/weighted_loss"] != found["final/val/loss"]
+    assert ends | {"val/weighted_loss_se", "test/weighted_loss_low", "test/f1"} < set(actual)
+    assert actual["final/val/weighted_loss"] != actual["final/val/loss"]
 
 
 def test_measuring_seldom_still_measures_the_last_epoch(case: Case) -> None:
@@ -171,10 +171,12 @@ def test_measuring_seldom_still_measures_the_last_epoch(case: Case) -> None:
 
 
 def test_progress_is_told_for_every_epoch(case: Case) -> None:
-    told: list[Any] = []
-    result = case.train(on_progress=told.append)
-    assert [(progress.epoch, progress.epochs) for progress in told] == [(epoch, EPOCHS) for epoch in range(EPOCHS + 1)]
-    assert told[-1].metrics["val/loss"] == result.metrics["val/loss"]
+    updates: list[Any] = []
+    result = case.train(on_progress=updates.append)
+    assert [(progress.epoch, progress.epochs) for progress in updates] == [
+        (epoch, EPOCHS) for epoch in range(EPOCHS + 1)
+    ]
+    assert updates[-1].metrics["val/loss"] == result.metrics["val/loss"]
 
 
 def test_without_mlflow_everything_stays_in_the_folder(case: Case) -> None:
@@ -188,7 +190,7 @@ def test_without_mlflow_everything_stays_in_the_folder(case: Case) -> None:
 
 def test_the_same_seed_gives_the_same_run_whatever_was_drawn_before(case: Case, shared: Any) -> None:
     torch.rand(7)
-    words = ("regularizer=[l1,dropout]", "regularizer.l1.strength=1e-2")
-    again, other = case.train(*words), case.train(*words, "seed=1")
+    overrides = ("regularizer=[l1,dropout]", "regularizer.l1.strength=1e-2")
+    again, other = case.train(*overrides), case.train(*overrides, "seed=1")
     assert again.metrics == shared[2].metrics
     assert other.metrics != again.metrics

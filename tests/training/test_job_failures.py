@@ -1,4 +1,6 @@
-"""Jobs that do not finish: what is refused before a run is opened, and what a run says that was opened."""
+"""Jobs that do not finish: what is refused before a run is opened, and what a run says that was
+opened.
+"""
 
 import signal
 from typing import Any
@@ -43,9 +45,9 @@ L1 = "regularizer=[l1]"
     ],
 )
 def test_bad_input_is_refused_before_a_run_is_opened(case: Case, overrides: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message) as told:
+    with pytest.raises(UserError, match=message) as raised:
         case.train(*overrides)
-    assert "\n" not in str(told.value).strip()
+    assert "\n" not in str(raised.value).strip()
     assert case.runs() == []
     assert not (case.folder / "runs").exists()
 

@@ -8,13 +8,13 @@ from reglab.training.loader import Steps, epoch_order, share, step_rows
 
 def walk(steps, counter, epochs):
     """Go through whole epochs as a trainer does, and return the rows of each optimizer step."""
-    seen = []
+    observed = []
     for _ in range(epochs):
         for chunk in steps:
             for rows in chunk:
-                seen.append(rows.tolist())
+                observed.append(rows.tolist())
                 counter[0] += 1
-    return seen
+    return observed
 
 
 def loader(rows=23, batch_size=5, seed=3, steps_per_batch=2, start=0):
@@ -25,9 +25,9 @@ def loader(rows=23, batch_size=5, seed=3, steps_per_batch=2, start=0):
 @pytest.mark.parametrize("rows, batch_size", [(23, 5), (20, 5), (21, 5), (4, 10), (1, 1), (2, 1), (6, 1)])
 def test_an_epoch_holds_every_row_once(rows, batch_size):
     steps, counter = loader(rows, batch_size)
-    seen = walk(steps, counter, 1)
-    assert sorted(chain.from_iterable(seen)) == list(range(rows))
-    assert len(seen) == steps.per_epoch
+    observed = walk(steps, counter, 1)
+    assert sorted(chain.from_iterable(observed)) == list(range(rows))
+    assert len(observed) == steps.per_epoch
 
 
 def test_a_last_row_alone_joins_the_step_before_it():
@@ -89,8 +89,8 @@ def test_going_on_from_any_step_gives_the_rows_that_come_next(start):
 
 
 def test_epochs_differ():
-    seen = walk(*loader(), epochs=2)
-    assert seen[:5] != seen[5:]
+    observed = walk(*loader(), epochs=2)
+    assert observed[:5] != observed[5:]
 
 
 def test_nothing_is_kept_for_a_checkpoint():

@@ -1,4 +1,6 @@
-"""The smallest step of an epoch, which decides whether each device's BatchNorm can train by itself."""
+"""The smallest step of an epoch, which decides whether each device's BatchNorm can train
+by itself.
+"""
 
 from types import SimpleNamespace
 from typing import Any
@@ -67,9 +69,9 @@ def test_in_every_turn_batchnorm_of_each_device_has_two_rows(
     module, sizes = solo(ranks, Engine(accumulate=9, sync_batchnorm=False)), []
     object.__setattr__(module.recipe, "batch_size", 2 * ranks)
 
-    monkeypatch.setattr(module, "_turn", lambda rows, factor: sizes.append(len(rows)))
+    monkeypatch.setattr(module, "_microbatch", lambda rows, factor: sizes.append(len(rows)))
     module._ranks = ranks
     for rank in range(ranks):
         module._rank = rank
-        module._turns(torch.arange(rows))
+        module._microbatches(torch.arange(rows))
     assert min(sizes) >= 2

@@ -39,7 +39,7 @@ def test_both_sides_are_evaluated_alike_and_nothing_is_moved() -> None:
     given, model = wine(), net(nn.BatchNorm1d(8), nn.Dropout(0.5))
     model.train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = measurement(given).gap(model, cocktail())
+    actual = measurement(given).gap(model, cocktail())
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     model.eval()
@@ -49,10 +49,10 @@ def test_both_sides_are_evaluated_alike_and_nothing_is_moved() -> None:
             for side, part in (("train", given.train), ("val", given.val))
         }
     for side, (loss, accuracy) in sides.items():
-        assert float(found[f"{side}/loss"]) == pytest.approx(loss, abs=1e-6)
-        assert float(found[f"{side}/accuracy"]) == pytest.approx(accuracy, abs=1e-6)
-    assert float(found["gap/loss"]) == pytest.approx(sides["val"][0] - sides["train"][0], abs=1e-6)
-    assert float(found["gap/accuracy"]) == pytest.approx(sides["train"][1] - sides["val"][1], abs=1e-6)
+        assert float(actual[f"{side}/loss"]) == pytest.approx(loss, abs=1e-6)
+        assert float(actual[f"{side}/accuracy"]) == pytest.approx(accuracy, abs=1e-6)
+    assert float(actual["gap/loss"]) == pytest.approx(sides["val"][0] - sides["train"][0], abs=1e-6)
+    assert float(actual["gap/accuracy"]) == pytest.approx(sides["train"][1] - sides["val"][1], abs=1e-6)
 
 
 def test_the_probe_is_a_fixed_part_of_the_training_rows() -> None:
@@ -77,13 +77,13 @@ def test_averaged_weights_are_what_is_judged() -> None:
             weight.zero_()
     members.after_step(model, {})
     untrained = float(measure.gap(net(), cocktail())["val/loss"])
-    found, bare = measure.gap(model, members), measure.gap(model, cocktail())
+    actual, bare = measure.gap(model, members), measure.gap(model, cocktail())
     assert float(bare["val/loss"]) == pytest.approx(math.log(3), abs=1e-6)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(average[name] * (2 / 11))  # its second decay is 2 / (2 + 9)
-    assert float(found["val/loss"]) == pytest.approx(float(measure.gap(model, cocktail())["val/loss"]), abs=1e-6)
-    assert float(found["val/loss"]) != pytest.approx(untrained, abs=1e-4)
+    assert float(actual["val/loss"]) == pytest.approx(float(measure.gap(model, cocktail())["val/loss"]), abs=1e-6)
+    assert float(actual["val/loss"]) != pytest.approx(untrained, abs=1e-4)
 
 
 def test_zeros_of_the_trained_weights_are_told_beside_those_of_their_average() -> None:
@@ -96,13 +96,13 @@ def test_zeros_of_the_trained_weights_are_told_beside_those_of_their_average() -
     with torch.no_grad():
         model[0].weight.zero_()
     members._stepping["on_step"][1].on_step(model, {})
-    found = measure.weights(model, members)
-    assert float(found["weights/all/zeros"]) == pytest.approx(104 / 128)
-    assert float(found["weights/0.weight/zeros"]) == 1
-    assert float(found["weights/averaged/zeros"]) == 0
+    actual = measure.weights(model, members)
+    assert float(actual["weights/all/zeros"]) == pytest.approx(104 / 128)
+    assert float(actual["weights/0.weight/zeros"]) == 1
+    assert float(actual["weights/averaged/zeros"]) == 0
     average = np.concatenate([2 / 11 * start[:104], start[104:]]).astype(np.float64)
-    assert float(found["weights/averaged/l2"]) == pytest.approx(np.linalg.norm(average), rel=1e-6)
-    assert float(found["weights/averaged/distance"]) == pytest.approx(np.linalg.norm(9 / 11 * start[:104]), rel=1e-6)
+    assert float(actual["weights/averaged/l2"]) == pytest.approx(np.linalg.norm(average), rel=1e-6)
+    assert float(actual["weights/averaged/distance"]) == pytest.approx(np.linalg.norm(9 / 11 * start[:104]), rel=1e-6)
 
 
 def test_distance_is_from_the_start_and_update_from_the_last_measurement() -> None:
@@ -110,15 +110,15 @@ def test_distance_is_from_the_start_and_update_from_the_last_measurement() -> No
     measure.begin(model)
     start = model[0].weight.detach().double().numpy().copy(), model[2].weight.detach().double().numpy().copy()
     norm = math.sqrt(sum((weight**2).sum() for weight in start))
-    found = []
+    actual = []
     for factor in (1.0, 1.5, 2.0):
         with torch.no_grad():
             for layer, weight in zip((0, 2), start, strict=True):
                 model[layer].weight.copy_(torch.from_numpy(weight * factor))
-        found.append(measure.weights(model, cocktail()))
-    assert [float(row["weights/all/distance"]) for row in found] == pytest.approx([0, norm / 2, norm], rel=1e-5)
-    assert [float(row["weights/all/update"]) for row in found] == pytest.approx([0, 1 / 2, 1 / 3], rel=1e-5)
-    assert not any("0.weight" in key for key in found[0])
+        actual.append(measure.weights(model, cocktail()))
+    assert [float(row["weights/all/distance"]) for row in actual] == pytest.approx([0, norm / 2, norm], rel=1e-5)
+    assert [float(row["weights/all/update"]) for row in actual] == pytest.approx([0, 1 / 2, 1 / 3], rel=1e-5)
+    assert not any("0.weight" in key for key in actual[0])
 
 
 class Memory(nn.Module):
@@ -140,8 +140,8 @@ def test_memorization_is_the_share_of_corrupted_rows_fitted_to_their_wrong_label
     assert 0.2 < float(train.corrupted.float().mean()) < 0.4
     measure = measurement(given)
     for labels, share in ((train.targets, 1.0), (train.clean_targets, 0.0)):
-        found = measure.gap(Memory(train.inputs, labels), cocktail())
-        assert float(found["memorization/fitted"]) == share
+        actual = measure.gap(Memory(train.inputs, labels), cocktail())
+        assert float(actual["memorization/fitted"]) == share
     half = torch.where(torch.arange(len(train)) % 2 == 0, train.targets, train.clean_targets)
     wanted = float((half == train.targets)[train.corrupted].double().mean())
     assert float(measure.gap(Memory(train.inputs, half), cocktail())["memorization/fitted"]) == pytest.approx(wanted)
@@ -152,10 +152,10 @@ def test_it_measures_in_the_model_s_precision() -> None:
     given = wine()
     model = net().double()
     measure = Measurement(given, MeasureSettings(), torch.device("cpu"), torch.float64)
-    found = measure.gap(model, cocktail())
+    actual = measure.gap(model, cocktail())
     with torch.no_grad():
         loss, _ = loss_and_accuracy(model(given.val.inputs.double()).numpy(), given.val.targets)
-    assert float(found["val/loss"]) == pytest.approx(loss, abs=1e-14)
+    assert float(actual["val/loss"]) == pytest.approx(loss, abs=1e-14)
 
 
 def test_a_probe_without_corrupted_rows_tells_no_memorization() -> None:

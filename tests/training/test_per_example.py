@@ -62,8 +62,8 @@ def losses(outputs: NDArray[Any], targets: NDArray[Any], task: str) -> NDArray[A
     """Return each example's loss, in float64."""
     if task == "classification":
         shifted = outputs - outputs.max(1, keepdims=True)
-        found: NDArray[Any] = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(targets)), targets]
-        return found
+        actual: NDArray[Any] = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(targets)), targets]
+        return actual
     outputs = outputs.reshape(targets.shape)
     if task == "regression":
         return (outputs - targets) ** 2
@@ -88,8 +88,8 @@ def judge(kept: Examples, given: DataSet, folder: Path, metrics: Mapping[str, fl
         index, loss, terms, weight = (getattr(kept, f"{side}_{key}") for key in ("index", "loss", "score", "weight"))
         np.testing.assert_array_equal(index, part.index[rows].numpy())
         with torch.no_grad():
-            kind = torch.float64 if double else torch.float32
-            outputs = model(part.inputs[rows].to(kind))
+            dtype = torch.float64 if double else torch.float32
+            outputs = model(part.inputs[rows].to(dtype))
         wanted = losses(outputs.double().numpy(), part.targets[rows].numpy(), task)
         np.testing.assert_allclose(loss, wanted, **tolerance)
         assert loss.dtype == (np.float64 if double else np.float32)
@@ -112,12 +112,12 @@ def test_a_run_keeps_what_its_weights_reach_on_each_example(case: str, tmp_path:
     given = data.load(plain(composed[0])["data"])
     with chdir(tmp_path):
         results = packed(composed, tmp_path)
-        alone = run_job(composed[0])
-    assert {result.status for result in [*results.values(), alone]} == {"FINISHED"}
-    assert (alone.metrics["epoch"] < 3) == (case == "stopped")  # which stands for its best epoch, not its last
+        solo_result = run_job(composed[0])
+    assert {result.status for result in [*results.values(), solo_result]} == {"FINISHED"}
+    assert (solo_result.metrics["epoch"] < 3) == (case == "stopped")  # which stands for its best epoch, not its last
     (solo,) = (tmp_path / "runs").glob("*/*")
     kept = read(solo / FILE)
-    judge(kept, given, solo, alone.metrics, double)
+    judge(kept, given, solo, solo_result.metrics, double)
     for place, result in results.items():
         judge(read(tmp_path / str(place) / FILE), given, tmp_path / str(place), result.metrics, double)
     # so that runs of one split pair by row, whichever way they were trained
@@ -175,12 +175,12 @@ def test_a_run_that_had_nothing_left_to_train_keeps_them_too(tmp_path: Path) -> 
 )
 def test_a_constant_predictor_takes_targets_of_any_dtype(task: Any, targets: torch.Tensor) -> None:
     width = 1 if targets.dim() == 1 else 2
-    said = constant_predictor(targets, 5, width, task)
+    predicted = constant_predictor(targets, 5, width, task)
     share = targets.double().reshape(40, -1).mean(0)
     wanted = share if task == "regression" else ((40 * share + 0.5) / (40 - 40 * share + 0.5)).log()
-    torch.testing.assert_close(said.double(), wanted.expand(5, width), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(predicted.double(), wanted.expand(5, width), rtol=1e-5, atol=1e-6)
 
 
 def test_a_constant_predictor_passes_over_labels_that_are_ignored() -> None:
-    said = constant_predictor(torch.tensor([0, 0, 2, -100, -100]), 4, 3, "classification")
-    torch.testing.assert_close(said.exp(), (torch.tensor([2.5, 0.5, 1.5]) / 4.5).expand(4, 3))
+    predicted = constant_predictor(torch.tensor([0, 0, 2, -100, -100]), 4, 3, "classification")
+    torch.testing.assert_close(predicted.exp(), (torch.tensor([2.5, 0.5, 1.5]) / 4.5).expand(4, 3))

@@ -1,4 +1,6 @@
-"""Full-batch proximal steps at the end: from the noise of minibatches to the solution, resumed to the same bits."""
+"""Full-batch proximal steps at the end: from the noise of minibatches to the solution, resumed to
+the same bits.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +18,7 @@ from reglab.core.errors import UserError
 from reglab.data import DataSet, Part
 from reglab.regularizers import EMA, L1, L2, Cocktail, Dropout, ElasticNet, Mixup, Regularizer, WeightDecay
 from reglab.tracking.journal import Journal
-from reglab.training.check import check
+from reglab.training.check import check_experiment
 from reglab.training.experiment import Experiment
 from reglab.training.fused.member import why_solo
 
@@ -80,8 +82,8 @@ def test_with_a_penalty_in_the_loss_it_is_the_elastic_net() -> None:
     solver = sklearn.linear_model.ElasticNet(alpha=0.2, l1_ratio=0.5, fit_intercept=False, tol=1e-14, max_iter=100_000)
     expected = torch.from_numpy(solver.fit(train.inputs.numpy(), train.targets.numpy()).coef_)
     for members in ({"net": ElasticNet(0.4, 0.5)}, {"l1": L1(0.2), "l2": L2(0.2)}):
-        found = harness.trained(job(200, members=members))["model.weight"][0]
-        torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+        actual = harness.trained(job(200, members=members))["model.weight"][0]
+        torch.testing.assert_close(actual, expected, atol=1e-9, rtol=0)
 
 
 def test_the_measurement_sees_it_and_the_run_says_so(tmp_path: Path) -> None:
@@ -125,18 +127,18 @@ def test_resumed_equals_uninterrupted(step: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda: job(9, members={"l1": L1(0.1), "ema": EMA(0.9)}), "ema is neither"),
-        (lambda: job(9, members={"l1": L1(0.1), "decay": WeightDecay(0.1)}), "decay is neither"),
-        (lambda: job(9, members={"l1": L1(0.1), "drop": Dropout(0.1)}), "drop is neither"),
-        (lambda: job(9, members={"l1": L1(0.1), "mixup": Mixup(0.1)}), "mixup is neither"),
+        (lambda: job(9, members={"l1": L1(0.1), "ema": EMA(0.9)}), "ema is none; leave"),
+        (lambda: job(9, members={"l1": L1(0.1), "decay": WeightDecay(0.1)}), "decay is none; leave"),
+        (lambda: job(9, members={"l1": L1(0.1), "drop": Dropout(0.1)}), "drop is none; leave"),
+        (lambda: job(9, members={"l1": L1(0.1), "mixup": Mixup(0.1)}), "mixup is none; leave"),
         (lambda: job(9, members={"l2": L2(0.1)}), "is for proximal methods"),
-        (lambda: job(9, weight_decay=0.1), "does not know of optimizer.weight_decay"),
+        (lambda: job(9, weight_decay=0.1), "ignores optimizer.weight_decay"),
         (lambda: job(-1), "polish_steps must be an integer >= 0, got -1"),
     ],
 )
 def test_what_has_no_such_objective_is_refused(change: Callable[[], Experiment], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check(change())
+        check_experiment(change())
 
 
 def test_it_trains_alone_and_the_default_changes_no_fingerprint() -> None:

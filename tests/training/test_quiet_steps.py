@@ -1,7 +1,7 @@
 """Law: no step makes the host wait for the device, so that a GPU never runs dry.
 
-There need not be a GPU to see it. A number that is read is an operation, seen on the CPU as well. And tensors without
-data, on the device ``meta``, cannot be read at all: whatever tries fails there.
+There need not be a GPU to see it. A number that is read is an operation, seen on the CPU as well.
+And tensors without data, on the device ``meta``, cannot be read at all: whatever tries fails there.
 """
 
 from dataclasses import replace
@@ -34,16 +34,18 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 
 
 class Reads(TorchDispatchMode):
-    """Notes each operation whose result the host needs before it can go on, and how many there were at each update."""
+    """Notes each operation whose result the host needs before it can go on, and how many there were
+    at each update.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[str] = []
+        self.operations: list[str] = []
         self.updates: list[int] = []
         self._held: set[int] = set()
 
     def updated(self, optimizer: Optimizer) -> None:
-        self.updates.append(len(self.seen))
+        self.updates.append(len(self.operations))
         # torch.optim counts steps on the host, unless it was asked not to.
         self._held = {state["step"].data_ptr() for state in optimizer.state.values() if "step" in state}
 
@@ -55,16 +57,18 @@ class Reads(TorchDispatchMode):
         if by_mask or name in READS:
             read = [tensor for tensor in tree_leaves(args) if isinstance(tensor, Tensor)]
             if not all(tensor.data_ptr() in self._held for tensor in read):
-                self.seen.append(name)
+                self.operations.append(name)
         return operation(*args, **(kwargs or {}))
 
 
 class Fetches(TorchFunctionMode):
-    """Adds to ``seen`` what brings a whole tensor to the host, which is no operation where it is there already."""
+    """Adds to ``observed`` what brings a whole tensor to the host, which is no operation where it
+    is there already.
+    """
 
-    def __init__(self, seen: list[str]) -> None:
+    def __init__(self, observed: list[str]) -> None:
         super().__init__()
-        self._seen = seen
+        self._seen = observed
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function in (Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__array__):
@@ -91,10 +95,10 @@ def read_between_updates(
     job = harness.experiment(members, epochs=1, batch_size=11, steps_per_batch=steps_per_batch, optimizer=chosen)
     job = replace(job, recipe=replace(job.recipe, **recipe))
     Watched.reads = Reads()
-    with patch.object(engine, "Solo", Watched), Watched.reads, Fetches(Watched.reads.seen):
+    with patch.object(engine, "Solo", Watched), Watched.reads, Fetches(Watched.reads.operations):
         harness.trained(job)
     assert len(Watched.reads.updates) == 4
-    return [Watched.reads.seen[start:end] for start, end in pairwise(Watched.reads.updates)]
+    return [Watched.reads.operations[start:end] for start, end in pairwise(Watched.reads.updates)]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -110,14 +114,18 @@ def test_neither_clipping_nor_a_schedule_reads(interval: str) -> None:
 
 
 def test_between_chunks_one_number_is_read() -> None:
-    """Whether the loss is finite; on a GPU it is that of the chunk before, which is on the host by then."""
+    """Whether the loss is finite; on a GPU it is that of the chunk before, which is on the host by
+    then.
+    """
     inside, between, again = read_between_updates(harness.members("l1"), 2, "Adam")
     assert inside == again == []
     assert between == ["_local_scalar_dense"]
 
 
 class Reading(Regularizer):
-    """What a careless method does: a branch on a value, weights chosen by a mask, a look at all of them."""
+    """What a careless method does: a branch on a value, weights chosen by a mask, a look at all of
+    them.
+    """
 
     def on_step(self, model: nn.Module, step_size: Any) -> None:
         for weight in [*model.parameters()][:1]:
@@ -131,18 +139,21 @@ def test_a_method_that_reads_is_found() -> None:
 
 
 class Crossings(TorchDispatchMode):
-    """Notes what is sent from the host to the device. A 0-dim tensor of the host beside others is a plain argument."""
+    """Notes what is sent from the host to the device.
+
+    A 0-dim tensor of the host beside others is a plain argument.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[str] = []
+        self.operations: list[str] = []
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = operation(*args, **(kwargs or {}))
         name = operation.overloadpacket.__name__
         tensors = [tensor for tensor in tree_leaves((args, kwargs, result)) if isinstance(tensor, Tensor)]
         if len({tensor.device for tensor in tensors}) > 1 and name in ("_to_copy", "copy_", "copy"):
-            self.seen.append(name)
+            self.operations.append(name)
         return result
 
 
@@ -151,12 +162,12 @@ class Made(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[str] = []
+        self.operations: list[str] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         if function in (torch.tensor, torch.as_tensor, torch.asarray) and not isinstance(args[0], Tensor):
-            self.seen.extend([function.__name__] if result.device.type == "meta" else [])
+            self.operations.extend([function.__name__] if result.device.type == "meta" else [])
         return result
 
 
@@ -164,8 +175,10 @@ def steps_without_data(regularizers: dict[str, Regularizer], optimizer: str) -> 
     """Take two steps with all tensors on ``meta`` and return what was sent there in the second."""
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 3)).to("meta")
     options = {key: value for key, value in OPTIMIZERS[optimizer].items() if key != "_target_"}
-    kind = getattr(torch.optim, optimizer)
-    loop = Loop(model, regularizers, lambda weights: kind(weights, **options), cross_entropy, "classification")
+    optimizer_class = getattr(torch.optim, optimizer)
+    loop = Loop(
+        model, regularizers, lambda weights: optimizer_class(weights, **options), cross_entropy, "classification"
+    )
     loop.cocktail.to("meta")
     inputs, rows = torch.empty(10, 6, device="meta"), torch.empty(10, dtype=torch.int64, device="meta")
     objective, one = loop.objective, torch.ones((), device="meta")
@@ -175,7 +188,7 @@ def steps_without_data(regularizers: dict[str, Regularizer], optimizer: str) -> 
     loop.step(inputs, rows, rows)
     with Made() as made, Crossings() as crossings:
         loop.step(inputs, rows, rows)
-    return made.seen + crossings.seen
+    return made.operations + crossings.operations
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -198,7 +211,9 @@ def test_a_method_that_sends_or_reads_is_found_without_data() -> None:
 
 
 def test_a_proximal_step_where_the_optimizer_counts_on_the_device() -> None:
-    """As with ``fused`` or ``capturable``: neither the count nor a learning rate that is a tensor can be read here."""
+    """As with ``fused`` or ``capturable``: neither the count nor a learning rate that is a tensor
+    can be read here.
+    """
     model = nn.Linear(3, 2).to("meta")
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     loop = Loop(model, {"l1": L1(0.1)}, lambda weights: optimizer, task="regression")
@@ -211,5 +226,5 @@ def test_a_proximal_step_where_the_optimizer_counts_on_the_device() -> None:
         optimizer.state[weight]["step"] = torch.empty((), device="meta")
     with Made() as made, Crossings() as crossings:
         loop.cocktail.after_step(model, loop.sizes)
-    assert made.seen + crossings.seen == []
+    assert made.operations + crossings.operations == []
     assert loop.sizes["weight"].dtype == torch.float32

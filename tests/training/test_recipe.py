@@ -24,13 +24,13 @@ def rates(scheduler, epochs=4, steps_per_epoch=3):
     recipe = Recipe(SGD, scheduler, epochs=epochs)
     optimizer = recipe.build_optimizer(WEIGHTS)
     schedule, by_step = recipe.build_scheduler(optimizer, steps_per_epoch)
-    seen = []
+    observed = []
     for step in range(epochs * steps_per_epoch):
-        seen.append(optimizer.param_groups[0]["lr"])
+        observed.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         if by_step or (step + 1) % steps_per_epoch == 0:
             schedule.step()
-    return seen, optimizer.param_groups[0]["lr"]
+    return observed, optimizer.param_groups[0]["lr"]
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "optimizer").glob("*.yaml")), ids=lambda path: path.stem)
@@ -46,27 +46,27 @@ def test_every_schedule_of_conf_lasts_a_whole_run_and_starts_at_the_given_rate(p
     if not node:
         assert recipe.build_scheduler(recipe.build_optimizer(WEIGHTS), 3) is None
         return
-    seen, _ = rates(node)
-    assert seen[0] == 0.1
-    assert all(0 <= rate <= 0.1 for rate in seen)
+    observed, _ = rates(node)
+    assert observed[0] == 0.1
+    assert all(0 <= rate <= 0.1 for rate in observed)
 
 
 def test_cosine_is_stretched_over_the_run_by_epochs():
-    seen, last = rates(COSINE)
+    observed, last = rates(COSINE)
     expected = [0.05 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4) for _ in range(3)]
-    assert seen == pytest.approx(expected)
+    assert observed == pytest.approx(expected)
     assert last == pytest.approx(0, abs=1e-12)
 
 
 def test_cosine_is_stretched_over_the_run_by_steps():
-    seen, last = rates({**COSINE, "interval": "step"})
-    assert seen == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 12)) for step in range(12)])
+    observed, last = rates({**COSINE, "interval": "step"})
+    assert observed == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 12)) for step in range(12)])
     assert last == pytest.approx(0, abs=1e-12)
 
 
 def test_a_period_that_is_given_is_kept():
-    seen, _ = rates({**COSINE, "T_max": 8})
-    assert seen[-1] == pytest.approx(0.05 * (1 + math.cos(math.pi * 3 / 8)))
+    observed, _ = rates({**COSINE, "T_max": 8})
+    assert observed[-1] == pytest.approx(0.05 * (1 + math.cos(math.pi * 3 / 8)))
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def test_the_newest_run_of_a_name_counts_and_a_store_can_be_named(case: Case, mo
     newest = case.train("name=twice", "seed=1").run_id
     (case.folder / "elsewhere").mkdir()
     monkeypatch.chdir(case.folder / "elsewhere")
-    found, wanted = restore.load("twice", uri=case.uri), restore.load(newest, uri=case.uri)
-    assert torch.equal(found.head.weight, wanted.head.weight)
+    actual, wanted = restore.load("twice", uri=case.uri), restore.load(newest, uri=case.uri)
+    assert torch.equal(actual.head.weight, wanted.head.weight)
 
 
 def test_last_and_best_are_those_epochs_weights(case: Case) -> None:
@@ -150,17 +150,17 @@ def test_a_model_of_another_shape_is_refused(shared: Any) -> None:
 def test_the_test_result_is_recorded_with_the_run(case: Case) -> None:
     run = case.train("regularizer=[dropout]").run_id
     assert not any(key.startswith("test/") for key in case.metrics(run))
-    found = restore.test_run(case.uri, run)
+    actual = restore.test_run(case.uri, run)
     state = checkpoint(case.artifacts(run) / "checkpoints" / "last.ckpt")
     loss, accuracy = loss_and_accuracy(outputs_by_hand(state, wine().test.inputs), wine().test.targets)
-    assert found["test/loss"] == pytest.approx(loss, abs=1e-6)
-    assert found["test/accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert actual["test/loss"] == pytest.approx(loss, abs=1e-6)
+    assert actual["test/accuracy"] == pytest.approx(accuracy, abs=1e-6)
     wilson = scipy.stats.binomtest(round(accuracy * len(wine().test)), len(wine().test)).proportion_ci(0.95, "wilson")
-    assert (found["test/accuracy_low"], found["test/accuracy_high"]) == pytest.approx((wilson.low, wilson.high))
-    assert found["test/loss_low"] < loss < found["test/loss_high"]
+    assert (actual["test/accuracy_low"], actual["test/accuracy_high"]) == pytest.approx((wilson.low, wilson.high))
+    assert actual["test/loss_low"] < loss < actual["test/loss_high"]
     ends = {f"test/{name}{end}" for name in ("loss", "accuracy") for end in ("", "_se", "_low", "_high")}
-    assert set(found) == ends == {key for key in case.metrics(run) if key.startswith("test/")}
-    assert case.steps(run, "test/loss") == {3: found["test/loss"]}
+    assert set(actual) == ends == {key for key in case.metrics(run) if key.startswith("test/")}
+    assert case.steps(run, "test/loss") == {3: actual["test/loss"]}
     assert case.run(run).data.tags["reglab.test_touched"] == "true"
     assert case.run(run).info.status == "FINISHED"
 
@@ -170,10 +170,10 @@ def test_an_older_config_with_a_bootstrap_is_tested_at_its_level(case: Case, mon
     wanted = restore.resolved
     older = {"resamples": 400, "level": 0.8}
     monkeypatch.setattr(restore, "resolved", lambda node, key: older if key == "measure" else wanted(node, key))
-    found = restore.test_run(case.uri, run)
+    actual = restore.test_run(case.uri, run)
     rows = len(wine().test)
-    wilson = scipy.stats.binomtest(round(found["test/accuracy"] * rows), rows).proportion_ci(0.8, "wilson")
-    assert found["test/accuracy_low"] == pytest.approx(wilson.low)
+    wilson = scipy.stats.binomtest(round(actual["test/accuracy"] * rows), rows).proportion_ci(0.8, "wilson")
+    assert actual["test/accuracy_low"] == pytest.approx(wilson.low)
 
 
 def test_a_test_result_on_other_data_would_not_count(case: Case) -> None:

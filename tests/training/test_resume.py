@@ -34,7 +34,9 @@ class Cut(BaseException):
 
 @pytest.fixture
 def run(case: Case, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Train the small job in ``folder``, as a sweep would; ``cut`` raises ``error`` at the end of that epoch."""
+    """Train the small job in ``folder``, as a sweep would; ``cut`` raises ``error`` at the end of
+    that epoch.
+    """
 
     def run(*overrides: str, folder: str = "it", cut: int | None = None, error: type[BaseException] = Cut) -> JobResult:
         hydra = {"runtime": {"output_dir": str(case.folder / folder)}, "overrides": {"task": list(overrides)}}
@@ -55,9 +57,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def rows(folder: Path) -> dict[tuple[str, int], float]:
-    found = [row for row in Journal(folder / JOURNAL).rows() if not row.key.startswith("system/")]
-    assert len({(row.key, row.step) for row in found}) == len(found)
-    return {(row.key, row.step): row.value for row in found}
+    actual = [row for row in Journal(folder / JOURNAL).rows() if not row.key.startswith("system/")]
+    assert len({(row.key, row.step) for row in actual}) == len(actual)
+    return {(row.key, row.step): row.value for row in actual}
 
 
 def assert_equal(first: Path, second: Path) -> None:
@@ -234,7 +236,7 @@ def test_changed_data_are_refused(case: Case, run: Run, monkeypatch: pytest.Monk
         run(*table, cut=1)
     (case.folder / "table.csv").write_text("a,b,y\n" + "".join(f"{n},{n % 3},{n * n}\n" for n in range(60)))
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
-    with pytest.raises(UserError, match="are not those"):
+    with pytest.raises(UserError, match="was trained on other data"):
         resume(["it"])
 
 

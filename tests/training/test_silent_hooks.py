@@ -1,4 +1,6 @@
-"""Layers whose forward the model never calls: a hook there does nothing, and that is said before training."""
+"""Layers whose forward the model never calls: a hook there does nothing, and that is said before
+training.
+"""
 
 import fused_harness as fused
 import laws_harness as harness
@@ -21,11 +23,13 @@ from reglab.training.trainer import quiet_lightning
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
-    monkeypatch.setattr(silent_hooks, "_said", set())
+    monkeypatch.setattr(silent_hooks, "_reported", set())
 
 
 class Functional(nn.Module):
-    """Uses the weights of its second layer without calling it; of the third, too, if ``all`` are wanted so."""
+    """Uses the weights of its second layer without calling it; of the third, too, if ``all`` are
+    wanted so.
+    """
 
     def __init__(self, every=False):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Embeddings with sparse gradients: whatever is asked for beside them, they train as dense ones do."""
+"""Embeddings with sparse gradients: whatever is asked for beside them, they train as dense
+ones do.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +16,7 @@ from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
 from reglab.data import DataSet
 from reglab.regularizers import L1, L2, SAM, WeightDecay
-from reglab.training.check import check
+from reglab.training.check import check_experiment
 from reglab.training.experiment import Experiment
 
 pytestmark = LIGHTNING_WARNS
@@ -63,22 +65,22 @@ def test_in_a_pack(clip: float | None) -> None:
 
 
 def test_plain_sgd_keeps_the_gradient_sparse() -> None:
-    seen = []
+    observed = []
 
     class Watched(fused.Solo):
         def _update(self) -> None:
-            seen.append((self.model.table.weight.grad.is_sparse, self.model.head.weight.grad.is_sparse))
+            observed.append((self.model.table.weight.grad.is_sparse, self.model.head.weight.grad.is_sparse))
             super()._update()
 
     fused.alone(job(True, [], "sgd", None), Watched)
-    assert set(seen) == {(True, False)}
+    assert set(observed) == {(True, False)}
 
 
 def test_sparse_adam_is_refused_with_what_to_use() -> None:
     wrong = job(True, [], "adam", None)
     wrong = replace(wrong, recipe=replace(wrong.recipe, optimizer={"_target_": "torch.optim.SparseAdam", "lr": 0.1}))
     with pytest.raises(UserError, match=r"SparseAdam .*use Adam"):
-        check(wrong)
+        check_experiment(wrong)
 
 
 class OwnBag(OwnModule):
@@ -91,11 +93,11 @@ class OwnBag(OwnModule):
 
 
 def test_the_callback_adds_penalties_to_sparse_gradients() -> None:
-    found = []
+    actual = []
     for sparse in (True, False):
         module = OwnBag(sparse)
         members = [L2(0.1), L1(0.01), WeightDecay(0.1)]
         trainer([Regularize(members, "classification", every=None)]).fit(module, *loaders())
-        found.append(weights_of(module))
-    for name, weight in found[0].items():
-        torch.testing.assert_close(weight, found[1][name], rtol=0, atol=1e-12)
+        actual.append(weights_of(module))
+    for name, weight in actual[0].items():
+        torch.testing.assert_close(weight, actual[1][name], rtol=0, atol=1e-12)

@@ -9,7 +9,9 @@ SLOPE = torch.tensor([[0.7, -2.0, 1e-3]], dtype=torch.float64)
 
 
 def moved(make, steps):
-    """Move a weight by a constant gradient; yield what torch moved it by, and the effective step, at each step."""
+    """Move a weight by a constant gradient; yield what torch moved it by, and the effective step,
+    at each step.
+    """
     model = nn.Linear(3, 1, bias=False, dtype=torch.float64)
     optimizer = make(model.parameters())
     sizes = StepSizes(model, optimizer)
@@ -55,7 +57,9 @@ ADAMS = [
     ],
 )
 def test_adam_moves_a_weight_by_its_step_times_a_constant_slope_at_every_step(kind, options, tolerance):
-    """Under a constant slope the corrected first moment is that slope, so the movement tells the step."""
+    """Under a constant gradient the corrected first moment is that gradient, so the movement tells
+    the step.
+    """
     for movement, step in moved(lambda weights: kind(weights, lr=0.1, **options), 20):
         assert step.shape == SLOPE.shape
         torch.testing.assert_close(movement, step * SLOPE, atol=0, rtol=tolerance)
@@ -87,7 +91,9 @@ def test_steps_of_half_precision_weights_are_in_float32():
 
 
 def test_adams_steps_of_half_precision_weights_are_in_float32():
-    """After the first update the second moment is the squared slope, here a power of two: nothing is rounded."""
+    """After the first update the second moment is the squared gradient, here a power of two:
+    nothing is rounded.
+    """
     model = nn.Linear(2, 1, bias=False, dtype=torch.bfloat16)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.3, eps=0.1, betas=(0.9, 0.75))
     model.weight.grad = torch.full_like(model.weight, 0.5)
@@ -130,13 +136,13 @@ def test_maximizing_is_refused():
 def test_rates_are_those_of_the_groups_that_a_load_put_in_place(numbers):
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    state, found = optimizer.state_dict(), numbers(model, optimizer)
-    assert float(found["weight"]) == 0.5
+    state, actual = optimizer.state_dict(), numbers(model, optimizer)
+    assert float(actual["weight"]) == 0.5
     state["param_groups"][0]["lr"] = 0.25
     optimizer.load_state_dict(state)
-    assert float(found["weight"]) == 0.25
+    assert float(actual["weight"]) == 0.25
     optimizer.param_groups[0]["lr"] = 0.125
-    assert float(found["weight"]) == 0.125
+    assert float(actual["weight"]) == 0.125
 
 
 def test_a_group_that_is_added_later_is_found():

@@ -1,4 +1,6 @@
-"""Training with ``trainer.compile`` is training without it: weights, draws, measurements; and what is refused."""
+"""Training with ``trainer.compile`` is training without it: weights, draws, measurements; and what
+is refused.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -23,7 +25,8 @@ from reglab.training.torch_compile import compile_inner, compile_options
 TRACED = {"backend": "aot_eager"}  # traced forward and backward, but run by torch's own kernels: quick to compile
 
 
-# Dynamo hides this warning, which it causes, by other means than filters, so that an error is made of it.
+# Dynamo hides this warning, which it causes, by other means than filters, so that an error is made
+# of it.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 
 
@@ -51,7 +54,9 @@ def graphs() -> int:
 def trained(
     regularizers: dict[str, Regularizer], setting: Any = False, model: nn.Module | None = None, **settings: Any
 ) -> dict[str, torch.Tensor]:
-    """Train four epochs of four steps of 11 rows; with ``batch_size=10`` of four steps of 10 and one of 4."""
+    """Train four epochs of four steps of 11 rows; with ``batch_size=10`` of four steps of 10 and
+    one of 4.
+    """
     settings = {"batch_size": 11, **settings}
     trainer = {"precision": "64-true", **settings.pop("trainer", {}), "compile": setting}
     return harness.weights_of(
@@ -59,15 +64,17 @@ def trained(
     )
 
 
-def assert_close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float) -> None:
-    assert found.keys() == wanted.keys()
+def assert_close(actual: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert actual.keys() == wanted.keys()
     for name, tensor in wanted.items():
         scale = float(tensor.abs().max().clamp(min=1e-30))
-        assert float((found[name] - tensor).abs().max()) <= tolerance * scale, name
+        assert float((actual[name] - tensor).abs().max()) <= tolerance * scale, name
 
 
 def dropping(width: int = 64, keys_index: torch.Tensor | None = None) -> tuple[nn.Module, Cocktail]:
-    """Return linear maps that change nothing with dropout of both kinds: what comes out of ones is the masks."""
+    """Return linear maps that change nothing with dropout of both kinds: what comes out of ones is
+    the masks.
+    """
     maps = [nn.Linear(width, width, bias=False) for _ in range(2)]
     for layer in maps:
         nn.init.eye_(layer.weight)
@@ -102,31 +109,31 @@ def test_inductor_draws_the_same_masks_bit_for_bit_in_float32() -> None:
     index = torch.tensor([7, 3, 100_000, 0, 2**40])
     model, cocktail = dropping(keys_index=index)
     model.requires_grad_(False)  # no backward to compile
-    inputs, found = torch.ones(5, 64), []
+    inputs, actual = torch.ones(5, 64), []
     for setting in (False, True):
         with compiled(model, setting, cocktail.keys):
             for step in (0, 1, 2**33):
                 cocktail.keys.step.fill_(step)
                 cocktail.keys.begin()
-                found.append(model(inputs))
+                actual.append(model(inputs))
     assert graphs() == 1
-    assert torch.equal(torch.stack(found[:3]), torch.stack(found[3:]))
-    assert not torch.equal(found[0], found[1])
+    assert torch.equal(torch.stack(actual[:3]), torch.stack(actual[3:]))
+    assert not torch.equal(actual[0], actual[1])
 
 
 def test_nothing_is_compiled_after_the_first_epoch() -> None:
-    seen = []
+    observed = []
 
     class Counting(pl.Callback):
         def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            seen.append((graphs(), counters["frames"]["total"]))
+            observed.append((graphs(), counters["frames"]["total"]))
 
     job = harness.experiment(harness.members("dropout"), epochs=5, trainer={"compile": TRACED})
     with pytest.MonkeyPatch.context() as patch:
         add_callback(patch, Counting())
         harness.trained(job)
-    assert len(seen) == 5
-    assert set(seen) == {(2, 2)}
+    assert len(observed) == 5
+    assert set(observed) == {(2, 2)}
 
 
 def add_callback(patch: pytest.MonkeyPatch, callback: pl.Callback) -> None:
@@ -154,7 +161,9 @@ def compiled_by(backend: Any, model: nn.Module, cocktail: Cocktail) -> AbstractC
 
 
 def test_each_batch_size_is_compiled_for_itself() -> None:
-    """A kernel for any size rounds otherwise than one for this size: a resumed run would meet them in another order."""
+    """A kernel for any size rounds otherwise than one for this size: a resumed run would meet them
+    in another order.
+    """
     sizes: list[set[Any]] = []
 
     def spy(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
@@ -272,11 +281,11 @@ def test_what_cannot_be_compiled_runs_as_it_was_and_one_line_says_so(
     eager = trained(harness.members("dropout"), model=broken())
     options = {"backend": backend, "dynamic": dynamic}
     monkeypatch.setattr("reglab.training.torch_compile.compile_options", lambda setting: options if setting else None)
-    found = trained(harness.members("dropout"), True, model=broken())
-    assert_close(found, eager, 1e-10)
-    (said,) = warnings_in(caplog)
-    assert "\n" not in said
-    assert "no compiler" in said
+    actual = trained(harness.members("dropout"), True, model=broken())
+    assert_close(actual, eager, 1e-10)
+    (predicted,) = warnings_in(caplog)
+    assert "\n" not in predicted
+    assert "no compiler" in predicted
 
 
 def test_an_error_of_the_model_itself_is_raised_as_it_is() -> None:
@@ -295,8 +304,8 @@ def test_measurements_run_the_model_as_it_was_and_can_be_differentiated_twice() 
     before = model(inputs).detach()
     with compiled(model, TRACED, cocktail.keys):
         outputs = model(inputs)
-        (slope,) = torch.autograd.grad(outputs.square().sum(), inputs, create_graph=True)
-        slope.sum().backward()
+        (gradient,) = torch.autograd.grad(outputs.square().sum(), inputs, create_graph=True)
+        gradient.sum().backward()
         with torch.no_grad():
             model.train()(inputs)
     assert torch.equal(outputs.detach(), before)

@@ -6,7 +6,7 @@ import laws_harness as harness
 import pytest
 
 from reglab.core.errors import UserError
-from reglab.training import check
+from reglab.training.check import check_experiment
 from reglab.training.torch_compile import compile_options
 
 
@@ -26,7 +26,7 @@ from reglab.training.torch_compile import compile_options
 )
 def test_a_setting_that_is_wrong_is_refused_before_training(setting: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check.check(harness.experiment({}, trainer={"compile": setting}))
+        check_experiment(harness.experiment({}, trainer={"compile": setting}))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Starting from another run's weights: which they are, what takes their place, and that nothing else comes along."""
+"""Starting from another run's weights: which they are, what takes their place, and that nothing
+else comes along.
+"""
 
 import json
 from pathlib import Path
@@ -33,14 +35,16 @@ def tags(run_id):
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    """Train job ``number`` of a path, from the run ``start`` of job ``after``, and return its result."""
+    """Train job ``number`` of a path, from the run ``start`` of job ``after``, and return its
+    result.
+    """
     monkeypatch.chdir(tmp_path)
     case = Case(tmp_path)
 
-    def run(number, *words, start=None, after=None):
-        place = [f"sweep.job={number}", f"sweep.after={'null' if after is None else after}"]
-        place += [] if start is None else [f"sweep.start='{start if isinstance(start, Path) else folder_of(start)}'"]
-        return case.train("tracking=none", *place, *words)
+    def run(number, *overrides, start=None, after=None):
+        index = [f"sweep.job={number}", f"sweep.after={'null' if after is None else after}"]
+        index += [] if start is None else [f"sweep.start='{start if isinstance(start, Path) else folder_of(start)}'"]
+        return case.train("tracking=none", *index, *overrides)
 
     return run
 
@@ -53,12 +57,14 @@ def test_a_job_starts_where_the_one_before_it_ended(train):
     assert losses[0][0] != losses[1][0]
     assert tags(second.run_id)["reglab.start"] == first.run_id
     assert "reglab.start" not in tags(first.run_id)
-    told = torch.load(folder_of(second.run_id) / "checkpoints" / "last.ckpt", weights_only=True)
-    assert told["hyper_parameters"]["start"] == first.run_id
+    message = torch.load(folder_of(second.run_id) / "checkpoints" / "last.ckpt", weights_only=True)
+    assert message["hyper_parameters"]["start"] == first.run_id
 
 
 def test_only_the_weights_come_along(train):
-    """Training on from Adam's state would differ from training anew with the same weights: step 1 is lr * sign."""
+    """Training on from Adam's state would differ from training anew with the same weights: step 1
+    is lr * sign.
+    """
     first = train(0)
     second = train(1, "trainer.max_epochs=1", "data.batch_size=1000", "optimizer.lr=1e-3", start=first.run_id, after=0)
     before, after = (checkpoint(folder_of(run.run_id) / "checkpoints" / "last.ckpt") for run in (first, second))
@@ -67,8 +73,13 @@ def test_only_the_weights_come_along(train):
 
 
 def test_a_run_that_may_stop_hands_on_its_best_epoch(train):
-    words = ("regularizer=[early_stopping]", "regularizer.early_stopping.patience=1", "optimizer=sgd", "optimizer.lr=3")
-    first = train(0, *words, "trainer.max_epochs=12", "seed=3")
+    overrides = (
+        "regularizer=[early_stopping]",
+        "regularizer.early_stopping.patience=1",
+        "optimizer=sgd",
+        "optimizer.lr=3",
+    )
+    first = train(0, *overrides, "trainer.max_epochs=12", "seed=3")
     losses = rows(first.run_id, "val/loss")
     assert min(losses, key=losses.get) < max(losses)
     second = train(1, start=first.run_id, after=0)

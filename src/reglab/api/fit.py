@@ -21,11 +21,11 @@ from reglab.processes import rank_environment
 from reglab.regularizers import Cocktail, Regularizer, name_members
 from reglab.tracking import RunTracker, TrackingSettings, open_run
 from reglab.training import describe
-from reglab.training.check import check, check_seed
+from reglab.training.check import check_experiment, check_seed
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit as fit_experiment
 from reglab.training.fit import summary
-from reglab.training.preflight import tell
+from reglab.training.preflight import log_advice
 from reglab.training.recipe import Recipe, optimizer_config
 from reglab.training.recorder import Progress
 from reglab.training.run_note import run_note, verdict
@@ -87,8 +87,8 @@ def fit(
     )
     start, job = spawn.wanted(job)
     with spawn.at_a_prompt() if start else nullcontext():
-        check(job)
-    tell(job)
+        check_experiment(job)
+    log_advice(job)
     work = partial(_trained, job, tracking, experiment, seed)
     return Fit(model, *(spawn.run(start, work, model, cocktail) if start else work()))
 

@@ -1,1 +1,1 @@
-"""``Regularize``: one Lightning callback that regularizes and measures a user's own module."""
+"""``Regularize``: a Lightning callback that regularizes and measures a user's own module."""

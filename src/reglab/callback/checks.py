@@ -1,4 +1,4 @@
-"""What a callback in somebody else's training loop cannot do, said at once and with the way out."""
+"""Checks of regularizers, strategy and optimizer for ``Regularize``."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,15 @@ _BY_HAND: dict[type[Regularizer], str] = {
 
 
 def named_members(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], task: str) -> dict[str, Regularizer]:
-    """Return the members by name. Raises UserError for what is no regularizer, or needs the batch or the loss."""
+    """Return the members by name.
+
+    Args:
+        regularizers: A list, or a dict by name.
+        task: Of the outputs.
+
+    Raises:
+        UserError: For what is no regularizer, or needs the batch or the loss.
+    """
     if task not in TASKS:
         raise UserError(f"task={task!r} is unknown; {nearest(str(task), TASKS)}")
     members = list(regularizers.values()) if isinstance(regularizers, Mapping) else regularizers
@@ -41,7 +49,7 @@ def _refuse_wrapper(name: str, member: Regularizer) -> None:
         needs = "the batch and its loss"
     else:
         return
-    line = next((text for kind, text in _BY_HAND.items() if isinstance(member, kind)), None)
+    line = next((text for method, text in _BY_HAND.items() if isinstance(member, method)), None)
     by_hand = f", or {line.format(strength=float(member.get_buffer('strength')))}" if line else ""
     raise UserError(
         f"{name} needs {needs}, which only your training_step has: a callback cannot give it. Train with reglab.fit or "
@@ -63,22 +71,29 @@ def check_strategy(trainer: pl.Trainer) -> None:
 def only_optimizer(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer:
     """Return the optimizer that trains ``module``.
 
-    Raises UserError if there is none or more than one, if it evaluates the loss several times a step (LBFGS), or if
-    it unscales gradients inside its step (fused, under a gradient scaler), where nothing can be added to them.
+    Args:
+        trainer: During a fit.
+        module: That is trained.
+
+    Raises:
+        UserError: If there is none or more than one, if it evaluates the loss several times a step
+            (LBFGS), or if it unscales gradients inside its step (fused, under a gradient scaler),
+            where nothing can be added to them.
     """
-    own = {id(weight) for weight in module.parameters()}
-    found = [
+    weight_ids = {id(weight) for weight in module.parameters()}
+    optimizers = [
         optimizer
         for optimizer in trainer.optimizers
-        if isinstance(optimizer, Optimizer) and any(id(w) in own for g in optimizer.param_groups for w in g["params"])
+        if isinstance(optimizer, Optimizer)
+        and any(id(w) in weight_ids for g in optimizer.param_groups for w in g["params"])
     ]
-    if len(found) != 1:
+    if len(optimizers) != 1:
         raise UserError(
             f"regularizers follow the steps of one optimizer, and {type(module).__name__}.configure_optimizers gives "
-            f"{len(found)}; give all weights to one optimizer (parameter groups may differ in options), or measure "
-            "only: Regularize([], task=...)"
+            f"{len(optimizers)}; give all weights to one optimizer (parameter groups may differ in options), or "
+            "measure only: Regularize([], task=...)"
         )
-    optimizer = found[0]
+    optimizer = optimizers[0]
     if isinstance(optimizer, LBFGS):
         raise UserError("LBFGS evaluates the loss several times a step and compares the values; use SGD, Adam or AdamW")
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None

@@ -1,4 +1,4 @@
-"""Gradient clipping beside proximal steps: by norm it scales them too, by value it may have no equivalent."""
+"""Gradient clipping with proximal steps: by norm the steps scale too; by value is checked."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,22 +17,43 @@ _BY_VALUE = GradClipAlgorithmType.VALUE
 
 
 def check_by_value(cocktail: Cocktail, limit: float) -> None:
-    """Raise UserError where gradients clipped to ``[-limit, limit]`` never outweigh a penalty that acts beside them."""
+    """Raise UserError where gradients clipped to ``[-limit, limit]`` never outweigh a proximal
+    penalty.
+
+    Args:
+        cocktail: The regularizers.
+        limit: That gradients are clipped to.
+    """
     for name, member in cocktail.named_regularizers():
-        slope = member.slope_at_zero() if member.proximal else torch.zeros(())
-        if slope is None or float(slope) > limit:
-            told = "whose slope is not known" if slope is None else f"whose slope at 0 is {float(slope):g}"
+        minimum = member.slope_at_zero() if member.proximal else torch.zeros(())
+        if minimum is None or float(minimum) > limit:
+            reason = (
+                "whose gradient at 0 is unknown" if minimum is None else f"whose gradient at 0 is {float(minimum):g}"
+            )
             raise UserError(
-                f"gradients are clipped by value to {limit:g}, and {name} takes proximal steps, {told}: weights would "
-                "go to 0 whatever the data say; clip by norm (gradient_clip_algorithm='norm'), or not below that slope"
+                f"gradients are clipped by value to {limit:g}, and {name} takes proximal steps, {reason}: weights "
+                "would go to 0 whatever the data say; clip by norm (gradient_clip_algorithm='norm'), or not below "
+                "that gradient"
             )
 
 
-def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, tell: Callable[[Tensor], None]) -> Callable[[], None]:
-    """Call ``tell`` with the factor of each clipping by norm that Lightning does, and return what ends this.
+def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, on_clip: Callable[[Tensor], None]) -> Callable[[], None]:
+    """Call ``on_clip`` with the factor of each clipping by norm that Lightning does, and return the
+    undo.
 
-    That is ``Trainer(gradient_clip_val=...)`` and ``self.clip_gradients`` in the module; what a module does with
-    ``torch.nn.utils.clip_grad_norm_`` by itself is not seen. Raises UserError for clipping by value that does not fit.
+    That is ``Trainer(gradient_clip_val=...)`` and ``self.clip_gradients`` in the module; what a
+    module does with ``torch.nn.utils.clip_grad_norm_`` by itself is not noticed.
+
+    Args:
+        trainer: During a fit.
+        cocktail: The regularizers.
+        on_clip: Gets the factor, 0-dim.
+
+    Returns:
+        Undoes it.
+
+    Raises:
+        UserError: For clipping by value that does not fit.
     """
     plugin: Any = trainer.precision_plugin
     original = plugin.clip_gradients
@@ -47,13 +68,13 @@ def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, tell: Callable[[Ten
             check_by_value(cocktail, float(clip_val))
         if clip_val > 0 and not by_value:
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            slopes = [weight.grad for weight in weights if weight.grad is not None]
-            tell(clip_factor(torch.nn.utils.get_total_norm(slopes), float(clip_val)))
+            gradients = [weight.grad for weight in weights if weight.grad is not None]
+            on_clip(clip_factor(torch.nn.utils.get_total_norm(gradients), float(clip_val)))
         original(optimizer, clip_val, gradient_clip_algorithm)
 
     plugin.clip_gradients = clip_gradients
 
-    def end() -> None:
+    def restore() -> None:
         plugin.__dict__.pop("clip_gradients", None)
 
-    return end
+    return restore

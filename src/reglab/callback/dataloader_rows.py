@@ -1,4 +1,4 @@
-"""Rows of a user's own loaders, taken once and in a fixed order: what a gap is measured on."""
+"""Read each row of a user's DataLoader once, in a fixed order, to measure gaps on."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -27,7 +27,11 @@ Unpack = Callable[[Any], Rows]
 
 
 def inputs_and_targets(batch: Any) -> Rows:
-    """Return the two parts of an ``(inputs, targets)`` batch. Raises UserError for any other batch."""
+    """Return the two parts of an ``(inputs, targets)`` batch.
+
+    Raises:
+        UserError: For any other batch.
+    """
     if isinstance(batch, (list, tuple)) and len(batch) == 2:
         return batch[0], batch[1]
     parts = f" of {len(batch)}" if isinstance(batch, (list, tuple, dict)) else ""
@@ -38,35 +42,48 @@ def inputs_and_targets(batch: Any) -> Rows:
 
 
 def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> Rows:
-    """Return inputs ``[rows, ...]`` and targets ``[rows, ...]`` of all that ``loader`` draws from, or of a part of it.
+    """Return inputs ``[rows, ...]`` and targets ``[rows, ...]`` of the rows of ``loader``, or of a
+    subset.
 
-    A ``DataLoader`` over a map-style dataset is not iterated itself, since it may shuffle, drop, repeat or share out
-    rows between ranks: each row is read once, in the order of the dataset. Anything else is iterated once from its
-    start. unpack: gives inputs and targets of a batch. size: from the number of rows that there are to how many are
-    wanted, a fixed choice among all; of rows that come as a stream, where the number is not known, the first ones.
+    A ``DataLoader`` over a map-style dataset is not iterated itself, since it may shuffle, drop,
+    repeat or share out rows between ranks: each row is read once, in the order of the dataset.
+    Anything else is iterated once from its start.
+
+    Args:
+        unpack: Gives inputs and targets of a batch.
+        size: From the number of rows that there are to how many are wanted, a fixed choice among
+            all; of rows that come as a stream, where the number is not known, the first ones.
     """
     return numbered_rows(loader, unpack, size)[0]
 
 
 def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> tuple[Rows, Tensor]:
-    """Do what ``take_rows`` does; return the rows' numbers, too, int64 [rows].
+    """Like ``take_rows``; return the rows' numbers too, int64 [rows].
 
-    A number is the row's in the dataset, or, of a ``Subset``, in what that was taken from; where rows have none, it is
-    the place in the stream.
+    A number is the row's in the dataset, or, of a ``Subset``, in what that was taken from; where
+    rows have none, it is the position in the stream.
+
+    Args:
+        loader: A user's.
+        unpack: Gives inputs and targets of a batch.
+        size: From the number of rows to how many are wanted.
+
+    Returns:
+        Inputs and targets, and the rows' numbers.
     """
     batches, wanted, numbers = _batches(loader, size)
     inputs: list[Tensor] = []
     targets: list[Tensor] = []
-    seen = 0
+    count = 0
     for batch in batches:
-        found = unpack(batch)
-        _check(found)
-        inputs.append(found[0].detach())
-        targets.append(found[1].detach())
-        seen += len(found[0])
-        if wanted is not None and seen >= wanted:
+        pair = unpack(batch)
+        _check(pair)
+        inputs.append(pair[0].detach())
+        targets.append(pair[1].detach())
+        count += len(pair[0])
+        if wanted is not None and count >= wanted:
             break
-    if not seen:
+    if not count:
         raise UserError("a gap cannot be measured on a loader without rows")
     rows = torch.cat(inputs)[:wanted], torch.cat(targets)[:wanted]
     known = numbers is not None and len(numbers) == len(rows[0])  # a user's own collate may drop rows
@@ -74,7 +91,8 @@ def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None
 
 
 def row_keys(loader: DataLoader[Any]) -> Sequence[Any]:
-    """Return the keys of the dataset's rows that ``loader`` draws from, each once, in a fixed order.
+    """Return the keys of the dataset's rows that ``loader`` draws from, each once, in a fixed
+    order.
 
     A user's own sampler is iterated once, and what it gave counts as what there is.
     """
@@ -95,7 +113,9 @@ def row_keys(loader: DataLoader[Any]) -> Sequence[Any]:
 
 
 def _batches(loader: Any, size: Callable[[int], int] | None) -> tuple[Iterable[Any], int | None, Sequence[int] | None]:
-    """Return batches in a fixed order, how many of their rows are wanted, None for all, and their numbers if known."""
+    """Return batches in a fixed order, how many of their rows are wanted, None for all, and their
+    numbers if known.
+    """
     mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
     if not mapped or loader.batch_sampler is None:
         return loader, size(2**62) if size else None, None
@@ -119,10 +139,10 @@ def _numbers(dataset: Any, keys: Sequence[Any]) -> Sequence[int] | None:
     return [int(key) for key in keys] if all(isinstance(key, (int, np.integer)) for key in keys) else None
 
 
-def _check(found: Any) -> None:
-    tensors = isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)
-    if not tensors or found[0].dim() == 0 or found[0].shape[:1] != found[1].shape[:1]:
-        kinds = [list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in found]
+def _check(pair: Any) -> None:
+    tensors = isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair)
+    if not tensors or pair[0].dim() == 0 or pair[0].shape[:1] != pair[1].shape[:1]:
+        shapes = [list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in pair]
         raise UserError(
-            f"unpack must give a tensor of inputs and a tensor of targets with as many rows, it gave {kinds}"
+            f"unpack must give a tensor of inputs and a tensor of targets with as many rows, it gave {shapes}"
         )

@@ -1,4 +1,4 @@
-"""The audited gap and the weights of a user's own module, on rows of the user's own loaders."""
+"""Measure gap and weights of a user's module on rows of the user's DataLoaders."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +12,20 @@ from torch import Tensor
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.dataloader_rows import Rows, Unpack, numbered_rows
 from reglab.measures import MeasureSettings, Task, probe_size
-from reglab.measures.evaluate import judged
+from reglab.measures.evaluate import evaluation_of
 from reglab.regularizers import Cocktail
 from reglab.training.measurement import Measurement
-from reglab.training.per_example import Measured, Numbered, constant_predictor, examples
+from reglab.training.per_example import MeasuredRows, SideRows, constant_predictor, examples
 
 
 class LoaderMeasurement(Measurement):
     """Measures ``module(inputs)`` on a probe of the training rows and on all validation rows.
 
-    Rows are read once, when this is built, and no random state is moved by it; they stay on the module's device.
-    missing: why there is no gap to measure; empty if there is one.
+    Rows are read once, when this is built, and no random state is moved by it; they stay on the
+    module's device.
+
+    Attributes:
+        missing: Why there is no gap to measure; empty if there is one.
     """
 
     def __init__(
@@ -42,32 +45,32 @@ class LoaderMeasurement(Measurement):
         def ready(batch: Any) -> Rows:
             return unpack(_as_in_training(trainer, module, batch))
 
-        there = 1  # training rows; of a stream, nobody knows, and there are enough for any wish
+        available = 1  # training rows; unknown for a stream
 
         def wanted(rows: int) -> int:
-            nonlocal there
-            there = rows
+            nonlocal available
+            available = rows
             return probe_size(rows, len(self.val[0]))
 
         with isolate_rng(), validating(trainer):
             self.val, val_index = numbered_rows(val, ready)
             self.probe, index = numbered_rows(train, ready, wanted)
-        self._numbers = Numbered(index.numpy()), Numbered(val_index.numpy())
+        self._numbers = SideRows(index.numpy()), SideRows(val_index.numpy())
         if task == "classification":
             self.probe, self.val = _wide_labels(self.probe), _wide_labels(self.val)
-        whole = len(self.probe[0]) < probe_size(there, len(self.val[0]))  # a stream that ended
-        self._train_rows = len(self.probe[0]) if whole else there
+        whole = len(self.probe[0]) < probe_size(available, len(self.val[0]))  # a stream that ended
+        self._train_rows = len(self.probe[0]) if whole else available
         self.probe_left = 1 - len(self.probe[0]) / self._train_rows
 
     def examples(self, module: pl.LightningModule) -> Examples | None:
-        """Return what the gap that was measured last says of each example; None where there is none."""
-        if self.seen is None:
+        """Return the per-example results of the last measured gap; None without one."""
+        if self.evaluations is None:
             return None
-        outputs, targets = self.seen[1].outputs, self.seen[1].targets
+        outputs, targets = self.evaluations[1].outputs, self.evaluations[1].targets
         width = outputs.shape[-1] if outputs.dim() > 1 else 1
-        constant = judged(constant_predictor(self.probe[1], len(targets), width, self.task), targets, self.task)
-        rows = Measured(*self._numbers, constant, self._train_rows)
-        return examples(rows, self.seen, self.task, next(module.parameters()).dtype)
+        constant = evaluation_of(constant_predictor(self.probe[1], len(targets), width, self.task), targets, self.task)
+        rows = MeasuredRows(*self._numbers, constant, self._train_rows)
+        return examples(rows, self.evaluations, self.task, next(module.parameters()).dtype)
 
     def all(self, trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the gap, if there is one to measure, and the weight statistics."""
@@ -78,7 +81,9 @@ class LoaderMeasurement(Measurement):
 
 @contextmanager
 def validating(trainer: pl.Trainer) -> Iterator[None]:
-    """A context in which the module sees ``trainer.validating``: augmentation in its batch hooks asks for it."""
+    """A context in which the module sees ``trainer.validating``: augmentation in its batch hooks
+    asks for it.
+    """
     stage = trainer.state.stage
     trainer.state.stage = RunningStage.VALIDATING
     try:
@@ -96,7 +101,9 @@ def _validation(trainer: pl.Trainer) -> Any:
 
 
 def _as_in_training(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
-    """Return ``batch`` as Lightning hands it to ``training_step``: converted, through the module's hooks, moved."""
+    """Return ``batch`` as Lightning hands it to ``training_step``: converted, through the module's
+    hooks, moved.
+    """
     batch = trainer.precision_plugin.convert_input(batch)
     batch = module._on_before_batch_transfer(batch)
     return trainer.strategy.batch_to_device(batch)

@@ -1,4 +1,4 @@
-"""A cocktail's part of each optimizer step, inside a training loop that is somebody else's."""
+"""Optimizer hooks for ``Regularize``: penalties, decoupled decay and proximal steps."""
 
 from typing import Any
 
@@ -12,18 +12,22 @@ from reglab.training.step_size import LearningRates, StepSizes
 
 
 class OptimizerHooks:
-    """Adds penalties to gradients, and runs ``before_step`` and ``after_step`` around each update of ``optimizer``.
+    """Adds penalties to gradients, and runs ``before_step`` and ``after_step`` around each update
+    of ``optimizer``.
 
-    When Lightning steps without a gradient scaler, the forward and backward pass are a closure that runs *inside*
-    ``optimizer.step``, after its pre-hooks: there the gradient is ready at ``gradient_ready``. With a scaler, or when a
-    user steps the plain optimizer, there is no closure and the gradient is ready in the pre-hook. A step that the
-    scaler skips never gets to the hooks. Nothing happens in a step for which no weight has a gradient; in every other
-    one, regularizers act on all weights that the optimizer holds, whether or not the loss reached them.
+    When Lightning steps without a gradient scaler, the forward and backward pass are a closure that
+    runs *inside* ``optimizer.step``, after its pre-hooks: there the gradient is ready at
+    ``gradient_ready``. With a scaler, or when a user steps the plain optimizer, there is no closure
+    and the gradient is ready in the pre-hook. A step that the scaler skips never gets to the hooks.
+    Nothing happens in a step for which no weight has a gradient; in every other one, regularizers
+    act on all weights that the optimizer holds, whether or not the loss reached them.
 
-    ``clipped`` is told of each clipping of the gradient by its norm: what follows it is scaled by the same factor, so
-    that clipping changes how far a step goes and not where training ends.
+    ``clipped`` is called at each clipping of the gradient by its norm: what follows is scaled by
+    the same factor, so that clipping changes how far a step goes and not where training ends.
 
-    terms: each penalty, summed over ``steps`` optimizer steps. rows: examples seen since the last step.
+    Attributes:
+        terms: Each penalty, summed over ``steps`` optimizer steps.
+        rows: Examples seen since the last step.
     """
 
     def __init__(self, cocktail: Cocktail, module: nn.Module, optimizer: Optimizer) -> None:
@@ -47,18 +51,20 @@ class OptimizerHooks:
             handle.remove()
 
     def gradient_ready(self) -> None:
-        """Add the penalties' gradient; call it where gradients are unscaled, accumulated and averaged over ranks."""
+        """Add the penalties' gradient; call it where gradients are unscaled, accumulated and
+        averaged over ranks.
+        """
         self._add_penalties()
         if self._in_closure:
             self._in_closure = False  # an optimizer that evaluates its closure twice decays once
             self._decay()
 
     def begin_batch(self) -> None:
-        """Forget how the gradient of an earlier batch was clipped, whose step a gradient scaler may have skipped."""
+        """Reset the clipping factor: a gradient scaler may have skipped the previous step."""
         self._factor = 1.0
 
     def clipped(self, factor: Tensor) -> None:
-        """Take note that the gradient was multiplied by ``factor``, 0-dim."""
+        """Record that the gradient was multiplied by ``factor``, 0-dim."""
         self._factor = self._factor * factor
 
     def take_terms(self) -> dict[str, Tensor]:
@@ -106,16 +112,18 @@ class OptimizerHooks:
             if not penalties:
                 return
             total = torch.stack(list(penalties.values())).sum()
-            slopes = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
-        for weight, slope in zip(weights.values(), slopes, strict=True):
-            if slope is not None:
-                slope = slope if isinstance(self._factor, float) else slope * self._factor
-                weight.grad = slope if weight.grad is None else _sum(weight.grad, slope)
+            gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+        for weight, gradient in zip(weights.values(), gradients, strict=True):
+            if gradient is not None:
+                gradient = gradient if isinstance(self._factor, float) else gradient * self._factor
+                weight.grad = gradient if weight.grad is None else _sum(weight.grad, gradient)
         self.steps += 1
         for name, penalty in penalties.items():
             self.terms[name] = self.terms.get(name, 0) + penalty.detach()
 
 
 def _sum(gradient: Tensor, dense: Tensor) -> Tensor:
-    """Return the sum of a gradient, which may be sparse, and a dense one; in place where it can be."""
+    """Return the sum of a gradient, which may be sparse, and a dense one; in place where
+    it can be.
+    """
     return dense + gradient if gradient.is_sparse else gradient.add_(dense)

@@ -1,4 +1,4 @@
-"""One callback that regularizes and measures a user's own LightningModule, which stays as it is."""
+"""``Regularize``: a Lightning callback that regularizes and measures any LightningModule."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ from reglab.core.errors import UserError
 from reglab.measures import MeasureSettings, Task, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.training.per_example import log_examples
-from reglab.training.silent_hooks import Watch
+from reglab.training.silent_hooks import HookWatch
 
 _log = logging.getLogger(__name__)
 
@@ -31,35 +31,48 @@ class Regularize(pl.Callback):
 
     ``Trainer(callbacks=[Regularize([L1(1e-4), EMA(0.99)], task="classification")]).fit(module, train, val)``
 
-    The module, its optimizer and its loaders stay as they are, under automatic or manual optimization with one
-    optimizer. Penalties are added to the gradient before it is clipped; decay and proximal steps follow the optimizer's
-    own update. Where ``Trainer(gradient_clip_val=...)`` or ``self.clip_gradients`` scales the gradient down to a norm,
-    proximal steps are scaled with it, so that they solve the same problem. Regularizers act on all weights that the
-    optimizer holds, also on those that the loss does not reach: freeze what is to be left alone. The module's
-    ``nn.Dropout`` gets draws that depend on (seed, step, place in the batch, which call of the layer) alone. An empty
-    list only measures, and changes nothing.
+    The module, its optimizer and its loaders stay as they are, under automatic or manual
+    optimization with one optimizer. Penalties are added to the gradient before it is clipped; decay
+    and proximal steps follow the optimizer's own update. Where ``Trainer(gradient_clip_val=...)``
+    or ``self.clip_gradients`` scales the gradient down to a norm, proximal steps are scaled with
+    it, so that they solve the same problem. Regularizers act on all weights that the optimizer
+    holds, also on those that the loss does not reach: freeze what is to be left alone. The module's
+    ``nn.Dropout`` gets draws that depend on (seed, step, position in the batch, which call of the
+    layer) alone. An empty list only measures, and changes nothing.
 
-    Measured are ``module(inputs)`` against the targets, with the task's own loss (see ``measures.example_losses``), on
-    a fixed probe of the training rows and on all validation rows. Both are read once from the loaders' datasets when
-    training starts, and kept in memory on the device; where the training dataset augments at random, the probe is one
-    draw of it. Metrics go to the trainer's loggers as ``train/loss``, ``val/loss``, ``gap/loss``, ``weights/all/...``,
-    so ``ModelCheckpoint(monitor="val/loss")`` keeps the epoch that early stopping stands for.
+    Measured are ``module(inputs)`` against the targets, with the task's own loss (see
+    ``measures.example_losses``), on a fixed probe of the training rows and on all validation rows.
+    Both are read once from the loaders' datasets when training starts, and kept in memory on the
+    device; where the training dataset augments at random, the probe is one draw of it. Metrics go
+    to the trainer's loggers as ``train/loss``, ``val/loss``, ``gap/loss``, ``weights/all/...``, so
+    ``ModelCheckpoint(monitor="val/loss")`` keeps the epoch that early stopping stands for.
 
-    Validation, test and prediction see averaged weights (``ema``) where there are some; training and checkpoints never
-    do. ``with callback.cocktail.evaluating(module):`` gives them afterwards. A checkpoint has what a resumed fit needs;
-    its numbers, strengths and seed included, replace those given here.
+    Validation, test and prediction see averaged weights (``ema``) where there are some; training
+    and checkpoints never do. ``with callback.cocktail.evaluating(module):`` gives them afterwards.
+    A checkpoint has what a resumed fit needs; its numbers, strengths and seed included, replace
+    those given here.
 
-    regularizers: a list, or a dict by name. task: what the outputs are. seed: of the draws. every: measure after so
-    many epochs and after the last; None never. unpack: gives ``(inputs, targets)`` of a batch as ``training_step`` gets
-    it. prefix: put before each logged name, where the module logs the same names itself. scores: to measure beside the
-    task's own, such as ``["auroc", "f1"]``; see ``measure.scores``.
+    Args:
+        regularizers: A list, or a dict by name.
+        task: What the outputs are.
+        seed: Of the draws.
+        every: Measure after so many epochs and after the last; None never.
+        unpack: Gives ``(inputs, targets)`` of a batch as ``training_step`` gets it.
+        prefix: Put before each logged name, where the module logs the same names itself.
+        scores: To measure beside the task's own, such as ``["auroc", "f1"]``; see
+            ``measure.scores``.
 
-    metrics: the last measurement. history: all of them with their ``epoch``, counted from 1; 0 is the untrained model.
-    A checkpoint has the last one alone, so that it does not grow: a resumed fit's history begins there.
-    examples: the losses by example of the last measurement, once a fit has ended; where the trainer has Lightning's
-    ``MLFlowLogger``, they are an artifact of its run, ``examples.npz``.
+    Attributes:
+        metrics: The last measurement.
+        history: All of them with their ``epoch``, counted from 1; 0 is the untrained model. A
+            checkpoint has the last one alone, so that it does not grow: a resumed fit's history
+            begins there.
+        examples: The losses by example of the last measurement, once a fit has ended; where the
+            trainer has Lightning's ``MLFlowLogger``, they are an artifact of its run,
+            ``examples.npz``.
 
-    Raises UserError for a regularizer that needs the batch or the loss: see ``reglab.fit``.
+    Raises:
+        UserError: For a regularizer that needs the batch or the loss: see ``reglab.fit``.
     """
 
     def __init__(
@@ -88,12 +101,12 @@ class Regularize(pl.Callback):
         self._unfollow: Callable[[], None] = lambda: None
         self._measurement: LoaderMeasurement | None = None
         self._evaluating = ExitStack()
-        self._watch: Watch | None = None
+        self._watch: HookWatch | None = None
         self._restored: dict[str, Any] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         check_strategy(trainer)
-        self._take_over(pl_module)
+        self._prepare(pl_module)
         if self.cocktail.members:
             self._hooks = OptimizerHooks(self.cocktail, pl_module, only_optimizer(trainer, pl_module))
             self._unfollow = follow_clipping(trainer, self.cocktail, self._hooks.clipped)
@@ -115,8 +128,8 @@ class Regularize(pl.Callback):
             raise UserError(f"{stopping[0]} watches val/loss, which is not measured: {missing}")
         self._advise(trainer)
         if not self.history:
-            self._record(trainer, pl_module, 0)  # an error in the data is said before an epoch is spent
-        self._watch = Watch(pl_module, self.cocktail)
+            self._record(trainer, pl_module, 0)  # errors in the data are raised before the first epoch
+        self._watch = HookWatch(pl_module, self.cocktail)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -125,13 +138,15 @@ class Regularize(pl.Callback):
             return
         self._hooks.begin_batch()
         self.cocktail.keys.begin()
-        # Without an index, draws go by the place in the batch, which is enough where a step sees one batch.
+        # Without an index, draws are keyed by the position in the batch, which is enough where a
+        # step sees one batch.
         several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
         if several:
             rows = len(self.unpack(batch)[0])
-            place = torch.arange(self._hooks.rows, self._hooks.rows + rows, device=pl_module.device)
-            # Lightning deals rows out to ranks like cards, so this is the place in the joint batch.
-            self.cocktail.keys.index = place * trainer.world_size + trainer.global_rank
+            positions = torch.arange(self._hooks.rows, self._hooks.rows + rows, device=pl_module.device)
+            # Lightning assigns rows to ranks round-robin, so this is the position in the joint
+            # batch.
+            self.cocktail.keys.index = positions * trainer.world_size + trainer.global_rank
             self._hooks.rows += rows
 
     def on_train_batch_end(
@@ -139,7 +154,7 @@ class Regularize(pl.Callback):
     ) -> None:
         if self._watch is not None:
             self._watch.remove()
-            self._watch.tell()
+            self._watch.report()
             self._watch = None
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
@@ -152,7 +167,7 @@ class Regularize(pl.Callback):
             self._record(trainer, pl_module, epoch)
 
     def _advise(self, trainer: pl.Trainer) -> None:
-        """Say which numbers cannot matter in so many steps."""
+        """Warn of hyperparameters without effect in the number of steps."""
         steps = trainer.estimated_stepping_batches
         for name, member in self.cocktail.named_regularizers():
             if math.isfinite(steps) and (sentence := member.advice(int(steps))) and trainer.is_global_zero:
@@ -161,8 +176,8 @@ class Regularize(pl.Callback):
     def _record(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
         if self._measurement is None:
             return
-        found = self._measurement.all(trainer, module, self.cocktail)
-        self.metrics = to_floats(found | (self._hooks.take_terms() if self._hooks else {}))
+        measured = self._measurement.all(trainer, module, self.cocktail)
+        self.metrics = to_floats(measured | (self._hooks.take_terms() if self._hooks else {}))
         self.history.append({"epoch": float(epoch), **self.metrics})
         if epoch == 0:
             return
@@ -171,11 +186,11 @@ class Regularize(pl.Callback):
             _warn_of_shared(sorted(set(named) & set(trainer.callback_metrics)))
         module.log_dict(named, on_step=False, on_epoch=True, batch_size=1, sync_dist=trainer.world_size > 1)
         if not self._measurement.missing:
-            stop = bool(self.cocktail.stop(found))
+            stop = bool(self.cocktail.stop(measured))
             trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stop, all=False)
 
-    def _take_over(self, module: pl.LightningModule) -> None:
-        """Let the members change the module, once, and hand them what a checkpoint held."""
+    def _prepare(self, module: pl.LightningModule) -> None:
+        """Let the members change the module, once, and load their state from a checkpoint."""
         if self._module not in (None, module):
             raise UserError("this Regularize has trained another module, and carries its state; make a new one")
         with torch.inference_mode(False):  # validation may come first, and its tensors could not be trained
@@ -192,7 +207,7 @@ class Regularize(pl.Callback):
             self.cocktail.to(module.device)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._take_over(pl_module)  # there need not have been a fit
+        self._prepare(pl_module)  # there need not have been a fit
         self._evaluating.enter_context(averaged_weights(self.cocktail, pl_module))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -203,14 +218,14 @@ class Regularize(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.examples = self._measurement.examples(pl_module) if self._measurement else None
-        self._let_go()
+        self._release()
         if self.examples is not None and trainer.is_global_zero:
             log_examples(trainer.loggers, self.examples)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._evaluating.close()
         if self._watch is not None:
             self._watch.remove()
@@ -243,9 +258,14 @@ def _warn_of_shared(names: Sequence[str]) -> None:
 
 @contextmanager
 def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
-    """A context in which ``module`` has the weights to be evaluated, and its ``state_dict()`` the trained ones.
+    """A context in which ``module`` has the weights to be evaluated, and its ``state_dict()`` the
+    trained ones.
 
     The trained weights are put back afterwards, bit for bit, also on an exception.
+
+    Args:
+        cocktail: Which may keep averaged weights.
+        module: Changed within the context.
     """
     if not cocktail.averages:
         yield

@@ -1,1 +1,1 @@
-"""Several ranks, and models in parts: strategies, collectives, FSDP, SyncBatchNorm."""
+"""Distributed training: strategies, collectives, FSDP, SyncBatchNorm."""

@@ -1,4 +1,7 @@
-"""What several ranks agree on. Every function is a collective: all ranks call it, in the same order."""
+"""Collectives over ranks: mean, gather, evaluation, agreement on signals.
+
+All ranks call each of them, in the same order.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,14 +11,21 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from reglab.measures import Evaluation, Task
-from reglab.measures.evaluate import evaluation_mode, judged, one_tensor
+from reglab.measures.evaluate import evaluation_mode, evaluation_of, one_tensor
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
-    """Return the mean of a loss of any shape over all ranks, with the gradient of this rank's own part.
+    """Return the mean of a loss of any shape over all ranks, with the gradient of this rank's own
+    part.
 
-    Data-parallel training averages gradients over ranks, so a nonlinear function of this mean gets, summed up, the
-    gradient that one process would have on the joint batch.
+    Data-parallel training averages gradients over ranks, so a nonlinear function of this mean gets,
+    summed up, the gradient that one process would have on the joint batch.
+
+    Args:
+        loss: Any shape, the same on every rank.
+
+    Returns:
+        Same shape as ``loss``.
     """
     with torch.no_grad():
         total = loss.detach().clone()
@@ -25,9 +35,10 @@ def mean_over_ranks(loss: Tensor) -> Tensor:
 
 
 def gathered(part: Tensor, sizes: Sequence[int], group: distributed.ProcessGroup | None = None) -> Tensor:
-    """Return every rank's ``part`` [its size, ...], one after the other in the order of the ranks.
+    """All-gather ``part`` [its size, ...] and concatenate in the order of the ranks.
 
-    sizes: the length of each rank's part, the same list on every rank.
+    Args:
+        sizes: The length of each rank's part, the same list on every rank.
     """
     most = max(sizes)
     padded = functional.pad(part, [0, 0] * (part.dim() - 1) + [0, most - len(part)]).contiguous()
@@ -36,28 +47,39 @@ def gathered(part: Tensor, sizes: Sequence[int], group: distributed.ProcessGroup
     return torch.cat([whole[:size] for whole, size in zip(joint, sizes, strict=True)])
 
 
-def evaluated_together(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
-    """Return what ``measures.evaluate`` does, every rank computing a part of each chunk of rows, all having all."""
-    ranks, rank, found = distributed.get_world_size(), distributed.get_rank(), []
+def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
+    """Like ``measures.evaluate``, with the rows split among ranks and the results gathered on all.
+
+    Args:
+        model: Any module that maps ``inputs`` to one tensor.
+        inputs: ``[rows, ...]``, the same on every rank.
+        targets: ``[rows, ...]``, the same on every rank.
+        task: Which decides the loss.
+
+    Returns:
+        Losses and outputs of all rows, on every rank.
+    """
+    ranks, rank, outputs = distributed.get_world_size(), distributed.get_rank(), []
     with evaluation_mode(model), torch.no_grad():
         for first in range(0, len(inputs), ranks * _ROWS):
             rows = inputs[first : first + ranks * _ROWS]
             parts = rows.tensor_split(ranks)
             sizes = [len(part) for part in parts]
-            own = parts[rank] if sizes[rank] else rows[:1]  # all ranks compute as often, which sharded weights need
-            found.append(gathered(one_tensor(model(own), model)[: sizes[rank]], sizes))
-    return judged(torch.cat(found), targets, task)
+            # All ranks compute equally often, which sharded weights need.
+            local_rows = parts[rank] if sizes[rank] else rows[:1]
+            outputs.append(gathered(one_tensor(model(local_rows), model)[: sizes[rank]], sizes))
+    return evaluation_of(torch.cat(outputs), targets, task)
 
 
-class Agreement:
-    """Lets all ranks end after the same step when a signal came to any of them.
+class SignalAgreement:
+    """Lets all ranks end after the same step when any of them received a signal.
 
-    They ask each other between steps, on the host, so that no device is waited for; not after each of many short ones,
-    but every quarter of a second, by the clock of the slowest.
+    They ask each other between steps, on the host, so that no device is waited for; not after each
+    of many short ones, but every quarter of a second, by the clock of the slowest.
     """
 
-    def __init__(self, ranks: int, asked: Callable[[], int | None]) -> None:
-        self._asked = asked
+    def __init__(self, ranks: int, local_signal: Callable[[], int | None]) -> None:
+        self._local_signal = local_signal
         self._ranks = ranks
         on_hosts = ranks == 1 or distributed.get_backend() == "gloo"
         self._group = None if on_hosts else distributed.new_group(backend="gloo")
@@ -65,19 +87,23 @@ class Agreement:
         self._steps = 0
         self._since = time.monotonic()
 
-    def asked(self, last: bool) -> int | None:
-        """Return the number of the signal that came, None if none did. last: no step follows before others look."""
+    def agreed_signal(self, last: bool) -> int | None:
+        """Return the number of the signal that came, None if none did.
+
+        Args:
+            last: No step follows before the other ranks ask.
+        """
         if self._ranks == 1:
-            return self._asked()
+            return self._local_signal()
         self._left -= 1
         self._steps += 1
         if self._left > 0 and not last:
             return None
-        told = torch.tensor([float(self._asked() or 0), (time.monotonic() - self._since) / self._steps])
-        distributed.all_reduce(told, op=distributed.ReduceOp.MAX, group=self._group)
-        self._left = max(1, int(_BETWEEN / max(float(told[1]), 1e-6)))
+        reduced = torch.tensor([float(self._local_signal() or 0), (time.monotonic() - self._since) / self._steps])
+        distributed.all_reduce(reduced, op=distributed.ReduceOp.MAX, group=self._group)
+        self._left = max(1, int(_BETWEEN / max(float(reduced[1]), 1e-6)))
         self._steps, self._since = 0, time.monotonic()
-        return int(told[0]) or None
+        return int(reduced[0]) or None
 
 
 _BETWEEN = 0.25  # seconds

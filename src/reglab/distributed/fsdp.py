@@ -1,8 +1,8 @@
-"""A model whose weights FSDP2 has cut among ranks, handled by each rank's own parts.
+"""FSDP2: shard a model's weights and work on each rank's local shards.
 
-After a backward pass nothing needs whole weights any more: penalties that are sums over elements, proximal steps,
-decay, averages and the optimizer all work on plain tensors that share the memory of the shards, and what must be added
-up over the shards is, once.
+After a backward pass nothing needs whole weights any more: penalties that are sums over elements,
+proximal steps, decay, averages and the optimizer all work on plain tensors that share the memory of
+the shards, and what must be added up over the shards is, once.
 """
 
 from collections import defaultdict
@@ -17,17 +17,22 @@ from torch.distributed.tensor import DTensor
 
 from reglab.distributed.collectives import gathered
 from reglab.distributed.module_blocks import blocks
-from reglab.distributed.parameters import Body, clip_factor
+from reglab.distributed.parameters import LocalParameters, clip_factor
 from reglab.measures.weights import Whole
 from reglab.regularizers import Cocktail, overrides
 from reglab.regularizers.parameter_kinds import parameter_kinds
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Cut the weights of ``model`` over the last axis of ``mesh``, block by block, in place (Zhao et al. 2023, FSDP).
+    """Shard the weights of ``model`` over the last axis of ``mesh``, block by block, in place (Zhao
+    et al. 2023, FSDP).
 
-    With two axes, the first one's ranks hold copies of the same shards. A block that shares a weight with what is
-    outside it is left to the whole.
+    With two axes, the first one's ranks hold copies of the same shards. A block that shares a
+    weight with what is outside it is left to the whole.
+
+    Args:
+        model: Changed in place.
+        mesh: One axis (shards) or two (copies, shards).
     """
     names: dict[int, list[str]] = defaultdict(list)
     for name, weight in model.named_parameters(remove_duplicate=False):
@@ -38,8 +43,16 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def cut(whole: Tensor, mesh: DeviceMesh) -> Tensor:
-    """Return this rank's part of a tensor, as ``shard`` cuts weights."""
+def local_shard(whole: Tensor, mesh: DeviceMesh) -> Tensor:
+    """Return this rank's shard of a tensor, divided as by ``shard``.
+
+    Args:
+        whole: The whole tensor, ``[rows, ...]``.
+        mesh: As for ``shard``.
+
+    Returns:
+        This rank's rows, maybe none.
+    """
     last = mesh.ndim - 1
     lengths, rank = _lengths(whole.shape[0], mesh.size(last)), mesh.get_local_rank(last)
     first = sum(lengths[:rank])
@@ -53,9 +66,12 @@ def _lengths(rows: int, ranks: int) -> list[int]:
 
 
 class Parts:
-    """Stands in for a sharded model: ``named_parameters`` gives this rank's rows of each, as plain parameters.
+    """Stand-in for a sharded model: ``named_parameters`` gives this rank's shards as plain
+    parameters.
 
-    named_buffers: the model's, which are whole. kinds: of the parameters, see ``regularizers.parameter_kinds``.
+    Attributes:
+        named_buffers: The model's, which are whole.
+        kinds: Of the parameters, see ``regularizers.parameter_kinds``.
     """
 
     def __init__(self, model: nn.Module, parts: Mapping[str, nn.Parameter]) -> None:
@@ -66,8 +82,8 @@ class Parts:
         yield from self._parts.items()
 
 
-class ShardedBody(Body):
-    """A model that ``shard`` has cut: every rank has a contiguous part of the first axis of each weight, maybe none."""
+class ShardedParameters(LocalParameters):
+    """Parameters sharded by ``shard``: each rank has contiguous rows of each weight, maybe none."""
 
     in_loss = False
 
@@ -78,7 +94,7 @@ class ShardedBody(Body):
         self._rank, self._ranks = mesh.get_local_rank(mesh.ndim - 1), mesh.size(mesh.ndim - 1)
         self._wholes = {name: cast(DTensor, weight) for name, weight in model.named_parameters()}
         self.parts = {name: _part(weight) for name, weight in self._wholes.items()}
-        self.acted_on = cast(nn.Module, Parts(model, self.parts))
+        self.hook_target = cast(nn.Module, Parts(model, self.parts))
         self.weights = {name: part for name, part in self.parts.items() if part.requires_grad}
 
     @property
@@ -99,7 +115,7 @@ class ShardedBody(Body):
         return joint
 
     def first_elements(self) -> dict[str, int]:
-        """Return by name the place of this rank's first element in the flattened whole weight."""
+        """Return by name the index of this rank's first element in the flattened whole weight."""
         return {
             name: sum(_lengths(whole.shape[0], self._ranks)[: self._rank])
             * (whole[:1].numel() if whole.dim() > 1 else 1)
@@ -112,53 +128,55 @@ class ShardedBody(Body):
 
     def collect(self) -> None:
         for name, part in self.weights.items():
-            slope = self._wholes[name].grad
-            if slope is not None:
-                part.grad = cast(DTensor, slope).to_local()
+            gradient = self._wholes[name].grad
+            if gradient is not None:
+                part.grad = cast(DTensor, gradient).to_local()
                 self._wholes[name].grad = None
 
     def penalties(self, cocktail: Cocktail) -> dict[str, Tensor]:
-        own = self._differentiated(cocktail.penalties(self.weights, separable=True), self.weights)
-        if own:
-            own = dict(zip(own, self.total(torch.stack(list(own.values()))).unbind(), strict=True))
+        separable = self._differentiated(cocktail.penalties(self.weights, separable=True), self.weights)
+        if separable:
+            separable = dict(zip(separable, self.total(torch.stack(list(separable.values()))).unbind(), strict=True))
         others = (member for _, member in cocktail.named_regularizers() if not member.separable)
         if not any(overrides(member, "penalty") for member in others):
-            return own
+            return separable
         wholes = {name: self._wholes[name] for name in self.weights}
         full = {name: whole.full_tensor() for name, whole in wholes.items()}
-        return own | self._differentiated(cocktail.penalties(full, separable=False), wholes)
+        return separable | self._differentiated(cocktail.penalties(full, separable=False), wholes)
 
     def _differentiated(self, penalties: Mapping[str, Tensor], by: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add the gradient of ``penalties`` to that of this rank's parts, and return their values."""
+        """Add the gradient of ``penalties`` to that of this rank's parts, and return their
+        values.
+        """
         if penalties:
             total = torch.stack(list(penalties.values())).sum()
-            slopes = torch.autograd.grad(total, list(by.values()), allow_unused=True)
-            for name, slope in zip(by, slopes, strict=True):
-                if slope is not None:
-                    own = slope.to_local() if isinstance(slope, DTensor) else slope
+            gradients = torch.autograd.grad(total, list(by.values()), allow_unused=True)
+            for name, gradient in zip(by, gradients, strict=True):
+                if gradient is not None:
+                    local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
                     part = self.weights[name]
-                    part.grad = own if part.grad is None else part.grad + own
+                    part.grad = local if part.grad is None else part.grad + local
         return {name: penalty.detach() for name, penalty in penalties.items()}
 
-    def clip(self, norm: float) -> Tensor:
-        slopes = list(self.slopes().values())
-        own = torch.nn.utils.get_total_norm(slopes)
-        whole = self.total(own.square()).sqrt()
-        torch.nn.utils.clip_grads_with_norm_(self.weights.values(), norm, whole)
-        return clip_factor(whole, norm)
+    def clip(self, max_norm: float) -> Tensor:
+        gradients = list(self.gradients().values())
+        local_norm = torch.nn.utils.get_total_norm(gradients)
+        norm_of_all = self.total(local_norm.square()).sqrt()
+        torch.nn.utils.clip_grads_with_norm_(self.weights.values(), max_norm, norm_of_all)
+        return clip_factor(norm_of_all, max_norm)
 
-    def rest(self) -> None:
+    def reshard(self) -> None:
         for module in self.model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
 
-    def cut(self, name: str, whole: Tensor) -> Tensor:
-        return cut(whole, self._mesh)
+    def shard_of(self, name: str, whole: Tensor) -> Tensor:
+        return local_shard(whole, self._mesh)
 
     def whole(self, name: str, part: Tensor) -> Tensor:
         return gathered(part, _lengths(self._wholes[name].shape[0], self._ranks), self._group)
 
-    def saved(self, name: str, part: Tensor) -> Tensor:
+    def for_checkpoint(self, name: str, part: Tensor) -> Tensor:
         whole = self.whole(name, part)
         return whole.cpu() if distributed.get_rank() == 0 else whole.new_empty(0)
 

@@ -1,4 +1,4 @@
-"""Another forward for some modules of a model, in place, and the way back."""
+"""Replace the ``forward`` of modules in place, and undo it."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,10 +9,19 @@ Forward = Callable[..., Any]
 
 
 def replace_forwards(modules: Iterable[nn.Module], made: Callable[[nn.Module], Forward]) -> Callable[[], None]:
-    """Give each of the modules the forward that ``made(module)`` returns, on the instance; return the undo.
+    """Give each of the modules the forward that ``made(module)`` returns, on the instance; return
+    the undo.
 
-    Classes, names, hooks and the state dict stay as they are. A deep copy of the model keeps the new forward, so what
-    ``made`` returns must be an object that copies along with its module. Later replacements are to be undone first.
+    Classes, names, hooks and the state dict stay as they are. A deep copy of the model keeps the
+    new forward, so what ``made`` returns must be an object that copies along with its module. Later
+    replacements are to be undone first.
+
+    Args:
+        modules: Changed in place.
+        made: From a module to its new forward.
+
+    Returns:
+        Undoes the replacement.
     """
     once = list({id(module): module for module in modules}.values())
     before = [(module, module.__dict__.get("forward")) for module in once]
@@ -20,9 +29,9 @@ def replace_forwards(modules: Iterable[nn.Module], made: Callable[[nn.Module], F
         module.__dict__["forward"] = made(module)
 
     def undo() -> None:
-        for module, own in before:
+        for module, previous in before:
             module.__dict__.pop("forward", None)
-            if own is not None:
-                module.__dict__["forward"] = own
+            if previous is not None:
+                module.__dict__["forward"] = previous
 
     return undo

@@ -1,4 +1,4 @@
-"""The model as optimizer and cocktail see it: its trained weights on this device, whole or this rank's parts."""
+"""Local parameters of a model: its trained weights on this device, whole or sharded."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,71 +10,80 @@ from reglab.measures.weights import Whole
 from reglab.regularizers import Cocktail
 
 
-class Body:
-    """A model that is whole on this device.
+class LocalParameters:
+    """Parameters of a model that is not sharded.
 
-    acted_on: what the cocktail's hooks are called with. weights: the trained ones by name, as the optimizer moves them.
+    Attributes:
+        hook_target: What the cocktail's hooks are called with.
+        weights: The trained ones by name, as the optimizer moves them.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.acted_on = model
+        self.hook_target = model
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
     @property
     def shards(self) -> Whole | None:
-        """How numbers of shards become those of the whole; None where the weights are whole."""
+        """The reductions over shards; None where the weights are whole."""
         return None
 
-    def cut(self, name: str, whole: Tensor) -> Tensor:
-        """Return this device's part of a tensor in the shape of the weight ``name``."""
+    def shard_of(self, name: str, whole: Tensor) -> Tensor:
+        """Return this device's shard of a tensor in the shape of the weight ``name``."""
         return whole
 
     def whole(self, name: str, part: Tensor) -> Tensor:
-        """Return the whole tensor that this device has a ``part`` of. A collective where it is sharded."""
+        """Gather the whole tensor from this device's shard ``part``.
+
+        A collective where it is sharded.
+        """
         return part
 
-    def saved(self, name: str, part: Tensor) -> Tensor:
-        """Return the whole tensor for a checkpoint: on the CPU, and on the rank that writes it alone, if sharded."""
+    def for_checkpoint(self, name: str, part: Tensor) -> Tensor:
+        """Gather the whole tensor for a checkpoint; if sharded, on the CPU of the writing rank
+        only.
+        """
         return part
 
     def total(self, part: Tensor) -> Tensor:
-        """Return a sum over elements of the weights, added up over all shards of them."""
+        """All-reduce a sum over elements of the weights over their shards."""
         return part
 
     def clear(self) -> None:
-        """Forget the gradient."""
+        """Set all gradients to None."""
         for weight in self.weights.values():
             weight.grad = None
 
-    def slopes(self) -> dict[str, Tensor]:
-        """Return the gradient by name, as far as there is one."""
+    def gradients(self) -> dict[str, Tensor]:
+        """Return the gradients by name, of the weights that have one."""
         return {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
 
     def penalties(self, cocktail: Cocktail) -> dict[str, Tensor]:
-        """Return the penalties as terms of the loss, or, where they are no part of it, with their gradient added."""
+        """Return the penalties as terms of the loss, or, where they are no part of it, with their
+        gradient added.
+        """
         return cocktail.penalties(self.weights)
 
     in_loss = True
     """Whether penalties are terms of the loss that is differentiated."""
 
     def collect(self) -> None:
-        """Take over what a backward pass left."""
+        """Move the gradients of a backward pass to the local parameters."""
 
-    def clip(self, norm: float) -> Tensor:
-        """Scale the gradient down to ``norm`` where it is longer, and return by what it was multiplied, 0-dim."""
-        return clip_factor(torch.nn.utils.clip_grad_norm_(self.weights.values(), norm), norm)
+    def clip(self, max_norm: float) -> Tensor:
+        """Clip the gradient to ``max_norm`` and return the factor that it was scaled by, 0-dim."""
+        return clip_factor(torch.nn.utils.clip_grad_norm_(self.weights.values(), max_norm), max_norm)
 
-    def rest(self) -> None:
-        """Give back what a forward pass holds of the weights, which may change now."""
+    def reshard(self) -> None:
+        """Reshard FSDP parameters, which may change now."""
 
     @contextmanager
-    def beside(self, offset: Mapping[str, Tensor] | None) -> Iterator[None]:
-        """A context in which the weights lie beside their place by ``offset``; put back bit for bit."""
+    def perturbed(self, offset: Mapping[str, Tensor] | None) -> Iterator[None]:
+        """Temporarily perturb the parameters by ``offset``; they are restored bit for bit."""
         if offset is None:
             yield
             return
-        saved = {name: self.weights[name].detach().clone() for name in offset}
+        original = {name: self.weights[name].detach().clone() for name in offset}
         with torch.no_grad():
             for name, step in offset.items():
                 self.weights[name].add_(step)
@@ -82,15 +91,23 @@ class Body:
             yield
         finally:
             with torch.no_grad():
-                for name, weight in saved.items():
+                for name, weight in original.items():
                     self.weights[name].copy_(weight)
 
 
-def as_body(model: nn.Module | Body) -> Body:
-    """Return the body of a whole model."""
-    return model if isinstance(model, Body) else Body(model)
+def as_local_parameters(model: nn.Module | LocalParameters) -> LocalParameters:
+    """Return ``model`` as local parameters."""
+    return model if isinstance(model, LocalParameters) else LocalParameters(model)
 
 
 def clip_factor(whole: Tensor, norm: float) -> Tensor:
-    """Return what ``torch.nn.utils.clip_grad_norm_`` multiplies a gradient by, from its total norm, 0-dim."""
+    """Return the factor of ``torch.nn.utils.clip_grad_norm_`` for a total norm, 0-dim.
+
+    Args:
+        whole: The gradient's total norm, 0-dim.
+        norm: The largest norm that is allowed.
+
+    Returns:
+        0-dim, at most 1.
+    """
     return (norm / (whole + 1e-6)).clamp(max=1.0)

@@ -1,4 +1,4 @@
-"""Slurm as Lightning knows it, without its own way to requeue a job."""
+"""Slurm plugin for Lightning, without its automatic requeue."""
 
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -6,10 +6,11 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from reglab.processes import rank_environment
 
 
-def cluster() -> list[ClusterEnvironment]:
-    """Return the plugins that a Trainer needs for what started this process.
+def cluster_plugins() -> list[ClusterEnvironment]:
+    """Return the Trainer plugins for the environment that started this process.
 
-    On SIGUSR1 Lightning would save in the middle of a step, into the working folder, and every later run that starts
-    there would go on from that. Our runs go on by their own checkpoints: see ``rank_consistency.agree``.
+    On SIGUSR1 Lightning would save in the middle of a step, into the working folder, and every
+    later run that starts there would resume from that. Our runs resume from their own checkpoints:
+    see ``rank_consistency.agree``.
     """
     return [SLURMEnvironment(auto_requeue=False)] if rank_environment.place().starter == "srun" else []

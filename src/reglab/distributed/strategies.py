@@ -1,4 +1,4 @@
-"""How ranks work together: data-parallel, or with sharded weights; anything else is refused before training."""
+"""Lightning strategies: DDP, or FSDP2 sharding; others are refused."""
 
 import inspect
 from collections.abc import Mapping
@@ -27,10 +27,11 @@ _STARTS_PROCESSES = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 
 
 class Sharded(ModelParallelStrategy):
-    """Cuts the weights among all ranks, or among ``shards`` of them, by FSDP2.
+    """Shards the weights over all ranks, or over groups of ``shards`` ranks, by FSDP2.
 
-    The module that is trained has ``shard(mesh)`` and handles its parts by itself. Checkpoints hold whole tensors, one
-    gathered at a time, so they are those of any other strategy: a run goes on with another number of devices, or one.
+    The module that is trained has ``shard(mesh)`` and handles its parts by itself. Checkpoints hold
+    whole tensors, one gathered at a time, so they are those of any other strategy: a run can be
+    resumed on any number of devices.
     """
 
     def __init__(self, shards: int | None = None) -> None:
@@ -46,7 +47,9 @@ class Sharded(ModelParallelStrategy):
         return True
 
     def mesh(self) -> DeviceMesh:
-        """Return the ranks in one axis, or in two: copies of the weights, and the shards of each."""
+        """Return the ranks in one axis, or in two: copies of the weights, and the shards
+        of each.
+        """
         ranks = self.world_size
         if self.shards is None or self.shards == ranks:
             return init_device_mesh(self.root_device.type, (ranks,))
@@ -57,7 +60,7 @@ class Sharded(ModelParallelStrategy):
         )
 
     def setup(self, trainer: "pl.Trainer") -> None:
-        """Place the module on this rank's device, cut it, and make its optimizer."""
+        """Move the module to this rank's device, shard it, and make its optimizer."""
         assert self.accelerator is not None
         assert self.model is not None
         self.accelerator.setup(trainer)
@@ -75,11 +78,11 @@ class Sharded(ModelParallelStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return the module's state with whole tensors; nothing on ranks that do not write it."""
-        found: dict[str, Any] = self._module.whole(self._module.state_dict())
-        return found if self.is_global_zero else {}
+        state: dict[str, Any] = self._module.whole(self._module.state_dict())
+        return state if self.is_global_zero else {}
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Load whole tensors into the module that is not cut yet."""
+        """Load whole tensors into the module before it is sharded."""
         self._module.load_state_dict(checkpoint["state_dict"], strict=strict)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -89,35 +92,41 @@ class Sharded(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the optimizer's state with whole tensors. A collective."""
         plain = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        return self._mapped(plain.state_dict(), self._module.body.saved)
+        return self._mapped(plain.state_dict(), self._module.local_parameters.for_checkpoint)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Load this rank's parts of the whole tensors."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            optimizer.load_state_dict(self._mapped(state, self._module.body.cut))
+            optimizer.load_state_dict(self._mapped(state, self._module.local_parameters.shard_of))
 
     def _mapped(self, state: Mapping[str, Any], change: Any) -> dict[str, Any]:
-        """Return an optimizer's state with ``change(name, tensor)`` of each tensor in the shape of a weight."""
-        names = list(self._module.body.weights)
-        slots = {
-            place: {
-                key: change(names[place], value) if isinstance(value, Tensor) and value.dim() else value
-                for key, value in own.items()
+        """Return an optimizer's state with ``change(name, tensor)`` of each tensor in the shape of
+        a weight.
+        """
+        names = list(self._module.local_parameters.weights)
+        mapped = {
+            index: {
+                key: change(names[index], value) if isinstance(value, Tensor) and value.dim() else value
+                for key, value in entries.items()
             }
-            for place, own in state["state"].items()
+            for index, entries in state["state"].items()
         }
-        return {**state, "state": slots}
+        return {**state, "state": mapped}
 
 
-def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``pytorch_lightning.Trainer``, the strategy made. Raises UserError for one unknown."""
+def trainer_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``pytorch_lightning.Trainer``, with the strategy built.
+
+    Raises:
+        UserError: For one unknown.
+    """
     arguments = dict(settings)
     shards = arguments.pop("shards", None)
     if shards is not None and (not isinstance(shards, int) or isinstance(shards, bool) or shards < 1):
         raise UserError(f"trainer.shards must be null (all devices) or an integer >= 1, got {shards!r}")
     wanted = arguments.get("strategy", "auto")
     if shards is not None and wanted != "fsdp":
-        raise UserError(f"trainer.shards={shards} belongs to trainer.strategy=fsdp, which cuts the weights")
+        raise UserError(f"trainer.shards={shards} needs trainer.strategy=fsdp; add it, or leave shards out")
     if wanted in _STARTS_PROCESSES:
         raise UserError(f"trainer.strategy={wanted} is for notebooks (reglab.fit); here: trainer.strategy=ddp")
     if isinstance(wanted, str):
@@ -129,7 +138,7 @@ def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
             arguments["strategy"] = Sharded(shards)
             if arguments.get("precision") in HALF_SCALED:
                 raise UserError(
-                    "trainer.precision=16-mixed scales gradients, which does not go with trainer.strategy=fsdp; use "
+                    "trainer.precision=16-mixed does not work with trainer.strategy=fsdp; use "
                     "trainer.precision=bf16-mixed"
                 )
             if arguments.get("precision") in DOUBLE:  # Lightning knows no such plugin here, and none is needed: the
@@ -139,21 +148,26 @@ def resolved(settings: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def prepared(strategy: Strategy) -> None:
-    """Let DDP send no buffers around: every rank's are the same, averages of the weights among them."""
+def disable_buffer_broadcast(strategy: Strategy) -> None:
+    """Disable DDP's buffer broadcast: buffers, averages included, are equal on all ranks."""
     if isinstance(strategy, DDPStrategy):
         known = inspect.signature(DistributedDataParallel).parameters
-        own = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.13
-        strategy._ddp_kwargs.setdefault(own, False)
+        option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.13
+        strategy._ddp_kwargs.setdefault(option, False)
 
 
-def fits_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:
-    """Raise UserError for weights that cannot be cut, or an optimizer not known to move each number by itself."""
+def check_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:
+    """Raise UserError for weights that cannot be sharded, or an optimizer that is not elementwise.
+
+    Args:
+        model: Whose weights are to be sharded.
+        optimizer: Of the type that trains it.
+    """
     if type(optimizer) not in _BY_ELEMENT:
         raise UserError(
-            f"trainer.strategy=fsdp: {type(optimizer).__name__} may need whole weights, of which each device has a "
-            "part; use trainer.strategy=ddp, or another optimizer such as Adam"
+            f"trainer.strategy=fsdp: {type(optimizer).__name__} may need whole weights, and each device holds a shard "
+            "of them; use trainer.strategy=ddp, or another optimizer such as Adam"
         )
     for name, weight in model.named_parameters():
         if weight.dim() == 0:
-            raise UserError(f"trainer.strategy=fsdp cuts the first axis of each weight, and {name} has none: use ddp")
+            raise UserError(f"trainer.strategy=fsdp shards the first axis of each weight, and {name} has none; use ddp")

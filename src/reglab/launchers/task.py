@@ -11,8 +11,8 @@ from reglab.launchers.compose import job_folder
 from reglab.launchers.events import Progress, reporter
 
 if TYPE_CHECKING:
-    from reglab.training.fused.cost import Trial
-    from reglab.training.preflight import Seen
+    from reglab.training.fused.cost import PackCost
+    from reglab.training.preflight import Findings
 
 
 def train(config: DictConfig) -> object:
@@ -36,20 +36,20 @@ def train_pack(
     run_pack(configs, [job_folder(config) for config in configs], settings, on_progress, on_end)
 
 
-def looker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Seen"]:
+def looker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Findings"]:
     """Return what loads the data of jobs (by number: resolved configs) and tells what is wrong with them, or idle."""
     _quiet()
-    from reglab.training.preflight import look  # late, as above
+    from reglab.training.preflight import check_jobs  # late, as above
 
-    return look
+    return check_jobs
 
 
-def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "Trial":
+def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "PackCost":
     """Train a few steps of jobs, fused if they are several, and return what they took. Raises Unfused, UserError."""
     _quiet()
-    from reglab.training.fused.cost import trial  # late, as above
+    from reglab.training.fused.cost import measure_cost  # late, as above
 
-    return trial(configs, settings)
+    return measure_cost(configs, settings)
 
 
 def _quiet() -> None:

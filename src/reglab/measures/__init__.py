@@ -1,4 +1,4 @@
-"""What a regularizer did: the audited gap and the weights. Pure functions of tensors."""
+"""Measures: the audited gap and weight statistics, as pure functions of tensors."""
 
 from reglab.measures.evaluate import Evaluation, evaluate
 from reglab.measures.gap import gap, one_part

@@ -1,4 +1,4 @@
-"""What each row contributes to a metric: terms by which two models are compared row by row."""
+"""Per-row contributions to a metric, to compare two models row by row."""
 
 import torch
 from torch import Tensor
@@ -11,47 +11,52 @@ from reglab.measures.sides import Side
 
 
 def row_terms(name: str, measured: Side, task: Task) -> Tensor:
-    """Return terms ``[..., rows]`` whose mean is the metric, and whose variance / rows is its sampling variance.
+    """Return terms ``[..., rows]`` whose mean is the metric, and whose variance / rows is its
+    sampling variance.
 
-    Of a mean they are what it is the mean of; of any other metric its value plus each row's influence on it: of R² and
-    RMSE by how a row moves the mean squared error, of weighted means ``w * (x - mean)``, of F1, AUROC, average
-    precision and balanced accuracy as ``measures.scores`` has it.
+    Of a mean they are what it is the mean of; of any other metric its value plus each row's
+    influence on it: of R² and RMSE by how a row moves the mean squared error, of weighted means
+    ``w * (x - mean)``, of F1, AUROC, average precision and balanced accuracy as ``measures.scores``
+    has it.
 
     Args:
-        name: ``loss``, a score of ``reglab.core.metric_direction``, ``weighted_loss`` or ``weighted_accuracy``.
+        name: ``loss``, a score of ``reglab.core.metric_direction``, ``weighted_loss`` or
+            ``weighted_accuracy``.
         measured: The rows.
         task: Which the metric is one of.
 
-    Source: Efron & Tibshirani (1993), An introduction to the bootstrap, chapter 21 (the infinitesimal jackknife).
+    Source: Efron & Tibshirani (1993), An introduction to the bootstrap, chapter 21 (the
+    infinitesimal jackknife).
     """
     if name.startswith(WEIGHTED):
         return _weighted(row_terms(name.removeprefix(WEIGHTED), measured._replace(weights=None), task), measured)
     if name in ("loss", "log_loss"):
-        return losses_of(measured.facts, task)
+        return losses_of(measured.statistics, task)
     if name == "accuracy":
-        return measured.facts[1]
+        return measured.statistics[1]
     if name == "r2":
-        value = point_score(measured.facts, measured.scale, task).unsqueeze(-1)
-        moved = ratios_without(measured.facts, measured.scale)
+        value = point_score(measured.statistics, measured.scale, task).unsqueeze(-1)
+        moved = ratios_without(measured.statistics, measured.scale)
         return value + (1 - value) * (moved - moved.mean(-1, keepdim=True)) * (moved.shape[-1] - 1)
     units = 1.0 if measured.units is None else measured.units.unsqueeze(-1)
     if name == "rmse":
-        mean = measured.facts.mean(-1, keepdim=True)
+        mean = measured.statistics.mean(-1, keepdim=True)
         root = mean.sqrt()
-        around = (measured.facts - mean) / (2 * root).masked_fill(root == 0, 1.0)  # a column that is fitted perfectly
+        divisor = (2 * root).masked_fill(root == 0, 1.0)  # 0: a column that is fitted perfectly
+        around = (measured.statistics - mean) / divisor
         return (units * (root + around)).mean(0)
     if name == "mae":
-        return (units * measured.facts.sqrt()).mean(0)
+        return (units * measured.statistics.sqrt()).mean(0)
     assert measured.outputs is not None
     assert measured.targets is not None
     answers = functions.answers(measured.outputs, measured.targets, task)
     if name == "brier":
         return functions.brier(answers, task)
     if name == "balanced_accuracy":
-        found = functions.mean_of_columns(functions.recall(functions.two_sided(answers, task)))
+        score = functions.mean_of_columns(functions.recall(functions.two_sided(answers, task)))
     else:
-        found = functions.mean_of_columns(functions.RANKED[name](answers))
-    return found.value.unsqueeze(-1) + found.influence
+        score = functions.mean_of_columns(functions.RANKED[name](answers))
+    return score.value.unsqueeze(-1) + score.influence
 
 
 def _weighted(terms: Tensor, measured: Side) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses and scores of measured rows, as estimates of what they are on new rows."""
+"""Losses and scores of measured rows, as estimates for new rows, with intervals."""
 
 from collections.abc import Sequence
 
@@ -19,71 +19,92 @@ _OF_THE_LOSS = ("loss", WEIGHTED + "loss", "log_loss", "brier")
 def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = ()) -> dict[str, Estimated]:
     """Return loss and score of a part by name, and what else is wanted of it; see ``gap``.
 
-    - means (losses, Brier, absolute error): Hall's cubic t interval; of the squared errors, its roots for rmse
+    - means (losses, Brier, absolute error): Hall's cubic t interval; of the squared errors, its
+      roots for rmse
     - accuracy: Wilson's interval; of several labels, with as many rows as their shares are worth
     - balanced accuracy: Wilson's interval of each class, put together
     - F1, AUROC, average precision: Wilson's, with the rows that their influences are worth
     - r2: the jackknife of ``log(1 - r2)``; none where the targets are constant or fitted perfectly
+
+    Args:
+        measured: The rows.
+        task: Which decides loss and score.
+        level: Of the intervals, between 0 and 1.
+        scores: Names of scores beside the task's own.
+
+    Returns:
+        Estimates by metric name.
     """
-    found = {"loss": _mean(losses_of(measured.facts, task), level)}
-    found[score_name(task)] = _r2(measured, task, level) if task == "regression" else _accuracy(measured, level)
+    by_name = {"loss": _mean(losses_of(measured.statistics, task), level)}
+    by_name[score_name(task)] = _r2(measured, task, level) if task == "regression" else _accuracy(measured, level)
     for name in ("rmse", *scores) if task == "regression" else scores:
-        if name not in found:
-            found[name] = _other(name, measured, task, level)
+        if name not in by_name:
+            by_name[name] = _other(name, measured, task, level)
     if measured.weights is not None:
-        found |= _weighted(measured, measured.weights, task, level)
-    return found
+        by_name |= _weighted(measured, measured.weights, task, level)
+    return by_name
 
 
 def exact(measured: Side, task: Task, scores: Sequence[str] = ()) -> dict[str, Estimated]:
-    """Return what ``estimates`` does of a part of which every row was measured, and which stands for itself."""
-    values = {"loss": losses_of(measured.facts, task).mean(-1)}
-    values[score_name(task)] = point_score(measured.facts, measured.scale, task)
+    """Return what ``estimates`` does of a part of which every row was measured, and which stands
+    for itself.
+
+    Args:
+        measured: The rows.
+        task: Which decides loss and score.
+        scores: Names of scores beside the task's own.
+
+    Returns:
+        Estimates by metric name, with intervals of width 0.
+    """
+    values = {"loss": losses_of(measured.statistics, task).mean(-1)}
+    values[score_name(task)] = point_score(measured.statistics, measured.scale, task)
     if task == "regression":
-        values["rmse"] = _of_columns(measured.facts.mean(-1).sqrt(), measured.units)
+        values["rmse"] = _of_columns(measured.statistics.mean(-1).sqrt(), measured.units)
     if scores or measured.weights is not None:
         values |= {name: each.value for name, each in estimates(measured, task, 0.95, scores).items()}
     return {key: Estimated(value, torch.zeros_like(value), value, value) for key, value in values.items()}
 
 
-def unless_faultless(found: dict[str, Estimated], measured: Side, task: Task) -> dict[str, Estimated]:
+def unless_faultless(estimated: dict[str, Estimated], measured: Side, task: Task) -> dict[str, Estimated]:
     """Return the estimates, the losses without an interval where no row was decided wrongly.
 
-    Nothing then tells how much a wrong one costs, and no interval of the loss covers: see docs/intervals.md.
+    There is then no estimate of the cost of an error, and no interval of the loss covers: see
+    docs/intervals.md.
     """
     if task == "regression":
-        return found
-    faultless = (measured.facts[1] == 1).all(-1)
-    return {key: each.unless(faultless) if key in _OF_THE_LOSS else each for key, each in found.items()}
+        return estimated
+    faultless = (measured.statistics[1] == 1).all(-1)
+    return {key: each.unless(faultless) if key in _OF_THE_LOSS else each for key, each in estimated.items()}
 
 
 def _mean(values: Tensor, level: float) -> Estimated:
     """Return the mean of values that are never negative."""
-    found = mean_interval(values, level)
-    return found._replace(low=found.low.clamp(min=0))
+    estimated = mean_interval(values, level)
+    return estimated._replace(low=estimated.low.clamp(min=0))
 
 
 def _accuracy(measured: Side, level: float) -> Estimated:
-    shares = measured.facts[1]
+    shares = measured.statistics[1]
     value = shares.mean(-1)
     return share_interval(value, shares - value.unsqueeze(-1), level)
 
 
 def _r2(measured: Side, task: Task, level: float) -> Estimated:
-    value = point_score(measured.facts, measured.scale, task)
-    missing = log_interval(1 - value, ratios_without(measured.facts, measured.scale), level)
+    value = point_score(measured.statistics, measured.scale, task)
+    missing = log_interval(1 - value, ratios_without(measured.statistics, measured.scale), level)
     return Estimated(value, missing.error, 1 - missing.high, 1 - missing.low)
 
 
 def _other(name: str, measured: Side, task: Task, level: float) -> Estimated:
     if name == "log_loss":
-        return _mean(losses_of(measured.facts, task), level)
+        return _mean(losses_of(measured.statistics, task), level)
     if name == "rmse":
-        each = _mean(measured.facts, level).rooted()
+        each = _mean(measured.statistics, level).rooted()
         return mean_of_estimates(each if measured.units is None else Estimated(*(x * measured.units for x in each)))
     if name == "mae":
         units = None if measured.units is None else measured.units.unsqueeze(-1)
-        return _mean(_of_columns(measured.facts.sqrt(), units), level)
+        return _mean(_of_columns(measured.statistics.sqrt(), units), level)
     assert measured.outputs is not None
     assert measured.targets is not None
     answers = functions.answers(measured.outputs, measured.targets, task)
@@ -94,8 +115,8 @@ def _other(name: str, measured: Side, task: Task, level: float) -> Estimated:
         each = share_interval(shares.value, shares.influence, level, shares.kish)
         columns = Estimated(*(values.movedim(-1, 0) for values in each))
         return mean_of_estimates(columns, shares.known.movedim(-1, 0))
-    found = functions.mean_of_columns(functions.RANKED[name](answers))
-    return share_interval(found.value, found.influence, level, found.kish)
+    score = functions.mean_of_columns(functions.RANKED[name](answers))
+    return share_interval(score.value, score.influence, level, score.kish)
 
 
 def _of_columns(values: Tensor, units: Tensor | None) -> Tensor:
@@ -104,14 +125,14 @@ def _of_columns(values: Tensor, units: Tensor | None) -> Tensor:
 
 def _weighted(measured: Side, weights: Tensor, task: Task, level: float) -> dict[str, Estimated]:
     """Return loss and accuracy in which each row counts as in training: ``sum w * x / sum w``."""
-    weights = weights.to(measured.facts.dtype)
+    weights = weights.to(measured.statistics.dtype)
     weights = weights / weights.mean(-1, keepdim=True)
-    losses = losses_of(measured.facts, task)
+    losses = losses_of(measured.statistics, task)
     mean = (weights * losses).mean(-1, keepdim=True)
-    found = {WEIGHTED + "loss": _mean(mean + weights * (losses - mean), level)}
+    estimated = {WEIGHTED + "loss": _mean(mean + weights * (losses - mean), level)}
     if task != "regression":
-        shares = measured.facts[1]
+        shares = measured.statistics[1]
         value = (weights * shares).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)  # 1 where all are right
         around = weights * (shares - value)
-        found[WEIGHTED + "accuracy"] = share_interval(value.squeeze(-1), around, level, weights.square().mean(-1))
-    return found
+        estimated[WEIGHTED + "accuracy"] = share_interval(value.squeeze(-1), around, level, weights.square().mean(-1))
+    return estimated

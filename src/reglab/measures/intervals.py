@@ -1,6 +1,7 @@
-"""Confidence intervals over examples of means, shares and R², in closed form, for any number of members at once.
+"""Confidence intervals of means, shares and R² in closed form, batched over members.
 
-Each is about the population that the rows were drawn from, the model being fixed. Rows count as independent.
+Each is about the population that the rows were drawn from, the model being fixed. Rows count as
+independent.
 """
 
 from statistics import NormalDist
@@ -16,7 +17,9 @@ _PRIOR = 0.5  # errors' worth of a design effect that is assumed before any erro
 
 
 class Estimated(NamedTuple):
-    """A value of some rows with its standard error and the ends of its interval, each ``[...]``; NaN: not known."""
+    """A value of some rows with its standard error and the ends of its interval, each ``[...]``;
+    NaN: not known.
+    """
 
     value: Tensor
     error: Tensor
@@ -34,10 +37,11 @@ class Estimated(NamedTuple):
         return Estimated(value, self.error / (2 * value), self.low.clamp(min=0).sqrt(), self.high.sqrt())
 
     def of_a_part(self, left: float) -> "Estimated":
-        """Return it as an estimate of a finite population of which a share ``left`` was not measured.
+        """Return it as an estimate of a finite population of which a share ``left`` was not
+        measured.
 
-        The finite-population factor: widths times ``sqrt(left)``. With ``left = 0`` the value is exact, and it counts
-        as exact where it has no interval, since all rows were alike.
+        The finite-population factor: widths times ``sqrt(left)``. With ``left = 0`` the value is
+        exact, and it counts as exact where it has no interval, since all rows were alike.
         """
         low, high = (
             torch.where(end.isnan(), self.value, self.value + left**0.5 * (end - self.value))
@@ -52,9 +56,11 @@ def normal_quantile(level: float) -> float:
 
 
 def t_quantile(level: float, freedom: Number) -> Number:
-    """Return Student's quantile for any degrees of freedom >= 2, to within 1%, from 5 on to within 0.1%, at 0.95.
+    """Return Student's quantile for any degrees of freedom >= 2, to within 1%, from 5 on to within
+    0.1%, at 0.95.
 
-    Source: Abramowitz & Stegun (1964), Handbook of mathematical functions, 26.7.5.
+    Source:
+        Abramowitz & Stegun (1964), Handbook of mathematical functions, 26.7.5.
     """
     z = normal_quantile(level)
     terms = (
@@ -68,14 +74,22 @@ def t_quantile(level: float, freedom: Number) -> Number:
 
 
 def mean_interval(values: Tensor, level: float) -> Estimated:
-    """Return the mean of ``values`` ``[..., rows]`` with Hall's cubic t interval, which takes the skewness out of t's.
+    """Return the mean of ``values`` ``[..., rows]`` with Hall's cubic t interval, which takes the
+    skewness out of t's.
 
-    ``mean - SE * h(t)`` to ``mean - SE * h(-t)``, where ``h(y) = 3/k * (cbrt(1 + k * (y - k/6)) - 1)`` and k is the
-    skewness of the mean. No interval where all values are equal.
+    ``mean - SE * h(t)`` to ``mean - SE * h(-t)``, where
+    ``h(y) = 3/k * (cbrt(1 + k * (y - k/6)) - 1)`` and k is the skewness of the mean. No interval
+    where all values are equal.
 
-    Raises UserError below 2 rows.
+    Args:
+        values: ``[..., rows]``.
+        level: Of the interval, between 0 and 1.
 
-    Source: Hall (1992), On the removal of skewness by transformation.
+    Raises:
+        UserError: Below 2 rows.
+
+    Source:
+        Hall (1992), On the removal of skewness by transformation.
     """
     rows = values.shape[-1]
     if rows < 2:
@@ -96,16 +110,19 @@ def mean_interval(values: Tensor, level: float) -> Estimated:
 def share_interval(value: Tensor, influence: Tensor, level: float, kish: Tensor | float = 1.0) -> Estimated:
     """Return a ``value`` between 0 and 1 with Wilson's interval, whose width is never 0.
 
-    A share of rows that are right or wrong has as many rows as there are. Anything else (shares of several labels,
-    weighted rows, scores that are no means) has ``rows / design``, where ``design`` is its variance over that of a
-    share. It is estimated with half an error's worth of ``kish`` added, which decides while there are hardly any
-    errors.
+    A share of rows that are right or wrong has as many rows as there are. Anything else (shares of
+    several labels, weighted rows, scores that are no means) has ``rows / design``, where ``design``
+    is its variance over that of a share. It is estimated with half an error's worth of ``kish``
+    added, which decides while there are hardly any errors.
 
-    influence: what each row adds to the value, around it, ``[..., rows]``. kish: the rows that one row stands for, as
-    the mean square of weights of mean 1, ``[...]``.
+    Args:
+        influence: What each row adds to the value, around it, ``[..., rows]``.
+        kish: The rows that one row stands for, as the mean square of weights of mean 1, ``[...]``.
 
-    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference; the design effect:
-    Korn & Graubard (1998), Confidence intervals for proportions with small expected number of positive counts.
+    Source:
+        Wilson (1927), Probable inference, the law of succession, and statistical inference; the
+        design effect: Korn & Graubard (1998), Confidence intervals for proportions with small
+        expected number of positive counts.
     """
     rows = influence.shape[-1]
     squares = influence.square().sum(-1)
@@ -114,13 +131,17 @@ def share_interval(value: Tensor, influence: Tensor, level: float, kish: Tensor 
 
 
 def log_interval(value: Tensor, relative: Tensor, level: float) -> Estimated:
-    """Return a positive ``value`` with the interval of its logarithm by the jackknife; no interval where it is 0.
+    """Return a positive ``value`` with the interval of its logarithm by the jackknife; no interval
+    where it is 0.
 
-    relative: by how much the value changes without each row, as a share of it, ``[..., rows]``. The t quantile has the
-    degrees of freedom of a variance that is estimated from values of this kurtosis, ``2 * rows / (kurtosis - 1)``, at
-    most ``rows - 1``: squared residuals of heavy tails let a few rows decide.
+    Args:
+        relative: By how much the value changes without each row, as a share of it, ``[..., rows]``.
+            The t quantile has the degrees of freedom of a variance that is estimated from values of
+            this kurtosis, ``2 * rows / (kurtosis - 1)``, at most ``rows - 1``: squared residuals of
+            heavy tails let a few rows decide.
 
-    Source: Efron & Stein (1981), The jackknife estimate of variance.
+    Source:
+        Efron & Stein (1981), The jackknife estimate of variance.
     """
     rows = relative.shape[-1]
     moved = torch.log1p(relative.clamp(min=-0.999))
@@ -134,7 +155,11 @@ def log_interval(value: Tensor, relative: Tensor, level: float) -> Estimated:
 
 
 def mean_of_estimates(each: Estimated, known: Tensor | None = None) -> Estimated:
-    """Return the mean over the first axis, of estimates that count as independent. known: which of them count."""
+    """Return the mean over the first axis, of estimates that count as independent.
+
+    Args:
+        known: Which of them count.
+    """
     if known is None:
         known = torch.ones_like(each.value, dtype=torch.bool)
     count = known.sum(0)
@@ -148,13 +173,22 @@ def mean_of_estimates(each: Estimated, known: Tensor | None = None) -> Estimated
 
 
 def difference(first: Estimated, second: Estimated) -> tuple[Tensor, Tensor]:
-    """Return the ends of the interval of ``first - second``, of independent rows, from the interval of each.
+    """Return the ends of the interval of ``first - second``, of independent rows, from the interval
+    of each.
 
-    ``low = first - second - sqrt((first - its low)^2 + (second's high - second)^2)``, and ``high`` likewise. Of
-    Wilson's intervals this is Newcombe's.
+    ``low = first - second - sqrt((first - its low)^2 + (second's high - second)^2)``, and ``high``
+    likewise. Of Wilson's intervals this is Newcombe's.
 
-    Source: Newcombe (1998), Interval estimation for the difference between independent proportions, method 10; Zou &
-    Donner (2008), Construction of confidence limits about effect measures.
+    Args:
+        first: An estimate, ``[...]``.
+        second: Another, of independent rows, ``[...]``.
+
+    Returns:
+        The low and the high end, ``[...]`` each.
+
+    Source:
+        Newcombe (1998), Interval estimation for the difference between independent proportions,
+        method 10; Zou & Donner (2008), Construction of confidence limits about effect measures.
     """
     gap = first.value - second.value
     below = (first.value - first.low).square() + (second.high - second.value).square()
@@ -172,7 +206,9 @@ def _wilson(share: Tensor, per_row: Tensor, level: float) -> tuple[Tensor, Tenso
 
 
 def _with_skewness(t: float, skewness: Tensor) -> Tensor:
-    """Return ``h(t)`` as ``3 * (r^3 - 1) / (k * (r^2 + r + 1))`` of the cubic root r: nothing cancels at k = 0."""
+    """Return ``h(t)`` as ``3 * (r^3 - 1) / (k * (r^2 + r + 1))`` of the cubic root r: nothing
+    cancels at k = 0.
+    """
     shifted = t - skewness / 6
     inside = 1 + skewness * shifted
     root = inside.sign() * inside.abs().pow(1 / 3)

@@ -1,4 +1,4 @@
-"""The data loss of each example, for every task."""
+"""Per-example loss of every task."""
 
 from typing import Literal
 
@@ -15,14 +15,27 @@ TASKS: tuple[Task, ...] = ("classification", "binary", "multilabel", "regression
 def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
     """Return the loss of each example, ``[..., rows]``, in at least float32.
 
-    - classification: cross entropy ``-log softmax(outputs)[target]``; outputs ``[..., rows, classes]``, targets
-      int64 ``[rows]``
-    - binary: ``-log sigmoid(±output)``; outputs ``[..., rows, 1]`` or ``[..., rows]``, targets 0/1 ``[rows]``
-    - multilabel: the mean over labels of the binary loss; outputs ``[..., rows, labels]``, targets ``[rows, labels]``
-    - regression: ``(output - target)^2``, not halved, mean over columns; targets ``[rows]`` or ``[rows, columns]``
+    - classification: cross entropy ``-log softmax(outputs)[target]``; outputs
+      ``[..., rows, classes]``, targets int64 ``[rows]``
+    - binary: ``-log sigmoid(±output)``; outputs ``[..., rows, 1]`` or ``[..., rows]``, targets 0/1
+      ``[rows]``
+    - multilabel: the mean over labels of the binary loss; outputs ``[..., rows, labels]``, targets
+      ``[rows, labels]``
+    - regression: ``(output - target)^2``, not halved, mean over columns; targets ``[rows]`` or
+      ``[rows, columns]``
 
-    Outputs may have leading axes (members of a pack); targets are shared by them. Raises UserError for shapes that do
-    not fit each other and for an unknown task.
+    Outputs may have leading axes (members of a pack); targets are shared by them.
+
+    Args:
+        outputs: See above; may have leading axes.
+        targets: ``[rows]`` or ``[rows, columns]``.
+        task: Which decides the loss.
+
+    Returns:
+        ``[..., rows]``.
+
+    Raises:
+        UserError: For shapes that do not fit each other and for an unknown task.
     """
     outputs = aligned(outputs, targets, task)
     if task == "classification" and outputs.dim() == 2:  # no views: their backward pass would cost a tiny step 4%
@@ -40,9 +53,11 @@ def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
 
 
 def aligned(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Return ``outputs`` in at least float32 and in the shape of the targets, after any leading axes.
+    """Return ``outputs`` in at least float32 and in the shape of the targets, after any leading
+    axes.
 
-    An output column of width 1 is dropped where the targets have none; classification keeps its classes axis.
+    An output column of width 1 is dropped where the targets have none; classification keeps its
+    classes axis.
     """
     if task not in TASKS:
         raise UserError(f"task={task} is unknown; {nearest(str(task), TASKS)}")

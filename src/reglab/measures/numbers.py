@@ -1,4 +1,4 @@
-"""Measurements to the host, in one transfer."""
+"""Move many 0-dim tensors to the host in one transfer."""
 
 from collections.abc import Mapping
 
@@ -7,14 +7,31 @@ from torch import Tensor
 
 
 def to_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return 0-dim tensors as floats. All go in one copy, so that an accelerator is waited for only once."""
+    """Return 0-dim tensors as floats.
+
+    All go in one copy, so that an accelerator is waited for only once.
+
+    Args:
+        metrics: 0-dim tensors by name.
+
+    Returns:
+        The same names, with floats.
+    """
     if not metrics:
         return {}
     return dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
 
 
 def table(metrics: Mapping[str, Tensor]) -> tuple[list[str], list[list[float]]]:
-    """Return the names of metrics that are each ``[members]``, and each member's row of values, in one transfer."""
+    """Return the names of metrics that are each ``[members]``, and each member's row of values, in
+    one transfer.
+
+    Args:
+        metrics: ``[members]`` by name.
+
+    Returns:
+        The names, and one list of values for each member.
+    """
     if not metrics:
         return [], []
     return list(metrics), torch.stack(list(metrics.values()), dim=1).tolist()

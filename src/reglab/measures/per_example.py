@@ -1,4 +1,4 @@
-"""What each row contributes to loss and score, in one table: the form in which many models are measured at once."""
+"""Per-example statistics that losses and scores follow from."""
 
 from typing import NamedTuple
 
@@ -12,21 +12,30 @@ from reglab.measures.scores import score_terms
 _R2_ZERO = 1e-4  # torchmetrics takes a sum of squared residuals up to here for a perfect fit
 
 
-def row_facts(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Return what loss and score of any weighting of the rows follow from, ``[facts, rows]``.
+def example_statistics(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
+    """Return what loss and score of any weighting of the rows follow from, ``[statistics, rows]``.
 
     - regression: the squared error of each output column
     - every other task: the example's loss, then its share of right answers
 
-    The numbers are those of ``example_losses`` and ``score_terms``, up to rounding. Shapes: as for ``example_losses``,
-    without leading axes; ``vmap`` gives it any.
+    The numbers are those of ``example_losses`` and ``score_terms``, up to rounding. Shapes: as for
+    ``example_losses``, without leading axes; ``vmap`` gives it any.
+
+    Args:
+        outputs: ``[rows, ...]``.
+        targets: ``[rows]`` or ``[rows, columns]``.
+        task: Which decides the statistics.
+
+    Returns:
+        ``[statistics, rows]``.
     """
     predictions = aligned(outputs, targets, task)
     if task == "regression":
         squares = (predictions - targets.to(predictions.dtype)).square()
         return squares.unsqueeze(0) if targets.dim() == 1 else squares.movedim(-1, 0)
     if task == "classification":
-        # Cross entropy and decision from one maximum: half the time of the library's over short rows, on a CPU.
+        # Cross entropy and decision from one maximum: half the time of the library's over short
+        # rows, on a CPU.
         largest = predictions.max(-1, keepdim=True)
         below = predictions - largest.values
         losses = below.exp().sum(-1).log() - below.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -35,16 +44,20 @@ def row_facts(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
     return torch.stack([losses, score_terms(outputs, targets, task)])
 
 
-def losses_of(facts: Tensor, task: Task) -> Tensor:
-    """Return the losses ``[...]`` from facts, or weighted means of facts, ``[facts, ...]``."""
-    return facts.mean(0) if task == "regression" else facts[0]
+def losses_of(statistics: Tensor, task: Task) -> Tensor:
+    """Return the losses ``[...]`` from statistics, or weighted means of statistics,
+    ``[statistics, ...]``.
+    """
+    return statistics.mean(0) if task == "regression" else statistics[0]
 
 
 class Scale(NamedTuple):
     """What a score needs to know of the targets; from ``scale``.
 
-    variance: ``[columns]``, 1 where targets are constant. constant: bool ``[columns]``. squares: of the standardized
-    targets, ``[columns, rows]``. Empty but for regression.
+    Args:
+        variance: ``[columns]``, 1 where targets are constant.
+        constant: bool ``[columns]``.
+        squares: Of the standardized targets, ``[columns, rows]``. Empty but for regression.
     """
 
     variance: Tensor
@@ -62,36 +75,47 @@ def scale(targets: Tensor, task: Task) -> Scale:
     return Scale(divisor.square(), spread == 0, ((columns - mean) / divisor).square().mT)
 
 
-def facts_of(evaluation: Evaluation, task: Task) -> Tensor:
-    """Return the ``row_facts`` of a model's answers, whose losses are known already."""
+def statistics_of(evaluation: Evaluation, task: Task) -> Tensor:
+    """Return the ``example_statistics`` of a model's answers, whose losses are known already."""
     if task == "regression":
-        return row_facts(evaluation.outputs, evaluation.targets, task)
+        return example_statistics(evaluation.outputs, evaluation.targets, task)
     shares = score_terms(evaluation.outputs, evaluation.targets, task)
     return torch.stack([evaluation.losses, shares.to(evaluation.losses.dtype)])
 
 
-def point_score(facts: Tensor, given: Scale, task: Task) -> Tensor:
-    """Return the score ``[...]`` of facts ``[facts, ..., rows]``, as ``scores`` defines it.
+def point_score(statistics: Tensor, given: Scale, task: Task) -> Tensor:
+    """Return the score ``[...]`` of statistics ``[statistics, ..., rows]``, as ``scores`` defines
+    it.
 
-    The fields of ``given`` have the axes of the facts after their columns, or of length 1.
+    The fields of ``given`` have the axes of the statistics after their columns, or of length 1.
+
+    Args:
+        statistics: ``[statistics, ..., rows]``.
+        given: The scale of the targets.
+        task: Which decides the score.
+
+    Returns:
+        ``[...]``.
     """
     if task != "regression":
-        return facts[1].mean(-1)
-    residual = facts.sum(-1) / given.variance
+        return statistics[1].mean(-1)
+    residual = statistics.sum(-1) / given.variance
     residual = residual.masked_fill(residual <= _R2_ZERO, 0.0)
-    spread = torch.where(given.constant, residual, torch.full_like(residual, facts.shape[-1]))
+    spread = torch.where(given.constant, residual, torch.full_like(residual, statistics.shape[-1]))
     return (1 - residual / spread).masked_fill(residual == 0, 1.0).mean(0)
 
 
-def ratios_without(facts: Tensor, given: Scale) -> Tensor:
-    """Return by what share of itself ``1 - r2`` changes without each row, ``[..., rows]``; NaN of constant targets.
+def ratios_without(statistics: Tensor, given: Scale) -> Tensor:
+    """Return by what share of itself ``1 - r2`` changes without each row, ``[..., rows]``; NaN of
+    constant targets.
 
-    facts: squared errors ``[columns, ..., rows]``. Without a row, a sum of squares around the mean loses
-    ``rows / (rows - 1)`` of the row's own square.
+    Args:
+        statistics: Squared errors ``[columns, ..., rows]``. Without a row, a sum of squares around
+            the mean loses ``rows / (rows - 1)`` of the row's own square.
     """
-    rows = facts.shape[-1]
-    mean = facts.mean(-1, keepdim=True)
-    error = (1 - facts / mean) / (rows - 1)
+    rows = statistics.shape[-1]
+    mean = statistics.mean(-1, keepdim=True)
+    error = (1 - statistics / mean) / (rows - 1)
     spread = (1 - given.squares * rows / (rows - 1)) / (rows - 1)
     moved = ((error - spread) / (1 + spread)).masked_fill(given.constant.unsqueeze(-1), torch.nan)
     weights = mean / given.variance.unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""The probe: the fixed part of the training rows that the training side of a gap is measured on."""
+"""The probe: the fixed subset of training rows that the training side of a gap is measured on."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,18 @@ _LEAST = 1000  # rows: fewer would make the training side the noisier one of the
 
 
 def probe_size(train_rows: int, val_rows: int, wanted: int | None = None) -> int:
-    """Return how many training rows to measure: ``wanted``, or as many as validation rows but at least 1000.
+    """Return how many training rows to measure: ``wanted``, or as many as validation rows but at
+    least 1000.
 
-    Never more than there are, so that a sweep over training sizes needs no second setting. Raises UserError if
-    ``wanted`` is below 2.
+    Never more than there are, so that a sweep over training sizes needs no second setting.
+
+    Args:
+        train_rows: Number of training rows.
+        val_rows: Number of validation rows.
+        wanted: Rows asked for; None for the default.
+
+    Raises:
+        UserError: If ``wanted`` is below 2.
     """
     if wanted is not None and wanted < 2:
         raise UserError(f"measure.probe_rows={wanted} must be null or at least 2")
@@ -21,9 +29,19 @@ def probe_size(train_rows: int, val_rows: int, wanted: int | None = None) -> int
 
 
 def probe_rows(rows: int, wanted: int, seed: int) -> Tensor:
-    """Return ``wanted`` of the numbers 0..rows-1, drawn without replacement, sorted, int64; all if wanted >= rows.
+    """Return ``wanted`` of the numbers 0..rows-1, drawn without replacement, sorted, int64; all if
+    wanted >= rows.
 
-    A pure function of its arguments, and nested: a smaller probe is a part of every larger one of the same seed.
+    A pure function of its arguments, and nested: a smaller probe is a part of every larger one of
+    the same seed.
+
+    Args:
+        rows: Number of training rows.
+        wanted: Rows of the probe.
+        seed: Of the draw.
+
+    Returns:
+        int64 ``[min(rows, wanted)]``, sorted.
     """
     if wanted >= rows:
         return torch.arange(rows)

@@ -1,7 +1,8 @@
-"""The score of each task, and the other scores of classifications, each with what every row contributes to it.
+"""Scores of classification and regression, with the influence of every row.
 
-A row's *influence* is the derivative of the score by the row's weight times the number of rows; its mean square over
-the rows is the score's sampling variance, which is how a score that is no mean gets an interval.
+A row's *influence* is the derivative of the score by the row's weight times the number of rows; its
+mean square over the rows is the score's sampling variance, which is how a score that is no mean
+gets an interval.
 """
 
 from collections.abc import Callable
@@ -19,34 +20,45 @@ def score_name(task: Task) -> str:
 
 
 def decided(predictions: Tensor, task: Task) -> Tensor:
-    """Return the decision for each target, int64: the class of the largest output, or whether a logit is above 0."""
+    """Return the decision for each target, int64: the class of the largest output, or whether a
+    logit is above 0.
+    """
     return predictions.argmax(-1) if task == "classification" else (predictions > 0).long()
 
 
 def score_terms(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Return each example's share of right answers, ``[..., rows]``: 0 or 1, but for several labels."""
+    """Return each example's share of right answers, ``[..., rows]``: 0 or 1, but for several
+    labels.
+    """
     predictions = aligned(outputs, targets, task)
     right = (decided(predictions, task) == targets).to(predictions.dtype)
     return right.mean(-1) if task == "multilabel" else right
 
 
 class Answers(NamedTuple):
-    """What a classifier said, column by column: of each class, of the one of a binary task, or of each label.
+    """Outputs and decisions of a classifier, column by column: of each class, of the one of a
+    binary task, or of each label.
 
-    scores: log-probabilities or logits. wanted, said: 1 where the row is, or is said to be, of the column. Each
-    ``[..., columns, rows]``.
+    Args:
+        scores: log-probabilities or logits.
+        wanted, predicted: 1 where the row is of the column, or is predicted to be. Each
+            ``[..., columns, rows]``.
     """
 
     scores: Tensor
     wanted: Tensor
-    said: Tensor
+    predicted: Tensor
 
 
 class Influenced(NamedTuple):
     """A score of every column and what the rows contribute.
 
-    value: ``[..., columns]``. influence: ``[..., columns, rows]``. kish: how many rows each of those that the score is
-    about stands for, ``[..., columns]``: where they are few, each counts much. known: where the score is defined.
+    Args:
+        value: ``[..., columns]``.
+        influence: ``[..., columns, rows]``.
+        kish: How many rows each of those that the score is about stands for, ``[..., columns]``:
+            where they are few, each counts much.
+        known: Where the score is defined.
     """
 
     value: Tensor
@@ -56,26 +68,31 @@ class Influenced(NamedTuple):
 
 
 def answers(outputs: Tensor, targets: Tensor, task: Task) -> Answers:
-    """Return the answers of aligned ``outputs``, ``[..., rows, classes]`` or in the shape of the targets.
+    """Return the answers of aligned ``outputs``, ``[..., rows, classes]`` or in the shape of the
+    targets.
 
-    targets: ``[..., rows]`` or ``[..., rows, labels]``, leading axes as those of the outputs or of length 1.
+    Args:
+        targets: ``[..., rows]`` or ``[..., rows, labels]``, leading axes as those of the outputs or
+            of length 1.
     """
     if task == "classification":
         classes = torch.arange(outputs.shape[-1], device=outputs.device)
         scores = outputs.log_softmax(-1)
-        wanted, said = (each.unsqueeze(-1) == classes for each in (targets, outputs.argmax(-1)))
+        wanted, predicted = (each.unsqueeze(-1) == classes for each in (targets, outputs.argmax(-1)))
     else:
-        scores, wanted, said = outputs, targets == 1, outputs > 0
+        scores, wanted, predicted = outputs, targets == 1, outputs > 0
         if task == "binary":
-            scores, wanted, said = (each.unsqueeze(-1) for each in (scores, wanted, said))
-    found = (each.to(scores.dtype).transpose(-1, -2).expand(scores.mT.shape) for each in (scores, wanted, said))
-    return Answers(*(each.contiguous() for each in found))
+            scores, wanted, predicted = (each.unsqueeze(-1) for each in (scores, wanted, predicted))
+    columns = (each.to(scores.dtype).transpose(-1, -2).expand(scores.mT.shape) for each in (scores, wanted, predicted))
+    return Answers(*(each.contiguous() for each in columns))
 
 
 def brier(given: Answers, task: Task) -> Tensor:
-    """Return each row's squared error of the probabilities ``[..., rows]``: summed over classes, mean over labels.
+    """Return each row's squared error of the probabilities ``[..., rows]``: summed over classes,
+    mean over labels.
 
-    Source: Brier (1950), Verification of forecasts expressed in terms of probability.
+    Source:
+        Brier (1950), Verification of forecasts expressed in terms of probability.
     """
     chances = given.scores.exp() if task == "classification" else given.scores.sigmoid()
     squares = (chances - given.wanted).square()
@@ -83,30 +100,38 @@ def brier(given: Answers, task: Task) -> Tensor:
 
 
 def recall(given: Answers) -> Influenced:
-    """Return the share of each column's rows that is found; their mean over ``two_sided`` is the balanced accuracy.
+    """Return the share of each column's rows that is found; their mean over ``two_sided`` is the
+    balanced accuracy.
 
-    Source: Brodersen et al. (2010), The balanced accuracy and its posterior.
+    Source:
+        Brodersen et al. (2010), The balanced accuracy and its posterior.
     """
-    right = given.wanted == given.said
+    right = given.wanted == given.predicted
     share = given.wanted.mean(-1, keepdim=True)
     value = (right * given.wanted).mean(-1, keepdim=True) / share
     return _defined(value, given.wanted * (right.to(share.dtype) - value) / share, 1 / share, share > 0)
 
 
 def f1(given: Answers) -> Influenced:
-    """Return ``2 TP / (2 TP + FP + FN)`` of each column; not defined where nothing is wanted or said."""
-    both = given.wanted * given.said
-    either = given.wanted + given.said
+    """Return ``2 TP / (2 TP + FP + FN)`` of each column; not defined where nothing is wanted or
+    predicted.
+    """
+    both = given.wanted * given.predicted
+    either = given.wanted + given.predicted
     size = either.mean(-1, keepdim=True)
     value = 2 * both.mean(-1, keepdim=True) / size
     return _defined(value, (2 * both - value * either) / size, 2 / size, size > 0)
 
 
 def auroc(given: Answers) -> Influenced:
-    """Return the probability that a positive row's score is above a negative one's, ties half, of each column.
+    """Return the probability that a positive row's score is above a negative one's, ties half, of
+    each column.
 
-    The influences are the placements. Source: DeLong, DeLong & Clarke-Pearson (1988), Comparing the areas under two or
-    more correlated receiver operating characteristic curves.
+    The influences are the placements.
+
+    Source:
+        DeLong, DeLong & Clarke-Pearson (1988), Comparing the areas under two or more correlated
+        receiver operating characteristic curves.
     """
     wanted, rows = given.wanted, given.wanted.shape[-1]
     ranks = _ranks(given.scores, given.scores)
@@ -121,17 +146,22 @@ def auroc(given: Answers) -> Influenced:
 
 
 def average_precision(given: Answers) -> Influenced:
-    """Return the mean over positive rows of the precision at their score, ``TP / said``, of each column."""
+    """Return the mean over positive rows of the precision at their score, ``TP / predicted``, of
+    each column.
+    """
     scores, wanted, rows = given.scores, given.wanted, given.wanted.shape[-1]
     low, high = _ranks(scores, scores)
     positives, _ = _ranks(scores.masked_fill(wanted == 0, torch.inf), scores)
     share = wanted.mean(-1, keepdim=True)
-    said = 1 - low / rows  # share of the rows with at least this score
-    precision = (share - positives / rows) / said
+    predicted = 1 - low / rows  # share of the rows with at least this score
+    precision = (share - positives / rows) / predicted
     value = (wanted * precision).mean(-1, keepdim=True) / share
     order = scores.argsort(-1)
     # What a row changes of the precision at all positives that do not score above it.
-    parts = [(wanted * each / said / rows).gather(-1, order).cumsum(-1) for each in (torch.ones_like(said), precision)]
+    parts = [
+        (wanted * each / predicted / rows).gather(-1, order).cumsum(-1)
+        for each in (torch.ones_like(predicted), precision)
+    ]
     added, lost = (part.gather(-1, high.long() - 1) for part in parts)
     influence = (wanted * (precision - value) + wanted * added - lost) / share
     return _defined(value, influence, 1 / share, share > 0)
@@ -152,7 +182,9 @@ def two_sided(given: Answers, task: Task) -> Answers:
 
 
 def mean_of_columns(each: Influenced) -> Influenced:
-    """Return the mean over the columns where the score is defined, ``[...]``, with influences ``[..., rows]``."""
+    """Return the mean over the columns where the score is defined, ``[...]``, with influences
+    ``[..., rows]``.
+    """
     known, count = each.known, each.known.sum(-1)
     value = each.value.masked_fill(~known, 0.0).sum(-1) / count
     influence = each.influence.masked_fill(~known.unsqueeze(-1), 0.0).sum(-2) / count.unsqueeze(-1)
@@ -160,7 +192,7 @@ def mean_of_columns(each: Influenced) -> Influenced:
 
 
 def _turned(given: Answers) -> Answers:
-    return Answers(-given.scores, 1 - given.wanted, 1 - given.said)
+    return Answers(-given.scores, 1 - given.wanted, 1 - given.predicted)
 
 
 def _ranks(among: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

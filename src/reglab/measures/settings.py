@@ -1,4 +1,4 @@
-"""The options of ``conf/measure``."""
+"""Measurement settings (``conf/measure``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ from reglab.core.metric_direction import SCORES, monitored
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """What is measured, how often and how finely; each option is explained in ``conf/measure/default.yaml``.
+    """What is measured, how often and how finely; each option is explained in
+    ``conf/measure/default.yaml``.
 
-    Raises UserError for a value outside its range.
+    Raises:
+        UserError: For a value outside its range.
     """
 
     every: int = 1
@@ -47,12 +49,18 @@ class MeasureSettings:
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The scores to measure beside the task's own: those asked for, and the one that is monitored."""
+        """The scores to measure beside the task's own: those asked for, and the one that is
+        monitored.
+        """
         watched = self.monitor.removeprefix("val/")
         return tuple(dict.fromkeys([*self.scores, *([watched] if watched in SCORES else [])]))
 
     def check(self, task: str, weighted: bool) -> None:
-        """Raise UserError if a score or the monitor is not measured in a ``task``; weighted: rows have weights."""
+        """Raise UserError if a score or the monitor is not measured in a ``task``.
+
+        Args:
+            weighted: Rows have weights.
+        """
         valid = monitored(task, weighted)
         for name in self.scores:
             if f"val/{name}" not in valid:

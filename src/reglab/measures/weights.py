@@ -1,4 +1,4 @@
-"""What a regularizer did to the weights: size, spread, zeros, and how far they moved."""
+"""Weight statistics: norms, spread, zeros, distance and update."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -13,10 +13,13 @@ _State = tuple[Tensor, Tensor, Tensor]  # now, at the start, before the last upd
 
 
 class Whole(NamedTuple):
-    """How to measure whole weights of which each rank holds a part, perhaps an empty one; no element stands twice.
+    """How to measure whole weights of which each rank holds a part, perhaps an empty one; no
+    element stands twice.
 
-    add, largest: the sum and the maximum over ranks of a tensor of any shape, elementwise, as a new tensor. Every rank
-    calls them in the same order. sizes: the number of elements of each whole parameter (stacked: of each member's).
+    Args:
+        add, largest: The sum and the maximum over ranks of a tensor of any shape, elementwise, as a
+            new tensor. Every rank calls them in the same order.
+        sizes: The number of elements of each whole parameter (stacked: of each member's).
     """
 
     add: Callable[[Tensor], Tensor]
@@ -33,21 +36,28 @@ def weight_statistics(
     stacked: bool = False,
     whole: Whole | None = None,
 ) -> dict[str, Tensor]:
-    """Return ``weights/<parameter>/<statistic>`` and ``weights/all/<statistic>``, 0-dim tensors on the weights' device.
+    """Return ``weights/<parameter>/<statistic>`` and ``weights/all/<statistic>``, 0-dim tensors on
+    the weights' device.
 
-    - ``l1 = sum |w|``, ``l2 = sqrt(sum w^2)``, ``max = max |w|``, ``mean``, ``std`` (divided by n, not n - 1)
+    - ``l1 = sum |w|``, ``l2 = sqrt(sum w^2)``, ``max = max |w|``, ``mean``, ``std`` (divided by n,
+      not n - 1)
     - ``zeros``: fraction of weights that are exactly 0
-    - ``near_zeros``: fraction with ``|w| <= near_zero * max |w|`` of the same parameter, exact zeros included
+    - ``near_zeros``: fraction with ``|w| <= near_zero * max |w|`` of the same parameter, exact
+      zeros included
     - ``distance = ||w - initial||``
     - ``update = ||w - previous|| / ||previous||``; 0 where nothing moved, huge from all zeros
 
-    ``all`` speaks of all weights as one vector, computed from each parameter's sums; its ``near_zeros`` judges a weight
-    beside the largest of its own parameter. Half-precision weights are measured in float32.
+    ``all`` speaks of all weights as one vector, computed from each parameter's sums; its
+    ``near_zeros`` judges a weight beside the largest of its own parameter. Half-precision weights
+    are measured in float32.
 
-    weights, initial, previous: the same names and shapes, any shape. near_zero: >= 0. Nothing is copied to the host:
-    see ``numbers.to_floats``. Empty if there are no weights. stacked: all have a first axis of members, and so have the
-    statistics, ``[members]``. whole: the tensors are this rank's parts, and every rank gets the numbers of the whole;
-    sums travel, in three collectives, never weights.
+    Args:
+        weights, initial, previous: The same names and shapes, any shape.
+        near_zero: >= 0. Nothing is copied to the host: see ``numbers.to_floats``. Empty if there
+            are no weights.
+        stacked: All have a first axis of members, and so have the statistics, ``[members]``.
+        whole: The tensors are this rank's parts, and every rank gets the numbers of the whole; sums
+            travel, in three collectives, never weights.
     """
     if not weights:
         return {}
@@ -78,13 +88,15 @@ def _of_whole(state: _State, count: int, near_zero: float, stacked: bool) -> Ten
 
 
 def _of_parts(states: Sequence[_State], counts: Sequence[int], near_zero: float, stacked: bool, whole: Whole) -> Tensor:
-    """Return the sums ``[sums, parameters, ...]`` of the whole, in two passes: its means and maxima come first."""
+    """Return the sums ``[sums, parameters, ...]`` of the whole, in two passes: its means and maxima
+    come first.
+    """
     columns = []
     for state in states:
         now, start, before = (_wide(tensor, stacked) for tensor in state)
         columns.append(torch.stack([*_totals(now, now.abs(), stacked), *_moves(now, start, before, stacked)]))
-    own = torch.stack(columns, dim=1)
-    added, largest = whole.add(own[_L1:]), whole.largest(own[_LARGEST])
+    local_sums = torch.stack(columns, dim=1)
+    added, largest = whole.add(local_sums[_L1:]), whole.largest(local_sums[_LARGEST])
     # A maximum over ranks may pass over NaN; a sum does not.
     largest = torch.where(added[0].isnan(), added[0], largest)
     sums = torch.cat([largest.unsqueeze(0), added])
@@ -109,8 +121,8 @@ def _added(values: Tensor, stacked: bool) -> Tensor:
 
 
 def _squares(values: Tensor, stacked: bool) -> Tensor:
-    # Not vector_norm: in float32 on a CPU its L1 norm of 16 million values was 1.9% too small, its L2 norm 0.06%,
-    # and the order 1 took five times as long.
+    # Not vector_norm: in float32 on a CPU its L1 norm of 16 million values was 1.9% too small, its
+    # L2 norm 0.06%, and the order 1 took five times as long.
     return _added(values * values, stacked)
 
 
@@ -134,7 +146,9 @@ def _moves(weight: Tensor, initial: Tensor, previous: Tensor, stacked: bool) -> 
 
 
 def _around(weight: Tensor, size: Tensor, mean: Tensor, limit: Tensor, stacked: bool) -> list[Tensor]:
-    """Return the squares around ``mean``, so that nothing cancels, and how many sizes are ``<= limit``."""
+    """Return the squares around ``mean``, so that nothing cancels, and how many sizes are
+    ``<= limit``.
+    """
     mean, limit = (each.unsqueeze(1) if stacked else each for each in (mean, limit))
     near = size.le_(limit)  # in place (the sizes are spent): 0 or 1 as floats, a fifth of the time of a bool tensor
     return [_squares(weight - mean, stacked), _added(near, stacked)]
@@ -144,7 +158,8 @@ def _joined(sums: Tensor, sizes: Tensor) -> Tensor:
     """Return the sums ``[sums, 1, ...]`` of all parameters as one vector."""
     whole = sums.sum(1, keepdim=True)
     whole[_LARGEST] = sums[_LARGEST].amax(0)
-    # Squares around the common mean: those around each parameter's own, plus what the means differ (Chan et al. 1979).
+    # Squares around the common mean: those around each parameter's own, plus what the means differ
+    # (Chan et al. 1979).
     apart = sums[_TOTAL] / sizes - whole[_TOTAL] / sizes.sum()
     whole[_AROUND] += (sizes * apart.square()).sum(0)
     return whole

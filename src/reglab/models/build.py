@@ -1,4 +1,4 @@
-"""A model from its config node: the class is named, the sizes come from the data, the fit is tried once."""
+"""Build a model from its config node, with sizes from the data, and try it once."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,15 +14,20 @@ from reglab.models.sizes import filled_in
 def build(
     config: Mapping[str, Any], input_shape: tuple[int, ...], outputs: int, tokens: int | None = None
 ) -> nn.Module:
-    """Return the model that ``config`` describes, for inputs ``[rows, *input_shape]`` and that many outputs.
+    """Return the model that ``config`` describes, for inputs ``[rows, *input_shape]`` and that many
+    outputs.
 
-    ``_target_`` is the dotted path of any ``nn.Module`` class; the other keys are its arguments. Sizes are filled in
-    (see ``sizes.filled_in``). The model is tried on two rows of zeros, which also gives lazy layers their sizes.
+    ``_target_`` is the dotted path of any ``nn.Module`` class; the other keys are its arguments.
+    Sizes are filled in (see ``sizes.filled_in``). The model is tried on two rows of zeros, which
+    also gives lazy layers their sizes.
 
-    tokens: how many token ids there are, where the inputs are tokens, int64; it is then tried on the largest.
+    Args:
+        tokens: How many token ids there are, where the inputs are tokens, int64; it is then tried
+            on the largest.
 
-    Raises UserError if the class is not an ``nn.Module``, an argument is misspelt, missing or invalid, or the model
-    does not map ``[rows, *input_shape]`` to ``[rows, outputs]``.
+    Raises:
+        UserError: If the class is not an ``nn.Module``, an argument is misspelt, missing or
+            invalid, or the model does not map ``[rows, *input_shape]`` to ``[rows, outputs]``.
     """
     cls = locate(config.get("_target_"), nn.Module, "model")
     given = {name: value for name, value in config.items() if name != "_target_"}
@@ -32,7 +37,9 @@ def build(
 
 
 def _try(model: nn.Module, input_shape: tuple[int, ...], outputs: int, tokens: int | None) -> None:
-    """Raise UserError unless the model maps ``[2, *input_shape]`` to ``[2, outputs]``; leave its mode as it was."""
+    """Raise UserError unless the model maps ``[2, *input_shape]`` to ``[2, outputs]``; leave its
+    mode as it was.
+    """
     name, training = type(model).__name__, model.training
     inputs = torch.zeros(2, *input_shape, dtype=_dtype(model))
     if tokens is not None:

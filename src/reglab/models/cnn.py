@@ -12,17 +12,24 @@ from reglab.models.layers import activation_class, check_norm, positive_integers
 
 
 class CNN(nn.Module):
-    """Map ``[rows, channels, height, width]`` or ``[rows, channels, length]`` to ``[rows, outputs]``.
+    """Map ``[rows, channels, height, width]`` or ``[rows, channels, length]`` to
+    ``[rows, outputs]``.
 
-    Blocks ``activation(norm(convolution))``, the mean over all positions, and a linear head. The first convolution
-    keeps the size and each further one halves it by its stride (rounding up, so that small inputs never vanish).
+    Blocks ``activation(norm(convolution))``, the mean over all positions, and a linear head. The
+    first convolution keeps the size and each further one halves it by its stride (rounding up, so
+    that small inputs never vanish).
 
-    channels: output channels of each block. kernel: odd size of the convolutions.
-    activation: name of an activation of ``torch.nn``.
-    norm: None, ``batch`` (convolutions without bias) or ``layer`` (GroupNorm of one group: channels and positions).
-    inputs, outputs: filled in from the data: Conv2d for (channels, height, width), Conv1d for (channels, length).
+    Args:
+        channels: Output channels of each block.
+        kernel: Odd size of the convolutions.
+        activation: Name of an activation of ``torch.nn``.
+        norm: None, ``batch`` (convolutions without bias) or ``layer`` (GroupNorm of one group:
+            channels and positions).
+        inputs, outputs: Filled in from the data: Conv2d for (channels, height, width), Conv1d for
+            (channels, length).
 
-    Raises UserError if the inputs have no channels and positions, or an option is invalid.
+    Raises:
+        UserError: If the inputs have no channels and positions, or an option is invalid.
     """
 
     reads: ClassVar[str] = "image"
@@ -63,8 +70,8 @@ class CNN(nn.Module):
 
 
 def _convolution(planar: bool, inputs: int, outputs: int, kernel: int, stride: int, bias: bool) -> nn.Module:
-    kind = nn.Conv2d if planar else nn.Conv1d
-    return kind(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
+    convolution_class = nn.Conv2d if planar else nn.Conv1d
+    return convolution_class(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
 
 
 def _normalization(norm: str | None, channels: int, planar: bool) -> list[tuple[str, nn.Module]]:

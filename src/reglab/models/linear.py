@@ -9,7 +9,9 @@ from torch import Tensor, nn
 class Linear(nn.Module):
     """Map ``[rows, *inputs]`` to ``[rows, outputs]`` by one affine map of the flattened inputs.
 
-    bias: whether there is an intercept. inputs, outputs: filled in from the data.
+    Args:
+        bias: Whether there is an intercept.
+        inputs, outputs: Filled in from the data.
     """
 
     reads: ClassVar[str] = "flat"

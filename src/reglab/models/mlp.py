@@ -12,15 +12,21 @@ from reglab.models.layers import activation_class, check_norm, positive_integers
 
 
 class MLP(nn.Module):
-    """Map ``[rows, *inputs]`` to ``[rows, outputs]`` by hidden layers ``activation(norm(linear))`` and a linear head.
+    """Map ``[rows, *inputs]`` to ``[rows, outputs]`` by hidden layers ``activation(norm(linear))``
+    and a linear head.
 
-    width: units of every hidden layer, or a list with one entry a layer.
-    depth: number of hidden layers, >= 0 (0 is a linear model); None with a list of widths. Default for one width: 2.
-    activation: name of an activation of ``torch.nn``, such as relu, gelu, tanh, leaky_relu, identity.
-    norm: None, ``batch`` (the linear maps then have no bias, which BatchNorm would cancel) or ``layer``.
-    inputs, outputs: filled in from the data; inputs of any shape are flattened.
+    Args:
+        width: Units of every hidden layer, or a list with one entry a layer.
+        depth: Number of hidden layers, >= 0 (0 is a linear model); None with a list of widths.
+            Default for one width: 2.
+        activation: Name of an activation of ``torch.nn``, such as relu, gelu, tanh, leaky_relu,
+            identity.
+        norm: None, ``batch`` (the linear maps then have no bias, which BatchNorm would cancel) or
+            ``layer``.
+        inputs, outputs: Filled in from the data; inputs of any shape are flattened.
 
-    Raises UserError for an unknown activation or norm, and for widths that contradict the depth.
+    Raises:
+        UserError: For an unknown activation or norm, and for widths that contradict the depth.
     """
 
     reads: ClassVar[str] = "flat"
@@ -50,7 +56,16 @@ class MLP(nn.Module):
 
 
 def hidden_widths(width: int | Sequence[int], depth: int | None) -> list[int]:
-    """Return one width for each hidden layer; raises UserError for widths that are not >= 1 or contradict the depth."""
+    """Return one width for each hidden layer; raises UserError for widths that are not >= 1 or
+    contradict the depth.
+
+    Args:
+        width: Of all layers, or one for each.
+        depth: Number of layers, or None.
+
+    Returns:
+        Units of each hidden layer.
+    """
     widths = positive_integers(width, "width")
     if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 0):
         raise UserError(f"depth={depth} must be an integer >= 0")

@@ -1,4 +1,4 @@
-"""Packages that reglab does without until a model asks for them."""
+"""Import of optional packages (timm, transformers)."""
 
 import importlib
 from types import ModuleType
@@ -9,7 +9,8 @@ from reglab.core.errors import UserError
 def imported(package: str) -> ModuleType:
     """Return the module ``package``, which the extra of the same name installs.
 
-    Raises UserError if it is not installed, or if it is and cannot be imported.
+    Raises:
+        UserError: If it is not installed, or if it is and cannot be imported.
     """
     try:
         return importlib.import_module(package)

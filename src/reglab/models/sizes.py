@@ -1,4 +1,4 @@
-"""Input and output sizes for a model's constructor, found by the well-known names of its parameters."""
+"""Infer a model constructor's input and output sizes from its parameter names."""
 
 import inspect
 import math
@@ -53,14 +53,17 @@ def filled_in(
     outputs: int,
     tokens: int | None = None,
 ) -> dict[str, Any]:
-    """Return the size arguments that ``cls`` takes under a well-known name and that ``given`` leaves open.
+    """Return the size arguments that ``cls`` takes under a well-known name and that ``given``
+    leaves open.
 
-    ``in_features`` and its like get the number of input values, ``in_channels`` the first of at least two input
-    dimensions, ``input_shape`` the whole shape, ``num_classes`` and its like the outputs. ``inputs`` gets an integer if
-    the inputs are flat or its annotation is ``int``, else the shape. ``vocab_size`` and its like get ``tokens``, the
-    number of token ids, where the inputs are such.
+    ``in_features`` and its like get the number of input values, ``in_channels`` the first of at
+    least two input dimensions, ``input_shape`` the whole shape, ``num_classes`` and its like the
+    outputs. ``inputs`` gets an integer if the inputs are flat or its annotation is ``int``, else
+    the shape. ``vocab_size`` and its like get ``tokens``, the number of token ids, where the inputs
+    are such.
 
-    Raises UserError if channels are wanted and the inputs are flat.
+    Raises:
+        UserError: If channels are wanted and the inputs are flat.
     """
     sizes: dict[str, Any] = {}
     for name, parameter in inspect.signature(cls).parameters.items():
@@ -82,10 +85,14 @@ def filled_in(
 
 
 def reads(cls: type[nn.Module], given: Mapping[str, Any]) -> str:
-    """Return in which shape ``cls`` reads data that can be given in several: ``image`` (with channels) or ``flat``.
+    """Return in which shape ``cls`` reads data that can be given in several: ``image`` (with
+    channels) or ``flat``.
 
-    It is the class's own attribute ``reads``; without one, image where the constructor takes channels under a
-    well-known name, else flat. given: the arguments in its config.
+    It is the class's own attribute ``reads``; without one, image where the constructor takes
+    channels under a well-known name, else flat.
+
+    Args:
+        given: The arguments in its config.
     """
     declared = getattr(cls, "reads", None)
     if declared in ("image", "flat"):

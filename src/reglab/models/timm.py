@@ -12,15 +12,22 @@ _REFUSED = frozenset({"cache_dir", "checkpoint_path", "pretrained_cfg", "pretrai
 
 
 class Timm(nn.Module):
-    """Map images ``[rows, channels, height, width]`` to ``[rows, outputs]`` by ``timm.create_model``.
+    """Map images ``[rows, channels, height, width]`` to ``[rows, outputs]`` by
+    ``timm.create_model``.
 
-    name: of a model that timm registers, such as ``resnet50`` or ``vit_tiny_patch16_224``.
-    pretrained: start from timm's own weights for that name, which are downloaded; else from random ones.
-    in_chans, num_classes: filled in from the data. options: those of the model, such as ``drop_path_rate``, or
-    ``img_size`` where it must know the size of the images.
+    Args:
+        name: Of a model that timm registers, such as ``resnet50`` or ``vit_tiny_patch16_224``.
+        pretrained: Start from timm's own weights for that name, which are downloaded; else from
+            random ones.
+        in_chans, num_classes: Filled in from the data.
+        options: Those of the model, such as ``drop_path_rate``, or ``img_size`` where it must know
+            the size of the images.
 
-    Raises UserError if timm is missing, knows no such model, or cannot get the weights.
-    Source: Wightman (2019), PyTorch image models.
+    Raises:
+        UserError: If timm is missing, knows no such model, or cannot get the weights.
+
+    Source:
+        Wightman (2019), PyTorch image models.
     """
 
     reads: ClassVar[str] = "image"
@@ -38,8 +45,8 @@ class Timm(nn.Module):
             raise UserError(f"model.name={name} is no model of timm; {hint}")
         for option in _REFUSED & options.keys():
             raise UserError(
-                f"model.{option} is not passed on to timm: it makes a config read weights from anywhere; to start from "
-                "weights of your own, wrap the model in a class of yours (model=custom)"
+                f"model.{option} is not passed on to timm: it would let a config read any file; to start from your own "
+                "weights, wrap the model in a class of yours (model=custom)"
             )
         try:
             self.net: nn.Module = timm.create_model(

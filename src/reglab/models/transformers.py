@@ -1,4 +1,4 @@
-"""Classifiers of the ``transformers`` package, for sequences of tokens and for images."""
+"""Classifiers of the ``transformers`` package, for tokens and images."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -18,17 +18,26 @@ _IMAGES = "images [channels, height, width] (data.shape=image, where the data se
 
 
 class Transformers(nn.Module):
-    """Map tokens ``[rows, length]``, int64, or images ``[rows, channels, height, width]`` to ``[rows, outputs]``.
-
-    name: a model type, such as ``bert``, ``gpt2`` or ``vit``, with random weights; or, with ``pretrained``, a model of
-    the Hugging Face hub or its folder, whose weights (safetensors alone, no code) are downloaded, with a new head.
-    options: of its config, such as ``hidden_size``, ``num_hidden_layers``, ``patch_size``, ``attn_implementation``.
-    input_shape, outputs, vocab_size: filled in from the data; pretrained models keep their own vocabulary.
+    """Map tokens ``[rows, length]``, int64, or images ``[rows, channels, height, width]`` to
+    ``[rows, outputs]``.
 
     Tokens equal to the config's ``pad_token_id`` (0 for BERT, none for GPT-2) are masked.
 
-    Raises UserError if transformers is missing, or the name or an option is unknown, or the weights cannot be had.
-    Source: Wolf et al. (2020), Transformers: state-of-the-art natural language processing.
+    Args:
+        name: A model type, such as ``bert``, ``gpt2`` or ``vit``, with random weights; or, with
+            ``pretrained``, a model of the Hugging Face hub or its folder, whose weights
+            (safetensors alone, no code) are downloaded, with a new head.
+        options: Of its config, such as ``hidden_size``, ``num_hidden_layers``, ``patch_size``,
+            ``attn_implementation``.
+        input_shape, outputs, vocab_size: Filled in from the data; pretrained models keep their own
+            vocabulary.
+
+    Raises:
+        UserError: If transformers is missing, or the name or an option is unknown, or the weights
+            cannot be had.
+
+    Source:
+        Wolf et al. (2020), Transformers: state-of-the-art natural language processing.
     """
 
     reads: ClassVar[str] = "image"
@@ -58,8 +67,8 @@ class Transformers(nn.Module):
                 find = transformers.AutoConfig.for_model
             _check_options(options, find(name))
             config = find(name, **{**sizes, **options})
-            kind = _kind(config, input_shape, transformers)
-            self.net = _pretrained(kind, name, config) if pretrained else kind.from_config(config)
+            auto_class = _auto_class(config, input_shape, transformers)
+            self.net = _pretrained(auto_class, name, config) if pretrained else auto_class.from_config(config)
         except (ValueError, TypeError, RuntimeError, OSError, AssertionError, ZeroDivisionError) as error:
             raise UserError(f"model: transformers cannot make {name}: {' '.join(str(error).split())[:300]}") from error
         self.pad = self.net.config.pad_token_id if len(input_shape) == 1 else None
@@ -78,9 +87,11 @@ class Transformers(nn.Module):
             config.pad_token_id = _NO_PADDING  # a causal classifier reads the last token that is none, and asks for one
 
 
-def _pretrained(kind: Any, name: str, config: Any) -> Any:
-    """Return the model with its saved weights; those of another shape, such as the head's, are drawn anew."""
-    return kind.from_pretrained(
+def _pretrained(auto_class: Any, name: str, config: Any) -> Any:
+    """Return the model with its saved weights; those of another shape, such as the head's, are
+    drawn anew.
+    """
+    return auto_class.from_pretrained(
         name, config=config, use_safetensors=True, ignore_mismatched_sizes=True, dtype=torch.float32, **_DATA_ALONE
     )
 
@@ -97,7 +108,9 @@ def _check_type(name: str, transformers: Any) -> None:
 
 
 def _sizes(default: Any, shape: tuple[int, ...], vocab_size: int | None) -> dict[str, Any]:
-    """Return the sizes that the data fix, of those that this type of model has, and no special token beyond them."""
+    """Return the sizes that the data fix, of those that this type of model has, and no special
+    token beyond them.
+    """
     sizes: dict[str, Any] = {}
     if len(shape) == 3:
         side = shape[1] if shape[1] == shape[2] else list(shape[1:])
@@ -109,7 +122,9 @@ def _sizes(default: Any, shape: tuple[int, ...], vocab_size: int | None) -> dict
 
 
 def _check_options(options: dict[str, Any], default: Any) -> None:
-    """Raise UserError for an option that the config does not have: transformers would keep and ignore it."""
+    """Raise UserError for an option that the config does not have: transformers would keep and
+    ignore it.
+    """
     for option, value in options.items():
         if option == "attn_implementation":
             if value not in _ATTENTION:
@@ -120,7 +135,7 @@ def _check_options(options: dict[str, Any], default: Any) -> None:
             raise UserError(f"model.{option} is not an option of {default.model_type} that can be set here; {hint}")
 
 
-def _kind(config: Any, shape: tuple[int, ...], transformers: Any) -> Any:
+def _auto_class(config: Any, shape: tuple[int, ...], transformers: Any) -> Any:
     """Return the class that adds the head which inputs of this shape need."""
     auto = transformers.models.auto.modeling_auto
     reads_tokens = config.model_type in auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES

@@ -1,4 +1,7 @@
-"""Regularizers: one method, one file. They import torch only, and can be lifted into any PyTorch program."""
+"""Regularizers: one method, one file.
+
+They import torch only, and can be lifted into any PyTorch program.
+"""
 
 from reglab.regularizers.base import Batch, Gradient, Objective, Outcome, Regularizer, overrides
 from reglab.regularizers.cocktail import Cocktail, name_members

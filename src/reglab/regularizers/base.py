@@ -1,4 +1,4 @@
-"""The regularizer contract: one small interface for penalties, proximal steps, surgery, mixing, SAM and averaging."""
+"""The regularizer contract: hooks for penalties, proximal steps, objective, gradient, averaging."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,11 @@ from reglab.regularizers.keys import Keys
 class Batch:
     """One optimizer step's examples.
 
-    inputs: [rows, ...]. targets: (weight, target) pairs, weight [rows] or 0-dim; their weights add up to the example
-    weight: one pair, or mixup's two. index: int64 [rows], global example numbers, which key the draws.
+    Args:
+        inputs: [rows, ...].
+        targets: (weight, target) pairs, weight [rows] or 0-dim; their weights add up to the example
+            weight: one pair, or mixup's two.
+        index: int64 [rows], global example numbers, which key the draws.
     """
 
     inputs: Tensor
@@ -29,21 +32,27 @@ _UNITS: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
 
 def unit_weight(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the weight 1, 0-dim, that all examples have where none is given: always this tensor, never changed."""
+    """Return the weight 1, 0-dim, that all examples have where none is given: always this tensor,
+    never changed.
+    """
     if (dtype, device) not in _UNITS:
         _UNITS[dtype, device] = torch.ones((), dtype=dtype, device=device)
     return _UNITS[dtype, device]
 
 
 def weighted(weight: Tensor, losses: Tensor) -> Tensor:
-    """Return ``weight * losses``; by the unit weight nothing is multiplied, which gives the same bits."""
+    """Return ``weight * losses``; by the unit weight nothing is multiplied, which gives the same
+    bits.
+    """
     return losses if weight is _UNITS.get((weight.dtype, weight.device)) else weight * losses
 
 
 class Outcome(NamedTuple):
-    """What an objective says: 0-dim ``terms`` whose sum is the loss (``task`` is the data loss), and the ``outputs``.
+    """Result of an objective: 0-dim ``terms`` whose sum is the loss (``task`` is the data loss),
+    and the ``outputs``.
 
-    targets: the (weight, target) pairs that the outputs were judged by, which mixing changes.
+    Args:
+        targets: The (weight, target) pairs that the outputs were judged by, which mixing changes.
     """
 
     terms: dict[str, Tensor]
@@ -61,26 +70,32 @@ class Outcome(NamedTuple):
 
 Objective = Callable[[nn.Module, Batch], Outcome]
 Gradient = Callable[..., tuple[dict[str, Tensor], Outcome]]
-"""``gradient(offset=None)``: the gradient by parameter name, at the weights or beside them by ``offset``."""
+"""``gradient(offset=None)``: the gradient by parameter name, at the weights, perturbed by
+``offset`` if given.
+"""
 
 
 class Regularizer(nn.Module):
     """One ingredient of a cocktail. A hook that is not overridden hands its input back.
 
-    Real-valued hyperparameters are 0-dim float64 buffers (see ``hyper``), so that they are in the checkpoint and jobs
-    which differ only in numbers can be stacked; no hook may branch in Python on their values. Random numbers come from
-    ``self.keys`` alone. State in a parameter's shape is registered by ``register_shaped``.
+    Real-valued hyperparameters are 0-dim float64 buffers (see ``hyper``), so that they are in the
+    checkpoint and jobs which differ only in numbers can be stacked; no hook may branch in Python on
+    their values. Random numbers come from ``self.keys`` alone. State in a parameter's shape is
+    registered by ``register_shaped``.
 
-    Where training is sharded, each rank holds rows of every parameter (a contiguous part of the first axis, perhaps
-    none), as a plain tensor. ``on_gradient``, ``before_step``, ``on_step`` and ``evaluating`` see these parts alone,
-    and so does ``penalty`` where the method is ``separable``. What works by element or by row needs nothing more; a sum
-    over all elements, such as a norm's, goes through ``self.total``. In ``before_step``, ``on_step`` and
-    ``evaluating``, ``model`` is then a stand-in whose ``named_parameters()`` gives these parts, and ``named_buffers()``
-    the model's buffers, which are whole: use nothing else of it.
+    Where training is sharded, each rank holds rows of every parameter (a contiguous part of the
+    first axis, perhaps none), as a plain tensor. ``on_gradient``, ``before_step``, ``on_step`` and
+    ``evaluating`` see these parts alone, and so does ``penalty`` where the method is ``separable``.
+    What works by element or by row needs nothing more; a sum over all elements, such as a norm's,
+    goes through ``self.total``. In ``before_step``, ``on_step`` and ``evaluating``, ``model`` is
+    then a stand-in whose ``named_parameters()`` gives these parts, and ``named_buffers()`` the
+    model's buffers, which are whole: use nothing else of it.
     """
 
     neutral: ClassVar[Mapping[str, float] | None] = {"strength": 0.0}
-    """Hyperparameters that leave training bit-identical to no regularizer; None where there are none."""
+    """Hyperparameters that leave training bit-identical to no regularizer; None where there are
+    none.
+    """
     stronger: ClassVar[int] = 1
     """1 where a larger strength regularizes more, -1 where a smaller one does."""
     claims: ClassVar[frozenset[str]] = frozenset()
@@ -88,15 +103,20 @@ class Regularizer(nn.Module):
     tasks: ClassVar[frozenset[str] | None] = None
     """The tasks that it fits; None for all."""
     stops: ClassVar[bool] = False
-    """True where it may end training early: the run then stands for its best weights, not its last."""
+    """True where it may end training early: the run then stands for its best weights, not its last.
+    """
     fusable: ClassVar[bool] = True
-    """False where members that differ in numbers cannot be stacked; ``why_solo`` then gives the reason."""
+    """False where members that differ in numbers cannot be stacked; ``why_solo`` then gives the
+    reason.
+    """
     why_solo: ClassVar[str] = ""
     proximal: ClassVar[bool] = False
     """True where ``on_step`` asks for step sizes, which are not known of every optimizer."""
     separable: ClassVar[bool] = False
-    """True where the penalty is a sum over elements, or over rows: sharded training takes it of each rank's parts and
-    adds these up. False (a nuclear or spectral norm): it is handed whole tensors."""
+    """True where the penalty is a sum over elements, or over rows: sharded training takes it of
+    each rank's parts and adds these up. False (a nuclear or spectral norm): it is handed whole
+    tensors.
+    """
 
     name: str
     task: str
@@ -105,7 +125,9 @@ class Regularizer(nn.Module):
     total: Callable[[Tensor], Tensor]
     shaped: dict[str, str]
     statistics: dict[str, str]
-    """The model's buffers that ``evaluating`` swaps beside its parameters, and in which own buffer their average is."""
+    """The model's buffers that ``evaluating`` swaps beside its parameters, and in which own buffer
+    their average is.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,13 +143,16 @@ class Regularizer(nn.Module):
         mean: Callable[[Tensor], Tensor] | None = None,
         total: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        """Tell the member its name in the cocktail, the task, where draws come from, and what other ranks add.
+        """Tell the member its name in the cocktail, the task, where draws come from, and what other
+        ranks add.
 
-        ``mean`` averages a 0-dim loss over everything that one optimizer step sees; by default this is one process.
-        ``total`` adds up, over all parts of the weights, a tensor of sums over elements, without a gradient; by default
-        the weights are whole. Every rank calls it, and equally often: do not skip it where a part is empty.
+        ``mean`` averages a 0-dim loss over everything that one optimizer step sees; by default this
+        is one process. ``total`` adds up, over all parts of the weights, a tensor of sums over
+        elements, without a gradient; by default the weights are whole. Every rank calls it, and
+        equally often: do not skip it where a part is empty.
         """
-        # In __dict__, unregistered: a registered module would stand in the state dict once for each member.
+        # In __dict__, unregistered: a registered module would stand in the state dict once for each
+        # member.
         self.__dict__.update(name=name, task=task, keys=keys, mean=mean or _same, total=total or _same)
 
     def hyper(
@@ -141,7 +166,9 @@ class Regularizer(nn.Module):
     ) -> None:
         """Register real-valued hyperparameters as 0-dim float64 buffers.
 
-        Raises ValueError, with name, range and value, outside ``minimum <= value <= maximum`` and ``value < below``.
+        Raises:
+            ValueError: With name, range and value, outside ``minimum <= value <= maximum`` and
+                ``value < below``.
         """
         for name, value in values.items():
             try:
@@ -153,16 +180,19 @@ class Regularizer(nn.Module):
                 raise ValueError(f"{name} must be {_range(minimum, maximum, below, finite)}, got {value}")
             self.register_buffer(name, torch.tensor(number, dtype=torch.float64))
 
-    def register_shaped(self, slot: str, tensor: Tensor, parameter: str) -> None:
-        """Register a buffer of the shape of ``parameter`` (its name): it is cut, gathered and saved as that one is.
+    def register_shaped(self, buffer_name: str, tensor: Tensor, parameter: str) -> None:
+        """Register a buffer of the shape of ``parameter`` (its name): it is cut, gathered and saved
+        as that one is.
 
-        It is recorded in ``shaped``, slot to parameter.
+        It is recorded in ``shaped``, buffer to parameter.
         """
-        self.register_buffer(slot, tensor)
-        self.shaped[slot] = parameter
+        self.register_buffer(buffer_name, tensor)
+        self.shaped[buffer_name] = parameter
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Regularizer":
-        """Move buffers, never cast them: in bfloat16 a decay of 0.9999 is 1, and an average would never move."""
+        """Move buffers, never cast them: in bfloat16 a decay of 0.9999 is 1, and an average would
+        never move.
+        """
         for module in self.modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None:
@@ -172,9 +202,11 @@ class Regularizer(nn.Module):
         return self
 
     def complete(self, state: dict[str, Any], prefix: str, model: Mapping[str, Tensor]) -> None:
-        """Put into a state dict what this member did not keep when it was written; ``prefix`` is that of its keys.
+        """Put into a state dict what this member did not keep when it was written; ``prefix`` is
+        that of its keys.
 
-        model: the tensors of the model that the state belongs to, as far as they are known.
+        Args:
+            model: The tensors of the model that the state belongs to, as far as they are known.
         """
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
@@ -182,11 +214,16 @@ class Regularizer(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def advice(self, steps: int) -> str | None:
-        """Return a sentence for the user where its numbers cannot do what they say in a run of so many steps."""
+        """Return a sentence for the user where its numbers cannot do what they say in a run of so
+        many steps.
+        """
         return None
 
     def on_model(self, model: nn.Module) -> nn.Module:
-        """Change the model once, before training: surgery, parametrization. Never renames parameters."""
+        """Change the model once, before training: surgery, parametrization.
+
+        Never renames parameters.
+        """
         return model
 
     def penalty(self, weights: Mapping[str, Tensor]) -> Tensor | None:
@@ -194,7 +231,10 @@ class Regularizer(nn.Module):
         return None
 
     def on_objective(self, objective: Objective) -> Objective:
-        """Wrap the objective: mixing, smoothing, flooding. What it changes in the loss, it adds as a term."""
+        """Wrap the objective: mixing, smoothing, flooding.
+
+        What it changes in the loss, it adds as a term.
+        """
         return objective
 
     def on_gradient(self, gradient: Gradient) -> Gradient:
@@ -202,36 +242,53 @@ class Regularizer(nn.Module):
         return gradient
 
     def before_step(self, model: nn.Module, lr: Mapping[str, Tensor]) -> None:
-        """Change the weights that the gradient was taken at, just before the update: decoupled decay.
+        """Change the weights that the gradient was taken at, just before the update: decoupled
+        decay.
 
-        lr: the learning rate of this step, 0-dim, by parameter name; see ``weight_decay_fixed.schedule_factor``.
+        Args:
+            lr: The learning rate of this step, 0-dim, by parameter name; see
+                ``weight_decay_fixed.schedule_factor``.
         """
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
         """Change the weights after the update: proximal step, projection, averaging.
 
-        step_size: the optimizer's effective step of each coordinate, by parameter name; broadcasts to the parameter.
-        Where the gradient was clipped by its norm, it is scaled by the same factor. See ``proximal.largest_move``.
+        Args:
+            step_size: The optimizer's effective step of each coordinate, by parameter name;
+                broadcasts to the parameter. Where the gradient was clipped by its norm, it is
+                scaled by the same factor. See ``proximal.largest_move``.
         """
 
     def slope_at_zero(self) -> Tensor | None:
-        """Return what a gradient must exceed to move a weight away from 0, 0-dim; None where that is not known.
+        """Return what a gradient must exceed to move a weight away from 0, 0-dim; None where that
+        is not known.
 
-        Asked of proximal methods alone: under gradients clipped by value to less, they would solve another problem.
+        Asked of proximal methods alone: under gradients clipped by value to less, they would solve
+        another problem.
         """
         return None
 
     def on_validation(self, metrics: Mapping[str, Tensor]) -> Tensor | None:
-        """Return a 0-dim bool, True to stop training, after each measured epoch. State belongs in buffers."""
+        """Return a 0-dim bool, True to stop training, after each measured epoch.
+
+        State belongs in buffers.
+        """
         return None
 
     def evaluating(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Return a context in which ``model`` has the weights to be evaluated, such as averaged ones."""
+        """Return a context in which ``model`` has the weights to be evaluated, such as averaged
+        ones.
+        """
         return nullcontext()
 
 
 def overrides(member: Regularizer, hook: str) -> bool:
-    """Return whether ``member`` does something in ``hook``."""
+    """Return whether ``member`` does something in ``hook``.
+
+    Args:
+        member: The regularizer.
+        hook: The method's name, such as ``on_step``.
+    """
     return getattr(type(member), hook) is not getattr(Regularizer, hook)
 
 

@@ -1,4 +1,4 @@
-"""A cocktail: regularizers in the order of their nesting, the first innermost."""
+"""Cocktail: several regularizers applied together, the first innermost."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,15 +22,22 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Cocktail(nn.Module):
     """The regularizers of one job, by name, with the state of their draws.
 
-    Whoever trains (solo, fused, a callback in somebody else's loop) calls the same few methods, in this order:
-    ``prepare`` once; then each step ``objective`` and ``penalties`` inside ``gradient``, ``before_step``,
-    ``after_step``; then ``evaluating`` and ``stop`` at each measurement.
+    Whoever trains (solo, fused, a callback in somebody else's loop) calls the same few methods, in
+    this order: ``prepare`` once; then each step ``objective`` and ``penalties`` inside
+    ``gradient``, ``before_step``, ``after_step``; then ``evaluating`` and ``stop`` at each
+    measurement.
 
-    hooked: once prepared, by member the paths of the modules on whose forward pass it has put hooks.
+    Attributes:
+        hooked: Once prepared, by member the paths of the modules on whose forward pass it has put
+            hooks.
     """
 
     def __init__(self, members: Mapping[str, Regularizer], seed: int, task: str) -> None:
-        """Raises UserError if two members claim the same thing or one does not fit the task."""
+        """Check and register the members.
+
+        Raises:
+            UserError: If two members claim the same thing or one does not fit the task.
+        """
         super().__init__()
         self.keys = Keys(seed)
         _check(members, task)
@@ -43,11 +50,14 @@ class Cocktail(nn.Module):
     def bind(
         self, mean: Callable[[Tensor], Tensor] | None = None, total: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        """Hand each member its name, the task, the keys, and how losses are averaged and sums added up over ranks."""
+        """Hand each member its name, the task, the keys, and how losses are averaged and sums added
+        up over ranks.
+        """
         for name, member in self.named_regularizers():
             member.bind(name, self.task, self.keys, mean, total)
         self._stepping = {hook: self._with(hook) for hook in ("before_step", "on_step", "on_gradient", "penalty")}
-        # An average is of the weights that a step ends with: after projections, wherever these stand in the list.
+        # An average is of the weights that a step ends with: after projections, wherever these
+        # stand in the list.
         self._stepping["on_step"].sort(key=lambda member: overrides(member, "evaluating"))
 
     def named_regularizers(self) -> list[tuple[str, Regularizer]]:
@@ -61,7 +71,9 @@ class Cocktail(nn.Module):
         return bool(self._stepping["on_gradient"])
 
     def has(self, hook: str) -> bool:
-        """Whether a member acts in ``hook``: ``before_step``, ``on_step``, ``on_gradient`` or ``penalty``."""
+        """Whether a member acts in ``hook``: ``before_step``, ``on_step``, ``on_gradient`` or
+        ``penalty``.
+        """
         return bool(self._stepping[hook])
 
     @property
@@ -77,7 +89,7 @@ class Cocktail(nn.Module):
     def averaged_statistics(self) -> list[Tensor]:
         """Return what they are judged as."""
         members = (member for _, member in self.named_regularizers())
-        return [member.get_buffer(slot) for member in members for slot in member.statistics.values()]
+        return [member.get_buffer(buffer_name) for member in members for buffer_name in member.statistics.values()]
 
     @property
     def stops(self) -> bool:
@@ -89,7 +101,9 @@ class Cocktail(nn.Module):
     ) -> None:
         """Put into a state dict from an earlier version what its members did not keep then.
 
-        prefix: of the cocktail's keys. model: the tensors of the model by name; else those under ``model.``.
+        Args:
+            prefix: Of the cocktail's keys.
+            model: The tensors of the model by name; else those under ``model.``.
         """
         if model is None:
             model = {name.removeprefix("model."): it for name, it in state.items() if name.startswith("model.")}
@@ -97,23 +111,26 @@ class Cocktail(nn.Module):
             member.complete(state, f"{prefix}members.{name}.", model)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Take the model over: its own dropout becomes counter-based, then each member may change it, once.
+        """Take the model over: its own dropout becomes counter-based, then each member may change
+        it, once.
 
-        Raises UserError if a member selects parameters that are not there, or finds nothing to act on.
+        Raises:
+            UserError: If a member selects parameters that are not there, or finds nothing to act
+                on.
         """
         before = [name for name, _ in model.named_parameters()]
         take_over_dropout(model, self.keys)
         forget_kinds(model)
         self.check_selections(model)
         for name, member in self.named_regularizers():
-            own = _hooks(model)
+            before_hooks = _hooks(model)
             try:
                 model = member.on_model(model)
             except ValueError as error:
                 raise UserError(f"regularizer.{name}: {error}") from error
-            self.hooked[name] = [path for path, count in _hooks(model).items() if count > own.get(path, 0)]
+            self.hooked[name] = [path for path, count in _hooks(model).items() if count > before_hooks.get(path, 0)]
             if [name for name, _ in model.named_parameters()] != before:
-                raise UserError(f"regularizer.{name} renamed or added parameters of the model, which none may do")
+                raise UserError(f"regularizer.{name} renamed or added parameters of the model, which is not allowed")
         self._kinds = dict(kinds_of(model))
         return model
 
@@ -142,18 +159,20 @@ class Cocktail(nn.Module):
     def penalties(self, weights: Mapping[str, Tensor], separable: bool | None = None) -> dict[str, Tensor]:
         """Return each penalty of the weights by its member's name, computed in at least float32.
 
-        separable: only those of members that are (True), to be taken of parts of the weights and added up, or that are
-        not (False), which want them whole; None: all.
+        Args:
+            separable: Only those of members that are (True), to be taken of parts of the weights
+                and added up, or that are not (False), which want them whole; None: all.
         """
         members = [member for member in self._stepping["penalty"] if separable in (None, member.separable)]
         if not members:
             return {}
         wide = {name: weight.float() if weight.dtype.itemsize < 4 else weight for name, weight in weights.items()}
         full = Named(wide, self._kinds)
-        found = {member.name: member.penalty(full) for member in members}
-        # A 0-dim float64 strength lifts a 0-dim float32 sum to float64: the loss keeps the weights' precision.
-        kind = next(iter(full.values())).dtype
-        return {name: penalty.to(kind) for name, penalty in found.items() if penalty is not None}
+        penalties = {member.name: member.penalty(full) for member in members}
+        # A 0-dim float64 strength lifts a 0-dim float32 sum to float64: the loss keeps the weights'
+        # precision.
+        dtype = next(iter(full.values())).dtype
+        return {name: penalty.to(dtype) for name, penalty in penalties.items() if penalty is not None}
 
     def gradient(self, gradient: Gradient) -> Gradient:
         """Return ``gradient`` wrapped by every member, the first innermost."""
@@ -188,14 +207,19 @@ class Cocktail(nn.Module):
 
 
 def name_members(members: Sequence[Regularizer]) -> dict[str, Regularizer]:
-    """Return the members by name: that of their file (``l1``), numbered from the second of a kind on (``l1_2``)."""
-    seen: Counter[str] = Counter()
+    """Return the members by name: that of their file (``l1``), numbered from the second of a kind
+    on (``l1_2``).
+
+    Args:
+        members: In their order of nesting.
+    """
+    counts: Counter[str] = Counter()
     named = {}
     for member in members:
-        kind = type(member).__module__.rpartition(".")[2]
-        kind = kind if type(member).__module__.startswith("reglab.") else type(member).__name__.lower()
-        seen[kind] += 1
-        named[kind if seen[kind] == 1 else f"{kind}_{seen[kind]}"] = member
+        stem = type(member).__module__.rpartition(".")[2]
+        stem = stem if type(member).__module__.startswith("reglab.") else type(member).__name__.lower()
+        counts[stem] += 1
+        named[stem if counts[stem] == 1 else f"{stem}_{counts[stem]}"] = member
     return named
 
 

@@ -12,23 +12,39 @@ from reglab.regularizers.parameter_kinds import with_weights
 
 
 def drop(inputs: Tensor, rate: Tensor, draws: Tensor) -> Tensor:
-    """Return ``inputs`` with elements zeroed where ``draws < rate`` and the others divided by ``1 - rate``."""
+    """Return ``inputs`` with elements zeroed where ``draws < rate`` and the others divided by
+    ``1 - rate``.
+
+    Args:
+        inputs: Any shape.
+        rate: 0-dim, 0 <= rate < 1.
+        draws: Uniform numbers in [0, 1), in the shape of ``inputs``.
+
+    Returns:
+        Same shape and dtype as ``inputs``.
+    """
     # Compared with >=, since a draw can be exactly 0: at rate 0 everything is kept.
     return inputs * ((draws >= rate) / (1 - rate)).to(inputs.dtype)
 
 
 class Dropout(Regularizer):
-    """Zero each input of the inner layers with probability ``strength``, anew for every example and step.
+    """Zero each input of the inner layers with probability ``strength``, anew for every example and
+    step.
 
-    It is inserted before every ``nn.Linear`` but the first layer of the model that has weights, so on hidden units;
-    where a model has a single layer, on its inputs. Draws depend on the example, not on its place in the batch.
+    It is inserted before every ``nn.Linear`` but the first layer of the model that has weights, so
+    on hidden units; where a model has a single layer, on its inputs. Draws depend on the example,
+    not on its position in the batch.
 
-    Not inside ``nn.MultiheadAttention``, which computes its projections in one function, without calling the
-    ``nn.Linear`` that holds the last one; its own argument ``dropout`` drops attention. Layers whose weights a model
-    uses without calling them are named before training, since nothing can be inserted there.
+    Not inside ``nn.MultiheadAttention``, which computes its projections in one function, without
+    calling the ``nn.Linear`` that holds the last one; its own argument ``dropout`` drops attention.
+    Layers whose weights a model uses without calling them are named before training, since nothing
+    can be inserted there.
 
-    strength: the rate, 0 <= strength < 1. Source: Srivastava et al. (2014), Dropout: a simple way to prevent neural
-    networks from overfitting.
+    Args:
+        strength: The rate, 0 <= strength < 1.
+
+    Source:
+        Srivastava et al. (2014), Dropout: a simple way to prevent neural networks from overfitting.
     """
 
     strength: Tensor
@@ -45,7 +61,9 @@ class Dropout(Regularizer):
             if isinstance(layer, nn.Linear) and not isinstance(layer, NonDynamicallyQuantizableLinear)
         ]
         if not inner:
-            raise ValueError("dropout found no nn.Linear behind the first layer of the model to insert itself before")
+            raise ValueError(
+                "dropout found no nn.Linear after the model's first layer to be inserted before; leave it out"
+            )
         for name, layer in inner:
             layer.register_forward_pre_hook(_DropInputs(self, name))
         return model
@@ -54,8 +72,9 @@ class Dropout(Regularizer):
 class _DropInputs:
     """A forward pre-hook: it renames no parameter and adds no module.
 
-    It holds the regularizer itself, not its rate: a buffer shared by two modules is untied by ``.to()``, and a deep
-    copy of model and regularizer together keeps this reference between the copies.
+    It holds the regularizer itself, not its rate: a buffer shared by two modules is untied by
+    ``.to()``, and a deep copy of model and regularizer together keeps this reference between the
+    copies.
     """
 
     def __init__(self, regularizer: Dropout, site: str) -> None:
@@ -71,7 +90,9 @@ class _DropInputs:
 
 
 class KeyedDropout(nn.Module):
-    """Stands in for a user's own ``nn.Dropout`` once a model is taken over: the same rate, counter-based draws."""
+    """Stands in for a user's own ``nn.Dropout`` once a model is taken over: the same rate,
+    counter-based draws.
+    """
 
     keys: Keys
 
@@ -83,7 +104,9 @@ class KeyedDropout(nn.Module):
 
     @property
     def p(self) -> float:
-        """The rate, by ``nn.Dropout``'s name for it: models read it there, for attention that drops by itself."""
+        """The rate, by ``nn.Dropout``'s name for it: models read it there, for attention that drops
+        by itself.
+        """
         return self.rate
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -99,7 +122,7 @@ class KeyedDropout(nn.Module):
 def take_over_dropout(model: nn.Module, keys: Keys) -> None:
     """Replace every ``nn.Dropout`` inside ``model`` by one whose draws are counter-based."""
     for path, module in list(model.named_modules()):
-        # Not named_children, which passes over a module's second place in its parent.
+        # Not named_children, which skips a module's second name in its parent.
         for name, child in list(module._modules.items()):
             if type(child) is nn.Dropout:
                 setattr(module, name, KeyedDropout(child.p, keys, f"{path}.{name}"))

@@ -11,13 +11,18 @@ from reglab.regularizers.base import Regularizer
 
 
 class EarlyStopping(Regularizer):
-    """Stop after ``patience`` measured epochs without an improvement of ``val/loss`` by more than ``min_delta``.
+    """Stop after ``patience`` measured epochs without an improvement of ``val/loss`` by more than
+    ``min_delta``.
 
-    The run then stands for the weights of its best epoch. It catches the first descent only: a validation loss that
-    would fall a second time is not waited for.
+    The run then stands for the weights of its best epoch. It catches the first descent only: a
+    validation loss that would fall a second time is not waited for.
 
-    patience: in measured epochs, >= 1; infinity never stops. min_delta: in units of the loss, >= 0. Source: Prechelt
-    (1998), Early stopping - but when?
+    Args:
+        patience: In measured epochs, >= 1; infinity never stops.
+        min_delta: In units of the loss, >= 0.
+
+    Source:
+        Prechelt (1998), Early stopping - but when?
     """
 
     neutral: ClassVar[Mapping[str, float] | None] = {"patience": math.inf}

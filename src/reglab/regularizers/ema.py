@@ -11,31 +11,33 @@ from torch.nn.modules.batchnorm import _NormBase
 from reglab.regularizers.base import Regularizer
 from reglab.regularizers.select import selected
 
-WARMUP = 9.0  # of all checkpoints that do not tell
+WARMUP = 9.0  # of checkpoints that do not hold it
 
 
 class EMA(Regularizer):
     """Evaluate with ``average <- d * average + (1 - d) * w``, updated after every step.
 
-    Training itself is untouched. In update ``t`` (1, 2, ...) the decay is ``d = min(strength, t / (t + warmup))``, and
-    0 in the first: the initial weights do not count, so that an average of weights inside a convex bound (``max_norm``)
-    is inside it, too. It follows the other members wherever it stands among them, and so averages projected weights.
+    Training itself is untouched. In update ``t`` (1, 2, ...) the decay is
+    ``d = min(strength, t / (t + warmup))``, and 0 in the first: the initial weights do not count,
+    so that an average of weights inside a convex bound (``max_norm``) is inside it, too. It follows
+    the other members wherever it stands among them, and so averages projected weights.
 
-    A decay above ``steps / (steps + warmup)`` changes nothing in a run of so many steps. warmup 9 averages over about
-    the last tenth of the run at most, 1 evenly over all of it, 0 holds the decay from the second step on (the weights
-    after the first step then count long).
+    A decay above ``steps / (steps + warmup)`` changes nothing in a run of so many steps. warmup 9
+    averages over about the last tenth of the run at most, 1 evenly over all of it, 0 holds the
+    decay from the second step on (the weights after the first step then count long).
 
-    BatchNorm's running statistics are averaged alike, as timm's ``ModelEma`` does: the last ones belong to the last
-    weights, not to their average. To take them anew of the training rows would be exact, and costs a pass over these.
+    BatchNorm's running statistics are averaged alike, as timm's ``ModelEma`` does: the last ones
+    belong to the last weights, not to their average. To take them anew of the training rows would
+    be exact, and costs a pass over these.
 
     Args:
         strength: The decay, 0 <= strength < 1; it averages over about ``1 / (1 - strength)`` steps.
         warmup: In steps, >= 0. 9 is TensorFlow's ``ExponentialMovingAverage(decay, num_updates)``.
 
     Source:
-        Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging; Tarvainen & Valpola (2017),
-        Mean teachers; Shamir & Zhang (2013), Stochastic gradient descent for non-smooth optimization, of the average
-        that the warm-up makes (polynomial decay).
+        Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging; Tarvainen &
+        Valpola (2017), Mean teachers; Shamir & Zhang (2013), Stochastic gradient descent for
+        non-smooth optimization, of the average that the warm-up makes (polynomial decay).
     """
 
     claims: ClassVar[frozenset[str]] = frozenset({"weight_average"})
@@ -51,13 +53,13 @@ class EMA(Regularizer):
 
     def on_model(self, model: nn.Module) -> nn.Module:
         for name, weight in selected(model, "all"):
-            self.register_shaped(_slot(name), weight.detach().clone(), name)
+            self.register_shaped(_buffer_name(name), weight.detach().clone(), name)
         norms = [path for path, module in model.named_modules() if isinstance(module, _NormBase)]
         for name, buffer in model.named_buffers():
             path, _, key = name.rpartition(".")
             if path in norms and key in ("running_mean", "running_var"):
-                self.statistics[name] = _slot(name)
-                self.register_buffer(_slot(name), buffer.detach().clone())
+                self.statistics[name] = _buffer_name(name)
+                self.register_buffer(_buffer_name(name), buffer.detach().clone())
         return model
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
@@ -67,11 +69,13 @@ class EMA(Regularizer):
         for name, weight in self._averaged(model):
             average = self._average(name)
             share = (1 - decay).to(average.dtype)
-            own = share * weight.to(average.dtype)
-            average.copy_((1 - share) * average + own)  # lerp has no batching rule for members
+            addend = share * weight.to(average.dtype)
+            average.copy_((1 - share) * average + addend)  # lerp has no batching rule for members
 
     def advice(self, steps: int) -> str | None:
-        """Return a sentence where the warm-up holds the decay in a run of ``steps`` steps below ``strength``."""
+        """Return a sentence where the warm-up holds the decay in a run of ``steps`` steps below
+        ``strength``.
+        """
         most, strength, warmup = self.most(steps), float(self.strength), float(self.warmup)
         if strength <= most:
             return None
@@ -89,7 +93,7 @@ class EMA(Regularizer):
     def evaluating(self, model: nn.Module) -> Iterator[None]:
         """Swap the averages in, and the weights back afterwards, bit for bit."""
         weights = self._averaged(model)
-        own = [weight.detach().clone() for _, weight in weights]
+        trained = [weight.detach().clone() for _, weight in weights]
         with torch.no_grad():
             for name, weight in weights:
                 weight.copy_(self._average(name))
@@ -97,14 +101,16 @@ class EMA(Regularizer):
             yield
         finally:
             with torch.no_grad():
-                for (_, weight), saved in zip(weights, own, strict=True):
-                    weight.copy_(saved)
+                for (_, weight), value in zip(weights, trained, strict=True):
+                    weight.copy_(value)
 
     def complete(self, state: dict[str, Any], prefix: str, model: Mapping[str, Tensor]) -> None:
-        """Give a state from before there were these the warm-up of then, and the last statistics as their average."""
+        """Give a state from before there were these the warm-up of then, and the last statistics as
+        their average.
+        """
         state.setdefault(f"{prefix}warmup", torch.tensor(WARMUP, dtype=torch.float64))
-        for name, slot in self.statistics.items():
-            state.setdefault(f"{prefix}{slot}", model.get(name, self.get_buffer(slot)))
+        for name, buffer_name in self.statistics.items():
+            state.setdefault(f"{prefix}{buffer_name}", model.get(name, self.get_buffer(buffer_name)))
 
     def _averaged(self, model: nn.Module) -> list[tuple[str, Tensor]]:
         """Return the weights and statistics that are averaged, by name."""
@@ -114,9 +120,9 @@ class EMA(Regularizer):
         return [*selected(model, "all"), *((name, buffers[name]) for name in self.statistics)]
 
     def _average(self, name: str) -> Tensor:
-        average: Tensor = getattr(self, _slot(name))
+        average: Tensor = getattr(self, _buffer_name(name))
         return average
 
 
-def _slot(name: str) -> str:
+def _buffer_name(name: str) -> str:
     return "average_" + name.replace(".", "__")

@@ -6,10 +6,15 @@ from reglab.regularizers.base import Batch, Objective, Outcome, Regularizer
 
 
 class Flooding(Regularizer):
-    """Train on ``|loss - strength| + strength``: below the level the gradient turns round. Adds the difference.
+    """Train on ``|loss - strength| + strength``: below the level the gradient changes sign.
 
-    strength: the flood level, in units of the loss, >= 0. Source: Ishida et al. (2020), Do we need zero training loss
-    after achieving zero training error?
+    Adds the difference.
+
+    Args:
+        strength: The flood level, in units of the loss, >= 0.
+
+    Source:
+        Ishida et al. (2020), Do we need zero training loss after achieving zero training error?
     """
 
     strength: Tensor

@@ -15,13 +15,31 @@ def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
 
     ``argmin_u  (u - w)^2 / 2 + threshold * |u|  =  sign(w) * max(|w| - threshold, 0)``
 
-    Shapes: any; ``threshold`` broadcasts to ``weight``. Source: Donoho (1995), De-noising by soft-thresholding.
+    Shapes: any; ``threshold`` broadcasts to ``weight``.
+
+    Args:
+        weight: Any shape.
+        threshold: Non-negative; broadcasts to ``weight``.
+
+    Returns:
+        The shrunken weights, same shape and dtype as ``weight``.
+
+    Source:
+        Donoho (1995), De-noising by soft-thresholding.
     """
-    return weight - pull(weight, threshold)
+    return weight - clip_to_threshold(weight, threshold)
 
 
-def pull(weight: Tensor, threshold: Tensor) -> Tensor:
-    """Return what the soft threshold takes away: ``weight``, but not beyond ``threshold`` on either side."""
+def clip_to_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
+    """Return ``w - prox(w)``: the projection of ``weight`` onto ``[-threshold, threshold]``.
+
+    Args:
+        weight: Any shape.
+        threshold: Non-negative; broadcasts to ``weight``.
+
+    Returns:
+        Same shape and dtype as ``weight``.
+    """
     if threshold.ndim:
         return weight.clamp(-threshold, threshold)
     return weight.maximum(-threshold).minimum(threshold)  # clamp takes three times as long with 0-dim bounds
@@ -30,19 +48,24 @@ def pull(weight: Tensor, threshold: Tensor) -> Tensor:
 class L1(Regularizer):
     """Minimize ``loss + strength * sum |w|`` over the weights, reaching exact zeros.
 
-    The proximal step uses the optimizer's effective step size, so that its fixed point is the Lasso's also under
-    momentum and Adam (Yun et al. 2021, Adaptive proximal gradient methods for structured neural networks).
+    The proximal step uses the optimizer's effective step size, so that its fixed point is the
+    Lasso's also under momentum and Adam (Yun et al. 2021, Adaptive proximal gradient methods for
+    structured neural networks).
 
-    Adam's step of a coordinate that never had a gradient is a typical one of its tensor, and no proximal step is longer
-    than twice what Adam itself can take (``training.step_size``); clipping by norm scales the step as it does the
-    gradient. A weight that no loss reaches ends at 0, the minimum of its penalty.
+    Adam's step of a coordinate that never had a gradient is a typical one of its tensor, and no
+    proximal step is longer than twice what Adam itself can take (``training.step_size``); clipping
+    by norm scales the step as it does the gradient. A weight that no loss reaches ends at 0, the
+    minimum of its penalty.
 
-    The noise of minibatches moves weights off 0 again at each step: plain SGD on small batches keeps few of the zeros
-    that the solution has (5 of 26 in ``tests/training/test_polish.py``), Adam some more. Larger batches, a learning
-    rate that goes to 0, or ``trainer.polish_steps`` at the end give them back.
+    The noise of minibatches moves weights off 0 again at each step: plain SGD on small batches
+    keeps few of the zeros that the solution has (5 of 26 in ``tests/training/test_polish.py``),
+    Adam some more. Larger batches, a learning rate that goes to 0, or ``trainer.polish_steps`` at
+    the end give them back.
 
-    strength: per weight, >= 0. For a linear model under a mean squared error halved, it is scikit-learn's ``alpha``.
-    where: which parameters; see ``select.chosen``.
+    Args:
+        strength: Per weight, >= 0. For a linear model under a mean squared error halved, it is
+            scikit-learn's ``alpha``.
+        where: Which parameters; see ``select.chosen``.
     """
 
     proximal: ClassVar[bool] = True
@@ -57,7 +80,7 @@ class L1(Regularizer):
         for name, weight in selected(model, self.where):
             threshold, limit = self.strength * step_size[name], largest_move(step_size, name)
             threshold = (threshold if limit is None else threshold.minimum(limit)).to(weight.dtype)
-            weight.sub_(pull(weight, threshold))
+            weight.sub_(clip_to_threshold(weight, threshold))
 
     def slope_at_zero(self) -> Tensor:
         return self.strength

@@ -1,4 +1,4 @@
-"""L1 as a term of the loss: what most code does, and what never reaches zero."""
+"""L1 as a term of the loss: never reaches exact zeros."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -13,10 +13,14 @@ from reglab.regularizers.select import chosen
 class L1Subgradient(Regularizer):
     """Add ``strength * sum |w|`` to the loss and follow its subgradient ``strength * sign(w)``.
 
-    Weights end up jittering about zero and are never exactly zero: it stands here to be compared with ``l1``.
+    Weights end up jittering about zero and are never exactly zero: it stands here to be compared
+    with ``l1``.
 
-    strength: per weight, >= 0, on the scale of ``l1``. Source: Tibshirani (1996), Regression shrinkage and selection
-    via the lasso.
+    Args:
+        strength: Per weight, >= 0, on the scale of ``l1``.
+
+    Source:
+        Tibshirani (1996), Regression shrinkage and selection via the lasso.
     """
 
     separable: ClassVar[bool] = True

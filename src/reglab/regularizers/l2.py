@@ -11,14 +11,19 @@ from reglab.regularizers.select import chosen
 
 
 class L2(Regularizer):
-    """Add ``strength / 2 * sum w^2`` to the loss: its gradient ``strength * w`` goes through the optimizer.
+    """Add ``strength / 2 * sum w^2`` to the loss: its gradient ``strength * w`` goes through the
+    optimizer.
 
-    Under plain SGD it equals ``torch.optim.SGD(weight_decay=strength)``; under Adam its gradient is rescaled like any
-    other, which is why ``weight_decay`` and ``weight_decay_fixed`` are methods of their own (Loshchilov & Hutter 2019,
-    Decoupled weight decay regularization).
+    Under plain SGD it equals ``torch.optim.SGD(weight_decay=strength)``; under Adam its gradient is
+    rescaled like any other, which is why ``weight_decay`` and ``weight_decay_fixed`` are methods of
+    their own (Loshchilov & Hutter 2019, Decoupled weight decay regularization).
 
-    strength: per weight, >= 0. For a linear model under a mean squared error halved, scikit-learn's ``Ridge`` has
-    ``alpha = rows * strength``. Source: Hoerl & Kennard (1970), Ridge regression.
+    Args:
+        strength: Per weight, >= 0. For a linear model under a mean squared error halved,
+            scikit-learn's ``Ridge`` has ``alpha = rows * strength``.
+
+    Source:
+        Hoerl & Kennard (1970), Ridge regression.
     """
 
     separable: ClassVar[bool] = True

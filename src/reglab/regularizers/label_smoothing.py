@@ -1,4 +1,4 @@
-"""Label smoothing: the target shares a little of its mass with the other classes."""
+"""Label smoothing: mix the target with the uniform distribution."""
 
 from typing import ClassVar
 
@@ -12,7 +12,9 @@ from reglab.regularizers.base import Batch, Objective, Outcome, Regularizer
 def uniform_losses(outputs: Tensor, task: str) -> Tensor:
     """Return each example's cross entropy against the uniform target, [rows].
 
-    outputs: logits, [rows, classes]; for binary and multilabel tasks [rows, labels], where uniform means one half.
+    Args:
+        outputs: logits, [rows, classes]; for binary and multilabel tasks [rows, labels], where
+            uniform means one half.
     """
     if task == "classification":
         return -functional.log_softmax(outputs, dim=1).mean(dim=1)
@@ -21,10 +23,14 @@ def uniform_losses(outputs: Tensor, task: str) -> Tensor:
 
 
 class LabelSmoothing(Regularizer):
-    """Train against ``(1 - strength) * target + strength * uniform``; adds the term ``strength * (uniform - task)``.
+    """Train against ``(1 - strength) * target + strength * uniform``; adds the term
+    ``strength * (uniform - task)``.
 
-    strength: the share of the uniform target, 0 <= strength <= 1. Source: Szegedy et al. (2016), Rethinking the
-    Inception architecture for computer vision.
+    Args:
+        strength: The share of the uniform target, 0 <= strength <= 1.
+
+    Source:
+        Szegedy et al. (2016), Rethinking the Inception architecture for computer vision.
     """
 
     tasks: ClassVar[frozenset[str] | None] = frozenset({"classification", "binary", "multilabel"})

@@ -12,15 +12,21 @@ from reglab.regularizers.units import ROWS, Incoming, incoming
 
 
 class MaxNorm(Regularizer):
-    """Keep ``||w_unit||_2 <= strength`` for each unit's incoming weights, by projection after every update.
+    """Keep ``||w_unit||_2 <= strength`` for each unit's incoming weights, by projection after every
+    update.
 
-    A unit is an output of Linear, Bilinear or Conv, an output channel of ConvTranspose (of all inputs in its group), a
-    row of an Embedding, one gate of one unit of an RNN, LSTM or GRU (weights from the inputs and from the state apart),
-    a feature of the query, key or value of MultiheadAttention. Under weight normalization it is the magnitude that is
-    capped. Biases, normalizations and the like are free, also where ``where`` selects them.
+    A unit is an output of Linear, Bilinear or Conv, an output channel of ConvTranspose (of all
+    inputs in its group), a row of an Embedding, one gate of one unit of an RNN, LSTM or GRU
+    (weights from the inputs and from the state apart), a feature of the query, key or value of
+    MultiheadAttention. Under weight normalization it is the magnitude that is capped. Biases,
+    normalizations and the like are free, also where ``where`` selects them.
 
-    strength: the largest norm, > 0; smaller regularizes more, infinity not at all. Usual values: 1 to 4.
-    Source: Srebro & Shraibman (2005), Rank, trace-norm and max-norm; Srivastava et al. (2014), Dropout.
+    Args:
+        strength: The largest norm, > 0; smaller regularizes more, infinity not at all. Usual
+            values: 1 to 4.
+
+    Source:
+        Srebro & Shraibman (2005), Rank, trace-norm and max-norm; Srivastava et al. (2014), Dropout.
     """
 
     neutral: ClassVar[Mapping[str, float] | None] = {"strength": math.inf}
@@ -36,15 +42,19 @@ class MaxNorm(Regularizer):
         self.units: dict[str, Incoming] | None = None
 
     def on_model(self, model: nn.Module) -> nn.Module:
-        """Find the units. Raises ValueError for a selected weight whose parametrization hides their norms."""
+        """Find the units.
+
+        Raises:
+            ValueError: For a selected weight whose parametrization hides their norms.
+        """
         known, self.units = incoming(model), {}
         for name in (name for name, _ in selected(model, self.where) if name in known):
-            if (found := known[name]) is None:
+            if (entry := known[name]) is None:
                 raise ValueError(
-                    f"{name} is parametrized, so that a cap on it is none on what its units are given; leave it out by "
+                    f"{name} is parametrized, so its norm is not that of the effective weights; leave it out by "
                     "where=..."
                 )
-            self.units[found[0]] = found[1]
+            self.units[entry[0]] = entry[1]
         return model
 
     def on_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:

@@ -10,13 +10,18 @@ from reglab.rng.beta import symmetric_beta_draw
 
 
 class Mixup(Regularizer):
-    """Train on ``share * x + (1 - share) * x'`` against both targets, ``share ~ Beta(strength, strength)`` each step.
+    """Train on ``share * x + (1 - share) * x'`` against both targets,
+    ``share ~ Beta(strength, strength)`` each step.
 
-    Each example's partner is its neighbour in the (shuffled) batch, in pairs, not a second permutation: as random, and
-    the same pairs on one rank or two (of an even batch each). The last example of an odd batch stays as it is.
+    Each example's partner is its neighbour in the (shuffled) batch, in pairs, not a second
+    permutation: as random, and the same pairs on one rank or two (of an even batch each). The last
+    example of an odd batch stays as it is.
 
-    strength: alpha, >= 0; 0 mixes nothing. Usual values: 0.1 to 0.4. Source: Zhang et al. (2018), mixup: beyond
-    empirical risk minimization.
+    Args:
+        strength: alpha, >= 0; 0 mixes nothing. Usual values: 0.1 to 0.4.
+
+    Source:
+        Zhang et al. (2018), mixup: beyond empirical risk minimization.
     """
 
     claims: ClassVar[frozenset[str]] = frozenset({"mixing"})

@@ -1,4 +1,4 @@
-"""What kind each parameter is (weight, bias, normalization, scale, embedding of a position), by its module."""
+"""Kind of each parameter, by its module: weight, bias, normalization, scale or token."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 Kind = Literal["weight", "bias", "norm", "scale", "token"]
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-# The names that normalization layers of other libraries have: LayerNorm2d, LlamaRMSNorm, GlobalResponseNorm, ...
+# The names that normalization layers of other libraries have: LayerNorm2d, LlamaRMSNorm,
+# GlobalResponseNorm, ...
 _NORM_NAME = re.compile(r"(Norm|Normalization)(\d[dD])?$")
 _BIAS = re.compile(r"(^|_)bias(es)?(_|$|\d)|^(bias_k|bias_v)$", re.IGNORECASE)
 _TOKEN = re.compile(
@@ -39,15 +40,15 @@ def parameter_kinds(model: nn.Module) -> dict[str, Kind]:
                ``relative_position_bias_table``
     ``norm``   of BatchNorm, InstanceNorm, SyncBatchNorm, LayerNorm, GroupNorm, RMSNorm, whatever their
                axes, and of a class of another library whose name ends in ``Norm``
-    ``scale``  one number a unit: PReLU's slope, weight normalization's magnitude (``original0``,
+    ``scale``  one number a unit: PReLU's factor, weight normalization's magnitude (``original0``,
                ``weight_g``), a temperature [heads, 1, 1], anything else of one axis or none
     ``token``  a learnt input of the model's own: class tokens and position embeddings
                (``cls_token``, ``pos_embed``, ``rel_pos_h``), if they are no nn.Embedding
     ========== =========================================================================================
 
-    A parametrized tensor is of the kind that it would be without (``parametrizations.weight.original``). A tied
-    parameter goes by the first of its modules. It is what timm, torchvision and nanoGPT decay, but for embeddings,
-    which some of them leave out.
+    A parametrized tensor is of the kind that it would be without
+    (``parametrizations.weight.original``). A tied parameter goes by the first of its modules. It is
+    what timm, torchvision and nanoGPT decay, but for embeddings, which some of them leave out.
     """
     modules = dict(model.named_modules())
     return {name: _kind(name, tensor, modules) for name, tensor in model.named_parameters()}
@@ -57,13 +58,14 @@ _known: WeakKeyDictionary[nn.Module, dict[str, Kind]] = WeakKeyDictionary()
 
 
 def kinds_of(model: object) -> Mapping[str, Kind]:
-    """Return ``parameter_kinds`` of ``model``, found once; of a stand-in for a sharded model what it has as ``kinds``.
+    """Return ``parameter_kinds`` of ``model``, found once; of a stand-in for a sharded model what
+    it has as ``kinds``.
 
     Empty for anything else.
     """
     if not isinstance(model, nn.Module):
-        found: Mapping[str, Kind] = getattr(model, "kinds", {})
-        return found
+        kinds: Mapping[str, Kind] = getattr(model, "kinds", {})
+        return kinds
     if model not in _known:
         _known[model] = parameter_kinds(model)
     return _known[model]
@@ -76,10 +78,10 @@ def forget_kinds(model: nn.Module) -> None:
 
 def guessed(name: str, tensor: Tensor) -> Kind:
     """Return the kind of a parameter of which nothing but the name and the axes is known."""
-    own = name.rpartition(".")[2]
-    if _BIAS.search(own):
+    local_name = name.rpartition(".")[2]
+    if _BIAS.search(local_name):
         return "bias"
-    if _TOKEN.search(own):
+    if _TOKEN.search(local_name):
         return "token"
     return "weight" if tensor.ndim >= 2 else "scale"
 
@@ -89,8 +91,8 @@ def with_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, module in model.named_modules():
         if isinstance(module, ParametrizationList) or path.rpartition(".")[2] == PARAMETRIZED:
             continue
-        own = [*module.named_parameters(recurse=False), *_parametrized(module)]
-        if any(_of_module(module, name, tensor) == "weight" for name, tensor in own):
+        parameters = [*module.named_parameters(recurse=False), *_parametrized(module)]
+        if any(_of_module(module, name, tensor) == "weight" for name, tensor in parameters):
             yield path, module
 
 
@@ -100,19 +102,19 @@ def _parametrized(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _kind(name: str, tensor: Tensor, modules: Mapping[str, nn.Module]) -> Kind:
-    path, _, own = name.rpartition(".")
+    path, _, local_name = name.rpartition(".")
     module = modules[path]
     if isinstance(module, ParametrizationList):
-        owner, _, own = path.rpartition(f"{PARAMETRIZED}.")
+        owner, _, local_name = path.rpartition(f"{PARAMETRIZED}.")
         magnitude = name.endswith(".original0") and any(isinstance(each, _WeightNorm) for each in module)
-        kind = _of_module(modules[owner.removesuffix(".")], own, tensor)
+        kind = _of_module(modules[owner.removesuffix(".")], local_name, tensor)
         return "scale" if magnitude and kind == "weight" else kind
     while isinstance(module, (nn.ParameterList, nn.ParameterDict)) and path:  # "biases.0": the list's own name counts
         path, _, holder = path.rpartition(".")
-        module, own = modules[path], holder if own.isdigit() else f"{holder}_{own}"
+        module, local_name = modules[path], holder if local_name.isdigit() else f"{holder}_{local_name}"
     if isinstance(module, nn.Embedding) and _BIAS.search(path.rpartition(".")[2]):
         return "bias"  # T5's relative_attention_bias
-    return _of_module(module, own, tensor)
+    return _of_module(module, local_name, tensor)
 
 
 def _of_module(module: nn.Module, name: str, tensor: Tensor) -> Kind:
@@ -121,6 +123,7 @@ def _of_module(module: nn.Module, name: str, tensor: Tensor) -> Kind:
     if name.endswith("_g") and name.removesuffix("_g") + "_v" in module._parameters:  # nn.utils.weight_norm
         return "scale"
     kind = guessed(name, tensor)
-    # A temperature [heads, 1, 1], a gain [1, 1, features]; but a convolution's weight may be [1, 1, 1].
+    # A temperature [heads, 1, 1], a gain [1, 1, features]; but a convolution's weight may be [1, 1,
+    # 1].
     one_axis = tensor.ndim > 2 and sum(size > 1 for size in tensor.shape) < 2
     return "scale" if kind == "weight" and one_axis and not _MATRIX.search(name) else kind

@@ -1,4 +1,4 @@
-"""Which parameters a method acts on."""
+"""Select parameters by kind or name pattern."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -20,9 +20,10 @@ class Named(dict[str, Tensor]):
 def chosen(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], where: str) -> list[tuple[str, Tensor]]:
     """Return the named tensors that ``where`` selects.
 
-    where: names separated by spaces: ``weights`` (by kind: no biases, no normalization parameters; see
-    ``parameter_kinds.parameter_kinds``), ``all``, or patterns over the parameters' names with ``*`` as a wildcard:
-    ``layers.0.* head.weight``.
+    Args:
+        where: Names separated by spaces: ``weights`` (by kind: no biases, no normalization
+            parameters; see ``parameter_kinds.parameter_kinds``), ``all``, or patterns over the
+            parameters' names with ``*`` as a wildcard: ``layers.0.* head.weight``.
     """
     pairs = tensors.items() if isinstance(tensors, Mapping) else tensors
     return _matching(pairs, where, getattr(tensors, "kinds", {}))
@@ -31,7 +32,8 @@ def chosen(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], where: 
 def selected(model: nn.Module, where: str) -> list[tuple[str, Tensor]]:
     """Return the parameters of ``model`` that ``where`` selects. Frozen ones are left alone.
 
-    model: anything with ``named_parameters()``; a plain tensor among them counts as trained.
+    Args:
+        model: Anything with ``named_parameters()``; a plain tensor among them counts as trained.
     """
     trained = ((name, weight) for name, weight in model.named_parameters() if not _frozen(weight))
     return _matching(trained, where, kinds_of(model))
@@ -43,7 +45,13 @@ def kind_of(model: nn.Module, name: str, tensor: Tensor) -> Kind:
 
 
 def check_selection(model: nn.Module, where: str) -> None:
-    """Raise ValueError, naming the nearest parameter, if a part of ``where`` selects nothing of ``model``."""
+    """Raise ValueError, naming the nearest parameter, if a part of ``where`` selects nothing of
+    ``model``.
+
+    Args:
+        model: Whose parameters are selected.
+        where: Names and patterns, see ``chosen``.
+    """
     for part in where.split() or [where]:
         if not selected(model, part):
             names = [name for name, _ in model.named_parameters()]
@@ -51,7 +59,8 @@ def check_selection(model: nn.Module, where: str) -> None:
 
 
 def _frozen(weight: Tensor) -> bool:
-    # Inside torch.func.functional_call the parameters are plain tensors, and those that are given are the trained ones.
+    # Inside torch.func.functional_call the parameters are plain tensors, and those that are given
+    # are the trained ones.
     return isinstance(weight, nn.Parameter) and not weight.requires_grad
 
 

@@ -1,4 +1,4 @@
-"""Which entries of a weight are one unit's incoming weights, and their norm."""
+"""Incoming weights of each unit, and projection of their norm."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,18 +18,23 @@ Total = Callable[[Tensor], Tensor]
 class Incoming:
     """How the incoming weights of units lie in a weight.
 
-    groups: None where each entry of the first axis is a unit (Linear, Conv, rows of an Embedding, each gate of each
-    unit of an RNN, in_proj_weight). Else the first axis is the inputs, in so many groups of ``inputs``, and the second
-    is the units of each group, as in ConvTranspose.
+    Args:
+        groups: None where each entry of the first axis is a unit (Linear, Conv, rows of an
+            Embedding, each gate of each unit of an RNN, in_proj_weight). Else the first axis is the
+            inputs, in so many groups of ``inputs``, and the second is the units of each group, as
+            in ConvTranspose.
     """
 
     groups: int | None = None
     inputs: int = 0
 
     def capped(self, weight: Tensor, limit: Tensor, first: int, total: Total) -> Tensor:
-        """Return ``weight`` with each unit's incoming weights projected onto the ball of radius ``limit``.
+        """Return ``weight`` with each unit's incoming weights projected onto the ball of radius
+        ``limit``.
 
-        first: the row of the whole weight that ``weight`` begins with; total: adds up over all parts of the weight.
+        Args:
+            first: The row of the whole weight that ``weight`` begins with.
+            total: Adds up over all parts of the weight.
         """
         if self.groups is None:
             return cap_rows(weight, limit)
@@ -45,7 +50,16 @@ ROWS = Incoming()
 
 
 def cap_rows(weight: Tensor, limit: Tensor) -> Tensor:
-    """Return ``weight`` [units, ...] with each unit's incoming weights projected onto the ball of radius ``limit``."""
+    """Return ``weight`` [units, ...] with each unit's incoming weights projected onto the ball of
+    radius ``limit``.
+
+    Args:
+        weight: ``[units, ...]``.
+        limit: 0-dim, the largest norm.
+
+    Returns:
+        Same shape and dtype as ``weight``.
+    """
     norms: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
     scale = _shrinking(norms, limit)
     capped: Tensor = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
@@ -57,25 +71,27 @@ def _shrinking(norms: Tensor, limit: Tensor) -> Tensor:
 
 
 def incoming(model: nn.Module) -> dict[str, tuple[str, Incoming] | None]:
-    """Return for each weight of ``model`` which parameter holds its units' norms, and how units lie in it.
+    """Return for each weight of ``model`` which parameter holds its units' norms, and how units lie
+    in it.
 
-    It is the weight itself, but under weight normalization, ``w = g * v / ||v||``, the magnitude ``g``. None where
-    another parametrization, or a norm over other axes, makes of what is trained what the units are given.
+    It is the weight itself, but under weight normalization, ``w = g * v / ||v||``, the magnitude
+    ``g``. None where another parametrization, or a norm over other axes, makes of what is trained
+    what the units are given.
     """
-    modules, found = dict(model.named_modules()), {}
+    modules, by_weight = dict(model.named_modules()), {}
     for name, kind in kinds_of(model).items():
         if kind == "weight":
-            path, _, own = name.rpartition(".")
+            path, _, local_name = name.rpartition(".")
             chain = modules[path]
             if isinstance(chain, ParametrizationList):
                 owner = modules[path.rpartition(f"{PARAMETRIZED}.")[0].removesuffix(".")]
                 by_row = len(chain) == 1 and isinstance(chain[0], _WeightNorm) and chain[0].dim == 0
-                plain = by_row and own == "original1" and _lying(owner) == ROWS
-                found[name] = (f"{path}.original0", ROWS) if plain else None
+                plain = by_row and local_name == "original1" and _lying(owner) == ROWS
+                by_weight[name] = (f"{path}.original0", ROWS) if plain else None
             else:
-                normed = own.endswith("_v") and f"{own.removesuffix('_v')}_g" in chain._parameters
-                found[name] = None if normed or own.endswith("_orig") else (name, _lying(chain))
-    return found
+                normed = local_name.endswith("_v") and f"{local_name.removesuffix('_v')}_g" in chain._parameters
+                by_weight[name] = None if normed or local_name.endswith("_orig") else (name, _lying(chain))
+    return by_weight
 
 
 def _lying(layer: nn.Module) -> Incoming:

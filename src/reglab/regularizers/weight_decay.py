@@ -9,14 +9,19 @@ from reglab.regularizers.select import selected
 
 
 class WeightDecay(Regularizer):
-    """Shrink the weights by ``w <- w * (1 - lr * strength)`` just before each update, beside the gradient.
+    """Shrink the weights by ``w <- w * (1 - lr * strength)`` just before each update, beside the
+    gradient.
 
-    Under Adam it equals ``torch.optim.AdamW(weight_decay=strength)`` on the selected weights; biases and normalization
-    parameters are left alone. Source: Loshchilov & Hutter (2019), Decoupled weight decay regularization.
+    Under Adam it equals ``torch.optim.AdamW(weight_decay=strength)`` on the selected weights;
+    biases and normalization parameters are left alone.
 
     A share that does not change with the learning rate is ``weight_decay_fixed``.
 
-    strength: >= 0; per update a share ``lr * strength`` of each weight is lost.
+    Args:
+        strength: >= 0; per update a share ``lr * strength`` of each weight is lost.
+
+    Source:
+        Loshchilov & Hutter (2019), Decoupled weight decay regularization.
     """
 
     strength: Tensor

@@ -1,7 +1,8 @@
-"""Symmetric Beta draws as one operator: a compiler calls it instead of inlining its hundred hashes.
+"""Symmetric Beta draws as one custom operator, which compilers do not inline.
 
-Inlined, the integer operations of the rejection sampler are repeated in every kernel that needs the draw, and Inductor
-takes minutes (tests/laws/test_compiles.py counts). The operator runs on any device without waiting for it.
+Inlined, the integer operations of the rejection sampler are repeated in every kernel that needs the
+draw, and Inductor takes minutes (tests/laws/test_compiles.py counts). The operator runs on any
+device without waiting for it.
 """
 
 from typing import Any
@@ -15,7 +16,8 @@ PROPOSALS = 16  # each is accepted with probability > 0.95, so all fail once in 
 
 
 def symmetric_beta_draw(alpha: Tensor, stream: Tensor) -> Tensor:
-    """Return a Beta(alpha, alpha) draw for each element, exactly 1 where ``alpha = 0``; no gradient flows to ``alpha``.
+    """Return a Beta(alpha, alpha) draw for each element, exactly 1 where ``alpha = 0``; no gradient
+    flows to ``alpha``.
 
     ``X / (X + Y)`` of two Gamma(alpha, 1) draws, from their logarithms; see ``log_gamma_draws``.
 
@@ -31,11 +33,12 @@ def symmetric_beta_draw(alpha: Tensor, stream: Tensor) -> Tensor:
 
 
 def log_gamma_draws(shape: Tensor, stream: Tensor) -> Tensor:
-    """Return the logarithms of Gamma(shape, 1) draws, elementwise, without a branch or a loop on values.
+    """Return the logarithms of Gamma(shape, 1) draws, elementwise, without a branch or a loop on
+    values.
 
-    Marsaglia & Tsang (2000), A simple method for generating gamma variables, for ``shape + 1``, from a fixed number of
-    proposals of which the first accepted counts; then ``G(a) = G(a + 1) * U^(1/a)``, in logarithms since for small
-    ``a`` the draw itself underflows.
+    Marsaglia & Tsang (2000), A simple method for generating gamma variables, for ``shape + 1``,
+    from a fixed number of proposals of which the first accepted counts; then
+    ``G(a) = G(a + 1) * U^(1/a)``, in logarithms since for small ``a`` the draw itself underflows.
 
     Args:
         shape: Positive, floating point.
@@ -43,7 +46,8 @@ def log_gamma_draws(shape: Tensor, stream: Tensor) -> Tensor:
     """
     keys = _keys(stream, 3)
     proposal = torch.arange(PROPOSALS, device=stream.device)
-    # One hash of all that is drawn: two uniform numbers for each normal one, one for each test, and the last.
+    # One hash of all that is drawn: two uniform numbers for each normal one, one for each test, and
+    # the last.
     which = torch.cat(
         [proposal.new_full((2 * PROPOSALS,), 0), proposal.new_full((PROPOSALS,), 1), proposal.new_full((1,), 2)]
     )
@@ -72,7 +76,8 @@ def _draw(alpha: Tensor, stream: Tensor) -> Tensor:
     alpha, stream = alpha.expand(joint), stream.expand(joint)
     safe = torch.where(alpha > 0, alpha, torch.ones_like(alpha))
     both = log_gamma_draws(safe.unsqueeze(-1).expand(*safe.shape, 2), _keys(stream, 2))
-    # Of every second number: side by side, a CPU takes eight at a time, whose last bits differ from those of one alone.
+    # Of every second number: side by side, a CPU takes eight at a time, whose last bits differ from
+    # those of one alone.
     share = (both - both.flip(-1))[..., 0].sigmoid()
     return torch.where(alpha > 0, share, torch.ones_like(alpha))
 
@@ -96,7 +101,9 @@ def _batched(_: Any, axes: tuple[int | None, ...], alpha: Tensor, stream: Tensor
 
 
 def _leading(value: Tensor, axis: int, rank: int) -> Tensor:
-    """Return ``value`` with its mapped ``axis`` first, before ``rank`` others, so that it broadcasts."""
+    """Return ``value`` with its mapped ``axis`` first, before ``rank`` others, so that it
+    broadcasts.
+    """
     value = value.movedim(axis, 0)
     return value.reshape(value.shape[0], *[1] * (rank - value.dim() + 1), *value.shape[1:])
 

@@ -175,12 +175,12 @@ def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSett
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def _cost(trial: Any, configs: Sequence[DictConfig]) -> Cost:
-    """Return what an order costs. trial: seconds before the first step, of a step, after an epoch."""
-    step = trial.step_seconds if len(configs) > 1 else trial.solo_step_seconds
+def _cost(measured: Any, configs: Sequence[DictConfig]) -> Cost:
+    """Return what an order costs. measured: seconds before the first step, of a step, after an epoch."""
+    step = measured.step_seconds if len(configs) > 1 else measured.solo_step_seconds
     epochs = OmegaConf.select(configs[0], "trainer.max_epochs", default=1)
-    seconds = trial.start_seconds + trial.steps * step + epochs * trial.epoch_seconds
-    return Cost(float(seconds), float(trial.bytes), float(trial.disk_bytes))
+    seconds = measured.start_seconds + measured.steps * step + epochs * measured.epoch_seconds
+    return Cost(float(seconds), float(measured.bytes), float(measured.disk_bytes))
 
 
 def _varied(

@@ -1,1 +1,4 @@
-"""Training: Lightning around a cocktail. Import the modules themselves; this package imports nothing."""
+"""Training with Lightning around a cocktail of regularizers.
+
+Import the modules themselves; this package imports nothing.
+"""

@@ -1,4 +1,4 @@
-"""What is checked of an experiment before its run is opened: settings alone, and in combination."""
+"""Validation of an experiment's settings, alone and combined, before its run is opened."""
 
 import pytorch_lightning as pl
 import torch
@@ -7,9 +7,9 @@ from torch.optim import Optimizer
 
 from reglab.core.errors import UserError
 from reglab.distributed.module_blocks import matching
-from reglab.distributed.strategies import HALF_SCALED, Sharded, fits_sharding
+from reglab.distributed.strategies import HALF_SCALED, Sharded, check_sharding
 from reglab.regularizers import overrides
-from reglab.training.execution_settings import taken
+from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.polish import check_polish
 from reglab.training.sparse_gradients import takes_sparse
@@ -19,14 +19,20 @@ from reglab.training.trainer import build_trainer, quiet_lightning
 
 
 def check_seed(seed: object) -> int:
-    """Return ``seed``. Raises UserError unless it is an integer that 63 bits hold."""
+    """Return ``seed``.
+
+    Raises:
+        UserError: Unless it is an integer that 63 bits hold.
+    """
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise UserError(f"seed must be an integer >= 0, got {seed}")
     return seed
 
 
-def check(experiment: Experiment) -> None:
-    """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or monitor are wrong."""
+def check_experiment(experiment: Experiment) -> None:
+    """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or
+    monitor are wrong.
+    """
     optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
     experiment.recipe.build_scheduler(optimizer, 1)
     takes_sparse(optimizer)
@@ -35,7 +41,7 @@ def check(experiment: Experiment) -> None:
         check_known(optimizer)
     for name, member in experiment.cocktail.named_regularizers():
         if experiment.data.tokens is not None and "mixing" in member.claims:
-            raise UserError(f"regularizer {name} mixes inputs, and tokens have no mean: leave it out")
+            raise UserError(f"regularizer.{name} mixes inputs, which does not work with tokens; leave it out")
     with quiet_lightning():
         trainer = build_trainer(experiment, [])
     check_combination(experiment, trainer, optimizer)
@@ -43,8 +49,8 @@ def check(experiment: Experiment) -> None:
 
 
 def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Optimizer) -> None:
-    """Raise UserError for settings that do not go together."""
-    engine, settings = taken(experiment.trainer)
+    """Raise UserError for incompatible settings."""
+    engine, settings = split_settings(experiment.trainer)
     sharded, scaled = isinstance(trainer.strategy, Sharded), settings.get("precision") in HALF_SCALED
     two = [name for name, member in experiment.cocktail.named_regularizers() if overrides(member, "on_gradient")]
     shards = getattr(trainer.strategy, "shards", None)
@@ -54,18 +60,18 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Op
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
     if scaled and two:
         raise UserError(
-            f"trainer.precision=16-mixed scales gradients, which does not go with {two[0]}, which takes two of them a "
-            "step; use trainer.precision=bf16-mixed"
+            f"trainer.precision=16-mixed does not work with {two[0]}, which computes two gradients a step; use "
+            "trainer.precision=bf16-mixed"
         )
     if scaled and experiment.recipe.optimizer.get("fused"):
         raise UserError(
-            "optimizer.fused=true skips steps where nobody sees it under trainer.precision=16-mixed; leave it out, or "
-            "use trainer.precision=bf16-mixed"
+            "optimizer.fused=true does not work with trainer.precision=16-mixed: it skips steps without notice; leave "
+            "it out, or use trainer.precision=bf16-mixed"
         )
     if engine.polish:
         check_polish(experiment.cocktail, optimizer, trainer.world_size)
     if sharded:
-        fits_sharding(experiment.model, optimizer)
+        check_sharding(experiment.model, optimizer)
     if engine.activation_checkpointing:
         matching(experiment.model, engine.activation_checkpointing, "trainer.activation_checkpointing")
     if engine.compile:

@@ -1,4 +1,4 @@
-"""Tensors that never change while a run trains, in a file of their own beside its checkpoints: written once."""
+"""Checkpoint tensors that never change, such as initial weights: written once, to a shared file."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -14,13 +14,15 @@ PATTERN = "unchanged-*.pt"
 _NAME, _KEY = "unchanged-{}.pt", "beside"
 
 
-class Beside(dict[str, Tensor]):
-    """Tensors by name, which a checkpoint that holds them refers to by what they are."""
+class Unchanged(dict[str, Tensor]):
+    """Tensors by name that never change: a checkpoint refers to them by their digest."""
 
 
 def put(content: Any, folder: Path, write: Callable[[Mapping[str, Tensor], Path], None]) -> Any:
-    """Return ``content`` with each ``Beside`` replaced by the name of its file in ``folder``; ``write`` makes it."""
-    if isinstance(content, Beside):
+    """Return ``content`` with each ``Unchanged`` replaced by the name of its file in ``folder``;
+    ``write`` makes it.
+    """
+    if isinstance(content, Unchanged):
         path = folder / _NAME.format(_digest(content))
         write(dict(content), path)
         return {_KEY: path.name}
@@ -30,25 +32,31 @@ def put(content: Any, folder: Path, write: Callable[[Mapping[str, Tensor], Path]
 
 
 def take(content: Any, folder: Path, read: Callable[[Path], dict[str, Tensor]]) -> Any:
-    """Return ``content`` with each name replaced by what ``read`` finds in its file, where there is one."""
+    """Return ``content`` with each name replaced by what ``read`` finds in its file, where there is
+    one.
+    """
     if type(content) is not dict:
         return content
     name = content.get(_KEY)
     if len(content) == 1 and isinstance(name, str) and Path(name).name == name:
-        return Beside(read(folder / name)) if (folder / name).is_file() else content
+        return Unchanged(read(folder / name)) if (folder / name).is_file() else content
     return {key: take(value, folder, read) for key, value in content.items()}
 
 
 def tensors(value: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    """Return what was put beside. Raises UserError where its file is missing."""
+    """Return the tensors of an ``Unchanged`` entry.
+
+    Raises:
+        UserError: Where its file is missing.
+    """
     if isinstance(name := value.get(_KEY), str):
         raise UserError(f"{name} is missing beside the checkpoint: put it back, or train the run anew")
     return value
 
 
 def _digest(content: Mapping[str, Tensor]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in content.items():
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()[:32]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""Checkpoint files: plain data, whole or not there, with a checksum inside and the earlier one kept beside.
+"""Atomic checkpoint files with a SHA-256 checksum; the previous one is kept.
 
-A checkpoint is torch's own zip file, so ``torch.load`` reads it anywhere. The SHA-256 of everything before it stands in
-the zip's comment.
+A checkpoint is torch's own zip file, so ``torch.load`` reads it anywhere. The SHA-256 of everything
+before it stands in the zip's comment.
 """
 
 import hashlib
@@ -27,35 +27,49 @@ _CHUNK = 1 << 20
 
 
 class Damaged(UserError):  # noqa: N818 - what it says is what the file is
-    """A checkpoint file is not what was written."""
+    """A checkpoint file whose checksum does not match."""
 
 
 def previous(path: Path) -> Path:
-    """Return where the checkpoint before the one at ``path`` is kept."""
+    """Return the path of the previous checkpoint of ``path``."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def write(content: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint durably; the one that was at ``path`` becomes ``previous(path)``.
 
-    Of tensors that are views of a larger storage only what they show is written (``compact``); ``Beside`` ones go to a
-    file of their own, once. Raises OSError where the disk does not take it; the earlier ones are then as they were.
+    Of tensors that are views of a larger storage only what they show is written (``compact``);
+    ``Unchanged`` ones go to a file of their own, once.
+
+    Args:
+        content: Plain data and tensors.
+        path: Of the file.
+
+    Raises:
+        OSError: Where the disk does not take it; the earlier ones are then as they were.
     """
     _write(checkpoint_constants.put(dict(content), path.parent, _write_beside), path)
 
 
-def again(path: Path, name: Path) -> None:
-    """Let the checkpoint at ``path`` be the one at ``name``, too, taking no more space where the disk has links."""
+def link(path: Path, name: Path) -> None:
+    """Hard-link the checkpoint at ``path`` as ``name``; a copy where links are not supported.
+
+    Args:
+        path: An existing checkpoint.
+        name: The second path.
+    """
     if name.exists():
         _keep(name, previous(name))
     _share(path, name)
 
 
-_unchanged: dict[str, Path] = {}  # where this process wrote last what goes beside checkpoints, by its name
+_unchanged: dict[str, Path] = {}  # where this process last wrote each file of unchanged tensors, by name
 
 
 def _write_beside(content: Mapping[str, Any], path: Path) -> None:
-    """Write what the name of ``path`` says unless it is there; runs with equal tensors, as of one seed, share them."""
+    """Write ``content`` unless it exists; runs with equal tensors, as of one seed, share
+    the file.
+    """
     known = _unchanged.get(path.name)
     if path.is_file() and (known == path or _is_whole(path)):  # read once, not for every checkpoint
         _unchanged[path.name] = path
@@ -71,14 +85,14 @@ def _write_beside(content: Mapping[str, Any], path: Path) -> None:
 
 def _is_whole(path: Path) -> bool:
     try:
-        check(path)
+        verify(path)
     except UserError:
         return False
     return True
 
 
 def _share(path: Path, name: Path) -> None:
-    """Give the file at ``path`` another name, durably: a link, or a copy on a file system without links."""
+    """Link or copy the file at ``path`` as ``name``, durably."""
     spare = atomic_write.partial(name)
     spare.unlink(missing_ok=True)
     try:
@@ -97,19 +111,19 @@ def _write(content: Mapping[str, Any], path: Path) -> None:
         sealed = _Sealed(file)
         try:
             torch.save(content, cast(BinaryIO, sealed))
-        except RuntimeError as error:  # torch hides what the file said
+        except RuntimeError as error:  # torch hides the file's own error
             if sealed.refused is None:
                 raise
             raise sealed.refused from error
         sealed.seal()
         file.flush()
-        os.fsync(file.fileno())  # a full disk tells here, while the earlier ones are in their places
+        os.fsync(file.fileno())  # a full disk fails here, while the earlier files are still there
         if path.exists():
             _keep(path, previous(path))
 
 
 def _keep(path: Path, before: Path) -> None:
-    """Give the file at ``path`` the name ``before``, too: it stays where others look for it until it is replaced."""
+    """Link the file at ``path`` as ``before``: it also stays at ``path`` until it is replaced."""
     spare = atomic_write.partial(before)
     spare.unlink(missing_ok=True)
     try:
@@ -122,57 +136,64 @@ def _keep(path: Path, before: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, on the CPU. Raises Damaged if it is not whole, UserError if it is not there."""
-    check(path)
+    """Return what a checkpoint holds, on the CPU.
+
+    Raises:
+        Damaged: If it is not whole.
+        UserError: If it is not there.
+    """
+    verify(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise Damaged(f"{path} cannot be read as a checkpoint of reglab ({type(error).__name__}: {error})") from error
     if not isinstance(content, dict):
         raise Damaged(f"{path} is not a checkpoint of reglab: it holds a {type(content).__name__}")
-    found: dict[str, Any] = checkpoint_constants.take(content, path.parent, read)
-    return found
+    checkpoint: dict[str, Any] = checkpoint_constants.take(content, path.parent, read)
+    return checkpoint
 
 
-def check(path: Path) -> None:
-    """Compare a file with its checksum, and what lies beside it with theirs.
+def verify(path: Path) -> None:
+    """Compare a checkpoint, and its files of unchanged tensors, with their checksums.
 
-    Raises Damaged if one differs or has none, UserError without a file.
+    Raises:
+        Damaged: If one differs or has none.
+        UserError: Without a file.
     """
-    _check(path)
+    _verify_file(path)
     if path.suffix == ".ckpt":
         for other in path.parent.glob(checkpoint_constants.PATTERN):
-            _check(other)
+            _verify_file(other)
 
 
-def _check(path: Path) -> None:
+def _verify_file(path: Path) -> None:
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
-            found = hashlib.sha256()
+            digest = hashlib.sha256()
             left = max(0, size - _COMMENT)
             while left and (piece := file.read(min(_CHUNK, left))):
-                found.update(piece)
+                digest.update(piece)
                 left -= len(piece)
             comment = file.read()
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
-    if comment != _MARK + found.hexdigest().encode():
+    if comment != _MARK + digest.hexdigest().encode():
         what = "is damaged: its content does not match its checksum" if _MARK in comment else "has no checksum"
         raise Damaged(f"the checkpoint {path} {what}, so it was cut, changed, or not written by reglab")
 
 
-def sound(path: Path) -> Path | None:
-    """Return the newest whole checkpoint of ``path`` and the one before it, None if there is none.
+def newest_valid(path: Path) -> Path | None:
+    """Return the newer valid one of ``path`` and its previous checkpoint, or None.
 
-    A damaged one is told by a warning.
+    A warning names a damaged one.
     """
     for candidate in (path, previous(path)):
         try:
-            check(candidate)
+            verify(candidate)
         except Damaged as error:
-            _log.warning("%s; the one before it is used, or training starts anew.", error)
+            _log.warning("%s. The previous checkpoint is used; if there is none, training starts over.", error)
         except UserError:
             continue
         else:
@@ -181,7 +202,9 @@ def sound(path: Path) -> Path | None:
 
 
 class _Sealed:
-    """A file for ``torch.save`` that computes the checksum as it is written, keeping the zip's last record back."""
+    """File object for ``torch.save`` that computes the checksum, and holds the zip's last record
+    back.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._sum, self._held = file, hashlib.sha256(), b""
@@ -198,7 +221,7 @@ class _Sealed:
         return memoryview(data).nbytes
 
     def flush(self) -> None:
-        """What is kept back stays so until ``seal``."""
+        """Nothing to do: the last record is written by ``seal``."""
 
     def seal(self) -> None:
         """Write the zip's last record with its comment."""

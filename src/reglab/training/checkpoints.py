@@ -1,4 +1,7 @@
-"""Checkpoints: ``last.ckpt`` to go on from, ``best.ckpt`` to be judged by. Written whole or not at all."""
+"""Lightning callback that writes ``last.ckpt`` (to resume from) and ``best.ckpt`` (best epoch).
+
+Written whole or not at all.
+"""
 
 import logging
 import math
@@ -22,8 +25,8 @@ from reglab.training.solo import Solo
 _log = logging.getLogger(__name__)
 
 
-class Ended(Exception):  # noqa: N818 - what it says is what happened
-    """Training ended after the step in which the signal ``number`` asked for it, and was saved."""
+class StoppedBySignal(Exception):  # noqa: N818 - what it says is what happened
+    """Training was saved and ended because of the signal ``number``."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -31,7 +34,7 @@ class Ended(Exception):  # noqa: N818 - what it says is what happened
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Lightning's own save is not atomic where the temporary folder is another device, and checks nothing."""
+    """CheckpointIO that writes atomically and verifies checksums, which Lightning's does not."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         checkpoint_files.write(checkpoint, Path(path))
@@ -43,8 +46,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
 class Checkpoints(pl.Callback):
     """Keeps ``best.ckpt`` (the lowest or highest ``monitor``) and ``last.ckpt`` in ``folder``.
 
-    Both are written at the end, and at most every ``seconds`` in between: the best first, so that whoever goes on from
-    ``last.ckpt`` finds the best of what it has seen.
+    Both are written at the end, and at most every ``seconds`` in between: the best first, so that a
+    run resumed from ``last.ckpt`` finds its best epoch.
     """
 
     def __init__(self, folder: Path, monitor: str, seconds: float = 10.0) -> None:
@@ -66,7 +69,7 @@ class Checkpoints(pl.Callback):
         return self.folder / "best.ckpt"
 
     def offer(self, trainer: pl.Trainer, module: pl.LightningModule, metrics: Mapping[str, float], epoch: int) -> None:
-        """Take note of a measured epoch: remember its weights if they are the best so far."""
+        """Keep the weights of a measured epoch if they are the best so far."""
         value = metrics[self.monitor]
         best = math.nan if self.best_value is None else self.best_value  # NaN: any number is better
         better = math.isnan(best) or (value < best if lower_is_better(self.monitor) else value > best)
@@ -76,18 +79,18 @@ class Checkpoints(pl.Callback):
             self._best_is_written = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the best epoch that a resumed run knows of: on every rank, though rank 0 alone has it in its folder."""
+        """Load the best epoch of a resumed run, on every rank, from rank 0's folder."""
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
-        if self.best_epoch and self.best.exists():  # ``resumable`` saw to it, where it goes on in its own folder
+        if self.best_epoch and self.best.exists():  # ``resumable`` checked it, where the run resumes in its own folder
             state = checkpoint_files.read(self.best)["state_dict"]
             cast(Solo, pl_module).cocktail.complete(state)
-            self.best_weights = cast(Solo, pl_module).cut(state)
+            self.best_weights = cast(Solo, pl_module).local_state(state)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.answer()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save and end where a signal asked for it; at the end of an epoch, that is measured first."""
+        """Save and end after a signal; at the end of an epoch, once it is measured."""
         solo = cast(Solo, pl_module)
         if solo.interrupted and solo.inside_epoch:
             self._end(trainer, pl_module, solo.interrupted)
@@ -102,20 +105,26 @@ class Checkpoints(pl.Callback):
 
     def _end(self, trainer: pl.Trainer, module: pl.LightningModule, number: int) -> None:
         self.write(trainer, module)
-        raise Ended(number)
+        raise StoppedBySignal(number)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what is left. Where the best epoch is the last, the two are one file with two names."""
+        """Write what is left.
+
+        Where the best epoch is the last, the two are one file with two names.
+        """
         if self.best_epoch != trainer.current_epoch or cast(Solo, pl_module).inside_epoch or not self.best_epoch:
             self.write(trainer, pl_module)
             return
         trainer.save_checkpoint(self.best)
         if trainer.is_global_zero:
-            checkpoint_files.again(self.best, self.last)
+            checkpoint_files.link(self.best, self.last)
         self._best_is_written = True
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Keep the best epoch. The module itself may stand in the middle of a step: nothing to go on from."""
+        """Keep the best epoch.
+
+        The module may be in the middle of a step, which cannot be resumed from.
+        """
         if cast(Solo, pl_module).sharded and not isinstance(exception, Diverged):
             return  # gathering it takes every rank, and not every rank may have come here
         try:
@@ -152,22 +161,23 @@ class Checkpoints(pl.Callback):
 
 
 def resumable(folder: Path) -> Path | None:
-    """Return the checkpoint in ``folder`` that training can go on from: the last one, else the one before; or None.
+    """Return the checkpoint in ``folder`` to resume from: the last one, else the previous one; or
+    None.
 
-    It needs the best epoch that it speaks of beside it. A later best epoch will do: training comes by it again.
+    It needs ``best.ckpt`` of its best epoch or of a later one, which training reaches again.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     first = not getattr(rank_zero_only, "rank", 0)
-    if first and not best.exists() and _is_sound(before := checkpoint_files.previous(best)):
-        before.replace(best)  # death came between the two moves that put a new one in its place
-    sound = [path for path in (last, checkpoint_files.previous(last)) if _is_sound(path)]
-    if sound and sound[0] != last and first:
+    if first and not best.exists() and _is_valid(before := checkpoint_files.previous(best)):
+        before.replace(best)  # the process died between the two renames that replace it
+    valid = [path for path in (last, checkpoint_files.previous(last)) if _is_valid(path)]
+    if valid and valid[0] != last and first:
         last.unlink(missing_ok=True)  # damaged: the next one must not move it over the only one that is whole
-    if not sound or not _is_sound(best):
-        needed = [path for path in sound if not _best_epoch(path)]
+    if not valid or not _is_valid(best):
+        needed = [path for path in valid if not _best_epoch(path)]
         return needed[0] if needed else None
-    at_hand = int(checkpoint_files.read(best)["epoch"])
-    return next((path for path in sound if _best_epoch(path) <= at_hand), None)
+    best_epoch = int(checkpoint_files.read(best)["epoch"])
+    return next((path for path in valid if _best_epoch(path) <= best_epoch), None)
 
 
 def _best_epoch(path: Path) -> int:
@@ -175,9 +185,9 @@ def _best_epoch(path: Path) -> int:
     return int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
 
 
-def _is_sound(path: Path) -> bool:
+def _is_valid(path: Path) -> bool:
     try:
-        checkpoint_files.check(path)
+        checkpoint_files.verify(path)
     except checkpoint_files.Damaged as error:
         _log.warning("%s", error)
         return False

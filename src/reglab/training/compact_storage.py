@@ -1,4 +1,4 @@
-"""Content for ``torch.save`` without what nobody asked for: it writes the whole storage behind a view."""
+"""Copy tensor views before ``torch.save``, which would write their whole storage."""
 
 import copy
 from collections.abc import Mapping
@@ -12,18 +12,19 @@ _Key = tuple[Any, ...]
 
 
 def compact(content: T) -> T:
-    """Return ``content`` with each tensor that shows a part of a larger storage replaced by a copy of that part.
+    """Return ``content`` with each view of a larger storage replaced by a copy.
 
-    So the row of one member does not bring the rows of all others along. Two names of one tensor stay two names of one
-    tensor. Dicts, lists and tuples are looked into; what needs no change is returned as it is, and nothing is mutated.
+    So the row of one member does not bring the rows of all others along. Two names of one tensor
+    stay two names of one tensor. Dicts, lists and tuples are looked into; what needs no change is
+    returned as it is, and nothing is mutated.
 
     Example:
         >>> stacked = torch.zeros(64, 1000)
         >>> compact({"weight": stacked[3]})["weight"].untyped_storage().nbytes()
         4000
     """
-    found: T = _compact(content, {})
-    return found
+    compacted: T = _compact(content, {})
+    return compacted
 
 
 def _compact(value: Any, copies: dict[_Key, Tensor]) -> Any:

@@ -1,4 +1,4 @@
-"""``data.shape=auto``: the data in the shape that the model reads."""
+"""Resolve ``data.shape=auto`` to the input shape that the model reads."""
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from torch import nn
@@ -8,15 +8,17 @@ from reglab.config.instantiate import locate
 from reglab.data.digits import AUTO
 
 
-def matched(config: DictConfig) -> DictConfig:
-    """Return a job's config with ``data.shape=auto`` replaced by what its model reads; any other is returned as it is.
+def with_data_shape(config: DictConfig) -> DictConfig:
+    """Return a job's config with ``data.shape=auto`` replaced by what its model reads; any other is
+    returned as it is.
 
-    Raises UserError if there is no such class of a model.
+    Raises:
+        UserError: If there is no such class of a model.
     """
     node = OmegaConf.select(config, "model")
     if OmegaConf.select(config, "data.shape", default=None) != AUTO or not node or not node.get("_target_"):
         return config
-    own = config.copy()
-    with read_write(own), open_dict(own):
-        own.data.shape = models.reads(locate(node["_target_"], nn.Module, "model"), node)
-    return own
+    resolved = config.copy()
+    with read_write(resolved), open_dict(resolved):
+        resolved.data.shape = models.reads(locate(node["_target_"], nn.Module, "model"), node)
+    return resolved

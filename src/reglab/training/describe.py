@@ -1,4 +1,4 @@
-"""From a composed config to what it names: the cocktail, and the tags by which a run is found and grouped."""
+"""Build the cocktail, run tags and run name from a composed config."""
 
 import json
 import re
@@ -17,7 +17,15 @@ _CALLED = re.compile(r"\$\{\s*([^\s{}:]+)\s*:")  # the resolver of an interpolat
 
 
 def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    """Return a config as plain containers, which can be stored anywhere. Raises UserError naming a missing value."""
+    """Return a config as plain containers, which can be stored anywhere.
+
+    Args:
+        config: A composed config.
+        resolve: Whether interpolations are resolved.
+
+    Raises:
+        UserError: Naming a missing value.
+    """
     try:
         content = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=resolve)
     except Exception as error:
@@ -27,19 +35,22 @@ def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
 
 
 def recorded_params(config: DictConfig) -> dict[str, Any]:
-    """Return the config for the record: interpolations stay as they are written, since they may name a secret."""
+    """Return the config for the record: interpolations stay as they are written, since they may
+    name a secret.
+    """
     return plain(config, resolve=False)
 
 
 def resolved(recorded: Mapping[str, Any], key: str) -> Any:
-    """Return what stands under ``key`` of a recorded config, its interpolations resolved here and now.
+    """Return the value of ``key`` in a recorded config, its interpolations resolved now.
 
-    Raises UserError for one that cannot be, such as a variable that is not set in this environment, and for one that
-    calls a function of this program: the config may be somebody else's.
+    Raises:
+        UserError: For one that cannot be, such as a variable that is not set in this environment,
+            and for one that calls a function of this program: the config may be somebody else's.
     """
     for called in _CALLED.findall(str(dict(recorded).get(key.partition(".")[0]))):
         if not called.startswith("oc."):
-            raise UserError(f"config of the run, {key}: ${{{called}:...}} is not resolved from a file; write its value")
+            raise UserError(f"config of the run, {key}: ${{{called}:...}} is not allowed in a file; write its value")
     try:
         node = OmegaConf.select(OmegaConf.create(dict(recorded)), key)
         return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
@@ -48,7 +59,13 @@ def resolved(recorded: Mapping[str, Any], key: str) -> Any:
 
 
 def build_cocktail(nodes: Mapping[str, Any] | None, seed: int, task: str) -> Cocktail:
-    """Return the cocktail of a config's ``regularizer`` node: members by name, the first innermost."""
+    """Return the cocktail of a config's ``regularizer`` node: members by name, the first innermost.
+
+    Args:
+        nodes: Config nodes by name; None for none.
+        seed: Of the random draws.
+        task: Of the data.
+    """
     members = {}
     for name, node in (nodes or {}).items():
         if not isinstance(node, Mapping) or "_target_" not in node:
@@ -68,7 +85,9 @@ def main_strength(cocktail: Cocktail) -> tuple[float | None, int]:
 
 
 def directions(cocktail: Cocktail) -> dict[str, int]:
-    """Return the config key of each member's main number, with whether larger (+1) or smaller (-1) is stronger."""
+    """Return the config key of each member's main number, with whether larger (+1) or smaller (-1)
+    is stronger.
+    """
     keys = {name: _main_number(member) for name, member in cocktail.named_regularizers()}
     signs = {name: member.stronger for name, member in cocktail.named_regularizers()}
     return {f"regularizer.{name}.{key}": signs[name] for name, key in keys.items() if key}
@@ -80,21 +99,21 @@ def _main_number(member: Regularizer) -> str:
 
 def tags(config: Mapping[str, Any], cocktail: Cocktail, task: Any, digest: str) -> dict[str, str]:
     """Return the tags of a job's run."""
-    found = cocktail_tags(cocktail)
+    tagged = cocktail_tags(cocktail)
     sweep = config.get("sweep", {})
-    return found | {
+    return tagged | {
         "reglab.seed": str(config["seed"]),
         "reglab.task": task,
         "reglab.score": score_name(task),
         "reglab.fingerprint": fingerprint(config, digest),
         "reglab.sweep": str(sweep.get("parent") or ""),
-        "reglab.block": str(sweep.get("block") or found["reglab.regularizer"]),
+        "reglab.block": str(sweep.get("block") or tagged["reglab.regularizer"]),
         "reglab.job": "" if sweep.get("job") is None else str(sweep["job"]),
     }
 
 
 def cocktail_tags(cocktail: Cocktail) -> dict[str, str]:
-    """Return the tags that tell which regularizers a run has, and how strong."""
+    """Return the tags with a run's regularizers and strength."""
     strength, stronger = main_strength(cocktail)
     return {
         "reglab.kind": "job",
@@ -106,7 +125,7 @@ def cocktail_tags(cocktail: Cocktail) -> dict[str, str]:
 
 
 def run_name(config: Mapping[str, Any], tagged: Mapping[str, str]) -> str:
-    """Return the run's name: the user's, or what tells it from its neighbours."""
+    """Return the run's name: the user's, or regularizer, strength and seed."""
     if config.get("name"):
         return str(config["name"])
     return " ".join(

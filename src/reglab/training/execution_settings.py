@@ -1,4 +1,4 @@
-"""How a job's steps are computed, whatever it is that they compute."""
+"""Execution settings: accumulation, compile, activation checkpointing, SyncBatchNorm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,15 @@ from reglab.core.errors import UserError
 
 @dataclass(frozen=True)
 class Engine:
-    """accumulate: turns that a step's rows are taken in, each of ``data.batch_size`` rows over all devices.
+    """Execution settings of a job, from ``trainer``.
 
-    compile: the inner module by ``torch.compile``: true, a mode, or options. activation_checkpointing: compute the
-    inside of these modules again in the backward pass, to save memory: true for the repeated blocks, or patterns over
-    names. sync_batchnorm: statistics of the joint batch of all ranks. polish: full-batch proximal steps after the last
-    epoch; see ``polish.polish``.
+    Args:
+        accumulate: Microbatches of a step, each of ``data.batch_size`` rows over all devices.
+        compile: The inner module by ``torch.compile``: true, a mode, or options.
+        activation_checkpointing: Compute the inside of these modules again in the backward pass, to
+            save memory: true for the repeated blocks, or patterns over names.
+        sync_batchnorm: Statistics of the joint batch of all ranks.
+        polish: Full-batch proximal steps after the last epoch; see ``polish.polish``.
     """
 
     accumulate: int = 1
@@ -32,14 +35,14 @@ class Engine:
             raise UserError(f"trainer.sync_batchnorm must be true or false, got {self.sync_batchnorm}")
 
 
-def taken(trainer: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
-    """Return the engine that ``trainer`` describes, and what of it is left for Lightning."""
-    left = dict(trainer)
+def split_settings(trainer: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
+    """Split ``trainer`` into execution settings and Lightning's own arguments."""
+    lightning_settings = dict(trainer)
     engine = Engine(
-        left.pop("accumulate_grad_batches", 1),
-        left.pop("compile", None) or False,
-        left.pop("activation_checkpointing", None) or False,
-        left.pop("sync_batchnorm", True),
-        left.pop("polish_steps", None) or 0,
+        lightning_settings.pop("accumulate_grad_batches", 1),
+        lightning_settings.pop("compile", None) or False,
+        lightning_settings.pop("activation_checkpointing", None) or False,
+        lightning_settings.pop("sync_batchnorm", True),
+        lightning_settings.pop("polish_steps", None) or 0,
     )
-    return engine, left
+    return engine, lightning_settings

@@ -1,4 +1,4 @@
-"""``Experiment``: what one job trains and how, from a composed config or from Python."""
+"""``Experiment``: model, cocktail, data and settings of one job."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +16,10 @@ from reglab.training.recipe import Recipe
 class Experiment:
     """What one job trains and how.
 
-    trainer: arguments of ``pytorch_lightning.Trainer``. description: plain values in the checkpoints, from which
-    ``reglab.load`` builds the model again.
+    Args:
+        trainer: Arguments of ``pytorch_lightning.Trainer``.
+        description: Plain values in the checkpoints, from which ``reglab.load`` builds the model
+            again.
     """
 
     model: nn.Module

@@ -1,4 +1,4 @@
-"""Train one experiment with Lightning and record it; the metrics that its run stands for."""
+"""Train one experiment with Lightning, record it, and return its final metrics."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,9 +12,9 @@ from reglab.measures import MeasureSettings, evaluate, one_part, side, to_floats
 from reglab.regularizers import Cocktail
 from reglab.tracking import RunTracker
 from reglab.training.checkpoints import Checkpoints
-from reglab.training.execution_settings import taken
+from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
-from reglab.training.finalize import Closing, settle
+from reglab.training.finalize import Finalizer, load_evaluation_weights
 from reglab.training.recorder import Progress, Recorder
 from reglab.training.silent_hooks import check_hooks
 from reglab.training.solo import Solo
@@ -27,24 +27,37 @@ def fit(
     on_progress: Callable[[Progress], None] | None = None,
     resume: Path | None = None,
 ) -> dict[str, float]:
-    """Train, record each epoch in ``tracker``, and return the metrics of the weights that the run stands for.
+    """Train, record each epoch in ``tracker``, and return the metrics of the weights that the run
+    stands for.
 
-    Those are the best epoch's where a member of the cocktail may stop early, otherwise the last, and the average where
-    one keeps it; ``experiment.model`` has them afterwards. Raises Diverged if the loss stops being finite,
-    KeyboardInterrupt on Ctrl-C or SIGTERM.
+    Those are the best epoch's where a member of the cocktail may stop early, otherwise the last,
+    and the average where one keeps it; ``experiment.model`` has them afterwards.
+
+    Args:
+        experiment: What to train.
+        tracker: Of the run.
+        on_progress: Called after each measured epoch.
+        resume: Checkpoint to resume from.
+
+    Returns:
+        The final metrics by name.
+
+    Raises:
+        Diverged: If the loss stops being finite.
+        KeyboardInterrupt: On Ctrl-C or SIGTERM.
     """
     data, measure = experiment.data, experiment.measure
     if experiment.trainer.get("precision") in DOUBLE:
         experiment.model.double()  # before Lightning does, so that averages of the weights are as exact as the weights
-    engine, _ = taken(experiment.trainer)
+    engine, _ = split_settings(experiment.trainer)
     module = Solo(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe, engine)
     check_hooks(module.model, module.cocktail, data.train.inputs, data.train.index)
     module.save_hyperparameters(dict(experiment.description))
     checkpoints = Checkpoints(tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
     recorder = Recorder(data, measure, tracker, checkpoints, on_progress)
     with quiet_lightning():
-        closing = Closing(recorder, checkpoints)
-        trainer = build_trainer(experiment, [recorder, checkpoints, closing])
+        finalizer = Finalizer(recorder, checkpoints)
+        trainer = build_trainer(experiment, [recorder, checkpoints, finalizer])
         if trainer.world_size > 1:
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})
@@ -52,20 +65,22 @@ def fit(
             run_trainer(trainer, module, module.loader(), resume)
         finally:
             module.release()
-    final = closing.final
-    settle(module.model, module.cocktail)
+    final = finalizer.final
+    load_evaluation_weights(module.model, module.cocktail)
     tracker.tag(**{"reglab.weights": "best" if experiment.cocktail.stops else "last"})
     if trainer.is_global_zero:
         for path in (checkpoints.best, checkpoints.last):
             tracker.artifact(path, "checkpoints")
-    if closing.examples is not None:
-        closing.examples.write(tracker.folder / FILE)
+    if finalizer.examples is not None:
+        finalizer.examples.write(tracker.folder / FILE)
         tracker.artifact(tracker.folder / FILE)
     return final
 
 
 def summary(final: Mapping[str, float]) -> dict[str, float]:
-    """Return what of a run's final metrics stands for the run: gap, scores, and statistics of all weights."""
+    """Return what of a run's final metrics stands for the run: gap, scores, and statistics of all
+    weights.
+    """
     kept = {key: value for key, value in final.items() if key.split("/")[0] in ("train", "val", "gap", "epoch")}
     prefix = "weights/averaged/" if "weights/averaged/l2" in final else "weights/all/"
     return kept | {
@@ -74,20 +89,31 @@ def summary(final: Mapping[str, float]) -> dict[str, float]:
 
 
 def test_metrics(model: nn.Module, cocktail: Cocktail, data: DataSet, measure: MeasureSettings) -> dict[str, float]:
-    """Return what is measured of the test part, ``test/loss`` and so on, with the weights that the run is judged by.
+    """Return what is measured of the test part, ``test/loss`` and so on, with the weights that the
+    run is judged by.
 
-    Each comes with its standard error over the examples, ``_se``, and the ends of its interval, ``_low`` and ``_high``.
+    Each comes with its standard error over the examples, ``_se``, and the ends of its interval,
+    ``_low`` and ``_high``.
+
+    Args:
+        model: A trained model.
+        cocktail: Which may keep averaged weights.
+        data: Whose test part is measured.
+        measure: Level of the intervals, and scores.
+
+    Returns:
+        Metrics by name.
     """
     part, task = data.test, data.task
     weight = next(model.parameters())
-    kind = weight.dtype if part.inputs.is_floating_point() else part.inputs.dtype
-    inputs = part.inputs.to(weight.device, kind)
+    dtype = weight.dtype if part.inputs.is_floating_point() else part.inputs.dtype
+    inputs = part.inputs.to(weight.device, dtype)
     targets = part.targets.to(weight.device)
     with cocktail.evaluating(model):
-        seen = evaluate(model, inputs, targets, task)
+        evaluation = evaluate(model, inputs, targets, task)
     weights, units = (
         None if each is None else each.to(weight.device)
         for each in (part.weights if data.weighted else None, data.target_scale)
     )
-    tested = side(seen, task, weights=weights, units=units)
+    tested = side(evaluation, task, weights=weights, units=units)
     return to_floats(one_part("test", tested, task, measure.level, measure.wanted))

@@ -1,4 +1,4 @@
-"""The gradient of a step's whole objective, its rows taken in one turn or in several, on one rank or on many."""
+"""Gradient accumulation: the gradient of a step's objective over microbatches and ranks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -8,75 +8,85 @@ import torch
 from torch import Tensor
 
 from reglab.distributed.collectives import mean_over_ranks
-from reglab.distributed.parameters import Body
+from reglab.distributed.parameters import LocalParameters
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
 from reglab.rng import counter_rng
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Rows that a rank computes at one time. idle: there was none left for it, and one stands in that counts 0."""
+class Microbatch:
+    """The rows of one forward and backward pass on a rank.
+
+    Args:
+        is_padding: A dummy row of weight 0, on a rank without data.
+    """
 
     batch: Batch
-    idle: bool = False
+    is_padding: bool = False
 
 
 class Means:
-    """The contract's ``mean``: averages a loss over ranks, and over the turns that a rank takes its rows in.
+    """The contract's ``mean``: averages a loss over ranks and over each rank's microbatches.
 
-    A turn is differentiated before the losses of those behind it are known, so where a member asks for a mean, passes
-    without a gradient go first: each learns one mean of those that depend on each other.
+    A microbatch is differentiated before the losses of later ones are known. Where a member asks
+    for a mean, forward passes without a gradient therefore run first; each yields one of the means
+    that depend on each other.
     """
 
     def __init__(self, ranks: int) -> None:
-        self._turns = 1
-        self._over_ranks = mean_over_ranks if ranks > 1 else _itself
-        self._calls = 0  # in this turn
+        self._microbatches = 1
+        self._over_ranks = mean_over_ranks if ranks > 1 else _identity
+        self._calls = 0  # in this microbatch
         self._known: list[Tensor] = []
-        self._seen: list[Tensor] = []  # by the turns, of the first call whose mean is not known
+        self._losses: list[Tensor] = []  # by microbatch, of the first call whose mean is unknown
 
     def __call__(self, loss: Tensor) -> Tensor:
-        if self._turns == 1:
+        if self._microbatches == 1:
             return self._over_ranks(loss)
-        place, self._calls = self._calls, self._calls + 1
-        if place < len(self._known):
-            return loss + (self._known[place] - loss).detach()
-        if place == len(self._known):
-            self._seen.append(loss.detach())
+        call, self._calls = self._calls, self._calls + 1
+        if call < len(self._known):
+            return loss + (self._known[call] - loss).detach()
+        if call == len(self._known):
+            self._losses.append(loss.detach())
         return loss
 
-    def begin_turn(self) -> None:
+    def begin_microbatch(self) -> None:
         self._calls = 0
 
     def learn(self) -> bool:
-        """Take in what a pass over all turns has shown, and tell whether it showed anything."""
-        if not self._seen:
+        """Compute the mean that the last pass over all microbatches collected; return whether there
+        was one.
+        """
+        if not self._losses:
             return False
-        self._known.append(self._over_ranks(torch.stack(self._seen).mean()))
-        self._seen = []
+        self._known.append(self._over_ranks(torch.stack(self._losses).mean()))
+        self._losses = []
         return True
 
     @property
-    def asked(self) -> bool:
+    def used(self) -> bool:
         """Whether a member has asked for a mean in this gradient."""
         return bool(self._known)
 
-    def begin(self, turns: int) -> None:
-        """Begin a gradient, of so many turns."""
-        self._turns = turns
-        self._known, self._seen = [], []
+    def begin(self, microbatches: int) -> None:
+        """Begin a gradient over ``microbatches`` microbatches."""
+        self._microbatches = microbatches
+        self._known, self._losses = [], []
 
 
 class Gradient:
-    """Leaves the gradient of the whole objective in the weights of ``body``.
+    """Computes the gradient of the whole objective into ``.grad`` of ``parameters``.
 
-    forward: a context for the forward pass, such as autocast. backward: differentiates a loss; told whether it is the
-    step's last, after which ranks add up. rank: for draws of the model's own.
+    Args:
+        forward: A context for the forward pass, such as autocast.
+        backward: Differentiates a loss; gets whether it is the step's last, after which ranks
+            all-reduce.
+        rank: For draws of the model's own.
     """
 
     def __init__(
         self,
-        body: Body,
+        parameters: LocalParameters,
         objective: Objective,
         cocktail: Cocktail,
         means: Means,
@@ -84,103 +94,110 @@ class Gradient:
         backward: Callable[[Tensor, bool], None],
         rank: int,
     ) -> None:
-        self._body, self._objective, self._cocktail, self._means = body, objective, cocktail, means
+        self._parameters, self._objective, self._cocktail, self._means = parameters, objective, cocktail, means
         self._forward, self._backward, self._rank = forward, backward, rank
         self._keys = cocktail.keys
         self._seed = int(cocktail.keys.seed)
-        self._modules = list(body.model.modules())
-        self._turns: Sequence[Turn] = ()
+        self._modules = list(parameters.model.modules())
+        self._microbatches: Sequence[Microbatch] = ()
         self._step = self._passes = 0
-        self._asks = True  # whether a member asks for means, until it is known
-        self.idle = False
+        self._may_use_means = True  # whether a member asks for means, until it is known
+        self.is_padding = False
 
-    def begin(self, turns: Sequence[Turn], step: int) -> None:
-        """Take the rows of the next step."""
-        self._turns, self._step, self._passes = turns, step, 0
+    def begin(self, microbatches: Sequence[Microbatch], step: int) -> None:
+        """Set the microbatches of the next step."""
+        self._microbatches, self._step, self._passes = microbatches, step, 0
 
-    def try_out(self, turns: Sequence[Turn], step: int) -> None:
-        """Compute a gradient and forget it."""
-        self.begin(turns, step)
+    def warm_up(self, microbatches: Sequence[Microbatch], step: int) -> None:
+        """Compute a gradient and discard it."""
+        self.begin(microbatches, step)
         self._passes = 1  # so that this one, too, leaves the buffers alone
-        self.leave()
-        self._body.clear()
+        self.compute()
+        self._parameters.clear()
         self._keys.at(None)
 
-    def beside(self, offset: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
-        """The contract's ``gradient``: by name, at the weights or beside them by ``offset``."""
-        with self._body.beside(offset):
-            outcome = self.leave()
-        return self._body.slopes(), outcome
+    def compute_at(self, offset: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Outcome]:
+        """The contract's ``gradient``: by name, at the weights perturbed by ``offset``."""
+        with self._parameters.perturbed(offset):
+            outcome = self.compute()
+        return self._parameters.gradients(), outcome
 
-    def leave(self) -> Outcome:
-        """Leave the gradient in the weights and return the outcome: terms are this rank's mean over its turns."""
+    def compute(self) -> Outcome:
+        """Compute the gradient into ``.grad``; return the outcome, its terms averaged over this
+        rank's microbatches.
+        """
         self._passes += 1
         if self._passes > 1:
-            with self._unmoved():
-                outcomes = self._passed()
+            with self._buffers_preserved():
+                outcomes = self._pass_over_microbatches()
         else:
-            outcomes = self._passed()
-        self._body.collect()
-        outcome = outcomes[0] if len(outcomes) == 1 else _joint(outcomes)
-        if not self._body.in_loss:
-            for name, penalty in self._body.penalties(self._cocktail).items():
+            outcomes = self._pass_over_microbatches()
+        self._parameters.collect()
+        outcome = outcomes[0] if len(outcomes) == 1 else _merged(outcomes)
+        if not self._parameters.in_loss:
+            for name, penalty in self._parameters.penalties(self._cocktail).items():
                 outcome = outcome.plus(name, penalty)
         return outcome
 
-    def _passed(self) -> list[Outcome]:
-        """Leave what a pass over all turns finds in the weights."""
-        self._body.clear()
-        self._means.begin(len(self._turns))
-        if len(self._turns) > 1:
+    def _pass_over_microbatches(self) -> list[Outcome]:
+        """Accumulate the gradient over all microbatches."""
+        self._parameters.clear()
+        self._means.begin(len(self._microbatches))
+        if len(self._microbatches) > 1:
             self._learn_means()
-        return [self._differentiated(place) for place in range(len(self._turns))]
+        return [self._backward_of(index) for index in range(len(self._microbatches))]
 
-    def _differentiated(self, place: int) -> Outcome:
-        outcome = self._outcome(place)
-        last = place == len(self._turns) - 1
-        penalties = self._body.penalties(self._cocktail) if last and self._body.in_loss else {}
-        if len(self._turns) == 1:
+    def _backward_of(self, index: int) -> Outcome:
+        outcome = self._forward_of(index)
+        last = index == len(self._microbatches) - 1
+        penalties = self._parameters.penalties(self._cocktail) if last and self._parameters.in_loss else {}
+        if len(self._microbatches) == 1:
             for name, penalty in penalties.items():
                 outcome = outcome.plus(name, penalty)
             self._backward(outcome.loss, True)
             return outcome
-        loss = outcome.loss / len(self._turns)
+        loss = outcome.loss / len(self._microbatches)
         self._backward(torch.stack([loss, *penalties.values()]).sum(), last)
-        scaled = {name: penalty.detach() * len(self._turns) for name, penalty in penalties.items()}  # a mean is taken
+        count = len(self._microbatches)  # terms are averaged over the microbatches; a penalty is in one of them
+        scaled = {name: penalty.detach() * count for name, penalty in penalties.items()}
         return Outcome({**{name: term.detach() for name, term in outcome.terms.items()}, **scaled}, outcome.outputs)
 
-    def _outcome(self, place: int) -> Outcome:
-        turn = self._turns[place]
-        self.idle = turn.idle
-        self._keys.at(turn.batch.index)
-        self._means.begin_turn()
-        self._seed_generators(place, turn.batch.index.is_cuda)
+    def _forward_of(self, index: int) -> Outcome:
+        microbatch = self._microbatches[index]
+        self.is_padding = microbatch.is_padding
+        self._keys.at(microbatch.batch.index)
+        self._means.begin_microbatch()
+        self._seed_generators(index, microbatch.batch.index.is_cuda)
         with self._forward():
-            return self._objective(self._body.model, turn.batch)
+            return self._objective(self._parameters.model, microbatch.batch)
 
     def _learn_means(self) -> None:
-        while self._asks:
-            with torch.no_grad(), self._unmoved():
-                for place in range(len(self._turns)):
-                    self._outcome(place)
+        while self._may_use_means:
+            with torch.no_grad(), self._buffers_preserved():
+                for index in range(len(self._microbatches)):
+                    self._forward_of(index)
             if not self._means.learn():
-                self._asks = self._means.asked
+                self._may_use_means = self._means.used
                 return
 
-    def _seed_generators(self, place: int, on_gpu: bool) -> None:
-        """Seed torch's generators by (seed, step, rank, turn), for draws inside the model that are not ours.
+    def _seed_generators(self, index: int, on_gpu: bool) -> None:
+        """Seed torch's generators by (seed, step, rank, microbatch), for draws inside the model
+        that are not ours.
 
-        An LSTM's dropout, ``F.dropout``: resumed runs then draw what they would have drawn, as does SAM's second pass.
+        An LSTM's dropout, ``F.dropout``: resumed runs then draw what they would have drawn, as does
+        SAM's second pass.
         """
-        number = counter_rng.integer_key(self._seed, self._step, self._rank, *([place] if place else []))
+        number = counter_rng.integer_key(self._seed, self._step, self._rank, *([index] if index else []))
         torch.default_generator.manual_seed(number)
         if on_gpu:
             torch.cuda.manual_seed(number)
 
     @contextmanager
-    def _unmoved(self) -> Iterator[None]:
-        """Put the model's buffers back: only a step's first pass moves BatchNorm's statistics, not SAM's second."""
-        # By module and name: a forward pass may put another tensor in the place of a buffer.
+    def _buffers_preserved(self) -> Iterator[None]:
+        """Put the model's buffers back: only a step's first pass moves BatchNorm's statistics, not
+        SAM's second.
+        """
+        # By module and name: a forward pass may replace a buffer by another tensor.
         held = [(module, name) for module in self._modules for name in module._buffers]
         saved = [
             (module, name, buffer, buffer.clone())
@@ -192,7 +209,7 @@ class Gradient:
             module._buffers[name] = buffer.copy_(value)
 
 
-def _joint(outcomes: Sequence[Outcome]) -> Outcome:
+def _merged(outcomes: Sequence[Outcome]) -> Outcome:
     names = dict.fromkeys(name for outcome in outcomes for name in outcome.terms)
     terms = {
         name: torch.stack([outcome.terms[name].detach() for outcome in outcomes if name in outcome.terms]).sum()
@@ -202,5 +219,5 @@ def _joint(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(terms, outcomes[-1].outputs)
 
 
-def _itself(loss: Tensor) -> Tensor:
+def _identity(loss: Tensor) -> Tensor:
     return loss

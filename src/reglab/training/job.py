@@ -1,4 +1,4 @@
-"""The job that ``reglab train`` runs: from a composed config to a finished MLflow run."""
+"""Train one job of ``reglab train``, from a composed config to a finished MLflow run."""
 
 import shlex
 import sys
@@ -24,13 +24,13 @@ from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, re
 from reglab.tracking.opening import budget
 from reglab.tracking.params import write_config
 from reglab.training import describe
-from reglab.training.check import check, check_seed
+from reglab.training.check import check_experiment, check_seed
 from reglab.training.checkpoints import resumable
-from reglab.training.data_shape import matched
+from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit, test_metrics
 from reglab.training.job_result import JobResult, record_failure, record_result
-from reglab.training.preflight import tell
+from reglab.training.preflight import log_advice
 from reglab.training.recipe import Recipe
 from reglab.training.recorder import Progress
 from reglab.training.trainer import interruptible_again
@@ -43,21 +43,27 @@ def run_job(
 ) -> JobResult:
     """Train the job that ``config`` describes and record it.
 
-    A run of the same job whose training is not over goes on where its folder is the job's: as the same MLflow run, from
-    its last checkpoint. resume: the folder of a run that goes on in any case, also one that finished.
+    An unfinished run of the same job in the job's folder is resumed: as the same MLflow run, from
+    its last checkpoint.
 
-    Raises UserError for bad input, before a run is opened. A loss that diverges ends the run FAILED, Ctrl-C or SIGTERM
-    ends it KILLED; neither raises. Any other error ends it FAILED and is raised.
+    A loss that diverges ends the run FAILED, Ctrl-C or SIGTERM ends it KILLED; neither raises. Any
+    other error ends it FAILED and is raised.
+
+    Args:
+        resume: The folder of a run to resume in any case, even if finished.
+
+    Raises:
+        UserError: For bad input, before a run is opened.
     """
     trust_listed(config)
-    config = matched(config)
+    config = with_data_shape(config)
     secrets.learn(describe.recorded_params(config))
     job = describe.plain(config)
     loaded = data.load(job["data"])
     experiment = build_experiment(job, loaded, describe.recorded_params(config))
-    check(experiment)
+    check_experiment(experiment)
     if not (job.get("sweep") or {}).get("parent"):
-        tell(experiment)
+        log_advice(experiment)
     spec = _spec(config, job, experiment, resume)
     tracker, checkpoint = _open(spec, job, experiment, resume)
     try:
@@ -80,9 +86,12 @@ def run_job(
 def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[str, Any]) -> Experiment:
     """Return what a resolved config describes, the model with the weights that it starts from.
 
-    Raises UserError that names the key at fault.
+    Args:
+        recorded: The same config with its interpolations, which is what the checkpoints keep: they
+            may name a secret.
 
-    recorded: the same config with its interpolations, which is what the checkpoints keep: they may name a secret.
+    Raises:
+        UserError: With a message that names the key at fault.
     """
     seed = check_seed(job["seed"])
     cocktail = describe.build_cocktail(job["regularizer"], seed, loaded.task)
@@ -120,7 +129,11 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
 
 
 def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, folder: Path) -> RunSpec:
-    """Return what the run of a job is opened with. job: ``config``, resolved."""
+    """Return what the run of a job is opened with.
+
+    Args:
+        job: ``config``, resolved.
+    """
     tagged = describe.tags(job, experiment.cocktail, experiment.data.task, experiment.data.digest)
     tagged["reglab.command"] = shlex.join(sys.argv)
     if start := experiment.description.get("start"):
@@ -144,7 +157,7 @@ def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment,
 
 
 def written(overrides: Any) -> str:
-    """Return overrides as they were typed: iterating over them would resolve their interpolations, secrets too."""
+    """Return overrides as typed, their interpolations unresolved: they may name secrets."""
     return shlex.join(OmegaConf.to_container(overrides, resolve=False))  # type: ignore[arg-type]  # a list of text
 
 
@@ -161,10 +174,14 @@ def _spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, re
 def _open(
     spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
 ) -> tuple[RunTracker, Path | None]:
-    """Return the tracker of the job's run, new or going on, and the checkpoint to go on from, if there is one."""
+    """Return the tracker of the job's run, new or resumed, and the checkpoint to resume from, if
+    any.
+    """
     earlier = run_state.told(spec.folder) if resume else run_state.goes_on(spec.folder, spec.tags)
     if resume and earlier and earlier.tags.get(run_state.DIGEST) != experiment.data.digest:
-        raise UserError(f"the data of the run in {resume} are not those that it was trained on: it cannot go on")
+        raise UserError(
+            f"the run in {resume} was trained on other data, so it cannot be resumed; restore them, or train a new run"
+        )
     checkpoint = resumable(spec.folder / "checkpoints") if earlier else None
     rank: int = getattr(rank_zero_only, "rank", 0)
     if rank:  # one run for all ranks; the others keep a journal of their own

@@ -1,4 +1,4 @@
-"""How a job ends: what its run records last, the same for a job alone and for a member of a pack."""
+"""Job results: record the outcome of a job, solo or fused, in its run."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,7 +18,11 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended. metrics: ``final/...`` without its prefix, empty unless it finished."""
+    """How a job ended.
+
+    Args:
+        metrics: ``final/...`` without its prefix, empty unless it finished.
+    """
 
     run_id: str
     status: Status
@@ -27,7 +31,11 @@ class JobResult:
 
 
 def record_result(tracker: RunTracker, experiment: Experiment, final: Mapping[str, float]) -> JobResult:
-    """Record what a finished job reached, and return it. final: metrics of the weights that the run stands for."""
+    """Record what a finished job reached, and return it.
+
+    Args:
+        final: Metrics of the weights that the run stands for.
+    """
     tested = {key: value for key, value in final.items() if key.startswith("test/")}
     result = summary(final)
     tracker.summary(result)
@@ -37,7 +45,11 @@ def record_result(tracker: RunTracker, experiment: Experiment, final: Mapping[st
 
 
 def record_failure(tracker: RunTracker, status: Status, message: str, **tags: str) -> JobResult:
-    """Record why a job did not finish, and return it. tags: dotted after ``reglab``, as ``failure="diverged"``."""
+    """Record why a job did not finish, and return it.
+
+    Args:
+        tags: Dotted after ``reglab``, as ``failure="diverged"``.
+    """
     tracker.tag(**{f"reglab.{key}": value for key, value in tags.items()})
     tracker.tag(**{"reglab.message": message})
     tracker.note(f"**{status}**: {plain(message)}")
@@ -45,12 +57,14 @@ def record_failure(tracker: RunTracker, status: Status, message: str, **tags: st
 
 
 def result_of(folder: Path, run_id: str) -> JobResult | None:
-    """Return how the training of the job in ``folder`` ended, by its journal; None where it can go on."""
+    """Return how the training of the job in ``folder`` ended, by its journal; None where it can be
+    resumed.
+    """
     outcome = run_state.outcome(folder)
     return JobResult(run_id, *outcome) if outcome else None
 
 
 def deliver(folder: Path) -> None:
-    """Send what the store has not heard yet of a run that has ended: its process may have died before it could."""
+    """Send an ended run's pending records to the store, if its process died before it could."""
     with suppress(UserError):  # a run that is kept in its folder alone
         send(folder)

@@ -1,4 +1,4 @@
-"""Batches whose order is a pure function of (seed, epoch), several optimizer steps to one Lightning batch."""
+"""Loader of row numbers: order by (seed, epoch), many optimizer steps per Lightning batch."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -10,7 +10,17 @@ from reglab.rng import counter_rng
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
-    """Return the order of the rows in an epoch, int64 [rows]: the same on every rank, device and resume."""
+    """Return the order of the rows in an epoch, int64 [rows]: the same on every rank, device and
+    resume.
+
+    Args:
+        rows: Number of rows.
+        seed: Of the run.
+        epoch: Counted from 0.
+
+    Returns:
+        int64 ``[rows]``.
+    """
     return counter_rng.permutation(counter_rng.key(seed, counter_rng.name_number("order"), epoch), rows)
 
 
@@ -18,6 +28,13 @@ def step_rows(order: Tensor, batch_rows: int) -> list[Tensor]:
     """Return the rows of each optimizer step of an epoch, the last with what remains.
 
     A single remaining row joins the step before it: BatchNorm cannot train on one row.
+
+    Args:
+        order: int64 ``[rows]``.
+        batch_rows: Rows of a step.
+
+    Returns:
+        One tensor of row numbers for each step.
     """
     parts = list(torch.split(order, batch_rows))
     if len(parts) > 1 and len(parts[-1]) == 1:
@@ -28,8 +45,10 @@ def step_rows(order: Tensor, batch_rows: int) -> list[Tensor]:
 class Share(NamedTuple):
     """One part of a step's rows.
 
-    factor: what its mean loss counts in the mean over parts, so that this is the mean over all rows. It is 0 where
-    there was no row left for the part: ``rows`` then has one that stands in.
+    Args:
+        factor: What its mean loss counts in the mean over parts, so that this is the mean over all
+            rows. It is 0 where there was no row left for the part: ``rows`` then has one that
+            stands in.
     """
 
     rows: Tensor
@@ -37,27 +56,39 @@ class Share(NamedTuple):
 
 
 def share(rows: Tensor, part: int, parts: int) -> Share:
-    """Return the share of ``part`` among ``parts`` that take a step's rows one after the other: ranks, or their turns.
+    """Return the share of ``part`` among ``parts`` that take a step's rows one after the other:
+    ranks, or microbatches.
 
-    Parts begin at an even place, so that mixup pairs the same neighbours in any number of parts, and differ by a pair
-    of rows at most.
+    Parts begin at an even index, so that mixup pairs the same neighbours in any number of parts,
+    and differ by a pair of rows at most.
+
+    Args:
+        rows: int64 ``[rows]``, of a step.
+        part: The number of the part, from 0.
+        parts: Number of parts.
     """
     if parts == 1:
         return Share(rows, 1.0)
     pairs, spare = divmod(len(rows) // 2, parts)
     begin, end = (2 * (pairs * each + min(each, spare)) for each in (part, part + 1))
-    own = rows[begin:] if part == parts - 1 else rows[begin:end]
-    return Share(own, len(own) * parts / len(rows)) if len(own) else Share(rows[:1], 0.0)
+    part_rows = rows[begin:] if part == parts - 1 else rows[begin:end]
+    return Share(part_rows, len(part_rows) * parts / len(rows)) if len(part_rows) else Share(rows[:1], 0.0)
 
 
 class Steps:
-    """Yields chunks: lists of row numbers (int64 [batch rows]), one for each optimizer step of the chunk.
+    """Yields chunks: lists of row numbers (int64 [batch rows]), one for each optimizer step of the
+    chunk.
 
-    Where it begins follows from the number of steps that were done, so a resumed run goes on with the rows that come
-    next, also in the middle of an epoch. A step's rows are those of the joint batch of all ranks, on every rank: they
-    do not depend on how many there are, see ``share``.
+    Where it begins follows from the number of steps that were done, so a resumed run continues with
+    the next rows, also in the middle of an epoch. A step's rows are those of the joint batch of all
+    ranks, on every rank: they do not depend on how many there are, see ``share``.
 
-    done: returns the number of optimizer steps done so far. per_epoch: steps. least: rows of the smallest step.
+    Args:
+        done: Returns the number of optimizer steps done so far.
+
+    Attributes:
+        per_epoch: steps.
+        least: Rows of the smallest step.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int, steps_per_batch: int, done: Callable[[], int]) -> None:
@@ -80,7 +111,10 @@ class Steps:
             yield steps[start : start + self.chunk]
 
     def state_dict(self) -> dict[str, int]:
-        """Lightning asks whether a loader can resume inside an epoch; this one follows the step count instead."""
+        """Empty: the position follows from the step count.
+
+        Lightning asks for it to resume inside an epoch.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

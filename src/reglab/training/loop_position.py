@@ -1,6 +1,7 @@
-"""Where training stands follows from the number of steps alone; Lightning's own record of its loops is not used.
+"""Set Lightning's loops from the number of steps done; its saved loop state is not used.
 
-It has some ten kinds of restart, none of them in the middle of a batch, and a batch carries many steps here.
+It has some ten kinds of restart, none of them in the middle of a batch, and a batch carries many
+steps here.
 """
 
 from collections.abc import MutableMapping
@@ -9,15 +10,20 @@ from typing import Any
 import pytorch_lightning as pl
 
 
-def forget_loops(checkpoint: MutableMapping[str, Any]) -> None:
+def drop_loop_state(checkpoint: MutableMapping[str, Any]) -> None:
     """Keep Lightning from restoring its loops: to be called from ``on_load_checkpoint``."""
     checkpoint.pop("loops", None)
 
 
-def go_on(trainer: pl.Trainer, steps: int, per_epoch: int) -> None:
-    """Let ``trainer`` go on as after ``steps`` optimizer steps: to be called from ``on_fit_start``.
+def resume_loops(trainer: pl.Trainer, steps: int, per_epoch: int) -> None:
+    """Set ``trainer``'s loops as after ``steps`` optimizer steps; call it from ``on_fit_start``.
 
     It begins the epoch that the next step belongs to; the loader yields what is left of it.
+
+    Args:
+        trainer: In ``on_fit_start``.
+        steps: Optimizer steps done.
+        per_epoch: Optimizer steps of an epoch.
     """
     loop = trainer.fit_loop
     epochs = steps // per_epoch

@@ -1,4 +1,4 @@
-"""What is measured after an epoch: the audited gap, the weights, and what label noise was memorized."""
+"""Measure after an epoch: audited gap, weight statistics, memorized label noise."""
 
 from collections.abc import Mapping
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from reglab.data import DataSet
-from reglab.distributed.collectives import evaluated_together
-from reglab.distributed.parameters import Body, as_body
+from reglab.distributed.collectives import evaluate_on_all_ranks
+from reglab.distributed.parameters import LocalParameters, as_local_parameters
 from reglab.measures import (
     Evaluation,
     MeasureSettings,
@@ -24,19 +24,21 @@ from reglab.measures.losses import aligned
 from reglab.measures.scores import decided
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
-from reglab.training.checkpoint_constants import Beside
+from reglab.training.checkpoint_constants import Unchanged
 
 
 class Measurement:
-    """Measures one model again and again on the same rows: a fixed probe of the training part, and the validation part.
+    """Measures one model repeatedly on a fixed probe of the training part and on the validation
+    part.
 
-    Both sides go through one function, in evaluation mode, with the same weights, on the targets as they were trained
-    on but neither mixed nor smoothed.
+    Both sides go through one function, in evaluation mode, with the same weights, on the targets as
+    they were trained on but neither mixed nor smoothed.
 
-    seen: what the model said of the probe and of the validation rows when the gap was measured last.
+    Attributes:
+        evaluations: Of the probe and of the validation rows, when the gap was last measured.
     """
 
-    seen: tuple[Evaluation, Evaluation] | None = None
+    evaluations: tuple[Evaluation, Evaluation] | None = None
 
     def __init__(
         self, data: DataSet, settings: MeasureSettings, device: torch.device, dtype: torch.dtype, ranks: int = 1
@@ -59,77 +61,99 @@ class Measurement:
         self.initial: dict[str, Tensor] = {}
         self.previous: dict[str, Tensor] = {}
 
-    def begin(self, model: nn.Module | Body, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
-        """Remember the initial weights, which distances are measured from; ``state`` is that of a resumed run."""
-        body = as_body(model)
-        self.initial = self.previous = now = _copies(body.acted_on)
+    def begin(
+        self, model: nn.Module | LocalParameters, state: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> None:
+        """Remember the initial weights, which distances are measured from; ``state`` is that of a
+        resumed run.
+        """
+        parameters = as_local_parameters(model)
+        self.initial = self.previous = now = _copies(parameters.hook_target)
         if state is not None:
             self.initial, self.previous = (
                 {
-                    name: body.cut(name, state[when][name]).to(weight.device) if name in state[when] else weight
+                    name: parameters.shard_of(name, state[when][name]).to(weight.device)
+                    if name in state[when]
+                    else weight
                     for name, weight in now.items()
                 }
                 for when in ("initial", "previous")
             )
 
-    def state(self, body: Body) -> dict[str, dict[str, Tensor]]:
-        """Return what ``begin`` takes to go on, whole. A collective where ``body`` is sharded.
+    def state(self, parameters: LocalParameters) -> dict[str, dict[str, Tensor]]:
+        """Return the state that ``begin`` resumes from, with whole tensors.
 
-        ``previous`` is empty where those are the weights as they are: after an epoch that was measured.
+        A collective where ``parameters`` is sharded.
+
+        ``previous`` is empty where those are the weights as they are: after an epoch that was
+        measured.
         """
         initial, previous = (
-            {name: body.saved(name, weight) for name, weight in weights.items()}
-            for weights in (self.initial, {} if self._is_measured(body) else self.previous)
+            {name: parameters.for_checkpoint(name, weight) for name, weight in weights.items()}
+            for weights in (self.initial, {} if self._is_measured(parameters) else self.previous)
         )
-        return {"initial": Beside(initial), "previous": previous}
+        return {"initial": Unchanged(initial), "previous": previous}
 
-    def _is_measured(self, body: Body) -> bool:
-        """Return whether the weights are those that were measured last; no rank knows that of a sharded whole."""
-        now = dict(selected(body.acted_on, "weights"))
-        return body.shards is None and all(torch.equal(weight, now[name]) for name, weight in self.previous.items())
+    def _is_measured(self, parameters: LocalParameters) -> bool:
+        """Return whether the weights are those that were measured last; no rank knows that of a
+        sharded whole.
+        """
+        now = dict(selected(parameters.hook_target, "weights"))
+        return parameters.shards is None and all(
+            torch.equal(weight, now[name]) for name, weight in self.previous.items()
+        )
 
-    def gap(self, model: nn.Module | Body, cocktail: Cocktail) -> dict[str, Tensor]:
-        """Return the audited gap, its sides and its intervals, of the weights that the run is judged by.
+    def gap(self, model: nn.Module | LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
+        """Return the audited gap, its sides and its intervals, of the weights that the run is
+        judged by.
 
         Where there are several ranks, each computes a part of the rows, and all have every answer.
         """
-        body, seen = as_body(model), evaluated_together if self.ranks > 1 else evaluate
-        body.rest()
-        with cocktail.evaluating(body.acted_on):
-            with evaluation_mode(body.model):  # once for both sides
-                train = seen(body.model, *self.probe, self.task)
-                val = seen(body.model, *self.val, self.task)
-            body.rest()
-        self.seen = train, val
+        parameters, evaluate_rows = as_local_parameters(model), evaluate_on_all_ranks if self.ranks > 1 else evaluate
+        parameters.reshard()
+        with cocktail.evaluating(parameters.hook_target):
+            with evaluation_mode(parameters.model):  # once for both sides
+                train = evaluate_rows(parameters.model, *self.probe, self.task)
+                val = evaluate_rows(parameters.model, *self.val, self.task)
+            parameters.reshard()
+        self.evaluations = train, val
         fitted = side(train, self.task, self.probe_left, self.probe_weights, self.units)
         new = side(val, self.task, 1.0, self.val_weights, self.units)
-        found = gap(fitted, new, self.task, self.settings.level, self.settings.wanted)
-        return found | self._memorization(train)
+        metrics = gap(fitted, new, self.task, self.settings.level, self.settings.wanted)
+        return metrics | self._memorization(train)
 
     def _memorization(self, train: Evaluation) -> dict[str, Tensor]:
-        """Return how far label noise was learnt: the corrupted rows fitted, and the training loss without the noise."""
+        """Return how far label noise was learnt: the corrupted rows fitted, and the training loss
+        without the noise.
+        """
         if self.corrupted is None:
             return {}
-        found = {"memorization/clean_loss": example_losses(train.outputs, self.clean, self.task).mean()}
+        metrics = {"memorization/clean_loss": example_losses(train.outputs, self.clean, self.task).mean()}
         if self.task in ("classification", "binary"):
             fitted = decided(aligned(train.outputs, train.targets, self.task), self.task) == train.targets
-            found["memorization/fitted"] = fitted[self.corrupted].double().mean()
-        return found
+            metrics["memorization/fitted"] = fitted[self.corrupted].double().mean()
+        return metrics
 
-    def weights(self, model: nn.Module | Body, cocktail: Cocktail) -> dict[str, Tensor]:
-        """Return the weight statistics; those of averaged weights apart, since averaging un-zeros them."""
-        body = as_body(model)
-        weights = dict(selected(body.acted_on, "weights"))
-        found = self._statistics(weights, body, self.settings.per_layer)
+    def weights(self, model: nn.Module | LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
+        """Return the weight statistics; those of averaged weights apart, since averaging un-zeros
+        them.
+        """
+        parameters = as_local_parameters(model)
+        weights = dict(selected(parameters.hook_target, "weights"))
+        metrics = self._statistics(weights, parameters, self.settings.per_layer)
         if cocktail.averages:
-            with cocktail.evaluating(body.acted_on):
-                averaged = self._statistics(dict(selected(body.acted_on, "weights")), body, per_layer=False)
-            found |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
+            with cocktail.evaluating(parameters.hook_target):
+                averaged = self._statistics(
+                    dict(selected(parameters.hook_target, "weights")), parameters, per_layer=False
+                )
+            metrics |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
         self.previous = {name: weight.detach().clone() for name, weight in weights.items()}
-        return found
+        return metrics
 
-    def _statistics(self, weights: Mapping[str, Tensor], body: Body, per_layer: bool) -> dict[str, Tensor]:
-        near, shards = self.settings.near_zero, body.shards
+    def _statistics(
+        self, weights: Mapping[str, Tensor], parameters: LocalParameters, per_layer: bool
+    ) -> dict[str, Tensor]:
+        near, shards = self.settings.near_zero, parameters.shards
         with torch.no_grad():
             return weight_statistics(weights, self.initial, self.previous, near, per_layer, whole=shards)
 

@@ -1,4 +1,4 @@
-"""From what a model, or several, said about the measured rows to the examples that their runs keep."""
+"""Per-example losses and scores of the measured rows, kept as an artifact of the run."""
 
 import tempfile
 from collections.abc import Iterable
@@ -14,68 +14,89 @@ from reglab.analysis.per_example_file import FILE, OUTPUTS, Array, Examples
 from reglab.data import DataSet, Part
 from reglab.measures import Evaluation, MeasureSettings, Task, probe_rows, probe_size, score_name, side
 from reglab.measures.contributions import row_terms
-from reglab.measures.evaluate import judged
+from reglab.measures.evaluate import evaluation_of
 
 
 @dataclass(frozen=True)
-class Numbered:
-    """Which rows one side of a gap is measured on. index: int64 [rows]; weight: [rows], None where all are 1."""
+class SideRows:
+    """Which rows one side of a gap is measured on.
+
+    Args:
+        index: int64 [rows].
+        weight: [rows], None where all are 1.
+    """
 
     index: Array
     weight: Array | None = None
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRows:
     """The rows of both sides of a gap, and what else their examples are made from.
 
-    constant: what the constant predictor says of the validation rows. monitor: the metric that decides. units: as for
-    ``measures.Side``.
+    Args:
+        constant: Evaluation of the constant predictor on the validation rows.
+        monitor: The metric that decides.
+        units: As for ``measures.Side``.
     """
 
-    probe: Numbered
-    val: Numbered
+    probe: SideRows
+    val: SideRows
     constant: Evaluation
     train_rows: int
     monitor: str = "val/loss"
     units: Tensor | None = None
 
 
-def numbered(data: DataSet, settings: MeasureSettings) -> Measured:
-    """Return the rows of the probe and of the validation part, in the order in which they are measured."""
+def measured_rows(data: DataSet, settings: MeasureSettings) -> MeasuredRows:
+    """Return the rows of the probe and of the validation part, in the order in which they are
+    measured.
+
+    Args:
+        data: Whose rows are measured.
+        settings: With the size of the probe.
+    """
     size = probe_size(len(data.train), len(data.val), settings.probe_rows)
-    probe = _numbered(data.train, probe_rows(len(data.train), size, seed=0))
+    probe = _side_rows(data.train, probe_rows(len(data.train), size, seed=0))
     constant = constant_predictor(data.train.targets, len(data.val), data.outputs, data.task)
-    seen = judged(constant, data.val.targets.cpu(), data.task)
-    val = _numbered(data.val, slice(None))
-    return Measured(probe, val, seen, len(data.train), settings.monitor, data.target_scale)
+    evaluation = evaluation_of(constant, data.val.targets.cpu(), data.task)
+    val = _side_rows(data.val, slice(None))
+    return MeasuredRows(probe, val, evaluation, len(data.train), settings.monitor, data.target_scale)
 
 
-def _numbered(part: Part, rows: Tensor | slice) -> Numbered:
+def _side_rows(part: Part, rows: Tensor | slice) -> SideRows:
     weights = part.weights[rows]
-    return Numbered(part.index[rows].numpy(), None if bool((weights == 1).all()) else weights.numpy())
+    return SideRows(part.index[rows].numpy(), None if bool((weights == 1).all()) else weights.numpy())
 
 
-def examples(rows: Measured, seen: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype) -> Examples:
-    """Return the examples of one model. seen: of the probe, then of the validation part. dtype: of the model."""
-    single = [Evaluation(side.losses.unsqueeze(0), side.outputs.unsqueeze(0), side.targets) for side in seen]
+def examples(
+    rows: MeasuredRows, evaluations: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype
+) -> Examples:
+    """Return the examples of one model.
+
+    Args:
+        evaluations: Of the probe, then of the validation part.
+        dtype: Of the model.
+    """
+    single = [Evaluation(side.losses.unsqueeze(0), side.outputs.unsqueeze(0), side.targets) for side in evaluations]
     return examples_of_members(rows, (single[0], single[1]), task, dtype)[0]
 
 
 def examples_of_members(
-    rows: Measured, seen: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype
+    rows: MeasuredRows, evaluations: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype
 ) -> list[Examples]:
     """Do what ``examples`` does for several models that were evaluated on the same rows.
 
-    Losses are [members, rows], outputs [members, rows, ...]; each is moved to the CPU once, for all.
+    Losses are [members, rows], outputs [members, rows, ...]; each is moved to the CPU once, for
+    all.
     """
-    kind = torch.float64 if dtype == torch.float64 else torch.float32
-    probe, val = seen
-    own, constant = _terms(probe, rows.probe, rows, task), _terms(rows.constant, rows.val, rows, task)
-    found = _terms(val, rows.val, rows, task)
-    arrays = {f"probe_{name}": _array(own[name], kind) for name in ("loss", "score")}
-    arrays |= {f"val_{name}": _array(values, kind) for name, values in found.items()}
-    alike = {f"val_constant_{name}": _array(values, kind) for name, values in constant.items()}
+    array_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    probe, val = evaluations
+    probe_terms, constant = _terms(probe, rows.probe, rows, task), _terms(rows.constant, rows.val, rows, task)
+    val_terms = _terms(val, rows.val, rows, task)
+    arrays = {f"probe_{name}": _array(probe_terms[name], array_dtype) for name in ("loss", "score")}
+    arrays |= {f"val_{name}": _array(values, array_dtype) for name, values in val_terms.items()}
+    constant_arrays = {f"val_constant_{name}": _array(values, array_dtype) for name, values in constant.items()}
     kept = val.outputs[0].numel() <= OUTPUTS
     outputs = _array(val.outputs, torch.float32) if kept else None
     whole = torch.float32 if val.targets.is_floating_point() else torch.int64
@@ -90,17 +111,19 @@ def examples_of_members(
             val_targets=targets,
             train_rows=np.array(rows.train_rows, dtype=np.int64),
             **{name: values[member] for name, values in arrays.items()},
-            **alike,
+            **constant_arrays,
         )
         for member in range(len(probe.losses))
     ]
 
 
-def _terms(seen: Evaluation, part: Numbered, rows: Measured, task: Task) -> dict[str, Tensor]:
-    """Return each example's terms of the loss, the task's score and, where it is another, the monitor."""
-    device = seen.losses.device
+def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Task) -> dict[str, Tensor]:
+    """Return each example's terms of the loss, the task's score and, where it is another, the
+    monitor.
+    """
+    device = evaluation.losses.device
     weights = None if part.weight is None else torch.as_tensor(part.weight, device=device)
-    measured = side(seen, task, 1.0, weights, None if rows.units is None else rows.units.to(device))
+    measured = side(evaluation, task, 1.0, weights, None if rows.units is None else rows.units.to(device))
     names = {"loss": "loss", "score": score_name(task)}
     monitor = rows.monitor.removeprefix("val/")
     if monitor not in names.values():
@@ -109,26 +132,40 @@ def _terms(seen: Evaluation, part: Numbered, rows: Measured, task: Task) -> dict
 
 
 def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> Tensor:
-    """Return the outputs ``[rows, outputs]`` of the predictor that looks at no input.
+    """Return the outputs ``[rows, outputs]`` of the best constant predictor.
 
-    It says what the training ``targets`` are like: the logarithm of each class's share, the log-odds of each label, or
-    the mean. Half an example is added to each class (Krichevsky & Trofimov 1981), so that one that the training part
-    lacks is not impossible.
+    It predicts the distribution of the training ``targets``: the logarithm of each class's share,
+    the log-odds of each label, or the mean. Half an example is added to each class (Krichevsky &
+    Trofimov 1981), so that one that the training part lacks is not impossible.
+
+    Args:
+        targets: Of the training part, ``[rows]`` or ``[rows, columns]``.
+        rows: Number of rows to predict.
+        outputs: Width of the outputs.
+        task: Which decides the prediction.
+
+    Returns:
+        ``[rows, outputs]``.
     """
     if task == "regression":
-        said = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).mean(0)
+        prediction = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).mean(0)
     elif task == "classification":
         labels = targets.long()
-        counts = torch.bincount(labels[labels >= 0], minlength=outputs) + 0.5  # below 0: what a loss was told to ignore
-        said = (counts / counts.sum()).log()
+        counts = torch.bincount(labels[labels >= 0], minlength=outputs) + 0.5  # below 0: labels that a loss ignores
+        prediction = (counts / counts.sum()).log()
     else:
         ones = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).sum(0)
-        said = ((ones + 0.5) / (len(targets) - ones + 0.5)).log()
-    return said.expand(rows, outputs)
+        prediction = ((ones + 0.5) / (len(targets) - ones + 0.5)).log()
+    return prediction.expand(rows, outputs)
 
 
 def log_examples(loggers: Iterable[Logger], kept: Examples) -> None:
-    """Store the examples as an artifact of the run of each of Lightning's ``MLFlowLogger``s."""
+    """Store the examples as an artifact of the run of each of Lightning's ``MLFlowLogger``s.
+
+    Args:
+        loggers: Of a trainer.
+        kept: The examples.
+    """
     for logger in loggers:
         if isinstance(logger, MLFlowLogger):
             with tempfile.TemporaryDirectory() as folder:
@@ -136,6 +173,6 @@ def log_examples(loggers: Iterable[Logger], kept: Examples) -> None:
                 logger.experiment.log_artifact(str(logger.run_id), str(Path(folder, FILE)))
 
 
-def _array(values: Tensor, kind: torch.dtype) -> Array:
-    found: Array = values.detach().to("cpu", kind).numpy()
-    return found
+def _array(values: Tensor, array_dtype: torch.dtype) -> Array:
+    array: Array = values.detach().to("cpu", array_dtype).numpy()
+    return array

@@ -1,4 +1,4 @@
-"""What can be known of a sweep's jobs before any trains: whether their data can be loaded, and idle numbers."""
+"""Checks of a sweep's jobs before training: whether data load, and ineffective hyperparameters."""
 
 import logging
 from collections.abc import Mapping
@@ -19,7 +19,8 @@ from reglab.training.recipe import Recipe
 _log = logging.getLogger(__name__)
 
 LOADED = 8  # distinct data sets that are tried; further ones are left to their jobs
-# What chooses among rows, or disturbs them, but can be of no harm in one data set and none in another.
+# What chooses among rows, or disturbs them, but can be of no harm in one data set and none in
+# another.
 _SAME_ROWS = ("split_seed", "fold", "replica", "seed", "label_noise", "shape")
 
 
@@ -28,47 +29,64 @@ class _Rows(NamedTuple):
     task: str
 
 
-class Seen(NamedTuple):
-    """faults: what is wrong, and with which jobs, by number. advice: what their user should know, likewise."""
+class Findings(NamedTuple):
+    """What the checks of a sweep's jobs found.
+
+    Args:
+        faults: What is wrong, and with which jobs, by number.
+        advice: What their user should know, likewise.
+    """
 
     faults: dict[str, list[int]]
     advice: dict[str, list[int]]
 
 
-def look(jobs: Mapping[int, Mapping[str, Any]]) -> Seen:
-    """Load each distinct data set of ``jobs`` (by number: resolved configs), and ask their regularizers for advice."""
-    seen, rows = Seen({}, {}), {}
-    found: dict[str, _Rows | str | None] = {}
+def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
+    """Load each distinct data set of ``jobs`` (by number: resolved configs), and ask their
+    regularizers for advice.
+    """
+    findings, rows = Findings({}, {}), {}
+    loaded_by_node: dict[str, _Rows | str | None] = {}
     for number, job in jobs.items():
         node = dict(job.get("data") or {})
         try:
             data.check(node)
         except UserError as error:
-            seen.faults.setdefault(str(error), []).append(number)
+            findings.faults.setdefault(str(error), []).append(number)
             continue
         key = hashed({key: value for key, value in node.items() if key not in _SAME_ROWS})
-        if key not in found:
-            found[key] = _load(node) if len(found) < LOADED else None
-        loaded = found[key]
+        if key not in loaded_by_node:
+            loaded_by_node[key] = _load(node) if len(loaded_by_node) < LOADED else None
+        loaded = loaded_by_node[key]
         if isinstance(loaded, str):
-            seen.faults.setdefault(loaded, []).append(number)
+            findings.faults.setdefault(loaded, []).append(number)
         elif loaded is not None:
             rows[number] = loaded
     for number, loaded in rows.items():
         for sentence in _advice(jobs[number], loaded):
-            seen.advice.setdefault(sentence, []).append(number)
-    return seen
+            findings.advice.setdefault(sentence, []).append(number)
+    return findings
 
 
 def advice(cocktail: Cocktail, rows: int, recipe: Recipe, accumulate: int = 1) -> list[str]:
-    """Return what members say of numbers that cannot matter in a job of so many training rows, each with its name."""
+    """Return a warning for each hyperparameter without effect in a job of ``rows`` training rows.
+
+    Args:
+        cocktail: The regularizers.
+        rows: Number of training rows.
+        recipe: Batch size and epochs.
+        accumulate: Microbatches of a step.
+
+    Returns:
+        One sentence for each ineffective hyperparameter.
+    """
     steps = recipe.epochs * Steps(rows, recipe.batch_size * accumulate, 0, 1, lambda: 0).per_epoch
-    told = ((name, member.advice(steps)) for name, member in cocktail.named_regularizers())
-    return [f"regularizer.{name}: {sentence}" for name, sentence in told if sentence]
+    sentences = ((name, member.advice(steps)) for name, member in cocktail.named_regularizers())
+    return [f"regularizer.{name}: {sentence}" for name, sentence in sentences if sentence]
 
 
-def tell(experiment: Experiment) -> None:
-    """Log the advice for a job, which no sweep has told."""
+def log_advice(experiment: Experiment) -> None:
+    """Log the advice for a job that belongs to no sweep."""
     if not getattr(rank_zero_only, "rank", 0):
         accumulate = int(experiment.trainer.get("accumulate_grad_batches") or 1)
         for line in advice(experiment.cocktail, len(experiment.data.train), experiment.recipe, accumulate):
@@ -76,7 +94,7 @@ def tell(experiment: Experiment) -> None:
 
 
 def _load(node: Mapping[str, Any]) -> "_Rows | str":
-    """Return what is known of the data set, or in a sentence why there is none."""
+    """Return the data set's size and task, or an error message."""
     try:
         loaded = data.load(node)
         return _Rows(len(loaded.train), loaded.task)
@@ -89,12 +107,12 @@ def _load(node: Mapping[str, Any]) -> "_Rows | str":
 
 
 def _advice(job: Mapping[str, Any], loaded: "_Rows") -> list[str]:
-    """Return the advice for a job; none where something else is wrong with it, which it tells by itself."""
+    """Return the advice for a job; none where the job is invalid, which is reported elsewhere."""
     trainer = job.get("trainer") or {}
     try:
         trust_listed(job)
         cocktail = build_cocktail(job["regularizer"], 0, loaded.task)
         recipe = Recipe({}, {}, None, int(job["data"]["batch_size"]), 1, int(trainer["max_epochs"]))
         return advice(cocktail, loaded.train, recipe, int(trainer.get("accumulate_grad_batches") or 1))
-    except Exception:  # noqa: BLE001 - it is told where the job itself is built, also what a user's class raises
+    except Exception:  # noqa: BLE001 - reported where the job is built; a user's class may raise anything
         return []

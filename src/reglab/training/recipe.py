@@ -1,4 +1,4 @@
-"""How the weights are moved: optimizer, schedule, clipping."""
+"""Optimizer, learning rate schedule, gradient clipping and batch size of a job."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -16,10 +16,14 @@ from reglab.core.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Recipe:
-    """optimizer, scheduler: config nodes with a ``_target_`` (no scheduler if empty). clip: the largest gradient norm.
+    """How the weights are updated: optimizer, schedule, clipping, batch size, epochs.
 
-    batch_size: rows of an optimizer step, on all ranks together. steps_per_batch: optimizer steps in a Lightning batch.
-    epochs: the budget, which a schedule over the whole run is stretched over.
+    Args:
+        optimizer, scheduler: Config nodes with a ``_target_`` (no scheduler if empty).
+        clip: The largest gradient norm.
+        batch_size: Rows of an optimizer step, on all ranks together.
+        steps_per_batch: Optimizer steps in a Lightning batch.
+        epochs: The budget, which a schedule over the whole run is stretched over.
     """
 
     optimizer: Mapping[str, Any]
@@ -50,7 +54,9 @@ class Recipe:
         return optimizer
 
     def build_scheduler(self, optimizer: Optimizer, steps_per_epoch: int) -> tuple[LRScheduler, bool] | None:
-        """Return the schedule and whether it advances with every step (otherwise every epoch), or None."""
+        """Return the schedule and whether it advances with every step (otherwise every epoch), or
+        None.
+        """
         arguments = dict(self.scheduler)
         if not arguments:
             return None
@@ -64,10 +70,12 @@ class Recipe:
 
 
 def optimizer_config(optimizer: str | Mapping[str, Any], lr: float | None) -> dict[str, Any]:
-    """Return the config node of an optimizer given by its name in ``torch.optim``, in any case, or as a node."""
+    """Return the config node of an optimizer given by its name in ``torch.optim``, in any case, or
+    as a node.
+    """
     if not isinstance(optimizer, str):
         return dict(optimizer)
-    kinds = {name.lower(): name for name, kind in vars(torch.optim).items() if inspect.isclass(kind)}
-    if optimizer.lower() not in kinds:
-        raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(optimizer.lower(), kinds)}")
-    return {"_target_": f"torch.optim.{kinds[optimizer.lower()]}", **({} if lr is None else {"lr": lr})}
+    names = {name.lower(): name for name, member in vars(torch.optim).items() if inspect.isclass(member)}
+    if optimizer.lower() not in names:
+        raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(optimizer.lower(), names)}")
+    return {"_target_": f"torch.optim.{names[optimizer.lower()]}", **({} if lr is None else {"lr": lr})}

@@ -1,4 +1,4 @@
-"""After each epoch: measure, record, show, and ask the cocktail whether to stop."""
+"""Lightning callback that measures, records and shows each epoch, and stops early."""
 
 import logging
 import math
@@ -25,7 +25,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: epochs are counted from 1, 0 is the untrained model. doing: what it does instead of steps."""
+    """How far a job is: epochs are counted from 1, 0 is the untrained model.
+
+    Args:
+        doing: What it does instead of steps.
+    """
 
     epoch: int
     epochs: int
@@ -34,7 +38,9 @@ class Progress:
 
 
 class Recorder(pl.Callback):
-    """Writes one row of metrics for each measured epoch to ``tracker``; step 0 is the untrained model."""
+    """Writes one row of metrics for each measured epoch to ``tracker``; step 0 is the untrained
+    model.
+    """
 
     def __init__(
         self,
@@ -60,10 +66,10 @@ class Recorder(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Solo)
-        kind = next(iter(pl_module.body.weights.values())).dtype
+        dtype = next(iter(pl_module.local_parameters.weights.values())).dtype
         self._module, ranks = pl_module, trainer.world_size
-        self.measurement = Measurement(self.data, self.settings, pl_module.device, kind, ranks)
-        self.measurement.begin(pl_module.body, self._resumed)
+        self.measurement = Measurement(self.data, self.settings, pl_module.device, dtype, ranks)
+        self.measurement.begin(pl_module.local_parameters, self._resumed)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Solo)
@@ -81,8 +87,8 @@ class Recorder(pl.Callback):
 
     def _end_epoch(self, trainer: pl.Trainer, module: Solo, epoch: int) -> None:
         if module.engine.polish and epoch == trainer.max_epochs and self.polished != epoch:
-            found = polish(module, self.data.train, self.data.task, module.engine.polish)
-            self.tracker.tag(**{"reglab.polish": str(found)})
+            result = polish(module, self.data.train, self.data.task, module.engine.polish)
+            self.tracker.tag(**{"reglab.polish": str(result)})
             self.polished = epoch
         if epoch % self.settings.every == 0 or epoch == trainer.max_epochs:
             self._record(trainer, module, epoch)
@@ -91,8 +97,10 @@ class Recorder(pl.Callback):
     def _record(self, trainer: pl.Trainer, module: Solo, epoch: int) -> None:
         assert self.measurement is not None
         with trainer.precision_plugin.val_step_context():
-            gap = self.measurement.gap(module.body, module.cocktail)
-        metrics = to_floats(gap | self.measurement.weights(module.body, module.cocktail) | self._terms(module))
+            gap = self.measurement.gap(module.local_parameters, module.cocktail)
+        metrics = to_floats(
+            gap | self.measurement.weights(module.local_parameters, module.cocktail) | self._terms(module)
+        )
         if "objective/task" in metrics:
             metrics["naive_gap/loss"] = metrics["val/loss"] - metrics["objective/task"]
         if epoch > 0:
@@ -112,13 +120,14 @@ class Recorder(pl.Callback):
                 self.on_progress(Progress(epoch, trainer.max_epochs or epoch, metrics))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the journal's position, and the weights that distances and updates are measured from.
+        """Return the journal's position, and the weights that distances and updates are measured
+        from.
 
         What the checkpoint speaks of is then on the disk: the journal is synchronized here.
         """
-        measured = self.measurement.state(self._module.body) if self.measurement and self._module else {}
-        told = {"latest": dict(self.latest), "recorded": self.recorded, "stopped": self.stopped}
-        return {**measured, **told, "polished": self.polished, "journal": self.tracker.sync()}
+        measured = self.measurement.state(self._module.local_parameters) if self.measurement and self._module else {}
+        progress = {"latest": dict(self.latest), "recorded": self.recorded, "stopped": self.stopped}
+        return {**measured, **progress, "polished": self.polished, "journal": self.tracker.sync()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed = {**state_dict, "initial": tensors(state_dict["initial"])} if "initial" in state_dict else None
@@ -127,5 +136,7 @@ class Recorder(pl.Callback):
         self.polished = state_dict.get("polished", 0)
 
     def _terms(self, module: Solo) -> dict[str, torch.Tensor]:
-        """Return each term's mean over the examples trained on since the last record, and start anew."""
+        """Return each term's mean over the examples trained on since the last record, and start
+        anew.
+        """
         return {f"objective/{name}": mean for name, mean in module.terms.take().items()}

@@ -1,4 +1,4 @@
-"""Trained models back from their runs."""
+"""Load trained models from their runs, and test them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
 from reglab.tracking.journal_lines import lines
 from reglab.training import checkpoint_files
 from reglab.training.describe import build_cocktail, resolved
-from reglab.training.finalize import settle
+from reglab.training.finalize import load_evaluation_weights
 from reglab.training.fit import test_metrics
 
 _KINDS = ("last", "best")
@@ -29,7 +29,14 @@ _KINDS = ("last", "best")
 
 @dataclass(frozen=True)
 class Restored:
-    """A trained model beside its cocktail. kind: last or best; averaged: the cocktail judges by averaged weights."""
+    """A trained model beside its cocktail.
+
+    Args:
+        kind: Last or best.
+
+    Attributes:
+        averaged: The cocktail judges by averaged weights.
+    """
 
     model: nn.Module
     cocktail: Cocktail
@@ -46,23 +53,33 @@ def load(
 ) -> nn.Module:
     """Return the trained model of a run, in evaluation mode, on the CPU.
 
-    run: a run's id, its name (the newest of that name), its folder, or the path of a checkpoint.
-    weights: ``last``, ``best`` (the best validation epoch), or None for those that the run stands for. Where the run
-    kept an average of the weights, it is the average. ``model.reglab_weights`` says which they are: ``last``,
-    ``best averaged``, ...
-    uri: where runs are kept; ``reglab.db`` in the working folder if None.
-    model: a new instance of the model's class, needed only where it was not built from a config.
+    Args:
+        run: A run's id, its name (the newest of that name), its folder, or the path of a
+            checkpoint.
+        weights: ``last``, ``best`` (the best validation epoch), or None for those that the run
+            stands for. Where the run kept an average of the weights, it is the average.
+            ``model.reglab_weights`` says which they are: ``last``, ``best averaged``, ...
+        uri: Where runs are kept; ``reglab.db`` in the working folder if None.
+        model: A new instance of the model's class, needed only where it was not built from a
+            config.
 
-    Raises UserError if there is no such run or checkpoint.
+    Raises:
+        UserError: If there is no such run or checkpoint.
     """
     restored = restore(_checkpoint(run, weights, uri), model)
-    settle(restored.model, restored.cocktail)
+    load_evaluation_weights(restored.model, restored.cocktail)
     restored.model.__dict__["reglab_weights"] = restored.kind + (" averaged" if restored.averaged else "")
     return restored.model
 
 
 def restore(path: Path, model: nn.Module | None = None) -> Restored:
-    """Return what the checkpoint at ``path`` holds, with the trained (not averaged) weights in the model."""
+    """Return what the checkpoint at ``path`` holds, with the trained (not averaged) weights in the
+    model.
+
+    Args:
+        path: Of the checkpoint.
+        model: A new instance, where it cannot be built from the config.
+    """
     content = checkpoint_files.read(path)
     description = content.get("hyper_parameters") or {}
     if "config" not in description:
@@ -83,9 +100,20 @@ def restore(path: Path, model: nn.Module | None = None) -> Restored:
 
 
 def test_run(uri: str, run_id: str) -> dict[str, float]:
-    """Return ``test/loss`` and ``test/<score>`` of a run's weights with intervals, and record them with the run.
+    """Return ``test/loss`` and ``test/<score>`` of a run's weights with intervals, and record them
+    with the run.
 
-    The data are made anew from the run's config. Raises UserError if they are not those that it was trained on.
+    The data are made anew from the run's config.
+
+    Args:
+        uri: The MLflow store.
+        run_id: The run.
+
+    Returns:
+        Metrics by name.
+
+    Raises:
+        UserError: If they are not those that it was trained on.
     """
     from reglab.tracking.mlflow.amend import amend
     from reglab.tracking.mlflow.read import get_run
@@ -94,7 +122,9 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
     restored = restore(_checkpoint(run_id, None, uri))
     loaded = data.load(resolved(restored.description["config"], "data"))
     if loaded.digest != record.tags.get("reglab.data_digest"):
-        raise UserError(f"the data of run {record.name} changed since it was trained: its test result would not count")
+        raise UserError(
+            f"the data of run {record.name} changed since it was trained, so it cannot be tested; restore them"
+        )
     recorded = resolved(restored.description["config"], "measure") or {}
     kept = {key: value for key, value in recorded.items() if key not in GIVEN_UP}
     measure = construct(MeasureSettings, kept, "measure")
@@ -106,7 +136,7 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
 def flat_weights(uri: str, run_id: str) -> NDArray[Any]:
     """Return all regularized weights of a run, as it is judged, in one array."""
     restored = restore(_checkpoint(run_id, None, uri))
-    settle(restored.model, restored.cocktail)
+    load_evaluation_weights(restored.model, restored.cocktail)
     pieces: list[Tensor] = [weight.detach().flatten().float() for _, weight in selected(restored.model, "weights")]
     return torch.cat(pieces).numpy()
 
@@ -135,11 +165,13 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
     from reglab.tracking.settings import absolute_uri
 
     record = find_run(absolute_uri(uri, Path.cwd()), run)
-    kind = weights or record.tags.get("reglab.weights", "last")
-    return artifact_path(record, f"checkpoints/{kind}.ckpt")
+    which = weights or record.tags.get("reglab.weights", "last")
+    return artifact_path(record, f"checkpoints/{which}.ckpt")
 
 
 def _recorded_kind(folder: Path) -> str:
-    """Return which weights the run in ``folder`` stands for, by its journal, which leads the store."""
+    """Return which weights the run in ``folder`` stands for, by its journal, which leads
+    the store.
+    """
     tags = [line.content.get("tags", {}) for line in lines(folder / JOURNAL, wanted=lambda *_: False)]
     return next((str(some["reglab.weights"]) for some in reversed(tags) if "reglab.weights" in some), "last")

@@ -1,4 +1,4 @@
-"""The note that MLflow shows on a run's page."""
+"""Markdown note that MLflow shows on a run's page."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,16 @@ from reglab.regularizers import Cocktail
 
 
 def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> str:
-    """Return, in markdown, what was trained, what it reached, and whether it overfits."""
+    """Return, in markdown, what was trained, what it reached, and whether it overfits.
+
+    Args:
+        data: What was trained on.
+        cocktail: The regularizers.
+        final: Metrics of the run.
+
+    Returns:
+        Markdown.
+    """
     name = score_name(data.task)
     shown = [key.removeprefix("gap/") for key in final if f"{key}_low" in final]
     shown = [key for key in shown if key not in ("loss", name)]

@@ -1,4 +1,4 @@
-"""Hooks that a regularizer has put on a layer and that never run, since the model does not call the layer."""
+"""Detect regularizer hooks on layers that the model never calls."""
 
 import logging
 from functools import partial
@@ -14,11 +14,11 @@ from reglab.regularizers import Cocktail
 _log = logging.getLogger(__name__)
 _ROWS = 4
 _SHOWN = 4  # layers named in a message
-_said: set[str] = set()
+_reported: set[str] = set()
 
 
-class Watch:
-    """Notes which of the modules that members of ``cocktail`` have put hooks on are called, until ``remove``."""
+class HookWatch:
+    """Records which of the modules with hooks of ``cocktail`` are called, until ``remove``."""
 
     def __init__(self, model: nn.Module, cocktail: Cocktail) -> None:
         self._hooked = {name: paths for name, paths in cocktail.hooked.items() if paths}
@@ -39,8 +39,12 @@ class Watch:
         left = {name: [path for path in paths if path not in self._called] for name, paths in self._hooked.items()}
         return {name: paths for name, paths in left.items() if paths}
 
-    def tell(self) -> None:
-        """Say, once in a process, which layers were not called. Raises UserError where a member acts on none."""
+    def report(self) -> None:
+        """Warn, once per process, of layers that were not called.
+
+        Raises:
+            UserError: Where a member acts on none.
+        """
         for name, paths in self.silent.items():
             shown = ", ".join(paths[:_SHOWN]) + (", ..." if len(paths) > _SHOWN else "")
             if len(paths) == len(self._hooked[name]):
@@ -51,8 +55,8 @@ class Watch:
             line = (
                 f"regularizer.{name} does not act on {shown}: the model uses their weights without calling these layers"
             )
-            if line not in _said and not getattr(rank_zero_only, "rank", 0):
-                _said.add(line)
+            if line not in _reported and not getattr(rank_zero_only, "rank", 0):
+                _reported.add(line)
                 _log.warning("%s", line)
 
     def remove(self) -> None:
@@ -61,12 +65,21 @@ class Watch:
 
 
 def check_hooks(model: nn.Module, cocktail: Cocktail, inputs: Tensor, index: Tensor) -> None:
-    """Try a prepared model on a few rows, and say which of the cocktail's hooks did not run.
+    """Run a prepared model on a few rows, and warn of the cocktail's hooks that did not run.
 
-    Model, cocktail and random state are left as they were. Where the model cannot be tried, training tells why. Raises
-    UserError where none of a member's hooks ran.
+    Model, cocktail and random state are left as they were. Where the model cannot be tried,
+    training raises its error.
+
+    Args:
+        model: Prepared by the cocktail.
+        cocktail: Whose hooks are checked.
+        inputs: ``[rows, ...]``.
+        index: int64 ``[rows]``, example numbers.
+
+    Raises:
+        UserError: Where none of a member's hooks ran.
     """
-    watch = Watch(model, cocktail)
+    watch = HookWatch(model, cocktail)
     if not watch.silent:
         return
     weight = next(model.parameters())
@@ -89,4 +102,4 @@ def check_hooks(model: nn.Module, cocktail: Cocktail, inputs: Tensor, index: Ten
             for buffer, value in zip(model.buffers(), kept, strict=True):
                 buffer.copy_(value)
     if tried:
-        watch.tell()
+        watch.report()

@@ -1,4 +1,4 @@
-"""One job as a Lightning module: the cocktail's hooks around an ordinary optimizer step."""
+"""LightningModule of a job that trains alone: a cocktail's hooks around an optimizer step."""
 
 import math
 from collections import defaultdict
@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.data import Part
-from reglab.distributed.collectives import Agreement, mean_over_ranks
+from reglab.distributed.collectives import SignalAgreement, mean_over_ranks
 from reglab.distributed.module_blocks import matching
 from reglab.distributed.sharded_module import Shardable
-from reglab.distributed.sync_batchnorm import synchronize
+from reglab.distributed.sync_batchnorm import synchronize_batchnorm
 from reglab.distributed.unused_parameters import unreached
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
@@ -27,9 +27,9 @@ from reglab.regularizers.keys import Keys
 from reglab.training.activation_checkpointing import recompute
 from reglab.training.execution_settings import Engine
 from reglab.training.finite import Finite
-from reglab.training.gradient import Gradient, Means, Turn
+from reglab.training.gradient import Gradient, Means, Microbatch
 from reglab.training.loader import Steps, share
-from reglab.training.loop_position import forget_loops, go_on
+from reglab.training.loop_position import drop_loop_state, resume_loops
 from reglab.training.recipe import Recipe
 from reglab.training.sparse_gradients import takes_sparse, with_dense_gradients
 from reglab.training.step_size import LearningRates, StepSizes
@@ -38,10 +38,12 @@ from reglab.training.torch_compile import compile_inner
 
 
 class Solo(Shardable):
-    """Trains ``model`` under ``cocktail`` on the rows of ``train``; a Lightning batch is a chunk of optimizer steps.
+    """Trains ``model`` under ``cocktail`` on the rows of ``train``; a Lightning batch is a chunk of
+    optimizer steps.
 
-    Optimization is manual, since SAM needs two gradients a step, a chunk carries many steps, and proximal steps follow
-    the update at once. All that a resumed run needs is in the state dict: weights, buffers, numbers, step count.
+    Optimization is manual, since SAM needs two gradients a step, a chunk carries many steps, and
+    proximal steps follow the update at once. All that a resumed run needs is in the state dict:
+    weights, buffers, numbers, step count.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Solo(Shardable):
         self.train_part, self._task = train, task
         self.terms = TermSums()
         self.interrupted: int | None = None  # the number of the signal that asked to end after this step
-        self._now = _Now()
+        self._state = _StepState()
 
     def loader(self) -> Steps:
         """Return the batches of an epoch, from where training stands."""
@@ -69,17 +71,18 @@ class Solo(Shardable):
         return Steps(len(self.train_part), rows, seed, chunk, lambda: int(self.cocktail.keys.step))
 
     def configure_model(self) -> None:
-        """Let sparse gradients be dense where only these fit, and tell DDP, before it wraps the model, to look for
-        weights without a gradient if there are any."""
+        """Make sparse gradients dense where needed; set DDP's ``find_unused_parameters`` where
+        weights get no gradient.
+        """
         strategy = self.trainer.strategy
         plain = takes_sparse(self.recipe.build_optimizer([nn.Parameter(torch.zeros(1))]))
         if not plain or self.recipe.clip or self.cocktail.wraps_gradient or self.trainer.world_size > 1:
             self._undo.append(with_dense_gradients(self.model))
         if not isinstance(strategy, DDPStrategy):
             return
-        kind, part = next(iter(self.body.weights.values())).dtype, self.train_part
-        targets = [(torch.ones((), dtype=kind), _cast(part.targets[:2], kind))]
-        batch = Batch(_cast(part.inputs[:2], kind), targets, part.index[:2])
+        dtype, part = next(iter(self.local_parameters.weights.values())).dtype, self.train_part
+        targets = [(torch.ones((), dtype=dtype), _cast(part.targets[:2], dtype))]
+        batch = Batch(_cast(part.inputs[:2], dtype), targets, part.index[:2])
         if unreached(self.model.cpu(), self._objective(), self.cocktail.cpu(), batch):
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
@@ -87,22 +90,23 @@ class Solo(Shardable):
         return self.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, self._task))
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.recipe.build_optimizer(self.body.weights.values())
+        optimizer = self.recipe.build_optimizer(self.local_parameters.weights.values())
         self._steps_per_epoch = self.loader().per_epoch
         scheduled = self.recipe.build_scheduler(optimizer, self._steps_per_epoch)
         self._by_step = scheduled is not None and scheduled[1]
         return {"optimizer": optimizer, "lr_scheduler": scheduled[0]} if scheduled else optimizer
 
     def on_fit_start(self) -> None:
-        kind = next(
-            (weight.dtype for weight in self.body.weights.values() if weight.is_floating_point()), torch.float32
+        dtype = next(
+            (weight.dtype for weight in self.local_parameters.weights.values() if weight.is_floating_point()),
+            torch.float32,
         )
         part = self.train_part.to(self.device)
-        self._inputs, self._targets = (_cast(values, kind) for values in (part.inputs, part.targets))
+        self._inputs, self._targets = (_cast(values, dtype) for values in (part.inputs, part.targets))
         self._index = part.index
-        self._example_weights = None if bool((part.weights == 1).all()) else part.weights.to(kind)
-        self._one = unit_weight(kind, self.device)
-        self._now.step = int(self.cocktail.keys.step)
+        self._example_weights = None if bool((part.weights == 1).all()) else part.weights.to(dtype)
+        self._one = unit_weight(dtype, self.device)
+        self._state.step = int(self.cocktail.keys.step)
         self._ranks, self._rank = self.trainer.world_size, self.global_rank
         self._optimizer: Optimizer = self.optimizers(use_pl_optimizer=False)  # type: ignore[assignment]  # one, not a list
         self._scheduler = self.lr_schedulers()  # asked once: it takes microseconds, and a step is a few hundred
@@ -110,17 +114,17 @@ class Solo(Shardable):
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         self._mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
         self._finite = Finite(self._steps_per_epoch, late=self.device.type == "cuda")
-        self._agreement = Agreement(self._ranks, signals.asked)
+        self._agreement = SignalAgreement(self._ranks, signals.asked)
         if not self.sharded:
             self.change_layers()
         self._undo.append(compile_inner(self.model, self.engine.compile, self.cocktail.keys))
         self._bind()
         if isinstance(self.trainer.strategy, DDPStrategy):
-            self._settle_order()
-        go_on(self.trainer, self._now.step, self._steps_per_epoch)
+            self._fix_reduction_order()
+        resume_loops(self.trainer, self._state.step, self._steps_per_epoch)
 
     def change_layers(self) -> None:
-        """Let BatchNorm see all ranks, and blocks be computed again where memory is to be saved."""
+        """Set up SyncBatchNorm and activation checkpointing."""
         ranks, least = self.trainer.world_size, self.loader().least
         if least < 2 * ranks and not self.engine.sync_batchnorm and _has_batchnorm(self.model):
             raise UserError(
@@ -128,139 +132,150 @@ class Solo(Shardable):
                 f"{ranks} devices; use trainer.sync_batchnorm=true, or another data.batch_size"
             )
         if self.trainer.world_size > 1 and self.engine.sync_batchnorm:
-            self._undo.append(synchronize(self.model, lambda: self._gradient.idle))
+            self._undo.append(synchronize_batchnorm(self.model, lambda: self._gradient.is_padding))
         if self.engine.activation_checkpointing:
-            found = matching(self.model, self.engine.activation_checkpointing, "trainer.activation_checkpointing")
-            self._undo.append(recompute([module for _, module in found], self.cocktail.keys))
+            blocks = matching(self.model, self.engine.activation_checkpointing, "trainer.activation_checkpointing")
+            self._undo.append(recompute([module for _, module in blocks], self.cocktail.keys))
 
     def _bind(self) -> None:
-        """Put the cocktail's hooks around gradient and update."""
-        cocktail, body = self.cocktail, self.body
+        """Wrap the gradient in the cocktail's hooks, and register those around the
+        optimizer step.
+        """
+        cocktail, parameters = self.cocktail, self.local_parameters
         cocktail.to(self.device)
         means = Means(self._ranks)
-        cocktail.bind(means if self._ranks * self.engine.accumulate > 1 else None, body.total)
+        cocktail.bind(means if self._ranks * self.engine.accumulate > 1 else None, parameters.total)
         self._gradient = Gradient(
-            body,
+            parameters,
             self._objective(),
             cocktail,
             means,
             self.trainer.precision_plugin.forward_context if self._mixed else nullcontext,
-            self._summed_backward if isinstance(self.trainer.strategy, DDPStrategy) else self._own_backward,
+            self._ddp_backward if isinstance(self.trainer.strategy, DDPStrategy) else self._plain_backward,
             self._rank,
         )
-        self._whole_gradient = cocktail.gradient(self._gradient.beside)
-        rates = LearningRates(body.acted_on, self._optimizer)
-        sizes = self._sizes = StepSizes(body.acted_on, self._optimizer, body.total)
+        self._whole_gradient = cocktail.gradient(self._gradient.compute_at)
+        rates = LearningRates(parameters.hook_target, self._optimizer)
+        sizes = self._sizes = StepSizes(parameters.hook_target, self._optimizer, parameters.total)
         optimizer = self._optimizer
         if cocktail.has("before_step"):
-            before = optimizer.register_step_pre_hook(lambda *_: cocktail.before_step(body.acted_on, rates))
+            before = optimizer.register_step_pre_hook(lambda *_: cocktail.before_step(parameters.hook_target, rates))
             self._undo.append(before.remove)
         if cocktail.has("on_step"):
-            after = optimizer.register_step_post_hook(lambda *_: cocktail.after_step(body.acted_on, sizes))
+            after = optimizer.register_step_post_hook(lambda *_: cocktail.after_step(parameters.hook_target, sizes))
             self._undo.append(after.remove)
-        self._now.keys, self._now.wraps = cocktail.keys, cocktail.wraps_gradient
+        self._state.keys, self._state.wraps = cocktail.keys, cocktail.wraps_gradient
 
-    def _settle_order(self) -> None:
-        """Let DDP choose in which order it adds up gradients, on rows that do not count.
+    def _fix_reduction_order(self) -> None:
+        """Let DDP fix its bucket order by a gradient that is discarded.
 
-        It chooses after its first backward pass. In that of a resumed run it would round unlike the run that went on.
+        It does so after its first backward pass; a resumed run would otherwise round that pass
+        unlike an uninterrupted one.
         """
         rows = torch.arange(min(len(self._index), 2 * self._ranks), device=self.device)
-        self._gradient.try_out([self._turn(*share(rows, self._rank, self._ranks))], self._now.step)
+        self._gradient.warm_up([self._microbatch(*share(rows, self._rank, self._ranks))], self._state.step)
 
     def on_fit_end(self) -> None:
-        self.let_go()
+        self.unshard()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["terms"], checkpoint["last_lr"] = self.terms.state_dict(), self.last_lr
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        forget_loops(checkpoint)
+        drop_loop_state(checkpoint)
         self.cocktail.complete(checkpoint["state_dict"])
         if "terms" in checkpoint:  # not where it was a member of a pack, which ends with an epoch
             self.terms.load_state_dict(checkpoint["terms"])
-            self._now.lr = checkpoint["last_lr"]
+            self._state.lr = checkpoint["last_lr"]
 
     @property
     def last_lr(self) -> float:
         """The learning rate of the last optimizer step."""
-        return self._now.lr
+        return self._state.lr
 
     @property
     def inside_epoch(self) -> bool:
         """Whether some steps of the present epoch are still to be taken."""
-        return self._now.step % self._steps_per_epoch > 0
+        return self._state.step % self._steps_per_epoch > 0
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
-        # Lightning's autocast covers the whole chunk; penalties and updates are not to be computed in half precision.
+        # Lightning's autocast covers the whole chunk; penalties and updates are not to be computed
+        # in half precision.
         with torch.autocast(self.device.type, enabled=False) if self._mixed else nullcontext():
             self._train(chunk)
 
     def _train(self, chunk: list[Tensor]) -> None:
-        seen: dict[str, list[Tensor]] = defaultdict(list)
-        taken, rates, first, asked = [], [], self._now.step, None
+        terms: dict[str, list[Tensor]] = defaultdict(list)
+        row_counts, rates, first, signal = [], [], self._state.step, None
         for rows in chunk:
             for name, term in self._step(rows).terms.items():
-                seen[name].append(term.detach())
-            taken.append(rows.shape[0])
-            rates.append(self._now.lr)
-            asked = self._agreement.asked(last=len(taken) == len(chunk))
-            if asked:
+                terms[name].append(term.detach())
+            row_counts.append(rows.shape[0])
+            rates.append(self._state.lr)
+            signal = self._agreement.agreed_signal(last=len(row_counts) == len(chunk))
+            if signal:
                 break
-        self.interrupted = asked
+        self.interrupted = signal
         self.cocktail.keys.at(None)
-        table = torch.stack([torch.stack(values) for values in seen.values()])
+        table = torch.stack([torch.stack(values) for values in terms.values()])
         table = mean_over_ranks(table) if self._ranks > 1 else table
-        self._finite.look(table, first, rates)
+        self._finite.check(table, first, rates)
         if self.interrupted or not self.inside_epoch:
-            self._finite.settle()
-        self.terms.add(dict(zip(seen, table, strict=True)), taken)
+            self._finite.flush()
+        self.terms.add(dict(zip(terms, table, strict=True)), row_counts)
         if self._ranks > 1 and not self.engine.sync_batchnorm:
             for buffer in [*self.model.buffers(), *self.cocktail.averaged_statistics()]:
                 distributed.broadcast(buffer, src=0)  # so that one model is measured and saved
 
     def _step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
-        gradient, now = self._gradient, self._now
-        gradient.begin(self._turns(rows), now.step)
-        if now.wraps:
-            slopes, outcome = self._whole_gradient()
-            for name, slope in slopes.items():
-                self.body.weights[name].grad = slope
+        gradient, state = self._gradient, self._state
+        gradient.begin(self._microbatches(rows), state.step)
+        if state.wraps:
+            gradients, outcome = self._whole_gradient()
+            for name, grad in gradients.items():
+                self.local_parameters.weights[name].grad = grad
         else:
-            outcome = gradient.leave()
+            outcome = gradient.compute()
         self._update()
-        now.keys.step.add_(1)
-        now.step += 1
+        state.keys.step.add_(1)
+        state.step += 1
         self._schedule()
         return outcome
 
-    def _turns(self, rows: Tensor) -> list[Turn]:
-        """Return the turns of a step. A short one takes fewer: in each BatchNorm has two rows, or two on each rank."""
+    def _microbatches(self, rows: Tensor) -> list[Microbatch]:
+        """Return the microbatches of a step: fewer of a short one, so that BatchNorm has two rows
+        in each (on each rank).
+        """
         if self.engine.accumulate == 1 and self._ranks == 1:
-            return [self._turn(rows, 1.0)]
+            return [self._microbatch(rows, 1.0)]
         least = 2 if self.engine.sync_batchnorm else 2 * self._ranks
         count = rows.shape[0]
-        turns = max(1, min(self.engine.accumulate, -(-count // self.recipe.batch_size), count // least))
-        found = []
-        for turn in range(turns):
-            joint, part = share(rows, turn, turns)  # first, so that it is the same on any number of ranks
-            own, of_it = share(joint, self._rank, self._ranks)
-            found.append(self._turn(own, part * of_it))
-        return found
+        microbatches = max(1, min(self.engine.accumulate, -(-count // self.recipe.batch_size), count // least))
+        batches = []
+        for index in range(microbatches):
+            # By microbatch first, so that it is the same on any number of ranks.
+            joint, share_of_step = share(rows, index, microbatches)
+            local_rows, share_of_microbatch = share(joint, self._rank, self._ranks)
+            batches.append(self._microbatch(local_rows, share_of_step * share_of_microbatch))
+        return batches
 
-    def _turn(self, rows: Tensor, factor: float) -> Turn:
-        """Return rows that count ``factor`` in the mean over a step's turns and ranks."""
+    def _microbatch(self, rows: Tensor, factor: float) -> Microbatch:
+        """Return rows that count ``factor`` in the mean over a step's microbatches and ranks."""
         weight = self._one if self._example_weights is None else self._example_weights.index_select(0, rows)
         targets = [(weight if factor == 1 else weight * factor, self._targets.index_select(0, rows))]
-        return Turn(Batch(self._inputs.index_select(0, rows), targets, self._index.index_select(0, rows)), factor == 0)
+        return Microbatch(
+            Batch(self._inputs.index_select(0, rows), targets, self._index.index_select(0, rows)), factor == 0
+        )
 
-    def _own_backward(self, loss: Tensor, last: bool) -> None:
+    def _plain_backward(self, loss: Tensor, last: bool) -> None:
         # Not manual_backward: Lightning's wrappers would only add their cost.
         torch.autograd.backward(loss if self._scaler is None else self._scaler.scale(loss))
 
-    def _summed_backward(self, loss: Tensor, last: bool) -> None:
-        """Differentiate under DDP, which averages the gradient over ranks in the last turn."""
+    def _ddp_backward(self, loss: Tensor, last: bool) -> None:
+        """Differentiate under DDP, which averages the gradient over ranks in the last
+        microbatch.
+        """
         wrapped: Any = self.trainer.strategy.model
         wrapped.require_backward_grad_sync = last
         self.manual_backward(loss)
@@ -269,7 +284,7 @@ class Solo(Shardable):
     def _update(self) -> None:
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
-        self._sizes.begin(1.0 if self.recipe.clip is None else self.body.clip(self.recipe.clip))
+        self._sizes.begin(1.0 if self.recipe.clip is None else self.local_parameters.clip(self.recipe.clip))
         self._progress.increment_ready()
         if self._scaler is None:
             self._optimizer.step()
@@ -279,7 +294,7 @@ class Solo(Shardable):
         self._progress.increment_completed()
 
     def _schedule(self) -> None:
-        self._now.lr = self._optimizer.param_groups[0]["lr"]
+        self._state.lr = self._optimizer.param_groups[0]["lr"]
         if self._scheduler is None:
             return
         if self._by_step or not self.inside_epoch:
@@ -287,11 +302,12 @@ class Solo(Shardable):
 
 
 @dataclass
-class _Now:
-    """What changes with every step. Kept outside the module, whose own attributes are slow to set.
+class _StepState:
+    """State that changes with every step, kept outside the module, whose own attributes are slow to
+    set.
 
-    step: as ``keys.step``, which may be on a device that is not to be waited for. keys: the cocktail's.
-    wraps: whether a member wraps the gradient.
+    step: as ``keys.step``, which may be on a device that is not to be waited for. keys: the
+    cocktail's. wraps: whether a member wraps the gradient.
     """
 
     step: int = 0
@@ -304,5 +320,5 @@ def _has_batchnorm(model: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
-def _cast(values: Tensor, kind: torch.dtype) -> Tensor:
-    return values.to(kind) if values.is_floating_point() else values
+def _cast(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values.to(dtype) if values.is_floating_point() else values

@@ -1,4 +1,4 @@
-"""Embeddings with ``sparse=True``: their gradients are made dense where something cannot take sparse ones."""
+"""Make the gradients of ``nn.Embedding(sparse=True)`` dense where needed."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,10 @@ from reglab.core.errors import UserError
 
 
 def with_dense_gradients(model: nn.Module) -> Callable[[], None]:
-    """Let the embeddings of ``model`` give dense gradients, and return what undoes it. Outputs stay the same."""
+    """Set ``sparse=False`` on the embeddings of ``model``, and return the undo.
+
+    Outputs stay the same.
+    """
     changed = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
     changed = [module for module in changed if module.sparse]
     for module in changed:
@@ -23,14 +26,15 @@ def with_dense_gradients(model: nn.Module) -> Callable[[], None]:
 
 
 def takes_sparse(optimizer: Optimizer) -> bool:
-    """Return whether the optimizer moves the rows that a batch has met, and leaves the others alone.
+    """Return whether the optimizer updates only the rows of a batch under sparse gradients.
 
-    Raises UserError for SparseAdam, whose other rows have no effective step.
+    Raises:
+        UserError: For SparseAdam, whose other rows have no effective step.
     """
     if isinstance(optimizer, SparseAdam):
         raise UserError(
-            "SparseAdam leaves alone the rows that a batch did not meet, and takes no dense gradient, which the other "
-            "weights of a model have; use Adam, to which sparse=True makes no difference here"
+            "SparseAdam updates only the rows of a batch, and takes no dense gradients, which a model's other weights "
+            "have; use Adam, with or without sparse=True"
         )
     group = optimizer.param_groups[0]
     return type(optimizer) is SGD and not (group["momentum"] or group["weight_decay"])

@@ -1,4 +1,4 @@
-"""Time and memory beside the metrics of an epoch."""
+"""Epoch time, memory and GPU memory, as metrics."""
 
 import time
 
@@ -7,7 +7,9 @@ import torch
 
 
 class SystemUse:
-    """Called at each record, returns the seconds since the last one and the memory in use, in MB."""
+    """Called at each record, returns the seconds since the last one and the memory in use,
+    in MB.
+    """
 
     def __init__(self) -> None:
         self._clock = time.monotonic()

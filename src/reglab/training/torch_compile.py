@@ -1,4 +1,4 @@
-"""``torch.compile`` of the user's model: the same names, the same draws, and measurements that do not know of it."""
+"""``torch.compile`` of a user's model, in training mode only; state dict and draws unchanged."""
 
 import logging
 import warnings
@@ -18,13 +18,17 @@ _log = logging.getLogger(__name__)
 
 
 def compile_options(setting: Setting) -> dict[str, Any] | None:
-    """Return the arguments of ``torch.compile`` that ``trainer.compile`` stands for; None where it is off.
+    """Return the arguments of ``torch.compile`` for ``trainer.compile``; None where it is off.
 
-    Unless it says otherwise, each batch size is compiled for itself, of which training has two: what is computed then
-    does not depend on which came first, and a resumed run gets the same bits.
+    Unless it says otherwise, each batch size is compiled for itself, of which training has two:
+    what is computed then does not depend on which came first, and a resumed run gets the same bits.
 
-    setting: true, the name of a mode, or a mapping of ``mode``, ``backend``, ``dynamic``, ``fullgraph`` and
-    ``options``. Raises UserError for anything else, with what is valid.
+    Args:
+        setting: true, the name of a mode, or a mapping of ``mode``, ``backend``, ``dynamic``,
+            ``fullgraph`` and ``options``.
+
+    Raises:
+        UserError: For anything else, with what is valid.
     """
     if setting is None or setting is False:
         return None
@@ -49,14 +53,19 @@ def compile_options(setting: Setting) -> dict[str, Any] | None:
 
 
 def compile_inner(model: nn.Module, setting: Setting, keys: Keys) -> Callable[[], None]:
-    """Compile ``model`` in place, where it trains, and return what undoes it.
+    """Compile ``model`` in place, in training mode only, and return the undo.
 
-    Names, state dict and hooks stay as they are. In evaluation mode, or without gradients, the model runs as it was:
-    what is measured does not depend on how it was trained, other batch sizes compile nothing, and it can be
-    differentiated twice. What cannot be compiled, as where there is no C++ compiler, runs as it was too, after one line
-    that says so: the result is the same, only later.
+    Names, state dict and hooks stay as they are. In evaluation mode, or without gradients, the
+    model runs as it was: what is measured does not depend on how it was trained, other batch sizes
+    compile nothing, and it can be differentiated twice. What cannot be compiled, as where there is
+    no C++ compiler, runs as it was too, after one line that says so: the result is the same, only
+    later.
 
-    keys: those that the model's dropout draws by. Raises UserError for an invalid ``setting``.
+    Args:
+        keys: Those that the model's dropout draws by.
+
+    Raises:
+        UserError: For an invalid ``setting``.
     """
     options = compile_options(setting)
     if options is None:
@@ -64,7 +73,7 @@ def compile_inner(model: nn.Module, setting: Setting, keys: Keys) -> Callable[[]
     eager: Callable[..., Any] = model._call_impl  # the call with its hooks, which nn.Module.compile compiles as well
     compiled = _compiled(eager, options, keys)
 
-    def chosen(*inputs: Any, **named: Any) -> Any:
+    def dispatch(*inputs: Any, **named: Any) -> Any:
         if not (model.training and torch.is_grad_enabled()):
             return eager(*inputs, **named)
         try:
@@ -75,22 +84,25 @@ def compile_inner(model: nn.Module, setting: Setting, keys: Keys) -> Callable[[]
                 "out, and the parts that can be are compiled"
             ) from error
 
-    forgiving = _Forgiving()
-    model._compiled_call_impl = chosen
+    fallback = _EagerFallback()
+    model._compiled_call_impl = dispatch
 
     def undo() -> None:
         model._compiled_call_impl = None
-        forgiving.end()
+        fallback.end()
 
     return undo
 
 
 def _compiled(eager: Callable[..., Any], options: Mapping[str, Any], keys: Keys) -> Callable[..., Any]:
-    """Return ``eager``, compiled, which takes the numbers of the examples before its own arguments."""
+    """Return ``eager``, compiled, which takes the numbers of the examples before its own
+    arguments.
+    """
     # Its checksum is not Python, so it cannot be traced.
     torch.compiler.assume_constant_result(counter_rng.name_number)  # type: ignore[no-untyped-call]  # torch leaves it so
 
-    # Not nn.Module.compile: where the class is torch's own, as nn.Sequential, torch 2.13 then compiles nothing at all.
+    # Not nn.Module.compile: where the class is torch's own, as nn.Sequential, torch 2.13 then
+    # compiles nothing at all.
     def call(index: Tensor | None, *inputs: Any, **named: Any) -> Any:
         keys.index = index  # an argument: what is reached through a module is taken for fixed in its address
         return eager(*inputs, **named)
@@ -100,7 +112,10 @@ def _compiled(eager: Callable[..., Any], options: Mapping[str, Any], keys: Keys)
 
 
 def _checked(setting: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``setting``. Raises UserError for a name or value that torch.compile does not know, or should not get."""
+    """Return ``setting``.
+
+    Raises UserError for a name or value that torch.compile does not know, or should not get.
+    """
     options = {str(name): value for name, value in setting.items()}
     valid = {"mode": _modes(), "backend": _backends(), "dynamic": None, "fullgraph": None, "options": None}
     for name, value in options.items():
@@ -138,15 +153,17 @@ def _backends() -> list[str]:
     return list(_dynamo.list_backends(exclude_tags=None))
 
 
-class _Forgiving(logging.Filter):
-    """While it lasts, what cannot be compiled runs as it was, and one line says so instead of a traceback each time."""
+class _EagerFallback(logging.Filter):
+    """Until ``end``, what cannot be compiled runs eager, with one warning instead of a traceback
+    each time.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         from torch import _dynamo  # late: they take a second
         from torch._functorch import config
 
-        self._said = False
+        self._warned = False
         self._logger = logging.getLogger("torch._dynamo.convert_frame")
         self._logger.addFilter(self)
         self._settings = [
@@ -169,9 +186,9 @@ class _Forgiving(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if record.levelno != logging.WARNING or error is None:
             return True
-        if not self._said:
-            _log.warning("compiling failed (%s); what could not be compiled runs without it", _reason(error))
-        self._said = True
+        if not self._warned:
+            _log.warning("compiling failed (%s); the affected parts run uncompiled", _reason(error))
+        self._warned = True
         return False
 
 

@@ -1,4 +1,4 @@
-"""Lightning's Trainer: built from a job's settings, run, and kept quiet."""
+"""Build, run and silence Lightning's ``Trainer``."""
 
 import logging
 import signal
@@ -17,15 +17,20 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 from reglab.config.instantiate import construct
 from reglab.core import signals
 from reglab.core.errors import UserError
-from reglab.distributed.slurm import cluster
-from reglab.distributed.strategies import prepared, resolved
-from reglab.training.checkpoints import AtomicCheckpoints, Ended
-from reglab.training.execution_settings import taken
+from reglab.distributed.slurm import cluster_plugins
+from reglab.distributed.strategies import disable_buffer_broadcast, trainer_arguments
+from reglab.training.checkpoints import AtomicCheckpoints, StoppedBySignal
+from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 
 
 def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Return the Trainer of a job; what it measures, shows and stores is ours, so Lightning's own is off."""
+    """Return the Trainer of a job, without Lightning's logger, checkpoints and progress bar.
+
+    Args:
+        experiment: The job.
+        callbacks: In their order.
+    """
     fixed: dict[str, Any] = {
         "logger": False,
         "enable_checkpointing": False,
@@ -35,46 +40,56 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
         "use_distributed_sampler": False,
         "max_epochs": experiment.recipe.epochs,
         "callbacks": callbacks,
-        "plugins": [AtomicCheckpoints(), *cluster()],
+        "plugins": [AtomicCheckpoints(), *cluster_plugins()],
     }
-    _, settings = taken(experiment.trainer)
+    _, settings = split_settings(experiment.trainer)
     if settings.get("gradient_clip_val") is not None or settings.get("gradient_clip_algorithm") not in (None, "norm"):
         raise UserError(
-            "trainer.gradient_clip_val and gradient_clip_algorithm are Lightning's: use trainer.gradient_clip_norm, "
-            "which scales proximal steps with the gradient (beside one that is clipped by value, none solves the same "
-            "problem)"
+            "trainer.gradient_clip_val and gradient_clip_algorithm are not supported, since proximal steps must be "
+            "scaled with the gradient; use trainer.gradient_clip_norm"
         )
     for key in settings:
         if key in fixed:
-            raise UserError(f"trainer.{key} is set by reglab, which measures, shows and stores by itself: leave it out")
+            raise UserError(f"trainer.{key} is set by reglab; leave it out")
     try:
-        trainer: pl.Trainer = construct(pl.Trainer, {**resolved(settings), **fixed}, "trainer")
+        trainer: pl.Trainer = construct(pl.Trainer, {**trainer_arguments(settings), **fixed}, "trainer")
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
-    prepared(trainer.strategy)
+    disable_buffer_broadcast(trainer.strategy)
     return trainer
 
 
 def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Path | None) -> None:
-    """Let Lightning train. Raises UserError for a setting that Lightning refuses, Interrupted on Ctrl-C or SIGTERM."""
+    """Train with Lightning.
+
+    Args:
+        trainer: Lightning's.
+        module: To train.
+        loader: Yields chunks of steps.
+        resume: Checkpoint to resume from.
+
+    Raises:
+        UserError: For a setting that Lightning refuses.
+        Interrupted: On Ctrl-C or SIGTERM.
+    """
     try:
-        # each step seeds the generators; the user's own go on as they were
-        own = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
-        with torch.random.fork_rng(devices=own), signals.deferred():
+        # each step seeds the generators; the user's state is restored
+        devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), signals.deferred():
             trainer.fit(module, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
-    except Ended as end:
+    except StoppedBySignal as end:
         raise signals.Interrupted(end.number) from end
     except SystemExit as end:
-        # Lightning turns KeyboardInterrupt into exit code 1, and ignores the signal from then on.
+        # Lightning converts KeyboardInterrupt to exit code 1, and then ignores the signal.
         signals.answer()
         raise signals.Interrupted(signals.asked() or signal.SIGINT) from end
 
 
 @contextmanager
 def interruptible_again() -> Iterator[None]:
-    """Let Ctrl-C mean afterwards what it meant before: Lightning ignores it for good once it was pressed."""
+    """Restore the SIGINT handler afterwards: Lightning replaces it once Ctrl-C was pressed."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -85,7 +100,9 @@ def interruptible_again() -> Iterator[None]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's tips and the warnings that do not apply to a module without Lightning's own loops."""
+    """Silence Lightning's tips and the warnings that do not apply to a module without Lightning's
+    own loops.
+    """
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

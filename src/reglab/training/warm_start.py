@@ -1,4 +1,4 @@
-"""A job on a path starts from the weights of the job before it (``sweep.path``)."""
+"""Warm start: initial weights from the previous job on a path (``sweep.path``)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +17,19 @@ INITIAL = "initial"
 
 
 def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
-    """Give ``model`` the weights and buffers that the job before it on its path ended with, and return that run's id.
+    """Load the final weights and buffers of the previous job on the path; return that run's id.
 
-    They are those that the run stands for: of its best epoch where it may stop early, otherwise of its last; trained,
-    not averaged. Where that run did not finish, the one that it started from takes its place, and so on; where none
-    is left, the model keeps its initial weights and ``initial`` is returned. None: the job starts from no other.
+    They are those that the run stands for: of its best epoch where it may stop early, otherwise of
+    its last; trained, not averaged. Where that run did not finish, the one that it started from is
+    used, and so on; where none is left, the model keeps its initial weights and ``initial`` is
+    returned. None: the job starts from no other.
 
-    sweep: of the job's config; ``start`` is the folder of the run before, ``after`` the number of its job.
-    Raises UserError if the weights do not fit the model.
+    Args:
+        sweep: Of the job's config; ``start`` is the folder of the run before, ``after`` the number
+            of its job.
+
+    Raises:
+        UserError: If the weights do not fit the model.
     """
     if not sweep.get("start"):
         return None
@@ -46,16 +51,16 @@ def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
 
 
 def _checkpoint(sweep: Mapping[str, Any]) -> Path | None:
-    """Return the checkpoint of the nearest run before on the path that finished."""
+    """Return the checkpoint of the last finished run before it on the path."""
     while sweep.get("start"):
         folder = Path(sweep["start"])
-        earlier = _recorded(folder)
-        if earlier is None or earlier.get("job") != sweep.get("after"):
+        previous = _recorded(folder)
+        if previous is None or previous.get("job") != sweep.get("after"):
             return None  # it failed before its run was opened, and the folder may hold another's
-        kind = _finished(folder)
-        if kind is not None:
-            return folder / "checkpoints" / f"{kind}.ckpt"
-        sweep = earlier
+        which = _finished(folder)
+        if which is not None:
+            return folder / "checkpoints" / f"{which}.ckpt"
+        sweep = previous
     return None
 
 
@@ -64,14 +69,14 @@ def _recorded(folder: Path) -> Mapping[str, Any] | None:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    found: Mapping[str, Any] = config.get("sweep") or {}
-    return found
+    section: Mapping[str, Any] = config.get("sweep") or {}
+    return section
 
 
 def _finished(folder: Path) -> str | None:
     """Return which weights the run in ``folder`` stands for, None if it did not finish."""
-    status, kind = "RUNNING", "last"
+    status, which = "RUNNING", "last"
     for line in lines(folder / JOURNAL):
         status = str(line.content.get("status", status))
-        kind = str(line.content.get("tags", {}).get("reglab.weights", kind))
-    return kind if status == "FINISHED" else None
+        which = str(line.content.get("tags", {}).get("reglab.weights", which))
+    return which if status == "FINISHED" else None

@@ -1,4 +1,6 @@
-"""What is decided from timings; the timings themselves are given, so that no clock decides a test."""
+"""What is decided from timings; the timings themselves are given, so that no clock decides
+a test.
+"""
 
 import fused_harness as fused
 import pytest

@@ -1,4 +1,6 @@
-"""Compiling in a child process: what it makes, when it is given up, and that it never outlives anyone."""
+"""Compiling in a child process: what it makes, when it is given up, and that it never outlives
+anyone.
+"""
 
 import os
 import signal
@@ -73,7 +75,7 @@ def test_what_takes_too_long_is_given_up_and_ended(spinning: str, monkeypatch: p
     assert started._process is not None
     child = started._process.pid
     started.wait()
-    assert not started.take()
+    assert not started.load()
     assert started.reason == "compiling took more than 0.5 s"
     assert not graph.compiled
     assert not ended(child)
@@ -112,7 +114,7 @@ def test_it_dies_with_its_parent_whatever_ended_that(spinning: str, tmp_path: Pa
 def test_what_fails_there_is_one_line_here(spinning: str) -> None:
     started = Compilation([traced(spinning)], LONG, ["no_such_library_at_all"])
     started.wait()
-    assert not started.take()
+    assert not started.load()
     assert started.reason == "compiling failed (ModuleNotFoundError: No module named 'no_such_library_at_all')"
     started.close()
 
@@ -123,17 +125,17 @@ def test_a_step_that_cannot_be_sent_is_not_compiled() -> None:
 
     values = torch.ones(3)
     started = Compilation([(Graph(looping, (values,)), [values])], LONG, [])
-    assert started.over
-    assert not started.take()
-    assert started.reason.startswith("compiling failed (the step has a get_attr inside")
+    assert started.done
+    assert not started.load()
+    assert started.reason.startswith("compiling failed (the step contains a get_attr node")
     started.close()
 
 
 def members() -> dict[str, object]:
-    found: dict[str, object] = {}
+    actual: dict[str, object] = {}
     for name in ("dropout", "l1", "label_smoothing", "ema", "mixup"):
-        found |= harness.members(name)
-    return found
+        actual |= harness.members(name)
+    return actual
 
 
 def after_an_epoch(compiled: bool) -> Pack:
@@ -154,7 +156,10 @@ def after_an_epoch(compiled: bool) -> Pack:
 
 
 def test_the_main_jobs_cocktail_compiles_and_does_what_it_did_uncompiled() -> None:
-    """Mixup and dropout in one pack, both batch sizes. Compiled again, as by a resumed pack, it has the same bits."""
+    """Mixup and dropout in one pack, both batch sizes.
+
+    Compiled again, as by a resumed pack, it has the same bits.
+    """
     eager, compiled, again = (after_an_epoch(compiled) for compiled in (False, True, True))
     assert compiled.compiled
     assert {shape[-1]: graph.compiled for shape, graph in compiled._graphs.items()} == {10: True, 4: True}

@@ -1,4 +1,6 @@
-"""The compiled step takes over in the middle of training; a pack that goes on makes the same choice at that step."""
+"""The compiled step takes over in the middle of training; a pack that goes on makes the same choice
+at that step.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -22,9 +24,11 @@ TAKEN = 11  # where the chunk of steps ends that this one is in
 
 
 class Beside:
-    """Stands for a compilation in a child process; its compiled step moves a weight a little further: that shows."""
+    """Stands for a compilation in a child process; its compiled step moves a weight a little
+    further: that shows.
+    """
 
-    ready, fails, done = READY, False, 0
+    ready, fails, steps = READY, False, 0
     started: list["Beside"]
     reason = "compiling took more than 7 s"
 
@@ -33,13 +37,13 @@ class Beside:
         self.started.append(self)
 
     @property
-    def over(self) -> bool:
-        return Beside.done >= Beside.ready
+    def done(self) -> bool:
+        return Beside.steps >= Beside.ready
 
     def wait(self) -> None:
         pass
 
-    def take(self) -> bool:
+    def load(self) -> bool:
         assert self.open
         if not Beside.fails:
             for graph, tensors in self.graphs:
@@ -65,13 +69,13 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Beside]]:
 
     def counted(pack: Pack, *arguments: Any) -> torch.Tensor:
         terms = step(pack, *arguments)
-        Beside.done = pack.done()
+        Beside.steps = pack.done()
         return terms
 
     monkeypatch.setattr(Pack, "step", counted)
     monkeypatch.setattr("reglab.training.fused.pack.Compilation", Beside)
     monkeypatch.setattr(job, "choose", lambda *_: Choices(True, True, {}, 0.0, 0.0, 0.0, 0))
-    Beside.ready, Beside.fails, Beside.done, Beside.started = READY, False, 0, []
+    Beside.ready, Beside.fails, Beside.steps, Beside.started = READY, False, 0, []
     yield Beside
     assert not any(each.open for each in Beside.started)
 
@@ -90,9 +94,9 @@ def killed(composed: list[Any], folder: Path, step: int, monkeypatch: pytest.Mon
 
 
 def tags(folder: Path) -> dict[str, str]:
-    told = run_state.told(folder)
-    assert told is not None
-    return {key.removeprefix("reglab."): value for key, value in told.tags.items() if "compiled" in key}
+    message = run_state.told(folder)
+    assert message is not None
+    return {key.removeprefix("reglab."): value for key, value in message.tags.items() if "compiled" in key}
 
 
 def jobs(seconds: float = 0) -> list[Any]:
@@ -117,9 +121,9 @@ def test_killed_before_and_after(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    Beside.done = 0
+    Beside.steps = 0
     killed(jobs(seconds), tmp_path / "mine", step, monkeypatch)
-    Beside.done = step // packs.AN_EPOCH * packs.AN_EPOCH if step < TAKEN else 0
+    Beside.steps = step // packs.AN_EPOCH * packs.AN_EPOCH if step < TAKEN else 0
     results = run(jobs(seconds), tmp_path / "mine")
     packs.assert_same(tmp_path / "mine", taken_over[0], results, taken_over[1])
 
@@ -129,7 +133,7 @@ def test_what_was_recorded_behind_the_checkpoint_is_repeated_as_it_was(
 ) -> None:
     Beside.ready = 1000
     killed(jobs(1e6), tmp_path, 16, monkeypatch)  # its checkpoint is of step 0; epoch 2, of step 14, is recorded
-    Beside.ready = Beside.done = 0
+    Beside.ready = Beside.steps = 0
     run(jobs(1e6), tmp_path)
     assert tags(tmp_path / "0")["compiled_from"] == "14"
     assert "was recorded as" not in caplog.text
@@ -142,8 +146,8 @@ def test_false_wins_over_what_was_compiled(
     Beside.started.clear()
     with caplog.at_level(logging.WARNING):
         results = run(jobs(), tmp_path, compile_=False)
-    told = [record.getMessage() for record in caplog.records if "compile=false" in record.getMessage()]
-    assert told == ["compile=false: this pack was compiled until here, and rounds differently from here on"]
+    message = [record.getMessage() for record in caplog.records if "compile=false" in record.getMessage()]
+    assert message == ["compile=false: this pack was compiled until here, and rounds differently from here on"]
     assert [result.status for result in results.values()] == ["FINISHED"] * 3
     assert not Beside.started
     assert tags(tmp_path / "0")["compiled"] == "false"
@@ -160,7 +164,7 @@ def test_given_up_it_goes_on_as_it_was_also_when_it_is_resumed(
     with caplog.at_level(logging.WARNING):
         killed(jobs(), tmp_path / "mine", 20, monkeypatch)
     assert [record.getMessage() for record in caplog.records if "compiling" in record.getMessage()] == [
-        "compiling took more than 7 s: the pack goes on uncompiled"
+        "compiling took more than 7 s: the pack continues uncompiled"
     ]
     assert len(Beside.started) == 1
     packs.assert_same(tmp_path / "mine", tmp_path / "right", run(jobs(), tmp_path / "mine"), expected_)
@@ -191,6 +195,6 @@ def test_true_that_takes_too_long_goes_on_uncompiled(tmp_path: Path, caplog: pyt
     Beside.fails = True
     with caplog.at_level(logging.WARNING):
         run(jobs(), tmp_path, compile_=True)
-    assert "compiling took more than 7 s: the pack goes on uncompiled" in caplog.messages
+    assert "compiling took more than 7 s: the pack continues uncompiled" in caplog.messages
     assert tags(tmp_path / "0") == {"compiled": "false"}
     assert len(Beside.started) == 1

@@ -1,4 +1,6 @@
-"""The lowerings against the library's convolution of each member alone, differentiated by ordinary autograd."""
+"""The lowerings against the library's convolution of each member alone, differentiated by ordinary
+autograd.
+"""
 
 import copy
 import pickle
@@ -23,50 +25,50 @@ SETTINGS = [
 ]
 
 
-def stacked(kind, *arguments, rows=4, shape=(4, 9, 7), **options):
+def stacked(layer_class, *arguments, rows=4, shape=(4, 9, 7), **options):
     """Return members, their stacked weights, stacked inputs and what to weigh the outputs by."""
     torch.manual_seed(0)
-    members = [kind(*arguments, **options, dtype=torch.float64) for _ in range(MEMBERS)]
+    members = [layer_class(*arguments, **options, dtype=torch.float64) for _ in range(MEMBERS)]
     inputs = torch.randn(MEMBERS, rows, *shape, dtype=torch.float64)
-    slopes = torch.randn(MEMBERS, *members[0](inputs[0]).shape, dtype=torch.float64)
+    output_gradients = torch.randn(MEMBERS, *members[0](inputs[0]).shape, dtype=torch.float64)
     weights = {name: value.detach() for name, value in stack_module_state(members)[0].items()}
-    return members, weights, inputs, slopes
+    return members, weights, inputs, output_gradients
 
 
-def fused(base, weights, inputs, slopes):
+def fused(base, weights, inputs, output_gradients):
     """Return outputs, weight gradients and input gradients of the stacked members."""
 
-    def loss(own, rows, slope):
-        outputs = functional_call(base, own, (rows,))
-        return (outputs * slope).sum(), outputs
+    def loss(local, rows, output_gradient):
+        outputs = functional_call(base, local, (rows,))
+        return (outputs * output_gradient).sum(), outputs
 
-    (own, rows), outputs = vmap(grad(loss, argnums=(0, 1), has_aux=True))(weights, inputs, slopes)
-    return outputs, own, rows
+    (local, rows), outputs = vmap(grad(loss, argnums=(0, 1), has_aux=True))(weights, inputs, output_gradients)
+    return outputs, local, rows
 
 
-def alone(members, inputs, slopes):
+def solo_gradients(members, inputs, output_gradients):
     """Return the same, member by member."""
     rows = inputs.clone().requires_grad_()
     outputs = torch.stack([member(one) for member, one in zip(members, rows, strict=True)])
-    (outputs * slopes).sum().backward()
+    (outputs * output_gradients).sum().backward()
     names = [name for name, _ in members[0].named_parameters()]
-    own = {name: torch.stack([member.get_parameter(name).grad for member in members]) for name in names}
-    return outputs.detach(), own, rows.grad
+    local = {name: torch.stack([member.get_parameter(name).grad for member in members]) for name in names}
+    return outputs.detach(), local, rows.grad
 
 
-def check(members, weights, inputs, slopes, lowering):
-    expected = alone(members, inputs, slopes)
+def check(members, weights, inputs, output_gradients, lowering):
+    expected = solo_gradients(members, inputs, output_gradients)
     base = copy.deepcopy(members[0])
     lower(base, {"": lowering})
-    torch.testing.assert_close(fused(base, weights, inputs, slopes), expected, **EXACT)
+    torch.testing.assert_close(fused(base, weights, inputs, output_gradients), expected, **EXACT)
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)
 @pytest.mark.parametrize("planar, stride, kernel, groups, bias", SETTINGS)
 def test_each_lowering_equals_the_members_alone(planar, stride, kernel, groups, bias, lowering):
-    kind, shape = (nn.Conv2d, (4, 9, 7)) if planar else (nn.Conv1d, (4, 11))
+    layer_class, shape = (nn.Conv2d, (4, 9, 7)) if planar else (nn.Conv1d, (4, 11))
     options = {"stride": stride, "padding": kernel // 2, "groups": groups, "bias": bias}
-    check(*stacked(kind, 4, 6, kernel, shape=shape, **options), lowering)
+    check(*stacked(layer_class, 4, 6, kernel, shape=shape, **options), lowering)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
@@ -95,12 +97,14 @@ def test_patches_in_several_chunks_equal_the_members_alone(monkeypatch):
 
 @pytest.mark.parametrize("lowering", ["unfold", "loop"])
 def test_compiled_in_one_graph_equals_the_members_alone(lowering):
-    members, weights, inputs, slopes = stacked(nn.Conv2d, 4, 6, 3, stride=2, padding=1)
+    members, weights, inputs, output_gradients = stacked(nn.Conv2d, 4, 6, 3, stride=2, padding=1)
     base = copy.deepcopy(members[0])
     lower(base, {"": lowering})
     torch.compiler.reset()
     compiled = torch.compile(lambda *state: fused(base, *state), fullgraph=True, dynamic=False, backend="aot_eager")
-    torch.testing.assert_close(compiled(weights, inputs, slopes), alone(members, inputs, slopes), **EXACT)
+    torch.testing.assert_close(
+        compiled(weights, inputs, output_gradients), solo_gradients(members, inputs, output_gradients), **EXACT
+    )
 
 
 @pytest.mark.parametrize("lowering", ["unfold", "loop"])
@@ -108,7 +112,7 @@ def test_members_that_share_their_inputs(lowering):
     members, weights, inputs, _ = stacked(nn.Conv2d, 4, 6, 3, padding=1)
     base = copy.deepcopy(members[0])
     lower(base, {"": lowering})
-    made = vmap(lambda own, rows: functional_call(base, own, (rows,)), in_dims=(0, None))(weights, inputs[0])
+    made = vmap(lambda local, rows: functional_call(base, local, (rows,)), in_dims=(0, None))(weights, inputs[0])
     torch.testing.assert_close(made, torch.stack([member(inputs[0]) for member in members]), **EXACT)
 
 
@@ -117,8 +121,8 @@ def test_a_gradient_penalty_can_be_differentiated(lowering):
     members, weights, inputs, _ = stacked(nn.Conv2d, 4, 4, 3, padding=1, stride=2)
 
     def penalty(base):
-        def steepness(own, rows):
-            return grad(lambda at: functional_call(base, own, (at,)).sin().sum())(rows).square().sum()
+        def steepness(local, rows):
+            return grad(lambda at: functional_call(base, local, (at,)).sin().sum())(rows).square().sum()
 
         return vmap(grad(steepness, argnums=(0, 1)))(weights, inputs)
 
@@ -132,10 +136,10 @@ def test_lowered_models_copy_pickle_hook_and_keep_their_names(lowering):
     members, _, inputs, _ = stacked(nn.Conv2d, 4, 6, 3)
     model = nn.Sequential(members[0], nn.ReLU())
     names, expected = list(model.state_dict()), model(inputs[0])
-    seen = []
+    observed = []
     lower(model, {"0": lowering})
     again = pickle.loads(pickle.dumps(members[0]))
-    model[0].register_forward_hook(lambda *_: seen.append(1))
+    model[0].register_forward_hook(lambda *_: observed.append(1))
     twin = copy.deepcopy(model)
     assert list(model.state_dict()) == names
     for one in (model, twin, nn.Sequential(again, nn.ReLU())):
@@ -144,7 +148,7 @@ def test_lowered_models_copy_pickle_hook_and_keep_their_names(lowering):
         twin[0].weight.zero_()
         twin[0].bias.zero_()
     assert not twin(inputs[0]).any()
-    assert seen
+    assert observed
     torch.testing.assert_close(model(inputs[0][0]), expected[0], **EXACT)
 
 
@@ -176,7 +180,9 @@ def test_a_wrong_path_or_lowering_names_the_nearest():
 
 
 class Ticks:
-    """Stands for the clock: what each run seems to have taken is set by the lowering that it was."""
+    """Stands for the clock: what each run seems to have taken is set by the lowering that
+    it was.
+    """
 
     def __init__(self, monkeypatch, cost):
         self.runs = []

@@ -10,12 +10,12 @@ from reglab.training.fused.operations import module_of, namespaces
 
 
 def moved(state: dict[str, torch.Tensor], rate: torch.Tensor) -> torch.Tensor:
-    state["sum"].add_(rate * state["slope"])
+    state["sum"].add_(rate * state["gradient"])
     return state["sum"].square().sum()[None, None]
 
 
 def state() -> dict[str, torch.Tensor]:
-    return {"sum": torch.zeros(3), "slope": torch.arange(3.0)}
+    return {"sum": torch.zeros(3), "gradient": torch.arange(3.0)}
 
 
 def test_tracing_changes_nothing_and_calls_change_in_place() -> None:
@@ -45,7 +45,7 @@ def test_operations_make_the_same_graph_elsewhere() -> None:
 
     def ranged(state: dict[str, torch.Tensor], rate: torch.Tensor) -> torch.Tensor:
         counter = torch.arange(3, dtype=torch.float64)
-        state["sum"].add_((rate * state["slope"] * counter).to(torch.float32))
+        state["sum"].add_((rate * state["gradient"] * counter).to(torch.float32))
         return torch.cat([state["sum"], counter.float()]).sum()
 
     ours, theirs = state(), state()
@@ -65,15 +65,15 @@ def test_what_is_compiled_is_taken_only_where_it_computes_the_same() -> None:
     run = Graph(moved, (ours, rate))
     tensors = run.flat((ours, rate))
 
-    def rounded(total: torch.Tensor, slope: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor]:
-        total.add_(rate * slope * (1 + 1e-6))
+    def rounded(total: torch.Tensor, gradient: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor]:
+        total.add_(rate * gradient * (1 + 1e-6))
         return (total.square().sum()[None, None],)
 
-    def wrong(total: torch.Tensor, slope: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor]:
-        total.add_(rate * slope.roll(1) * 0.99)
+    def wrong(total: torch.Tensor, gradient: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor]:
+        total.add_(rate * gradient.roll(1) * 0.99)
         return (total.square().sum()[None, None],)
 
-    with pytest.raises(ValueError, match="computes something else"):
+    with pytest.raises(ValueError, match="disagrees"):
         run.adopt(wrong, tensors)
     assert not run.compiled
     run.adopt(rounded, tensors)
@@ -92,11 +92,11 @@ def test_what_is_compiled_is_taken_only_where_it_computes_the_same() -> None:
 )
 def test_every_member_must_agree_to_a_thousandth_of_its_loss(member: list[float], good: bool) -> None:
     wanted = torch.tensor([[1.0, 0.9, 0.8], [2.0, 1.5, 1.4]]).T[:, None, :]
-    found = torch.tensor([member, [2.0, 1.5, 1.4]]).T[:, None, :]
-    assert agree(found, wanted) is good
+    actual = torch.tensor([member, [2.0, 1.5, 1.4]]).T[:, None, :]
+    assert agree(actual, wanted) is good
 
 
 def test_members_that_diverge_need_not_agree() -> None:
     wanted = torch.tensor([[1.0, 3.0, 90.0], [1.0, 5.0, float("inf")], [2.0, 1.5, 1.4]]).T[:, None, :]
-    found = torch.tensor([[1.0, 3.5, 150.0], [1.0, 5.0, float("nan")], [2.0, 1.5, 1.4]]).T[:, None, :]
-    assert agree(found, wanted)
+    actual = torch.tensor([[1.0, 3.5, 150.0], [1.0, 5.0, float("nan")], [2.0, 1.5, 1.4]]).T[:, None, :]
+    assert agree(actual, wanted)

@@ -1,4 +1,6 @@
-"""Graph passes: narrow products and one-hot scatters are written otherwise, to the same numbers; others are left."""
+"""Graph passes: narrow products and one-hot scatters are written otherwise, to the same numbers;
+others are left.
+"""
 
 import torch
 from torch import Tensor

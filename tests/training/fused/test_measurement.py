@@ -1,4 +1,6 @@
-"""Every member's numbers against those of the solo measurement, of the same weights on the same data."""
+"""Every member's numbers against those of the solo measurement, of the same weights on the same
+data.
+"""
 
 import sys
 
@@ -47,13 +49,13 @@ def net(given: DataSet, seed: int, dtype: torch.dtype = torch.float32) -> nn.Mod
 
 def jobs(datas: list[DataSet], averaged: bool = False, dtype: torch.dtype = torch.float32) -> list[Experiment]:
     recipe = Recipe({"_target_": "torch.optim.SGD", "lr": 0.1}, {}, None, 16, 1, 2)
-    found = []
+    actual = []
     for number, given in enumerate(datas):
         members = {"l1": L1(1e-3), **({"ema": EMA(0.5)} if averaged else {})}
         cocktail = Cocktail(members, 0, given.task)
         trainer = {"precision": PRECISION[dtype]}
-        found.append(Experiment(net(given, number, dtype), cocktail, given, recipe, SETTINGS, trainer))
-    return found
+        actual.append(Experiment(net(given, number, dtype), cocktail, given, recipe, SETTINGS, trainer))
+    return actual
 
 
 def stirred(weights: dict[str, Tensor], seed: int) -> None:
@@ -74,8 +76,8 @@ class Pair:
         self.datas = datas
         self.pack = Pack(jobs(datas, averaged, dtype))
         self.together = pack_measurement(datas, dtype)
-        self.alone = jobs(datas, averaged, dtype)
-        self.models = [job.cocktail.prepare(job.model.to(dtype)) for job in self.alone]
+        self.solo_jobs = jobs(datas, averaged, dtype)
+        self.models = [job.cocktail.prepare(job.model.to(dtype)) for job in self.solo_jobs]
         self.measures = [Measurement(given, SETTINGS, torch.device("cpu"), dtype) for given in datas]
         self.together.begin(self.pack)
         for measure, model in zip(self.measures, self.models, strict=True):
@@ -85,31 +87,32 @@ class Pair:
         stirred(self.pack.stack.weights, seed)
         averages = {name: value for name, value in self.pack.stack.buffers.items() if ".average_" in name}
         stirred(averages, seed + 1)
-        for row, place in enumerate(self.pack.places):
-            job, model = self.alone[place], self.models[place]
-            own = dict(model.named_parameters(prefix="model")) | dict(job.cocktail.named_buffers(prefix="cocktail"))
+        for row, index in enumerate(self.pack.job_indices):
+            job, model = self.solo_jobs[index], self.models[index]
+            local = dict(model.named_parameters(prefix="model")) | dict(job.cocktail.named_buffers(prefix="cocktail"))
             for name, value in (self.pack.stack.weights | averages).items():
-                own[name].data.copy_(value[row])
+                local[name].data.copy_(value[row])
 
     def check(self, tolerance: float) -> dict[str, Tensor]:
-        found = self.together.gap(self.pack)
-        found |= self.together.weights(self.pack)
-        for row, place in enumerate(self.pack.places):
-            measure, model, cocktail = self.measures[place], self.models[place], self.alone[place].cocktail
-            given = self.datas[place]
+        actual = self.together.gap(self.pack)
+        actual |= self.together.weights(self.pack)
+        for row, index in enumerate(self.pack.job_indices):
+            measure, model, cocktail = self.measures[index], self.models[index], self.solo_jobs[index].cocktail
+            given = self.datas[index]
             expected = measure.gap(model, cocktail)
             expected |= measure.weights(model, cocktail)
-            assert list(found) == list(expected)
+            assert list(actual) == list(expected)
             for name, value in expected.items():
-                assert found[name].shape == (len(self.pack),)
+                assert actual[name].shape == (len(self.pack),)
                 near = tolerance
                 if given.task == "multilabel" and "accuracy" in name:  # solo's mean over labels is float32 in any case
                     near = max(tolerance, 2e-7)
-                # A gap, and r2, are differences of numbers near 1 or of losses: no more exact than those are.
+                # A gap, and r2, are differences of numbers near 1 or of losses: no more exact than
+                # those are.
                 unit = "val/rmse" if "rmse" in name or "mae" in name else "val/loss"
                 scale = max(1.0, float(expected[unit])) if name.split("/")[0] in ("gap", "train", "val") else 1e-6
-                assert float(found[name][row]) == pytest.approx(float(value), rel=near, abs=near * scale), name
-        return found
+                assert float(actual[name][row]) == pytest.approx(float(value), rel=near, abs=near * scale), name
+        return actual
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-12)])
@@ -120,9 +123,9 @@ def test_each_member_equals_solo(task, variant, dtype, tolerance):
     pair = Pair(datas, averaged=variant in ("label_noise", "other_rows"), dtype=dtype)
     for seed in (0, 10):
         pair.stir(seed)
-        found = pair.check(tolerance)
-    assert ("memorization/clean_loss" in found) == ("noise" in variant)
-    assert ("weights/averaged/zeros" in found) == (variant in ("label_noise", "other_rows"))
+        actual = pair.check(tolerance)
+    assert ("memorization/clean_loss" in actual) == ("noise" in variant)
+    assert ("weights/averaged/zeros" in actual) == (variant in ("label_noise", "other_rows"))
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-11)])
@@ -135,12 +138,12 @@ def test_every_score_of_each_member_and_weighted_rows_equal_solo(task, variant, 
     weights = {"class_weight": "balanced"} if task in ("classification", "binary") else {}
     pair = Pair([data.load({**DATA[task], **option, **weights}) for option in VARIANTS[variant]], dtype=dtype)
     pair.stir(0)
-    found = pair.check(tolerance)
-    assert {f"gap/{name}_low" for name in names} < set(found)
-    assert ("gap/weighted_loss_low" in found) == bool(weights)
+    actual = pair.check(tolerance)
+    assert {f"gap/{name}_low" for name in names} < set(actual)
+    assert ("gap/weighted_loss_low" in actual) == bool(weights)
     if task == "regression":
-        assert float(found["val/rmse"][0]) == pytest.approx(
-            pair.datas[0].summary["target_std.progression"] * float(found["val/loss"][0]) ** 0.5, rel=1e-6
+        assert float(actual["val/rmse"][0]) == pytest.approx(
+            pair.datas[0].summary["target_std.progression"] * float(actual["val/loss"][0]) ** 0.5, rel=1e-6
         )
 
 
@@ -172,10 +175,10 @@ def test_a_resumed_pack_measures_from_the_old_beginning():
 
 def test_equal_data_are_kept_once_and_different_targets_do_not_repeat_the_inputs():
     shared, noisy, rows = (small(variant).together for variant in ("shared", "other_noise", "other_rows"))
-    assert not any(part.own for part in (*shared.probe, *shared.val))
-    assert [part.own for part in (*noisy.probe, *noisy.val)] == [False, True, False, False]
+    assert not any(part.per_member for part in (*shared.probe, *shared.val))
+    assert [part.per_member for part in (*noisy.probe, *noisy.val)] == [False, True, False, False]
     assert noisy.probe[1].values.shape == (2, 70)  # three jobs, of which two have the same noise
-    assert rows.probe[0].own
+    assert rows.probe[0].per_member
 
 
 def test_measuring_moves_nothing():

@@ -6,7 +6,7 @@ import fused_harness as fused
 import laws_harness as harness
 import torch
 
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 
 
@@ -41,11 +41,13 @@ def test_a_checkpoint_from_before_averages_had_a_warm_up_and_statistics_is_read(
     old = saved["pack"]["stack"]["buffers"]
     for name in [name for name in old if "warmup" in name or "average_1__running" in name]:
         del old[name]
-    again = Fused(Pack([fused.job(harness.members("ema", strength=rate), seed=0, epochs=1) for rate in (0.5, 0.9)]))
+    again = PackModule(
+        Pack([fused.job(harness.members("ema", strength=rate), seed=0, epochs=1) for rate in (0.5, 0.9)])
+    )
     again.on_load_checkpoint(saved)
-    found = again.pack.stack.buffers
-    assert found["cocktail.members.ema.warmup"].tolist() == [9, 9]
+    actual = again.pack.stack.buffers
+    assert actual["cocktail.members.ema.warmup"].tolist() == [9, 9]
     for statistic in ("running_mean", "running_var"):
-        kept = found[f"cocktail.members.ema.average_1__{statistic}"]
+        kept = actual[f"cocktail.members.ema.average_1__{statistic}"]
         assert torch.equal(kept, module.pack.stack.buffers[f"model.1.{statistic}"])  # what averages were judged with
     assert torch.equal(again.pack.stack.weights["model.0.weight"], module.pack.stack.weights["model.0.weight"])

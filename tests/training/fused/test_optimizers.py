@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reglab.core.errors import Unfused
-from reglab.training.fused.optimizers import Sizes, joint_rule, powers, rule_of
+from reglab.training.fused.optimizers import MemberStepSizes, joint_rule, powers, rule_of
 from reglab.training.step_size import StepSizes
 
 SETTINGS: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
@@ -27,22 +27,24 @@ def test_twenty_updates_and_step_sizes_are_those_of_torch(kind: Any, settings: d
     optimizer = kind(model.parameters(), **settings)
     rule, sizes = rule_of(optimizer), StepSizes(model, optimizer)
     weight = model.weight.detach().clone()
-    slots = {slot: torch.zeros_like(weight) for slot in rule.slots}
+    state = {name: torch.zeros_like(weight) for name in rule.state_names}
     numbers = {key: torch.tensor([value], dtype=torch.float64) for key, value in rule.numbers.items()}
-    found = rule.step_numbers(numbers, numbers["lr"].expand(20, 1), range(20))
+    actual = rule.step_numbers(numbers, numbers["lr"].expand(20, 1), range(20))
     for done in range(20):
-        slope = torch.randn(2, 3, dtype=torch.float64) + weight
-        model.weight.grad = slope.clone()
+        gradient = torch.randn(2, 3, dtype=torch.float64) + weight
+        model.weight.grad = gradient.clone()
         optimizer.step()
         sizes.begin()
-        ready = {name: number.expand(20, 1)[done, 0] for name, number in found.items()}
-        rule.update(weight, slope, slots, ready)
-        size = Sizes({slot: {"weight": tensor} for slot, tensor in slots.items()}, ready, ["weight"], None)["weight"]
+        ready = {name: number.expand(20, 1)[done, 0] for name, number in actual.items()}
+        rule.update(weight, gradient, state, ready)
+        size = MemberStepSizes({name: {"weight": tensor} for name, tensor in state.items()}, ready, ["weight"], None)[
+            "weight"
+        ]
         torch.testing.assert_close(weight, model.weight.detach(), rtol=1e-12, atol=1e-14)
         # torch.optim counts steps in float32, and so does its power of beta2
         torch.testing.assert_close(size.expand(2, 3), sizes["weight"].expand(2, 3), rtol=1e-9, atol=0)
-    for slot, tensor in slots.items():
-        torch.testing.assert_close(tensor, optimizer.state[model.weight][slot], rtol=1e-12, atol=1e-14)
+    for name, tensor in state.items():
+        torch.testing.assert_close(tensor, optimizer.state[model.weight][name], rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +59,8 @@ def test_other_updates_are_not_known(optimizer: Any) -> None:
 
 def test_momentum_for_all_where_one_has_it() -> None:
     plain, heavy = (rule_of(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=m)) for m in (0.0, 0.9))
-    assert joint_rule([plain, heavy]).slots == ("momentum_buffer",)
-    assert joint_rule([plain, plain]).slots == ()
+    assert joint_rule([plain, heavy]).state_names == ("momentum_buffer",)
+    assert joint_rule([plain, plain]).state_names == ()
 
 
 def test_powers_are_those_of_pythons_floats_at_any_place() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from reglab.core.errors import Unfused, UserError
 from reglab.regularizers import L1
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 
 
@@ -57,22 +57,22 @@ MODELS = {
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("seeds", [(0, 1), (2, 2)], ids=["own seeds", "one seed"])
 def test_a_model_that_cannot_be_vmapped_trains_solo(kind: str, seeds: tuple[int, int]) -> None:
-    module = Fused(Pack([fused.job(seed=seed, model=MODELS[kind]()) for seed in seeds]))
+    module = PackModule(Pack([fused.job(seed=seed, model=MODELS[kind]()) for seed in seeds]))
     module.pack.to(torch.device("cpu"))
     before = module.pack.stack.clone()
     rows = next(iter(module.loader()))[0]
-    with pytest.raises(Unfused, match="cannot be vmapped") as told:
+    with pytest.raises(Unfused, match="cannot be vmapped") as message:
         module.pack.graph(rows)
-    assert told.value.groups == ()
+    assert message.value.groups == ()
     after = module.pack.stack.state_dict()
     for group, tensors in before.state_dict().items():
         harness.assert_same_bits(tensors, after[group])
 
 
 def _groups(*jobs) -> tuple[tuple[int, ...], ...]:
-    with pytest.raises(Unfused, match="differ in more than numbers") as told:
+    with pytest.raises(Unfused, match="differ in more than numbers") as message:
         Pack(jobs)
-    return told.value.groups
+    return message.value.groups
 
 
 def test_jobs_of_other_structure_are_told_apart() -> None:
@@ -128,12 +128,14 @@ def test_what_no_pack_can_do_is_said() -> None:
 def test_members_are_judged_by_the_weights_that_each_would_be_judged_by_alone(name: str) -> None:
     make = lambda number: fused.job(harness.members(name), seed=number, epochs=3)  # noqa: E731 - a job, by number
     pack = fused.together([make(0), make(1)]).pack
-    judged = pack.judged()
+    evaluation_weights = pack.evaluation_weights()
     for number in range(2):
         solo = fused.alone(make(number))
         with solo.cocktail.evaluating(solo.model):
             for key, weight in solo.model.named_parameters():
-                torch.testing.assert_close(judged[f"model.{key}"][number], weight.detach(), rtol=1e-9, atol=1e-11)
+                torch.testing.assert_close(
+                    evaluation_weights[f"model.{key}"][number], weight.detach(), rtol=1e-9, atol=1e-11
+                )
 
 
 def test_members_stop_by_their_own_patience() -> None:

@@ -15,9 +15,9 @@ from reglab.tracking.pack_manifest import Manifest
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit
 from reglab.training.fused.best import Best
-from reglab.training.fused.finalize import Endings
-from reglab.training.fused.job import train
-from reglab.training.fused.module import Fused
+from reglab.training.fused.finalize import PackFinalizer
+from reglab.training.fused.job import fit_pack
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
 from reglab.training.job_result import JobResult
@@ -35,14 +35,14 @@ def job(lr: float, every: int = 3) -> Experiment:
 def trained(jobs: list[Experiment], folder: Path) -> tuple[list[RunTracker], dict[int, JobResult]]:
     specs = [RunSpec(f"run {n}", folder / str(n), {}, {}, {}) for n in range(len(jobs))]
     trackers, results = open_runs(harness.NOWHERE, specs), {}
-    module = Fused(Pack(jobs))
+    module = PackModule(Pack(jobs))
     best = Best(module.pack, "val/loss")
-    endings = Endings(trackers, best, results.__setitem__)
-    endings.recorder = PackRecorder(best, trackers, None, endings.end)
+    finalizer = PackFinalizer(trackers, best, results.__setitem__)
+    finalizer.recorder = PackRecorder(best, trackers, None, finalizer.end)
     numbers = tuple(map(str, range(len(jobs))))
     kept = Manifest("", tuple(map(int, numbers)), tuple(str(spec.folder) for spec in specs), numbers, numbers)
-    train(module, endings.recorder, kept)
-    endings.end(module, dict.fromkeys(endings.left()))
+    fit_pack(module, finalizer.recorder, kept)
+    finalizer.end(module, dict.fromkeys(finalizer.unfinished()))
     return trackers, results
 
 
@@ -53,7 +53,7 @@ def recorded(tracker: RunTracker) -> dict[tuple[str, int], float]:
 
 def test_a_member_that_diverges_between_two_measurements_costs_its_neighbours_nothing(tmp_path: Path) -> None:
     trackers, results = trained([job(lr) for lr in RATES], tmp_path)
-    assert {place: result.status for place, result in results.items()} == {
+    assert {index: result.status for index, result in results.items()} == {
         0: "FINISHED", 1: "FAILED", 2: "FINISHED", 3: "FINISHED",
     }  # fmt: skip  # a job a word, in order
     with pytest.raises(Diverged) as alone_fails:
@@ -62,16 +62,16 @@ def test_a_member_that_diverges_between_two_measurements_costs_its_neighbours_no
             open_run(harness.NOWHERE, name="fails", folder=tmp_path / "fails", config={}, params={}, tags={}),
         )
     assert results[1].message == str(alone_fails.value)
-    for place in (0, 2, 3):
+    for index in (0, 2, 3):
         alone = open_run(
-            harness.NOWHERE, name="alone", folder=tmp_path / f"alone{place}", config={}, params={}, tags={}
+            harness.NOWHERE, name="alone", folder=tmp_path / f"alone{index}", config={}, params={}, tags={}
         )
-        fit(job(RATES[place]), alone)
-        expected, found = recorded(alone), recorded(trackers[place])
-        found = {key: value for key, value in found.items() if not key[0].startswith("final/")}
-        assert found.keys() == expected.keys()  # also objective/task at epochs 3, 6 and 7
+        fit(job(RATES[index]), alone)
+        expected, actual = recorded(alone), recorded(trackers[index])
+        actual = {key: value for key, value in actual.items() if not key[0].startswith("final/")}
+        assert actual.keys() == expected.keys()  # also objective/task at epochs 3, 6 and 7
         for key, value in expected.items():
-            assert found[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
+            assert actual[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
 
 
 def test_a_pack_in_which_all_diverge_ends(tmp_path: Path) -> None:

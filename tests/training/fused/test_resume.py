@@ -42,8 +42,8 @@ class Killed(BaseException):
 def configs(*each: tuple[str, ...], seconds: float = 0) -> list[DictConfig]:
     with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
         return [
-            compose("train", [*COMMON, f"trainer.checkpoint_seconds={seconds}", f"sweep.job={number}", *own])
-            for number, own in enumerate(each)
+            compose("train", [*COMMON, f"trainer.checkpoint_seconds={seconds}", f"sweep.job={number}", *local])
+            for number, local in enumerate(each)
         ]
 
 
@@ -54,9 +54,9 @@ def seeds(count: int, *common: str) -> list[tuple[str, ...]]:
 def run(composed: list[DictConfig], folder: Path) -> dict[int, JobResult]:
     results: dict[int, JobResult] = {}
 
-    def end(place: int, result: JobResult) -> None:
-        assert place not in results
-        results[place] = result
+    def end(index: int, result: JobResult) -> None:
+        assert index not in results
+        results[index] = result
 
     folders = [folder / str(number) for number in range(len(composed))]
     job.run_pack(composed, folders, PackSettings(compile=False, always=True), None, end)
@@ -80,7 +80,9 @@ def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None
 
 
 def killed(composed: list[DictConfig], folder: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the pack die after so many steps; what its process held, its locks, is gone afterwards."""
+    """Let the pack die after so many steps; what its process held, its locks, is gone
+    afterwards.
+    """
 
     @contextmanager
     def speechless(*_: object) -> Iterator[None]:
@@ -90,7 +92,7 @@ def killed(composed: list[DictConfig], folder: Path, step: int, monkeypatch: pyt
         raise Killed
 
     with monkeypatch.context() as patch, at_step(monkeypatch, step, die):
-        patch.setattr(job, "ending", speechless)
+        patch.setattr(job, "finalizing", speechless)
         with pytest.raises(Killed):
             run(composed, folder)
     gc.collect()
@@ -120,18 +122,23 @@ def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
 def assert_same(mine: Path, right: Path, results: dict[int, JobResult], expected: dict[int, JobResult]) -> None:
     """Assert that two packs recorded the same and reached the same weights, bit for bit."""
     assert sorted(results) == sorted(expected)
-    for place, wanted in expected.items():
-        found, own, other = results[place], mine / str(place), right / str(place)
-        assert (found.status, found.message, found.run_id) == (wanted.status, wanted.message, read_identity(own).run_id)
-        assert recorded(own) == recorded(other)
+    for index, wanted in expected.items():
+        actual, local, other = results[index], mine / str(index), right / str(index)
+        assert (actual.status, actual.message, actual.run_id) == (
+            wanted.status,
+            wanted.message,
+            read_identity(local).run_id,
+        )
+        assert recorded(local) == recorded(other)
         names = sorted(path.name for path in (other / "checkpoints").glob("*.ckpt") if ".previous" not in path.name)
         assert (
-            sorted(path.name for path in (own / "checkpoints").glob("*.ckpt") if ".previous" not in path.name) == names
+            sorted(path.name for path in (local / "checkpoints").glob("*.ckpt") if ".previous" not in path.name)
+            == names
         )
         for name in names:
-            ours, theirs = weights(own, name), weights(other, name)
+            ours, theirs = weights(local, name), weights(other, name)
             assert ours.keys() == theirs.keys()
-            assert all(torch.equal(ours[key], theirs[key]) for key in theirs), (place, name)
+            assert all(torch.equal(ours[key], theirs[key]) for key in theirs), (index, name)
     assert not list(mine.rglob("pack*"))
 
 
@@ -153,12 +160,12 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, Job
 def test_killed(step: int, plain: tuple[Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = configs(*seeds(4, *PLAIN))
     killed(jobs, tmp_path, step, monkeypatch)
-    found = pack_manifest.read(tmp_path / "0")
-    assert found is not None
-    assert found.steps == (step - 1) // AN_EPOCH * AN_EPOCH  # of the last epoch's end
-    ids = found.runs
+    actual = pack_manifest.read(tmp_path / "0")
+    assert actual is not None
+    assert actual.steps == (step - 1) // AN_EPOCH * AN_EPOCH  # of the last epoch's end
+    ids = actual.runs
     results = run(jobs, tmp_path)
-    assert tuple(results[place].run_id for place in range(4)) == ids
+    assert tuple(results[index].run_id for index in range(4)) == ids
     assert_same(tmp_path, plain[0], results, plain[1])
 
 
@@ -167,9 +174,9 @@ def test_asked_to_end(step: int, plain: tuple[Path, dict], tmp_path: Path, monke
     jobs = configs(*seeds(4, *PLAIN), seconds=1e6)
     results = asked(jobs, tmp_path, step, monkeypatch)
     assert {(result.status, result.message) for result in results.values()} == {("KILLED", "interrupted")}
-    found = pack_manifest.read(tmp_path / "0")
-    assert found is not None
-    assert found.steps == step  # not a step further
+    actual = pack_manifest.read(tmp_path / "0")
+    assert actual is not None
+    assert actual.steps == step  # not a step further
     assert_same(tmp_path, plain[0], run(jobs, tmp_path), plain[1])
 
 
@@ -186,7 +193,7 @@ def test_members_that_stop_before_and_after_the_checkpoint(
 ) -> None:
     jobs = configs(*(("optimizer.lr=" + lr, *STOPPING) for lr in ("1", "0.3", "1e-2", "1e-3", "2e-3")), seconds=seconds)
     expected = run(jobs, tmp_path / "right")
-    ended = [max(row[1] for row in recorded(tmp_path / "right" / str(place))) for place in range(5)]
+    ended = [max(row[1] for row in recorded(tmp_path / "right" / str(index))) for index in range(5)]
     assert min(ended) <= 3 < max(ended) == EPOCHS  # some before the death, some after it
     killed(jobs, tmp_path / "mine", step, monkeypatch)
     assert_same(tmp_path / "mine", tmp_path / "right", run(jobs, tmp_path / "mine"), expected)
@@ -198,7 +205,7 @@ def test_a_member_that_diverges_after_the_checkpoint(tmp_path: Path, monkeypatch
         *(("optimizer=sgd", f"optimizer.lr={lr}", f"+{schedule}") for lr in ("0.1", "3e37", "0.01")), seconds=1e6
     )
     expected = run(jobs, tmp_path / "right")
-    assert [expected[place].status for place in range(3)] == ["FINISHED", "FAILED", "FINISHED"]
+    assert [expected[index].status for index in range(3)] == ["FINISHED", "FAILED", "FINISHED"]
     asked(jobs, tmp_path / "mine", 1, monkeypatch)  # cuts the chunk in which it diverges
     killed(jobs, tmp_path / "mine", 20, monkeypatch)
     assert_same(tmp_path / "mine", tmp_path / "right", run(jobs, tmp_path / "mine"), expected)
@@ -227,7 +234,7 @@ def test_without_any_whole_checkpoint_who_is_left_begins_anew(tmp_path: Path, mo
     assert results
     assert {result.status for result in results.values()} == {"FINISHED"}
     assert not list(tmp_path.rglob("pack*"))
-    assert all(told_status(folders[place]) == "KILLED" for place in left)
+    assert all(journal_status(folders[index]) == "KILLED" for index in left)
 
 
 def test_killed_before_its_first_checkpoint(
@@ -236,9 +243,9 @@ def test_killed_before_its_first_checkpoint(
     jobs = configs(*seeds(4, *PLAIN))
     killed(jobs, tmp_path, 1, monkeypatch)
     (tmp_path / "0" / "pack.ckpt").unlink()
-    ids = pack_manifest.run_ids([tmp_path / str(place) for place in range(4)])
+    ids = pack_manifest.run_ids([tmp_path / str(index) for index in range(4)])
     results = run(jobs, tmp_path)
-    assert tuple(results[place].run_id for place in range(4)) == ids
+    assert tuple(results[index].run_id for index in range(4)) == ids
     assert_same(tmp_path, plain[0], results, plain[1])
 
 
@@ -252,7 +259,7 @@ def test_a_full_disk_ends_the_jobs_which_go_on_another_time(
 
     with at_step(monkeypatch, 17, full), pytest.raises(OSError, match="No space"):
         run(jobs, tmp_path)
-    assert {told_status(tmp_path / str(place)) for place in range(4)} == {"FAILED"}
+    assert {journal_status(tmp_path / str(index)) for index in range(4)} == {"FAILED"}
     assert_same(tmp_path, plain[0], run(jobs, tmp_path), plain[1])
 
 
@@ -262,7 +269,7 @@ def test_any_other_error_leaves_no_pack(tmp_path: Path, monkeypatch: pytest.Monk
 
     with at_step(monkeypatch, 9, crash), pytest.raises(RuntimeError, match="a bug"):
         run(configs(*seeds(2, *PLAIN)), tmp_path)
-    assert {told_status(tmp_path / str(place)) for place in range(2)} == {"KILLED"}  # each is to train alone
+    assert {journal_status(tmp_path / str(index)) for index in range(2)} == {"KILLED"}  # each is to train alone
     assert not list(tmp_path.rglob("pack*"))
 
 
@@ -280,14 +287,14 @@ def test_other_jobs_do_not_take_a_pack_over(tmp_path: Path, monkeypatch: pytest.
     ids = pack_manifest.run_ids([tmp_path / "0", tmp_path / "1"])
     results = run(configs(*seeds(2, *PLAIN, "sweep.parent=another")), tmp_path)
     assert not {result.run_id for result in results.values()} & set(ids)
-    assert [told_status(path) for path in sorted(tmp_path.glob("*/earlier-1"))] == ["KILLED"] * 2
+    assert [journal_status(path) for path in sorted(tmp_path.glob("*/earlier-1"))] == ["KILLED"] * 2
 
 
 def test_a_member_can_be_extended_alone(tmp_path: Path) -> None:
     schedule = "+scheduler={_target_: torch.optim.lr_scheduler.ExponentialLR, gamma: 0.9}"
-    own = ("regularizer=[l2,ema]", schedule, "measure.every=1")
-    run(configs(*seeds(2, *own)), tmp_path / "pack")
-    (longer,) = configs((*own, "seed=1", f"trainer.max_epochs={EPOCHS + 2}"))
+    local = ("regularizer=[l2,ema]", schedule, "measure.every=1")
+    run(configs(*seeds(2, *local)), tmp_path / "pack")
+    (longer,) = configs((*local, "seed=1", f"trainer.max_epochs={EPOCHS + 2}"))
     run_job(longer, resume=tmp_path / "pack" / "1")
     with chdir(tmp_path):
         run_job(longer)
@@ -308,7 +315,7 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-def told_status(folder: Path) -> str:
-    told = run_state.told(folder)
-    assert told is not None
-    return told.status
+def journal_status(folder: Path) -> str:
+    state = run_state.told(folder)
+    assert state is not None
+    return state.status

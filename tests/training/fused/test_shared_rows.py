@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reglab.data import Part
-from reglab.training.fused.shared_rows import pool
+from reglab.training.fused.shared_rows import shared_rows
 
 PLAIN = harness.blobs().train
 NOISY = fused.relabelled(3).train
@@ -23,16 +23,16 @@ OTHER = harness.blobs().val
     ids=["same", "noisy", "weights", "scaled otherwise", "other examples"],
 )
 def test_a_member_finds_its_own_rows_and_no_example_is_stored_twice(parts: list[Part], inputs: int) -> None:
-    made = pool(parts, ["a" if part is PLAIN else "b" for part in parts]).to(torch.device("cpu"), torch.float64)
+    made = shared_rows(parts, ["a" if part is PLAIN else "b" for part in parts]).to(torch.device("cpu"), torch.float64)
     assert len(made.inputs) == inputs * harness.ROWS
     assert made.shared == (parts[0] is parts[1])
     rows = torch.tensor([[3, 40, 0], [7, 7, 43]])
     for part, number in zip(parts, made.part, strict=True):
-        found = made.batch(rows + number * made.rows)
+        actual = made.batch(rows + number * made.rows)
         weights = part.weights[rows].double() if made.weights is not None else None
-        assert found[0].dtype == torch.float64
-        assert torch.equal(found[0], part.inputs[rows].double())
-        assert torch.equal(found[1], part.targets[rows])
-        assert torch.equal(found[3], part.index[rows])
-        assert (found[2] is None) == (weights is None)
-        assert weights is None or torch.equal(found[2], weights)
+        assert actual[0].dtype == torch.float64
+        assert torch.equal(actual[0], part.inputs[rows].double())
+        assert torch.equal(actual[1], part.targets[rows])
+        assert torch.equal(actual[3], part.index[rows])
+        assert (actual[2] is None) == (weights is None)
+        assert weights is None or torch.equal(actual[2], weights)

@@ -5,7 +5,7 @@ import laws_harness as harness
 import torch
 
 from reglab.training.fused.pack import Pack
-from reglab.training.fused.stack import member_state, optimizer_state
+from reglab.training.fused.stack import member_state, torch_optimizer_state
 
 
 def make(number: int, seed: int):
@@ -17,8 +17,8 @@ def test_a_member_comes_out_as_it_went_in() -> None:
     for seeds in ((0, 1, 2), (4, 4, 4)):
         pack = Pack([make(number, seed) for number, seed in enumerate(seeds)])
         for number, seed in enumerate(seeds):
-            alone = make(number, seed)
-            model = alone.cocktail.prepare(alone.model.double())
+            solo = make(number, seed)
+            model = solo.cocktail.prepare(solo.model.double())
             state = member_state(pack.stack, number, pack.base)
             harness.assert_same_bits(
                 {name: tensor for name, tensor in state.items() if name.startswith("model.")},
@@ -46,9 +46,11 @@ def test_taken_and_cloned_stacks_share_no_memory() -> None:
 def test_torch_optim_goes_on_from_a_members_optimizer_state() -> None:
     stack = fused.together([make(number, number) for number in range(2)]).pack.stack
     solo = fused.alone(make(1, 1))
-    theirs, ours = solo._optimizer.state_dict()["state"], optimizer_state(stack, 1)
+    theirs, ours = solo._optimizer.state_dict()["state"], torch_optimizer_state(stack, 1)
     assert ours.keys() == theirs.keys()
-    for number, slots in theirs.items():
-        assert ours[number].keys() == slots.keys()
-        for slot, tensor in slots.items():
-            torch.testing.assert_close(ours[number][slot], tensor, rtol=1e-6, atol=1e-12, check_dtype=slot != "step")
+    for number, optimizer_state in theirs.items():
+        assert ours[number].keys() == optimizer_state.keys()
+        for state_name, tensor in optimizer_state.items():
+            torch.testing.assert_close(
+                ours[number][state_name], tensor, rtol=1e-6, atol=1e-12, check_dtype=state_name != "step"
+            )

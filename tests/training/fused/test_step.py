@@ -1,4 +1,6 @@
-"""Parts of one step: clipping, weights that no loss reaches, and buffers that the forward pass moves."""
+"""Parts of one step: clipping, weights that no loss reaches, and buffers that the forward pass
+moves.
+"""
 
 import fused_harness as fused
 import laws_harness as harness
@@ -7,21 +9,21 @@ import torch
 from torch import nn
 
 from reglab.training.fused.pack import Pack
-from reglab.training.fused.step import Seen, clipped, look
+from reglab.training.fused.step import LossInspection, clipped, inspect_loss
 
 
 @pytest.mark.parametrize("limit", [0.1, 1.0, 100.0])
 def test_clipping_is_torchs(limit: float) -> None:
     torch.manual_seed(0)
-    slopes = {"a": torch.randn(3, 2), "b": torch.randn(4)}
-    weights = [nn.Parameter(torch.zeros_like(slope)) for slope in slopes.values()]
-    for weight, slope in zip(weights, slopes.values(), strict=True):
-        weight.grad = slope.clone()
+    gradients = {"a": torch.randn(3, 2), "b": torch.randn(4)}
+    weights = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients.values()]
+    for weight, gradient in zip(weights, gradients.values(), strict=True):
+        weight.grad = gradient.clone()
     norm = torch.nn.utils.clip_grad_norm_(weights, limit)
-    found, factor = clipped(slopes, torch.tensor(limit, dtype=torch.float64))
+    actual, factor = clipped(gradients, torch.tensor(limit, dtype=torch.float64))
     assert float(factor) == pytest.approx(min(1.0, limit / float(norm)), rel=1e-5)
-    for weight, slope in zip(weights, found.values(), strict=True):
-        torch.testing.assert_close(slope, weight.grad, rtol=1e-6, atol=0)
+    for weight, gradient in zip(weights, actual.values(), strict=True):
+        torch.testing.assert_close(gradient, weight.grad, rtol=1e-6, atol=0)
 
 
 class _Net(nn.Module):
@@ -36,21 +38,21 @@ class _Net(nn.Module):
         return self.head(self.norm(inputs))
 
 
-def seen(name: str) -> Seen:
+def inspection(name: str) -> LossInspection:
     pack = Pack([fused.job(harness.members(name), model=_Net()) for _ in range(2)])
     pack.to(torch.device("cpu"))
     before = pack.stack.clone()
-    found = look(pack.base, pack.task, pack.rule, pack.pool.batch(torch.arange(5)))
+    actual = inspect_loss(pack.base, pack.task, pack.rule, pack.train_rows.batch(torch.arange(5)))
     for group, tensors in before.state_dict().items():
         harness.assert_same_bits(tensors, pack.stack.state_dict()[group])
-    return found
+    return actual
 
 
 def test_idle_are_the_weights_that_neither_data_loss_nor_penalty_reaches() -> None:
-    assert seen("none").idle == {"model.idle.weight", "model.idle.bias"}
-    assert seen("l2").idle == {"model.idle.bias"}
+    assert inspection("none").unreached == {"model.idle.weight", "model.idle.bias"}
+    assert inspection("l2").unreached == {"model.idle.bias"}
 
 
 def test_moved_are_the_statistics_of_batchnorm_and_no_number_of_a_regularizer() -> None:
     statistics = {f"model.norm.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
-    assert seen("mixup").moved == seen("ema").moved == statistics
+    assert inspection("mixup").mutated == inspection("ema").mutated == statistics

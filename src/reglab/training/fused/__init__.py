@@ -1,1 +1,1 @@
-"""K jobs that differ only in numbers, trained in one vmapped step."""
+"""Fused training: jobs that differ only in hyperparameters, in one vmapped step."""

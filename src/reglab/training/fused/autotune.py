@@ -1,4 +1,4 @@
-"""What is chosen by measuring: whether jobs train fused at all, compiled or not, and how convolutions are computed."""
+"""Autotuning of a pack: fused or solo, compiled or eager, and the lowering of each convolution."""
 
 import copy
 import statistics
@@ -25,11 +25,12 @@ _LOADING = 2.5  # seconds that a pack waits for what was compiled beside it
 _COMPILED = 0.4  # of a step's time is left
 _WORTH_TWICE = 15.0  # the same for a last batch of another size: the second compilation takes half the time
 _SLOWER = 1.05  # a pack may take this share of its members' solo time at most
-# What a step is taken to cost before anything is traced: seconds of its operations, and for each byte of the members'
-# weights, which are passed over some thirty times. Measured on a CPU; a GPU has a hundred times its bandwidth.
+# What a step is taken to cost before anything is traced: seconds of its operations, and for each
+# byte of the members' weights, which are passed over some thirty times. Measured on a CPU; a GPU
+# has a hundred times its bandwidth.
 _STEP, _CPU_BYTE, _GPU_BYTE = 2e-3, 2.5e-9, 2.5e-11
 _START = 2.5  # seconds to trace step and measurements, before the first step
-JOB = 0.4  # seconds that a job alone takes before and after its steps
+JOB_OVERHEAD = 0.4  # seconds that a job alone takes before and after its steps
 _SHARE_OF_MEMORY = 0.8
 _REPEATS = 3
 
@@ -38,8 +39,12 @@ _REPEATS = 3
 class Choices:
     """What was chosen and measured.
 
-    step: seconds of one step of the pack, on average. solo: of one job's alone. start: seconds before the first step.
-    peak: bytes. ready: whether it is compiled by now; otherwise it will be beside the training.
+    Args:
+        step: Seconds of one step of the pack, on average.
+        solo: Of one job's alone.
+        start: Seconds before the first step.
+        peak: bytes.
+        ready: Whether it is compiled by now; otherwise it will be beside the training.
     """
 
     compiled: bool
@@ -53,26 +58,30 @@ class Choices:
 
 
 def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
-    """Measure a few steps of ``pack``, which stays as it is, and return what to do.
+    """Time a few steps of ``pack``, without changing it, and return the choices.
 
-    compile_: None decides by the steps to come. Raises Unfused where the memory does not hold the pack (in halves) and,
-    unless ``always``, where the jobs are done sooner one by one.
+    Args:
+        compile_: None decides by the steps to come.
+
+    Raises:
+        Unfused: Where the memory does not hold the pack (in halves) and, unless ``always``, where
+            the jobs are done sooner one by one.
     """
     rows = next(iter(pack.loader))[0]
     device, members = pack.stack.device, len(pack)
     epochs = pack.experiments[0].recipe.epochs
     steps = epochs * pack.loader.per_epoch
-    alone = _alone(pack, rows)
-    solo = seconds(alone, device, 3)
+    solo_run = _solo_step(pack, rows)
+    solo = seconds(solo_run, device, 3)
     if not (compile_ or always) and steps * members * solo < WORTH_COMPILING:  # too little work for a long look
-        _refuse(members, _START + steps * _guess(pack), members * (JOB + steps * solo))
+        _refuse_if_slower(members, _START + steps * _guess(pack), members * (JOB_OVERHEAD + steps * solo))
     lowering = _lowering(pack, rows)
     pack.choose(False, lowering)
     graph = pack.graph(rows)
     peak = graph.peak + 3 * pack.stack.bytes()
     if peak > _SHARE_OF_MEMORY * free_memory(device):
         raise Unfused(f"{members} members need {peak / 1e9:.1f} GB of memory", halves(members))
-    eager, solo = _compare(_on_a_copy(pack, graph, rows), alone, device)
+    eager, solo = _compare(_on_a_copy(pack, graph, rows), solo_run, device)
     compiled = eager * steps > WORTH_COMPILING if compile_ is None else compile_
     ragged = compiled and eager * epochs > _WORTH_TWICE
     step, start, ready = eager, _START, False
@@ -84,7 +93,8 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
         start += COMPILING
         step = seconds(_on_a_copy(pack, graph, rows), device)
     if not always:
-        _refuse(members, steps * step, members * (JOB + steps * solo))  # what looking took is gone either way
+        # Without the time that measuring took: it is spent either way.
+        _refuse_if_slower(members, steps * step, members * (JOB_OVERHEAD + steps * solo))
     if compiled and not ready:
         start += COMPILING if compile_ else 0.0
         step = expected(eager, steps, 0.0 if compile_ else COMPILING)
@@ -92,22 +102,32 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
 
 
 def expected(eager: float, steps: int, compiling: float) -> float:
-    """Return the mean seconds of a step that takes ``eager`` until ``compiling`` seconds are over, and less then."""
+    """Return the mean seconds of a step that takes ``eager`` until ``compiling`` seconds are over,
+    and less then.
+
+    Args:
+        eager: Seconds of an eager step.
+        steps: To be done.
+        compiling: Seconds until the compiled step is ready.
+
+    Returns:
+        Seconds of a step.
+    """
     before = min(steps, compiling / eager)
     loading = _LOADING if before < steps else 0.0
     return (before * eager + loading + (steps - before) * _COMPILED * eager) / steps
 
 
-def _refuse(members: int, fused: float, alone: float) -> None:
-    if fused > _SLOWER * alone:
+def _refuse_if_slower(members: int, fused: float, solo: float) -> None:
+    if fused > _SLOWER * solo:
         raise Unfused(
-            f"a pack would not be quicker: about {fused:.1f} s for {members} jobs, {alone:.1f} s one by one (they are "
+            f"a pack would not be quicker: about {fused:.1f} s for {members} jobs, {solo:.1f} s one by one (they are "
             "few or short, or each fills the machine)"
         )
 
 
 def _guess(pack: Pack) -> float:
-    """Return about what a step that is not compiled will take, in seconds."""
+    """Return a rough estimate of an eager step, in seconds."""
     byte = _GPU_BYTE if pack.stack.device.type == "cuda" else _CPU_BYTE
     gradients = 2 if pack.base.cocktail.wraps_gradient else 1
     return gradients * (_STEP + byte * sum(weight.nbytes for weight in pack.stack.weights.values()))
@@ -119,23 +139,25 @@ def halves(members: int) -> list[tuple[int, ...]]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that can still be had on ``device``."""
+    """Return the free memory of ``device``, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
 
 def _lowering(pack: Pack, rows: Tensor) -> dict[str, str]:
-    inputs = pack.pool.batch(rows[0] if rows.dim() > 1 else rows)[0]
+    inputs = pack.train_rows.batch(rows[0] if rows.dim() > 1 else rows)[0]
     if not inputs.is_floating_point():
         return {}  # tokens: what convolves them, behind an embedding, is too rare to be timed
     return convolution.choose(pack.base.model, len(pack), tuple(inputs.shape), pack.stack.device, pack.dtype)
 
 
-def _compare(fused: Callable[[], object], alone: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Return the seconds of a fused step and of a solo step, measured in turn for as long: the best of each."""
-    calls = max(1, round(seconds(fused, device) / max(seconds(alone, device), 1e-6)))
-    pairs = [(seconds(fused, device), seconds(alone, device, calls)) for _ in range(_REPEATS)]
+def _compare(fused: Callable[[], object], solo_run: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Return the seconds of a fused step and of a solo step, measured alternately, for equal times:
+    the best of each.
+    """
+    calls = max(1, round(seconds(fused, device) / max(seconds(solo_run, device), 1e-6)))
+    pairs = [(seconds(fused, device), seconds(solo_run, device, calls)) for _ in range(_REPEATS)]
     return min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
 
 
@@ -145,11 +167,19 @@ def _on_a_copy(pack: Pack, graph: Graph, rows: Tensor) -> Callable[[], object]:
 
 
 def solo_step(member: Member, task: Task, recipe: Recipe, batch: Batch) -> Callable[[], object]:
-    """Return a bare training step of one job, which changes ``member``: less than what ``Solo`` does."""
+    """Return a bare training step of one job, which changes ``member``: less than what ``Solo``
+    does.
+
+    Args:
+        member: Changed by each step.
+        task: Which decides the loss.
+        recipe: With the optimizer.
+        batch: The rows of every step.
+    """
     cocktail = member.cocktail
     objective = cocktail.objective(lambda outputs, wanted: example_losses(outputs, wanted, task))
-    own = {name: weight for name, weight in member.model.named_parameters() if weight.requires_grad}
-    optimizer = recipe.build_optimizer(list(own.values()))
+    weights = {name: weight for name, weight in member.model.named_parameters() if weight.requires_grad}
+    optimizer = recipe.build_optimizer(list(weights.values()))
     gradients = 2 if cocktail.wraps_gradient else 1
     cocktail.keys.index = batch.index
 
@@ -158,7 +188,7 @@ def solo_step(member: Member, task: Task, recipe: Recipe, batch: Batch) -> Calla
             optimizer.zero_grad()
             cocktail.keys.begin()
             outcome = objective(member.model, batch)
-            for name, penalty in cocktail.penalties(own).items():
+            for name, penalty in cocktail.penalties(weights).items():
                 outcome = outcome.plus(name, penalty)
             torch.autograd.backward(outcome.loss)
         optimizer.step()
@@ -166,18 +196,27 @@ def solo_step(member: Member, task: Task, recipe: Recipe, batch: Batch) -> Calla
     return step
 
 
-def _alone(pack: Pack, rows: Tensor) -> Callable[[], object]:
+def _solo_step(pack: Pack, rows: Tensor) -> Callable[[], object]:
     """Return a step of the pack's first job on a copy, its convolutions as torch computes them."""
     member = copy.deepcopy(pack.base)
     convolution.lower(member.model, {})
-    inputs, targets, weights, index = pack.pool.batch(rows[0] if rows.dim() > 1 else rows)
+    inputs, targets, weights, index = pack.train_rows.batch(rows[0] if rows.dim() > 1 else rows)
     one = torch.ones((), dtype=pack.dtype, device=inputs.device)
     batch = Batch(inputs, [(one if weights is None else weights, targets)], index)
     return solo_step(member, pack.task, pack.experiments[0].recipe, batch)
 
 
 def seconds(run: Callable[[], object], device: torch.device, calls: int = 1) -> float:
-    """Return the median time of one call, after one that is not counted."""
+    """Return the median time of one call, after one that is not counted.
+
+    Args:
+        run: The function to time.
+        device: Which it runs on.
+        calls: Of each timing.
+
+    Returns:
+        Seconds of one call.
+    """
     run()
     return statistics.median(_timed(run, device, calls) for _ in range(_REPEATS))
 

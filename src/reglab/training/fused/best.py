@@ -1,4 +1,4 @@
-"""The best epoch of every job of a pack."""
+"""Best epoch of each job of a pack: state, metrics and epoch number."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,8 @@ from reglab.training.fused.stack import STEP, Stack, member_state
 
 
 class Best:
-    """Keeps each job's state, metrics and epoch where ``monitor`` was lowest or highest, by the job's number.
+    """Keeps each job's state, metrics and epoch where ``monitor`` was lowest or highest, by the
+    job's number.
 
     Before the first ``offer`` there is none: ``epochs`` is 0.
     """
@@ -30,31 +31,31 @@ class Best:
         self._kept = Stack(dict(pack.stack.weights), dict(pack.stack.buffers), dict(pack.stack.shared)).clone()
 
     def offer(self, pack: Pack, rows: Sequence[int], metrics: Sequence[Mapping[str, float]], epoch: int) -> None:
-        """Take note of a measured epoch of the stack's ``rows``, with the metrics of each."""
+        """Keep the state of each of ``rows`` whose measured epoch is its best so far."""
         better = []
         for row, measured in zip(rows, metrics, strict=True):
-            place, value = pack.places[row], measured[self.monitor]
-            best = self.values[place]
+            job_index, value = pack.job_indices[row], measured[self.monitor]
+            best = self.values[job_index]
             if math.isnan(best) or (value < best if lower_is_better(self.monitor) else value > best):
                 better.append(row)
-                self.values[place], self.epochs[place], self.steps[place] = value, epoch, pack.done()
-                self.metrics[place] = dict(measured)
+                self.values[job_index], self.epochs[job_index], self.steps[job_index] = value, epoch, pack.done()
+                self.metrics[job_index] = dict(measured)
         self._copy(pack, better)
 
-    def state(self, place: int, base: Member) -> dict[str, Tensor]:
+    def state(self, job_index: int, base: Member) -> dict[str, Tensor]:
         """Return the state dict of a job's best epoch, as it would be alone."""
-        state = member_state(self._kept, place, base)
-        state[STEP] = torch.tensor(self.steps[place])
+        state = member_state(self._kept, job_index, base)
+        state[STEP] = torch.tensor(self.steps[job_index])
         return state
 
-    def stack(self, places: Sequence[int]) -> Stack:
+    def stack(self, job_indices: Sequence[int]) -> Stack:
         """Return the state of these jobs' best epochs: to be read, not changed."""
-        return self._kept if list(places) == list(range(len(self._kept))) else self._kept.take(places)
+        return self._kept if list(job_indices) == list(range(len(self._kept))) else self._kept.take(job_indices)
 
-    def member(self, place: int) -> dict[str, Any]:
-        """Return of a job what ``Checkpoints`` keeps of it alone."""
-        epoch = self.epochs[place]
-        return {"best_value": self.values[place] if epoch else None, "best_epoch": epoch}
+    def member(self, job_index: int) -> dict[str, Any]:
+        """Return a job's state for ``Checkpoints``, as of a solo run."""
+        epoch = self.epochs[job_index]
+        return {"best_value": self.values[job_index] if epoch else None, "best_epoch": epoch}
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -77,7 +78,7 @@ class Best:
         if self._kept.device != pack.stack.device:
             self._kept = self._kept.to(pack.stack.device)
         source = torch.tensor(list(rows), device=pack.stack.device)
-        target = torch.tensor([pack.places[row] for row in rows], device=pack.stack.device)
+        target = torch.tensor([pack.job_indices[row] for row in rows], device=pack.stack.device)
         for kept, now in ((self._kept.weights, pack.stack.weights), (self._kept.buffers, pack.stack.buffers)):
             for name, tensor in kept.items():
                 tensor.index_copy_(0, target, now[name].index_select(0, source))

@@ -1,4 +1,4 @@
-"""Steps that are being compiled, in a child process with a limit of its own."""
+"""Compile a pack's traced steps with Inductor in a child process, with a timeout."""
 
 import os
 import pickle
@@ -21,16 +21,18 @@ from reglab.training.fused.operations import namespaces
 
 _TICK = 0.05  # seconds
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from reglab.training.fused.compile_process import main; main()"
-_OURS = frozenset(("aten", "prims", "prim", "reglab"))
+_KNOWN_NAMESPACES = frozenset(("aten", "prims", "prim", "reglab"))
 _OUR_MODULES = ("reglab.rng.beta", "reglab.training.fused.convolution_operators")
 
 
 class Compilation:
-    """Compiles graphs by Inductor, ``torch.compile``'s own compiler, in a process that ends when this one does.
+    """Compiles graphs by Inductor, ``torch.compile``'s own compiler, in a process that ends when
+    this one does.
 
-    It takes the traces as they are: no guards to check at each step. What it made is loaded by ``take``, in two to
-    three seconds, and has the bits of what would be compiled here. It also fills Inductor's cache: a graph that was
-    compiled before, for another pack or sweep, takes some seconds instead of half a minute.
+    It takes the traces as they are: no guards to check at each step. What it made is loaded by
+    ``load``, in two to three seconds, and has the bits of what would be compiled here. It also
+    fills Inductor's cache: a graph that was compiled before, for another pack or sweep, takes some
+    seconds instead of half a minute.
 
     Args:
         graphs: With the tensors that each will be called with.
@@ -51,14 +53,14 @@ class Compilation:
 
     def _start(self, modules: Sequence[str]) -> None:
         parts = [(graph.operations(), graph.layouts(tensors)) for graph, tensors in self.graphs]
-        foreign = any(namespaces(found) - _OURS for found, _ in parts)
+        foreign = any(namespaces(operations) - _KNOWN_NAMESPACES for operations, _ in parts)
         settings = Settings(
             torch.get_num_threads(),
             torch.get_float32_matmul_precision(),
             torch.are_deterministic_algorithms_enabled(),
         )
-        wanted = [name for name in modules if name != "__main__"] if foreign else []
-        content = pickle.dumps(Request(parts, self._folder.name, settings, (*_OUR_MODULES, *wanted)))
+        imports = [name for name in modules if name != "__main__"] if foreign else []
+        content = pickle.dumps(Request(parts, self._folder.name, settings, (*_OUR_MODULES, *imports)))
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CHILD, *sys.path],
             stdin=subprocess.PIPE,
@@ -69,43 +71,48 @@ class Compilation:
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write(len(content).to_bytes(8, "big") + content)
-            self._process.stdin.flush()  # and left open: its end tells the child that this process is gone
+            self._process.stdin.flush()  # and left open: the child exits at its end of file
 
     @property
-    def over(self) -> bool:
-        """Whether there is nothing to wait for: it has ended, or its time is up."""
+    def done(self) -> bool:
+        """Whether the process has ended or the time limit is over."""
         return self._process is None or self._process.poll() is not None or time.monotonic() >= self._deadline
 
     def wait(self) -> None:
-        """Wait until it is over. Raises Interrupted where a signal asks to end."""
-        while not self.over:
+        """Wait until it is over.
+
+        Raises:
+            Interrupted: Where a signal asks to end.
+        """
+        while not self.done:
             if number := signals.asked():
                 raise signals.Interrupted(number)
             time.sleep(_TICK)
 
-    def take(self) -> bool:
-        """Let the graphs that are compiled run so from now on, and return whether all are; call it once it is ``over``.
+    def load(self) -> bool:
+        """Switch the graphs to their compiled versions and return whether all were compiled; call
+        it once ``done``.
 
-        Otherwise ``reason`` tells why not, and those behind the first that is not stay as they were.
+        Otherwise ``reason`` says why not; that graph and later ones stay eager.
         """
         for number, (graph, tensors) in enumerate(self.graphs):
             path = Path(self._folder.name, str(number))
             if not path.exists():
-                self._reason = self._reason or self._why()
+                self._reason = self._reason or self._failure()
                 return False
             try:
                 graph.adopt(_loaded(path), tensors)
-            except Exception as error:  # noqa: BLE001 - as varied as compilers; training can go on without
+            except Exception as error:  # noqa: BLE001 - compilers fail in many ways; training continues uncompiled
                 self._reason = _first_line(error)
                 return False
         return True
 
     @property
     def reason(self) -> str:
-        """Why not all was compiled."""
+        """Why compilation failed."""
         return self._reason
 
-    def _why(self) -> str:
+    def _failure(self) -> str:
         if self._process is not None and self._process.poll() is None:
             return f"compiling took more than {self.seconds:g} s"
         with suppress(OSError):
@@ -115,7 +122,7 @@ class Compilation:
         return f"compiling failed (its process ended with exit code {self._process.returncode if self._process else 1})"
 
     def close(self) -> None:
-        """End the child process, with the compilers that it started, and forget what it made."""
+        """Kill the child process and its compilers, and delete their files."""
         process, self._process = self._process, None
         if process is not None:
             if hasattr(os, "killpg"):

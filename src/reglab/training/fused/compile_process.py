@@ -1,4 +1,4 @@
-"""The child process that compiles a pack's steps: it may take long, or for ever, while its parent trains."""
+"""Child process that runs Inductor on a pack's traced steps."""
 
 import os
 import pickle
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reglab.training.fused.operations import Layout, Operation
 
-ERROR = "error"  # the name of the file that tells why nothing more is compiled
+ERROR = "error"  # file that holds the error that ended compilation
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What of torch's global state a compiler's result depends on."""
+    """Torch's global settings that affect compilation."""
 
     threads: int
     precision: str
@@ -30,8 +30,10 @@ class Settings:
 class Request:
     """What is to be compiled.
 
-    graphs: operations with the layouts of their inputs. folder: where the result of the first goes to ``0``, of the
-    second to ``1``. modules: to import first, for operators of a user's own.
+    Args:
+        graphs: Operations with the layouts of their inputs.
+        folder: Where the result of the first goes to ``0``, of the second to ``1``.
+        modules: To import first, for operators of a user's own.
     """
 
     graphs: "Sequence[tuple[list[Operation], list[Layout]]]"
@@ -41,7 +43,7 @@ class Request:
 
 
 def main() -> None:
-    """Compile what stands on the standard input; it stays open, and its end is that of the parent."""
+    """Compile the request on standard input; end of file there means that the parent has exited."""
     source = sys.stdin.fileno()
     size = int.from_bytes(_read(source, 8), "big")
     content = _read(source, size)
@@ -81,7 +83,7 @@ def _compile(request: Request) -> None:
                 torch.empty_strided(each.shape, each.stride, dtype=each.dtype, device=each.device) for each in layouts
             ]
         with torch.no_grad():
-            made = _inductor.standalone_compile(
+            compiled = _inductor.standalone_compile(
                 module_of(operations),
                 inputs,
                 dynamic_shapes="from_example_inputs",
@@ -89,15 +91,16 @@ def _compile(request: Request) -> None:
                 donate_graph_module=True,
                 fake_mode=fake,
             )
-        made.save(path=str(Path(request.folder, str(number))), format="binary")  # at once whole: it is renamed
+        compiled.save(path=str(Path(request.folder, str(number))), format="binary")  # at once whole: it is renamed
 
 
 def _without_outer_loop_fusion() -> None:
     """Keep Inductor's CPU backend from putting a reduction and what follows it into one outer loop.
 
     In torch 2.13 that fails on some graphs with weights that change in place (``KeyError: 'bufN'``,
-    https://github.com/pytorch/pytorch/issues/188228), and on others it is wrong in silence, by a buffer that it shares
-    among rows (https://github.com/pytorch/pytorch/issues/185702). There is no setting for it.
+    https://github.com/pytorch/pytorch/issues/188228), and on others it is wrong in silence, by a
+    buffer that it shares among rows (https://github.com/pytorch/pytorch/issues/185702). There is no
+    setting for it.
     """
     from torch._inductor.codegen.cpp import CppScheduling
 

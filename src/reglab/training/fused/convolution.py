@@ -1,4 +1,4 @@
-"""How the members' convolutions are computed: grouped, by patches and a batched product, or one after another."""
+"""Convolution lowerings under ``vmap``: grouped, unfold with a batched matmul, or a loop."""
 
 import copy
 import time
@@ -31,14 +31,16 @@ def convolution(
     groups: int,
     lowering: str,
 ) -> Tensor:
-    """Return one member's convolution in one or two dimensions; under ``vmap``, all members' by the lowering.
+    """Return one member's convolution in one or two dimensions; under ``vmap``, all members' by the
+    lowering.
 
-    ``unfold``: gather what each output position sees, then one matrix product a member, batched. ``loop``: the
-    library's own convolution of each member in turn. Both work under ``vmap(grad)``, eager and in a compiled full
-    graph, and can be differentiated again in reverse mode; forward mode (``jvp``) needs ``grouped``.
+    ``unfold``: gather what each output position sees, then one matrix product a member, batched.
+    ``loop``: the library's own convolution of each member in turn. Both work under ``vmap(grad)``,
+    eager and in a compiled full graph, and can be differentiated again in reverse mode; forward
+    mode (``jvp``) needs ``grouped``.
 
-    Shapes: inputs [rows, channels, *positions] or without rows; weight [outputs, channels / groups, *kernel];
-    stride, padding and dilation one number a dimension.
+    Shapes: inputs [rows, channels, *positions] or without rows; weight [outputs, channels / groups,
+    *kernel]; stride, padding and dilation one number a dimension.
     """
     if inputs.dim() < weight.dim():
         return convolution(inputs[None], weight, bias, stride, padding, dilation, groups, lowering)[0]
@@ -49,38 +51,41 @@ def convolution(
         inputs, weight = inputs.unsqueeze(-2), weight.unsqueeze(-2)
         stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
     window = Window(*(*stride, *padding, *dilation, groups))
-    made: Tensor = convolve(inputs[None], weight[None], window, lowering)[0]
+    result: Tensor = convolve(inputs[None], weight[None], window, lowering)[0]
     if flat:
-        made = made.squeeze(-2)
-    return made if bias is None else made + bias.to(made.dtype).view(-1, *[1] * (made.dim() - 2))
+        result = result.squeeze(-2)
+    return result if bias is None else result + bias.to(result.dtype).view(-1, *[1] * (result.dim() - 2))
 
 
 def lower(model: nn.Module, choices: Mapping[str, str]) -> None:
-    """Make each ``Conv1d`` and ``Conv2d`` of the model compute as chosen for its module path; in place.
+    """Set the lowering of each ``Conv1d`` and ``Conv2d`` of the model, in place.
 
-    Parameters, their names, hooks, copies and ``functional_call`` stay as they are. What is not named is grouped, and
-    so is padding that is not zeros, or not the same on both sides.
+    Parameters, their names, hooks, copies and ``functional_call`` stay as they are. What is not
+    named is grouped, and so is padding that is not zeros, or not the same on both sides.
 
-    Raises UserError for a path that is no such convolution, or an unknown lowering.
+    Raises:
+        UserError: For a path that is no such convolution, or an unknown lowering.
     """
-    found = _convolutions(model)
+    convolutions = _convolutions(model)
     for path, lowering in choices.items():
-        if path not in found:
-            raise UserError(f"no Conv1d or Conv2d at {path!r} to lower; {nearest(path, found)}")
+        if path not in convolutions:
+            raise UserError(f"no Conv1d or Conv2d at {path!r} to lower; {nearest(path, convolutions)}")
         if lowering not in LOWERINGS:
             raise UserError(f"convolution lowering {lowering!r} of {path} is unknown; {nearest(lowering, LOWERINGS)}")
-    for path, module in found.items():
+    for path, module in convolutions.items():
         lowering, padding = choices.get(path, DEFAULT), symmetric_padding(module)
         module.__dict__.pop("_conv_forward", None)
         if lowering != "grouped" and padding is not None:
-            # A partial without the module in it: a copy of the model must not go on calling the original's. On the
-            # instance, which mypy minds, since other convolutions stay as they are.
+            # A partial without the module in it: a copy of the model must not call the original's.
+            # On the instance, which mypy minds, since other convolutions stay as they are.
             shape = {"stride": module.stride, "padding": padding, "dilation": module.dilation, "groups": module.groups}
             module._conv_forward = partial(convolution, **shape, lowering=lowering)  # type: ignore[method-assign, arg-type]  # its place
 
 
 def symmetric_padding(module: nn.Conv1d | nn.Conv2d) -> tuple[int, ...] | None:
-    """Return the zeros on either side of each dimension; None where the padding is of another kind."""
+    """Return the zeros on either side of each dimension; None where the padding is of
+    another kind.
+    """
     if module.padding_mode != "zeros":
         return None
     if not isinstance(module.padding, str):
@@ -103,10 +108,12 @@ def choose(
     dtype: torch.dtype,
     seconds: float = 1.0,
 ) -> dict[str, str]:
-    """Return the fastest lowering of each convolution, by module path: medians of alternating runs, eager.
+    """Return the fastest lowering of each convolution, by module path: medians of alternating runs,
+    eager.
 
-    Each distinct convolution (settings and input shape) is measured once, forward and backward, vmapped over
-    ``members``; all of them together take about ``seconds``, at least three rounds each. The model is not changed.
+    Each distinct convolution (settings and input shape) is measured once, forward and backward,
+    vmapped over ``members``; all of them together take about ``seconds``, at least three rounds
+    each. The model is not changed.
 
     Shapes: inputs_shape begins with the rows of a batch.
     """
@@ -118,7 +125,9 @@ def choose(
 
 
 class _Layer(NamedTuple):
-    """What decides how long a convolution takes. slopes: whether the gradient in its inputs is needed too."""
+    """Settings that determine a convolution's time. needs_input_gradient: whether inputs need a
+    gradient.
+    """
 
     inputs: tuple[int, ...]
     outputs: int
@@ -127,26 +136,31 @@ class _Layer(NamedTuple):
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
-    slopes: bool
+    needs_input_gradient: bool
 
 
 def _recorded(
     model: nn.Module, inputs_shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
 ) -> dict[str, _Layer]:
-    twin, found = copy.deepcopy(model).to(device, dtype).eval(), {}
+    model_copy, layers = copy.deepcopy(model).to(device, dtype).eval(), {}
 
     def record(path: str, module: nn.Conv1d | nn.Conv2d, inputs: tuple[Any, ...]) -> None:
         padding = symmetric_padding(module)
         if padding is not None:
-            shape, own = tuple(inputs[0].shape), (module.out_channels, tuple(module.kernel_size), tuple(module.stride))
-            slopes = inputs[0].requires_grad
-            found[path] = _Layer(shape, *own, padding, tuple(module.dilation), module.groups, slopes)
+            shape, channels_and_kernel = (
+                tuple(inputs[0].shape),
+                (module.out_channels, tuple(module.kernel_size), tuple(module.stride)),
+            )
+            needs_input_gradient = inputs[0].requires_grad
+            layers[path] = _Layer(
+                shape, *channels_and_kernel, padding, tuple(module.dilation), module.groups, needs_input_gradient
+            )
 
-    for path, module in _convolutions(twin).items():
+    for path, module in _convolutions(model_copy).items():
         module.register_forward_pre_hook(partial(record, path))
     with torch.enable_grad():
-        twin(torch.zeros(inputs_shape, device=device, dtype=dtype))
-    return found
+        model_copy(torch.zeros(inputs_shape, device=device, dtype=dtype))
+    return layers
 
 
 def _fastest(layer: _Layer, members: int, device: torch.device, dtype: torch.dtype, seconds: float) -> str:
@@ -162,7 +176,9 @@ def _fastest(layer: _Layer, members: int, device: torch.device, dtype: torch.dty
 
 
 def _timed(layer: _Layer, lowering: str, members: int, device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
-    """Return a function that runs the layer once, forward and backward, and returns the seconds that it took."""
+    """Return a function that runs the layer once, forward and backward, and returns the seconds
+    that it took.
+    """
     window = (layer.stride, layer.padding, layer.dilation, layer.groups)
     library = functional.conv2d if len(layer.kernel) == 2 else functional.conv1d
 
@@ -171,7 +187,7 @@ def _timed(layer: _Layer, lowering: str, members: int, device: torch.device, dty
             return library(inputs, weight, None, *window).square().sum()
         return convolution(inputs, weight, None, *window, lowering).square().sum()
 
-    run = vmap(grad(loss, argnums=(0, 1) if layer.slopes else 0))
+    run = vmap(grad(loss, argnums=(0, 1) if layer.needs_input_gradient else 0))
     kernel = (layer.outputs, layer.inputs[-len(layer.kernel) - 1] // layer.groups, *layer.kernel)
     weight, inputs = (torch.ones(members, *shape, device=device, dtype=dtype) for shape in (kernel, layer.inputs))
 

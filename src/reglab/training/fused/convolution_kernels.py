@@ -1,7 +1,7 @@
-"""Convolutions of stacked members, ``[members, rows, channels, height, width]``, with the channels innermost in memory.
+"""Batched convolution kernels, channels last, for inputs [members, rows, channels, height, width].
 
-Two lowerings: ``unfold`` (patches gathered, then one batched matrix product) and ``loop`` (the library's convolution,
-member after member).
+Two lowerings: ``unfold`` (patches gathered, then one batched matrix product) and ``loop`` (the
+library's convolution, member after member).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,10 @@ _CHUNK = 2**22  # elements of patches at a time: larger ones leave the cache bef
 
 
 class Window(NamedTuple):
-    """How a kernel moves over the positions: vertically (y) and horizontally (x). Flat, as operators want it."""
+    """How a kernel moves over the positions: vertically (y) and horizontally (x).
+
+    Flat, as operators want it.
+    """
 
     stride_y: int
     stride_x: int
@@ -38,7 +41,9 @@ class Window(NamedTuple):
         return self.dilation_y, self.dilation_x
 
     def outputs(self, size: Sequence[int], kernel: Sequence[int]) -> list[int]:
-        """Return the number of output positions, ``(size + 2 padding - dilation (kernel - 1) - 1) // stride + 1``."""
+        """Return the number of output positions,
+        ``(size + 2 padding - dilation (kernel - 1) - 1) // stride + 1``.
+        """
         axes = zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
         return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
 
@@ -46,57 +51,97 @@ class Window(NamedTuple):
 def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> Tensor:
     """Return each member's convolution.
 
-    Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels / groups, *kernel].
+    Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels /
+    groups, *kernel].
+
+    Args:
+        inputs: ``[members, rows, channels, height, width]``.
+        weight: ``[members, outputs, channels / groups, *kernel]``.
+        window: Stride, padding, dilation and groups.
+        lowering: ``unfold`` or ``loop``.
+
+    Returns:
+        ``[members, rows, outputs, height, width]``.
     """
     members, rows = inputs.shape[:2]
-    places, kernel = window.outputs(inputs.shape[3:], weight.shape[3:]), weight.shape[3:]
-    made = empty(inputs, members, rows, weight.shape[1], places)
+    positions, kernel = window.outputs(inputs.shape[3:], weight.shape[3:]), weight.shape[3:]
+    result = empty(inputs, members, rows, weight.shape[1], positions)
     if lowering == "loop":
-        for own, one, kernels in zip(made, inputs, weight, strict=True):
-            own.copy_(
+        for member_result, member_inputs, member_weight in zip(result, inputs, weight, strict=True):
+            member_result.copy_(
                 functional.conv2d(
-                    _nhwc(one), kernels, None, window.stride, window.padding, window.dilation, window.groups
+                    _nhwc(member_inputs),
+                    member_weight,
+                    None,
+                    window.stride,
+                    window.padding,
+                    window.dilation,
+                    window.groups,
                 )
             )
-        return made
-    for part in _parts(members, rows * places[0] * places[1] * weight[0, 0].numel() * window.groups):
+        return result
+    for part in _parts(members, rows * positions[0] * positions[1] * weight[0, 0].numel() * window.groups):
         factors = _patches(inputs[part], kernel, window), _matrices(weight[part], window.groups).mT
         if window.groups == 1:
-            torch.bmm(*factors, out=_rows(made[part], 1))  # a view, and no copy: the channels of all groups are one
+            torch.bmm(*factors, out=_rows(result[part], 1))  # a view, and no copy: the channels of all groups are one
         else:
-            _grouped(made[part], window.groups).copy_(_split(torch.bmm(*factors), rows, places, window.groups))
-    return made
+            _grouped(result[part], window.groups).copy_(_split(torch.bmm(*factors), rows, positions, window.groups))
+    return result
 
 
-def weight_gradient(slopes: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str) -> Tensor:
-    """Return the gradient of ``sum(slopes * convolve(inputs, weight))`` in the weight, which it does not depend on."""
+def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str) -> Tensor:
+    """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the weight, which it
+    does not depend on.
+
+    Args:
+        gradients: Of the outputs.
+        inputs: ``[members, rows, channels, height, width]``.
+        kernel: Its size.
+        window: Stride, padding, dilation and groups.
+        lowering: ``unfold`` or ``loop``.
+
+    Returns:
+        ``[members, outputs, channels / groups, *kernel]``.
+    """
     members, rows, channels = inputs.shape[:3]
-    outputs, places = slopes.shape[2], slopes.shape[3:]
-    made = inputs.new_empty((members, outputs, channels // window.groups, *kernel))
+    outputs, positions = gradients.shape[2], gradients.shape[3:]
+    result = inputs.new_empty((members, outputs, channels // window.groups, *kernel))
     if lowering == "loop":
-        for own, slope, one in zip(made, slopes, inputs, strict=True):
-            own.copy_(_backward(slope, one, own, window, (False, True))[1])
-        return made
-    for part in _parts(members, rows * places[0] * places[1] * made[0, 0].numel() * window.groups):
+        for member_result, gradient, member_inputs in zip(result, gradients, inputs, strict=True):
+            member_result.copy_(_backward(gradient, member_inputs, member_result, window, (False, True))[1])
+        return result
+    for part in _parts(members, rows * positions[0] * positions[1] * result[0, 0].numel() * window.groups):
         patches = _patches(inputs[part], kernel, window)
-        product = torch.bmm(_rows(slopes[part], window.groups).mT, patches)
-        made[part].copy_(product.view(-1, outputs, *kernel, made.shape[2]).permute(0, 1, 4, 2, 3))
-    return made
+        product = torch.bmm(_rows(gradients[part], window.groups).mT, patches)
+        result[part].copy_(product.view(-1, outputs, *kernel, result.shape[2]).permute(0, 1, 4, 2, 3))
+    return result
 
 
-def input_gradient(slopes: Tensor, weight: Tensor, size: Sequence[int], window: Window, lowering: str) -> Tensor:
-    """Return the gradient of ``sum(slopes * convolve(inputs, weight))`` in the inputs, whose positions are ``size``."""
-    members, rows = slopes.shape[:2]
-    made = empty(slopes, members, rows, weight.shape[2] * window.groups, size)
+def input_gradient(gradients: Tensor, weight: Tensor, size: Sequence[int], window: Window, lowering: str) -> Tensor:
+    """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the inputs, whose
+    positions are ``size``.
+
+    Args:
+        gradients: Of the outputs.
+        weight: ``[members, outputs, channels / groups, *kernel]``.
+        size: Height and width of the inputs.
+        window: Stride, padding, dilation and groups.
+        lowering: ``unfold`` or ``loop``.
+
+    Returns:
+        ``[members, rows, channels, *size]``.
+    """
+    members, rows = gradients.shape[:2]
+    result = empty(gradients, members, rows, weight.shape[2] * window.groups, size)
     if lowering == "loop":
-        for own, slope, kernels in zip(made, slopes, weight, strict=True):
-            own.copy_(_backward(slope, own, kernels, window, (True, False))[0])
-        return made
-    kernel, places = weight.shape[3:], slopes.shape[3:]
-    for part in _parts(members, rows * places[0] * places[1] * weight[0, 0].numel() * window.groups):
-        patches = torch.bmm(_rows(slopes[part], window.groups), _matrices(weight[part], window.groups))
-        made[part].copy_(_folded(_split(patches, rows, places, window.groups), size, kernel, window))
-    return made
+        for member_result, gradient, member_weight in zip(result, gradients, weight, strict=True):
+            member_result.copy_(_backward(gradient, member_result, member_weight, window, (True, False))[0])
+        return result
+    kernel, positions = weight.shape[3:], gradients.shape[3:]
+    for part in _parts(members, rows * positions[0] * positions[1] * weight[0, 0].numel() * window.groups):
+        patches = torch.bmm(_rows(gradients[part], window.groups), _matrices(weight[part], window.groups))
+        result[part].copy_(_folded(_split(patches, rows, positions, window.groups), size, kernel, window))
+    return result
 
 
 def _parts(members: int, each: int) -> list[slice]:
@@ -114,37 +159,45 @@ def _nhwc(one: Tensor) -> Tensor:
 
 
 def _backward(
-    slopes: Tensor, inputs: Tensor, weight: Tensor, window: Window, which: tuple[bool, bool]
+    gradients: Tensor, inputs: Tensor, weight: Tensor, window: Window, which: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    made: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        _nhwc(slopes), _nhwc(inputs), weight, None, window.stride, window.padding, window.dilation, False, (0, 0),
+    result: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+        _nhwc(gradients), _nhwc(inputs), weight, None, window.stride, window.padding, window.dilation, False, (0, 0),
         window.groups, (*which, False),
     )  # fmt: skip  # an argument a line would hide which belong together
-    return made
+    return result
 
 
 def _grouped(stacked: Tensor, groups: int) -> Tensor:
-    """[members, rows, channels, height, width] as [members, groups, rows, height, width, channels / groups]."""
+    """[members, rows, channels, height, width] as [members, groups, rows, height, width, channels /
+    groups].
+    """
     members, rows, channels, *size = stacked.shape
     return stacked.view(members, rows, groups, channels // groups, *size).permute(0, 2, 1, 4, 5, 3)
 
 
 def _rows(stacked: Tensor, groups: int) -> Tensor:
-    """[members, rows, channels, height, width] as [members * groups, rows * height * width, channels / groups]."""
+    """[members, rows, channels, height, width] as [members * groups, rows * height * width,
+    channels / groups].
+    """
     return _grouped(stacked, groups).flatten(2, 4).flatten(0, 1)
 
 
-def _split(product: Tensor, rows: int, places: Sequence[int], groups: int) -> Tensor:
-    return product.view(-1, groups, rows, *places, product.shape[-1])
+def _split(product: Tensor, rows: int, positions: Sequence[int], groups: int) -> Tensor:
+    return product.view(-1, groups, rows, *positions, product.shape[-1])
 
 
 def _matrices(weight: Tensor, groups: int) -> Tensor:
-    """[members, outputs, channels / groups, *kernel] as [members * groups, outputs / groups, kernel * channels]."""
+    """[members, outputs, channels / groups, *kernel] as [members * groups, outputs / groups, kernel
+    * channels].
+    """
     return weight.permute(0, 1, 3, 4, 2).reshape(weight.shape[0] * groups, weight.shape[1] // groups, -1)
 
 
 def _patches(inputs: Tensor, kernel: Sequence[int], window: Window) -> Tensor:
-    """Return [members * groups, rows * positions, kernel * channels / groups]: what each output position sees."""
+    """Return [members * groups, rows * positions, kernel * channels / groups]: what each output
+    position sees.
+    """
     members, rows, channels, *size = inputs.shape
     (up, left), each = window.padding, channels // window.groups
     padded = inputs.new_zeros((members, rows, size[0] + 2 * up, size[1] + 2 * left, channels))
@@ -158,9 +211,11 @@ def _patches(inputs: Tensor, kernel: Sequence[int], window: Window) -> Tensor:
 
 
 def _folded(patches: Tensor, size: Sequence[int], kernel: Sequence[int], window: Window) -> Tensor:
-    """Add up [members, groups, rows, *positions, kernel * channels] where patches overlap: ``_patches`` transposed."""
-    members, groups, rows, *places, width = patches.shape
-    whole = patches.view(members, groups, rows, *places, *kernel, width // (kernel[0] * kernel[1]))
+    """Add up [members, groups, rows, *positions, kernel * channels] where patches overlap:
+    ``_patches`` transposed.
+    """
+    members, groups, rows, *positions, width = patches.shape
+    whole = patches.view(members, groups, rows, *positions, *kernel, width // (kernel[0] * kernel[1]))
     patches = whole.permute(0, 2, 3, 4, 5, 6, 1, 7)
     (up, left), shape = window.padding, patches.shape[-2:]
     padded = patches.new_zeros((members, rows, size[0] + 2 * up, size[1] + 2 * left, *shape))
@@ -168,7 +223,7 @@ def _folded(patches: Tensor, size: Sequence[int], kernel: Sequence[int], window:
         for x in range(kernel[1]):
             down, across = (
                 slice(at * dilation, at * dilation + stride * (count - 1) + 1, stride)
-                for at, dilation, stride, count in zip((y, x), window.dilation, window.stride, places, strict=True)
+                for at, dilation, stride, count in zip((y, x), window.dilation, window.stride, positions, strict=True)
             )
             padded[:, :, down, across].add_(patches[:, :, :, :, y, x])
     kept = padded.flatten(4)[:, :, up : up + size[0], left : left + size[1]]

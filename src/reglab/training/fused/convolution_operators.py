@@ -1,7 +1,7 @@
-"""The stacked convolutions as operators: opaque to the compiler, batched by ``vmap``, differentiable again.
+"""Custom operators for stacked convolutions: vmap rules and double backward.
 
-A convolution is linear in the inputs and in the weight, so the gradients of it and of its two gradients are again one
-of the three.
+A convolution is linear in the inputs and in the weight, so the gradients of it and of its two
+gradients are again one of the three.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,11 @@ _SCHEMA = "(Tensor first, Tensor second, int[] size, int[] window, str lowering)
 def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> Tensor:
     """Return the stacked convolution, differentiable.
 
-    Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels / groups, *kernel].
+    Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels /
+    groups, *kernel].
     """
-    made: Tensor = _in_graph(_channels_innermost(inputs), weight, list(weight.shape[3:]), list(window), lowering)
-    return made
+    result: Tensor = _in_graph(_channels_innermost(inputs), weight, list(weight.shape[3:]), list(window), lowering)
+    return result
 
 
 def _convolution(inputs: Tensor, weight: Tensor, _: Sequence[int], window: Sequence[int], lowering: str) -> Tensor:
@@ -31,45 +32,47 @@ def _convolution(inputs: Tensor, weight: Tensor, _: Sequence[int], window: Seque
 
 
 def _weight_gradient(
-    slopes: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], lowering: str
+    gradients: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], lowering: str
 ) -> Tensor:
-    return kernels.weight_gradient(slopes, inputs, size, Window(*window), lowering)
+    return kernels.weight_gradient(gradients, inputs, size, Window(*window), lowering)
 
 
 def _input_gradient(
-    slopes: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], lowering: str
+    gradients: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], lowering: str
 ) -> Tensor:
-    return kernels.input_gradient(slopes, weight, size, Window(*window), lowering)
+    return kernels.input_gradient(gradients, weight, size, Window(*window), lowering)
 
 
 def _convolution_shape(inputs: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
-    places = Window(*window).outputs(inputs.shape[3:], size)
-    return kernels.empty(inputs, inputs.shape[0], inputs.shape[1], weight.shape[1], places)
+    positions = Window(*window).outputs(inputs.shape[3:], size)
+    return kernels.empty(inputs, inputs.shape[0], inputs.shape[1], weight.shape[1], positions)
 
 
-def _weight_shape(slopes: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
-    return inputs.new_empty((inputs.shape[0], slopes.shape[2], inputs.shape[2] // Window(*window).groups, *size))
+def _weight_shape(gradients: Tensor, inputs: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
+    return inputs.new_empty((inputs.shape[0], gradients.shape[2], inputs.shape[2] // Window(*window).groups, *size))
 
 
-def _input_shape(slopes: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
+def _input_shape(gradients: Tensor, weight: Tensor, size: Sequence[int], window: Sequence[int], _: str) -> Tensor:
     channels = weight.shape[2] * Window(*window).groups
-    return kernels.empty(slopes, slopes.shape[0], slopes.shape[1], channels, size)
+    return kernels.empty(gradients, gradients.shape[0], gradients.shape[1], channels, size)
 
 
 def _operator(compute: Callable[..., Tensor], shape: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    made = torch.library.custom_op(f"reglab::{compute.__name__.lstrip('_')}", compute, mutates_args=(), schema=_SCHEMA)
-    made.register_fake(shape)
+    result = torch.library.custom_op(
+        f"reglab::{compute.__name__.lstrip('_')}", compute, mutates_args=(), schema=_SCHEMA
+    )
+    result.register_fake(shape)
 
     def batched(info: Any, axes: tuple[Any, ...], first: Tensor, second: Tensor, *rest: Any) -> tuple[Tensor, int]:
         both = [
             value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
             for value, axis in zip((first, second), axes, strict=False)
         ]
-        stacked = made(both[0].flatten(0, 1), both[1].flatten(0, 1), *rest)
+        stacked = result(both[0].flatten(0, 1), both[1].flatten(0, 1), *rest)
         return stacked.unflatten(0, (info.batch_size, -1)), 0
 
-    made.register_vmap(batched)
-    return made
+    result.register_vmap(batched)
+    return result
 
 
 _convolve = _operator(_convolution, _convolution_shape)
@@ -92,61 +95,69 @@ class _Convolution(_Bilinear):
         return _convolve(inputs, weight, size, window, lowering)
 
     @staticmethod
-    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
-        slopes, own = _channels_innermost(slopes), (ctx.window, ctx.lowering)
+        gradients, options = _channels_innermost(gradients), (ctx.window, ctx.lowering)
         return (
-            _applied(_InputGradient, slopes, weight, inputs.shape[3:], *own) if ctx.needs_input_grad[0] else None,
-            _applied(_WeightGradient, slopes, inputs, weight.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            _apply(_InputGradient, gradients, weight, inputs.shape[3:], *options) if ctx.needs_input_grad[0] else None,
+            _apply(_WeightGradient, gradients, inputs, weight.shape[3:], *options) if ctx.needs_input_grad[1] else None,
             *(None, None, None),
         )
 
 
 class _WeightGradient(_Bilinear):
     @staticmethod
-    def forward(slopes: Tensor, inputs: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
-        return _in_weight(slopes, inputs, size, window, lowering)
+    def forward(gradients: Tensor, inputs: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
+        return _in_weight(gradients, inputs, size, window, lowering)
 
     @staticmethod
-    def backward(ctx: Any, change: Tensor) -> tuple[Tensor | None, ...]:
-        slopes, inputs = ctx.saved_tensors
-        own = ctx.window, ctx.lowering
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, inputs = ctx.saved_tensors
+        options = ctx.window, ctx.lowering
         return (
-            _applied(_Convolution, inputs, change, change.shape[3:], *own) if ctx.needs_input_grad[0] else None,
-            _applied(_InputGradient, slopes, change, inputs.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            _apply(_Convolution, inputs, output_gradient, output_gradient.shape[3:], *options)
+            if ctx.needs_input_grad[0]
+            else None,
+            _apply(_InputGradient, gradients, output_gradient, inputs.shape[3:], *options)
+            if ctx.needs_input_grad[1]
+            else None,
             *(None, None, None),
         )
 
 
 class _InputGradient(_Bilinear):
     @staticmethod
-    def forward(slopes: Tensor, weight: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
-        return _in_inputs(slopes, weight, size, window, lowering)
+    def forward(gradients: Tensor, weight: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
+        return _in_inputs(gradients, weight, size, window, lowering)
 
     @staticmethod
-    def backward(ctx: Any, change: Tensor) -> tuple[Tensor | None, ...]:
-        slopes, weight = ctx.saved_tensors
-        own = ctx.window, ctx.lowering
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, weight = ctx.saved_tensors
+        options = ctx.window, ctx.lowering
         return (
-            _applied(_Convolution, change, weight, weight.shape[3:], *own) if ctx.needs_input_grad[0] else None,
-            _applied(_WeightGradient, slopes, change, weight.shape[3:], *own) if ctx.needs_input_grad[1] else None,
+            _apply(_Convolution, output_gradient, weight, weight.shape[3:], *options)
+            if ctx.needs_input_grad[0]
+            else None,
+            _apply(_WeightGradient, gradients, output_gradient, weight.shape[3:], *options)
+            if ctx.needs_input_grad[1]
+            else None,
             *(None, None, None),
         )
 
 
 def _channels_innermost(stacked: Tensor) -> Tensor:
-    """The order that the kernels read: asked for here, the compiler writes it where the values are made."""
+    """Return channels-last memory, which the kernels read; the compiler fuses the copy."""
     return stacked.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 
-def _applied(
+def _apply(
     function: type[Function], first: Tensor, second: Tensor, size: Sequence[int], window: list[int], lowering: str
 ) -> Tensor:
-    made: Tensor = function.apply(first, second, list(size), window, lowering)  # type: ignore[no-untyped-call]  # torch's
-    return made
+    result: Tensor = function.apply(first, second, list(size), window, lowering)  # type: ignore[no-untyped-call]  # torch's
+    return result
 
 
 # Dynamo cannot trace an autograd function under vmap(grad); what traces after Dynamo can.
 @torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]  # torch's
 def _in_graph(inputs: Tensor, weight: Tensor, size: list[int], window: list[int], lowering: str) -> Tensor:
-    return _applied(_Convolution, inputs, weight, size, window, lowering)
+    return _apply(_Convolution, inputs, weight, size, window, lowering)

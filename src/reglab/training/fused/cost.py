@@ -1,4 +1,4 @@
-"""What an order of jobs would cost, from a few of its steps: for ``sweep.dry=true``."""
+"""Cost estimate of jobs from a few timed steps, for ``sweep.dry=true``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from reglab.config.pack_settings import PackSettings
 from reglab.measures.weights import STATISTICS
 from reglab.regularizers import Batch
 from reglab.regularizers.select import selected
-from reglab.training.check import check
+from reglab.training.check import check_experiment
 from reglab.training.experiment import Experiment
-from reglab.training.fused.autotune import JOB, seconds, solo_step
+from reglab.training.fused.autotune import JOB_OVERHEAD, seconds, solo_step
 from reglab.training.fused.job import load_experiments, prepare
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.member import Member
@@ -25,11 +25,16 @@ _LIGHTNING = 0.15e-3  # seconds a step that Lightning and the hooks take beside 
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What was measured. step_seconds: of one step of all jobs; of one alone where it is one. steps: to be done.
+class PackCost:
+    """Measured time and memory of jobs.
 
-    epoch_seconds: of measuring, for an epoch. start_seconds: before the first step, compiling included.
-    bytes: of memory, the process included. disk_bytes: of checkpoints and metric rows.
+    Args:
+        step_seconds: Of one step of all jobs; of one alone where it is one.
+        steps: To be done.
+        epoch_seconds: Of measuring, for an epoch.
+        start_seconds: Before the first step, compiling included.
+        bytes: Of memory, the process included.
+        disk_bytes: Of checkpoints and metric rows.
     """
 
     step_seconds: float
@@ -41,42 +46,49 @@ class Trial:
     disk_bytes: int
 
 
-def trial(configs: Sequence[DictConfig], settings: PackSettings) -> Trial:
-    """Return what the jobs would cost, as one pack if they are several. Raises Unfused, UserError; opens no run."""
+def measure_cost(configs: Sequence[DictConfig], settings: PackSettings) -> PackCost:
+    """Return what the jobs would cost, as one pack if they are several.
+
+    Raises Unfused, UserError; opens no run.
+
+    Args:
+        configs: Of the jobs, composed.
+        settings: Of the pack.
+    """
     _, experiments = load_experiments(configs)
     first = experiments[0]
     if len(experiments) == 1:
-        return _alone(first)
+        return _solo_cost(first)
     pack, choices = prepare(experiments, settings)
     measurement = PackMeasurement([job.data for job in experiments], first.measure, pack.stack.device, pack.dtype)
     measurement.begin(pack)
     measuring = seconds(lambda: (measurement.gap(pack), measurement.weights(pack)), pack.stack.device)
     size = pack.stack.bytes()
-    return Trial(
+    return PackCost(
         step_seconds=choices.step,
         solo_step_seconds=choices.solo,
         steps=first.recipe.epochs * pack.loader.per_epoch,
         epoch_seconds=measuring / first.measure.every,
         start_seconds=choices.start,
-        bytes=_process() + choices.peak + 2 * size,
+        bytes=_process_bytes() + choices.peak + 2 * size,
         disk_bytes=2 * size + _rows(first) * len(pack) * _BYTES_A_ROW,
     )
 
 
-def _alone(experiment: Experiment) -> Trial:
-    check(experiment)
+def _solo_cost(experiment: Experiment) -> PackCost:
+    check_experiment(experiment)
     with quiet_lightning():
         device = build_trainer(experiment, []).strategy.root_device
     member = Member(experiment.model, experiment.cocktail).to(device)
-    data, recipe, kind = experiment.data, experiment.recipe, next(member.parameters()).dtype
+    data, recipe, dtype = experiment.data, experiment.recipe, next(member.parameters()).dtype
     part = data.train.to(device)
     rows = slice(recipe.batch_size)
-    one = torch.ones((), dtype=kind, device=device)
+    one = torch.ones((), dtype=dtype, device=device)
     inputs = part.inputs[rows]
-    inputs = inputs.to(kind) if inputs.is_floating_point() else inputs
+    inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
     batch = Batch(inputs, [(one, part.targets[rows])], part.index[rows])
     step = seconds(solo_step(member, data.task, recipe, batch), device, 3) + _LIGHTNING
-    measurement = Measurement(data, experiment.measure, device, kind)
+    measurement = Measurement(data, experiment.measure, device, dtype)
     measurement.begin(member.model)
     measuring = seconds(
         lambda: (
@@ -86,13 +98,13 @@ def _alone(experiment: Experiment) -> Trial:
         device,
     )
     size = sum(tensor.nbytes for tensor in member.state_dict().values())
-    return Trial(
+    return PackCost(
         step_seconds=step,
         solo_step_seconds=step,
         steps=recipe.epochs * -(-len(data.train) // recipe.batch_size),
         epoch_seconds=measuring / experiment.measure.every,
-        start_seconds=JOB,
-        bytes=_process() + 6 * size,
+        start_seconds=JOB_OVERHEAD,
+        bytes=_process_bytes() + 6 * size,
         disk_bytes=4 * size + _rows(experiment) * _BYTES_A_ROW,
     )
 
@@ -104,5 +116,5 @@ def _rows(experiment: Experiment) -> int:
     return measured * (20 + len(STATISTICS) * (1 + layers))
 
 
-def _process() -> int:
+def _process_bytes() -> int:
     return int(psutil.Process().memory_info().rss)

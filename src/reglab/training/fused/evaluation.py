@@ -1,4 +1,4 @@
-"""All members of a pack evaluated on the same rows, or each on its own."""
+"""Evaluation of all members of a pack, on shared rows or on each member's own."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,45 +10,49 @@ from torch.func import functional_call, vmap
 from reglab.measures import Task
 from reglab.measures.evaluate import evaluation_mode, one_tensor
 from reglab.measures.losses import aligned
-from reglab.measures.per_example import losses_of, row_facts
+from reglab.measures.per_example import example_statistics, losses_of
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import Stack
 
-# Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay in the cache; an
-# accelerator wants much at once, and the bound is that of its memory.
+# Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay
+# in the cache; an accelerator wants much at once, and the bound is that of its memory.
 _CPU_CELLS, _CELLS = 2**13, 2**18
 
 
 class Rows(NamedTuple):
-    """Values of some rows: ``[rows, ...]``, or ``[sets, rows, ...]`` where ``own``, the members having several sets."""
+    """Values of some rows: ``[rows, ...]``, or ``[sets, rows, ...]`` where ``per_member``, the
+    members having several sets.
+    """
 
     values: Tensor
-    own: bool
+    per_member: bool
 
     @property
     def length(self) -> int:
         """The number of rows of a set."""
-        return self.values.shape[1 if self.own else 0]
+        return self.values.shape[1 if self.per_member else 0]
 
     def at(self, rows: slice, sets: Tensor) -> Tensor:
-        """Return the values of ``rows``, ``[rows, ...]``, or each member's own, ``[members, rows, ...]``.
+        """Return the values of ``rows``, ``[rows, ...]``, or each member's own,
+        ``[members, rows, ...]``.
 
-        sets: which set each member has, int64 ``[members]``.
+        Args:
+            sets: Which set each member has, int64 ``[members]``.
         """
-        return self.values[:, rows].index_select(0, sets) if self.own else self.values[rows]
+        return self.values[:, rows].index_select(0, sets) if self.per_member else self.values[rows]
 
     def all(self, sets: Tensor) -> Tensor:
         """Return the values of all rows, ``[1, rows, ...]`` where all members have the same."""
-        return self.values.index_select(0, sets) if self.own else self.values.unsqueeze(0)
+        return self.values.index_select(0, sets) if self.per_member else self.values.unsqueeze(0)
 
 
 def rows_of(sets: Sequence[Tensor]) -> Rows:
     """Return the values of the distinct data sets, kept once where all are equal."""
     if all(torch.equal(values, sets[0]) for values in sets[1:]):
-        return Rows(sets[0], own=False)
-    return Rows(torch.stack(list(sets)), own=True)
+        return Rows(sets[0], per_member=False)
+    return Rows(torch.stack(list(sets)), per_member=True)
 
 
 class Evaluator:
@@ -62,17 +66,18 @@ class Evaluator:
         self._graphs: dict[tuple[object, ...], Graph] = {}
 
     def forget(self) -> None:
-        """Trace anew: the pack has other members, another place, or computes its layers in another way."""
+        """Drop the traced graphs: the pack's members, device or lowerings have changed."""
         self._graphs = {}
 
     def __call__(
         self, pack: Pack, weights: dict[str, Tensor], inputs: Rows, targets: Rows, clean: Rows | None, sets: Tensor
     ) -> Tensor:
-        """Return the ``row_facts`` of all rows, ``[facts, members, rows]``, in evaluation mode.
+        """Return the ``example_statistics`` of all rows, ``[statistics, members, rows]``, in
+        evaluation mode.
 
-        weights: of the members, ``[members, ...]`` by name, and buffers to be taken in place of the pack's. clean:
-        other targets, whose losses follow as one more fact. With ``outputs`` each of the model's output columns is one
-        more fact, the last ones.
+        weights: of the members, ``[members, ...]`` by name, and buffers to be taken in place of the
+        pack's. clean: other targets, whose losses follow as one more row. With ``outputs`` each of
+        the model's output columns is one more row, the last ones.
         """
         count = inputs.length
         size = min(count, _rows_at_once(sets.device, len(pack)))
@@ -82,33 +87,39 @@ class Evaluator:
         for start in range(0, count, size):
             first = min(start, count - size)  # the last chunk overlaps: of the same shape, it needs no graph of its own
             chunk = [rows.at(slice(first, first + size), sets) for rows in given]
-            facts = self._run(pack, state, chunk, tuple(rows.own for rows in given))
-            parts.append(facts[..., start - first :])
+            statistics = self._run(pack, state, chunk, tuple(rows.per_member for rows in given))
+            parts.append(statistics[..., start - first :])
         return torch.cat(parts, dim=-1)
 
-    def _run(self, pack: Pack, state: dict[str, Tensor], chunk: list[Tensor], own: tuple[bool, ...]) -> Tensor:
-        key = (own, *(values.shape for values in chunk))
+    def _run(self, pack: Pack, state: dict[str, Tensor], chunk: list[Tensor], per_member: tuple[bool, ...]) -> Tensor:
+        key = (per_member, *(values.shape for values in chunk))
         graph = self._graphs.get(key)
         if graph is None:
-            facts = _MemberFacts(pack.base, self._task, self._outputs)
-            run = vmap(facts, in_dims=(0, *(0 if axis else None for axis in own)), out_dims=1)
+            statistics = _MemberStatistics(pack.base, self._task, self._outputs)
+            run = vmap(statistics, in_dims=(0, *(0 if axis else None for axis in per_member)), out_dims=1)
             with evaluation_mode(pack.base.model):
                 graph = self._graphs[key] = Graph(run, (state, *chunk))
         return graph(state, *chunk)
 
 
 def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor:
-    """Return what the members in ``stacked`` say of all rows, [members, rows, ...], in evaluation mode.
+    """Return the outputs of the members in ``stacked``, [members, rows, ...], in evaluation mode.
 
-    With the weights that each is judged by. sets: as for ``Rows.at``. Nothing is traced: it is asked once.
+    With the weights that each is judged by.
+
+    Args:
+        sets: As for ``Rows.at``. Nothing is traced: it is asked once.
     """
 
-    def say(state: dict[str, Tensor], values: Tensor) -> Tensor:
-        said = functional_call(pack.base, state, (lambda member: member.model(values),))
-        return one_tensor(said, pack.base.model)
+    def forward(state: dict[str, Tensor], values: Tensor) -> Tensor:
+        outputs = functional_call(pack.base, state, (lambda member: member.model(values),))
+        return one_tensor(outputs, pack.base.model)
 
     buffers = {name: tensor for name, tensor in stacked.buffers.items() if name.startswith("model.")}
-    state, run = buffers | pack.judged(stacked), vmap(say, in_dims=(0, 0 if inputs.own else None))
+    state, run = (
+        buffers | pack.evaluation_weights(stacked),
+        vmap(forward, in_dims=(0, 0 if inputs.per_member else None)),
+    )
     count, size = inputs.length, _rows_at_once(sets.device, len(stacked))
     with evaluation_mode(pack.base.model), torch.no_grad():
         chunks = (inputs.at(slice(first, first + size), sets) for first in range(0, count, size))
@@ -119,8 +130,8 @@ def _rows_at_once(device: torch.device, members: int) -> int:
     return max(1, (_CPU_CELLS if device.type == "cpu" else _CELLS) // members)
 
 
-class _MemberFacts:
-    """One member's facts ``[facts, rows]``."""
+class _MemberStatistics:
+    """One member's statistics ``[statistics, rows]``."""
 
     def __init__(self, base: Member, task: Task, outputs: bool) -> None:
         self._base, self._task, self._outputs = base, task, outputs
@@ -128,8 +139,8 @@ class _MemberFacts:
     def __call__(self, state: dict[str, Tensor], inputs: Tensor, targets: Tensor, *clean: Tensor) -> Tensor:
         outputs = functional_call(self._base, state, (lambda member: member.model(inputs),))
         outputs = one_tensor(outputs, self._base.model)
-        facts = row_facts(outputs, targets, self._task)
-        losses = [losses_of(row_facts(outputs, other, self._task), self._task).unsqueeze(0) for other in clean]
-        said = [aligned(outputs, targets, self._task)] if self._outputs else []
-        columns = [(each if each.dim() == 2 else each.unsqueeze(-1)).mT for each in said]
-        return torch.cat([facts, *losses, *columns])
+        statistics = example_statistics(outputs, targets, self._task)
+        losses = [losses_of(example_statistics(outputs, other, self._task), self._task).unsqueeze(0) for other in clean]
+        output_columns = [aligned(outputs, targets, self._task)] if self._outputs else []
+        output_rows = [(each if each.dim() == 2 else each.unsqueeze(-1)).mT for each in output_columns]
+        return torch.cat([statistics, *losses, *output_rows])

@@ -1,4 +1,4 @@
-"""How the members of a pack end: each records what it would have recorded alone."""
+"""Finalize the members of a pack: final metrics, checkpoints, examples and run status."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,20 +13,23 @@ from reglab.training.fit import test_metrics
 from reglab.training.fused.autotune import halves
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import best_content, write_member
-from reglab.training.fused.module import Fused
+from reglab.training.fused.module import PackModule
 from reglab.training.fused.per_example import final_examples, write_all
 from reglab.training.fused.recorder import PackRecorder
 from reglab.training.fused.stack import member_state
 from reglab.training.job_result import JobResult, Status, record_failure, record_result
 
-# What Closing measures again at the best epoch; the rest speaks of the last one.
-_OF_THE_END = ("objective/", "naive_gap/", "optimizer/", "system/")
+# Metrics of the last epoch, which are not replaced by those of the best.
+_LAST_EPOCH_ONLY = ("objective/", "naive_gap/", "optimizer/", "system/")
 
 
-class Endings:
-    """Ends the runs of a pack's jobs, in groups, and tells ``on_end`` (job number, result) once for each.
+class PackFinalizer:
+    """Ends the runs of a pack's jobs, in groups, and calls ``on_end(job index, result)`` once for
+    each.
 
-    trackers: of each job; None where its run has ended before, so that there is nothing to end or to tell.
+    Args:
+        trackers: Of each job; None where its run has ended before, so that there is nothing to end
+            or report.
     """
 
     def __init__(
@@ -35,59 +38,61 @@ class Endings:
         self.best = best
         self.recorder: PackRecorder | None = None
         self._on_end = on_end
-        self._open = {place: tracker for place, tracker in enumerate(trackers) if tracker is not None}
+        self._open = {job_index: tracker for job_index, tracker in enumerate(trackers) if tracker is not None}
 
-    def left(self) -> list[int]:
+    def unfinished(self) -> list[int]:
         """Return the numbers of the jobs whose runs are open."""
         return list(self._open)
 
-    def end(self, module: Fused, ended: Mapping[int, Diverged | None]) -> None:
+    def end(self, module: PackModule, ended: Mapping[int, Diverged | None]) -> None:
         """End these jobs: finished where there is no error, otherwise failed."""
         results = {}
-        ended = {place: error for place, error in ended.items() if place in self._open}
-        self._keep_examples(module, [place for place, error in ended.items() if error is None])
-        for place, error in ended.items():
+        ended = {job_index: error for job_index, error in ended.items() if job_index in self._open}
+        self._keep_examples(module, [job_index for job_index, error in ended.items() if error is None])
+        for job_index, error in ended.items():
             if error is None:
-                results[place] = self._finish(module, place)
+                results[job_index] = self._finish(module, job_index)
             else:
-                self._keep_best(module, place)
-                results[place] = record_failure(self._open[place], "FAILED", str(error), failure="diverged")
+                self._keep_best(module, job_index)
+                results[job_index] = record_failure(self._open[job_index], "FAILED", str(error), failure="diverged")
         self._close(results)
 
-    def rest(self, module: Fused, status: Status, message: str) -> None:
-        """End all jobs that are left without a result; the best epoch of each is kept."""
+    def end_remaining(self, module: PackModule, status: Status, message: str) -> None:
+        """End all open jobs without a result; the best epoch of each is kept."""
         results = {}
-        for place, tracker in self._open.items():
-            self._keep_best(module, place)
-            results[place] = record_failure(tracker, status, message)
+        for job_index, tracker in self._open.items():
+            self._keep_best(module, job_index)
+            results[job_index] = record_failure(tracker, status, message)
         self._close(results)
 
     def _close(self, results: Mapping[int, JobResult]) -> None:
-        finish_runs([self._open[place] for place in results], [result.status for result in results.values()])
-        for place, result in results.items():
-            del self._open[place]
-            self._on_end(place, result)
+        finish_runs([self._open[job_index] for job_index in results], [result.status for result in results.values()])
+        for job_index, result in results.items():
+            del self._open[job_index]
+            self._on_end(job_index, result)
 
-    def _keep_examples(self, module: Fused, places: Sequence[int]) -> None:
+    def _keep_examples(self, module: PackModule, job_indices: Sequence[int]) -> None:
         assert self.recorder is not None
         assert self.recorder.measurement is not None
-        found = final_examples(module.pack, self.recorder.measurement, self.best, places)
-        trackers = [self._open[place] for place in found]
-        for tracker, path in zip(trackers, write_all([t.folder for t in trackers], list(found.values())), strict=True):
+        examples = final_examples(module.pack, self.recorder.measurement, self.best, job_indices)
+        trackers = [self._open[job_index] for job_index in examples]
+        for tracker, path in zip(
+            trackers, write_all([t.folder for t in trackers], list(examples.values())), strict=True
+        ):
             tracker.artifact(path)
 
-    def _finish(self, module: Fused, place: int) -> JobResult:
+    def _finish(self, module: PackModule, job_index: int) -> JobResult:
         assert self.recorder is not None
-        pack, tracker = module.pack, self._open[place]
-        experiment, row = pack.experiments[place], pack.places.index(place)
-        stops = pack.base.cocktail.stops and self.best.epochs[place] > 0
-        final = dict(self.recorder.latest[place]) | {"epoch": float(self.recorder.epochs[place])}
+        pack, tracker = module.pack, self._open[job_index]
+        experiment, row = pack.experiments[job_index], pack.job_indices.index(job_index)
+        stops = pack.base.cocktail.stops and self.best.epochs[job_index] > 0
+        final = dict(self.recorder.latest[job_index]) | {"epoch": float(self.recorder.epochs[job_index])}
         if stops:
-            best = {k: v for k, v in self.best.metrics[place].items() if not k.startswith(_OF_THE_END)}
-            final |= best | {"epoch": float(self.best.epochs[place])}
+            best = {k: v for k, v in self.best.metrics[job_index].items() if not k.startswith(_LAST_EPOCH_ONLY)}
+            final |= best | {"epoch": float(self.best.epochs[job_index])}
             final = {key: value for key, value in final.items() if not key.endswith("/update")}
         if experiment.measure.test:
-            state = self.best.state(place, pack.base) if stops else member_state(pack.stack, row, pack.base)
+            state = self.best.state(job_index, pack.base) if stops else member_state(pack.stack, row, pack.base)
             pack.base.load_state_dict(state)
             final |= test_metrics(pack.base.model, pack.base.cocktail, experiment.data, experiment.measure)
         folder = tracker.folder / "checkpoints"
@@ -96,39 +101,46 @@ class Endings:
         tracker.tag(**{"reglab.weights": "best" if pack.base.cocktail.stops else "last"})
         return record_result(tracker, experiment, final)
 
-    def _keep_best(self, module: Fused, place: int) -> None:
-        if self.best.epochs[place]:
-            path: Path = self._open[place].folder / "checkpoints" / "best.ckpt"
-            checkpoint_files.write(best_content(module.pack, place, self.best), path)
+    def _keep_best(self, module: PackModule, job_index: int) -> None:
+        if self.best.epochs[job_index]:
+            path: Path = self._open[job_index].folder / "checkpoints" / "best.ckpt"
+            checkpoint_files.write(best_content(module.pack, job_index, self.best), path)
 
 
 @contextmanager
-def ending(module: Fused, endings: Endings, folder: Path) -> Iterator[None]:
-    """Give each job an end whatever ends its pack; what the pack goes on from, in ``folder``, stays where it can go on.
+def finalizing(module: PackModule, finalizer: PackFinalizer, folder: Path) -> Iterator[None]:
+    """Finalize every job however its pack ends; the checkpoint in ``folder`` is kept where the pack
+    can be resumed.
 
-    Raises Unfused where memory ran out; any other error is raised again.
+    Args:
+        module: The pack's.
+        finalizer: Of its jobs.
+        folder: Of the pack's checkpoint.
+
+    Raises:
+        Unfused: Where memory ran out; any other error is raised again.
     """
     try:
         yield
     except KeyboardInterrupt:
-        endings.rest(module, "KILLED", "interrupted")
+        finalizer.end_remaining(module, "KILLED", "interrupted")
     except (torch.OutOfMemoryError, MemoryError) as error:
-        left = endings.left()
-        endings.rest(module, "KILLED", "out of memory: trained again in a smaller pack")
+        unfinished = finalizer.unfinished()
+        finalizer.end_remaining(module, "KILLED", "out of memory: trained again in a smaller pack")
         pack_manifest.remove(folder)
-        groups = [[left[row] for row in half] for half in halves(len(left))]
-        raise Unfused(f"{len(left)} members ran out of memory", [group for group in groups if group]) from error
-    except OSError as error:  # a full disk, say: no job is to blame, and the pack can go on another time
-        endings.rest(module, "FAILED", f"{type(error).__name__}: {error}")
+        groups = [[unfinished[row] for row in half] for half in halves(len(unfinished))]
+        raise Unfused(f"{len(unfinished)} members ran out of memory", [group for group in groups if group]) from error
+    except OSError as error:  # a full disk, say: no job is to blame, and the pack can be resumed later
+        finalizer.end_remaining(module, "FAILED", f"{type(error).__name__}: {error}")
         raise
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         pack_manifest.remove(folder)
-        if len(endings.left()) > 1:  # whose fault it is shows when each trains alone
-            endings.rest(module, "KILLED", f"{told}: trained again in a smaller pack")
+        if len(finalizer.unfinished()) > 1:  # whose fault it is shows when each trains alone
+            finalizer.end_remaining(module, "KILLED", f"{message}: trained again in a smaller pack")
         else:
-            endings.rest(module, "FAILED", told)
+            finalizer.end_remaining(module, "FAILED", message)
         raise
     except BaseException as error:
-        endings.rest(module, "FAILED", f"{type(error).__name__}: {error}")
+        finalizer.end_remaining(module, "FAILED", f"{type(error).__name__}: {error}")
         raise

@@ -1,4 +1,4 @@
-"""A step traced once into a graph of tensor operations, which runs as it is, or compiled."""
+"""Trace a step into an FX graph, and run it eager, compiled or as a CUDA graph."""
 
 import copy
 import warnings
@@ -15,25 +15,29 @@ from torch.utils import _pytree as pytree
 from reglab.training.fused.graph_passes import scatter_by_comparison, transpose_narrow_products
 from reglab.training.fused.operations import Layout, Operation, layout, operations
 
-_TRIAL_STEPS, _TOLERANCE = 5, 1e-3
+_CHECK_STEPS, _TOLERANCE = 5, 1e-3
 
 
 class Graph:
-    """Runs ``function(*arguments)``, which may change its tensors in place and returns one tensor, from a trace.
+    """Runs ``function(*arguments)``, which may change its tensors in place and returns one tensor,
+    from a trace.
 
-    It is traced when it is made, on copies; calls must pass tensors of the same shapes. peak: bytes of what its
-    operations hold at once. compiled: whether it runs compiled, see ``adopt``.
+    It is traced when it is made, on copies; calls must pass tensors of the same shapes.
+
+    Attributes:
+        peak: Bytes of what its operations hold at once.
+        compiled: Whether it runs compiled, see ``adopt``.
     """
 
     def __init__(self, function: Callable[..., Tensor], arguments: tuple[Any, ...]) -> None:
         leaves, shape = pytree.tree_flatten(arguments)
-        self._places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        self._tensor_indices = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         constants = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
         def flat_function(*tensors: Tensor) -> Tensor:
             filled = list(constants)
-            for place, tensor in zip(self._places, tensors, strict=True):
-                filled[place] = tensor
+            for index, tensor in zip(self._tensor_indices, tensors, strict=True):
+                filled[index] = tensor
             return function(*pytree.tree_unflatten(filled, shape))
 
         with torch.no_grad(), _quiet():
@@ -42,13 +46,13 @@ class Graph:
             traced = trace(*self.flat(arguments))
         self.peak = peak(traced)
         self.compiled = False
-        self._trace, self._constants = _lifted(traced)
+        self._trace, self._constants = _lift_constants(traced)
         self._run: Callable[..., Sequence[Tensor]] = self._trace
 
     def flat(self, arguments: tuple[Any, ...]) -> list[Tensor]:
         """Return the tensors of the arguments, as ``run`` takes them."""
         leaves = pytree.tree_leaves(arguments)
-        return [leaves[place] for place in self._places]
+        return [leaves[index] for index in self._tensor_indices]
 
     def __call__(self, *arguments: Any) -> Tensor:
         return self.run(self.flat(arguments))
@@ -61,7 +65,8 @@ class Graph:
     def operations(self) -> list[Operation]:
         """Return the trace as values for another process, rewritten by the graph passes.
 
-        Raises ValueError where it holds more than operations.
+        Raises:
+            ValueError: Where it holds more than operations.
         """
         trace = copy.deepcopy(self._trace)
         transpose_narrow_products(trace)
@@ -73,43 +78,49 @@ class Graph:
         return [layout(tensor) for tensor in [*self._constants, *tensors]]
 
     def adopt(self, run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> None:
-        """Run ``run`` from now on, compiled from the trace; all but the last tensor must be these in every call.
+        """Switch to ``run``, compiled from the trace; all but the last tensor must stay the same
+        objects.
 
-        It runs on copies first, beside the trace: compilers have been wrong in silence. On CUDA it becomes a graph of
-        the device, which costs one launch a step. Raises ValueError where the two do not agree.
+        It runs on copies first, beside the trace: compilers have been wrong in silence. On CUDA it
+        becomes a graph of the device, which costs one launch a step.
+
+        Raises:
+            ValueError: Where the two do not agree.
         """
         with torch.no_grad(), _quiet():
-            found, wanted = (_trial(each, self._constants, tensors) for each in (run, self._trace))
-            if not agree(found, wanted):
-                raise ValueError("the compiled step computes something else than the uncompiled one")
-            self._run = _captured(run, [*self._constants, *tensors]) if tensors[0].is_cuda else run
+            actual, expected = (_run_on_copies(each, self._constants, tensors) for each in (run, self._trace))
+            if not agree(actual, expected):
+                raise ValueError("the compiled step disagrees with the uncompiled one")
+            self._run = _capture_cuda_graph(run, [*self._constants, *tensors]) if tensors[0].is_cuda else run
         self.compiled = True
 
 
-def agree(found: Tensor, wanted: Tensor) -> bool:
-    """Return whether compiled steps led where the uncompiled ones did.
+def agree(actual: Tensor, expected: Tensor) -> bool:
+    """Return whether compiled and eager steps agree.
 
-    Rounding differs, and Adam turns a gradient that is nothing but rounding into whole steps; so the terms of the loss
-    are compared over some steps, each to a thousandth of the member's loss. Members that diverge are left out.
+    Rounding differs, and Adam turns a gradient that is nothing but rounding into whole steps; so
+    the terms of the loss are compared over some steps, each to a thousandth of the member's loss.
+    Members that diverge are left out.
 
     Args:
-        found: The terms of the loss, [steps, terms, members].
-        wanted: Those of the uncompiled steps.
+        actual: The terms of the loss, [steps, terms, members].
+        expected: Those of the uncompiled steps.
     """
-    losses = wanted.abs().sum(1)
+    losses = expected.abs().sum(1)
     steady = torch.isfinite(losses).all(0) & (losses <= 2 * losses[0]).all(0)
-    near = (found - wanted).abs().sum(1) <= _TOLERANCE * losses
+    near = (actual - expected).abs().sum(1) <= _TOLERANCE * losses
     return bool((near | ~steady).all())
 
 
-def _trial(run: Callable[..., Sequence[Tensor]], constants: list[Tensor], tensors: list[Tensor]) -> Tensor:
-    """Return what some calls on copies return, one after the other."""
+def _run_on_copies(run: Callable[..., Sequence[Tensor]], constants: list[Tensor], tensors: list[Tensor]) -> Tensor:
+    """Return the results of consecutive calls on copies."""
     copies = [tensor.clone() for tensor in tensors]
-    return torch.stack([run(*constants, *copies)[0].clone() for _ in range(_TRIAL_STEPS)])
+    return torch.stack([run(*constants, *copies)[0].clone() for _ in range(_CHECK_STEPS)])
 
 
-def _lifted(traced: GraphModule) -> tuple[GraphModule, list[Tensor]]:
-    """Return the trace with its constants as first inputs, and its result in a tuple; and these constants.
+def _lift_constants(traced: GraphModule) -> tuple[GraphModule, list[Tensor]]:
+    """Return the trace with its constants as first inputs, and its result in a tuple; and these
+    constants.
 
     The rows of the data are such constants: what is compiled holds neither them nor where they lie.
     """
@@ -129,37 +140,39 @@ def _lifted(traced: GraphModule) -> tuple[GraphModule, list[Tensor]]:
     return GraphModule(traced, graph), constants
 
 
-def _captured(run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
-    """Return ``run`` as a CUDA graph over ``tensors``; what the last one holds is copied in at every call."""
-    fixed = [*tensors[:-1], tensors[-1].clone()]
+def _capture_cuda_graph(run: Callable[..., Sequence[Tensor]], tensors: list[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """Return ``run`` as a CUDA graph over ``tensors``; what the last one holds is copied in at
+    every call.
+    """
+    static_inputs = [*tensors[:-1], tensors[-1].clone()]
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     with torch.cuda.graph(graph):
-        answer = run(*fixed)[0]
+        output = run(*static_inputs)[0]
 
-    def replay(*given: Tensor) -> Sequence[Tensor]:
-        fixed[-1].copy_(given[-1])
+    def replay(*inputs: Tensor) -> Sequence[Tensor]:
+        static_inputs[-1].copy_(inputs[-1])
         graph.replay()
-        return (answer.clone(),)
+        return (output.clone(),)
 
     return replay
 
 
 def peak(traced: GraphModule) -> int:
-    """Return the most bytes that the results of the trace's operations take at once, each freed after its last use."""
+    """Return the peak memory of the trace's intermediate results, in bytes."""
     last: dict[Node, Node] = {}
     for node in traced.graph.nodes:
         for source in node.all_input_nodes:
             last[source] = node
-    ends: dict[Node, list[Node]] = {}
+    freed_after: dict[Node, list[Node]] = {}
     for node, end in last.items():
-        ends.setdefault(end, []).append(node)
+        freed_after.setdefault(end, []).append(node)
     held = most = 0
     for node in traced.graph.nodes:
         if node.op == "call_function":
             held += _bytes(node)
             most = max(most, held)
-        held -= sum(_bytes(source) for source in ends.get(node, []) if source.op == "call_function")
+        held -= sum(_bytes(source) for source in freed_after.get(node, []) if source.op == "call_function")
     return most
 
 

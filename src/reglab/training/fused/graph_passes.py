@@ -1,4 +1,4 @@
-"""FX graph passes before Inductor: narrow batched products transposed, one-hot scatters as comparisons."""
+"""FX graph passes before Inductor: transpose narrow batched products, scatter by comparison."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,9 @@ _aten = torch.ops.aten
 
 
 def transpose_narrow_products(traced: GraphModule) -> None:
-    """Compute ``a b`` as ``(b^T a^T)^T`` in place where ``b`` has few columns, as a last layer's transposed weights."""
+    """Compute ``a b`` as ``(b^T a^T)^T`` in place where ``b`` has few columns, as a last layer's
+    transposed weights.
+    """
     for node in list(traced.graph.nodes):
         if node.target is not _aten.bmm.default:
             continue
@@ -28,11 +30,12 @@ def transpose_narrow_products(traced: GraphModule) -> None:
 
 
 def scatter_by_comparison(traced: GraphModule) -> None:
-    """Write one number into each row by ``where(arange == index, number, row)`` in place of ``scatter``.
+    """Write one number into each row by ``where(arange == index, number, row)`` in place of
+    ``scatter``.
 
-    The backward pass of the cross-entropy scatters -1 to each row's target. Inductor takes a scatter for a change in
-    place, does not vectorize it, and fails on some graphs that read it in a softmax
-    (``KeyError: 'bufN'``, https://github.com/pytorch/pytorch/issues/188228).
+    The backward pass of the cross-entropy scatters -1 to each row's target. Inductor takes a
+    scatter for a change in place, does not vectorize it, and fails on some graphs that read it in a
+    softmax (``KeyError: 'bufN'``, https://github.com/pytorch/pytorch/issues/188228).
     """
     for node in list(traced.graph.nodes):
         if node.target is not _aten.scatter.value or len(node.args) != 4:

@@ -1,4 +1,4 @@
-"""What ``training.measurement`` measures of one model, of all members of a pack at once."""
+"""Measure gap and weight statistics of all members of a pack at once."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from reglab.data import DataSet
 from reglab.measures import MeasureSettings, Side, Task, gap, probe_rows, probe_size, score_name, weight_statistics
 from reglab.measures.per_example import Scale, scale
 from reglab.regularizers.select import selected
-from reglab.training.checkpoint_constants import Beside
+from reglab.training.checkpoint_constants import Unchanged
 from reglab.training.fused.evaluation import Evaluator, Rows, rows_of
 from reglab.training.fused.pack import Pack
 
@@ -19,13 +19,16 @@ _PREFIX = "model."
 
 
 class PackMeasurement:
-    """Measures the members of a pack again and again, each on the rows that ``Measurement`` would take of its data.
+    """Measures all members of a pack, each on the rows that ``Measurement`` takes of its data.
 
-    Data that the jobs share are kept and used once. Names and meaning of what is measured are ``Measurement``'s; each
-    value is ``[members]``, in the order of the pack's rows.
+    Data that the jobs share are kept and used once. Names and meaning of what is measured are
+    ``Measurement``'s; each value is ``[members]``, in the order of the pack's rows.
 
-    datas: the data set of each job, by the job's number; sets of equal digest are one. sets: which one each job has,
-    int64 [jobs].
+    Args:
+        datas: The data set of each job, by the job's number; sets of equal digest are one.
+
+    Attributes:
+        sets: Which one each job has, int64 [jobs].
     """
 
     def __init__(
@@ -38,8 +41,8 @@ class PackMeasurement:
         rows = probe_rows(len(train[0]), probe_size(len(train[0]), len(val[0]), settings.probe_rows), seed=0)
 
         def moved(tensors: Sequence[Tensor]) -> Rows:
-            kind = dtype if tensors[0].is_floating_point() else tensors[0].dtype
-            return rows_of([values.to(device, kind) for values in tensors])
+            target_dtype = dtype if tensors[0].is_floating_point() else tensors[0].dtype
+            return rows_of([values.to(device, target_dtype) for values in tensors])
 
         self.task, self.settings = sets[0].task, settings
         self.probe = moved([part.inputs[rows] for part in train]), moved([part.targets[rows] for part in train])
@@ -61,13 +64,14 @@ class PackMeasurement:
         )
         self.sets = torch.tensor([numbers[data.digest] for data in datas], device=device)
         self._outputs = self.task != "regression" and any(name != score_name(self.task) for name in settings.wanted)
-        self._facts = sets[0].outputs if self.task == "regression" else 2
+        self._statistic_count = sets[0].outputs if self.task == "regression" else 2
         self._evaluate = Evaluator(self.task, self._outputs)
         self.initial: Tensors = {}
         self.previous: Tensors = {}
 
     def begin(self, pack: Pack, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
-        """Remember the initial weights, which distances are measured from; ``state`` is that of a resumed run.
+        """Remember the initial weights, which distances are measured from; ``state`` is that of a
+        resumed run.
 
         A state holds a row for each row that the pack had when it was taken.
         """
@@ -81,20 +85,22 @@ class PackMeasurement:
             )
 
     def state(self) -> dict[str, Tensors]:
-        """Return what ``begin`` takes to go on: stacked weights, by their names in the model."""
+        """Return the state that ``begin`` resumes from: stacked weights, by their names in the
+        model.
+        """
         return {"initial": dict(self.initial), "previous": dict(self.previous)}
 
     def member(self, pack: Pack, row: int) -> dict[str, Tensors]:
-        """Return of the job in ``row`` what ``Measurement.state`` is of it alone."""
+        """Return the state of ``Measurement`` for the job in ``row``."""
         now = _weights(pack, pack.stack.weights)
         same = all(torch.equal(weight[row], now[name][row]) for name, weight in self.previous.items())
         return {
-            "initial": Beside({name: weight[row].cpu() for name, weight in self.initial.items()}),
+            "initial": Unchanged({name: weight[row].cpu() for name, weight in self.initial.items()}),
             "previous": {} if same else {name: weight[row].cpu() for name, weight in self.previous.items()},
         }
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with the members in these rows of the stack; for when the pack was compacted."""
+        """Keep only the members in these rows of the stack, after the pack was compacted."""
         index = torch.tensor(list(rows), device=self.sets.device)
         self.initial, self.previous = (
             {name: weight.index_select(0, index) for name, weight in weights.items()}
@@ -103,54 +109,60 @@ class PackMeasurement:
         self._evaluate.forget()
 
     def gap(self, pack: Pack) -> Tensors:
-        """Return the audited gaps, their sides and intervals, of the weights that each job is judged by."""
-        weights, sets = pack.judged(), self.sets[pack.places]
+        """Return the audited gaps, their sides and intervals, of the weights that each job is
+        judged by.
+        """
+        weights, sets = pack.evaluation_weights(), self.sets[pack.job_indices]
         train = self._evaluate(pack, weights, *self.probe, self.clean, sets)
         val = self._evaluate(pack, weights, *self.val, None, sets)
-        found = {}
-        sides = [self._side(number, facts, pack) for number, facts in enumerate((train, val))]
+        metrics = {}
+        sides = [self._side(number, statistics, pack) for number, statistics in enumerate((train, val))]
         if self.corrupted is not None:
-            found = self._memorization(train[: self._facts + 1], self.corrupted.all(sets))
-        return gap(sides[0], sides[1], self.task, self.settings.level, self.settings.wanted) | found
+            metrics = self._memorization(train[: self._statistic_count + 1], self.corrupted.all(sets))
+        return gap(sides[0], sides[1], self.task, self.settings.level, self.settings.wanted) | metrics
 
     def _side(self, number: int, measured: Tensor, pack: Pack) -> Side:
-        """Return the members' side of the gap, 0 the probe and 1 the validation part, from what was measured of it."""
-        sets = self.sets[pack.places]
+        """Return the members' side of the gap, 0 the probe and 1 the validation part, from what was
+        measured of it.
+        """
+        sets = self.sets[pack.job_indices]
         outputs = targets = None
         if self._outputs:
-            outputs = measured[self._facts + (number == 0 and self.corrupted is not None) :].movedim(0, -1)
+            outputs = measured[self._statistic_count + (number == 0 and self.corrupted is not None) :].movedim(0, -1)
             outputs = outputs.squeeze(-1) if self.task == "binary" else outputs
             targets = (self.probe, self.val)[number][1].all(sets)
         rows = self._weights[number]
         return Side(
-            measured[: self._facts],
+            measured[: self._statistic_count],
             _chosen(self._scales[number], sets),
             self._left[number],
             None if rows is None else rows.all(sets),
             outputs,
             targets,
-            None if self._units is None else self._units[pack.places].mT,
+            None if self._units is None else self._units[pack.job_indices].mT,
         )
 
-    def _memorization(self, facts: Tensor, corrupted: Tensor) -> Tensors:
-        found = {"memorization/clean_loss": facts[-1].mean(-1)}
+    def _memorization(self, statistics: Tensor, corrupted: Tensor) -> Tensors:
+        metrics = {"memorization/clean_loss": statistics[-1].mean(-1)}
         if self.task in ("classification", "binary"):
-            found["memorization/fitted"] = (facts[1].double() * corrupted).sum(-1) / corrupted.sum(-1)
-        return found
+            metrics["memorization/fitted"] = (statistics[1].double() * corrupted).sum(-1) / corrupted.sum(-1)
+        return metrics
 
     def weights(self, pack: Pack) -> Tensors:
-        """Return the weight statistics; those of averaged weights apart, since averaging un-zeros them."""
+        """Return the weight statistics; those of averaged weights apart, since averaging un-zeros
+        them.
+        """
         now = _weights(pack, pack.stack.weights)
-        found = self._statistics(now, self.settings.per_layer)
+        metrics = self._statistics(now, self.settings.per_layer)
         if pack.base.cocktail.averages:
-            averaged = self._statistics(_weights(pack, pack.judged()), per_layer=False)
-            found |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
+            averaged = self._statistics(_weights(pack, pack.evaluation_weights()), per_layer=False)
+            metrics |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
         if self.previous is self.initial:
             self.previous = {name: weight.clone() for name, weight in now.items()}
         else:  # in place: a pack's weights are large, and one copy less is held meanwhile
             for name, weight in now.items():
                 self.previous[name].copy_(weight)
-        return found
+        return metrics
 
     def _statistics(self, weights: Tensors, per_layer: bool) -> Tensors:
         near_zero = self.settings.near_zero
@@ -159,15 +171,15 @@ class PackMeasurement:
 
 def _scale(targets: Rows, task: Task) -> Scale:
     """Return the scale of each set of targets, or the one of all, the sets as the first axis."""
-    if targets.own:
+    if targets.per_member:
         return Scale(*vmap(lambda values: tuple(scale(values, task)))(targets.values))
     return Scale(*(field.unsqueeze(0) for field in scale(targets.values, task)))
 
 
-def _chosen(given: Scale, sets: Tensor) -> Scale:
+def _chosen(scales: Scale, sets: Tensor) -> Scale:
     """Return the scale of each member's targets, the members as the second axis."""
-    alone = len(given.variance) == 1
-    return Scale(*((field if alone else field.index_select(0, sets)).movedim(0, 1) for field in given))
+    common = len(scales.variance) == 1
+    return Scale(*((field if common else field.index_select(0, sets)).movedim(0, 1) for field in scales))
 
 
 def _weights(pack: Pack, weights: Mapping[str, Tensor]) -> Tensors:

@@ -1,4 +1,4 @@
-"""What one job contributes to a pack, and which jobs may train in one."""
+"""Member of a pack: model and cocktail in one module, and which jobs can be fused."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reglab.regularizers import Cocktail
-from reglab.training.execution_settings import Engine, taken
+from reglab.training.execution_settings import Engine, split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.sparse_gradients import with_dense_gradients
 
@@ -16,7 +16,9 @@ _PLAIN = (str, int, float, bool, tuple, type(None))
 
 
 class Member(nn.Module):
-    """A model beside its cocktail, in one module: ``functional_call`` can then swap all state of a job at once."""
+    """A model beside its cocktail, in one module: ``functional_call`` can then swap all state of a
+    job at once.
+    """
 
     def __init__(self, model: nn.Module, cocktail: Cocktail) -> None:
         super().__init__()
@@ -29,7 +31,10 @@ class Member(nn.Module):
 
 
 def structure(experiment: Experiment) -> tuple[Any, ...]:
-    """Return what must be equal in all members of a pack: everything but numbers. Compare it before training."""
+    """Return what must be equal in all members of a pack: everything but numbers.
+
+    Compare it before training.
+    """
     data, recipe = experiment.data, experiment.recipe
     weights = experiment.model.state_dict()
     return (
@@ -38,7 +43,7 @@ def structure(experiment: Experiment) -> tuple[Any, ...]:
         tuple((name, tuple(value.shape), value.dtype) for name, value in weights.items()),
         tuple(weight.requires_grad for weight in experiment.model.parameters()),
         tuple((name, type(member), _attributes(member)) for name, member in experiment.cocktail.named_regularizers()),
-        (_words(recipe.optimizer), _words(recipe.scheduler), recipe.clip is None),
+        (_non_numeric(recipe.optimizer), _non_numeric(recipe.scheduler), recipe.clip is None),
         (recipe.batch_size, recipe.steps_per_batch, recipe.epochs),
         (data.task, data.outputs, data.input_shape, len(data.train), len(data.val), data.train.targets.shape[1:]),
         (bool((data.train.weights == 1).all()), data.weighted, bool(data.train.corrupted.any())),
@@ -51,7 +56,7 @@ def why_solo(experiment: Experiment) -> str:
     precision = str(experiment.trainer.get("precision") or "32-true")
     if precision not in ("32-true", "32", "64-true", "64"):
         return f"trainer.precision={precision} trains solo only"
-    if taken(experiment.trainer)[0] != Engine():
+    if split_settings(experiment.trainer)[0] != Engine():
         return (
             "accumulate_grad_batches, compile, activation_checkpointing and polish_steps are for jobs that train alone"
         )
@@ -66,8 +71,8 @@ def _attributes(member: nn.Module) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((key, value) for key, value in vars(member).items() if isinstance(value, _PLAIN)))
 
 
-def _words(node: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return what of a config node is no number, and no list of numbers such as betas."""
+def _non_numeric(node: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the entries of a config node that are neither numbers nor lists of numbers."""
     return tuple(sorted((key, repr(value)) for key, value in node.items() if not _numeric(value)))
 
 
@@ -78,15 +83,15 @@ def _numeric(value: Any) -> bool:
 
 
 def aliases(module: nn.Module) -> dict[str, str]:
-    """Return for each name of the state dict the name under which ``named_parameters`` and ``named_buffers`` have it.
+    """Map each state dict name to that of ``named_parameters`` or ``named_buffers``.
 
     They differ where a tensor is shared by two modules.
     """
     first: dict[int, str] = {}
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         first[id(tensor)] = name
-    found = {}
+    names = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         if isinstance(tensor, torch.Tensor):
-            found[name] = first[id(tensor)]
-    return found
+            names[name] = first[id(tensor)]
+    return names

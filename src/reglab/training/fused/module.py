@@ -1,4 +1,4 @@
-"""A pack as a Lightning module: what ``Solo`` is for one job."""
+"""LightningModule of a pack, as ``Solo`` is of one job."""
 
 import logging
 from collections.abc import Sequence
@@ -12,16 +12,17 @@ from reglab.core import signals
 from reglab.core.errors import Diverged
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.rows import PackSteps
-from reglab.training.loop_position import forget_loops, go_on
+from reglab.training.loop_position import drop_loop_state, resume_loops
 
 _log = logging.getLogger(__name__)
 
 
-class Fused(pl.LightningModule):
+class PackModule(pl.LightningModule):
     """Trains a pack; a Lightning batch is a chunk of optimizer steps.
 
-    ``dead`` are the rows of the stack whose job has ended: they are computed until the stack is compacted, and nobody
-    looks at them. Members share no tensor, so what happens in a row, NaN included, stays in it.
+    ``dead`` are the rows of the stack whose job has ended: they are computed, and ignored, until
+    the stack is compacted. Members share no tensor, so what happens in a row, NaN included, stays
+    in it.
     """
 
     def __init__(self, pack: Pack) -> None:
@@ -47,7 +48,7 @@ class Fused(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.pack.to(self.device)
         self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        go_on(self.trainer, self.pack.done(), self.pack.loader.per_epoch)
+        resume_loops(self.trainer, self.pack.done(), self.pack.loader.per_epoch)
 
     @property
     def inside_epoch(self) -> bool:
@@ -55,24 +56,24 @@ class Fused(pl.LightningModule):
         return self.pack.done() % self.pack.loader.per_epoch > 0
 
     def alive(self) -> list[int]:
-        """Return the rows of the stack whose jobs go on."""
+        """Return the rows of the stack whose jobs still train."""
         return [row for row in range(len(self.pack)) if row not in self.dead]
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         pack, first = self.pack, self.pack.done()
         self.rates = pack.schedules.rates(first, len(chunk))
         numbers = pack.numbers(first, self.rates)
-        seen = []
+        terms = []
         for number, rows in enumerate(chunk):
             self._progress.increment_ready()
-            seen.append(pack.step(rows, numbers[number]))
+            terms.append(pack.step(rows, numbers[number]))
             self._progress.increment_completed()
             if signals.asked():
                 break
         self.interrupted = signals.asked()
-        self._account(torch.stack(seen), [rows.shape[-1] for rows in chunk[: len(seen)]], first)
+        self._add_terms(torch.stack(terms), [rows.shape[-1] for rows in chunk[: len(terms)]], first)
 
-    def _account(self, table: Tensor, rows: Sequence[int], first: int) -> None:
+    def _add_terms(self, table: Tensor, rows: Sequence[int], first: int) -> None:
         """Keep the terms ``[steps, terms, members]``, and note whose loss stopped being finite."""
         sums = table.sum((0, 1))
         if not bool(torch.isfinite(sums).all()):  # one look at the device; finite numbers may have an infinite sum
@@ -85,16 +86,21 @@ class Fused(pl.LightningModule):
         self._rows.extend(rows)
 
     def fail(self, row: int, step: int, epoch: int, taken: int = -1) -> None:
-        """Take a row out because its loss is not finite. taken: which of the chunk's steps it was."""
-        place = self.pack.places[row]
+        """Mark a row as failed because its loss is not finite.
+
+        Args:
+            taken: Which of the chunk's steps it was.
+        """
+        job_index = self.pack.job_indices[row]
         self.dead.add(row)
-        self.failures[place] = Diverged(step, epoch, float(self.rates[taken, place]))
+        self.failures[job_index] = Diverged(step, epoch, float(self.rates[taken, job_index]))
 
     def mean_terms(self) -> dict[str, Tensor]:
-        """Return each term's mean over the examples trained on since the last call, [members], and start anew.
+        """Return each term's mean over the examples trained on since the last call, [members], and
+        start anew.
 
-        The steps are added up once, here, and for each member by itself: adding as they come would round by where
-        chunks were cut, and adding side by side by how many members there are.
+        The steps are added up once, here, and for each member by itself: adding as they come would
+        round by where chunks were cut, and adding side by side by how many members there are.
         """
         if not self._rows:
             return {}
@@ -105,20 +111,23 @@ class Fused(pl.LightningModule):
         return {f"objective/{name}": mean for name, mean in zip(self.pack.terms, means, strict=True)}
 
     def _table(self) -> Tensor:
-        """Return the kept terms in one tensor, on the device of the latest: those of a checkpoint come on the CPU."""
+        """Return the kept terms in one tensor, on the device of the latest: those of a checkpoint
+        come on the CPU.
+        """
         return torch.cat([each.to(self._terms[-1].device) for each in self._terms])
 
     def compact(self) -> list[int]:
         """Drop the dead rows, and return those that are kept; empty: nothing was dropped.
 
-        Two rows stay at least, since a pack of one would round differently. A pack that is compiled, or to be, is made
-        anew only when half of it is dead: compiling again takes longer than what a few dead rows cost.
+        Two rows stay at least, since a pack of one would round differently. A pack that is
+        compiled, or to be, is made anew only when half of it is dead: compiling again takes longer
+        than what a few dead rows cost.
         """
         rows = self.alive()
         spare = [row for row in range(len(self.pack)) if row in self.dead]
         kept = sorted(rows + spare[: max(0, 2 - len(rows))])
-        dear = self.pack.compiled or self.pack.compiling
-        if len(kept) == len(self.pack) or (dear and 2 * len(kept) > len(self.pack)):
+        expensive = self.pack.compiled or self.pack.compiling
+        if len(kept) == len(self.pack) or (expensive and 2 * len(kept) > len(self.pack)):
             return []
         self.pack.keep(kept)
         self._terms = [each[..., kept] for each in self._terms]
@@ -129,7 +138,7 @@ class Fused(pl.LightningModule):
         pack = self.pack
         checkpoint["pack"] = {
             "stack": pack.stack.state_dict(),
-            "places": list(pack.places),
+            "places": list(pack.job_indices),
             "dead": sorted(self.dead),
             "terms": [self._table()] if self._rows else [],
             "rows": list(self._rows),
@@ -140,16 +149,16 @@ class Fused(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        forget_loops(checkpoint)
+        drop_loop_state(checkpoint)
         saved = checkpoint["pack"]
-        self.pack.keep([self.pack.places.index(place) for place in saved["places"]])
+        self.pack.keep([self.pack.job_indices.index(job_index) for job_index in saved["places"]])
         self.pack.base.cocktail.complete(saved["stack"]["buffers"])
         self.pack.stack.load_state_dict(saved["stack"])
-        never = self.pack.settings.compile is False
-        if never and saved["compiled"] and self.pack.done():
+        compile_disabled = self.pack.settings.compile is False
+        if compile_disabled and saved["compiled"] and self.pack.done():
             _log.warning("compile=false: this pack was compiled until here, and rounds differently from here on")
         chosen = (saved["compiled"], saved["ragged"], saved.get("compiling", False))
-        compiled, ragged, compiling = (False, False, False) if never else chosen
+        compiled, ragged, compiling = (False, False, False) if compile_disabled else chosen
         self.pack.choose(compiled, saved["lowering"], ragged, compiling)
         self.dead = set(saved["dead"])
         self._terms, self._rows = list(saved["terms"]), list(saved["rows"])

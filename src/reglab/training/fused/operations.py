@@ -1,6 +1,7 @@
-"""A traced graph as plain values, which another process makes the same graph of.
+"""FX graphs as plain values: serialize a traced graph and rebuild it in another process.
 
-``torch.fx`` pickles a graph as Python code and traces that again, which would turn each ``arange`` into a constant.
+``torch.fx`` pickles a graph as Python code and traces that again, which would make each ``arange``
+a constant.
 """
 
 from collections.abc import Sequence
@@ -27,9 +28,9 @@ class Result(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A node of a graph: what stands in ``arguments`` for other nodes is a ``Result``."""
+    """A node of a graph: in ``arguments``, a ``Result`` stands for another node."""
 
-    kind: str
+    op: str
     name: str
     target: Any
     arguments: tuple[Any, ...]
@@ -37,7 +38,7 @@ class Operation(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What a tensor is without its values."""
+    """Shape, stride, dtype and device of a tensor."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -46,39 +47,47 @@ class Layout(NamedTuple):
 
 
 def operations(graph: Graph) -> list[Operation]:
-    """Return the operations of ``graph``. Raises ValueError for what is none, such as a graph inside of it."""
-    found = []
+    """Return the operations of ``graph``.
+
+    Raises:
+        ValueError: For other nodes, such as nested graphs.
+    """
+    result = []
     for node in graph.nodes:
         if node.op not in ("placeholder", "call_function", "output"):
-            raise ValueError(f"the step has a {node.op} inside, {node.target}")
+            raise ValueError(f"the step contains a {node.op} node, {node.target}, which cannot be compiled")
         target = node.target
         if isinstance(target, torch._ops.OpOverload):
             namespace, name = target._schema.name.split("::")
             target = Operator(namespace, name, target._overloadname)
-        given = pytree.tree_map_only(Node, lambda other: Result(other.name), (node.args, dict(node.kwargs)))
-        found.append(Operation(node.op, node.name, target, *given))
-    return found
+        values = pytree.tree_map_only(Node, lambda other: Result(other.name), (node.args, dict(node.kwargs)))
+        result.append(Operation(node.op, node.name, target, *values))
+    return result
 
 
-def module_of(found: Sequence[Operation]) -> GraphModule:
-    """Return the graph of these operations. Raises AttributeError for an operator that this process does not have."""
+def module_of(operations: Sequence[Operation]) -> GraphModule:
+    """Return the graph of these operations.
+
+    Raises:
+        AttributeError: For an operator that this process does not have.
+    """
     graph = Graph()
     known: dict[str, Node] = {}
-    for kind, name, target, arguments, named in found:
+    for op, name, target, arguments, named in operations:
         if isinstance(target, Operator):
             target = getattr(getattr(getattr(torch.ops, target.namespace), target.name), target.overload)
-        given = pytree.tree_map(
+        values = pytree.tree_map(
             lambda value: known[value.name] if isinstance(value, Result) else value,
             (arguments, named),
             is_leaf=lambda value: isinstance(value, Result),
         )
-        known[name] = graph.create_node(kind, target, tuple(given[0]), given[1], name=name)
+        known[name] = graph.create_node(op, target, tuple(values[0]), values[1], name=name)
     return GraphModule({}, graph)
 
 
-def namespaces(found: Sequence[Operation]) -> set[str]:
-    """Return which libraries the operators are of."""
-    return {each.target.namespace for each in found if isinstance(each.target, Operator)}
+def namespaces(operations: Sequence[Operation]) -> set[str]:
+    """Return the operators' namespaces."""
+    return {each.target.namespace for each in operations if isinstance(each.target, Operator)}
 
 
 def layout(tensor: Tensor) -> Layout:

@@ -1,7 +1,8 @@
-"""SGD, Adam and AdamW as pure functions of one member, so that each member may have its own numbers.
+"""SGD, Adam and AdamW as pure functions under ``vmap``: each member has its own hyperparameters.
 
-One ``torch.optim`` optimizer holds one learning rate; these are vmapped over members, whose lr, momentum, betas and
-decay are 0-dim tensors. The arithmetic is torch's own, order of operations included.
+One ``torch.optim`` optimizer holds one learning rate; these are vmapped over members, whose lr,
+momentum, betas and decay are 0-dim tensors. The arithmetic is torch's own, order of operations
+included.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,26 +29,36 @@ Update = Callable[[Tensor, Tensor, Tensors, Tensors], None]
 
 @dataclass(frozen=True)
 class Rule:
-    """How weights are moved. slots: the state of each weight, in its shape, zeros at first. numbers: a member's own.
+    """An optimizer's update rule.
 
-    The slots have torch's own names, so that ``torch.optim`` can read them from a checkpoint. step_numbers: are
-    computed before the steps, not in them: a compiler would put their powers and roots into the loop over each weight,
-    once for every coordinate.
+    They have torch's own names, so that ``torch.optim`` can read them from a checkpoint.
+
+    Args:
+        numbers: A member's own.
+        state_names: Names of the state kept for each weight, in its shape, zeros at first.
+        step_numbers: Are computed before the steps, not in them: a compiler would put their powers
+            and roots into the loop over each weight, once for every coordinate.
     """
 
-    slots: tuple[str, ...]
+    state_names: tuple[str, ...]
     numbers: Mapping[str, float]
     step_numbers: StepNumbers
     update: Update
 
 
 def joint_rule(rules: Sequence[Rule]) -> Rule:
-    """Return the rule that serves all members of a pack: momentum and decay for all where one has them."""
-    return max(rules, key=lambda rule: (len(rule.slots), rule.update is not adam_plain))
+    """Return the rule that serves all members of a pack: momentum and decay for all where one has
+    them.
+    """
+    return max(rules, key=lambda rule: (len(rule.state_names), rule.update is not adam_plain))
 
 
 def rule_of(optimizer: Optimizer) -> Rule:
-    """Return the rule of an optimizer and its numbers. Raises Unfused for one that is not known here."""
+    """Return the rule of an optimizer and its numbers.
+
+    Raises:
+        Unfused: For one that is not known here.
+    """
     group = optimizer.param_groups[0]
     if type(optimizer) not in (SGD, Adam, AdamW) or group.get("maximize"):
         raise Unfused(f"the update of {type(optimizer).__name__} is not known to fused training")
@@ -55,16 +66,18 @@ def rule_of(optimizer: Optimizer) -> Rule:
     if isinstance(optimizer, SGD):
         momentum = float(group["momentum"])
         numbers |= {"momentum": momentum, "dampening": group["dampening"] if momentum else 0.0}
-        slots = ("momentum_buffer",) if momentum else ()
-        return Rule(slots, numbers, sgd_numbers, sgd_nesterov if group["nesterov"] else sgd)
+        state_names = ("momentum_buffer",) if momentum else ()
+        return Rule(state_names, numbers, sgd_numbers, sgd_nesterov if group["nesterov"] else sgd)
     numbers |= {"beta1": float(group["betas"][0]), "beta2": float(group["betas"][1]), "eps": float(group["eps"])}
-    slots = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+    state_names = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
     decayed = adamw if group["decoupled_weight_decay"] else adam
-    return Rule(slots, numbers, adam_numbers, decayed if group["weight_decay"] else adam_plain)
+    return Rule(state_names, numbers, adam_numbers, decayed if group["weight_decay"] else adam_plain)
 
 
 def sgd_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[str, Tensor]:
-    """Return what steps of SGD need: the first velocity is the gradient itself, whatever the dampening."""
+    """Return what steps of SGD need: the first velocity is the gradient itself, whatever the
+    dampening.
+    """
     kept = 1 - numbers["dampening"]
     first = torch.tensor(done)[:, None] == 0
     return dict(numbers) | {
@@ -74,27 +87,29 @@ def sgd_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[st
     }
 
 
-def sgd(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def sgd(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
     """Take a step of SGD with momentum: ``v <- momentum v + (1 - dampening) g``."""
-    _sgd(weight, slope, slots, numbers, nesterov=False)
+    _sgd(weight, gradient, state, numbers, nesterov=False)
 
 
-def sgd_nesterov(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def sgd_nesterov(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
     """Take a step of SGD with Nesterov's momentum: along ``g + momentum v``."""
-    _sgd(weight, slope, slots, numbers, nesterov=True)
+    _sgd(weight, gradient, state, numbers, nesterov=True)
 
 
-def _sgd(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors, nesterov: bool) -> None:
-    slope = slope + numbers["weight_decay"] * weight
-    if slots:
-        velocity = slots["momentum_buffer"]
-        velocity.mul_(numbers["momentum"]).add_(numbers["share"] * slope)
-        slope = slope + numbers["momentum"] * velocity if nesterov else velocity
-    weight.sub_(numbers["lr"] * slope)
+def _sgd(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors, nesterov: bool) -> None:
+    gradient = gradient + numbers["weight_decay"] * weight
+    if state:
+        velocity = state["momentum_buffer"]
+        velocity.mul_(numbers["momentum"]).add_(numbers["share"] * gradient)
+        gradient = gradient + numbers["momentum"] * velocity if nesterov else velocity
+    weight.sub_(numbers["lr"] * gradient)
 
 
 def adam_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[str, Tensor]:
-    """Return what steps of Adam need, from double precision: beta2^t keeps its digits over thousands of steps."""
+    """Return what steps of Adam need, from double precision: beta2^t keeps its digits over
+    thousands of steps.
+    """
     beta1, beta2 = numbers["beta1"], numbers["beta2"]
     counts = [steps + 1 for steps in done]
     return dict(numbers) | {
@@ -109,42 +124,55 @@ def adam_numbers(numbers: Tensors, rates: Tensor, done: Sequence[int]) -> dict[s
 
 
 def powers(bases: Tensor, exponents: Sequence[int]) -> Tensor:
-    """Return ``base ** exponent``, float64 [exponents, bases], with the bits that Python's floats have.
+    """Return ``base ** exponent``, float64 [exponents, bases], with the bits that Python's floats
+    have.
 
     ``torch.optim`` computes it so; torch's own tensors are rounded by where in a vector they stand.
+
+    Args:
+        bases: float64 ``[bases]``.
+        exponents: Integers.
+
+    Returns:
+        float64 ``[exponents, bases]``.
     """
     distinct, index = torch.unique(bases, return_inverse=True)
     values = [[base**exponent for base in distinct.tolist()] for exponent in exponents]
     return torch.tensor(values, dtype=torch.float64)[:, index]
 
 
-def adam(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def adam(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
     """Take a step of Adam (Kingma & Ba 2015), weight decay added to the gradient."""
-    adam_plain(weight, slope + numbers["weight_decay"] * weight, slots, numbers)
+    adam_plain(weight, gradient + numbers["weight_decay"] * weight, state, numbers)
 
 
-def adamw(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
-    """Take a step of AdamW (Loshchilov & Hutter 2019): weights shrink by ``1 - lr * decay`` before the step."""
+def adamw(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
+    """Take a step of AdamW (Loshchilov & Hutter 2019): weights shrink by ``1 - lr * decay`` before
+    the step.
+    """
     weight.mul_(numbers["kept"])
-    adam_plain(weight, slope, slots, numbers)
+    adam_plain(weight, gradient, state, numbers)
 
 
-def adam_plain(weight: Tensor, slope: Tensor, slots: Tensors, numbers: Tensors) -> None:
+def adam_plain(weight: Tensor, gradient: Tensor, state: Tensors, numbers: Tensors) -> None:
     """Take a step of Adam: move by ``lr / (1 - beta1^t) * m / (sqrt(v / (1 - beta2^t)) + eps)``."""
-    # No addcmul_ and addcdiv_: vmap has no rule for them and would go through the members one by one.
-    first, second = slots["exp_avg"], slots["exp_avg_sq"]
-    first.mul_(numbers["beta1"]).add_(numbers["gain1"] * slope)
-    second.mul_(numbers["beta2"]).add_(numbers["gain2"] * slope * slope)
-    judged = second
-    if "max_exp_avg_sq" in slots:
-        judged = slots["max_exp_avg_sq"]
-        judged.copy_(torch.maximum(judged, second))
-    spread = judged.sqrt() * numbers["inverse_root2"] + numbers["eps"]
+    # No addcmul_ and addcdiv_: vmap has no rule for them and would go through the members one by
+    # one.
+    first, second = state["exp_avg"], state["exp_avg_sq"]
+    first.mul_(numbers["beta1"]).add_(numbers["gain1"] * gradient)
+    second.mul_(numbers["beta2"]).add_(numbers["gain2"] * gradient * gradient)
+    second_moment = second
+    if "max_exp_avg_sq" in state:
+        second_moment = state["max_exp_avg_sq"]
+        second_moment.copy_(torch.maximum(second_moment, second))
+    spread = second_moment.sqrt() * numbers["inverse_root2"] + numbers["eps"]
     weight.sub_(first / spread * numbers["step"])
 
 
-class Rates(Mapping[str, Tensor]):
-    """Learning rates by parameter name, the same for all: ``step_size.LearningRates`` of a member."""
+class MemberLearningRates(Mapping[str, Tensor]):
+    """Learning rates by parameter name, the same for all: ``step_size.LearningRates`` of a
+    member.
+    """
 
     def __init__(self, numbers: Tensors, names: Sequence[str]) -> None:
         self._numbers, self._names = numbers, names
@@ -163,17 +191,20 @@ class Rates(Mapping[str, Tensor]):
         return len(self._names)
 
 
-class Sizes(Mapping[str, Tensor]):
-    """Effective steps by parameter name after an update, computed when asked for: ``step_size.StepSizes``, but pure.
+class MemberStepSizes(Mapping[str, Tensor]):
+    """Effective steps by parameter name after an update, computed when asked for:
+    ``step_size.StepSizes``, but pure.
 
-    slots: by slot and weight; a weight that never has a gradient has zeros. clipped: the gradient's factor.
+    Args:
+        state: By state name and weight; a weight that never has a gradient has zeros.
+        clipped: The gradient's factor.
     """
 
     def __init__(
-        self, slots: Mapping[str, Tensors], numbers: Tensors, names: Sequence[str], clipped: Tensor | None
+        self, state: Mapping[str, Tensors], numbers: Tensors, names: Sequence[str], clipped: Tensor | None
     ) -> None:
         self._numbers, self._names, self._clipped = numbers, names, clipped
-        self._seconds = slots.get("max_exp_avg_sq", slots.get("exp_avg_sq"))
+        self._seconds = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
         self._typical: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -188,8 +219,8 @@ class Sizes(Mapping[str, Tensor]):
         if not self._typical:
             sums = torch.stack([seconds[each].sum() for each in self._names])
             counts = torch.stack([(seconds[each] > 0).sum() for each in self._names]).to(sums.dtype)
-            own, _ = root_mean_squares(sums, counts)
-            self._typical = dict(zip(self._names, own.unbind(), strict=True))
+            per_parameter, _ = root_mean_squares(sums, counts)
+            self._typical = dict(zip(self._names, per_parameter.unbind(), strict=True))
         root = seconds[name].sqrt()
         root = torch.where(root > 0, root, self._typical[name])
         return self._numbers["lr"] / (root * self._numbers["inverse_root2"] + self._numbers["eps"])

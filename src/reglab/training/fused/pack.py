@@ -1,4 +1,4 @@
-"""A pack: jobs that differ only in numbers, trained as one."""
+"""A pack: jobs that differ only in hyperparameters, trained as one vectorized step."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ from reglab.training.fused.member import Member, structure, why_solo
 from reglab.training.fused.optimizers import joint_rule, rule_of
 from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
-from reglab.training.fused.shared_rows import pool
+from reglab.training.fused.shared_rows import shared_rows
 from reglab.training.fused.stack import STEP, Stack, stack
-from reglab.training.fused.step import MemberStep, PackStep, Seen, frozen, look
+from reglab.training.fused.step import LossInspection, MemberStep, PackStep, frozen, inspect_loss
 from reglab.training.loader import step_rows
 from reglab.training.silent_hooks import check_hooks
 
@@ -29,15 +29,26 @@ _SETTINGS = PackSettings()
 
 
 class Pack:
-    """The joint state of some jobs, and what can be done with all of them at once.
+    """The stacked state of several jobs, and the operations on all of them at once.
 
-    experiments: their jobs. places: the number of the job in each row of the stack; jobs that ended leave it, in
-    ``keep``. compiled, ragged, lowering: choices that change rounding, so a resumed pack must make them again.
-    compiling: whether it is to be compiled while it trains; it is not ``compiled`` until then.
+    Args:
+        experiments: Their jobs.
+
+    Attributes:
+        job_indices: The number of the job in each row of the stack; jobs that ended leave it, in
+            ``keep``.
+        compiled, ragged, lowering: Choices that change rounding, so a resumed pack must make them
+            again.
+        compiling: Whether it is to be compiled while it trains; it is not ``compiled`` until then.
     """
 
     def __init__(self, experiments: Sequence[Experiment], settings: PackSettings = _SETTINGS) -> None:
-        """Raises Unfused, with groups, if the jobs cannot all train together; UserError for bad input."""
+        """Stack the jobs' state.
+
+        Raises:
+            Unfused: With groups, if the jobs cannot all train together.
+            UserError: For bad input.
+        """
         _check(experiments)
         first = experiments[0]
         self.experiments, self.settings = experiments, settings
@@ -51,18 +62,18 @@ class Pack:
         self.task = first.data.task
         rules = [rule_of(job.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])) for job in experiments]
         self.rule = joint_rule(rules)
-        self.stack = stack(members, rules, self.rule.slots, [job.recipe.clip for job in experiments])
-        self.pool = pool([job.data.train for job in experiments], [job.data.digest for job in experiments])
+        self.stack = stack(members, rules, self.rule.state_names, [job.recipe.clip for job in experiments])
+        self.train_rows = shared_rows([job.data.train for job in experiments], [job.data.digest for job in experiments])
         self.seeds = [int(member.cocktail.keys.seed) for member in members]
-        self.places = list(range(len(experiments)))
+        self.job_indices = list(range(len(experiments)))
         self.loader = PackSteps(
-            self.pool.rows, first.recipe.batch_size, first.recipe.steps_per_batch, self._orders, self.done
+            self.train_rows.rows, first.recipe.batch_size, first.recipe.steps_per_batch, self._orders, self.done
         )
         self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
         self.stack.numbers["base_lr"] = self.schedules.base_rates()
         numbers = self._step_numbers(0, self.schedules.rates(0, 1))
         self.stack.step_numbers = {name: number[0].clone() for name, number in numbers.items()}
-        self._sizes = [len(rows) for rows in step_rows(torch.arange(self.pool.rows), first.recipe.batch_size)]
+        self._sizes = [len(rows) for rows in step_rows(torch.arange(self.train_rows.rows), first.recipe.batch_size)]
         self._batch = self._sizes[0]
         self.compiled = self.ragged = self.compiling = False
         self.lowering: dict[str, str] = {}
@@ -70,7 +81,7 @@ class Pack:
         self._forget()
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.job_indices)
 
     def done(self) -> int:
         """Return the number of steps done."""
@@ -81,7 +92,7 @@ class Pack:
         return next(iter(self.stack.weights.values())).dtype
 
     def _orders(self) -> list[tuple[int, int]]:
-        return [(self.seeds[place], self.pool.part[place]) for place in self.places]
+        return [(self.seeds[job_index], self.train_rows.part[job_index]) for job_index in self.job_indices]
 
     def to(self, device: torch.device) -> None:
         """Move everything to ``device``; nothing happens to a pack that is there."""
@@ -90,16 +101,18 @@ class Pack:
         self._device = device
         self.base.to(device)
         self.stack = self.stack.to(device)
-        self.pool = self.pool.to(device, self.dtype)
+        self.train_rows = self.train_rows.to(device, self.dtype)
         self._forget()
 
     def choose(
         self, compiled: bool, lowering: Mapping[str, str], ragged: bool = False, compiling: bool = False
     ) -> None:
-        """Make the choices that change rounding.
+        """Set the choices that change rounding.
 
-        lowering: of each convolution, by its path in the model. ragged: whether the epoch's last batch, where it has
-        another size, is compiled too; the second compilation takes as long as the first.
+        Args:
+            lowering: Of each convolution, by its path in the model.
+            ragged: Whether the epoch's last batch, where it has another size, is compiled too; the
+                second compilation takes as long as the first.
         """
         self.compiled, self.ragged, self.compiling = compiled, ragged, compiling
         if lowering != self.lowering:
@@ -108,7 +121,7 @@ class Pack:
             self._forget()
 
     def _forget(self) -> None:
-        """Trace anew: tensors have other shapes, or another place."""
+        """Drop the traced graphs: tensors have other shapes, or are on another device."""
         self._graphs: dict[torch.Size, Graph] = {}
         self._step: PackStep | None = None
         self._state: list[Tensor] = []
@@ -119,21 +132,25 @@ class Pack:
         return self._step.names if self._step else []
 
     def numbers(self, first: int, rates: Tensor) -> Tensor:
-        """Return what ``step`` takes for each step from number ``first`` on, float64 [steps, numbers, members].
+        """Return what ``step`` takes for each step from number ``first`` on, float64 [steps,
+        numbers, members].
 
-        rates: the learning rates of these steps, float64 [steps, jobs].
+        Args:
+            rates: The learning rates of these steps, float64 [steps, jobs].
         """
         return torch.stack(list(self._step_numbers(first, rates).values()), 1).to(self.stack.device)
 
     def _step_numbers(self, first: int, rates: Tensor) -> dict[str, Tensor]:
         steps = range(first, first + len(rates))
-        found = self.rule.step_numbers(self.stack.numbers, rates[:, self.places], steps)
-        return {name: number.expand(len(rates), -1) for name, number in found.items()}
+        step_numbers = self.rule.step_numbers(self.stack.numbers, rates[:, self.job_indices], steps)
+        return {name: number.expand(len(rates), -1) for name, number in step_numbers.items()}
 
     def step(self, rows: Tensor, numbers: Tensor) -> Tensor:
-        """Take one step on ``rows`` of the pool (as the loader yields them) and return the terms, [terms, members].
+        """Take one step on ``rows`` (as the loader yields them) and return the terms, [terms,
+        members].
 
-        numbers: the optimizer's in this step, float64 [numbers, members].
+        Args:
+            numbers: The optimizer's in this step, float64 [numbers, members].
         """
         torch._foreach_copy_(list(self.stack.step_numbers.values()), list(numbers.unbind()))
         graph = self.graph(rows)
@@ -147,13 +164,15 @@ class Pack:
         return [*self._state, rows.to(self.stack.device)]
 
     def compilation(self) -> Compilation:
-        """Start to compile the step, in a process of its own, and the one on an epoch's last batch if it is ``ragged``.
+        """Start to compile the step, in a process of its own, and the one on an epoch's last batch
+        if it is ``ragged``.
 
-        Raises Unfused if the model or a regularizer cannot be vmapped.
+        Raises:
+            Unfused: If the model or a regularizer cannot be vmapped.
         """
-        own = {type(part).__module__ for part in self.base.modules()}
+        modules = {type(part).__module__ for part in self.base.modules()}
         steps = [(graph, self._tensors(graph, rows)) for rows in self._batches() for graph in [self.graph(rows)]]
-        return Compilation(steps, self.settings.compile_seconds, sorted(own))
+        return Compilation(steps, self.settings.compile_seconds, sorted(modules))
 
     def _batches(self) -> list[Tensor]:
         """Return rows of each shape that is to be compiled."""
@@ -161,34 +180,39 @@ class Pack:
         return [torch.zeros(self.loader.shape(size), dtype=torch.int64) for size in sizes]
 
     def compile(self) -> bool:
-        """Compile before the next step, if that is not done, and return whether it is; if not, one line says why."""
+        """Compile now, unless done, and return whether it succeeded; a failure is logged."""
         if all(self.graph(rows).compiled for rows in self._batches()):
             return True
-        started = self.compilation()
+        compilation = self.compilation()
         try:
-            started.wait()
-            self.take(started)
+            compilation.wait()
+            self.adopt_compiled(compilation)
             return self.compiled
         finally:
-            started.close()
+            compilation.close()
 
-    def takes(self, started: Compilation) -> bool:
-        """Whether these are the steps of the pack as it is."""
-        return started.graphs[0][0] in self._graphs.values()
+    def matches(self, compilation: Compilation) -> bool:
+        """Whether the compilation is of the pack's current graphs."""
+        return compilation.graphs[0][0] in self._graphs.values()
 
-    def take(self, started: Compilation) -> None:
-        """Take the steps that were compiled, from the next one on; what was not runs as it is, and one line says so."""
-        done = started.take()
-        compiled = started.graphs[0][0].compiled
+    def adopt_compiled(self, compilation: Compilation) -> None:
+        """Use the compiled steps from now on; what failed to compile stays eager, with a
+        warning.
+        """
+        done = compilation.load()
+        compiled = compilation.graphs[0][0].compiled
         self.choose(compiled, self.lowering, self.ragged and done)
         if not done:
-            what = "the pack goes on uncompiled" if not compiled else "the last batch of each epoch goes on uncompiled"
-            _log.warning("%s: %s", started.reason, what)
+            what = "the pack continues uncompiled" if not compiled else "the last batch of each epoch stays uncompiled"
+            _log.warning("%s: %s", compilation.reason, what)
 
     def graph(self, rows: Tensor) -> Graph:
-        """Return the step on batches of the shape of ``rows``; it is traced once. Nothing is changed.
+        """Return the step on batches of the shape of ``rows``; it is traced once.
 
-        Raises Unfused if the model or a regularizer cannot be vmapped.
+        Nothing is changed.
+
+        Raises:
+            Unfused: If the model or a regularizer cannot be vmapped.
         """
         known = self._graphs.get(rows.shape)
         if known is not None:
@@ -196,7 +220,7 @@ class Pack:
         rows = rows.to(self.stack.device)
         try:
             if self._step is None:
-                self._step = PackStep(MemberStep(self.base, self.task, self.rule, self._look(rows)))
+                self._step = PackStep(MemberStep(self.base, self.task, self.rule, self._inspect_loss(rows)))
             made = self._graphs[rows.shape] = Graph(self._call, arguments(self.stack, rows))
             return made
         except torch.OutOfMemoryError:
@@ -204,21 +228,27 @@ class Pack:
         except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
             raise Unfused(f"the model or a regularizer cannot be vmapped ({reason(error)})") from error
 
-    def _call(self, weights: Any, buffers: Any, slots: Any, numbers: Any, shared: Any, rows: Tensor) -> Tensor:
+    def _call(
+        self, weights: Any, buffers: Any, optimizer_state: Any, numbers: Any, shared: Any, rows: Tensor
+    ) -> Tensor:
         assert self._step is not None
         return self._step(
-            Stack(weights, buffers, shared, slots, step_numbers=numbers), self.pool.batch(rows), rows.dim() > 1
+            Stack(weights, buffers, shared, optimizer_state, step_numbers=numbers),
+            self.train_rows.batch(rows),
+            rows.dim() > 1,
         )
 
-    def _look(self, rows: Tensor) -> Seen:
-        return look(self.base, self.task, self.rule, self.pool.batch(rows[0] if rows.dim() > 1 else rows))
+    def _inspect_loss(self, rows: Tensor) -> LossInspection:
+        return inspect_loss(self.base, self.task, self.rule, self.train_rows.batch(rows[0] if rows.dim() > 1 else rows))
 
-    def judged(self, stacked: Stack | None = None) -> dict[str, Tensor]:
-        """Return the weights that each member would be judged by, such as averaged ones, [members, ...] by name.
+    def evaluation_weights(self, stacked: Stack | None = None) -> dict[str, Tensor]:
+        """Return the weights that each member would be judged by, such as averaged ones, [members,
+        ...] by name.
 
         Where they are averaged, so are the ``statistics`` of the model, which are among them then.
 
-        stacked: the state of other members than the pack's, or of another epoch.
+        Args:
+            stacked: The state of other members than the pack's, or of another epoch.
         """
         stacked = self.stack if stacked is None else stacked
         if not self.base.cocktail.averages:
@@ -226,23 +256,25 @@ class Pack:
 
         fixed = frozen(self.base)
 
-        def read(own: dict[str, Tensor]) -> dict[str, Tensor]:
-            state = {name: tensor.clone() for name, tensor in own.items() if name not in fixed}
-            judged: dict[str, Tensor] = functional_call(self.base, state, (_read_judged,))
-            return judged
+        def read(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            state = {name: tensor.clone() for name, tensor in tensors.items() if name not in fixed}
+            weights: dict[str, Tensor] = functional_call(self.base, state, (_read_evaluation_weights,))
+            return weights
 
         with torch.no_grad():
-            found = vmap(read)(stacked.weights | stacked.buffers)
-        trained = {f"model.{name}": tensor for name, tensor in found.items()}
+            stacked_weights = vmap(read)(stacked.weights | stacked.buffers)
+        trained = {f"model.{name}": tensor for name, tensor in stacked_weights.items()}
         other = {f"model.{name}" for name in self.base.cocktail.statistics}
         return {name: tensor for name, tensor in trained.items() if name in stacked.weights or name in other}
 
     def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:
-        """Return which members want to stop, bool [members], given the metrics of the epoch, each [members]."""
+        """Return which members want to stop, bool [members], given the metrics of the epoch, each
+        [members].
+        """
 
-        def ask(own: dict[str, Tensor], seen: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-            state = {name: tensor.clone() for name, tensor in own.items()}
-            answer = functional_call(self.base, state, (lambda member: member.cocktail.stop(seen),))
+        def ask(buffers: dict[str, Tensor], measured: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            state = {name: tensor.clone() for name, tensor in buffers.items()}
+            answer = functional_call(self.base, state, (lambda member: member.cocktail.stop(measured),))
             return answer, state
 
         with torch.no_grad():
@@ -251,15 +283,21 @@ class Pack:
             tensor.copy_(state[name])
         return answers
 
-    def stack_of(self, places: Sequence[int]) -> Stack:
-        """Return weights and buffers of these jobs, all of which must still have a row: to be read, not changed."""
+    def stack_of(self, job_indices: Sequence[int]) -> Stack:
+        """Return weights and buffers of these jobs, all of which must still have a row: to be read,
+        not changed.
+        """
         whole = Stack(self.stack.weights, self.stack.buffers, self.stack.shared)
-        return whole if list(places) == self.places else whole.take([self.places.index(place) for place in places])
+        return (
+            whole
+            if list(job_indices) == self.job_indices
+            else whole.take([self.job_indices.index(job_index) for job_index in job_indices])
+        )
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Let only the members in these rows of the stack go on; a compiled pack of fewer is compiled anew."""
+        """Keep only the members in these rows of the stack; a compiled pack is then recompiled."""
         self.stack = self.stack.take(rows)
-        self.places = [self.places[row] for row in rows]
+        self.job_indices = [self.job_indices[row] for row in rows]
         self._forget()
         if self.compiled and not self.settings.compile:
             self.compiled, self.compiling = False, True
@@ -267,10 +305,10 @@ class Pack:
 
 def arguments(stacked: Stack, rows: Tensor) -> tuple[object, ...]:
     """Return what a graph of the step is called with; what differs from call to call comes last."""
-    return stacked.weights, stacked.buffers, stacked.slots, stacked.step_numbers, stacked.shared, rows
+    return stacked.weights, stacked.buffers, stacked.optimizer_state, stacked.step_numbers, stacked.shared, rows
 
 
-_KNOWN = {  # what torch says of a model that cannot be vmapped, in our words
+_KNOWN = {  # part of torch's message on a model that cannot be vmapped: what it means
     "random operation": "it draws random numbers of its own, as an LSTM's dropout does",
     "data-dependent control flow": "it branches on its data",
     "aten::_local_scalar_dense": "it branches on its data",
@@ -279,16 +317,16 @@ _KNOWN = {  # what torch says of a model that cannot be vmapped, in our words
 
 
 def reason(error: BaseException) -> str:
-    """Return in a few words what is wrong."""
+    """Return a short reason from an error of ``vmap``."""
     text = str(error).strip() or type(error).__name__
-    for part, words in _KNOWN.items():
+    for part, meaning in _KNOWN.items():
         if part in text:
-            return words
+            return meaning
     line = text.splitlines()[0]
     return line if len(line) <= 160 else f"{line[:157]}..."
 
 
-def _read_judged(member: Member) -> dict[str, Tensor]:
+def _read_evaluation_weights(member: Member) -> dict[str, Tensor]:
     with member.cocktail.evaluating(member.model):
         buffers = {name: member.model.get_buffer(name) for name in member.cocktail.statistics}
         return {name: weight.clone() for name, weight in [*member.model.named_parameters(), *buffers.items()]}
@@ -297,11 +335,11 @@ def _read_judged(member: Member) -> dict[str, Tensor]:
 def _check(experiments: Sequence[Experiment]) -> None:
     if len(experiments) < 2:
         raise UserError(f"a pack needs at least 2 jobs, got {len(experiments)}")
-    alone = why_solo(experiments[0])
+    unfused_reason = why_solo(experiments[0])
     groups: dict[object, list[int]] = {}
-    for place, experiment in enumerate(experiments):
-        groups.setdefault(structure(experiment), []).append(place)
+    for job_index, experiment in enumerate(experiments):
+        groups.setdefault(structure(experiment), []).append(job_index)
     if len(groups) > 1:
         raise Unfused("they differ in more than numbers", list(groups.values()))
-    if alone:
-        raise Unfused(alone)
+    if unfused_reason:
+        raise Unfused(unfused_reason)

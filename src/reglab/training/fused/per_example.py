@@ -1,4 +1,4 @@
-"""The examples that the members of a pack keep, of all that end together from one evaluation."""
+"""Per-example results of the members of a pack, from one evaluation."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,56 +8,79 @@ from pathlib import Path
 import torch
 
 from reglab.analysis.per_example_file import FILE, Examples
-from reglab.measures.evaluate import judged
+from reglab.measures.evaluate import evaluation_of
 from reglab.training.fused.best import Best
 from reglab.training.fused.evaluation import outputs_of
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import Stack
-from reglab.training.per_example import examples_of_members, numbered
+from reglab.training.per_example import examples_of_members, measured_rows
 
 _CELLS = 2**22  # members times rows whose outputs are held at a time
 _WRITERS = 16  # at once: the file system makes many files durable together
 
 
-def final_examples(pack: Pack, measurement: PackMeasurement, best: Best, places: Sequence[int]) -> dict[int, Examples]:
-    """Return the examples of the jobs ``places``, by their numbers, with the weights that each stands for."""
-    by_best = [place for place in places if pack.base.cocktail.stops and best.epochs[place]]
-    by_last = [place for place in places if place not in by_best]
+def final_examples(
+    pack: Pack, measurement: PackMeasurement, best: Best, job_indices: Sequence[int]
+) -> dict[int, Examples]:
+    """Return the examples of the jobs ``job_indices``, by their numbers, with the weights that each
+    stands for.
+
+    Args:
+        pack: Whose members end.
+        measurement: With the measured rows.
+        best: The best epochs.
+        job_indices: Of the jobs that end.
+
+    Returns:
+        Examples by job index.
+    """
+    by_best = [job_index for job_index in job_indices if pack.base.cocktail.stops and best.epochs[job_index]]
+    by_last = [job_index for job_index in job_indices if job_index not in by_best]
     step = max(1, _CELLS // max(measurement.probe[0].length, measurement.val[0].length))
-    found: dict[int, Examples] = {}
-    for first in range(0, len(places), step):
-        some = by_best[first : first + step]
-        found |= _examples(pack, measurement, best.stack(some), some) if some else {}
-        some = by_last[first : first + step]
-        found |= _examples(pack, measurement, pack.stack_of(some), some) if some else {}
-    return found
+    by_job: dict[int, Examples] = {}
+    for first in range(0, len(job_indices), step):
+        chunk = by_best[first : first + step]
+        by_job |= _examples(pack, measurement, best.stack(chunk), chunk) if chunk else {}
+        chunk = by_last[first : first + step]
+        by_job |= _examples(pack, measurement, pack.stack_of(chunk), chunk) if chunk else {}
+    return by_job
 
 
-def _examples(pack: Pack, measurement: PackMeasurement, stacked: Stack, places: Sequence[int]) -> dict[int, Examples]:
-    sets = measurement.sets[list(places)]
+def _examples(
+    pack: Pack, measurement: PackMeasurement, stacked: Stack, job_indices: Sequence[int]
+) -> dict[int, Examples]:
+    sets = measurement.sets[list(job_indices)]
     parts = measurement.probe, measurement.val
     outputs = [outputs_of(pack, stacked, inputs, sets) for inputs, _ in parts]
     sharing: dict[int, list[int]] = defaultdict(list)  # members by the set of rows that they have
     for member, number in enumerate(sets.tolist()):
         sharing[number].append(member)
-    found: dict[int, Examples] = {}
+    by_job: dict[int, Examples] = {}
     for number, members in sharing.items():
-        experiment = pack.experiments[places[members[0]]]
-        one = torch.tensor([number], device=sets.device)
+        experiment = pack.experiments[job_indices[members[0]]]
+        one_set = torch.tensor([number], device=sets.device)
         probe, val = (
-            judged(said[members], targets.all(one)[0], pack.task)
-            for said, (_, targets) in zip(outputs, parts, strict=True)
+            evaluation_of(part_outputs[members], targets.all(one_set)[0], pack.task)
+            for part_outputs, (_, targets) in zip(outputs, parts, strict=True)
         )
-        rows = numbered(experiment.data, experiment.measure)
+        rows = measured_rows(experiment.data, experiment.measure)
         made = examples_of_members(rows, (probe, val), pack.task, pack.dtype)
-        found |= {places[member]: each for member, each in zip(members, made, strict=True)}
-    return found
+        by_job |= {job_indices[member]: each for member, each in zip(members, made, strict=True)}
+    return by_job
 
 
-def write_all(folders: Sequence[Path], found: Sequence[Examples]) -> list[Path]:
-    """Write the examples of some runs into their folders, and return the paths."""
+def write_all(folders: Sequence[Path], examples: Sequence[Examples]) -> list[Path]:
+    """Write the examples of some runs into their folders, and return the paths.
+
+    Args:
+        folders: Of the runs.
+        examples: Of each run.
+
+    Returns:
+        Paths of the files.
+    """
     paths = [folder / FILE for folder in folders]
     with ThreadPoolExecutor(_WRITERS) as pool:
-        list(pool.map(Examples.write, found, paths))
+        list(pool.map(Examples.write, examples, paths))
     return paths

@@ -1,4 +1,4 @@
-"""A pack that was cut short goes on: the same runs from its checkpoint, those that have ended excepted."""
+"""Resume an interrupted pack from its checkpoint, as the same runs."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,13 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """A pack that was being trained. ended: the results of the jobs whose training is over, by their place in it.
+class InterruptedPack:
+    """A pack that was being trained.
 
-    checkpoint: to go on from; None where it died before its first. lost: none of its checkpoints is whole, or the jobs
-    compute something else by now.
+    Args:
+        ended: The results of the jobs whose training is over, by their index in it.
+        checkpoint: To resume from; None where it died before its first.
+        lost: None of its checkpoints is whole, or the jobs compute something else by now.
     """
 
     manifest: Manifest
@@ -30,22 +32,22 @@ class Earlier:
     checkpoint: Path | None
     lost: bool
 
-    def left(self) -> list[int]:
-        """Return the places of the jobs that are to be trained."""
-        return [place for place in range(len(self.manifest.jobs)) if place not in self.ended]
+    def unfinished(self) -> list[int]:
+        """Return the indices of the jobs that are still to be trained."""
+        return [job_index for job_index in range(len(self.manifest.jobs)) if job_index not in self.ended]
 
-    def tell(self, on_end: Callable[[int, JobResult], None]) -> None:
-        """Tell how each job ended whose training is over; its store may not have heard of that."""
-        for place, result in self.ended.items():
-            deliver(Path(self.manifest.folders[place]))
-            on_end(place, result)
+    def report_ended(self, on_end: Callable[[int, JobResult], None]) -> None:
+        """Report the results of jobs whose training is over, which may not be in the store yet."""
+        for job_index, result in self.ended.items():
+            deliver(Path(self.manifest.folders[job_index]))
+            on_end(job_index, result)
 
     def reopen(self, specs: Sequence[RunSpec]) -> list[RunTracker | None]:
         """Return the trackers of the runs, RUNNING again; None for those that have ended."""
         trackers: list[RunTracker | None] = []
         try:
-            for place, spec in enumerate(specs):
-                trackers.append(None if place in self.ended else _reopened(spec))
+            for job_index, spec in enumerate(specs):
+                trackers.append(None if job_index in self.ended else _reopened(spec))
         except BaseException:
             opened = [tracker for tracker in trackers if tracker is not None]
             finish_runs(opened, ["KILLED"] * len(opened))
@@ -53,32 +55,39 @@ class Earlier:
         return trackers
 
     def give_up(self, message: str) -> None:
-        """Let the pack be none any more, and its open runs end KILLED: others take their places."""
+        """Discard the pack and end its open runs KILLED: new runs replace them."""
         manifest.remove(Path(self.manifest.folders[0]))
-        end_open([Path(self.manifest.folders[place]) for place in self.left()], message)
+        end_open([Path(self.manifest.folders[job_index]) for job_index in self.unfinished()], message)
 
 
-def earlier(specs: Sequence[RunSpec]) -> Earlier | None:
-    """Return the pack of these very jobs, of the same sweep, that was cut short in their folders; None without one."""
-    found = manifest.read(specs[0].folder)
+def find_interrupted(specs: Sequence[RunSpec]) -> InterruptedPack | None:
+    """Return the interrupted pack of the same jobs and sweep in their folders, or None."""
+    saved = manifest.read(specs[0].folder)
     folders = tuple(str(spec.folder.resolve()) for spec in specs)
-    if found is None or (found.parent, found.folders) != (specs[0].parent or "", folders):
+    if saved is None or (saved.parent, saved.folders) != (specs[0].parent or "", folders):
         return None
-    same = [spec.tags[run_state.FINGERPRINT] == known for spec, known in zip(specs, found.fingerprints, strict=True)]
+    same = [
+        spec.tags[run_state.FINGERPRINT] == fingerprint
+        for spec, fingerprint in zip(specs, saved.fingerprints, strict=True)
+    ]
     results = {
-        place: result_of(folder, read_identity(folder).run_id)
-        for place, folder in enumerate(map(Path, folders))
-        if same[place]
+        job_index: result_of(folder, read_identity(folder).run_id)
+        for job_index, folder in enumerate(map(Path, folders))
+        if same[job_index]
     }
-    ended = {place: result for place, result in results.items() if result is not None}
+    ended = {job_index: result for job_index, result in results.items() if result is not None}
     path = Path(folders[0], CHECKPOINT)
     none_yet = not (path.exists() or checkpoint_files.previous(path).exists())
-    checkpoint = _sound(path) if all(same) else None
-    return Earlier(found, ended, checkpoint, lost=not all(same) or (checkpoint is None and not none_yet))
+    checkpoint = _newest_valid(path) if all(same) else None
+    return InterruptedPack(saved, ended, checkpoint, lost=not all(same) or (checkpoint is None and not none_yet))
 
 
 def manifest_of(specs: Sequence[RunSpec], jobs: Sequence[int]) -> Manifest:
-    """Return the manifest of a pack whose runs were just opened. jobs: their numbers in the sweep."""
+    """Return the manifest of a pack whose runs were just opened.
+
+    Args:
+        jobs: Their numbers in the sweep.
+    """
     return Manifest(
         parent=specs[0].parent or "",
         jobs=tuple(jobs),
@@ -88,8 +97,13 @@ def manifest_of(specs: Sequence[RunSpec], jobs: Sequence[int]) -> Manifest:
     )
 
 
-def begin(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tags: str) -> None:
-    """Let the runs record in their journals what they need to go on, and these ``tags``."""
+def record_start(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tags: str) -> None:
+    """Record in the runs' journals what resuming needs, and these ``tags``.
+
+    Args:
+        trackers: Of the runs.
+        specs: Of the runs, in the same order.
+    """
     for tracker, spec in zip(trackers, specs, strict=True):
         assert spec.dataset is not None
         assert spec.steps is not None
@@ -97,7 +111,12 @@ def begin(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tags: str)
 
 
 def end_open(folders: Sequence[Path], message: str) -> None:
-    """End the runs in these folders that a dead process left open, before others take their places."""
+    """End the runs in these folders that a dead process left open, before new runs replace them.
+
+    Args:
+        folders: Of the runs.
+        message: Why they end.
+    """
     for folder in folders:
         try:
             if last_status(folder) == "RUNNING":  # by its journal, which leads the store
@@ -109,16 +128,19 @@ def end_open(folders: Sequence[Path], message: str) -> None:
 
 
 def _reopened(spec: RunSpec) -> RunTracker:
-    told = run_state.told(spec.folder) or run_state.Told()
+    state = run_state.told(spec.folder) or run_state.Told()
     tracker = reopen_run(spec.folder)
     assert spec.steps is not None
-    tracker.tag(**run_state.again(told, spec.steps))
+    tracker.tag(**run_state.again(state, spec.steps))
     return tracker
 
 
-def _sound(path: Path) -> Path | None:
-    """Return the newest whole checkpoint. A damaged one is removed: it must not take the place of the one before it."""
-    found = checkpoint_files.sound(path)
-    if found is not None and found != path:
+def _newest_valid(path: Path) -> Path | None:
+    """Return the newest valid checkpoint.
+
+    A damaged one is removed: it must not replace the previous one.
+    """
+    valid = checkpoint_files.newest_valid(path)
+    if valid is not None and valid != path:
         path.unlink(missing_ok=True)
-    return found
+    return valid

@@ -1,4 +1,4 @@
-"""Batches of a pack: which rows each member takes in each step."""
+"""Loader of a pack: the rows that each member takes in each step."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,13 +9,16 @@ from reglab.training.loader import epoch_order, step_rows
 
 
 class PackSteps:
-    """Yields chunks of steps, as ``Steps`` does: lists of row numbers of the pool, one entry for each optimizer step.
+    """Yields chunks of steps, as ``Steps`` does: lists of row numbers of the shared rows, one entry
+    for each optimizer step.
 
-    An entry is int64 [batch rows] where all members take the same rows, else [members, batch rows]: every member has
-    the order of its own seed.
+    An entry is int64 [batch rows] where all members take the same rows, else [members, batch rows]:
+    every member has the order of its own seed.
 
-    members: returns (seed, part of the pool) of each member of the stack, as it is when an epoch begins. done: returns
-    the steps done so far.
+    Args:
+        members: Returns (seed, part of the pool) of each member of the stack, as it is when an
+            epoch begins.
+        done: Returns the steps done so far.
     """
 
     def __init__(
@@ -39,7 +42,10 @@ class PackSteps:
         steps = step_rows(torch.arange(self.rows), self.batch_size)
         order = self._order(epoch)
         for start in range(position, len(steps), self.chunk):
-            yield [order[..., places[0] : places[-1] + 1].contiguous() for places in steps[start : start + self.chunk]]
+            yield [
+                order[..., positions[0] : positions[-1] + 1].contiguous()
+                for positions in steps[start : start + self.chunk]
+            ]
 
     def shape(self, rows: int) -> tuple[int, ...]:
         """Return the shape of an entry of so many rows."""
@@ -55,7 +61,10 @@ class PackSteps:
         return torch.stack([orders[seed] + part * self.rows for seed, part in members])
 
     def state_dict(self) -> dict[str, int]:
-        """Lightning asks whether a loader can resume inside an epoch; this one follows the step count instead."""
+        """Empty: the position follows from the step count.
+
+        Lightning asks for it to resume inside an epoch.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""The learning rate of every member at every step."""
+"""Learning rate schedules of all members of a pack."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,32 +20,36 @@ class Schedules:
     """
 
     def __init__(self, recipes: Sequence[Recipe], steps_per_epoch: int) -> None:
-        """Raises Unfused for a schedule that moves more than the learning rate, such as the momentum."""
+        """Build one scheduler for each distinct setting.
+
+        Raises:
+            Unfused: For a schedule that moves more than the learning rate, such as the momentum.
+        """
         self._steps_per_epoch = steps_per_epoch
         settings = [repr((recipe.optimizer, recipe.scheduler, recipe.epochs)) for recipe in recipes]
         distinct = list(dict.fromkeys(settings))
-        self._which = [distinct.index(setting) for setting in settings]
+        self._schedule_of = [distinct.index(setting) for setting in settings]
         self._recipes = [recipes[settings.index(setting)] for setting in distinct]
         self._start()
 
     def rates(self, first: int, steps: int) -> Tensor:
         """Return the rates of the steps from number ``first`` on, float64 [steps, members]."""
-        self._go_to(first)
+        self._advance_to(first)
         rows = []
         for _ in range(steps):
             rows.append([optimizer.param_groups[0]["lr"] for optimizer, _ in self._pairs])
             self._advance(1)
-        return torch.tensor(rows, dtype=torch.float64)[:, self._which]
+        return torch.tensor(rows, dtype=torch.float64)[:, self._schedule_of]
 
     def base_rates(self) -> Tensor:
         """Return the learning rate that each member's schedule refers to, float64 [members]."""
         rates = [float(base_rate(optimizer.param_groups[0])) for optimizer, _ in self._pairs]
-        return torch.tensor(rates, dtype=torch.float64)[self._which]
+        return torch.tensor(rates, dtype=torch.float64)[self._schedule_of]
 
-    def state(self, place: int, done: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """Return the optimizer's settings of a member after ``done`` steps, and its schedule's state if it has one."""
-        self._go_to(done)
-        optimizer, scheduled = self._pairs[self._which[place]]
+    def state(self, job_index: int, done: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Return a member's param group after ``done`` steps, and its schedule's state if any."""
+        self._advance_to(done)
+        optimizer, scheduled = self._pairs[self._schedule_of[job_index]]
         return dict(optimizer.state_dict()["param_groups"][0]), scheduled and scheduled[0].state_dict()
 
     def _start(self) -> None:
@@ -59,7 +63,7 @@ class Schedules:
             if _other_numbers(optimizer) != before:
                 raise Unfused(f"{recipe.scheduler['_target_']} changes more than the learning rate")
 
-    def _go_to(self, step: int) -> None:
+    def _advance_to(self, step: int) -> None:
         if step < self._done:
             self._start()
         self._advance(step - self._done)

@@ -1,4 +1,4 @@
-"""The training rows of all members, each stored once."""
+"""Training data of a pack's members: distinct rows stored once, indexed per member."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,23 @@ from reglab.data import Part
 
 
 @dataclass(frozen=True)
-class Pool:
+class SharedRows:
     """Rows of the distinct training parts of a pack, one part behind the other.
 
-    targets, weights, index: ``[parts * rows]``, as in ``Part``. weights: None where every example counts 1.
-    place: int64 ``[parts * rows]``, where a row's inputs lie in ``inputs``, which holds every example once; None where
-    that is the row itself. part: which of the parts each member has. rows: of one part.
+    Args:
+        targets, weights, index: ``[parts * rows]``, as in ``Part``.
+        weights: None where every example counts 1.
+        input_row: int64 ``[parts * rows]``, the index into ``inputs`` (which holds every example
+            once) of each row; None where that is the row itself.
+        part: Which of the parts each member has.
+        rows: Of one part.
     """
 
     inputs: Tensor
     targets: Tensor
     weights: Tensor | None
     index: Tensor
-    place: Tensor | None
+    input_row: Tensor | None
     part: tuple[int, ...]
     rows: int
 
@@ -31,8 +35,8 @@ class Pool:
         """Whether all members train on the same rows."""
         return len(set(self.part)) == 1
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Pool":
-        """Return the pool on ``device``, what is real in ``dtype``."""
+    def to(self, device: torch.device, dtype: torch.dtype) -> "SharedRows":
+        """Return the rows on ``device``, what is real in ``dtype``."""
 
         def moved(values: Tensor | None) -> Tensor | None:
             return None if values is None else values.to(device, dtype if values.is_floating_point() else values.dtype)
@@ -41,45 +45,57 @@ class Pool:
         assert inputs is not None
         assert targets is not None
         assert index is not None
-        return Pool(inputs, targets, moved(self.weights), index, moved(self.place), self.part, self.rows)
+        return SharedRows(inputs, targets, moved(self.weights), index, moved(self.input_row), self.part, self.rows)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Return inputs, targets, weights and index of ``rows``, int64 of any shape, which comes first in each."""
+        """Return inputs, targets, weights and index of ``rows``, int64 of any shape, which comes
+        first in each.
+        """
         flat = rows.reshape(-1)
 
         def chosen(values: Tensor, which: Tensor) -> Tensor:
             return values.index_select(0, which).reshape(*rows.shape, *values.shape[1:])
 
-        place = flat if self.place is None else self.place.index_select(0, flat)
+        input_row = flat if self.input_row is None else self.input_row.index_select(0, flat)
         weights = None if self.weights is None else chosen(self.weights, flat)
-        return chosen(self.inputs, place), chosen(self.targets, flat), weights, chosen(self.index, flat)
+        return chosen(self.inputs, input_row), chosen(self.targets, flat), weights, chosen(self.index, flat)
 
 
-def pool(parts: Sequence[Part], names: Sequence[str]) -> Pool:
-    """Return the pool of the members' training ``parts``; parts of equal ``names`` (the data's digests) are one."""
+def shared_rows(parts: Sequence[Part], names: Sequence[str]) -> SharedRows:
+    """Return the rows of the members' training ``parts``; parts of equal ``names`` (the data's
+    digests) are one.
+
+    Args:
+        parts: The training part of each member.
+        names: A digest of each part; equal names are one part.
+    """
     distinct = list(dict.fromkeys(names))
     chosen = [parts[names.index(name)] for name in distinct]
     index = torch.cat([part.index for part in chosen])
-    inputs, place = _once(torch.cat([part.inputs for part in chosen]) if len(chosen) > 1 else chosen[0].inputs, index)
+    inputs, input_row = _once(
+        torch.cat([part.inputs for part in chosen]) if len(chosen) > 1 else chosen[0].inputs, index
+    )
     weights = torch.cat([part.weights for part in chosen])
-    return Pool(
+    return SharedRows(
         inputs,
         torch.cat([part.targets for part in chosen]),
         None if bool((weights == 1).all()) else weights,
         index,
-        place,
+        input_row,
         tuple(distinct.index(name) for name in names),
         len(chosen[0]),
     )
 
 
 def _once(inputs: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the inputs without repeated examples, and where each row's lie; as they are where nothing repeats."""
-    numbers, place = torch.unique(index, return_inverse=True)
+    """Return the inputs without duplicates, and the index of each row's; unchanged without
+    duplicates.
+    """
+    numbers, input_row = torch.unique(index, return_inverse=True)
     if len(numbers) == len(index):
         return inputs, None
     first = torch.empty(len(numbers), dtype=torch.int64)
-    first[place] = torch.arange(len(index))
+    first[input_row] = torch.arange(len(index))
     examples = inputs[first]
     # Data that were prepared apart, as by another split, may scale one example differently.
-    return (examples, place) if torch.equal(examples[place], inputs) else (inputs, None)
+    return (examples, input_row) if torch.equal(examples[input_row], inputs) else (inputs, None)

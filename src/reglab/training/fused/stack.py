@@ -1,4 +1,4 @@
-"""The state of all members of a pack, stacked on a leading member axis."""
+"""Stacked state of a pack: weights, buffers and optimizer state with a leading member axis."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +16,21 @@ STEP, SEED = "cocktail.keys.step", "cocktail.keys.seed"
 class Stack:
     """Tensors by name; all but ``shared`` have the member axis first.
 
-    weights: what is trained. buffers: what else a member's state dict holds. slots: the optimizer's state, by slot and
-    weight. numbers: of the optimizer, ``clip`` among them where gradients are clipped, float64 [members], on the CPU.
-    step_numbers: what a step needs of them, float64 [members]: computed anew before each, so never saved. shared:
-    0-dim, the same for all members: the step, and the seed where all have one.
+    Args:
+        weights: What is trained.
+        buffers: What else a member's state dict holds.
+        optimizer_state: By the state's name (such as ``exp_avg``) and weight.
+        numbers: Of the optimizer, ``clip`` among them where gradients are clipped, float64
+            [members], on the CPU.
+        step_numbers: What a step needs of them, float64 [members]: computed anew before each, so
+            never saved.
+        shared: 0-dim, the same for all members: the step, and the seed where all have one.
     """
 
     weights: dict[str, Tensor]
     buffers: dict[str, Tensor]
     shared: dict[str, Tensor]
-    slots: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    optimizer_state: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     numbers: dict[str, Tensor] = field(default_factory=dict)
     step_numbers: dict[str, Tensor] = field(default_factory=dict)
 
@@ -43,19 +48,21 @@ class Stack:
     def groups(self) -> dict[str, dict[str, Tensor]]:
         """Return every dict of stacked tensors by its name."""
         named = {"weights": self.weights, "buffers": self.buffers, "numbers": self.numbers}
-        return named | {f"slots.{slot}": tensors for slot, tensors in self.slots.items()}
+        return named | {f"slots.{state_name}": tensors for state_name, tensors in self.optimizer_state.items()}
 
     def take(self, rows: Sequence[int]) -> "Stack":
         """Return the stack of the members at ``rows``."""
         index = torch.tensor(list(rows))
-        own = index.to(self.device)
+        device_index = index.to(self.device)
 
         def taken(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: tensor.index_select(0, own) for name, tensor in tensors.items()}
+            return {name: tensor.index_select(0, device_index) for name, tensor in tensors.items()}
 
-        slots = {slot: taken(tensors) for slot, tensors in self.slots.items()}
+        optimizer_state = {state_name: taken(tensors) for state_name, tensors in self.optimizer_state.items()}
         numbers = {name: number.index_select(0, index) for name, number in self.numbers.items()}
-        return Stack(taken(self.weights), taken(self.buffers), self.shared, slots, numbers, taken(self.step_numbers))
+        return Stack(
+            taken(self.weights), taken(self.buffers), self.shared, optimizer_state, numbers, taken(self.step_numbers)
+        )
 
     def to(self, device: torch.device) -> "Stack":
         """Return the stack on ``device``."""
@@ -63,12 +70,12 @@ class Stack:
         def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: tensor.to(device) for name, tensor in tensors.items()}
 
-        slots = {slot: moved(tensors) for slot, tensors in self.slots.items()}
+        optimizer_state = {state_name: moved(tensors) for state_name, tensors in self.optimizer_state.items()}
         return Stack(
             moved(self.weights),
             moved(self.buffers),
             moved(self.shared),
-            slots,
+            optimizer_state,
             self.numbers,
             moved(self.step_numbers),
         )
@@ -94,12 +101,22 @@ class Stack:
 
 
 def stack(
-    members: Sequence[Member], rules: Sequence[Rule], slots: Iterable[str], clips: Sequence[float | None]
+    members: Sequence[Member], rules: Sequence[Rule], state_names: Iterable[str], clips: Sequence[float | None]
 ) -> Stack:
-    """Return the joint state of ``members``: each one's initial values, and zeros for the optimizer's slots."""
+    """Return the joint state of ``members``: each one's initial values, and zeros for the
+    optimizer's state.
+
+    Args:
+        members: Of the pack.
+        rules: The update rule of each member.
+        state_names: Of the optimizer's state.
+        clips: The largest gradient norm of each member, or None.
+    """
     trained = {name for name, weight in members[0].named_parameters() if weight.requires_grad}
-    own = [dict([*member.named_parameters(), *member.named_buffers()]) for member in members]
-    joint = {name: torch.stack([tensors[name].detach() for tensors in own]) for name in own[0]}
+    tensors_of_member = [dict([*member.named_parameters(), *member.named_buffers()]) for member in members]
+    joint = {
+        name: torch.stack([tensors[name].detach() for tensors in tensors_of_member]) for name in tensors_of_member[0]
+    }
     weights = {name: tensor for name, tensor in joint.items() if name in trained}
     seeds = joint[SEED]
     shared = {STEP: joint.pop(STEP)[0].clone()}
@@ -111,12 +128,23 @@ def stack(
     }
     if clips[0] is not None:
         numbers["clip"] = torch.tensor(list(clips), dtype=torch.float64)
-    zeros = {slot: {name: torch.zeros_like(weight) for name, weight in weights.items()} for slot in slots}
+    zeros = {
+        state_name: {name: torch.zeros_like(weight) for name, weight in weights.items()} for state_name in state_names
+    }
     return Stack(weights, buffers, shared, zeros, numbers)
 
 
 def member_state(stacked: Stack, row: int, base: Member) -> dict[str, Tensor]:
-    """Return the state dict that the member at ``row`` would have alone, on the CPU."""
+    """Return the state dict that the member at ``row`` would have alone, on the CPU.
+
+    Args:
+        stacked: The state of all members.
+        row: Of the member.
+        base: Any member, for its names.
+
+    Returns:
+        State dict on the CPU.
+    """
     joint = stacked.weights | stacked.buffers
     state = {}
     for name, first in aliases(base).items():
@@ -125,12 +153,22 @@ def member_state(stacked: Stack, row: int, base: Member) -> dict[str, Tensor]:
     return state
 
 
-def optimizer_state(stacked: Stack, row: int) -> dict[int, dict[str, Tensor]]:
-    """Return the member's optimizer state as ``torch.optim`` keeps it: by the weight's number."""
+def torch_optimizer_state(stacked: Stack, row: int) -> dict[int, dict[str, Tensor]]:
+    """Return the member's optimizer state as ``torch.optim`` keeps it: by the weight's number.
+
+    Args:
+        stacked: The state of all members.
+        row: Of the member.
+
+    Returns:
+        State by the weight's number.
+    """
     done = stacked.shared[STEP].cpu().to(torch.float32)
-    found: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Tensor]] = {}
     for number, name in enumerate(stacked.weights):
-        found[number] = {slot: tensors[name][row].cpu().clone() for slot, tensors in stacked.slots.items()}
-        if "exp_avg" in stacked.slots:
-            found[number]["step"] = done.clone()
-    return found
+        state[number] = {
+            state_name: tensors[name][row].cpu().clone() for state_name, tensors in stacked.optimizer_state.items()
+        }
+        if "exp_avg" in stacked.optimizer_state:
+            state[number]["step"] = done.clone()
+    return state

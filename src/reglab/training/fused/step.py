@@ -1,7 +1,8 @@
-"""One optimizer step of all members at once: a function of stacked state, made by ``vmap`` over one member's step.
+"""One optimizer step of a pack: ``vmap`` over one member's step, on stacked state.
 
-The member's step is plain Python over the hooks of the contract. It is traced once for each batch shape into a graph
-of tensor operations, which then runs as it is or compiled: neither pays for ``vmap`` and ``grad`` at every step.
+The member's step is plain Python over the hooks of the contract. It is traced once for each batch
+shape into a graph of tensor operations, which then runs as it is or compiled: neither pays for
+``vmap`` and ``grad`` at every step.
 """
 
 from collections.abc import Mapping
@@ -15,21 +16,24 @@ from torch.func import functional_call, grad, vmap
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch, Outcome
 from reglab.training.fused.member import Member
-from reglab.training.fused.optimizers import Rates, Rule, Sizes
+from reglab.training.fused.optimizers import MemberLearningRates, MemberStepSizes, Rule
 from reglab.training.fused.stack import SEED, STEP, Stack
 
 Tensors = dict[str, Tensor]
 
 
 class MemberStep:
-    """What one member does in one step, on its own tensors.
+    """One member's optimizer step, on its own tensors.
 
-    rule: of the optimizer. seen: what a trial of the loss showed.
+    Args:
+        rule: Of the optimizer.
+        inspection: What ``inspect_loss`` returned.
     """
 
-    def __init__(self, base: Member, task: Task, rule: Rule, seen: "Seen") -> None:
-        self._base, self._rule, self._idle, self._running = base, rule, seen.idle, seen.moved
-        # Not swapped in where selections are made: inside functional_call a frozen weight looks like a trained one.
+    def __init__(self, base: Member, task: Task, rule: Rule, inspection: "LossInspection") -> None:
+        self._base, self._rule, self._unreached, self._mutated = base, rule, inspection.unreached, inspection.mutated
+        # Not swapped in where selections are made: inside functional_call a frozen weight looks
+        # like a trained one.
         self._frozen = frozen(base)
         self._objective = base.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, task))
 
@@ -37,48 +41,57 @@ class MemberStep:
         self,
         weights: Tensors,
         buffers: Tensors,
-        slots: Mapping[str, Tensors],
+        optimizer_state: Mapping[str, Tensors],
         numbers: Tensors,
         shared: Tensors,
         batch: tuple[Tensor, Tensor, Tensor | None, Tensor],
     ) -> Tensors:
-        """Move weights, buffers and slots in place, and return the terms of the loss before the step.
+        """Update weights, buffers and optimizer state in place, and return the terms of the loss
+        before the step.
 
         numbers: of this step, as the rule computes them, 0-dim each.
         """
-        slopes, terms, after = self._slopes(weights, buffers, shared, batch)
+        gradients, terms, after = self._gradients(weights, buffers, shared, batch)
         scale = None
         if "clip" in numbers:
-            slopes, scale = clipped(slopes, numbers["clip"])
+            gradients, scale = clipped(gradients, numbers["clip"])
         with torch.no_grad():
             for name, tensor in after.items():
                 buffers[name].copy_(tensor)
             state = {**weights, **{n: t for n, t in buffers.items() if n not in self._frozen}, **shared}
-            functional_call(self._base, state, (_Move(self._rule, self._idle, slopes, slots, numbers, scale),))
+            functional_call(
+                self._base, state, (_Update(self._rule, self._unreached, gradients, optimizer_state, numbers, scale),)
+            )
         return terms
 
-    def _slopes(
+    def _gradients(
         self, weights: Tensors, buffers: Tensors, shared: Tensors, batch: Any
     ) -> tuple[Tensors, Tensors, Tensors]:
-        """Return the gradient by the weight's name in the model, the terms, and the buffers that the forward moved."""
+        """Return the gradient by the weight's name in the model, the terms, and the buffers that
+        the forward changed.
+        """
         moved: Tensors = {}
 
         def gradient(offset: Mapping[str, Tensor] | None = None) -> tuple[Tensors, Outcome]:
-            own = weights if offset is None else {n: _beside(w, offset.get(_short(n))) for n, w in weights.items()}
-            slopes, (outcome, after) = grad(self._loss, has_aux=True)(own, {**buffers, **moved}, shared, batch)
+            perturbed_weights = (
+                weights if offset is None else {n: _perturbed(w, offset.get(_short(n))) for n, w in weights.items()}
+            )
+            gradients, (outcome, after) = grad(self._loss, has_aux=True)(
+                perturbed_weights, {**buffers, **moved}, shared, batch
+            )
             if not moved:  # only a step's first forward moves buffers
-                moved.update({name: after[name] for name in self._running})
-            return {_short(name): slope for name, slope in slopes.items() if name not in self._idle}, outcome
+                moved.update({name: after[name] for name in self._mutated})
+            return {_short(name): value for name, value in gradients.items() if name not in self._unreached}, outcome
 
         if not self._base.cocktail.wraps_gradient:
-            found, outcome = gradient()
-            return found, outcome.terms, moved
+            result, outcome = gradient()
+            return result, outcome.terms, moved
 
         def wrapped(member: Member) -> tuple[Tensors, Outcome]:
             return member.cocktail.gradient(gradient)()
 
-        found, outcome = functional_call(self._base, {**weights, **buffers, **shared}, (wrapped,))
-        return found, outcome.terms, moved
+        result, outcome = functional_call(self._base, {**weights, **buffers, **shared}, (wrapped,))
+        return result, outcome.terms, moved
 
     def _loss(self, weights: Tensors, buffers: Tensors, shared: Tensors, batch: Any) -> tuple[Tensor, Any]:
         after = {name: tensor.clone() for name, tensor in buffers.items()}
@@ -101,16 +114,16 @@ class MemberStep:
 
 
 @dataclass(frozen=True)
-class _Move:
-    """Changes the weights of the member that it is called with, as the cocktail and the optimizer want it.
+class _Update:
+    """Applies the cocktail's and the optimizer's update to the member that it is called with.
 
     clipped: what the gradient was multiplied by; None without clipping.
     """
 
     rule: Rule
-    idle: frozenset[str]
-    slopes: Tensors
-    slots: Mapping[str, Tensors]
+    unreached: frozenset[str]
+    gradients: Tensors
+    optimizer_state: Mapping[str, Tensors]
     numbers: Tensors
     clipped: Tensor | None
 
@@ -118,20 +131,30 @@ class _Move:
         cocktail, named, done = member.cocktail, dict(member.model.named_parameters()), member.cocktail.keys.step
         dtype = next(iter(named.values())).dtype
         numbers = {name: number.to(dtype) for name, number in self.numbers.items()}
-        names = [*self.slopes, *(_short(name) for name in self.idle)]
-        cocktail.before_step(member.model, Rates(self.numbers, names))
-        own = {slot: {_short(name): tensor for name, tensor in all_.items()} for slot, all_ in self.slots.items()}
-        for name, slope in self.slopes.items():
-            self.rule.update(named[name], slope, {slot: tensors[name] for slot, tensors in own.items()}, numbers)
-        sizes = Sizes(own, numbers, names, self.clipped)
+        names = [*self.gradients, *(_short(name) for name in self.unreached)]
+        cocktail.before_step(member.model, MemberLearningRates(self.numbers, names))
+        state_by_name = {
+            state_name: {_short(name): tensor for name, tensor in all_.items()}
+            for state_name, all_ in self.optimizer_state.items()
+        }
+        for name, gradient in self.gradients.items():
+            self.rule.update(
+                named[name],
+                gradient,
+                {state_name: tensors[name] for state_name, tensors in state_by_name.items()},
+                numbers,
+            )
+        sizes = MemberStepSizes(state_by_name, numbers, names, self.clipped)
         cocktail.after_step(member.model, sizes)
         return done  # functional_call wants an answer
 
 
 class PackStep:
-    """One step of the whole pack: changes a stack in place and returns the terms of each member's loss.
+    """One step of the whole pack: changes a stack in place and returns the terms of each member's
+    loss.
 
-    names: of the terms, once it was traced.
+    Attributes:
+        names: Of the terms, once it was traced.
     """
 
     def __init__(self, member_step: MemberStep) -> None:
@@ -139,47 +162,69 @@ class PackStep:
         self.names: list[str] = []
 
     def __call__(self, stack: Stack, batch: tuple[Tensor, Tensor, Tensor | None, Tensor], own_rows: bool) -> Tensor:
-        """Move ``stack`` by one step on ``batch`` and return the terms, [terms, members]."""
+        """Update ``stack`` by one step on ``batch`` and return the terms, [terms, members]."""
         axis = 0 if own_rows else None
         axes = (0, 0, 0, 0, None, tuple(None if part is None else axis for part in batch))
         run = vmap(self._member_step, in_dims=axes)
-        terms = run(stack.weights, stack.buffers, stack.slots, stack.step_numbers, stack.shared, batch)
+        terms = run(stack.weights, stack.buffers, stack.optimizer_state, stack.step_numbers, stack.shared, batch)
         stack.shared[STEP].add_(1)
         self.names = list(terms)
-        kind = next(iter(stack.weights.values())).dtype
-        return torch.stack([term.to(kind).expand(len(stack)) for term in terms.values()])
+        dtype = next(iter(stack.weights.values())).dtype
+        return torch.stack([term.to(dtype).expand(len(stack)) for term in terms.values()])
 
 
-def clipped(slopes: Mapping[str, Tensor], limit: Tensor) -> tuple[Tensors, Tensor]:
-    """Return the gradient scaled down to the norm ``limit`` where it is longer, and the factor: ``clip_grad_norm_``."""
-    norms = torch.stack([torch.linalg.vector_norm(slope) for slope in slopes.values()])
+def clipped(gradients: Mapping[str, Tensor], limit: Tensor) -> tuple[Tensors, Tensor]:
+    """Return the gradient scaled down to the norm ``limit`` where it is longer, and the factor:
+    ``clip_grad_norm_``.
+
+    Args:
+        gradients: By name.
+        limit: The largest norm, 0-dim.
+
+    Returns:
+        The clipped gradients, and the factor, 0-dim.
+    """
+    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients.values()])
     scale = (limit.to(norms.dtype) / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0)
-    return {name: slope * scale.to(slope.dtype) for name, slope in slopes.items()}, scale
+    return {name: gradient * scale.to(gradient.dtype) for name, gradient in gradients.items()}, scale
 
 
-class Seen(NamedTuple):
-    """What a trial of the loss showed.
+class LossInspection(NamedTuple):
+    """Which weights get no gradient, and which buffers a forward pass writes.
 
-    idle: trained weights that no loss reaches; torch.optim leaves those without a gradient alone. moved: buffers that
-    the forward pass moves, such as BatchNorm's statistics.
+    Args:
+        unreached: Trained weights that no loss reaches; torch.optim leaves those without a gradient
+            alone.
+        mutated: Buffers that the forward pass writes, such as BatchNorm's statistics.
     """
 
-    idle: frozenset[str] = frozenset()
-    moved: frozenset[str] = frozenset()
+    unreached: frozenset[str] = frozenset()
+    mutated: frozenset[str] = frozenset()
 
 
-def look(base: Member, task: Task, rule: Rule, batch: tuple[Tensor, Tensor, Tensor | None, Tensor]) -> Seen:
-    """Try the whole loss of one member on ``batch``, on copies."""
+def inspect_loss(
+    base: Member, task: Task, rule: Rule, batch: tuple[Tensor, Tensor, Tensor | None, Tensor]
+) -> LossInspection:
+    """Evaluate one member's whole loss on ``batch``, on copies, and return what it reaches and
+    mutates.
+
+    Args:
+        base: The member.
+        task: Which decides the loss.
+        rule: Of the optimizer.
+        batch: Inputs, targets, weights and index.
+    """
     state = {name: tensor.detach().clone() for name, tensor in [*base.named_parameters(), *base.named_buffers()]}
     trained = {name: state[name].requires_grad_() for name, weight in base.named_parameters() if weight.requires_grad}
     buffers = {name: tensor for name, tensor in state.items() if name not in trained and name not in (STEP, SEED)}
     shared = {name: state[name] for name in (STEP, SEED)}
-    loss, (_, after) = MemberStep(base, task, rule, Seen())._loss(trained, buffers, shared, batch)
-    slopes = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-    idle = frozenset(name for name, slope in zip(trained, slopes, strict=True) if slope is None)
-    # Those of the model count in any case: BatchNorm moves its statistics without a trace in the version.
+    loss, (_, after) = MemberStep(base, task, rule, LossInspection())._loss(trained, buffers, shared, batch)
+    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    unreached = frozenset(name for name, gradient in zip(trained, gradients, strict=True) if gradient is None)
+    # Those of the model count in any case: BatchNorm moves its statistics without a trace in the
+    # version.
     moved = (name for name, tensor in after.items() if name.startswith("model.") or tensor._version)
-    return Seen(idle, frozenset(moved))
+    return LossInspection(unreached, frozenset(moved))
 
 
 def frozen(base: Member) -> frozenset[str]:
@@ -187,7 +232,7 @@ def frozen(base: Member) -> frozenset[str]:
     return frozenset(name for name, weight in base.named_parameters() if not weight.requires_grad)
 
 
-def _beside(weight: Tensor, offset: Tensor | None) -> Tensor:
+def _perturbed(weight: Tensor, offset: Tensor | None) -> Tensor:
     return weight if offset is None else weight + offset
 
 
