@@ -46,14 +46,14 @@ def check(home: Path) -> tuple[int, int, list[str]]:
     """Return how many jobs finished, how many failed with their reason, and what is not as it should be."""
     from omegaconf import OmegaConf
 
-    from reglab.tracking.run_state import told
+    from reglab.tracking.run_state import read_state
 
     faults, finished, failed = [], 0, 0
     series: dict[int, list[str]] = {}
     for name, run in jobs(home).items():
         way = int(OmegaConf.load(run / "config.yaml").regularizer.poison.strength)
         status, count, _ = store_rows(home, run)
-        ended = told(run)
+        ended = read_state(run)
         message = ended.tags.get("reglab.message", "") if ended else ""
         rows, _, doubled = read_rows(run)
         if status != ("FAILED" if way else "FINISHED") or ended is None or ended.status != status:

@@ -123,9 +123,9 @@ def _lines(home: Path) -> list[tuple[int, int]]:
 
 
 def _status(run: Path) -> str:
-    from reglab.tracking.run_state import told
+    from reglab.tracking.run_state import read_state
 
-    found = told(run)
+    found = read_state(run)
     return found.status if found else "none"
 
 

@@ -77,7 +77,7 @@ def test_the_same_job_goes_on_as_the_same_run(case: Case, run: Run, cut: int) ->
     assert (result.status, result.run_id) == ("FINISHED", first)
     assert_equal(case.folder / "it", case.folder / "whole")
     assert case.run(first).info.status == "FINISHED"
-    assert case.run(first).data.tags[run_state.TIMES] == "1"
+    assert case.run(first).data.tags[run_state.RESUMED] == "1"
     assert sorted(case.steps(first, "val/loss")) == list(range(EPOCHS + 1))
 
 

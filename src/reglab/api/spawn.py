@@ -151,7 +151,7 @@ def signals_blocked() -> Iterator[None]:
 
 
 def _rank(pipe: Any, rank: int, handed: Any, result: Path) -> None:
-    with signals.listening(patient=True), tell(pipe):
+    with signals.handle_signals(ignore_repeats=True), tell(pipe):
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         setattr(rank_zero_only, "rank", rank)  # noqa: B010 - a function has no such attribute for mypy

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         from reglab.processes import rank_environment
 
-        if not getattr(interrupt, "told", False) and rank_environment.tells():
+        if not getattr(interrupt, "reported", False) and rank_environment.tells():
             print("reglab: interrupted", file=sys.stderr)
         return 128 + getattr(interrupt, "number", 2)
     except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`

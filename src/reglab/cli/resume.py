@@ -18,7 +18,7 @@ from reglab.processes import rank_environment
 from reglab.tracking import run_state
 from reglab.tracking.folder import typed
 from reglab.tracking.pack_manifest import MANIFEST, read
-from reglab.tracking.run_state import Told
+from reglab.tracking.run_state import RunState
 
 _CHANGED = (
     *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
@@ -55,9 +55,9 @@ def resume(words: Sequence[str]) -> int:
 
 
 def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
-    found = run_state.told(folder)
+    state = run_state.read_state(folder)
     config = _recorded(folder)
-    if found is None or config is None:
+    if state is None or config is None:
         raise UserError(
             f"the run in {folder} cannot go on: it was made in Python or has recorded nothing yet; run it again"
         )
@@ -70,22 +70,22 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
         raise UserError(f"{_EPOCHS}={epochs}: give a whole number of epochs")
     if epochs < before:
         raise UserError(f"{_EPOCHS}={epochs}: the run has {before}, and can only be given more")
-    if (done := _over(folder, found, epochs > before)) is not None:
+    if (done := _over(folder, state, epochs > before)) is not None:
         if rank_environment.place().first:
             print(done)
         return 0
     if epochs > before:
         _check_schedule(config, before)
-    _check_place(found, folder, here)
+    _check_place(state, folder, here)
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds text
         sys.path.append(os.getcwd())  # noqa: PTH109 - the user's own package lies here
     from reglab.cli.single_run import go_on_with  # late: rich
 
-    with signals.listening():
+    with signals.handle_signals():
         return go_on_with(config, folder)
 
 
-def _over(folder: Path, found: Told, longer: bool) -> str | None:
+def _over(folder: Path, found: RunState, longer: bool) -> str | None:
     """Return why there is nothing to do, if so. Raises UserError where going on would only repeat or mislead."""
     if found.diverged:
         raise UserError(
@@ -151,12 +151,12 @@ def _recorded(folder: Path) -> DictConfig | None:
     return config
 
 
-def _check_place(found: Told, folder: Path, here: bool) -> None:
+def _check_place(found: RunState, folder: Path, here: bool) -> None:
     """Raise UserError unless this is the folder that the run's relative paths, and the user's packages, count from.
 
     It is not gone to by itself: the run may be somebody else's, and Python and Hydra run what lies in such a folder.
     """
-    place = Path(found.tags.get(run_state.PLACE, Path.cwd()))
+    place = Path(found.tags.get(run_state.WORKING_FOLDER, Path.cwd()))
     if place.resolve() != Path.cwd().resolve() and not here:
         raise UserError(
             f"the run in {folder} was started in {place}, where its relative paths count from. Go there first: cd "
@@ -165,7 +165,7 @@ def _check_place(found: Told, folder: Path, here: bool) -> None:
 
 
 def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
-    found = run_state.told(folder)
+    found = run_state.read_state(folder)
     if found is None:
         raise UserError(f"the sweep in {folder} has recorded nothing yet: give its command again")
     changes = [override for override in overrides if override.partition("=")[0] not in ("trust", *_COMPILING)]

@@ -94,7 +94,7 @@ def _told(end: Ended, folder: Path) -> int:
         if end.status == "KILLED":
             trusted = f" 'trust=[{','.join(listed())}]'" if listed() else ""
             print(f"To go on where it stopped: reglab resume {typed(folder)}{trusted}")
-    return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.code()}[end.status]
+    return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.exit_code()}[end.status]
 
 
 def _shown_by(folder: Path) -> str:

@@ -41,7 +41,7 @@ def train(words: Sequence[str]) -> int:
     version.setbase("1.3")
     hydra = Hydra.create_main_hydra2("reglab", _search_path(arguments.config_dir))
     try:
-        with signals.listening():
+        with signals.handle_signals():
             return _run(hydra, arguments)
     except Exception as error:
         message = explain(error, group_options(hydra.config_loader))

@@ -162,7 +162,7 @@ def _open(
     spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
 ) -> tuple[RunTracker, Path | None]:
     """Return the tracker of the job's run, new or going on, and the checkpoint to go on from, if there is one."""
-    earlier = run_state.told(spec.folder) if resume else run_state.goes_on(spec.folder, spec.tags)
+    earlier = run_state.read_state(spec.folder) if resume else run_state.resumable_state(spec.folder, spec.tags)
     if resume and earlier and earlier.tags.get(run_state.DIGEST) != experiment.data.digest:
         raise UserError(f"the data of the run in {resume} are not those that it was trained on: it cannot go on")
     checkpoint = resumable(spec.folder / "checkpoints") if earlier else None
@@ -175,11 +175,11 @@ def _open(
         if earlier.tags.get(run_state.EPOCHS) != str(experiment.recipe.epochs):  # longer than its budget was made for
             rule = budget(TrackingSettings.from_config(job["tracking"]), spec)
         tracker = reopen_run(spec.folder, rule)
-        tracker.tag(**run_state.again(earlier, experiment.recipe.epochs))
+        tracker.tag(**run_state.resume_tags(earlier, experiment.recipe.epochs))
         if resume:
             write_config(spec.folder / "config.yaml", spec.config, {})
             tracker.artifact(spec.folder / "config.yaml")
     else:
         (tracker,) = open_runs(TrackingSettings.from_config(job["tracking"]), [spec])
-    tracker.tag(**run_state.beginning(spec.tags, experiment.data.digest, experiment.recipe.epochs))
+    tracker.tag(**run_state.initial_tags(spec.tags, experiment.data.digest, experiment.recipe.epochs))
     return tracker, checkpoint

@@ -46,7 +46,7 @@ def record_failure(tracker: RunTracker, status: Status, message: str, **tags: st
 
 def result_of(folder: Path, run_id: str) -> JobResult | None:
     """Return how the training of the job in ``folder`` ended, by its journal; None where it can go on."""
-    outcome = run_state.outcome(folder)
+    outcome = run_state.final_result(folder)
     return JobResult(run_id, *outcome) if outcome else None
 
 

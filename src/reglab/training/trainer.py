@@ -60,7 +60,7 @@ def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterabl
     try:
         # each step seeds the generators; the user's own go on as they were
         own = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
-        with torch.random.fork_rng(devices=own), signals.deferred():
+        with torch.random.fork_rng(devices=own), signals.defer_signals():
             trainer.fit(module, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
@@ -68,8 +68,8 @@ def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterabl
         raise signals.Interrupted(end.number) from end
     except SystemExit as end:
         # Lightning turns KeyboardInterrupt into exit code 1, and ignores the signal from then on.
-        signals.answer()
-        raise signals.Interrupted(signals.asked() or signal.SIGINT) from end
+        signals.install_handlers()
+        raise signals.Interrupted(signals.stop_signal() or signal.SIGINT) from end
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Beside:
         self.started.append(self)
 
     @property
-    def over(self) -> bool:
+    def conclusive(self) -> bool:
         return Beside.done >= Beside.ready
 
     def wait(self) -> None:
@@ -90,7 +90,7 @@ def killed(composed: list[Any], folder: Path, step: int, monkeypatch: pytest.Mon
 
 
 def tags(folder: Path) -> dict[str, str]:
-    told = run_state.told(folder)
+    told = run_state.read_state(folder)
     assert told is not None
     return {key.removeprefix("reglab."): value for key, value in told.tags.items() if "compiled" in key}
 

@@ -309,6 +309,6 @@ def damage(path: Path) -> None:
 
 
 def told_status(folder: Path) -> str:
-    told = run_state.told(folder)
+    told = run_state.read_state(folder)
     assert told is not None
     return told.status

@@ -79,7 +79,7 @@ class Compilation:
     def wait(self) -> None:
         """Wait until it is over. Raises Interrupted where a signal asks to end."""
         while not self.over:
-            if number := signals.asked():
+            if number := signals.stop_signal():
                 raise signals.Interrupted(number)
             time.sleep(_TICK)
 

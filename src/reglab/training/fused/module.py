@@ -67,9 +67,9 @@ class Fused(pl.LightningModule):
             self._progress.increment_ready()
             seen.append(pack.step(rows, numbers[number]))
             self._progress.increment_completed()
-            if signals.asked():
+            if signals.stop_signal():
                 break
-        self.interrupted = signals.asked()
+        self.interrupted = signals.stop_signal()
         self._account(torch.stack(seen), [rows.shape[-1] for rows in chunk[: len(seen)]], first)
 
     def _account(self, table: Tensor, rows: Sequence[int], first: int) -> None:
