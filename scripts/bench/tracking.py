@@ -30,11 +30,11 @@ from overhead import machine
 from torch import nn
 
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, log_pack, open_runs, open_sweep
-from reglab.tracking.batch import read_batch
 from reglab.tracking.folder import read_identity
 from reglab.tracking.journal_lines import Row, Series, layout
 from reglab.tracking.mlflow.sql import Part, connection, write
 from reglab.tracking.mlflow.store import prepare
+from reglab.tracking.payload import read_batch
 
 RUNS, KEYS, POINTS = 64, 20, 500
 SCALARS = ("train/loss", "train/accuracy", "gradient/norm", "objective/l1", "optimizer/lr")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reglab.tracking import batch as batches
-from reglab.tracking.batch import chunks
+from reglab.tracking import payload as payloads
 from reglab.tracking.folder import Identity
 from reglab.tracking.journal import Journal
+from reglab.tracking.payload import chunks
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def path(tmp_path):
 
 
 def read_batch(path, after, **given):
-    return batches.read_batch(Identity("id", "run", None, None), path.parent, after, **given)
+    return payloads.read_batch(Identity("id", "run", None, None), path.parent, after, **given)
 
 
 def values(journal):

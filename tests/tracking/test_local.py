@@ -8,8 +8,8 @@ import yaml
 
 from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings, open_run, reopen_run, send
-from reglab.tracking.batch import Batch, read_batch
 from reglab.tracking.folder import read_identity
+from reglab.tracking.payload import Batch, read_batch
 
 
 def recorded(folder: Path) -> Batch:

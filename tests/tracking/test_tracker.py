@@ -5,10 +5,10 @@ import threading
 import pytest
 
 from reglab.core.errors import UserError
-from reglab.tracking.batch import Unsent
-from reglab.tracking.drainer import Drainer, read_position
 from reglab.tracking.folder import Identity
 from reglab.tracking.lock import RunLock, is_running
+from reglab.tracking.payload import Unsent
+from reglab.tracking.sender import Drainer, read_position
 from reglab.tracking.tracker import RunTracker
 
 

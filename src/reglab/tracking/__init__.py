@@ -14,11 +14,11 @@ from typing import Any
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import find_folder
 from reglab.tracking.dataset import DataSetLike
-from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import Identity, is_pending, read_identity, write_identity
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.run_spec import RunSpec
+from reglab.tracking.sender import Drainer, Outlet
 from reglab.tracking.settings import TrackingSettings
 from reglab.tracking.status import has_begun, last_status
 from reglab.tracking.thinning import Thinning

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
-from reglab.tracking.drainer import Drainer
 from reglab.tracking.folder import IDENTITY, START, Identity, set_aside, write_identity
 from reglab.tracking.lock import RunLock
 from reglab.tracking.params import write_config
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_start import Start, Texts, write_start
+from reglab.tracking.sender import Drainer
 from reglab.tracking.settings import TrackingSettings, redacted
 from reglab.tracking.thinning import Thinning, thinning
 from reglab.tracking.tracker import RunTracker

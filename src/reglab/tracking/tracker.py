@@ -13,11 +13,11 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.core.secrets import hide
 from reglab.tracking.artifacts import leads_out
-from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import JOURNAL, Identity
 from reglab.tracking.journal import Journal
 from reglab.tracking.journal_lines import layout
 from reglab.tracking.lock import RunLock
+from reglab.tracking.sender import Drainer, Outlet
 from reglab.tracking.thinning import Thinning
 
 _log = logging.getLogger(__name__)

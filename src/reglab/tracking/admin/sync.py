@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import run_folders
-from reglab.tracking.drainer import read_position
 from reglab.tracking.folder import (
     IDENTITY,
     JOURNAL,
@@ -21,6 +20,7 @@ from reglab.tracking.folder import (
 )
 from reglab.tracking.lock import LOCK, Held, RunLock, is_running
 from reglab.tracking.run_start import read_start
+from reglab.tracking.sender import read_position
 from reglab.tracking.status import end_dead, has_begun, last_status
 
 if TYPE_CHECKING:

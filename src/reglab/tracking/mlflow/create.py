@@ -6,11 +6,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from reglab.tracking.batch import chunks
 from reglab.tracking.mlflow.sql_create import DirectStore, direct_store, inputs_of, is_odd, tags_of
 from reglab.tracking.mlflow.sql_insert import CONTEXT, SOURCE, Input
 from reglab.tracking.mlflow.store import connect, experiment
 from reglab.tracking.opening import Made
+from reglab.tracking.payload import chunks
 from reglab.tracking.run_start import Start
 from reglab.tracking.settings import TrackingSettings
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from reglab.core.errors import UserError
-from reglab.tracking.batch import Batch, Sink, Unsent
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.sql_sink import DirectSink
+from reglab.tracking.payload import Batch, Sink, Unsent
 from reglab.tracking.settings import sqlite_path
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from reglab.core.errors import UserError
 from reglab.tracking import offline
-from reglab.tracking.drainer import Drainer
 from reglab.tracking.mlflow import sql_runs
 from reglab.tracking.mlflow.create import Maker
 from reglab.tracking.mlflow.denied import denied
@@ -16,6 +15,7 @@ from reglab.tracking.mlflow.store import UNREACHABLE, reason
 from reglab.tracking.opening import Opening, at_once, claimed, new_identity, record, refusal, settled, track
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_start import new_start, own_tags
+from reglab.tracking.sender import Drainer
 from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
 from reglab.tracking.tracker import RunTracker
 

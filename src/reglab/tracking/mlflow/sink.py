@@ -7,8 +7,8 @@ from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 
 from reglab.tracking.artifacts import storable
-from reglab.tracking.batch import Batch, Refused, Unsent, chunks
 from reglab.tracking.mlflow.store import UNREACHABLE, reason
+from reglab.tracking.payload import Batch, Refused, Unsent, chunks
 from reglab.tracking.settings import redacted
 from reglab.tracking.store_keys import store_key
 

@@ -3,13 +3,13 @@
 import sqlite3
 from collections.abc import Sequence
 
-from reglab.tracking.drainer import Drainer
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.mlflow.sql_create import DirectStore, direct_store, is_odd
 from reglab.tracking.opening import Opening, at_once, claimed, forget, new_identity, record, refusal, settled, track
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_start import new_start, own_tags
+from reglab.tracking.sender import Drainer
 from reglab.tracking.settings import TrackingSettings
 from reglab.tracking.tracker import RunTracker
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from reglab.tracking.artifacts import place, storable
-from reglab.tracking.batch import Batch, Refused, Sink, Unsent
 from reglab.tracking.journal_lines import Series
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.sql_insert import RUN_NAME
+from reglab.tracking.payload import Batch, Refused, Sink, Unsent
 from reglab.tracking.settings import local_path, redacted
 from reglab.tracking.store_keys import store_key
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from reglab.core.errors import UserError
-from reglab.tracking.batch import ROWS, Refused, Unsent
-from reglab.tracking.drainer import Outlet
 from reglab.tracking.folder import IDENTITY, START, Identity, is_pending, read_identity, write_identity
 from reglab.tracking.lock import Held, is_running
 from reglab.tracking.mlflow.create import Maker
@@ -16,7 +14,9 @@ from reglab.tracking.mlflow.denied import denied
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.mlflow.sink import OF_THE_RUN
 from reglab.tracking.mlflow.store import UNREACHABLE, reason
+from reglab.tracking.payload import ROWS, Refused, Unsent
 from reglab.tracking.run_start import Start, read_start
+from reglab.tracking.sender import Outlet
 from reglab.tracking.settings import TrackingSettings, artifact_root, check_named, redacted
 from reglab.tracking.status import end_dead, has_begun
 

@@ -10,10 +10,10 @@ import threading
 import pytest
 
 from reglab.tracking import RunSpec, finish_runs, last_status, log_pack, open_runs, reopen_run, send
-from reglab.tracking.batch import Refused, Unsent
-from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import Identity
 from reglab.tracking.journal import Journal
+from reglab.tracking.payload import Refused, Unsent
+from reglab.tracking.sender import Drainer, Outlet
 from reglab.tracking.tracker import RunTracker
 
 # Dies without a word between the journal and the store, after a part was sent.
@@ -98,7 +98,7 @@ def test_the_background_writer_sends_all_members_at_once(pack, store):
 
 
 def test_a_member_that_ends_waits_for_one_batch_of_the_others_at_most(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.drainer.ROWS", 3)  # one line of each member
+    monkeypatch.setattr("reglab.tracking.sender.ROWS", 3)  # one line of each member
     reached, send = threading.Event(), store.send
 
     def slow(batches):
@@ -142,8 +142,8 @@ def test_a_store_that_is_down_is_asked_once_for_all(pack, store, caplog):
 
 
 def test_much_is_sent_before_its_time(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.drainer._LOOK", 0.01)
-    monkeypatch.setattr("reglab.tracking.drainer._MUCH", 100)
+    monkeypatch.setattr("reglab.tracking.sender._LOOK", 0.01)
+    monkeypatch.setattr("reglab.tracking.sender._MUCH", 100)
     trackers = pack(seconds=1000)
     log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
     assert store.took.wait(timeout=30)
@@ -164,7 +164,7 @@ def test_rows_are_durable_in_the_journal_before_a_store_has_them(pack, store, mo
         send(batches)
 
     log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
-    monkeypatch.setattr("reglab.tracking.drainer.os.fsync", note)
+    monkeypatch.setattr("reglab.tracking.sender.os.fsync", note)
     store.send = keep
     assert trackers[0]._drainer.drain([tracker._outlet for tracker in trackers])
     assert sorted(happened[:3]) == sorted(tracker.journal.path.stat().st_ino for tracker in trackers)
@@ -198,7 +198,7 @@ def test_a_disk_that_takes_no_position_loses_nothing_and_the_writer_goes_on(pack
         raise OSError(28, "No space left on device")
 
     tried = threading.Event()
-    monkeypatch.setattr("reglab.tracking.drainer.write_position", full)
+    monkeypatch.setattr("reglab.tracking.sender.write_position", full)
     trackers = pack(seconds=0.01)
     with caplog.at_level(logging.WARNING):
         log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
@@ -268,7 +268,7 @@ def test_a_name_set_as_a_tag_and_a_tag_too_long_do_what_they_do_in_mlflow(settin
 
 
 def test_after_a_failure_little_is_sent_at_once_then_more_and_more(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.drainer._FEW", 30)
+    monkeypatch.setattr("reglab.tracking.sender._FEW", 30)
     trackers = pack()
     sizes = []
     send, store.down = store.send, True
@@ -283,7 +283,7 @@ def test_after_a_failure_little_is_sent_at_once_then_more_and_more(pack, store, 
 
 
 def test_a_store_known_to_be_away_does_not_hold_up_the_end_for_long(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.drainer._PATIENCE", 0.0)
+    monkeypatch.setattr("reglab.tracking.sender._PATIENCE", 0.0)
     trackers = pack()
     store.down, asked, answers = True, threading.Event(), threading.Event()
     assert not trackers[0].log({"loss": 1.0}, 0)

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from reglab.tracking.batch import ROWS, Batch, Refused, Sink, Unsent, read_batch
 from reglab.tracking.folder import JOURNAL, SENT, Identity
+from reglab.tracking.payload import ROWS, Batch, Refused, Sink, Unsent, read_batch
 
 _log = logging.getLogger(__name__)
 _LOOK = 1.0  # seconds between looks at how much there is to send
