@@ -13,7 +13,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 
 def _writers() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name == "reglab-drainer"}
+    return {thread for thread in threading.enumerate() if thread.name == "reglab-sender"}
 
 
 @pytest.fixture(autouse=True)

@@ -32,9 +32,9 @@ from torch import nn
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, log_pack, open_runs, open_sweep
 from reglab.tracking.folder import read_identity
 from reglab.tracking.journal_lines import Row, Series, layout
-from reglab.tracking.mlflow.sql import Part, connection, write
+from reglab.tracking.mlflow.sql import RunWrite, connection, write
 from reglab.tracking.mlflow.store import prepare
-from reglab.tracking.payload import read_batch
+from reglab.tracking.payload import read_payload
 
 RUNS, KEYS, POINTS = 64, 20, 500
 SCALARS = ("train/loss", "train/accuracy", "gradient/norm", "objective/l1", "optimizer/lr")
@@ -185,16 +185,18 @@ def bench_rows(stores: Stores, rounds: int, scale: float) -> None:
     for _ in range(rounds):
         with stores.fresh(None) as settings:
             runs = open_many(settings, RUNS, points)
-            runs[0]._drainer._stopped.set()  # all of it in the measured call
+            runs[0]._sender._stopped.set()  # all of it in the measured call
             for step in range(points):
                 log_pack(runs, keys, [[run + step / 7 + key / 3 for key in range(KEYS)] for run in range(RUNS)], step)
             with Clock() as clock:
-                assert runs[0]._drainer.drain([run._outlet for run in runs])
+                assert runs[0]._sender.flush([run._cursor for run in runs])
             whole.append(_rates(clock, RUNS * KEYS * points))
             client = MlflowClient(settings.uri)
             assert len(client.get_metric_history(runs[-1].run_id, keys[-1])) == points
             rows = {run.run_id: list(run.journal.rows()) for run in runs}
-            series = [read_batch(read_identity(run.folder), run.folder, 0, RUNS * KEYS * points).series for run in runs]
+            series = [
+                read_payload(read_identity(run.folder), run.folder, 0, RUNS * KEYS * points).series for run in runs
+            ]
             finish_runs(runs, ["FINISHED"] * RUNS)
         alone.append(_write(stores, series))
         theirs.append(_log_batches(stores, rows))
@@ -208,7 +210,7 @@ def bench_rows(stores: Stores, rounds: int, scale: float) -> None:
 def _write(stores: Stores, series: Sequence[Mapping[str, Series]]) -> Clock:
     with stores.fresh(None) as settings:
         runs = open_many(settings, len(series), 0)
-        parts = [Part(run.run_id, some) for run, some in zip(runs, series, strict=True)]
+        parts = [RunWrite(run.run_id, some) for run, some in zip(runs, series, strict=True)]
         with Clock() as clock:
             write(folder_of(settings) / "reglab.db", parts)
         finish_runs(runs, ["FINISHED"] * len(runs))
@@ -286,7 +288,7 @@ def bench_size(stores: Stores, rounds: int, scale: float) -> None:
                         epoch,
                     )
                     if epoch % 10 == 9:  # as the writer does when an epoch takes half a second
-                        runs[0]._drainer.drain([run._outlet for run in runs])
+                        runs[0]._sender.flush([run._cursor for run in runs])
                 for run in runs:
                     run.summary(dict.fromkeys(keys[:12] + [f"weights/{name}" for name in STATISTICS], 1.0))
                 finish_runs([*runs, sweep], ["FINISHED"] * (RUNS + 1))

@@ -14,8 +14,9 @@ from scripts.chaos.mlflow_server import MlflowServer
 from reglab.core.errors import UserError
 from reglab.sweeps.ledger import deliver
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, open_runs, open_sweep
-from reglab.tracking.mlflow.create import Made, Maker
+from reglab.tracking.mlflow.create import RunCreator
 from reglab.tracking.mlflow.read import history, sweep_runs
+from reglab.tracking.opening import StoredRun
 from reglab.tracking.run_start import Start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,14 +74,14 @@ def test_jobs_of_a_sweep_begin_while_its_server_is_away(
     plain.start()
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")  # the sweep's configuration names the server, no folder alone
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2-hunter2")
-    whole = Maker.make
+    whole = RunCreator.create
 
-    def half(self: Maker, starts: Sequence[Start]) -> list[Made]:
+    def half(self: RunCreator, starts: Sequence[Start]) -> list[StoredRun]:
         whole(self, starts[:1])
         raise requests.ConnectionError("gone while it made the second")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Maker, "make", half)
+        patch.setattr(RunCreator, "create", half)
         begin(settings, sweep, 4)
     for _ in range(2):
         assert deliver(sweep.folder, plain.uri)

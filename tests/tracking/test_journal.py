@@ -19,7 +19,7 @@ def path(tmp_path):
 
 
 def read_batch(path, after, **given):
-    return payloads.read_batch(Identity("id", "run", None, None), path.parent, after, **given)
+    return payloads.read_payload(Identity("id", "run", None, None), path.parent, after, **given)
 
 
 def values(journal):

@@ -135,7 +135,7 @@ def test_an_offline_run_goes_on_offline_before_and_after_it_was_sent(
 ) -> None:
     (run,) = open_runs(offline, [RunSpec("run", tmp_path / "run", {}, {}, {})])
     run.log({"loss": 1.0}, 1)
-    assert not run.drain()
+    assert not run.flush()
     run.finish("KILLED")
     assert last_status(tmp_path / "run") == "KILLED"
     with pytest.raises(UserError, match="is not in its store yet: reglab sync"):
@@ -144,7 +144,7 @@ def test_an_offline_run_goes_on_offline_before_and_after_it_was_sent(
         again = reopen_run(tmp_path / "run")
         again.log({"loss": 1.0, "other": float(step)}, step)
         again.log({"loss": 1.0}, 1)
-        assert not again.drain()
+        assert not again.flush()
         again.finish()
         assert sync([tmp_path], say=silent).complete
         history = client.get_metric_history(read_identity(tmp_path / "run").run_id, "loss")

@@ -143,7 +143,7 @@ said = {"config": {"a": 1}, "params": {"p": 1}, "tags": {"t": 2}}
 run = open_run(settings, name="job", folder=folder / "run", dataset=data, **said)
 run.log({"loss": 0.5}, 3)
 run.artifact(folder / "run" / "config.yaml", "more")
-assert run.drain()
+assert run.flush()
 run.finish()
 print(run.run_id, *sys.modules)
 """

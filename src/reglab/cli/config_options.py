@@ -14,24 +14,24 @@ Choices = Mapping[str, Sequence[str]]  # group -> chosen options
 
 def groups(folders: Sequence[Path]) -> list[str]:
     """Return the config groups, such as ``optimizer`` or ``hydra/launcher``, sorted."""
-    found = {
+    names = {
         file.parent.relative_to(folder).as_posix()
         for folder in folders
         for file in folder.glob("*/**/*.yaml")
         if not file.name.startswith("_")
     }
-    return sorted(found)
+    return sorted(names)
 
 
 def options(folders: Sequence[Path], group: str) -> dict[str, str]:
     """Return option -> one-line description (the first comment of its file), sorted by option."""
-    found = {
+    descriptions = {
         file.stem: _description(file)
         for folder in reversed(folders)
         for file in (folder / group).glob("*.yaml")
         if not file.name.startswith("_")
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(descriptions.items()))
 
 
 def defaults(folders: Sequence[Path]) -> dict[str, list[str]]:
@@ -50,12 +50,12 @@ def keys(folders: Sequence[Path], choices: Choices) -> list[str]:
 
     For a group without a choice every option's keys are listed, so that a cocktail's keys can be found.
     """
-    found = _dotted({key: value for key, value in _load(folders, PRIMARY).items() if key != "defaults"})
+    dotted = _dotted({key: value for key, value in _load(folders, PRIMARY).items() if key != "defaults"})
     for group in groups(folders):
         if not group.startswith(("experiment", "debug", "hydra")):
             for option in choices.get(group) or options(folders, group):
-                found |= {f"{group.replace('/', '.')}.{key}" for key in _dotted(_option(folders, group, option))}
-    return sorted(found)
+                dotted |= {f"{group.replace('/', '.')}.{key}" for key in _dotted(_option(folders, group, option))}
+    return sorted(dotted)
 
 
 def as_options(value: object) -> list[str]:
@@ -86,14 +86,14 @@ def _load(folders: Sequence[Path], name: str) -> dict[str, Any]:
 
 
 def _dotted(content: Mapping[str, Any], prefix: str = "") -> set[str]:
-    found: set[str] = set()
+    keys: set[str] = set()
     for key, value in content.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and value:
-            found |= _dotted(value, f"{name}.")
+            keys |= _dotted(value, f"{name}.")
         elif not str(key).startswith("_"):
-            found.add(name)
-    return found
+            keys.add(name)
+    return keys
 
 
 def _description(file: Path) -> str:

@@ -60,8 +60,8 @@ Tab completes groups, options and keys: reglab completion bash|zsh|fish. HYDRA_F
 def train_help(folders: Sequence[Path]) -> str:
     """Return the help of ``reglab train``: the groups and their options as the folders hold them."""
     chosen = config_options.defaults(folders)
-    listed = [_group(folders, group, chosen.get(group, [])) for group in config_options.groups(folders)]
-    return "\n".join([_TRAIN, "Groups and their options (* = default)", *listed, "", _KEYS])
+    lines = [_group(folders, group, chosen.get(group, [])) for group in config_options.groups(folders)]
+    return "\n".join([_TRAIN, "Groups and their options (* = default)", *lines, "", _KEYS])
 
 
 def _group(folders: Sequence[Path], group: str, chosen: Sequence[str]) -> str:

@@ -8,23 +8,23 @@ from reglab.core.errors import UserError
 from reglab.tracking.settings import absolute_uri, redacted
 
 
-def report(words: Sequence[str]) -> int:
+def report(arguments: Sequence[str]) -> int:
     """Write the report of a sweep again, from what MLflow holds, and print what a sweep prints at its end."""
     parser = reading_parser("report", "Write the report of a sweep again, also of one that was interrupted.")
     parser.add_argument("sweep", help="the sweep's run id, its name, or its folder under runs/")
     parser.add_argument("--folder", type=Path, default=None, help="where report.html goes; default: the working folder")
     parser.add_argument("--rule", default=None, help="choose by another rule: best, paired_1se or 1se")
-    arguments = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     from reglab.reports.sweep import report as write
     from reglab.sweeps.finish import show
     from reglab.tracking.mlflow.read import find_run
 
-    parent = find_run(given_uri(arguments.uri), arguments.sweep)
-    show(write(parent.uri, parent.run_id, arguments.folder or Path.cwd(), arguments.rule), parent.uri)
+    parent = find_run(given_uri(options.uri), options.sweep)
+    show(write(parent.uri, parent.run_id, options.folder or Path.cwd(), options.rule), parent.uri)
     return 0
 
 
-def dashboard(words: Sequence[str]) -> int:
+def dashboard(arguments: Sequence[str]) -> int:
     """Run MLflow's dashboard until it is interrupted."""
     parser = reading_parser("dashboard", "Open MLflow's dashboard over what was run; this machine alone sees it.")
     parser.add_argument("--port", type=int, default=5000, help="the first port to try")
@@ -33,13 +33,13 @@ def dashboard(words: Sequence[str]) -> int:
     parser.add_argument(
         "--auth", type=Path, default=None, metavar="FILE", help="MLflow's basic-auth config: who may log in"
     )
-    arguments = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     from reglab.tracking.admin.dashboard import serve
     from reglab.tracking.admin.dashboard_access import Access
 
-    allowed = tuple(name.strip() for name in arguments.allowed_hosts.split(",")) if arguments.allowed_hosts else ()
-    access = Access(arguments.host, arguments.auth, allowed)
-    return serve(given_uri(arguments.uri), arguments.port, access)
+    allowed = tuple(name.strip() for name in options.allowed_hosts.split(",")) if options.allowed_hosts else ()
+    access = Access(options.host, options.auth, allowed)
+    return serve(given_uri(options.uri), options.port, access)
 
 
 def given_uri(uri: str | None) -> str:

@@ -10,7 +10,7 @@ from reglab.core.errors import UserError
 from reglab.tracking.admin.find import RUNS
 
 
-def sync(words: Sequence[str]) -> int:
+def sync(arguments: Sequence[str]) -> int:
     """Send to MLflow what it does not have yet; return 0, or 1 where something could not be delivered."""
     parser = _parser(
         "sync",
@@ -19,14 +19,14 @@ def sync(words: Sequence[str]) -> int:
         "any time: nothing is sent twice.",
     )
     parser.add_argument("--uri", default=None, help="where offline runs go; default: the store they were meant for")
-    arguments = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     from reglab.tracking.admin.sync import sync as deliver
 
-    uri = None if arguments.uri is None else given_uri(arguments.uri)
-    return 0 if deliver(_folders(arguments.folders), uri).complete else 1
+    uri = None if options.uri is None else given_uri(options.uri)
+    return 0 if deliver(_folders(options.folders), uri).complete else 1
 
 
-def clean(words: Sequence[str]) -> int:
+def clean(arguments: Sequence[str]) -> int:
     """Show what runs hold and free what is needed no more, if the user says so; return 0."""
     parser = _parser(
         "clean",
@@ -36,12 +36,12 @@ def clean(words: Sequence[str]) -> int:
     )
     parser.add_argument("--uri", default=None, help="where runs are kept; default: reglab.db in the working folder")
     parser.add_argument("--yes", action="store_true", help="do not ask, as for scripts")
-    arguments = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     from reglab.tracking.admin.clean import clean as free
 
-    asking = sys.stdin.isatty() and sys.stdout.isatty()
-    ask = (lambda question: True) if arguments.yes else _ask if asking else None
-    return free(_folders(arguments.folders), given_uri(arguments.uri), ask)
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    ask = (lambda question: True) if options.yes else _ask if interactive else None
+    return free(_folders(options.folders), given_uri(options.uri), ask)
 
 
 def _ask(question: str) -> bool:

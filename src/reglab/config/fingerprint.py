@@ -5,14 +5,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_NOT_THE_JOB = ("name", "trust", "tracking", "sweep", "experiment", "debug")
-_WHERE_IT_RAN = (
+_IGNORED_GROUPS = ("name", "trust", "tracking", "sweep", "experiment", "debug")
+_IGNORED_TRAINER_KEYS = (
     *("accelerator", "devices", "strategy", "shards", "num_nodes", "checkpoint_seconds", "steps_per_batch"),
     *("compile", "activation_checkpointing"),
 )
-GIVEN_UP = {"resamples": 400}  # keys of ``measure`` in older configs, for a bootstrap: passed over where they are read
+REMOVED_KEYS = {"resamples": 400}  # keys of ``measure`` in older configs; ignored where they are read
 READ_IMAGES = ("CNN", "Timm", "Transformers")  # of the models of reglab
-_AS_BEFORE = {
+_ORIGINAL_DEFAULTS = {
     "accumulate_grad_batches": 1,
     "sync_batchnorm": True,
     "polish_steps": 0,
@@ -21,21 +21,21 @@ _AS_BEFORE = {
 
 def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
     """Return the hash of what a job computes: 1 and 1.0 are equal; where it ran and is tracked does not count."""
-    job = computed(config)
+    job = computed_part(config)
     job["data"] = {key: value for key, value in job["data"].items() if key != "path"} | {"digest": data_digest}
-    return hashed(job)
+    return hash_config(job)
 
 
-def computed(config: Mapping[str, Any]) -> dict[str, Any]:
+def computed_part(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a resolved config that says what the job computes, not where it runs or is recorded."""
-    job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
+    job = {key: value for key, value in config.items() if key not in _IGNORED_GROUPS}
     if trail := (config.get("sweep") or {}).get("trail"):
         job["trail"] = trail  # it starts from what others computed before it
     job["regularizer"] = list((job.get("regularizer") or {}).items())  # their order is their nesting
     job["trainer"] = {
         key: value
         for key, value in job.get("trainer", {}).items()
-        if key not in _WHERE_IT_RAN and (key not in _AS_BEFORE or value != _AS_BEFORE[key])
+        if key not in _IGNORED_TRAINER_KEYS and (key not in _ORIGINAL_DEFAULTS or value != _ORIGINAL_DEFAULTS[key])
     }
     job["data"] = dict(job.get("data", {}))
     if job["data"].get("shape") == "auto":  # as it was before there was this, by hand or by default
@@ -44,11 +44,11 @@ def computed(config: Mapping[str, Any]) -> dict[str, Any]:
         job["data"]["shape"] = "image" if reads_images else "flat"
     if "measure" in job:  # as it was before scores could be asked for, and while there was a bootstrap
         measure = {key: value for key, value in job["measure"].items() if key != "scores" or value}
-        job["measure"] = GIVEN_UP | measure
+        job["measure"] = REMOVED_KEYS | measure
     return job
 
 
-def hashed(value: Any) -> str:
+def hash_config(value: Any) -> str:
     """Return 16 hex digits of the SHA-256 of plain containers; the order of keys does not count."""
     return hashlib.sha256(json.dumps(_canonical(value), sort_keys=True).encode()).hexdigest()[:16]
 

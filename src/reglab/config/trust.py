@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from reglab.core.errors import UserError
 
 KEY, VARIABLE = "trust", "REGLAB_TRUST"
-_OWN = frozenset({"reglab", "torch.nn", "torch.optim"})
-_listed: set[str] = set()
+_BUILT_IN = frozenset({"reglab", "torch.nn", "torch.optim"})
+_trusted: set[str] = set()
 
 
 def trust(*packages: str) -> None:
@@ -23,29 +23,29 @@ def trust(*packages: str) -> None:
 
     Raises UserError for what is no top-level package's name, and for Python's own modules, of which none is needed.
     """
-    _listed.update(_checked(packages, "trust"))
+    _trusted.update(_checked(packages, "trust"))
 
 
-def trust_listed(config: Mapping[Any, Any]) -> None:
+def trust_config(config: Mapping[Any, Any]) -> None:
     """Trust what a composed config lists as ``trust``. Not for a config that was read back: its writer wrote the list.
 
     Raises UserError as ``trust`` does.
     """
-    listed: Any = OmegaConf.to_container(OmegaConf.create({KEY: config.get(KEY)}), resolve=True)
-    packages = listed[KEY] or []
+    container: Any = OmegaConf.to_container(OmegaConf.create({KEY: config.get(KEY)}), resolve=True)
+    packages = container[KEY] or []
     trust(*([packages] if isinstance(packages, str) else packages))
 
 
-def listed() -> list[str]:
+def trusted_packages() -> list[str]:
     """Return the packages that are trusted beside our own and those of the environment variable."""
-    return sorted(_listed)
+    return sorted(_trusted)
 
 
 def check_trusted(module: str, what: str, also: Iterable[str] = ()) -> None:
     """Raise UserError unless ``module`` lies in a trusted package. what: which names it. also: trusted here alone."""
     named = os.environ.get(VARIABLE, "").split(",")
     variable = _checked([name.strip() for name in named if name.strip()], VARIABLE)
-    if any(module == each or module.startswith(f"{each}.") for each in (*_OWN, *_listed, *variable, *also)):
+    if any(module == each or module.startswith(f"{each}.") for each in (*_BUILT_IN, *_trusted, *variable, *also)):
         return
     package = module.partition(".")[0]
     if package in sys.stdlib_module_names:

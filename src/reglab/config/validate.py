@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from reglab.config.instantiate import locate
-from reglab.config.trust import check_trusted, trust_listed
+from reglab.config.trust import check_trusted, trust_config
 from reglab.core import secrets
 from reglab.core.errors import UserError
 
@@ -32,25 +32,25 @@ _HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandle
 _GUARDED = ("REGLAB_", "MLFLOW_", "PYTHON", "LD_", "PATH", "HYDRA_")
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
 _FOLDERS, _NAMES = ("run.dir", "sweep.dir"), ("job.name", "output_subdir", "sweep.subdir")
-_KINDS = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
+_CLASSES = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
 
 
-def admit(config: DictConfig) -> None:
+def check_config(config: DictConfig) -> None:
     """Take over what a composed config trusts and which secrets it reads, then check it.
 
     Raises UserError that names the key: for a class that Hydra may not build, for a secret written out, which would be
     stored in many places, for a name that would lead out of the run's folder, and for what is no text.
     """
     _check_trust(config)
-    trust_listed(config)
+    trust_config(config)
     secrets.learn(config)
     plain = OmegaConf.to_container(config, resolve=False)
     for key, value in _leaves(plain, ""):
         _check_text(key, value)
-        _refuse_secret(key, value)
+        _check_secret(key, value)
     _check_blocks(plain)
     if "hydra" in config:
-        hydra = _settled(config)
+        hydra = _resolved_hydra(config)
         _check_built(hydra)
         _check_names(hydra)
         for name in ("hydra_logging", "job_logging"):
@@ -61,9 +61,9 @@ def admit(config: DictConfig) -> None:
 def _check_trust(config: DictConfig) -> None:
     """Refuse a list of trusted packages that stands in a file: an experiment of somebody else's could bring one."""
     overrides = OmegaConf.select(config, "hydra.overrides.task")
-    typed: Any = OmegaConf.to_container(overrides, resolve=False) if overrides is not None else []
-    given = {str(each).lstrip("+").partition("=")[0] for each in typed}
-    if config.get("trust") and "trust" not in given:
+    task_overrides: Any = OmegaConf.to_container(overrides, resolve=False) if overrides is not None else []
+    keys = {str(each).lstrip("+").partition("=")[0] for each in task_overrides}
+    if config.get("trust") and "trust" not in keys:
         raise UserError(
             f"trust={list(config.trust)} stands in a file: which packages you trust, you say by yourself, on the "
             "command line or in the environment variable REGLAB_TRUST"
@@ -76,7 +76,7 @@ def _check_environment(config: DictConfig) -> None:
             raise UserError(f"hydra.job.env_set.{name}: set it in your own environment, where no file can")
 
 
-def refuse_secrets(overrides: Sequence[str]) -> None:
+def check_secrets(overrides: Sequence[str]) -> None:
     """Raise UserError if an override of the command line holds a secret: Hydra writes what it is given into files."""
     parser = OverridesParser.create()
     for override in overrides:
@@ -86,14 +86,14 @@ def refuse_secrets(overrides: Sequence[str]) -> None:
         except HydraException:  # told by who reads it for good, word by word
             value = override.partition("=")[2]
         for inner, each in _leaves(value, key):
-            _refuse_secret(inner, each)
+            _check_secret(inner, each)
 
 
 def _values(override: Override) -> Any:
     """Return the value of an override, or all values of a sweep."""
     value = override.value()
     if isinstance(value, ChoiceSweep):
-        return [getattr(each, "text", each) for each in value.list]
+        return [getattr(element, "text", element) for element in value.list]
     return getattr(value, "text", value) if not isinstance(value, (dict, list)) else value
 
 
@@ -114,7 +114,7 @@ def _check_text(key: str, value: Any) -> None:
         raise UserError(f"{key}={value!a} is no valid text: give it in UTF-8, without a null character")
 
 
-def _refuse_secret(key: str, value: Any) -> None:
+def _check_secret(key: str, value: Any) -> None:
     text = str(value)
     if value is None or isinstance(value, bool) or text in ("", "???") or ("${" in text and "://" not in text):
         return
@@ -143,7 +143,7 @@ def _check_blocks(plain: Any) -> None:
                 raise UserError(f"sweep.blocks: {key} is a setting of the whole sweep: give it on the command line")
 
 
-def _settled(config: DictConfig) -> Mapping[str, Any]:
+def _resolved_hydra(config: DictConfig) -> Mapping[str, Any]:
     """Return the hydra node as plain containers, with stand-ins for what is known only once a job runs."""
     config, holder = copy.deepcopy(config), HydraConfig.instance()
     with read_write(config.hydra), open_dict(config.hydra):
@@ -165,29 +165,31 @@ def _settled(config: DictConfig) -> Mapping[str, Any]:
 
 
 def _check_built(hydra: Mapping[str, Any]) -> None:
-    nodes = {f"hydra.{name}": (hydra.get(name), *place) for name, place in _EXPECTED.items()}
+    nodes = {f"hydra.{name}": (hydra.get(name), *base) for name, base in _EXPECTED.items()}
     nodes |= {f"hydra.callbacks.{name}": (node, *_CALLBACK) for name, node in (hydra.get("callbacks") or {}).items()}
-    for slot, (node, module, name) in nodes.items():
+    for node_key, (node, module, class_name) in nodes.items():
         if not isinstance(node, Mapping):
             continue
-        also = ("hydra.experimental",) if slot.startswith("hydra.callbacks.") else _PLUGINS
-        locate(node.get("_target_"), getattr(importlib.import_module(module), name), slot, also)
-        for key, value in _leaves({key: value for key, value in node.items() if key != "_target_"}, slot):
+        also = ("hydra.experimental",) if node_key.startswith("hydra.callbacks.") else _PLUGINS
+        locate(node.get("_target_"), getattr(importlib.import_module(module), class_name), node_key, also)
+        for key, value in _leaves({key: value for key, value in node.items() if key != "_target_"}, node_key):
             if key.endswith("._target_"):  # Hydra builds what is nested, too
                 locate(value, object, key.removesuffix("._target_"), also)
-            elif key == f"{slot}.preload":
+            elif key == f"{node_key}.preload":
                 check_trusted(str(value), f"{key}={value}")
 
 
-def _check_logging(node: Any, slot: str) -> None:
+def _check_logging(node: Any, node_key: str) -> None:
     """Refuse what ``logging.config.dictConfig`` would call or import, but for classes of handlers and their like."""
-    for key, value in _leaves(node, slot):
-        kind = key.removeprefix(f"{slot}.").partition(".")[0]
+    for key, value in _leaves(node, node_key):
+        section = key.removeprefix(f"{node_key}.").partition(".")[0]
         last = key.rpartition(".")[2]
-        if last in ("()", "queue", "listener") or (last == "class" and kind == "handlers" and value not in _HANDLERS):
+        if last in ("()", "queue", "listener") or (
+            last == "class" and section == "handlers" and value not in _HANDLERS
+        ):
             raise UserError(f"{key}={value}: logging goes to {', '.join(_HANDLERS)} alone")
         if last == "class":
-            locate(value, _KINDS.get(kind, object), key.rpartition(".")[0], _LOGGING)
+            locate(value, _CLASSES.get(section, object), key.rpartition(".")[0], _LOGGING)
         elif last == "filename" and not _is_inside(str(value)):
             raise UserError(f"{key}={value}: give ${{hydra.runtime.output_dir}}/NAME.log, in the run's own folder")
         elif isinstance(value, str) and value.startswith("ext://") and value not in _STREAMS:

@@ -39,14 +39,14 @@ def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: 
 
 def _numbers(inputs: ArrayLike) -> NDArray[np.float64]:
     try:
-        rows = np.asarray(inputs, dtype=np.float64)
+        values = np.asarray(inputs, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"inputs must be numbers ({error}); encode text first, or use data=table, which does"
         ) from error
-    if infinite := int(np.isinf(rows).sum()):
+    if infinite := int(np.isinf(values).sum()):
         raise UserError(f"inputs hold {infinite} infinite values; use NaN for what is missing, it is filled in")
-    return rows
+    return values
 
 
 def _ids(inputs: Tensor) -> NDArray[np.int64]:
@@ -69,24 +69,26 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         if key not in valid:
             raise UserError(f"dataset({key}=...) is not an option; {nearest(key, valid)}")
     tokens = isinstance(inputs, Tensor) and inputs.dtype == torch.int64
-    rows, answers = _ids(torch.as_tensor(inputs)) if tokens else _numbers(inputs), np.asarray(targets)
-    if rows.ndim < 2 or len(rows) != len(answers):
-        raise UserError(f"inputs {rows.shape} and targets {answers.shape} must be [rows, ...] and [rows], equally long")
+    values, target_values = _ids(torch.as_tensor(inputs)) if tokens else _numbers(inputs), np.asarray(targets)
+    if values.ndim < 2 or len(values) != len(target_values):
+        raise UserError(
+            f"inputs {values.shape} and targets {target_values.shape} must be [rows, ...] and [rows], equally long"
+        )
     task = options.get("task", "auto")
     if task not in TASKS:
         raise UserError(f"task={task!r}: {nearest(str(task), TASKS)}")
-    columns = pd.DataFrame(answers.reshape(len(answers), -1))
+    columns = pd.DataFrame(target_values.reshape(len(target_values), -1))
     columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
     target = read_target(columns, task)
-    flat = rows.reshape(len(rows), -1)
+    flat = values.reshape(len(values), -1)
     source = Source(
         task=target.task,
         numeric=flat,
         numeric_names=tuple(f"x{i}" for i in range(flat.shape[1])),
         targets=target.targets,
         target_names=target.target_names,
-        shape=rows.shape[1:] if rows.ndim > 2 or tokens else None,
-        homogeneous=rows.ndim > 2,
+        shape=values.shape[1:] if values.ndim > 2 or tokens else None,
+        homogeneous=values.ndim > 2,
         tokens=tokens,
         standardize_target=target.task == "regression",
     )

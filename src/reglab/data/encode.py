@@ -84,6 +84,6 @@ def _moments(values: Floats, homogeneous: bool) -> tuple[Floats, Floats]:
 
 def one_hot(column: Categorical, train: Integers) -> tuple[Floats, list[str]]:
     """Return the 0/1 columns [rows, values seen in training] of a categorical column, and their labels."""
-    seen = np.unique(column.codes[train])
-    labels = ["missing" if code < 0 else column.labels[code] for code in seen]
-    return (column.codes[:, None] == seen).astype(np.float64), labels
+    codes = np.unique(column.codes[train])
+    labels = ["missing" if code < 0 else column.labels[code] for code in codes]
+    return (column.codes[:, None] == codes).astype(np.float64), labels

@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 
 from reglab.core.errors import UserError, nearest
-from reglab.data.checks import whole
+from reglab.data.checks import check_integer
 from reglab.data.source import Bytes, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -25,12 +25,12 @@ def image_folder(*, path: str | None = None, size: int = 64, channels: int = 3) 
     Raises UserError for a folder that is missing or holds no classes, an image that cannot be read, and images that do
     not fit into the free memory.
     """
-    whole("size", size, 1)
+    check_integer("size", size, 1)
     if channels not in (1, 3):
         raise UserError(f"data.channels={channels} must be 3 (colour) or 1 (gray)")
     folder = _folder(path)
     classes = _classes(folder)
-    files = [(number, file) for number, found in enumerate(classes.values()) for file in found]
+    files = [(number, file) for number, images in enumerate(classes.values()) for file in images]
     _check_memory(len(files), size, channels)
     pixels = np.empty((len(files), channels * size * size), dtype=np.uint8)
     for row, (_, file) in enumerate(files):
@@ -60,19 +60,19 @@ def _folder(path: str | None) -> Path:
 def _classes(folder: Path) -> dict[str, list[Path]]:
     """Return the images of each class, both in the order of their names."""
     names = sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
-    kinds = " or ".join(SUFFIXES)
+    suffixes = " or ".join(SUFFIXES)
     if not names:
-        raise UserError(f"data.path={folder} has no subfolders: put the images ({kinds}) of each class into one")
+        raise UserError(f"data.path={folder} has no subfolders: put the images ({suffixes}) of each class into one")
     if parts := [name for name in names if name.lower() in PARTS]:
         raise UserError(
             f"data.path={folder} holds parts, not classes ({', '.join(parts)}): name one of them, "
             f"data.path={folder / parts[0]}; it is split by data.val_size and data.test_size"
         )
-    found = {name: _images(folder / name) for name in names}
-    for name, images in found.items():
+    images_by_class = {name: _images(folder / name) for name in names}
+    for name, images in images_by_class.items():
         if not images:
-            raise UserError(f"the class {folder / name} holds no image ({kinds}): remove that folder or fill it")
-    return found
+            raise UserError(f"the class {folder / name} holds no image ({suffixes}): remove that folder or fill it")
+    return images_by_class
 
 
 def _images(folder: Path) -> list[Path]:

@@ -40,7 +40,7 @@ def replica_rows(split: Split, source: Source, options: Options) -> Integers:
         )
     train = train[: len(train) // replicas * replicas]
     order = permutation(stream(options.split_seed, "disjoint"), len(train))
-    if split.kind == "stratified" and source.classes is not None:
+    if split.method == "stratified" and source.classes is not None:
         order = _by_class(order, source.classes[train], source.target_names, replicas)
     return train[np.sort(order[options.replica :: replicas])]
 
@@ -48,8 +48,8 @@ def replica_rows(split: Split, source: Source, options: Options) -> Integers:
 def _with_replacement(rows: int, options: Options) -> Integers:
     drawn = counter_rng.bits(stream(options.split_seed, "bootstrap", options.replica), torch.arange(rows))
     # The sign bit goes; 63 random bits leave the chances of any two rows equal to one part in 2^63 / rows.
-    found: Integers = ((drawn & (2**63 - 1)) % rows).numpy()
-    return found
+    rows_drawn: Integers = ((drawn & (2**63 - 1)) % rows).numpy()
+    return rows_drawn
 
 
 def _by_class(order: Integers, classes: Integers, names: tuple[str, ...], replicas: int) -> Integers:

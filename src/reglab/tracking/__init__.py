@@ -18,9 +18,9 @@ from reglab.tracking.folder import Identity, is_pending, read_identity, write_id
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.run_spec import RunSpec
-from reglab.tracking.sender import Drainer, Outlet
+from reglab.tracking.sender import JournalCursor, Sender
 from reglab.tracking.settings import TrackingSettings
-from reglab.tracking.status import has_begun, last_status
+from reglab.tracking.status import has_records, last_status
 from reglab.tracking.thinning import Thinning
 from reglab.tracking.tracker import RunTracker, finish_runs, log_pack, sync_runs
 
@@ -135,9 +135,9 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
     try:
         identity = read_identity(folder)  # another process may have given it its id in the store until now
         if rule is not None and rule != identity.thinning:
-            identity = identity.under(rule)
+            identity = identity.with_thinning(rule)
             write_identity(folder, identity)
-        tracker = RunTracker(identity, folder, _drainer(identity, folder), lock)
+        tracker = RunTracker(identity, folder, _sender(identity, folder), lock)
         tracker.journal.record(status="RUNNING")
     except BaseException:
         lock.release()
@@ -156,12 +156,12 @@ def send(folder: Path) -> bool:
         raise UserError(f"the run in {folder} was recorded with tracking=none: there is no store to send it to")
     if is_pending(folder):
         raise UserError(f"the run in {folder} is not in its store yet: reglab sync {folder}")
-    if not has_begun(folder):
+    if not has_records(folder):
         return True  # it died between the two
-    return Drainer(LateSink(identity.uri)).drain([Outlet(identity, folder)])
+    return Sender(LateSink(identity.uri)).flush([JournalCursor(identity, folder)])
 
 
-def _drainer(identity: Identity, folder: Path) -> Drainer | None:
+def _sender(identity: Identity, folder: Path) -> Sender | None:
     if identity.uri is None or identity.offline or is_pending(folder):
         return None
-    return Drainer(LateSink(identity.uri))
+    return Sender(LateSink(identity.uri))

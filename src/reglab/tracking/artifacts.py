@@ -10,7 +10,7 @@ _LINK_FROM = 1 << 20  # bytes
 _REPLACED = (".ckpt", ".npz", ".parquet")  # what we replace and never change in place can share its bytes
 
 
-def place(source: Path, folder: Path) -> None:
+def link_or_copy(source: Path, folder: Path) -> None:
     """Put a file, or the files of a folder, into ``folder``, replacing those of the same name.
 
     Checkpoints, arrays and files from 1 MiB on are hard-linked where the file system can, so that they take their space
@@ -18,16 +18,16 @@ def place(source: Path, folder: Path) -> None:
     """
     if source.is_dir():
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
-            place(file, folder / file.parent.relative_to(source))
+            link_or_copy(file, folder / file.parent.relative_to(source))
         return
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f".{source.name}.new"
-    fresh.unlink(missing_ok=True)
-    shared = source.suffix in _REPLACED or source.stat().st_size >= _LINK_FROM
-    if not shared or not _linked(source, fresh):
-        shutil.copy2(source, fresh)
-    fresh.replace(folder / source.name)
-    fresh.unlink(missing_ok=True)  # replacing a file by a link to itself does nothing, and leaves the second name
+    temporary = folder / f".{source.name}.new"
+    temporary.unlink(missing_ok=True)
+    linkable = source.suffix in _REPLACED or source.stat().st_size >= _LINK_FROM
+    if not linkable or not _linked(source, temporary):
+        shutil.copy2(source, temporary)
+    temporary.replace(folder / source.name)
+    temporary.unlink(missing_ok=True)  # replacing a file by a link to itself does nothing, and leaves the second name
 
 
 def storable(home: Path, name: str, folder: str, run_id: str) -> Path | None:

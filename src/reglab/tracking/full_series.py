@@ -36,7 +36,7 @@ def read_series(journal: Path) -> dict[str, Curve]:
             whole, _, rest = (rest + block).rpartition(b"\n")
             for key, curve in _curves(whole.split(b"\n")):
                 parts.setdefault(key, []).append(curve)
-    return {key: _joined(some) for key, some in parts.items()}
+    return {key: _joined(rows) for key, rows in parts.items()}
 
 
 def complete(journal: Path, rule: Thinning, path: Path, ended: bool = True) -> tuple[str, list[Row]] | None:
@@ -68,16 +68,16 @@ def _counts(kept: dict[str, npt.NDArray[np.bool_]]) -> str:
 
 
 def _curves(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
-    plain: list[bytes] = []
-    odd: list[bytes] = []
+    regular: list[bytes] = []
+    irregular: list[bytes] = []
     for line in lines:  # NaN and infinities are no JSON, which Arrow insists on
-        usual = b'"metrics":{' in line and b"NaN" not in line and b"Infinity" not in line
-        (plain if usual else odd).append(line)
+        is_regular = b'"metrics":{' in line and b"NaN" not in line and b"Infinity" not in line
+        (regular if is_regular else irregular).append(line)
     try:
-        found = _read_fast(plain)
+        curves = _read_fast(regular)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # one that cannot be read stops it
-        found, odd = [], list(lines)
-    return [*found, *_read_each(odd)]
+        curves, irregular = [], list(lines)
+    return [*curves, *_read_each(irregular)]
 
 
 def _read_fast(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
@@ -91,13 +91,13 @@ def _read_fast(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
     )
     metrics = table["metrics"].combine_chunks()
     step, time = (table[name].to_numpy() for name in ("step", "time"))
-    found = []
-    for number, kind in enumerate(metrics.type):
+    curves = []
+    for number, field in enumerate(metrics.type):
         column = metrics.field(number).cast(pa.float64())
-        there = slice(None) if not column.null_count else column.is_valid().to_numpy(zero_copy_only=False)
+        present = slice(None) if not column.null_count else column.is_valid().to_numpy(zero_copy_only=False)
         value = column.to_numpy(zero_copy_only=False)
-        found.append((kind.name, Curve(step[there], value[there], time[there])))
-    return found
+        curves.append((field.name, Curve(step[present], value[present], time[present])))
+    return curves
 
 
 def _read_each(lines: Sequence[bytes]) -> Iterator[tuple[str, Curve]]:
@@ -106,8 +106,8 @@ def _read_each(lines: Sequence[bytes]) -> Iterator[tuple[str, Curve]]:
         content = decode(line) or {}
         for key, value in content.get("metrics", {}).items():
             points.setdefault(key, []).append((content["step"], value, content["time"]))
-    for key, some in points.items():
-        step, value, time = zip(*some, strict=True)
+    for key, rows in points.items():
+        step, value, time = zip(*rows, strict=True)
         yield key, Curve(np.array(step, np.int64), np.array(value, np.float64), np.array(time, np.int64))
 
 

@@ -41,7 +41,7 @@ class Journal:
         self._kept: dict[tuple[str, int], float] = {}  # the rows from this step on, read back when one is repeated:
         self._kept_from: int | None = None
         self._is_named = False
-        self.position = self._recall()
+        self.position = self._scan()
         os.ftruncate(self._file, self.position)
         self.top = max(self._last.values(), default=0)
 
@@ -91,7 +91,7 @@ class Journal:
         """Give the file back; nothing can be recorded afterwards."""
         os.close(self._file)
 
-    def _recall(self) -> int:
+    def _scan(self) -> int:
         """Take in the last step of each key, and return the position behind the last line that can be read."""
         position = 0
         for line in lines(self.path):
@@ -144,13 +144,13 @@ class Journal:
         try:
             written = os.write(self._file, line)
         except OSError as error:
-            raise self._refusal(line, error.errno) from error
+            raise self._write_error(line, error.errno) from error
         if written < len(line):  # a full disk takes part of a line
             os.ftruncate(self._file, self.position)
-            raise self._refusal(line, errno.ENOSPC)
+            raise self._write_error(line, errno.ENOSPC)
         self.position += written
 
-    def _refusal(self, line: bytes, number: int | None) -> OSError:
+    def _write_error(self, line: bytes, number: int | None) -> OSError:
         reason = os.strerror(number or errno.EIO)
         advice = "free some disk space, then resume the run"
         return OSError(number, f"{len(line)} bytes do not go into {self.path} ({reason}): {advice}")

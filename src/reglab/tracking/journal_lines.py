@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 _METRICS = re.compile(rb'\{"time":\d+,"step":(-?\d+),"metrics":')
 _NUMBERS = {int, float}
-_PASSED: Mapping[str, Any] = {}
+_SKIPPED: Mapping[str, Any] = {}
 
 
 class Row(NamedTuple):
@@ -95,8 +95,8 @@ def lines(path: Path, after: int = 0, wanted: Callable[[bytes, int], bool] | Non
             if not line.endswith(b"\n"):
                 return
             end += len(line)
-            passed = wanted and (found := _METRICS.match(line)) and not wanted(line, int(found[1]))
-            content = _PASSED if passed else decode(line)
+            skipped = wanted and (match := _METRICS.match(line)) and not wanted(line, int(match[1]))
+            content = _SKIPPED if skipped else decode(line)
             if content is not None:
                 yield Line(content, end)
 

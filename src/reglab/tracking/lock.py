@@ -13,9 +13,10 @@ from pathlib import Path
 from reglab.core.errors import UserError
 
 LOCK = "run.lock"
-_BETWEEN = 0.02  # seconds
-_MOMENT = 0.2  # seconds: whoever asks ``is_running`` has the lock for so long at most
-_SYNC = 60.0  # seconds that ``reglab sync`` may have a run whose process died, while its sweep goes on with it
+_RETRY_SECONDS = 0.02
+_WAIT_SECONDS = 0.2  # ``is_running`` holds the lock for so long at most
+# ``reglab sync`` may hold the run of a dead process for so long while its sweep resumes it.
+_WORKER_WAIT_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -38,17 +39,17 @@ class RunLock:
         except OSError as error:
             raise UserError(f"cannot write to {folder} ({error}): give a folder of your own") from error
         _held.add(self)
-        deadline = time.monotonic() + (_SYNC if multiprocessing.parent_process() else _MOMENT)
+        deadline = time.monotonic() + (_WORKER_WAIT_SECONDS if multiprocessing.parent_process() else _WAIT_SECONDS)
         while True:
-            if _taken(self._number, folder):
-                _sign(self._number)
+            if _try_lock(self._number, folder):
+                _write_owner(self._number)
                 return
             if time.monotonic() > deadline:
                 break
-            time.sleep(_BETWEEN)
+            time.sleep(_RETRY_SECONDS)
         self.release()
         raise Held(
-            f"process {_holder(folder)} is running the run in {folder}: wait until it is done, or end it by Ctrl-C or "
+            f"process {_owner(folder)} is running the run in {folder}: wait until it is done, or end it by Ctrl-C or "
             "kill -INT"
         )
 
@@ -72,7 +73,7 @@ def is_running(folder: Path) -> bool:
         except OSError:  # no lock file, or a file system that nobody can write to
             return False
         try:
-            return not _taken(number, folder)
+            return not _try_lock(number, folder)
         finally:
             os.close(number)
     return False
@@ -96,7 +97,7 @@ def _open(path: Path, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o644)
 
 
-def _taken(number: int, folder: Path) -> bool:
+def _try_lock(number: int, folder: Path) -> bool:
     from filelock import lock_descriptor  # late: 60 ms, which a run that is only read does not need
 
     try:
@@ -106,12 +107,12 @@ def _taken(number: int, folder: Path) -> bool:
         return True
 
 
-def _sign(number: int) -> None:
+def _write_owner(number: int) -> None:
     os.ftruncate(number, 0)
     os.write(number, str(os.getpid()).encode())
 
 
-def _holder(folder: Path) -> str:
+def _owner(folder: Path) -> str:
     try:
         return (folder / LOCK).read_text(encoding="utf-8") or "another"
     except OSError:  # Windows lets nobody read a locked file

@@ -44,7 +44,7 @@ def read(folder: Path) -> Manifest | None:
     """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        found = Manifest(
+        manifest = Manifest(
             parent=str(content["parent"]),
             jobs=tuple(map(int, content["jobs"])),
             folders=tuple(os.path.normpath(folder / each) for each in content["folders"]),
@@ -54,7 +54,7 @@ def read(folder: Path) -> Manifest | None:
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return found if run_ids(found.folders) == found.runs and len(found.jobs) == len(found.runs) else None
+    return manifest if run_ids(manifest.folders) == manifest.runs and len(manifest.jobs) == len(manifest.runs) else None
 
 
 def run_ids(folders: Sequence[str | Path]) -> tuple[str, ...]:

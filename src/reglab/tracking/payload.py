@@ -23,7 +23,7 @@ class Refused(Unsent):
 
 
 @dataclass
-class Batch:
+class Payload:
     """Part of a run's journal. status: the last one in it, with its time in milliseconds. end: position behind it.
 
     folder: where relative artifact paths start. series: metric rows by key.
@@ -61,41 +61,41 @@ class Batch:
 class Sink(Protocol):
     """A store that takes batches of any runs. Taking one twice must change nothing."""
 
-    def send(self, batches: Sequence[Batch]) -> None:
-        """Store ``batches``, at most one of each run; or raise Refused because of one of them, or Unsent."""
+    def send(self, payloads: Sequence[Payload]) -> None:
+        """Store ``payloads``, at most one of each run; or raise Refused because of one of them, or Unsent."""
 
 
-def read_batch(identity: Identity, folder: Path, after: int, rows: int = ROWS) -> Batch:
+def read_payload(identity: Identity, folder: Path, after: int, rows: int = ROWS) -> Payload:
     """Return what the journal in ``folder`` holds behind byte ``after``, up to about ``rows`` metric rows.
 
     Rows that the run's budget of points leaves out are passed over.
     """
     rule = identity.thinning
-    batch = Batch(identity, folder, end=after)
-    everything, count = rule == Thinning(), 0
-    for content, end in lines(folder / JOURNAL, after, None if everything else rule.keeps_some):
-        batch.end = end
+    payload = Payload(identity, folder, end=after)
+    keep_all, count = rule == Thinning(), 0
+    for content, end in lines(folder / JOURNAL, after, None if keep_all else rule.keeps_some):
+        payload.end = end
         if metrics := content.get("metrics"):
             time, step = content["time"], content["step"]
             for key, value in metrics.items():
-                if everything or rule.keeps(key, step):
-                    batch.add(key, value, time, step)
+                if keep_all or rule.keeps(key, step):
+                    payload.add(key, value, time, step)
                     count += 1
         for row in content.get("last", ()):
-            batch.add(*row)
+            payload.add(*row)
             count += 1
-        batch.tags.update(content.get("tags", {}))
+        payload.tags.update(content.get("tags", {}))
         if "artifact" in content:
-            batch.artifacts[content["artifact"], content["folder"]] = None
+            payload.artifacts[content["artifact"], content["folder"]] = None
         if "status" in content:
-            batch.status = (content["status"], content["time"])
+            payload.status = (content["status"], content["time"])
         if count >= rows:
             break
-    return batch
+    return payload
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yield ``items`` in lists of ``size``, the last one perhaps shorter. (itertools.batched came with Python 3.12.)"""
-    left = iter(items)
-    while some := list(islice(left, size)):
-        yield some
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -26,14 +26,14 @@ def conclusive(record: RunRecord) -> bool:
     return record.status == "FINISHED" or record.tags.get("reglab.failure") == "diverged"
 
 
-def counted(records: Iterable[RunRecord]) -> list[RunRecord]:
+def select_attempts(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Return the attempt that counts of each job, by job: the newest conclusive one, else the newest.
 
     records: the runs of one sweep, oldest first. Superseded ones are left out; those without a job number all count.
     """
-    standing = [record for record in records if SUPERSEDED not in record.tags]
+    valid = [record for record in records if SUPERSEDED not in record.tags]
     chosen: dict[str, RunRecord] = {}
-    for record in standing:
+    for record in valid:
         job = record.tags.get(JOB) or record.run_id
         if job not in chosen or conclusive(record) or not conclusive(chosen[job]):
             chosen[job] = record

@@ -31,7 +31,7 @@ Texts = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetInfo:
     """What is kept of a data set."""
 
     name: str
@@ -56,17 +56,19 @@ class Start:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     parent: str | None = None
-    dataset: Facts | None = None
+    dataset: DatasetInfo | None = None
 
 
-def new_start(spec: RunSpec, own: Mapping[str, str], settings: TrackingSettings) -> tuple[Start, dict[str, Texts]]:
+def new_start(
+    spec: RunSpec, environment: Mapping[str, str], settings: TrackingSettings
+) -> tuple[Start, dict[str, Texts]]:
     """Return what the run ``spec`` starts with, and its texts that are too long for MLflow, by the file to hold them.
 
-    own: see ``own_tags``.
+    environment: see ``environment_tags``.
     """
     params, long_params = shorten(flatten(spec.params), _LONGEST_PARAM, _LONG_PARAMS)
-    tags, long_tags = shorten(all_tags(spec) | dict(own), _LONGEST_TAG, _LONG_TAGS)
-    dataset = Facts(spec.dataset.name, spec.dataset.digest, dict(spec.dataset.summary)) if spec.dataset else None
+    tags, long_tags = shorten(all_tags(spec) | dict(environment), _LONGEST_TAG, _LONG_TAGS)
+    dataset = DatasetInfo(spec.dataset.name, spec.dataset.digest, dict(spec.dataset.summary)) if spec.dataset else None
     start = Start(
         uuid.uuid4().hex,
         spec.name,
@@ -87,7 +89,7 @@ def all_tags(spec: RunSpec) -> dict[str, str]:
     return tags | ({"reglab.data_digest": spec.dataset.digest} if spec.dataset else {})
 
 
-def own_tags() -> dict[str, str]:
+def environment_tags() -> dict[str, str]:
     """Return the tags that say who ran what from which commit; asked once for many runs."""
     return {
         "mlflow.user": getpass.getuser(),
@@ -108,7 +110,7 @@ def read_start(folder: Path) -> Start:
     try:
         content = json.loads((folder / START).read_text(encoding="utf-8"))
         dataset = content.pop("dataset")
-        start = Start(**content, dataset=Facts(**dataset) if dataset else None)
+        start = Start(**content, dataset=DatasetInfo(**dataset) if dataset else None)
         if not all(map(_ID.fullmatch, (start.run_id, start.parent or "none"))):  # an id becomes part of a path
             raise ValueError(f"no id: {start.run_id!r}, {start.parent!r}")
         return start

@@ -10,19 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reglab.tracking.folder import JOURNAL, SENT, Identity
-from reglab.tracking.payload import ROWS, Batch, Refused, Sink, Unsent, read_batch
+from reglab.tracking.payload import ROWS, Payload, Refused, Sink, Unsent, read_payload
 
 _log = logging.getLogger(__name__)
-_LOOK = 1.0  # seconds between looks at how much there is to send
-_MUCH = 1 << 20  # bytes of journals, some 25,000 rows: sent at once, so that little is left when training ends
-_WAITING = 4  # times as many rows a batch when somebody waits for all of them: fewer commits, a quarter less time
-_FEW = 1_000  # rows a batch after a failure, then twice as many each time: what a store took before it went stays taken
-_PATIENCE = 15.0  # seconds that the end of a run waits for a store known to be away: `reglab sync` sends the rest
-_SYNCS = 16  # at once: the file system makes many files durable together
-_SEAL = 256  # bytes before a position by which it is known again
+_POLL_SECONDS = 1.0  # between checks of the backlog
+_BACKLOG_BYTES = 1 << 20  # some 25,000 rows: sent at once, so that little is left at the end
+# A payload holds this many times more rows when somebody waits: fewer commits, a quarter less time.
+_CLOSE_FACTOR = 4
+# Rows of the first payload after a failure, then twice as many each time.
+_ROWS_AFTER_FAILURE = 1_000
+# The end of a run waits so long for an unreachable store: `reglab sync` sends the rest.
+_CLOSE_SECONDS = 15.0
+_SYNC_THREADS = 16  # the file system makes many files durable together
+_CHECKSUM_BYTES = 256  # before a position; they identify it
 
 
-class Outlet:
+class JournalCursor:
     """The way out of one run's journal. sent: the position up to which the store has it.
 
     The position is written after the store has committed a batch, so it may lag, never lead: a death in between sends
@@ -31,13 +34,13 @@ class Outlet:
 
     def __init__(self, identity: Identity, folder: Path) -> None:
         self.sent = read_position(folder / SENT, (folder / JOURNAL).stat().st_size)
-        self.apart = False  # the store refused it: it must not hold up others
+        self.isolated = False  # the store refused it: it must not hold up others
         self._identity, self._folder = identity, folder
 
-    def read(self, rows: int) -> Batch | None:
+    def read(self, rows: int) -> Payload | None:
         """Return what is to be sent next, about ``rows`` metric rows at most; None if nothing is left."""
-        batch = read_batch(self._identity, self._folder, self.sent, rows)
-        return batch if batch.end > self.sent else None
+        payload = read_payload(self._identity, self._folder, self.sent, rows)
+        return payload if payload.end > self.sent else None
 
     def sync(self) -> None:
         """Make the journal durable before its rows are sent.
@@ -48,9 +51,9 @@ class Outlet:
         with (self._folder / JOURNAL).open("r+b") as file:  # for writing, which some systems ask for
             os.fsync(file.fileno())
 
-    def took(self, batch: Batch) -> None:
-        """Keep in mind that the store has ``batch``."""
-        self.sent = batch.end
+    def acknowledge(self, payload: Payload) -> None:
+        """Keep in mind that the store has ``payload``."""
+        self.sent = payload.end
         write_position(self._folder / SENT, self.sent)
 
     def backlog(self) -> int:
@@ -61,113 +64,113 @@ class Outlet:
             return 0
 
 
-class Drainer:
+class Sender:
     """Sends the journals of one run, or of all runs of a pack, to ``sink`` every ``seconds``, in one thread."""
 
     def __init__(self, sink: Sink, seconds: float = 5.0) -> None:
         self._sink, self._seconds = sink, seconds
-        self._outlets: list[Outlet] = []
+        self._cursors: list[JournalCursor] = []
         self._lock = threading.Lock()
-        self._hurry = threading.Event()  # training waits for the lock: the background leaves the rest for later
+        self._urgent = threading.Event()  # training waits for the lock: the background leaves the rest for later
         self._stopped = threading.Event()
-        self._warned = False
-        self._most = _WAITING * ROWS
-        self._thread = threading.Thread(target=self._run, name="reglab-drainer", daemon=True)
+        self._unreachable = False
+        self._max_rows = _CLOSE_FACTOR * ROWS
+        self._thread = threading.Thread(target=self._run, name="reglab-sender", daemon=True)
 
-    def add(self, outlet: Outlet) -> None:
-        """Send ``outlet``'s journal too. The first one starts the background thread."""
-        with self._first():
-            self._outlets.append(outlet)
+    def add(self, cursor: JournalCursor) -> None:
+        """Send ``cursor``'s journal too. The first one starts the background thread."""
+        with self._with_priority():
+            self._cursors.append(cursor)
         if not self._thread.ident:
             self._thread.start()
 
-    def drain(self, outlets: Sequence[Outlet]) -> bool:
-        """Send now all that ``outlets`` hold. False: the store did not take it, and the reason was said once."""
-        with self._first():
-            return self._send(outlets)
+    def flush(self, cursors: Sequence[JournalCursor]) -> bool:
+        """Send now all that ``cursors`` hold. False: the store did not take it, and the reason was said once."""
+        with self._with_priority():
+            return self._send(cursors)
 
-    def close(self, outlets: Sequence[Outlet]) -> None:
-        """Send all that ``outlets`` hold, and nothing of them from now on; with the last one the thread ends.
+    def close(self, cursors: Sequence[JournalCursor]) -> None:
+        """Send all that ``cursors`` hold, and nothing of them from now on; with the last one the thread ends.
 
         A store that was away when it was last asked gets 15 seconds: training does not end minutes late for it.
         """
-        known_away = self._warned
-        end = threading.Thread(target=self._end, args=(outlets,), name="reglab-drainer-end", daemon=True)
-        end.start()
-        end.join(_PATIENCE if known_away else None)
+        unreachable = self._unreachable
+        thread = threading.Thread(target=self._flush_and_stop, args=(cursors,), name="reglab-sender-end", daemon=True)
+        thread.start()
+        thread.join(_CLOSE_SECONDS if unreachable else None)
 
-    def _end(self, outlets: Sequence[Outlet]) -> None:
-        with self._first():
-            self._outlets = [each for each in self._outlets if each not in outlets]
-            self._send(outlets)
-            left = bool(self._outlets)
+    def _flush_and_stop(self, cursors: Sequence[JournalCursor]) -> None:
+        with self._with_priority():
+            self._cursors = [each for each in self._cursors if each not in cursors]
+            self._send(cursors)
+            left = bool(self._cursors)
         if not left:
             self._stopped.set()
             self._thread.join()
 
     def _run(self) -> None:
-        pause, waited = min(self._seconds, _LOOK), 0.0
+        pause, waited = min(self._seconds, _POLL_SECONDS), 0.0
         while not self._stopped.wait(pause):
             waited += pause
-            if waited >= self._seconds or self._is_much():
+            if waited >= self._seconds or self._is_large():
                 waited = 0.0
                 with self._lock:
-                    self._send(self._outlets, self._hurry)
+                    self._send(self._cursors, self._urgent)
 
-    def _is_much(self) -> bool:
-        return not self._warned and sum(outlet.backlog() for outlet in self._outlets) > _MUCH
+    def _is_large(self) -> bool:
+        return not self._unreachable and sum(cursor.backlog() for cursor in self._cursors) > _BACKLOG_BYTES
 
     @contextmanager
-    def _first(self) -> Iterator[None]:
-        self._hurry.set()
+    def _with_priority(self) -> Iterator[None]:
+        self._urgent.set()
         with self._lock:
-            self._hurry.clear()
+            self._urgent.clear()
             yield
 
-    def _send(self, outlets: Sequence[Outlet], until: threading.Event | None = None) -> bool:
-        groups = [[each for each in outlets if not each.apart], *([each] for each in outlets if each.apart)]
+    def _send(self, cursors: Sequence[JournalCursor], until: threading.Event | None = None) -> bool:
+        groups = [[each for each in cursors if not each.isolated], *([each] for each in cursors if each.isolated)]
         failure: Exception | None = None
         while groups:
             group = groups.pop(0)
             try:
                 self._send_group(group, until)
-            except Refused as reason:
+            except Refused as error:
                 if len(group) > 1:  # which of them? one by one
                     groups.extend([each] for each in group)
                 else:
-                    group[0].apart, failure = True, reason
-            except (Unsent, OSError) as reason:  # a full disk takes no position; a journal on a network drive is away
-                failure = reason
-                self._most = _FEW
+                    group[0].isolated, failure = True, error
+            except (Unsent, OSError) as error:  # a full disk takes no position; a journal on a network drive is away
+                failure = error
+                self._max_rows = _ROWS_AFTER_FAILURE
                 break
-        if failure and not self._warned:
+        if failure and not self._unreachable:
             _log.warning("%s. Training goes on; the journal keeps everything and sending is tried again.", failure)
-        self._warned = failure is not None
+        self._unreachable = failure is not None
         return failure is None
 
-    def _send_group(self, outlets: Sequence[Outlet], until: threading.Event | None) -> None:
-        while ready := [(each, batch) for each in outlets if (batch := each.read(self._rows(until, outlets)))]:
-            _sync([outlet for outlet, _ in ready])
-            self._sink.send([batch for _, batch in ready])
-            for outlet, batch in ready:
-                outlet.took(batch)
-            self._most = min(2 * self._most, _WAITING * ROWS)
+    def _send_group(self, cursors: Sequence[JournalCursor], until: threading.Event | None) -> None:
+        while ready := [(each, payload) for each in cursors if (payload := each.read(self._rows(until, cursors)))]:
+            _sync([cursor for cursor, _ in ready])
+            self._sink.send([payload for _, payload in ready])
+            for cursor, payload in ready:
+                cursor.acknowledge(payload)
+            self._max_rows = min(2 * self._max_rows, _CLOSE_FACTOR * ROWS)
             if until and until.is_set():
                 return
 
-    def _rows(self, until: threading.Event | None, outlets: Sequence[Outlet]) -> int:
-        return max(1, min(self._most, ROWS if until else _WAITING * ROWS) // len(outlets))
+    def _rows(self, until: threading.Event | None, cursors: Sequence[JournalCursor]) -> int:
+        return max(1, min(self._max_rows, ROWS if until else _CLOSE_FACTOR * ROWS) // len(cursors))
 
 
-def read_position(path: Path, most: int) -> int:
+def read_position(path: Path, length: int) -> int:
     """Return the position kept in ``path``; 0, which sends all again, if there is none or it is not the journal's.
 
-    That is so where it lies behind ``most``, the journal's length, or other bytes stand before it than when it was
+    That is so where it lies behind ``length``, the journal's length, or other bytes stand before it than when it was
     kept: a power loss has shortened the journal, and perhaps it has grown again since.
     """
     try:
-        position, *seal = path.read_text().split()
-        if not 0 <= int(position) <= most or (seal and int(seal[0]) != _seal(path, int(position))):
+        position, *checksum = path.read_text().split()
+        if not 0 <= int(position) <= length or (checksum and int(checksum[0]) != _checksum(path, int(position))):
             return 0
         return int(position)
     except (OSError, ValueError):
@@ -177,19 +180,19 @@ def read_position(path: Path, most: int) -> int:
 def write_position(path: Path, position: int) -> None:
     """Write ``position`` so that a death of the process leaves the old or the new one, never a part."""
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text(f"{position} {_seal(path, position)}")
+    fresh.write_text(f"{position} {_checksum(path, position)}")
     fresh.replace(path)
 
 
-def _seal(path: Path, position: int) -> int:
+def _checksum(path: Path, position: int) -> int:
     with path.with_name(JOURNAL).open("rb") as journal:
-        start = journal.seek(max(0, position - _SEAL))
+        start = journal.seek(max(0, position - _CHECKSUM_BYTES))
         return zlib.crc32(journal.read(position - start))
 
 
-def _sync(outlets: Sequence[Outlet]) -> None:
-    if len(outlets) == 1:
-        outlets[0].sync()
+def _sync(cursors: Sequence[JournalCursor]) -> None:
+    if len(cursors) == 1:
+        cursors[0].sync()
         return
-    with ThreadPoolExecutor(_SYNCS) as pool:
-        list(pool.map(Outlet.sync, outlets))
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+        list(pool.map(JournalCursor.sync, cursors))

@@ -108,7 +108,7 @@ def redacted(uri: str) -> str:
     return uri if parts.username is None else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def opened(uri: str) -> str:
+def view_command(uri: str) -> str:
     """Return how one looks at the store at ``uri``: the command of the dashboard, or a server's address."""
     if uri == absolute_uri(None, Path.cwd()):
         return "reglab dashboard   (in a checkout: scripts/dashboard)"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 _ALWAYS = ("final/", "test/")
 _MINOR = ("weights/", "system/")  # most of a run's series, and seldom looked at one by one
 # Of many runs a curve needs fewer points. At 290 bytes a row 64 runs of 54 series, 38 of them minor, take up to 37 MB.
-_SHARE, _FEWEST = 5, 50
-_MINOR_SHARE, _FEWEST_MINOR = 10, 10
+_SHARE, _MIN_POINTS = 5, 50
+_MINOR_SHARE, _MIN_POINTS_MINOR = 10, 10
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def thinning(points: int | None, steps: int | None, every: int = 1, swept: bool 
         return Thinning()
     minor = points
     if swept:
-        points = min(points, max(points // _SHARE, _FEWEST))
-        minor = min(points, max(points // _MINOR_SHARE, _FEWEST_MINOR))
+        points = min(points, max(points // _SHARE, _MIN_POINTS))
+        minor = min(points, max(points // _MINOR_SHARE, _MIN_POINTS_MINOR))
     intervals = -(-steps // every)
     stride = _stride(intervals, points)
     factor = _stride(-(-intervals // stride), minor)

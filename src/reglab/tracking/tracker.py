@@ -17,12 +17,12 @@ from reglab.tracking.folder import JOURNAL, Identity
 from reglab.tracking.journal import Journal
 from reglab.tracking.journal_lines import layout
 from reglab.tracking.lock import RunLock
-from reglab.tracking.sender import Drainer, Outlet
+from reglab.tracking.sender import JournalCursor, Sender
 from reglab.tracking.thinning import Thinning
 
 _log = logging.getLogger(__name__)
 _NOTE_LIMIT = 7_900  # MLflow cuts a tag at 8,000 characters
-_SYNCS = 16  # at once: the file system makes many files durable together
+_SYNC_THREADS = 16  # at once: the file system makes many files durable together
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -30,23 +30,23 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 class RunTracker:
     """Records metric rows, tags, artifacts, notes and the end of the run ``identity`` in ``folder``.
 
-    drainer: sends the journal to a store in the background; None keeps all in the folder. lock: the folder's, given
+    sender: sends the journal to a store in the background; None keeps all in the folder. lock: the folder's, given
     back when the run ends; None: the caller keeps it.
     """
 
-    def __init__(self, identity: Identity, folder: Path, drainer: Drainer | None, lock: RunLock | None = None) -> None:
+    def __init__(self, identity: Identity, folder: Path, sender: Sender | None, lock: RunLock | None = None) -> None:
         self.run_id = identity.run_id
         self.folder = folder
         self.journal = Journal(folder / JOURNAL)
         self._rule = identity.thinning
         self._has_store = identity.uri is not None
-        self._drainer = drainer
+        self._sender = sender
         self._lock = lock
         self._ended = False
         self._diverged = False
-        if drainer:
-            self._outlet = Outlet(identity, folder)
-            drainer.add(self._outlet)
+        if sender:
+            self._cursor = JournalCursor(identity, folder)
+            sender.add(self._cursor)
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Record one value for each key at ``step``. A key that has a value at ``step`` keeps the one it has."""
@@ -84,16 +84,16 @@ class RunTracker:
             raise UserError(f"artifact folder {folder!r} leads out of the run's artifacts: give a plain relative path")
         home = self.folder.resolve()
         if not path.is_relative_to(home):
-            path = _attach(path, home / "attached" / folder)
+            path = _copy_into(path, home / "attached" / folder)
         self.journal.record(artifact=str(path.relative_to(home)), folder=folder)  # relative: the folder can move
 
     def sync(self) -> int:
         """Make everything recorded so far durable and return the journal's position, for a checkpoint to keep."""
         return self.journal.sync()
 
-    def drain(self) -> bool:
+    def flush(self) -> bool:
         """Send everything recorded so far now. False: the store cannot be reached, or there is none."""
-        return self._drainer.drain([self._outlet]) if self._drainer else False
+        return self._sender.flush([self._cursor]) if self._sender else False
 
     def finish(self, status: Status = "FINISHED") -> None:
         """Record how the run ended, send all that is left, and close. A second call does nothing."""
@@ -106,15 +106,15 @@ class RunTracker:
 
             path = self.folder / "metrics.parquet"
             # What may go on gets no other rows than a run that was never stopped.
-            if found := complete(self.journal.path, self._rule, path, ended=status == "FINISHED" or self._diverged):
-                self.tag(**{"reglab.points": found[0]})
+            if series := complete(self.journal.path, self._rule, path, ended=status == "FINISHED" or self._diverged):
+                self.tag(**{"reglab.points": series[0]})
                 self.artifact(path)
-                last["last"] = found[1]
+                last["last"] = series[1]
         self.journal.record(status=status, **last)
         self._ended = True
 
     def _close(self, status: Status) -> None:
-        if self._drainer and (unsent := self.journal.position - self._outlet.sent):
+        if self._sender and (unsent := self.journal.position - self._cursor.sent):
             _log.warning(
                 "Run %s ended %s, but %d bytes of its journal are not in the store yet. They are safe in %s. To "
                 "send them when the store is back: reglab sync %s",
@@ -125,7 +125,7 @@ class RunTracker:
             self._lock.release()
 
 
-def _attach(path: Path, folder: Path) -> Path:
+def _copy_into(path: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / path.name
     if path.is_dir():
@@ -137,7 +137,7 @@ def _attach(path: Path, folder: Path) -> Path:
 
 def sync_runs(trackers: Sequence[RunTracker]) -> list[int]:
     """Do ``sync`` for each tracker, at once, and return the positions."""
-    with ThreadPoolExecutor(_SYNCS) as pool:
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
         return list(pool.map(RunTracker.sync, trackers))
 
 
@@ -149,13 +149,13 @@ def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> N
     for status in statuses:
         if status not in get_args(Status):
             raise ValueError(f"status must be one of {', '.join(get_args(Status))}, got {status!r}")
-    ending = [(one, status) for one, status in zip(trackers, statuses, strict=True) if not one._ended]
-    for tracker, status in ending:
+    unfinished = [(tracker, status) for tracker, status in zip(trackers, statuses, strict=True) if not tracker._ended]
+    for tracker, status in unfinished:
         tracker._record_end(status)
-    sync_runs([tracker for tracker, _ in ending])
-    for drainer in {tracker._drainer for tracker, _ in ending if tracker._drainer}:
-        drainer.close([tracker._outlet for tracker, _ in ending if tracker._drainer is drainer])
-    for tracker, status in ending:
+    sync_runs([tracker for tracker, _ in unfinished])
+    for sender in {tracker._sender for tracker, _ in unfinished if tracker._sender}:
+        sender.close([tracker._cursor for tracker, _ in unfinished if tracker._sender is sender])
+    for tracker, status in unfinished:
         tracker._close(status)
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab import data, models
 from reglab.config.instantiate import construct
-from reglab.config.trust import trust_listed
+from reglab.config.trust import trust_config
 from reglab.core import secrets
 from reglab.core.errors import Diverged, UserError
 from reglab.data import DataSet
@@ -49,7 +49,7 @@ def run_job(
     Raises UserError for bad input, before a run is opened. A loss that diverges ends the run FAILED, Ctrl-C or SIGTERM
     ends it KILLED; neither raises. Any other error ends it FAILED and is raised.
     """
-    trust_listed(config)
+    trust_config(config)
     config = matched(config)
     secrets.learn(describe.recorded_params(config))
     job = describe.plain(config)

@@ -138,9 +138,9 @@ def test_a_run_is_resumed_while_its_store_is_away(start: Start, store: Path, cli
     store.rename(tmp_path / "away.db")
     again = reopen_run(run.folder)
     again.log({"loss": 0.5}, 2)
-    assert not again.drain()
+    assert not again.flush()
     (tmp_path / "away.db").rename(store)
-    assert again.drain()
+    assert again.flush()
     assert client.get_run(run.run_id).info.status == "RUNNING"
     again.finish()
     assert [m.value for m in client.get_metric_history(run.run_id, "loss")] == [1.0, 0.5]

@@ -83,7 +83,7 @@ SYNCING = [
     *((f"MlflowClient.{step}", when, False) for step in ("create_run", "log_batch", "log_inputs")
       for when in ("before", "after")),
     *(("mlflow.sync.write_identity", when, False) for when in ("before", "after")),
-    *((step, when, True) for step in ("mlflow.sql.write", "drainer.write_position", "mlflow.sql_sink.place")
+    *((step, when, True) for step in ("mlflow.sql.write", "sender.write_position", "mlflow.sql_sink.link_or_copy")
       for when in ("before", "after")),
 ]  # fmt: skip
 
@@ -101,7 +101,7 @@ def test_a_sync_that_dies_is_finished_by_the_next(
 
 OPENING = [
     *(("opening.write_start", when, True) for when in ("before", "after")),
-    *((step, when, known) for step in ("opening.write_identity", "opening.settled") for when in ("before", "after")
+    *((step, when, known) for step in ("opening.write_identity", "opening.mark_created") for when in ("before", "after")
       for known in (True, False)),
     *(("mlflow.sql_create.insert_runs", when, True) for when in ("before", "after")),
     *((f"MlflowClient.{step}", when, False) for step in ("create_run", "log_batch") for when in ("before", "after")),

@@ -7,7 +7,7 @@ from mlflow.entities import Metric
 
 from reglab.tracking.journal_lines import Row, Series
 from reglab.tracking.mlflow import sql
-from reglab.tracking.mlflow.sql import Part
+from reglab.tracking.mlflow.sql import RunWrite
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def part(run_id, rows):
     for key, value, timestamp, step in rows:
         for column, entry in zip(series[key], (timestamp, step, value), strict=True):
             column.append(entry)
-    return Part(run_id, series)
+    return RunWrite(run_id, series)
 
 
 def contents(store, run_id):

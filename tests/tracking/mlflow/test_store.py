@@ -24,7 +24,7 @@ def write(folder, worker):
         for step in range(50):
             tracker.log({f"key-{key}": step + key / 10 for key in range(20)}, step)
             if step % 10 == 0:
-                assert tracker.drain()
+                assert tracker.flush()
         tracker.finish()
 
 start = multiprocessing.get_context("fork").Process

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import run_folders
-from reglab.tracking.admin.freeable import Freeable, freeable, kind, own_files, size
+from reglab.tracking.admin.freeable import Freeable, category, files_of_run, freeable, size
 from reglab.tracking.folder import read_identity
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.settings import redacted, sqlite_path
@@ -25,13 +25,13 @@ def clean(
     uri: the store that is asked which runs were deleted. ask: None only shows. Runs that a process holds, and data
     that a store does not have yet, stay. Raises UserError where no run is found.
     """
-    found = run_folders(folders)
-    if not found:
+    runs = run_folders(folders)
+    if not runs:
         raise UserError(f"no run below {', '.join(map(str, folders))}: give the folder of a run, a sweep, or many")
-    for line in _holdings(found):
+    for line in _holdings(runs):
         say(line)
-    deleted = _deleted(found, uri, say)
-    items = {folder: _freeable(folder, deleted) for folder in found if not is_running(folder)}
+    deleted = _deleted(runs, uri, say)
+    items = {folder: _freeable(folder, deleted) for folder in runs if not is_running(folder)}
     if not any(items.values()):
         say("Nothing of it can be freed.")
         return 0
@@ -76,9 +76,9 @@ def _freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
         return []
 
 
-def _deleted(found: Sequence[Path], uri: str, say: Callable[[str], object]) -> Mapping[str, str]:
+def _deleted(runs: Sequence[Path], uri: str, say: Callable[[str], object]) -> Mapping[str, str]:
     path = sqlite_path(uri)
-    if not any(_store(folder) == redacted(uri) for folder in found) or (path is not None and not path.exists()):
+    if not any(_store(folder) == redacted(uri) for folder in runs) or (path is not None and not path.exists()):
         return {}
     from reglab.tracking.mlflow.read import deleted_runs  # late: mlflow
 
@@ -96,13 +96,13 @@ def _store(folder: Path) -> str | None:
         return None
 
 
-def _holdings(found: Sequence[Path]) -> list[str]:
-    files = {folder: own_files(folder) for folder in found}
-    sizes = {folder: sum(map(size, own)) for folder, own in files.items()}
-    title = "1 run holds" if len(found) == 1 else f"{len(found):,} runs hold"
-    largest = sorted(found, key=lambda folder: -sizes[folder])[:_LARGEST]
+def _holdings(runs: Sequence[Path]) -> list[str]:
+    files = {folder: files_of_run(folder) for folder in runs}
+    sizes = {folder: sum(map(size, run_files)) for folder, run_files in files.items()}
+    title = "1 run holds" if len(runs) == 1 else f"{len(runs):,} runs hold"
+    largest = sorted(runs, key=lambda folder: -sizes[folder])[:_LARGEST]
     return [
-        *_table(title, [(kind(file), file) for own in files.values() for file in own]),
+        *_table(title, [(category(file), file) for run_files in files.values() for file in run_files]),
         "",
         "largest",
         *(f"  {_mb(sizes[folder]):>10} MB  {folder}" for folder in largest),

@@ -34,7 +34,7 @@ def serve(uri: str, port: int = 5000, access: Access | None = None) -> int:
     command = server_command(uri, free_port(access.host, port), access)
     address = f"http://{_in_url(access.host)}:{_value(command, '--port')}/{latest_page(uri)}"
     print(f"Dashboard: {address} (ready in some seconds; Ctrl-C ends it)", flush=True)
-    return _until_interrupted(command, server_environment(access))
+    return _run_server(command, server_environment(access))
 
 
 def server_command(uri: str, port: int, access: Access) -> list[str]:
@@ -63,29 +63,29 @@ def server_environment(access: Access) -> dict[str, str]:
     return environment
 
 
-def _until_interrupted(command: list[str], environment: dict[str, str]) -> int:
+def _run_server(command: list[str], environment: dict[str, str]) -> int:
     """Run ``command`` and return its exit code, or 0 where this process was told to end.
 
     Interrupted itself, MLflow prints a traceback; so it gets no Ctrl-C (it has a session of its own), but SIGTERM.
     """
-    endings = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in endings}
+    handled = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in handled}
     server = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         return server.wait()
     except KeyboardInterrupt:
-        _tell(server, signal.SIGTERM)
+        _send_signal(server, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C waits no longer
             server.wait(_PATIENCE)
         return 0
     finally:
-        _tell(server, signal.SIGKILL)  # also a worker that outlived it
+        _send_signal(server, signal.SIGKILL)  # also a worker that outlived it
         server.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _tell(server: subprocess.Popen[bytes], number: int) -> None:
+def _send_signal(server: subprocess.Popen[bytes], number: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(server.pid, number)
 
@@ -100,10 +100,10 @@ def latest_page(uri: str) -> str:
         return ""
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
-            found = store.execute("SELECT experiment_id FROM runs ORDER BY start_time DESC LIMIT 1").fetchone()
+            row = store.execute("SELECT experiment_id FROM runs ORDER BY start_time DESC LIMIT 1").fetchone()
     except sqlite3.Error:
         return ""
-    return f"#/experiments/{found[0]}?workflowType=machine_learning" if found else ""
+    return f"#/experiments/{row[0]}?workflowType=machine_learning" if row else ""
 
 
 def free_port(host: str, first: int) -> int:

@@ -35,14 +35,14 @@ class Access:
 
     def options(self, port: int) -> list[str]:
         """Return the words of MLflow's command line that say this."""
-        words = ["--host", self.host, "--port", str(port)]
+        options = ["--host", self.host, "--port", str(port)]
         if self.allowed:
             # A browser names the port too; it sends its page's address as origin with everything that it changes.
             names = [each for name in self.allowed for each in (name, f"{name}:*")]
             origins = [f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
             local = [f"{name}:{port}" for name in ("localhost", "127.0.0.1")]
-            words += ["--allowed-hosts", ",".join(names + local), "--cors-allowed-origins", ",".join(origins)]
-        return [*words, "--app-name", "basic-auth"] if self.auth else words
+            options += ["--allowed-hosts", ",".join(names + local), "--cors-allowed-origins", ",".join(origins)]
+        return [*options, "--app-name", "basic-auth"] if self.auth else options
 
 
 def is_loopback(host: str) -> bool:
@@ -56,10 +56,10 @@ def is_loopback(host: str) -> bool:
 def _check_users(path: Path) -> None:
     parser = configparser.ConfigParser()
     try:
-        known = parser.read(path, encoding="utf-8")
+        files_read = parser.read(path, encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError) as error:
         raise UserError(f"--auth {path} is no config of MLflow's basic auth ({error}): {_PAGE}") from error
-    if not known:
+    if not files_read:
         raise UserError(f"--auth {path}: there is no such file, or it cannot be read; {_PAGE}")
     values = dict(parser["mlflow"]) if parser.has_section("mlflow") else {}
     values["admin_password"] = os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD", values.get("admin_password", ""))

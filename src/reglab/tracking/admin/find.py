@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reglab.core.errors import UserError
-from reglab.tracking.folder import ASIDE, FOLDER, IDENTITY, Identity, read_identity, refuse_folder, starts
+from reglab.tracking.folder import EARLIER, FOLDER, IDENTITY, Identity, check_not_folder, is_id_prefix, read_identity
 from reglab.tracking.status import last_status
 
 RUNS = Path("runs")
@@ -18,18 +18,18 @@ def run_folders(folders: Iterable[Path]) -> list[Path]:
 
     Raises UserError for a folder that is not there.
     """
-    left = []
+    stack = []
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}: give the folder of a run, of a sweep, or of many")
-        left.append(folder.resolve())
+        stack.append(folder.resolve())
     found: set[Path] = set()
-    while left:
-        folder = left.pop()
+    while stack:
+        folder = stack.pop()
         with suppress(PermissionError), os.scandir(folder) as entries:  # somebody else's
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    left.append(Path(entry.path))
+                    stack.append(Path(entry.path))
                 elif entry.name == IDENTITY and entry.is_file(follow_symlinks=False):
                     found.add(folder)
     return sorted(found)
@@ -43,17 +43,18 @@ def find_folder(uri: str, run: str | Path) -> Path:
     """
     if (Path(run) / IDENTITY).is_file():
         return Path(run).resolve()
-    refuse_folder(run)
-    here = list(_runs_here())
-    for folder, identity in here:
+    check_not_folder(run)
+    local_runs = list(_runs_here())
+    for folder, identity in local_runs:
         if str(run) in (identity.run_id, identity.local):
             return folder
     from reglab.tracking.mlflow.read import find_runs  # late: mlflow
     from reglab.tracking.run_record import RunRecord
 
-    named = {identity.run_id: place for place, identity in here if identity.name == str(run) and not _is_aside(place)}
-    begun = {identity.run_id: place for place, identity in here if starts(identity.run_id, str(run))}
-    found = named or begun
+    current = [(path, identity) for path, identity in local_runs if not _is_earlier(path)]
+    named = {identity.run_id: path for path, identity in current if identity.name == str(run)}
+    prefixed = {identity.run_id: path for path, identity in local_runs if is_id_prefix(identity.run_id, str(run))}
+    found = named or prefixed
     records: list[RunRecord] = []
     try:
         records = find_runs(uri, run)
@@ -65,7 +66,7 @@ def find_folder(uri: str, run: str | Path) -> Path:
         if _holds(folder, record.run_id):
             found[record.run_id] = folder
     if len(found) > 1:
-        raise UserError(_several(str(run), found))
+        raise UserError(_ambiguous(str(run), found))
     if found:
         return next(iter(found.values()))
     record = records[0]
@@ -76,9 +77,9 @@ def find_folder(uri: str, run: str | Path) -> Path:
     )
 
 
-def _is_aside(folder: Path) -> bool:
+def _is_earlier(folder: Path) -> bool:
     """Return whether another run has taken the place of the one in ``folder``."""
-    return folder.name.startswith(ASIDE)
+    return folder.name.startswith(EARLIER)
 
 
 def _holds(folder: Path, run_id: str) -> bool:
@@ -88,9 +89,9 @@ def _holds(folder: Path, run_id: str) -> bool:
     return False
 
 
-def _several(name: str, places: Mapping[str, Path]) -> str:
-    """Return the message that lists what ``name`` may mean, newest first. places: the runs' folders by their ids."""
-    newest = sorted(places.items(), key=lambda item: _age(item[1]), reverse=True)
+def _ambiguous(name: str, folders: Mapping[str, Path]) -> str:
+    """Return the message that lists what ``name`` may mean, newest first. folders: the runs' folders by their ids."""
+    newest = sorted(folders.items(), key=lambda item: _age(item[1]), reverse=True)
     lines = [f"  {_status(folder):<8}  {run_id}  {folder}" for run_id, folder in newest[:_SHOWN]]
     more = [f"  and {len(newest) - _SHOWN} more"] if len(newest) > _SHOWN else []
     return "\n".join([f"{len(newest)} runs may be meant by {name!r}: give the folder or the id of one", *lines, *more])

@@ -6,10 +6,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from reglab.tracking.mlflow.sql_create import DirectStore, direct_store, inputs_of, is_odd, tags_of
+from reglab.tracking.mlflow.sql_create import DirectStore, direct_store, inputs_of, needs_mlflow, tags_of
 from reglab.tracking.mlflow.sql_insert import CONTEXT, SOURCE, Input
 from reglab.tracking.mlflow.store import connect, experiment
-from reglab.tracking.opening import Made
+from reglab.tracking.opening import StoredRun
 from reglab.tracking.payload import chunks
 from reglab.tracking.run_start import Start
 from reglab.tracking.settings import TrackingSettings
@@ -19,7 +19,7 @@ _PARAMS_A_CALL = 100
 _TRIES = 5
 
 
-class Maker:
+class RunCreator:
     """Makes runs in the experiment that ``settings`` name. Raises UserError where there is no such store.
 
     direct: the store where it is a SQLite file of the known version, in which runs have their own ids, so that making
@@ -31,20 +31,20 @@ class Maker:
         self._experiment = str(experiment(self.client, settings).experiment_id)
         self.direct = direct_store(settings)
 
-    def make(self, starts: Sequence[Start]) -> list[Made]:
+    def create(self, starts: Sequence[Start]) -> list[StoredRun]:
         """Make runs that were never tried to be made before, one by one. Raises what MLflow raises."""
         return [self._complete(start, self._create(start)) for start in starts]
 
-    def find(self, start: Start) -> Made | None:
+    def find(self, start: Start) -> StoredRun | None:
         """Return the run if the store has it, perhaps only in part."""
-        run = self._found(start)
-        return Made(run.info.run_id, run.info.artifact_uri) if run else None
+        run = self._search(start)
+        return StoredRun(run.info.run_id, run.info.artifact_uri) if run else None
 
-    def make_once(self, start: Start) -> Made:
+    def create_once(self, start: Start) -> StoredRun:
         """Make a run, or complete it if an earlier try made it, wherever death came in between."""
-        run = self._found(start)
+        run = self._search(start)
         if direct := self._direct(start):
-            return Made(run.info.run_id, run.info.artifact_uri) if run else direct.make([start])[0]
+            return StoredRun(run.info.run_id, run.info.artifact_uri) if run else direct.create([start])[0]
         return self._complete(start, run or self._create(start))
 
     def store_id(self, local_id: str) -> str | None:
@@ -58,26 +58,26 @@ class Maker:
         experiments = [str(each.experiment_id) for each in self.client.search_experiments()]
         return next((str(run.info.run_id) for run in self.client.search_runs(experiments, where)), None)
 
-    def _found(self, start: Start) -> Run | None:
+    def _search(self, start: Start) -> Run | None:
         if self._direct(start):
             return _or_none(lambda: self.client.get_run(start.run_id))
         where = f"tags.`{LOCAL_ID}` = '{start.run_id}'"
-        found = self.client.search_runs([self._experiment], where, ViewType.ALL, max_results=1)
-        return found[0] if found else None
+        runs = self.client.search_runs([self._experiment], where, ViewType.ALL, max_results=1)
+        return runs[0] if runs else None
 
     def _direct(self, start: Start) -> DirectStore | None:
-        return None if is_odd(start) else self.direct
+        return None if needs_mlflow(start) else self.direct
 
     def _create(self, start: Start) -> Run:
         tags = {**tags_of(start), LOCAL_ID: start.run_id}
         return self.client.create_run(self._experiment, start.time, tags, run_name=start.name)
 
-    def _complete(self, start: Start, run: Run) -> Made:
-        for some in chunks(start.params.items(), _PARAMS_A_CALL):
-            self.client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in some])
+    def _complete(self, start: Start, run: Run) -> StoredRun:
+        for chunk in chunks(start.params.items(), _PARAMS_A_CALL):
+            self.client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in chunk])
         if inputs := inputs_of(start):
             _log_inputs(self.client, run.info.run_id, [_entity(each) for each in inputs])
-        return Made(run.info.run_id, run.info.artifact_uri)
+        return StoredRun(run.info.run_id, run.info.artifact_uri)
 
 
 def _entity(given: Input) -> DatasetInput:
@@ -85,9 +85,9 @@ def _entity(given: Input) -> DatasetInput:
     return DatasetInput(data, [InputTag(CONTEXT, given.context)])
 
 
-def _or_none(ask: Callable[[], Run]) -> Run | None:
+def _or_none(query: Callable[[], Run]) -> Run | None:
     try:
-        return ask()
+        return query()
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

@@ -7,7 +7,7 @@ from typing import Any
 from reglab.core.errors import UserError
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.sql_sink import DirectSink
-from reglab.tracking.payload import Batch, Sink, Unsent
+from reglab.tracking.payload import Payload, Sink, Unsent
 from reglab.tracking.settings import sqlite_path
 
 
@@ -21,15 +21,15 @@ class LateSink:
     def __init__(self, uri: str, client: Any = None) -> None:
         self._uri, self._client = uri, client
         self._sink: Sink | None = None
-        self._calls: Sink | None = None
+        self._mlflow_sink: Sink | None = None
 
-    def send(self, batches: Sequence[Batch]) -> None:
-        """Store ``batches``. Raises Refused where one of the runs is not taken, Unsent where nothing is."""
+    def send(self, payloads: Sequence[Payload]) -> None:
+        """Store ``payloads``. Raises Refused where one of the runs is not taken, Unsent where nothing is."""
         if self._sink is None:
-            self._sink = self._opened()
-        self._sink.send(batches)
+            self._sink = self._connect()
+        self._sink.send(payloads)
 
-    def _opened(self) -> Sink:
+    def _connect(self) -> Sink:
         path = sqlite_path(self._uri)
         path = path and path.absolute()
         try:
@@ -38,16 +38,16 @@ class LateSink:
         except sqlite3.Error:  # MLflow says what is wrong with it
             known = current = False
         if not current:
-            self._by_calls()  # which looks whether this MLflow can open it
-        return DirectSink(path, self._uri, self._by_calls) if path and known else self._by_calls()
+            self._through_mlflow()  # which looks whether this MLflow can open it
+        return DirectSink(path, self._uri, self._through_mlflow) if path and known else self._through_mlflow()
 
-    def _by_calls(self) -> Sink:
-        if self._calls is None:
+    def _through_mlflow(self) -> Sink:
+        if self._mlflow_sink is None:
             from reglab.tracking.mlflow.sink import MlflowSink
             from reglab.tracking.mlflow.store import connect
 
             try:
-                self._calls = MlflowSink(self._client or connect(self._uri, create=False), self._uri)
+                self._mlflow_sink = MlflowSink(self._client or connect(self._uri, create=False), self._uri)
             except UserError as error:
                 raise Unsent(str(error)) from error
-        return self._calls
+        return self._mlflow_sink

@@ -26,15 +26,15 @@ def newest_sweep(settings: TrackingSettings, fingerprint: str) -> SweepRecord | 
     """
     client = connect(settings.uri)
     number = str(experiment(client, settings).experiment_id)
-    where = f"tags.`{FINGERPRINT}` = '{fingerprint}'"
+    query = f"tags.`{FINGERPRINT}` = '{fingerprint}'"
     try:
-        found = client.search_runs([number], where, max_results=1, order_by=["attributes.start_time DESC"])
+        runs = client.search_runs([number], query, max_results=1, order_by=["attributes.start_time DESC"])
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(settings.uri)}: {reason(error)}") from error
-    return next((SweepRecord(run.info.run_id, run.info.run_name, run.data.tags.get(FOLDER, "")) for run in found), None)
+    return next((SweepRecord(run.info.run_id, run.info.run_name, run.data.tags.get(FOLDER, "")) for run in runs), None)
 
 
-def end_dead(uri: str, run_id: str) -> None:
+def finish_killed(uri: str, run_id: str) -> None:
     """End a run KILLED whose process is gone and whose folder is not at hand. Raises UserError as above."""
     try:
         connect(uri, create=False).set_terminated(run_id, "KILLED")

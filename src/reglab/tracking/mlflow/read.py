@@ -10,7 +10,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from reglab.core.errors import UserError, nearest
-from reglab.tracking.folder import IDENTITY, is_pending, no_run_in, read_identity, refuse_folder, starts
+from reglab.tracking.folder import IDENTITY, check_not_folder, is_id_prefix, is_pending, no_run_error, read_identity
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.store import UNREACHABLE, connect, reason
 from reglab.tracking.run_record import RunRecord
@@ -49,14 +49,14 @@ def test_touches(uri: str, run_ids: Sequence[str], parent_id: str) -> list[str]:
     Raises UserError where the store cannot be read.
     """
     client = connect(uri, create=False)
-    found: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
     try:
         experiments = [str(each.experiment_id) for each in client.search_experiments(ViewType.ALL)]
         digests = {client.get_run(run_id).data.tags.get(_DIGEST, "") for run_id in run_ids} - {""}
         for digest, touch in product(sorted(digests), _TOUCHES):
             where = f"tags.`{_DIGEST}` = '{digest}' AND {touch}"
-            found |= {run.info.run_id: run for run in _pages(client, experiments, where, "ASC", ViewType.ALL)}
-        others = [run for run in found.values() if run.info.run_id not in run_ids and _parent(run) != parent_id]
+            runs |= {run.info.run_id: run for run in _pages(client, experiments, where, "ASC", ViewType.ALL)}
+        others = [run for run in runs.values() if run.info.run_id not in run_ids and _parent(run) != parent_id]
         names = {parent: client.get_run(parent).info.run_name for parent in {_parent(run) for run in others} - {""}}
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
@@ -65,10 +65,10 @@ def test_touches(uri: str, run_ids: Sequence[str], parent_id: str) -> list[str]:
     ]
 
 
-def _not_found(kind: str, run_id: str, uri: str, error: Exception) -> UserError:
+def _not_found(noun: str, run_id: str, uri: str, error: Exception) -> UserError:
     if getattr(error, "error_code", None) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-        return UserError(f"no {kind} {run_id!r} in {redacted(uri)}: was it made in another store?")
-    return UserError(f"cannot read the {kind} {run_id!r} in {redacted(uri)}: {reason(error)}")
+        return UserError(f"no {noun} {run_id!r} in {redacted(uri)}: was it made in another store?")
+    return UserError(f"cannot read the {noun} {run_id!r} in {redacted(uri)}: {reason(error)}")
 
 
 def _parent(run: Run) -> str:
@@ -80,14 +80,14 @@ def history(uri: str, run_id: str, keys: Sequence[str]) -> dict[str, list[tuple[
     stored = {store_key(key): key for key in keys}
     path = sqlite_path(uri)
     if path and sql.is_known(path):
-        found = sql.read_history(path, run_id, list(stored))
+        points_by_key = sql.read_history(path, run_id, list(stored))
     else:
         client = connect(uri, create=False)
-        found = {
+        points_by_key = {
             key: sorted((m.step, sql.restored_value(m.value)) for m in client.get_metric_history(run_id, key))
             for key in stored
         }
-    return {stored[key]: points for key, points in found.items()}
+    return {stored[key]: points for key, points in points_by_key.items()}
 
 
 def artifact_path(record: RunRecord, name: str) -> Path:
@@ -99,8 +99,8 @@ def artifact_path(record: RunRecord, name: str) -> Path:
     if folder is not None:
         path = folder / name
         if not path.exists():
-            there = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-            raise UserError(f"run {record.name} ({record.run_id}) has no artifact {name}; {nearest(name, there)}")
+            names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+            raise UserError(f"run {record.name} ({record.run_id}) has no artifact {name}; {nearest(name, names)}")
         return path
     try:
         return Path(download_artifacts(run_id=record.run_id, artifact_path=name, tracking_uri=record.uri))
@@ -113,9 +113,9 @@ def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
 
     Raises UserError where the store does not answer.
     """
-    here = local_path(record.artifact_uri)
-    if here is not None:
-        return here / name if (here / name).is_file() else None
+    local = local_path(record.artifact_uri)
+    if local is not None:
+        return local / name if (local / name).is_file() else None
     try:
         if name not in {each.path for each in connect(record.uri, create=False).list_artifacts(record.run_id)}:
             return None
@@ -144,25 +144,25 @@ def find_runs(uri: str, run: str | Path) -> list[RunRecord]:
 
     Six characters of an id are enough. Raises UserError where there is none, naming the nearest name.
     """
-    refuse_folder(run)
+    check_not_folder(run)
     client = connect(uri, create=False)
     try:
         return [_record(uri, client.get_run(str(run)))]
     except MlflowException:  # not an id: then a name
         pass
     try:
-        experiments = [str(found.experiment_id) for found in client.search_experiments()]
+        experiments = [str(each.experiment_id) for each in client.search_experiments()]
         newest = _search(uri, client, experiments, "", "DESC", most=_PAGE)
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
     named = [record for record in newest if record.name == str(run)]
-    begun = [record for record in newest if starts(record.run_id, str(run))]
-    if not named and not begun:
+    prefixed = [record for record in newest if is_id_prefix(record.run_id, str(run))]
+    if not named and not prefixed:
         if Path(run).is_dir():
-            raise no_run_in(run)
+            raise no_run_error(run)
         hint = nearest(str(run), {record.name for record in newest})
         raise UserError(f"no run {str(run)!r} in {redacted(uri)}. Give a run's folder, id or name; {hint}")
-    return named or begun
+    return named or prefixed
 
 
 def _search(
@@ -198,15 +198,15 @@ def _record(uri: str, run: Run) -> RunRecord:
 def deleted_runs(uri: str) -> dict[str, str]:
     """Return the artifact URI of each run that was deleted, by its id. Raises UserError where the store is away."""
     client = connect(uri, create=False)
-    found: dict[str, str] = {}
+    uris: dict[str, str] = {}
     token: str | None = None
     try:
         experiments = [str(each.experiment_id) for each in client.search_experiments(ViewType.ALL)]
         while True:
             page = client.search_runs(experiments, "", ViewType.DELETED_ONLY, _PAGE, page_token=token)
-            found |= {str(run.info.run_id): str(run.info.artifact_uri) for run in page}
+            uris |= {str(run.info.run_id): str(run.info.artifact_uri) for run in page}
             token = page.token
             if not token:
-                return found
+                return uris
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error

@@ -6,16 +6,25 @@ from collections.abc import Sequence
 from reglab.core.errors import UserError
 from reglab.tracking import offline
 from reglab.tracking.mlflow import sql_runs
-from reglab.tracking.mlflow.create import Maker
+from reglab.tracking.mlflow.create import RunCreator
 from reglab.tracking.mlflow.denied import denied
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.mlflow.sink import OF_THE_RUN
-from reglab.tracking.mlflow.sql_create import is_odd
+from reglab.tracking.mlflow.sql_create import needs_mlflow
 from reglab.tracking.mlflow.store import UNREACHABLE, reason
-from reglab.tracking.opening import Opening, at_once, claimed, new_identity, record, refusal, settled, track
+from reglab.tracking.opening import (
+    Opening,
+    locked_folders,
+    map_threads,
+    mark_created,
+    new_identity,
+    store_refused,
+    track,
+    write_records,
+)
 from reglab.tracking.run_spec import RunSpec
-from reglab.tracking.run_start import new_start, own_tags
-from reglab.tracking.sender import Drainer
+from reglab.tracking.run_start import environment_tags, new_start
+from reglab.tracking.sender import Sender
 from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
 from reglab.tracking.tracker import RunTracker
 
@@ -34,29 +43,29 @@ def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunT
     be reached otherwise: the address may be wrong.
     """
     try:
-        maker = Maker(settings)
+        creator = RunCreator(settings)
     except UserError as error:
         if not _may_wait(settings, specs, error.__cause__):
             raise
         return offline.open_runs(settings, specs)
-    if maker.direct and not any(map(is_odd, specs)):
-        return sql_runs.open_runs(maker.direct, settings, specs)
-    own = own_tags()
-    with claimed(specs) as locks:
+    if creator.direct and not any(map(needs_mlflow, specs)):
+        return sql_runs.open_runs(creator.direct, settings, specs)
+    environment = environment_tags()
+    with locked_folders(specs) as locks:
         openings = []
         for spec, lock in zip(specs, locks, strict=True):
-            start, texts = new_start(spec, own, settings)
+            start, texts = new_start(spec, environment, settings)
             identity = new_identity(settings, spec, start.run_id, None)
             openings.append(Opening(spec, lock, identity, start, texts))
-        record(openings)
+        write_records(openings)
         try:
-            made = maker.make([opening.start for opening in openings if opening.start])
+            stored = creator.create([opening.start for opening in openings if opening.start])
         except UNREACHABLE as error:  # a server may have made some, which `reglab sync` finds
             if _may_wait(settings, specs, error):
                 return track(openings, None)
-            raise refusal(settings, specs, reason(error)) from error
-        drainer = Drainer(LateSink(settings.uri, maker.client))
-        return track(at_once(settled, openings, made), drainer)
+            raise store_refused(settings, specs, reason(error)) from error
+        sender = Sender(LateSink(settings.uri, creator.client))
+        return track(map_threads(mark_created, openings, stored), sender)
 
 
 def _may_wait(settings: TrackingSettings, specs: Sequence[RunSpec], error: BaseException | None) -> bool:

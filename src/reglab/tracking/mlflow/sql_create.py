@@ -9,7 +9,7 @@ from pathlib import Path
 from reglab.tracking.dataset import DataSetLike
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.sql_insert import RUN_NAME, Input, NewRun, insert_runs
-from reglab.tracking.opening import Made
+from reglab.tracking.opening import StoredRun
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_start import Start
 from reglab.tracking.settings import TrackingSettings, sqlite_path
@@ -32,20 +32,20 @@ class DirectStore:
     experiment: int
     location: str
 
-    def place(self, start: Start) -> Made:
+    def stored_run(self, start: Start) -> StoredRun:
         """Return what a run is going to be."""
-        return Made(start.run_id, f"{self.location.rstrip('/')}/{start.run_id}/artifacts")
+        return StoredRun(start.run_id, f"{self.location.rstrip('/')}/{start.run_id}/artifacts")
 
-    def make(self, starts: Sequence[Start]) -> list[Made]:
+    def create(self, starts: Sequence[Start]) -> list[StoredRun]:
         """Make runs in one transaction, all or none. Raises sqlite3.Error."""
-        made = [self.place(start) for start in starts]
+        stored = [self.stored_run(start) for start in starts]
         runs = [
-            NewRun(one.run_id, start.name, one.artifacts, start.params, tags_of(start), inputs_of(start))
-            for start, one in zip(starts, made, strict=True)
+            NewRun(run.run_id, start.name, run.artifacts, start.params, tags_of(start), inputs_of(start))
+            for start, run in zip(starts, stored, strict=True)
         ]
         if starts:
             insert_runs(self.path, self.experiment, runs, starts[0].time)
-        return made
+        return stored
 
 
 def direct_store(settings: TrackingSettings) -> DirectStore | None:
@@ -55,15 +55,15 @@ def direct_store(settings: TrackingSettings) -> DirectStore | None:
         if path is None or not path.stat().st_size or not sql.is_known(path):
             return None
         with sql.connection(path) as store:
-            found = store.execute(_EXPERIMENT, (settings.experiment,)).fetchall()
+            rows = store.execute(_EXPERIMENT, (settings.experiment,)).fetchall()
     except (OSError, sqlite3.Error, UnicodeError):  # MLflow's way says what is wrong
         return None
-    if len(found) != 1 or found[0][2] != "active" or "?" in found[0][1] or "#" in found[0][1]:
+    if len(rows) != 1 or rows[0][2] != "active" or "?" in rows[0][1] or "#" in rows[0][1]:
         return None
-    return DirectStore(path, int(found[0][0]), found[0][1])
+    return DirectStore(path, int(rows[0][0]), rows[0][1])
 
 
-def is_odd(run: Start | RunSpec) -> bool:
+def needs_mlflow(run: Start | RunSpec) -> bool:
     """Return whether MLflow has to decide on the run's name: it invents one, or compares two."""
     return not run.name or RUN_NAME in run.tags
 

@@ -58,8 +58,8 @@ def insert_runs(path: Path, experiment: int, runs: Sequence[NewRun], now: int) -
         store.executemany(
             _RUN, [(run.run_id, run.name, run.tags[_USER], now, run.artifact_uri, experiment) for run in runs]
         )
-        for table, kind in (("params", [run.params for run in runs]), ("tags", [_named(run) for run in runs])):
-            rows = [(run.run_id, *item) for run, items in zip(runs, kind, strict=True) for item in items.items()]
+        for table, mappings in (("params", [run.params for run in runs]), ("tags", [_named(run) for run in runs])):
+            rows = [(run.run_id, *item) for run, items in zip(runs, mappings, strict=True) for item in items.items()]
             rows.sort(key=lambda row: row[1])  # the order of the tables' primary keys
             store.executemany(f"INSERT INTO {table} (run_uuid, key, value) VALUES (?, ?, ?)", rows)
         known: dict[tuple[str, str], str] = {}
@@ -86,9 +86,9 @@ def _insert_input(
 
 
 def _dataset_id(store: sqlite3.Connection, experiment: int, given: Input) -> str:
-    found = store.execute(_FIND, (experiment, given.name, given.digest)).fetchone()
-    if found:
-        return str(found[0])
-    made = uuid.uuid4().hex
-    store.execute(_DATASET, (made, experiment, given.name, given.digest, SOURCE, given.source, given.profile))
-    return made
+    row = store.execute(_FIND, (experiment, given.name, given.digest)).fetchone()
+    if row:
+        return str(row[0])
+    dataset_id = uuid.uuid4().hex
+    store.execute(_DATASET, (dataset_id, experiment, given.name, given.digest, SOURCE, given.source, given.profile))
+    return dataset_id

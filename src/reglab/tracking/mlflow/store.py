@@ -40,7 +40,7 @@ A gap also shrinks when training gets worse: read it beside `final/val/loss`.
 UNREACHABLE = (MlflowException, requests.RequestException, sqlite3.Error, OSError)
 _LOCK_SECONDS = 120.0
 _NETWORK = re.compile(r"HTTPConnectionPool|NewConnectionError|failed with exception")
-_SIGNS = {  # what of a network's long message says why
+_NETWORK_REASONS = {  # what of a network's long message says why
     "Connection refused": "connection refused: no server is listening there",
     "Failed to resolve": "no machine of that name is known",
     "Read timed out": "it does not answer in time",
@@ -61,7 +61,7 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
     """
     path = sqlite_path(uri)
     if path is None:
-        # A server that is down is said once by the drainer; three lines a call here would break the live table.
+        # A server that is down is reported once by the sender; three lines a call here would break the live table.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         return MlflowClient(tracking_uri=uri)
     if create:
@@ -114,9 +114,9 @@ def experiment(client: MlflowClient, settings: TrackingSettings) -> Experiment:
     """
     name = settings.experiment
     try:
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            found = _make_experiment(client, settings)
+        existing = client.get_experiment_by_name(name)
+        if existing is None:
+            existing = _make_experiment(client, settings)
     except UNREACHABLE as error:
         if refusal := denied(error):
             raise UserError(f"{redacted(settings.uri)}, experiment {name!r}: {refusal}") from error
@@ -124,11 +124,11 @@ def experiment(client: MlflowClient, settings: TrackingSettings) -> Experiment:
             f"cannot reach tracking.uri={redacted(settings.uri)} ({reason(error)}): start the server, or leave "
             "tracking.uri out for a local store, or use tracking=offline and send it later by reglab sync"
         ) from error
-    if found.lifecycle_stage != LifecycleStage.ACTIVE:
+    if existing.lifecycle_stage != LifecycleStage.ACTIVE:
         raise UserError(
             f"the experiment {name!r} was deleted in MLflow: restore it there, or choose another tracking.experiment"
         )
-    return found
+    return existing
 
 
 def reason(error: Exception) -> str:
@@ -140,7 +140,7 @@ def reason(error: Exception) -> str:
         return refusal
     text = str(error).strip() or type(error).__name__
     if _NETWORK.search(text):
-        return next((said for sign, said in _SIGNS.items() if sign in text), "it does not answer")
+        return next((message for sign, message in _NETWORK_REASONS.items() if sign in text), "it does not answer")
     return _PASSWORD.sub("://", text.splitlines()[0])[:200]
 
 

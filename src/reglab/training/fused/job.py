@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab import data
 from reglab.config.pack_settings import PackSettings
-from reglab.config.trust import trust_listed
+from reglab.config.trust import trust_config
 from reglab.core.errors import Unfused
 from reglab.data import DataSet
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, pack_manifest
@@ -146,7 +146,7 @@ def train(module: Fused, recorder: PackRecorder, kept: Manifest, resume: Path | 
 
 def _matched(configs: Sequence[DictConfig]) -> list[DictConfig]:
     for config in configs:
-        trust_listed(config)
+        trust_config(config)
     return [matched(config) for config in configs]
 
 
