@@ -7,7 +7,7 @@ from typing import Any
 from reglab.core.errors import UserError, nearest
 
 
-def check_integer(key: str, value: Any, minimum: int, maximum: int | None = None) -> int:
+def whole(key: str, value: Any, minimum: int, maximum: int | None = None) -> int:
     """Return ``value``, a whole number from ``minimum`` to ``maximum``. Raises UserError."""
     integral = isinstance(value, int) and not isinstance(value, bool)
     if not integral or value < minimum or (maximum is not None and value > maximum):
@@ -16,7 +16,7 @@ def check_integer(key: str, value: Any, minimum: int, maximum: int | None = None
     return int(value)
 
 
-def check_number(key: str, value: Any, minimum: float, maximum: float = math.inf) -> float:
+def number(key: str, value: Any, minimum: float, maximum: float = math.inf) -> float:
     """Return ``value`` as a finite number from ``minimum`` to ``maximum``. Raises UserError."""
     numeric = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not numeric or not minimum <= value <= maximum:
@@ -25,7 +25,7 @@ def check_number(key: str, value: Any, minimum: float, maximum: float = math.inf
     return float(value)
 
 
-def check_size(key: str, value: Any) -> float:
+def size(key: str, value: Any) -> float:
     """Return a number of rows: a fraction in (0, 1], or a whole number above 1. Raises UserError.
 
     1 and 1.0 are the same value and mean everything, as in the fingerprint of a run.
@@ -37,18 +37,18 @@ def check_size(key: str, value: Any) -> float:
 
 
 def rows_of(share: float, rows: int) -> int:
-    """Return the number of rows that ``share`` (see ``check_size``) means out of ``rows``."""
+    """Return the number of rows that ``share`` (see ``size``) means out of ``rows``."""
     return round(share * rows) if share <= 1 else int(share)
 
 
-def check_choice(key: str, value: Any, options: Sequence[str]) -> str:
+def choice(key: str, value: Any, options: Sequence[str]) -> str:
     """Return ``value``, one of ``options``. Raises UserError that names the nearest."""
     if value not in options:
         raise UserError(f"data.{key}={value}: {nearest(str(value), options)} (one of {', '.join(options)})")
     return str(value)
 
 
-def check_flag(key: str, value: Any) -> bool:
+def flag(key: str, value: Any) -> bool:
     """Return ``value``, true or false. Raises UserError."""
     if not isinstance(value, bool):
         raise UserError(f"data.{key} must be true or false, got {value!r}")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from reglab.core.errors import UserError
-from reglab.data.checks import check_integer, check_number
+from reglab.data.checks import number, whole
 from reglab.data.source import Source, linear
 from reglab.data.streams import normal, permutation, stream
 
@@ -28,12 +28,12 @@ def correlated_regression(
     correlation: from 0 to 1. Raises UserError if there are more informative groups than groups.
     Source: Zou & Hastie (2005), Regularization and variable selection via the elastic net, section 5.
     """
-    check_integer("rows", rows, 1)
-    if check_integer("informative_groups", informative_groups, 1) > check_integer("groups", groups, 1):
+    whole("rows", rows, 1)
+    if whole("informative_groups", informative_groups, 1) > whole("groups", groups, 1):
         raise UserError(f"data.informative_groups={informative_groups} is more than data.groups={groups}: lower it")
-    key = (check_integer("seed", seed, 0), "correlated_regression")
-    members = np.repeat(np.arange(groups), check_integer("group_size", group_size, 1))
-    shared = np.sqrt(check_number("correlation", correlation, 0, 1))
+    key = (whole("seed", seed, 0), "correlated_regression")
+    members = np.repeat(np.arange(groups), whole("group_size", group_size, 1))
+    shared = np.sqrt(number("correlation", correlation, 0, 1))
     individual = np.sqrt(1 - shared**2) * normal(stream(*key, "own"), rows, len(members))
     inputs = shared * normal(stream(*key, "shared"), rows, groups)[:, members] + individual
     chosen = permutation(stream(*key, "places"), groups)[:informative_groups]
@@ -42,7 +42,7 @@ def correlated_regression(
     # Variance of a group's sum: group_size features of variance 1 and all their covariances.
     variance = informative_groups * group_size * (1 + (group_size - 1) * correlation)
     coefficients = direction[members] / np.sqrt(variance)
-    errors = check_number("noise", noise, 0) * normal(stream(*key, "noise"), rows)
+    errors = number("noise", noise, 0) * normal(stream(*key, "noise"), rows)
     return Source(
         task="regression",
         numeric=inputs,

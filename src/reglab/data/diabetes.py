@@ -1,6 +1,6 @@
 """Diabetes: 442 patients, 10 measurements, disease progression after one year."""
 
-from reglab.data.checks import check_flag
+from reglab.data.checks import flag
 from reglab.data.source import Source
 
 
@@ -18,5 +18,5 @@ def diabetes(*, standardize_target: bool = True) -> Source:
         numeric_names=tuple(bunch.feature_names),
         targets=bunch.target.astype(float),
         target_names=("progression",),
-        standardize_target=check_flag("standardize_target", standardize_target),
+        standardize_target=flag("standardize_target", standardize_target),
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reglab.data.checks import check_choice
+from reglab.data.checks import choice
 from reglab.data.source import Source
 
 AUTO = "auto"  # what the model of a job reads; without one, flat
@@ -17,7 +17,7 @@ def digits(*, shape: str = AUTO) -> Source:
     """
     from sklearn.datasets import load_digits
 
-    check_choice("shape", shape, SHAPES)
+    choice("shape", shape, SHAPES)
     bunch = load_digits()
     return Source(
         task="classification",

@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 
 from reglab.core.errors import UserError, nearest
-from reglab.data.checks import check_integer
+from reglab.data.checks import whole
 from reglab.data.source import Bytes, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -25,7 +25,7 @@ def image_folder(*, path: str | None = None, size: int = 64, channels: int = 3) 
     Raises UserError for a folder that is missing or holds no classes, an image that cannot be read, and images that do
     not fit into the free memory.
     """
-    check_integer("size", size, 1)
+    whole("size", size, 1)
     if channels not in (1, 3):
         raise UserError(f"data.channels={channels} must be 3 (colour) or 1 (gray)")
     folder = _folder(path)

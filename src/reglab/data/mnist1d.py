@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from reglab.data.checks import check_choice, check_integer
+from reglab.data.checks import choice, whole
 from reglab.data.digits import AUTO, SHAPES
 from reglab.data.source import Booleans, Floats, Integers, Source
 from reglab.data.streams import normal, permutation, stream, uniform
@@ -42,8 +42,8 @@ def mnist1d(*, rows: int = 4000, shape: str = AUTO, seed: int = 0) -> Source:
     shape: ``flat`` [40], or ``image`` [1, 40] for a convolutional net; ``auto`` is flat here, see ``models.reads``.
     Source: Greydanus & Kobak (2024), Scaling down deep learning with MNIST-1D.
     """
-    check_choice("shape", shape, SHAPES)
-    signals, labels = generate(check_integer("rows", rows, 10), check_integer("seed", seed, 0))
+    choice("shape", shape, SHAPES)
+    signals, labels = generate(whole("rows", rows, 10), whole("seed", seed, 0))
     return Source(
         task="classification",
         numeric=signals,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reglab.data.checks import check_integer
+from reglab.data.checks import whole
 from reglab.data.source import Source
 
 
@@ -17,11 +17,11 @@ def multilabel(
     from sklearn.datasets import make_multilabel_classification
 
     inputs, targets = make_multilabel_classification(
-        n_samples=check_integer("rows", rows, 1),
-        n_features=check_integer("features", features, 1),
-        n_classes=check_integer("labels", labels, 1),
-        n_labels=check_integer("labels_per_row", labels_per_row, 1),
-        random_state=check_integer("seed", seed, 0),
+        n_samples=whole("rows", rows, 1),
+        n_features=whole("features", features, 1),
+        n_classes=whole("labels", labels, 1),
+        n_labels=whole("labels_per_row", labels_per_row, 1),
+        random_state=whole("seed", seed, 0),
     )
     return Source(
         task="multilabel",

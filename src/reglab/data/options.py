@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reglab.core.errors import UserError, nearest
-from reglab.data.checks import check_choice, check_flag, check_integer, check_number, check_size
+from reglab.data.checks import choice, flag, number, size, whole
 
 SPLITS = ("stratified", "random", "grouped", "time")
 RESAMPLES = ("bootstrap", "disjoint")
@@ -37,20 +37,20 @@ class Options:
     standardize: bool = True
 
     def __post_init__(self) -> None:
-        check_integer("batch_size", self.batch_size, 1)
+        whole("batch_size", self.batch_size, 1)
         if self.train_size is not None:
-            check_size("train_size", self.train_size)
-        check_number("label_noise", self.label_noise, 0, 1)
-        check_integer("noise_columns", self.noise_columns, 0)
+            size("train_size", self.train_size)
+        number("label_noise", self.label_noise, 0, 1)
+        whole("noise_columns", self.noise_columns, 0)
         self._check_class_weight()
         self._check_split()
         self._check_replicas()
-        check_flag("standardize", self.standardize)
+        flag("standardize", self.standardize)
 
     def _check_class_weight(self) -> None:
         if isinstance(self.class_weight, Mapping):
             for label, weight in self.class_weight.items():
-                check_number(f"class_weight.{label}", weight, 0)
+                number(f"class_weight.{label}", weight, 0)
         elif self.class_weight not in (None, "balanced"):
             raise UserError(
                 f"data.class_weight={self.class_weight}: {nearest(str(self.class_weight), ['balanced', 'null'])} "
@@ -58,12 +58,12 @@ class Options:
             )
 
     def _check_split(self) -> None:
-        check_choice("split", self.split, SPLITS)
-        check_integer("split_seed", self.split_seed, 0)
-        check_size("val_size", self.val_size)
-        check_size("test_size", self.test_size)
+        choice("split", self.split, SPLITS)
+        whole("split_seed", self.split_seed, 0)
+        size("val_size", self.val_size)
+        size("test_size", self.test_size)
         if self.folds is not None:
-            check_integer("fold", self.fold, 0, check_integer("folds", self.folds, 2) - 1)
+            whole("fold", self.fold, 0, whole("folds", self.folds, 2) - 1)
         elif self.fold != 0:
             raise UserError(f"data.fold={self.fold} chooses one of data.folds, which is not set: add data.folds=5")
         for column, split in (("group", "grouped"), ("time", "time")):
@@ -74,9 +74,9 @@ class Options:
                 raise UserError(f"data.split={split} needs a column: data.{column}=COLUMN")
 
     def _check_replicas(self) -> None:
-        check_choice("resample", self.resample, RESAMPLES)
+        choice("resample", self.resample, RESAMPLES)
         if self.replicas is not None:
-            check_integer("replica", self.replica, 0, check_integer("replicas", self.replicas, 2) - 1)
+            whole("replica", self.replica, 0, whole("replicas", self.replicas, 2) - 1)
         elif self.replica != 0:
             raise UserError(
                 f"data.replica={self.replica} chooses one of data.replicas, which is not set: add data.replicas=20"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from reglab.core.errors import UserError
-from reglab.data.checks import check_integer, check_number
+from reglab.data.checks import number, whole
 from reglab.data.source import Source, linear
 from reglab.data.streams import normal, permutation, stream, uniform
 
@@ -19,17 +19,17 @@ def sparse_regression(
     noise: standard deviation, >= 0.
     Raises UserError if there are more informative features than features.
     """
-    check_integer("rows", rows, 1)
-    if check_integer("informative", informative, 1) > check_integer("features", features, 1):
+    whole("rows", rows, 1)
+    if whole("informative", informative, 1) > whole("features", features, 1):
         raise UserError(f"data.informative={informative} is more than data.features={features}: lower it")
-    key = (check_integer("seed", seed, 0), "sparse_regression")
+    key = (whole("seed", seed, 0), "sparse_regression")
     inputs = normal(stream(*key, "inputs"), rows, features)
     chosen = permutation(stream(*key, "places"), features)[:informative]
     signs = np.where(uniform(stream(*key, "signs"), informative) < 0.5, -1.0, 1.0)
     coefficients = np.zeros(features)
     coefficients[chosen] = signs * (1 + uniform(stream(*key, "magnitudes"), informative))
     coefficients /= np.linalg.norm(coefficients)
-    errors = check_number("noise", noise, 0) * normal(stream(*key, "noise"), rows)
+    errors = number("noise", noise, 0) * normal(stream(*key, "noise"), rows)
     return Source(
         task="regression",
         numeric=inputs,

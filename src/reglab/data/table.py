@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reglab.core.errors import UserError
-from reglab.data.checks import check_choice, check_flag, check_integer
+from reglab.data.checks import choice, flag, whole
 from reglab.data.source import Floats, Integers, Source
 from reglab.data.table_features import read_features
 from reglab.data.table_file import check_columns, list_columns, read_table
@@ -56,16 +56,16 @@ def table(
     numeric, names, categories = read_features(
         frame[[name for name in frame if name not in unused]],
         as_categories,
-        check_integer("most_categories", most_categories, 1),
+        whole("most_categories", most_categories, 1),
     )
     if not names and not categories:
         raise UserError(f"no input column is left beside {', '.join(sorted(unused))}. {list_columns(frame)}")
     return Source(
-        **read_target(frame[targets], check_choice("task", task, TASKS))._asdict(),
+        **read_target(frame[targets], choice("task", task, TASKS))._asdict(),
         numeric=numeric,
         numeric_names=names,
         categorical=categories,
-        standardize_target=check_flag("standardize_target", standardize_target),
+        standardize_target=flag("standardize_target", standardize_target),
         group=None if group is None else _blocks(steering["group"], "group"),
         time=None if time is None else _blocks(_moments(steering["time"]), "time"),
         sample_weight=None if sample_weight is None else _weights(steering["sample_weight"]),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from reglab.core.errors import UserError
-from reglab.data.checks import check_integer
+from reglab.data.checks import whole
 from reglab.data.source import Source
 from reglab.data.streams import stream, uniform
 
@@ -16,8 +16,8 @@ def tokens(*, rows: int = 2000, length: int = 32, vocabulary: int = 100, classes
     Raises UserError unless the vocabulary has words beside the marks.
     """
     for key, value, minimum in (("rows", rows, 10), ("length", length, 2), ("classes", classes, 2), ("seed", seed, 0)):
-        check_integer(key, value, minimum)
-    if check_integer("vocabulary", vocabulary, 1) < classes + 2:
+        whole(key, value, minimum)
+    if whole("vocabulary", vocabulary, 1) < classes + 2:
         raise UserError(f"data.vocabulary={vocabulary} must be at least data.classes + 2 = {classes + 2}")
     filler = 1 + classes + (uniform(stream(seed, "tokens", "words"), rows, length) * (vocabulary - 1 - classes))
     ids = filler.astype(np.int64)
