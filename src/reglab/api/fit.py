@@ -1,4 +1,4 @@
-"""reglab as a library: fit a plain ``nn.Module`` in a few lines."""
+"""``reglab.fit``: train a plain ``nn.Module`` from Python."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,12 @@ from reglab.training.trainer import interruptible_again
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained model and what was measured. metrics: at the end. history: each metric's value by epoch, from 0."""
+    """A trained model and what was measured.
+
+    Args:
+        metrics: At the end.
+        history: Each metric's value by epoch, from 0.
+    """
 
     model: nn.Module
     metrics: Mapping[str, float]
@@ -43,7 +48,10 @@ class Fit:
 
     @property
     def gap(self) -> tuple[float, float, float]:
-        """The gap in loss and its 95% interval over examples, conditional on the trained model; NaN where unknown."""
+        """The gap in loss and its 95% interval over examples, conditional on the trained model.
+
+        NaN where unknown.
+        """
         return self.metrics["gap/loss"], self.metrics["gap/loss_low"], self.metrics["gap/loss_high"]
 
     def __str__(self) -> str:
@@ -68,14 +76,20 @@ def fit(
 ) -> Fit:
     """Train ``model`` in place under ``regularizers`` and measure it after each epoch.
 
-    data: from ``reglab.dataset``. regularizers: a list, the first innermost, or a mapping by name. optimizer: a name in
-    ``torch.optim``. tracking: an MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory alone.
-    trainer: arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``, and ``gradient_clip_norm``,
-    the largest norm of the gradient. On several devices, a
-    notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is then in a module), a script's
-    ``ddp``, which runs the script once for each device.
+    Args:
+        data: From ``reglab.dataset``.
+        regularizers: A list, the first innermost, or a mapping by name.
+        optimizer: A name in ``torch.optim``.
+        tracking: An MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory
+            alone.
+        trainer: Arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``, and
+            ``gradient_clip_norm``, the largest norm of the gradient. On several devices, a
+            notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is
+            then in a module), a script's ``ddp``, which runs the script once for each device.
 
-    Raises UserError for bad input, Diverged if the loss stops being finite.
+    Raises:
+        UserError: For bad input.
+        Diverged: If the loss stops being finite.
     """
     cocktail = Cocktail(_members(regularizers), check_seed(seed), data.task)
     _check_shapes(model, data)
@@ -94,7 +108,10 @@ def fit(
 
 
 def _train(job: Experiment, tracking: str | None, experiment: str, seed: int) -> spawn.FitResult:
-    """Train, and return what a ``Fit`` holds beside the model. Of several processes, the first records the run."""
+    """Train, and return what a ``Fit`` holds beside the model.
+
+    Of several processes, the first records the run.
+    """
     history: dict[str, dict[int, float]] = {}
 
     def on_progress(progress: Progress) -> None:

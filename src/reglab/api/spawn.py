@@ -1,7 +1,8 @@
-"""``ddp_spawn``, ``ddp_fork`` and ``ddp_notebook``: a notebook cell that trains on several devices.
+"""``ddp_spawn``, ``ddp_fork``, ``ddp_notebook``: train on several devices from a notebook.
 
-Lightning's own way would leave what our callbacks saw in its processes. Here each process trains as under torchrun, and
-hands back what a fit in this process would have: rank 0 in a file of plain tensors and numbers.
+Lightning's own way would leave what our callbacks saw in its processes. Here each process trains as
+under torchrun, and hands back what a fit in this process would have: rank 0 in a file of plain
+tensors and numbers.
 """
 
 import io
@@ -49,9 +50,10 @@ class ProcessPlan:
 
 
 def plan_processes(job: Experiment) -> tuple[ProcessPlan | None, Experiment]:
-    """Return how the job's processes start, None where it trains in this one, and the job as each of them has it.
+    """Return how the job's processes start (None: in this one) and the job for each.
 
-    Raises UserError where they could not start.
+    Raises:
+        UserError: Where they could not start.
     """
     name = job.trainer.get("strategy", "auto")
     if name == "auto" and hasattr(sys, "ps1") and job.trainer.get("devices", "auto") not in (1, "1", "auto"):
@@ -89,16 +91,18 @@ def _check(name: str, method: str, job: Experiment) -> None:
 
 @contextmanager
 def allow_notebook() -> Iterator[None]:
-    """Let Lightning take ``ddp`` in a notebook, which it refuses since it would start processes by itself."""
+    """Let Lightning accept ``ddp`` in a notebook: reglab starts the processes."""
     with patch.object(accelerator_connector, "_IS_INTERACTIVE", False):
         yield
 
 
 def run(plan: ProcessPlan, train: Callable[[], FitResult], model: nn.Module, cocktail: Cocktail) -> FitResult:
-    """Do ``train``, which trains ``model`` under ``cocktail``, in each process, and return what it returns in the first.
+    """Call ``train`` in each process and return the result of rank 0.
 
-    ``model`` and ``cocktail`` have its trained weights and numbers afterwards. Raises what was raised in one of the
-    processes, RuntimeError where one died. None of them lives on.
+    ``model`` and ``cocktail`` have its trained weights and numbers afterwards. None of them lives
+    on.
+
+    Raises what was raised in one of the processes, RuntimeError where one died.
     """
     context = get_context(plan.method)
     port = rank_processes.free_port()
@@ -106,8 +110,9 @@ def run(plan: ProcessPlan, train: Callable[[], FitResult], model: nn.Module, coc
         result = Path(folder) / "result.pt"
         payload: Any = (train, model, cocktail)
         if plan.method == "spawn":
-            # By a file: Python hands arguments over by a pipe, and waits for ever where the process dies before it
-            # has read them, as it does in a script that starts training wherever it is imported.
+            # By a file: Python hands arguments over by a pipe, and waits for ever where the process
+            # dies before it has read them, as it does in a script that starts training wherever it
+            # is imported.
             payload = Path(folder) / "work"
             payload.write_bytes(_pickled(train, model, cocktail))
         with Family() as family:
@@ -121,7 +126,8 @@ def run(plan: ProcessPlan, train: Callable[[], FitResult], model: nn.Module, coc
 
 
 def _environment(plan: ProcessPlan, rank: int, port: int) -> dict[str, str]:
-    # A forked process must not compute on threads: those of OpenMP are not there any more, and it would wait for them.
+    # A forked process must not compute on threads: those of OpenMP are not there any more, and it
+    # would wait for them.
     threads = {"OMP_NUM_THREADS": "1"} if plan.method == "fork" else {}
     return {**rank_processes.rank_environment(rank, plan.ranks, port), **threads}
 
@@ -139,7 +145,7 @@ def _start_process(context: BaseContext, rank: int, payload: Any, result: Path) 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Let processes that start inside the context hear Ctrl-C and SIGTERM only when they are ready to."""
+    """Block Ctrl-C and SIGTERM in processes started inside the context until they unblock."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -175,7 +181,7 @@ def _forget_connections() -> None:
 
 
 def _load_trained(model: nn.Module, cocktail: Cocktail, trained: Mapping[str, Any]) -> None:
-    """Put the trained state into the objects that the user holds, which are changed as a fit here changes them."""
+    """Load the trained state into the user's objects, as a fit in this process would."""
     cocktail.prepare(model)
     for module, state in ((model, trained["model"]), (cocktail, trained["cocktail"])):
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):

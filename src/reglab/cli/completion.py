@@ -1,4 +1,7 @@
-"""Tab completion of the ``reglab`` command: sub-commands, groups, options (inside lists too) and dotted keys."""
+"""Tab completion of the ``reglab`` command.
+
+Sub-commands, groups, options (inside lists too) and dotted keys.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -24,7 +27,7 @@ _PREFIX = re.compile(r"[+~]{0,2}")
 
 
 def complete(line: str, folders: Sequence[Path]) -> list[str]:
-    """Return the words that can replace the last word of ``line`` (the command line up to the cursor).
+    """Return the completions of the last word of ``line`` (the command line up to the cursor).
 
     A word that wants something after it ends in ``=`` or ``.``; the shell then adds no space.
     """

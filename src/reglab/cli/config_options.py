@@ -1,4 +1,6 @@
-"""What can be configured, read from the conf folders without Hydra: help and completion answer at once.
+"""Config groups, options and keys, read from the conf folders without Hydra.
+
+Help and completion answer at once.
 
 Hydra composes; this only lists. A folder given later (``--config-dir``) adds to the earlier ones.
 """
@@ -46,9 +48,10 @@ def defaults(folders: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def keys(folders: Sequence[Path], choices: Choices) -> list[str]:
-    """Return the dotted keys of the config that has these ``choices`` (an approximation: no interpolation), sorted.
+    """Return the dotted keys of the config with these ``choices``, sorted (no interpolation).
 
-    For a group without a choice every option's keys are listed, so that a cocktail's keys can be found.
+    For a group without a choice every option's keys are listed, so that a cocktail's keys can be
+    found.
     """
     dotted = _dotted({key: value for key, value in _load(folders, PRIMARY).items() if key != "defaults"})
     for group in groups(folders):
@@ -59,7 +62,7 @@ def keys(folders: Sequence[Path], choices: Choices) -> list[str]:
 
 
 def as_options(value: object) -> list[str]:
-    """Return the options that a defaults list's value names: ``adam``, ``[l1, dropout]`` or null."""
+    """Return the options in a value of a defaults list: ``adam``, ``[l1, dropout]`` or null."""
     values = value if isinstance(value, list) else [value]
     return [str(option) for option in values if option is not None]
 

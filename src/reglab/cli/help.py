@@ -1,4 +1,4 @@
-"""What ``reglab --help`` and ``reglab train --help`` say, without importing Hydra or torch."""
+"""Help texts of ``reglab`` and ``reglab train``, without importing Hydra or torch."""
 
 import textwrap
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ Tab completes groups, options and keys: reglab completion bash|zsh|fish. HYDRA_F
 
 
 def train_help(folders: Sequence[Path]) -> str:
-    """Return the help of ``reglab train``: the groups and their options as the folders hold them."""
+    """Return the help of ``reglab train`` with the groups and options in ``folders``."""
     chosen = config_options.defaults(folders)
     lines = [_group(folders, group, chosen.get(group, [])) for group in config_options.groups(folders)]
     return "\n".join([_TRAIN, "Groups and their options (* = default)", *lines, "", _KEYS])

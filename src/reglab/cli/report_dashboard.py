@@ -1,4 +1,4 @@
-"""The sub-commands that read what was run: ``report`` and ``dashboard``."""
+"""Sub-commands ``report`` and ``dashboard``."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from reglab.tracking.settings import absolute_uri, redacted
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Write the report of a sweep again, from what MLflow holds, and print what a sweep prints at its end."""
+    """Write the report of a sweep again from MLflow, and print the summary of a sweep."""
     parser = reading_parser("report", "Write the report of a sweep again, also of one that was interrupted.")
     parser.add_argument("sweep", help="the sweep's run id, its name, or its folder under runs/")
     parser.add_argument("--folder", type=Path, default=None, help="where report.html goes; default: the working folder")
@@ -43,9 +43,11 @@ def dashboard(arguments: Sequence[str]) -> int:
 
 
 def given_uri(uri: str | None) -> str:
-    """Return the store that ``--uri`` names, ``reglab.db`` in the working folder if nothing is given.
+    """Return the store of ``--uri``; by default ``reglab.db`` in the working folder.
 
-    Raises UserError where it holds a password, which the list of processes and the shell's history would keep.
+    Raises:
+        UserError: Where it holds a password, which the list of processes and the shell's history
+            would keep.
     """
     if uri is not None and redacted(uri) != uri:
         raise UserError(

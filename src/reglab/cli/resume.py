@@ -1,4 +1,4 @@
-"""``reglab resume``: go on with a run or a sweep that ended before it was done, or extend a run that finished."""
+"""``reglab resume``: resume an interrupted run or sweep, or extend a finished run."""
 
 import os
 import shlex
@@ -27,14 +27,16 @@ _CHANGEABLE = (
 _EPOCHS = "trainer.max_epochs"
 _SWEEP = "multirun.yaml"
 _HYDRA_KEYS = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # what of Hydra's own a file may say
-_SWEEP_CHANGEABLE = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")  # what of a sweep may change
+# What of a sweep may change.
+_SWEEP_CHANGEABLE = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")
 _DROPPED = ("sweep.again", "sweep.resume", "trust")  # what is trusted is told anew, not by a file
 
 
 def resume(arguments: Sequence[str]) -> int:
     """Run ``reglab resume`` with these words and return the exit code, that of ``reglab train``.
 
-    Raises UserError where there is nothing to go on with.
+    Raises:
+        UserError: Where there is nothing to go on with.
     """
     from reglab.cli.report_dashboard import given_uri, reading_parser
 
@@ -86,7 +88,10 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
 
 
 def _nothing_to_do(folder: Path, state: RunState, extend: bool) -> str | None:
-    """Return why there is nothing to do, if so. Raises UserError where going on would only repeat or mislead."""
+    """Return why there is nothing to do, if so.
+
+    Raises UserError where going on would only repeat or mislead.
+    """
     if state.diverged:
         raise UserError(
             f"the run in {folder} diverged, and going on would only repeat that: {state.tags.get('reglab.message', '')}"
@@ -103,7 +108,7 @@ def _nothing_to_do(folder: Path, state: RunState, extend: bool) -> str | None:
 
 
 def _pack_of(folder: Path) -> Path | None:
-    """Return the folder of the sweep that holds the pack of an unfinished run, None where it trains alone."""
+    """Return the sweep folder of an unfinished run's pack, None where it trains alone."""
     for path in folder.parent.glob(f"*/{MANIFEST}"):
         manifest = read(path.parent)
         if manifest is not None and str(folder) in manifest.folders:
@@ -152,9 +157,10 @@ def _recorded(folder: Path) -> DictConfig | None:
 
 
 def _check_working_folder(state: RunState, folder: Path, here: bool) -> None:
-    """Raise UserError unless this is the folder that the run's relative paths, and the user's packages, count from.
+    """Raise UserError unless this is the run's working folder.
 
-    It is not gone to by itself: the run may be somebody else's, and Python and Hydra run what lies in such a folder.
+    It is not gone to by itself: the run may be somebody else's, and Python and Hydra run what lies
+    in such a folder.
     """
     started_in = Path(state.tags.get(run_state.WORKING_FOLDER, Path.cwd()))
     if started_in.resolve() != Path.cwd().resolve() and not here:
@@ -175,7 +181,8 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
             f"runs, once finished, can be extended one by one: reglab resume RUN {_EPOCHS}=..."
         )
     _check_working_folder(state, folder, here)
-    recorded: Any = OmegaConf.to_container(OmegaConf.load(folder / _SWEEP), resolve=False)  # secrets stay as written
+    # Secrets stay as written.
+    recorded: Any = OmegaConf.to_container(OmegaConf.load(folder / _SWEEP), resolve=False)
     hydra = recorded["hydra"]
     for each in hydra["overrides"]["hydra"]:
         if not any(_key(each) == key or _key(each).startswith(f"{key}.") for key in _HYDRA_KEYS):

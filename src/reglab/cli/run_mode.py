@@ -1,4 +1,4 @@
-"""One run or a sweep? Decided as Hydra does, but without hiding what is wrong with the configuration."""
+"""Single run or sweep: resolve Hydra's run mode and report errors in the configuration."""
 
 from hydra._internal.hydra import Hydra
 from hydra.errors import ConfigCompositionException
@@ -12,9 +12,10 @@ from reglab.core.errors import UserError
 def resolve_mode(hydra: Hydra, name: str, overrides: list[str], multirun: bool) -> tuple[RunMode, list[str]]:
     """Return the mode, and the overrides that Hydra then needs.
 
-    Hydra composes a sweep once without its swept keys. ``-m regularizer=[l1],[l2,l1] regularizer.l1.strength=1e-3``
-    fails there, since no regularizer is chosen yet. Such an override is written as a sweep over one value,
-    ``choice(1e-3)``, which Hydra leaves to the jobs, where it is checked again.
+    Hydra composes a sweep once without its swept keys. ``-m regularizer=[l1],[l2,l1]
+    regularizer.l1.strength=1e-3`` fails there, since no regularizer is chosen yet. Such an override
+    is written as a sweep over one value, ``choice(1e-3)``, which Hydra leaves to the jobs, where it
+    is checked again.
     """
     remaining = list(overrides)
     first: ConfigCompositionException | None = None

@@ -24,7 +24,10 @@ from reglab.tracking.settings import view_command
 def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str] = ()) -> int:
     """Train one run and return the exit code: 0 finished, 1 failed, 130 or 143 interrupted.
 
-    more: further overrides, which the user did not give. Raises what training raises.
+    Raises what training raises.
+
+    Args:
+        more: Further overrides, which the user did not give.
     """
     errors: list[BaseException] = []
     folder: list[Path] = []
@@ -35,7 +38,7 @@ def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str]
                 folder.append(Path(HydraConfig.get().runtime.output_dir))
                 with reporting(report):
                     return task.train(config)
-            except Exception as error:  # noqa: BLE001 - raised below: Hydra would print a line of its own first
+            except Exception as error:  # noqa: BLE001 - raised below, without Hydra
                 errors.append(error)
 
         try:
@@ -56,7 +59,7 @@ def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str]
 
 
 def resume_run(config: DictConfig, folder: Path) -> int:
-    """Let the run in ``folder`` go on with ``config`` and return the exit code as ``train_one`` does."""
+    """Resume the run in ``folder`` under ``config``; return the exit code as ``train_one``."""
     rank_consistency.check(config)
 
     def train(report: Reporter) -> object:
@@ -86,7 +89,8 @@ def _with_display(label: str, train: Callable[[Reporter], object]) -> Ended:
 def _print_result(end: Ended, folder: Path) -> int:
     rank = rank_environment.place()
     if rank.starter == "lightning" and not rank.lead:
-        return 0  # the first process knows how it ended, and would be killed if this one ended otherwise
+        # The first process knows how it ended, and would be killed if this one ended otherwise.
+        return 0
     if rank.first:
         print(result(end))
         if (folder / IDENTITY).is_file():

@@ -1,4 +1,4 @@
-"""The sub-commands that look after runs: ``sync`` and ``clean``."""
+"""Sub-commands ``sync`` and ``clean``."""
 
 import argparse
 import sys
@@ -11,7 +11,10 @@ from reglab.tracking.admin.find import RUNS
 
 
 def sync(arguments: Sequence[str]) -> int:
-    """Send to MLflow what it does not have yet; return 0, or 1 where something could not be delivered."""
+    """Send to MLflow what it does not have yet.
+
+    Return 0, or 1 where something could not be delivered.
+    """
     parser = _parser(
         "sync",
         "Send to MLflow what it does not have yet: runs made with tracking=offline, and what waited for a store that "

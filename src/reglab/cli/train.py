@@ -1,4 +1,7 @@
-"""``reglab train``: the Hydra application. What goes wrong in a configuration is told in one message."""
+"""``reglab train``: the Hydra application.
+
+What goes wrong in a configuration is told in one message.
+"""
 
 import os
 import sys
@@ -32,12 +35,16 @@ _UNSUPPORTED_FLAGS = ("config_path", "experimental_rerun", "hydra_help", "shell_
 
 
 def train(arguments: Sequence[str]) -> int:
-    """Run ``reglab train`` with these words and return the exit code: 0 all finished, 1 a job failed.
+    """Run ``reglab train`` with these words and return the exit code.
 
-    Raises UserError for a configuration that cannot run, KeyboardInterrupt (also for SIGTERM).
+    0 all finished, 1 a job failed.
+
+    Raises:
+        UserError: For a configuration that cannot run.
+        KeyboardInterrupt: (also for SIGTERM)
     """
     options = get_args_parser().parse_args(list(arguments))
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - the user's own package lies here, as for `python script.py`
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - for the user's own packages
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds text
     version.setbase("1.3")
     hydra = Hydra.create_main_hydra2("reglab", _search_path(options.config_dir))

@@ -1,4 +1,4 @@
-"""Say in one message what is wrong with a configuration, naming the nearest valid name."""
+"""Messages for errors in a configuration, naming the nearest valid name."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,8 @@ _REMOVED = {"measure.resamples": "intervals are computed in closed form, without
 def explain(error: BaseException, options: Mapping[str, list[str]]) -> str | None:
     """Return the message for an error of Hydra or OmegaConf, or None if it is no such error.
 
-    options: the options of every config group, to name the nearest.
+    Args:
+        options: The options of every config group, to name the nearest.
     """
     if isinstance(error, UserError):
         return str(error)

@@ -1,4 +1,7 @@
-"""What a job computes, as a hash: how two configs are known to ask for the same thing. No torch, unlike the rest."""
+"""Fingerprint of a job: hash of the config and data that determine what it computes.
+
+No torch, unlike the rest.
+"""
 
 import hashlib
 import json
@@ -10,7 +13,8 @@ _IGNORED_TRAINER_KEYS = (
     *("accelerator", "devices", "strategy", "shards", "num_nodes", "checkpoint_seconds", "steps_per_batch"),
     *("compile", "activation_checkpointing"),
 )
-REMOVED_KEYS = {"resamples": 400}  # keys of ``measure`` in older configs; ignored where they are read
+# Keys of ``measure`` in older configs; ignored where they are read.
+REMOVED_KEYS = {"resamples": 400}
 READ_IMAGES = ("CNN", "Timm", "Transformers")  # of the models of reglab
 _ORIGINAL_DEFAULTS = {
     "accumulate_grad_batches": 1,
@@ -20,18 +24,22 @@ _ORIGINAL_DEFAULTS = {
 
 
 def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
-    """Return the hash of what a job computes: 1 and 1.0 are equal; where it ran and is tracked does not count."""
+    """Return the hash of what a job computes: 1 and 1.0 are equal.
+
+    Where it ran and is tracked does not count.
+    """
     job = computed_part(config)
     job["data"] = {key: value for key, value in job["data"].items() if key != "path"} | {"digest": data_digest}
     return hash_config(job)
 
 
 def computed_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a resolved config that says what the job computes, not where it runs or is recorded."""
+    """Return the part of a resolved config that determines what the job computes."""
     job = {key: value for key, value in config.items() if key not in _IGNORED_GROUPS}
     if trail := (config.get("sweep") or {}).get("trail"):
         job["trail"] = trail  # it starts from what others computed before it
-    job["regularizer"] = list((job.get("regularizer") or {}).items())  # their order is their nesting
+    # Their order is their nesting.
+    job["regularizer"] = list((job.get("regularizer") or {}).items())
     job["trainer"] = {
         key: value
         for key, value in job.get("trainer", {}).items()
@@ -42,7 +50,8 @@ def computed_part(config: Mapping[str, Any]) -> dict[str, Any]:
         target = str((job.get("model") or {}).get("_target_"))
         reads_images = target.startswith("reglab.models.") and target.rpartition(".")[2] in READ_IMAGES
         job["data"]["shape"] = "image" if reads_images else "flat"
-    if "measure" in job:  # as it was before scores could be asked for, and while there was a bootstrap
+    # As it was before scores could be asked for, and while there was a bootstrap.
+    if "measure" in job:
         measure = {key: value for key, value in job["measure"].items() if key != "scores" or value}
         job["measure"] = REMOVED_KEYS | measure
     return job

@@ -1,8 +1,9 @@
 """Typed instantiation of a composed config.
 
-A slot says which class it expects. A ``_target_`` outside trusted packages (``config.trust``) is refused before its
-module is imported, one that is not a subclass before it is called. Functions are refused too: a callable's name says
-nothing about what it does. A ``_target_`` among a class's arguments is plain data here, and built by nobody.
+A slot says which class it expects. A ``_target_`` outside trusted packages (``config.trust``) is
+refused before its module is imported, one that is not a subclass before it is called. Functions are
+refused too: a callable's name says nothing about what it does. A ``_target_`` among a class's
+arguments is plain data here, and built by nobody.
 """
 
 import importlib
@@ -20,9 +21,13 @@ _MISSING = "???"  # how Hydra writes a value that the user must give
 def locate(target: object, base: type[T], key: str, also: Iterable[str] = ()) -> type[T]:
     """Return the class that the dotted path ``target`` names, which must be a subclass of ``base``.
 
-    Path and class must both lie in trusted packages: ``my_package.os.system`` leads out of one. also: what is trusted
-    for this slot alone. Raises UserError if one does not, if there is no such module or class, or if it is something
-    else.
+    Path and class must both lie in trusted packages: ``my_package.os.system`` leads out of one.
+
+    Args:
+        also: What is trusted for this slot alone.
+
+    Raises:
+        UserError: If one does not, if there is no such module or class, or if it is something else.
     """
     if not isinstance(target, str) or target == _MISSING or not _is_path(target):
         raise UserError(
@@ -48,7 +53,10 @@ def locate(target: object, base: type[T], key: str, also: Iterable[str] = ()) ->
 
 
 def construct(cls: type[T], arguments: Mapping[str, Any], key: str) -> T:
-    """Return ``cls(**arguments)``; a misspelt, missing or invalid argument is a UserError that names it."""
+    """Return ``cls(**arguments)``.
+
+    A misspelt, missing or invalid argument is a UserError that names it.
+    """
     parameters = inspect.signature(cls).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in arguments:
@@ -73,13 +81,19 @@ def construct(cls: type[T], arguments: Mapping[str, Any], key: str) -> T:
 
 
 def build(config: Mapping[str, Any], base: type[T], key: str, **extra: Any) -> T:
-    """Return the instance that a config node with a ``_target_`` describes; ``extra`` comes from the engine."""
+    """Return the instance that a config node with a ``_target_`` describes.
+
+    ``extra`` comes from the engine.
+    """
     arguments = {name: value for name, value in config.items() if name != "_target_"}
     return construct(locate(config.get("_target_"), base, key), {**arguments, **extra}, key)
 
 
 def _is_path(target: str) -> bool:
-    """Whether it is the path of something in a module; ``package.__main__`` is a program, which importing may start."""
+    """Whether it is the path of something in a module.
+
+    ``package.__main__`` is a program, which importing may start.
+    """
     parts = target.split(".")
     names = all(part.isidentifier() for part in parts)
     return names and len(parts) > 1 and not any(part.startswith("__") for part in parts[1:])

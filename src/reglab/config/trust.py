@@ -1,7 +1,10 @@
-"""Whose code a configuration may name. What others wrote (an experiment file, a checkpoint) cannot widen it.
+"""Trusted packages: whose classes a configuration may name.
 
-Of torch only ``torch.nn`` and ``torch.optim``, whose classes compute. Elsewhere, and in torchmetrics, some modules run
-or fetch what their arguments name, such as ``torchmetrics.text.BERTScore``: a pretrained model from any address.
+What others wrote (an experiment file, a checkpoint) cannot widen it.
+
+Of torch only ``torch.nn`` and ``torch.optim``, whose classes compute. Elsewhere, and in
+torchmetrics, some modules run or fetch what their arguments name, such as
+``torchmetrics.text.BERTScore``: a pretrained model from any address.
 """
 
 import os
@@ -19,17 +22,22 @@ _trusted: set[str] = set()
 
 
 def trust(*packages: str) -> None:
-    """Let configurations of this process, and checkpoints that it reads, name classes of these top-level packages.
+    """Let configurations and checkpoints name classes of these top-level packages.
 
-    Raises UserError for what is no top-level package's name, and for Python's own modules, of which none is needed.
+    Raises:
+        UserError: For what is no top-level package's name, and for Python's own modules, of which
+            none is needed.
     """
     _trusted.update(_checked(packages, "trust"))
 
 
 def trust_config(config: Mapping[Any, Any]) -> None:
-    """Trust what a composed config lists as ``trust``. Not for a config that was read back: its writer wrote the list.
+    """Trust what a composed config lists as ``trust``.
 
-    Raises UserError as ``trust`` does.
+    Not for a config that was read back: its writer wrote the list.
+
+    Raises:
+        UserError: As ``trust`` does.
     """
     container: Any = OmegaConf.to_container(OmegaConf.create({KEY: config.get(KEY)}), resolve=True)
     packages = container[KEY] or []
@@ -42,7 +50,12 @@ def trusted_packages() -> list[str]:
 
 
 def check_trusted(module: str, what: str, also: Iterable[str] = ()) -> None:
-    """Raise UserError unless ``module`` lies in a trusted package. what: which names it. also: trusted here alone."""
+    """Raise UserError unless ``module`` lies in a trusted package.
+
+    Args:
+        what: Which names it.
+        also: Trusted here alone.
+    """
     named = os.environ.get(VARIABLE, "").split(",")
     variable = _checked([name.strip() for name in named if name.strip()], VARIABLE)
     if any(module == each or module.startswith(f"{each}.") for each in (*_BUILT_IN, *_trusted, *variable, *also)):

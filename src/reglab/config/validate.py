@@ -1,7 +1,9 @@
-"""What a composed config must pass before Hydra acts on it: nothing is built from it, nothing of it is written yet.
+"""Validation of a composed config before Hydra acts on it.
 
-Hydra builds its own node by itself: callbacks, launcher, sweeper, and Python's logging. There, as in a job's slots,
-only classes of the expected type from trusted packages pass.
+Nothing is built from it, nothing of it is written yet.
+
+Hydra builds its own node by itself: callbacks, launcher, sweeper, and Python's logging. There, as
+in a job's slots, only classes of the expected type from trusted packages pass.
 """
 
 import copy
@@ -38,8 +40,10 @@ _CLASSES = {"handlers": logging.Handler, "formatters": logging.Formatter, "filte
 def check_config(config: DictConfig) -> None:
     """Take over what a composed config trusts and which secrets it reads, then check it.
 
-    Raises UserError that names the key: for a class that Hydra may not build, for a secret written out, which would be
-    stored in many places, for a name that would lead out of the run's folder, and for what is no text.
+    Raises:
+        UserError: That names the key: for a class that Hydra may not build, for a secret written
+            out, which would be stored in many places, for a name that would lead out of the run's
+            folder, and for what is no text.
     """
     _check_trust(config)
     trust_config(config)
@@ -59,7 +63,10 @@ def check_config(config: DictConfig) -> None:
 
 
 def _check_trust(config: DictConfig) -> None:
-    """Refuse a list of trusted packages that stands in a file: an experiment of somebody else's could bring one."""
+    """Refuse a list of trusted packages that stands in a file.
+
+    An experiment of somebody else's could bring one.
+    """
     overrides = OmegaConf.select(config, "hydra.overrides.task")
     task_overrides: Any = OmegaConf.to_container(overrides, resolve=False) if overrides is not None else []
     keys = {str(each).lstrip("+").partition("=")[0] for each in task_overrides}
@@ -77,7 +84,10 @@ def _check_environment(config: DictConfig) -> None:
 
 
 def check_secrets(overrides: Sequence[str]) -> None:
-    """Raise UserError if an override of the command line holds a secret: Hydra writes what it is given into files."""
+    """Raise UserError if an override of the command line holds a secret.
+
+    Hydra writes what it is given into files.
+    """
     parser = OverridesParser.create()
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
@@ -109,7 +119,10 @@ def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _check_text(key: str, value: Any) -> None:
-    """Refuse what no file could take: bytes of the command line that are no UTF-8, and the null character."""
+    """Refuse what no file could take.
+
+    Bytes of the command line that are no UTF-8, and the null character.
+    """
     if isinstance(value, str) and ("\0" in value or value.encode(errors="replace").decode() != value):
         raise UserError(f"{key}={value!a} is no valid text: give it in UTF-8, without a null character")
 
@@ -133,7 +146,10 @@ def _check_secret(key: str, value: Any) -> None:
 
 
 def _check_blocks(plain: Any) -> None:
-    """Refuse Hydra's keys where only jobs would see them: they are checked once, for the whole sweep."""
+    """Refuse Hydra's keys where only jobs would see them.
+
+    They are checked once, for the whole sweep.
+    """
     sweep = plain.get("sweep")
     blocks = sweep.get("blocks") if isinstance(sweep, Mapping) else None
     params = (((plain.get("hydra") or {}).get("sweeper") or {}).get("params")) or {}
@@ -144,7 +160,7 @@ def _check_blocks(plain: Any) -> None:
 
 
 def _resolved_hydra(config: DictConfig) -> Mapping[str, Any]:
-    """Return the hydra node as plain containers, with stand-ins for what is known only once a job runs."""
+    """Return the hydra node resolved, with placeholders for values known only in a job."""
     config, holder = copy.deepcopy(config), HydraConfig.instance()
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.runtime.output_dir = "/output"
@@ -180,7 +196,7 @@ def _check_built(hydra: Mapping[str, Any]) -> None:
 
 
 def _check_logging(node: Any, node_key: str) -> None:
-    """Refuse what ``logging.config.dictConfig`` would call or import, but for classes of handlers and their like."""
+    """Refuse what ``dictConfig`` would call or import, except known logging classes."""
     for key, value in _leaves(node, node_key):
         section = key.removeprefix(f"{node_key}.").partition(".")[0]
         last = key.rpartition(".")[2]

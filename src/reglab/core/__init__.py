@@ -1,1 +1,4 @@
-"""What every package may import: errors, secrets, signals, atomic files, markdown, metric direction. No torch."""
+"""Shared basics without torch.
+
+Errors, secrets, signals, atomic files, markdown, metric direction. No torch.
+"""

@@ -1,4 +1,7 @@
-"""What each score is: which way is better, its unit, and the tasks that have it. No torch: reports read it too."""
+"""Scores: direction, unit, tasks, definition.
+
+No torch: reports read it too.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +12,14 @@ _ALL = (*_CLASSES, "regression")
 
 @dataclass(frozen=True)
 class Score:
-    """higher: is better. unit: in words. tasks: that have it. meaning: what it is, and what makes its interval."""
+    """A score of predictions.
+
+    Args:
+        higher: Whether a higher value is better.
+        unit: For people.
+        tasks: Those that have it.
+        meaning: Its definition, and what its interval comes from.
+    """
 
     higher: bool
     unit: str
@@ -43,7 +53,11 @@ def lower_is_better(key: str) -> bool:
 
 
 def monitored(task: str, weighted: bool) -> list[str]:
-    """Return what ``measure.monitor`` may be in a task. weighted: its rows have weights that differ."""
+    """Return what ``measure.monitor`` may be in a task.
+
+    Args:
+        weighted: Its rows have weights that differ.
+    """
     plain = ["loss", *(name for name, score in SCORES.items() if task in score.tasks)]
     also = [WEIGHTED + name for name in ("loss", "accuracy") if name in plain] if weighted else []
     return [f"val/{name}" for name in (*plain, *also)]

@@ -1,4 +1,4 @@
-"""Signal handlers for Ctrl-C and SIGTERM: training stops after its step, everything else at once."""
+"""Signal handlers for Ctrl-C and SIGTERM: training stops after its current step."""
 
 import multiprocessing
 import os
@@ -75,10 +75,10 @@ def handle_signals(ignore_repeats: bool = False) -> Iterator[None]:
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Inside the context the first signal only sets ``stop_signal``, so that a step ends and is saved.
+    """Inside the context the first signal only sets ``stop_signal``: the step is finished.
 
-    The second raises Interrupted and a third ends the process at once, unless repeats are ignored. A
-    signal from before the context counts too: Python swallows what is raised inside ``__del__``.
+    The second raises Interrupted and a third ends the process at once, unless repeats are ignored.
+    A signal from before the context counts too: Python swallows what is raised inside ``__del__``.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

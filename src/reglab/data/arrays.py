@@ -19,14 +19,18 @@ from reglab.data.source import Source
 def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: Any) -> DataSet:
     """Return a data set, split into training, validation and test part.
 
-    data: the name of a bundled set (``digits``), or inputs [rows, ...] as an array or tensor; then ``targets`` are
-    [rows] or [rows, columns]. options: those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and
-    the set's own; for arrays also ``task``, one of auto, classification, binary, multilabel, regression.
+    A tensor of int64 holds tokens [rows, length], which go to the model as they are; any other
+    numbers are quantities, also whole ones, and are scaled.
 
-    A tensor of int64 holds tokens [rows, length], which go to the model as they are; any other numbers are quantities,
-    also whole ones, and are scaled.
+    Args:
+        data: The name of a bundled set (``digits``), or inputs [rows, ...] as an array or tensor;
+            then ``targets`` are [rows] or [rows, columns].
+        options: Those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and the
+            set's own; for arrays also ``task``, one of auto, classification, binary, multilabel,
+            regression.
 
-    Raises UserError for an unknown name or option, and for arrays that cannot be trained on.
+    Raises:
+        UserError: For an unknown name or option, and for arrays that cannot be trained on.
     """
     if isinstance(data, str):
         if targets is not None:
@@ -59,7 +63,10 @@ def _ids(inputs: Tensor) -> NDArray[np.int64]:
 
 
 def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any]) -> DataSet:
-    """Return the data set of arrays; a NaN among the inputs counts as missing and is imputed by the column's median."""
+    """Return the data set of arrays.
+
+    A NaN among the inputs counts as missing and is imputed by the column's median.
+    """
     import pandas as pd
 
     from reglab.data.table_target import TASKS, read_target

@@ -1,4 +1,4 @@
-"""From the ``data`` node of a config to a data set that is ready to train on."""
+"""Assemble a data set from a config: load, split, encode, add noise, weight."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -52,9 +52,12 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 
 def check(config: Mapping[str, Any]) -> Options:
-    """Return the common options of a ``data`` node; what its source makes of its own ones shows when it is loaded.
+    """Return the common options of a ``data`` node.
 
-    Raises UserError for an unknown name, key or value.
+    What its source makes of its own ones shows when it is loaded.
+
+    Raises:
+        UserError: For an unknown name, key or value.
     """
     name = str(config.get("name"))
     if name not in SOURCES:
@@ -72,10 +75,12 @@ def check(config: Mapping[str, Any]) -> Options:
 def load(config: Mapping[str, Any]) -> DataSet:
     """Return the data set that the ``data`` node of a config describes.
 
-    ``name`` chooses the data set; the other keys are its own options and those of ``conf/data/_options.yaml``. Equal
-    configs give bit-identical data, whatever the state of any global random generator.
+    ``name`` chooses the data set; the other keys are its own options and those of
+    ``conf/data/_options.yaml``. Equal configs give bit-identical data, whatever the state of any
+    global random generator.
 
-    Raises UserError for an unknown name, key or value, and for data that cannot be trained on.
+    Raises:
+        UserError: For an unknown name, key or value, and for data that cannot be trained on.
     """
     options, name = check(config), str(config["name"])
     parameters = inspect.signature(SOURCES[name]).parameters
@@ -86,8 +91,10 @@ def load(config: Mapping[str, Any]) -> DataSet:
 def assemble(name: str, source: Source, options: Options) -> DataSet:
     """Split, encode, disturb and weigh the rows of ``source``, then resample the training rows.
 
-    An example thus has the same inputs, target and weight in every replica. Raises UserError for options that do not
-    fit ``source``.
+    An example thus has the same inputs, target and weight in every replica.
+
+    Raises:
+        UserError: For options that do not fit ``source``.
     """
     _check_columns(name, source, options)
     split = split_rows(source, options)
@@ -144,7 +151,7 @@ def _inputs(encoded: Encoded, options: Options) -> Tensor:
 
 
 def _add_label_noise(targets: Targets, source: Source, split: Split, options: Options) -> tuple[Tensor, Tensor]:
-    """Return the targets of all rows with label noise in the training rows, and which rows have it."""
+    """Return all targets with label noise in the training rows, and which rows have it."""
     train = torch.from_numpy(split.train)
     noisy, mask = corrupt(
         targets.values[train], train, source.task, targets.outputs, options.label_noise, options.split_seed
@@ -178,8 +185,9 @@ class Truth(NamedTuple):
 def prepared_truth(source: Source, scale: Floats, features: int, noise: int) -> Truth:
     """Return the truth about ``features`` prepared inputs and ``noise`` noise columns behind them.
 
-    Coefficients are multiplied by the deviation that their input was divided by. With noise columns, inputs of which
-    nothing is known count as relevant: beside columns of pure noise, that is what the data set is for.
+    Coefficients are multiplied by the deviation that their input was divided by. With noise
+    columns, inputs of which nothing is known count as relevant: beside columns of pure noise, that
+    is what the data set is for.
     """
     coefficients = relevant = groups = None
     if source.coefficients is not None:

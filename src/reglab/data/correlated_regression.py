@@ -1,4 +1,4 @@
-"""Correlated regression: groups of nearly equal features, some groups relevant, with known coefficients."""
+"""Correlated regression: groups of nearly equal features, with known coefficients."""
 
 import numpy as np
 
@@ -18,15 +18,16 @@ def correlated_regression(
     noise: float = 0.5,
     seed: int = 0,
 ) -> Source:
-    """Return a regression in which L1 tends to pick one feature of a group and L2 to share among all of them.
+    """Return a regression in which L1 picks one feature of a group and L2 shares among all.
 
-    Feature j of group g is ``sqrt(c) z_g + sqrt(1 - c) e_j`` with standard normal ``z, e``: unit variance, correlation
-    ``c`` within a group, 0 between groups. All features of an informative group have the same coefficient, positive
-    for every other such group and negative for the rest, scaled so that the signal has variance 1; ``noise`` is the
-    standard deviation of what is added.
+    Feature j of group g is ``sqrt(c) z_g + sqrt(1 - c) e_j`` with standard normal ``z, e``: unit
+    variance, correlation ``c`` within a group, 0 between groups. All features of an informative
+    group have the same coefficient, positive for every other such group and negative for the rest,
+    scaled so that the signal has variance 1; ``noise`` is the standard deviation of what is added.
 
     correlation: from 0 to 1. Raises UserError if there are more informative groups than groups.
-    Source: Zou & Hastie (2005), Regularization and variable selection via the elastic net, section 5.
+    Source: Zou & Hastie (2005), Regularization and variable selection via the elastic net, section
+    5.
     """
     whole("rows", rows, 1)
     if whole("informative_groups", informative_groups, 1) > whole("groups", groups, 1):

@@ -12,18 +12,24 @@ from reglab.data.source import Bytes, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = frozenset({"train", "training", "val", "valid", "validation", "test"})
-# What a pixel takes at most while the parts are made: as a byte, as a float32, and that once more in its part.
+# What a pixel takes at most while the parts are made: as a byte, as a float32, and that once more
+# in its part.
 _BYTES = 1 + 4 + 4
 
 
 def image_folder(*, path: str | None = None, size: int = 64, channels: int = 3) -> Source:
-    """Return the images in ``path``, whose subfolders are the classes: ``path/cat/1.jpg``, ``path/dog/old/2.png``.
+    """Return the images in ``path``, whose subfolders are the classes.
 
-    size: side in pixels; an image is cut to a square around its center, then scaled (bilinear).
-    channels: 3 for colour, 1 for gray. They are read once, in the order of their names, and kept in memory.
+    ``path/cat/1.jpg``, ``path/dog/old/2.png``.
 
-    Raises UserError for a folder that is missing or holds no classes, an image that cannot be read, and images that do
-    not fit into the free memory.
+    Args:
+        size: Side in pixels; an image is cut to a square around its center, then scaled (bilinear).
+        channels: 3 for colour, 1 for gray. They are read once, in the order of their names, and
+            kept in memory.
+
+    Raises:
+        UserError: For a folder that is missing or holds no classes, an image that cannot be read,
+            and images that do not fit into the free memory.
     """
     whole("size", size, 1)
     if channels not in (1, 3):
@@ -97,7 +103,8 @@ def _pixels(file: Path, size: int, channels: int) -> Bytes:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # small files that fill the memory
+            # Small files that fill the memory.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 if image.mode[0] in "IF":
                     raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")

@@ -1,4 +1,4 @@
-"""Cutting the rows into training, validation and test part."""
+"""Split rows into training, validation and test part."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from reglab.data.streams import permutation, stream
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of each part. Training rows stand in the order in which ``train_size`` takes them."""
+    """Row numbers of each part; ``train`` in the order in which ``train_size`` takes them."""
 
     train: Integers
     val: Integers
@@ -24,11 +24,13 @@ class Split:
 def split_rows(source: Source, options: Options) -> Split:
     """Split all rows once: place them on a line, cut the line.
 
-    The test part lies at the end of the line, before it the validation part, or the folds. Classes keep their
-    proportions (stratified), groups stay whole (grouped), the future stays in the future (time). ``train_size``
-    shortens only the training part, and a smaller one is contained in a larger one.
+    The test part lies at the end of the line, before it the validation part, or the folds. Classes
+    keep their proportions (stratified), groups stay whole (grouped), the future stays in the future
+    (time). ``train_size`` shortens only the training part, and a smaller one is contained in a
+    larger one.
 
-    Raises UserError where a part or a class of a stratified part would be empty.
+    Raises:
+        UserError: Where a part or a class of a stratified part would be empty.
     """
     rows, classes = len(source.targets), source.classes
     method = "random" if options.split == "stratified" and classes is None else options.split
@@ -62,7 +64,8 @@ def _cut(positions: Floats, rows: int, options: Options) -> tuple[Booleans, Bool
     if options.folds is None:
         val = ~test & (positions > end - rows_of(options.val_size, rows))
         return ~test & ~val, val, test
-    if options.split == "time":  # forward chaining: train on everything before the fold, never on what follows it
+    # Forward chaining: train on everything before the fold, never on what follows it.
+    if options.split == "time":
         edges = np.linspace(0, end, options.folds + 2)[options.fold + 1 : options.fold + 3]
         train = positions <= edges[0]
     else:
@@ -128,11 +131,11 @@ def _check_strata(classes: Integers, names: tuple[str, ...], parts: dict[str, Bo
 def stratified_order(classes: Integers, shuffled: Integers, offset: float) -> Integers:
     """Return an order of the rows whose every stretch holds the classes in proportion.
 
-    The j-th of a class's n rows (in ``shuffled`` order) stands at ``(j + offset) / n`` of the way; rows are taken as
-    they stand, ties as in ``shuffled``.
+    The j-th of a class's n rows (in ``shuffled`` order) stands at ``(j + offset) / n`` of the way;
+    rows are taken as they stand, ties as in ``shuffled``.
 
-    offset: 1/2 keeps every stretch within a row or so of proportion; 0 puts one row of every class first, so that
-        the first k rows hold all k classes.
+    offset: 1/2 keeps every stretch within a row or so of proportion; 0 puts one row of every class
+        first, so that the first k rows hold all k classes.
     Shapes: all [rows].
     """
     rank = np.empty(len(classes))
@@ -150,7 +153,7 @@ def row_positions(order: Integers) -> Floats:
 
 
 def block_positions(blocks: Integers) -> Floats:
-    """Return for each row the middle of its block, in rows, when blocks lie one after the other by number.
+    """Return the middle of each row's block, in rows, with blocks in order of number.
 
     Rows of a block share one place, so that a cut cannot part them. Shapes: [rows].
     """

@@ -1,4 +1,4 @@
-"""Targets as the loss wants them."""
+"""Targets as tensors for the loss; standardization of regression targets."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,11 @@ from reglab.data.source import Floats, Integers, Source
 
 @dataclass(frozen=True)
 class Targets:
-    """Typed targets of all rows (see ``Part``), the width of the model's output, and the scale that was taken off.
+    """Typed targets of all rows (see ``Part``), output width, and scale.
 
-    summary: the mean and deviation of each column. scale: the deviations, float64 [columns]; None if nothing was.
+    Args:
+        summary: The mean and deviation of each column.
+        scale: The deviations, float64 [columns]; None if nothing was.
     """
 
     values: Tensor
@@ -24,10 +26,13 @@ class Targets:
 
 
 def prepare_targets(source: Source, train: Integers) -> Targets:
-    """Return the targets as tensors, regression ones standardized by the rows ``train`` where the source asks for it.
+    """Return the targets as tensors, regression ones standardized by the rows ``train``.
 
-    Label noise comes later: the scale is that of the clean targets, so losses compare across noise rates.
-    Raises UserError if all training rows have the same target.
+    Label noise comes later: the scale is that of the clean targets, so losses compare across noise
+    rates.
+
+    Raises:
+        UserError: If all training rows have the same target.
     """
     if source.task == "classification":
         return Targets(torch.from_numpy(source.targets.astype(np.int64)), len(source.target_names), {})

@@ -1,4 +1,4 @@
-"""Sequences of tokens, each with one that tells its class: for models of text, without a download."""
+"""Synthetic token sequences, each with one token that determines its class."""
 
 import numpy as np
 
@@ -9,11 +9,13 @@ from reglab.data.streams import stream, uniform
 
 
 def tokens(*, rows: int = 2000, length: int = 32, vocabulary: int = 100, classes: int = 4, seed: int = 0) -> Source:
-    """Return sequences of random tokens, ids from 1 to ``vocabulary - 1`` (0 is often padding), of equal length.
+    """Return sequences of random tokens of equal length, ids from 1 to ``vocabulary - 1``.
 
-    The tokens 1 to ``classes`` mark the classes: each sequence holds one of them, at a random place.
+    The tokens 1 to ``classes`` mark the classes: each sequence holds one of them, at a random
+    place.
 
-    Raises UserError unless the vocabulary has words beside the marks.
+    Raises:
+        UserError: Unless the vocabulary has words beside the marks.
     """
     for key, value, minimum in (("rows", rows, 10), ("length", length, 2), ("classes", classes, 2), ("seed", seed, 0)):
         whole(key, value, minimum)

@@ -1,4 +1,4 @@
-"""Artifacts of a store whose artifact folder lies on this machine."""
+"""Local artifacts: hard-link or copy files into a store's artifact folder."""
 
 import logging
 import os
@@ -7,14 +7,15 @@ from pathlib import Path, PurePosixPath
 
 _log = logging.getLogger(__name__)
 _LINK_FROM = 1 << 20  # bytes
-_REPLACED = (".ckpt", ".npz", ".parquet")  # what we replace and never change in place can share its bytes
+# What we replace and never change in place can share its bytes.
+_REPLACED = (".ckpt", ".npz", ".parquet")
 
 
 def link_or_copy(source: Path, folder: Path) -> None:
     """Put a file, or the files of a folder, into ``folder``, replacing those of the same name.
 
-    Checkpoints, arrays and files from 1 MiB on are hard-linked where the file system can, so that they take their space
-    once; small ones of other kinds (which people edit) are copied.
+    Checkpoints, arrays and files from 1 MiB on are hard-linked where the file system can, so that
+    they take their space once; small ones of other kinds (which people edit) are copied.
     """
     if source.is_dir():
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
@@ -27,13 +28,17 @@ def link_or_copy(source: Path, folder: Path) -> None:
     if not linkable or not _linked(source, temporary):
         shutil.copy2(source, temporary)
     temporary.replace(folder / source.name)
-    temporary.unlink(missing_ok=True)  # replacing a file by a link to itself does nothing, and leaves the second name
+    # Replacing a file by a link to itself does nothing, and leaves the second name.
+    temporary.unlink(missing_ok=True)
 
 
 def storable(home: Path, name: str, folder: str, run_id: str) -> Path | None:
-    """Return the path of the artifact ``name`` of the run in ``home``; None, after a warning, if it cannot be stored.
+    """Return the path of the artifact ``name`` of the run in ``home``.
 
-    folder: where it is to go below the run's artifacts in the store.
+    None, after a warning, if it cannot be stored.
+
+    Args:
+        folder: Where it is to go below the run's artifacts in the store.
     """
     path = home / name
     if not path.exists():  # it will not come back: sending again cannot help
@@ -55,7 +60,7 @@ def leads_out(folder: str) -> bool:
 
 
 def escapes(path: Path, home: Path) -> bool:
-    """Return whether ``path``, or a file below it, lies outside ``home`` once links are followed."""
+    """Return whether ``path`` or a file below it resolves to outside of ``home``."""
     home = home.resolve()
     below = path.rglob("*") if path.is_dir() else ()
     return any(not each.resolve().is_relative_to(home) for each in (path, *below))

@@ -1,4 +1,4 @@
-"""The files that tracking keeps in a run's folder."""
+"""Files in a run's folder: names, the run's identity, earlier runs."""
 
 import json
 import shlex
@@ -22,12 +22,16 @@ _FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "m
 
 @dataclass(frozen=True)
 class Identity:
-    """Which run a folder holds. uri: its store, None without MLflow. artifacts: its artifact URI in that store.
+    """Which run a folder holds.
 
-    stride, steps, minor: which rows go to the store, see ``Thinning``; kept here so that they are the same in every
-    process.
-    A password never stands in ``uri``: to go on with such a run, give it as MLFLOW_TRACKING_PASSWORD.
-    offline: only ``reglab sync`` sends it to its store. local: the id that it had before a server gave it ``run_id``.
+    Args:
+        uri: Its store, None without MLflow.
+        artifacts: Its artifact URI in that store.
+        stride, steps, minor: Which rows go to the store, see ``Thinning``; kept here so that they
+            are the same in every process. A password never stands in ``uri``: to go on with such a
+            run, give it as MLFLOW_TRACKING_PASSWORD.
+        offline: Only ``reglab sync`` sends it to its store.
+        local: The id that it had before a server gave it ``run_id``.
     """
 
     run_id: str
@@ -62,7 +66,11 @@ def write_identity(folder: Path, identity: Identity) -> None:
 
 
 def read_identity(folder: Path) -> Identity:
-    """Return which run ``folder`` holds. Raises UserError where it holds none."""
+    """Return which run ``folder`` holds.
+
+    Raises:
+        UserError: Where it holds none.
+    """
     try:
         return Identity(**json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -72,7 +80,7 @@ def read_identity(folder: Path) -> Identity:
 
 
 def check_not_folder(run: str | Path) -> None:
-    """Raise UserError where ``run``, which is not the folder of a run, cannot be meant as an id or a name either."""
+    """Raise UserError where ``run`` is a path, so that it cannot be an id or a name."""
     text = str(run)
     path = Path(text).is_absolute() or text.startswith(("runs/", "./", "../", "~"))
     if text in ("", ".", "..") or (path and Path(text).is_dir()):
@@ -87,7 +95,7 @@ def no_run_error(folder: str | Path) -> UserError:
 
 
 def is_id_prefix(run_id: str, text: str) -> bool:
-    """Return whether ``text`` may stand for a run's id: its first six characters, or more of them."""
+    """Return whether ``text`` is a prefix of the run's id of six or more characters."""
     return len(text) >= _ID_CHARACTERS and run_id.startswith(text)
 
 
@@ -97,10 +105,11 @@ def is_pending(folder: Path) -> bool:
 
 
 def move_earlier_run(folder: Path) -> Path | None:
-    """Make room for a new run where ``folder`` held one before: its journal must not go on under the new run's id.
+    """Make room for a new run where ``folder`` held one before.
 
-    Returned is where the earlier run is now, None if there was none. The journal goes first, the identity last: where
-    death comes in between, the next call moves what is left to the same place.
+    Its journal must not go on under the new run's id. Returned is where the earlier run is now,
+    None if there was none. The journal goes first, the identity last: where death comes in between,
+    the next call moves what is left to the same place.
     """
     present = [name for name in (JOURNAL, SENT, START, *_FILES, IDENTITY) if (folder / name).exists()]
     if not {JOURNAL, IDENTITY} & {*present}:

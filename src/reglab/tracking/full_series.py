@@ -1,4 +1,4 @@
-"""The full series of a run whose store holds a thinned part of them."""
+"""Full metric series as Parquet (``metrics.parquet``), beside the thinned ones in the store."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +20,11 @@ _ENCODINGS = {"step": "DELTA_BINARY_PACKED", "timestamp": "DELTA_BINARY_PACKED",
 
 
 class Curve(NamedTuple):
-    """All rows of one key, by step. timestamp: milliseconds since 1970."""
+    """All rows of one key, by step.
+
+    Args:
+        timestamp: Milliseconds since 1970.
+    """
 
     step: npt.NDArray[np.int64]
     value: npt.NDArray[np.float64]
@@ -40,11 +44,12 @@ def read_series(journal: Path) -> dict[str, Curve]:
 
 
 def complete(journal: Path, rule: Thinning, path: Path, ended: bool = True) -> tuple[str, list[Row]] | None:
-    """Write all rows of a journal to ``path`` as Parquet, durably, if ``rule`` left any out; None if it did not.
+    """Write all rows of a journal to ``path`` as Parquet, durably, if ``rule`` left any out.
 
-    The columns are key, step, value and timestamp, sorted by key and step. Returned are (how many points of the longest
-    series the store has, in words; if the run has ``ended``, the last row of each series whose last row was left out,
-    for the store to have it too).
+    None if it did not. The columns are key, step, value and timestamp, sorted by key and step.
+    Returned are (how many points of the longest series the store has, in words; if the run has
+    ``ended``, the last row of each series whose last row was left out, for the store to have it
+    too).
     """
     curves = read_series(journal)
     kept = {key: _kept(rule, key, curve.step) for key, curve in curves.items()}
@@ -81,7 +86,10 @@ def _curves(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
 
 
 def _read_fast(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
-    """Return the curves of lines of metric rows: Arrow reads them four times as fast, and lets training go on."""
+    """Return the curves of lines of metric rows.
+
+    Arrow reads them four times as fast, and lets training go on.
+    """
     if not lines:
         return []
     table = pyarrow.json.read_json(

@@ -1,4 +1,4 @@
-"""Which commit a run was made from."""
+"""Git commit, branch and state of the checkout, as MLflow tags."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @lru_cache
 def git_tags(folder: Path) -> dict[str, str]:
-    """Return MLflow's tags for commit, branch and uncommitted changes of the checkout around ``folder``.
+    """Return MLflow's tags for commit, branch and uncommitted changes around ``folder``.
 
     Empty where there is no checkout, no commit, or no git. Untracked files do not count as changes.
     """

@@ -1,7 +1,8 @@
-"""The journal: the local, durable record of what a run says, which training writes and never waits for.
+"""Journal: the append-only, durable JSON-lines log of a run, to which training writes.
 
-One JSON object a line. A line is one ``write`` to the system, so the death of the process loses nothing; ``sync``
-makes it durable against power loss. The identity of a metric row is (run, key, step): the first one stays.
+One JSON object a line. A line is one ``write`` to the system, so the death of the process loses
+nothing; ``sync`` makes it durable against power loss. The identity of a metric row is (run, key,
+step): the first one stays.
 """
 
 import errno
@@ -25,8 +26,11 @@ _VOLATILE = ("system/", "time/")  # a resumed run repeats these rows with other 
 class Journal:
     """Append-only file of one run. Opening an existing one goes on with it, less a torn last line.
 
-    position: the length in bytes so far. top: the largest step so far, at least 0. dropped: rows refused because they
-    were there already; conflicts: those of them whose value differed.
+    Attributes:
+        position: The length in bytes so far.
+        top: The largest step so far, at least 0.
+        dropped: Rows refused because they were there already.
+        conflicts: Those of them whose value differed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,9 +40,12 @@ class Journal:
         self.conflicts = 0
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._lock = threading.Lock()
-        self._last: dict[str, int] = {}  # the largest step of each key: a later step needs no look-up
-        self._late: dict[Layout, int] = {}  # the same of rows written by layout, for all its keys at once
-        self._kept: dict[tuple[str, int], float] = {}  # the rows from this step on, read back when one is repeated:
+        # The largest step of each key: a later step needs no look-up.
+        self._last: dict[str, int] = {}
+        # The same of rows written by layout, for all its keys at once.
+        self._late: dict[Layout, int] = {}
+        # The rows from this step on, read back when one is repeated:
+        self._kept: dict[tuple[str, int], float] = {}
         self._kept_from: int | None = None
         self._is_named = False
         self.position = self._scan()
@@ -46,9 +53,12 @@ class Journal:
         self.top = max(self._last.values(), default=0)
 
     def append(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Record one value for each key at ``step``, with the present time; rows that are there already are dropped.
+        """Record one value for each key at ``step``, with the present time.
 
-        Values are numbers or 0-dim tensors. Raises OSError where the disk does not take the line.
+        Rows that are there already are dropped. Values are numbers or 0-dim tensors.
+
+        Raises:
+            OSError: Where the disk does not take the line.
         """
         if metrics:
             values = list(map(float, metrics.values()))
@@ -57,7 +67,8 @@ class Journal:
     def append_row(self, layout: Layout, values: Sequence[float], step: int, now: int) -> None:
         """Do as ``append`` with the keys of ``layout``, at the time ``now`` in milliseconds.
 
-        It is several times faster where ``step`` is later than all before and the values are finite Python floats.
+        It is several times faster where ``step`` is later than all before and the values are finite
+        Python floats.
         """
         with self._lock:
             if step > self.top and set(map(type, values)) == _FLOATS and math.isfinite(sum(values)):
@@ -69,7 +80,10 @@ class Journal:
                 self._append_new(dict(zip(layout.keys, map(float, values), strict=True)), step, now)
 
     def record(self, **event: object) -> None:
-        """Record something other than metric rows: ``tags=``, ``artifact=`` with ``folder=``, or ``status=``."""
+        """Record something other than metric rows.
+
+        ``tags=``, ``artifact=`` with ``folder=``, or ``status=``.
+        """
         with self._lock:
             self._put(encode({"time": time.time_ns() // 1_000_000, **event}))
 
@@ -79,7 +93,7 @@ class Journal:
             yield from metric_rows(line.content)
 
     def sync(self) -> int:
-        """Make all lines durable against power loss and return the position, for a checkpoint to keep."""
+        """Make all lines durable (fsync) and return the position, for a checkpoint."""
         with self._lock:
             os.fsync(self._file)
             if not self._is_named:
@@ -92,7 +106,7 @@ class Journal:
         os.close(self._file)
 
     def _scan(self) -> int:
-        """Take in the last step of each key, and return the position behind the last line that can be read."""
+        """Read the last step of each key; return the end of the last readable line."""
         position = 0
         for line in lines(self.path):
             position, step = line.end, line.content.get("step", 0)

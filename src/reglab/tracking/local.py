@@ -1,4 +1,7 @@
-"""Runs without MLflow (``tracking=none``): the same tracker, and everything stays in the run's folder."""
+"""Runs without MLflow (``tracking=none``).
+
+The same tracker, and everything stays in the run's folder.
+"""
 
 import json
 import uuid
@@ -13,7 +16,10 @@ from reglab.tracking.tracker import RunTracker
 
 
 def open_runs(specs: Sequence[RunSpec]) -> list[RunTracker]:
-    """Return trackers of new runs: ``params.json`` and ``config.yaml`` beside their journals, no store behind them."""
+    """Return trackers of new runs.
+
+    ``params.json`` and ``config.yaml`` beside their journals, no store behind them.
+    """
     with locked_folders(specs) as locks:
         openings = [
             Opening(spec, lock, Identity(uuid.uuid4().hex, spec.name, uri=None, artifacts=None))

@@ -1,4 +1,4 @@
-"""One process at a time writes a run: an operating system's lock on a file in the run's folder.
+"""File lock on a run's folder: one process at a time writes a run.
 
 A process that dies, however it dies, leaves no lock.
 """
@@ -25,10 +25,14 @@ class Held(UserError):  # noqa: N818 - a state to wait for, not an error of the 
 
 
 class RunLock:
-    """The lock of the run in ``folder``, held from construction to ``release`` or the end of the process.
+    """Lock of the run in ``folder``, held until ``release`` or the end of the process.
 
-    In a worker of a sweep, somebody else may have it for a minute: ``reglab sync`` delivers what a dead one left.
-    Raises Held, naming the process that has it, UserError where the lock file cannot be made.
+    In a worker of a sweep, somebody else may have it for a minute: ``reglab sync`` delivers what a
+    dead one left.
+
+    Raises:
+        Held: Naming the process that has it.
+        UserError: Where the lock file cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,7 +68,10 @@ class RunLock:
 
 
 def is_running(folder: Path) -> bool:
-    """Return whether a living process, perhaps this one, holds the run in ``folder``; without a run: False."""
+    """Return whether a living process, perhaps this one, holds the run in ``folder``.
+
+    Without a run: False.
+    """
     for flags in (os.O_RDWR, os.O_RDONLY):  # network file systems lock only what may be written
         try:
             number = _open(folder / LOCK, flags)
@@ -83,7 +90,7 @@ _held: "weakref.WeakSet[RunLock]" = weakref.WeakSet()
 
 
 def _forget() -> None:
-    """In a child of fork: drop the locks, which would otherwise stay until the child ends, whenever the parent dies."""
+    """In a forked child: drop the locks, which would otherwise outlive the parent."""
     for lock in list(_held):
         lock.release()
 

@@ -1,4 +1,7 @@
-"""Runs that are sent later (``tracking=offline``): as with MLflow, but ``reglab sync`` makes and sends them."""
+"""Runs that are sent later (``tracking=offline``).
+
+As with MLflow, but ``reglab sync`` makes and sends them.
+"""
 
 from collections.abc import Sequence
 
@@ -10,7 +13,10 @@ from reglab.tracking.tracker import RunTracker
 
 
 def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunTracker]:
-    """Return trackers of new runs that keep all that their store is to be told; the store need not be there."""
+    """Return trackers of new runs that keep all that their store is to be told.
+
+    The store need not be there.
+    """
     environment = environment_tags()
     with locked_folders(specs) as locks:
         openings = []

@@ -1,4 +1,4 @@
-"""What opening runs does in their folders, whichever store they go to."""
+"""Open runs in their folders: lock, identity, start, config; common to all backends."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,9 +34,11 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Opening:
-    """A run that has its folder and is to be made. start: None where no store will ever hold it.
+    """A run that has its folder and is to be made.
 
-    texts: those too long for a store, by file.
+    Args:
+        start: None where no store will ever hold it.
+        texts: Those too long for a store, by file.
     """
 
     spec: RunSpec
@@ -47,7 +49,11 @@ class Opening:
 
 
 def new_identity(settings: TrackingSettings, spec: RunSpec, run_id: str, artifacts: str | None) -> Identity:
-    """Return who the run ``spec`` is in the store that ``settings`` name. artifacts: its artifact URI, if known."""
+    """Return who the run ``spec`` is in the store that ``settings`` name.
+
+    Args:
+        artifacts: Its artifact URI, if known.
+    """
     uri, offline = redacted(settings.uri), settings.backend == "offline"
     return Identity(run_id, spec.name, uri, artifacts, offline=offline).with_thinning(budget(settings, spec))
 
@@ -61,7 +67,8 @@ def budget(settings: TrackingSettings, spec: RunSpec) -> Thinning:
 def locked_folders(specs: Sequence[RunSpec]) -> Iterator[list[RunLock]]:
     """Take the folders of ``specs``, and make room for new runs in them; an error gives them back.
 
-    Raises UserError, naming the process, where another one is running a run in one of them.
+    Raises:
+        UserError: Naming the process, where another one is running a run in one of them.
     """
     locks: list[RunLock] = []
     try:
@@ -77,7 +84,10 @@ def locked_folders(specs: Sequence[RunSpec]) -> Iterator[list[RunLock]]:
 
 
 def write_records(openings: Sequence[Opening]) -> None:
-    """Write who the runs are and what they start with, durably: they can be found and made, whatever dies from here."""
+    """Write who the runs are and what they start with, durably.
+
+    They can be found and made, whatever dies from here.
+    """
     map_threads(_record, openings)
 
 
@@ -106,7 +116,10 @@ def store_refused(settings: TrackingSettings, specs: Sequence[RunSpec], why: str
 
 
 def track(openings: Sequence[Opening], sender: Sender | None) -> list[RunTracker]:
-    """Return the trackers of runs; of those meant for a store, configs and long texts are the first artifacts."""
+    """Return the trackers of runs.
+
+    Of those meant for a store, configs and long texts are the first artifacts.
+    """
     written: dict[str, str] = {}  # the nodes that their configs share
     for chunk in (openings[:1], openings[1:]):
         map_threads(lambda opening: _write_texts(opening, written), chunk)

@@ -1,4 +1,4 @@
-"""What is sent at once from a journal to a store."""
+"""Payload: the part of a journal that is sent to a store at once, and the sink protocol."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,26 +14,34 @@ T = TypeVar("T")
 ROWS = 50_000  # large transactions are several times faster a row; this many take some 15 MB
 
 
-class Unsent(Exception):  # noqa: N818 - a state to be mended by sending again, not an error of the run
+class Unsent(Exception):  # noqa: N818 - a state: it is sent again
     """The store did not take a batch. Nothing is lost: the journal keeps it."""
 
 
 class Refused(Unsent):
-    """The store is there, but does not take this run, perhaps deleted; it may take the batches of others."""
+    """The store is there, but does not take this run, perhaps deleted.
+
+    It may take the batches of others.
+    """
 
 
 @dataclass
 class Payload:
-    """Part of a run's journal. status: the last one in it, with its time in milliseconds. end: position behind it.
+    """Part of a run's journal.
 
-    folder: where relative artifact paths start. series: metric rows by key.
+    Args:
+        status: The last one in it, with its time in milliseconds.
+        end: Position behind it.
+        folder: Where relative artifact paths start.
+        series: Metric rows by key.
     """
 
     identity: Identity
     folder: Path
     series: dict[str, Series] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    artifacts: dict[tuple[str, str], None] = field(default_factory=dict)  # (file, folder of the store), each once
+    # (file, folder of the store), each once.
+    artifacts: dict[tuple[str, str], None] = field(default_factory=dict)
     status: tuple[str, int] | None = None
     end: int = 0
 
@@ -62,11 +70,14 @@ class Sink(Protocol):
     """A store that takes batches of any runs. Taking one twice must change nothing."""
 
     def send(self, payloads: Sequence[Payload]) -> None:
-        """Store ``payloads``, at most one of each run; or raise Refused because of one of them, or Unsent."""
+        """Store ``payloads``, at most one of each run.
+
+        Or raise Refused because of one of them, or Unsent.
+        """
 
 
 def read_payload(identity: Identity, folder: Path, after: int, rows: int = ROWS) -> Payload:
-    """Return what the journal in ``folder`` holds behind byte ``after``, up to about ``rows`` metric rows.
+    """Return the journal of ``folder`` from byte ``after`` on, about ``rows`` metric rows at most.
 
     Rows that the run's budget of points leaves out are passed over.
     """
@@ -95,7 +106,7 @@ def read_payload(identity: Identity, folder: Path, after: int, rows: int = ROWS)
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield ``items`` in lists of ``size``, the last one perhaps shorter. (itertools.batched came with Python 3.12.)"""
+    """Yield ``items`` in lists of ``size``; itertools.batched, which Python 3.11 lacks."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk

@@ -1,4 +1,4 @@
-"""What a run starts with, kept in its folder until its store has it: ``start.json``."""
+"""``start.json``: params, tags and data set of a run that its store does not have yet."""
 
 import getpass
 import json
@@ -43,9 +43,12 @@ class DatasetInfo:
 class Start:
     """What a store is told of a run when it is made; keys and values as MLflow takes them.
 
-    run_id: the run's own, which a server replaces. parent: the own id of the sweep's run. time: milliseconds since
-    1970. artifacts: the URI of the experiment's artifact root, should the experiment have to be made; None: the store
-    decides.
+    Args:
+        run_id: The run's own, which a server replaces.
+        parent: The own id of the sweep's run.
+        time: Milliseconds since 1970.
+        artifacts: The URI of the experiment's artifact root, should the experiment have to be made;
+            None: the store decides.
     """
 
     run_id: str
@@ -62,9 +65,10 @@ class Start:
 def new_start(
     spec: RunSpec, environment: Mapping[str, str], settings: TrackingSettings
 ) -> tuple[Start, dict[str, Texts]]:
-    """Return what the run ``spec`` starts with, and its texts that are too long for MLflow, by the file to hold them.
+    """Return the start of the run ``spec``, and texts too long for MLflow by file name.
 
-    environment: see ``environment_tags``.
+    Args:
+        environment: See ``environment_tags``.
     """
     params, long_params = shorten(flatten(spec.params), _LONGEST_PARAM, _LONG_PARAMS)
     tags, long_tags = shorten(all_tags(spec) | dict(environment), _LONGEST_TAG, _LONG_TAGS)
@@ -106,12 +110,17 @@ def write_start(folder: Path, start: Start) -> None:
 
 
 def read_start(folder: Path) -> Start:
-    """Return what the run in ``folder`` starts with. Raises UserError where that cannot be read."""
+    """Return what the run in ``folder`` starts with.
+
+    Raises:
+        UserError: Where that cannot be read.
+    """
     try:
         content = json.loads((folder / START).read_text(encoding="utf-8"))
         dataset = content.pop("dataset")
         start = Start(**content, dataset=DatasetInfo(**dataset) if dataset else None)
-        if not all(map(_ID.fullmatch, (start.run_id, start.parent or "none"))):  # an id becomes part of a path
+        # An id becomes part of a path.
+        if not all(map(_ID.fullmatch, (start.run_id, start.parent or "none"))):
             raise ValueError(f"no id: {start.run_id!r}, {start.parent!r}")
         return start
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

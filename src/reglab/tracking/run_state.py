@@ -65,7 +65,10 @@ def resumable_state(folder: Path, tags: Mapping[str, Any]) -> RunState | None:
 
 
 def results(folder: Path) -> dict[str, float]:
-    """Return the final metrics of the run in ``folder``: ``final/...`` without prefix, ``test/...``."""
+    """Return the final metrics of the run in ``folder``.
+
+    ``final/...`` without prefix, ``test/...``.
+    """
     return {
         row.key.removeprefix("final/"): row.value
         for line in lines(folder / JOURNAL)
@@ -75,7 +78,7 @@ def results(folder: Path) -> dict[str, float]:
 
 
 def final_result(folder: Path) -> tuple[Literal["FINISHED", "FAILED"], str, dict[str, float]] | None:
-    """Return (status, message, results) of the run in ``folder``; None where it is not conclusive."""
+    """Return (status, message, results) of the run in ``folder``, None if not conclusive."""
     state = read_state(folder)
     if state is None or not state.conclusive:
         return None
@@ -96,7 +99,7 @@ def initial_tags(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str,
 
 
 def resume_tags(earlier: RunState, epochs: int) -> dict[str, str]:
-    """Return the tags of a resumed run: how often it resumed, how far it was extended, no message."""
+    """Return the tags of a resumed run: number of resumes, extension, empty message."""
     tags = {RESUMED: str(int(earlier.tags.get(RESUMED, 0)) + 1), "reglab.message": ""}
     before = earlier.tags.get(EPOCHS, str(epochs))
     return tags if before == str(epochs) else {**tags, EXTENDED: f"from {before} to {epochs} epochs"}

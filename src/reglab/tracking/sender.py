@@ -1,4 +1,4 @@
-"""The writer behind training's back: sends journals to the store every few seconds."""
+"""Background sender of journals to the store."""
 
 import logging
 import os
@@ -26,10 +26,14 @@ _CHECKSUM_BYTES = 256  # before a position; they identify it
 
 
 class JournalCursor:
-    """The way out of one run's journal. sent: the position up to which the store has it.
+    """The way out of one run's journal.
 
-    The position is written after the store has committed a batch, so it may lag, never lead: a death in between sends
-    the batch twice, which the store must not mind. It is not made durable for the same reason.
+    The position is written after the store has committed a batch, so it may lag, never lead: a
+    death in between sends the batch twice, which the store must not mind. It is not made durable
+    for the same reason.
+
+    Attributes:
+        sent: The position up to which the store has it.
     """
 
     def __init__(self, identity: Identity, folder: Path) -> None:
@@ -38,17 +42,21 @@ class JournalCursor:
         self._identity, self._folder = identity, folder
 
     def read(self, rows: int) -> Payload | None:
-        """Return what is to be sent next, about ``rows`` metric rows at most; None if nothing is left."""
+        """Return what is to be sent next, about ``rows`` metric rows at most.
+
+        None if nothing is left.
+        """
         payload = read_payload(self._identity, self._folder, self.sent, rows)
         return payload if payload.end > self.sent else None
 
     def sync(self) -> None:
         """Make the journal durable before its rows are sent.
 
-        Rows that a store has and a power loss took from the journal would come again, when the run is resumed, with
-        other times, which makes them other rows.
+        Rows that a store has and a power loss took from the journal would come again, when the run
+        is resumed, with other times, which makes them other rows.
         """
-        with (self._folder / JOURNAL).open("r+b") as file:  # for writing, which some systems ask for
+        # For writing, which some systems ask for.
+        with (self._folder / JOURNAL).open("r+b") as file:
             os.fsync(file.fileno())
 
     def acknowledge(self, payload: Payload) -> None:
@@ -65,13 +73,14 @@ class JournalCursor:
 
 
 class Sender:
-    """Sends the journals of one run, or of all runs of a pack, to ``sink`` every ``seconds``, in one thread."""
+    """Background thread that sends journals of runs to ``sink`` every ``seconds``."""
 
     def __init__(self, sink: Sink, seconds: float = 5.0) -> None:
         self._sink, self._seconds = sink, seconds
         self._cursors: list[JournalCursor] = []
         self._lock = threading.Lock()
-        self._urgent = threading.Event()  # training waits for the lock: the background leaves the rest for later
+        # Training waits for the lock: the background leaves the rest for later.
+        self._urgent = threading.Event()
         self._stopped = threading.Event()
         self._unreachable = False
         self._max_rows = _CLOSE_FACTOR * ROWS
@@ -85,14 +94,18 @@ class Sender:
             self._thread.start()
 
     def flush(self, cursors: Sequence[JournalCursor]) -> bool:
-        """Send now all that ``cursors`` hold. False: the store did not take it, and the reason was said once."""
+        """Send now all that ``cursors`` hold.
+
+        False: the store did not take it, and the reason was said once.
+        """
         with self._with_priority():
             return self._send(cursors)
 
     def close(self, cursors: Sequence[JournalCursor]) -> None:
-        """Send all that ``cursors`` hold, and nothing of them from now on; with the last one the thread ends.
+        """Send all that ``cursors`` hold, and nothing of them from now on.
 
-        A store that was away when it was last asked gets 15 seconds: training does not end minutes late for it.
+        With the last one the thread ends. A store that was away when it was last asked gets 15
+        seconds: training does not end minutes late for it.
         """
         unreachable = self._unreachable
         thread = threading.Thread(target=self._flush_and_stop, args=(cursors,), name="reglab-sender-end", daemon=True)
@@ -139,7 +152,8 @@ class Sender:
                     groups.extend([each] for each in group)
                 else:
                     group[0].isolated, failure = True, error
-            except (Unsent, OSError) as error:  # a full disk takes no position; a journal on a network drive is away
+            except (Unsent, OSError) as error:
+                # a full disk takes no position; a journal on a network drive is away
                 failure = error
                 self._max_rows = _ROWS_AFTER_FAILURE
                 break
@@ -163,9 +177,10 @@ class Sender:
 
 
 def read_position(path: Path, length: int) -> int:
-    """Return the position kept in ``path``; 0, which sends all again, if there is none or it is not the journal's.
+    """Return the position kept in ``path``.
 
-    That is so where it lies behind ``length``, the journal's length, or other bytes stand before it than when it was
+    0, which sends all again, if there is none or it is not the journal's. That is so where it lies
+    behind ``length``, the journal's length, or other bytes stand before it than when it was
     kept: a power loss has shortened the journal, and perhaps it has grown again since.
     """
     try:
@@ -178,7 +193,7 @@ def read_position(path: Path, length: int) -> int:
 
 
 def write_position(path: Path, position: int) -> None:
-    """Write ``position`` so that a death of the process leaves the old or the new one, never a part."""
+    """Write ``position`` atomically: a crash leaves the old or the new one."""
     fresh = path.with_name(path.name + ".new")
     fresh.write_text(f"{position} {_checksum(path, position)}")
     fresh.replace(path)

@@ -1,4 +1,4 @@
-"""How a run ended, by its journal alone."""
+"""Last status of a run, read from its journal."""
 
 import json
 import mmap
@@ -19,8 +19,10 @@ _KEY = b'"status":'
 def last_status(folder: Path) -> str:
     """Return the last status in the journal of the run in ``folder``; RUNNING if none is recorded.
 
-    It is searched from the end, so that a run of a million rows is answered at once. Raises UserError where ``folder``
-    holds no run.
+    It is searched from the end, so that a run of a million rows is answered at once.
+
+    Raises:
+        UserError: Where ``folder`` holds no run.
     """
     if not has_records(folder) and (folder / IDENTITY).exists():
         return "RUNNING"
@@ -52,7 +54,10 @@ def _search(journal: mmap.mmap) -> str:
 
 
 def finish_killed(folder: Path, identity: Identity) -> list[str]:
-    """End the run in ``folder`` KILLED if no end is recorded, and return what to say of it. The caller has its lock."""
+    """End the run in ``folder`` KILLED if no end is recorded, and return what to say of it.
+
+    The caller has its lock.
+    """
     if last_status(folder) != "RUNNING":
         return []
     run = RunTracker(identity, folder, sender=None)

@@ -1,20 +1,22 @@
-"""The budget of points: which rows of a long series go to the store."""
+"""Thinning of metric series: the budget of points sent to the store."""
 
 from dataclasses import dataclass
 
 _ALWAYS = ("final/", "test/")
 _MINOR = ("weights/", "system/")  # most of a run's series, and seldom looked at one by one
-# Of many runs a curve needs fewer points. At 290 bytes a row 64 runs of 54 series, 38 of them minor, take up to 37 MB.
+# Of many runs a curve needs fewer points. At 290 bytes a row 64 runs of 54 series, 38 of them
+# minor, take up to 37 MB.
 _SHARE, _MIN_POINTS = 5, 50
 _MINOR_SHARE, _MIN_POINTS_MINOR = 10, 10
 
 
 @dataclass(frozen=True)
 class Thinning:
-    """Keeps the rows whose step is a multiple of ``stride``, those at the step ``last``, and all ``final/``, ``test/``.
+    """Keep rows at multiples of ``stride``, at step ``last``, and all of ``final/``, ``test/``.
 
-    minor: of ``weights/`` and ``system/`` the multiples of ``stride * minor``. The rule looks at the key and the step
-    alone, so that sending again, or resuming, keeps the same rows.
+    Args:
+        minor: Of ``weights/`` and ``system/`` the multiples of ``stride * minor``. The rule looks
+            at the key and the step alone, so that sending again, or resuming, keeps the same rows.
     """
 
     stride: int = 1
@@ -32,18 +34,23 @@ class Thinning:
         return self.stride * self.minor if key.startswith(_MINOR) else self.stride
 
     def keeps_some(self, line: bytes, step: int) -> bool:
-        """Return whether rows of a journal's line, all at ``step``, may be kept; it is not decoded."""
+        """Return whether rows of a journal line at ``step`` may be kept, without decoding it."""
         return step % self.stride == 0 or step == self.last or b'"final/' in line or b'"test/' in line
 
 
 def thinning(points: int | None, steps: int | None, every: int = 1, swept: bool = False) -> Thinning:
-    """Return the rule under which a series at 0, ``every``, ``2 every``, ... ``steps`` keeps at most ``points`` rows.
+    """Return the rule under which a series at 0, ``every``, ``2 every``, ...
 
-    ``stride = every * ceil(ceil(steps / every) / (points - 1))``, so that multiples of it, 0 and ``steps`` among them,
-    are at most ``points``. swept: the run is one of a sweep; then a fifth of ``points`` is kept, at least 50, and of
-    ``weights/`` and ``system/`` a tenth of that, at least 10, but never more than ``points``.
+    ``steps`` keeps at most ``points`` rows. ``stride = every * ceil(ceil(steps / every) / (points -
+    1))``, so that multiples of it, 0 and ``steps`` among them, are at most ``points``.
 
-    points None, or steps None: everything is kept. points: >= 2.
+    points None, or steps None: everything is kept.
+
+    Args:
+        swept: The run is one of a sweep; then a fifth of ``points`` is kept, at least 50, and of
+            ``weights/`` and ``system/`` a tenth of that, at least 10, but never more than
+            ``points``.
+        points: >= 2.
     """
     if points is None or steps is None:
         return Thinning()

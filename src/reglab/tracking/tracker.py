@@ -1,4 +1,4 @@
-"""The tracker of one run: everything goes to the journal and returns at once."""
+"""Tracker of one run: log metrics, tags, artifacts; finish."""
 
 import logging
 import shlex
@@ -28,10 +28,11 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class RunTracker:
-    """Records metric rows, tags, artifacts, notes and the end of the run ``identity`` in ``folder``.
+    """Records metrics, tags, artifacts, notes and the end of the run ``identity`` in ``folder``.
 
-    sender: sends the journal to a store in the background; None keeps all in the folder. lock: the folder's, given
-    back when the run ends; None: the caller keeps it.
+    Args:
+        sender: Sends the journal to a store in the background; None keeps all in the folder.
+        lock: The folder's, given back when the run ends; None: the caller keeps it.
     """
 
     def __init__(self, identity: Identity, folder: Path, sender: Sender | None, lock: RunLock | None = None) -> None:
@@ -49,7 +50,10 @@ class RunTracker:
             sender.add(self._cursor)
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Record one value for each key at ``step``. A key that has a value at ``step`` keeps the one it has."""
+        """Record one value for each key at ``step``.
+
+        A key that has a value at ``step`` keeps the one it has.
+        """
         self.journal.append(metrics, step)
 
     def summary(self, metrics: Mapping[str, Any]) -> None:
@@ -57,12 +61,18 @@ class RunTracker:
         self.log({f"final/{key}": value for key, value in metrics.items()}, self.journal.top)
 
     def tag(self, **tags: object) -> None:
-        """Set tags; a later value replaces an earlier one. Dotted names: ``tag(**{"reglab.score": "r2"})``."""
+        """Set tags; a later value replaces an earlier one.
+
+        Dotted names: ``tag(**{"reglab.score": "r2"})``.
+        """
         self._diverged |= tags.get("reglab.failure") == "diverged"
         self.journal.record(tags={key: hide(str(value)) for key, value in tags.items()})
 
     def note(self, markdown: str) -> None:
-        """Set the note that MLflow shows on the run's page; beyond 7,900 characters it goes on in ``note.md``."""
+        """Set the note that MLflow shows on the run's page.
+
+        Beyond 7,900 characters it goes on in ``note.md``.
+        """
         if len(markdown) > _NOTE_LIMIT:
             path = self.folder / "note.md"
             atomic_write.write(path, hide(markdown))
@@ -73,9 +83,12 @@ class RunTracker:
     def artifact(self, path: str | Path, folder: str = "") -> None:
         """Store a file, or the files of a folder, under ``folder`` of the run's artifacts.
 
-        It is read in the background, when the run finishes, or by ``reglab sync``: what lies in the run's folder, leave
-        in place until then; what lies elsewhere is copied to ``attached/`` in it. Raises UserError where there is
-        nothing at ``path``, or ``folder`` leads out of the artifacts.
+        It is read in the background, when the run finishes, or by ``reglab sync``: what lies in the
+        run's folder, leave in place until then; what lies elsewhere is copied to ``attached/`` in
+        it.
+
+        Raises:
+            UserError: Where there is nothing at ``path``, or ``folder`` leads out of the artifacts.
         """
         path = Path(path).resolve()
         if not path.exists():
@@ -85,18 +98,22 @@ class RunTracker:
         home = self.folder.resolve()
         if not path.is_relative_to(home):
             path = _copy_into(path, home / "attached" / folder)
-        self.journal.record(artifact=str(path.relative_to(home)), folder=folder)  # relative: the folder can move
+        # Relative: the folder can move.
+        self.journal.record(artifact=str(path.relative_to(home)), folder=folder)
 
     def sync(self) -> int:
-        """Make everything recorded so far durable and return the journal's position, for a checkpoint to keep."""
+        """Make all records durable and return the journal's position, for a checkpoint."""
         return self.journal.sync()
 
     def flush(self) -> bool:
-        """Send everything recorded so far now. False: the store cannot be reached, or there is none."""
+        """Send everything recorded so far now.
+
+        False: the store cannot be reached, or there is none.
+        """
         return self._sender.flush([self._cursor]) if self._sender else False
 
     def finish(self, status: Status = "FINISHED") -> None:
-        """Record how the run ended, send all that is left, and close. A second call does nothing."""
+        """Record the end, send the rest and close. A second call does nothing."""
         finish_runs([self], [status])
 
     def _record_end(self, status: Status) -> None:
@@ -144,7 +161,8 @@ def sync_runs(trackers: Sequence[RunTracker]) -> list[int]:
 def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> None:
     """Do ``finish`` for each tracker with its status; runs that share a writer are sent together.
 
-    Raises ValueError for an unknown status, before anything is recorded.
+    Raises:
+        ValueError: For an unknown status, before anything is recorded.
     """
     for status in statuses:
         if status not in get_args(Status):
@@ -160,9 +178,10 @@ def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> N
 
 
 def log_pack(trackers: Sequence[RunTracker], keys: Sequence[str], values: Sequence[Sequence[float]], step: int) -> None:
-    """Do ``tracker.log(dict(zip(keys, row)), step)`` for each tracker and row of ``values``, several times faster.
+    """Log a row of ``values`` for each tracker, several times faster than ``tracker.log``.
 
-    values: a row for each tracker with a number for each key, as ``Tensor.tolist`` gives them; NaN and infinities too.
+    values: a row for each tracker with a number for each key, as ``Tensor.tolist`` gives them; NaN
+    and infinities too.
     Shape: [members, keys]. Raises ValueError where the lengths do not fit or a key is there twice.
     """
     common = layout(tuple(keys))

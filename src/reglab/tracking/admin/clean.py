@@ -1,4 +1,4 @@
-"""``reglab clean``: shows what runs hold, and frees what nothing needs any more, after a yes."""
+"""``reglab clean``: show the disk usage of runs, and free what is no longer needed."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +20,17 @@ def clean(
     ask: Callable[[str], bool] | None,
     say: Callable[[str], object] = print,
 ) -> int:
-    """Say what the runs below ``folders`` hold and what of it can go; free that if ``ask`` says yes. Return 0.
+    """Say what the runs below ``folders`` hold and what of it can go.
 
-    uri: the store that is asked which runs were deleted. ask: None only shows. Runs that a process holds, and data
-    that a store does not have yet, stay. Raises UserError where no run is found.
+    Free that if ``ask`` says yes. Return 0.
+
+    Args:
+        uri: The store that is asked which runs were deleted.
+        ask: None only shows. Runs that a process holds, and data that a store does not have yet,
+            stay.
+
+    Raises:
+        UserError: Where no run is found.
     """
     runs = run_folders(folders)
     if not runs:

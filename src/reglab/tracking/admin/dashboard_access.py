@@ -1,4 +1,7 @@
-"""Who may reach the dashboard: this machine alone, or others with a password, at the addresses that are named."""
+"""Access to the dashboard: host, users, allowed hosts.
+
+This machine alone, or others with a password, at the addresses that are named.
+"""
 
 import configparser
 import importlib.util
@@ -9,20 +12,27 @@ from pathlib import Path
 
 from reglab.core.errors import UserError
 
-_KNOWN_PASSWORDS = {"password", "password1234"}  # in MLflow's documentation, and the default of older versions
+# In MLflow's documentation, and the default of older versions.
+_KNOWN_PASSWORDS = {"password", "password1234"}
 _PAGE = "docs/server.md shows the file"
 
 
 @dataclass(frozen=True)
 class Access:
-    """host: the address to listen on. auth: MLflow's basic-auth config. allowed: the names that it answers to."""
+    """Access to the dashboard.
+
+    Args:
+        host: The address to listen on.
+        auth: MLflow's basic-auth config.
+        allowed: The names that it answers to.
+    """
 
     host: str = "127.0.0.1"
     auth: Path | None = None
     allowed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise UserError where others than this machine are let in without users and named addresses."""
+        """Raise UserError where other machines could connect without users and named hosts."""
         if any(name in ("", "*") for name in self.allowed):
             raise UserError(f"--allowed-hosts {','.join(self.allowed)}: name each address that browsers use, without *")
         if not is_loopback(self.host) and not (self.auth and self.allowed):
@@ -37,7 +47,8 @@ class Access:
         """Return the words of MLflow's command line that say this."""
         options = ["--host", self.host, "--port", str(port)]
         if self.allowed:
-            # A browser names the port too; it sends its page's address as origin with everything that it changes.
+            # A browser names the port too; it sends its page's address as origin with everything
+            # that it changes.
             names = [each for name in self.allowed for each in (name, f"{name}:*")]
             origins = [f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
             local = [f"{name}:{port}" for name in ("localhost", "127.0.0.1")]

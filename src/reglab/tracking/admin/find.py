@@ -1,4 +1,4 @@
-"""Runs by their folders."""
+"""Find the folder of a run by path, id or name."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,9 +14,12 @@ _SHOWN = 8
 
 
 def run_folders(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders below ``folders``, and themselves, that hold a run; links are not followed.
+    """Return the folders below ``folders``, and themselves, that hold a run.
 
-    Raises UserError for a folder that is not there.
+    Links are not followed.
+
+    Raises:
+        UserError: For a folder that is not there.
     """
     stack = []
     for folder in folders:
@@ -36,10 +39,16 @@ def run_folders(folders: Iterable[Path]) -> list[Path]:
 
 
 def find_folder(uri: str, run: str | Path) -> Path:
-    """Return the folder of the run, or sweep, that ``run`` means: its folder, its id or the start of it, or its name.
+    """Return the folder of the run, or sweep, that ``run`` means.
 
-    uri: the store that is asked for what ``runs/`` in the working folder does not tell. Raises UserError where there is
-    no such run, where several have that name, or where its folder is not on this machine.
+    Its folder, its id or the start of it, or its name.
+
+    Args:
+        uri: The store that is asked for what ``runs/`` in the working folder does not tell.
+
+    Raises:
+        UserError: Where there is no such run, where several have that name, or where its folder is
+            not on this machine.
     """
     if (Path(run) / IDENTITY).is_file():
         return Path(run).resolve()
@@ -90,7 +99,7 @@ def _holds(folder: Path, run_id: str) -> bool:
 
 
 def _ambiguous(name: str, folders: Mapping[str, Path]) -> str:
-    """Return the message that lists what ``name`` may mean, newest first. folders: the runs' folders by their ids."""
+    """Return the message that lists what ``name`` may mean, newest first."""
     newest = sorted(folders.items(), key=lambda item: _age(item[1]), reverse=True)
     lines = [f"  {_status(folder):<8}  {run_id}  {folder}" for run_id, folder in newest[:_SHOWN]]
     more = [f"  and {len(newest) - _SHOWN} more"] if len(newest) > _SHOWN else []

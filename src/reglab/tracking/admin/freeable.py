@@ -1,4 +1,4 @@
-"""What runs hold, and what of it nothing needs any more."""
+"""Disk usage of runs, and which files can be removed."""
 
 import os
 import re
@@ -16,7 +16,8 @@ from reglab.tracking.settings import local_path
 from reglab.tracking.status import last_status
 
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
-_PACK = ("pack.json", "pack.ckpt", "pack.previous.ckpt")  # the first says that there are others, so it goes first
+# The first says that there are others, so it goes first.
+_PACK = ("pack.json", "pack.ckpt", "pack.previous.ckpt")
 _CATEGORIES = {
     ".ckpt": "checkpoints",
     ".pt": "checkpoints",
@@ -28,7 +29,11 @@ _CATEGORIES = {
 
 @dataclass(frozen=True)
 class Freeable:
-    """Files or folders of one run that can go. why: what they are, for people."""
+    """Files or folders of one run that can go.
+
+    Args:
+        why: What they are, for people.
+    """
 
     why: str
     paths: tuple[Path, ...]
@@ -40,7 +45,7 @@ class Freeable:
 
     @property
     def bytes(self) -> int:
-        """How much the disk gains: a file stays as long as it has a name that does not go, as an artifact's."""
+        """Bytes that are freed. A file with another hard link (an artifact) frees none."""
         stats = [stat for file in self.files if (stat := _stat(file))]
         names = Counter((stat.st_dev, stat.st_ino) for stat in stats)
         files_by_inode = {(stat.st_dev, stat.st_ino): stat for stat in stats}
@@ -79,10 +84,16 @@ def category(file: Path) -> str:
 
 
 def freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
-    """Return what of the run in ``folder`` can go. deleted: the artifact URIs of the store's deleted runs, by id.
+    """Return what of the run in ``folder`` can go.
 
-    A journal never goes: whether a run finished, which of its weights count, and which rows it has when it is extended,
-    is read there. Nobody may be running the run. Raises UserError where ``folder`` holds no run.
+    A journal never goes: whether a run finished, which of its weights count, and which rows it has
+    when it is extended, is read there. Nobody may be running the run.
+
+    Args:
+        deleted: The artifact URIs of the store's deleted runs, by id.
+
+    Raises:
+        UserError: Where ``folder`` holds no run.
     """
     identity = read_identity(folder)
     files = files_of_run(folder)
@@ -110,7 +121,10 @@ def _sweep_is_finished(folder: Path) -> bool:
 
 
 def _parts(folder: Path) -> Iterator[Path]:
-    """Yield what is in the folder of a run, less the folders that hold other runs. Its identity comes last."""
+    """Yield what is in the folder of a run, less the folders that hold other runs.
+
+    Its identity comes last.
+    """
     with os.scandir(folder) as entries:
         parts = [Path(entry.path) for entry in entries]
     for path in sorted(parts, key=lambda path: path.name == IDENTITY):

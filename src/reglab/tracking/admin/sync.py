@@ -1,4 +1,4 @@
-"""``reglab sync``: what the stores do not have yet gets there, each run once and each row once."""
+"""``reglab sync``: send runs and rows that the stores do not have yet, each once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,9 +31,12 @@ _OURS = (IDENTITY, JOURNAL, SENT, f"{SENT}.new", START, LOCK, "metrics.parquet")
 
 @dataclass
 class SyncResult:
-    """What a sync came to. runs: those of which something was delivered; running: left to their living processes.
+    """What a sync came to.
 
-    refused: what could not be delivered, and why; nothing of it is lost.
+    Args:
+        runs: Those of which something was delivered.
+        running: Left to their living processes.
+        refused: What could not be delivered, and why; nothing of it is lost.
     """
 
     runs: int = 0
@@ -60,10 +63,16 @@ class SyncResult:
 def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], object] = print) -> SyncResult:
     """Deliver the runs below ``folders`` to their stores, say what was done, and return it.
 
-    A run whose process died without a word is ended KILLED; one that is not in its store yet is made there; then all
-    that its journal holds is sent. It may be interrupted anywhere and done again. A run that a living process holds is
-    left alone. uri: the store of runs that were recorded with ``tracking=offline`` and are in none yet, in place of the
-    one that they were meant for. Raises UserError where no run is found.
+    A run whose process died without a word is ended KILLED; one that is not in its store yet is
+    made there; then all that its journal holds is sent. It may be interrupted anywhere and done
+    again. A run that a living process holds is left alone.
+
+    Args:
+        uri: The store of runs that were recorded with ``tracking=offline`` and are in none yet, in
+            place of the one that they were meant for.
+
+    Raises:
+        UserError: Where no run is found.
     """
     runs = [_finish_move(folder) for folder in run_folders(folders)]
     if not runs:
@@ -86,7 +95,10 @@ def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], o
 
 
 class _Work:
-    """What is done to one run after the other. MLflow is imported for the first one that has something to send."""
+    """What is done to one run after the other.
+
+    MLflow is imported for the first one that has something to send.
+    """
 
     def __init__(self, runs: Sequence[Path], uri: str | None) -> None:
         self._found, self._uri = runs, uri
@@ -121,7 +133,10 @@ class _Work:
 
 
 def check_files(folder: Path) -> None:
-    """Raise UserError where a file that we read or write in ``folder`` is a link out of it: a stranger's trap."""
+    """Raise UserError where a file that we read or write in ``folder`` is a link out of it.
+
+    A stranger's trap.
+    """
     for name in _OURS:
         path = folder / name
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
@@ -150,7 +165,10 @@ def _finish_move(folder: Path) -> Path:
 
 
 def _order(folder: Path) -> tuple[bool, int]:
-    """Parents first, and a job of a path after the one before it: runs refer to each other by their ids."""
+    """Parents first, and a job of a path after the one before it.
+
+    Runs refer to each other by their ids.
+    """
     try:
         start = read_start(folder) if is_pending(folder) else None
     except UserError:  # said when its turn comes

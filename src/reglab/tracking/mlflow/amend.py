@@ -1,4 +1,4 @@
-"""Adding to runs that have ended."""
+"""Add metrics and tags to finished runs."""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ from reglab.tracking.store_keys import store_key
 def amend(uri: str, run_id: str, metrics: Mapping[str, float], step: int, tags: Mapping[str, str]) -> None:
     """Add metrics, at ``step``, and tags to a run; its status stays as it is.
 
-    Raises UserError where the store does not take them.
+    Raises:
+        UserError: Where the store does not take them.
     """
     now = int(time.time() * 1000)
     try:

@@ -1,4 +1,7 @@
-"""Making runs in an MLflow store from what they start with: in one transaction, or by MLflow's own calls."""
+"""Create runs in an MLflow store from their ``start.json``.
+
+In one transaction, or by MLflow's own calls.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -14,16 +17,21 @@ from reglab.tracking.payload import chunks
 from reglab.tracking.run_start import Start
 from reglab.tracking.settings import TrackingSettings
 
-LOCAL_ID = "reglab.local_id"  # the own id of a run that a server numbered by itself: by it a run is made only once
+# The own id of a run that a server numbered by itself: by it a run is made only once.
+LOCAL_ID = "reglab.local_id"
 _PARAMS_A_CALL = 100
 _TRIES = 5
 
 
 class RunCreator:
-    """Makes runs in the experiment that ``settings`` name. Raises UserError where there is no such store.
+    """Makes runs in the experiment that ``settings`` name.
 
-    direct: the store where it is a SQLite file of the known version, in which runs have their own ids, so that making
-    one again is noticed.
+    Attributes:
+        direct: The store where it is a SQLite file of the known version, in which runs have their
+            own ids, so that making one again is noticed.
+
+    Raises:
+        UserError: Where there is no such store.
     """
 
     def __init__(self, settings: TrackingSettings) -> None:
@@ -32,7 +40,10 @@ class RunCreator:
         self.direct = direct_store(settings)
 
     def create(self, starts: Sequence[Start]) -> list[StoredRun]:
-        """Make runs that were never tried to be made before, one by one. Raises what MLflow raises."""
+        """Make runs that were never tried to be made before, one by one.
+
+        Raises what MLflow raises.
+        """
         return [self._complete(start, self._create(start)) for start in starts]
 
     def find(self, start: Start) -> StoredRun | None:
@@ -48,7 +59,10 @@ class RunCreator:
         return self._complete(start, run or self._create(start))
 
     def store_id(self, local_id: str) -> str | None:
-        """Return the id under which the store has the run whose own id is ``local_id``; None if it has none."""
+        """Return the id under which the store has the run whose own id is ``local_id``.
+
+        None if it has none.
+        """
         try:
             return str(self.client.get_run(local_id).info.run_id)
         except MlflowException as error:
@@ -95,11 +109,12 @@ def _or_none(query: Callable[[], Run]) -> Run | None:
 
 
 def _log_inputs(client: MlflowClient, run_id: str, inputs: list[DatasetInput]) -> None:
-    """Record the data set. Of two processes that record the same new one at once, MLflow refuses the second: again."""
+    """Record the data set; retry where another process recorded the same one at once."""
     for _ in range(_TRIES - 1):
         try:
             return client.log_inputs(run_id, inputs)
         except MlflowException as error:
-            if "unique constraint" not in str(error).lower():  # SQLite and PostgreSQL write it differently
+            # SQLite and PostgreSQL write it differently.
+            if "unique constraint" not in str(error).lower():
                 raise
     return client.log_inputs(run_id, inputs)

@@ -1,4 +1,4 @@
-"""A store that is connected to when there is something to send, so that training never waits for it."""
+"""Sink that connects to its store on the first send, so that training never waits for it."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -14,8 +14,10 @@ from reglab.tracking.settings import sqlite_path
 class LateSink:
     """Takes batches for the store at ``uri``; while it cannot be opened, they are unsent.
 
-    MLflow is imported where the store is not a SQLite file that plain SQL can be used for. client: MLflow's, where
-    it is connected already.
+    MLflow is imported where the store is not a SQLite file that plain SQL can be used for.
+
+    Args:
+        client: MLflow's, where it is connected already.
     """
 
     def __init__(self, uri: str, client: Any = None) -> None:
@@ -24,7 +26,12 @@ class LateSink:
         self._mlflow_sink: Sink | None = None
 
     def send(self, payloads: Sequence[Payload]) -> None:
-        """Store ``payloads``. Raises Refused where one of the runs is not taken, Unsent where nothing is."""
+        """Store ``payloads``.
+
+        Raises:
+            Refused: Where one of the runs is not taken.
+            Unsent: Where nothing is.
+        """
         if self._sink is None:
             self._sink = self._connect()
         self._sink.send(payloads)

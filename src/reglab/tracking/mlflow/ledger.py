@@ -1,4 +1,4 @@
-"""What MLflow knows of sweeps that ran before."""
+"""Find earlier sweeps in MLflow."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,11 @@ FINGERPRINT = "reglab.sweep_fingerprint"
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """The parent run of a sweep. folder: where it ran, on the machine that it ran on."""
+    """The parent run of a sweep.
+
+    Args:
+        folder: Where it ran, on the machine that it ran on.
+    """
 
     run_id: str
     name: str
@@ -20,9 +24,10 @@ class SweepRecord:
 
 
 def newest_sweep(settings: TrackingSettings, fingerprint: str) -> SweepRecord | None:
-    """Return the newest sweep of this fingerprint in the settings' experiment, or None if there is none.
+    """Return the newest sweep of this fingerprint in the settings' experiment, or None.
 
-    Raises UserError where the store cannot be read.
+    Raises:
+        UserError: Where the store cannot be read.
     """
     client = connect(settings.uri)
     number = str(experiment(client, settings).experiment_id)
@@ -35,7 +40,11 @@ def newest_sweep(settings: TrackingSettings, fingerprint: str) -> SweepRecord | 
 
 
 def finish_killed(uri: str, run_id: str) -> None:
-    """End a run KILLED whose process is gone and whose folder is not at hand. Raises UserError as above."""
+    """End a run KILLED whose process is gone and whose folder is not at hand.
+
+    Raises:
+        UserError: As above.
+    """
     try:
         connect(uri, create=False).set_terminated(run_id, "KILLED")
     except UNREACHABLE as error:

@@ -1,4 +1,4 @@
-"""Reading runs back from MLflow."""
+"""Read runs, metric histories and artifacts from MLflow."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
@@ -20,11 +20,16 @@ from reglab.tracking.store_keys import store_key
 _PAGE = 1_000
 _PARENT = "mlflow.parentRunId"
 _DIGEST = "reglab.data_digest"
-_TOUCHES = ("tags.`reglab.test_touched` = 'true'", "metrics.`test/loss` > -1e300")  # a search cannot say "or"
+# a search cannot say "or".
+_TOUCHES = ("tags.`reglab.test_touched` = 'true'", "metrics.`test/loss` > -1e300")
 
 
 def get_run(uri: str, run_id: str) -> RunRecord:
-    """Return one run. Raises UserError where there is no such run or store."""
+    """Return one run.
+
+    Raises:
+        UserError: Where there is no such run or store.
+    """
     try:
         return _record(uri, connect(uri, create=False).get_run(run_id))
     except UNREACHABLE as error:
@@ -42,11 +47,14 @@ def sweep_runs(uri: str, parent_id: str) -> list[RunRecord]:
 
 
 def test_touches(uri: str, run_ids: Sequence[str], parent_id: str) -> list[str]:
-    """Return who saw the test set of the data of ``run_ids`` outside the sweep ``parent_id``, oldest first.
+    """Return who else evaluated the test set of the data of ``run_ids``, oldest first.
 
-    Those are the runs of the same ``reglab.data_digest``, in any experiment and deleted ones too, that are tagged
-    ``reglab.test_touched`` or have a test loss; each is named by its sweep, or by itself if it has none.
-    Raises UserError where the store cannot be read.
+    Those are the runs of the same ``reglab.data_digest``, in any experiment and deleted ones too,
+    that are tagged ``reglab.test_touched`` or have a test loss; each is named by its sweep, or by
+    itself if it has none.
+
+    Raises:
+        UserError: Where the store cannot be read.
     """
     client = connect(uri, create=False)
     runs: dict[str, Run] = {}
@@ -76,7 +84,10 @@ def _parent(run: Run) -> str:
 
 
 def history(uri: str, run_id: str, keys: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-    """Return (step, value) of each metric, by step; a key that the run does not have gets an empty list."""
+    """Return (step, value) of each metric, by step.
+
+    A key that the run does not have gets an empty list.
+    """
     stored = {store_key(key): key for key in keys}
     path = sqlite_path(uri)
     if path and sql.is_known(path):
@@ -93,7 +104,8 @@ def history(uri: str, run_id: str, keys: Sequence[str]) -> dict[str, list[tuple[
 def artifact_path(record: RunRecord, name: str) -> Path:
     """Return a file or folder of the run's artifacts on this machine, fetched if it lies elsewhere.
 
-    Raises UserError where the run has no such artifact.
+    Raises:
+        UserError: Where the run has no such artifact.
     """
     folder = local_path(record.artifact_uri)
     if folder is not None:
@@ -109,9 +121,12 @@ def artifact_path(record: RunRecord, name: str) -> Path:
 
 
 def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
-    """Return a file of the run's artifacts: where it lies on this machine, or a copy in ``folder``; None without it.
+    """Return a file of the run's artifacts: where it lies on this machine, or a copy in ``folder``.
 
-    Raises UserError where the store does not answer.
+    None without it.
+
+    Raises:
+        UserError: Where the store does not answer.
     """
     local = local_path(record.artifact_uri)
     if local is not None:
@@ -127,9 +142,13 @@ def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
 
 
 def find_run(uri: str, run: str | Path) -> RunRecord:
-    """Return the run that ``run`` means: its folder, its id or the start of it, or its name (the newest of that name).
+    """Return the run that ``run`` means.
 
-    A folder knows its own store, so ``uri`` does not count there. Raises UserError, naming the nearest name.
+    Its folder, its id or the start of it, or its name (the newest of that name). A folder knows its
+    own store, so ``uri`` does not count there.
+
+    Raises:
+        UserError: Naming the nearest name.
     """
     if (Path(run) / IDENTITY).is_file():
         identity = read_identity(Path(run))
@@ -140,9 +159,12 @@ def find_run(uri: str, run: str | Path) -> RunRecord:
 
 
 def find_runs(uri: str, run: str | Path) -> list[RunRecord]:
-    """Return what ``run`` means: the run of that id, all of that name, or all whose id starts so, newest first.
+    """Return the runs of that id, name, or start of an id, newest first.
 
-    Six characters of an id are enough. Raises UserError where there is none, naming the nearest name.
+    Six characters of an id are enough.
+
+    Raises:
+        UserError: Where there is none, naming the nearest name.
     """
     check_not_folder(run)
     client = connect(uri, create=False)
@@ -196,7 +218,11 @@ def _record(uri: str, run: Run) -> RunRecord:
 
 
 def deleted_runs(uri: str) -> dict[str, str]:
-    """Return the artifact URI of each run that was deleted, by its id. Raises UserError where the store is away."""
+    """Return the artifact URI of each run that was deleted, by its id.
+
+    Raises:
+        UserError: Where the store is away.
+    """
     client = connect(uri, create=False)
     uris: dict[str, str] = {}
     token: str | None = None

@@ -1,4 +1,4 @@
-"""Opening runs in MLflow: everything known at the start, in few large calls or in one transaction."""
+"""Open runs in MLflow, in one transaction or few large calls."""
 
 import logging
 from collections.abc import Sequence
@@ -32,15 +32,18 @@ _log = logging.getLogger(__name__)
 
 
 def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunTracker]:
-    """Make MLflow runs with their tags, params, data set and config, and return their trackers, which share a writer.
+    """Create MLflow runs with tags, params, data set and config; their trackers share a sender.
 
-    In a known SQLite store they are made in one transaction. Each run's folder says what is to be made before it is
-    made, so that whatever dies in between leaves nothing that ``reglab sync`` cannot finish. A param above 6,000
-    characters stands whole in the artifact ``params_long.json``, a tag above 8,000 in ``tags_long.json``.
+    In a known SQLite store they are made in one transaction. Each run's folder says what is to be
+    made before it is made, so that whatever dies in between leaves nothing that ``reglab sync``
+    cannot finish. A param above 6,000 characters stands whole in the artifact ``params_long.json``,
+    a tag above 8,000 in ``tags_long.json``.
 
-    The jobs of a sweep that is in the store do not need it to begin: where its server is away they are recorded in
-    their folders alone, until ``reglab sync``, which a sweep does at its end. Raises UserError where the store cannot
-    be reached otherwise: the address may be wrong.
+    The jobs of a sweep that is in the store do not need it to begin: where its server is away they
+    are recorded in their folders alone, until ``reglab sync``, which a sweep does at its end.
+
+    Raises:
+        UserError: Where the store cannot be reached otherwise: the address may be wrong.
     """
     try:
         creator = RunCreator(settings)
@@ -69,7 +72,7 @@ def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunT
 
 
 def _may_wait(settings: TrackingSettings, specs: Sequence[RunSpec], error: BaseException | None) -> bool:
-    """Return whether ``specs`` are jobs of a sweep and ``error`` is that the server is away, and say so."""
+    """Return whether jobs of a sweep start without their unreachable server, after a warning."""
     if not isinstance(error, UNREACHABLE) or denied(error) or getattr(error, "error_code", None) in OF_THE_RUN:
         return False
     if sqlite_path(settings.uri) is not None or not all(spec.parent for spec in specs):

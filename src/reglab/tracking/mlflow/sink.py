@@ -1,4 +1,4 @@
-"""Sending journals to MLflow by its own calls."""
+"""Sink that sends journals through MLflow's client."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,10 @@ OF_THE_RUN = (
 
 
 class MlflowSink:
-    """Takes batches of runs in the store at ``uri``. Every part of a batch may be sent again and changes nothing."""
+    """Takes batches of runs in the store at ``uri``.
+
+    Every part of a batch may be sent again and changes nothing.
+    """
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
         self._client, self._uri = client, uri
@@ -31,7 +34,9 @@ class MlflowSink:
     def send(self, payloads: Sequence[Payload]) -> None:
         """Store batches, the status of a run last.
 
-        Raises Refused where it does not take one of the runs, Unsent where it takes nothing.
+        Raises:
+            Refused: Where it does not take one of the runs.
+            Unsent: Where it takes nothing.
         """
         for payload in payloads:
             try:

@@ -1,4 +1,7 @@
-"""New runs in a SQLite store of the known version, by plain SQL alone: MLflow, which takes seconds, is not imported."""
+"""Create runs in a SQLite MLflow store of a known version by plain SQL.
+
+MLflow, which takes seconds, is not imported.
+"""
 
 import json
 import sqlite3
@@ -25,7 +28,8 @@ _EXPERIMENT = """
 class DirectStore:
     """An experiment of a SQLite file whose tables are known; its runs have their own ids.
 
-    location: the URI under which its runs keep their artifacts.
+    Args:
+        location: The URI under which its runs keep their artifacts.
     """
 
     path: Path
@@ -37,7 +41,11 @@ class DirectStore:
         return StoredRun(start.run_id, f"{self.location.rstrip('/')}/{start.run_id}/artifacts")
 
     def create(self, starts: Sequence[Start]) -> list[StoredRun]:
-        """Make runs in one transaction, all or none. Raises sqlite3.Error."""
+        """Make runs in one transaction, all or none.
+
+        Raises:
+            sqlite3.Error: If the store fails.
+        """
         stored = [self.stored_run(start) for start in starts]
         runs = [
             NewRun(run.run_id, start.name, run.artifacts, start.params, tags_of(start), inputs_of(start))
@@ -49,7 +57,10 @@ class DirectStore:
 
 
 def direct_store(settings: TrackingSettings) -> DirectStore | None:
-    """Return the store where its tables are known and its experiment is there; None where MLflow has to be asked."""
+    """Return the store where its tables are known and its experiment is there.
+
+    None where MLflow has to be asked.
+    """
     path = sqlite_path(settings.uri)
     try:
         if path is None or not path.stat().st_size or not sql.is_known(path):
@@ -78,10 +89,11 @@ def inputs_of(start: Start) -> list[Input]:
 
 
 def dataset_inputs(dataset: DataSetLike, parts: Sequence[str] = ("train", "val", "test")) -> list[Input]:
-    """Return one input for each part, under the name ``<data set>.<part>``, with the part as its context.
+    """Return one MLflow input for each part, named ``<data set>.<part>``, its context the part.
 
-    MLflow keeps one input for each name and digest, so the parts need different names; the digest (the first 36
-    characters of the data set's) is the same, since it covers all of them. The summary becomes the profile.
+    MLflow keeps one input for each name and digest, so the parts need different names; the digest
+    (the first 36 characters of the data set's) is the same, since it covers all of them. The
+    summary becomes the profile.
     """
     source = json.dumps({"tags": {"reglab.data": dataset.name, "reglab.data_digest": dataset.digest}})
     profile = json.dumps(dict(dataset.summary))

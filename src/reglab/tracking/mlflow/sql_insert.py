@@ -1,4 +1,4 @@
-"""New runs of a SQLite store by plain SQL, as MLflow's client would make them one by one."""
+"""SQL inserts of new runs, params, tags and data set inputs."""
 
 import sqlite3
 import uuid
@@ -28,7 +28,11 @@ _INPUT = """
 
 @dataclass(frozen=True)
 class Input:
-    """One part of a data set that a run used. source and profile: JSON."""
+    """One part of a data set that a run used.
+
+    Args:
+        source and profile: JSON.
+    """
 
     name: str
     digest: str
@@ -50,9 +54,12 @@ class NewRun:
 
 
 def insert_runs(path: Path, experiment: int, runs: Sequence[NewRun], now: int) -> None:
-    """Make ``runs``, started at ``now`` (milliseconds), in one transaction; a data set that is there is used again.
+    """Make ``runs``, started at ``now`` (milliseconds), in one transaction.
 
-    Raises sqlite3.Error, with nothing written.
+    A data set that is there is used again.
+
+    Raises:
+        sqlite3.Error: With nothing written.
     """
     with transaction(path) as store:
         store.executemany(

@@ -1,4 +1,4 @@
-"""Opening runs in a SQLite store by plain SQL, in one transaction and without MLflow."""
+"""Open runs in a SQLite store by plain SQL, in one transaction, without MLflow."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from reglab.tracking.tracker import RunTracker
 
 
 def store_for(settings: TrackingSettings, specs: Sequence[RunSpec]) -> DirectStore | None:
-    """Return the store that takes ``specs`` without MLflow's being asked, or None where it has to be."""
+    """Return the store that takes ``specs`` without importing MLflow, or None."""
     store = direct_store(settings)
     try:
         return store if store and sql.is_current(store.path) and not any(map(needs_mlflow, specs)) else None
@@ -34,7 +34,11 @@ def store_for(settings: TrackingSettings, specs: Sequence[RunSpec]) -> DirectSto
 
 
 def open_runs(store: DirectStore, settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunTracker]:
-    """Make runs as ``mlflow.runs.open_runs`` does. Raises UserError, with nothing made, where the store fails."""
+    """Make runs as ``mlflow.runs.open_runs`` does.
+
+    Raises:
+        UserError: With nothing made, where the store fails.
+    """
     environment = environment_tags()
     with locked_folders(specs) as locks:
         openings = []

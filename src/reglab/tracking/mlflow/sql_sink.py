@@ -1,4 +1,4 @@
-"""Sending journals to a SQLite store by plain SQL, in one transaction and without MLflow."""
+"""Sink that sends journals to a SQLite store by plain SQL, without MLflow."""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +17,13 @@ _LONGEST_TAG = 8_000
 
 
 class DirectSink:
-    """Takes batches of runs in the SQLite file ``path`` of the known version. Sending again changes nothing.
+    """Takes batches of runs in the SQLite file ``path`` of the known version.
 
-    through_mlflow: returns a sink that uses MLflow, for artifacts that are kept elsewhere and tags that mean more to it.
+    Sending again changes nothing.
+
+    Args:
+        through_mlflow: Returns a sink that uses MLflow, for artifacts that are kept elsewhere and
+            tags that mean more to it.
     """
 
     def __init__(self, path: Path, uri: str, through_mlflow: Callable[[], Sink]) -> None:
@@ -29,7 +33,9 @@ class DirectSink:
     def send(self, payloads: Sequence[Payload]) -> None:
         """Store artifacts, and all the rest in one transaction.
 
-        Raises Refused where the store does not take one of the runs, Unsent where it takes nothing.
+        Raises:
+            Refused: Where the store does not take one of the runs.
+            Unsent: Where it takes nothing.
         """
         run_id_sent = payloads[0].identity.run_id
         try:
@@ -57,7 +63,10 @@ class DirectSink:
                 _store_file(path, home / folder, run_id)
 
     def _look_up_homes(self, payloads: Sequence[Payload]) -> None:
-        """Ask the store, in one go, where it keeps the artifacts of runs: ``run.json`` may be a stranger's."""
+        """Ask the store, in one go, where it keeps the artifacts of runs.
+
+        ``run.json`` may be a stranger's.
+        """
         unknown = [payload.identity.run_id for payload in payloads if payload.artifacts]
         unknown = [run_id for run_id in unknown if run_id not in self._homes]
         if not unknown:
@@ -89,5 +98,8 @@ def _run_write(payload: Payload) -> sql.RunWrite:
 
 
 def _need_mlflow(tags: Mapping[str, str]) -> bool:
-    """Return whether MLflow does more with ``tags`` than to store them: a name is also the run's, a long one is cut."""
+    """Return whether MLflow does more with ``tags`` than to store them.
+
+    A name is also the run's, a long one is cut.
+    """
     return RUN_NAME in tags or any(len(value) > _LONGEST_TAG for value in tags.values())

@@ -1,4 +1,4 @@
-"""Opening an MLflow store: made once, under a lock, before anyone writes."""
+"""Open an MLflow store; a new SQLite store is created under a lock."""
 
 import logging
 import os
@@ -50,18 +50,23 @@ _NETWORK_REASONS = {  # what of a network's long message says why
 }
 _PASSWORD = re.compile(r"://[^/@\s]+@")
 
-for _name in ("alembic", "mlflow.store.db.utils"):  # sixty lines of migrations in front of the first run
+# Sixty lines of migrations in front of the first run.
+for _name in ("alembic", "mlflow.store.db.utils"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 def connect(uri: str, create: bool = True) -> MlflowClient:
-    """Return a client of the store at ``uri``; a SQLite store that is not there yet is made, if ``create``.
+    """Return a client of the store at ``uri``.
 
-    Raises UserError where there is no store, or it is something else, or another MLflow's.
+    A SQLite store that is not there yet is made, if ``create``.
+
+    Raises:
+        UserError: Where there is no store, or it is something else, or another MLflow's.
     """
     path = sqlite_path(uri)
     if path is None:
-        # A server that is down is reported once by the sender; three lines a call here would break the live table.
+        # A server that is down is reported once by the sender; three lines a call here would break
+        # the live table.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         return MlflowClient(tracking_uri=uri)
     if create:
@@ -85,10 +90,11 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
 
 
 def prepare(path: Path) -> None:
-    """Make the SQLite store at ``path`` unless it is there; of several processes one makes it, the others wait.
+    """Make the SQLite store at ``path`` unless it is there.
 
-    MLflow's own start on a fresh file is a race between processes. The file is migrated aside and then moved in
-    place, so a store that exists is whole. Write-ahead logging, which stays set, lets readers and a writer overlap.
+    Of several processes one makes it, the others wait. MLflow's own start on a fresh file is a race
+    between processes. The file is migrated aside and then moved in place, so a store that exists is
+    whole. Write-ahead logging, which stays set, lets readers and a writer overlap.
     """
     if _is_made(path):
         return
@@ -110,7 +116,8 @@ def prepare(path: Path) -> None:
 def experiment(client: MlflowClient, settings: TrackingSettings) -> Experiment:
     """Return the experiment, made with a note on how to read it if it is not there.
 
-    Raises UserError where the store cannot be reached, or the experiment was deleted.
+    Raises:
+        UserError: Where the store cannot be reached, or the experiment was deleted.
     """
     name = settings.experiment
     try:
@@ -132,7 +139,7 @@ def experiment(client: MlflowClient, settings: TrackingSettings) -> Experiment:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error, short enough for a message, without a password that stood in an address.
+    """Return the first line of an error, shortened, passwords in addresses removed.
 
     Where a server refused the user, it is what to do about that.
     """
@@ -145,8 +152,10 @@ def reason(error: Exception) -> str:
 
 
 def _is_made(path: Path) -> bool:
-    """Whether there is a store. SQLite itself looks: a file handle of ours, once closed, would release the locks of
-    all connections that this process has to the file, and another process would delete their write-ahead log.
+    """Whether there is a store. SQLite itself looks.
+
+    A file handle of ours, once closed, would release the locks of all connections that this process
+    has to the file, and another process would delete their write-ahead log.
     """
     try:
         if not path.stat().st_size:
@@ -180,7 +189,8 @@ def _make_experiment(client: MlflowClient, settings: TrackingSettings) -> Experi
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = client.get_experiment_by_name(settings.experiment)  # perhaps by another process, which is as good
+    # Perhaps by another process, which is as good.
+    made = client.get_experiment_by_name(settings.experiment)
     if made is None:
         raise MlflowException(f"the experiment {settings.experiment!r} vanished while it was made")
     return made

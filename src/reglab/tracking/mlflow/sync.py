@@ -1,4 +1,4 @@
-"""Making runs in their stores that were recorded without them, and sending what their journals hold."""
+"""``reglab sync``: create recorded runs in their MLflow stores and send their journals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,9 +24,11 @@ _RETRY_LATER = "nothing is lost: give the same command again when it is back"
 
 
 class Delivery:
-    """Delivers runs, parents first. found: their folders. uri: where those go that were recorded offline, if not None.
+    """Delivers runs, parents first. A store that is away is asked once.
 
-    A store that is away is asked once.
+    Args:
+        folders: Their folders.
+        uri: Where those go that were recorded offline, if not None.
     """
 
     def __init__(self, folders: Sequence[Path], uri: str | None) -> None:
@@ -42,16 +44,21 @@ class Delivery:
         self._unreachable: dict[str, str] = {}
 
     def deliver(self, folder: Path) -> tuple[list[str], int]:
-        """Bring a run to its store, the caller having its lock; return what was done, and how many rows were sent.
+        """Bring a run to its store, the caller having its lock.
 
-        Raises UserError where the store does not take it, Held if it has to wait for its sweep's process.
+        Return what was done, and how many rows were sent.
+
+        Raises:
+            UserError: Where the store does not take it.
+            Held: If it has to wait for its sweep's process.
         """
         messages: list[str] = []
         identity = read_identity(folder)
         uri = (self._uri if identity.offline and is_pending(folder) else None) or str(identity.uri)
         if message := self._unreachable.get(uri):
             raise UserError(message)
-        if self._uri and redacted(self._uri) == uri:  # what was given may hold a user's name and password
+        # What was given may hold a user's name and password.
+        if self._uri and redacted(self._uri) == uri:
             uri = self._uri
         check_named(uri, redacted(self._uri) if self._uri else None)
         if is_pending(folder):
@@ -74,7 +81,8 @@ class Delivery:
         artifacts = start.artifacts if redacted(uri) == identity.uri else artifact_root(None, uri, Path.cwd())
         creator = self._creator(TrackingSettings("mlflow", uri, start.experiment, artifacts))
         recorded = has_records(folder)
-        if not recorded and creator.find(start) is None:  # died before it was made: there is nothing to deliver
+        # Died before it was made: there is nothing to deliver.
+        if not recorded and creator.find(start) is None:
             (folder / START).unlink()
             (folder / IDENTITY).unlink()
             return None, ["forgotten, since its process was gone before it began"]
@@ -140,7 +148,7 @@ class Delivery:
 
 
 def _for_sync(error: UserError, uri: str) -> UserError:
-    """Return the error of a store that cannot be opened in words for who sends, not for who trains."""
+    """Return the error of a store that cannot be opened, worded for ``reglab sync``."""
     why = error.__cause__
     if not isinstance(why, UNREACHABLE) or denied(why):
         return error
