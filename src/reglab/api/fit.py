@@ -203,7 +203,7 @@ def _nodes(cocktail: Cocktail) -> dict[str, Any]:
 
 
 def _check_shapes(model: nn.Module, data: DataSet) -> None:
-    """Try the model on two rows, so that a wrong size is told before training."""
+    """Try the model on two rows, so that a wrong size is reported before training."""
     from reglab.measures import evaluate
 
     rows = slice(0, 2)

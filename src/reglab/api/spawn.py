@@ -185,7 +185,7 @@ def _load_trained(model: nn.Module, cocktail: Cocktail, trained: Mapping[str, An
     cocktail.prepare(model)
     for module, state in ((model, trained["model"]), (cocktail, trained["cocktail"])):
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            if name in state:  # precision=64-true and its like change the kind of the weights
+            if name in state:  # precision=64-true and its like change the dtype of the weights
                 tensor.data = tensor.data.to(state[name].device, state[name].dtype)
         module.load_state_dict(state)
     model.train(trained["training"])

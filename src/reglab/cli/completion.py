@@ -29,7 +29,7 @@ _PREFIX = re.compile(r"[+~]{0,2}")
 def complete(line: str, folders: Sequence[Path]) -> list[str]:
     """Return the completions of the last word of ``line`` (the command line up to the cursor).
 
-    A word that wants something after it ends in ``=`` or ``.``; the shell then adds no space.
+    A completion that continues ends in ``=`` or ``.``; the shell then adds no space.
     """
     tokens = line.split()
     token = "" if not tokens or line[-1:].isspace() else tokens.pop()
@@ -75,7 +75,7 @@ def _override(token: str, folders: Sequence[Path], choices: config_options.Choic
 
 
 def _last_option(value: str) -> tuple[str, str]:
-    """Split ``[l1,dr`` into what stands (``[l1,``) and the option being typed (``dr``)."""
+    """Split ``[l1,dr`` into what is complete (``[l1,``) and the option being typed (``dr``)."""
     end = max(value.rfind("["), value.rfind(",")) + 1
     return value[:end], value[end:]
 

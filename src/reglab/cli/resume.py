@@ -26,17 +26,18 @@ _CHANGEABLE = (
 )
 _EPOCHS = "trainer.max_epochs"
 _SWEEP = "multirun.yaml"
-_HYDRA_KEYS = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # what of Hydra's own a file may say
+_HYDRA_KEYS = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # Hydra's keys that a file may set
 # What of a sweep may change.
 _SWEEP_CHANGEABLE = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")
-_DROPPED = ("sweep.again", "sweep.resume", "trust")  # what is trusted is told anew, not by a file
+# Trust is given again by the user, not by a file.
+_DROPPED = ("sweep.again", "sweep.resume", "trust")
 
 
 def resume(arguments: Sequence[str]) -> int:
-    """Run ``reglab resume`` with these words and return the exit code, that of ``reglab train``.
+    """Run ``reglab resume`` and return its exit code, that of ``reglab train``.
 
     Raises:
-        UserError: Where there is nothing to go on with.
+        UserError: Where there is nothing to resume.
     """
     from reglab.cli.report_dashboard import given_uri, reading_parser
 
@@ -80,7 +81,7 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
         _check_schedule(config, before)
     _check_working_folder(state, folder, here)
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds text
-        sys.path.append(os.getcwd())  # noqa: PTH109 - the user's own package lies here
+        sys.path.append(os.getcwd())  # noqa: PTH109 - for the user's own packages
     from reglab.cli.single_run import resume_run  # late: rich
 
     with signals.handle_signals():
@@ -90,7 +91,7 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
 def _nothing_to_do(folder: Path, state: RunState, extend: bool) -> str | None:
     """Return why there is nothing to do, if so.
 
-    Raises UserError where going on would only repeat or mislead.
+    Raises UserError where resuming would only repeat or mislead.
     """
     if state.diverged:
         raise UserError(
@@ -150,7 +151,7 @@ def _recorded(folder: Path) -> DictConfig | None:
         return None
     if not isinstance(config, DictConfig):
         raise UserError(f"{folder / 'config.yaml'} is not the configuration of a run")
-    config.trust = []  # what the user trusts, not what stands in a file
+    config.trust = []  # given by the user, not by a file
     for key in REMOVED_KEYS:
         (config.get("measure") or {}).pop(key, None)
     return config
@@ -159,8 +160,8 @@ def _recorded(folder: Path) -> DictConfig | None:
 def _check_working_folder(state: RunState, folder: Path, here: bool) -> None:
     """Raise UserError unless this is the run's working folder.
 
-    It is not gone to by itself: the run may be somebody else's, and Python and Hydra run what lies
-    in such a folder.
+    The folder is not entered automatically: the run may be another user's, and Python and Hydra run
+    code in such a folder.
     """
     started_in = Path(state.tags.get(run_state.WORKING_FOLDER, Path.cwd()))
     if started_in.resolve() != Path.cwd().resolve() and not here:

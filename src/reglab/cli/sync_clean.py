@@ -30,7 +30,7 @@ def sync(arguments: Sequence[str]) -> int:
 
 
 def clean(arguments: Sequence[str]) -> int:
-    """Show what runs hold and free what is needed no more, if the user says so; return 0."""
+    """Show the disk usage of runs and, if confirmed, free what is not needed; return 0."""
     parser = _parser(
         "clean",
         "Show how much the runs hold and what of it nothing needs any more: leftovers of deaths, earlier checkpoints "

@@ -1,6 +1,6 @@
 """``reglab train``: the Hydra application.
 
-What goes wrong in a configuration is told in one message.
+An error in the configuration is reported in one message.
 """
 
 import os
@@ -35,7 +35,7 @@ _UNSUPPORTED_FLAGS = ("config_path", "experimental_rerun", "hydra_help", "shell_
 
 
 def train(arguments: Sequence[str]) -> int:
-    """Run ``reglab train`` with these words and return the exit code.
+    """Run ``reglab train`` and return its exit code.
 
     0 all finished, 1 a job failed.
 

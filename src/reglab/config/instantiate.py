@@ -1,9 +1,9 @@
 """Typed instantiation of a composed config.
 
-A slot says which class it expects. A ``_target_`` outside trusted packages (``config.trust``) is
+Each config key has an expected class. A ``_target_`` outside trusted packages (``config.trust``) is
 refused before its module is imported, one that is not a subclass before it is called. Functions are
-refused too: a callable's name says nothing about what it does. A ``_target_`` among a class's
-arguments is plain data here, and built by nobody.
+refused too: nothing is known about what they do. A ``_target_`` among a class's
+arguments is plain data here, and is not instantiated.
 """
 
 import importlib
@@ -24,7 +24,7 @@ def locate(target: object, base: type[T], key: str, also: Iterable[str] = ()) ->
     Path and class must both lie in trusted packages: ``my_package.os.system`` leads out of one.
 
     Args:
-        also: What is trusted for this slot alone.
+        also: Packages that are trusted for this key only.
 
     Raises:
         UserError: If one does not, if there is no such module or class, or if it is something else.

@@ -53,8 +53,8 @@ def check_trusted(module: str, what: str, also: Iterable[str] = ()) -> None:
     """Raise UserError unless ``module`` lies in a trusted package.
 
     Args:
-        what: Which names it.
-        also: Trusted here alone.
+        what: What names it, for the message.
+        also: Packages that are trusted for this call only.
     """
     named = os.environ.get(VARIABLE, "").split(",")
     variable = _checked([name.strip() for name in named if name.strip()], VARIABLE)

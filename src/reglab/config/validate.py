@@ -3,7 +3,7 @@
 Nothing is built from it, nothing of it is written yet.
 
 Hydra builds its own node by itself: callbacks, launcher, sweeper, and Python's logging. There, as
-in a job's slots, only classes of the expected type from trusted packages pass.
+in a job's config, only classes of the expected type from trusted packages pass.
 """
 
 import copy
@@ -29,7 +29,7 @@ _PLUGINS = ("hydra_plugins", "hydra._internal.core_plugins")
 _EXPECTED = {"launcher": ("hydra.plugins.launcher", "Launcher"), "sweeper": ("hydra.plugins.sweeper", "Sweeper")}
 _CALLBACK = ("hydra.experimental.callback", "Callback")
 _LOGGING = ("logging", "rich.logging", "hydra")
-_USER = re.compile(r"://[^\s/@$]+@")  # services take a token in the place of a name
+_USER = re.compile(r"://[^\s/@$]+@")  # services take a token as the name
 _HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "rich.logging.RichHandler")
 _GUARDED = ("REGLAB_", "MLFLOW_", "PYTHON", "LD_", "PATH", "HYDRA_")
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
@@ -63,9 +63,9 @@ def check_config(config: DictConfig) -> None:
 
 
 def _check_trust(config: DictConfig) -> None:
-    """Refuse a list of trusted packages that stands in a file.
+    """Refuse a list of trusted packages in a file.
 
-    An experiment of somebody else's could bring one.
+    An experiment file of another user could contain one.
     """
     overrides = OmegaConf.select(config, "hydra.overrides.task")
     task_overrides: Any = OmegaConf.to_container(overrides, resolve=False) if overrides is not None else []
@@ -93,7 +93,7 @@ def check_secrets(overrides: Sequence[str]) -> None:
         key = override.partition("=")[0].lstrip("+~")
         try:
             value = _values(parser.parse_override(override))
-        except HydraException:  # told by who reads it for good, word by word
+        except HydraException:  # reported when it is parsed for use
             value = override.partition("=")[2]
         for inner, each in _leaves(value, key):
             _check_secret(inner, each)

@@ -38,7 +38,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(names)}"
 
 
-class Unfused(Exception):  # noqa: N818 - says how jobs are to be trained instead
+class Unfused(Exception):  # noqa: N818 - not an error: the jobs are regrouped
     """Jobs that were to train together cannot, or not all of them; no run was opened for any.
 
     Args:

@@ -47,7 +47,7 @@ LOSS_OF_REGRESSION = (
 
 
 def lower_is_better(key: str) -> bool:
-    """Tell whether a metric such as ``val/loss`` or ``val/weighted_loss`` is to be minimized."""
+    """Return whether a metric such as ``val/loss`` or ``val/weighted_loss`` is to be minimized."""
     name = key.rpartition("/")[2].removeprefix(WEIGHTED)
     return name == "loss" or (name in SCORES and not SCORES[name].higher)
 

@@ -41,13 +41,13 @@ _HARMLESS = (
     ),
     *("SHELL", "LANG", "LC_ALL", "TERM", "TZ", "EDITOR", "DISPLAY", "VIRTUAL_ENV", "CONDA_PREFIX"),
 )
-# Words of ours that are long enough for a secret: a variable that holds one is a setting.
+# Values of settings that are long enough for a secret.
 _PUBLIC = (
     *("true", "false", "none", "null", "auto", "default", "classification", "multilabel", "regression", "accuracy"),
     *("RUNNING", "FINISHED", "FAILED", "KILLED"),
 )
 _READ = re.compile(r"oc\.env\s*:\s*[\"']?([^\s,}\"'$]+)")
-# As it stands, no interpolation.
+# Literal, not an interpolation.
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@${]*):((?:(?!\$\{)[^\s/])+)@")
 
 _clients: dict[str, str] = {}  # as they were when they were learned
@@ -178,7 +178,7 @@ def _learn_clients() -> None:
 
 
 def _remember(value: str, least: int) -> None:
-    """Know a secret in every form in which text carries it.
+    """Remember a secret in every encoding in which it may occur.
 
     Quoted for JSON, Python, YAML, HTML, URLs and shells.
     """
@@ -195,7 +195,7 @@ def _remember(value: str, least: int) -> None:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """Yield what of a value can turn up alone: its lines, and what ``oc.decode`` makes of it."""
+    """Yield the parts of a value: its lines, and what ``oc.decode`` makes of it."""
     if "\n" in value:
         yield from (line.strip() for line in value.splitlines())
     if value.strip()[:1] in "'\"[{":

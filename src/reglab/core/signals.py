@@ -111,5 +111,5 @@ def _handle(number: int, frame: FrameType | None) -> None:
             os.write(2, _NOTE)  # not print: the signal may have come in the middle of one
         return
     if not first:  # and repeats count
-        signal.signal(number, signal.SIG_DFL)  # whoever asks a third time means it
+        signal.signal(number, signal.SIG_DFL)  # a third signal kills the process
     raise Interrupted(number)

@@ -54,8 +54,8 @@ class DataSet:
         target_names: The classes of a classification, the labels or target columns otherwise.
         coefficients: The true ones of a synthetic regression, float32 [features], on the scale of
             ``inputs``.
-        relevant: Bool [features], True where the input truly carries signal; None where nobody
-            knows.
+        relevant: Bool [features], True where the input carries signal; None where that is
+            unknown.
         tokens: How many token ids there are, 0 to ``tokens - 1``, where the inputs are tokens; None
             where they are real.
         feature_groups: Int64 [features], the group of correlated inputs, -1 for a noise column;
@@ -63,7 +63,7 @@ class DataSet:
         target_scale: The deviations by which a regression's target columns were divided, float64
             [columns]; None: by none.
         digest: SHA-256 (hex) of everything that training, validation and testing see.
-        summary: Plain facts for params and notes: rows, split, noise, scale of the target.
+        summary: Plain values for params and notes: rows, split, noise, scale of the target.
     """
 
     name: str

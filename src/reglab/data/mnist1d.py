@@ -92,7 +92,7 @@ def stretch(strokes: Floats, padding: Floats, shift: Floats) -> tuple[Floats, Bo
     """
     point = (np.arange(CANVAS) - shift[:, None]) % CANVAS
     position = point * (strokes.shape[1] + padding[:, None] - 1) / (CANVAS - 1)
-    end = strokes.shape[1] - 1  # every stroke ends at 0, so the last point stands for the padding
+    end = strokes.shape[1] - 1  # every stroke ends at 0, so the last point is the padding
     return interpolate(strokes, position.clip(max=end)), position < strokes.shape[1]
 
 

@@ -17,7 +17,7 @@ def replica_rows(split: Split, source: Source, options: Options) -> Integers:
     All training rows without replicas.
 
     bootstrap: as many rows as the training part, drawn from it with replacement, each row with
-    equal chance whatever its class. A row that is drawn twice stands there twice, also for the
+    equal chance whatever its class. A row that is drawn twice counts twice, also for the
     training side of a gap, whose interval is rather too narrow for that. The draws of a replica do
     not depend on how many there are.
 

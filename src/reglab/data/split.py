@@ -22,9 +22,9 @@ class Split:
 
 
 def split_rows(source: Source, options: Options) -> Split:
-    """Split all rows once: place them on a line, cut the line.
+    """Order all rows once and cut the order into parts.
 
-    The test part lies at the end of the line, before it the validation part, or the folds. Classes
+    The test part is at the end, before it the validation part or the folds. Classes
     keep their proportions (stratified), groups stay whole (grouped), the future stays in the future
     (time). ``train_size`` shortens only the training part, and a smaller one is contained in a
     larger one.
@@ -131,8 +131,8 @@ def _check_strata(classes: Integers, names: tuple[str, ...], parts: dict[str, Bo
 def stratified_order(classes: Integers, shuffled: Integers, offset: float) -> Integers:
     """Return an order of the rows whose every stretch holds the classes in proportion.
 
-    The j-th of a class's n rows (in ``shuffled`` order) stands at ``(j + offset) / n`` of the way;
-    rows are taken as they stand, ties as in ``shuffled``.
+    The j-th of a class's n rows (in ``shuffled`` order) gets the position ``(j + offset) / n``;
+    rows are sorted by it, ties as in ``shuffled``.
 
     offset: 1/2 keeps every stretch within a row or so of proportion; 0 puts one row of every class
         first, so that the first k rows hold all k classes.
@@ -146,7 +146,7 @@ def stratified_order(classes: Integers, shuffled: Integers, offset: float) -> In
 
 
 def row_positions(order: Integers) -> Floats:
-    """Return where each row stands in ``order``: the middle of its slot, in rows."""
+    """Return the position of each row in ``order``, plus 0.5."""
     positions = np.empty(len(order))
     positions[order] = np.arange(len(order)) + 0.5
     return positions
@@ -155,7 +155,7 @@ def row_positions(order: Integers) -> Floats:
 def block_positions(blocks: Integers) -> Floats:
     """Return the middle of each row's block, in rows, with blocks in order of number.
 
-    Rows of a block share one place, so that a cut cannot part them. Shapes: [rows].
+    Rows of a block share one position, so that a cut cannot part them. Shapes: [rows].
     """
     sizes = np.bincount(blocks)
     return (np.cumsum(sizes) - sizes / 2)[blocks]

@@ -42,7 +42,7 @@ __all__ = [
     "sync_runs",
 ]
 
-# MLflow reads these when it is imported or called, so they stand here, before anything of ours can
+# MLflow reads these when it is imported or called, so they are set here, before reglab can
 # import it. What the user has set already stays.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -175,7 +175,7 @@ def send(folder: Path) -> bool:
     if is_pending(folder):
         raise UserError(f"the run in {folder} is not in its store yet: reglab sync {folder}")
     if not has_records(folder):
-        return True  # it died between the two
+        return True  # the process died between the two
     return Sender(LateSink(identity.uri)).flush([JournalCursor(identity, folder)])
 
 

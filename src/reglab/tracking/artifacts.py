@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 _log = logging.getLogger(__name__)
 _LINK_FROM = 1 << 20  # bytes
-# What we replace and never change in place can share its bytes.
+# Files that are replaced, never changed in place, can be hard links.
 _REPLACED = (".ckpt", ".npz", ".parquet")
 
 
@@ -44,7 +44,7 @@ def storable(home: Path, name: str, folder: str, run_id: str) -> Path | None:
     if not path.exists():  # it will not come back: sending again cannot help
         _log.warning("the artifact %s of run %s is gone: it was removed before it was stored", path, run_id)
         return None
-    if leads_out(folder) or escapes(path, home):  # the folder may come from somebody else
+    if leads_out(folder) or escapes(path, home):  # the folder may be from another user
         _log.warning(
             "the artifact %s of run %s is not stored: it, or its place %r, leads out of the run's folder. Copy it "
             "there in place of the link", path, run_id, folder,
@@ -54,7 +54,7 @@ def storable(home: Path, name: str, folder: str, run_id: str) -> Path | None:
 
 
 def leads_out(folder: str) -> bool:
-    """Return whether ``folder``, below a run's artifacts, means a place that is not below them."""
+    """Return whether ``folder``, below a run's artifacts, leads out of them."""
     parts = PurePosixPath(folder.replace("\\", "/"))
     return parts.is_absolute() or ".." in parts.parts or "\0" in folder or Path(folder).is_absolute()
 

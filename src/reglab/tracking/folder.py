@@ -14,8 +14,8 @@ SENT = "journal.sent"
 IDENTITY = "run.json"
 START = "start.json"
 EARLIER = "earlier-"  # and a number: where a run is moved when another one takes its folder
-_ID_CHARACTERS = 6  # characters of an id that stand for it
-FOLDER = "reglab.folder"  # the tag of a run that says where its folder is
+_ID_CHARACTERS = 6  # the shortest prefix of an id that is accepted
+FOLDER = "reglab.folder"  # tag with the path of the run's folder
 _FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "metrics.parquet", "note.md", "attached",
           "checkpoints")  # fmt: skip
 
@@ -28,7 +28,7 @@ class Identity:
         uri: Its store, None without MLflow.
         artifacts: Its artifact URI in that store.
         stride, steps, minor: Which rows go to the store, see ``Thinning``; kept here so that they
-            are the same in every process. A password never stands in ``uri``: to go on with such a
+            are the same in every process. A password is never in ``uri``: to resume such a
             run, give it as MLFLOW_TRACKING_PASSWORD.
         offline: Only ``reglab sync`` sends it to its store.
         local: The id that it had before a server gave it ``run_id``.
@@ -107,9 +107,9 @@ def is_pending(folder: Path) -> bool:
 def move_earlier_run(folder: Path) -> Path | None:
     """Make room for a new run where ``folder`` held one before.
 
-    Its journal must not go on under the new run's id. Returned is where the earlier run is now,
-    None if there was none. The journal goes first, the identity last: where death comes in between,
-    the next call moves what is left to the same place.
+    Its journal must not continue under the new run's id. Returns the earlier run's new folder,
+    None if there was none. The journal is moved first, the identity last: after a crash in between,
+    the next call moves the rest to the same folder.
     """
     present = [name for name in (JOURNAL, SENT, START, *_FILES, IDENTITY) if (folder / name).exists()]
     if not {JOURNAL, IDENTITY} & {*present}:
@@ -123,5 +123,5 @@ def move_earlier_run(folder: Path) -> Path | None:
 
 
 def is_move_unfinished(folder: Path) -> bool:
-    """Return whether death came while the run in ``folder`` was set aside."""
+    """Return whether a crash interrupted ``move_earlier_run`` in ``folder``."""
     return any(not (journal.parent / IDENTITY).exists() for journal in folder.glob(f"{EARLIER}*/{JOURNAL}"))

@@ -1,6 +1,6 @@
 """Journal: the append-only, durable JSON-lines log of a run, to which training writes.
 
-One JSON object a line. A line is one ``write`` to the system, so the death of the process loses
+One JSON object a line. A line is one ``write`` to the system, so a crash of the process loses
 nothing; ``sync`` makes it durable against power loss. The identity of a metric row is (run, key,
 step): the first one stays.
 """
@@ -24,7 +24,7 @@ _VOLATILE = ("system/", "time/")  # a resumed run repeats these rows with other 
 
 
 class Journal:
-    """Append-only file of one run. Opening an existing one goes on with it, less a torn last line.
+    """Append-only file of one run. An existing file is continued; a torn last line is dropped.
 
     Attributes:
         position: The length in bytes so far.
@@ -88,7 +88,7 @@ class Journal:
             self._put(encode({"time": time.time_ns() // 1_000_000, **event}))
 
     def rows(self, after: int = 0) -> Iterator[Row]:
-        """Yield the metric rows that lie behind byte ``after``."""
+        """Yield the metric rows after byte ``after``."""
         for line in lines(self.path, after):
             yield from metric_rows(line.content)
 

@@ -84,7 +84,7 @@ def encode(event: Mapping[str, object]) -> bytes:
 
 
 def decode(line: bytes) -> Mapping[str, Any] | None:
-    """Return what a line says; None if it cannot be read.
+    """Return the content of a line; None if it cannot be read.
 
     Zeros in front of it, which a power loss leaves where a part of the file was not yet written,
     are passed over.
@@ -129,7 +129,7 @@ def metric_rows(content: Mapping[str, Any]) -> list[Row]:
 
 
 def _is_sound(content: Mapping[str, Any]) -> bool:
-    """Return whether a line can be used: its folder may have been somebody else's."""
+    """Return whether a line is well-formed: its folder may be from another user."""
     timed = type(content.get("time")) is int
     if "metrics" in content:
         metrics = content["metrics"]

@@ -1,6 +1,6 @@
 """File lock on a run's folder: one process at a time writes a run.
 
-A process that dies, however it dies, leaves no lock.
+The lock of a process ends with the process.
 """
 
 import logging
@@ -27,7 +27,7 @@ class Held(UserError):  # noqa: N818 - a state to wait for, not an error of the 
 class RunLock:
     """Lock of the run in ``folder``, held until ``release`` or the end of the process.
 
-    In a worker of a sweep, somebody else may have it for a minute: ``reglab sync`` delivers what a
+    In a worker of a sweep it waits for a minute: ``reglab sync`` may be delivering what a
     dead one left.
 
     Raises:
@@ -77,7 +77,7 @@ def is_running(folder: Path) -> bool:
             number = _open(folder / LOCK, flags)
         except PermissionError:
             continue
-        except OSError:  # no lock file, or a file system that nobody can write to
+        except OSError:  # no lock file, or a read-only file system
             return False
         try:
             return not _try_lock(number, folder)
@@ -100,7 +100,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _open(path: Path, flags: int) -> int:
-    # a link in a folder that came from somebody else is not followed
+    # a link is not followed: the folder may be from another user
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o644)
 
 
@@ -122,5 +122,5 @@ def _write_owner(number: int) -> None:
 def _owner(folder: Path) -> str:
     try:
         return (folder / LOCK).read_text(encoding="utf-8") or "another"
-    except OSError:  # Windows lets nobody read a locked file
+    except OSError:  # Windows does not allow reading a locked file
         return "another"

@@ -13,7 +13,7 @@ from reglab.tracking.tracker import RunTracker
 
 
 def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunTracker]:
-    """Return trackers of new runs that keep all that their store is to be told.
+    """Return trackers of new runs that keep everything for their store.
 
     The store need not be there.
     """

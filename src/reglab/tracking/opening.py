@@ -49,7 +49,7 @@ class Opening:
 
 
 def new_identity(settings: TrackingSettings, spec: RunSpec, run_id: str, artifacts: str | None) -> Identity:
-    """Return who the run ``spec`` is in the store that ``settings`` name.
+    """Return the identity of the run ``spec`` in the store of ``settings``.
 
     Args:
         artifacts: Its artifact URI, if known.
@@ -84,9 +84,9 @@ def locked_folders(specs: Sequence[RunSpec]) -> Iterator[list[RunLock]]:
 
 
 def write_records(openings: Sequence[Opening]) -> None:
-    """Write who the runs are and what they start with, durably.
+    """Write identity and start of the runs, durably.
 
-    They can be found and made, whatever dies from here.
+    They can be found and created after a crash.
     """
     map_threads(_record, openings)
 

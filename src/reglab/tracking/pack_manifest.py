@@ -1,4 +1,4 @@
-"""``pack.json``, beside a pack's checkpoint: which jobs it has, for whoever hands them out again.
+"""``pack.json``, beside a pack's checkpoint: its jobs, for the launcher that resumes them.
 
 No torch.
 """
@@ -20,7 +20,7 @@ _FILES = (MANIFEST, CHECKPOINT, "pack.previous.ckpt")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The jobs of a pack that is being trained, in its order; it lies in the first one's folder.
+    """The jobs of a pack that is being trained, in its order; kept in the first job's folder.
 
     Args:
         jobs: Their numbers in the sweep ``parent``.
@@ -49,7 +49,7 @@ class Manifest:
 def read(folder: Path) -> Manifest | None:
     """Return the manifest in ``folder``; None if there is none that holds.
 
-    It holds as long as each job's folder has the run that it names: a job that was begun anew has
+    It is valid as long as each job's folder has the run that it names: a job that was restarted has
     another.
     """
     try:

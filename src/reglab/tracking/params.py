@@ -29,7 +29,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def shorten(values: Mapping[str, str], limit: int, artifact: str) -> tuple[dict[str, str], dict[str, str]]:
     """Return (values that a store takes, the full text of those above ``limit`` characters).
 
-    A long one is replaced by words that say how long it is and that ``artifact`` holds it whole.
+    A long one is replaced by its length and the name of ``artifact``, which has it whole.
     """
     long = {key: value for key, value in values.items() if len(value) > limit}
     short = {key: f"{len(value)} characters: see the artifact {artifact}" for key, value in long.items()}
@@ -37,9 +37,9 @@ def shorten(values: Mapping[str, str], limit: int, artifact: str) -> tuple[dict[
 
 
 def write_config(path: Path, config: Mapping[str, Any], written: dict[str, str]) -> None:
-    """Write ``config`` as YAML, interpolations as they stand.
+    """Write ``config`` as YAML, interpolations unresolved.
 
-    A secret from the environment is not written out, and one that stands there all the same is
+    A secret from the environment is not written out, and a literal one is
     hidden.
 
     Args:

@@ -27,7 +27,7 @@ class RunRecord:
 
 
 def conclusive(record: RunRecord) -> bool:
-    """Tell whether running a job again could only repeat what this run found.
+    """Return whether running a job again could only repeat this run's result.
 
     It finished, or its loss diverged.
     """

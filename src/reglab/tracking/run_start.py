@@ -41,7 +41,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Start:
-    """What a store is told of a run when it is made; keys and values as MLflow takes them.
+    """What a run is created with in a store; keys and values as MLflow takes them.
 
     Args:
         run_id: The run's own, which a server replaces.
@@ -94,7 +94,7 @@ def all_tags(spec: RunSpec) -> dict[str, str]:
 
 
 def environment_tags() -> dict[str, str]:
-    """Return the tags that say who ran what from which commit; asked once for many runs."""
+    """Return the tags of user, program, version and commit; computed once for many runs."""
     return {
         "mlflow.user": getpass.getuser(),
         "mlflow.source.name": Path(sys.argv[0]).name,

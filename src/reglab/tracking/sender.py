@@ -15,7 +15,7 @@ from reglab.tracking.payload import ROWS, Payload, Refused, Sink, Unsent, read_p
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0  # between checks of the backlog
 _BACKLOG_BYTES = 1 << 20  # some 25,000 rows: sent at once, so that little is left at the end
-# A payload holds this many times more rows when somebody waits: fewer commits, a quarter less time.
+# A payload has this many times more rows while a caller waits: fewer commits, a quarter less time.
 _CLOSE_FACTOR = 4
 # Rows of the first payload after a failure, then twice as many each time.
 _ROWS_AFTER_FAILURE = 1_000
@@ -29,7 +29,7 @@ class JournalCursor:
     """The way out of one run's journal.
 
     The position is written after the store has committed a batch, so it may lag, never lead: a
-    death in between sends the batch twice, which the store must not mind. It is not made durable
+    crash in between sends the payload twice, which changes nothing. It is not made durable
     for the same reason.
 
     Attributes:
@@ -65,7 +65,7 @@ class JournalCursor:
         write_position(self._folder / SENT, self.sent)
 
     def backlog(self) -> int:
-        """Return how many bytes are not sent yet; 0 where that cannot be told."""
+        """Return the number of bytes not sent yet; 0 where that is unknown."""
         try:
             return (self._folder / JOURNAL).stat().st_size - self.sent
         except OSError:
@@ -96,7 +96,7 @@ class Sender:
     def flush(self, cursors: Sequence[JournalCursor]) -> bool:
         """Send now all that ``cursors`` hold.
 
-        False: the store did not take it, and the reason was said once.
+        False: the store did not take it, and the reason was logged once.
         """
         with self._with_priority():
             return self._send(cursors)
@@ -104,7 +104,7 @@ class Sender:
     def close(self, cursors: Sequence[JournalCursor]) -> None:
         """Send all that ``cursors`` hold, and nothing of them from now on.
 
-        With the last one the thread ends. A store that was away when it was last asked gets 15
+        With the last one the thread ends. A store that was unreachable at the last attempt gets 15
         seconds: training does not end minutes late for it.
         """
         unreachable = self._unreachable

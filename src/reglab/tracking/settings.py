@@ -86,7 +86,7 @@ def absolute_uri(uri: str | None, folder: Path) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Return the file of a SQLite store, or None for another kind of store."""
+    """Return the file of a SQLite store, or None for another store."""
     return Path(uri.removeprefix(_PREFIX)) if uri.startswith(_PREFIX) else None
 
 
@@ -101,7 +101,7 @@ def local_path(uri: str | None) -> Path | None:
 def check_named(uri: str, named: str | None) -> None:
     """Raise UserError where a password would go to a server that only a run's folder names.
 
-    The folder may be somebody else's.
+    The folder may be from another user.
 
     Args:
         named: The address that the user gave with the command, if any.

@@ -54,7 +54,7 @@ def _search(journal: mmap.mmap) -> str:
 
 
 def finish_killed(folder: Path, identity: Identity) -> list[str]:
-    """End the run in ``folder`` KILLED if no end is recorded, and return what to say of it.
+    """End the run in ``folder`` KILLED if no end is recorded, and return the messages about it.
 
     The caller has its lock.
     """

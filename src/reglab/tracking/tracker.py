@@ -71,7 +71,7 @@ class RunTracker:
     def note(self, markdown: str) -> None:
         """Set the note that MLflow shows on the run's page.
 
-        Beyond 7,900 characters it goes on in ``note.md``.
+        Beyond 7,900 characters the whole note is in ``note.md``.
         """
         if len(markdown) > _NOTE_LIMIT:
             path = self.folder / "note.md"
@@ -84,7 +84,7 @@ class RunTracker:
         """Store a file, or the files of a folder, under ``folder`` of the run's artifacts.
 
         It is read in the background, when the run finishes, or by ``reglab sync``: what lies in the
-        run's folder, leave in place until then; what lies elsewhere is copied to ``attached/`` in
+        run's folder must stay there until then; other files are copied to ``attached/`` in
         it.
 
         Raises:
@@ -122,7 +122,7 @@ class RunTracker:
             from reglab.tracking.full_series import complete  # imports pyarrow
 
             path = self.folder / "metrics.parquet"
-            # What may go on gets no other rows than a run that was never stopped.
+            # A run that may be resumed gets the same rows as one that was never stopped.
             if series := complete(self.journal.path, self._rule, path, ended=status == "FINISHED" or self._diverged):
                 self.tag(**{"reglab.points": series[0]})
                 self.artifact(path)

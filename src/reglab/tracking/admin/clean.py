@@ -20,13 +20,13 @@ def clean(
     ask: Callable[[str], bool] | None,
     say: Callable[[str], object] = print,
 ) -> int:
-    """Say what the runs below ``folders`` hold and what of it can go.
+    """Print the disk usage of the runs below ``folders`` and what can be removed.
 
-    Free that if ``ask`` says yes. Return 0.
+    Remove it if ``ask`` returns True. Return 0.
 
     Args:
-        uri: The store that is asked which runs were deleted.
-        ask: None only shows. Runs that a process holds, and data that a store does not have yet,
+        uri: The store from which deleted runs are read.
+        ask: None only prints. Runs that a process holds, and data that a store does not have yet,
             stay.
 
     Raises:
@@ -60,7 +60,7 @@ def _free(folders: Sequence[Path], deleted: Mapping[str, str], say: Callable[[st
     for folder in folders:
         try:
             lock = RunLock(folder)
-        except UserError as error:  # it runs since it was looked at, or belongs to somebody else
+        except UserError as error:  # it has started since, or is not writable
             say(f"left alone: {error}")
             continue
         try:
@@ -79,7 +79,7 @@ def _free(folders: Sequence[Path], deleted: Mapping[str, str], say: Callable[[st
 def _freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
     try:
         return freeable(folder, deleted)
-    except (UserError, OSError):  # torn by a death: sync tells it
+    except (UserError, OSError):  # damaged by a crash: sync reports it
         return []
 
 

@@ -15,7 +15,7 @@ from reglab.tracking.admin.dashboard_access import Access
 from reglab.tracking.settings import redacted, sqlite_path
 
 _TRIES = 50
-_PATIENCE = 10.0  # seconds, for answers that are on their way
+_PATIENCE = 10.0  # seconds, for pending responses
 _ENVIRONMENT = {
     # Seven processes of 230 MB each, for what runs do not use.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -74,7 +74,7 @@ def server_environment(access: Access) -> dict[str, str]:
 
 
 def _run_server(command: list[str], environment: dict[str, str]) -> int:
-    """Run ``command`` and return its exit code, or 0 where this process was told to end.
+    """Run ``command`` and return its exit code, or 0 where this process was interrupted.
 
     Interrupted itself, MLflow prints a traceback; so it gets no Ctrl-C (it has a session of its
     own), but SIGTERM.

@@ -1,6 +1,6 @@
 """Access to the dashboard: host, users, allowed hosts.
 
-This machine alone, or others with a password, at the addresses that are named.
+Loopback only, or other machines with a password and named hosts.
 """
 
 import configparser
@@ -24,7 +24,7 @@ class Access:
     Args:
         host: The address to listen on.
         auth: MLflow's basic-auth config.
-        allowed: The names that it answers to.
+        allowed: The host names that it accepts.
     """
 
     host: str = "127.0.0.1"
@@ -44,7 +44,7 @@ class Access:
             _check_users(self.auth)
 
     def options(self, port: int) -> list[str]:
-        """Return the words of MLflow's command line that say this."""
+        """Return the command-line options of MLflow's server."""
         options = ["--host", self.host, "--port", str(port)]
         if self.allowed:
             # A browser names the port too; it sends its page's address as origin with everything

@@ -29,7 +29,7 @@ def run_folders(folders: Iterable[Path]) -> list[Path]:
     found: set[Path] = set()
     while stack:
         folder = stack.pop()
-        with suppress(PermissionError), os.scandir(folder) as entries:  # somebody else's
+        with suppress(PermissionError), os.scandir(folder) as entries:  # another user's
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     stack.append(Path(entry.path))
@@ -44,7 +44,7 @@ def find_folder(uri: str, run: str | Path) -> Path:
     Its folder, its id or the start of it, or its name.
 
     Args:
-        uri: The store that is asked for what ``runs/`` in the working folder does not tell.
+        uri: The store that is searched where ``runs/`` in the working folder has no match.
 
     Raises:
         UserError: Where there is no such run, where several have that name, or where its folder is
@@ -87,7 +87,7 @@ def find_folder(uri: str, run: str | Path) -> Path:
 
 
 def _is_earlier(folder: Path) -> bool:
-    """Return whether another run has taken the place of the one in ``folder``."""
+    """Return whether ``folder`` holds an earlier run that another one replaced."""
     return folder.name.startswith(EARLIER)
 
 
@@ -120,5 +120,5 @@ def _status(folder: Path) -> str:
 
 def _runs_here() -> Iterator[tuple[Path, Identity]]:
     for folder in run_folders([RUNS]) if RUNS.is_dir() else []:
-        with suppress(UserError, OSError):  # death may have come while it was written
+        with suppress(UserError, OSError):  # damaged by a crash
             yield folder, read_identity(folder)

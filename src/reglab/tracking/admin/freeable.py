@@ -16,7 +16,7 @@ from reglab.tracking.settings import local_path
 from reglab.tracking.status import last_status
 
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
-# The first says that there are others, so it goes first.
+# The manifest is removed first: without it the others are unused.
 _PACK = ("pack.json", "pack.ckpt", "pack.previous.ckpt")
 _CATEGORIES = {
     ".ckpt": "checkpoints",
@@ -79,7 +79,7 @@ def files_of_run(folder: Path) -> list[Path]:
 
 
 def category(file: Path) -> str:
-    """Return what a file of a run is, in a word or two."""
+    """Return the category of a run's file, for the table of disk usage."""
     return "journals" if file.name == JOURNAL else _CATEGORIES.get(file.suffix, "other files")
 
 
@@ -87,7 +87,7 @@ def freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
     """Return what of the run in ``folder`` can go.
 
     A journal never goes: whether a run finished, which of its weights count, and which rows it has
-    when it is extended, is read there. Nobody may be running the run.
+    when it is extended, is read there. The run must not be running.
 
     Args:
         deleted: The artifact URIs of the store's deleted runs, by id.

@@ -61,15 +61,15 @@ class SyncResult:
 
 
 def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], object] = print) -> SyncResult:
-    """Deliver the runs below ``folders`` to their stores, say what was done, and return it.
+    """Deliver the runs below ``folders`` to their stores, print what was done, and return it.
 
-    A run whose process died without a word is ended KILLED; one that is not in its store yet is
+    A run whose process died is finished as KILLED; one that is not in its store yet is
     made there; then all that its journal holds is sent. It may be interrupted anywhere and done
     again. A run that a living process holds is left alone.
 
     Args:
         uri: The store of runs that were recorded with ``tracking=offline`` and are in none yet, in
-            place of the one that they were meant for.
+            place of their own.
 
     Raises:
         UserError: Where no run is found.
@@ -105,7 +105,7 @@ class _Work:
         self._delivery: Delivery | None = None
 
     def on(self, folder: Path, result: SyncResult) -> list[str]:
-        """Do what is left to be done for one run, and return what is to be said of it."""
+        """Do what is left to be done for one run, and return the messages about it."""
         check_files(folder)
         identity = read_identity(folder)
         if _is_done(folder, identity):
@@ -154,7 +154,7 @@ def _is_done(folder: Path, identity: Identity) -> bool:
 
 
 def _finish_move(folder: Path) -> Path:
-    """Finish what death left half-way when a run was set aside, and return where it is."""
+    """Finish an interrupted move of an earlier run, and return the run's folder."""
     if is_move_unfinished(folder) and not is_running(folder):
         lock = RunLock(folder)
         try:
@@ -171,7 +171,7 @@ def _order(folder: Path) -> tuple[bool, int]:
     """
     try:
         start = read_start(folder) if is_pending(folder) else None
-    except UserError:  # said when its turn comes
+    except UserError:  # reported when it is delivered
         start = None
     return (start.parent is not None, start.time) if start else (False, 0)
 

@@ -52,7 +52,7 @@ class RunCreator:
         return StoredRun(run.info.run_id, run.info.artifact_uri) if run else None
 
     def create_once(self, start: Start) -> StoredRun:
-        """Make a run, or complete it if an earlier try made it, wherever death came in between."""
+        """Create a run, or complete it if an earlier attempt was interrupted."""
         run = self._search(start)
         if direct := self._direct(start):
             return StoredRun(run.info.run_id, run.info.artifact_uri) if run else direct.create([start])[0]

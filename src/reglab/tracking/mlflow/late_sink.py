@@ -42,7 +42,7 @@ class LateSink:
         try:
             known = path is not None and sql.is_known(path)
             current = path is not None and known and sql.is_current(path)
-        except sqlite3.Error:  # MLflow says what is wrong with it
+        except sqlite3.Error:  # MLflow reports the error
             known = current = False
         if not current:
             self._through_mlflow()  # which looks whether this MLflow can open it

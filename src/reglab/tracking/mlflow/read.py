@@ -102,7 +102,7 @@ def history(uri: str, run_id: str, keys: Sequence[str]) -> dict[str, list[tuple[
 
 
 def artifact_path(record: RunRecord, name: str) -> Path:
-    """Return a file or folder of the run's artifacts on this machine, fetched if it lies elsewhere.
+    """Return a file or folder of the run's artifacts on this machine, downloaded if it is remote.
 
     Raises:
         UserError: Where the run has no such artifact.
@@ -121,12 +121,12 @@ def artifact_path(record: RunRecord, name: str) -> Path:
 
 
 def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
-    """Return a file of the run's artifacts: where it lies on this machine, or a copy in ``folder``.
+    """Return a file of the run's artifacts: the local file, or a copy in ``folder``.
 
     None without it.
 
     Raises:
-        UserError: Where the store does not answer.
+        UserError: Where the store cannot be reached.
     """
     local = local_path(record.artifact_uri)
     if local is not None:
@@ -142,9 +142,9 @@ def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
 
 
 def find_run(uri: str, run: str | Path) -> RunRecord:
-    """Return the run that ``run`` means.
+    """Return the run with the folder, id, start of an id, or name ``run``.
 
-    Its folder, its id or the start of it, or its name (the newest of that name). A folder knows its
+    The newest of several with that name. A folder knows its
     own store, so ``uri`` does not count there.
 
     Raises:

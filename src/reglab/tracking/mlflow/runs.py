@@ -35,12 +35,12 @@ def open_runs(settings: TrackingSettings, specs: Sequence[RunSpec]) -> list[RunT
     """Create MLflow runs with tags, params, data set and config; their trackers share a sender.
 
     In a known SQLite store they are made in one transaction. Each run's folder says what is to be
-    made before it is made, so that whatever dies in between leaves nothing that ``reglab sync``
-    cannot finish. A param above 6,000 characters stands whole in the artifact ``params_long.json``,
-    a tag above 8,000 in ``tags_long.json``.
+    made before it is made, so that a crash in between leaves nothing that ``reglab sync`` cannot
+    finish. A param above 6,000 characters is kept whole in the artifact ``params_long.json``, a tag
+    above 8,000 in ``tags_long.json``.
 
     The jobs of a sweep that is in the store do not need it to begin: where its server is away they
-    are recorded in their folders alone, until ``reglab sync``, which a sweep does at its end.
+    are recorded only in their folders, until ``reglab sync``, which a sweep does at its end.
 
     Raises:
         UserError: Where the store cannot be reached otherwise: the address may be wrong.

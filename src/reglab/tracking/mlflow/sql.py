@@ -15,7 +15,7 @@ from reglab.tracking.journal_lines import Series
 _BUSY_SECONDS = 60.0
 _LARGEST = 1.7976931348623157e308  # MLflow keeps an infinity as the largest float
 _VERSION, REVISION = "3.17.", "dc11669786a5"  # of MLflow, and what its migrations leave in a store
-_COLUMNS = {  # "name place-in-the-primary-key" of each column, as MLflow 3.17 has them
+_COLUMNS = {  # "name position-in-the-primary-key" of each column of MLflow 3.17
     "metrics": "key 1, timestamp 2, step 3, run_uuid 4, value 5, is_nan 6",
     "latest_metrics": "key 1, run_uuid 2, value 0, timestamp 0, step 0, is_nan 0",
     "tags": "key 1, run_uuid 2, value 0",
@@ -116,7 +116,7 @@ def write(path: Path, runs: Sequence[RunWrite]) -> None:
         store.executemany(_INSERT, chain.from_iterable(rows for rows, _ in series))
         store.executemany(_UPSERT, [latest for _, latest in series])
         store.executemany(_TAG, tags)
-        # a run that goes on keeps the end that it had, as with MLflow's own update_run
+        # a resumed run keeps its earlier end time, as with MLflow's own update_run
         store.executemany(
             _SET_STATUS, [(name, None if name == "RUNNING" else time, run) for run, name, time in statuses]
         )

@@ -59,7 +59,7 @@ class DirectStore:
 def direct_store(settings: TrackingSettings) -> DirectStore | None:
     """Return the store where its tables are known and its experiment is there.
 
-    None where MLflow has to be asked.
+    None where MLflow is needed.
     """
     path = sqlite_path(settings.uri)
     try:
@@ -67,7 +67,7 @@ def direct_store(settings: TrackingSettings) -> DirectStore | None:
             return None
         with sql.connection(path) as store:
             rows = store.execute(_EXPERIMENT, (settings.experiment,)).fetchall()
-    except (OSError, sqlite3.Error, UnicodeError):  # MLflow's way says what is wrong
+    except (OSError, sqlite3.Error, UnicodeError):  # MLflow reports the error
         return None
     if len(rows) != 1 or rows[0][2] != "active" or "?" in rows[0][1] or "#" in rows[0][1]:
         return None

@@ -63,9 +63,9 @@ class DirectSink:
                 _store_file(path, home / folder, run_id)
 
     def _look_up_homes(self, payloads: Sequence[Payload]) -> None:
-        """Ask the store, in one go, where it keeps the artifacts of runs.
+        """Read the artifact folders of runs from the store.
 
-        ``run.json`` may be a stranger's.
+        ``run.json`` is not trusted: it may be from another user.
         """
         unknown = [payload.identity.run_id for payload in payloads if payload.artifacts]
         unknown = [run_id for run_id in unknown if run_id not in self._homes]
@@ -82,7 +82,7 @@ class DirectSink:
 def _store_file(path: Path, folder: Path, run_id: str) -> None:
     try:
         link_or_copy(path, folder)
-    except OSError as error:  # perhaps this file alone cannot be read
+    except OSError as error:  # perhaps only this file cannot be read
         raise Refused(f"{folder} did not take an artifact of the run {run_id} ({error})") from error
 
 

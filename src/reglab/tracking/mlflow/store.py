@@ -40,7 +40,7 @@ A gap also shrinks when training gets worse: read it beside `final/val/loss`.
 UNREACHABLE = (MlflowException, requests.RequestException, sqlite3.Error, OSError)
 _LOCK_SECONDS = 120.0
 _NETWORK = re.compile(r"HTTPConnectionPool|NewConnectionError|failed with exception")
-_NETWORK_REASONS = {  # what of a network's long message says why
+_NETWORK_REASONS = {  # part of a network error's long message -> reason
     "Connection refused": "connection refused: no server is listening there",
     "Failed to resolve": "no machine of that name is known",
     "Read timed out": "it does not answer in time",

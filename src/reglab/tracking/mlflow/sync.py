@@ -24,7 +24,7 @@ _RETRY_LATER = "nothing is lost: give the same command again when it is back"
 
 
 class Delivery:
-    """Delivers runs, parents first. A store that is away is asked once.
+    """Delivers runs, parents first. An unreachable store is tried once.
 
     Args:
         folders: Their folders.
@@ -81,7 +81,7 @@ class Delivery:
         artifacts = start.artifacts if redacted(uri) == identity.uri else artifact_root(None, uri, Path.cwd())
         creator = self._creator(TrackingSettings("mlflow", uri, start.experiment, artifacts))
         recorded = has_records(folder)
-        # Died before it was made: there is nothing to deliver.
+        # The process died before the run was created: there is nothing to deliver.
         if not recorded and creator.find(start) is None:
             (folder / START).unlink()
             (folder / IDENTITY).unlink()
@@ -158,5 +158,5 @@ def _for_sync(error: UserError, uri: str) -> UserError:
 def _identity(folder: Path) -> Identity | None:
     try:
         return read_identity(folder)
-    except (UserError, OSError):  # none, torn by death, or somebody else's
+    except (UserError, OSError):  # none, damaged, or not readable
         return None
