@@ -133,8 +133,8 @@ def run(home: Path, words: Sequence[str], warm: bool = False, codes: Sequence[in
 def go_on(home: Path, words: Sequence[str]) -> None:
     """Go on with the run alone in ``home`` as a user would: resume it, or where it had hardly begun, begin again."""
     begun = sorted(path.parent for path in home.glob("runs/*/*/journal.jsonl"))
-    said = run(home, ["resume", str(begun[-1])], warm=True, codes=(0, 2)) if begun else "cannot go on"
-    if not any(each in said for each in ("cannot go on", "holds no run", "no run")):
+    said = run(home, ["resume", str(begun[-1])], warm=True, codes=(0, 2)) if begun else "cannot be resumed"
+    if not any(each in said for each in ("cannot be resumed", "holds no run", "no run")):
         return
     for path in begun:
         run(home, ["sync", str(path)], warm=True, codes=(0, 2))

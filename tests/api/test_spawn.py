@@ -96,7 +96,7 @@ def job(**trainer: Any) -> Experiment:
     "trainer, environment, message",
     [
         ({"strategy": "ddp_spawn", "num_nodes": 2}, {}, "on this machine alone"),
-        ({"strategy": "ddp_fork"}, {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}, "torchrun has: use strategy='ddp'"),
+        ({"strategy": "ddp_fork"}, {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}, "torchrun already did: use 'ddp'"),
     ],
 )
 def test_what_cannot_start_is_told(

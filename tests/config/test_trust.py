@@ -57,7 +57,7 @@ def test_a_config_lists_none_one_or_several(package, listed):
 
 @pytest.mark.parametrize("name", ["os", "builtins", "a.b", "", "a-b", 3, "pickle"])
 def test_what_is_no_package_of_the_users_cannot_be_listed(package, name):
-    with pytest.raises(UserError, match="no package of yours"):
+    with pytest.raises(UserError, match="not the name of a top-level package of yours"):
         trust.trust_config({"trust": [name]})
 
 

@@ -56,7 +56,7 @@ def test_what_people_configure_passes(loader, monkeypatch, overrides):
 def test_what_is_no_text_is_refused(loader, name):
     config = composed(loader)
     config.name = name
-    with pytest.raises(UserError, match=r"^name='(a\\x00b|caf\\udce9)' is no valid text"):
+    with pytest.raises(UserError, match=r"^name='(a\\x00b|caf\\udce9)' is not valid text"):
         check_config(config)
 
 
@@ -83,7 +83,7 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(override, key)
     with pytest.raises(UserError) as refused:
         check_secrets(["seed=3", override])
     name = key.rpartition(".")[2].upper()
-    assert str(refused.value).startswith(f"{key} holds a secret as it is")
+    assert str(refused.value).startswith(f"{key} holds a literal secret")
     assert str(refused.value).endswith(f"give +{key}='${{oc.env:{name}}}'")
     assert not re.search(r"abc|12345|a b", str(refused.value))
 

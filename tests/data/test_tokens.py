@@ -62,5 +62,5 @@ def test_other_whole_numbers_are_quantities():
 
 
 def test_an_id_below_zero_is_refused():
-    with pytest.raises(UserError, match=r"ids count from 0, and -100 is among them; .*inputs\.double\(\)"):
+    with pytest.raises(UserError, match=r"which must be >= 0, got -100; .*inputs\.double\(\)"):
         dataset(torch.where(IDS == 3, -100, IDS), LABELS)

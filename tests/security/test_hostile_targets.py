@@ -138,7 +138,7 @@ def test_hydra_builds_nothing_that_is_not_trusted(lurking, hydra):
     ],
 )
 def test_nor_on_the_command_line(lurking, words):
-    with pytest.raises(UserError, match=r"lurking is not trusted.*add trust=\[lurking\]|logging goes to"):
+    with pytest.raises(UserError, match=r"lurking is not trusted.*add trust=\[lurking\]|logging handlers may only be"):
         train.train([*words, "tracking=none"])
     assert not lurking.exists()
 

@@ -33,7 +33,7 @@ def test_a_server_that_flaps_has_every_row_once():
     print(figures)
     assert figures["wrong"] == ""
     assert figures["steps"]["away"] > 0
-    assert done.stderr.count("Training goes on") >= 1
+    assert done.stderr.count("Training continues") >= 1
 
 
 @pytest.fixture

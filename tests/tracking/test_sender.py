@@ -137,7 +137,7 @@ def test_a_store_that_is_down_is_asked_once_for_all(pack, store, caplog):
     with caplog.at_level(logging.WARNING):
         finish_runs(trackers, ["FINISHED"] * 3)
     assert store.calls == [["a", "b", "c"]]
-    assert caplog.text.count("Training goes on") == 1
+    assert caplog.text.count("Training continues") == 1
     assert caplog.text.count("not in the store yet") == 3
 
 

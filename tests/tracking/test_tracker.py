@@ -88,7 +88,7 @@ def test_a_store_that_is_down_is_said_once_and_gets_all_when_it_is_back(tracker,
             tracker.log({"loss": step}, step)
             assert not tracker.flush()
     assert len(caplog.records) == 1
-    assert "the store is down. Training goes on" in caplog.text
+    assert "the store is down. Training continues" in caplog.text
     store.down = False
     assert tracker.flush()
     assert store.rows == {("loss", step): step for step in range(5)}
@@ -138,7 +138,7 @@ def test_a_long_note_goes_on_in_a_file(tracker, store, tmp_path):
     tracker.note("# verdict\n" + "x" * 20_000)
     tracker.finish()
     assert len(store.tags["mlflow.note.content"]) <= 8_000
-    assert store.tags["mlflow.note.content"].endswith("(goes on in the artifact note.md)")
+    assert store.tags["mlflow.note.content"].endswith("(continued in the artifact note.md)")
     assert store.artifacts == [("note.md", "")]
     assert len((tmp_path / "run" / "note.md").read_text()) == 20_010
 

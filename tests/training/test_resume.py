@@ -210,7 +210,7 @@ def test_a_run_goes_on_elsewhere(run: Run, case: Case) -> None:
     [
         (["it", "optimizer.lr=1"], "keeps its configuration"),
         (["it", "trainer.max_epoch=9"], "but for trainer.max_epochs, "),
-        (["it", "trainer.max_epochs=1"], "can only be given more"),
+        (["it", "trainer.max_epochs=1"], "give a larger number"),
         (["it", "trainer.max_epochs=ten"], "give a whole number of epochs"),
         (["missing"], "no run 'missing'"),
     ],

@@ -75,13 +75,13 @@ def plan_processes(job: Experiment) -> tuple[ProcessPlan | None, Experiment]:
 def _check(name: str, method: str, job: Experiment) -> None:
     if rank_environment.place().ranks > 1:
         raise UserError(
-            f"strategy={name} starts processes, and {rank_environment.place().starter} has: use strategy='ddp'. "
+            f"strategy={name} starts processes, but {rank_environment.place().starter} already did: use 'ddp'. "
             "In a script put reglab.fit under if __name__ == '__main__': each process runs the rest of it again"
         )
     if job.trainer.get("num_nodes", 1) != 1:
         raise UserError(f"strategy={name} starts processes on this machine alone: leave num_nodes out, or use torchrun")
     if method not in get_all_start_methods():
-        raise UserError(f"strategy={name} needs a system that can fork, which this one cannot: use 'ddp_spawn'")
+        raise UserError(f"strategy={name} needs fork, which this system lacks: use 'ddp_spawn'")
     if method == "fork" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own
         raise UserError(
             f"strategy={name} forks this process, whose CUDA has been used already: restart the kernel and let nothing "

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _NO_ROOM or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        hint = "" if "free" in str(error) else ". Free some disk space, then go on by reglab resume"
+        hint = "" if "free" in str(error) else ". Free some disk space, then run reglab resume"
         print(f"reglab: {error}{hint}", file=sys.stderr)
         return _FAILED
 

@@ -12,11 +12,11 @@ reglab: which regularizer, how strongly, and why.
 usage: reglab COMMAND [...]
 
   train [-m] [key=value ...]   train one model, or with -m a sweep          reglab train --help
-  resume RUN|SWEEP             go on where a run or sweep stopped           reglab resume --help
+  resume RUN|SWEEP             resume a run or sweep where it stopped       reglab resume --help
   report SWEEP                 write the report of a sweep again            reglab report --help
-  dashboard                    open MLflow's dashboard over what was run    reglab dashboard --help
-  sync [FOLDER ...]            send what the store has not got yet          reglab sync --help
-  clean [FOLDER ...]           show and free what runs hold on the disk     reglab clean --help
+  dashboard                    open MLflow's dashboard of your runs         reglab dashboard --help
+  sync [FOLDER ...]            send to MLflow what it does not have yet     reglab sync --help
+  clean [FOLDER ...]           show and free the disk space of runs         reglab clean --help
   completion bash|zsh|fish     print the shell's tab completion
 
   --version                    print the version

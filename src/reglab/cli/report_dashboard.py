@@ -26,10 +26,14 @@ def report(arguments: Sequence[str]) -> int:
 
 def dashboard(arguments: Sequence[str]) -> int:
     """Run MLflow's dashboard until it is interrupted."""
-    parser = reading_parser("dashboard", "Open MLflow's dashboard over what was run; this machine alone sees it.")
+    parser = reading_parser(
+        "dashboard", "Open MLflow's dashboard of your runs; by default only this machine can reach it."
+    )
     parser.add_argument("--port", type=int, default=5000, help="the first port to try")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: this machine only")
-    parser.add_argument("--allowed-hosts", default="", metavar="NAMES", help="the names it answers to, with commas")
+    parser.add_argument(
+        "--allowed-hosts", default="", metavar="NAMES", help="the host names that it accepts, with commas"
+    )
     parser.add_argument(
         "--auth", type=Path, default=None, metavar="FILE", help="MLflow's basic-auth config: who may log in"
     )
@@ -60,5 +64,5 @@ def given_uri(uri: str | None) -> str:
 def reading_parser(command: str, description: str) -> argparse.ArgumentParser:
     """Return the argument parser of a sub-command that reads a store."""
     parser = argparse.ArgumentParser(prog=f"reglab {command}", description=description)
-    parser.add_argument("--uri", default=None, help="where runs are kept; default: reglab.db in the working folder")
+    parser.add_argument("--uri", default=None, help="the MLflow store; default: reglab.db in the working folder")
     return parser

@@ -41,9 +41,9 @@ def resume(arguments: Sequence[str]) -> int:
     """
     from reglab.cli.report_dashboard import given_uri, reading_parser
 
-    parser = reading_parser("resume", "Go on with a run or sweep as if it had never stopped.")
+    parser = reading_parser("resume", "Resume a run or sweep as if it had never stopped.")
     parser.add_argument("run", help="the folder, id or name of a run or sweep")
-    parser.add_argument("--here", action="store_true", help="its working folder was moved to the present one")
+    parser.add_argument("--here", action="store_true", help="its working folder was moved to the current folder")
     parser.add_argument("overrides", nargs="*", default=[], help=f"what may change: {', '.join(_CHANGEABLE)}")
     given = parser.parse_intermixed_args(list(arguments))
     from reglab.tracking import find_folder
@@ -62,7 +62,7 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     config = _recorded(folder)
     if state is None or config is None:
         raise UserError(
-            f"the run in {folder} cannot go on: it was made in Python or has recorded nothing yet; run it again"
+            f"the run in {folder} cannot be resumed: it was made in Python or has recorded nothing yet; run it again"
         )
     before = int(OmegaConf.select(config, _EPOCHS) or 0)
     changes = _changes(overrides)
@@ -72,7 +72,7 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     if type(epochs) is not int:
         raise UserError(f"{_EPOCHS}={epochs}: give a whole number of epochs")
     if epochs < before:
-        raise UserError(f"{_EPOCHS}={epochs}: the run has {before}, and can only be given more")
+        raise UserError(f"{_EPOCHS}={epochs}: the run has {before}: give a larger number")
     if (done := _nothing_to_do(folder, state, epochs > before)) is not None:
         if rank_environment.place().first:
             print(done)
@@ -95,13 +95,12 @@ def _nothing_to_do(folder: Path, state: RunState, extend: bool) -> str | None:
     """
     if state.diverged:
         raise UserError(
-            f"the run in {folder} diverged, and going on would only repeat that: {state.tags.get('reglab.message', '')}"
+            f"the run in {folder} diverged, and resuming it would only repeat that: "
+            f"{state.tags.get('reglab.message', '')}"
         )
     if state.status != "FINISHED":
         if pack := _pack_of(folder):
-            raise UserError(
-                f"the run in {folder} was trained together with others: go on with all of them, reglab resume {pack}"
-            )
+            raise UserError(f"the run in {folder} was trained in a pack: resume the whole pack by reglab resume {pack}")
         return None
     if not extend:
         return f"The run in {folder} is finished. To train it longer: reglab resume {shell_path(folder)} {_EPOCHS}=..."
@@ -121,8 +120,8 @@ def _check_schedule(config: DictConfig, epochs: int) -> None:
     schedule: Any = OmegaConf.select(config, "scheduler") or {}
     if str(schedule.get("_target_", "")).endswith("CosineAnnealingLR") and "T_max" not in schedule:
         raise UserError(
-            f"the schedule of this run is stretched over its {epochs} epochs, and ended with them: a longer one is "
-            "another training. Start it anew by reglab train"
+            f"the learning-rate schedule of this run ends after its {epochs} epochs, so that it cannot be extended: "
+            "start a new run by reglab train"
         )
 
 
@@ -136,10 +135,10 @@ def _changes(overrides: Sequence[str]) -> dict[str, Any]:
         key = override.key_or_group
         if key not in _CHANGEABLE:
             raise UserError(
-                f"{override.input_line}: a run that goes on keeps its configuration, but for {', '.join(_CHANGEABLE)}"
+                f"{override.input_line}: a resumed run keeps its configuration, except {', '.join(_CHANGEABLE)}"
             )
         if override.is_sweep_override():
-            raise UserError(f"{override.input_line}: a run goes on with one value")
+            raise UserError(f"{override.input_line}: give one value")
         changes[key] = override.value()
     return changes
 
@@ -166,7 +165,7 @@ def _check_working_folder(state: RunState, folder: Path, here: bool) -> None:
     started_in = Path(state.tags.get(run_state.WORKING_FOLDER, Path.cwd()))
     if started_in.resolve() != Path.cwd().resolve() and not here:
         raise UserError(
-            f"the run in {folder} was started in {started_in}, where its relative paths count from. Go there first: cd "
+            f"the run in {folder} was started in {started_in}, and its relative paths start there. Go there first: cd "
             f"{shlex.quote(str(started_in))}; or, if all of it was moved here, add --here"
         )
 
@@ -174,12 +173,12 @@ def _check_working_folder(state: RunState, folder: Path, here: bool) -> None:
 def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
     state = run_state.read_state(folder)
     if state is None:
-        raise UserError(f"the sweep in {folder} has recorded nothing yet: give its command again")
+        raise UserError(f"the sweep in {folder} has recorded nothing yet: run its command again")
     changes = [override for override in overrides if override.partition("=")[0] not in ("trust", *_SWEEP_CHANGEABLE)]
     if changes:
         raise UserError(
-            f"{changes[0]}: a sweep that goes on keeps its configuration, but for {' and '.join(_SWEEP_CHANGEABLE)}. Its "
-            f"runs, once finished, can be extended one by one: reglab resume RUN {_EPOCHS}=..."
+            f"{changes[0]}: a resumed sweep keeps its configuration, except {' and '.join(_SWEEP_CHANGEABLE)}. To "
+            f"extend one of its finished runs: reglab resume RUN {_EPOCHS}=..."
         )
     _check_working_folder(state, folder, here)
     # Secrets stay as written.
@@ -187,7 +186,7 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
     hydra = recorded["hydra"]
     for each in hydra["overrides"]["hydra"]:
         if not any(_key(each) == key or _key(each).startswith(f"{key}.") for key in _HYDRA_KEYS):
-            raise UserError(f"the sweep was started with {each}, which no file may say: give its command again")
+            raise UserError(f"the sweep was started with {each}, which a file may not set: run its command again")
     dropped = [*_DROPPED, *(f"measure.{key}" for key in REMOVED_KEYS)]
     task_overrides = [each for each in hydra["overrides"]["task"] if _key(each) not in dropped]
     hydra_overrides = [each for each in hydra["overrides"]["hydra"] if _key(each) not in map(_key, overrides)]
@@ -197,7 +196,7 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
     for source in hydra["runtime"]["config_sources"]:
         if source["provider"] == "command-line":
             if not Path(source["path"]).resolve().is_relative_to(Path.cwd()):
-                raise UserError(f"the sweep was started with --config-dir {source['path']}: give its command again")
+                raise UserError(f"the sweep was started with --config-dir {source['path']}: run its command again")
             arguments = ["--config-dir", source["path"], *arguments]
     from reglab.cli.train import train
 

@@ -47,7 +47,7 @@ def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str]
             if folder:
                 raise
             raise UserError(
-                f"the run's folder cannot be made ({error}): go to a folder that you can write, or give another "
+                f"the run's folder cannot be created ({error}): go to a folder that you can write, or give another "
                 "hydra.run.dir"
             ) from error
         if errors:
@@ -67,7 +67,7 @@ def resume_run(config: DictConfig, folder: Path) -> int:
 
         return run_job(config, report, folder)
 
-    return _print_result(_with_display(f"going on in {folder}", train), folder)
+    return _print_result(_with_display(f"resuming {folder}", train), folder)
 
 
 def _with_display(label: str, train: Callable[[Reporter], object]) -> Ended:
@@ -97,7 +97,7 @@ def _print_result(end: Ended, folder: Path) -> int:
             print(f"It is in {shell_path(folder)}. {_view_hint(folder)}")
         if end.status == "KILLED":
             trusted = f" 'trust=[{','.join(trusted_packages())}]'" if trusted_packages() else ""
-            print(f"To go on where it stopped: reglab resume {shell_path(folder)}{trusted}")
+            print(f"To resume it: reglab resume {shell_path(folder)}{trusted}")
     return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.exit_code()}[end.status]
 
 

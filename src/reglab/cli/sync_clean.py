@@ -33,7 +33,7 @@ def clean(arguments: Sequence[str]) -> int:
     """Show the disk usage of runs and, if confirmed, free what is not needed; return 0."""
     parser = _parser(
         "clean",
-        "Show how much the runs hold and what of it nothing needs any more: leftovers of deaths, earlier checkpoints "
+        "Show how much the runs hold and what of it nothing needs any more: leftovers of crashes, earlier checkpoints "
         "of finished runs, checkpoints of finished packs, and runs that were deleted in MLflow. Nothing is removed "
         "without a yes. Running runs, and what MLflow does not have yet, are never touched.",
     )
@@ -56,7 +56,7 @@ def _ask(question: str) -> bool:
 
 def _folders(given: Sequence[Path]) -> list[Path]:
     if not given and not RUNS.is_dir():
-        raise UserError(f"there is no folder {RUNS}/ here: give the folder of a run, of a sweep, or of many")
+        raise UserError(f"there is no folder {RUNS}/ here: give the folder of a run or sweep, or one above it")
     return list(given) or [RUNS]
 
 

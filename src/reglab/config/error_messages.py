@@ -55,7 +55,7 @@ def _parse_error(error: OverrideParseException) -> str:
     detail = f" ({reason[0].strip()})" if reason else ""
     return (
         f"cannot read {override!r}{detail}: a list is written [a,b], a mapping {{a:1,b:2}}, and text with special "
-        "characters stands in quotes inside the shell's own: 'key=\"a (b)\"'"
+        "characters is quoted inside the shell's quotes: 'key=\"a (b)\"'"
     )
 
 
@@ -96,10 +96,10 @@ def _unknown_key(key: str, cause: OmegaConfBaseException, options: Mapping[str, 
     if parent_key in options:
         valid = valid or options[parent_key]
     if full_key in _REMOVED:
-        return f"{key} is no option any more: {_REMOVED[full_key]}"
+        return f"{key} was removed: {_REMOVED[full_key]}"
     where = f" in {parent_key}" if parent_key else ""
     if parent_key and not valid:
-        return f"{key}: nothing lies below {parent_key}"
+        return f"{key}: {parent_key} has no keys"
     return f"{key}: there is no key {last!r}{where}; {nearest(last, valid)}"
 
 

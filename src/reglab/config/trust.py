@@ -62,7 +62,7 @@ def check_trusted(module: str, what: str, also: Iterable[str] = ()) -> None:
         return
     package = module.partition(".")[0]
     if package in sys.stdlib_module_names:
-        raise UserError(f"{what}: {package} is Python's own, and no configuration may name what it holds")
+        raise UserError(f"{what}: a configuration may not name anything in Python's module {package}")
     part = f"{module} (unlike torch.nn and torch.optim)" if package == "torch" else package
     raise UserError(
         f"{what}: {part} is not trusted to be imported by a configuration; if it is yours, add trust=[{package}] "
@@ -74,5 +74,7 @@ def _checked(packages: Iterable[object], key: str) -> list[str]:
     names = list(packages)
     for name in names:
         if not isinstance(name, str) or not name.isidentifier() or name in sys.stdlib_module_names:
-            raise UserError(f"{key}: {name!r} is no package of yours; name its top level, as in trust=[my_package]")
+            raise UserError(
+                f"{key}: {name!r} is not the name of a top-level package of yours: write it as in trust=[my_package]"
+            )
     return [str(name) for name in names]

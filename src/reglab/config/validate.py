@@ -72,15 +72,15 @@ def _check_trust(config: DictConfig) -> None:
     keys = {str(each).lstrip("+").partition("=")[0] for each in task_overrides}
     if config.get("trust") and "trust" not in keys:
         raise UserError(
-            f"trust={list(config.trust)} stands in a file: which packages you trust, you say by yourself, on the "
-            "command line or in the environment variable REGLAB_TRUST"
+            f"trust={list(config.trust)} is set in a file, which may not: set it on the command line or in the "
+            "environment variable REGLAB_TRUST"
         )
 
 
 def _check_environment(config: DictConfig) -> None:
     for name in OmegaConf.select(config, "hydra.job.env_set") or {}:
         if str(name).startswith(_GUARDED):
-            raise UserError(f"hydra.job.env_set.{name}: set it in your own environment, where no file can")
+            raise UserError(f"hydra.job.env_set.{name}: a file may not set it; set it in your own environment")
 
 
 def check_secrets(overrides: Sequence[str]) -> None:
@@ -124,7 +124,7 @@ def _check_text(key: str, value: Any) -> None:
     Bytes of the command line that are no UTF-8, and the null character.
     """
     if isinstance(value, str) and ("\0" in value or value.encode(errors="replace").decode() != value):
-        raise UserError(f"{key}={value!a} is no valid text: give it in UTF-8, without a null character")
+        raise UserError(f"{key}={value!a} is not valid text: give it in UTF-8, without a null character")
 
 
 def _check_secret(key: str, value: Any) -> None:
@@ -134,12 +134,12 @@ def _check_secret(key: str, value: Any) -> None:
     name = key.rpartition(".")[2]
     if secrets.is_secret_key(key):
         raise UserError(
-            f"{key} holds a secret as it is, and what is configured is stored in many places: put it into an "
+            f"{key} holds a literal secret, and configurations are stored in many places: put it into an "
             f"environment variable and give +{key}='${{oc.env:{name.upper()}}}'"
         )
     if secrets.has_url_password(text) or (key == "tracking.uri" and _USER.search(text)):
         raise UserError(
-            f"{key} holds a URL with a name or password, and what is configured is stored in many places: leave it out "
+            f"{key} holds a URL with a name or password, and configurations are stored in many places: leave it out "
             "(tracking.uri: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD), or give it as "
             "'${oc.env:NAME}' of an environment variable"
         )
@@ -203,13 +203,13 @@ def _check_logging(node: Any, node_key: str) -> None:
         if last in ("()", "queue", "listener") or (
             last == "class" and section == "handlers" and value not in _HANDLERS
         ):
-            raise UserError(f"{key}={value}: logging goes to {', '.join(_HANDLERS)} alone")
+            raise UserError(f"{key}={value}: logging handlers may only be {', '.join(_HANDLERS)}")
         if last == "class":
             locate(value, _CLASSES.get(section, object), key.rpartition(".")[0], _LOGGING)
         elif last == "filename" and not _is_inside(str(value)):
             raise UserError(f"{key}={value}: give ${{hydra.runtime.output_dir}}/NAME.log, in the run's own folder")
         elif isinstance(value, str) and value.startswith("ext://") and value not in _STREAMS:
-            raise UserError(f"{key}={value}: logging may refer to {' and '.join(_STREAMS)} alone")
+            raise UserError(f"{key}={value}: logging may only refer to {' and '.join(_STREAMS)}")
 
 
 def _is_inside(filename: str) -> bool:
@@ -224,6 +224,8 @@ def _check_names(hydra: Mapping[str, Any]) -> None:
         if key in _NAMES and (path.is_absolute() or ".." in path.parts):
             raise UserError(f"hydra.{key}={name!r} leads out of the run's folder: give a plain name")
         if not name.isprintable() or secrets.hide(name) != name:
-            raise UserError(f"hydra.{key}={secrets.hide(name)!r}: a folder's name is no place for that; take it out")
+            raise UserError(
+                f"hydra.{key}={secrets.hide(name)!r}: folder names may not hold secrets or control characters"
+            )
     if len(PurePath(str(hydra["job.name"])).parts) > 1:
-        raise UserError(f"hydra.job.name={hydra['job.name']!r} is the name of a file: leave slashes out")
+        raise UserError(f"hydra.job.name={hydra['job.name']!r} must be a file name: leave out slashes")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
-_NOTE = b"\nEnding after this step and saving; once more ends at once.\n"
+_NOTE = b"\nStopping after this step and saving; press Ctrl-C again to stop at once.\n"
 
 
 class Interrupted(KeyboardInterrupt):

@@ -34,7 +34,7 @@ def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: 
     """
     if isinstance(data, str):
         if targets is not None:
-            raise UserError(f"dataset({data!r}) is a bundled set and brings its own targets: leave targets out")
+            raise UserError(f"dataset({data!r}) is a bundled set with its own targets: leave targets out")
         return load({"name": data, **options})
     if targets is None:
         raise UserError("dataset(inputs, targets): give targets as well, [rows] or [rows, columns]")
@@ -56,8 +56,8 @@ def _numbers(inputs: ArrayLike) -> NDArray[np.float64]:
 def _ids(inputs: Tensor) -> NDArray[np.int64]:
     if inputs.numel() and (least := int(inputs.min())) < 0:
         raise UserError(
-            f"inputs of type int64 are tokens, whose ids count from 0, and {least} is among them; if they are "
-            "quantities, make them real: inputs.double()"
+            f"int64 inputs are token ids, which must be >= 0, got {least}; if they are quantities, convert them: "
+            "inputs.double()"
         )
     return inputs.cpu().numpy()
 

@@ -73,7 +73,7 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
     specs = [replace(spec, folder=spec.folder.resolve()) for spec in runs]
     for folder, count in Counter(spec.folder for spec in specs).items():
         if count > 1:
-            raise UserError(f"{count} runs were to be kept in the folder {folder}: give each a folder of its own")
+            raise UserError(f"{count} runs have the same folder {folder}: give each its own folder")
     if settings.backend == "none":
         from reglab.tracking import local
 

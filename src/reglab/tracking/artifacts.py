@@ -46,8 +46,8 @@ def storable(home: Path, name: str, folder: str, run_id: str) -> Path | None:
         return None
     if leads_out(folder) or escapes(path, home):  # the folder may be from another user
         _log.warning(
-            "the artifact %s of run %s is not stored: it, or its place %r, leads out of the run's folder. Copy it "
-            "there in place of the link", path, run_id, folder,
+            "the artifact %s of run %s is not stored: its path or target %r leads out of the run's folder. Replace "
+            "the link by a copy", path, run_id, folder,
         )  # fmt: skip
         return None
     return path

@@ -138,8 +138,8 @@ class Journal:
             self.conflicts += 1
             if self.conflicts == 1:
                 _log.warning(
-                    "%s at step %d was recorded as %r and is now %r: the first one stays. The repeated steps did not "
-                    "repeat the training; see conflicts in %s.",
+                    "%s at step %d was recorded as %r and is now %r: the first value is kept. The repeated steps did "
+                    "not reproduce the training: see conflicts in %s.",
                     key, step, kept, value, self.path,
                 )  # fmt: skip
         return False
@@ -167,4 +167,4 @@ class Journal:
     def _write_error(self, line: bytes, number: int | None) -> OSError:
         reason = os.strerror(number or errno.EIO)
         advice = "free some disk space, then resume the run"
-        return OSError(number, f"{len(line)} bytes do not go into {self.path} ({reason}): {advice}")
+        return OSError(number, f"cannot write {len(line)} bytes to {self.path} ({reason}): {advice}")

@@ -110,7 +110,7 @@ def _try_lock(number: int, folder: Path) -> bool:
     try:
         return lock_descriptor(number, blocking=False)
     except OSError as error:
-        _log.warning("%s has no locks (%s): see to it that one process at a time runs it", folder, error)
+        _log.warning("%s does not support file locks (%s): make sure that one process at a time runs it", folder, error)
         return True
 
 

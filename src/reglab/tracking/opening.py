@@ -112,7 +112,7 @@ def mark_created(opening: Opening, stored: StoredRun) -> Opening:
 def store_refused(settings: TrackingSettings, specs: Sequence[RunSpec], why: str) -> UserError:
     """Return the error of a store that did not take ``specs``."""
     names = ", ".join(repr(spec.name) for spec in specs[:3])
-    return UserError(f"{redacted(settings.uri)} did not take the runs {names}: {why}")
+    return UserError(f"{redacted(settings.uri)} could not store the runs {names}: {why}")
 
 
 def track(openings: Sequence[Opening], sender: Sender | None) -> list[RunTracker]:

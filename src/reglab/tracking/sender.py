@@ -158,7 +158,7 @@ class Sender:
                 self._max_rows = _ROWS_AFTER_FAILURE
                 break
         if failure and not self._unreachable:
-            _log.warning("%s. Training goes on; the journal keeps everything and sending is tried again.", failure)
+            _log.warning("%s. Training continues: the journal keeps everything, and sending is tried again.", failure)
         self._unreachable = failure is not None
         return failure is None
 

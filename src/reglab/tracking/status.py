@@ -63,4 +63,4 @@ def finish_killed(folder: Path, identity: Identity) -> list[str]:
     run = RunTracker(identity, folder, sender=None)
     run.tag(**{"reglab.message": "its process was gone"})
     run.finish("KILLED")
-    return [f"ended KILLED, since its process was gone (to go on: reglab resume {shell_path(folder)})"]
+    return [f"ended KILLED, since its process was gone (to resume: reglab resume {shell_path(folder)})"]

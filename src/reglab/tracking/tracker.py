@@ -77,7 +77,7 @@ class RunTracker:
             path = self.folder / "note.md"
             atomic_write.write(path, hide(markdown))
             self.artifact(path)
-            markdown = markdown[:_NOTE_LIMIT] + "\n\n(goes on in the artifact note.md)"
+            markdown = markdown[:_NOTE_LIMIT] + "\n\n(continued in the artifact note.md)"
         self.tag(**{"mlflow.note.content": markdown})
 
     def artifact(self, path: str | Path, folder: str = "") -> None:

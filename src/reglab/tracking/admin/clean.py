@@ -34,13 +34,15 @@ def clean(
     """
     runs = run_folders(folders)
     if not runs:
-        raise UserError(f"no run below {', '.join(map(str, folders))}: give the folder of a run, a sweep, or many")
+        raise UserError(
+            f"no run below {', '.join(map(str, folders))}: give the folder of a run or sweep, or one above it"
+        )
     for line in _holdings(runs):
         say(line)
     deleted = _deleted(runs, uri, say)
     items = {folder: _freeable(folder, deleted) for folder in runs if not is_running(folder)}
     if not any(items.values()):
-        say("Nothing of it can be freed.")
+        say("Nothing can be freed.")
         return 0
     say("")
     for line in _table(
@@ -49,7 +51,7 @@ def clean(
         say(line)
     amount = sum(each.bytes for some in items.values() for each in some)
     if ask is None:
-        say(f"To free {_mb(amount)} MB, give the command in a terminal, or with --yes.")
+        say(f"To free {_mb(amount)} MB, run this in a terminal or with --yes.")
     elif ask(f"Free {_mb(amount)} MB?"):
         say(f"Freed {_mb(_free([folder for folder, some in items.items() if some], deleted, say))} MB.")
     return 0
@@ -61,7 +63,7 @@ def _free(folders: Sequence[Path], deleted: Mapping[str, str], say: Callable[[st
         try:
             lock = RunLock(folder)
         except UserError as error:  # it has started since, or is not writable
-            say(f"left alone: {error}")
+            say(f"skipped: {error}")
             continue
         try:
             for each in freeable(folder, deleted):  # it may have changed since it was looked at
@@ -92,7 +94,7 @@ def _deleted(runs: Sequence[Path], uri: str, say: Callable[[str], object]) -> Ma
     try:
         return deleted_runs(uri)
     except UserError as error:
-        say(f"Which runs were deleted in MLflow is not known: {error}")
+        say(f"Cannot tell which runs were deleted in MLflow: {error}")
         return {}
 
 

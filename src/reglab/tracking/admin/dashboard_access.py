@@ -37,7 +37,7 @@ class Access:
             raise UserError(f"--allowed-hosts {','.join(self.allowed)}: name each address that browsers use, without *")
         if not is_loopback(self.host) and not (self.auth and self.allowed):
             raise UserError(
-                f"--host {self.host} lets others than this machine in, so users and addresses must be named: reglab "
+                f"--host {self.host} accepts connections from other machines: name users and addresses with reglab "
                 f"dashboard --host {self.host} --auth users.ini --allowed-hosts lab.example.org ({_PAGE})"
             )
         if self.auth:

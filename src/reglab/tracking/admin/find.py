@@ -24,7 +24,7 @@ def run_folders(folders: Iterable[Path]) -> list[Path]:
     stack = []
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}: give the folder of a run, of a sweep, or of many")
+            raise UserError(f"there is no folder {folder}: give the folder of a run or sweep, or one above it")
         stack.append(folder.resolve())
     found: set[Path] = set()
     while stack:
@@ -82,7 +82,7 @@ def find_folder(uri: str, run: str | Path) -> Path:
     where = record.tags.get(FOLDER) or "an unknown folder"
     raise UserError(
         f"the run {record.name} ({record.run_id}) was recorded in {where}, which does not hold it on this machine: "
-        "bring that folder here and give it in place of the name"
+        "copy that folder here and give it instead of the name"
     )
 
 
@@ -103,7 +103,7 @@ def _ambiguous(name: str, folders: Mapping[str, Path]) -> str:
     newest = sorted(folders.items(), key=lambda item: _age(item[1]), reverse=True)
     lines = [f"  {_status(folder):<8}  {run_id}  {folder}" for run_id, folder in newest[:_SHOWN]]
     more = [f"  and {len(newest) - _SHOWN} more"] if len(newest) > _SHOWN else []
-    return "\n".join([f"{len(newest)} runs may be meant by {name!r}: give the folder or the id of one", *lines, *more])
+    return "\n".join([f"{name!r} matches {len(newest)} runs: give the folder or the id of one", *lines, *more])
 
 
 def _age(folder: Path) -> float:

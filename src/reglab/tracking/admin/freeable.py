@@ -21,9 +21,9 @@ _PACK = ("pack.json", "pack.ckpt", "pack.previous.ckpt")
 _CATEGORIES = {
     ".ckpt": "checkpoints",
     ".pt": "checkpoints",
-    ".npz": "losses by example",
+    ".npz": "per-example losses",
     ".parquet": "full series",
-    ".partial": "leftovers of deaths",
+    ".partial": "leftovers of crashes",
 }
 
 
@@ -99,7 +99,7 @@ def freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
     files = files_of_run(folder)
     if identity.run_id in deleted and is_sent(folder):
         return [Freeable("runs deleted in MLflow", (*_parts(folder), *_artifacts(identity.run_id, deleted)))]
-    items = [Freeable("leftovers of deaths", tuple(file for file in files if _is_leftover(file)))]
+    items = [Freeable("leftovers of crashes", tuple(file for file in files if _is_leftover(file)))]
     if last_status(folder) == "FINISHED":
         earlier = tuple(file for file in files if file.name.endswith(".previous.ckpt") and file.name not in _PACK)
         items.append(Freeable("earlier checkpoints of finished runs", earlier))

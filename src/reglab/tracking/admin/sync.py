@@ -76,7 +76,9 @@ def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], o
     """
     runs = [_finish_move(folder) for folder in run_folders(folders)]
     if not runs:
-        raise UserError(f"no run below {', '.join(map(str, folders))}: give the folder of a run, a sweep, or many")
+        raise UserError(
+            f"no run below {', '.join(map(str, folders))}: give the folder of a run or sweep, or one above it"
+        )
     work = _Work(runs, uri)
     result = SyncResult()
     for folder in sorted(runs, key=_order):

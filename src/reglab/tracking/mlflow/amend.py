@@ -25,4 +25,4 @@ def amend(uri: str, run_id: str, metrics: Mapping[str, float], step: int, tags: 
             tags=[RunTag(store_key(key), value) for key, value in tags.items()],
         )
     except UNREACHABLE as error:
-        raise UserError(f"{redacted(uri)} did not take results of the run {run_id}: {reason(error)}") from error
+        raise UserError(f"{redacted(uri)} could not store results of the run {run_id}: {reason(error)}") from error

@@ -18,7 +18,7 @@ def denied(error: Exception) -> str | None:
         if "Host header" in str(error):
             return "the server does not answer to this address: name it in the server's --allowed-hosts"
         user = read_mlflow_creds().username
-        who = f"the user {user!r}" if user else "who is logged in"
+        who = f"the user {user!r}" if user else "the logged-in user"
         return (
             f"{who} lacks the right to do this: ask the server's administrator for EDIT on the experiment, or choose "
             "another tracking.experiment"

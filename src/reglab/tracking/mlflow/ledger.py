@@ -48,4 +48,4 @@ def finish_killed(uri: str, run_id: str) -> None:
     try:
         connect(uri, create=False).set_terminated(run_id, "KILLED")
     except UNREACHABLE as error:
-        raise UserError(f"{redacted(uri)} did not take the end of the run {run_id}: {reason(error)}") from error
+        raise UserError(f"{redacted(uri)} could not store the end of the run {run_id}: {reason(error)}") from error

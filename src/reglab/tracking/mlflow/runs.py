@@ -78,7 +78,7 @@ def _may_wait(settings: TrackingSettings, specs: Sequence[RunSpec], error: BaseE
     if sqlite_path(settings.uri) is not None or not all(spec.parent for spec in specs):
         return False
     _log.warning(
-        "%s is away (%s). Training begins all the same: the folders keep everything until it is back",
+        "cannot reach %s (%s). Training starts anyway: the folders keep everything until the server is back",
         redacted(settings.uri), reason(error),
     )  # fmt: skip
     return True

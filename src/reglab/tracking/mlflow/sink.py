@@ -45,7 +45,7 @@ class MlflowSink:
                 self._send_rows(payload)
             except UNREACHABLE as error:
                 refused = isinstance(error, MlflowException) and error.error_code in OF_THE_RUN
-                message = f"{redacted(self._uri)} did not take the run {payload.identity.run_id} ({reason(error)})"
+                message = f"{redacted(self._uri)} could not store the run {payload.identity.run_id} ({reason(error)})"
                 raise (Refused if refused else Unsent)(message) from error
 
     def _send_artifact(self, payload: Payload, name: str, folder: str) -> None:

@@ -47,9 +47,9 @@ class DirectSink:
                     self._through_mlflow().send([replace(payload, series={}, artifacts={}, status=None)])
             sql.write(self._path, [_run_write(payload) for payload in payloads])
         except sql.DeletedRunError as error:
-            raise Refused(f"{redacted(self._uri)} did not take the run {error.run_id} ({error})") from error
+            raise Refused(f"{redacted(self._uri)} could not store the run {error.run_id} ({error})") from error
         except (sqlite3.Error, OSError) as error:
-            raise Unsent(f"{redacted(self._uri)} did not take the run {run_id_sent} ({error})") from error
+            raise Unsent(f"{redacted(self._uri)} could not store the run {run_id_sent} ({error})") from error
 
     def _send_artifacts(self, payload: Payload) -> None:
         run_id = payload.identity.run_id
@@ -83,7 +83,7 @@ def _store_file(path: Path, folder: Path, run_id: str) -> None:
     try:
         link_or_copy(path, folder)
     except OSError as error:  # perhaps only this file cannot be read
-        raise Refused(f"{folder} did not take an artifact of the run {run_id} ({error})") from error
+        raise Refused(f"{folder} could not store an artifact of the run {run_id} ({error})") from error
 
 
 def _run_write(payload: Payload) -> sql.RunWrite:

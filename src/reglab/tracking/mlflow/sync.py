@@ -20,7 +20,7 @@ from reglab.tracking.sender import JournalCursor
 from reglab.tracking.settings import TrackingSettings, artifact_root, check_named, redacted
 from reglab.tracking.status import finish_killed, has_records
 
-_RETRY_LATER = "nothing is lost: give the same command again when it is back"
+_RETRY_LATER = "nothing is lost: run the same command again when it is back"
 
 
 class Delivery:
@@ -65,7 +65,7 @@ class Delivery:
             try:
                 made, messages = self._make(folder, identity, uri)
             except UNREACHABLE as error:
-                message = f"{redacted(uri)} did not take it ({reason(error)})"
+                message = f"{redacted(uri)} could not store it ({reason(error)})"
                 if isinstance(error, MlflowException) and error.error_code in OF_THE_RUN:
                     raise UserError(message) from error
                 self._unreachable[uri] = f"{message}; {_RETRY_LATER}"
@@ -85,14 +85,14 @@ class Delivery:
         if not recorded and creator.find(start) is None:
             (folder / START).unlink()
             (folder / IDENTITY).unlink()
-            return None, ["forgotten, since its process was gone before it began"]
+            return None, ["discarded: its process was gone before the run started"]
         made = creator.create_once(self._translated(start, self._parent(folder, start, uri, creator)))
         local = start.run_id if made.run_id != start.run_id else None
         identity = replace(identity, run_id=made.run_id, artifacts=made.artifacts, uri=redacted(uri), local=local)
         write_identity(folder, identity)
         (folder / START).unlink()
         self._renamed |= {local: made.run_id} if local else {}
-        return identity, ["made in its store", *([] if recorded else finish_killed(folder, identity))]
+        return identity, ["created in its store", *([] if recorded else finish_killed(folder, identity))]
 
     def _send(self, folder: Path, identity: Identity, uri: str) -> int | None:
         sink = self._sinks.setdefault(uri, LateSink(uri))
@@ -152,7 +152,7 @@ def _for_sync(error: UserError, uri: str) -> UserError:
     why = error.__cause__
     if not isinstance(why, UNREACHABLE) or denied(why):
         return error
-    return UserError(f"{redacted(uri)} is away ({reason(why)}); {_RETRY_LATER}")
+    return UserError(f"cannot reach {redacted(uri)} ({reason(why)}); {_RETRY_LATER}")
 
 
 def _identity(folder: Path) -> Identity | None:
