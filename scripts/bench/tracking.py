@@ -2,13 +2,14 @@
 
     python scripts/bench/tracking.py [step] [parts] [rows] [tail] [size] [--rounds 3] [--scale 1.0]
 
-*step*: a training step that logs five scalars to a SQLite store / the same step without (tiny MLP 64-64-10, batch 64,
-Adam, one thread). *parts*: what its logging is made of. *rows*: rows a second from journals into a SQLite store / those
-of MLflow's own ``log_batch`` with 1,000 rows a call, on the same rows; and of ``mlflow.sql.write`` alone. *tail*:
-seconds from the last of a million points until MLflow shows the run FINISHED. *size*: megabytes of a sweep of 64 runs
-in the store.
+*step*: a training step that logs five scalars to a SQLite store / the same step without (tiny MLP
+64-64-10, batch 64, Adam, one thread). *parts*: what its logging is made of. *rows*: rows a second
+from journals into a SQLite store / those of MLflow's own ``log_batch`` with 1,000 rows a call, on
+the same rows; and of ``mlflow.sql.write`` alone. *tail*: seconds from the last of a million points
+until MLflow shows the run FINISHED. *size*: megabytes of a sweep of 64 runs in the store.
 
-wall: seconds; cpu: seconds of all threads of the process, which a busy machine changes less. Medians of the rounds.
+wall: seconds; cpu: seconds of all threads of the process, which a busy machine changes less.
+Medians of the rounds.
 """
 
 import argparse
@@ -294,7 +295,8 @@ def bench_size(stores: Stores, rounds: int, scale: float) -> None:
                 finish_runs([*runs, sweep], ["FINISHED"] * (RUNS + 1))
                 tag = MlflowClient(settings.uri).get_run(runs[0].run_id).data.tags.get("reglab.points", "all")
                 with connection(folder / "reglab.db") as store:
-                    store.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # as when the last process leaves
+                    # As when the last process leaves.
+                    store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 size = (folder / "reglab.db").stat().st_size / 1e6
                 own = sum(path.stat().st_size for path in runs[0].folder.glob("metrics.parquet")) / 1e6
             said = f"{size:.1f} MB; points: {tag}; metrics.parquet {own:.2f} MB a run"

@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/chaos/poisoned.py [--healthy 40] [--of fused local] [--cold]
 
-Ten jobs ruin themselves in the middle of training: two raise, two become NaN, two run out of the memory that a limit
-lets them have, two exit with a code, one aborts, one is killed.
+Ten jobs ruin themselves in the middle of training: two raise, two become NaN, two run out of the
+memory that a limit lets them have, two exit with a code, one aborts, one is killed.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Run the scripts of this folder one after the other as lines of standard input ask, importing everything once.
 
-A line is a JSON list: the script's name and its arguments. Each runs in a forked process; the answer is a line too: its
-exit code and what it printed.
+A line is a JSON list: the script's name and its arguments. Each runs in a forked process; the
+answer is a line too: its exit code and what it printed.
 """
 
 import importlib

@@ -1,4 +1,7 @@
-"""Fits on two processes from a notebook: they end as one in this process does, whatever happens in one of them."""
+"""Fits on two processes from a notebook.
+
+They end as one in this process does, whatever happens in one of them.
+"""
 
 import json
 import subprocess

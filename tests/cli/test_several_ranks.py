@@ -1,4 +1,7 @@
-"""One run on two processes, however they are started: one folder, one record, one result, told once."""
+"""One run on two processes, however they are started.
+
+One folder, one record, one result, told once.
+"""
 
 import os
 import signal
@@ -170,7 +173,8 @@ def test_what_fits_is_let_through(environment: pytest.MonkeyPatch) -> None:
     for name, value in SLURM.items():
         environment.setenv(name, value)
     rank_consistency.check(config(devices=2))
-    assert os.environ["SLURM_NTASKS_PER_NODE"] == "2"  # without which Lightning refuses `srun --ntasks`
+    # Without which Lightning refuses `srun --ntasks`.
+    assert os.environ["SLURM_NTASKS_PER_NODE"] == "2"
 
 
 def test_a_folder_of_ones_own_is_kept_unless_the_processes_would_name_it_apart(environment: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""What a composed config must pass before Hydra acts on it. What is refused in training itself: tests/security."""
+"""What a composed config must pass before Hydra acts on it.
+
+What is refused in training itself: tests/security.
+"""
 
 import re
 

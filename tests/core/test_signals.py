@@ -1,4 +1,7 @@
-"""Signals: the first in training waits for the step's end, the second does not; elsewhere none waits."""
+"""Signals: the first in training waits for the step's end, the second does not.
+
+Elsewhere none waits.
+"""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""Runs and sweeps on a real MLflow server with PostgreSQL and users; what happens when it refuses somebody or dies."""
+"""Runs and sweeps on a real MLflow server with PostgreSQL and users.
+
+What happens when it refuses somebody or dies.
+"""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""The short form of scripts/chaos/server_away.py: its contents decide; its timings are for people to read."""
+"""The short form of scripts/chaos/server_away.py: its contents decide.
+
+Its timings are for people to read.
+"""
 
 import json
 import os
@@ -25,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_server_that_flaps_has_every_row_once():
     command = [sys.executable, "scripts/chaos/server_away.py", "--seconds", "4", "--flaps", "2", "--up", "1"]
     command += ["--length", "0"]
-    # MLflow waits between its own tries; a test has no time for that, and the journal sends again anyway.
+    # MLflow waits between its own tries; a test has no time for that, and the journal sends again
+    # anyway.
     quick = os.environ | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     done = subprocess.run(command, cwd=ROOT, env=quick, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -72,7 +76,8 @@ def test_jobs_of_a_sweep_begin_while_its_server_is_away(
     assert not deliver(sweep.folder, plain.uri)
     assert "nothing is lost" in capsys.readouterr().err
     plain.start()
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")  # the sweep's configuration names the server, no folder alone
+    # The sweep's configuration names the server, no folder alone.
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2-hunter2")
     whole = RunCreator.create
 

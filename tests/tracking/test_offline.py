@@ -26,7 +26,8 @@ from reglab.tracking import (
 from reglab.tracking.admin.sync import sync
 from reglab.tracking.folder import read_identity
 
-BY_CALLS = "reglab.tracking.mlflow.sql.is_known"  # False: as for a server, which numbers runs by itself
+# False: as for a server, which numbers runs by itself.
+BY_CALLS = "reglab.tracking.mlflow.sql.is_known"
 
 
 def silent(text: str) -> None: ...
@@ -59,7 +60,10 @@ def record(settings: TrackingSettings, folder: Path, dataset: SimpleNamespace) -
 
 
 def contents(client: Any, folder: Path) -> dict[str, Any]:
-    """All that MLflow says of a run; ids by the names of their runs, and less when and where it was."""
+    """All that MLflow says of a run.
+
+    Ids by the names of their runs, and less when and where it was.
+    """
     identity = read_identity(folder)
     run = client.get_run(identity.run_id)
     assert identity.artifacts == run.info.artifact_uri

@@ -17,7 +17,10 @@ SAID = ("config.yaml", "params_long.json", "tags_long.json")
 
 
 def spec(folder, number, **given):
-    """A run with everything that can be odd: a key that MLflow refuses, texts too long for it, an empty value."""
+    """A run with everything that can be odd.
+
+    A key that MLflow refuses, texts too long for it, an empty value.
+    """
     arguments = {
         "config": {"seed": number, "data": {"path": "${oc.env:HOME}", "rows": [1, 2.5, None, True]}, "text": "a: b"},
         "params": {"seed": number, "code[0]": "x", "empty": "", "long": "p" * 6_001, "many": MANY},

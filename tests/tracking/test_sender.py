@@ -186,7 +186,8 @@ def test_a_journal_cut_below_what_was_sent_is_sent_again(tmp_path, store, steps)
     os.truncate(tmp_path / "journal.jsonl", 100)  # a power loss: one line and a torn one
     journal = Journal(tmp_path / "journal.jsonl")
     store.rows.clear()
-    for step in range(1, steps):  # other lines than before; and the process dies before they are sent
+    # Other lines than before; and the process dies before they are sent.
+    for step in range(1, steps):
         journal.append({"loss": step / 7, "acc": 0.5}, step)
     assert sender.flush([cursor()])
     assert {step for _, key, step in store.rows if key == "loss"} == {*range(steps)}
@@ -218,7 +219,8 @@ def test_a_kill_between_journal_and_store_loses_and_doubles_nothing(settings, cl
     assert [last_status(tmp_path / str(number)) for number in range(3)] == ["RUNNING"] * 3
     (tmp_path / "1" / "journal.sent").unlink()  # a death between the store and the position
     runs += [reopen_run(tmp_path / str(number)) for number in (1, 2)]
-    log_pack(runs, ["val/loss", "gap/loss"], [[n + 39 / 7, n - 39 / 7] for n in range(3)], 39)  # the last step again
+    # The last step again.
+    log_pack(runs, ["val/loss", "gap/loss"], [[n + 39 / 7, n - 39 / 7] for n in range(3)], 39)
     finish_runs(runs, ["KILLED"] * 3)
     for number, run in enumerate(runs):
         history = client.get_metric_history(run.run_id, "val/loss")

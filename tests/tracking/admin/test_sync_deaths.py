@@ -1,4 +1,7 @@
-"""Death anywhere while runs are made, sent or set aside: ``reglab sync`` finishes it; nothing is lost or doubled."""
+"""Death anywhere while runs are made, sent or set aside: ``reglab sync`` finishes it.
+
+Nothing is lost or doubled.
+"""
 
 import json
 import os
@@ -113,7 +116,8 @@ OPENING = [
 def test_a_run_that_dies_while_it_is_opened_is_not_running_for_ever(
     die: Die, place: Path, monkeypatch: pytest.MonkeyPatch, step: str, when: str, known: bool
 ) -> None:
-    assert die("online", place, step, when, known, call=2) == CODE  # of the sweep's runs; it itself is there
+    # Of the sweep's runs; it itself is there.
+    assert die("online", place, step, when, known, call=2) == CODE
     if not known:
         monkeypatch.setattr("reglab.tracking.mlflow.sql.is_known", lambda path: False)
     before = len(runs(place))

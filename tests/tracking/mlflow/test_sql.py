@@ -18,7 +18,10 @@ def run(client):
 
 
 def some_rows():
-    """Rows with everything that can be odd: NaN, infinities, equal steps, late and early times, out of order."""
+    """Rows with everything that can be odd.
+
+    NaN, infinities, equal steps, late and early times, out of order.
+    """
     draw = random.Random(0)
     odd = [math.nan, math.inf, -math.inf, 0.0, -1.5, 1e-300, 1 / 3]
     rows = [
@@ -111,7 +114,8 @@ def test_the_installed_mlflow_makes_stores_that_need_not_be_shown_to_it(store):
     """The revision that we know is the last one of the installed MLflow, whose version is the one that we know."""
     assert sql.is_current(store)
     with sqlite3.connect(store) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")  # an earlier one
+        # An earlier one.
+        connection.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")
     connection.close()
     assert not sql.is_current(store)
 

@@ -9,7 +9,8 @@ from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings
 from reglab.tracking.mlflow.store import connect, experiment
 
-# MLflow is imported once; the three processes start where nothing is open yet, and meet at a store that is not there.
+# MLflow is imported once; the three processes start where nothing is open yet, and meet at a store
+# that is not there.
 WRITERS = """
 import multiprocessing, pathlib, sys
 from reglab.tracking import TrackingSettings, open_run
