@@ -40,7 +40,7 @@ def words(kind: str, epochs: int) -> list[str]:
 
 
 class Interruptions:
-    """A command in ``home`` that SIGTERM ends and that is resumed, until it is done. faults: what was not as it should."""
+    """A command in ``home``, ended by SIGTERM and resumed until it is done."""
 
     def __init__(self, home: Path, kind: str, epochs: int, warm: bool, draw: random.Random) -> None:
         self.home, self.kind, self.warm, self.draw = home, kind, warm, draw

@@ -77,15 +77,25 @@ def fit(
     """Train ``model`` in place under ``regularizers`` and measure it after each epoch.
 
     Args:
+        model: Trained in place; it maps ``[rows, *data.input_shape]`` to ``[rows, data.outputs]``.
         data: From ``reglab.dataset``.
         regularizers: A list, the first innermost, or a mapping by name.
+        epochs: Passes over the training rows, >= 1.
+        batch_size: Rows of a batch, >= 1.
         optimizer: A name in ``torch.optim``.
+        lr: Learning rate; None: the optimizer's default.
+        seed: Of the initial draws, the order of the examples and the regularizers, >= 0.
         tracking: An MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory
             alone.
+        experiment: The MLflow experiment of the run.
+        measure: What is measured after an epoch; None: the defaults.
         trainer: Arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``, and
             ``gradient_clip_norm``, the largest norm of the gradient. On several devices, a
             notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is
             then in a module), a script's ``ddp``, which runs the script once for each device.
+
+    Returns:
+        The trained model with its metrics, history and MLflow run id.
 
     Raises:
         UserError: For bad input.

@@ -103,6 +103,12 @@ def run(plan: ProcessPlan, train: Callable[[], FitResult], model: nn.Module, coc
     on.
 
     Raises what was raised in one of the processes, RuntimeError where one died.
+
+    Args:
+        plan: Number of processes and start method.
+        train: Trains ``model`` under ``cocktail`` and returns the result of the fit.
+        model: Gets the trained weights.
+        cocktail: Gets the trained state.
     """
     context = get_context(plan.method)
     port = rank_processes.free_port()

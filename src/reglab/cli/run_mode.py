@@ -16,6 +16,12 @@ def resolve_mode(hydra: Hydra, name: str, overrides: list[str], multirun: bool) 
     regularizer.l1.strength=1e-3`` fails there, since no regularizer is chosen yet. Such an override
     is written as a sweep over one value, ``choice(1e-3)``, which Hydra leaves to the jobs, where it
     is checked again.
+
+    Args:
+        hydra: Hydra with its search path.
+        name: The primary config.
+        overrides: Of the command line.
+        multirun: Whether ``-m`` was given.
     """
     remaining = list(overrides)
     first: ConfigCompositionException | None = None

@@ -21,6 +21,7 @@ def explain(error: BaseException, options: Mapping[str, list[str]]) -> str | Non
     """Return the message for an error of Hydra or OmegaConf, or None if it is no such error.
 
     Args:
+        error: Any error.
         options: The options of every config group, to name the nearest.
     """
     if isinstance(error, UserError):

@@ -27,6 +27,13 @@ def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
     """Return the hash of what a job computes: 1 and 1.0 are equal.
 
     Where it ran and is tracked does not count.
+
+    Args:
+        config: A resolved config.
+        data_digest: Digest of the prepared data.
+
+    Returns:
+        16 hex digits.
     """
     job = computed_part(config)
     job["data"] = {key: value for key, value in job["data"].items() if key != "path"} | {"digest": data_digest}

@@ -24,6 +24,9 @@ def locate(target: object, base: type[T], key: str, also: Iterable[str] = ()) ->
     Path and class must both lie in trusted packages: ``my_package.os.system`` leads out of one.
 
     Args:
+        target: The dotted path of a class.
+        base: The expected base class.
+        key: The config key, for messages.
         also: Packages that are trusted for this key only.
 
     Raises:
@@ -56,6 +59,11 @@ def construct(cls: type[T], arguments: Mapping[str, Any], key: str) -> T:
     """Return ``cls(**arguments)``.
 
     A misspelt, missing or invalid argument is a UserError that names it.
+
+    Args:
+        cls: The class.
+        arguments: Keyword arguments from the config.
+        key: The config key, for messages.
     """
     parameters = inspect.signature(cls).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -84,6 +92,12 @@ def build(config: Mapping[str, Any], base: type[T], key: str, **extra: Any) -> T
     """Return the instance that a config node with a ``_target_`` describes.
 
     ``extra`` comes from the engine.
+
+    Args:
+        config: Keyword arguments and ``_target_``.
+        base: The expected base class.
+        key: The config key, for messages.
+        extra: Further keyword arguments, which the config does not give.
     """
     arguments = {name: value for name, value in config.items() if name != "_target_"}
     return construct(locate(config.get("_target_"), base, key), {**arguments, **extra}, key)

@@ -25,9 +25,13 @@ def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: 
     Args:
         data: The name of a bundled set (``digits``), or inputs [rows, ...] as an array or tensor;
             then ``targets`` are [rows] or [rows, columns].
+        targets: int or str classes, or numbers, [rows] or [rows, columns]; None for a bundled set.
         options: Those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and the
             set's own; for arrays also ``task``, one of auto, classification, binary, multilabel,
             regression.
+
+    Returns:
+        The data set, split into training, validation and test part.
 
     Raises:
         UserError: For an unknown name or option, and for arrays that cannot be trained on.
@@ -66,6 +70,11 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
     """Return the data set of arrays.
 
     A NaN among the inputs counts as missing and is imputed by the column's median.
+
+    Args:
+        inputs: [rows, ...], numbers; int64 tensors are token ids.
+        targets: [rows] or [rows, columns].
+        options: Fields of ``Options``, and ``task``.
     """
     import pandas as pd
 

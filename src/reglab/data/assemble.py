@@ -79,6 +79,12 @@ def load(config: Mapping[str, Any]) -> DataSet:
     ``conf/data/_options.yaml``. Equal configs give bit-identical data, whatever the state of any
     global random generator.
 
+    Args:
+        config: The ``data`` node: ``name`` and options.
+
+    Returns:
+        The data set with its three parts.
+
     Raises:
         UserError: For an unknown name, key or value, and for data that cannot be trained on.
     """
@@ -92,6 +98,14 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
     """Split, encode, disturb and weigh the rows of ``source``, then resample the training rows.
 
     An example thus has the same inputs, target and weight in every replica.
+
+    Args:
+        name: The name of the data set.
+        source: All rows, raw.
+        options: Options of split, replicas, noise and weights.
+
+    Returns:
+        The data set; inputs float32 or int64 tokens, see ``Part``.
 
     Raises:
         UserError: For options that do not fit ``source``.
@@ -188,6 +202,15 @@ def prepared_truth(source: Source, scale: Floats, features: int, noise: int) -> 
     Coefficients are multiplied by the deviation that their input was divided by. With noise
     columns, inputs of which nothing is known count as relevant: beside columns of pure noise, that
     is what the data set is for.
+
+    Args:
+        source: Raw rows with their truth.
+        scale: float64 [columns], by which the inputs were divided.
+        features: Number of inputs without noise columns.
+        noise: Number of noise columns.
+
+    Returns:
+        Coefficients, relevant flags and groups, [features + noise] each, None where unknown.
     """
     coefficients = relevant = groups = None
     if source.coefficients is not None:

@@ -10,6 +10,11 @@ from reglab.core.errors import UserError, nearest
 def whole(key: str, value: Any, minimum: int, maximum: int | None = None) -> int:
     """Return ``value``, a whole number from ``minimum`` to ``maximum``.
 
+    Args:
+        key: The option, for the message.
+        value: What the user gave.
+        minimum, maximum: The range, inclusive; maximum None: unbounded.
+
     Raises:
         UserError: If the value is outside the range or of the wrong type.
     """
@@ -22,6 +27,11 @@ def whole(key: str, value: Any, minimum: int, maximum: int | None = None) -> int
 
 def number(key: str, value: Any, minimum: float, maximum: float = math.inf) -> float:
     """Return ``value`` as a finite number from ``minimum`` to ``maximum``.
+
+    Args:
+        key: The option, for the message.
+        value: What the user gave.
+        minimum, maximum: The range, inclusive.
 
     Raises:
         UserError: If the value is outside the range or of the wrong type.
@@ -54,6 +64,11 @@ def rows_of(share: float, rows: int) -> int:
 
 def choice(key: str, value: Any, options: Sequence[str]) -> str:
     """Return ``value``, one of ``options``.
+
+    Args:
+        key: The option, for the message.
+        value: What the user gave.
+        options: The valid values.
 
     Raises:
         UserError: That names the nearest.

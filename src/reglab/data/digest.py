@@ -14,6 +14,10 @@ def digest(parts: Mapping[str, Part], header: object) -> str:
 
     The names and shapes keep apart what the bytes alone would not: a row moved from one part to the
     next, or 2 x 3 inputs read as 3 x 2.
+
+    Args:
+        parts: The parts by name.
+        header: Hashed by its ``repr``: task, outputs and names.
     """
     sha = hashlib.sha256(repr(header).encode())
     for name, part in parts.items():

@@ -31,6 +31,14 @@ def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
     category of its own; a value unseen in training becomes all zeros. One-hot columns are not
     scaled, tokens stay as they are.
 
+    Args:
+        source: Raw rows.
+        train: int64 row numbers of the training part.
+        standardize: Scale numeric columns to mean 0 and deviation 1.
+
+    Returns:
+        Inputs [rows, features] with names and scale.
+
     Raises:
         UserError: If a numeric column has no value in any training row.
     """
@@ -90,7 +98,12 @@ def _moments(values: Floats, homogeneous: bool) -> tuple[Floats, Floats]:
 
 
 def one_hot(column: Categorical, train: Integers) -> tuple[Floats, list[str]]:
-    """Return the 0/1 columns [rows, training values] of a categorical column, and labels."""
+    """Return the 0/1 columns [rows, training values] of a categorical column, and labels.
+
+    Args:
+        column: Codes [rows] and labels.
+        train: int64 row numbers of the training part.
+    """
     codes = np.unique(column.codes[train])
     labels = ["missing" if code < 0 else column.labels[code] for code in codes]
     return (column.codes[:, None] == codes).astype(np.float64), labels

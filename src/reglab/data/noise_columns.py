@@ -11,6 +11,11 @@ def noise_columns(rows: int, columns: int, seed: int) -> Floats:
 
     Each column has its own stream: more columns, or more rows, leave those that were there
     unchanged.
+
+    Args:
+        rows: Number of rows.
+        columns: Number of columns.
+        seed: Seed of the split and the noise.
     """
     drawn = [normal(stream(seed, "noise_columns", column), rows) for column in range(columns)]
     return np.stack(drawn, axis=1) if drawn else np.empty((rows, 0))

@@ -33,6 +33,11 @@ def replica_rows(split: Split, source: Source, options: Options) -> Integers:
     Shapes: int64 [rows]. Raises UserError if a disjoint part would have no row or, stratified, none
     of some class.
     Source: Efron (1979), Bootstrap methods: another look at the jackknife.
+
+    Args:
+        split: The parts, as row numbers.
+        source: All rows.
+        options: ``replicas``, ``replica``, ``resample``, ``split_seed``.
     """
     train, replicas = split.train, options.replicas
     if replicas is None:

@@ -18,7 +18,11 @@ def sparse_regression(
     noise^2)``.
 
     Args:
+        rows: Number of rows, >= 1.
+        features: Number of features, >= 1.
+        informative: Number of nonzero coefficients.
         noise: Standard deviation, >= 0.
+        seed: Seed of all draws, >= 0.
 
     Raises:
         UserError: If there are more informative features than features.

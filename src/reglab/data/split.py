@@ -29,6 +29,13 @@ def split_rows(source: Source, options: Options) -> Split:
     (time). ``train_size`` shortens only the training part, and a smaller one is contained in a
     larger one.
 
+    Args:
+        source: All rows.
+        options: Options of the split.
+
+    Returns:
+        Row numbers of the three parts, int64.
+
     Raises:
         UserError: Where a part or a class of a stratified part would be empty.
     """

@@ -19,6 +19,11 @@ def read_features(
     Numbers and truth values are numeric unless ``categorical`` names the column; everything else is
     categorical.
 
+    Args:
+        frame: The input columns.
+        categorical: Names of numeric columns to treat as categories.
+        most_categories: The most values of a categorical column.
+
     Raises:
         UserError: For dates, for infinite values, and for a column with more than
             ``most_categories`` values, each of which would become an input (an identifier or free

@@ -34,6 +34,13 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
     with five rows each on average; binary if there are two classes; regression otherwise. Classes
     are in sorted order, and the second of two is 1.
 
+    Args:
+        columns: One column, or several.
+        task: One of ``TASKS``.
+
+    Returns:
+        Task, targets [rows] or [rows, columns], and names.
+
     Raises:
         UserError: If a value is missing, a column is constant, or the values do not suit the task.
     """

@@ -31,6 +31,10 @@ def prepare_targets(source: Source, train: Integers) -> Targets:
     Label noise comes later: the scale is that of the clean targets, so losses compare across noise
     rates.
 
+    Args:
+        source: Raw targets.
+        train: int64 row numbers of the training part.
+
     Raises:
         UserError: If all training rows have the same target.
     """

@@ -14,6 +14,13 @@ def tokens(*, rows: int = 2000, length: int = 32, vocabulary: int = 100, classes
     The tokens 1 to ``classes`` mark the classes: each sequence holds one of them, at a random
     place.
 
+    Args:
+        rows: Number of sequences, >= 10.
+        length: Tokens of a sequence, >= 2.
+        vocabulary: Number of token ids, >= classes + 2.
+        classes: Number of classes, >= 2.
+        seed: Seed of all draws, >= 0.
+
     Raises:
         UserError: Unless the vocabulary has words beside the marks.
     """

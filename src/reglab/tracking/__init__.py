@@ -65,6 +65,10 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
     are made in one transaction, all or none; elsewhere they are made one by one. One thread sends
     the journals of all.
 
+    Args:
+        settings: Backend, store, experiment and budget of points.
+        runs: The runs, each in a folder of its own.
+
     Raises:
         UserError: Where the store cannot be opened, where two runs have the same folder, and where
             another process is running a run in one of the folders.
@@ -106,6 +110,9 @@ def open_run(
 ) -> RunTracker:
     """Start a run and return its tracker; the arguments are those of ``RunSpec``.
 
+    Args:
+        settings: Backend, store, experiment and budget of points.
+
     Raises:
         UserError: Where the store cannot be opened.
     """
@@ -136,6 +143,7 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
     in its store, goes on without, until ``reglab sync``.
 
     Args:
+        folder: The run's folder.
         rule: The budget of points that counts from now on, for a run that is extended; None: the
             one that it has.
 
@@ -164,6 +172,12 @@ def send(folder: Path) -> bool:
     """Send to its store what the journal of the run in ``folder`` still holds.
 
     False: the store cannot be reached.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        True if the store has all of it.
 
     Raises:
         UserError: Where ``folder`` holds no run, or one that its store does not have.

@@ -80,6 +80,12 @@ def read_payload(identity: Identity, folder: Path, after: int, rows: int = ROWS)
     """Return the journal of ``folder`` from byte ``after`` on, about ``rows`` metric rows at most.
 
     Rows that the run's budget of points leaves out are passed over.
+
+    Args:
+        identity: The run.
+        folder: The run's folder.
+        after: Byte position in the journal, 0 or the end of a line.
+        rows: About so many metric rows at most.
     """
     rule = identity.thinning
     payload = Payload(identity, folder, end=after)

@@ -99,7 +99,12 @@ def initial_tags(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str,
 
 
 def resume_tags(earlier: RunState, epochs: int) -> dict[str, str]:
-    """Return the tags of a resumed run: number of resumes, extension, empty message."""
+    """Return the tags of a resumed run: number of resumes, extension, empty message.
+
+    Args:
+        earlier: The state before it is resumed.
+        epochs: The budget from now on.
+    """
     tags = {RESUMED: str(int(earlier.tags.get(RESUMED, 0)) + 1), "reglab.message": ""}
     before = earlier.tags.get(EPOCHS, str(epochs))
     return tags if before == str(epochs) else {**tags, EXTENDED: f"from {before} to {epochs} epochs"}

@@ -182,6 +182,10 @@ def read_position(path: Path, length: int) -> int:
     0, which sends all again, if there is none or it is not the journal's. That is so where it lies
     behind ``length``, the journal's length, or other bytes stand before it than when it was
     kept: a power loss has shortened the journal, and perhaps it has grown again since.
+
+    Args:
+        path: ``journal.sent`` of a run.
+        length: Length of the journal in bytes.
     """
     try:
         position, *checksum = path.read_text().split()

@@ -68,6 +68,10 @@ def absolute_uri(uri: str | None, folder: Path) -> str:
 
     None is ``reglab.db`` in ``folder``. Worker processes must mean the same file wherever they run.
 
+    Args:
+        uri: SQLite file or server; None: the default.
+        folder: Where relative paths start.
+
     Raises:
         UserError: For MLflow's file store, which MLflow itself gave up, and for a database in
             memory, which workers cannot share.

@@ -161,6 +161,10 @@ def sync_runs(trackers: Sequence[RunTracker]) -> list[int]:
 def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> None:
     """Do ``finish`` for each tracker with its status; runs that share a writer are sent together.
 
+    Args:
+        trackers: The runs' trackers.
+        statuses: FINISHED, FAILED or KILLED for each.
+
     Raises:
         ValueError: For an unknown status, before anything is recorded.
     """
@@ -183,6 +187,11 @@ def log_pack(trackers: Sequence[RunTracker], keys: Sequence[str], values: Sequen
     values: a row for each tracker with a number for each key, as ``Tensor.tolist`` gives them; NaN
     and infinities too.
     Shape: [members, keys]. Raises ValueError where the lengths do not fit or a key is there twice.
+
+    Args:
+        trackers: The members' trackers.
+        keys: Metric keys, each once.
+        step: The optimizer step of all rows.
     """
     common = layout(tuple(keys))
     if len(values) != len(trackers) or any(len(row) != len(common.keys) for row in values):

@@ -46,14 +46,14 @@ def clean(
         return 0
     say("")
     for line in _table(
-        "can be freed", [(each.why, file) for some in items.values() for each in some for file in each.files]
+        "can be freed", [(each.why, file) for freeables in items.values() for each in freeables for file in each.files]
     ):
         say(line)
-    amount = sum(each.bytes for some in items.values() for each in some)
+    amount = sum(each.bytes for freeables in items.values() for each in freeables)
     if ask is None:
         say(f"To free {_mb(amount)} MB, run this in a terminal or with --yes.")
     elif ask(f"Free {_mb(amount)} MB?"):
-        say(f"Freed {_mb(_free([folder for folder, some in items.items() if some], deleted, say))} MB.")
+        say(f"Freed {_mb(_free([folder for folder, freeables in items.items() if freeables], deleted, say))} MB.")
     return 0
 
 

@@ -26,7 +26,7 @@ def run_folders(folders: Iterable[Path]) -> list[Path]:
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}: give the folder of a run or sweep, or one above it")
         stack.append(folder.resolve())
-    found: set[Path] = set()
+    folders_with_run: set[Path] = set()
     while stack:
         folder = stack.pop()
         with suppress(PermissionError), os.scandir(folder) as entries:  # another user's
@@ -34,8 +34,8 @@ def run_folders(folders: Iterable[Path]) -> list[Path]:
                 if entry.is_dir(follow_symlinks=False):
                     stack.append(Path(entry.path))
                 elif entry.name == IDENTITY and entry.is_file(follow_symlinks=False):
-                    found.add(folder)
-    return sorted(found)
+                    folders_with_run.add(folder)
+    return sorted(folders_with_run)
 
 
 def find_folder(uri: str, run: str | Path) -> Path:
@@ -63,21 +63,21 @@ def find_folder(uri: str, run: str | Path) -> Path:
     current = [(path, identity) for path, identity in local_runs if not _is_earlier(path)]
     named = {identity.run_id: path for path, identity in current if identity.name == str(run)}
     prefixed = {identity.run_id: path for path, identity in local_runs if is_id_prefix(identity.run_id, str(run))}
-    found = named or prefixed
+    matches = named or prefixed
     records: list[RunRecord] = []
     try:
         records = find_runs(uri, run)
     except UserError:
-        if not found:  # else they were never sent, or the store is away
+        if not matches:  # else they were never sent, or the store is away
             raise
     for record in records:
         folder = Path(record.tags.get(FOLDER, ""))
         if _holds(folder, record.run_id):
-            found[record.run_id] = folder
-    if len(found) > 1:
-        raise UserError(_ambiguous(str(run), found))
-    if found:
-        return next(iter(found.values()))
+            matches[record.run_id] = folder
+    if len(matches) > 1:
+        raise UserError(_ambiguous(str(run), matches))
+    if matches:
+        return next(iter(matches.values()))
     record = records[0]
     where = record.tags.get(FOLDER) or "an unknown folder"
     raise UserError(

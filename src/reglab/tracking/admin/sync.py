@@ -103,7 +103,7 @@ class _Work:
     """
 
     def __init__(self, runs: Sequence[Path], uri: str | None) -> None:
-        self._found, self._uri = runs, uri
+        self._runs, self._uri = runs, uri
         self._delivery: Delivery | None = None
 
     def on(self, folder: Path, result: SyncResult) -> list[str]:
@@ -127,7 +127,7 @@ class _Work:
         if self._delivery is None:
             from reglab.tracking.mlflow.sync import Delivery
 
-            self._delivery = Delivery(self._found, self._uri)
+            self._delivery = Delivery(self._runs, self._uri)
         messages, rows = self._delivery.deliver(folder)
         result.runs += bool(messages)
         result.rows += rows

@@ -14,6 +14,13 @@ from reglab.tracking.store_keys import store_key
 def amend(uri: str, run_id: str, metrics: Mapping[str, float], step: int, tags: Mapping[str, str]) -> None:
     """Add metrics, at ``step``, and tags to a run; its status stays as it is.
 
+    Args:
+        uri: The store.
+        run_id: The run in that store.
+        metrics: Values by key.
+        step: Their step.
+        tags: Values by key.
+
     Raises:
         UserError: Where the store does not take them.
     """

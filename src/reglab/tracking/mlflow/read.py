@@ -87,6 +87,11 @@ def history(uri: str, run_id: str, keys: Sequence[str]) -> dict[str, list[tuple[
     """Return (step, value) of each metric, by step.
 
     A key that the run does not have gets an empty list.
+
+    Args:
+        uri: The store.
+        run_id: The run in that store.
+        keys: Metric keys.
     """
     stored = {store_key(key): key for key in keys}
     path = sqlite_path(uri)
@@ -146,6 +151,10 @@ def find_run(uri: str, run: str | Path) -> RunRecord:
 
     The newest of several with that name. A folder knows its
     own store, so ``uri`` does not count there.
+
+    Args:
+        uri: The store for ids and names.
+        run: Folder, id, start of an id (six characters or more) or name.
 
     Raises:
         UserError: Naming the nearest name.

@@ -60,6 +60,10 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
 
     A SQLite store that is not there yet is made, if ``create``.
 
+    Args:
+        uri: SQLite file or server.
+        create: Create a SQLite store that does not exist.
+
     Raises:
         UserError: Where there is no store, or it is something else, or another MLflow's.
     """
