@@ -23,11 +23,22 @@ def correlated_regression(
     Feature j of group g is ``sqrt(c) z_g + sqrt(1 - c) e_j`` with standard normal ``z, e``: unit
     variance, correlation ``c`` within a group, 0 between groups. All features of an informative
     group have the same coefficient, positive for every other such group and negative for the rest,
-    scaled so that the signal has variance 1; ``noise`` is the standard deviation of what is added.
+    scaled so that the signal has variance 1.
 
-    correlation: from 0 to 1. Raises UserError if there are more informative groups than groups.
-    Source: Zou & Hastie (2005), Regularization and variable selection via the elastic net, section
-    5.
+    Args:
+        rows: Number of rows, >= 1.
+        groups: Number of groups, >= 1.
+        group_size: Features of a group, >= 1.
+        informative_groups: Groups with nonzero coefficients.
+        correlation: ``c``, from 0 to 1.
+        noise: Standard deviation of the added noise, >= 0.
+        seed: Seed of all draws, >= 0.
+
+    Raises:
+        UserError: If there are more informative groups than groups.
+
+    Source:
+        Zou & Hastie (2005), Regularization and variable selection via the elastic net, section 5.
     """
     whole("rows", rows, 1)
     if whole("informative_groups", informative_groups, 1) > whole("groups", groups, 1):

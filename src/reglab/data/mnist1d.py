@@ -40,9 +40,14 @@ def mnist1d(*, rows: int = 4000, shape: str = AUTO, seed: int = 0) -> Source:
     ranges are the paper's; the strokes and the random numbers are our own, so scores are close to
     published ones but not the same.
 
-    shape: ``flat`` [40], or ``image`` [1, 40] for a convolutional net; ``auto`` is flat here, see
-    ``models.reads``.
-    Source: Greydanus & Kobak (2024), Scaling down deep learning with MNIST-1D.
+    Args:
+        rows: Number of signals, >= 10.
+        shape: ``flat`` [40], or ``image`` [1, 40] for a convolutional net; ``auto`` is flat here,
+            see ``models.reads``.
+        seed: Seed of all draws, >= 0.
+
+    Source:
+        Greydanus & Kobak (2024), Scaling down deep learning with MNIST-1D.
     """
     choice("shape", shape, SHAPES)
     signals, labels = generate(whole("rows", rows, 10), whole("seed", seed, 0))

@@ -11,9 +11,15 @@ def multilabel(
 ) -> Source:
     """Return counts [rows, features] of words, and the topics [rows, labels] of each row.
 
-    labels_per_row: the mean number of topics of a row, before those above ``labels`` are drawn
-    again.
-    Source: scikit-learn's ``make_multilabel_classification``, a multinomial mixture.
+    Args:
+        rows: Number of documents.
+        features: Number of words.
+        labels: Number of topics.
+        labels_per_row: Mean number of topics of a row, before those above ``labels`` are redrawn.
+        seed: Seed of all draws, >= 0.
+
+    Source:
+        scikit-learn's ``make_multilabel_classification``, a multinomial mixture.
     """
     from sklearn.datasets import make_multilabel_classification
 

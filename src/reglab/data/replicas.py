@@ -12,9 +12,7 @@ from reglab.rng import counter_rng
 
 
 def replica_rows(split: Split, source: Source, options: Options) -> Integers:
-    """Return the row numbers that the replica ``options.replica`` trains on.
-
-    All training rows without replicas.
+    """Return the row numbers of the replica ``options.replica``; without replicas all training rows.
 
     bootstrap: as many rows as the training part, drawn from it with replacement, each row with
     equal chance whatever its class. A row that is drawn twice counts twice, also for the
@@ -30,14 +28,19 @@ def replica_rows(split: Split, source: Source, options: Options) -> Integers:
     trained on, but groups are not kept together: replicas differ less than training parts of other
     groups or times would.
 
-    Shapes: int64 [rows]. Raises UserError if a disjoint part would have no row or, stratified, none
-    of some class.
-    Source: Efron (1979), Bootstrap methods: another look at the jackknife.
-
     Args:
         split: The parts, as row numbers.
         source: All rows.
         options: ``replicas``, ``replica``, ``resample``, ``split_seed``.
+
+    Returns:
+        Row numbers, int64 [rows].
+
+    Raises:
+        UserError: If a disjoint part would have no row or, stratified, none of some class.
+
+    Source:
+        Efron (1979), Bootstrap methods: another look at the jackknife.
     """
     train, replicas = split.train, options.replicas
     if replicas is None:

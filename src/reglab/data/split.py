@@ -141,9 +141,14 @@ def stratified_order(classes: Integers, shuffled: Integers, offset: float) -> In
     The j-th of a class's n rows (in ``shuffled`` order) gets the position ``(j + offset) / n``;
     rows are sorted by it, ties as in ``shuffled``.
 
-    offset: 1/2 keeps every stretch within a row or so of proportion; 0 puts one row of every class
-        first, so that the first k rows hold all k classes.
-    Shapes: all [rows].
+    Args:
+        classes: int64 [rows].
+        shuffled: int64 [rows], a random order.
+        offset: 1/2 keeps every stretch within a row or so of proportion; 0 puts one row of every
+            class first, so that the first k rows hold all k classes.
+
+    Returns:
+        Row numbers, int64 [rows].
     """
     rank = np.empty(len(classes))
     for label in np.unique(classes):
