@@ -19,7 +19,7 @@ from pathlib import Path
 
 from commands import Command, apart, preload
 from compare import Found, compare
-from places import folder, new_home
+from working_folders import folder, new_home
 
 FILES = {"last": "last.ckpt", "best": "best.ckpt", "pack": "pack.ckpt", "journal": "journal.jsonl"}
 _COMMON = [

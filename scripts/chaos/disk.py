@@ -21,8 +21,8 @@ from pathlib import Path
 
 from commands import Command, apart, go_on, preload, run
 from compare import Found, compare
-from places import folder, new_home
 from reading import jobs, read_rows
+from working_folders import folder, new_home
 
 _COMMON = [
     *("train", "data.train_size=100", "model.depth=1", "trainer.checkpoint_seconds=0", "sweep.report=false"),

@@ -23,7 +23,7 @@ from typing import Any
 
 from commands import Command, apart, go_on, preload, run
 from compare import Found, compare
-from places import folder, new_home
+from working_folders import folder, new_home
 
 _DIED = 137
 MOMENTS = ("before", "after", "half")

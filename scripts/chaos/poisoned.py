@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from commands import Command, apart, preload
-from places import folder, new_home
 from poison import ABORTS, EXITS, KILLED, NAN, NONE, RAISES, RUNS_OUT
 from reading import held, jobs, read_rows, running, store_rows
+from working_folders import folder, new_home
 
 REASONS = {
     RAISES: "ArithmeticError: poisoned",

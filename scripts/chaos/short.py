@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 from commands import preload
-from places import MADE, folder
+from working_folders import MADE, folder
 
 
 def run(name: str, arguments: list[str]) -> tuple[int, str]:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from commands import Command, apart, preload
 from compare import Found, compare
-from places import folder, new_home
 from reading import jobs
+from working_folders import folder, new_home
 
 WITNESS = Path(__file__).with_name("witness.py")
 _COMMON = [

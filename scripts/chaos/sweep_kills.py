@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 from commands import Command, apart, preload
 from compare import Found, compare
-from places import folder, new_home
 from reading import run_ids
+from working_folders import folder, new_home
 
 from reglab.tracking.pack_manifest import read
 
