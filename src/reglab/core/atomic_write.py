@@ -19,7 +19,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     beside it is named ``.<name>.<process>.partial``.
 
     Raises:
-        OSError: Where the disk does not take it, and leaves nothing then.
+        OSError: Where the file cannot be written; nothing is left then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = partial(path)

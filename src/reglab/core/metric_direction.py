@@ -28,11 +28,11 @@ class Score:
 
 
 SCORES = {
-    "accuracy": Score(True, "share", _CLASSES, "right decisions; of several labels, the mean over them"),
+    "accuracy": Score(True, "share", _CLASSES, "share of correct predictions; multilabel: mean over the labels"),
     "r2": Score(True, "share of the variance", ("regression",), "1 - squared error / variance, mean over the columns"),
-    "balanced_accuracy": Score(True, "share", _CLASSES, "mean over the classes of the share that is found"),
-    "auroc": Score(True, "probability", _CLASSES, "area under the ROC curve, mean over the classes against the rest"),
-    "average_precision": Score(True, "share", _CLASSES, "precision over the recalls, mean over the classes"),
+    "balanced_accuracy": Score(True, "share", _CLASSES, "mean recall over the classes"),
+    "auroc": Score(True, "probability", _CLASSES, "area under the ROC curve, one-vs-rest mean over the classes"),
+    "average_precision": Score(True, "share", _CLASSES, "area under the precision-recall curve, mean over the classes"),
     "f1": Score(True, "share", _CLASSES, "2 TP / (2 TP + FP + FN), mean over the classes; binary: of class 1"),
     "log_loss": Score(False, "nats", _CLASSES, "mean of -log p(class): the loss itself"),
     "brier": Score(False, "squared probability", _CLASSES, "squared error of p; several classes: the sum over them"),

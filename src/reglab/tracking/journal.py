@@ -58,7 +58,7 @@ class Journal:
         Rows that are there already are dropped. Values are numbers or 0-dim tensors.
 
         Raises:
-            OSError: Where the disk does not take the line.
+            OSError: Where the line cannot be written.
         """
         if metrics:
             values = list(map(float, metrics.values()))

@@ -92,7 +92,7 @@ def write_records(openings: Sequence[Opening]) -> None:
 
 
 def remove_records(openings: Sequence[Opening]) -> None:
-    """Undo ``write_records`` where no store took the runs."""
+    """Undo ``write_records`` where no store accepted the runs."""
     for opening in openings:
         (opening.spec.folder / START).unlink(missing_ok=True)
         (opening.spec.folder / IDENTITY).unlink(missing_ok=True)
@@ -110,7 +110,7 @@ def mark_created(opening: Opening, stored: StoredRun) -> Opening:
 
 
 def store_refused(settings: TrackingSettings, specs: Sequence[RunSpec], why: str) -> UserError:
-    """Return the error of a store that did not take ``specs``."""
+    """Return the error of a store that did not accept ``specs``."""
     names = ", ".join(repr(spec.name) for spec in specs[:3])
     return UserError(f"{redacted(settings.uri)} could not store the runs {names}: {why}")
 

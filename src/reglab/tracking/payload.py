@@ -15,13 +15,13 @@ ROWS = 50_000  # large transactions are several times faster a row; this many ta
 
 
 class Unsent(Exception):  # noqa: N818 - a state: it is sent again
-    """The store did not take a batch. Nothing is lost: the journal keeps it."""
+    """The store did not accept a payload. Nothing is lost: the journal keeps it."""
 
 
 class Refused(Unsent):
-    """The store is there, but does not take this run, perhaps deleted.
+    """The store is there, but does not accept this run, perhaps deleted.
 
-    It may take the batches of others.
+    It may accept the payloads of others.
     """
 
 
@@ -67,7 +67,7 @@ class Payload:
 
 
 class Sink(Protocol):
-    """A store that takes batches of any runs. Taking one twice must change nothing."""
+    """A store that accepts payloads of any runs. Sending one twice must change nothing."""
 
     def send(self, payloads: Sequence[Payload]) -> None:
         """Store ``payloads``, at most one of each run.

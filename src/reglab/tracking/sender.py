@@ -26,9 +26,9 @@ _CHECKSUM_BYTES = 256  # before a position; they identify it
 
 
 class JournalCursor:
-    """The way out of one run's journal.
+    """Position up to which the store has one run's journal.
 
-    The position is written after the store has committed a batch, so it may lag, never lead: a
+    The position is written after the store has committed a payload, so it may lag, never lead: a
     crash in between sends the payload twice, which changes nothing. It is not made durable
     for the same reason.
 
@@ -96,7 +96,7 @@ class Sender:
     def flush(self, cursors: Sequence[JournalCursor]) -> bool:
         """Send now all that ``cursors`` hold.
 
-        False: the store did not take it, and the reason was logged once.
+        False: the store did not accept it, and the reason was logged once.
         """
         with self._with_priority():
             return self._send(cursors)

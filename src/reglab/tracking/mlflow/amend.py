@@ -22,7 +22,7 @@ def amend(uri: str, run_id: str, metrics: Mapping[str, float], step: int, tags: 
         tags: Values by key.
 
     Raises:
-        UserError: Where the store does not take them.
+        UserError: Where the store does not accept them.
     """
     now = int(time.time() * 1000)
     try:

@@ -12,7 +12,7 @@ from reglab.tracking.settings import sqlite_path
 
 
 class LateSink:
-    """Takes batches for the store at ``uri``; while it cannot be opened, they are unsent.
+    """Sends payloads to the store at ``uri``; while it cannot be opened, they are unsent.
 
     MLflow is imported where the store is not a SQLite file that plain SQL can be used for.
 

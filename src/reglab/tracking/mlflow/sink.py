@@ -23,19 +23,19 @@ OF_THE_RUN = (
 
 
 class MlflowSink:
-    """Takes batches of runs in the store at ``uri``.
+    """Sends payloads of runs to the store at ``uri``.
 
-    Every part of a batch may be sent again and changes nothing.
+    Sending any part of a payload again changes nothing.
     """
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
         self._client, self._uri = client, uri
 
     def send(self, payloads: Sequence[Payload]) -> None:
-        """Store batches, the status of a run last.
+        """Store payloads, the status of a run last.
 
         Raises:
-            Refused: Where it does not take one of the runs.
+            Refused: Where it does not accept one of the runs.
             Unsent: Where it takes nothing.
         """
         for payload in payloads:

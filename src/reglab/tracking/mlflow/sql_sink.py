@@ -17,7 +17,7 @@ _LONGEST_TAG = 8_000
 
 
 class DirectSink:
-    """Takes batches of runs in the SQLite file ``path`` of the known version.
+    """Sends payloads of runs to the SQLite file ``path`` of the known version.
 
     Sending again changes nothing.
 
@@ -34,7 +34,7 @@ class DirectSink:
         """Store artifacts, and all the rest in one transaction.
 
         Raises:
-            Refused: Where the store does not take one of the runs.
+            Refused: Where the store does not accept one of the runs.
             Unsent: Where it takes nothing.
         """
         run_id_sent = payloads[0].identity.run_id

@@ -31,7 +31,7 @@ verdict of a sweep is in the note of its parent run, and its report among that r
 | `gap/loss` = val - train, `gap/<score>` = train - val | above 0 means overfitting |
 | `gap/*_low`, `gap/*_high` | interval over examples, for this trained model; not other seeds; NaN: too few errors |
 | `naive_gap/loss` | val - the running loss of training, which the gap above replaces |
-| `objective/*` | the terms whose sum is minimized, apart |
+| `objective/*` | the terms of the minimized sum, each by itself |
 | `weights/<parameter>/*`, `weights/all/*` | norms, exact zeros, distance from the start, size of the update |
 | `final/*` | the same for the weights that the run stands for: sort and compare by these |
 

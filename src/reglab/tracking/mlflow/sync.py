@@ -49,7 +49,7 @@ class Delivery:
         Return what was done, and how many rows were sent.
 
         Raises:
-            UserError: Where the store does not take it.
+            UserError: Where the store does not accept it.
             Held: If it has to wait for its sweep's process.
         """
         messages: list[str] = []
