@@ -121,7 +121,7 @@ def test_only_what_is_new_is_sent_after_reopening(tmp_path, store):
 @pytest.mark.parametrize("kept, position", [("5", 5), ("11", 0), ("-1", 0), ("x", 0), ("", 0)])
 def test_a_position_that_cannot_be_right_sends_all_again(tmp_path, kept, position):
     (tmp_path / "journal.sent").write_text(kept)
-    assert read_position(tmp_path / "journal.sent", most=10) == position
+    assert read_position(tmp_path / "journal.sent", length=10) == position
 
 
 def test_a_summary_after_resuming_stands_at_the_last_step(tmp_path, store):
