@@ -99,10 +99,8 @@ def allow_notebook() -> Iterator[None]:
 def run(plan: ProcessPlan, train: Callable[[], FitResult], model: nn.Module, cocktail: Cocktail) -> FitResult:
     """Call ``train`` in each process and return the result of rank 0.
 
-    ``model`` and ``cocktail`` have its trained weights and numbers afterwards. None of them lives
-    on.
-
-    Raises what was raised in one of the processes, RuntimeError where one died.
+    ``model`` and ``cocktail`` have the trained weights and state afterwards. Raises what was raised
+    in one of the processes, RuntimeError where one died. No process is left.
 
     Args:
         plan: Number of processes and start method.

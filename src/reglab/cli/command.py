@@ -18,8 +18,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    0 well, 1 a job failed or something was not delivered, 2 wrong use, 130 ended by Ctrl-C, 143 by
-    SIGTERM.
+    0: success; 1: a job failed or something was not delivered; 2: wrong use; 130: ended by Ctrl-C;
+    143: ended by SIGTERM.
     """
     hide_output()
     argv = list(sys.argv[1:] if argv is None else argv)

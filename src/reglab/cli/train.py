@@ -35,13 +35,11 @@ _UNSUPPORTED_FLAGS = ("config_path", "experimental_rerun", "hydra_help", "shell_
 
 
 def train(arguments: Sequence[str]) -> int:
-    """Run ``reglab train`` and return its exit code.
-
-    0 all finished, 1 a job failed.
+    """Run ``reglab train`` and return its exit code: 0 all finished, 1 a job failed.
 
     Raises:
         UserError: For a configuration that cannot run.
-        KeyboardInterrupt: (also for SIGTERM)
+        KeyboardInterrupt: Also for SIGTERM.
     """
     options = get_args_parser().parse_args(list(arguments))
     if os.getcwd() not in sys.path:  # noqa: PTH109 - for the user's own packages

@@ -24,9 +24,9 @@ _ORIGINAL_DEFAULTS = {
 
 
 def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
-    """Return the hash of what a job computes: 1 and 1.0 are equal.
+    """Return the hash of what a job computes; where it ran and is tracked does not count.
 
-    Where it ran and is tracked does not count.
+    1 and 1.0 are equal.
 
     Args:
         config: A resolved config.

@@ -58,12 +58,13 @@ def locate(target: object, base: type[T], key: str, also: Iterable[str] = ()) ->
 def construct(cls: type[T], arguments: Mapping[str, Any], key: str) -> T:
     """Return ``cls(**arguments)``.
 
-    A misspelt, missing or invalid argument is a UserError that names it.
-
     Args:
         cls: The class.
         arguments: Keyword arguments from the config.
         key: The config key, for messages.
+
+    Raises:
+        UserError: Naming a misspelt, missing or invalid argument.
     """
     parameters = inspect.signature(cls).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -90,8 +91,6 @@ def construct(cls: type[T], arguments: Mapping[str, Any], key: str) -> T:
 
 def build(config: Mapping[str, Any], base: type[T], key: str, **extra: Any) -> T:
     """Return the instance that a config node with a ``_target_`` describes.
-
-    ``extra`` comes from the engine.
 
     Args:
         config: Keyword arguments and ``_target_``.

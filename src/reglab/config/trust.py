@@ -25,8 +25,7 @@ def trust(*packages: str) -> None:
     """Let configurations and checkpoints name classes of these top-level packages.
 
     Raises:
-        UserError: For what is no top-level package's name, and for Python's own modules, of which
-            none is needed.
+        UserError: For a name that is no top-level package's, and for modules of Python itself.
     """
     _trusted.update(_checked(packages, "trust"))
 
@@ -45,7 +44,7 @@ def trust_config(config: Mapping[Any, Any]) -> None:
 
 
 def trusted_packages() -> list[str]:
-    """Return the packages that are trusted beside our own and those of the environment variable."""
+    """Return the trusted packages, without the built-in ones and those of REGLAB_TRUST."""
     return sorted(_trusted)
 
 

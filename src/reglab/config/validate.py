@@ -38,12 +38,11 @@ _CLASSES = {"handlers": logging.Handler, "formatters": logging.Formatter, "filte
 
 
 def check_config(config: DictConfig) -> None:
-    """Take over what a composed config trusts and which secrets it reads, then check it.
+    """Check a composed config, after reading its trusted packages and its secrets.
 
     Raises:
-        UserError: That names the key: for a class that Hydra may not build, for a secret written
-            out, which would be stored in many places, for a name that would lead out of the run's
-            folder, and for what is no text.
+        UserError: Naming the key: a class that Hydra may not build, a literal secret, a name that
+            leads out of the run's folder, or invalid text.
     """
     _check_trust(config)
     trust_config(config)

@@ -1,4 +1,1 @@
-"""Shared basics without torch.
-
-Errors, secrets, signals, atomic files, markdown, metric direction. No torch.
-"""
+"""Shared basics without torch: errors, secrets, signals, file writes, markdown, score directions."""

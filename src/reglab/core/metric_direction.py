@@ -53,10 +53,11 @@ def lower_is_better(key: str) -> bool:
 
 
 def monitored(task: str, weighted: bool) -> list[str]:
-    """Return what ``measure.monitor`` may be in a task.
+    """Return the metrics that ``measure.monitor`` may name.
 
     Args:
-        weighted: Its rows have weights that differ.
+        task: The task of the data set.
+        weighted: Whether its rows have weights that differ.
     """
     plain = ["loss", *(name for name, score in SCORES.items() if task in score.tasks)]
     also = [WEIGHTED + name for name in ("loss", "accuracy") if name in plain] if weighted else []

@@ -12,7 +12,9 @@ from reglab.rng import counter_rng
 
 
 def replica_rows(split: Split, source: Source, options: Options) -> Integers:
-    """Return the row numbers of the replica ``options.replica``; without replicas all training rows.
+    """Return the row numbers of the replica ``options.replica``.
+
+    Without replicas all training rows.
 
     bootstrap: as many rows as the training part, drawn from it with replacement, each row with
     equal chance whatever its class. A row that is drawn twice counts twice, also for the

@@ -136,16 +136,15 @@ def open_sweep(
 
 
 def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
-    """Return the tracker of the run in ``folder``, set RUNNING again.
+    """Return the tracker of the run in ``folder``, set RUNNING again, to resume, extend or end it.
 
-    To resume or extend it, or to end it. Its journal, and what was sent of it, go on. The store is
-    not asked, so it may be away: the journal waits for it. A run that is offline, or was never made
-    in its store, goes on without, until ``reglab sync``.
+    Its journal is continued, from where it was sent. The store is not contacted: the journal waits
+    for it. A run that is offline, or was never created in its store, stays so until
+    ``reglab sync``.
 
     Args:
         folder: The run's folder.
-        rule: The budget of points that counts from now on, for a run that is extended; None: the
-            one that it has.
+        rule: The budget of points from now on, for a run that is extended; None: unchanged.
 
     Raises:
         UserError: Where no run was recorded in ``folder``, and where a living process is running
@@ -169,15 +168,13 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
 
 
 def send(folder: Path) -> bool:
-    """Send to its store what the journal of the run in ``folder`` still holds.
-
-    False: the store cannot be reached.
+    """Send the rest of the journal of the run in ``folder`` to its store.
 
     Args:
         folder: The run's folder.
 
     Returns:
-        True if the store has all of it.
+        Whether the store has all of it; False where it cannot be reached.
 
     Raises:
         UserError: Where ``folder`` holds no run, or one that its store does not have.

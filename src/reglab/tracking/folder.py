@@ -22,14 +22,17 @@ _FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "m
 
 @dataclass(frozen=True)
 class Identity:
-    """Which run a folder holds.
+    """Identity of the run in a folder (``run.json``).
+
+    A password is never in ``uri``: to resume such a run, give it as MLFLOW_TRACKING_PASSWORD.
 
     Args:
+        run_id: The id in the store.
+        name: The name in the store.
         uri: Its store, None without MLflow.
         artifacts: Its artifact URI in that store.
         stride, steps, minor: Which rows go to the store, see ``Thinning``; kept here so that they
-            are the same in every process. A password is never in ``uri``: to resume such a
-            run, give it as MLFLOW_TRACKING_PASSWORD.
+            are the same in every process.
         offline: Only ``reglab sync`` sends it to its store.
         local: The id that it had before a server gave it ``run_id``.
     """
@@ -55,7 +58,7 @@ class Identity:
 
 
 def shell_path(folder: Path) -> str:
-    """Return a folder as one would type it here."""
+    """Return ``folder`` as a shell word, relative to the working folder where it is below it."""
     folder, here = folder.resolve(), Path.cwd()
     return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
 
@@ -66,7 +69,7 @@ def write_identity(folder: Path, identity: Identity) -> None:
 
 
 def read_identity(folder: Path) -> Identity:
-    """Return which run ``folder`` holds.
+    """Return the identity of the run in ``folder``.
 
     Raises:
         UserError: Where it holds none.
@@ -90,7 +93,7 @@ def check_not_folder(run: str | Path) -> None:
 
 
 def no_run_error(folder: str | Path) -> UserError:
-    """Return the error of a folder that is not a run's."""
+    """Return the error for a folder that holds no run."""
     return UserError(f"{folder} holds no run: it has no {IDENTITY}. Give a run's folder, id or name")
 
 

@@ -46,10 +46,18 @@ def read_series(journal: Path) -> dict[str, Curve]:
 def complete(journal: Path, rule: Thinning, path: Path, ended: bool = True) -> tuple[str, list[Row]] | None:
     """Write all rows of a journal to ``path`` as Parquet, durably, if ``rule`` left any out.
 
-    None if it did not. The columns are key, step, value and timestamp, sorted by key and step.
-    Returned are (how many points of the longest series the store has, in words; if the run has
-    ``ended``, the last row of each series whose last row was left out, for the store to have it
-    too).
+    The columns are key, step, value and timestamp, sorted by key and step.
+
+    Args:
+        journal: The journal of a run.
+        rule: The run's budget of points.
+        path: The Parquet file.
+        ended: Whether the run has ended.
+
+    Returns:
+        How many points of the longest series the store has, as text, and, if the run has ended,
+        the last row of each series whose last row was left out, for the store. None if no row was
+        left out.
     """
     curves = read_series(journal)
     kept = {key: _kept(rule, key, curve.step) for key, curve in curves.items()}

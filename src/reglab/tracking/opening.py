@@ -65,7 +65,7 @@ def budget(settings: TrackingSettings, spec: RunSpec) -> Thinning:
 
 @contextmanager
 def locked_folders(specs: Sequence[RunSpec]) -> Iterator[list[RunLock]]:
-    """Take the folders of ``specs``, and make room for new runs in them; an error gives them back.
+    """Lock the folders of ``specs`` and move earlier runs in them; an error releases the locks.
 
     Raises:
         UserError: Naming the process, where another one is running a run in one of them.
@@ -99,7 +99,7 @@ def remove_records(openings: Sequence[Opening]) -> None:
 
 
 def mark_created(opening: Opening, stored: StoredRun) -> Opening:
-    """Keep in the folder that the run was made, and under which id."""
+    """Record in the folder that the run was created in its store, and under which id."""
     before = opening.identity
     identity = replace(before, run_id=stored.run_id, artifacts=stored.artifacts)
     if identity != before:
@@ -127,7 +127,7 @@ def track(openings: Sequence[Opening], sender: Sender | None) -> list[RunTracker
 
 
 def map_threads(function: Callable[..., T], *columns: Sequence[Any]) -> list[T]:
-    """Do as ``map``, in threads: the file system makes many files durable together."""
+    """Return ``map(function, *columns)``, computed in threads: fsync of many files is faster."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(function, *columns))
 

@@ -19,10 +19,7 @@ class Unsent(Exception):  # noqa: N818 - a state: it is sent again
 
 
 class Refused(Unsent):
-    """The store is there, but does not accept this run, perhaps deleted.
-
-    It may accept the payloads of others.
-    """
+    """The store can be reached, but does not accept this run, perhaps deleted; others it may."""
 
 
 @dataclass
@@ -72,7 +69,9 @@ class Sink(Protocol):
     def send(self, payloads: Sequence[Payload]) -> None:
         """Store ``payloads``, at most one of each run.
 
-        Or raise Refused because of one of them, or Unsent.
+        Raises:
+            Refused: Because of one of the runs.
+            Unsent: Where nothing is stored.
         """
 
 

@@ -14,9 +14,13 @@ _MINOR_SHARE, _MIN_POINTS_MINOR = 10, 10
 class Thinning:
     """Keep rows at multiples of ``stride``, at step ``last``, and all of ``final/``, ``test/``.
 
+    The rule looks at the key and the step only, so that sending again, or resuming, keeps the same
+    rows.
+
     Args:
-        minor: Of ``weights/`` and ``system/`` the multiples of ``stride * minor``. The rule looks
-            at the key and the step alone, so that sending again, or resuming, keeps the same rows.
+        stride: Kept steps are multiples of it.
+        last: The last step of the run, which is kept; None: unknown.
+        minor: Of ``weights/`` and ``system/`` the multiples of ``stride * minor`` are kept.
     """
 
     stride: int = 1
@@ -39,18 +43,19 @@ class Thinning:
 
 
 def thinning(points: int | None, steps: int | None, every: int = 1, swept: bool = False) -> Thinning:
-    """Return the rule under which a series at 0, ``every``, ``2 every``, ...
+    """Return the rule that keeps at most ``points`` rows of a series.
 
-    ``steps`` keeps at most ``points`` rows. ``stride = every * ceil(ceil(steps / every) / (points -
-    1))``, so that multiples of it, 0 and ``steps`` among them, are at most ``points``.
-
-    points None, or steps None: everything is kept.
+    The series has rows at 0, ``every``, ``2 every``, ... ``steps``. With
+    ``stride = every * ceil(ceil(steps / every) / (points - 1))`` the multiples of it, 0 and
+    ``steps`` among them, are at most ``points``.
 
     Args:
+        points: The most rows, >= 2; None: everything is kept.
+        steps: The last step; None, if unknown: everything is kept.
+        every: The distance between logged steps.
         swept: The run is one of a sweep; then a fifth of ``points`` is kept, at least 50, and of
             ``weights/`` and ``system/`` a tenth of that, at least 10, but never more than
             ``points``.
-        points: >= 2.
     """
     if points is None or steps is None:
         return Thinning()

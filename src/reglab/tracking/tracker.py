@@ -83,9 +83,8 @@ class RunTracker:
     def artifact(self, path: str | Path, folder: str = "") -> None:
         """Store a file, or the files of a folder, under ``folder`` of the run's artifacts.
 
-        It is read in the background, when the run finishes, or by ``reglab sync``: what lies in the
-        run's folder must stay there until then; other files are copied to ``attached/`` in
-        it.
+        It is read in the background, when the run finishes, or by ``reglab sync``: a file in the
+        run's folder must stay there until then; other files are copied to ``attached/`` in it.
 
         Raises:
             UserError: Where there is nothing at ``path``, or ``folder`` leads out of the artifacts.
@@ -106,10 +105,7 @@ class RunTracker:
         return self.journal.sync()
 
     def flush(self) -> bool:
-        """Send everything recorded so far now.
-
-        False: the store cannot be reached, or there is none.
-        """
+        """Send everything recorded so far; return False where there is no reachable store."""
         return self._sender.flush([self._cursor]) if self._sender else False
 
     def finish(self, status: Status = "FINISHED") -> None:
@@ -184,14 +180,14 @@ def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> N
 def log_pack(trackers: Sequence[RunTracker], keys: Sequence[str], values: Sequence[Sequence[float]], step: int) -> None:
     """Log a row of ``values`` for each tracker, several times faster than ``tracker.log``.
 
-    values: a row for each tracker with a number for each key, as ``Tensor.tolist`` gives them; NaN
-    and infinities too.
-    Shape: [members, keys]. Raises ValueError where the lengths do not fit or a key is there twice.
-
     Args:
         trackers: The members' trackers.
         keys: Metric keys, each once.
+        values: Numbers [members, keys], as ``Tensor.tolist`` gives them; NaN and infinities too.
         step: The optimizer step of all rows.
+
+    Raises:
+        ValueError: Where the lengths do not fit or a key is there twice.
     """
     common = layout(tuple(keys))
     if len(values) != len(trackers) or any(len(row) != len(common.keys) for row in values):

@@ -39,12 +39,11 @@ def run_folders(folders: Iterable[Path]) -> list[Path]:
 
 
 def find_folder(uri: str, run: str | Path) -> Path:
-    """Return the folder of the run, or sweep, that ``run`` means.
-
-    Its folder, its id or the start of it, or its name.
+    """Return the folder of a run or sweep, given its folder, id, start of an id, or name.
 
     Args:
         uri: The store that is searched where ``runs/`` in the working folder has no match.
+        run: Folder, id, start of an id (six characters or more) or name.
 
     Raises:
         UserError: Where there is no such run, where several have that name, or where its folder is

@@ -1,7 +1,4 @@
-"""Create runs in an MLflow store from their ``start.json``.
-
-In one transaction, or by MLflow's own calls.
-"""
+"""Create runs in an MLflow store from their ``start.json``, by plain SQL or MLflow's client."""
 
 from collections.abc import Callable, Sequence
 
@@ -40,10 +37,7 @@ class RunCreator:
         self.direct = direct_store(settings)
 
     def create(self, starts: Sequence[Start]) -> list[StoredRun]:
-        """Make runs that were never tried to be made before, one by one.
-
-        Raises what MLflow raises.
-        """
+        """Create new runs, one by one. Raises what MLflow raises."""
         return [self._complete(start, self._create(start)) for start in starts]
 
     def find(self, start: Start) -> StoredRun | None:

@@ -149,8 +149,7 @@ def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
 def find_run(uri: str, run: str | Path) -> RunRecord:
     """Return the run with the folder, id, start of an id, or name ``run``.
 
-    The newest of several with that name. A folder knows its
-    own store, so ``uri`` does not count there.
+    The newest of several with that name. A folder knows its own store: ``uri`` is ignored then.
 
     Args:
         uri: The store for ids and names.

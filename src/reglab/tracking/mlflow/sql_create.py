@@ -37,7 +37,7 @@ class DirectStore:
     location: str
 
     def stored_run(self, start: Start) -> StoredRun:
-        """Return what a run is going to be."""
+        """Return the id and artifact URI that the run is going to have."""
         return StoredRun(start.run_id, f"{self.location.rstrip('/')}/{start.run_id}/artifacts")
 
     def create(self, starts: Sequence[Start]) -> list[StoredRun]:
