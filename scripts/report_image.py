@@ -1,4 +1,6 @@
-"""Make the figure of README.md: what strength does, from the report of a sweep, by a headless browser.
+"""Make the figure of README.md.
+
+What strength does, from the report of a sweep, by a headless browser.
 
     python scripts/report_image.py runs/DATE/TIME/report.html [docs/images/report.png]
 

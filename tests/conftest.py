@@ -13,7 +13,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 
 def _writers() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name == "reglab-drainer"}
+    return {thread for thread in threading.enumerate() if thread.name == "reglab-sender"}
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def no_signal_outlives_its_test() -> Iterator[None]:
     """Forget that a signal asked training to end: what a later test trains without listening would end at once."""
     yield
     if signals := sys.modules.get("reglab.core.signals"):
-        signals._state.asked = None
+        signals._state.stop_signal = None
 
 
 @pytest.fixture(autouse=True)

@@ -324,7 +324,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from reglab.core.metric_direction import SCORES
     from reglab.measures.scores import RANKED
 
-    monkeypatch.setattr("reglab.config.trust._listed", set())
+    monkeypatch.setattr("reglab.config.trust._trusted", set())
     monkeypatch.setattr(sys, "path", list(sys.path))
     known, held = set(sys.modules), (dict(SCORES), dict(RANKED))
     yield

@@ -250,7 +250,7 @@ def test_a_diverged_run_is_not_repeated(home: Path, capsys: pytest.CaptureFixtur
     assert status(home, run) == "FAILED"
     before = kept(home, run)
     assert main(["resume", run]) == 2
-    assert "diverged, and going on would only repeat that" in capsys.readouterr().err
+    assert "diverged, and resuming it would only repeat that" in capsys.readouterr().err
     assert kept(home, run) == before
 
 

@@ -1,9 +1,13 @@
-"""What it takes to compile a pack of every regularizer, and of every pair: seconds of a child process, nodes, speed.
+"""What it takes to compile a pack of every regularizer, and of every pair.
 
-    python scripts/bench/compile_all.py [--pairs] [--members 6] [--seconds 120] [--only mixup dropout]
+Seconds of a child process, nodes, speed.
 
-The main job's model (an MLP 256-256 on digits). Caches of earlier runs count, unless TORCHINDUCTOR_CACHE_DIR names an
-empty folder. It ends with code 1 where one is not compiled within ``--seconds``.
+    python scripts/bench/compile_all.py [--pairs] [--members 6] [--seconds 120] [--only mixup
+        dropout]
+
+The main job's model (an MLP 256-256 on digits). Caches of earlier runs count, unless
+TORCHINDUCTOR_CACHE_DIR names an empty folder. It ends with code 1 where one is not compiled within
+``--seconds``.
 """
 
 import argparse

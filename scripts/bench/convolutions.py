@@ -1,9 +1,11 @@
 """What K members of a small CNN with BatchNorm cost fused, in solo steps, for each lowering of the convolutions.
 
-    python scripts/bench/convolutions.py [--members 8] [--rounds 7] [--threads 2] [--compiled] [--json out.json]
+    python scripts/bench/convolutions.py [--members 8] [--rounds 7] [--threads 2] [--compiled]
+        [--json out.json]
 
-A step is forward, backward and SGD. Each fused step alternates with an eager solo step, so that a busy machine slows
-both; a ratio is of two neighbours, and the median of the rounds is printed with the smallest and the largest.
+A step is forward, backward and SGD. Each fused step alternates with an eager solo step, so that a
+busy machine slows both; a ratio is of two neighbours, and the median of the rounds is printed with
+the smallest and the largest.
 """
 
 import argparse

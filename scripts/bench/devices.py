@@ -2,11 +2,13 @@
 
     python scripts/bench/devices.py [measures] [l1] [ddp] [--rounds 5] [--threads 1]
 
-measures: what is measured at the end of an epoch, with the default settings, as a share of it. l1: an optimizer with
-L1's proximal steps / the fused optimizer alone, on the weights of ResNet-50. ddp: rows a second of two processes / of
-one, a thread each, joint batches of equal size, on the CPU. What else a GPU is asked: gpu_check.
+measures: what is measured at the end of an epoch, with the default settings, as a share of it. l1:
+an optimizer with L1's proximal steps / the fused optimizer alone, on the weights of ResNet-50. ddp:
+rows a second of two processes / of one, a thread each, joint batches of equal size, on the CPU.
+What else a GPU is asked: gpu_check.
 
-Each figure is the median over rounds, with the smallest and the largest; one round before the first is not counted.
+Each figure is the median over rounds, with the smallest and the largest; one round before the first
+is not counted.
 """
 
 import argparse
@@ -79,7 +81,8 @@ def bench_measures(folder: Path, rounds: int) -> None:
 
 
 def bench_l1(folder: Path, rounds: int) -> None:
-    torch.empty(8_000_000).fill_(0.0)  # as a real step's activations do: without it, malloc returns each temporary
+    # As a real step's activations do: without it, malloc returns each temporary.
+    torch.empty(8_000_000).fill_(0.0)
     kinds = {"SGD, momentum": (torch.optim.SGD, {"momentum": 0.9}), "Adam": (torch.optim.Adam, {})}
     for name, (kind, options) in kinds.items():
         model = resnet50().to(DEVICE)

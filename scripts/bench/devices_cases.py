@@ -103,7 +103,10 @@ class Case:
         return self.build()
 
     def data(self, epochs: int = 1) -> DataSet:
-        """Return rows for the steps of ``epochs`` epochs; a few images again and again, since nothing is learnt."""
+        """Return rows for the steps of ``epochs`` epochs.
+
+        A few images again and again, since nothing is learnt.
+        """
         train = self.batch * -(-self.last // epochs)
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(64, *self.shape, generator=generator)

@@ -9,7 +9,8 @@ import torch
 from devices_cases import Case, at_updates, tracked
 
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaMemcpy")
-HARMLESS = ("cudaEventSynchronize", "cudaMemcpyAsync")  # once a chunk, for the chunk before; not waited for
+# Once a chunk, for the chunk before; not waited for.
+HARMLESS = ("cudaEventSynchronize", "cudaMemcpyAsync")
 
 
 def waits_of(case: Case, folder: Path) -> tuple[Counter[str], list[str], int]:
@@ -30,7 +31,8 @@ def waits_of(case: Case, folder: Path) -> tuple[Counter[str], list[str], int]:
     with at_updates(at), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         tracked(case, folder)()
-    # From the end of one update to the end of another: starting and ending the profiler waits for the device, too.
+    # From the end of one update to the end of another: starting and ending the profiler waits for
+    # the device, too.
     events = list(profiler.events() or [])
     ends = sorted(event.time_range.end for event in events if event.name.startswith("Optimizer.step"))[:-1]
     inside = [event.name for event in events if ends[0] <= event.time_range.start <= ends[-1]]

@@ -2,11 +2,12 @@
 
     python scripts/bench/fused.py [--rounds 9] [--threads 1] [--json fused.json]
 
-One process, fixed threads; the variants of a round follow each other, ratios are taken within a round. A cocktail of L1
-and L2 (Adam, batch 64) trains an MLP 64-64-10 with 64 members, and a small CNN with BatchNorm on 8 x 8 images with 8.
-*solo* is the step of ``reglab.training.solo`` under Lightning with 32 steps a batch, *products* are the batched matrix
-products of forward and backward alone, *convolutions* those of the CNN, lowered as in the pack. Peak memory is that of
-fresh processes. Whole sweeps: fused_sweep.py.
+One process, fixed threads; the variants of a round follow each other, ratios are taken within a
+round. A cocktail of L1 and L2 (Adam, batch 64) trains an MLP 64-64-10 with 64 members, and a small
+CNN with BatchNorm on 8 x 8 images with 8. *solo* is the step of ``reglab.training.solo`` under
+Lightning with 32 steps a batch, *products* are the batched matrix products of forward and backward
+alone, *convolutions* those of the CNN, lowered as in the pack. Peak memory is that of fresh
+processes. Whole sweeps: fused_sweep.py.
 """
 
 import argparse

@@ -59,7 +59,8 @@ def solo_steps(case: Case) -> Callable[[int], None]:
     job = case.experiment(0)
     module = Solo(job.model, job.cocktail, job.data.train, job.data.task, job.recipe)
     trainer = build_trainer(job, [])
-    trainer.fit(module, train_dataloaders=module.loader())  # an epoch: everything is set up as Lightning does
+    # An epoch: everything is set up as Lightning does.
+    trainer.fit(module, train_dataloaders=module.loader())
     module.to(case.device)
     module.on_fit_start()
     rows = next(iter(module.loader()))[0]
@@ -73,9 +74,12 @@ def solo_steps(case: Case) -> Callable[[int], None]:
 
 
 def products(case: Case, members: int, narrow: bool = False) -> Callable[[int], None]:
-    """Return a function that does the members' matrix products of so many steps: forward, and both gradients.
+    """Return a function that does the members' matrix products of so many steps.
 
-    narrow: factors as torch keeps weights, [outputs, inputs], and in the order that is quickest for few outputs.
+    Forward, and both gradients.
+
+    narrow: factors as torch keeps weights, [outputs, inputs], and in the order that is quickest for
+    few outputs.
     """
     model = case.build()
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]

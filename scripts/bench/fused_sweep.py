@@ -1,19 +1,28 @@
-"""A sweep of 64 strengths, whole processes: ``reglab train -m`` against stock Lightning with MLFlowLogger.
+"""A sweep of 64 strengths, whole processes.
 
-    python scripts/bench/fused_sweep.py [--rounds 7] [--epochs 107] [--threads 1] [--workers 1] [--json sweep.json]
+``reglab train -m`` against stock Lightning with MLFlowLogger.
 
-The data are a generated table of 6,000 training rows and 64 features, 10 classes; the model an MLP 64-64-10 under L1
-and L2, batch 64: 94 steps an epoch, 10,058 steps in 107 epochs. From start to exit, interpreter and imports included:
+    python scripts/bench/fused_sweep.py [--rounds 7] [--epochs 107] [--threads 1] [--workers 1]
+        [--json sweep.json]
 
-- *sweep*: 64 strengths of L1, each its own FINISHED MLflow run with gap, interval and weight statistics each epoch
-- *stock*: one job of plain Lightning: the same net, penalties in the loss, validation each epoch, MLFlowLogger
-- *stock job*: the same without interpreter and imports; 64 of them one after the other are reckoned from it
+The data are a generated table of 6,000 training rows and 64 features, 10 classes; the model an MLP
+64-64-10 under L1 and L2, batch 64: 94 steps an epoch, 10,058 steps in 107 epochs. From start to
+exit, interpreter and imports included:
 
-The sweep's own time is told in parts, from its journals: *start* is to the first row of metrics (imports, composing,
-opening the runs, tracing, choosing, compiling), *training* from there to the last row (steps, measurements, journals),
-*end* to the exit (what is left to send, checkpoints, artifacts). What of training the steps take: fused.py.
+- *sweep*: 64 strengths of L1, each its own FINISHED MLflow run with gap, interval and weight
+  statistics each epoch
+- *stock*: one job of plain Lightning: the same net, penalties in the loss, validation each epoch,
+  MLFlowLogger
+- *stock job*: the same without interpreter and imports; 64 of them one after the other are reckoned
+  from it
 
-Rounds alternate; ratios are taken within a round. Both write to a fresh SQLite store that MLflow has migrated before.
+The sweep's own time is told in parts, from its journals: *start* is to the first row of metrics
+(imports, composing, opening the runs, tracing, choosing, compiling), *training* from there to the
+last row (steps, measurements, journals), *end* to the exit (what is left to send, checkpoints,
+artifacts). What of training the steps take: fused.py.
+
+Rounds alternate; ratios are taken within a round. Both write to a fresh SQLite store that MLflow
+has migrated before.
 """
 
 import argparse
@@ -58,7 +67,10 @@ def stock_command(table: Path, epochs: int) -> list[str]:
 
 
 def timed(words: list[str], folder: Path, threads: int) -> tuple[float, str]:
-    """Return the seconds that a command takes, and what it printed; its output is shown where it fails."""
+    """Return the seconds that a command takes, and what it printed.
+
+    Its output is shown where it fails.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MLFLOW_DISABLE_TELEMETRY": "true"}
     begin = time.perf_counter()
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -1,11 +1,15 @@
-"""What one GPU shows, part by part, each in a process of its own: parity and speed, half precision, sharding, waits.
+"""What one GPU shows, part by part, each in a process of its own.
 
-    scripts/bench/gpu_check [--budget 480] [--folder gpu_check] [--device cuda|cpu] [--quick] [PART ...]
+Parity and speed, half precision, sharding, waits.
 
-Each part leaves FOLDER/PART.json. Given again, the command does the parts that are left, or that another device, size
-or torch left there; --again does them all. A part that does not end within the budget is killed, and said to be.
---quick --device cpu tries all of it small, where there is no GPU. Several GPUs over NCCL were never tried, by this
-command or otherwise: what several ranks do is held by tests over gloo, on CPUs.
+    scripts/bench/gpu_check [--budget 480] [--folder gpu_check] [--device cuda|cpu] [--quick] [PART
+        ...]
+
+Each part leaves FOLDER/PART.json. Given again, the command does the parts that are left, or that
+another device, size or torch left there; --again does them all. A part that does not end within the
+budget is killed, and said to be. --quick --device cpu tries all of it small, where there is no GPU.
+Several GPUs over NCCL were never tried, by this command or otherwise: what several ranks do is held
+by tests over gloo, on CPUs.
 """
 
 import argparse
@@ -99,7 +103,10 @@ def main() -> int:
 
 
 def check(options: argparse.Namespace, parts: list[str], wanted: dict[str, Any]) -> int:
-    """Do what is left of ``parts`` and print everything; return 0, or 1 where a part failed or was not done."""
+    """Do what is left of ``parts`` and print everything.
+
+    Return 0, or 1 where a part failed or was not done.
+    """
     console, begin, missed = Console(width=120), time.monotonic(), []
     console.print(", ".join(f"{key} {value}" for key, value in wanted.items()), highlight=False)
     for part in parts:
@@ -117,12 +124,15 @@ def check(options: argparse.Namespace, parts: list[str], wanted: dict[str, Any])
             table(found, console)
     console.print(NEVER, highlight=False)
     if missed:
-        console.print(f"Not done: {', '.join(missed)}. Give the same command again to go on.", highlight=False)
+        console.print(f"Not done: {', '.join(missed)}. Run the same command again to continue.", highlight=False)
     return 1 if missed else 0
 
 
 def in_a_process(part: str, options: argparse.Namespace, seconds: float) -> str:
-    """Do ``part`` in a fresh process, for so long at most; return why it did not end well, or nothing."""
+    """Do ``part`` in a fresh process, for so long at most.
+
+    Return why it did not end well, or nothing.
+    """
     words = [sys.executable, __file__, "--do", part, "--folder", str(options.folder), "--device", options.device]
     try:
         done = subprocess.run(

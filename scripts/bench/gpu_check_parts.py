@@ -83,7 +83,10 @@ def fallbacks() -> Iterator[list[Row]]:
 
 
 def pack(members: int, quick: bool) -> list[Row]:
-    """A pack against its members alone: float64 weights after an epoch, and the time of a compiled float32 step."""
+    """A pack against its members alone.
+
+    Float64 weights after an epoch, and the time of a compiled float32 step.
+    """
     case = mlp()
     rows = [_parity(case, members)]
     with quiet_lightning(), fallbacks() as fell:
@@ -136,7 +139,10 @@ def deviation(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> floa
 
 
 def half(quick: bool) -> list[Row]:
-    """Every regularizer under bf16-mixed against float32: what the trained model says of the validation part."""
+    """Every regularizer under bf16-mixed against float32.
+
+    What the trained model says of the validation part.
+    """
     rows: list[Row] = []
     for name in regularizers()[:2] if quick else regularizers():
         full, low = (_outputs(name, precision) for precision in ("32-true", "bf16-mixed"))
@@ -201,7 +207,10 @@ def convolutions(case: int, quick: bool) -> list[Row]:
 
 
 def graphs(quick: bool) -> list[Row]:
-    """A step traced, and compiled (on CUDA: captured as a graph of the device): time, and how far its terms are off."""
+    """A step traced, and compiled (on CUDA: captured as a graph of the device).
+
+    Time, and how far its terms are off.
+    """
     case, members, steps = mlp(), 4 if quick else 64, 3 if quick else _STEPS
     runs, terms = {}, {}
     with fallbacks() as fell:

@@ -1,12 +1,16 @@
-"""What measuring costs a large model: ResNet-50 (23.5M weights) and a BERT-size transformer (109M), weights and gap on.
+"""What measuring costs a large model.
 
-    python scripts/bench/large_models.py [--rounds 3] [--device cpu] [--batch 2] [--steps 6] [--json large.json]
+ResNet-50 (23.5M weights) and a BERT-size transformer (109M), weights and gap on.
 
-Each variant runs in a process of its own, in turn: a bare loop, reglab with measuring off (between the first and the
-last epoch), reglab with all of it. The models are those of timm and transformers where these are installed, else equal
-ones of plain torch. *step* is the median from one optimizer step to the next inside an epoch. *epoch* is what comes to
-that between two epochs: gap, weight statistics, journal, checkpoints. *memory* is the peak over what the process held
-before the model, in copies of the weights. On the CPU, seconds are processor time of one thread, on a GPU wall time.
+    python scripts/bench/large_models.py [--rounds 3] [--device cpu] [--batch 2] [--steps 6] [--json
+        large.json]
+
+Each variant runs in a process of its own, in turn: a bare loop, reglab with measuring off (between
+the first and the last epoch), reglab with all of it. The models are those of timm and transformers
+where these are installed, else equal ones of plain torch. *step* is the median from one optimizer
+step to the next inside an epoch. *epoch* is what comes to that between two epochs: gap, weight
+statistics, journal, checkpoints. *memory* is the peak over what the process held before the model,
+in copies of the weights. On the CPU, seconds are processor time of one thread, on a GPU wall time.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""The models of large_models.py: ResNet-50, and a transformer of BERT's size with and without its dropout."""
+"""The models of large_models.py.
+
+ResNet-50, and a transformer of BERT's size with and without its dropout.
+"""
 
 import importlib
 from collections.abc import Callable

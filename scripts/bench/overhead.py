@@ -2,10 +2,11 @@
 
     python scripts/bench/overhead.py [--rounds 5] [--epochs 40] [--json overhead.json]
 
-The variants alternate, so that a busy machine slows all of them; ratios are to the bare loop of the same round. One
-round before the first is not counted: it imports, makes the SQLite store and warms up. *loop* is from the first step
-to the last, measurements, journal and logger included; *whole* adds set-up, opening the run, the final checkpoint and
-sending the rest to the store. Lightning with MLFlowLogger logs the training loss alone, reglab all that it measures.
+The variants alternate, so that a busy machine slows all of them; ratios are to the bare loop of the
+same round. One round before the first is not counted: it imports, makes the SQLite store and warms
+up. *loop* is from the first step to the last, measurements, journal and logger included; *whole*
+adds set-up, opening the run, the final checkpoint and sending the rest to the store. Lightning with
+MLFlowLogger logs the training loss alone, reglab all that it measures.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""The same training several ways: a bare loop, reglab tracked, Lightning with and without its MLflow logger."""
+"""The same training several ways.
+
+A bare loop, reglab tracked, Lightning with and without its MLflow logger.
+"""
 
 import math
 import time
@@ -31,7 +34,10 @@ BATCH, LR = 64, 1e-3
 
 @dataclass(frozen=True)
 class Bench:
-    """What every variant trains. store: a SQLite store that is already made; folder: where runs leave their files."""
+    """What every variant trains. store: a SQLite store that is already made.
+
+    Folder: where runs leave their files.
+    """
 
     data: DataSet
     epochs: int
@@ -84,13 +90,15 @@ def bare(bench: Bench, clock: Clock) -> None:
 def tracked(steps_per_batch: int, every_epoch: bool = True, fused: bool = False) -> Callable[[Bench, Clock], None]:
     """reglab with everything on: gap with intervals, weight statistics, journal, MLflow, checkpoints.
 
-    every_epoch: measured after each epoch, as by default; otherwise before the first and after the last alone. fused:
-    the step of Adam in one kernel, ``optimizer.fused=true``: quicker, and rounded otherwise than torch's default.
+    every_epoch: measured after each epoch, as by default; otherwise before the first and after the
+    last alone. fused: the step of Adam in one kernel, ``optimizer.fused=true``: quicker, and
+    rounded otherwise than torch's default.
     """
     runs = count()
 
     def train(bench: Bench, clock: Clock) -> None:
-        def on_progress(progress: Progress) -> None:  # called once more, before the first step, with epoch 0
+        # Called once more, before the first step, with epoch 0.
+        def on_progress(progress: Progress) -> None:
             (clock.end if progress.epoch else clock.begin)()
 
         with clock.run():
@@ -118,7 +126,10 @@ def tracked(steps_per_batch: int, every_epoch: bool = True, fused: bool = False)
 
 
 class Plain(pl.LightningModule):
-    """The training as its users write it; ``logs`` the training loss each step, as Lightning's tutorials do."""
+    """The training as its users write it.
+
+    ``logs`` the training loss each step, as Lightning's tutorials do.
+    """
 
     def __init__(self, model: nn.Module, clock: Clock, logs: bool) -> None:
         super().__init__()
@@ -141,7 +152,10 @@ class Plain(pl.LightningModule):
 
 
 def stock(bench: Bench, clock: Clock) -> None:
-    """Lightning with MLFlowLogger and its checkpoint each epoch; no validation, no bar, no model summary."""
+    """Lightning with MLFlowLogger and its checkpoint each epoch.
+
+    No validation, no bar, no model summary.
+    """
     with clock.run():
         logger = MLFlowLogger("bench-stock", tracking_uri=bench.store.uri, artifact_location=bench.store.artifacts)
         options = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": bench.log_every}

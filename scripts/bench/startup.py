@@ -2,9 +2,10 @@
 
     python scripts/bench/startup.py [--rounds 5] [--json startup.json] [-- key=value ...]
 
-The job is the default one (digits, an MLP) of one epoch; what follows ``--`` is given to it. Its store is made before
-the first round. Both alternate, so that a busy machine slows both; ratios are of the same round. Wall seconds go from
-the start of the process to the first row in the run's journal, CPU seconds are those of the process until then.
+The job is the default one (digits, an MLP) of one epoch; what follows ``--`` is given to it. Its
+store is made before the first round. Both alternate, so that a busy machine slows both; ratios are
+of the same round. Wall seconds go from the start of the process to the first row in the run's
+journal, CPU seconds are those of the process until then.
 """
 
 import argparse

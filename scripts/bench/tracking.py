@@ -2,13 +2,14 @@
 
     python scripts/bench/tracking.py [step] [parts] [rows] [tail] [size] [--rounds 3] [--scale 1.0]
 
-*step*: a training step that logs five scalars to a SQLite store / the same step without (tiny MLP 64-64-10, batch 64,
-Adam, one thread). *parts*: what its logging is made of. *rows*: rows a second from journals into a SQLite store / those
-of MLflow's own ``log_batch`` with 1,000 rows a call, on the same rows; and of ``mlflow.sql.write`` alone. *tail*:
-seconds from the last of a million points until MLflow shows the run FINISHED. *size*: megabytes of a sweep of 64 runs
-in the store.
+*step*: a training step that logs five scalars to a SQLite store / the same step without (tiny MLP
+64-64-10, batch 64, Adam, one thread). *parts*: what its logging is made of. *rows*: rows a second
+from journals into a SQLite store / those of MLflow's own ``log_batch`` with 1,000 rows a call, on
+the same rows; and of ``mlflow.sql.write`` alone. *tail*: seconds from the last of a million points
+until MLflow shows the run FINISHED. *size*: megabytes of a sweep of 64 runs in the store.
 
-wall: seconds; cpu: seconds of all threads of the process, which a busy machine changes less. Medians of the rounds.
+wall: seconds; cpu: seconds of all threads of the process, which a busy machine changes less.
+Medians of the rounds.
 """
 
 import argparse
@@ -30,11 +31,11 @@ from overhead import machine
 from torch import nn
 
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, log_pack, open_runs, open_sweep
-from reglab.tracking.batch import read_batch
 from reglab.tracking.folder import read_identity
 from reglab.tracking.journal_lines import Row, Series, layout
-from reglab.tracking.mlflow.sql import Part, connection, write
+from reglab.tracking.mlflow.sql import RunWrite, connection, write
 from reglab.tracking.mlflow.store import prepare
+from reglab.tracking.payload import read_payload
 
 RUNS, KEYS, POINTS = 64, 20, 500
 SCALARS = ("train/loss", "train/accuracy", "gradient/norm", "objective/l1", "optimizer/lr")
@@ -185,16 +186,18 @@ def bench_rows(stores: Stores, rounds: int, scale: float) -> None:
     for _ in range(rounds):
         with stores.fresh(None) as settings:
             runs = open_many(settings, RUNS, points)
-            runs[0]._drainer._stopped.set()  # all of it in the measured call
+            runs[0]._sender._stopped.set()  # all of it in the measured call
             for step in range(points):
                 log_pack(runs, keys, [[run + step / 7 + key / 3 for key in range(KEYS)] for run in range(RUNS)], step)
             with Clock() as clock:
-                assert runs[0]._drainer.drain([run._outlet for run in runs])
+                assert runs[0]._sender.flush([run._cursor for run in runs])
             whole.append(_rates(clock, RUNS * KEYS * points))
             client = MlflowClient(settings.uri)
             assert len(client.get_metric_history(runs[-1].run_id, keys[-1])) == points
             rows = {run.run_id: list(run.journal.rows()) for run in runs}
-            series = [read_batch(read_identity(run.folder), run.folder, 0, RUNS * KEYS * points).series for run in runs]
+            series = [
+                read_payload(read_identity(run.folder), run.folder, 0, RUNS * KEYS * points).series for run in runs
+            ]
             finish_runs(runs, ["FINISHED"] * RUNS)
         alone.append(_write(stores, series))
         theirs.append(_log_batches(stores, rows))
@@ -208,7 +211,7 @@ def bench_rows(stores: Stores, rounds: int, scale: float) -> None:
 def _write(stores: Stores, series: Sequence[Mapping[str, Series]]) -> Clock:
     with stores.fresh(None) as settings:
         runs = open_many(settings, len(series), 0)
-        parts = [Part(run.run_id, some) for run, some in zip(runs, series, strict=True)]
+        parts = [RunWrite(run.run_id, some) for run, some in zip(runs, series, strict=True)]
         with Clock() as clock:
             write(folder_of(settings) / "reglab.db", parts)
         finish_runs(runs, ["FINISHED"] * len(runs))
@@ -286,13 +289,14 @@ def bench_size(stores: Stores, rounds: int, scale: float) -> None:
                         epoch,
                     )
                     if epoch % 10 == 9:  # as the writer does when an epoch takes half a second
-                        runs[0]._drainer.drain([run._outlet for run in runs])
+                        runs[0]._sender.flush([run._cursor for run in runs])
                 for run in runs:
                     run.summary(dict.fromkeys(keys[:12] + [f"weights/{name}" for name in STATISTICS], 1.0))
                 finish_runs([*runs, sweep], ["FINISHED"] * (RUNS + 1))
                 tag = MlflowClient(settings.uri).get_run(runs[0].run_id).data.tags.get("reglab.points", "all")
                 with connection(folder / "reglab.db") as store:
-                    store.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # as when the last process leaves
+                    # As when the last process leaves.
+                    store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 size = (folder / "reglab.db").stat().st_size / 1e6
                 own = sum(path.stat().st_size for path in runs[0].folder.glob("metrics.parquet")) / 1e6
             said = f"{size:.1f} MB; points: {tag}; metrics.parquet {own:.2f} MB a run"

@@ -1,4 +1,6 @@
-"""Commands of reglab that can be killed: as new interpreters, or forked from a process that has imported everything.
+"""Commands of reglab that can be killed.
+
+As new interpreters, or forked from a process that has imported everything.
 
 Forked ones do what ``python -m reglab`` does, without the ten seconds of imports.
 """
@@ -26,7 +28,9 @@ _DEADLINE = 900.0  # seconds after which a command counts as hanging
 
 
 class Command:
-    """``reglab WORDS`` running in ``home``, the leader of a session of its own; what it says is in ``output``.
+    """``reglab WORDS`` running in ``home``, the leader of a session of its own.
+
+    What it says is in ``output``.
 
     warm: forked from this process. prepare: called in the forked process first.
     """
@@ -107,7 +111,10 @@ class Command:
 
 
 def preload() -> None:
-    """Import all that commands need, so that forked ones start at once. No thread may run in this process."""
+    """Import all that commands need, so that forked ones start at once.
+
+    No thread may run in this process.
+    """
     import sklearn.datasets  # noqa: F401 - for the forked processes, as the others
 
     import reglab.cli.resume
@@ -122,7 +129,10 @@ def preload() -> None:
 
 
 def run(home: Path, words: Sequence[str], warm: bool = False, codes: Sequence[int] = (0,)) -> str:
-    """Run a command to its end and return what it said. Raises RuntimeError for another exit code than ``codes``."""
+    """Run a command to its end and return what it said.
+
+    Raises RuntimeError for another exit code than ``codes``.
+    """
     command = Command(home, words, warm)
     code = command.wait()
     if code not in codes:
@@ -131,10 +141,13 @@ def run(home: Path, words: Sequence[str], warm: bool = False, codes: Sequence[in
 
 
 def go_on(home: Path, words: Sequence[str]) -> None:
-    """Go on with the run alone in ``home`` as a user would: resume it, or where it had hardly begun, begin again."""
+    """Go on with the run alone in ``home`` as a user would.
+
+    Resume it, or where it had hardly begun, begin again.
+    """
     begun = sorted(path.parent for path in home.glob("runs/*/*/journal.jsonl"))
-    said = run(home, ["resume", str(begun[-1])], warm=True, codes=(0, 2)) if begun else "cannot go on"
-    if not any(each in said for each in ("cannot go on", "holds no run", "no run")):
+    said = run(home, ["resume", str(begun[-1])], warm=True, codes=(0, 2)) if begun else "cannot be resumed"
+    if not any(each in said for each in ("cannot be resumed", "holds no run", "no run")):
         return
     for path in begun:
         run(home, ["sync", str(path)], warm=True, codes=(0, 2))
@@ -143,7 +156,9 @@ def go_on(home: Path, words: Sequence[str]) -> None:
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return ``function(*arguments)``, computed in a forked process: threads and connections that it opens die with it.
+    """Return ``function(*arguments)``, computed in a forked process.
+
+    Threads and connections that it opens die with it.
 
     Raises RuntimeError, with the traceback, where it raises or dies.
     """
@@ -183,7 +198,8 @@ def _become(home: Path, words: Sequence[str], output: int, prepare: Callable[[],
         from reglab.cli.command import main
 
         for user in (local, data_check):
-            user.start_server = lambda *_: multiprocessing.get_context("fork")  # a server would import all again
+            # a server would import all again.
+            user.start_server = lambda *_: multiprocessing.get_context("fork")
         popen_fork.Popen._launch = _launch
         if prepare:
             prepare()

@@ -1,4 +1,7 @@
-"""Whether disturbed runs came to what undisturbed ones did: weights, rows of the journal, and what MLflow has."""
+"""Whether disturbed runs came to what undisturbed ones did.
+
+Weights, rows of the journal, and what MLflow has.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,10 +1,12 @@
-"""Flip a bit of a checkpoint, or cut it: it is noticed, the one before it is used, and the bits are the same.
+"""Flip a bit of a checkpoint, or cut it.
+
+It is noticed, the one before it is used, and the bits are the same.
 
     .venv/bin/python scripts/chaos/damaged.py [--places 50] [--of last best pack journal] [--seed S]
 
-A run (and a pack) is ended in the middle; then, again and again, its folder is put back as it was, one file is
-damaged, and it goes on. ``last`` and ``pack`` have a previous file to go on from, ``best`` is needed by the checkpoint
-that speaks of it, and the journal gets a torn last line.
+A run (and a pack) is ended in the middle; then, again and again, its folder is put back as it was,
+one file is damaged, and it is resumed. ``last`` and ``pack`` have a previous file to resume from,
+``best`` is needed by the checkpoint that speaks of it, and the journal gets a torn last line.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from commands import Command, apart, preload
 from compare import Found, compare
-from places import folder, new_home
+from working_folders import folder, new_home
 
 FILES = {"last": "last.ckpt", "best": "best.ckpt", "pack": "pack.ckpt", "journal": "journal.jsonl"}
 _COMMON = [
@@ -66,7 +68,7 @@ def damage(path: Path, draw: random.Random) -> str:
 
 
 def one(kind: str, home: Path, kept: Path, truth: Path, draw: random.Random) -> tuple[bool, Found]:
-    """Damage, go on, compare. Returned: whether the damage was told, and what the comparison found."""
+    """Damage, resume, compare. Returned: whether the damage was reported, and what the comparison found."""
     shutil.rmtree(home)
     shutil.copytree(kept, home)
     path = next((home / "runs").rglob(FILES[kind]))
@@ -111,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
             said.append(f"{FILES[kind]} {noticed}/{given.places}")
             if noticed < given.places:
                 total.faults.append(f"{kind}: {given.places - noticed} damages were not told")
-        print(f"damaged and noticed: {', '.join(said)}; going on: {total}; {len(total.faults)} faults")
+        print(f"damaged and noticed: {', '.join(said)}; resumed: {total}; {len(total.faults)} faults")
         if total.faults:
             raise SystemExit("\n".join(total.faults[:10]))
     return 0

@@ -1,9 +1,12 @@
-"""A disk that is full, and a store that somebody else has locked: the message is kind, nothing is lost.
+"""A disk that is full, and a store that somebody else has locked.
+
+The message is kind, nothing is lost.
 
     .venv/bin/python scripts/chaos/disk.py [--tries 8] [--seconds 30] [--seed S]
 
-A full disk is a limit on the size of files (RLIMIT_FSIZE), at a random size: for the journal, for checkpoints, for the
-store. When it is lifted the run goes on. The lock is ``BEGIN EXCLUSIVE`` while training goes on.
+A full disk is a limit on the size of files (RLIMIT_FSIZE), at a random size: for the journal, for
+checkpoints, for the store. When it is lifted the run is resumed. The lock is ``BEGIN EXCLUSIVE``
+during training.
 """
 
 import argparse
@@ -18,14 +21,15 @@ from pathlib import Path
 
 from commands import Command, apart, go_on, preload, run
 from compare import Found, compare
-from places import folder, new_home
 from reading import jobs, read_rows
+from working_folders import folder, new_home
 
 _COMMON = [
     *("train", "data.train_size=100", "model.depth=1", "trainer.checkpoint_seconds=0", "sweep.report=false"),
     *("sweep.test=false",),
 ]
-# words of each case, and the range of the limit in bytes: above everything but the file that is meant
+# words of each case, and the range of the limit in bytes: above everything but the file that is
+# meant
 CASES = {
     "journal": ([*_COMMON, "model.width=2", "trainer.max_epochs=40", "tracking=offline"], (20_000, 60_000)),
     "checkpoint": ([*_COMMON, "model.width=256", "trainer.max_epochs=8", "tracking=offline"], (24_000, 200_000)),
@@ -34,7 +38,10 @@ CASES = {
 
 
 def full(case: str, limit: int, home: Path) -> tuple[bool, list[str]]:
-    """Run a case with files of at most ``limit`` bytes, then without. Returned: did it fail; what was not kind."""
+    """Run a case with files of at most ``limit`` bytes, then without.
+
+    Returned: did it fail; what was not kind.
+    """
     words = CASES[case][0]
 
     def prepare() -> None:
@@ -63,7 +70,10 @@ def locked(store: Path) -> Iterator[None]:
 
 
 def lock(home: Path, truth: Path, seconds: float, epochs: int) -> list[str]:
-    """Train while the store is locked, for so long and until training is far on. Returned: what was not right."""
+    """Train while the store is locked, for so long and until training is far on.
+
+    Returned: what was not right.
+    """
     command = Command(home, _long(epochs), warm=True)
     while not _epochs(home):
         if command.poll() is not None:

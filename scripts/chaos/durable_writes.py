@@ -1,10 +1,12 @@
-"""Die at every durable write, one after the other, as SQLite's developers test SQLite; then go on, and compare.
+"""Die at every durable write, one after the other, as SQLite's developers test SQLite.
+
+Then resume, and compare.
 
     .venv/bin/python scripts/chaos/durable_writes.py [--of solo pack sync] [--deaths N] [--seed S]
 
-Counted are fsync, rename, replace, link, unlink, writes to descriptors (the journal) and commits of SQLite. A process
-dies before the n-th, after it, or half-way through the n-th write to a descriptor, for every n until it comes through
-undisturbed; or ``--deaths`` times at random ones.
+Counted are fsync, rename, replace, link, unlink, writes to descriptors (the journal) and commits of
+SQLite. A process dies before the n-th, after it, or half-way through the n-th write to a
+descriptor, for every n until it comes through undisturbed; or ``--deaths`` times at random ones.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from typing import Any
 
 from commands import Command, apart, go_on, preload, run
 from compare import Found, compare
-from places import folder, new_home
+from working_folders import folder, new_home
 
 _DIED = 137
 MOMENTS = ("before", "after", "half")
@@ -41,7 +43,10 @@ CASES = {
 
 
 class Dying:
-    """Counts the durable writes of this process, and ends it at the n-th; n = 0 only counts, into ``counted``."""
+    """Counts the durable writes of this process, and ends it at the n-th.
+
+    N = 0 only counts, into ``counted``.
+    """
 
     def __init__(self, number: int, moment: str, counted: Path) -> None:
         self._left, self._moment, self._into = number, moment, counted
@@ -140,7 +145,10 @@ class _InProcess:
 
 
 def one(case: str, number: int, moment: str, truth: Path, place: Path) -> tuple[int, Found]:
-    """Let a command die at its n-th write, go on as a user would, and compare. Returned are its exit code and that."""
+    """Let a command die at its n-th write, resume as a user would, and compare.
+
+    Returned are its exit code and that.
+    """
     there = new_home(place, f"{case}-{moment}-{number}")
     words = CASES[case]
     if case == "sync":
@@ -182,11 +190,14 @@ def _go_on(case: str, home: Path) -> None:
 def _forked(home: Path, words: list[str]) -> None:
     command = Command(home, words, warm=True, prepare=in_process)
     if code := command.wait():
-        raise RuntimeError(f"{home}: going on ended with exit code {code}\n{command.said()[-3000:]}")
+        raise RuntimeError(f"{home}: resuming ended with exit code {code}\n{command.said()[-3000:]}")
 
 
 def _copy_runs(source: Path, home: Path) -> None:
-    """Copy an offline run, its absolute places changed: it was recorded for the store in its working folder."""
+    """Copy an offline run, its absolute places changed.
+
+    It was recorded for the store in its working folder.
+    """
     shutil.copytree(source / "runs", home / "runs")
     for path in [*home.rglob("run.json"), *home.rglob("start.json"), *home.rglob("journal.jsonl")]:
         path.write_text(path.read_text().replace(str(source), str(home)))

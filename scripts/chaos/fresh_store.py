@@ -1,4 +1,6 @@
-"""Eight processes open and finish a run each, all at once, on a SQLite store that is not there yet; round after round.
+"""Eight processes open and finish a run each, all at once, on a SQLite store that is not there yet.
+
+Round after round.
 
     .venv/bin/python scripts/chaos/fresh_store.py --rounds 20
 
@@ -39,7 +41,10 @@ def together(context: BaseContext) -> ProcessPoolExecutor:
 
 
 def record(settings: TrackingSettings, folder: Path) -> str:
-    """Open a run, record 200 steps and finish it; return its id. Waits for the seven others before it starts."""
+    """Open a run, record 200 steps and finish it; return its id.
+
+    Waits for the seven others before it starts.
+    """
     if _gate:
         _gate.wait(120)
     config = {"tracking": {"uri": settings.uri}}

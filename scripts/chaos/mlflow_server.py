@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-_DEADLINE = 180  # seconds; migrations of a fresh store take 10, several times that on a loaded machine
+# Seconds; migrations of a fresh store take 10, several times that on a loaded machine.
+_DEADLINE = 180
 _SAFE = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -22,7 +23,8 @@ _SAFE = {
 class MlflowServer:
     """MLflow's server over the database at ``store``; artifacts go through it into ``folder``.
 
-    options: more words of its command line. environment: more variables, such as those of its user administration.
+    options: more words of its command line. environment: more variables, such as those of its user
+    administration.
     """
 
     def __init__(
@@ -33,7 +35,8 @@ class MlflowServer:
         self._folder, self._process = folder, None
         # What the caller logs in with, and which store it means, are not the server's.
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_TRACKING_")}
-        # The store's address holds a password, and every user of a machine sees the command lines of all.
+        # The store's address holds a password, and every user of a machine sees the command lines
+        # of all.
         self._environment = inherited | _SAFE | {"MLFLOW_BACKEND_STORE_URI": store} | dict(environment or {})
         self._command = [
             *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"),
@@ -59,7 +62,10 @@ class MlflowServer:
         raise RuntimeError(f"the MLflow server did not start:\n{said[-4_000:]}")
 
     def kill(self) -> None:
-        """End it and its workers at once, as a lost machine would; nothing happens where it does not run."""
+        """End it and its workers at once, as a lost machine would.
+
+        Nothing happens where it does not run.
+        """
         if self._process is None:
             return
         with suppress(ProcessLookupError):

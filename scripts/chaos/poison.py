@@ -1,4 +1,6 @@
-"""A user's package for poisoned.py: jobs that ruin themselves, each in its own way, once they have taken some steps.
+"""A user's package for poisoned.py.
+
+Jobs that ruin themselves, each in its own way, once they have taken some steps.
 
 It lies in the working folder of the sweep, whose configuration trusts it.
 """
@@ -70,7 +72,8 @@ def _poisoned(step: Callable[..., Any], done: Callable[[Any], int], ways: Callab
     return poisoned
 
 
-# Not in a hook of the cocktail: those of a pack are traced once for all members, and have no number to look at.
+# Not in a hook of the cocktail: those of a pack are traced once for all members, and have no number
+# to look at.
 Solo._step = _poisoned(
     Solo._step, lambda solo: int(solo.cocktail.keys.step), lambda solo: [_way(dict(solo.named_buffers()))]
 )

@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/chaos/poisoned.py [--healthy 40] [--of fused local] [--cold]
 
-Ten jobs ruin themselves in the middle of training: two raise, two become NaN, two run out of the memory that a limit
-lets them have, two exit with a code, one aborts, one is killed.
+Ten jobs ruin themselves in the middle of training: two raise, two become NaN, two run out of the
+memory that a limit lets them have, two exit with a code, one aborts, one is killed.
 """
 
 import argparse
@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from commands import Command, apart, preload
-from places import folder, new_home
 from poison import ABORTS, EXITS, KILLED, NAN, NONE, RAISES, RUNS_OUT
 from reading import held, jobs, read_rows, running, store_rows
+from working_folders import folder, new_home
 
 REASONS = {
     RAISES: "ArithmeticError: poisoned",
@@ -46,14 +46,14 @@ def check(home: Path) -> tuple[int, int, list[str]]:
     """Return how many jobs finished, how many failed with their reason, and what is not as it should be."""
     from omegaconf import OmegaConf
 
-    from reglab.tracking.run_state import told
+    from reglab.tracking.run_state import read_state
 
     faults, finished, failed = [], 0, 0
     series: dict[int, list[str]] = {}
     for name, run in jobs(home).items():
         way = int(OmegaConf.load(run / "config.yaml").regularizer.poison.strength)
         status, count, _ = store_rows(home, run)
-        ended = told(run)
+        ended = read_state(run)
         message = ended.tags.get("reglab.message", "") if ended else ""
         rows, _, doubled = read_rows(run)
         if status != ("FAILED" if way else "FINISHED") or ended is None or ended.status != status:

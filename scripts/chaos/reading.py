@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 VOLATILE = ("system/", "time/")  # measured of the machine: other values by nature
-_OTHERWISE = ("journal", "hyper_parameters", "loops", "latest")  # of checkpoints: positions, texts, volatile rows
+# Of checkpoints: positions, texts, volatile rows.
+_OTHERWISE = ("journal", "hyper_parameters", "loops", "latest")
 
 Rows = dict[tuple[str, int], float]
 
 
 def jobs(home: Path) -> dict[str, Path]:
-    """Return the folders of the jobs that count, by their number in the sweep; of a run alone by the name ``run``."""
+    """Return the folders of the jobs that count, by their number in the sweep.
+
+    Of a run alone by the name ``run``.
+    """
     found: dict[str, Path] = {}
     for path in sorted((home / "runs").rglob("run.json")):
         folder = path.parent
@@ -70,7 +74,10 @@ def read_rows(folder: Path) -> tuple[Rows, dict[tuple[str, int], int], int]:
 
 
 def store_rows(home: Path, folder: Path) -> tuple[str, Counter[tuple[str, int, int]], Rows]:
-    """Return what MLflow has of a run: its status, how often each (key, step, time) is there, and the values."""
+    """Return what MLflow has of a run.
+
+    Its status, how often each (key, step, time) is there, and the values.
+    """
     from mlflow import MlflowClient
 
     client = MlflowClient(_uri(home))

@@ -2,14 +2,14 @@
 
     .venv/bin/python scripts/chaos/server_away.py --seconds 600 --flaps 20
 
-A loop of steps records five metrics a step, as training does, to an MLflow server over SQLite. The server is killed
-``flaps`` times, each time for ``seconds / flaps``; before each it is up for ``up`` seconds. Steps made while it starts
-are not counted in the step times. The run says how long it is going to be, as those of ``reglab train`` do, so that
-it keeps to the budget of points (``--length 0``: it does not, and every row is sent; then the server's own rate, some
-thousand rows a second, sets how long that takes). Printed are the medians of the step time with the server up and
-away, their ratio with its interval (95%, bootstrap over the flaps), and how long after the last return everything had
-arrived.
-The exit code is 0 if the server then holds every row once.
+A loop of steps records five metrics a step, as training does, to an MLflow server over SQLite. The
+server is killed ``flaps`` times, each time for ``seconds / flaps``; before each it is up for ``up``
+seconds. Steps made while it starts are not counted in the step times. The run says how long it is
+going to be, as those of ``reglab train`` do, so that it keeps to the budget of points (``--length
+0``: it does not, and every row is sent; then the server's own rate, some thousand rows a second,
+sets how long that takes). Printed are the medians of the step time with the server up and away,
+their ratio with its interval (95%, bootstrap over the flaps), and how long after the last return
+everything had arrived. The exit code is 0 if the server then holds every row once.
 """
 
 import argparse
@@ -37,7 +37,10 @@ _PATIENCE = 120.0  # seconds, for the rest to arrive
 
 
 class Loop:
-    """Steps of a small training, in which each step's numbers are recorded; ``times`` holds seconds of each."""
+    """Steps of a small training, in which each step's numbers are recorded.
+
+    ``times`` holds seconds of each.
+    """
 
     def __init__(self, tracker: RunTracker) -> None:
         self.step = 0
@@ -78,7 +81,10 @@ def flap(loop: Loop, server: MlflowServer, away: float, up: float) -> tuple[list
 
 
 def kept(tracker: RunTracker, steps: int, ended: bool) -> int:
-    """Return how many of ``steps`` rows of a metric the store is to have; of a run that has ended the last one, too."""
+    """Return how many of ``steps`` rows of a metric the store is to have.
+
+    Of a run that has ended the last one, too.
+    """
     rule = read_identity(tracker.folder).thinning
     return sum(rule.keeps(KEYS[0], step) or (ended and step == steps - 1) for step in range(steps))
 

@@ -1,7 +1,7 @@
 """Run the scripts of this folder one after the other as lines of standard input ask, importing everything once.
 
-A line is a JSON list: the script's name and its arguments. Each runs in a forked process; the answer is a line too: its
-exit code and what it printed.
+A line is a JSON list: the script's name and its arguments. Each runs in a forked process; the
+answer is a line too: its exit code and what it printed.
 """
 
 import importlib
@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 from commands import preload
-from places import MADE, folder
+from working_folders import MADE, folder
 
 
 def run(name: str, arguments: list[str]) -> tuple[int, str]:

@@ -1,9 +1,11 @@
-"""End training by SIGTERM at random times: in order, at most one step lost, and going on gives the same bits.
+"""End training by SIGTERM at random times.
+
+In order, at most one step lost, and resuming gives the same bits.
 
     .venv/bin/python scripts/chaos/sigterms.py [--signals 50] [--epochs 60] [--cold] [--seed S]
 
-The signal comes to a run alone, to a sweep of packs, or to one of its workers. A package beside the runs, trusted by
-them, writes each optimizer step into a file the moment it is taken.
+The signal comes to a run alone, to a sweep of packs, or to one of its workers. A package beside the
+runs, trusted by them, writes each optimizer step into a file the moment it is taken.
 """
 
 import argparse
@@ -17,8 +19,8 @@ from pathlib import Path
 
 from commands import Command, apart, preload
 from compare import Found, compare
-from places import folder, new_home
 from reading import jobs
+from working_folders import folder, new_home
 
 WITNESS = Path(__file__).with_name("witness.py")
 _COMMON = [
@@ -38,7 +40,7 @@ def words(kind: str, epochs: int) -> list[str]:
 
 
 class Interruptions:
-    """A command in ``home`` that SIGTERM ends and that goes on, until it is done. faults: what was not as it should."""
+    """A command in ``home``, ended by SIGTERM and resumed until it is done."""
 
     def __init__(self, home: Path, kind: str, epochs: int, warm: bool, draw: random.Random) -> None:
         self.home, self.kind, self.warm, self.draw = home, kind, warm, draw
@@ -73,7 +75,10 @@ class Interruptions:
             command = ["resume", str(folders[0]), "trust=[witness]"]
 
     def _wait(self, running: Command) -> bool:
-        """Wait until training has taken some more steps, a random number; False where it ended before."""
+        """Wait until training has taken some more steps, a random number.
+
+        False where it ended before.
+        """
         wanted = len(_lines(self.home)) + self.draw.randint(1, 150)
         while len(_lines(self.home)) < wanted:
             if running.poll() is not None:
@@ -123,9 +128,9 @@ def _lines(home: Path) -> list[tuple[int, int]]:
 
 
 def _status(run: Path) -> str:
-    from reglab.tracking.run_state import told
+    from reglab.tracking.run_state import read_state
 
-    found = told(run)
+    found = read_state(run)
     return found.status if found else "none"
 
 
@@ -162,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
                 done, most_lost = done + max(one.signals, 1), max(most_lost, one.most_lost)
             told.append(f"{kind} {done}")
         print(
-            f"SIGTERM {', '.join(told)} times: exit code 143, KILLED, at most {most_lost} steps lost; going on: "
+            f"SIGTERM {', '.join(told)} times: exit code 143, KILLED, at most {most_lost} steps lost; resumed: "
             f"{total}; {len(total.faults)} faults"
         )
         if total.faults:

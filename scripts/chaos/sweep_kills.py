@@ -1,10 +1,11 @@
 """Kill a sweep again and again, at random, and compare it with an undisturbed one.
 
-    .venv/bin/python scripts/chaos/sweep_kills.py [--jobs 50] [--kills 200] [--launcher fused] [--mixed] [--cold]
+    .venv/bin/python scripts/chaos/sweep_kills.py [--jobs 50] [--kills 200] [--launcher fused]
+    [--mixed] [--cold]
 
-SIGKILL comes to a worker, to the parent alone, to its process group, or to all at once (a machine that goes away). A
-dead parent's sweep is launched again by the same command, or by ``reglab resume``, in turns. Sweeps that are done
-before all kills have come are followed by further ones.
+SIGKILL comes to a worker, to the parent alone, to its process group, or to all at once (a machine
+that goes away). A dead parent's sweep is launched again by the same command, or by ``reglab
+resume``, in turns. Sweeps that are done before all kills have come are followed by further ones.
 """
 
 import argparse
@@ -19,8 +20,8 @@ from pathlib import Path
 import psutil
 from commands import Command, apart, preload
 from compare import Found, compare
-from places import folder, new_home
 from reading import run_ids
+from working_folders import folder, new_home
 
 from reglab.tracking.pack_manifest import read
 
@@ -30,7 +31,9 @@ _LAUNCHES = 400
 
 
 def command(jobs: int, launcher: str, mixed: bool, epochs: int) -> list[str]:
-    """Return the words of a sweep of ``jobs``: of up to three cocktails, two of which stop early at different epochs.
+    """Return the words of a sweep of ``jobs``.
+
+    Of up to three cocktails, two of which stop early at different epochs.
 
     mixed: two of them have a cocktail of their own, and train alone.
     """
@@ -64,7 +67,10 @@ class Sweep:
         self._ids: dict[str, str] = {}
 
     def run(self, most: int) -> None:
-        """Launch it, kill it ``most`` times at the most, and let it end. Raises RuntimeError where it does not."""
+        """Launch it, kill it ``most`` times at the most, and let it end.
+
+        Raises RuntimeError where it does not.
+        """
         words = self.words
         for launch in range(_LAUNCHES):
             running, orders = Command(self.home, words, self.warm), Orders(self.home)
@@ -133,8 +139,9 @@ class Sweep:
 class Orders:
     """How far the orders of one launch had come at each death of their workers.
 
-    Two deaths in a row without progress count as the order's own fault, and a pack is then cut in halves that begin
-    anew. That is right, but not what is looked into here: the second one waits for progress.
+    Two deaths in a row without progress count as the order's own fault, and a pack is then cut in
+    halves that begin anew. That is right, but not what is looked into here: the second one waits
+    for progress.
     """
 
     def __init__(self, home: Path) -> None:
@@ -143,7 +150,10 @@ class Orders:
         self._idle: dict[Path, bool] = {}
 
     def victim(self, workers: list[psutil.Process], draw: random.Random) -> psutil.Process | None:
-        """Return a worker that may be killed, and take note of its death; None if there is none now."""
+        """Return a worker that may be killed, and take note of its death.
+
+        None if there is none now.
+        """
         draw.shuffle(workers)
         for worker in workers:
             order = self._order(worker.pid)
@@ -173,7 +183,10 @@ class Orders:
 
 
 def chaos(given: argparse.Namespace) -> None:
-    """Kill sweeps until there were enough kills, and say what came of each and of all. Raises SystemExit for faults."""
+    """Kill sweeps until there were enough kills, and say what came of each and of all.
+
+    Raises SystemExit for faults.
+    """
     words = command(given.jobs, given.launcher, given.mixed, given.epochs)
     draw, total, anew, sweeps = random.Random(given.seed), Found(), 0, 0
     kills: Counter[str] = Counter()

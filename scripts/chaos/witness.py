@@ -1,6 +1,9 @@
-"""A user's package for sigterms.py: writes down each optimizer step, "process step" a line, the moment it is taken.
+"""A user's package for sigterms.py.
 
-It lies in the working folder of the run, whose configuration trusts it; ``steps.txt`` is written there.
+Writes down each optimizer step, "process step" a line, the moment it is taken.
+
+It lies in the working folder of the run, whose configuration trusts it; ``steps.txt`` is written
+there.
 """
 
 import functools

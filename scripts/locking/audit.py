@@ -1,6 +1,7 @@
 """Check a lock against its own rules, against advisories.txt, and against the advisories that pip-audit can reach.
 
-usage: audit.py [lock]      Exit code: 0 audited and clean, 1 something is wrong, 3 clean as far as known, not audited
+usage: audit.py [lock]      Exit code: 0 audited and clean, 1 something is wrong, 3 clean as far as
+known, not audited
 """
 
 import json

@@ -1,6 +1,7 @@
 """Write requirements.lock: every version that reglab is tested with, and the hashes of all their files.
 
-Pins stay as they are while pyproject.toml allows them. Arguments go to uv: ``--upgrade-package mlflow``, ``--upgrade``.
+Pins stay as they are while pyproject.toml allows them. Arguments go to uv: ``--upgrade-package
+mlflow``, ``--upgrade``.
 """
 
 import subprocess

@@ -1,7 +1,10 @@
-"""Which BatchNorm statistics averaged weights should have: the last ones, averaged ones, or ones taken anew.
+"""Which BatchNorm statistics averaged weights should have.
 
-A bare loop on digits, without reglab's engine: validation loss of the averaged weights with each, over three seeds.
-``python scripts/study/averaged_statistics.py`` takes about a minute and a half; the table is in docs/kinds.md.
+The last ones, averaged ones, or ones taken anew.
+
+A bare loop on digits, without reglab's engine: validation loss of the averaged weights with each,
+over three seeds. ``python scripts/study/averaged_statistics.py`` takes about a minute and a half;
+the table is in docs/kinds.md.
 """
 
 import copy

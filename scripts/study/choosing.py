@@ -1,13 +1,16 @@
 """Which rule chooses best? Sweeps on several data sets, whose held-out rows are split again and again.
 
-    python scripts/study/choosing.py FOLDER [--resplits 400] [--rows 300] [--data digits,wine] [--json choosing.json]
+    python scripts/study/choosing.py FOLDER [--resplits 400] [--rows 300] [--data digits,wine]
+    [--json choosing.json]
 
-For each data set one sweep trains no regularizer and four methods (l1, l2, dropout, mixup) at seven strengths and three
-seeds; FOLDER keeps it, and a second call goes on from there. More than half of the rows are held out. They are split at
-random into a validation part (at most ``--rows``) and a test part, and each rule chooses a strength of each method by
-the former. Its *excess* is the test loss of the choice minus that of the strength which is best on the test part, in
-percent of what the best strength gains over no regularizer on the whole of the held-out rows (of the loss without
-one where nothing is gained). *worse than best*: the share of splits in which the choice's test loss is higher.
+For each data set one sweep trains no regularizer and four methods (l1, l2, dropout, mixup) at seven
+strengths and three seeds; FOLDER keeps it, and a second call continues from there. More than half of
+the rows are held out. They are split at random into a validation part (at most ``--rows``) and a
+test part, and each rule chooses a strength of each method by the former. Its *excess* is the test
+loss of the choice minus that of the strength which is best on the test part, in percent of what the
+best strength gains over no regularizer on the whole of the held-out rows (of the loss without one
+where nothing is gained). *worse than best*: the share of splits in which the choice's test loss is
+higher.
 """
 
 import argparse
@@ -67,7 +70,8 @@ def swept(name: str, folder: Path) -> SweepData:
     from reglab.tracking.mlflow.read import find_runs
 
     uri = f"sqlite:///{(place / 'reglab.db').absolute()}"
-    sweep = next(record for record in find_runs(uri, name) if "reglab.jobs" in record.tags)  # its jobs are named alike
+    # Its jobs are named alike.
+    sweep = next(record for record in find_runs(uri, name) if "reglab.jobs" in record.tags)
     return collect(uri, sweep.run_id)
 
 

@@ -1,7 +1,10 @@
-"""How often the intervals of ``reglab.measures.gap`` hold the true gap, by simulation: docs/intervals.md has the table.
+"""How often the intervals of ``reglab.measures.gap`` hold the true gap, by simulation.
 
-Each repetition draws a training part, which then counts as fixed, and validation rows from a population whose means are
-known exactly. The gap that an interval is to hold is the population's mean minus that of the whole training part.
+Docs/intervals.md has the table.
+
+Each repetition draws a training part, which then counts as fixed, and validation rows from a
+population whose means are known exactly. The gap that an interval is to hold is the population's
+mean minus that of the whole training part.
 
     python scripts/study/coverage.py                     # the whole grid: two minutes on one core
     python scripts/study/coverage.py --repetitions 400   # a quick look
@@ -51,9 +54,10 @@ class Population:
 
 
 class Cell(NamedTuple):
-    """One cell of the grid. loss, score: the share of repetitions whose interval held the truth; without: the share
-    that had no interval of the loss (it counts as one that holds). width: the median width of the score's interval.
-    empty: the least width that a score's interval had.
+    """One cell of the grid. loss, score: the share of repetitions whose interval held the truth.
+
+    Without: the share that had no interval of the loss (it counts as one that holds). width: the
+    median width of the score's interval. empty: the least width that a score's interval had.
     """
 
     generator: str
@@ -76,7 +80,9 @@ def exponential(generator: Generator, *shape: int) -> Tensor:
 
 
 def margins(accuracy: float, spread: float) -> Population:
-    """Binary logits ``margin ~ normal(m, spread)`` with ``P(margin > 0) = accuracy``; loss ``softplus(-margin)``.
+    """Binary logits ``margin ~ normal(m, spread)`` with ``P(margin > 0) = accuracy``.
+
+    Loss ``softplus(-margin)``.
 
     The larger the spread, the more certain the model is where it is wrong.
     """
@@ -104,7 +110,10 @@ def mixture(accuracy: float) -> Population:
 
 
 def labels(accuracy: float, together: float) -> Population:
-    """Five labels a row; a share ``together`` of the rows has all right or all wrong. A wrong one costs 2, else 0.1."""
+    """Five labels a row; a share ``together`` of the rows has all right or all wrong.
+
+    A wrong one costs 2, else 0.1.
+    """
 
     def draw(generator: Generator, repetitions: int, rows: int) -> Drawn:
         chance = torch.rand(repetitions, rows, _LABELS, generator=generator, dtype=torch.float64)
@@ -116,8 +125,10 @@ def labels(accuracy: float, together: float) -> Population:
 
 
 def regression(r2: float, noise: str) -> Population:
-    """Targets of variance 1 = prediction + residual: normal, Student's t of 5 degrees of freedom, skewed, or skewed
-    predictions. Below an R² of 0 predictions are normal and have nothing to do with the target.
+    """Targets of variance 1 = prediction + residual.
+
+    Normal, Student's t of 5 degrees of freedom, skewed, or skewed predictions. Below an R² of 0
+    predictions are normal and have nothing to do with the target.
     """
 
     def residuals(generator: Generator, *shape: int) -> Tensor:
@@ -202,7 +213,10 @@ def grid(repetitions: int) -> Iterator[Cell]:
 
 
 def table(cells: list[Cell]) -> str:
-    """Return the table in markdown: for each generator the mean and the least coverage over its cells."""
+    """Return the table in markdown.
+
+    For each generator the mean and the least coverage over its cells.
+    """
     lines = [
         "| generator | cells | loss: mean, least | score: mean, least | no interval of the loss | least width |",
         "|---|---|---|---|---|---|",

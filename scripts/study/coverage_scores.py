@@ -1,7 +1,9 @@
-"""How often the intervals of scores that are no means hold the truth, by simulation: docs/intervals.md has the table.
+"""How often the intervals of scores that are no means hold the truth, by simulation.
 
-Outputs are normal around the row's class, so that the true score follows from a very large sample. A class's share of
-the rows, and how far apart the classes are, span the grid; rows are 50 to 1,000.
+Docs/intervals.md has the table.
+
+Outputs are normal around the row's class, so that the true score follows from a very large sample.
+A class's share of the rows, and how far apart the classes are, span the grid; rows are 50 to 1,000.
 
     python scripts/study/coverage_scores.py
 """

@@ -1,18 +1,22 @@
 """How often does a sweep claim that regularization helps where nothing can help? A thousand sweeps without an effect.
 
-    python scripts/study/null_sweeps.py [--sweeps 1000] [--settings 7] [--seeds 3] [--rows 120] [--threads 1]
+    python scripts/study/null_sweeps.py [--sweeps 1000] [--settings 7] [--seeds 3] [--rows 120]
+    [--threads 1]
 
-Small nets (10-12-3) are trained by plain gradient descent, all at once, on blobs that overlap; none of reglab's
-training is used. In each sweep the baseline and every setting train on the same rows with the same seeds, and a setting
-is nothing but other initial weights and another order of what is left out: no setting has an effect, yet each has noise
-of its own over rows and seeds. Two kinds:
+Small nets (10-12-3) are trained by plain gradient descent, all at once, on blobs that overlap; none
+of reglab's training is used. In each sweep the baseline and every setting train on the same rows
+with the same seeds, and a setting is nothing but other initial weights and another order of what is
+left out: no setting has an effect, yet each has noise of its own over rows and seeds. Two kinds:
 
-- *loss*: the settings are such do-nothing settings, judged by the validation loss. With one seed the luck of a seed
-  cannot be told from an effect, whatever the test: there the report makes no claim, and says so
-- *labels*: the labels are random, the settings are strengths of weight decay, judged by accuracy, which none can raise
+- *loss*: the settings are such do-nothing settings, judged by the validation loss. With one seed
+  the luck of a seed cannot be told from an effect, whatever the test: there the report makes no
+  claim, and says so
+- *labels*: the labels are random, the settings are strengths of weight decay, judged by accuracy,
+which none can raise
 
-A *false claim* is a sweep in which some setting is said to be better than the baseline, at level 0.05 over all of them;
-*unpaired* is the rule of before, the baseline outside one standard error of the best setting.
+A *false claim* is a sweep in which some setting is said to be better than the baseline, at level
+0.05 over all of them; *unpaired* is the rule of before, the baseline outside one standard error of
+the best setting.
 """
 
 import argparse
@@ -45,7 +49,10 @@ def blobs(sweeps: int, rows: int, random_labels: bool, draw: torch.Generator) ->
 def trained(
     inputs: torch.Tensor, labels: torch.Tensor, nets: int, decay: torch.Tensor, draw: torch.Generator
 ) -> list[torch.Tensor]:
-    """Return the weights of ``nets`` nets a sweep, [sweeps, nets, ...]; each leaves some rows out by itself."""
+    """Return the weights of ``nets`` nets a sweep, [sweeps, nets, ...].
+
+    Each leaves some rows out by itself.
+    """
     sweeps, rows = labels.shape
     shapes = [(FEATURES, HIDDEN), (HIDDEN, CLASSES)]
     weights = [torch.randn(sweeps, nets, *shape, generator=draw) / math.sqrt(shape[0]) for shape in shapes]
@@ -87,7 +94,10 @@ def sweeps_of(
 
 
 def claims(runs: np.ndarray, number: int) -> tuple[bool, bool]:
-    """Return whether a sweep claims that something helps: by the joint test, and by the unpaired rule of before."""
+    """Return whether a sweep claims that something helps.
+
+    By the joint test, and by the unpaired rule of before.
+    """
     scored = [Scored(tuple(range(len(one))), np.arange(one.shape[1]), one.mean(1), one) for one in runs]
     found = claim([{"": one} for one in scored[1:]], {"": scored[0]}, seed=number)
     means = np.array([one.values.mean() for one in scored])

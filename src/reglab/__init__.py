@@ -1,6 +1,7 @@
 """reglab: which regularizer, how strongly, and why.
 
-Everything is imported when it is first used: ``import reglab`` costs nothing, and the command's help needs no PyTorch.
+Everything is imported when it is first used: ``import reglab`` costs nothing, and the command's
+help needs no PyTorch.
 """
 
 from importlib import import_module

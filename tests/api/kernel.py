@@ -1,4 +1,7 @@
-"""A notebook's kernel, as far as starting processes goes: it executes a cell in a ``__main__`` that lies in no file."""
+"""A notebook's kernel, as far as starting processes goes.
+
+It executes a cell in a ``__main__`` that lies in no file.
+"""
 
 import json
 import multiprocessing

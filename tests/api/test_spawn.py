@@ -1,4 +1,7 @@
-"""Fits on two processes from a notebook: they end as one in this process does, whatever happens in one of them."""
+"""Fits on two processes from a notebook.
+
+They end as one in this process does, whatever happens in one of them.
+"""
 
 import json
 import subprocess
@@ -96,7 +99,7 @@ def job(**trainer: Any) -> Experiment:
     "trainer, environment, message",
     [
         ({"strategy": "ddp_spawn", "num_nodes": 2}, {}, "on this machine alone"),
-        ({"strategy": "ddp_fork"}, {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}, "torchrun has: use strategy='ddp'"),
+        ({"strategy": "ddp_fork"}, {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}, "torchrun already did: use 'ddp'"),
     ],
 )
 def test_what_cannot_start_is_told(
@@ -105,21 +108,21 @@ def test_what_cannot_start_is_told(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
-        spawn.wanted(job(accelerator="cpu", devices=2, **trainer))
+        spawn.plan_processes(job(accelerator="cpu", devices=2, **trainer))
 
 
 def test_a_process_whose_gpu_is_in_use_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(UserError, match=r"restart the kernel .* or use strategy='ddp_spawn'"):
-        spawn.wanted(job(accelerator="cpu", devices=2, strategy="ddp_notebook"))
-    start, _ = spawn.wanted(job(accelerator="cpu", devices=2, strategy="ddp_spawn"))
+        spawn.plan_processes(job(accelerator="cpu", devices=2, strategy="ddp_notebook"))
+    start, _ = spawn.plan_processes(job(accelerator="cpu", devices=2, strategy="ddp_spawn"))
     assert start == spawn.Start("spawn", 2)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "auto", "ddp_fork"])
 def test_one_device_or_an_ordinary_strategy_starts_nothing(strategy: str) -> None:
     given = job(accelerator="cpu", devices=1, strategy=strategy)
-    start, settled = spawn.wanted(given)
+    start, settled = spawn.plan_processes(given)
     assert start is None
     assert settled.trainer["strategy"] in ("ddp", "auto")
 

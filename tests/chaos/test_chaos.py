@@ -15,7 +15,10 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    """Run a script in a process that has imported everything; a missed aim fails the test with all that it said."""
+    """Run a script in a process that has imported everything.
+
+    A missed aim fails the test with all that it said.
+    """
     with subprocess.Popen(
         [sys.executable, str(CHAOS / "short.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:

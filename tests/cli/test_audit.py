@@ -77,7 +77,8 @@ def test_only_an_answer_for_every_package_counts_as_audited(audit, answer, code,
 
 def test_the_project_lock_keeps_its_own_rules(audit):
     done = audit((ROOT / "requirements.lock").read_text())
-    assert done.returncode == 3, done.stderr  # the pretended pip-audit knows nothing; all else is well
+    # The pretended pip-audit knows nothing; all else is well.
+    assert done.returncode == 3, done.stderr
 
 
 def test_the_lock_holds_what_the_project_asks_for():

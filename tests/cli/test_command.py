@@ -7,7 +7,8 @@ import pytest
 from reglab.cli.command import main
 from reglab.config.paths import conf_dir
 
-NO_PRELOAD = "hydra.launcher.preload=[]"  # these sweeps never start; torch need not be imported for them
+# These sweeps never start; torch need not be imported for them.
+NO_PRELOAD = "hydra.launcher.preload=[]"
 
 
 def test_help_names_every_command(capsys):

@@ -1,4 +1,7 @@
-"""scripts/setup with a pretended Python: what it asks for, that it asks once, and what it says where it must stop."""
+"""scripts/setup with a pretended Python.
+
+What it asks for, that it asks once, and what it says where it must stop.
+"""
 
 import shutil
 import subprocess
@@ -8,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Stands for python3 and for the python of the environment that it makes; writes down what pip is asked for. pip fails
-# at what $FAILS names, with the message $SAYS; torch is there once pip installed it, and needs CUDA where $CUDA is set.
+# Stands for python3 and for the python of the environment that it makes; writes down what pip is
+# asked for. pip fails at what $FAILS names, with the message $SAYS; torch is there once pip
+# installed it, and needs CUDA where $CUDA is set.
 PRETENDED = """#!/usr/bin/env bash
 case "$*" in
   "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;

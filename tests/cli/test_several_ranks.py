@@ -1,4 +1,7 @@
-"""One run on two processes, however they are started: one folder, one record, one result, told once."""
+"""One run on two processes, however they are started.
+
+One folder, one record, one result, told once.
+"""
 
 import os
 import signal
@@ -59,7 +62,7 @@ def test_torchrun_makes_one_run_and_shows_one_result(tmp_path: Path) -> None:
     assert ended.stdout.count("FINISHED") == ended.stdout.count("val/loss") == 1
     (run,) = runs(tmp_path)
     assert f"It is in {run.relative_to(tmp_path)}" in ended.stdout
-    assert run_state.told(run).status == "FINISHED"
+    assert run_state.read_state(run).status == "FINISHED"
     assert (run / ".hydra" / "overrides.yaml").is_file()
     assert (run / "checkpoints" / "last.ckpt").is_file()
 
@@ -99,14 +102,14 @@ def test_a_slurm_job_that_is_told_to_end_saves_and_goes_on_when_it_is_requeued(t
     assert run.relative_to(tmp_path) == Path("runs/slurm/77.0")
     assert "reglab resume runs/slurm/77.0" in said[0][0]
     assert said[1][0] == ""
-    assert run_state.told(run).status == "KILLED"
+    assert run_state.read_state(run).status == "KILLED"
     before = read_identity(run).run_id
 
     codes, said = srun(tmp_path, SLURM_RESTART_COUNT="1")
     assert codes == [0, 0], said[0][1][-3000:]
     assert (runs(tmp_path), read_identity(run).run_id) == ([run], before)
-    found = run_state.told(run)
-    assert (found.status, found.tags[run_state.TIMES]) == ("FINISHED", "1")
+    found = run_state.read_state(run)
+    assert (found.status, found.tags[run_state.RESUMED]) == ("FINISHED", "1")
 
 
 @pytest.fixture
@@ -170,7 +173,8 @@ def test_what_fits_is_let_through(environment: pytest.MonkeyPatch) -> None:
     for name, value in SLURM.items():
         environment.setenv(name, value)
     rank_consistency.check(config(devices=2))
-    assert os.environ["SLURM_NTASKS_PER_NODE"] == "2"  # without which Lightning refuses `srun --ntasks`
+    # Without which Lightning refuses `srun --ntasks`.
+    assert os.environ["SLURM_NTASKS_PER_NODE"] == "2"
 
 
 def test_a_folder_of_ones_own_is_kept_unless_the_processes_would_name_it_apart(environment: pytest.MonkeyPatch) -> None:

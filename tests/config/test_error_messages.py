@@ -15,7 +15,7 @@ OPTIONS = {"optimizer": ["adam", "sgd"], "regularizer": ["l1", "l2"]}
     [
         (["optimizr=adam"], "did you mean 'optimizer'"),
         (["optimizr.lr=1"], "did you mean 'optimizer'"),
-        (["seed.x=1"], "seed.x: nothing lies below seed"),
+        (["seed.x=1"], "seed.x: seed has no keys"),
         (["regularizer.l22.strength=1"], "no key 'l22' in regularizer; did you mean 'l2'?"),
         (["optimizer=2"], "chosen by the name of its option"),
         (["+seed=2"], "Could not append to config"),

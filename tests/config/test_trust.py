@@ -17,7 +17,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "somebodys.py").write_text(NET)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "somebodys", raising=False)
-    monkeypatch.setattr(trust, "_listed", set())
+    monkeypatch.setattr(trust, "_trusted", set())
     monkeypatch.delenv(trust.VARIABLE, raising=False)
     return "somebodys"
 
@@ -41,24 +41,24 @@ def test_it_is_trusted_by_call_by_config_or_by_the_environment(package, monkeypa
     monkeypatch.delenv(trust.VARIABLE)
     with pytest.raises(UserError, match="not trusted"):
         found()
-    trust.trust_listed({"trust": [package]})
+    trust.trust_config({"trust": [package]})
     assert found() == "Net"
-    trust._listed.clear()
+    trust._trusted.clear()
     trust.trust(package)
     assert found() == "Net"
 
 
 @pytest.mark.parametrize("listed", [None, [], {}, "somebodys", ["somebodys"]])
 def test_a_config_lists_none_one_or_several(package, listed):
-    trust.trust_listed({"trust": listed})
-    assert trust._listed == ({package} if listed else set())
-    trust.trust_listed({})
+    trust.trust_config({"trust": listed})
+    assert trust._trusted == ({package} if listed else set())
+    trust.trust_config({})
 
 
 @pytest.mark.parametrize("name", ["os", "builtins", "a.b", "", "a-b", 3, "pickle"])
 def test_what_is_no_package_of_the_users_cannot_be_listed(package, name):
-    with pytest.raises(UserError, match="no package of yours"):
-        trust.trust_listed({"trust": [name]})
+    with pytest.raises(UserError, match="not the name of a top-level package of yours"):
+        trust.trust_config({"trust": [name]})
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_the_user_s_arrays_are_not_changed():
     "given, options, message",
     [
         (("wien",), {}, "did you mean 'wine'"),
-        (("wine", LABELS), {}, "brings its own targets"),
+        (("wine", LABELS), {}, "with its own targets"),
         ((INPUTS,), {}, "give targets as well"),
         ((INPUTS, LABELS), {"train_sise": 5}, "did you mean 'train_size'"),
         (("wine",), {"train_sise": 5}, "did you mean 'train_size'"),

@@ -9,7 +9,8 @@ import torch
 from reglab.data import load
 from reglab.data.assemble import SOURCES
 
-ALL = [name for name in SOURCES if name not in ("table", "image_folder")]  # those need files of the user's
+# Those need files of the user's.
+ALL = [name for name in SOURCES if name not in ("table", "image_folder")]
 SMALL = {"mnist1d": {"rows": 200}}
 
 

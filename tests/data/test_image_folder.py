@@ -40,7 +40,8 @@ def test_every_image_is_there_once_with_its_class(photos):
         assert part.inputs.dtype == torch.float32
         for inputs, target, row in zip(part.inputs, part.targets, part.index, strict=True):
             name = ("ant", "bee", "cat")[int(row) // 10]
-            shown = np.asarray(Image.open(photos / name / f"{int(row) % 10}.png"))[:, 2:10]  # the square in the middle
+            # The square in the middle.
+            shown = np.asarray(Image.open(photos / name / f"{int(row) % 10}.png"))[:, 2:10]
             assert data.target_names[target] == name
             np.testing.assert_array_equal(inputs.permute(1, 2, 0), shown)
 

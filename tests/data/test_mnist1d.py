@@ -62,7 +62,10 @@ def test_the_seed_changes_the_signals():
 
 
 def test_a_linear_model_finds_it_hard_and_neighbours_are_better_than_chance():
-    """Greydanus & Kobak report 32% for a linear model: the random shift keeps the classes from being separable."""
+    """Greydanus & Kobak report 32% for a linear model.
+
+    The random shift keeps the classes from being separable.
+    """
     data = load({"name": "mnist1d"})
     train, val = data.train, data.val
     linear = LogisticRegression(max_iter=1000).fit(train.inputs.numpy(), train.targets.numpy())

@@ -42,18 +42,18 @@ def test_stratified_keeps_class_proportions():
     for rows in (split.train, split.val, split.test):
         counts = np.bincount(classes[rows], minlength=3)
         assert np.abs(counts - len(rows) * np.array([0.6, 0.3, 0.1])).max() <= 1
-    assert split.kind == "stratified"
+    assert split.method == "stratified"
 
 
 def test_stratified_without_classes_is_random_and_says_so():
-    assert split_rows(source(20), Options()).kind == "random"
+    assert split_rows(source(20), Options()).method == "random"
 
 
 def test_stratified_refuses_a_class_that_would_be_missing_from_a_part():
     classes = np.repeat([0, 1], [97, 3])
     with pytest.raises(UserError, match=r"class 'class 1' has 3 rows, too few .*validation.*data\.split=random"):
         split_rows(source(100, classes), Options())
-    assert split_rows(source(100, classes), Options(split="random")).kind == "random"
+    assert split_rows(source(100, classes), Options(split="random")).method == "random"
 
 
 @pytest.mark.parametrize("split", ["stratified", "random"])

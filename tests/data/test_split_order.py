@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reglab.data.split import block_places, row_places, stratified_order
+from reglab.data.split import block_positions, row_positions, stratified_order
 
 CLASSES = np.array([0] * 60 + [1] * 30 + [2] * 10)
 
@@ -35,5 +35,5 @@ def test_within_a_class_the_shuffled_order_is_kept(shuffled):
 
 
 def test_places():
-    assert row_places(np.array([2, 0, 1])).tolist() == [1.5, 2.5, 0.5]
-    assert block_places(np.array([1, 0, 1, 1])).tolist() == [2.5, 0.5, 2.5, 2.5]
+    assert row_positions(np.array([2, 0, 1])).tolist() == [1.5, 2.5, 0.5]
+    assert block_positions(np.array([1, 0, 1, 1])).tolist() == [2.5, 0.5, 2.5, 2.5]

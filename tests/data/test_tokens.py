@@ -35,7 +35,7 @@ def test_a_larger_set_begins_with_other_draws_for_another_seed():
     [
         ({"vocabulary": 5}, r"data\.vocabulary=5 must be at least data\.classes \+ 2 = 6"),
         ({"length": 1}, r"data\.length must be a whole number >= 2"),
-        ({"noise_columns": 2}, r"data\.noise_columns=2 cannot widen tokens: set it to 0"),
+        ({"noise_columns": 2}, r"data\.noise_columns=2 cannot be added to tokens: set it to 0"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):
@@ -62,5 +62,5 @@ def test_other_whole_numbers_are_quantities():
 
 
 def test_an_id_below_zero_is_refused():
-    with pytest.raises(UserError, match=r"ids count from 0, and -100 is among them; .*inputs\.double\(\)"):
+    with pytest.raises(UserError, match=r"which must be >= 0, got -100; .*inputs\.double\(\)"):
         dataset(torch.where(IDS == 3, -100, IDS), LABELS)

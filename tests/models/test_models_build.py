@@ -124,7 +124,7 @@ def test_one_output_may_come_without_a_column():
     "config, shape, message",
     [
         ({}, (5,), "_target_ must be the dotted path"),
-        ({"_target_": "builtins.open"}, (5,), "builtins is Python's own"),
+        ({"_target_": "builtins.open"}, (5,), "Python's module builtins"),
         ({"_target_": "torch.load"}, (5,), r"torch \(unlike torch\.nn and torch\.optim\) is not trusted"),
         ({"_target_": "torch.nn.Liner"}, (5,), "did you mean 'Linear'"),
         ({"_target_": "no_such_package.Net"}, (5,), r"add trust=\[no_such_package\]"),

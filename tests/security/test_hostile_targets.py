@@ -16,7 +16,7 @@ from reglab import data, load
 from reglab.cli import train
 from reglab.config import trust
 from reglab.config.paths import conf_dir
-from reglab.config.validate import admit
+from reglab.config.validate import check_config
 from reglab.core.errors import UserError
 from reglab.training import checkpoint_files, describe
 from reglab.training.check import check_experiment
@@ -75,7 +75,7 @@ def lurking(tmp_path, monkeypatch) -> Path:
     (tmp_path / "lurking" / "__init__.py").write_text(text)
     (tmp_path / "lurking" / "inner" / "__init__.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(trust, "_listed", set())
+    monkeypatch.setattr(trust, "_trusted", set())
     monkeypatch.setenv("A_HANDLER", "lurking.Handler")
     monkeypatch.chdir(tmp_path)
     return trace
@@ -122,7 +122,7 @@ def test_hydra_builds_nothing_that_is_not_trusted(lurking, hydra):
             OmegaConf.set_readonly(hostile.hydra, False)
             OmegaConf.update(hostile.hydra, key, value, merge=False, force_add=True)
             with pytest.raises(UserError, match=rf"^hydra\.{key.partition('.')[0]}\."):
-                admit(hostile)
+                check_config(hostile)
     assert not (tops() - before) & NEVER
     assert not lurking.exists()
 
@@ -138,7 +138,7 @@ def test_hydra_builds_nothing_that_is_not_trusted(lurking, hydra):
     ],
 )
 def test_nor_on_the_command_line(lurking, words):
-    with pytest.raises(UserError, match=r"lurking is not trusted.*add trust=\[lurking\]|logging goes to"):
+    with pytest.raises(UserError, match=r"lurking is not trusted.*add trust=\[lurking\]|logging handlers may only be"):
         train.train([*words, "tracking=none"])
     assert not lurking.exists()
 

@@ -14,17 +14,24 @@ _USER = "mlflow"
 
 
 def binaries() -> Path | None:
-    """Return the folder of PostgreSQL's programs, the newest version's; None where it is not installed."""
+    """Return the folder of PostgreSQL's programs, the newest version's.
+
+    None where it is not installed.
+    """
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     found = str(installed[-1]) if installed else shutil.which("initdb")
     return Path(found).parent if found else None
 
 
 class Cluster:
-    """Starts on construction; ``stop`` removes it. Raises CalledProcessError with what PostgreSQL said."""
+    """Starts on construction; ``stop`` removes it.
+
+    Raises CalledProcessError with what PostgreSQL said.
+    """
 
     def __init__(self, programs: Path) -> None:
-        # Not under pytest's folder, which only its owner may enter: PostgreSQL refuses to run as root.
+        # Not under pytest's folder, which only its owner may enter: PostgreSQL refuses to run as
+        # root.
         self._folder = Path(tempfile.mkdtemp(prefix="reglab-postgres-"))
         self._programs = programs
         self._port = free_port()
@@ -61,7 +68,10 @@ class Cluster:
         shutil.rmtree(self._folder)
 
     def _call(self, program: str, *words: str) -> None:
-        """Run one of PostgreSQL's programs on the cluster; output to a file: a server would hold a pipe."""
+        """Run one of PostgreSQL's programs on the cluster.
+
+        Output to a file: a server would hold a pipe.
+        """
         own = ("runuser", "-u", "postgres", "--") if os.getuid() == 0 else ()
         command = [*own, str(self._programs / program), "-D", str(self._folder / "data"), *words]
         with tempfile.TemporaryFile("w+") as said:

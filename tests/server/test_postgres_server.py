@@ -1,4 +1,7 @@
-"""Runs and sweeps on a real MLflow server with PostgreSQL and users; what happens when it refuses somebody or dies."""
+"""Runs and sweeps on a real MLflow server with PostgreSQL and users.
+
+What happens when it refuses somebody or dies.
+"""
 
 import json
 from collections.abc import Callable
@@ -131,7 +134,7 @@ def test_a_server_that_dies_and_comes_back_has_every_row_once(server, cluster, s
     monkeypatch.setenv(RETRIES, "0")  # MLflow waits between its own; the journal sends again anyway
     tracker = start("killed", config={})
     log_some(tracker, range(50))
-    assert tracker.drain()
+    assert tracker.flush()
     server.kill()
     try:
         log_some(tracker, range(50, 100))
@@ -139,7 +142,7 @@ def test_a_server_that_dies_and_comes_back_has_every_row_once(server, cluster, s
         made.write_text("kept")
         tracker.artifact(made)
         tracker.tag(away="yes")
-        assert not tracker.drain()
+        assert not tracker.flush()
     finally:
         server.start()
     log_some(tracker, range(100, 150))
@@ -177,7 +180,7 @@ def test_a_password_that_stops_working_in_mid_run_loses_nothing(server, cluster,
     tracker = start("locked out")
     log_some(tracker, range(10))
     login(WRITER, "wrong-password")
-    assert not tracker.drain()
+    assert not tracker.flush()
     assert "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in caplog.text
     assert "wrong-password" not in caplog.text
     log_some(tracker, range(10, 20))

@@ -1,4 +1,7 @@
-"""The short form of scripts/chaos/server_away.py: its contents decide; its timings are for people to read."""
+"""The short form of scripts/chaos/server_away.py: its contents decide.
+
+Its timings are for people to read.
+"""
 
 import json
 import os
@@ -14,8 +17,9 @@ from scripts.chaos.mlflow_server import MlflowServer
 from reglab.core.errors import UserError
 from reglab.sweeps.ledger import deliver
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, open_runs, open_sweep
-from reglab.tracking.mlflow.create import Made, Maker
+from reglab.tracking.mlflow.create import RunCreator
 from reglab.tracking.mlflow.read import history, sweep_runs
+from reglab.tracking.opening import StoredRun
 from reglab.tracking.run_start import Start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_server_that_flaps_has_every_row_once():
     command = [sys.executable, "scripts/chaos/server_away.py", "--seconds", "4", "--flaps", "2", "--up", "1"]
     command += ["--length", "0"]
-    # MLflow waits between its own tries; a test has no time for that, and the journal sends again anyway.
+    # MLflow waits between its own tries; a test has no time for that, and the journal sends again
+    # anyway.
     quick = os.environ | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     done = subprocess.run(command, cwd=ROOT, env=quick, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -32,7 +37,7 @@ def test_a_server_that_flaps_has_every_row_once():
     print(figures)
     assert figures["wrong"] == ""
     assert figures["steps"]["away"] > 0
-    assert done.stderr.count("Training goes on") >= 1
+    assert done.stderr.count("Training continues") >= 1
 
 
 @pytest.fixture
@@ -71,16 +76,17 @@ def test_jobs_of_a_sweep_begin_while_its_server_is_away(
     assert not deliver(sweep.folder, plain.uri)
     assert "nothing is lost" in capsys.readouterr().err
     plain.start()
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")  # the sweep's configuration names the server, no folder alone
+    # The sweep's configuration names the server, no folder alone.
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2-hunter2")
-    whole = Maker.make
+    whole = RunCreator.create
 
-    def half(self: Maker, starts: Sequence[Start]) -> list[Made]:
+    def half(self: RunCreator, starts: Sequence[Start]) -> list[StoredRun]:
         whole(self, starts[:1])
         raise requests.ConnectionError("gone while it made the second")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Maker, "make", half)
+        patch.setattr(RunCreator, "create", half)
         begin(settings, sweep, 4)
     for _ in range(2):
         assert deliver(sweep.folder, plain.uri)

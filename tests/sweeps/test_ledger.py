@@ -28,7 +28,7 @@ DIE = """
 import os, sys
 from pathlib import Path
 from reglab.tracking import reopen_run
-reopen_run(Path(sys.argv[1])).drain()
+reopen_run(Path(sys.argv[1])).flush()
 os._exit(9)
 """
 

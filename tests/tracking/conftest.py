@@ -12,7 +12,8 @@ from reglab.tracking import RunTracker, TrackingSettings, open_run
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Importing MLflow 3.17's store configures an ORM option that SQLAlchemy 2.1 gave up; it is MLflow's to mend.
+    # Importing MLflow 3.17's store configures an ORM option that SQLAlchemy 2.1 gave up; it is
+    # MLflow's to mend.
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
 
 
@@ -34,7 +35,8 @@ def settings(template: Path, tmp_path: Path) -> Iterator[TrackingSettings]:
     shutil.copy(template, tmp_path / "reglab.db")
     made = TrackingSettings.from_config({"name": "mlflow", "uri": None, "experiment": "study"}, tmp_path)
     yield made
-    SqlAlchemyStore._get_or_create_engine(made.uri).dispose()  # MLflow keeps connections open for the process's life
+    # MLflow keeps connections open for the process's life.
+    SqlAlchemyStore._get_or_create_engine(made.uri).dispose()
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
-from reglab.tracking.artifacts import place
+from reglab.tracking.artifacts import link_or_copy
 
 
 def test_a_checkpoint_takes_its_space_once_and_a_small_file_is_copied(tmp_path):
     (tmp_path / "last.ckpt").write_bytes(b"x" * (1 << 20))
     (tmp_path / "config.yaml").write_text("a: 1")
     for name in ("last.ckpt", "config.yaml"):
-        place(tmp_path / name, tmp_path / "store" / "checkpoints")
+        link_or_copy(tmp_path / name, tmp_path / "store" / "checkpoints")
     stored = tmp_path / "store" / "checkpoints"
     assert (stored / "last.ckpt").stat().st_ino == (tmp_path / "last.ckpt").stat().st_ino
     assert (stored / "config.yaml").stat().st_ino != (tmp_path / "config.yaml").stat().st_ino
@@ -17,8 +17,8 @@ def test_storing_again_replaces_and_leaves_nothing_beside(tmp_path):
     for content in (b"a" * (1 << 20), b"b" * (1 << 20)):
         file.unlink(missing_ok=True)
         file.write_bytes(content)
-        place(file, tmp_path / "store")
-        place(file, tmp_path / "store")  # the same file, linked already
+        link_or_copy(file, tmp_path / "store")
+        link_or_copy(file, tmp_path / "store")  # the same file, linked already
     assert (tmp_path / "store" / "last.ckpt").read_bytes() == b"b" * (1 << 20)
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["last.ckpt"]
 
@@ -29,7 +29,7 @@ def test_a_file_system_without_links_gets_a_copy(tmp_path, monkeypatch):
 
     monkeypatch.setattr("reglab.tracking.artifacts.os.link", refuse)
     (tmp_path / "last.ckpt").write_bytes(b"x" * (1 << 20))
-    place(tmp_path / "last.ckpt", tmp_path / "store")
+    link_or_copy(tmp_path / "last.ckpt", tmp_path / "store")
     assert (tmp_path / "store" / "last.ckpt").read_bytes() == b"x" * (1 << 20)
 
 
@@ -37,6 +37,6 @@ def test_a_folder_is_stored_file_by_file(tmp_path):
     (tmp_path / "weights" / "deep").mkdir(parents=True)
     (tmp_path / "weights" / "a.npy").write_text("a")
     (tmp_path / "weights" / "deep" / "b.npy").write_text("b")
-    place(tmp_path / "weights", tmp_path / "store" / "weights")
+    link_or_copy(tmp_path / "weights", tmp_path / "store" / "weights")
     assert (tmp_path / "store/weights/a.npy").read_text() == "a"
     assert (tmp_path / "store/weights/deep/b.npy").read_text() == "b"

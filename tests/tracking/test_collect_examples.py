@@ -35,7 +35,8 @@ def records(settings, start, tmp_path):
 
 @pytest.mark.parametrize("here", [True, False])
 def test_runs_give_their_losses_and_those_without_are_left_out(records, monkeypatch, caplog, here):
-    if not here:  # the same store, as if its artifacts lay elsewhere: they come through MLflow's client
+    # The same store, as if its artifacts lay elsewhere: they come through MLflow's client.
+    if not here:
         monkeypatch.setattr(read, "local_path", lambda uri: None)
     found = collect_examples(records)
     assert list(found) == [record.run_id for record in records[1:3]]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reglab.tracking import batch as batches
-from reglab.tracking.batch import chunks
+from reglab.tracking import payload as payloads
 from reglab.tracking.folder import Identity
 from reglab.tracking.journal import Journal
+from reglab.tracking.payload import chunks
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def path(tmp_path):
 
 
 def read_batch(path, after, **given):
-    return batches.read_batch(Identity("id", "run", None, None), path.parent, after, **given)
+    return payloads.read_payload(Identity("id", "run", None, None), path.parent, after, **given)
 
 
 def values(journal):
@@ -99,7 +99,8 @@ def test_a_line_behind_zeros_that_a_power_loss_left_is_read(path):
     journal = Journal(path)
     journal.append({"loss": 1.0}, step=1)
     with path.open("ab") as file:
-        file.write(b'{"time":1,"step":2,"met' + b"\0" * 5000)  # the rest of a block that was never written
+        # The rest of a block that was never written.
+        file.write(b'{"time":1,"step":2,"met' + b"\0" * 5000)
     os.write(journal._file, b'{"time":7,"step":3,"metrics":{"loss":3.0}}\n')
     journal.close()
     again = Journal(path)

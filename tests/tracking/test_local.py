@@ -8,12 +8,12 @@ import yaml
 
 from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings, open_run, reopen_run, send
-from reglab.tracking.batch import Batch, read_batch
 from reglab.tracking.folder import read_identity
+from reglab.tracking.payload import Payload, read_payload
 
 
-def recorded(folder: Path) -> Batch:
-    return read_batch(read_identity(folder), folder, 0)
+def recorded(folder: Path) -> Payload:
+    return read_payload(read_identity(folder), folder, 0)
 
 
 def start(folder: Path, **given):

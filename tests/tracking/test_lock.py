@@ -20,7 +20,8 @@ lock = RunLock(Path(sys.argv[1]))
 print(flush=True)
 input()
 """
-# The child of a fork ends when its standard input does; the parent tells the child's number and waits to be killed.
+# The child of a fork ends when its standard input does; the parent tells the child's number and
+# waits to be killed.
 HOLD_AND_FORK = """
 import os, sys
 from pathlib import Path

@@ -26,7 +26,8 @@ from reglab.tracking import (
 from reglab.tracking.admin.sync import sync
 from reglab.tracking.folder import read_identity
 
-BY_CALLS = "reglab.tracking.mlflow.sql.is_known"  # False: as for a server, which numbers runs by itself
+# False: as for a server, which numbers runs by itself.
+BY_CALLS = "reglab.tracking.mlflow.sql.is_known"
 
 
 def silent(text: str) -> None: ...
@@ -59,7 +60,10 @@ def record(settings: TrackingSettings, folder: Path, dataset: SimpleNamespace) -
 
 
 def contents(client: Any, folder: Path) -> dict[str, Any]:
-    """All that MLflow says of a run; ids by the names of their runs, and less when and where it was."""
+    """All that MLflow says of a run.
+
+    Ids by the names of their runs, and less when and where it was.
+    """
     identity = read_identity(folder)
     run = client.get_run(identity.run_id)
     assert identity.artifacts == run.info.artifact_uri
@@ -135,7 +139,7 @@ def test_an_offline_run_goes_on_offline_before_and_after_it_was_sent(
 ) -> None:
     (run,) = open_runs(offline, [RunSpec("run", tmp_path / "run", {}, {}, {})])
     run.log({"loss": 1.0}, 1)
-    assert not run.drain()
+    assert not run.flush()
     run.finish("KILLED")
     assert last_status(tmp_path / "run") == "KILLED"
     with pytest.raises(UserError, match="is not in its store yet: reglab sync"):
@@ -144,7 +148,7 @@ def test_an_offline_run_goes_on_offline_before_and_after_it_was_sent(
         again = reopen_run(tmp_path / "run")
         again.log({"loss": 1.0, "other": float(step)}, step)
         again.log({"loss": 1.0}, 1)
-        assert not again.drain()
+        assert not again.flush()
         again.finish()
         assert sync([tmp_path], say=silent).complete
         history = client.get_metric_history(read_identity(tmp_path / "run").run_id, "loss")

@@ -17,7 +17,10 @@ SAID = ("config.yaml", "params_long.json", "tags_long.json")
 
 
 def spec(folder, number, **given):
-    """A run with everything that can be odd: a key that MLflow refuses, texts too long for it, an empty value."""
+    """A run with everything that can be odd.
+
+    A key that MLflow refuses, texts too long for it, an empty value.
+    """
     arguments = {
         "config": {"seed": number, "data": {"path": "${oc.env:HOME}", "rows": [1, 2.5, None, True]}, "text": "a: b"},
         "params": {"seed": number, "code[0]": "x", "empty": "", "long": "p" * 6_001, "many": MANY},
@@ -107,7 +110,7 @@ def test_all_runs_are_made_or_none(settings, store, tmp_path):
                            "BEGIN SELECT RAISE(ABORT, 'no room'); END")  # fmt: skip
     connection.close()
     specs = [spec(tmp_path, 0), spec(tmp_path, 1, tags={"reglab.last": "1"})]
-    with pytest.raises(UserError, match="did not take the runs 'job 0', 'job 1': no room"):
+    with pytest.raises(UserError, match="could not store the runs 'job 0', 'job 1': no room"):
         open_runs(settings, specs)
     with sqlite3.connect(store) as connection:
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
@@ -122,7 +125,7 @@ def test_a_name_that_mlflow_has_to_decide_on_is_left_to_it(settings, client, tmp
 
 
 def test_two_runs_in_one_folder_are_refused(settings, tmp_path):
-    with pytest.raises(UserError, match=r"2 runs were to be kept in the folder .*: give each a folder of its own"):
+    with pytest.raises(UserError, match=r"2 runs have the same folder .*: give each its own folder"):
         open_runs(settings, [spec(tmp_path, 1), spec(tmp_path / "x" / "..", 1)])
 
 
@@ -143,7 +146,7 @@ said = {"config": {"a": 1}, "params": {"p": 1}, "tags": {"t": 2}}
 run = open_run(settings, name="job", folder=folder / "run", dataset=data, **said)
 run.log({"loss": 0.5}, 3)
 run.artifact(folder / "run" / "config.yaml", "more")
-assert run.drain()
+assert run.flush()
 run.finish()
 print(run.run_id, *sys.modules)
 """

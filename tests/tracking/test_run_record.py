@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from reglab.tracking.run_record import counted
+from reglab.tracking.run_record import select_attempts
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Run:
 
 
 def ids(*runs: Run) -> list[str]:
-    return [run.run_id for run in counted(runs)]
+    return [run.run_id for run in select_attempts(runs)]
 
 
 def test_the_newest_finished_attempt_counts_and_unfinished_ones_do_not():

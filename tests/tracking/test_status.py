@@ -33,7 +33,8 @@ def event(status: str) -> dict[str, object]:
         ([event("KILLED"), ROW, {"time": 1, "step": 2, "metrics": {"status": 1.0}}], b"", "KILLED"),
         ([event("FAILED"), {"time": 1, "tags": {"note": '"status":"FINISHED"'}}], b"", "FAILED"),
         ([event("FAILED")], b'{"time":1,"status":"FINIS', "FAILED"),  # torn by death
-        ([event("FAILED"), b'\0\0\0"status":"FINISHED"}\n'], b"", "FAILED"),  # zeros of a power loss
+        # Zeros of a power loss.
+        ([event("FAILED"), b'\0\0\0"status":"FINISHED"}\n'], b"", "FAILED"),
         ([event("FAILED"), b'["status":1]\n', b'"status":\n'], b"", "FAILED"),
     ],
 )

@@ -5,10 +5,10 @@ import threading
 import pytest
 
 from reglab.core.errors import UserError
-from reglab.tracking.batch import Unsent
-from reglab.tracking.drainer import Drainer, read_position
 from reglab.tracking.folder import Identity
 from reglab.tracking.lock import RunLock, is_running
+from reglab.tracking.payload import Unsent
+from reglab.tracking.sender import Sender, read_position
 from reglab.tracking.tracker import RunTracker
 
 
@@ -18,7 +18,7 @@ class Store:
     def __init__(self):
         self.rows, self.tags, self.artifacts, self.status = {}, {}, [], None
         self.down = False
-        self.took = threading.Event()
+        self.received = threading.Event()
 
     def send(self, batches):
         if self.down:
@@ -28,11 +28,11 @@ class Store:
             self.tags |= batch.tags
             self.artifacts += batch.artifacts
             self.status = batch.status or self.status
-        self.took.set()
+        self.received.set()
 
 
 def track(folder, store, seconds=1000):
-    return RunTracker(Identity("id", "run", None, None), folder, Drainer(store, seconds))
+    return RunTracker(Identity("id", "run", None, None), folder, Sender(store, seconds))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_finish_sends_everything_and_the_status_last(tracker, store, tmp_path):
 def test_the_background_writer_sends_while_training_goes_on(tmp_path, store):
     tracker = track(tmp_path, store, seconds=0.01)
     tracker.log({"loss": 2.0}, step=1)
-    assert store.took.wait(timeout=30)
+    assert store.received.wait(timeout=30)
     assert store.rows == {("loss", 1): 2.0}
     tracker.finish()
 
@@ -86,11 +86,11 @@ def test_a_store_that_is_down_is_said_once_and_gets_all_when_it_is_back(tracker,
     with caplog.at_level(logging.WARNING):
         for step in range(5):
             tracker.log({"loss": step}, step)
-            assert not tracker.drain()
+            assert not tracker.flush()
     assert len(caplog.records) == 1
-    assert "the store is down. Training goes on" in caplog.text
+    assert "the store is down. Training continues" in caplog.text
     store.down = False
-    assert tracker.drain()
+    assert tracker.flush()
     assert store.rows == {("loss", step): step for step in range(5)}
 
 
@@ -121,7 +121,7 @@ def test_only_what_is_new_is_sent_after_reopening(tmp_path, store):
 @pytest.mark.parametrize("kept, position", [("5", 5), ("11", 0), ("-1", 0), ("x", 0), ("", 0)])
 def test_a_position_that_cannot_be_right_sends_all_again(tmp_path, kept, position):
     (tmp_path / "journal.sent").write_text(kept)
-    assert read_position(tmp_path / "journal.sent", most=10) == position
+    assert read_position(tmp_path / "journal.sent", length=10) == position
 
 
 def test_a_summary_after_resuming_stands_at_the_last_step(tmp_path, store):
@@ -138,7 +138,7 @@ def test_a_long_note_goes_on_in_a_file(tracker, store, tmp_path):
     tracker.note("# verdict\n" + "x" * 20_000)
     tracker.finish()
     assert len(store.tags["mlflow.note.content"]) <= 8_000
-    assert store.tags["mlflow.note.content"].endswith("(goes on in the artifact note.md)")
+    assert store.tags["mlflow.note.content"].endswith("(continued in the artifact note.md)")
     assert store.artifacts == [("note.md", "")]
     assert len((tmp_path / "run" / "note.md").read_text()) == 20_010
 

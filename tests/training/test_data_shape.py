@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from reglab import models
-from reglab.config.fingerprint import READ_IMAGES, computed
+from reglab.config.fingerprint import READ_IMAGES, computed_part
 from reglab.core.errors import UserError
 from reglab.training import describe
 from reglab.training.data_shape import with_data_shape
@@ -91,7 +91,7 @@ def test_solo_and_fused_jobs_are_built_with_images():
     assert [job["data"]["shape"] for job in resolved] == ["image", "image"]
     assert [experiment.data.input_shape for experiment in experiments] == [(1, 8, 8)] * 2
     assert experiments[0].description["config"]["data"]["shape"] == "image"  # what the checkpoint tells
-    both = [computed(describe.plain(config("data=digits", f"model={model}"))) for model in ("mlp", "cnn")]
+    both = [computed_part(describe.plain(config("data=digits", f"model={model}"))) for model in ("mlp", "cnn")]
     assert [each["data"]["shape"] for each in both] == ["flat", "image"]
 
 

@@ -79,7 +79,7 @@ def test_the_same_job_goes_on_as_the_same_run(case: Case, run: Run, cut: int) ->
     assert (result.status, result.run_id) == ("FINISHED", first)
     assert_equal(case.folder / "it", case.folder / "whole")
     assert case.run(first).info.status == "FINISHED"
-    assert case.run(first).data.tags[run_state.TIMES] == "1"
+    assert case.run(first).data.tags[run_state.RESUMED] == "1"
     assert sorted(case.steps(first, "val/loss")) == list(range(EPOCHS + 1))
 
 
@@ -212,7 +212,7 @@ def test_a_run_goes_on_elsewhere(run: Run, case: Case) -> None:
     [
         (["it", "optimizer.lr=1"], "keeps its configuration"),
         (["it", "trainer.max_epoch=9"], "but for trainer.max_epochs, "),
-        (["it", "trainer.max_epochs=1"], "can only be given more"),
+        (["it", "trainer.max_epochs=1"], "give a larger number"),
         (["it", "trainer.max_epochs=ten"], "give a whole number of epochs"),
         (["missing"], "no run 'missing'"),
     ],

@@ -1,4 +1,4 @@
-"""reglab as a library: fit a plain ``nn.Module`` in a few lines."""
+"""``reglab.fit``: train a plain ``nn.Module`` from Python."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,12 @@ from reglab.training.trainer import interruptible_again
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained model and what was measured. metrics: at the end. history: each metric's value by epoch, from 0."""
+    """A trained model and what was measured.
+
+    Args:
+        metrics: At the end.
+        history: Each metric's value by epoch, from 0.
+    """
 
     model: nn.Module
     metrics: Mapping[str, float]
@@ -43,7 +48,10 @@ class Fit:
 
     @property
     def gap(self) -> tuple[float, float, float]:
-        """The gap in loss and its 95% interval over examples, conditional on the trained model; NaN where unknown."""
+        """The gap in loss and its 95% interval over examples, conditional on the trained model.
+
+        NaN where unknown.
+        """
         return self.metrics["gap/loss"], self.metrics["gap/loss_low"], self.metrics["gap/loss_high"]
 
     def __str__(self) -> str:
@@ -68,36 +76,55 @@ def fit(
 ) -> Fit:
     """Train ``model`` in place under ``regularizers`` and measure it after each epoch.
 
-    data: from ``reglab.dataset``. regularizers: a list, the first innermost, or a mapping by name. optimizer: a name in
-    ``torch.optim``. tracking: an MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory alone.
-    trainer: arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``, and ``gradient_clip_norm``,
-    the largest norm of the gradient. On several devices, a
-    notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is then in a module), a script's
-    ``ddp``, which runs the script once for each device.
+    Args:
+        model: Trained in place; it maps ``[rows, *data.input_shape]`` to ``[rows, data.outputs]``.
+        data: From ``reglab.dataset``.
+        regularizers: A list, the first innermost, or a mapping by name.
+        epochs: Passes over the training rows, >= 1.
+        batch_size: Rows of a batch, >= 1.
+        optimizer: A name in ``torch.optim``.
+        lr: Learning rate; None: the optimizer's default.
+        seed: Of the initial draws, the order of the examples and the regularizers, >= 0.
+        tracking: An MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory
+            alone.
+        experiment: The MLflow experiment of the run.
+        measure: What is measured after an epoch; None: the defaults.
+        trainer: Arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``, and
+            ``gradient_clip_norm``, the largest norm of the gradient. On several devices, a
+            notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is
+            then in a module), a script's ``ddp``, which runs the script once for each device.
 
-    Raises UserError for bad input, Diverged if the loss stops being finite.
+    Returns:
+        The trained model with its metrics, history and MLflow run id.
+
+    Raises:
+        UserError: For bad input.
+        Diverged: If the loss stops being finite.
     """
     cocktail = Cocktail(_members(regularizers), check_seed(seed), data.task)
-    _check_fit(model, data)
+    _check_shapes(model, data)
     settings = dict(trainer or {})
-    clip = settings.pop("gradient_clip_norm", None)
-    recipe = Recipe(optimizer_config(optimizer, lr), clip=clip, batch_size=batch_size, epochs=epochs)
+    clip_norm = settings.pop("gradient_clip_norm", None)
+    recipe = Recipe(optimizer_config(optimizer, lr), clip=clip_norm, batch_size=batch_size, epochs=epochs)
     job = Experiment(
         model, cocktail, data, recipe, measure or MeasureSettings(), settings, _description(cocktail, data, seed)
     )
-    start, job = spawn.wanted(job)
-    with spawn.at_a_prompt() if start else nullcontext():
+    plan, job = spawn.plan_processes(job)
+    with spawn.allow_notebook() if plan else nullcontext():
         check_experiment(job)
     log_advice(job)
-    work = partial(_trained, job, tracking, experiment, seed)
-    return Fit(model, *(spawn.run(start, work, model, cocktail) if start else work()))
+    train = partial(_train, job, tracking, experiment, seed)
+    return Fit(model, *(spawn.run(plan, train, model, cocktail) if plan else train()))
 
 
-def _trained(job: Experiment, tracking: str | None, experiment: str, seed: int) -> spawn.Outcome:
-    """Train, and return what a ``Fit`` holds beside the model. Of several processes, the first records the run."""
+def _train(job: Experiment, tracking: str | None, experiment: str, seed: int) -> spawn.FitResult:
+    """Train, and return what a ``Fit`` holds beside the model.
+
+    Of several processes, the first records the run.
+    """
     history: dict[str, dict[int, float]] = {}
 
-    def remember(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         for key, value in progress.metrics.items():
             history.setdefault(key, {})[progress.epoch] = value
 
@@ -108,7 +135,7 @@ def _trained(job: Experiment, tracking: str | None, experiment: str, seed: int) 
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(rank_environment.following())
         tracker = _open(tracking, experiment, folder, job, seed)
-        metrics = _recorded(job, tracker, remember)
+        metrics = _train_and_finish(job, tracker, on_progress)
     return metrics, history, None if tracking is None else tracker.run_id
 
 
@@ -122,10 +149,12 @@ def _members(regularizers: object) -> dict[str, Regularizer]:
     return dict(named) if named is not None else name_members(several)
 
 
-def _recorded(job: Experiment, tracker: RunTracker, remember: Callable[[Progress], None]) -> dict[str, float]:
+def _train_and_finish(
+    job: Experiment, tracker: RunTracker, on_progress: Callable[[Progress], None]
+) -> dict[str, float]:
     """Train, and end the run as training ended."""
     try:
-        metrics = summary(fit_experiment(job, tracker, remember))
+        metrics = summary(fit_experiment(job, tracker, on_progress))
     except BaseException as error:
         tracker.tag(**{"reglab.message": str(error) or type(error).__name__})
         tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -183,19 +212,19 @@ def _nodes(cocktail: Cocktail) -> dict[str, Any]:
     return nodes
 
 
-def _check_fit(model: nn.Module, data: DataSet) -> None:
-    """Try the model on two rows, so that a wrong size is told before training."""
+def _check_shapes(model: nn.Module, data: DataSet) -> None:
+    """Try the model on two rows, so that a wrong size is reported before training."""
     from reglab.measures import evaluate
 
     rows = slice(0, 2)
-    kind = next((weight.dtype for weight in model.parameters()), torch.float32)
+    dtype = next((weight.dtype for weight in model.parameters()), torch.float32)
     try:
         device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-        found = data.val.inputs[rows]
-        inputs: Tensor = found.to(device, kind if found.is_floating_point() else found.dtype)
-        seen = evaluate(model, inputs, data.val.targets[rows].to(device), data.task)
-        if data.task == "classification" and seen.outputs.shape[1] < data.outputs:
-            raise ValueError(f"the model has {seen.outputs.shape[1]} outputs")
+        rows_read = data.val.inputs[rows]
+        inputs: Tensor = rows_read.to(device, dtype if rows_read.is_floating_point() else rows_read.dtype)
+        evaluation = evaluate(model, inputs, data.val.targets[rows].to(device), data.task)
+        if data.task == "classification" and evaluation.outputs.shape[1] < data.outputs:
+            raise ValueError(f"the model has {evaluation.outputs.shape[1]} outputs")
     except (RuntimeError, ValueError, IndexError) as error:
         shape = ", ".join(str(size) for size in data.input_shape) + ("" if data.tokens is None else ", tokens")
         raise UserError(

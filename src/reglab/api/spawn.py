@@ -1,7 +1,8 @@
-"""``ddp_spawn``, ``ddp_fork`` and ``ddp_notebook``: a notebook cell that trains on several devices.
+"""``ddp_spawn``, ``ddp_fork``, ``ddp_notebook``: train on several devices from a notebook.
 
-Lightning's own way would leave what our callbacks saw in its processes. Here each process trains as under torchrun, and
-hands back what a fit in this process would have: rank 0 in a file of plain tensors and numbers.
+Lightning's own way would leave what our callbacks saw in its processes. Here each process trains as
+under torchrun, and hands back what a fit in this process would have: rank 0 in a file of plain
+tensors and numbers.
 """
 
 import io
@@ -36,50 +37,51 @@ from reglab.training.trainer import build_trainer, quiet_lightning
 
 _NAME = re.compile(r"ddp_(spawn|fork|notebook)(?:_find_unused_parameters_(true|false))?")
 
-Outcome = tuple[dict[str, float], dict[str, dict[int, float]], str | None]
+FitResult = tuple[dict[str, float], dict[str, dict[int, float]], str | None]
 """The metrics at the end, each metric's value by epoch, and the run's id."""
 
 
 @dataclass(frozen=True)
-class Start:
+class ProcessPlan:
     """How the processes of a fit start: how many, by spawn or fork."""
 
     method: str
     ranks: int
 
 
-def wanted(job: Experiment) -> tuple[Start | None, Experiment]:
-    """Return how the job's processes start, None where it trains in this one, and the job as each of them has it.
+def plan_processes(job: Experiment) -> tuple[ProcessPlan | None, Experiment]:
+    """Return how the job's processes start (None: in this one) and the job for each.
 
-    Raises UserError where they could not start.
+    Raises:
+        UserError: Where they could not start.
     """
     name = job.trainer.get("strategy", "auto")
     if name == "auto" and hasattr(sys, "ps1") and job.trainer.get("devices", "auto") not in (1, "1", "auto"):
         name = "ddp_notebook"  # as Lightning decides at a prompt
-    found = _NAME.fullmatch(name) if isinstance(name, str) else None
-    if found is None:
+    match = _NAME.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
         return None, job
-    method = "spawn" if found[1] == "spawn" else "fork"
+    method = "spawn" if match[1] == "spawn" else "fork"
     _check(name, method, job)
-    strategy = "ddp_find_unused_parameters_true" if found[2] == "true" else "ddp"
+    strategy = "ddp_find_unused_parameters_true" if match[2] == "true" else "ddp"
     job = replace(job, trainer={**job.trainer, "strategy": strategy})
-    with at_a_prompt(), quiet_lightning():
+    with allow_notebook(), quiet_lightning():
         ranks = build_trainer(job, []).num_devices
     if ranks == 1:
         return None, replace(job, trainer={**job.trainer, "strategy": "auto"})
-    return Start(method, ranks), job
+    return ProcessPlan(method, ranks), job
 
 
 def _check(name: str, method: str, job: Experiment) -> None:
     if rank_environment.place().ranks > 1:
         raise UserError(
-            f"strategy={name} starts processes, and {rank_environment.place().starter} has: use strategy='ddp'. "
+            f"strategy={name} starts processes, but {rank_environment.place().starter} already did: use 'ddp'. "
             "In a script put reglab.fit under if __name__ == '__main__': each process runs the rest of it again"
         )
     if job.trainer.get("num_nodes", 1) != 1:
         raise UserError(f"strategy={name} starts processes on this machine alone: leave num_nodes out, or use torchrun")
     if method not in get_all_start_methods():
-        raise UserError(f"strategy={name} needs a system that can fork, which this one cannot: use 'ddp_spawn'")
+        raise UserError(f"strategy={name} needs fork, which this system lacks: use 'ddp_spawn'")
     if method == "fork" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own
         raise UserError(
             f"strategy={name} forks this process, whose CUDA has been used already: restart the kernel and let nothing "
@@ -88,58 +90,66 @@ def _check(name: str, method: str, job: Experiment) -> None:
 
 
 @contextmanager
-def at_a_prompt() -> Iterator[None]:
-    """Let Lightning take ``ddp`` in a notebook, which it refuses since it would start processes by itself."""
+def allow_notebook() -> Iterator[None]:
+    """Let Lightning accept ``ddp`` in a notebook: reglab starts the processes."""
     with patch.object(accelerator_connector, "_IS_INTERACTIVE", False):
         yield
 
 
-def run(start: Start, work: Callable[[], Outcome], model: nn.Module, cocktail: Cocktail) -> Outcome:
-    """Do ``work``, which trains ``model`` under ``cocktail``, in each process, and return what it returns in the first.
+def run(plan: ProcessPlan, train: Callable[[], FitResult], model: nn.Module, cocktail: Cocktail) -> FitResult:
+    """Call ``train`` in each process and return the result of rank 0.
 
-    ``model`` and ``cocktail`` have its trained weights and numbers afterwards. Raises what was raised in one of the
-    processes, RuntimeError where one died. None of them lives on.
+    ``model`` and ``cocktail`` have the trained weights and state afterwards. Raises what was raised
+    in one of the processes, RuntimeError where one died. No process is left.
+
+    Args:
+        plan: Number of processes and start method.
+        train: Trains ``model`` under ``cocktail`` and returns the result of the fit.
+        model: Gets the trained weights.
+        cocktail: Gets the trained state.
     """
-    context = get_context(start.method)
+    context = get_context(plan.method)
     port = rank_processes.free_port()
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.pt"
-        handed: Any = (work, model, cocktail)
-        if start.method == "spawn":
-            # By a file: Python hands arguments over by a pipe, and waits for ever where the process dies before it
-            # has read them, as it does in a script that starts training wherever it is imported.
-            handed = Path(folder) / "work"
-            handed.write_bytes(_pickled(work, model, cocktail))
+        payload: Any = (train, model, cocktail)
+        if plan.method == "spawn":
+            # By a file: Python hands arguments over by a pipe, and waits for ever where the process
+            # dies before it has read them, as it does in a script that starts training wherever it
+            # is imported.
+            payload = Path(folder) / "work"
+            payload.write_bytes(_pickled(train, model, cocktail))
         with Family() as family:
-            for rank in range(start.ranks):
-                with rank_processes.environment(_environment(start, rank, port)), signals_blocked():
-                    family.add(_started(context, rank, handed, result))
+            for rank in range(plan.ranks):
+                with rank_processes.environment(_environment(plan, rank, port)), signals_blocked():
+                    family.add(_start_process(context, rank, payload, result))
             family.wait()
-        found = torch.load(result, map_location="cpu", weights_only=True)
-    _take(model, cocktail, found)
-    return found["metrics"], found["history"], found["run_id"]
+        trained = torch.load(result, map_location="cpu", weights_only=True)
+    _load_trained(model, cocktail, trained)
+    return trained["metrics"], trained["history"], trained["run_id"]
 
 
-def _environment(start: Start, rank: int, port: int) -> dict[str, str]:
-    # A forked process must not compute on threads: those of OpenMP are not there any more, and it would wait for them.
-    threads = {"OMP_NUM_THREADS": "1"} if start.method == "fork" else {}
-    return {**rank_processes.rank_environment(rank, start.ranks, port), **threads}
+def _environment(plan: ProcessPlan, rank: int, port: int) -> dict[str, str]:
+    # A forked process must not compute on threads: those of OpenMP are not there any more, and it
+    # would wait for them.
+    threads = {"OMP_NUM_THREADS": "1"} if plan.method == "fork" else {}
+    return {**rank_processes.rank_environment(rank, plan.ranks, port), **threads}
 
 
-def _started(context: BaseContext, rank: int, handed: Any, result: Path) -> Child:
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_rank, args=(theirs, rank, handed, result))  # type: ignore[attr-defined]  # each has it
+def _start_process(context: BaseContext, rank: int, payload: Any, result: Path) -> Child:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_rank, args=(sender, rank, payload, result))  # type: ignore[attr-defined]  # each has it
     with warnings.catch_warnings():
         # Python 3.12 warns of forking a process with threads, which a notebook's always is.
         warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
         process.start()
-    theirs.close()
-    return Child(rank, process, ours)
+    sender.close()
+    return Child(rank, process, receiver)
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Let processes that start inside the context hear Ctrl-C and SIGTERM only when they are ready to."""
+    """Block Ctrl-C and SIGTERM in processes started inside the context until they unblock."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -150,18 +160,18 @@ def signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _rank(pipe: Any, rank: int, handed: Any, result: Path) -> None:
-    with signals.listening(patient=True), tell(pipe):
+def _rank(pipe: Any, rank: int, payload: Any, result: Path) -> None:
+    with signals.handle_signals(ignore_repeats=True), tell(pipe):
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         setattr(rank_zero_only, "rank", rank)  # noqa: B010 - a function has no such attribute for mypy
-        forked = not isinstance(handed, Path)
+        forked = not isinstance(payload, Path)
         if forked:
             torch.set_num_threads(1)
             _forget_connections()
-        work, model, cocktail = handed if forked else pickle.loads(handed.read_bytes())
-        with at_a_prompt():
-            metrics, history, run_id = work()
+        train, model, cocktail = payload if forked else pickle.loads(payload.read_bytes())
+        with allow_notebook():
+            metrics, history, run_id = train()
         if rank == 0:
             states = {"model": model.state_dict(), "cocktail": cocktail.state_dict(), "training": model.training}
             torch.save({"metrics": metrics, "history": history, "run_id": run_id, **states}, result)
@@ -174,27 +184,27 @@ def _forget_connections() -> None:
         engine.dispose(close=False)
 
 
-def _take(model: nn.Module, cocktail: Cocktail, found: Mapping[str, Any]) -> None:
-    """Put the trained state into the objects that the user holds, which are changed as a fit here changes them."""
+def _load_trained(model: nn.Module, cocktail: Cocktail, trained: Mapping[str, Any]) -> None:
+    """Load the trained state into the user's objects, as a fit in this process would."""
     cocktail.prepare(model)
-    for module, state in ((model, found["model"]), (cocktail, found["cocktail"])):
+    for module, state in ((model, trained["model"]), (cocktail, trained["cocktail"])):
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            if name in state:  # precision=64-true and its like change the kind of the weights
+            if name in state:  # precision=64-true and its like change the dtype of the weights
                 tensor.data = tensor.data.to(state[name].device, state[name].dtype)
         module.load_state_dict(state)
-    model.train(found["training"])
+    model.train(trained["training"])
 
 
 class _Picklable(pickle.Pickler):
     """Refuses what another process could not find: what was defined in a notebook's cell."""
 
     def reducer_override(self, thing: Any) -> Any:
-        if isinstance(thing, (type, FunctionType)) and thing.__module__ == "__main__" and _main_is_lost():
+        if isinstance(thing, (type, FunctionType)) and thing.__module__ == "__main__" and _main_is_notebook():
             raise pickle.PicklingError(f"{thing.__qualname__} is defined in the notebook")
         return NotImplemented
 
 
-def _main_is_lost() -> bool:
+def _main_is_notebook() -> bool:
     main = sys.modules["__main__"]
     return getattr(main, "__spec__", None) is None and not Path(getattr(main, "__file__", "")).is_file()
 

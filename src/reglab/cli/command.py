@@ -1,4 +1,7 @@
-"""The ``reglab`` command. Only what a sub-command needs is imported: help and completion answer at once."""
+"""The ``reglab`` command. Only what a sub-command needs is imported.
+
+Help and completion answer at once.
+"""
 
 import errno
 import os
@@ -12,15 +15,16 @@ _FAILED, _WRONG_USE = 1, 2
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    0 well, 1 a job failed or something was not delivered, 2 wrong use, 130 ended by Ctrl-C, 143 by SIGTERM.
+    0: success; 1: a job failed or something was not delivered; 2: wrong use; 130: ended by Ctrl-C;
+    143: ended by SIGTERM.
     """
     hide_output()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        return _dispatch(argv)
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -32,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         from reglab.processes import rank_environment
 
-        if not getattr(interrupt, "told", False) and rank_environment.tells():
+        if not getattr(interrupt, "reported", False) and rank_environment.tells():
             print("reglab: interrupted", file=sys.stderr)
         return 128 + getattr(interrupt, "number", 2)
     except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`
@@ -41,13 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _NO_ROOM or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        hint = "" if "free" in str(error) else ". Free some disk space, then go on by reglab resume"
+        hint = "" if "free" in str(error) else ". Free some disk space, then run reglab resume"
         print(f"reglab: {error}{hint}", file=sys.stderr)
         return _FAILED
 
 
-def _dispatch(words: list[str]) -> int:
-    command, rest = (words[0], words[1:]) if words else ("--help", [])
+def _dispatch(arguments: list[str]) -> int:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if command in ("--help", "-h", "help"):
         return _print(_overview())
     if command == "--version":
@@ -74,30 +78,30 @@ def _dispatch(words: list[str]) -> int:
     raise UserError(f"unknown command {command!r}: {nearest(command, valid)} (reglab --help)")
 
 
-def _train(words: list[str]) -> int:
-    if "--help" in words or "-h" in words:
+def _train(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
         from reglab.cli.completion import config_dirs
         from reglab.cli.help import train_help
         from reglab.config.paths import conf_dir
 
-        return _print(train_help([conf_dir(), *config_dirs(words)]))
+        return _print(train_help([conf_dir(), *config_dirs(arguments)]))
     from reglab.cli.train import train
 
-    return train(words)
+    return train(arguments)
 
 
-def _completion(words: list[str]) -> int:
+def _completion(arguments: list[str]) -> int:
     from reglab.cli.completion_scripts import INSTALL, SCRIPTS
 
-    if words[:1] == ["query"]:
+    if arguments[:1] == ["query"]:
         from reglab.cli.completion import complete
         from reglab.config.paths import conf_dir
 
-        return _print("\n".join(complete(" ".join(words[1:]), [conf_dir()])))
-    if len(words) != 1 or words[0] not in SCRIPTS:
+        return _print("\n".join(complete(" ".join(arguments[1:]), [conf_dir()])))
+    if len(arguments) != 1 or arguments[0] not in SCRIPTS:
         lines = [f"  {shell}: {how}" for shell, how in INSTALL.items()]
         raise UserError("usage: reglab completion bash|zsh|fish\n" + "\n".join(lines))
-    return _print(SCRIPTS[words[0]])
+    return _print(SCRIPTS[arguments[0]])
 
 
 def _overview() -> str:

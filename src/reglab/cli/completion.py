@@ -1,4 +1,7 @@
-"""Tab completion of the ``reglab`` command: sub-commands, groups, options (inside lists too) and dotted keys."""
+"""Tab completion of the ``reglab`` command.
+
+Sub-commands, groups, options (inside lists too) and dotted keys.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -24,23 +27,23 @@ _PREFIX = re.compile(r"[+~]{0,2}")
 
 
 def complete(line: str, folders: Sequence[Path]) -> list[str]:
-    """Return the words that can replace the last word of ``line`` (the command line up to the cursor).
+    """Return the completions of the last word of ``line`` (the command line up to the cursor).
 
-    A word that wants something after it ends in ``=`` or ``.``; the shell then adds no space.
+    A completion that continues ends in ``=`` or ``.``; the shell then adds no space.
     """
-    words = line.split()
-    word = "" if not words or line[-1:].isspace() else words.pop()
-    if len(words) <= 1:
-        return _starting(word, [*COMMANDS, *FLAGS[""]])
-    command, *arguments = words[1:]
-    if word.startswith("-"):
-        return _starting(word, FLAGS.get(command, ("--help",)))
+    tokens = line.split()
+    token = "" if not tokens or line[-1:].isspace() else tokens.pop()
+    if len(tokens) <= 1:
+        return _with_prefix(token, [*COMMANDS, *FLAGS[""]])
+    command, *arguments = tokens[1:]
+    if token.startswith("-"):
+        return _with_prefix(token, FLAGS.get(command, ("--help",)))
     if command == "completion":
-        return _starting(word, SCRIPTS)
+        return _with_prefix(token, SCRIPTS)
     if command in _TAKE_RUNS:
-        return _starting(word, _recent())
+        return _with_prefix(token, _recent())
     if command == "train":
-        return _override(word, [*folders, *config_dirs(arguments)], _choices(arguments))
+        return _override(token, [*folders, *config_dirs(arguments)], _choices(arguments))
     return []
 
 
@@ -53,13 +56,13 @@ def config_dirs(arguments: Sequence[str]) -> list[Path]:
     """Return the folders that ``--config-dir`` (``-cd``) names."""
     flags = ("--config-dir", "-cd")
     apart = [Path(value) for flag, value in pairwise(arguments) if flag in flags]
-    return apart + [Path(word.partition("=")[2]) for word in arguments if word.startswith("--config-dir=")]
+    return apart + [Path(argument.partition("=")[2]) for argument in arguments if argument.startswith("--config-dir=")]
 
 
-def _override(word: str, folders: Sequence[Path], choices: config_options.Choices) -> list[str]:
-    match = _PREFIX.match(word)
+def _override(token: str, folders: Sequence[Path], choices: config_options.Choices) -> list[str]:
+    match = _PREFIX.match(token)
     sign = match.group() if match else ""
-    name, equals, value = word[len(sign) :].partition("=")
+    name, equals, value = token[len(sign) :].partition("=")
     if equals:
         head, last = _last_option(value)
         taken = set(re.split(r"[\[\],]", head))
@@ -72,26 +75,26 @@ def _override(word: str, folders: Sequence[Path], choices: config_options.Choice
 
 
 def _last_option(value: str) -> tuple[str, str]:
-    """Split ``[l1,dr`` into what stands (``[l1,``) and the option being typed (``dr``)."""
-    cut = max(value.rfind("["), value.rfind(",")) + 1
-    return value[:cut], value[cut:]
+    """Split ``[l1,dr`` into what is complete (``[l1,``) and the option being typed (``dr``)."""
+    end = max(value.rfind("["), value.rfind(",")) + 1
+    return value[:end], value[end:]
 
 
 def _by_level(typed: str, names: Iterable[str]) -> list[str]:
     """Offer dotted keys one level at a time: ``optimizer.`` before ``optimizer.lr=``."""
-    found = set()
+    offers = set()
     for name in names:
         if name.startswith(typed):
             dot = name.find(".", len(typed))
-            found.add(name if dot < 0 else name[: dot + 1])
-    return sorted(found)
+            offers.add(name if dot < 0 else name[: dot + 1])
+    return sorted(offers)
 
 
 def _choices(arguments: Sequence[str]) -> dict[str, list[str]]:
     """Return what the command line chooses so far; a swept value chooses all of its options."""
-    pairs = (word.lstrip("+").partition("=") for word in arguments if "=" in word)
+    pairs = (argument.lstrip("+").partition("=") for argument in arguments if "=" in argument)
     return {name: [option for option in re.split(r"[\[\],\s]", value) if option] for name, _, value in pairs}
 
 
-def _starting(word: str, names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if name.startswith(word))
+def _with_prefix(prefix: str, names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if name.startswith(prefix))

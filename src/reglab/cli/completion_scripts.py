@@ -1,6 +1,7 @@
-"""The shells' side of tab completion: each asks ``reglab completion query <line>`` for whole words.
+"""Shell scripts of tab completion: each calls ``reglab completion query <line>``.
 
-bash breaks words at ``=`` and ``:`` (COMP_WORDBREAKS), so it is given only what follows the last break.
+bash breaks words at ``=`` and ``:`` (COMP_WORDBREAKS), so it is given only what follows the last
+break.
 """
 
 _BASH = r"""

@@ -1,4 +1,6 @@
-"""What can be configured, read from the conf folders without Hydra: help and completion answer at once.
+"""Config groups, options and keys, read from the conf folders without Hydra.
+
+Help and completion answer at once.
 
 Hydra composes; this only lists. A folder given later (``--config-dir``) adds to the earlier ones.
 """
@@ -14,24 +16,24 @@ Choices = Mapping[str, Sequence[str]]  # group -> chosen options
 
 def groups(folders: Sequence[Path]) -> list[str]:
     """Return the config groups, such as ``optimizer`` or ``hydra/launcher``, sorted."""
-    found = {
+    names = {
         file.parent.relative_to(folder).as_posix()
         for folder in folders
         for file in folder.glob("*/**/*.yaml")
         if not file.name.startswith("_")
     }
-    return sorted(found)
+    return sorted(names)
 
 
 def options(folders: Sequence[Path], group: str) -> dict[str, str]:
     """Return option -> one-line description (the first comment of its file), sorted by option."""
-    found = {
+    descriptions = {
         file.stem: _description(file)
         for folder in reversed(folders)
         for file in (folder / group).glob("*.yaml")
         if not file.name.startswith("_")
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(descriptions.items()))
 
 
 def defaults(folders: Sequence[Path]) -> dict[str, list[str]]:
@@ -46,20 +48,21 @@ def defaults(folders: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def keys(folders: Sequence[Path], choices: Choices) -> list[str]:
-    """Return the dotted keys of the config that has these ``choices`` (an approximation: no interpolation), sorted.
+    """Return the dotted keys of the config with these ``choices``, sorted (no interpolation).
 
-    For a group without a choice every option's keys are listed, so that a cocktail's keys can be found.
+    For a group without a choice every option's keys are listed, so that a cocktail's keys can be
+    found.
     """
-    found = _dotted({key: value for key, value in _load(folders, PRIMARY).items() if key != "defaults"})
+    dotted = _dotted({key: value for key, value in _load(folders, PRIMARY).items() if key != "defaults"})
     for group in groups(folders):
         if not group.startswith(("experiment", "debug", "hydra")):
             for option in choices.get(group) or options(folders, group):
-                found |= {f"{group.replace('/', '.')}.{key}" for key in _dotted(_option(folders, group, option))}
-    return sorted(found)
+                dotted |= {f"{group.replace('/', '.')}.{key}" for key in _dotted(_option(folders, group, option))}
+    return sorted(dotted)
 
 
 def as_options(value: object) -> list[str]:
-    """Return the options that a defaults list's value names: ``adam``, ``[l1, dropout]`` or null."""
+    """Return the options in a value of a defaults list: ``adam``, ``[l1, dropout]`` or null."""
     values = value if isinstance(value, list) else [value]
     return [str(option) for option in values if option is not None]
 
@@ -86,14 +89,14 @@ def _load(folders: Sequence[Path], name: str) -> dict[str, Any]:
 
 
 def _dotted(content: Mapping[str, Any], prefix: str = "") -> set[str]:
-    found: set[str] = set()
+    keys: set[str] = set()
     for key, value in content.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and value:
-            found |= _dotted(value, f"{name}.")
+            keys |= _dotted(value, f"{name}.")
         elif not str(key).startswith("_"):
-            found.add(name)
-    return found
+            keys.add(name)
+    return keys
 
 
 def _description(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""What ``reglab --help`` and ``reglab train --help`` say, without importing Hydra or torch."""
+"""Help texts of ``reglab`` and ``reglab train``, without importing Hydra or torch."""
 
 import textwrap
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ reglab: which regularizer, how strongly, and why.
 usage: reglab COMMAND [...]
 
   train [-m] [key=value ...]   train one model, or with -m a sweep          reglab train --help
-  resume RUN|SWEEP             go on where a run or sweep stopped           reglab resume --help
+  resume RUN|SWEEP             resume a run or sweep where it stopped       reglab resume --help
   report SWEEP                 write the report of a sweep again            reglab report --help
-  dashboard                    open MLflow's dashboard over what was run    reglab dashboard --help
-  sync [FOLDER ...]            send what the store has not got yet          reglab sync --help
-  clean [FOLDER ...]           show and free what runs hold on the disk     reglab clean --help
+  dashboard                    open MLflow's dashboard of your runs         reglab dashboard --help
+  sync [FOLDER ...]            send to MLflow what it does not have yet     reglab sync --help
+  clean [FOLDER ...]           show and free the disk space of runs         reglab clean --help
   completion bash|zsh|fish     print the shell's tab completion
 
   --version                    print the version
@@ -58,10 +58,10 @@ Tab completes groups, options and keys: reglab completion bash|zsh|fish. HYDRA_F
 
 
 def train_help(folders: Sequence[Path]) -> str:
-    """Return the help of ``reglab train``: the groups and their options as the folders hold them."""
+    """Return the help of ``reglab train`` with the groups and options in ``folders``."""
     chosen = config_options.defaults(folders)
-    listed = [_group(folders, group, chosen.get(group, [])) for group in config_options.groups(folders)]
-    return "\n".join([_TRAIN, "Groups and their options (* = default)", *listed, "", _KEYS])
+    lines = [_group(folders, group, chosen.get(group, [])) for group in config_options.groups(folders)]
+    return "\n".join([_TRAIN, "Groups and their options (* = default)", *lines, "", _KEYS])
 
 
 def _group(folders: Sequence[Path], group: str, chosen: Sequence[str]) -> str:

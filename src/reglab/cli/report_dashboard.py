@@ -1,4 +1,4 @@
-"""The sub-commands that read what was run: ``report`` and ``dashboard``."""
+"""Sub-commands ``report`` and ``dashboard``."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,44 +8,50 @@ from reglab.core.errors import UserError
 from reglab.tracking.settings import absolute_uri, redacted
 
 
-def report(words: Sequence[str]) -> int:
-    """Write the report of a sweep again, from what MLflow holds, and print what a sweep prints at its end."""
+def report(arguments: Sequence[str]) -> int:
+    """Write the report of a sweep again from MLflow, and print the summary of a sweep."""
     parser = reading_parser("report", "Write the report of a sweep again, also of one that was interrupted.")
     parser.add_argument("sweep", help="the sweep's run id, its name, or its folder under runs/")
     parser.add_argument("--folder", type=Path, default=None, help="where report.html goes; default: the working folder")
     parser.add_argument("--rule", default=None, help="choose by another rule: best, paired_1se or 1se")
-    arguments = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     from reglab.reports.sweep import report as write
     from reglab.sweeps.finish import show
     from reglab.tracking.mlflow.read import find_run
 
-    parent = find_run(given_uri(arguments.uri), arguments.sweep)
-    show(write(parent.uri, parent.run_id, arguments.folder or Path.cwd(), arguments.rule), parent.uri)
+    parent = find_run(given_uri(options.uri), options.sweep)
+    show(write(parent.uri, parent.run_id, options.folder or Path.cwd(), options.rule), parent.uri)
     return 0
 
 
-def dashboard(words: Sequence[str]) -> int:
+def dashboard(arguments: Sequence[str]) -> int:
     """Run MLflow's dashboard until it is interrupted."""
-    parser = reading_parser("dashboard", "Open MLflow's dashboard over what was run; this machine alone sees it.")
+    parser = reading_parser(
+        "dashboard", "Open MLflow's dashboard of your runs; by default only this machine can reach it."
+    )
     parser.add_argument("--port", type=int, default=5000, help="the first port to try")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: this machine only")
-    parser.add_argument("--allowed-hosts", default="", metavar="NAMES", help="the names it answers to, with commas")
+    parser.add_argument(
+        "--allowed-hosts", default="", metavar="NAMES", help="the host names that it accepts, with commas"
+    )
     parser.add_argument(
         "--auth", type=Path, default=None, metavar="FILE", help="MLflow's basic-auth config: who may log in"
     )
-    arguments = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     from reglab.tracking.admin.dashboard import serve
     from reglab.tracking.admin.dashboard_access import Access
 
-    allowed = tuple(name.strip() for name in arguments.allowed_hosts.split(",")) if arguments.allowed_hosts else ()
-    access = Access(arguments.host, arguments.auth, allowed)
-    return serve(given_uri(arguments.uri), arguments.port, access)
+    allowed = tuple(name.strip() for name in options.allowed_hosts.split(",")) if options.allowed_hosts else ()
+    access = Access(options.host, options.auth, allowed)
+    return serve(given_uri(options.uri), options.port, access)
 
 
 def given_uri(uri: str | None) -> str:
-    """Return the store that ``--uri`` names, ``reglab.db`` in the working folder if nothing is given.
+    """Return the store of ``--uri``; by default ``reglab.db`` in the working folder.
 
-    Raises UserError where it holds a password, which the list of processes and the shell's history would keep.
+    Raises:
+        UserError: Where it holds a password, which the list of processes and the shell's history
+            would keep.
     """
     if uri is not None and redacted(uri) != uri:
         raise UserError(
@@ -58,5 +64,5 @@ def given_uri(uri: str | None) -> str:
 def reading_parser(command: str, description: str) -> argparse.ArgumentParser:
     """Return the argument parser of a sub-command that reads a store."""
     parser = argparse.ArgumentParser(prog=f"reglab {command}", description=description)
-    parser.add_argument("--uri", default=None, help="where runs are kept; default: reglab.db in the working folder")
+    parser.add_argument("--uri", default=None, help="the MLflow store; default: reglab.db in the working folder")
     return parser

@@ -1,4 +1,4 @@
-"""``reglab resume``: go on with a run or a sweep that ended before it was done, or extend a run that finished."""
+"""``reglab resume``: resume an interrupted run or sweep, or extend a finished run."""
 
 import os
 import shlex
@@ -11,38 +11,41 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from reglab.config.fingerprint import GIVEN_UP
+from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.processes import rank_environment
 from reglab.tracking import run_state
-from reglab.tracking.folder import typed
+from reglab.tracking.folder import shell_path
 from reglab.tracking.pack_manifest import MANIFEST, read
-from reglab.tracking.run_state import Told
+from reglab.tracking.run_state import RunState
 
-_CHANGED = (
+_CHANGEABLE = (
     *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     *("trainer.shards", "trainer.checkpoint_seconds", "trust"),
 )
 _EPOCHS = "trainer.max_epochs"
 _SWEEP = "multirun.yaml"
-_OF_HYDRA = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # what of Hydra's own a file may say
-_COMPILING = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")  # what of a sweep may change
-_NOT_AGAIN = ("sweep.again", "sweep.resume", "trust")  # what is trusted is told anew, not by a file
+_HYDRA_KEYS = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # Hydra's keys that a file may set
+# What of a sweep may change.
+_SWEEP_CHANGEABLE = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")
+# Trust is given again by the user, not by a file.
+_DROPPED = ("sweep.again", "sweep.resume", "trust")
 
 
-def resume(words: Sequence[str]) -> int:
-    """Run ``reglab resume`` with these words and return the exit code, that of ``reglab train``.
+def resume(arguments: Sequence[str]) -> int:
+    """Run ``reglab resume`` and return its exit code, that of ``reglab train``.
 
-    Raises UserError where there is nothing to go on with.
+    Raises:
+        UserError: Where there is nothing to resume.
     """
     from reglab.cli.report_dashboard import given_uri, reading_parser
 
-    arguments = reading_parser("resume", "Go on with a run or sweep as if it had never stopped.")
-    arguments.add_argument("run", help="the folder, id or name of a run or sweep")
-    arguments.add_argument("--here", action="store_true", help="its working folder was moved to the present one")
-    arguments.add_argument("overrides", nargs="*", default=[], help=f"what may change: {', '.join(_CHANGED)}")
-    given = arguments.parse_intermixed_args(list(words))
+    parser = reading_parser("resume", "Resume a run or sweep as if it had never stopped.")
+    parser.add_argument("run", help="the folder, id or name of a run or sweep")
+    parser.add_argument("--here", action="store_true", help="its working folder was moved to the current folder")
+    parser.add_argument("overrides", nargs="*", default=[], help=f"what may change: {', '.join(_CHANGEABLE)}")
+    given = parser.parse_intermixed_args(list(arguments))
     from reglab.tracking import find_folder
     from reglab.tracking.folder import read_identity
     from reglab.tracking.settings import check_named
@@ -55,11 +58,11 @@ def resume(words: Sequence[str]) -> int:
 
 
 def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
-    found = run_state.told(folder)
+    state = run_state.read_state(folder)
     config = _recorded(folder)
-    if found is None or config is None:
+    if state is None or config is None:
         raise UserError(
-            f"the run in {folder} cannot go on: it was made in Python or has recorded nothing yet; run it again"
+            f"the run in {folder} cannot be resumed: it was made in Python or has recorded nothing yet; run it again"
         )
     before = int(OmegaConf.select(config, _EPOCHS) or 0)
     changes = _changes(overrides)
@@ -69,44 +72,46 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     if type(epochs) is not int:
         raise UserError(f"{_EPOCHS}={epochs}: give a whole number of epochs")
     if epochs < before:
-        raise UserError(f"{_EPOCHS}={epochs}: the run has {before}, and can only be given more")
-    if (done := _over(folder, found, epochs > before)) is not None:
+        raise UserError(f"{_EPOCHS}={epochs}: the run has {before}: give a larger number")
+    if (done := _nothing_to_do(folder, state, epochs > before)) is not None:
         if rank_environment.place().first:
             print(done)
         return 0
     if epochs > before:
         _check_schedule(config, before)
-    _check_place(found, folder, here)
+    _check_working_folder(state, folder, here)
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds text
-        sys.path.append(os.getcwd())  # noqa: PTH109 - the user's own package lies here
-    from reglab.cli.single_run import go_on_with  # late: rich
+        sys.path.append(os.getcwd())  # noqa: PTH109 - for the user's own packages
+    from reglab.cli.single_run import resume_run  # late: rich
 
-    with signals.listening():
-        return go_on_with(config, folder)
+    with signals.handle_signals():
+        return resume_run(config, folder)
 
 
-def _over(folder: Path, found: Told, longer: bool) -> str | None:
-    """Return why there is nothing to do, if so. Raises UserError where going on would only repeat or mislead."""
-    if found.diverged:
+def _nothing_to_do(folder: Path, state: RunState, extend: bool) -> str | None:
+    """Return why there is nothing to do, if so.
+
+    Raises UserError where resuming would only repeat or mislead.
+    """
+    if state.diverged:
         raise UserError(
-            f"the run in {folder} diverged, and going on would only repeat that: {found.tags.get('reglab.message', '')}"
+            f"the run in {folder} diverged, and resuming it would only repeat that: "
+            f"{state.tags.get('reglab.message', '')}"
         )
-    if found.status != "FINISHED":
+    if state.status != "FINISHED":
         if pack := _pack_of(folder):
-            raise UserError(
-                f"the run in {folder} was trained together with others: go on with all of them, reglab resume {pack}"
-            )
+            raise UserError(f"the run in {folder} was trained in a pack: resume the whole pack by reglab resume {pack}")
         return None
-    if not longer:
-        return f"The run in {folder} is finished. To train it longer: reglab resume {typed(folder)} {_EPOCHS}=..."
+    if not extend:
+        return f"The run in {folder} is finished. To train it longer: reglab resume {shell_path(folder)} {_EPOCHS}=..."
     return None
 
 
 def _pack_of(folder: Path) -> Path | None:
-    """Return the folder of the sweep that holds the pack of an unfinished run, None where it trains alone."""
+    """Return the sweep folder of an unfinished run's pack, None where it trains alone."""
     for path in folder.parent.glob(f"*/{MANIFEST}"):
-        found = read(path.parent)
-        if found is not None and str(folder) in found.folders:
+        manifest = read(path.parent)
+        if manifest is not None and str(folder) in manifest.folders:
             return folder.parent
     return None
 
@@ -115,8 +120,8 @@ def _check_schedule(config: DictConfig, epochs: int) -> None:
     schedule: Any = OmegaConf.select(config, "scheduler") or {}
     if str(schedule.get("_target_", "")).endswith("CosineAnnealingLR") and "T_max" not in schedule:
         raise UserError(
-            f"the schedule of this run is stretched over its {epochs} epochs, and ended with them: a longer one is "
-            "another training. Start it anew by reglab train"
+            f"the learning-rate schedule of this run ends after its {epochs} epochs, so that it cannot be extended: "
+            "start a new run by reglab train"
         )
 
 
@@ -128,12 +133,12 @@ def _changes(overrides: Sequence[str]) -> dict[str, Any]:
         raise UserError(f"{' '.join(overrides)}: give what is to change as {_EPOCHS}=200") from error
     for override in parsed:
         key = override.key_or_group
-        if key not in _CHANGED:
+        if key not in _CHANGEABLE:
             raise UserError(
-                f"{override.input_line}: a run that goes on keeps its configuration, but for {', '.join(_CHANGED)}"
+                f"{override.input_line}: a resumed run keeps its configuration, except {', '.join(_CHANGEABLE)}"
             )
         if override.is_sweep_override():
-            raise UserError(f"{override.input_line}: a run goes on with one value")
+            raise UserError(f"{override.input_line}: give one value")
         changes[key] = override.value()
     return changes
 
@@ -145,55 +150,57 @@ def _recorded(folder: Path) -> DictConfig | None:
         return None
     if not isinstance(config, DictConfig):
         raise UserError(f"{folder / 'config.yaml'} is not the configuration of a run")
-    config.trust = []  # what the user trusts, not what stands in a file
-    for key in GIVEN_UP:
+    config.trust = []  # given by the user, not by a file
+    for key in REMOVED_KEYS:
         (config.get("measure") or {}).pop(key, None)
     return config
 
 
-def _check_place(found: Told, folder: Path, here: bool) -> None:
-    """Raise UserError unless this is the folder that the run's relative paths, and the user's packages, count from.
+def _check_working_folder(state: RunState, folder: Path, here: bool) -> None:
+    """Raise UserError unless this is the run's working folder.
 
-    It is not gone to by itself: the run may be somebody else's, and Python and Hydra run what lies in such a folder.
+    The folder is not entered automatically: the run may be another user's, and Python and Hydra run
+    code in such a folder.
     """
-    place = Path(found.tags.get(run_state.PLACE, Path.cwd()))
-    if place.resolve() != Path.cwd().resolve() and not here:
+    started_in = Path(state.tags.get(run_state.WORKING_FOLDER, Path.cwd()))
+    if started_in.resolve() != Path.cwd().resolve() and not here:
         raise UserError(
-            f"the run in {folder} was started in {place}, where its relative paths count from. Go there first: cd "
-            f"{shlex.quote(str(place))}; or, if all of it was moved here, add --here"
+            f"the run in {folder} was started in {started_in}, and its relative paths start there. Go there first: cd "
+            f"{shlex.quote(str(started_in))}; or, if all of it was moved here, add --here"
         )
 
 
 def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
-    found = run_state.told(folder)
-    if found is None:
-        raise UserError(f"the sweep in {folder} has recorded nothing yet: give its command again")
-    changes = [override for override in overrides if override.partition("=")[0] not in ("trust", *_COMPILING)]
+    state = run_state.read_state(folder)
+    if state is None:
+        raise UserError(f"the sweep in {folder} has recorded nothing yet: run its command again")
+    changes = [override for override in overrides if override.partition("=")[0] not in ("trust", *_SWEEP_CHANGEABLE)]
     if changes:
         raise UserError(
-            f"{changes[0]}: a sweep that goes on keeps its configuration, but for {' and '.join(_COMPILING)}. Its "
-            f"runs, once finished, can be extended one by one: reglab resume RUN {_EPOCHS}=..."
+            f"{changes[0]}: a resumed sweep keeps its configuration, except {' and '.join(_SWEEP_CHANGEABLE)}. To "
+            f"extend one of its finished runs: reglab resume RUN {_EPOCHS}=..."
         )
-    _check_place(found, folder, here)
-    recorded: Any = OmegaConf.to_container(OmegaConf.load(folder / _SWEEP), resolve=False)  # secrets stay as written
+    _check_working_folder(state, folder, here)
+    # Secrets stay as written.
+    recorded: Any = OmegaConf.to_container(OmegaConf.load(folder / _SWEEP), resolve=False)
     hydra = recorded["hydra"]
     for each in hydra["overrides"]["hydra"]:
-        if not any(_key(each) == own or _key(each).startswith(f"{own}.") for own in _OF_HYDRA):
-            raise UserError(f"the sweep was started with {each}, which no file may say: give its command again")
-    gone = [*_NOT_AGAIN, *(f"measure.{key}" for key in GIVEN_UP)]
-    given = [each for each in hydra["overrides"]["task"] if _key(each) not in gone]
-    own = [each for each in hydra["overrides"]["hydra"] if _key(each) not in map(_key, overrides)]
-    words = ["-m", *own, *given, *overrides, f"sweep.resume={_quoted(str(folder))}"]
+        if not any(_key(each) == key or _key(each).startswith(f"{key}.") for key in _HYDRA_KEYS):
+            raise UserError(f"the sweep was started with {each}, which a file may not set: run its command again")
+    dropped = [*_DROPPED, *(f"measure.{key}" for key in REMOVED_KEYS)]
+    task_overrides = [each for each in hydra["overrides"]["task"] if _key(each) not in dropped]
+    hydra_overrides = [each for each in hydra["overrides"]["hydra"] if _key(each) not in map(_key, overrides)]
+    arguments = ["-m", *hydra_overrides, *task_overrides, *overrides, f"sweep.resume={_quoted(str(folder))}"]
     if hydra["job"]["config_name"] not in (None, "train"):
-        words = ["--config-name", hydra["job"]["config_name"], *words]
+        arguments = ["--config-name", hydra["job"]["config_name"], *arguments]
     for source in hydra["runtime"]["config_sources"]:
         if source["provider"] == "command-line":
             if not Path(source["path"]).resolve().is_relative_to(Path.cwd()):
-                raise UserError(f"the sweep was started with --config-dir {source['path']}: give its command again")
-            words = ["--config-dir", source["path"], *words]
+                raise UserError(f"the sweep was started with --config-dir {source['path']}: run its command again")
+            arguments = ["--config-dir", source["path"], *arguments]
     from reglab.cli.train import train
 
-    return train(words)
+    return train(arguments)
 
 
 def _key(override: str) -> str:

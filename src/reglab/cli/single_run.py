@@ -9,7 +9,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from reglab.config.trust import listed
+from reglab.config.trust import trusted_packages
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.core.metric_direction import LOSS_OF_REGRESSION
@@ -17,16 +17,19 @@ from reglab.launchers import task
 from reglab.launchers.display import Display
 from reglab.launchers.events import Advanced, Ended, Progress, Reporter, Started, ended, numbers, reporting
 from reglab.processes import rank_consistency, rank_environment
-from reglab.tracking.folder import IDENTITY, is_pending, read_identity, typed
-from reglab.tracking.settings import opened
+from reglab.tracking.folder import IDENTITY, is_pending, read_identity, shell_path
+from reglab.tracking.settings import view_command
 
 
 def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str] = ()) -> int:
     """Train one run and return the exit code: 0 finished, 1 failed, 130 or 143 interrupted.
 
-    more: further overrides, which the user did not give. Raises what training raises.
+    Raises what training raises.
+
+    Args:
+        more: Further overrides, which the user did not give.
     """
-    trouble: list[BaseException] = []
+    errors: list[BaseException] = []
     folder: list[Path] = []
 
     def train(report: Reporter) -> object:
@@ -35,8 +38,8 @@ def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str]
                 folder.append(Path(HydraConfig.get().runtime.output_dir))
                 with reporting(report):
                     return task.train(config)
-            except Exception as error:  # noqa: BLE001 - raised below: Hydra would print a line of its own first
-                trouble.append(error)
+            except Exception as error:  # noqa: BLE001 - raised below, without Hydra
+                errors.append(error)
 
         try:
             returned = hydra.run(config_name=name, task_function=guarded, overrides=[*overrides, *more])
@@ -44,19 +47,19 @@ def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str]
             if folder:
                 raise
             raise UserError(
-                f"the run's folder cannot be made ({error}): go to a folder that you can write, or give another "
+                f"the run's folder cannot be created ({error}): go to a folder that you can write, or give another "
                 "hydra.run.dir"
             ) from error
-        if trouble:
-            raise trouble[0]
+        if errors:
+            raise errors[0]
         return returned.return_value
 
-    end = _shown(" ".join(overrides) or "one run", train)
-    return _told(end, folder[0])
+    end = _with_display(" ".join(overrides) or "one run", train)
+    return _print_result(end, folder[0])
 
 
-def go_on_with(config: DictConfig, folder: Path) -> int:
-    """Let the run in ``folder`` go on with ``config`` and return the exit code as ``train_one`` does."""
+def resume_run(config: DictConfig, folder: Path) -> int:
+    """Resume the run in ``folder`` under ``config``; return the exit code as ``train_one``."""
     rank_consistency.check(config)
 
     def train(report: Reporter) -> object:
@@ -64,10 +67,10 @@ def go_on_with(config: DictConfig, folder: Path) -> int:
 
         return run_job(config, report, folder)
 
-    return _told(_shown(f"going on in {folder}", train), folder)
+    return _print_result(_with_display(f"resuming {folder}", train), folder)
 
 
-def _shown(label: str, train: Callable[[Reporter], object]) -> Ended:
+def _with_display(label: str, train: Callable[[Reporter], object]) -> Ended:
     if not rank_environment.place().first:  # the first process shows what all of them do
         with rank_environment.following():
             return ended(0, train(lambda progress: None))
@@ -83,25 +86,26 @@ def _shown(label: str, train: Callable[[Reporter], object]) -> Ended:
     return end
 
 
-def _told(end: Ended, folder: Path) -> int:
-    here = rank_environment.place()
-    if here.starter == "lightning" and not here.lead:
-        return 0  # the first process knows how it ended, and would be killed if this one ended otherwise
-    if here.first:
+def _print_result(end: Ended, folder: Path) -> int:
+    rank = rank_environment.place()
+    if rank.starter == "lightning" and not rank.lead:
+        # The first process knows how it ended, and would be killed if this one ended otherwise.
+        return 0
+    if rank.first:
         print(result(end))
         if (folder / IDENTITY).is_file():
-            print(f"It is in {typed(folder)}. {_shown_by(folder)}")
+            print(f"It is in {shell_path(folder)}. {_view_hint(folder)}")
         if end.status == "KILLED":
-            trusted = f" 'trust=[{','.join(listed())}]'" if listed() else ""
-            print(f"To go on where it stopped: reglab resume {typed(folder)}{trusted}")
-    return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.code()}[end.status]
+            trusted = f" 'trust=[{','.join(trusted_packages())}]'" if trusted_packages() else ""
+            print(f"To resume it: reglab resume {shell_path(folder)}{trusted}")
+    return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.exit_code()}[end.status]
 
 
-def _shown_by(folder: Path) -> str:
+def _view_hint(folder: Path) -> str:
     identity = read_identity(folder)
     if is_pending(folder):
         return "To see it in MLflow, first: reglab sync"
-    return f"To see it: {opened(identity.uri)}" if identity.uri else ""
+    return f"To see it: {view_command(identity.uri)}" if identity.uri else ""
 
 
 def result(end: Ended) -> str:

@@ -1,4 +1,4 @@
-"""The sub-commands that look after runs: ``sync`` and ``clean``."""
+"""Sub-commands ``sync`` and ``clean``."""
 
 import argparse
 import sys
@@ -10,8 +10,11 @@ from reglab.core.errors import UserError
 from reglab.tracking.admin.find import RUNS
 
 
-def sync(words: Sequence[str]) -> int:
-    """Send to MLflow what it does not have yet; return 0, or 1 where something could not be delivered."""
+def sync(arguments: Sequence[str]) -> int:
+    """Send to MLflow what it does not have yet.
+
+    Return 0, or 1 where something could not be delivered.
+    """
     parser = _parser(
         "sync",
         "Send to MLflow what it does not have yet: runs made with tracking=offline, and what waited for a store that "
@@ -19,29 +22,29 @@ def sync(words: Sequence[str]) -> int:
         "any time: nothing is sent twice.",
     )
     parser.add_argument("--uri", default=None, help="where offline runs go; default: the store they were meant for")
-    arguments = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     from reglab.tracking.admin.sync import sync as deliver
 
-    uri = None if arguments.uri is None else given_uri(arguments.uri)
-    return 0 if deliver(_folders(arguments.folders), uri).complete else 1
+    uri = None if options.uri is None else given_uri(options.uri)
+    return 0 if deliver(_folders(options.folders), uri).complete else 1
 
 
-def clean(words: Sequence[str]) -> int:
-    """Show what runs hold and free what is needed no more, if the user says so; return 0."""
+def clean(arguments: Sequence[str]) -> int:
+    """Show the disk usage of runs and, if confirmed, free what is not needed; return 0."""
     parser = _parser(
         "clean",
-        "Show how much the runs hold and what of it nothing needs any more: leftovers of deaths, earlier checkpoints "
+        "Show how much the runs hold and what of it nothing needs any more: leftovers of crashes, earlier checkpoints "
         "of finished runs, checkpoints of finished packs, and runs that were deleted in MLflow. Nothing is removed "
         "without a yes. Running runs, and what MLflow does not have yet, are never touched.",
     )
     parser.add_argument("--uri", default=None, help="where runs are kept; default: reglab.db in the working folder")
     parser.add_argument("--yes", action="store_true", help="do not ask, as for scripts")
-    arguments = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     from reglab.tracking.admin.clean import clean as free
 
-    asking = sys.stdin.isatty() and sys.stdout.isatty()
-    ask = (lambda question: True) if arguments.yes else _ask if asking else None
-    return free(_folders(arguments.folders), given_uri(arguments.uri), ask)
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    ask = (lambda question: True) if options.yes else _ask if interactive else None
+    return free(_folders(options.folders), given_uri(options.uri), ask)
 
 
 def _ask(question: str) -> bool:
@@ -53,7 +56,7 @@ def _ask(question: str) -> bool:
 
 def _folders(given: Sequence[Path]) -> list[Path]:
     if not given and not RUNS.is_dir():
-        raise UserError(f"there is no folder {RUNS}/ here: give the folder of a run, of a sweep, or of many")
+        raise UserError(f"there is no folder {RUNS}/ here: give the folder of a run or sweep, or one above it")
     return list(given) or [RUNS]
 
 

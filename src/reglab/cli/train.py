@@ -1,4 +1,7 @@
-"""``reglab train``: the Hydra application. What goes wrong in a configuration is told in one message."""
+"""``reglab train``: the Hydra application.
+
+An error in the configuration is reported in one message.
+"""
 
 import os
 import sys
@@ -14,11 +17,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from reglab.cli.run_mode import settle_mode
+from reglab.cli.run_mode import resolve_mode
 from reglab.cli.single_run import train_one
 from reglab.config.error_messages import explain
 from reglab.config.paths import conf_dir
-from reglab.config.validate import admit, refuse_secrets
+from reglab.config.validate import check_config, check_secrets
 from reglab.core import secrets, signals
 from reglab.core.errors import UserError
 from reglab.launchers import task
@@ -27,22 +30,25 @@ from reglab.sweeps.functions import rewrite
 from reglab.sweeps.sweep import SweepResult, group_options
 
 _CONFIG_NAME = "train"
-_NOT_HERE = ("config_path", "experimental_rerun", "hydra_help", "shell_completion")  # Hydra's flags that we replace
+# Flags of Hydra that reglab replaces.
+_UNSUPPORTED_FLAGS = ("config_path", "experimental_rerun", "hydra_help", "shell_completion")
 
 
-def train(words: Sequence[str]) -> int:
-    """Run ``reglab train`` with these words and return the exit code: 0 all finished, 1 a job failed.
+def train(arguments: Sequence[str]) -> int:
+    """Run ``reglab train`` and return its exit code: 0 all finished, 1 a job failed.
 
-    Raises UserError for a configuration that cannot run, KeyboardInterrupt (also for SIGTERM).
+    Raises:
+        UserError: For a configuration that cannot run.
+        KeyboardInterrupt: Also for SIGTERM.
     """
-    arguments = get_args_parser().parse_args(list(words))
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - the user's own package lies here, as for `python script.py`
+    options = get_args_parser().parse_args(list(arguments))
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - for the user's own packages
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds text
     version.setbase("1.3")
-    hydra = Hydra.create_main_hydra2("reglab", _search_path(arguments.config_dir))
+    hydra = Hydra.create_main_hydra2("reglab", _search_path(options.config_dir))
     try:
-        with signals.listening():
-            return _run(hydra, arguments)
+        with signals.handle_signals():
+            return _run(hydra, options)
     except Exception as error:
         message = explain(error, group_options(hydra.config_loader))
         if message is None or isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -52,23 +58,23 @@ def train(words: Sequence[str]) -> int:
         GlobalHydra.instance().clear()
 
 
-def _run(hydra: Hydra, arguments: Any) -> int:
-    for flag in _NOT_HERE:
-        if getattr(arguments, flag):
+def _run(hydra: Hydra, options: Any) -> int:
+    for flag in _UNSUPPORTED_FLAGS:
+        if getattr(options, flag):
             raise UserError(f"reglab train has no --{flag.replace('_', '-')}; see reglab train --help")
-    name = arguments.config_name or _CONFIG_NAME
-    overrides = rewrite(arguments.overrides)
-    if arguments.cfg:
+    name = options.config_name or _CONFIG_NAME
+    overrides = rewrite(options.overrides)
+    if options.cfg:
         secrets.learn(hydra.compose_config(name, overrides, RunMode.RUN))
-        hydra.show_cfg(name, overrides, arguments.cfg, arguments.package, arguments.resolve)
+        hydra.show_cfg(name, overrides, options.cfg, options.package, options.resolve)
         return 0
-    if arguments.info:
-        hydra.show_info(arguments.info, config_name=name, overrides=overrides)
+    if options.info:
+        hydra.show_info(options.info, config_name=name, overrides=overrides)
         return 0
-    refuse_secrets(overrides)
-    mode, overrides = settle_mode(hydra, name, overrides, arguments.multirun)
+    check_secrets(overrides)
+    mode, overrides = resolve_mode(hydra, name, overrides, options.multirun)
     config = hydra.compose_config(name, overrides, mode)
-    admit(config)
+    check_config(config)
     rank_consistency.check(config, sweep=mode == RunMode.MULTIRUN)
     if mode == RunMode.RUN:
         return train_one(hydra, name, overrides, rank_consistency.agree(config, overrides))

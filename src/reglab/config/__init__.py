@@ -1,1 +1,1 @@
-"""Configuration: typed instantiation, whose code may be named, validation, error messages, fingerprints."""
+"""Configuration: typed instantiation, trusted packages, validation, messages, fingerprints."""

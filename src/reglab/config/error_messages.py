@@ -1,4 +1,4 @@
-"""Say in one message what is wrong with a configuration, naming the nearest valid name."""
+"""Messages for errors in a configuration, naming the nearest valid name."""
 
 import re
 from collections.abc import Mapping
@@ -9,27 +9,29 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from reglab.core.errors import UserError, nearest
 
-_REFUSED = re.compile(r"Could not override '([^']+)'")
+_OVERRIDE_KEY = re.compile(r"Could not override '([^']+)'")
 _RESOLVING = re.compile(r"\w+ raised while resolving interpolation: ")  # OmegaConf's own business
-_AMBIGUOUS = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'")
+_SEVERAL_VALUES = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'")
 
 
-_GONE = {"measure.resamples": "intervals are computed in closed form, without resampling. Leave it out"}
+_REMOVED = {"measure.resamples": "intervals are computed in closed form, without resampling. Leave it out"}
 
 
 def explain(error: BaseException, options: Mapping[str, list[str]]) -> str | None:
     """Return the message for an error of Hydra or OmegaConf, or None if it is no such error.
 
-    options: the options of every config group, to name the nearest.
+    Args:
+        error: Any error.
+        options: The options of every config group, to name the nearest.
     """
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OverrideParseException):
-        return _unreadable(error)
+        return _parse_error(error)
     if isinstance(error, MissingConfigException):
-        return _missing(error, options)
+        return _missing_option(error, options)
     if isinstance(error, CompactHydraException):
-        return _refused(error, options)
+        return _override_error(error, options)
     if isinstance(error, MissingMandatoryValue):
         key = error.full_key or str(error).rpartition(" ")[2]
         return f"{key} has no value: set {key}=..."
@@ -40,13 +42,13 @@ def explain(error: BaseException, options: Mapping[str, list[str]]) -> str | Non
     return None
 
 
-def refused_key(error: BaseException) -> str | None:
+def override_key(error: BaseException) -> str | None:
     """Return the key that Hydra could not override, if that is what the error says."""
-    match = _REFUSED.search(str(error))
+    match = _OVERRIDE_KEY.search(str(error))
     return match.group(1) if match else None
 
 
-def _unreadable(error: OverrideParseException) -> str:
+def _parse_error(error: OverrideParseException) -> str:
     override = error.override
     if "=" not in override:
         return f"cannot read {override!r}: options are written key=value (reglab train --help)"
@@ -54,11 +56,11 @@ def _unreadable(error: OverrideParseException) -> str:
     detail = f" ({reason[0].strip()})" if reason else ""
     return (
         f"cannot read {override!r}{detail}: a list is written [a,b], a mapping {{a:1,b:2}}, and text with special "
-        "characters stands in quotes inside the shell's own: 'key=\"a (b)\"'"
+        "characters is quoted inside the shell's quotes: 'key=\"a (b)\"'"
     )
 
 
-def _missing(error: MissingConfigException, options: Mapping[str, list[str]]) -> str:
+def _missing_option(error: MissingConfigException, options: Mapping[str, list[str]]) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return _first_line(error)
@@ -68,12 +70,12 @@ def _missing(error: MissingConfigException, options: Mapping[str, list[str]]) ->
     return f"{group}={option}: there is no such option; {hint}{others}"
 
 
-def _refused(error: CompactHydraException, options: Mapping[str, list[str]]) -> str:
+def _override_error(error: CompactHydraException, options: Mapping[str, list[str]]) -> str:
     text = str(error)
-    ambiguous = _AMBIGUOUS.search(text)
+    ambiguous = _SEVERAL_VALUES.search(text)
     if ambiguous:
         return f"{ambiguous.group(1)} gives several values: add -m for a sweep, or write [a,b] for a list"
-    key, cause = refused_key(error), error.__cause__
+    key, cause = override_key(error), error.__cause__
     if key and isinstance(cause, (ConfigAttributeError, ConfigKeyError)):
         return _unknown_key(key, cause, options)
     if key:
@@ -84,21 +86,21 @@ def _refused(error: CompactHydraException, options: Mapping[str, list[str]]) -> 
 
 
 def _unknown_key(key: str, cause: OmegaConfBaseException, options: Mapping[str, list[str]]) -> str:
-    wrong = str(cause.full_key or key)
+    full_key = str(cause.full_key or key)
     parent = cause.parent_node
     valid = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    above, _, last = wrong.rpartition(".")
-    if not above:
+    parent_key, _, last = full_key.rpartition(".")
+    if not parent_key:
         valid = sorted({*valid, *options} - {"hydra"})
-    if last in options.get(above, []):
-        return f"{key}: {last} is not chosen; choose it first, as in {above}=[{last}]"
-    if above in options:
-        valid = valid or options[above]
-    if wrong in _GONE:
-        return f"{key} is no option any more: {_GONE[wrong]}"
-    where = f" in {above}" if above else ""
-    if above and not valid:
-        return f"{key}: nothing lies below {above}"
+    if last in options.get(parent_key, []):
+        return f"{key}: {last} is not chosen; choose it first, as in {parent_key}=[{last}]"
+    if parent_key in options:
+        valid = valid or options[parent_key]
+    if full_key in _REMOVED:
+        return f"{key} was removed: {_REMOVED[full_key]}"
+    where = f" in {parent_key}" if parent_key else ""
+    if parent_key and not valid:
+        return f"{key}: {parent_key} has no keys"
     return f"{key}: there is no key {last!r}{where}; {nearest(last, valid)}"
 
 

@@ -1,18 +1,22 @@
-"""What a job computes, as a hash: how two configs are known to ask for the same thing. No torch, unlike the rest."""
+"""Fingerprint of a job: hash of the config and data that determine what it computes.
+
+No torch, unlike the rest.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
-_NOT_THE_JOB = ("name", "trust", "tracking", "sweep", "experiment", "debug")
-_WHERE_IT_RAN = (
+_IGNORED_GROUPS = ("name", "trust", "tracking", "sweep", "experiment", "debug")
+_IGNORED_TRAINER_KEYS = (
     *("accelerator", "devices", "strategy", "shards", "num_nodes", "checkpoint_seconds", "steps_per_batch"),
     *("compile", "activation_checkpointing"),
 )
-GIVEN_UP = {"resamples": 400}  # keys of ``measure`` in older configs, for a bootstrap: passed over where they are read
+# Keys of ``measure`` in older configs; ignored where they are read.
+REMOVED_KEYS = {"resamples": 400}
 READ_IMAGES = ("CNN", "Timm", "Transformers")  # of the models of reglab
-_AS_BEFORE = {
+_ORIGINAL_DEFAULTS = {
     "accumulate_grad_batches": 1,
     "sync_batchnorm": True,
     "polish_steps": 0,
@@ -20,35 +24,47 @@ _AS_BEFORE = {
 
 
 def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
-    """Return the hash of what a job computes: 1 and 1.0 are equal; where it ran and is tracked does not count."""
-    job = computed(config)
+    """Return the hash of what a job computes; where it ran and is tracked does not count.
+
+    1 and 1.0 are equal.
+
+    Args:
+        config: A resolved config.
+        data_digest: Digest of the prepared data.
+
+    Returns:
+        16 hex digits.
+    """
+    job = computed_part(config)
     job["data"] = {key: value for key, value in job["data"].items() if key != "path"} | {"digest": data_digest}
-    return hashed(job)
+    return hash_config(job)
 
 
-def computed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a resolved config that says what the job computes, not where it runs or is recorded."""
-    job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
+def computed_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a resolved config that determines what the job computes."""
+    job = {key: value for key, value in config.items() if key not in _IGNORED_GROUPS}
     if trail := (config.get("sweep") or {}).get("trail"):
         job["trail"] = trail  # it starts from what others computed before it
-    job["regularizer"] = list((job.get("regularizer") or {}).items())  # their order is their nesting
+    # Their order is their nesting.
+    job["regularizer"] = list((job.get("regularizer") or {}).items())
     job["trainer"] = {
         key: value
         for key, value in job.get("trainer", {}).items()
-        if key not in _WHERE_IT_RAN and (key not in _AS_BEFORE or value != _AS_BEFORE[key])
+        if key not in _IGNORED_TRAINER_KEYS and (key not in _ORIGINAL_DEFAULTS or value != _ORIGINAL_DEFAULTS[key])
     }
     job["data"] = dict(job.get("data", {}))
     if job["data"].get("shape") == "auto":  # as it was before there was this, by hand or by default
         target = str((job.get("model") or {}).get("_target_"))
         reads_images = target.startswith("reglab.models.") and target.rpartition(".")[2] in READ_IMAGES
         job["data"]["shape"] = "image" if reads_images else "flat"
-    if "measure" in job:  # as it was before scores could be asked for, and while there was a bootstrap
+    # As it was before scores could be asked for, and while there was a bootstrap.
+    if "measure" in job:
         measure = {key: value for key, value in job["measure"].items() if key != "scores" or value}
-        job["measure"] = GIVEN_UP | measure
+        job["measure"] = REMOVED_KEYS | measure
     return job
 
 
-def hashed(value: Any) -> str:
+def hash_config(value: Any) -> str:
     """Return 16 hex digits of the SHA-256 of plain containers; the order of keys does not count."""
     return hashlib.sha256(json.dumps(_canonical(value), sort_keys=True).encode()).hexdigest()[:16]
 

@@ -1,8 +1,9 @@
 """Typed instantiation of a composed config.
 
-A slot says which class it expects. A ``_target_`` outside trusted packages (``config.trust``) is refused before its
-module is imported, one that is not a subclass before it is called. Functions are refused too: a callable's name says
-nothing about what it does. A ``_target_`` among a class's arguments is plain data here, and built by nobody.
+Each config key has an expected class. A ``_target_`` outside trusted packages (``config.trust``) is
+refused before its module is imported, one that is not a subclass before it is called. Functions are
+refused too: nothing is known about what they do. A ``_target_`` among a class's
+arguments is plain data here, and is not instantiated.
 """
 
 import importlib
@@ -17,43 +18,59 @@ T = TypeVar("T")
 _MISSING = "???"  # how Hydra writes a value that the user must give
 
 
-def locate(target: object, base: type[T], slot: str, also: Iterable[str] = ()) -> type[T]:
+def locate(target: object, base: type[T], key: str, also: Iterable[str] = ()) -> type[T]:
     """Return the class that the dotted path ``target`` names, which must be a subclass of ``base``.
 
-    Path and class must both lie in trusted packages: ``my_package.os.system`` leads out of one. also: what is trusted
-    for this slot alone. Raises UserError if one does not, if there is no such module or class, or if it is something
-    else.
+    Path and class must both lie in trusted packages: ``my_package.os.system`` leads out of one.
+
+    Args:
+        target: The dotted path of a class.
+        base: The expected base class.
+        key: The config key, for messages.
+        also: Packages that are trusted for this key only.
+
+    Raises:
+        UserError: If one does not, if there is no such module or class, or if it is something else.
     """
     if not isinstance(target, str) or target == _MISSING or not _is_path(target):
         raise UserError(
-            f"{slot}._target_ must be the dotted path of a {base.__name__} class, such as "
+            f"{key}._target_ must be the dotted path of a {base.__name__} class, such as "
             f"package.module.Class; got {target!r}"
         )
     module_name, _, name = target.rpartition(".")
-    check_trusted(module_name, f"{slot}._target_={target}", also)
+    check_trusted(module_name, f"{key}._target_={target}", also)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise UserError(
-            f"{slot}._target_={target}: cannot import {module_name!r} ({error}). Is the package installed, or its "
+            f"{key}._target_={target}: cannot import {module_name!r} ({error}). Is the package installed, or its "
             "folder on PYTHONPATH?"
         ) from error
-    found = getattr(module, name, None)
-    if found is None:
-        raise UserError(f"{slot}._target_={target}: {module_name} has no {name!r}; {_near_class(module, name, base)}")
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(f"{slot}._target_={target} is not a subclass of {base.__module__}.{base.__qualname__}")
-    check_trusted(found.__module__, f"{slot}._target_={target} is defined in {found.__module__}", also)
-    return found
+    cls = getattr(module, name, None)
+    if cls is None:
+        raise UserError(f"{key}._target_={target}: {module_name} has no {name!r}; {_near_class(module, name, base)}")
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise UserError(f"{key}._target_={target} is not a subclass of {base.__module__}.{base.__qualname__}")
+    check_trusted(cls.__module__, f"{key}._target_={target} is defined in {cls.__module__}", also)
+    return cls
 
 
-def construct(cls: type[T], arguments: Mapping[str, Any], slot: str) -> T:
-    """Return ``cls(**arguments)``; a misspelt, missing or invalid argument is a UserError that names it."""
+def construct(cls: type[T], arguments: Mapping[str, Any], key: str) -> T:
+    """Return ``cls(**arguments)``.
+
+    Args:
+        cls: The class.
+        arguments: Keyword arguments from the config.
+        key: The config key, for messages.
+
+    Raises:
+        UserError: Naming a misspelt, missing or invalid argument.
+    """
     parameters = inspect.signature(cls).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in arguments:
         if name not in parameters and not open_ended:
-            raise UserError(f"{slot}.{name}: {cls.__name__} has no such argument; {nearest(name, parameters)}")
+            raise UserError(f"{key}.{name}: {cls.__name__} has no such argument; {nearest(name, parameters)}")
     missing = [
         name
         for name, parameter in parameters.items()
@@ -63,28 +80,40 @@ def construct(cls: type[T], arguments: Mapping[str, Any], slot: str) -> T:
     ]
     if missing:
         raise UserError(
-            f"{slot}: {cls.__name__} needs {', '.join(missing)}; give it on the command line as "
-            f"+{slot}.{missing[0]}=... or beside _target_"
+            f"{key}: {cls.__name__} needs {', '.join(missing)}; give it on the command line as "
+            f"+{key}.{missing[0]}=... or beside _target_"
         )
     try:
         return cls(**arguments)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{slot}: {error}") from error
+        raise UserError(f"{key}: {error}") from error
 
 
-def build(config: Mapping[str, Any], base: type[T], slot: str, **extra: Any) -> T:
-    """Return the instance that a config node with a ``_target_`` describes; ``extra`` comes from the engine."""
+def build(config: Mapping[str, Any], base: type[T], key: str, **extra: Any) -> T:
+    """Return the instance that a config node with a ``_target_`` describes.
+
+    Args:
+        config: Keyword arguments and ``_target_``.
+        base: The expected base class.
+        key: The config key, for messages.
+        extra: Further keyword arguments, which the config does not give.
+    """
     arguments = {name: value for name, value in config.items() if name != "_target_"}
-    return construct(locate(config.get("_target_"), base, slot), {**arguments, **extra}, slot)
+    return construct(locate(config.get("_target_"), base, key), {**arguments, **extra}, key)
 
 
 def _is_path(target: str) -> bool:
-    """Whether it is the path of something in a module; ``package.__main__`` is a program, which importing may start."""
+    """Whether it is the path of something in a module.
+
+    ``package.__main__`` is a program, which importing may start.
+    """
     parts = target.split(".")
     names = all(part.isidentifier() for part in parts)
     return names and len(parts) > 1 and not any(part.startswith("__") for part in parts[1:])
 
 
 def _near_class(module: object, name: str, base: type) -> str:
-    classes = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)]
+    classes = [
+        attribute for attribute, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)
+    ]
     return nearest(name, classes)

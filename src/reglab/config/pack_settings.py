@@ -1,4 +1,4 @@
-"""How packs train."""
+"""Settings of fused training: compilation, threads, when to fuse."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,13 @@ COMPILE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class PackSettings:
-    """compile: None where it saves more time than it takes. threads: of the worker process.
+    """Settings of a pack.
 
-    always: fuse also where the jobs would be done sooner one by one. compile_seconds: after which compiling is given
-    up.
+    Args:
+        compile: None where it saves more time than it takes.
+        threads: Of the worker process.
+        always: Fuse also where the jobs would be done sooner one by one.
+        compile_seconds: After which compiling is given up.
     """
 
     compile: bool | None = None

@@ -1,7 +1,10 @@
-"""Whose code a configuration may name. What others wrote (an experiment file, a checkpoint) cannot widen it.
+"""Trusted packages: whose classes a configuration may name.
 
-Of torch only ``torch.nn`` and ``torch.optim``, whose classes compute. Elsewhere, and in torchmetrics, some modules run
-or fetch what their arguments name, such as ``torchmetrics.text.BERTScore``: a pretrained model from any address.
+What others wrote (an experiment file, a checkpoint) cannot widen it.
+
+Of torch only ``torch.nn`` and ``torch.optim``, whose classes compute. Elsewhere, and in
+torchmetrics, some modules run or fetch what their arguments name, such as
+``torchmetrics.text.BERTScore``: a pretrained model from any address.
 """
 
 import os
@@ -14,42 +17,51 @@ from omegaconf import OmegaConf
 from reglab.core.errors import UserError
 
 KEY, VARIABLE = "trust", "REGLAB_TRUST"
-_OWN = frozenset({"reglab", "torch.nn", "torch.optim"})
-_listed: set[str] = set()
+_BUILT_IN = frozenset({"reglab", "torch.nn", "torch.optim"})
+_trusted: set[str] = set()
 
 
 def trust(*packages: str) -> None:
-    """Let configurations of this process, and checkpoints that it reads, name classes of these top-level packages.
+    """Let configurations and checkpoints name classes of these top-level packages.
 
-    Raises UserError for what is no top-level package's name, and for Python's own modules, of which none is needed.
+    Raises:
+        UserError: For a name that is no top-level package's, and for modules of Python itself.
     """
-    _listed.update(_checked(packages, "trust"))
+    _trusted.update(_checked(packages, "trust"))
 
 
-def trust_listed(config: Mapping[Any, Any]) -> None:
-    """Trust what a composed config lists as ``trust``. Not for a config that was read back: its writer wrote the list.
+def trust_config(config: Mapping[Any, Any]) -> None:
+    """Trust what a composed config lists as ``trust``.
 
-    Raises UserError as ``trust`` does.
+    Not for a config that was read back: its writer wrote the list.
+
+    Raises:
+        UserError: As ``trust`` does.
     """
-    listed: Any = OmegaConf.to_container(OmegaConf.create({KEY: config.get(KEY)}), resolve=True)
-    packages = listed[KEY] or []
+    container: Any = OmegaConf.to_container(OmegaConf.create({KEY: config.get(KEY)}), resolve=True)
+    packages = container[KEY] or []
     trust(*([packages] if isinstance(packages, str) else packages))
 
 
-def listed() -> list[str]:
-    """Return the packages that are trusted beside our own and those of the environment variable."""
-    return sorted(_listed)
+def trusted_packages() -> list[str]:
+    """Return the trusted packages, without the built-in ones and those of REGLAB_TRUST."""
+    return sorted(_trusted)
 
 
 def check_trusted(module: str, what: str, also: Iterable[str] = ()) -> None:
-    """Raise UserError unless ``module`` lies in a trusted package. what: which names it. also: trusted here alone."""
+    """Raise UserError unless ``module`` lies in a trusted package.
+
+    Args:
+        what: What names it, for the message.
+        also: Packages that are trusted for this call only.
+    """
     named = os.environ.get(VARIABLE, "").split(",")
     variable = _checked([name.strip() for name in named if name.strip()], VARIABLE)
-    if any(module == each or module.startswith(f"{each}.") for each in (*_OWN, *_listed, *variable, *also)):
+    if any(module == each or module.startswith(f"{each}.") for each in (*_BUILT_IN, *_trusted, *variable, *also)):
         return
     package = module.partition(".")[0]
     if package in sys.stdlib_module_names:
-        raise UserError(f"{what}: {package} is Python's own, and no configuration may name what it holds")
+        raise UserError(f"{what}: a configuration may not name anything in Python's module {package}")
     part = f"{module} (unlike torch.nn and torch.optim)" if package == "torch" else package
     raise UserError(
         f"{what}: {part} is not trusted to be imported by a configuration; if it is yours, add trust=[{package}] "
@@ -61,5 +73,7 @@ def _checked(packages: Iterable[object], key: str) -> list[str]:
     names = list(packages)
     for name in names:
         if not isinstance(name, str) or not name.isidentifier() or name in sys.stdlib_module_names:
-            raise UserError(f"{key}: {name!r} is no package of yours; name its top level, as in trust=[my_package]")
+            raise UserError(
+                f"{key}: {name!r} is not the name of a top-level package of yours: write it as in trust=[my_package]"
+            )
     return [str(name) for name in names]

@@ -1,7 +1,9 @@
-"""What a composed config must pass before Hydra acts on it: nothing is built from it, nothing of it is written yet.
+"""Validation of a composed config before Hydra acts on it.
 
-Hydra builds its own node by itself: callbacks, launcher, sweeper, and Python's logging. There, as in a job's slots,
-only classes of the expected type from trusted packages pass.
+Nothing is built from it, nothing of it is written yet.
+
+Hydra builds its own node by itself: callbacks, launcher, sweeper, and Python's logging. There, as
+in a job's config, only classes of the expected type from trusted packages pass.
 """
 
 import copy
@@ -19,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from reglab.config.instantiate import locate
-from reglab.config.trust import check_trusted, trust_listed
+from reglab.config.trust import check_trusted, trust_config
 from reglab.core import secrets
 from reglab.core.errors import UserError
 
@@ -27,30 +29,31 @@ _PLUGINS = ("hydra_plugins", "hydra._internal.core_plugins")
 _EXPECTED = {"launcher": ("hydra.plugins.launcher", "Launcher"), "sweeper": ("hydra.plugins.sweeper", "Sweeper")}
 _CALLBACK = ("hydra.experimental.callback", "Callback")
 _LOGGING = ("logging", "rich.logging", "hydra")
-_USER = re.compile(r"://[^\s/@$]+@")  # services take a token in the place of a name
+_USER = re.compile(r"://[^\s/@$]+@")  # services take a token as the name
 _HANDLERS = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "rich.logging.RichHandler")
 _GUARDED = ("REGLAB_", "MLFLOW_", "PYTHON", "LD_", "PATH", "HYDRA_")
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
 _FOLDERS, _NAMES = ("run.dir", "sweep.dir"), ("job.name", "output_subdir", "sweep.subdir")
-_KINDS = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
+_CLASSES = {"handlers": logging.Handler, "formatters": logging.Formatter, "filters": logging.Filter}
 
 
-def admit(config: DictConfig) -> None:
-    """Take over what a composed config trusts and which secrets it reads, then check it.
+def check_config(config: DictConfig) -> None:
+    """Check a composed config, after reading its trusted packages and its secrets.
 
-    Raises UserError that names the key: for a class that Hydra may not build, for a secret written out, which would be
-    stored in many places, for a name that would lead out of the run's folder, and for what is no text.
+    Raises:
+        UserError: Naming the key: a class that Hydra may not build, a literal secret, a name that
+            leads out of the run's folder, or invalid text.
     """
     _check_trust(config)
-    trust_listed(config)
+    trust_config(config)
     secrets.learn(config)
     plain = OmegaConf.to_container(config, resolve=False)
     for key, value in _leaves(plain, ""):
         _check_text(key, value)
-        _refuse_secret(key, value)
+        _check_secret(key, value)
     _check_blocks(plain)
     if "hydra" in config:
-        hydra = _settled(config)
+        hydra = _resolved_hydra(config)
         _check_built(hydra)
         _check_names(hydra)
         for name in ("hydra_logging", "job_logging"):
@@ -59,41 +62,47 @@ def admit(config: DictConfig) -> None:
 
 
 def _check_trust(config: DictConfig) -> None:
-    """Refuse a list of trusted packages that stands in a file: an experiment of somebody else's could bring one."""
+    """Refuse a list of trusted packages in a file.
+
+    An experiment file of another user could contain one.
+    """
     overrides = OmegaConf.select(config, "hydra.overrides.task")
-    typed: Any = OmegaConf.to_container(overrides, resolve=False) if overrides is not None else []
-    given = {str(each).lstrip("+").partition("=")[0] for each in typed}
-    if config.get("trust") and "trust" not in given:
+    task_overrides: Any = OmegaConf.to_container(overrides, resolve=False) if overrides is not None else []
+    keys = {str(each).lstrip("+").partition("=")[0] for each in task_overrides}
+    if config.get("trust") and "trust" not in keys:
         raise UserError(
-            f"trust={list(config.trust)} stands in a file: which packages you trust, you say by yourself, on the "
-            "command line or in the environment variable REGLAB_TRUST"
+            f"trust={list(config.trust)} is set in a file, which may not: set it on the command line or in the "
+            "environment variable REGLAB_TRUST"
         )
 
 
 def _check_environment(config: DictConfig) -> None:
     for name in OmegaConf.select(config, "hydra.job.env_set") or {}:
         if str(name).startswith(_GUARDED):
-            raise UserError(f"hydra.job.env_set.{name}: set it in your own environment, where no file can")
+            raise UserError(f"hydra.job.env_set.{name}: a file may not set it; set it in your own environment")
 
 
-def refuse_secrets(overrides: Sequence[str]) -> None:
-    """Raise UserError if an override of the command line holds a secret: Hydra writes what it is given into files."""
+def check_secrets(overrides: Sequence[str]) -> None:
+    """Raise UserError if an override of the command line holds a secret.
+
+    Hydra writes what it is given into files.
+    """
     parser = OverridesParser.create()
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         try:
             value = _values(parser.parse_override(override))
-        except HydraException:  # told by who reads it for good, word by word
+        except HydraException:  # reported when it is parsed for use
             value = override.partition("=")[2]
         for inner, each in _leaves(value, key):
-            _refuse_secret(inner, each)
+            _check_secret(inner, each)
 
 
 def _values(override: Override) -> Any:
     """Return the value of an override, or all values of a sweep."""
     value = override.value()
     if isinstance(value, ChoiceSweep):
-        return [getattr(each, "text", each) for each in value.list]
+        return [getattr(element, "text", element) for element in value.list]
     return getattr(value, "text", value) if not isinstance(value, (dict, list)) else value
 
 
@@ -109,31 +118,37 @@ def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _check_text(key: str, value: Any) -> None:
-    """Refuse what no file could take: bytes of the command line that are no UTF-8, and the null character."""
+    """Refuse what no file could take.
+
+    Bytes of the command line that are no UTF-8, and the null character.
+    """
     if isinstance(value, str) and ("\0" in value or value.encode(errors="replace").decode() != value):
-        raise UserError(f"{key}={value!a} is no valid text: give it in UTF-8, without a null character")
+        raise UserError(f"{key}={value!a} is not valid text: give it in UTF-8, without a null character")
 
 
-def _refuse_secret(key: str, value: Any) -> None:
+def _check_secret(key: str, value: Any) -> None:
     text = str(value)
     if value is None or isinstance(value, bool) or text in ("", "???") or ("${" in text and "://" not in text):
         return
     name = key.rpartition(".")[2]
     if secrets.is_secret_key(key):
         raise UserError(
-            f"{key} holds a secret as it is, and what is configured is stored in many places: put it into an "
+            f"{key} holds a literal secret, and configurations are stored in many places: put it into an "
             f"environment variable and give +{key}='${{oc.env:{name.upper()}}}'"
         )
     if secrets.has_url_password(text) or (key == "tracking.uri" and _USER.search(text)):
         raise UserError(
-            f"{key} holds a URL with a name or password, and what is configured is stored in many places: leave it out "
+            f"{key} holds a URL with a name or password, and configurations are stored in many places: leave it out "
             "(tracking.uri: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD), or give it as "
             "'${oc.env:NAME}' of an environment variable"
         )
 
 
 def _check_blocks(plain: Any) -> None:
-    """Refuse Hydra's keys where only jobs would see them: they are checked once, for the whole sweep."""
+    """Refuse Hydra's keys where only jobs would see them.
+
+    They are checked once, for the whole sweep.
+    """
     sweep = plain.get("sweep")
     blocks = sweep.get("blocks") if isinstance(sweep, Mapping) else None
     params = (((plain.get("hydra") or {}).get("sweeper") or {}).get("params")) or {}
@@ -143,8 +158,8 @@ def _check_blocks(plain: Any) -> None:
                 raise UserError(f"sweep.blocks: {key} is a setting of the whole sweep: give it on the command line")
 
 
-def _settled(config: DictConfig) -> Mapping[str, Any]:
-    """Return the hydra node as plain containers, with stand-ins for what is known only once a job runs."""
+def _resolved_hydra(config: DictConfig) -> Mapping[str, Any]:
+    """Return the hydra node resolved, with placeholders for values known only in a job."""
     config, holder = copy.deepcopy(config), HydraConfig.instance()
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.runtime.output_dir = "/output"
@@ -165,33 +180,35 @@ def _settled(config: DictConfig) -> Mapping[str, Any]:
 
 
 def _check_built(hydra: Mapping[str, Any]) -> None:
-    nodes = {f"hydra.{name}": (hydra.get(name), *place) for name, place in _EXPECTED.items()}
+    nodes = {f"hydra.{name}": (hydra.get(name), *base) for name, base in _EXPECTED.items()}
     nodes |= {f"hydra.callbacks.{name}": (node, *_CALLBACK) for name, node in (hydra.get("callbacks") or {}).items()}
-    for slot, (node, module, name) in nodes.items():
+    for node_key, (node, module, class_name) in nodes.items():
         if not isinstance(node, Mapping):
             continue
-        also = ("hydra.experimental",) if slot.startswith("hydra.callbacks.") else _PLUGINS
-        locate(node.get("_target_"), getattr(importlib.import_module(module), name), slot, also)
-        for key, value in _leaves({key: value for key, value in node.items() if key != "_target_"}, slot):
+        also = ("hydra.experimental",) if node_key.startswith("hydra.callbacks.") else _PLUGINS
+        locate(node.get("_target_"), getattr(importlib.import_module(module), class_name), node_key, also)
+        for key, value in _leaves({key: value for key, value in node.items() if key != "_target_"}, node_key):
             if key.endswith("._target_"):  # Hydra builds what is nested, too
                 locate(value, object, key.removesuffix("._target_"), also)
-            elif key == f"{slot}.preload":
+            elif key == f"{node_key}.preload":
                 check_trusted(str(value), f"{key}={value}")
 
 
-def _check_logging(node: Any, slot: str) -> None:
-    """Refuse what ``logging.config.dictConfig`` would call or import, but for classes of handlers and their like."""
-    for key, value in _leaves(node, slot):
-        kind = key.removeprefix(f"{slot}.").partition(".")[0]
+def _check_logging(node: Any, node_key: str) -> None:
+    """Refuse what ``dictConfig`` would call or import, except known logging classes."""
+    for key, value in _leaves(node, node_key):
+        section = key.removeprefix(f"{node_key}.").partition(".")[0]
         last = key.rpartition(".")[2]
-        if last in ("()", "queue", "listener") or (last == "class" and kind == "handlers" and value not in _HANDLERS):
-            raise UserError(f"{key}={value}: logging goes to {', '.join(_HANDLERS)} alone")
+        if last in ("()", "queue", "listener") or (
+            last == "class" and section == "handlers" and value not in _HANDLERS
+        ):
+            raise UserError(f"{key}={value}: logging handlers may only be {', '.join(_HANDLERS)}")
         if last == "class":
-            locate(value, _KINDS.get(kind, object), key.rpartition(".")[0], _LOGGING)
+            locate(value, _CLASSES.get(section, object), key.rpartition(".")[0], _LOGGING)
         elif last == "filename" and not _is_inside(str(value)):
             raise UserError(f"{key}={value}: give ${{hydra.runtime.output_dir}}/NAME.log, in the run's own folder")
         elif isinstance(value, str) and value.startswith("ext://") and value not in _STREAMS:
-            raise UserError(f"{key}={value}: logging may refer to {' and '.join(_STREAMS)} alone")
+            raise UserError(f"{key}={value}: logging may only refer to {' and '.join(_STREAMS)}")
 
 
 def _is_inside(filename: str) -> bool:
@@ -206,6 +223,8 @@ def _check_names(hydra: Mapping[str, Any]) -> None:
         if key in _NAMES and (path.is_absolute() or ".." in path.parts):
             raise UserError(f"hydra.{key}={name!r} leads out of the run's folder: give a plain name")
         if not name.isprintable() or secrets.hide(name) != name:
-            raise UserError(f"hydra.{key}={secrets.hide(name)!r}: a folder's name is no place for that; take it out")
+            raise UserError(
+                f"hydra.{key}={secrets.hide(name)!r}: folder names may not hold secrets or control characters"
+            )
     if len(PurePath(str(hydra["job.name"])).parts) > 1:
-        raise UserError(f"hydra.job.name={hydra['job.name']!r} is the name of a file: leave slashes out")
+        raise UserError(f"hydra.job.name={hydra['job.name']!r} must be a file name: leave out slashes")

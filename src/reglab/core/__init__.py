@@ -1,1 +1,1 @@
-"""What every package may import: errors, secrets, signals, atomic files, markdown, metric direction. No torch."""
+"""Shared basics without torch: errors, secrets, signals, file writes, markdown, score directions."""

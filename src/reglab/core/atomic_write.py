@@ -1,4 +1,4 @@
-"""Files that a death leaves whole: written beside, made durable, put in place."""
+"""Atomic, durable file writes: temporary file, fsync, rename."""
 
 import errno
 import os
@@ -7,15 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # some file systems make names durable by themselves, or never
+# Some file systems make names durable by themselves, or never.
+_NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write; when the context ends well it becomes ``path``, durably, otherwise nothing changes.
+    """Open a file that replaces ``path``, durably, if the context ends without an error.
 
-    Whenever the process dies, ``path`` is the old file or the new one, whole. What a death leaves beside it is named
-    ``.<name>.<process>.partial``. Raises OSError where the disk does not take it, and leaves nothing then.
+    Whenever the process dies, ``path`` is the old file or the new one, whole. What a death leaves
+    beside it is named ``.<name>.<process>.partial``.
+
+    Raises:
+        OSError: Where the file cannot be written; nothing is left then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = partial(path)
@@ -43,7 +47,10 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable: a file that was moved there is found after a power loss."""
+    """Make the names in ``folder`` durable.
+
+    A file that was moved there is found after a power loss.
+    """
     if os.name == "nt":  # a folder cannot be opened there
         return
     number = os.open(folder, os.O_RDONLY)

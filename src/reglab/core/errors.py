@@ -1,4 +1,4 @@
-"""Errors that a user can act on."""
+"""Error classes and the nearest valid name."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -9,15 +9,15 @@ from reglab.core.secrets import hide
 class UserError(Exception):
     """Bad input. The message says what is wrong, with the value, and what to do next.
 
-    The command line prints the message alone; ``HYDRA_FULL_ERROR=1`` shows the traceback too. Secrets that the value
-    may hold, from an interpolation, are hidden.
+    The command line prints the message alone; ``HYDRA_FULL_ERROR=1`` shows the traceback too.
+    Secrets that the value may hold, from an interpolation, are hidden.
     """
 
     def __str__(self) -> str:
         return hide(super().__str__())
 
 
-class Diverged(Exception):  # noqa: N818 - the field says that a run diverged, not that it had a divergence error
+class Diverged(Exception):  # noqa: N818 - the usual term: a run "diverged"
     """The loss stopped being finite. The message names the step, the epoch and the likely cause."""
 
     def __init__(self, step: int, epoch: int, lr: float) -> None:
@@ -30,7 +30,7 @@ class Diverged(Exception):  # noqa: N818 - the field says that a run diverged, n
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return the hint ``did you mean 'x'?`` where a valid name is near, else the list of valid names."""
+    """Return the hint ``did you mean 'x'?`` where a valid name is near, else all valid names."""
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if not names:
@@ -38,11 +38,13 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(names)}"
 
 
-class Unfused(Exception):  # noqa: N818 - says how jobs are to be trained instead
+class Unfused(Exception):  # noqa: N818 - not an error: the jobs are regrouped
     """Jobs that were to train together cannot, or not all of them; no run was opened for any.
 
-    reason: one line without a full stop. groups: positions of jobs to be trained apart, a group of one solo, larger
-    ones as packs; empty: each by itself.
+    Args:
+        reason: One line without a full stop.
+        groups: Positions of jobs to be trained apart, a group of one solo, larger ones as packs;
+            empty: each by itself.
     """
 
     def __init__(self, reason: str, groups: Sequence[Sequence[int]] = ()) -> None:

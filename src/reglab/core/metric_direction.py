@@ -1,4 +1,7 @@
-"""What each score is: which way is better, its unit, and the tasks that have it. No torch: reports read it too."""
+"""Scores: direction, unit, tasks, definition.
+
+No torch: reports read it too.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +12,14 @@ _ALL = (*_CLASSES, "regression")
 
 @dataclass(frozen=True)
 class Score:
-    """higher: is better. unit: in words. tasks: that have it. meaning: what it is, and what makes its interval."""
+    """A score of predictions.
+
+    Args:
+        higher: Whether a higher value is better.
+        unit: For people.
+        tasks: Those that have it.
+        meaning: Its definition, and what its interval comes from.
+    """
 
     higher: bool
     unit: str
@@ -18,11 +28,11 @@ class Score:
 
 
 SCORES = {
-    "accuracy": Score(True, "share", _CLASSES, "right decisions; of several labels, the mean over them"),
+    "accuracy": Score(True, "share", _CLASSES, "share of correct predictions; multilabel: mean over the labels"),
     "r2": Score(True, "share of the variance", ("regression",), "1 - squared error / variance, mean over the columns"),
-    "balanced_accuracy": Score(True, "share", _CLASSES, "mean over the classes of the share that is found"),
-    "auroc": Score(True, "probability", _CLASSES, "area under the ROC curve, mean over the classes against the rest"),
-    "average_precision": Score(True, "share", _CLASSES, "precision over the recalls, mean over the classes"),
+    "balanced_accuracy": Score(True, "share", _CLASSES, "mean recall over the classes"),
+    "auroc": Score(True, "probability", _CLASSES, "area under the ROC curve, one-vs-rest mean over the classes"),
+    "average_precision": Score(True, "share", _CLASSES, "area under the precision-recall curve, mean over the classes"),
     "f1": Score(True, "share", _CLASSES, "2 TP / (2 TP + FP + FN), mean over the classes; binary: of class 1"),
     "log_loss": Score(False, "nats", _CLASSES, "mean of -log p(class): the loss itself"),
     "brier": Score(False, "squared probability", _CLASSES, "squared error of p; several classes: the sum over them"),
@@ -37,13 +47,18 @@ LOSS_OF_REGRESSION = (
 
 
 def lower_is_better(key: str) -> bool:
-    """Tell whether a metric such as ``val/loss`` or ``val/weighted_loss`` is to be minimized."""
+    """Return whether a metric such as ``val/loss`` or ``val/weighted_loss`` is to be minimized."""
     name = key.rpartition("/")[2].removeprefix(WEIGHTED)
     return name == "loss" or (name in SCORES and not SCORES[name].higher)
 
 
 def monitored(task: str, weighted: bool) -> list[str]:
-    """Return what ``measure.monitor`` may be in a task. weighted: its rows have weights that differ."""
+    """Return the metrics that ``measure.monitor`` may name.
+
+    Args:
+        task: The task of the data set.
+        weighted: Whether its rows have weights that differ.
+    """
     plain = ["loss", *(name for name, score in SCORES.items() if task in score.tasks)]
     also = [WEIGHTED + name for name in ("loss", "accuracy") if name in plain] if weighted else []
     return [f"val/{name}" for name in (*plain, *also)]

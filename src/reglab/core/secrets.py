@@ -1,4 +1,7 @@
-"""Values that nobody is to read: learned from a config's interpolations, hidden wherever text leaves the process."""
+"""Hide secrets in logs, output and files.
+
+Learned from a config's interpolations, hidden wherever text leaves the process.
+"""
 
 import html
 import json
@@ -12,7 +15,8 @@ from typing import Any, TextIO, cast
 from urllib.parse import quote, quote_plus
 
 HIDDEN = "***"
-_LONG, _NAMED = 8, 4  # characters from which on a value counts: of any variable, of one that is called secret
+# Characters from which on a value counts: of any variable, of one that is called secret.
+_LONG, _NAMED = 8, 4
 _SECRET = r"password|passwd|passphrase|secret|token|api_?key|credentials?|access_key|private_key"
 _SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
 _SECRET_KEY = re.compile(rf"(?:^|_)(?:{_SECRET}|secret_key)$", re.IGNORECASE)
@@ -37,13 +41,14 @@ _HARMLESS = (
     ),
     *("SHELL", "LANG", "LC_ALL", "TERM", "TZ", "EDITOR", "DISPLAY", "VIRTUAL_ENV", "CONDA_PREFIX"),
 )
-# Words of ours that are long enough for a secret: a variable that holds one is a setting.
+# Values of settings that are long enough for a secret.
 _PUBLIC = (
     *("true", "false", "none", "null", "auto", "default", "classification", "multilabel", "regression", "accuracy"),
     *("RUNNING", "FINISHED", "FAILED", "KILLED"),
 )
 _READ = re.compile(r"oc\.env\s*:\s*[\"']?([^\s,}\"'$]+)")
-_URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@${]*):((?:(?!\$\{)[^\s/])+)@")  # as it stands, no interpolation
+# Literal, not an interpolation.
+_URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@${]*):((?:(?!\$\{)[^\s/])+)@")
 
 _clients: dict[str, str] = {}  # as they were when they were learned
 _known: set[str] = set()
@@ -51,10 +56,11 @@ _pattern: re.Pattern[str] | None = None
 
 
 def learn(config: object) -> None:
-    """Remember the secrets of a config whose interpolations stand as they were written, and keep them out of logs.
+    """Remember the secrets that an unresolved config refers to, and hide them in logs.
 
-    They are the values of the variables that ``${oc.env:...}`` names, from 8 characters on (4 where the variable is
-    called a password, token, ...), and passwords in URLs. Paths that exist, and variables such as HOME, are none.
+    They are the values of the variables that ``${oc.env:...}`` names, from 8 characters on (4 where
+    the variable is called a password, token, ...), and passwords in URLs. Paths that exist, and
+    variables such as HOME, are none.
     """
     for text in _texts(config):
         _learn_urls(text)
@@ -77,20 +83,23 @@ def hide(text: str) -> str:
 
 
 def hide_output() -> None:
-    """Hide secrets in what this process prints from now on, tracebacks of uncaught errors among it."""
+    """Hide secrets in all further output of this process, including tracebacks."""
     for name in ("stdout", "stderr"):
         if not isinstance(stream := getattr(sys, name), _Hiding):
             setattr(sys, name, cast(TextIO, _Hiding(stream)))
 
 
 def is_secret_key(key: str) -> bool:
-    """Return whether a dotted key is called a secret by its last part; ``pad_token`` and its like are not."""
+    """Return whether a dotted key is called a secret by its last part.
+
+    ``pad_token`` and its like are not.
+    """
     last = key.rpartition(".")[2]
     return bool(_SECRET_KEY.search(last)) and not _TOKEN_OF_TEXT.search(last.lower())
 
 
 def has_url_password(text: str) -> bool:
-    """Return whether ``text`` holds a URL with a password as it stands, rather than as an interpolation."""
+    """Return whether ``text`` holds a URL with a literal password."""
     return bool(_URL_PASSWORD.search(text))
 
 
@@ -112,7 +121,7 @@ class _Hiding:
 
 
 class _Records:
-    """Makes log records whose message and traceback hold no secret, whichever handlers there are or will be."""
+    """Log record factory that hides secrets in messages and tracebacks."""
 
     def __init__(self) -> None:
         self._make = logging.getLogRecordFactory()
@@ -121,17 +130,19 @@ class _Records:
         record = self._make(*args, **kwargs)
         try:
             text = record.getMessage()
-        except Exception:  # noqa: BLE001 - a message that does not fit its arguments: its handler says so
+        except Exception:  # noqa: BLE001 - the handler reports bad arguments
             return record
         if (hidden := hide(text)) != text:
             record.msg, record.args = hidden, ()
         if record.exc_info and record.exc_info[0] is not None:
-            record.exc_text = hide(logging.Formatter().formatException(record.exc_info))  # handlers keep what is there
+            # Handlers keep what is there.
+            record.exc_text = hide(logging.Formatter().formatException(record.exc_info))
         return record
 
 
 def _texts(config: object) -> Iterator[str]:
-    from omegaconf import Container, OmegaConf  # late: errors.py needs this module, and starts quickly
+    # Late: errors.py needs this module, and starts quickly.
+    from omegaconf import Container, OmegaConf
 
     if isinstance(config, Container):
         config = OmegaConf.to_container(config, resolve=False)
@@ -150,7 +161,7 @@ def _counts(name: str, value: str) -> bool:
         return False
     if _SECRET_NAME.search(name):
         return len(value) >= _NAMED
-    return len(value) >= _LONG and not (os.path.isabs(value) and Path(value).exists())  # noqa: PTH117 - text that may be no path
+    return len(value) >= _LONG and not (os.path.isabs(value) and Path(value).exists())  # noqa: PTH117
 
 
 def _learn_urls(text: str) -> None:
@@ -167,7 +178,10 @@ def _learn_clients() -> None:
 
 
 def _remember(value: str, least: int) -> None:
-    """Know a secret in every form in which text carries it: quoted for JSON, Python, YAML, HTML, URLs and shells."""
+    """Remember a secret in every encoding in which it may occur.
+
+    Quoted for JSON, Python, YAML, HTML, URLs and shells.
+    """
     global _pattern
     forms: set[str] = set()
     for part in {value, value.strip(), *_parts(value)}:
@@ -181,7 +195,7 @@ def _remember(value: str, least: int) -> None:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """Yield what of a value can turn up alone: its lines, and what ``oc.decode`` makes of it."""
+    """Yield the parts of a value: its lines, and what ``oc.decode`` makes of it."""
     if "\n" in value:
         yield from (line.strip() for line in value.splitlines())
     if value.strip()[:1] in "'\"[{":

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: training ends after the step that it is in, anything else at once."""
+"""Signal handlers for Ctrl-C and SIGTERM: training stops after its current step."""
 
 import multiprocessing
 import os
@@ -9,54 +9,63 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_ANSWERED = (signal.SIGINT, signal.SIGTERM)
-_NOTE = b"\nEnding after this step and saving; once more ends at once.\n"
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
+_NOTE = b"\nStopping after this step and saving; press Ctrl-C again to stop at once.\n"
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM came. number: the signal's. told: whether the user was told what it left and how to go on."""
+    """SIGINT or SIGTERM arrived.
+
+    Args:
+        number: The number of the signal.
+
+    Attributes:
+        reported: Whether the user has been told what was left behind and how to resume.
+    """
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
         self.number = int(number)
-        self.told = False
+        self.reported = False
 
 
 class _State:
-    asked: int | None = None
+    stop_signal: int | None = None
     deferring = False
-    patient = False
+    ignore_repeats = False
 
 
 _state = _State()
 
 
-def asked() -> int | None:
-    """Return the number of the signal that asked training to end after this step; None if none did.
+def stop_signal() -> int | None:
+    """Return the number of the signal that asked training to stop after this step, or None.
 
-    Python gives signals to the main thread alone: what trains in another is never asked.
+    Python delivers signals to the main thread only: training in another thread is never stopped.
     """
-    return _state.asked if threading.current_thread() is threading.main_thread() else None
+    return _state.stop_signal if threading.current_thread() is threading.main_thread() else None
 
 
-def code(default: int = signal.SIGINT) -> int:
-    """Return the exit code of a process that ends because of the latest signal, as shells have it: 130, 143."""
-    return 128 + int(_state.asked or default)
+def exit_code(default: int = signal.SIGINT) -> int:
+    """Return the shell's exit code of a process ended by the latest signal: 130 or 143."""
+    return 128 + int(_state.stop_signal or default)
 
 
 @contextmanager
-def listening(patient: bool = False) -> Iterator[None]:
-    """Answer SIGINT and SIGTERM inside the context by raising Interrupted, but in training as ``deferred`` says.
+def handle_signals(ignore_repeats: bool = False) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM inside the context: raise Interrupted, or see ``defer_signals``.
 
-    patient: signals after the first are ignored: the process is asked again and again. Does nothing outside the main
-    thread, where Python gives no signals.
+    Does nothing outside the main thread, where Python delivers no signals.
+
+    Args:
+        ignore_repeats: Ignore signals after the first, for a process that is signalled repeatedly.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _ANSWERED}
-    _state.patient, _state.asked = patient, None
-    answer()
+    before = {number: signal.getsignal(number) for number in _HANDLED}
+    _state.ignore_repeats, _state.stop_signal = ignore_repeats, None
+    install_handlers()
     try:
         yield
     finally:
@@ -65,17 +74,17 @@ def listening(patient: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
-    """Inside the context the first signal only lets ``asked`` tell it, so that a step ends and is saved.
+def defer_signals() -> Iterator[None]:
+    """Inside the context the first signal only sets ``stop_signal``: the step is finished.
 
-    The second one raises Interrupted, and a third ends the process there and then, unless it listens patiently. A
-    signal that came before counts, too: Python swallows what is raised inside ``__del__`` and the like.
+    The second raises Interrupted and a third ends the process at once, unless repeats are ignored.
+    A signal from before the context counts too: Python swallows what is raised inside ``__del__``.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if signal.getsignal(signal.SIGINT) is not _hear:
-        with listening(), deferred():
+    if signal.getsignal(signal.SIGINT) is not _handle:
+        with handle_signals(), defer_signals():
             yield
         return
     _state.deferring = True
@@ -85,22 +94,22 @@ def deferred() -> Iterator[None]:
         _state.deferring = False
 
 
-def answer() -> None:
-    """Take SIGINT and SIGTERM over again: Lightning puts handlers of its own in place when it starts to train."""
+def install_handlers() -> None:
+    """Install our handlers again: Lightning replaces them when it starts to train."""
     if threading.current_thread() is threading.main_thread():
-        for number in _ANSWERED:
-            signal.signal(number, _hear)
+        for number in _HANDLED:
+            signal.signal(number, _handle)
 
 
-def _hear(number: int, frame: FrameType | None) -> None:
-    first = _state.asked is None
-    if not first and _state.patient:
+def _handle(number: int, frame: FrameType | None) -> None:
+    first = _state.stop_signal is None
+    if not first and _state.ignore_repeats:
         return
-    _state.asked = number
+    _state.stop_signal = number
     if first and _state.deferring:
         if number == signal.SIGINT and sys.stderr.isatty() and multiprocessing.parent_process() is None:
             os.write(2, _NOTE)  # not print: the signal may have come in the middle of one
         return
-    if not first:  # not patient
-        signal.signal(number, signal.SIG_DFL)  # whoever asks a third time means it
+    if not first:  # and repeats count
+        signal.signal(number, signal.SIG_DFL)  # a third signal kills the process
     raise Interrupted(number)

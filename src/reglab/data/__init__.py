@@ -1,6 +1,7 @@
-"""Data: bundled sets, generators with known truth, and a user's own table, split and prepared without leakage.
+"""Data sets: bundled, synthetic with known truth, or the user's own; split without leakage.
 
-``load(config)`` turns the ``data`` node of a composed config into a ``DataSet`` with three parts, each a ``Part``.
+``load(config)`` turns the ``data`` node of a composed config into a ``DataSet`` with three parts,
+each a ``Part``.
 """
 
 from reglab.data.assemble import check, load

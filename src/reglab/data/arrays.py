@@ -19,18 +19,26 @@ from reglab.data.source import Source
 def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: Any) -> DataSet:
     """Return a data set, split into training, validation and test part.
 
-    data: the name of a bundled set (``digits``), or inputs [rows, ...] as an array or tensor; then ``targets`` are
-    [rows] or [rows, columns]. options: those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and
-    the set's own; for arrays also ``task``, one of auto, classification, binary, multilabel, regression.
+    A tensor of int64 holds tokens [rows, length], which go to the model as they are; any other
+    numbers are quantities, also whole ones, and are scaled.
 
-    A tensor of int64 holds tokens [rows, length], which go to the model as they are; any other numbers are quantities,
-    also whole ones, and are scaled.
+    Args:
+        data: The name of a bundled set (``digits``), or inputs [rows, ...] as an array or tensor;
+            then ``targets`` are [rows] or [rows, columns].
+        targets: int or str classes, or numbers, [rows] or [rows, columns]; None for a bundled set.
+        options: Those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and the
+            set's own; for arrays also ``task``, one of auto, classification, binary, multilabel,
+            regression.
 
-    Raises UserError for an unknown name or option, and for arrays that cannot be trained on.
+    Returns:
+        The data set, split into training, validation and test part.
+
+    Raises:
+        UserError: For an unknown name or option, and for arrays that cannot be trained on.
     """
     if isinstance(data, str):
         if targets is not None:
-            raise UserError(f"dataset({data!r}) is a bundled set and brings its own targets: leave targets out")
+            raise UserError(f"dataset({data!r}) is a bundled set with its own targets: leave targets out")
         return load({"name": data, **options})
     if targets is None:
         raise UserError("dataset(inputs, targets): give targets as well, [rows] or [rows, columns]")
@@ -39,27 +47,35 @@ def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: 
 
 def _numbers(inputs: ArrayLike) -> NDArray[np.float64]:
     try:
-        rows = np.asarray(inputs, dtype=np.float64)
+        values = np.asarray(inputs, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"inputs must be numbers ({error}); encode text first, or use data=table, which does"
         ) from error
-    if infinite := int(np.isinf(rows).sum()):
+    if infinite := int(np.isinf(values).sum()):
         raise UserError(f"inputs hold {infinite} infinite values; use NaN for what is missing, it is filled in")
-    return rows
+    return values
 
 
 def _ids(inputs: Tensor) -> NDArray[np.int64]:
     if inputs.numel() and (least := int(inputs.min())) < 0:
         raise UserError(
-            f"inputs of type int64 are tokens, whose ids count from 0, and {least} is among them; if they are "
-            "quantities, make them real: inputs.double()"
+            f"int64 inputs are token ids, which must be >= 0, got {least}; if they are quantities, convert them: "
+            "inputs.double()"
         )
     return inputs.cpu().numpy()
 
 
 def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any]) -> DataSet:
-    """Return the data set of arrays; a NaN among the inputs counts as missing and is imputed by the column's median."""
+    """Return the data set of arrays.
+
+    A NaN among the inputs counts as missing and is imputed by the column's median.
+
+    Args:
+        inputs: [rows, ...], numbers; int64 tensors are token ids.
+        targets: [rows] or [rows, columns].
+        options: Fields of ``Options``, and ``task``.
+    """
     import pandas as pd
 
     from reglab.data.table_target import TASKS, read_target
@@ -69,24 +85,26 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         if key not in valid:
             raise UserError(f"dataset({key}=...) is not an option; {nearest(key, valid)}")
     tokens = isinstance(inputs, Tensor) and inputs.dtype == torch.int64
-    rows, answers = _ids(torch.as_tensor(inputs)) if tokens else _numbers(inputs), np.asarray(targets)
-    if rows.ndim < 2 or len(rows) != len(answers):
-        raise UserError(f"inputs {rows.shape} and targets {answers.shape} must be [rows, ...] and [rows], equally long")
+    values, target_values = _ids(torch.as_tensor(inputs)) if tokens else _numbers(inputs), np.asarray(targets)
+    if values.ndim < 2 or len(values) != len(target_values):
+        raise UserError(
+            f"inputs {values.shape} and targets {target_values.shape} must be [rows, ...] and [rows], equally long"
+        )
     task = options.get("task", "auto")
     if task not in TASKS:
         raise UserError(f"task={task!r}: {nearest(str(task), TASKS)}")
-    columns = pd.DataFrame(answers.reshape(len(answers), -1))
+    columns = pd.DataFrame(target_values.reshape(len(target_values), -1))
     columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
     target = read_target(columns, task)
-    flat = rows.reshape(len(rows), -1)
+    flat = values.reshape(len(values), -1)
     source = Source(
         task=target.task,
         numeric=flat,
         numeric_names=tuple(f"x{i}" for i in range(flat.shape[1])),
         targets=target.targets,
         target_names=target.target_names,
-        shape=rows.shape[1:] if rows.ndim > 2 or tokens else None,
-        homogeneous=rows.ndim > 2,
+        shape=values.shape[1:] if values.ndim > 2 or tokens else None,
+        homogeneous=values.ndim > 2,
         tokens=tokens,
         standardize_target=target.task == "regression",
     )

@@ -1,4 +1,4 @@
-"""From the ``data`` node of a config to a data set that is ready to train on."""
+"""Assemble a data set from a config: load, split, encode, add noise, weight."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -52,47 +52,70 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 
 def check(config: Mapping[str, Any]) -> Options:
-    """Return the common options of a ``data`` node; what its source makes of its own ones shows when it is loaded.
+    """Return the common options of a ``data`` node.
 
-    Raises UserError for an unknown name, key or value.
+    What its source makes of its own ones shows when it is loaded.
+
+    Raises:
+        UserError: For an unknown name, key or value.
     """
     name = str(config.get("name"))
     if name not in SOURCES:
         raise UserError(f"data.name={name}: {nearest(name, SOURCES)} (one of {', '.join(SOURCES)})")
-    own = set(inspect.signature(SOURCES[name]).parameters)
-    common = {field.name for field in fields(Options)}
+    source_options = set(inspect.signature(SOURCES[name]).parameters)
+    common_options = {field.name for field in fields(Options)}
     for key in config:
-        if key not in own | common | {"name"}:
-            raise UserError(f"data.{key} is not an option of data={name}: {nearest(str(key), own | common)}")
-    return Options(**{key: value for key, value in config.items() if key in common})
+        if key not in source_options | common_options | {"name"}:
+            raise UserError(
+                f"data.{key} is not an option of data={name}: {nearest(str(key), source_options | common_options)}"
+            )
+    return Options(**{key: value for key, value in config.items() if key in common_options})
 
 
 def load(config: Mapping[str, Any]) -> DataSet:
     """Return the data set that the ``data`` node of a config describes.
 
-    ``name`` chooses the data set; the other keys are its own options and those of ``conf/data/_options.yaml``. Equal
-    configs give bit-identical data, whatever the state of any global random generator.
+    ``name`` chooses the data set; the other keys are its own options and those of
+    ``conf/data/_options.yaml``. Equal configs give bit-identical data, whatever the state of any
+    global random generator.
 
-    Raises UserError for an unknown name, key or value, and for data that cannot be trained on.
+    Args:
+        config: The ``data`` node: ``name`` and options.
+
+    Returns:
+        The data set with its three parts.
+
+    Raises:
+        UserError: For an unknown name, key or value, and for data that cannot be trained on.
     """
     options, name = check(config), str(config["name"])
-    own = inspect.signature(SOURCES[name]).parameters
-    source = SOURCES[name](**{key: value for key, value in config.items() if key in own})
+    parameters = inspect.signature(SOURCES[name]).parameters
+    source = SOURCES[name](**{key: value for key, value in config.items() if key in parameters})
     return assemble(source.name or name, source, options)
 
 
 def assemble(name: str, source: Source, options: Options) -> DataSet:
     """Split, encode, disturb and weigh the rows of ``source``, then resample the training rows.
 
-    An example thus has the same inputs, target and weight in every replica. Raises UserError for options that do not
-    fit ``source``.
+    An example thus has the same inputs, target and weight in every replica.
+
+    Args:
+        name: The name of the data set.
+        source: All rows, raw.
+        options: Options of split, replicas, noise and weights.
+
+    Returns:
+        The data set; inputs float32 or int64 tokens, see ``Part``.
+
+    Raises:
+        UserError: For options that do not fit ``source``.
     """
     _check_columns(name, source, options)
     split = split_rows(source, options)
     encoded = encode(source, split.train, options.standardize)
     inputs = _inputs(encoded, options)
     targets = prepare_targets(source, split.train)
-    observed, corrupted = _disturb(targets, source, split, options)
+    observed, corrupted = _add_label_noise(targets, source, split, options)
     classes = None if source.classes is None else observed.long().numpy()
     weights = torch.from_numpy(example_weights(source, classes, split.train, options).astype(np.float32))
     shape = source.shape or (inputs.shape[1],)
@@ -115,21 +138,21 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         feature_names=names,
         target_names=source.target_names,
         digest=digest(parts, (source.task, targets.outputs, names, source.target_names)),
-        summary=_summary(parts, split.kind, options) | targets.facts,
+        summary=_summary(parts, split.method, options) | targets.summary,
         target_scale=targets.scale,
         tokens=int(inputs.max()) + 1 if source.tokens else None,
-        **carry_truth(source, encoded.scale, len(encoded.names), options.noise_columns)._asdict(),
+        **prepared_truth(source, encoded.scale, len(encoded.names), options.noise_columns)._asdict(),
     )
 
 
 def _check_columns(name: str, source: Source, options: Options) -> None:
-    for key, found in (("group", source.group), ("time", source.time), ("sample_weight", source.sample_weight)):
+    for key, column in (("group", source.group), ("time", source.time), ("sample_weight", source.sample_weight)):
         given = getattr(options, key)
-        if given is not None and found is None:
+        if given is not None and column is None:
             raise UserError(f"data.{key}={given} names a column of a table, but data={name} has none: set it to null")
     if options.noise_columns and source.shape is not None:
-        what = "tokens: set it to 0" if source.tokens else "an image: set data.shape=flat, where the data set offers it"
-        raise UserError(f"data.noise_columns={options.noise_columns} cannot widen {what}")
+        what = "tokens: set it to 0" if source.tokens else "images: set data.shape=flat where the data set has it"
+        raise UserError(f"data.noise_columns={options.noise_columns} cannot be added to {what}")
 
 
 def _inputs(encoded: Encoded, options: Options) -> Tensor:
@@ -141,28 +164,28 @@ def _inputs(encoded: Encoded, options: Options) -> Tensor:
     return torch.from_numpy(columns if columns.dtype == np.int64 else columns.astype(np.float32, copy=False))
 
 
-def _disturb(targets: Targets, source: Source, split: Split, options: Options) -> tuple[Tensor, Tensor]:
-    """Return the targets of all rows with label noise in the training rows, and which rows have it."""
+def _add_label_noise(targets: Targets, source: Source, split: Split, options: Options) -> tuple[Tensor, Tensor]:
+    """Return all targets with label noise in the training rows, and which rows have it."""
     train = torch.from_numpy(split.train)
-    wrong, chosen = corrupt(
+    noisy, mask = corrupt(
         targets.values[train], train, source.task, targets.outputs, options.label_noise, options.split_seed
     )
     observed, corrupted = targets.values.clone(), torch.zeros(len(targets.values), dtype=torch.bool)
-    observed[train], corrupted[train] = wrong, chosen
+    observed[train], corrupted[train] = noisy, mask
     return observed, corrupted
 
 
 def _summary(parts: Mapping[str, Part], split: str, options: Options) -> dict[str, str | int | float | bool]:
-    facts: dict[str, str | int | float | bool] = {f"{name}_rows": len(part) for name, part in parts.items()}
-    facts |= {"split": split, "split_seed": options.split_seed}
+    summary: dict[str, str | int | float | bool] = {f"{name}_rows": len(part) for name, part in parts.items()}
+    summary |= {"split": split, "split_seed": options.split_seed}
     if options.folds is not None:
-        facts |= {"folds": options.folds, "fold": options.fold}
+        summary |= {"folds": options.folds, "fold": options.fold}
     if options.replicas is not None:
-        facts |= {"replicas": options.replicas, "replica": options.replica, "resample": options.resample}
-    facts |= {"features": parts["train"].inputs[0].numel(), "noise_columns": options.noise_columns}
-    facts |= {"label_noise": options.label_noise, "corrupted_rows": int(parts["train"].corrupted.sum())}
+        summary |= {"replicas": options.replicas, "replica": options.replica, "resample": options.resample}
+    summary |= {"features": parts["train"].inputs[0].numel(), "noise_columns": options.noise_columns}
+    summary |= {"label_noise": options.label_noise, "corrupted_rows": int(parts["train"].corrupted.sum())}
     real = parts["train"].inputs.is_floating_point()
-    return facts | {"standardize": options.standardize and real}
+    return summary | {"standardize": options.standardize and real}
 
 
 class Truth(NamedTuple):
@@ -173,11 +196,21 @@ class Truth(NamedTuple):
     feature_groups: Tensor | None
 
 
-def carry_truth(source: Source, scale: Floats, features: int, noise: int) -> Truth:
+def prepared_truth(source: Source, scale: Floats, features: int, noise: int) -> Truth:
     """Return the truth about ``features`` prepared inputs and ``noise`` noise columns behind them.
 
-    Coefficients are multiplied by the deviation that their input was divided by. With noise columns, inputs of which
-    nothing is known count as relevant: beside columns of pure noise, that is what the data set is for.
+    Coefficients are multiplied by the deviation that their input was divided by. With noise
+    columns, inputs of which nothing is known count as relevant: beside columns of pure noise, that
+    is what the data set is for.
+
+    Args:
+        source: Raw rows with their truth.
+        scale: float64 [columns], by which the inputs were divided.
+        features: Number of inputs without noise columns.
+        noise: Number of noise columns.
+
+    Returns:
+        Coefficients, relevant flags and groups, [features + noise] each, None where unknown.
     """
     coefficients = relevant = groups = None
     if source.coefficients is not None:

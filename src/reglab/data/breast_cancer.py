@@ -8,7 +8,8 @@ from reglab.data.source import Source
 def breast_cancer() -> Source:
     """Return the data that comes with scikit-learn; 0 is malignant, 1 benign.
 
-    Source: Street, Wolberg & Mangasarian (1993), Nuclear feature extraction for breast tumor diagnosis.
+    Source:
+        Street, Wolberg & Mangasarian (1993), Nuclear feature extraction for breast tumor diagnosis.
     """
     from sklearn.datasets import load_breast_cancer
 

@@ -1,4 +1,4 @@
-"""Validation of one option: the value comes back typed, or an error names the option, the value and the range."""
+"""Validation of data options: return the typed value or raise with option, value and range."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,16 @@ from reglab.core.errors import UserError, nearest
 
 
 def whole(key: str, value: Any, minimum: int, maximum: int | None = None) -> int:
-    """Return ``value``, a whole number from ``minimum`` to ``maximum``. Raises UserError."""
+    """Return ``value``, a whole number from ``minimum`` to ``maximum``.
+
+    Args:
+        key: The option, for the message.
+        value: What the user gave.
+        minimum, maximum: The range, inclusive; maximum None: unbounded.
+
+    Raises:
+        UserError: If the value is outside the range or of the wrong type.
+    """
     integral = isinstance(value, int) and not isinstance(value, bool)
     if not integral or value < minimum or (maximum is not None and value > maximum):
         bound = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
@@ -17,7 +26,16 @@ def whole(key: str, value: Any, minimum: int, maximum: int | None = None) -> int
 
 
 def number(key: str, value: Any, minimum: float, maximum: float = math.inf) -> float:
-    """Return ``value`` as a finite number from ``minimum`` to ``maximum``. Raises UserError."""
+    """Return ``value`` as a finite number from ``minimum`` to ``maximum``.
+
+    Args:
+        key: The option, for the message.
+        value: What the user gave.
+        minimum, maximum: The range, inclusive.
+
+    Raises:
+        UserError: If the value is outside the range or of the wrong type.
+    """
     numeric = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not numeric or not minimum <= value <= maximum:
         bound = f">= {minimum:g}" if maximum == math.inf else f"from {minimum:g} to {maximum:g}"
@@ -26,9 +44,12 @@ def number(key: str, value: Any, minimum: float, maximum: float = math.inf) -> f
 
 
 def size(key: str, value: Any) -> float:
-    """Return a number of rows: a fraction in (0, 1], or a whole number above 1. Raises UserError.
+    """Return a number of rows: a fraction in (0, 1], or a whole number above 1.
 
     1 and 1.0 are the same value and mean everything, as in the fingerprint of a run.
+
+    Raises:
+        UserError: If the value is outside the range or of the wrong type.
     """
     numeric = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not numeric or value <= 0 or (value > 1 and value != int(value)):
@@ -42,14 +63,27 @@ def rows_of(share: float, rows: int) -> int:
 
 
 def choice(key: str, value: Any, options: Sequence[str]) -> str:
-    """Return ``value``, one of ``options``. Raises UserError that names the nearest."""
+    """Return ``value``, one of ``options``.
+
+    Args:
+        key: The option, for the message.
+        value: What the user gave.
+        options: The valid values.
+
+    Raises:
+        UserError: That names the nearest.
+    """
     if value not in options:
         raise UserError(f"data.{key}={value}: {nearest(str(value), options)} (one of {', '.join(options)})")
     return str(value)
 
 
 def flag(key: str, value: Any) -> bool:
-    """Return ``value``, true or false. Raises UserError."""
+    """Return ``value``, true or false.
+
+    Raises:
+        UserError: If the value is outside the range or of the wrong type.
+    """
     if not isinstance(value, bool):
         raise UserError(f"data.{key} must be true or false, got {value!r}")
     return value

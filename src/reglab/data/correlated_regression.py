@@ -1,4 +1,4 @@
-"""Correlated regression: groups of nearly equal features, some groups relevant, with known coefficients."""
+"""Correlated regression: groups of nearly equal features, with known coefficients."""
 
 import numpy as np
 
@@ -18,15 +18,27 @@ def correlated_regression(
     noise: float = 0.5,
     seed: int = 0,
 ) -> Source:
-    """Return a regression in which L1 tends to pick one feature of a group and L2 to share among all of them.
+    """Return a regression in which L1 picks one feature of a group and L2 shares among all.
 
-    Feature j of group g is ``sqrt(c) z_g + sqrt(1 - c) e_j`` with standard normal ``z, e``: unit variance, correlation
-    ``c`` within a group, 0 between groups. All features of an informative group have the same coefficient, positive
-    for every other such group and negative for the rest, scaled so that the signal has variance 1; ``noise`` is the
-    standard deviation of what is added.
+    Feature j of group g is ``sqrt(c) z_g + sqrt(1 - c) e_j`` with standard normal ``z, e``: unit
+    variance, correlation ``c`` within a group, 0 between groups. All features of an informative
+    group have the same coefficient, positive for every other such group and negative for the rest,
+    scaled so that the signal has variance 1.
 
-    correlation: from 0 to 1. Raises UserError if there are more informative groups than groups.
-    Source: Zou & Hastie (2005), Regularization and variable selection via the elastic net, section 5.
+    Args:
+        rows: Number of rows, >= 1.
+        groups: Number of groups, >= 1.
+        group_size: Features of a group, >= 1.
+        informative_groups: Groups with nonzero coefficients.
+        correlation: ``c``, from 0 to 1.
+        noise: Standard deviation of the added noise, >= 0.
+        seed: Seed of all draws, >= 0.
+
+    Raises:
+        UserError: If there are more informative groups than groups.
+
+    Source:
+        Zou & Hastie (2005), Regularization and variable selection via the elastic net, section 5.
     """
     whole("rows", rows, 1)
     if whole("informative_groups", informative_groups, 1) > whole("groups", groups, 1):
@@ -34,8 +46,8 @@ def correlated_regression(
     key = (whole("seed", seed, 0), "correlated_regression")
     members = np.repeat(np.arange(groups), whole("group_size", group_size, 1))
     shared = np.sqrt(number("correlation", correlation, 0, 1))
-    own = np.sqrt(1 - shared**2) * normal(stream(*key, "own"), rows, len(members))
-    inputs = shared * normal(stream(*key, "shared"), rows, groups)[:, members] + own
+    individual = np.sqrt(1 - shared**2) * normal(stream(*key, "own"), rows, len(members))
+    inputs = shared * normal(stream(*key, "shared"), rows, groups)[:, members] + individual
     chosen = permutation(stream(*key, "places"), groups)[:informative_groups]
     direction = np.zeros(groups)
     direction[chosen] = (-1.0) ** np.arange(informative_groups)

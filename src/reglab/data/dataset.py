@@ -1,4 +1,4 @@
-"""What training sees of the data: three parts, and what is known about the whole."""
+"""``DataSet`` and its parts: tensors, names, truth, digest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -16,13 +16,14 @@ class Part:
 
     Args:
         inputs: float32 ``[rows, *input_shape]``; int64 where they are tokens.
-        targets: Classification int64 [rows] class numbers; binary float32 [rows] of 0 and 1; multilabel float32
-            [rows, labels] of 0 and 1; regression float32 [rows], or [rows, outputs] where there are several.
-        index: int64 [rows], the row's number in the whole data set, whatever the split. A bootstrap replica holds rows
-            more than once, and then their number: copies of an example get the same draws, such as the dropout mask, in
-            a step.
-        weights: float32 [rows], example weight (sample weight times class weight), of mean 1 over the training part
-            before it is resampled.
+        targets: Classification int64 [rows] class numbers; binary float32 [rows] of 0 and 1;
+            multilabel float32 [rows, labels] of 0 and 1; regression float32 [rows], or [rows,
+            outputs] where there are several.
+        index: int64 [rows], the row's number in the whole data set, whatever the split. A bootstrap
+            replica holds rows more than once, and then their number: copies of an example get the
+            same draws, such as the dropout mask, in a step.
+        weights: float32 [rows], example weight (sample weight times class weight), of mean 1 over
+            the training part before it is resampled.
         corrupted: bool [rows], where label noise replaced the target. Never in validation or test.
         clean_targets: Like ``targets``, before label noise.
     """
@@ -46,17 +47,23 @@ class Part:
 class DataSet:
     """A data set, split and prepared; equal configs give equal bits and an equal ``digest``.
 
-    outputs: width of the model's output: classes; 1 for binary; labels; target columns.
-    input_shape: the shape of one example.
-    feature_names: one for each input, in flattened order.
-    target_names: the classes of a classification, the labels or target columns otherwise.
-    coefficients: the true ones of a synthetic regression, float32 [features], on the scale of ``inputs``.
-    relevant: bool [features], True where the input truly carries signal; None where nobody knows.
-    tokens: how many token ids there are, 0 to ``tokens - 1``, where the inputs are tokens; None where they are real.
-    feature_groups: int64 [features], the group of correlated inputs, -1 for a noise column; None where there is none.
-    target_scale: the deviations by which a regression's target columns were divided, float64 [columns]; None: by none.
-    digest: SHA-256 (hex) of everything that training, validation and testing see.
-    summary: plain facts for params and notes: rows, split, noise, scale of the target.
+    Args:
+        outputs: Width of the model's output: classes; 1 for binary; labels; target columns.
+        input_shape: The shape of one example.
+        feature_names: One for each input, in flattened order.
+        target_names: The classes of a classification, the labels or target columns otherwise.
+        coefficients: The true ones of a synthetic regression, float32 [features], on the scale of
+            ``inputs``.
+        relevant: Bool [features], True where the input carries signal; None where that is
+            unknown.
+        tokens: How many token ids there are, 0 to ``tokens - 1``, where the inputs are tokens; None
+            where they are real.
+        feature_groups: Int64 [features], the group of correlated inputs, -1 for a noise column;
+            None where there is none.
+        target_scale: The deviations by which a regression's target columns were divided, float64
+            [columns]; None: by none.
+        digest: SHA-256 (hex) of everything that training, validation and testing see.
+        summary: Plain values for params and notes: rows, split, noise, scale of the target.
     """
 
     name: str

@@ -7,7 +7,8 @@ from reglab.data.source import Source
 def diabetes(*, standardize_target: bool = True) -> Source:
     """Return the data that comes with scikit-learn, in original units.
 
-    Source: Efron, Hastie, Johnstone & Tibshirani (2004), Least angle regression.
+    Source:
+        Efron, Hastie, Johnstone & Tibshirani (2004), Least angle regression.
     """
     from sklearn.datasets import load_diabetes
 

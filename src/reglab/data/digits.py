@@ -12,8 +12,13 @@ SHAPES = (AUTO, "flat", "image")
 def digits(*, shape: str = AUTO) -> Source:
     """Return the digits that come with scikit-learn; pixels from 0 to 16.
 
-    shape: ``flat`` [64], or ``image`` [1, 8, 8] for a convolutional net; ``auto`` is flat here, see ``models.reads``.
-    Source: Alpaydin & Kaynak (1998), Optical recognition of handwritten digits, UCI machine learning repository.
+    Args:
+        shape: ``flat`` [64], or ``image`` [1, 8, 8] for a convolutional net; ``auto`` is flat here,
+            see ``models.reads``.
+
+    Source:
+        Alpaydin & Kaynak (1998), Optical recognition of handwritten digits, UCI machine
+        learning repository.
     """
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""From raw columns to the model's inputs, fitted on the training rows alone."""
+"""Encode columns as inputs (impute, standardize, one-hot), fitted on training rows."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,10 @@ from reglab.data.source import Bytes, Categorical, Floats, Integers, Source
 
 @dataclass(frozen=True)
 class Encoded:
-    """Inputs [rows, features], their names, and the deviation [numeric columns] that each was divided by.
+    """Inputs [rows, features], their names, and the scale [numeric columns] divided out.
 
-    inputs: int64 where they are tokens; float32 where they were bytes; else float64.
+    Args:
+        inputs: Int64 where they are tokens; float32 where they were bytes; else float64.
     """
 
     inputs: Floats | NDArray[np.float32] | Integers
@@ -24,12 +25,22 @@ class Encoded:
 def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
     """Impute, standardize and one-hot encode all rows by what the rows ``train`` show.
 
-    Missing numbers become the training median; numeric columns are standardized to mean 0 and (population) standard
-    deviation 1 over the training rows, a constant one is only centered. A category becomes a column of 0 and 1 for
-    each value seen in training, a missing value being a category of its own; a value unseen in training becomes all
-    zeros. One-hot columns are not scaled, tokens stay as they are.
+    Missing numbers become the training median; numeric columns are standardized to mean 0 and
+    (population) standard deviation 1 over the training rows, a constant one is only centered. A
+    category becomes a column of 0 and 1 for each value seen in training, a missing value being a
+    category of its own; a value unseen in training becomes all zeros. One-hot columns are not
+    scaled, tokens stay as they are.
 
-    Raises UserError if a numeric column has no value in any training row.
+    Args:
+        source: Raw rows.
+        train: int64 row numbers of the training part.
+        standardize: Scale numeric columns to mean 0 and deviation 1.
+
+    Returns:
+        Inputs [rows, features] with names and scale.
+
+    Raises:
+        UserError: If a numeric column has no value in any training row.
     """
     if source.tokens:
         return Encoded(
@@ -51,7 +62,10 @@ def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
 
 
 def _encode_bytes(pixels: Bytes, names: tuple[str, ...], train: Integers, standardize: bool) -> Encoded:
-    """Encode pixels by one mean and one deviation, through a table of the 256 values: no copy in float64 is made."""
+    """Encode pixels by one mean and one deviation, through a table of the 256 values.
+
+    No copy in float64 is made.
+    """
     values, center, scale = np.arange(256.0), 0.0, 1.0
     if standardize:
         counts = sum(np.bincount(pixels[row], minlength=256) for row in train)
@@ -75,7 +89,8 @@ def _impute(source: Source, train: Integers) -> Floats:
 
 def _moments(values: Floats, homogeneous: bool) -> tuple[Floats, Floats]:
     axis = None if homogeneous else 0
-    # Rounding gives a constant column a deviation of about 1e-17, and dividing by it would make it huge.
+    # Rounding gives a constant column a deviation of about 1e-17, and dividing by it would make it
+    # huge.
     constant = values.min(axis=axis) == values.max(axis=axis)
     center, scale = values.mean(axis=axis), np.where(constant, 1.0, values.std(axis=axis))
     columns = values.shape[1]
@@ -83,7 +98,12 @@ def _moments(values: Floats, homogeneous: bool) -> tuple[Floats, Floats]:
 
 
 def one_hot(column: Categorical, train: Integers) -> tuple[Floats, list[str]]:
-    """Return the 0/1 columns [rows, values seen in training] of a categorical column, and their labels."""
-    seen = np.unique(column.codes[train])
-    labels = ["missing" if code < 0 else column.labels[code] for code in seen]
-    return (column.codes[:, None] == seen).astype(np.float64), labels
+    """Return the 0/1 columns [rows, training values] of a categorical column, and labels.
+
+    Args:
+        column: Codes [rows] and labels.
+        train: int64 row numbers of the training part.
+    """
+    codes = np.unique(column.codes[train])
+    labels = ["missing" if code < 0 else column.labels[code] for code in codes]
+    return (column.codes[:, None] == codes).astype(np.float64), labels

@@ -1,4 +1,4 @@
-"""How much each example counts: sample weight times class weight."""
+"""Example weights: sample weight times class weight."""
 
 import numpy as np
 
@@ -10,11 +10,16 @@ from reglab.data.source import Floats, Integers, Source
 def example_weights(source: Source, observed: Integers | None, train: Integers, options: Options) -> Floats:
     """Return the weight of every row, float64 [rows], of mean 1 over the rows ``train``.
 
-    ``observed``: the class of every row as training sees it (label noise included), None where there are no classes.
-    A class's weight is the given one, 1 if none is given, or, ``balanced``, ``rows / (classes * rows of the class)``
-    counted over the training rows. Source: King & Zeng (2001), Logistic regression in rare events data.
+    Args:
+        observed: The class of every row as training sees it (label noise included), None where
+            there are no classes. A class's weight is the given one, 1 if none is given, or,
+            ``balanced``, ``rows / (classes * rows of the class)`` counted over the training rows.
 
-    Raises UserError if the task has no classes, a class name is unknown, or all the weights are 0.
+    Raises:
+        UserError: If the task has no classes, a class name is unknown, or all the weights are 0.
+
+    Source:
+        King & Zeng (2001), Logistic regression in rare events data.
     """
     weights = np.ones(len(source.targets)) if source.sample_weight is None else source.sample_weight
     if options.class_weight is not None:
@@ -32,7 +37,8 @@ def _class_weights(classes: Integers, names: tuple[str, ...], options: Options) 
     if not isinstance(options.class_weight, str | None):
         return _given_weights({str(label): weight for label, weight in options.class_weight.items()}, names)
     counts = np.bincount(classes, minlength=len(names))
-    return len(classes) / (len(names) * counts.clip(min=1))  # a class absent from training has no balanced weight
+    # a class absent from training has no balanced weight.
+    return len(classes) / (len(names) * counts.clip(min=1))
 
 
 def _given_weights(given: dict[str, float], names: tuple[str, ...]) -> Floats:

@@ -12,25 +12,31 @@ from reglab.data.source import Bytes, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = frozenset({"train", "training", "val", "valid", "validation", "test"})
-# What a pixel takes at most while the parts are made: as a byte, as a float32, and that once more in its part.
+# What a pixel takes at most while the parts are made: as a byte, as a float32, and that once more
+# in its part.
 _BYTES = 1 + 4 + 4
 
 
 def image_folder(*, path: str | None = None, size: int = 64, channels: int = 3) -> Source:
-    """Return the images in ``path``, whose subfolders are the classes: ``path/cat/1.jpg``, ``path/dog/old/2.png``.
+    """Return the images in ``path``, whose subfolders are the classes.
 
-    size: side in pixels; an image is cut to a square around its center, then scaled (bilinear).
-    channels: 3 for colour, 1 for gray. They are read once, in the order of their names, and kept in memory.
+    ``path/cat/1.jpg``, ``path/dog/old/2.png``.
 
-    Raises UserError for a folder that is missing or holds no classes, an image that cannot be read, and images that do
-    not fit into the free memory.
+    Args:
+        size: Side in pixels; an image is cut to a square around its center, then scaled (bilinear).
+        channels: 3 for colour, 1 for gray. They are read once, in the order of their names, and
+            kept in memory.
+
+    Raises:
+        UserError: For a folder that is missing or holds no classes, an image that cannot be read,
+            and images that do not fit into the free memory.
     """
     whole("size", size, 1)
     if channels not in (1, 3):
         raise UserError(f"data.channels={channels} must be 3 (colour) or 1 (gray)")
     folder = _folder(path)
     classes = _classes(folder)
-    files = [(number, file) for number, found in enumerate(classes.values()) for file in found]
+    files = [(number, file) for number, images in enumerate(classes.values()) for file in images]
     _check_memory(len(files), size, channels)
     pixels = np.empty((len(files), channels * size * size), dtype=np.uint8)
     for row, (_, file) in enumerate(files):
@@ -60,19 +66,19 @@ def _folder(path: str | None) -> Path:
 def _classes(folder: Path) -> dict[str, list[Path]]:
     """Return the images of each class, both in the order of their names."""
     names = sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
-    kinds = " or ".join(SUFFIXES)
+    suffixes = " or ".join(SUFFIXES)
     if not names:
-        raise UserError(f"data.path={folder} has no subfolders: put the images ({kinds}) of each class into one")
+        raise UserError(f"data.path={folder} has no subfolders: put the images ({suffixes}) of each class into one")
     if parts := [name for name in names if name.lower() in PARTS]:
         raise UserError(
             f"data.path={folder} holds parts, not classes ({', '.join(parts)}): name one of them, "
             f"data.path={folder / parts[0]}; it is split by data.val_size and data.test_size"
         )
-    found = {name: _images(folder / name) for name in names}
-    for name, images in found.items():
+    images_by_class = {name: _images(folder / name) for name in names}
+    for name, images in images_by_class.items():
         if not images:
-            raise UserError(f"the class {folder / name} holds no image ({kinds}): remove that folder or fill it")
-    return found
+            raise UserError(f"the class {folder / name} holds no image ({suffixes}): remove that folder or fill it")
+    return images_by_class
 
 
 def _images(folder: Path) -> list[Path]:
@@ -97,7 +103,8 @@ def _pixels(file: Path, size: int, channels: int) -> Bytes:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # small files that fill the memory
+            # Small files that fill the memory.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 if image.mode[0] in "IF":
                     raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")

@@ -9,17 +9,29 @@ from reglab.rng import counter_rng
 
 
 def corrupt(targets: Tensor, index: Tensor, task: Task, outputs: int, rate: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Replace the targets of ``round(rate * rows)`` rows; return the new targets and which rows they are.
+    """Replace the targets of ``round(rate * rows)`` rows by wrong ones.
 
-    classification, binary: another class, uniformly (symmetric noise: a corrupted label is always wrong).
+    classification, binary: another class, uniformly (symmetric noise: a corrupted label is always
+    wrong).
     multilabel: every label is flipped by a coin toss, and at least one is.
     regression: the target of another row, uniformly (so the targets keep their range).
 
     A higher rate corrupts the rows of a lower one too.
 
-    Shapes: targets [rows] or [rows, outputs]; index int64 [rows], the key of each row's draws; result: targets' and
-    bool [rows]. Source: Natarajan et al. (2013), Learning with noisy labels; Zhang et al. (2017), Understanding deep
-    learning requires rethinking generalization.
+    Args:
+        targets: [rows] or [rows, outputs].
+        index: int64 [rows], the key of each row's draws.
+        task: The task of the data set.
+        outputs: Number of classes or labels.
+        rate: Share of rows, from 0 to 1.
+        seed: Seed of the draws, >= 0.
+
+    Returns:
+        The new targets, and bool [rows], which rows they are.
+
+    Source:
+        Natarajan et al. (2013), Learning with noisy labels; Zhang et al. (2017), Understanding deep
+        learning requires rethinking generalization.
     """
     corrupted = torch.zeros(len(targets), dtype=torch.bool)
     corrupted[

@@ -35,12 +35,19 @@ CORRELATED_NOISE, INDEPENDENT_NOISE = 0.25, 0.02
 def mnist1d(*, rows: int = 4000, shape: str = AUTO, seed: int = 0) -> Source:
     """Return ``rows`` signals of 40 points, equally many of each digit.
 
-    A 12-point stroke is padded, stretched to 72 points, scaled, shifted, laid in smooth noise, sheared and thinned
-    out to 40 points, all by random amounts. The transformations and their ranges are the paper's; the strokes and the
-    random numbers are our own, so scores are close to published ones but not the same.
+    A 12-point stroke is padded, stretched to 72 points, scaled, shifted, laid in smooth noise,
+    sheared and thinned out to 40 points, all by random amounts. The transformations and their
+    ranges are the paper's; the strokes and the random numbers are our own, so scores are close to
+    published ones but not the same.
 
-    shape: ``flat`` [40], or ``image`` [1, 40] for a convolutional net; ``auto`` is flat here, see ``models.reads``.
-    Source: Greydanus & Kobak (2024), Scaling down deep learning with MNIST-1D.
+    Args:
+        rows: Number of signals, >= 10.
+        shape: ``flat`` [40], or ``image`` [1, 40] for a convolutional net; ``auto`` is flat here,
+            see ``models.reads``.
+        seed: Seed of all draws, >= 0.
+
+    Source:
+        Greydanus & Kobak (2024), Scaling down deep learning with MNIST-1D.
     """
     choice("shape", shape, SHAPES)
     signals, labels = generate(whole("rows", rows, 10), whole("seed", seed, 0))
@@ -83,13 +90,14 @@ def templates() -> Floats:
 
 
 def stretch(strokes: Floats, padding: Floats, shift: Floats) -> tuple[Floats, Booleans]:
-    """Stretch strokes [rows, 12], with ``padding`` [rows] zeros behind each, over the canvas; roll by ``shift`` [rows].
+    """Stretch strokes [rows, 12], with ``padding`` [rows] zeros behind each, over the canvas.
 
-    Returns the signals [rows, 72], and where the stroke lies, bool [rows, 72].
+    Roll by ``shift`` [rows]. Returns the signals [rows, 72], and where the stroke lies, bool [rows,
+    72].
     """
     point = (np.arange(CANVAS) - shift[:, None]) % CANVAS
     position = point * (strokes.shape[1] + padding[:, None] - 1) / (CANVAS - 1)
-    end = strokes.shape[1] - 1  # every stroke ends at 0, so the last point stands for the padding
+    end = strokes.shape[1] - 1  # every stroke ends at 0, so the last point is the padding
     return interpolate(strokes, position.clip(max=end)), position < strokes.shape[1]
 
 
@@ -101,7 +109,7 @@ def smooth(noise: Floats) -> Floats:
 
 
 def interpolate(values: Floats, position: Floats) -> Floats:
-    """Return ``values`` [rows, points] at fractional positions [rows, m] along the points, linearly."""
+    """Interpolate ``values`` [rows, points] linearly at fractional positions [rows, m]."""
     left = np.floor(position).astype(np.int64).clip(max=values.shape[1] - 2)
     before, after = (np.take_along_axis(values, left + step, axis=1) for step in (0, 1))
     values = before + (position - left) * (after - before)

@@ -9,10 +9,17 @@ from reglab.data.source import Source
 def multilabel(
     *, rows: int = 600, features: int = 40, labels: int = 5, labels_per_row: int = 2, seed: int = 0
 ) -> Source:
-    """Return ``rows`` word counts over ``features`` words, and which of ``labels`` topics each row has.
+    """Return counts [rows, features] of words, and the topics [rows, labels] of each row.
 
-    labels_per_row: the mean number of topics of a row, before those above ``labels`` are drawn again.
-    Source: scikit-learn's ``make_multilabel_classification``, a multinomial mixture.
+    Args:
+        rows: Number of documents.
+        features: Number of words.
+        labels: Number of topics.
+        labels_per_row: Mean number of topics of a row, before those above ``labels`` are redrawn.
+        seed: Seed of all draws, >= 0.
+
+    Source:
+        scikit-learn's ``make_multilabel_classification``, a multinomial mixture.
     """
     from sklearn.datasets import make_multilabel_classification
 

@@ -9,7 +9,13 @@ from reglab.data.streams import normal, stream
 def noise_columns(rows: int, columns: int, seed: int) -> Floats:
     """Return standard normal numbers, float64 [rows, columns], independent of everything.
 
-    Each column has its own stream: more columns, or more rows, leave those that were there unchanged.
+    Each column has its own stream: more columns, or more rows, leave those that were there
+    unchanged.
+
+    Args:
+        rows: Number of rows.
+        columns: Number of columns.
+        seed: Seed of the split and the noise.
     """
     drawn = [normal(stream(seed, "noise_columns", column), rows) for column in range(columns)]
     return np.stack(drawn, axis=1) if drawn else np.empty((rows, 0))

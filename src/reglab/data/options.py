@@ -12,9 +12,9 @@ RESAMPLES = ("bootstrap", "disjoint")
 
 @dataclass(frozen=True)
 class Options:
-    """Options of splitting, resampling, scaling, weighting and added noise, checked when made; raises UserError.
+    """Options of splitting, resampling, scaling, weighting and added noise, checked when made.
 
-    See ``conf/data/_options.yaml`` for what each one does.
+    Raises UserError. See ``conf/data/_options.yaml`` for what each one does.
     """
 
     batch_size: int = 32

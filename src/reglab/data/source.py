@@ -1,4 +1,4 @@
-"""What a loader hands over: every row, before splitting, scaling and noise."""
+"""``Source``: raw rows of a data set, before splitting, scaling and noise."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,17 @@ Bytes = NDArray[np.uint8]
 
 
 def linear(inputs: Floats, coefficients: Floats) -> Floats:
-    """Return ``inputs @ coefficients``, [rows], to the same last bit whatever the number of threads (BLAS differs)."""
+    """Return ``inputs @ coefficients``, [rows], bit-identical for any number of threads."""
     products: Floats = inputs * coefficients
     return np.asarray(products.sum(axis=1))
 
 
 @dataclass(frozen=True)
 class Categorical:
-    """One column of categories: ``codes`` [rows] number its sorted ``labels``; -1 where the value is missing."""
+    """One column of categories: ``codes`` [rows] number its sorted ``labels``.
+
+    -1 where the value is missing.
+    """
 
     name: str
     codes: Integers
@@ -32,19 +35,24 @@ class Categorical:
 class Source:
     """All rows of a data set, raw.
 
-    numeric: [rows, columns], NaN where missing; ``numeric_names`` name the columns. Pixels may be uint8, which takes an
-        eighth of the memory.
-    tokens: ``numeric`` is int64, ids from 0 in an order (text, for one): neither scaled nor made real.
-    targets: classification and binary int64 [rows] class numbers; multilabel float64 [rows, labels]; regression
-        float64 [rows] or [rows, outputs].
-    shape: the shape of one example, where the model is not to see a flat row.
-    homogeneous: every input measures the same thing (pixels, points of a signal), so that they are standardized by
-        one mean and one deviation; column by column, a pixel that is almost always 0 would be blown up.
-    standardize_target: scale regression targets to mean 0 and deviation 1 over the training part.
-    coefficients, relevant, feature_groups: see ``DataSet``; on the scale of ``numeric``.
-    group, time: [rows] block numbers for a grouped split, and in order of time for a time split.
-    sample_weight: [rows], finite, >= 0.
-    name: where it differs from the name in the config.
+    Args:
+        numeric: [rows, columns], NaN where missing; ``numeric_names`` name the columns. Pixels may
+            be uint8, which takes an eighth of the memory.
+        tokens: ``numeric`` is int64, ids from 0 in an order (text, for one): neither scaled nor
+            made real.
+        targets: Classification and binary int64 [rows] class numbers; multilabel float64 [rows,
+            labels]; regression float64 [rows] or [rows, outputs].
+        shape: The shape of one example, where the model is not to see a flat row.
+        homogeneous: Every input measures the same thing (pixels, points of a signal), so that they
+            are standardized by one mean and one deviation; column by column, a pixel that is almost
+            always 0 would be blown up.
+        standardize_target: Scale regression targets to mean 0 and deviation 1 over the training
+            part.
+        coefficients, relevant, feature_groups: See ``DataSet``; on the scale of ``numeric``.
+        group, time: [rows] block numbers for a grouped split, and in order of time for a time
+            split.
+        sample_weight: [rows], finite, >= 0.
+        name: Where it differs from the name in the config.
     """
 
     task: Task

@@ -11,13 +11,21 @@ from reglab.data.streams import normal, permutation, stream, uniform
 def sparse_regression(
     *, rows: int = 300, features: int = 200, informative: int = 10, noise: float = 0.5, seed: int = 0
 ) -> Source:
-    """Return ``y = X w + noise * e`` with ``X, e ~ N(0, 1)`` and ``w`` nonzero at ``informative`` random places.
+    """Return ``y = X w + noise * e`` with ``X, e ~ N(0, 1)`` and ``informative`` nonzero ``w``.
 
-    The nonzero coefficients have random signs and magnitudes within a factor of two of each other, scaled to
-    ``|w| = 1``: the signal has variance 1, so the best reachable R^2 is ``1 / (1 + noise^2)``.
+    The nonzero coefficients have random signs and magnitudes within a factor of two of each other,
+    scaled to ``|w| = 1``: the signal has variance 1, so the best reachable R^2 is ``1 / (1 +
+    noise^2)``.
 
-    noise: standard deviation, >= 0.
-    Raises UserError if there are more informative features than features.
+    Args:
+        rows: Number of rows, >= 1.
+        features: Number of features, >= 1.
+        informative: Number of nonzero coefficients.
+        noise: Standard deviation, >= 0.
+        seed: Seed of all draws, >= 0.
+
+    Raises:
+        UserError: If there are more informative features than features.
     """
     whole("rows", rows, 1)
     if whole("informative", informative, 1) > whole("features", features, 1):

@@ -1,4 +1,4 @@
-"""Cutting the rows into training, validation and test part."""
+"""Split rows into training, validation and test part."""
 
 from dataclasses import dataclass
 
@@ -13,62 +13,72 @@ from reglab.data.streams import permutation, stream
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of each part. Training rows stand in the order in which ``train_size`` takes them."""
+    """Row numbers of each part; ``train`` in the order in which ``train_size`` takes them."""
 
     train: Integers
     val: Integers
     test: Integers
-    kind: str
+    method: str
 
 
 def split_rows(source: Source, options: Options) -> Split:
-    """Split all rows once: place them on a line, cut the line.
+    """Order all rows once and cut the order into parts.
 
-    The test part lies at the end of the line, before it the validation part, or the folds. Classes keep their
-    proportions (stratified), groups stay whole (grouped), the future stays in the future (time). ``train_size``
-    shortens only the training part, and a smaller one is contained in a larger one.
+    The test part is at the end, before it the validation part or the folds. Classes
+    keep their proportions (stratified), groups stay whole (grouped), the future stays in the future
+    (time). ``train_size`` shortens only the training part, and a smaller one is contained in a
+    larger one.
 
-    Raises UserError where a part or a class of a stratified part would be empty.
+    Args:
+        source: All rows.
+        options: Options of the split.
+
+    Returns:
+        Row numbers of the three parts, int64.
+
+    Raises:
+        UserError: Where a part or a class of a stratified part would be empty.
     """
     rows, classes = len(source.targets), source.classes
-    kind = "random" if options.split == "stratified" and classes is None else options.split
+    method = "random" if options.split == "stratified" and classes is None else options.split
     if classes is not None:
         _check_class_sizes(classes, source.target_names)
-    places = _places(kind, rows, source, options)
-    train, val, test = _cut(places, rows, options)
+    positions = _row_positions(method, rows, source, options)
+    train, val, test = _cut(positions, rows, options)
     _check_parts(train, val, test, options)
-    if kind == "stratified" and classes is not None:
+    if method == "stratified" and classes is not None:
         _check_strata(classes, source.target_names, {"training": train, "validation": val, "test": test})
     chosen = _first_rows(np.flatnonzero(train), classes, options)
-    return Split(chosen, np.flatnonzero(val), np.flatnonzero(test), kind)
+    return Split(chosen, np.flatnonzero(val), np.flatnonzero(test), method)
 
 
-def _places(kind: str, rows: int, source: Source, options: Options) -> Floats:
+def _row_positions(method: str, rows: int, source: Source, options: Options) -> Floats:
     shuffled = permutation(stream(options.split_seed, "split"), rows)
-    if kind == "grouped" and source.group is not None:
+    if method == "grouped" and source.group is not None:
         shuffled_groups = permutation(stream(options.split_seed, "groups"), int(source.group.max()) + 1)
-        return block_places(shuffled_groups[source.group])
-    if kind == "time" and source.time is not None:
-        return block_places(source.time)
-    if kind == "stratified" and source.classes is not None:
-        return row_places(stratified_order(source.classes, shuffled, offset=0.5))
-    return row_places(shuffled)
+        return block_positions(shuffled_groups[source.group])
+    if method == "time" and source.time is not None:
+        return block_positions(source.time)
+    if method == "stratified" and source.classes is not None:
+        return row_positions(stratified_order(source.classes, shuffled, offset=0.5))
+    return row_positions(shuffled)
 
 
-def _cut(places: Floats, rows: int, options: Options) -> tuple[Booleans, Booleans, Booleans]:
+def _cut(positions: Floats, rows: int, options: Options) -> tuple[Booleans, Booleans, Booleans]:
     """Return the masks [rows] of the three parts."""
     end = rows - rows_of(options.test_size, rows)
-    test = places > end
+    test = positions > end
     if options.folds is None:
-        val = ~test & (places > end - rows_of(options.val_size, rows))
+        val = ~test & (positions > end - rows_of(options.val_size, rows))
         return ~test & ~val, val, test
-    if options.split == "time":  # forward chaining: train on everything before the fold, never on what follows it
+    # Forward chaining: train on everything before the fold, never on what follows it.
+    if options.split == "time":
         edges = np.linspace(0, end, options.folds + 2)[options.fold + 1 : options.fold + 3]
-        train = places <= edges[0]
+        train = positions <= edges[0]
     else:
         edges = np.linspace(0, end, options.folds + 1)[options.fold : options.fold + 2]
-        train = ~test & ((places <= edges[0]) | (places > edges[1]))
-    return train, (places > edges[0]) & (places <= edges[1]) & ~test, test
+        train = ~test & ((positions <= edges[0]) | (positions > edges[1]))
+    return train, (positions > edges[0]) & (positions <= edges[1]) & ~test, test
 
 
 def _first_rows(train: Integers, classes: Integers | None, options: Options) -> Integers:
@@ -78,16 +88,16 @@ def _first_rows(train: Integers, classes: Integers | None, options: Options) -> 
         order = stratified_order(classes[train], order, offset=0.0)
     if options.train_size is None:
         return train[order]
-    wanted, found = rows_of(options.train_size, len(train)), 1
+    count, minimum = rows_of(options.train_size, len(train)), 1
     if classes is not None:
-        found = len(np.unique(classes[train]))
-    if not found <= wanted <= len(train):
-        reason = f"at least one for each of the {found} classes" if found > 1 else "at least 1"
+        minimum = len(np.unique(classes[train]))
+    if not minimum <= count <= len(train):
+        reason = f"at least one for each of the {minimum} classes" if minimum > 1 else "at least 1"
         raise UserError(
-            f"data.train_size={options.train_size:g} means {wanted} rows, but it must be {reason} and at most the "
+            f"data.train_size={options.train_size:g} means {count} rows, but it must be {reason} and at most the "
             f"{len(train)} rows of the training part; null takes them all"
         )
-    return train[order[:wanted]]
+    return train[order[:count]]
 
 
 def _check_class_sizes(classes: Integers, names: tuple[str, ...]) -> None:
@@ -95,9 +105,9 @@ def _check_class_sizes(classes: Integers, names: tuple[str, ...]) -> None:
     if len(names) < 2:
         raise UserError(f"the target is constant: every row is of class {names[0]!r}. Choose another target")
     if counts.min() < 2:
-        lonely = names[int(counts.argmin())]
+        rarest = names[int(counts.argmin())]
         raise UserError(
-            f"class {lonely!r} has {counts.min()} row: it cannot be both trained on and validated. Drop it, merge it "
+            f"class {rarest!r} has {counts.min()} row: it cannot be both trained on and validated. Drop it, merge it "
             "with another class, or, if the target is a quantity, set data.task=regression"
         )
 
@@ -108,10 +118,10 @@ def _check_parts(train: Booleans, val: Booleans, test: Booleans, options: Option
     validation = f"data.val_size={options.val_size:g}"
     if options.folds is not None:
         validation = f"data.folds={options.folds} data.fold={options.fold}"
-    whole = " (groups and equal times stay whole)" if options.split in ("grouped", "time") else ""
+    note = " (groups and equal times stay whole)" if options.split in ("grouped", "time") else ""
     raise UserError(
         f"{validation} data.test_size={options.test_size:g} cut {len(train)} rows into {train.sum()} for training, "
-        f"{val.sum()} for validation and {test.sum()} for the test{whole}: each needs some. Choose other sizes"
+        f"{val.sum()} for validation and {test.sum()} for the test{note}: each needs some. Choose other sizes"
     )
 
 
@@ -128,31 +138,36 @@ def _check_strata(classes: Integers, names: tuple[str, ...], parts: dict[str, Bo
 def stratified_order(classes: Integers, shuffled: Integers, offset: float) -> Integers:
     """Return an order of the rows whose every stretch holds the classes in proportion.
 
-    The j-th of a class's n rows (in ``shuffled`` order) stands at ``(j + offset) / n`` of the way; rows are taken as
-    they stand, ties as in ``shuffled``.
+    The j-th of a class's n rows (in ``shuffled`` order) gets the position ``(j + offset) / n``;
+    rows are sorted by it, ties as in ``shuffled``.
 
-    offset: 1/2 keeps every stretch within a row or so of proportion; 0 puts one row of every class first, so that
-        the first k rows hold all k classes.
-    Shapes: all [rows].
+    Args:
+        classes: int64 [rows].
+        shuffled: int64 [rows], a random order.
+        offset: 1/2 keeps every stretch within a row or so of proportion; 0 puts one row of every
+            class first, so that the first k rows hold all k classes.
+
+    Returns:
+        Row numbers, int64 [rows].
     """
-    place = np.empty(len(classes))
+    rank = np.empty(len(classes))
     for label in np.unique(classes):
         members = shuffled[classes[shuffled] == label]
-        place[members] = (np.arange(len(members)) + offset) / len(members)
-    return shuffled[np.argsort(place[shuffled], kind="stable")]
+        rank[members] = (np.arange(len(members)) + offset) / len(members)
+    return shuffled[np.argsort(rank[shuffled], kind="stable")]
 
 
-def row_places(order: Integers) -> Floats:
-    """Return where each row stands in ``order``: the middle of its slot, in rows."""
-    places = np.empty(len(order))
-    places[order] = np.arange(len(order)) + 0.5
-    return places
+def row_positions(order: Integers) -> Floats:
+    """Return the position of each row in ``order``, plus 0.5."""
+    positions = np.empty(len(order))
+    positions[order] = np.arange(len(order)) + 0.5
+    return positions
 
 
-def block_places(blocks: Integers) -> Floats:
-    """Return for each row the middle of its block, in rows, when blocks lie one after the other by number.
+def block_positions(blocks: Integers) -> Floats:
+    """Return the middle of each row's block, in rows, with blocks in order of number.
 
-    Rows of a block share one place, so that a cut cannot part them. Shapes: [rows].
+    Rows of a block share one position, so that a cut cannot part them. Shapes: [rows].
     """
     sizes = np.bincount(blocks)
     return (np.cumsum(sizes) - sizes / 2)[blocks]

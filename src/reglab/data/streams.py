@@ -9,7 +9,10 @@ from reglab.rng import counter_rng
 
 
 def stream(seed: int, *purpose: str | int) -> Tensor:
-    """Return the key of ``seed`` and ``purpose``; equal arguments give equal draws, whatever was drawn before."""
+    """Return the key of ``seed`` and ``purpose``.
+
+    Equal arguments give equal draws, whatever was drawn before.
+    """
     numbers = (part if isinstance(part, int) else counter_rng.name_number(part) for part in purpose)
     return counter_rng.key(seed, counter_rng.name_number("data"), *numbers)
 

@@ -30,13 +30,20 @@ def table(
     time: str | None = None,
     sample_weight: str | None = None,
 ) -> Source:
-    """Return the rows of the file ``path``; every column is an input that is not named here for something else.
+    """Return the rows of the file ``path``.
 
-    target: one column, or several (multilabel, or regression with several outputs); ``task``: see ``read_target``.
-    drop: columns to leave out. categorical: numeric columns to treat as categories.
-    group, time, sample_weight: columns that steer the split and the weights; they are not inputs.
+    Every column is an input that is not named here for something else.
 
-    Raises UserError for a file, column or value that cannot be used.
+    Args:
+        target: One column, or several (multilabel, or regression with several outputs)
+        task: See ``read_target``.
+        drop: Columns to leave out.
+        categorical: Numeric columns to treat as categories.
+        group, time, sample_weight: Columns that steer the split and the weights; they are not
+            inputs.
+
+    Raises:
+        UserError: For a file, column or value that cannot be used.
     """
     frame = read_table(path)
     targets = check_columns(frame, "target", _names(target))
@@ -91,7 +98,8 @@ def _moments(column: "pd.Series") -> "pd.Series":
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
         return column
     try:
-        return pd.to_datetime(column, format="ISO8601")  # 01/02/2024 is two dates: guessing could test on the past
+        # 01/02/2024 is two dates: guessing could test on the past.
+        return pd.to_datetime(column, format="ISO8601")
     except (ValueError, TypeError) as error:
         raise UserError(
             f"data.time={column.name} cannot be read as dates ({error}): write them like 2024-12-31 or as numbers"

@@ -1,4 +1,4 @@
-"""The input columns of a user's table: numbers and categories."""
+"""Input columns of a table: numeric and categorical."""
 
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,20 @@ if TYPE_CHECKING:
 def read_features(
     frame: "pd.DataFrame", categorical: list[str], most_categories: int
 ) -> tuple[Floats, tuple[str, ...], tuple[Categorical, ...]]:
-    """Return the numeric columns [rows, columns] (NaN where missing), their names, and the categorical columns.
+    """Return the numeric columns [rows, columns], their names, and the categorical columns.
 
-    Numbers and truth values are numeric unless ``categorical`` names the column; everything else is categorical.
+    Numbers and truth values are numeric unless ``categorical`` names the column; everything else is
+    categorical.
 
-    Raises UserError for dates, for infinite values, and for a column with more than ``most_categories`` values, each
-    of which would become an input (an identifier or free text, as a rule).
+    Args:
+        frame: The input columns.
+        categorical: Names of numeric columns to treat as categories.
+        most_categories: The most values of a categorical column.
+
+    Raises:
+        UserError: For dates, for infinite values, and for a column with more than
+            ``most_categories`` values, each of which would become an input (an identifier or free
+            text, as a rule)
     """
     from pandas.api.types import is_numeric_dtype
 

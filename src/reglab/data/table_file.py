@@ -1,4 +1,4 @@
-"""Reading a user's table, and naming its columns in errors."""
+"""Read a table from CSV or Parquet."""
 
 import itertools
 import re
@@ -16,9 +16,11 @@ SEPARATORS = (",", ";", "\t", "|")
 
 
 def read_table(path: str | None) -> "pd.DataFrame":
-    """Return the table in a CSV file (separated by comma, semicolon, tab or bar) or in a Parquet file.
+    """Return the table in a CSV (comma, semicolon, tab or bar) or Parquet file.
 
-    Raises UserError if no path is given, the file is missing, empty or unreadable, or of another kind.
+    Raises:
+        UserError: If no path is given, the file is missing, empty or unreadable, or of another
+            kind.
     """
     import pandas as pd
 
@@ -39,7 +41,11 @@ def read_table(path: str | None) -> "pd.DataFrame":
 
 
 def check_columns(frame: "pd.DataFrame", key: str, names: Iterable[object]) -> list[str]:
-    """Return ``names``, which must be columns; the option ``key`` gave them. Raises UserError naming the nearest."""
+    """Return ``names``, which must be columns; the option ``key`` gave them.
+
+    Raises:
+        UserError: Naming the nearest.
+    """
     chosen = [str(name) for name in names]
     for name in chosen:
         if name not in frame.columns:
@@ -67,14 +73,17 @@ def _check_file(file: Path) -> None:
 
 
 def _separator(file: Path, most: int = 20) -> str:
-    """Return the separator that occurs most often in every one of the first lines, outside quotes."""
+    """Return the separator that occurs most often in each of the first lines (unquoted)."""
     with file.open(encoding="utf-8") as lines:
         bare = [re.sub(r'"[^"]*"', "", line) for line in itertools.islice(lines, most)]
     return max(SEPARATORS, key=lambda separator: min((line.count(separator) for line in bare), default=0))
 
 
 def _without_row_numbers(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Drop the nameless column of row numbers that pandas writes: in a sorted file it gives the target away."""
+    """Drop the nameless column of row numbers that pandas writes.
+
+    In a sorted file it gives the target away.
+    """
     first = frame.columns[0]
     if first.startswith("Unnamed: 0") and list(frame[first]) == list(range(len(frame))):
         return frame.drop(columns=first)

@@ -1,4 +1,4 @@
-"""The target of a user's table: which task it makes, and its values."""
+"""Target columns of a table: infer the task, read the values."""
 
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -25,13 +25,24 @@ class Target(NamedTuple):
 
 
 def read_target(columns: "pd.DataFrame", task: str) -> Target:
-    """Return the target in ``columns`` (one, or several) as the task ``task`` wants it; ``auto`` decides by the values.
+    """Return the target in ``columns`` (one, or several) as the task ``task`` wants it.
 
-    auto: several columns are multilabel if they hold only 0 and 1, else regression. One column is classification if
-    it holds text, categories, truth values, or at most 20 different whole numbers with five rows each on average;
-    binary if there are two classes; regression otherwise. Classes are in sorted order, and the second of two is 1.
+    ``auto`` decides by the values.
 
-    Raises UserError if a value is missing, a column is constant, or the values do not suit the task.
+    auto: several columns are multilabel if they hold only 0 and 1, else regression. One column is
+    classification if it holds text, categories, truth values, or at most 20 different whole numbers
+    with five rows each on average; binary if there are two classes; regression otherwise. Classes
+    are in sorted order, and the second of two is 1.
+
+    Args:
+        columns: One column, or several.
+        task: One of ``TASKS``.
+
+    Returns:
+        Task, targets [rows] or [rows, columns], and names.
+
+    Raises:
+        UserError: If a value is missing, a column is constant, or the values do not suit the task.
     """
     for name in columns:
         _check_complete(columns[name])

@@ -1,4 +1,4 @@
-"""Targets as the loss wants them."""
+"""Targets as tensors for the loss; standardization of regression targets."""
 
 from dataclasses import dataclass
 
@@ -12,36 +12,45 @@ from reglab.data.source import Floats, Integers, Source
 
 @dataclass(frozen=True)
 class Targets:
-    """Typed targets of all rows (see ``Part``), the width of the model's output, and the scale that was taken off.
+    """Typed targets of all rows (see ``Part``), output width, and scale.
 
-    facts: the mean and deviation of each column. scale: the deviations, float64 [columns]; None if nothing was.
+    Args:
+        summary: The mean and deviation of each column.
+        scale: The deviations, float64 [columns]; None if nothing was.
     """
 
     values: Tensor
     outputs: int
-    facts: dict[str, float]
+    summary: dict[str, float]
     scale: Tensor | None = None
 
 
 def prepare_targets(source: Source, train: Integers) -> Targets:
-    """Return the targets as tensors, regression ones standardized by the rows ``train`` where the source asks for it.
+    """Return the targets as tensors, regression ones standardized by the rows ``train``.
 
-    Label noise comes later: the scale is that of the clean targets, so losses compare across noise rates.
-    Raises UserError if all training rows have the same target.
+    Label noise comes later: the scale is that of the clean targets, so losses compare across noise
+    rates.
+
+    Args:
+        source: Raw targets.
+        train: int64 row numbers of the training part.
+
+    Raises:
+        UserError: If all training rows have the same target.
     """
     if source.task == "classification":
         return Targets(torch.from_numpy(source.targets.astype(np.int64)), len(source.target_names), {})
     values = source.targets.astype(np.float64)
     _check_varies(values[train], source)
-    facts: dict[str, float] = {}
-    taken: Tensor | None = None
+    summary: dict[str, float] = {}
+    target_scale: Tensor | None = None
     if source.task == "regression" and source.standardize_target:
         center, scale = values[train].mean(axis=0), values[train].std(axis=0)
         values = (values - center) / scale
-        facts = _scale_facts(center, scale, source.target_names)
-        taken = torch.from_numpy(np.atleast_1d(scale))
+        summary = _scale_summary(center, scale, source.target_names)
+        target_scale = torch.from_numpy(np.atleast_1d(scale))
     outputs = 1 if values.ndim == 1 else values.shape[1]
-    return Targets(torch.from_numpy(values.astype(np.float32)), outputs, facts, taken)
+    return Targets(torch.from_numpy(values.astype(np.float32)), outputs, summary, target_scale)
 
 
 def _check_varies(values: Floats, source: Source) -> None:
@@ -54,8 +63,8 @@ def _check_varies(values: Floats, source: Source) -> None:
             )
 
 
-def _scale_facts(center: Floats, scale: Floats, names: tuple[str, ...]) -> dict[str, float]:
-    facts: dict[str, float] = {}
+def _scale_summary(center: Floats, scale: Floats, names: tuple[str, ...]) -> dict[str, float]:
+    summary: dict[str, float] = {}
     for name, mean, deviation in zip(names, np.atleast_1d(center), np.atleast_1d(scale), strict=True):
-        facts |= {f"target_mean.{name}": float(mean), f"target_std.{name}": float(deviation)}
-    return facts
+        summary |= {f"target_mean.{name}": float(mean), f"target_std.{name}": float(deviation)}
+    return summary

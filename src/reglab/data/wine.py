@@ -8,7 +8,8 @@ from reglab.data.source import Source
 def wine() -> Source:
     """Return the data that comes with scikit-learn.
 
-    Source: Aeberhard & Forina (1992), Wine, UCI machine learning repository.
+    Source:
+        Aeberhard & Forina (1992), Wine, UCI machine learning repository.
     """
     from sklearn.datasets import load_wine
 

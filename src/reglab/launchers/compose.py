@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from reglab.config.validate import admit
+from reglab.config.validate import check_config
 
 JOB, AFTER = "sweep.job=", "sweep.after="
 # What a sweep tells each job; no part of what the job computes.
@@ -100,7 +100,7 @@ class Composer:
     def _admitted(self, overrides: Sequence[str]) -> DictConfig:
         """Return what Hydra composes; a file that a job brings in is checked as the sweep's own are."""
         config = self.loader.load_sweep_config(self.master, list(overrides))
-        admit(config)
+        check_config(config)
         return config
 
     def _loads(self, override: Override) -> bool:

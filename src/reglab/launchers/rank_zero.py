@@ -28,7 +28,7 @@ def run_slot(pipe: Connection, pickled: bytes, ranks: int, port: int, patience: 
     patience: seconds in which all ranks should have ended when one did so by itself.
     """
     _own_session()
-    with signals.listening(patient=True):  # the sweep asks again and again
+    with signals.handle_signals(ignore_repeats=True):  # the sweep asks again and again
         end_with_parent()
         try:
             hear_interrupts()
@@ -134,14 +134,14 @@ def _run_rank(rank: int, pickled: bytes, order: Order) -> None:
     """Run the order as a further rank, silently. Raises what ends it before its time."""
     secrets.hide_output()
     ends: list[Event] = []
-    with signals.listening(patient=True):
+    with signals.handle_signals(ignore_repeats=True):
         assignment, composer = prepared(pickled)
         run_order(order, assignment, composer, _keeper(ends))
     for end in ends:
         if isinstance(end, Ended) and end.status == "FAILED":
             raise RuntimeError(end.message)
         if isinstance(end, Ended) and end.status == "KILLED":
-            raise signals.Interrupted(signals.asked() or signal.SIGTERM)
+            raise signals.Interrupted(signals.stop_signal() or signal.SIGTERM)
 
 
 def _keeper(ends: list[Event]) -> Send:

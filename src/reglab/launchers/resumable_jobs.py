@@ -69,7 +69,7 @@ def recorded_end(job: int, folder: Path) -> Ended | None:
 
     What its process did not come to send of it is sent.
     """
-    outcome = run_state.outcome(folder)
+    outcome = run_state.final_result(folder)
     if outcome is None:
         return None
     with suppress(UserError):  # a run that is kept in its folder alone
@@ -79,12 +79,12 @@ def recorded_end(job: int, folder: Path) -> Ended | None:
 
 
 def number_of(overrides: Iterable[str]) -> int | None:
-    """Return the number in its sweep that a job is told, None where it is told none."""
+    """Return the number in its sweep of a job, None where it has none."""
     return next((int(each.removeprefix(JOB)) for each in overrides if each.startswith(JOB)), None)
 
 
 def _goes_on(folder: Path) -> bool:
     if not any((folder / "checkpoints" / name).exists() for name in _LAST):
         return False
-    told = run_state.told(folder)
-    return told is not None and not told.over
+    state = run_state.read_state(folder)
+    return state is not None and not state.conclusive

@@ -22,7 +22,7 @@ def work(pipe: Connection, pickled: bytes) -> None:
     secrets.hide_output()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # a terminal's Ctrl-C goes to the sweep alone, which then tells its workers
-    with signals.listening(patient=True):  # the sweep asks again and again
+    with signals.handle_signals(ignore_repeats=True):  # the sweep asks again and again
         _work(pipe, pickled)
 
 
@@ -30,7 +30,7 @@ def _work(pipe: Connection, pickled: bytes) -> None:
     end_with_parent()
     try:
         assignment, composer = prepared(pickled)
-        while not signals.asked() and (order := pipe.recv()) is not None:
+        while not signals.stop_signal() and (order := pipe.recv()) is not None:
             run_order(order, assignment, composer, pipe.send)
             pipe.send(Done())
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
@@ -68,7 +68,7 @@ def end_with_parent() -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_LAST_WORDS)
-        os._exit(signals.code())
+        os._exit(signals.exit_code())
 
     threading.Thread(target=watch, daemon=True).start()
 

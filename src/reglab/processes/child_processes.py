@@ -143,4 +143,4 @@ def _end_with_parent() -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_GRACE)
-        os._exit(signals.code())
+        os._exit(signals.exit_code())

@@ -16,7 +16,7 @@ from reglab.analysis.trial import Trial
 from reglab.core.errors import UserError
 from reglab.reports.figures.summary import rows
 from reglab.reports.per_example import collect_examples
-from reglab.tracking.run_record import counted
+from reglab.tracking.run_record import select_attempts
 
 if TYPE_CHECKING:
     from reglab.tracking.run_record import RunRecord
@@ -33,14 +33,14 @@ LOOKED = "reglab.test_looked_before"  # of a sweep: who had seen its test set be
 def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
     """Return what MLflow holds of the sweep with the parent run ``parent_id``.
 
-    Of several attempts at a job one counts, see ``counted``. The metric that chooses is the one of its config,
+    Of several attempts at a job one counts, see ``select_attempts``. The metric that chooses is the one of its config,
     ``measure.monitor``; so is the rule, ``sweep.rule``, unless another one is given. Histories are read only for the
     settings that the report draws. Raises ``UserError`` if there is no such sweep, or rule.
     """
     from reglab.tracking.mlflow import read  # imports mlflow: seconds
 
     parent = read.get_run(uri, parent_id)
-    records = counted(read.sweep_runs(uri, parent_id))
+    records = select_attempts(read.sweep_runs(uri, parent_id))
     trials = tuple(trial(record) for record in records)
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
     monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")

@@ -8,12 +8,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from reglab.analysis.selection import Choice, Trial
-from reglab.config.trust import trust_listed
+from reglab.config.trust import trust_config
 from reglab.reports.collect import LOOKED, RULE, RULE_TAG
 from reglab.reports.sweep import SweepReport, collect, portraits, write
 from reglab.reports.tested import looks
 from reglab.tracking import RunTracker, TrackingSettings
-from reglab.tracking.settings import opened
+from reglab.tracking.settings import view_command
 
 
 def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
@@ -23,7 +23,7 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     ``sweep.test`` is false; the touch is recorded with the parent run, which stays open, and so are those that others
     made before.
     """
-    trust_listed(config)  # checkpoints of its jobs name the same classes
+    trust_config(config)  # checkpoints of its jobs name the same classes
     settings = TrackingSettings.from_config(config.tracking)
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     if not sweep.get("report", True):
@@ -50,7 +50,7 @@ def show(report: SweepReport, uri: str) -> None:
     if report.tested:
         console.print(report.tested, highlight=False, markup=False)
     console.print(f"\nReport:    {report.path}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Dashboard: {opened(uri)}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Dashboard: {view_command(uri)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _rule(config: DictConfig, uri: str, parent_id: str) -> str | None:

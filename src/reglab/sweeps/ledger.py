@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reglab.analysis.formatting import plural
-from reglab.config.fingerprint import computed, hashed
+from reglab.config.fingerprint import computed_part, hash_config
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Ended
@@ -15,8 +15,8 @@ from reglab.sweeps.blocks import Job
 from reglab.sweeps.path import links
 from reglab.tracking import TrackingSettings, is_running
 from reglab.tracking.admin.sync import sync
-from reglab.tracking.folder import ASIDE, IDENTITY, read_identity
-from reglab.tracking.run_record import JOB, SUPERSEDED, conclusive, counted
+from reglab.tracking.folder import EARLIER, IDENTITY, read_identity
+from reglab.tracking.run_record import JOB, SUPERSEDED, conclusive, select_attempts
 from reglab.tracking.settings import redacted
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def contents(jobs: Sequence[Job], composer: Composer) -> dict[int, Content]:
     for job in jobs:
         link = linked.get(job.number)
         start = {"sweep": {"trail": link.trail}} if link else {}
-        found[job.number] = computed({**composer.resolved(job.overrides), **start})
+        found[job.number] = computed_part({**composer.resolved(job.overrides), **start})
     return found
 
 
 def sweep_fingerprint(jobs: Sequence[Job], found: Mapping[int, Content]) -> str:
     """Return the hash of a sweep: of its jobs in their order, each with the name of its block."""
-    return hashed([[job.block, found[job.number]] for job in jobs])
+    return hash_config([[job.block, found[job.number]] for job in jobs])
 
 
 def earlier_folder(settings: TrackingSettings, fingerprint: str) -> Path | None:
@@ -79,7 +79,7 @@ def settled(uri: str, folder: Path, found: Mapping[int, Content]) -> dict[int, E
     children = sweep_runs(uri, parent_id)
     if _end_dead(uri, children, folder):
         children = sweep_runs(uri, parent_id)
-    known = {int(run.tags[JOB]): run for run in counted(children) if run.tags.get(JOB) and conclusive(run)}
+    known = {int(run.tags[JOB]): run for run in select_attempts(children) if run.tags.get(JOB) and conclusive(run)}
     stale = _stale(known, found)
     if stale:
         _supersede(uri, [known.pop(number) for number in stale])
@@ -94,7 +94,7 @@ def deliver(folder: Path, uri: str) -> bool:
     """
     result = sync([folder], uri, say=lambda text: None)
     # of runs that others took the place of, nothing is awaited
-    refused = [reason for place, reason in result.refused.items() if not place.name.startswith(ASIDE)]
+    refused = [reason for place, reason in result.refused.items() if not place.name.startswith(EARLIER)]
     for reason in dict.fromkeys(refused):
         _say(f"not in MLflow yet: {reason}")
     if others := result.running - is_running(folder):
@@ -130,9 +130,9 @@ def _run_folders(folder: Path) -> Iterator[tuple[str, Path]]:
 def _end_one(uri: str, run_id: str, folder: Path | None) -> None:
     """End a run whose folder is gone or cannot be read; the others ``sync`` has ended. One may outlive its sweep."""
     if folder is None or not is_running(folder):
-        from reglab.tracking.mlflow.ledger import end_dead
+        from reglab.tracking.mlflow.ledger import finish_killed
 
-        end_dead(uri, run_id)
+        finish_killed(uri, run_id)
 
 
 def _stale(known: Mapping[int, "RunRecord"], found: Mapping[int, Content]) -> list[int]:
@@ -144,7 +144,7 @@ def _stale(known: Mapping[int, "RunRecord"], found: Mapping[int, Content]) -> li
     digests: dict[str, str] = {}
 
     def has(node: Content, digest: str | None) -> bool:
-        key = hashed(node)
+        key = hash_config(node)
         if key not in digests:
             digests[key] = data.load(node).digest
         return digests[key] == digest

@@ -20,7 +20,7 @@ from reglab.sweeps import ledger
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.lock import held
 from reglab.tracking import RunTracker, TrackingSettings, open_sweep, reopen_run
-from reglab.tracking.run_state import PLACE
+from reglab.tracking.run_state import WORKING_FOLDER
 
 _BY_PLACE, _BY_JOB = "${hydra.job.num}", "${sweep.job}"
 
@@ -143,7 +143,7 @@ def _open(
             **tags,
         },
     )
-    parent.tag(**{PLACE: Path.cwd()})  # where its relative paths count from, for ``reglab resume``
+    parent.tag(**{WORKING_FOLDER: Path.cwd()})  # where its relative paths count from, for ``reglab resume``
     return parent
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from reglab.analysis.formatting import listing
-from reglab.config.fingerprint import computed, hashed
+from reglab.config.fingerprint import computed_part, hash_config
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer
 from reglab.launchers.packing import differing, structure
@@ -52,7 +52,7 @@ def links(jobs: Sequence[Job], composer: Composer) -> dict[int, Link]:
         for path in _paths({number: configs[number] for number in group}, blocks[group[0]], sign):
             trail = None
             for earlier, number in pairwise(path):
-                trail = hashed([trail, computed(configs[earlier])])
+                trail = hash_config([trail, computed_part(configs[earlier])])
                 found[number] = Link(earlier, trail)
     if not found:
         raise UserError(

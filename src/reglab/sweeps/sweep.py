@@ -115,7 +115,7 @@ def _launch(
         told = interrupted(found, len(jobs), parent.run_id if recorded else None, starts_anew(config))
         _log.warning("%s", told)
         if isinstance(interrupt, signals.Interrupted):
-            interrupt.told = True
+            interrupt.reported = True
         raise
     except BaseException:
         parent.finish("FAILED")

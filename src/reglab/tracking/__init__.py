@@ -1,6 +1,7 @@
-"""Runs and sweeps in MLflow, written behind training's back from a local journal.
+"""Tracking of runs and sweeps: a local journal, sent to MLflow in the background.
 
-Importing this package imports no MLflow. Opening a run does where the store is a server or has yet to be made.
+Importing this package imports no MLflow. Opening a run does where the store is a server or has yet
+to be made.
 """
 
 import os
@@ -14,13 +15,13 @@ from typing import Any
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import find_folder
 from reglab.tracking.dataset import DataSetLike
-from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import Identity, is_pending, read_identity, write_identity
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.run_spec import RunSpec
+from reglab.tracking.sender import JournalCursor, Sender
 from reglab.tracking.settings import TrackingSettings
-from reglab.tracking.status import has_begun, last_status
+from reglab.tracking.status import has_records, last_status
 from reglab.tracking.thinning import Thinning
 from reglab.tracking.tracker import RunTracker, finish_runs, log_pack, sync_runs
 
@@ -41,14 +42,16 @@ __all__ = [
     "sync_runs",
 ]
 
-# MLflow reads these when it is imported or called, so they stand here, before anything of ours can import it.
-# What the user has set already stays.
+# MLflow reads these when it is imported or called, so they are set here, before reglab can
+# import it. What the user has set already stays.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # MLflow's default lets an artifact run code when it is loaded
+    # MLflow's default lets an artifact run code when it is loaded.
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # would break the live table
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar for each small file
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by default one call to a dead server blocks for four minutes;
+    # By default one call to a dead server blocks for four minutes;.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # the journal sends again anyway
 }
 for _name, _value in _ENVIRONMENT.items():
@@ -58,15 +61,23 @@ for _name, _value in _ENVIRONMENT.items():
 def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTracker]:
     """Start many runs at once and return their trackers, in the order given.
 
-    Each is the same run as ``open_run`` makes. In a SQLite store of the known version all of them are made in one
-    transaction, all or none; elsewhere they are made one by one. One thread sends the journals of all.
-    Raises UserError where the store cannot be opened, where two runs have the same folder, and where another process
-    is running a run in one of the folders.
+    Each is the same run as ``open_run`` makes. In a SQLite store of the known version all of them
+    are made in one transaction, all or none; elsewhere they are made one by one. One thread sends
+    the journals of all.
+
+    Args:
+        settings: Backend, store, experiment and budget of points.
+        runs: The runs, each in a folder of its own.
+
+    Raises:
+        UserError: Where the store cannot be opened, where two runs have the same folder, and where
+            another process is running a run in one of the folders.
     """
-    specs = [replace(spec, folder=spec.folder.resolve()) for spec in runs]  # training may change the working folder
+    # Training may change the working folder.
+    specs = [replace(spec, folder=spec.folder.resolve()) for spec in runs]
     for folder, count in Counter(spec.folder for spec in specs).items():
         if count > 1:
-            raise UserError(f"{count} runs were to be kept in the folder {folder}: give each a folder of its own")
+            raise UserError(f"{count} runs have the same folder {folder}: give each its own folder")
     if settings.backend == "none":
         from reglab.tracking import local
 
@@ -99,7 +110,11 @@ def open_run(
 ) -> RunTracker:
     """Start a run and return its tracker; the arguments are those of ``RunSpec``.
 
-    Raises UserError where the store cannot be opened.
+    Args:
+        settings: Backend, store, experiment and budget of points.
+
+    Raises:
+        UserError: Where the store cannot be opened.
     """
     (tracker,) = open_runs(settings, [RunSpec(name, folder, config, params, tags, dataset, parent, steps, every)])
     return tracker
@@ -121,23 +136,30 @@ def open_sweep(
 
 
 def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
-    """Return the tracker of the run in ``folder``, set RUNNING again: to resume or extend it, or to end it.
+    """Return the tracker of the run in ``folder``, set RUNNING again, to resume, extend or end it.
 
-    rule: the budget of points that counts from now on, for a run that is extended; None: the one that it has.
+    Its journal is continued, from where it was sent. The store is not contacted: the journal waits
+    for it. A run that is offline, or was never created in its store, stays so until
+    ``reglab sync``.
 
-    Its journal, and what was sent of it, go on. The store is not asked, so it may be away: the journal waits for it. A
-    run that is offline, or was never made in its store, goes on without, until ``reglab sync``. Raises UserError where
-    no run was recorded in ``folder``, and where a living process is running it.
+    Args:
+        folder: The run's folder.
+        rule: The budget of points from now on, for a run that is extended; None: unchanged.
+
+    Raises:
+        UserError: Where no run was recorded in ``folder``, and where a living process is running
+            it.
     """
     folder = folder.resolve()
     read_identity(folder)  # no lock is left where there is no run
     lock = RunLock(folder)
     try:
-        identity = read_identity(folder)  # another process may have given it its id in the store until now
+        # Another process may have given it its id in the store until now.
+        identity = read_identity(folder)
         if rule is not None and rule != identity.thinning:
-            identity = identity.under(rule)
+            identity = identity.with_thinning(rule)
             write_identity(folder, identity)
-        tracker = RunTracker(identity, folder, _drainer(identity, folder), lock)
+        tracker = RunTracker(identity, folder, _sender(identity, folder), lock)
         tracker.journal.record(status="RUNNING")
     except BaseException:
         lock.release()
@@ -146,9 +168,16 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
 
 
 def send(folder: Path) -> bool:
-    """Send to its store what the journal of the run in ``folder`` still holds. False: the store cannot be reached.
+    """Send the rest of the journal of the run in ``folder`` to its store.
 
-    Raises UserError where ``folder`` holds no run, or one that its store does not have.
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        Whether the store has all of it; False where it cannot be reached.
+
+    Raises:
+        UserError: Where ``folder`` holds no run, or one that its store does not have.
     """
     folder = folder.resolve()
     identity = read_identity(folder)
@@ -156,12 +185,12 @@ def send(folder: Path) -> bool:
         raise UserError(f"the run in {folder} was recorded with tracking=none: there is no store to send it to")
     if is_pending(folder):
         raise UserError(f"the run in {folder} is not in its store yet: reglab sync {folder}")
-    if not has_begun(folder):
-        return True  # it died between the two
-    return Drainer(LateSink(identity.uri)).drain([Outlet(identity, folder)])
+    if not has_records(folder):
+        return True  # the process died between the two
+    return Sender(LateSink(identity.uri)).flush([JournalCursor(identity, folder)])
 
 
-def _drainer(identity: Identity, folder: Path) -> Drainer | None:
+def _sender(identity: Identity, folder: Path) -> Sender | None:
     if identity.uri is None or identity.offline or is_pending(folder):
         return None
-    return Drainer(LateSink(identity.uri))
+    return Sender(LateSink(identity.uri))

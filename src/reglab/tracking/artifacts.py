@@ -1,4 +1,4 @@
-"""Artifacts of a store whose artifact folder lies on this machine."""
+"""Local artifacts: hard-link or copy files into a store's artifact folder."""
 
 import logging
 import os
@@ -7,55 +7,60 @@ from pathlib import Path, PurePosixPath
 
 _log = logging.getLogger(__name__)
 _LINK_FROM = 1 << 20  # bytes
-_REPLACED = (".ckpt", ".npz", ".parquet")  # what we replace and never change in place can share its bytes
+# Files that are replaced, never changed in place, can be hard links.
+_REPLACED = (".ckpt", ".npz", ".parquet")
 
 
-def place(source: Path, folder: Path) -> None:
+def link_or_copy(source: Path, folder: Path) -> None:
     """Put a file, or the files of a folder, into ``folder``, replacing those of the same name.
 
-    Checkpoints, arrays and files from 1 MiB on are hard-linked where the file system can, so that they take their space
-    once; small ones of other kinds (which people edit) are copied.
+    Checkpoints, arrays and files from 1 MiB on are hard-linked where the file system can, so that
+    they take their space once; small ones of other kinds (which people edit) are copied.
     """
     if source.is_dir():
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
-            place(file, folder / file.parent.relative_to(source))
+            link_or_copy(file, folder / file.parent.relative_to(source))
         return
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f".{source.name}.new"
-    fresh.unlink(missing_ok=True)
-    shared = source.suffix in _REPLACED or source.stat().st_size >= _LINK_FROM
-    if not shared or not _linked(source, fresh):
-        shutil.copy2(source, fresh)
-    fresh.replace(folder / source.name)
-    fresh.unlink(missing_ok=True)  # replacing a file by a link to itself does nothing, and leaves the second name
+    temporary = folder / f".{source.name}.new"
+    temporary.unlink(missing_ok=True)
+    linkable = source.suffix in _REPLACED or source.stat().st_size >= _LINK_FROM
+    if not linkable or not _linked(source, temporary):
+        shutil.copy2(source, temporary)
+    temporary.replace(folder / source.name)
+    # Replacing a file by a link to itself does nothing, and leaves the second name.
+    temporary.unlink(missing_ok=True)
 
 
 def storable(home: Path, name: str, folder: str, run_id: str) -> Path | None:
-    """Return the path of the artifact ``name`` of the run in ``home``; None, after a warning, if it cannot be stored.
+    """Return the path of the artifact ``name`` of the run in ``home``.
 
-    folder: where it is to go below the run's artifacts in the store.
+    None, after a warning, if it cannot be stored.
+
+    Args:
+        folder: Where it is to go below the run's artifacts in the store.
     """
     path = home / name
     if not path.exists():  # it will not come back: sending again cannot help
         _log.warning("the artifact %s of run %s is gone: it was removed before it was stored", path, run_id)
         return None
-    if leads_out(folder) or escapes(path, home):  # the folder may come from somebody else
+    if leads_out(folder) or escapes(path, home):  # the folder may be from another user
         _log.warning(
-            "the artifact %s of run %s is not stored: it, or its place %r, leads out of the run's folder. Copy it "
-            "there in place of the link", path, run_id, folder,
+            "the artifact %s of run %s is not stored: its path or target %r leads out of the run's folder. Replace "
+            "the link by a copy", path, run_id, folder,
         )  # fmt: skip
         return None
     return path
 
 
 def leads_out(folder: str) -> bool:
-    """Return whether ``folder``, below a run's artifacts, means a place that is not below them."""
+    """Return whether ``folder``, below a run's artifacts, leads out of them."""
     parts = PurePosixPath(folder.replace("\\", "/"))
     return parts.is_absolute() or ".." in parts.parts or "\0" in folder or Path(folder).is_absolute()
 
 
 def escapes(path: Path, home: Path) -> bool:
-    """Return whether ``path``, or a file below it, lies outside ``home`` once links are followed."""
+    """Return whether ``path`` or a file below it resolves to outside of ``home``."""
     home = home.resolve()
     below = path.rglob("*") if path.is_dir() else ()
     return any(not each.resolve().is_relative_to(home) for each in (path, *below))

@@ -1,11 +1,11 @@
-"""What tracking needs to know about a data set."""
+"""Protocol of a data set for tracking."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
 
 class DataSetLike(Protocol):
-    """A name, a digest over everything that training, validation and testing see, and a summary for people."""
+    """Name, digest (over all parts) and summary of a data set."""
 
     @property
     def name(self) -> str: ...

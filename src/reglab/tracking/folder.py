@@ -1,4 +1,4 @@
-"""The files that tracking keeps in a run's folder."""
+"""Files in a run's folder: names, the run's identity, earlier runs."""
 
 import json
 import shlex
@@ -13,21 +13,28 @@ JOURNAL = "journal.jsonl"
 SENT = "journal.sent"
 IDENTITY = "run.json"
 START = "start.json"
-ASIDE = "earlier-"  # and a number: where a run is moved when another one takes its folder
-_FEWEST = 6  # characters of an id that stand for it
-FOLDER = "reglab.folder"  # the tag of a run that says where its folder is
+EARLIER = "earlier-"  # and a number: where a run is moved when another one takes its folder
+_ID_CHARACTERS = 6  # the shortest prefix of an id that is accepted
+FOLDER = "reglab.folder"  # tag with the path of the run's folder
 _FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "metrics.parquet", "note.md", "attached",
           "checkpoints")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which run a folder holds. uri: its store, None without MLflow. artifacts: its artifact URI in that store.
+    """Identity of the run in a folder (``run.json``).
 
-    stride, steps, minor: which rows go to the store, see ``Thinning``; kept here so that they are the same in every
-    process.
-    A password never stands in ``uri``: to go on with such a run, give it as MLFLOW_TRACKING_PASSWORD.
-    offline: only ``reglab sync`` sends it to its store. local: the id that it had before a server gave it ``run_id``.
+    A password is never in ``uri``: to resume such a run, give it as MLFLOW_TRACKING_PASSWORD.
+
+    Args:
+        run_id: The id in the store.
+        name: The name in the store.
+        uri: Its store, None without MLflow.
+        artifacts: Its artifact URI in that store.
+        stride, steps, minor: Which rows go to the store, see ``Thinning``; kept here so that they
+            are the same in every process.
+        offline: Only ``reglab sync`` sends it to its store.
+        local: The id that it had before a server gave it ``run_id``.
     """
 
     run_id: str
@@ -45,13 +52,13 @@ class Identity:
         """The budget of points as a rule."""
         return Thinning(self.stride, self.steps, self.minor)
 
-    def under(self, rule: Thinning) -> "Identity":
+    def with_thinning(self, rule: Thinning) -> "Identity":
         """Return the same run under another budget of points."""
         return replace(self, stride=rule.stride, steps=rule.last, minor=rule.minor)
 
 
-def typed(folder: Path) -> str:
-    """Return a folder as one would type it here."""
+def shell_path(folder: Path) -> str:
+    """Return ``folder`` as a shell word, relative to the working folder where it is below it."""
     folder, here = folder.resolve(), Path.cwd()
     return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
 
@@ -62,33 +69,37 @@ def write_identity(folder: Path, identity: Identity) -> None:
 
 
 def read_identity(folder: Path) -> Identity:
-    """Return which run ``folder`` holds. Raises UserError where it holds none."""
+    """Return the identity of the run in ``folder``.
+
+    Raises:
+        UserError: Where it holds none.
+    """
     try:
         return Identity(**json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise no_run_in(folder) from None
+        raise no_run_error(folder) from None
     except (ValueError, TypeError) as error:
         raise UserError(f"{folder / IDENTITY} cannot be read ({error}): give another run's folder") from error
 
 
-def refuse_folder(run: str | Path) -> None:
-    """Raise UserError where ``run``, which is not the folder of a run, cannot be meant as an id or a name either."""
+def check_not_folder(run: str | Path) -> None:
+    """Raise UserError where ``run`` is a path, so that it cannot be an id or a name."""
     text = str(run)
     path = Path(text).is_absolute() or text.startswith(("runs/", "./", "../", "~"))
     if text in ("", ".", "..") or (path and Path(text).is_dir()):
-        raise no_run_in(text or "(nothing)")
+        raise no_run_error(text or "(nothing)")
     if path:
         raise UserError(f"there is no folder {text}. Give a run's folder, id or name")
 
 
-def no_run_in(folder: str | Path) -> UserError:
-    """Return the error of a folder that is not a run's."""
+def no_run_error(folder: str | Path) -> UserError:
+    """Return the error for a folder that holds no run."""
     return UserError(f"{folder} holds no run: it has no {IDENTITY}. Give a run's folder, id or name")
 
 
-def starts(run_id: str, text: str) -> bool:
-    """Return whether ``text`` may stand for a run's id: its first six characters, or more of them."""
-    return len(text) >= _FEWEST and run_id.startswith(text)
+def is_id_prefix(run_id: str, text: str) -> bool:
+    """Return whether ``text`` is a prefix of the run's id of six or more characters."""
+    return len(text) >= _ID_CHARACTERS and run_id.startswith(text)
 
 
 def is_pending(folder: Path) -> bool:
@@ -96,23 +107,24 @@ def is_pending(folder: Path) -> bool:
     return (folder / START).exists()
 
 
-def set_aside(folder: Path) -> Path | None:
-    """Make room for a new run where ``folder`` held one before: its journal must not go on under the new run's id.
+def move_earlier_run(folder: Path) -> Path | None:
+    """Make room for a new run where ``folder`` held one before.
 
-    Returned is where the earlier run is now, None if there was none. The journal goes first, the identity last: where
-    death comes in between, the next call moves what is left to the same place.
+    Its journal must not continue under the new run's id. Returns the earlier run's new folder,
+    None if there was none. The journal is moved first, the identity last: after a crash in between,
+    the next call moves the rest to the same folder.
     """
     present = [name for name in (JOURNAL, SENT, START, *_FILES, IDENTITY) if (folder / name).exists()]
     if not {JOURNAL, IDENTITY} & {*present}:
         return None
-    places = (folder / f"{ASIDE}{number}" for number in range(1, 1_000_000))
-    earlier = next(place for place in places if not any((place / name).exists() for name in (*present, IDENTITY)))
+    folders = (folder / f"{EARLIER}{number}" for number in range(1, 1_000_000))
+    earlier = next(path for path in folders if not any((path / name).exists() for name in (*present, IDENTITY)))
     earlier.mkdir(exist_ok=True)
     for name in present:
         (folder / name).rename(earlier / name)
     return earlier
 
 
-def is_half_aside(folder: Path) -> bool:
-    """Return whether death came while the run in ``folder`` was set aside."""
-    return any(not (journal.parent / IDENTITY).exists() for journal in folder.glob(f"{ASIDE}*/{JOURNAL}"))
+def is_move_unfinished(folder: Path) -> bool:
+    """Return whether a crash interrupted ``move_earlier_run`` in ``folder``."""
+    return any(not (journal.parent / IDENTITY).exists() for journal in folder.glob(f"{EARLIER}*/{JOURNAL}"))

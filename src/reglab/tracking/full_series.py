@@ -1,4 +1,4 @@
-"""The full series of a run whose store holds a thinned part of them."""
+"""Full metric series as Parquet (``metrics.parquet``), beside the thinned ones in the store."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +20,11 @@ _ENCODINGS = {"step": "DELTA_BINARY_PACKED", "timestamp": "DELTA_BINARY_PACKED",
 
 
 class Curve(NamedTuple):
-    """All rows of one key, by step. timestamp: milliseconds since 1970."""
+    """All rows of one key, by step.
+
+    Args:
+        timestamp: Milliseconds since 1970.
+    """
 
     step: npt.NDArray[np.int64]
     value: npt.NDArray[np.float64]
@@ -36,15 +40,24 @@ def read_series(journal: Path) -> dict[str, Curve]:
             whole, _, rest = (rest + block).rpartition(b"\n")
             for key, curve in _curves(whole.split(b"\n")):
                 parts.setdefault(key, []).append(curve)
-    return {key: _joined(some) for key, some in parts.items()}
+    return {key: _joined(rows) for key, rows in parts.items()}
 
 
 def complete(journal: Path, rule: Thinning, path: Path, ended: bool = True) -> tuple[str, list[Row]] | None:
-    """Write all rows of a journal to ``path`` as Parquet, durably, if ``rule`` left any out; None if it did not.
+    """Write all rows of a journal to ``path`` as Parquet, durably, if ``rule`` left any out.
 
-    The columns are key, step, value and timestamp, sorted by key and step. Returned are (how many points of the longest
-    series the store has, in words; if the run has ``ended``, the last row of each series whose last row was left out,
-    for the store to have it too).
+    The columns are key, step, value and timestamp, sorted by key and step.
+
+    Args:
+        journal: The journal of a run.
+        rule: The run's budget of points.
+        path: The Parquet file.
+        ended: Whether the run has ended.
+
+    Returns:
+        How many points of the longest series the store has, as text, and, if the run has ended,
+        the last row of each series whose last row was left out, for the store. None if no row was
+        left out.
     """
     curves = read_series(journal)
     kept = {key: _kept(rule, key, curve.step) for key, curve in curves.items()}
@@ -68,20 +81,23 @@ def _counts(kept: dict[str, npt.NDArray[np.bool_]]) -> str:
 
 
 def _curves(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
-    plain: list[bytes] = []
-    odd: list[bytes] = []
+    regular: list[bytes] = []
+    irregular: list[bytes] = []
     for line in lines:  # NaN and infinities are no JSON, which Arrow insists on
-        usual = b'"metrics":{' in line and b"NaN" not in line and b"Infinity" not in line
-        (plain if usual else odd).append(line)
+        is_regular = b'"metrics":{' in line and b"NaN" not in line and b"Infinity" not in line
+        (regular if is_regular else irregular).append(line)
     try:
-        found = _read_fast(plain)
+        curves = _read_fast(regular)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # one that cannot be read stops it
-        found, odd = [], list(lines)
-    return [*found, *_read_each(odd)]
+        curves, irregular = [], list(lines)
+    return [*curves, *_read_each(irregular)]
 
 
 def _read_fast(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
-    """Return the curves of lines of metric rows: Arrow reads them four times as fast, and lets training go on."""
+    """Return the curves of lines of metric rows.
+
+    Arrow reads them four times as fast, and releases the GIL.
+    """
     if not lines:
         return []
     table = pyarrow.json.read_json(
@@ -91,13 +107,13 @@ def _read_fast(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
     )
     metrics = table["metrics"].combine_chunks()
     step, time = (table[name].to_numpy() for name in ("step", "time"))
-    found = []
-    for number, kind in enumerate(metrics.type):
+    curves = []
+    for number, field in enumerate(metrics.type):
         column = metrics.field(number).cast(pa.float64())
-        there = slice(None) if not column.null_count else column.is_valid().to_numpy(zero_copy_only=False)
+        present = slice(None) if not column.null_count else column.is_valid().to_numpy(zero_copy_only=False)
         value = column.to_numpy(zero_copy_only=False)
-        found.append((kind.name, Curve(step[there], value[there], time[there])))
-    return found
+        curves.append((field.name, Curve(step[present], value[present], time[present])))
+    return curves
 
 
 def _read_each(lines: Sequence[bytes]) -> Iterator[tuple[str, Curve]]:
@@ -106,8 +122,8 @@ def _read_each(lines: Sequence[bytes]) -> Iterator[tuple[str, Curve]]:
         content = decode(line) or {}
         for key, value in content.get("metrics", {}).items():
             points.setdefault(key, []).append((content["step"], value, content["time"]))
-    for key, some in points.items():
-        step, value, time = zip(*some, strict=True)
+    for key, rows in points.items():
+        step, value, time = zip(*rows, strict=True)
         yield key, Curve(np.array(step, np.int64), np.array(value, np.float64), np.array(time, np.int64))
 
 

@@ -1,7 +1,8 @@
-"""The journal: the local, durable record of what a run says, which training writes and never waits for.
+"""Journal: the append-only, durable JSON-lines log of a run, to which training writes.
 
-One JSON object a line. A line is one ``write`` to the system, so the death of the process loses nothing; ``sync``
-makes it durable against power loss. The identity of a metric row is (run, key, step): the first one stays.
+One JSON object a line. A line is one ``write`` to the system, so a crash of the process loses
+nothing; ``sync`` makes it durable against power loss. The identity of a metric row is (run, key,
+step): the first one stays.
 """
 
 import errno
@@ -23,10 +24,13 @@ _VOLATILE = ("system/", "time/")  # a resumed run repeats these rows with other 
 
 
 class Journal:
-    """Append-only file of one run. Opening an existing one goes on with it, less a torn last line.
+    """Append-only file of one run. An existing file is continued; a torn last line is dropped.
 
-    position: the length in bytes so far. top: the largest step so far, at least 0. dropped: rows refused because they
-    were there already; conflicts: those of them whose value differed.
+    Attributes:
+        position: The length in bytes so far.
+        top: The largest step so far, at least 0.
+        dropped: Rows refused because they were there already.
+        conflicts: Those of them whose value differed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,19 +40,25 @@ class Journal:
         self.conflicts = 0
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._lock = threading.Lock()
-        self._last: dict[str, int] = {}  # the largest step of each key: a later step needs no look-up
-        self._late: dict[Layout, int] = {}  # the same of rows written by layout, for all its keys at once
-        self._kept: dict[tuple[str, int], float] = {}  # the rows from this step on, read back when one is repeated:
+        # The largest step of each key: a later step needs no look-up.
+        self._last: dict[str, int] = {}
+        # The same of rows written by layout, for all its keys at once.
+        self._late: dict[Layout, int] = {}
+        # The rows from this step on, read back when one is repeated:
+        self._kept: dict[tuple[str, int], float] = {}
         self._kept_from: int | None = None
         self._is_named = False
-        self.position = self._recall()
+        self.position = self._scan()
         os.ftruncate(self._file, self.position)
         self.top = max(self._last.values(), default=0)
 
     def append(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Record one value for each key at ``step``, with the present time; rows that are there already are dropped.
+        """Record one value for each key at ``step``, with the present time.
 
-        Values are numbers or 0-dim tensors. Raises OSError where the disk does not take the line.
+        Rows that are there already are dropped. Values are numbers or 0-dim tensors.
+
+        Raises:
+            OSError: Where the line cannot be written.
         """
         if metrics:
             values = list(map(float, metrics.values()))
@@ -57,7 +67,8 @@ class Journal:
     def append_row(self, layout: Layout, values: Sequence[float], step: int, now: int) -> None:
         """Do as ``append`` with the keys of ``layout``, at the time ``now`` in milliseconds.
 
-        It is several times faster where ``step`` is later than all before and the values are finite Python floats.
+        It is several times faster where ``step`` is later than all before and the values are finite
+        Python floats.
         """
         with self._lock:
             if step > self.top and set(map(type, values)) == _FLOATS and math.isfinite(sum(values)):
@@ -69,17 +80,20 @@ class Journal:
                 self._append_new(dict(zip(layout.keys, map(float, values), strict=True)), step, now)
 
     def record(self, **event: object) -> None:
-        """Record something other than metric rows: ``tags=``, ``artifact=`` with ``folder=``, or ``status=``."""
+        """Record something other than metric rows.
+
+        ``tags=``, ``artifact=`` with ``folder=``, or ``status=``.
+        """
         with self._lock:
             self._put(encode({"time": time.time_ns() // 1_000_000, **event}))
 
     def rows(self, after: int = 0) -> Iterator[Row]:
-        """Yield the metric rows that lie behind byte ``after``."""
+        """Yield the metric rows after byte ``after``."""
         for line in lines(self.path, after):
             yield from metric_rows(line.content)
 
     def sync(self) -> int:
-        """Make all lines durable against power loss and return the position, for a checkpoint to keep."""
+        """Make all lines durable (fsync) and return the position, for a checkpoint."""
         with self._lock:
             os.fsync(self._file)
             if not self._is_named:
@@ -91,8 +105,8 @@ class Journal:
         """Give the file back; nothing can be recorded afterwards."""
         os.close(self._file)
 
-    def _recall(self) -> int:
-        """Take in the last step of each key, and return the position behind the last line that can be read."""
+    def _scan(self) -> int:
+        """Read the last step of each key; return the end of the last readable line."""
         position = 0
         for line in lines(self.path):
             position, step = line.end, line.content.get("step", 0)
@@ -124,8 +138,8 @@ class Journal:
             self.conflicts += 1
             if self.conflicts == 1:
                 _log.warning(
-                    "%s at step %d was recorded as %r and is now %r: the first one stays. The repeated steps did not "
-                    "repeat the training; see conflicts in %s.",
+                    "%s at step %d was recorded as %r and is now %r: the first value is kept. The repeated steps did "
+                    "not reproduce the training: see conflicts in %s.",
                     key, step, kept, value, self.path,
                 )  # fmt: skip
         return False
@@ -144,13 +158,13 @@ class Journal:
         try:
             written = os.write(self._file, line)
         except OSError as error:
-            raise self._refusal(line, error.errno) from error
+            raise self._write_error(line, error.errno) from error
         if written < len(line):  # a full disk takes part of a line
             os.ftruncate(self._file, self.position)
-            raise self._refusal(line, errno.ENOSPC)
+            raise self._write_error(line, errno.ENOSPC)
         self.position += written
 
-    def _refusal(self, line: bytes, number: int | None) -> OSError:
+    def _write_error(self, line: bytes, number: int | None) -> OSError:
         reason = os.strerror(number or errno.EIO)
         advice = "free some disk space, then resume the run"
-        return OSError(number, f"{len(line)} bytes do not go into {self.path} ({reason}): {advice}")
+        return OSError(number, f"cannot write {len(line)} bytes to {self.path} ({reason}): {advice}")

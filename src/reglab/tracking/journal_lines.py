@@ -1,4 +1,4 @@
-"""The lines of a journal file: how they are written, and read back from a file that may be damaged."""
+"""Encode and decode lines of the journal; damaged lines are skipped."""
 
 import json
 import re
@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 
 _METRICS = re.compile(rb'\{"time":\d+,"step":(-?\d+),"metrics":')
 _NUMBERS = {int, float}
-_PASSED: Mapping[str, Any] = {}
+_SKIPPED: Mapping[str, Any] = {}
 
 
 class Row(NamedTuple):
-    """One metric value. timestamp: milliseconds since 1970, taken when it was recorded and kept for ever."""
+    """One metric value.
+
+    Args:
+        timestamp: Milliseconds since 1970, taken when it was recorded and kept for ever.
+    """
 
     key: str
     value: float
@@ -23,9 +27,12 @@ class Row(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Rows of one key as columns, in the order of the journal: millions of them are no objects of their own.
+    """Rows of one key as columns, in the order of the journal.
 
-    timestamps: milliseconds since 1970.
+    Millions of them are no objects of their own.
+
+    Args:
+        timestamps: Milliseconds since 1970.
     """
 
     timestamps: list[int]
@@ -46,7 +53,11 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The keys of many lines of metric rows. line: to be filled with (time, step, value of each key)."""
+    """The keys of many lines of metric rows.
+
+    Args:
+        line: To be filled with (time, step, value of each key).
+    """
 
     keys: tuple[str, ...]
     line: bytes
@@ -54,7 +65,11 @@ class Layout:
 
 @lru_cache
 def layout(keys: tuple[str, ...]) -> Layout:
-    """Return the layout of lines with these keys. Raises ValueError where one is there twice."""
+    """Return the layout of lines with these keys.
+
+    Raises:
+        ValueError: Where one is there twice.
+    """
     if len(set(keys)) < len(keys):
         raise ValueError(
             f"keys must differ, got {', '.join(sorted({key for key in keys if keys.count(key) > 1}))} twice"
@@ -64,14 +79,15 @@ def layout(keys: tuple[str, ...]) -> Layout:
 
 
 def encode(event: Mapping[str, object]) -> bytes:
-    """Return ``event`` as a JSON line; NaN and infinities are written as Python's json reads them."""
+    """Return ``event`` as a JSON line, NaN and infinities as Python's json writes them."""
     return json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
 def decode(line: bytes) -> Mapping[str, Any] | None:
-    """Return what a line says; None if it cannot be read.
+    """Return the content of a line; None if it cannot be read.
 
-    Zeros in front of it, which a power loss leaves where a part of the file was not yet written, are passed over.
+    Zeros in front of it, which a power loss leaves where a part of the file was not yet written,
+    are passed over.
     """
     try:
         content = json.loads(line[line.rfind(b"\0") + 1 :])
@@ -81,13 +97,15 @@ def decode(line: bytes) -> Mapping[str, Any] | None:
 
 
 def lines(path: Path, after: int = 0, wanted: Callable[[bytes, int], bool] | None = None) -> Iterator[Line]:
-    """Yield the whole lines behind byte ``after``, which must be 0 or the end of a line; none if the file ends before.
+    """Yield the whole lines behind byte ``after``, which must be 0 or the end of a line.
 
-    wanted: whether a line of metric rows, given with its step, is. Others come without content, and are not decoded,
-    which costs most of the time.
+    None if the file ends before. A last line without its newline is being written by another
+    process or was torn: it is left. A line in the middle that is no JSON object (a power loss can
+    leave zeros) is passed over.
 
-    A last line without its newline is being written by another process or was torn: it is left. A line in the
-    middle that is no JSON object (a power loss can leave zeros) is passed over.
+    Args:
+        wanted: Whether a line of metric rows, given with its step, is. Others come without content,
+            and are not decoded, which costs most of the time.
     """
     with path.open("rb") as file:
         end = file.seek(after)
@@ -95,8 +113,8 @@ def lines(path: Path, after: int = 0, wanted: Callable[[bytes, int], bool] | Non
             if not line.endswith(b"\n"):
                 return
             end += len(line)
-            passed = wanted and (found := _METRICS.match(line)) and not wanted(line, int(found[1]))
-            content = _PASSED if passed else decode(line)
+            skipped = wanted and (match := _METRICS.match(line)) and not wanted(line, int(match[1]))
+            content = _SKIPPED if skipped else decode(line)
             if content is not None:
                 yield Line(content, end)
 
@@ -111,7 +129,7 @@ def metric_rows(content: Mapping[str, Any]) -> list[Row]:
 
 
 def _is_sound(content: Mapping[str, Any]) -> bool:
-    """Return whether a line can be used: its folder may have been somebody else's."""
+    """Return whether a line is well-formed: its folder may be from another user."""
     timed = type(content.get("time")) is int
     if "metrics" in content:
         metrics = content["metrics"]

@@ -1,11 +1,14 @@
-"""Runs without MLflow (``tracking=none``): the same tracker, and everything stays in the run's folder."""
+"""Runs without MLflow (``tracking=none``).
+
+The same tracker, and everything stays in the run's folder.
+"""
 
 import json
 import uuid
 from collections.abc import Sequence
 
 from reglab.tracking.folder import Identity
-from reglab.tracking.opening import Opening, claimed, record, track
+from reglab.tracking.opening import Opening, locked_folders, track, write_records
 from reglab.tracking.params import flatten
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_start import all_tags
@@ -13,13 +16,16 @@ from reglab.tracking.tracker import RunTracker
 
 
 def open_runs(specs: Sequence[RunSpec]) -> list[RunTracker]:
-    """Return trackers of new runs: ``params.json`` and ``config.yaml`` beside their journals, no store behind them."""
-    with claimed(specs) as locks:
+    """Return trackers of new runs.
+
+    ``params.json`` and ``config.yaml`` beside their journals, no store behind them.
+    """
+    with locked_folders(specs) as locks:
         openings = [
             Opening(spec, lock, Identity(uuid.uuid4().hex, spec.name, uri=None, artifacts=None))
             for spec, lock in zip(specs, locks, strict=True)
         ]
-        record(openings)
+        write_records(openings)
         trackers = track(openings, None)
         for spec, tracker in zip(specs, trackers, strict=True):
             params = json.dumps(flatten(spec.params), indent=2) + "\n"

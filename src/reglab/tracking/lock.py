@@ -1,6 +1,6 @@
-"""One process at a time writes a run: an operating system's lock on a file in the run's folder.
+"""File lock on a run's folder: one process at a time writes a run.
 
-A process that dies, however it dies, leaves no lock.
+The lock of a process ends with the process.
 """
 
 import logging
@@ -13,9 +13,10 @@ from pathlib import Path
 from reglab.core.errors import UserError
 
 LOCK = "run.lock"
-_BETWEEN = 0.02  # seconds
-_MOMENT = 0.2  # seconds: whoever asks ``is_running`` has the lock for so long at most
-_SYNC = 60.0  # seconds that ``reglab sync`` may have a run whose process died, while its sweep goes on with it
+_RETRY_SECONDS = 0.02
+_WAIT_SECONDS = 0.2  # ``is_running`` holds the lock for so long at most
+# ``reglab sync`` may hold the run of a dead process for so long while its sweep resumes it.
+_WORKER_WAIT_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -24,10 +25,14 @@ class Held(UserError):  # noqa: N818 - a state to wait for, not an error of the 
 
 
 class RunLock:
-    """The lock of the run in ``folder``, held from construction to ``release`` or the end of the process.
+    """Lock of the run in ``folder``, held until ``release`` or the end of the process.
 
-    In a worker of a sweep, somebody else may have it for a minute: ``reglab sync`` delivers what a dead one left.
-    Raises Held, naming the process that has it, UserError where the lock file cannot be made.
+    In a worker of a sweep it waits for a minute: ``reglab sync`` may be delivering what a
+    dead one left.
+
+    Raises:
+        Held: Naming the process that has it.
+        UserError: Where the lock file cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,17 +43,17 @@ class RunLock:
         except OSError as error:
             raise UserError(f"cannot write to {folder} ({error}): give a folder of your own") from error
         _held.add(self)
-        deadline = time.monotonic() + (_SYNC if multiprocessing.parent_process() else _MOMENT)
+        deadline = time.monotonic() + (_WORKER_WAIT_SECONDS if multiprocessing.parent_process() else _WAIT_SECONDS)
         while True:
-            if _taken(self._number, folder):
-                _sign(self._number)
+            if _try_lock(self._number, folder):
+                _write_owner(self._number)
                 return
             if time.monotonic() > deadline:
                 break
-            time.sleep(_BETWEEN)
+            time.sleep(_RETRY_SECONDS)
         self.release()
         raise Held(
-            f"process {_holder(folder)} is running the run in {folder}: wait until it is done, or end it by Ctrl-C or "
+            f"process {_owner(folder)} is running the run in {folder}: wait until it is done, or end it by Ctrl-C or "
             "kill -INT"
         )
 
@@ -63,16 +68,19 @@ class RunLock:
 
 
 def is_running(folder: Path) -> bool:
-    """Return whether a living process, perhaps this one, holds the run in ``folder``; without a run: False."""
+    """Return whether a living process, perhaps this one, holds the run in ``folder``.
+
+    Without a run: False.
+    """
     for flags in (os.O_RDWR, os.O_RDONLY):  # network file systems lock only what may be written
         try:
             number = _open(folder / LOCK, flags)
         except PermissionError:
             continue
-        except OSError:  # no lock file, or a file system that nobody can write to
+        except OSError:  # no lock file, or a read-only file system
             return False
         try:
-            return not _taken(number, folder)
+            return not _try_lock(number, folder)
         finally:
             os.close(number)
     return False
@@ -82,7 +90,7 @@ _held: "weakref.WeakSet[RunLock]" = weakref.WeakSet()
 
 
 def _forget() -> None:
-    """In a child of fork: drop the locks, which would otherwise stay until the child ends, whenever the parent dies."""
+    """In a forked child: drop the locks, which would otherwise outlive the parent."""
     for lock in list(_held):
         lock.release()
 
@@ -92,27 +100,27 @@ if hasattr(os, "register_at_fork"):
 
 
 def _open(path: Path, flags: int) -> int:
-    # a link in a folder that came from somebody else is not followed
+    # a link is not followed: the folder may be from another user
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o644)
 
 
-def _taken(number: int, folder: Path) -> bool:
+def _try_lock(number: int, folder: Path) -> bool:
     from filelock import lock_descriptor  # late: 60 ms, which a run that is only read does not need
 
     try:
         return lock_descriptor(number, blocking=False)
     except OSError as error:
-        _log.warning("%s has no locks (%s): see to it that one process at a time runs it", folder, error)
+        _log.warning("%s does not support file locks (%s): make sure that one process at a time runs it", folder, error)
         return True
 
 
-def _sign(number: int) -> None:
+def _write_owner(number: int) -> None:
     os.ftruncate(number, 0)
     os.write(number, str(os.getpid()).encode())
 
 
-def _holder(folder: Path) -> str:
+def _owner(folder: Path) -> str:
     try:
         return (folder / LOCK).read_text(encoding="utf-8") or "another"
-    except OSError:  # Windows lets nobody read a locked file
+    except OSError:  # Windows does not allow reading a locked file
         return "another"

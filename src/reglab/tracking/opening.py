@@ -1,4 +1,4 @@
-"""What opening runs does in their folders, whichever store they go to."""
+"""Open runs in their folders: lock, identity, start, config; common to all backends."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,23 +9,23 @@ from typing import Any, TypeVar
 
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
-from reglab.tracking.drainer import Drainer
-from reglab.tracking.folder import IDENTITY, START, Identity, set_aside, write_identity
+from reglab.tracking.folder import IDENTITY, START, Identity, move_earlier_run, write_identity
 from reglab.tracking.lock import RunLock
 from reglab.tracking.params import write_config
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_start import Start, Texts, write_start
+from reglab.tracking.sender import Sender
 from reglab.tracking.settings import TrackingSettings, redacted
 from reglab.tracking.thinning import Thinning, thinning
 from reglab.tracking.tracker import RunTracker
 
 T = TypeVar("T")
-_AT_ONCE = 16
+_THREADS = 16
 _CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
-class Made:
+class StoredRun:
     """A run in a store."""
 
     run_id: str
@@ -34,9 +34,11 @@ class Made:
 
 @dataclass(frozen=True)
 class Opening:
-    """A run that has its folder and is to be made. start: None where no store will ever hold it.
+    """A run that has its folder and is to be made.
 
-    texts: those too long for a store, by file.
+    Args:
+        start: None where no store will ever hold it.
+        texts: Those too long for a store, by file.
     """
 
     spec: RunSpec
@@ -47,9 +49,13 @@ class Opening:
 
 
 def new_identity(settings: TrackingSettings, spec: RunSpec, run_id: str, artifacts: str | None) -> Identity:
-    """Return who the run ``spec`` is in the store that ``settings`` name. artifacts: its artifact URI, if known."""
+    """Return the identity of the run ``spec`` in the store of ``settings``.
+
+    Args:
+        artifacts: Its artifact URI, if known.
+    """
     uri, offline = redacted(settings.uri), settings.backend == "offline"
-    return Identity(run_id, spec.name, uri, artifacts, offline=offline).under(budget(settings, spec))
+    return Identity(run_id, spec.name, uri, artifacts, offline=offline).with_thinning(budget(settings, spec))
 
 
 def budget(settings: TrackingSettings, spec: RunSpec) -> Thinning:
@@ -58,17 +64,18 @@ def budget(settings: TrackingSettings, spec: RunSpec) -> Thinning:
 
 
 @contextmanager
-def claimed(specs: Sequence[RunSpec]) -> Iterator[list[RunLock]]:
-    """Take the folders of ``specs``, and make room for new runs in them; an error gives them back.
+def locked_folders(specs: Sequence[RunSpec]) -> Iterator[list[RunLock]]:
+    """Lock the folders of ``specs`` and move earlier runs in them; an error releases the locks.
 
-    Raises UserError, naming the process, where another one is running a run in one of them.
+    Raises:
+        UserError: Naming the process, where another one is running a run in one of them.
     """
     locks: list[RunLock] = []
     try:
         for spec in specs:
             locks.append(RunLock(spec.folder))
         for spec in specs:
-            set_aside(spec.folder)
+            move_earlier_run(spec.folder)
         yield locks
     except BaseException:
         for lock in locks:
@@ -76,22 +83,25 @@ def claimed(specs: Sequence[RunSpec]) -> Iterator[list[RunLock]]:
         raise
 
 
-def record(openings: Sequence[Opening]) -> None:
-    """Write who the runs are and what they start with, durably: they can be found and made, whatever dies from here."""
-    at_once(_record, openings)
+def write_records(openings: Sequence[Opening]) -> None:
+    """Write identity and start of the runs, durably.
+
+    They can be found and created after a crash.
+    """
+    map_threads(_record, openings)
 
 
-def forget(openings: Sequence[Opening]) -> None:
-    """Undo ``record`` where no store took the runs."""
+def remove_records(openings: Sequence[Opening]) -> None:
+    """Undo ``write_records`` where no store accepted the runs."""
     for opening in openings:
         (opening.spec.folder / START).unlink(missing_ok=True)
         (opening.spec.folder / IDENTITY).unlink(missing_ok=True)
 
 
-def settled(opening: Opening, made: Made) -> Opening:
-    """Keep in the folder that the run was made, and under which id."""
+def mark_created(opening: Opening, stored: StoredRun) -> Opening:
+    """Record in the folder that the run was created in its store, and under which id."""
     before = opening.identity
-    identity = replace(before, run_id=made.run_id, artifacts=made.artifacts)
+    identity = replace(before, run_id=stored.run_id, artifacts=stored.artifacts)
     if identity != before:
         identity = replace(identity, local=before.run_id)
         write_identity(opening.spec.folder, identity)
@@ -99,24 +109,27 @@ def settled(opening: Opening, made: Made) -> Opening:
     return replace(opening, identity=identity)
 
 
-def refusal(settings: TrackingSettings, specs: Sequence[RunSpec], why: str) -> UserError:
-    """Return the error of a store that did not take ``specs``."""
+def store_refused(settings: TrackingSettings, specs: Sequence[RunSpec], why: str) -> UserError:
+    """Return the error of a store that did not accept ``specs``."""
     names = ", ".join(repr(spec.name) for spec in specs[:3])
-    return UserError(f"{redacted(settings.uri)} did not take the runs {names}: {why}")
+    return UserError(f"{redacted(settings.uri)} could not store the runs {names}: {why}")
 
 
-def track(openings: Sequence[Opening], drainer: Drainer | None) -> list[RunTracker]:
-    """Return the trackers of runs; of those meant for a store, configs and long texts are the first artifacts."""
+def track(openings: Sequence[Opening], sender: Sender | None) -> list[RunTracker]:
+    """Return the trackers of runs.
+
+    Of those meant for a store, configs and long texts are the first artifacts.
+    """
     written: dict[str, str] = {}  # the nodes that their configs share
-    for some in (openings[:1], openings[1:]):
-        at_once(lambda opening: _write_texts(opening, written), some)
-    return [_tracker(opening, drainer) for opening in openings]
+    for chunk in (openings[:1], openings[1:]):
+        map_threads(lambda opening: _write_texts(opening, written), chunk)
+    return [_tracker(opening, sender) for opening in openings]
 
 
-def at_once(do: Callable[..., T], *columns: Sequence[Any]) -> list[T]:
-    """Do as ``map``, in threads: the file system makes many files durable together."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(do, *columns))
+def map_threads(function: Callable[..., T], *columns: Sequence[Any]) -> list[T]:
+    """Return ``map(function, *columns)``, computed in threads: fsync of many files is faster."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, *columns))
 
 
 def _record(opening: Opening) -> None:
@@ -133,9 +146,9 @@ def _write_texts(opening: Opening, written: dict[str, str]) -> None:
         atomic_write.write(spec.folder / name, json.dumps(texts, indent=2) + "\n")
 
 
-def _tracker(opening: Opening, drainer: Drainer | None) -> RunTracker:
+def _tracker(opening: Opening, sender: Sender | None) -> RunTracker:
     spec = opening.spec
-    tracker = RunTracker(opening.identity, spec.folder, drainer, opening.lock)
+    tracker = RunTracker(opening.identity, spec.folder, sender, opening.lock)
     for name in [*([_CONFIG] if spec.config else []), *opening.texts] if opening.start else []:
         tracker.artifact(spec.folder / name)
     return tracker

@@ -1,4 +1,7 @@
-"""``pack.json``, beside a pack's checkpoint: which jobs it has, for whoever hands them out again. No torch."""
+"""``pack.json``, beside a pack's checkpoint: its jobs, for the launcher that resumes them.
+
+No torch.
+"""
 
 import json
 import os
@@ -11,15 +14,20 @@ from reglab.core.errors import UserError
 from reglab.tracking.folder import read_identity
 
 MANIFEST, CHECKPOINT = "pack.json", "pack.ckpt"
-_FILES = (MANIFEST, CHECKPOINT, "pack.previous.ckpt")  # the first goes first: without it the others are nothing
+# The first goes first: without it the others are nothing.
+_FILES = (MANIFEST, CHECKPOINT, "pack.previous.ckpt")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The jobs of a pack that is being trained, in its order; it lies in the first one's folder.
+    """The jobs of a pack that is being trained, in its order; kept in the first job's folder.
 
-    jobs: their numbers in the sweep ``parent``. folders: of their runs, absolute. runs: the ids of these. fingerprints:
-    of what they compute, data included. steps: done when the checkpoint was written.
+    Args:
+        jobs: Their numbers in the sweep ``parent``.
+        folders: Of their runs, absolute.
+        runs: The ids of these.
+        fingerprints: Of what they compute, data included.
+        steps: Done when the checkpoint was written.
     """
 
     parent: str
@@ -33,18 +41,20 @@ class Manifest:
         """Write it durably, after the checkpoint of so many steps."""
         home = self.folders[0]
         content = asdict(replace(self, steps=steps))
-        content["folders"] = [os.path.relpath(folder, home) for folder in self.folders]  # so that the sweep can move
+        # So that the sweep can move.
+        content["folders"] = [os.path.relpath(folder, home) for folder in self.folders]
         atomic_write.write(Path(home, MANIFEST), json.dumps(content) + "\n")
 
 
 def read(folder: Path) -> Manifest | None:
     """Return the manifest in ``folder``; None if there is none that holds.
 
-    It holds as long as each job's folder has the run that it names: a job that was begun anew has another.
+    It is valid as long as each job's folder has the run that it names: a job that was restarted has
+    another.
     """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        found = Manifest(
+        manifest = Manifest(
             parent=str(content["parent"]),
             jobs=tuple(map(int, content["jobs"])),
             folders=tuple(os.path.normpath(folder / each) for each in content["folders"]),
@@ -54,7 +64,7 @@ def read(folder: Path) -> Manifest | None:
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return found if run_ids(found.folders) == found.runs and len(found.jobs) == len(found.runs) else None
+    return manifest if run_ids(manifest.folders) == manifest.runs and len(manifest.jobs) == len(manifest.runs) else None
 
 
 def run_ids(folders: Sequence[str | Path]) -> tuple[str, ...]:
@@ -69,7 +79,10 @@ def remove(folder: Path) -> None:
 
 
 def _run_id(folder: Path) -> str:
-    """Return the id that the run was opened with: a server may give it another one while its pack is trained."""
+    """Return the id that the run was opened with.
+
+    A server may give it another one while its pack is trained.
+    """
     try:
         identity = read_identity(folder)
         return identity.local or identity.run_id

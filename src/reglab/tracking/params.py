@@ -1,4 +1,4 @@
-"""Params as a store keeps them: flat, dotted, never cut."""
+"""Flatten params to dotted keys and write the config as YAML."""
 
 import json
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from reglab.core.secrets import hide
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested ``params`` under dotted keys, each value as one would type it: text bare, the rest as JSON.
+    """Return nested ``params`` under dotted keys, each value as one would type it.
 
-    ``{"optimizer": {"lr": 0.1}, "regularizer": ["l1"]}`` becomes ``{"optimizer.lr": "0.1", "regularizer": '["l1"]'}``.
-    Secrets are hidden.
+    Text bare, the rest as JSON. ``{"optimizer": {"lr": 0.1}, "regularizer": ["l1"]}`` becomes
+    ``{"optimizer.lr": "0.1", "regularizer": '["l1"]'}``. Secrets are hidden.
     """
     flat: dict[str, str] = {}
     for key, value in params.items():
@@ -29,7 +29,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def shorten(values: Mapping[str, str], limit: int, artifact: str) -> tuple[dict[str, str], dict[str, str]]:
     """Return (values that a store takes, the full text of those above ``limit`` characters).
 
-    A long one is replaced by words that say how long it is and that ``artifact`` holds it whole.
+    A long one is replaced by its length and the name of ``artifact``, which has it whole.
     """
     long = {key: value for key, value in values.items() if len(value) > limit}
     short = {key: f"{len(value)} characters: see the artifact {artifact}" for key, value in long.items()}
@@ -37,11 +37,14 @@ def shorten(values: Mapping[str, str], limit: int, artifact: str) -> tuple[dict[
 
 
 def write_config(path: Path, config: Mapping[str, Any], written: dict[str, str]) -> None:
-    """Write ``config`` as YAML, interpolations as they stand: a secret from the environment is not written out, and one
-    that stands there all the same is hidden.
+    """Write ``config`` as YAML, interpolations unresolved.
 
-    written: the nodes of earlier configs, which this one adds to. Configs of a sweep share most of their nodes, and
-    turning one into YAML takes milliseconds.
+    A secret from the environment is not written out, and a literal one is
+    hidden.
+
+    Args:
+        written: The nodes of earlier configs, which this one adds to. Configs of a sweep share most
+            of their nodes, and turning one into YAML takes milliseconds.
     """
     text = ""
     for name, node in config.items():

@@ -1,4 +1,4 @@
-"""A run as a store holds it, and which of several attempts at a sweep's job counts."""
+"""Record of a run read from a store, and which of a job's attempts counts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,12 @@ SUPERSEDED = "reglab.superseded"  # why a result counts no more, though its run 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as MLflow holds it. metrics: the latest value of each. uri: the store that it came from."""
+    """A run as MLflow holds it.
+
+    Args:
+        metrics: The latest value of each.
+        uri: The store that it came from.
+    """
 
     run_id: str
     name: str
@@ -22,18 +27,25 @@ class RunRecord:
 
 
 def conclusive(record: RunRecord) -> bool:
-    """Tell whether running a job again could only repeat what this run found: it finished, or its loss diverged."""
+    """Return whether running a job again could only repeat this run's result.
+
+    It finished, or its loss diverged.
+    """
     return record.status == "FINISHED" or record.tags.get("reglab.failure") == "diverged"
 
 
-def counted(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Return the attempt that counts of each job, by job: the newest conclusive one, else the newest.
+def select_attempts(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the attempt that counts of each job, by job.
 
-    records: the runs of one sweep, oldest first. Superseded ones are left out; those without a job number all count.
+    The newest conclusive one, else the newest.
+
+    Args:
+        records: The runs of one sweep, oldest first. Superseded ones are left out; those without a
+            job number all count.
     """
-    standing = [record for record in records if SUPERSEDED not in record.tags]
+    valid = [record for record in records if SUPERSEDED not in record.tags]
     chosen: dict[str, RunRecord] = {}
-    for record in standing:
+    for record in valid:
         job = record.tags.get(JOB) or record.run_id
         if job not in chosen or conclusive(record) or not conclusive(chosen[job]):
             chosen[job] = record

@@ -1,4 +1,4 @@
-"""What a run is opened with."""
+"""Specification of a run to open."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,17 @@ from reglab.tracking.dataset import DataSetLike
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run, before it is opened. parent: the run id of the sweep that it belongs to.
+    """One run, before it is opened.
 
-    folder: where its journal and files go, one for each run. config: stored as ``config.yaml``; give it *unresolved*,
-    so that no interpolated secret is written. params: nested or flat; stored with dotted keys, in full length.
-    steps: the last step that the run is going to log, for the budget of points (``TrackingSettings.points``); None:
-    not known, so every row is sent. every: the distance between the steps that are logged.
+    Args:
+        parent: The run id of the sweep that it belongs to.
+        folder: Where its journal and files go, one for each run.
+        config: Stored as ``config.yaml``; give it *unresolved*, so that no interpolated secret is
+            written.
+        params: Nested or flat; stored with dotted keys, in full length.
+        steps: The last step that the run is going to log, for the budget of points
+            (``TrackingSettings.points``); None: not known, so every row is sent.
+        every: The distance between the steps that are logged.
     """
 
     name: str

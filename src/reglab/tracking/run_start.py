@@ -1,4 +1,4 @@
-"""What a run starts with, kept in its folder until its store has it: ``start.json``."""
+"""``start.json``: params, tags and data set of a run that its store does not have yet."""
 
 import getpass
 import json
@@ -31,7 +31,7 @@ Texts = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetInfo:
     """What is kept of a data set."""
 
     name: str
@@ -41,11 +41,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Start:
-    """What a store is told of a run when it is made; keys and values as MLflow takes them.
+    """What a run is created with in a store; keys and values as MLflow takes them.
 
-    run_id: the run's own, which a server replaces. parent: the own id of the sweep's run. time: milliseconds since
-    1970. artifacts: the URI of the experiment's artifact root, should the experiment have to be made; None: the store
-    decides.
+    Args:
+        run_id: The run's own, which a server replaces.
+        parent: The own id of the sweep's run.
+        time: Milliseconds since 1970.
+        artifacts: The URI of the experiment's artifact root, should the experiment have to be made;
+            None: the store decides.
     """
 
     run_id: str
@@ -56,17 +59,20 @@ class Start:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     parent: str | None = None
-    dataset: Facts | None = None
+    dataset: DatasetInfo | None = None
 
 
-def new_start(spec: RunSpec, own: Mapping[str, str], settings: TrackingSettings) -> tuple[Start, dict[str, Texts]]:
-    """Return what the run ``spec`` starts with, and its texts that are too long for MLflow, by the file to hold them.
+def new_start(
+    spec: RunSpec, environment: Mapping[str, str], settings: TrackingSettings
+) -> tuple[Start, dict[str, Texts]]:
+    """Return the start of the run ``spec``, and texts too long for MLflow by file name.
 
-    own: see ``own_tags``.
+    Args:
+        environment: See ``environment_tags``.
     """
     params, long_params = shorten(flatten(spec.params), _LONGEST_PARAM, _LONG_PARAMS)
-    tags, long_tags = shorten(all_tags(spec) | dict(own), _LONGEST_TAG, _LONG_TAGS)
-    dataset = Facts(spec.dataset.name, spec.dataset.digest, dict(spec.dataset.summary)) if spec.dataset else None
+    tags, long_tags = shorten(all_tags(spec) | dict(environment), _LONGEST_TAG, _LONG_TAGS)
+    dataset = DatasetInfo(spec.dataset.name, spec.dataset.digest, dict(spec.dataset.summary)) if spec.dataset else None
     start = Start(
         uuid.uuid4().hex,
         spec.name,
@@ -87,8 +93,8 @@ def all_tags(spec: RunSpec) -> dict[str, str]:
     return tags | ({"reglab.data_digest": spec.dataset.digest} if spec.dataset else {})
 
 
-def own_tags() -> dict[str, str]:
-    """Return the tags that say who ran what from which commit; asked once for many runs."""
+def environment_tags() -> dict[str, str]:
+    """Return the tags of user, program, version and commit; computed once for many runs."""
     return {
         "mlflow.user": getpass.getuser(),
         "mlflow.source.name": Path(sys.argv[0]).name,
@@ -104,12 +110,17 @@ def write_start(folder: Path, start: Start) -> None:
 
 
 def read_start(folder: Path) -> Start:
-    """Return what the run in ``folder`` starts with. Raises UserError where that cannot be read."""
+    """Return what the run in ``folder`` starts with.
+
+    Raises:
+        UserError: Where that cannot be read.
+    """
     try:
         content = json.loads((folder / START).read_text(encoding="utf-8"))
         dataset = content.pop("dataset")
-        start = Start(**content, dataset=Facts(**dataset) if dataset else None)
-        if not all(map(_ID.fullmatch, (start.run_id, start.parent or "none"))):  # an id becomes part of a path
+        start = Start(**content, dataset=DatasetInfo(**dataset) if dataset else None)
+        # An id becomes part of a path.
+        if not all(map(_ID.fullmatch, (start.run_id, start.parent or "none"))):
             raise ValueError(f"no id: {start.run_id!r}, {start.parent!r}")
         return start
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

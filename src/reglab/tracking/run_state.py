@@ -1,4 +1,4 @@
-"""Whether the run in a folder can go on, by its journal alone: no store is asked. No torch, unlike the rest."""
+"""State of a run read from its journal: status, tags, whether it can resume. No store, no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,55 +9,66 @@ from reglab.tracking.folder import IDENTITY, JOURNAL
 from reglab.tracking.journal_lines import lines, metric_rows
 
 FINGERPRINT, DIGEST = "reglab.fingerprint", "reglab.data_digest"
-PLACE, EPOCHS = "reglab.working_folder", "reglab.epochs"
+WORKING_FOLDER, EPOCHS = "reglab.working_folder", "reglab.epochs"
 FUSED, SWEEP = "reglab.fused", "reglab.sweep"
-TIMES, EXTENDED = "reglab.resumed", "reglab.extended"
+RESUMED, EXTENDED = "reglab.resumed", "reglab.extended"
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a journal tells of its run. status: the last one recorded; tags: with their last values."""
+class RunState:
+    """State of a run according to its journal.
+
+    Args:
+        status: The last one recorded.
+        tags: With their last values.
+    """
 
     status: str = "RUNNING"
     tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def diverged(self) -> bool:
-        """Whether it failed in a way that training again would only repeat."""
+        """Whether its loss diverged, which training again would only repeat."""
         return self.status == "FAILED" and self.tags.get("reglab.failure") == "diverged"
 
     @property
-    def over(self) -> bool:
-        """Whether its training came to an end, good or bad."""
+    def conclusive(self) -> bool:
+        """Whether it finished or diverged: training again would only repeat it."""
         return self.status == "FINISHED" or self.diverged
 
 
-def told(folder: Path) -> Told | None:
-    """Return what the journal in ``folder`` tells of its run; None where there is no run."""
+def read_state(folder: Path) -> RunState | None:
+    """Return the state of the run in ``folder``; None where there is no run."""
     if not ((folder / IDENTITY).is_file() and (folder / JOURNAL).is_file()):
         return None
     status, tags = "RUNNING", {}
     for line in lines(folder / JOURNAL):
         status = str(line.content.get("status", status))
         tags.update(line.content.get("tags", {}))
-    return Told(status, tags)
+    return RunState(status, tags)
 
 
-def goes_on(folder: Path, tags: Mapping[str, Any]) -> Told | None:
-    """Return what is told of the run in ``folder`` if this job goes on as that run.
+def resumable_state(folder: Path, tags: Mapping[str, Any]) -> RunState | None:
+    """Return the state of the run in ``folder`` if this job resumes that run, else None.
 
-    So it is where it belongs to the same sweep, computes the same, trains alone, and its training is not over. A member
-    of a pack does not go on alone: what it recorded until then was rounded in another way. tags: those that the job's
-    run would be opened with.
+    It does where the run belongs to the same sweep, computes the same, trains alone and is not
+    conclusive. A member of a pack is not resumed alone: its earlier rows were rounded differently.
+
+    Args:
+        folder: The folder of the job's run.
+        tags: Those that the job's run would be opened with.
     """
-    found = told(folder)
-    if found is None or any(found.tags.get(key, "") != str(tags.get(key, "")) for key in (FINGERPRINT, SWEEP)):
+    state = read_state(folder)
+    if state is None or any(state.tags.get(key, "") != str(tags.get(key, "")) for key in (FINGERPRINT, SWEEP)):
         return None
-    return None if found.over or FUSED in found.tags else found
+    return None if state.conclusive or FUSED in state.tags else state
 
 
 def results(folder: Path) -> dict[str, float]:
-    """Return what the run in ``folder`` reached: ``final/...`` without its prefix, and ``test/...``."""
+    """Return the final metrics of the run in ``folder``.
+
+    ``final/...`` without prefix, ``test/...``.
+    """
     return {
         row.key.removeprefix("final/"): row.value
         for line in lines(folder / JOURNAL)
@@ -66,26 +77,34 @@ def results(folder: Path) -> dict[str, float]:
     }
 
 
-def outcome(folder: Path) -> tuple[Literal["FINISHED", "FAILED"], str, dict[str, float]] | None:
-    """Return status, message and results of the run in ``folder``, by its journal; None where training is not over."""
-    found = told(folder)
-    if found is None or not found.over:
+def final_result(folder: Path) -> tuple[Literal["FINISHED", "FAILED"], str, dict[str, float]] | None:
+    """Return (status, message, results) of the run in ``folder``, None if not conclusive."""
+    state = read_state(folder)
+    if state is None or not state.conclusive:
         return None
-    message = found.tags.get("reglab.message", "")
-    return ("FAILED", message, {}) if found.diverged else ("FINISHED", message, results(folder))
+    message = state.tags.get("reglab.message", "")
+    return ("FAILED", message, {}) if state.diverged else ("FINISHED", message, results(folder))
 
 
-def beginning(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str, str]:
-    """Return what a run records of itself in its journal, so that it can go on without asking a store.
+def initial_tags(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str, str]:
+    """Return the tags that a run records in its journal, so that it can resume without a store.
 
-    tags: those that it is opened with. digest: of its data. epochs: its budget.
+    Args:
+        tags: Those that it is opened with.
+        digest: Digest of its data.
+        epochs: Its budget.
     """
-    own = {key: str(tags.get(key, "")) for key in (FINGERPRINT, SWEEP)}
-    return {**own, DIGEST: digest, PLACE: str(Path.cwd()), EPOCHS: str(epochs)}
+    identifying = {key: str(tags.get(key, "")) for key in (FINGERPRINT, SWEEP)}
+    return {**identifying, DIGEST: digest, WORKING_FOLDER: str(Path.cwd()), EPOCHS: str(epochs)}
 
 
-def again(earlier: Told, epochs: int) -> dict[str, str]:
-    """Return the tags of a run that goes on: how often it did, how far beyond its budget, no longer why it ended."""
-    tags = {TIMES: str(int(earlier.tags.get(TIMES, 0)) + 1), "reglab.message": ""}
+def resume_tags(earlier: RunState, epochs: int) -> dict[str, str]:
+    """Return the tags of a resumed run: number of resumes, extension, empty message.
+
+    Args:
+        earlier: The state before it is resumed.
+        epochs: The budget from now on.
+    """
+    tags = {RESUMED: str(int(earlier.tags.get(RESUMED, 0)) + 1), "reglab.message": ""}
     before = earlier.tags.get(EPOCHS, str(epochs))
     return tags if before == str(epochs) else {**tags, EXTENDED: f"from {before} to {epochs} epochs"}

@@ -1,4 +1,4 @@
-"""Where runs are tracked: the ``tracking`` node of a composed config."""
+"""Tracking settings: the ``tracking`` node of a config, store URIs and paths."""
 
 import os
 import shlex
@@ -20,10 +20,13 @@ Backend = Literal["mlflow", "offline", "none"]
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """backend: ``mlflow``, ``offline`` (sent later, by ``reglab sync``) or ``none``. uri: absolute. artifacts: URI of
-    the artifact root; None: a server decides.
+    """Where runs are tracked, and how much of them.
 
-    points: how many points of one series go to the store, 2 or more; None: all.
+    Args:
+        backend: ``mlflow``, ``offline`` (sent later, by ``reglab sync``) or ``none``.
+        uri: Absolute.
+        artifacts: URI of the artifact root; None: a server decides.
+        points: How many points of one series go to the store, 2 or more; None: all.
     """
 
     backend: Backend
@@ -34,9 +37,13 @@ class TrackingSettings:
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any], folder: Path | None = None) -> "TrackingSettings":
-        """Return the settings that a config node describes; relative paths count from ``folder``, the working folder.
+        """Return the settings that a config node describes.
 
-        Raises UserError for an unknown key, backend or budget, and for a store that MLflow cannot keep runs in.
+        Relative paths count from ``folder``, the working folder.
+
+        Raises:
+            UserError: For an unknown key, backend or budget, and for a store that MLflow cannot
+                keep runs in.
         """
         folder = (folder or Path.cwd()).resolve()
         for key in node:
@@ -57,10 +64,17 @@ class TrackingSettings:
 
 
 def absolute_uri(uri: str | None, folder: Path) -> str:
-    """Return ``uri`` with a relative SQLite path made absolute; None is ``reglab.db`` in ``folder``.
+    """Return ``uri`` with a relative SQLite path made absolute.
 
-    Worker processes must mean the same file wherever they run. Raises UserError for MLflow's file store, which
-    MLflow itself gave up, and for a database in memory, which workers cannot share.
+    None is ``reglab.db`` in ``folder``. Worker processes must mean the same file wherever they run.
+
+    Args:
+        uri: SQLite file or server; None: the default.
+        folder: Where relative paths start.
+
+    Raises:
+        UserError: For MLflow's file store, which MLflow itself gave up, and for a database in
+            memory, which workers cannot share.
     """
     if uri is None:
         return f"{_PREFIX}{folder / 'reglab.db'}"
@@ -76,12 +90,12 @@ def absolute_uri(uri: str | None, folder: Path) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Return the file of a SQLite store, or None for another kind of store."""
+    """Return the file of a SQLite store, or None for another store."""
     return Path(uri.removeprefix(_PREFIX)) if uri.startswith(_PREFIX) else None
 
 
 def local_path(uri: str | None) -> Path | None:
-    """Return the folder that an artifact URI means on this machine, or None where it lies elsewhere."""
+    """Return the local folder of an artifact URI, or None where it is remote."""
     parts = urlsplit(uri or "elsewhere:")
     if parts.scheme == "file":
         return Path(unquote(parts.path))
@@ -89,9 +103,12 @@ def local_path(uri: str | None) -> Path | None:
 
 
 def check_named(uri: str, named: str | None) -> None:
-    """Raise UserError where a password of the environment would go to a server that only a run's folder names.
+    """Raise UserError where a password would go to a server that only a run's folder names.
 
-    The folder may be somebody else's. named: the address that the user gave with the command, if any.
+    The folder may be from another user.
+
+    Args:
+        named: The address that the user gave with the command, if any.
     """
     secret = any(os.environ.get(name) for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"))
     known = {named, os.environ.get("MLFLOW_TRACKING_URI")}
@@ -108,17 +125,21 @@ def redacted(uri: str) -> str:
     return uri if parts.username is None else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def opened(uri: str) -> str:
-    """Return how one looks at the store at ``uri``: the command of the dashboard, or a server's address."""
+def view_command(uri: str) -> str:
+    """Return how one looks at the store at ``uri``.
+
+    The command of the dashboard, or a server's address.
+    """
     if uri == absolute_uri(None, Path.cwd()):
         return "reglab dashboard   (in a checkout: scripts/dashboard)"
     return redacted(uri) if sqlite_path(uri) is None else f"reglab dashboard --uri {shlex.quote(uri)}"
 
 
 def artifact_root(given: str | None, uri: str, folder: Path) -> str | None:
-    """Return the URI under which the store at ``uri`` keeps artifacts; a relative one counts from ``folder``.
+    """Return the URI under which the store at ``uri`` keeps artifacts.
 
-    Nothing given: beside a SQLite file; None where a server decides.
+    A relative one counts from ``folder``. Nothing given: beside a SQLite file; None where a server
+    decides.
     """
     if given is not None:
         return given if urlsplit(given).scheme else (folder / given).as_uri()

@@ -13,8 +13,8 @@ _REFUSED = re.compile(r"[^\w.\-: /]")
 def store_key(key: str) -> str:
     """Return ``key`` as MLflow takes it, different keys staying different.
 
-    A refused character becomes its code between dashes (``w[0]`` becomes ``w-5b-0-5d-``); a key that is no plain path
-    (``a//b``, ``../a``) or is too long gets a hash of itself at the end.
+    A refused character becomes its code between dashes (``w[0]`` becomes ``w-5b-0-5d-``); a key
+    that is no plain path (``a//b``, ``../a``) or is too long gets a hash of itself at the end.
     """
     safe = _REFUSED.sub(lambda match: f"-{ord(match[0]):x}-", key)
     plain = posixpath.normpath(f"/{safe}").lstrip("/")

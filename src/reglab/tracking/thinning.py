@@ -1,20 +1,26 @@
-"""The budget of points: which rows of a long series go to the store."""
+"""Thinning of metric series: the budget of points sent to the store."""
 
 from dataclasses import dataclass
 
 _ALWAYS = ("final/", "test/")
 _MINOR = ("weights/", "system/")  # most of a run's series, and seldom looked at one by one
-# Of many runs a curve needs fewer points. At 290 bytes a row 64 runs of 54 series, 38 of them minor, take up to 37 MB.
-_SHARE, _FEWEST = 5, 50
-_MINOR_SHARE, _FEWEST_MINOR = 10, 10
+# Of many runs a curve needs fewer points. At 290 bytes a row 64 runs of 54 series, 38 of them
+# minor, take up to 37 MB.
+_SHARE, _MIN_POINTS = 5, 50
+_MINOR_SHARE, _MIN_POINTS_MINOR = 10, 10
 
 
 @dataclass(frozen=True)
 class Thinning:
-    """Keeps the rows whose step is a multiple of ``stride``, those at the step ``last``, and all ``final/``, ``test/``.
+    """Keep rows at multiples of ``stride``, at step ``last``, and all of ``final/``, ``test/``.
 
-    minor: of ``weights/`` and ``system/`` the multiples of ``stride * minor``. The rule looks at the key and the step
-    alone, so that sending again, or resuming, keeps the same rows.
+    The rule looks at the key and the step only, so that sending again, or resuming, keeps the same
+    rows.
+
+    Args:
+        stride: Kept steps are multiples of it.
+        last: The last step of the run, which is kept; None: unknown.
+        minor: Of ``weights/`` and ``system/`` the multiples of ``stride * minor`` are kept.
     """
 
     stride: int = 1
@@ -32,25 +38,31 @@ class Thinning:
         return self.stride * self.minor if key.startswith(_MINOR) else self.stride
 
     def keeps_some(self, line: bytes, step: int) -> bool:
-        """Return whether rows of a journal's line, all at ``step``, may be kept; it is not decoded."""
+        """Return whether rows of a journal line at ``step`` may be kept, without decoding it."""
         return step % self.stride == 0 or step == self.last or b'"final/' in line or b'"test/' in line
 
 
 def thinning(points: int | None, steps: int | None, every: int = 1, swept: bool = False) -> Thinning:
-    """Return the rule under which a series at 0, ``every``, ``2 every``, ... ``steps`` keeps at most ``points`` rows.
+    """Return the rule that keeps at most ``points`` rows of a series.
 
-    ``stride = every * ceil(ceil(steps / every) / (points - 1))``, so that multiples of it, 0 and ``steps`` among them,
-    are at most ``points``. swept: the run is one of a sweep; then a fifth of ``points`` is kept, at least 50, and of
-    ``weights/`` and ``system/`` a tenth of that, at least 10, but never more than ``points``.
+    The series has rows at 0, ``every``, ``2 every``, ... ``steps``. With
+    ``stride = every * ceil(ceil(steps / every) / (points - 1))`` the multiples of it, 0 and
+    ``steps`` among them, are at most ``points``.
 
-    points None, or steps None: everything is kept. points: >= 2.
+    Args:
+        points: The most rows, >= 2; None: everything is kept.
+        steps: The last step; None, if unknown: everything is kept.
+        every: The distance between logged steps.
+        swept: The run is one of a sweep; then a fifth of ``points`` is kept, at least 50, and of
+            ``weights/`` and ``system/`` a tenth of that, at least 10, but never more than
+            ``points``.
     """
     if points is None or steps is None:
         return Thinning()
     minor = points
     if swept:
-        points = min(points, max(points // _SHARE, _FEWEST))
-        minor = min(points, max(points // _MINOR_SHARE, _FEWEST_MINOR))
+        points = min(points, max(points // _SHARE, _MIN_POINTS))
+        minor = min(points, max(points // _MINOR_SHARE, _MIN_POINTS_MINOR))
     intervals = -(-steps // every)
     stride = _stride(intervals, points)
     factor = _stride(-(-intervals // stride), minor)

@@ -1,4 +1,4 @@
-"""The tracker of one run: everything goes to the journal and returns at once."""
+"""Tracker of one run: log metrics, tags, artifacts; finish."""
 
 import logging
 import shlex
@@ -13,43 +13,47 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.core.secrets import hide
 from reglab.tracking.artifacts import leads_out
-from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import JOURNAL, Identity
 from reglab.tracking.journal import Journal
 from reglab.tracking.journal_lines import layout
 from reglab.tracking.lock import RunLock
+from reglab.tracking.sender import JournalCursor, Sender
 from reglab.tracking.thinning import Thinning
 
 _log = logging.getLogger(__name__)
 _NOTE_LIMIT = 7_900  # MLflow cuts a tag at 8,000 characters
-_SYNCS = 16  # at once: the file system makes many files durable together
+_SYNC_THREADS = 16  # at once: the file system makes many files durable together
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class RunTracker:
-    """Records metric rows, tags, artifacts, notes and the end of the run ``identity`` in ``folder``.
+    """Records metrics, tags, artifacts, notes and the end of the run ``identity`` in ``folder``.
 
-    drainer: sends the journal to a store in the background; None keeps all in the folder. lock: the folder's, given
-    back when the run ends; None: the caller keeps it.
+    Args:
+        sender: Sends the journal to a store in the background; None keeps all in the folder.
+        lock: The folder's, given back when the run ends; None: the caller keeps it.
     """
 
-    def __init__(self, identity: Identity, folder: Path, drainer: Drainer | None, lock: RunLock | None = None) -> None:
+    def __init__(self, identity: Identity, folder: Path, sender: Sender | None, lock: RunLock | None = None) -> None:
         self.run_id = identity.run_id
         self.folder = folder
         self.journal = Journal(folder / JOURNAL)
         self._rule = identity.thinning
         self._has_store = identity.uri is not None
-        self._drainer = drainer
+        self._sender = sender
         self._lock = lock
         self._ended = False
         self._diverged = False
-        if drainer:
-            self._outlet = Outlet(identity, folder)
-            drainer.add(self._outlet)
+        if sender:
+            self._cursor = JournalCursor(identity, folder)
+            sender.add(self._cursor)
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Record one value for each key at ``step``. A key that has a value at ``step`` keeps the one it has."""
+        """Record one value for each key at ``step``.
+
+        A key that has a value at ``step`` keeps the one it has.
+        """
         self.journal.append(metrics, step)
 
     def summary(self, metrics: Mapping[str, Any]) -> None:
@@ -57,25 +61,33 @@ class RunTracker:
         self.log({f"final/{key}": value for key, value in metrics.items()}, self.journal.top)
 
     def tag(self, **tags: object) -> None:
-        """Set tags; a later value replaces an earlier one. Dotted names: ``tag(**{"reglab.score": "r2"})``."""
+        """Set tags; a later value replaces an earlier one.
+
+        Dotted names: ``tag(**{"reglab.score": "r2"})``.
+        """
         self._diverged |= tags.get("reglab.failure") == "diverged"
         self.journal.record(tags={key: hide(str(value)) for key, value in tags.items()})
 
     def note(self, markdown: str) -> None:
-        """Set the note that MLflow shows on the run's page; beyond 7,900 characters it goes on in ``note.md``."""
+        """Set the note that MLflow shows on the run's page.
+
+        Beyond 7,900 characters the whole note is in ``note.md``.
+        """
         if len(markdown) > _NOTE_LIMIT:
             path = self.folder / "note.md"
             atomic_write.write(path, hide(markdown))
             self.artifact(path)
-            markdown = markdown[:_NOTE_LIMIT] + "\n\n(goes on in the artifact note.md)"
+            markdown = markdown[:_NOTE_LIMIT] + "\n\n(continued in the artifact note.md)"
         self.tag(**{"mlflow.note.content": markdown})
 
     def artifact(self, path: str | Path, folder: str = "") -> None:
         """Store a file, or the files of a folder, under ``folder`` of the run's artifacts.
 
-        It is read in the background, when the run finishes, or by ``reglab sync``: what lies in the run's folder, leave
-        in place until then; what lies elsewhere is copied to ``attached/`` in it. Raises UserError where there is
-        nothing at ``path``, or ``folder`` leads out of the artifacts.
+        It is read in the background, when the run finishes, or by ``reglab sync``: a file in the
+        run's folder must stay there until then; other files are copied to ``attached/`` in it.
+
+        Raises:
+            UserError: Where there is nothing at ``path``, or ``folder`` leads out of the artifacts.
         """
         path = Path(path).resolve()
         if not path.exists():
@@ -84,19 +96,20 @@ class RunTracker:
             raise UserError(f"artifact folder {folder!r} leads out of the run's artifacts: give a plain relative path")
         home = self.folder.resolve()
         if not path.is_relative_to(home):
-            path = _attach(path, home / "attached" / folder)
-        self.journal.record(artifact=str(path.relative_to(home)), folder=folder)  # relative: the folder can move
+            path = _copy_into(path, home / "attached" / folder)
+        # Relative: the folder can move.
+        self.journal.record(artifact=str(path.relative_to(home)), folder=folder)
 
     def sync(self) -> int:
-        """Make everything recorded so far durable and return the journal's position, for a checkpoint to keep."""
+        """Make all records durable and return the journal's position, for a checkpoint."""
         return self.journal.sync()
 
-    def drain(self) -> bool:
-        """Send everything recorded so far now. False: the store cannot be reached, or there is none."""
-        return self._drainer.drain([self._outlet]) if self._drainer else False
+    def flush(self) -> bool:
+        """Send everything recorded so far; return False where there is no reachable store."""
+        return self._sender.flush([self._cursor]) if self._sender else False
 
     def finish(self, status: Status = "FINISHED") -> None:
-        """Record how the run ended, send all that is left, and close. A second call does nothing."""
+        """Record the end, send the rest and close. A second call does nothing."""
         finish_runs([self], [status])
 
     def _record_end(self, status: Status) -> None:
@@ -105,16 +118,16 @@ class RunTracker:
             from reglab.tracking.full_series import complete  # imports pyarrow
 
             path = self.folder / "metrics.parquet"
-            # What may go on gets no other rows than a run that was never stopped.
-            if found := complete(self.journal.path, self._rule, path, ended=status == "FINISHED" or self._diverged):
-                self.tag(**{"reglab.points": found[0]})
+            # A run that may be resumed gets the same rows as one that was never stopped.
+            if series := complete(self.journal.path, self._rule, path, ended=status == "FINISHED" or self._diverged):
+                self.tag(**{"reglab.points": series[0]})
                 self.artifact(path)
-                last["last"] = found[1]
+                last["last"] = series[1]
         self.journal.record(status=status, **last)
         self._ended = True
 
     def _close(self, status: Status) -> None:
-        if self._drainer and (unsent := self.journal.position - self._outlet.sent):
+        if self._sender and (unsent := self.journal.position - self._cursor.sent):
             _log.warning(
                 "Run %s ended %s, but %d bytes of its journal are not in the store yet. They are safe in %s. To "
                 "send them when the store is back: reglab sync %s",
@@ -125,7 +138,7 @@ class RunTracker:
             self._lock.release()
 
 
-def _attach(path: Path, folder: Path) -> Path:
+def _copy_into(path: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / path.name
     if path.is_dir():
@@ -137,33 +150,44 @@ def _attach(path: Path, folder: Path) -> Path:
 
 def sync_runs(trackers: Sequence[RunTracker]) -> list[int]:
     """Do ``sync`` for each tracker, at once, and return the positions."""
-    with ThreadPoolExecutor(_SYNCS) as pool:
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
         return list(pool.map(RunTracker.sync, trackers))
 
 
 def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> None:
     """Do ``finish`` for each tracker with its status; runs that share a writer are sent together.
 
-    Raises ValueError for an unknown status, before anything is recorded.
+    Args:
+        trackers: The runs' trackers.
+        statuses: FINISHED, FAILED or KILLED for each.
+
+    Raises:
+        ValueError: For an unknown status, before anything is recorded.
     """
     for status in statuses:
         if status not in get_args(Status):
             raise ValueError(f"status must be one of {', '.join(get_args(Status))}, got {status!r}")
-    ending = [(one, status) for one, status in zip(trackers, statuses, strict=True) if not one._ended]
-    for tracker, status in ending:
+    unfinished = [(tracker, status) for tracker, status in zip(trackers, statuses, strict=True) if not tracker._ended]
+    for tracker, status in unfinished:
         tracker._record_end(status)
-    sync_runs([tracker for tracker, _ in ending])
-    for drainer in {tracker._drainer for tracker, _ in ending if tracker._drainer}:
-        drainer.close([tracker._outlet for tracker, _ in ending if tracker._drainer is drainer])
-    for tracker, status in ending:
+    sync_runs([tracker for tracker, _ in unfinished])
+    for sender in {tracker._sender for tracker, _ in unfinished if tracker._sender}:
+        sender.close([tracker._cursor for tracker, _ in unfinished if tracker._sender is sender])
+    for tracker, status in unfinished:
         tracker._close(status)
 
 
 def log_pack(trackers: Sequence[RunTracker], keys: Sequence[str], values: Sequence[Sequence[float]], step: int) -> None:
-    """Do ``tracker.log(dict(zip(keys, row)), step)`` for each tracker and row of ``values``, several times faster.
+    """Log a row of ``values`` for each tracker, several times faster than ``tracker.log``.
 
-    values: a row for each tracker with a number for each key, as ``Tensor.tolist`` gives them; NaN and infinities too.
-    Shape: [members, keys]. Raises ValueError where the lengths do not fit or a key is there twice.
+    Args:
+        trackers: The members' trackers.
+        keys: Metric keys, each once.
+        values: Numbers [members, keys], as ``Tensor.tolist`` gives them; NaN and infinities too.
+        step: The optimizer step of all rows.
+
+    Raises:
+        ValueError: Where the lengths do not fit or a key is there twice.
     """
     common = layout(tuple(keys))
     if len(values) != len(trackers) or any(len(row) != len(common.keys) for row in values):

@@ -87,7 +87,7 @@ class Checkpoints(pl.Callback):
             self.best_weights = cast(Solo, pl_module).local_state(state)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        signals.answer()
+        signals.install_handlers()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Save and end after a signal; at the end of an epoch, once it is measured."""

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab import data, models
 from reglab.config.instantiate import construct
-from reglab.config.trust import trust_listed
+from reglab.config.trust import trust_config
 from reglab.core import secrets
 from reglab.core.errors import Diverged, UserError
 from reglab.data import DataSet
@@ -55,7 +55,7 @@ def run_job(
     Raises:
         UserError: For bad input, before a run is opened.
     """
-    trust_listed(config)
+    trust_config(config)
     config = with_data_shape(config)
     secrets.learn(describe.recorded_params(config))
     job = describe.plain(config)
@@ -177,7 +177,7 @@ def _open(
     """Return the tracker of the job's run, new or resumed, and the checkpoint to resume from, if
     any.
     """
-    earlier = run_state.told(spec.folder) if resume else run_state.goes_on(spec.folder, spec.tags)
+    earlier = run_state.read_state(spec.folder) if resume else run_state.resumable_state(spec.folder, spec.tags)
     if resume and earlier and earlier.tags.get(run_state.DIGEST) != experiment.data.digest:
         raise UserError(
             f"the run in {resume} was trained on other data, so it cannot be resumed; restore them, or train a new run"
@@ -192,11 +192,11 @@ def _open(
         if earlier.tags.get(run_state.EPOCHS) != str(experiment.recipe.epochs):  # longer than its budget was made for
             rule = budget(TrackingSettings.from_config(job["tracking"]), spec)
         tracker = reopen_run(spec.folder, rule)
-        tracker.tag(**run_state.again(earlier, experiment.recipe.epochs))
+        tracker.tag(**run_state.resume_tags(earlier, experiment.recipe.epochs))
         if resume:
             write_config(spec.folder / "config.yaml", spec.config, {})
             tracker.artifact(spec.folder / "config.yaml")
     else:
         (tracker,) = open_runs(TrackingSettings.from_config(job["tracking"]), [spec])
-    tracker.tag(**run_state.beginning(spec.tags, experiment.data.digest, experiment.recipe.epochs))
+    tracker.tag(**run_state.initial_tags(spec.tags, experiment.data.digest, experiment.recipe.epochs))
     return tracker, checkpoint

@@ -60,7 +60,7 @@ def result_of(folder: Path, run_id: str) -> JobResult | None:
     """Return how the training of the job in ``folder`` ended, by its journal; None where it can be
     resumed.
     """
-    outcome = run_state.outcome(folder)
+    outcome = run_state.final_result(folder)
     return JobResult(run_id, *outcome) if outcome else None
 
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from reglab import data
-from reglab.config.fingerprint import hashed
-from reglab.config.trust import trust_listed
+from reglab.config.fingerprint import hash_config
+from reglab.config.trust import trust_config
 from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail
 from reglab.training.describe import build_cocktail
@@ -54,7 +54,7 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
         except UserError as error:
             findings.faults.setdefault(str(error), []).append(number)
             continue
-        key = hashed({key: value for key, value in node.items() if key not in _SAME_ROWS})
+        key = hash_config({key: value for key, value in node.items() if key not in _SAME_ROWS})
         if key not in loaded_by_node:
             loaded_by_node[key] = _load(node) if len(loaded_by_node) < LOADED else None
         loaded = loaded_by_node[key]
@@ -110,7 +110,7 @@ def _advice(job: Mapping[str, Any], loaded: "_Rows") -> list[str]:
     """Return the advice for a job; none where the job is invalid, which is reported elsewhere."""
     trainer = job.get("trainer") or {}
     try:
-        trust_listed(job)
+        trust_config(job)
         cocktail = build_cocktail(job["regularizer"], 0, loaded.task)
         recipe = Recipe({}, {}, None, int(job["data"]["batch_size"]), 1, int(trainer["max_epochs"]))
         return advice(cocktail, loaded.train, recipe, int(trainer.get("accumulate_grad_batches") or 1))

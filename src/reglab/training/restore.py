@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reglab import data, models
-from reglab.config.fingerprint import GIVEN_UP
+from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.instantiate import construct
 from reglab.core import secrets
 from reglab.core.errors import UserError, nearest
@@ -126,7 +126,7 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
             f"the data of run {record.name} changed since it was trained, so it cannot be tested; restore them"
         )
     recorded = resolved(restored.description["config"], "measure") or {}
-    kept = {key: value for key, value in recorded.items() if key not in GIVEN_UP}
+    kept = {key: value for key, value in recorded.items() if key not in REMOVED_KEYS}
     measure = construct(MeasureSettings, kept, "measure")
     metrics = test_metrics(restored.model, restored.cocktail, loaded, measure)
     amend(uri, run_id, metrics, int(record.metrics.get("final/epoch", 0)), {"reglab.test_touched": "true"})

@@ -114,7 +114,7 @@ class Solo(Shardable):
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         self._mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
         self._finite = Finite(self._steps_per_epoch, late=self.device.type == "cuda")
-        self._agreement = SignalAgreement(self._ranks, signals.asked)
+        self._agreement = SignalAgreement(self._ranks, signals.stop_signal)
         if not self.sharded:
             self.change_layers()
         self._undo.append(compile_inner(self.model, self.engine.compile, self.cocktail.keys))

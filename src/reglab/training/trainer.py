@@ -75,7 +75,7 @@ def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterabl
     try:
         # each step seeds the generators; the user's state is restored
         devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), signals.deferred():
+        with torch.random.fork_rng(devices=devices), signals.defer_signals():
             trainer.fit(module, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
@@ -83,8 +83,8 @@ def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterabl
         raise signals.Interrupted(end.number) from end
     except SystemExit as end:
         # Lightning converts KeyboardInterrupt to exit code 1, and then ignores the signal.
-        signals.answer()
-        raise signals.Interrupted(signals.asked() or signal.SIGINT) from end
+        signals.install_handlers()
+        raise signals.Interrupted(signals.stop_signal() or signal.SIGINT) from end
 
 
 @contextmanager

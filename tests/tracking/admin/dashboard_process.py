@@ -24,7 +24,10 @@ def browser_path() -> str | None:
 
 @contextmanager
 def dashboard(folder: Path) -> Iterator[str]:
-    """Start the dashboard over the store in ``folder`` and give its address once it answers; Ctrl-C ends it."""
+    """Start the dashboard over the store in ``folder`` and give its address once it answers.
+
+    Ctrl-C ends it.
+    """
     output = folder / "dashboard.txt"
     with output.open("w") as file:
         process = subprocess.Popen(
@@ -33,7 +36,8 @@ def dashboard(folder: Path) -> Iterator[str]:
     try:
         yield _address(process, output)
     finally:
-        with suppress(ProcessLookupError, subprocess.TimeoutExpired):  # it ends its server, which a kill would leave
+        # It ends its server, which a kill would leave.
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, signal.SIGINT)
             process.wait(timeout=30)
         with suppress(ProcessLookupError):  # nothing is left of it

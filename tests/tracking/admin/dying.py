@@ -1,8 +1,10 @@
-"""A process whose children die: one for each line of JSON on standard input, answered by the exit code.
+"""A process whose children die.
 
-A line says what the child does (``action`` in ``folder``), the function in front of or behind whose n-th call it dies
-(``step``, ``when``, ``call``), and whether the store is one that is written by plain SQL (``known``). MLflow is
-imported once.
+One for each line of JSON on standard input, answered by the exit code.
+
+A line says what the child does (``action`` in ``folder``), the function in front of or behind whose
+n-th call it dies (``step``, ``when``, ``call``), and whether the store is one that is written by
+plain SQL (``known``). MLflow is imported once.
 """
 
 import importlib

@@ -22,13 +22,15 @@ _DEADLINE = 180  # seconds; a loaded machine needs some 40 for the imports of ML
 def in_terminal(folder: Path, words: tuple[str, ...], password: str) -> dict[str, Any]:
     """Run ``reglab`` in a terminal, ask what it serves, press Ctrl-C, and return what was seen.
 
-    answers: HTTP status by question. jobs: job runners among its processes. code: its exit code. after: what it printed
-    behind the Ctrl-C. left: its processes that are still there.
+    answers: HTTP status by question. jobs: job runners among its processes. code: its exit code.
+    after: what it printed behind the Ctrl-C. left: its processes that are still there.
     """
     near, far = pty.openpty()
-    # `setsid --ctty` in the child makes the terminal its own, so that the key reaches it as a signal.
+    # `setsid --ctty` in the child makes the terminal its own, so that the key reaches it as a
+    # signal.
     command = ["setsid", "--ctty", "--wait", str(REGLAB), *words]
-    # Under a test or in continuous integration MLflow sends nothing anyway: it must not see that it is.
+    # Under a test or in continuous integration MLflow sends nothing anyway: it must not see that it
+    # is.
     known = {key: value for key, value in os.environ.items() if key not in ("PYTEST_CURRENT_TEST", "CI")}
     process = subprocess.Popen(command, cwd=folder, stdin=far, stdout=far, stderr=far, env=known)
     os.close(far)

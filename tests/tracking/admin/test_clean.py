@@ -74,7 +74,7 @@ def test_a_finished_sweep_needs_no_checkpoint_of_a_pack(settings: TrackingSettin
     member.finish()
     assert cleaned(settings, tmp_path / "sweep")[1] == []  # the sweep is running
     sweep.finish("KILLED")
-    assert cleaned(settings, tmp_path / "sweep")[0][-1] == "Nothing of it can be freed."
+    assert cleaned(settings, tmp_path / "sweep")[0][-1] == "Nothing can be freed."
     from reglab.tracking import reopen_run
 
     reopen_run(sweep.folder).finish()
@@ -118,7 +118,7 @@ def test_only_the_users_own_store_is_asked(settings: TrackingSettings, start: St
     client.delete_run(run.run_id)
     said: list[str] = []
     clean([run.folder], "sqlite:////absent/reglab.db", lambda question: True, said.append)
-    assert said[-1] == "Nothing of it can be freed."
+    assert said[-1] == "Nothing can be freed."
     assert read_identity(run.folder).run_id == run.run_id
 
 
@@ -140,7 +140,7 @@ def test_a_torn_run_is_left_alone(settings: TrackingSettings, start: Start) -> N
     grow(run, "checkpoints/last.previous.ckpt")
     run.finish()
     (run.folder / "run.json").write_text("{")
-    assert cleaned(settings, run.folder)[0][-1] == "Nothing of it can be freed."
+    assert cleaned(settings, run.folder)[0][-1] == "Nothing can be freed."
 
 
 def test_the_command_asks_in_a_terminal_only(
@@ -151,7 +151,7 @@ def test_the_command_asks_in_a_terminal_only(
     run.finish()
     monkeypatch.chdir(tmp_path)
     assert command([]) == 0
-    assert "To free 1.0 MB, give the command in a terminal, or with --yes." in capsys.readouterr().out
+    assert "To free 1.0 MB, run this in a terminal or with --yes." in capsys.readouterr().out
     for stream in ("stdin", "stdout"):
         monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
     for answer in ("", "no", "n"):

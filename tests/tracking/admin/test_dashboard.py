@@ -58,7 +58,7 @@ def test_an_address_of_another_machine_is_an_error():
 
 def test_the_server_listens_on_loopback_and_runs_no_jobs_and_sends_nothing(uri, taken, monkeypatch, capsys):
     started = []
-    monkeypatch.setattr(dashboard, "_until_interrupted", lambda *given: started.append(given) or 0)
+    monkeypatch.setattr(dashboard, "_run_server", lambda *given: started.append(given) or 0)
     for name in ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "MLFLOW_DISABLE_TELEMETRY"):
         monkeypatch.delenv(name, raising=False)
     assert dashboard.serve(uri, taken) == 0

@@ -1,4 +1,7 @@
-"""The dashboard as a user sees it: a real sweep, `reglab dashboard`, and a real headless browser that clicks along."""
+"""The dashboard as a user sees it.
+
+A real sweep, `reglab dashboard`, and a real headless browser that clicks along.
+"""
 
 import html
 import os
@@ -39,7 +42,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def folder(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a sweep of two settings and two seeds was run; after ``browser``, whose lack skips it all."""
+    """A folder in which a sweep of two settings and two seeds was run.
+
+    After ``browser``, whose lack skips it all.
+    """
     folder = tmp_path_factory.mktemp("study")
     done = subprocess.run([REGLAB, "train", "-m", BLOCKS, *TINY.split()], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -54,7 +60,10 @@ def address(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def runs(browser: Browser, address: str) -> Iterator[Page]:
-    """The page of the experiment, reached as a user does: MLflow 3 opens in its other half, made for chats."""
+    """The page of the experiment, reached as a user does.
+
+    MLflow 3 opens in its other half, made for chats.
+    """
     context = browser.new_context(viewport={"width": 1600, "height": 1200})
     context.set_default_timeout(30_000)
     page = context.new_page()
@@ -70,7 +79,8 @@ def test_the_list_of_runs_shows_the_sweep_and_its_children_under_it(runs):
     sweep = run(runs, SWEEP)
     expect(sweep).to_be_visible()
     assert [run(runs, job).count() for job in JOBS] == [0, 0, 0, 0]
-    runs.get_by_role("row").filter(has=sweep).get_by_role("button").click()  # the plus before its name
+    # The plus before its name.
+    runs.get_by_role("row").filter(has=sweep).get_by_role("button").click()
     for job in JOBS:
         expect(run(runs, job)).to_be_visible()
 
@@ -98,7 +108,8 @@ def test_the_page_of_a_child_shows_metrics_and_their_charts(runs):
     runs.get_by_placeholder("Search metric charts").fill("^gap/loss$")
     expect(runs.get_by_text(f"{JOBS[3]} (gap/loss)")).to_be_visible()
     line = runs.locator(".js-plotly-plot path.js-line").first  # drawn twice, one over the other
-    expect(line).to_have_attribute("d", re.compile("^M[^L]+(L[^L]+){3}$"))  # the untrained model and three epochs
+    # The untrained model and three epochs.
+    expect(line).to_have_attribute("d", re.compile("^M[^L]+(L[^L]+){3}$"))
 
 
 def test_the_report_of_the_sweep_is_shown_with_its_figures(runs, verdict):

@@ -51,7 +51,7 @@ def test_of_several_runs_of_a_name_none_is_taken_for_the_right_one(
     with pytest.raises(UserError) as told:
         find_folder(settings.uri, "run")
     lines = str(told.value).splitlines()
-    assert lines[0] == "2 runs may be meant by 'run': give the folder or the id of one"
+    assert lines[0] == "'run' matches 2 runs: give the folder or the id of one"
     assert sorted(line.split() for line in lines[1:]) == [
         ["FINISHED", again.run_id, str(again.folder)], ["KILLED", first.run_id, str(first.folder)]
     ]  # fmt: skip

@@ -53,7 +53,7 @@ def test_a_run_whose_process_was_killed_is_ended_and_delivered(start: Start, cli
     result, said = synced(run.folder)
     assert (result.runs, result.complete, last_status(run.folder)) == (1, True, "KILLED")
     assert said[0].startswith(
-        f"{run.folder}: ended KILLED, since its process was gone (to go on: reglab resume {run.folder}), "
+        f"{run.folder}: ended KILLED, since its process was gone (to resume: reglab resume {run.folder}), "
     )
     record = client.get_run(run.run_id)
     assert record.info.status == "KILLED"
@@ -68,7 +68,7 @@ def test_a_run_without_a_store_is_ended_too(tmp_path: Path) -> None:
     abandon(run)
     result, said = synced(tmp_path)
     assert said == [
-        f"{tmp_path}: ended KILLED, since its process was gone (to go on: reglab resume {tmp_path})",
+        f"{tmp_path}: ended KILLED, since its process was gone (to resume: reglab resume {tmp_path})",
         "delivered 0 runs, 0 rows",
     ]
     assert (last_status(tmp_path), result.complete) == ("KILLED", True)
@@ -96,7 +96,7 @@ def test_while_the_store_is_away_nothing_is_lost(
     result, said = synced(tmp_path / "runs")
     assert not result.complete
     assert len(result.refused) == 3
-    assert "give the same command again when it is back" in said[0]
+    assert "run the same command again when it is back" in said[0]
     assert said[-1] == "delivered 0 runs, 0 rows; 3 refused, for the reason above"
     (tmp_path / "away.db").rename(store)
     result, said = synced(tmp_path / "runs")
@@ -113,7 +113,7 @@ def test_a_server_that_is_away_is_asked_once_for_all_its_runs(tmp_path: Path, mo
         run.finish()
     result, said = synced(tmp_path)
     assert not result.complete
-    assert "refused: http://127.0.0.1:9 is away (connection refused" in said[0]
+    assert "refused: cannot reach http://127.0.0.1:9 (connection refused" in said[0]
     assert said[-1] == "delivered 0 runs, 0 rows; 2 refused, for the reason above"
     assert len(said) == 2  # the reason is told once
     assert (tmp_path / "1" / "start.json").exists()
@@ -138,9 +138,9 @@ def test_a_run_is_resumed_while_its_store_is_away(start: Start, store: Path, cli
     store.rename(tmp_path / "away.db")
     again = reopen_run(run.folder)
     again.log({"loss": 0.5}, 2)
-    assert not again.drain()
+    assert not again.flush()
     (tmp_path / "away.db").rename(store)
-    assert again.drain()
+    assert again.flush()
     assert client.get_run(run.run_id).info.status == "RUNNING"
     again.finish()
     assert [m.value for m in client.get_metric_history(run.run_id, "loss")] == [1.0, 0.5]

@@ -1,4 +1,7 @@
-"""Death anywhere while runs are made, sent or set aside: ``reglab sync`` finishes it; nothing is lost or doubled."""
+"""Death anywhere while runs are made, sent or set aside: ``reglab sync`` finishes it.
+
+Nothing is lost or doubled.
+"""
 
 import json
 import os
@@ -83,7 +86,7 @@ SYNCING = [
     *((f"MlflowClient.{step}", when, False) for step in ("create_run", "log_batch", "log_inputs")
       for when in ("before", "after")),
     *(("mlflow.sync.write_identity", when, False) for when in ("before", "after")),
-    *((step, when, True) for step in ("mlflow.sql.write", "drainer.write_position", "mlflow.sql_sink.place")
+    *((step, when, True) for step in ("mlflow.sql.write", "sender.write_position", "mlflow.sql_sink.link_or_copy")
       for when in ("before", "after")),
 ]  # fmt: skip
 
@@ -101,7 +104,7 @@ def test_a_sync_that_dies_is_finished_by_the_next(
 
 OPENING = [
     *(("opening.write_start", when, True) for when in ("before", "after")),
-    *((step, when, known) for step in ("opening.write_identity", "opening.settled") for when in ("before", "after")
+    *((step, when, known) for step in ("opening.write_identity", "opening.mark_created") for when in ("before", "after")
       for known in (True, False)),
     *(("mlflow.sql_create.insert_runs", when, True) for when in ("before", "after")),
     *((f"MlflowClient.{step}", when, False) for step in ("create_run", "log_batch") for when in ("before", "after")),
@@ -113,7 +116,8 @@ OPENING = [
 def test_a_run_that_dies_while_it_is_opened_is_not_running_for_ever(
     die: Die, place: Path, monkeypatch: pytest.MonkeyPatch, step: str, when: str, known: bool
 ) -> None:
-    assert die("online", place, step, when, known, call=2) == CODE  # of the sweep's runs; it itself is there
+    # Of the sweep's runs; it itself is there.
+    assert die("online", place, step, when, known, call=2) == CODE
     if not known:
         monkeypatch.setattr("reglab.tracking.mlflow.sql.is_known", lambda path: False)
     before = len(runs(place))

@@ -142,10 +142,10 @@ def test_a_store_that_fails_in_training_gets_all_later_with_the_right_end(start,
         monkeypatch.setattr(f"reglab.tracking.mlflow.sql.{asked}", lambda path: True)
     tracker.log({"loss": 1.0}, step=1)
     with caplog.at_level(logging.WARNING):
-        assert not tracker.drain()
+        assert not tracker.flush()
         tracker.log({"loss": 0.5}, step=2)
         tracker.finish("FAILED")
-    assert "did not take the run" in caplog.text
+    assert "could not store the run" in caplog.text
     assert client.get_run(tracker.run_id).info.status == "RUNNING"
     monkeypatch.undo()
     end = time.time_ns() // 1_000_000
@@ -162,7 +162,7 @@ def test_a_run_goes_on_as_running_and_a_dead_one_can_be_ended(start, client):
     tracker.log({"loss": 1.0}, step=1)
     tracker.finish("KILLED")
     again = reopen_run(tracker.folder)
-    assert again.drain()
+    assert again.flush()
     assert client.get_run(tracker.run_id).info.status == "RUNNING"
     again.log({"loss": 1.0}, step=1)
     again.log({"loss": 0.5}, step=2)

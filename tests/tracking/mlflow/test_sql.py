@@ -7,7 +7,7 @@ from mlflow.entities import Metric
 
 from reglab.tracking.journal_lines import Row, Series
 from reglab.tracking.mlflow import sql
-from reglab.tracking.mlflow.sql import Part
+from reglab.tracking.mlflow.sql import RunWrite
 
 
 @pytest.fixture
@@ -18,7 +18,10 @@ def run(client):
 
 
 def some_rows():
-    """Rows with everything that can be odd: NaN, infinities, equal steps, late and early times, out of order."""
+    """Rows with everything that can be odd.
+
+    NaN, infinities, equal steps, late and early times, out of order.
+    """
     draw = random.Random(0)
     odd = [math.nan, math.inf, -math.inf, 0.0, -1.5, 1e-300, 1 / 3]
     rows = [
@@ -34,7 +37,7 @@ def part(run_id, rows):
     for key, value, timestamp, step in rows:
         for column, entry in zip(series[key], (timestamp, step, value), strict=True):
             column.append(entry)
-    return Part(run_id, series)
+    return RunWrite(run_id, series)
 
 
 def contents(store, run_id):
@@ -111,7 +114,8 @@ def test_the_installed_mlflow_makes_stores_that_need_not_be_shown_to_it(store):
     """The revision that we know is the last one of the installed MLflow, whose version is the one that we know."""
     assert sql.is_current(store)
     with sqlite3.connect(store) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")  # an earlier one
+        # An earlier one.
+        connection.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")
     connection.close()
     assert not sql.is_current(store)
 

@@ -9,7 +9,8 @@ from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings
 from reglab.tracking.mlflow.store import connect, experiment
 
-# MLflow is imported once; the three processes start where nothing is open yet, and meet at a store that is not there.
+# MLflow is imported once; the three processes start where nothing is open yet, and meet at a store
+# that is not there.
 WRITERS = """
 import multiprocessing, pathlib, sys
 from reglab.tracking import TrackingSettings, open_run
@@ -24,7 +25,7 @@ def write(folder, worker):
         for step in range(50):
             tracker.log({f"key-{key}": step + key / 10 for key in range(20)}, step)
             if step % 10 == 0:
-                assert tracker.drain()
+                assert tracker.flush()
         tracker.finish()
 
 start = multiprocessing.get_context("fork").Process

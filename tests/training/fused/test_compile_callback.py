@@ -94,7 +94,7 @@ def killed(composed: list[Any], folder: Path, step: int, monkeypatch: pytest.Mon
 
 
 def tags(folder: Path) -> dict[str, str]:
-    message = run_state.told(folder)
+    message = run_state.read_state(folder)
     assert message is not None
     return {key.removeprefix("reglab."): value for key, value in message.tags.items() if "compiled" in key}
 

@@ -316,6 +316,6 @@ def damage(path: Path) -> None:
 
 
 def journal_status(folder: Path) -> str:
-    state = run_state.told(folder)
+    state = run_state.read_state(folder)
     assert state is not None
     return state.status

@@ -1,1 +1,1 @@
-"""Runs after they ran: found by their folders, sent to their stores, cleaned, shown in the dashboard."""
+"""Administration of runs: find, sync, clean, dashboard."""

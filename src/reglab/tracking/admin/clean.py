@@ -1,4 +1,4 @@
-"""``reglab clean``: shows what runs hold, and frees what nothing needs any more, after a yes."""
+"""``reglab clean``: show the disk usage of runs, and free what is no longer needed."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import run_folders
-from reglab.tracking.admin.freeable import Freeable, freeable, kind, own_files, size
+from reglab.tracking.admin.freeable import Freeable, category, files_of_run, freeable, size
 from reglab.tracking.folder import read_identity
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.settings import redacted, sqlite_path
@@ -20,31 +20,40 @@ def clean(
     ask: Callable[[str], bool] | None,
     say: Callable[[str], object] = print,
 ) -> int:
-    """Say what the runs below ``folders`` hold and what of it can go; free that if ``ask`` says yes. Return 0.
+    """Print the disk usage of the runs below ``folders`` and what can be removed.
 
-    uri: the store that is asked which runs were deleted. ask: None only shows. Runs that a process holds, and data
-    that a store does not have yet, stay. Raises UserError where no run is found.
+    Remove it if ``ask`` returns True. Return 0.
+
+    Args:
+        uri: The store from which deleted runs are read.
+        ask: None only prints. Runs that a process holds, and data that a store does not have yet,
+            stay.
+
+    Raises:
+        UserError: Where no run is found.
     """
-    found = run_folders(folders)
-    if not found:
-        raise UserError(f"no run below {', '.join(map(str, folders))}: give the folder of a run, a sweep, or many")
-    for line in _holdings(found):
+    runs = run_folders(folders)
+    if not runs:
+        raise UserError(
+            f"no run below {', '.join(map(str, folders))}: give the folder of a run or sweep, or one above it"
+        )
+    for line in _holdings(runs):
         say(line)
-    deleted = _deleted(found, uri, say)
-    items = {folder: _freeable(folder, deleted) for folder in found if not is_running(folder)}
+    deleted = _deleted(runs, uri, say)
+    items = {folder: _freeable(folder, deleted) for folder in runs if not is_running(folder)}
     if not any(items.values()):
-        say("Nothing of it can be freed.")
+        say("Nothing can be freed.")
         return 0
     say("")
     for line in _table(
-        "can be freed", [(each.why, file) for some in items.values() for each in some for file in each.files]
+        "can be freed", [(each.why, file) for freeables in items.values() for each in freeables for file in each.files]
     ):
         say(line)
-    amount = sum(each.bytes for some in items.values() for each in some)
+    amount = sum(each.bytes for freeables in items.values() for each in freeables)
     if ask is None:
-        say(f"To free {_mb(amount)} MB, give the command in a terminal, or with --yes.")
+        say(f"To free {_mb(amount)} MB, run this in a terminal or with --yes.")
     elif ask(f"Free {_mb(amount)} MB?"):
-        say(f"Freed {_mb(_free([folder for folder, some in items.items() if some], deleted, say))} MB.")
+        say(f"Freed {_mb(_free([folder for folder, freeables in items.items() if freeables], deleted, say))} MB.")
     return 0
 
 
@@ -53,8 +62,8 @@ def _free(folders: Sequence[Path], deleted: Mapping[str, str], say: Callable[[st
     for folder in folders:
         try:
             lock = RunLock(folder)
-        except UserError as error:  # it runs since it was looked at, or belongs to somebody else
-            say(f"left alone: {error}")
+        except UserError as error:  # it has started since, or is not writable
+            say(f"skipped: {error}")
             continue
         try:
             for each in freeable(folder, deleted):  # it may have changed since it was looked at
@@ -72,20 +81,20 @@ def _free(folders: Sequence[Path], deleted: Mapping[str, str], say: Callable[[st
 def _freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
     try:
         return freeable(folder, deleted)
-    except (UserError, OSError):  # torn by a death: sync tells it
+    except (UserError, OSError):  # damaged by a crash: sync reports it
         return []
 
 
-def _deleted(found: Sequence[Path], uri: str, say: Callable[[str], object]) -> Mapping[str, str]:
+def _deleted(runs: Sequence[Path], uri: str, say: Callable[[str], object]) -> Mapping[str, str]:
     path = sqlite_path(uri)
-    if not any(_store(folder) == redacted(uri) for folder in found) or (path is not None and not path.exists()):
+    if not any(_store(folder) == redacted(uri) for folder in runs) or (path is not None and not path.exists()):
         return {}
     from reglab.tracking.mlflow.read import deleted_runs  # late: mlflow
 
     try:
         return deleted_runs(uri)
     except UserError as error:
-        say(f"Which runs were deleted in MLflow is not known: {error}")
+        say(f"Cannot tell which runs were deleted in MLflow: {error}")
         return {}
 
 
@@ -96,13 +105,13 @@ def _store(folder: Path) -> str | None:
         return None
 
 
-def _holdings(found: Sequence[Path]) -> list[str]:
-    files = {folder: own_files(folder) for folder in found}
-    sizes = {folder: sum(map(size, own)) for folder, own in files.items()}
-    title = "1 run holds" if len(found) == 1 else f"{len(found):,} runs hold"
-    largest = sorted(found, key=lambda folder: -sizes[folder])[:_LARGEST]
+def _holdings(runs: Sequence[Path]) -> list[str]:
+    files = {folder: files_of_run(folder) for folder in runs}
+    sizes = {folder: sum(map(size, run_files)) for folder, run_files in files.items()}
+    title = "1 run holds" if len(runs) == 1 else f"{len(runs):,} runs hold"
+    largest = sorted(runs, key=lambda folder: -sizes[folder])[:_LARGEST]
     return [
-        *_table(title, [(kind(file), file) for own in files.values() for file in own]),
+        *_table(title, [(category(file), file) for run_files in files.values() for file in run_files]),
         "",
         "largest",
         *(f"  {_mb(sizes[folder]):>10} MB  {folder}" for folder in largest),

@@ -15,30 +15,39 @@ from reglab.tracking.admin.dashboard_access import Access
 from reglab.tracking.settings import redacted, sqlite_path
 
 _TRIES = 50
-_PATIENCE = 10.0  # seconds, for answers that are on their way
+_PATIENCE = 10.0  # seconds, for pending responses
 _ENVIRONMENT = {
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes of 230 MB each, for what runs do not use
+    # Seven processes of 230 MB each, for what runs do not use.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # else an artifact can run code when it is loaded
+    # Else an artifact can run code when it is loaded.
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "PYTHONWARNINGS": "ignore",  # of MLflow's own imports, which its users can do nothing about
 }
 
 
 def serve(uri: str, port: int = 5000, access: Access | None = None) -> int:
-    """Run MLflow's server over the store at ``uri`` until it is interrupted, and return the exit code.
+    """Run MLflow's server over the store at ``uri`` until interrupted; return the exit code.
 
-    Another free port from ``port`` on is taken if need be. Ctrl-C ends it with 0. Raises UserError where there is
-    nothing to show yet, or where ``uri`` is a server that has its own dashboard.
+    Another free port from ``port`` on is taken if need be. Ctrl-C ends it with 0.
+
+    Raises:
+        UserError: Where there is nothing to show yet, or where ``uri`` is a server that has its own
+            dashboard.
     """
     access = access or Access()
     command = server_command(uri, free_port(access.host, port), access)
     address = f"http://{_in_url(access.host)}:{_value(command, '--port')}/{latest_page(uri)}"
     print(f"Dashboard: {address} (ready in some seconds; Ctrl-C ends it)", flush=True)
-    return _until_interrupted(command, server_environment(access))
+    return _run_server(command, server_environment(access))
 
 
 def server_command(uri: str, port: int, access: Access) -> list[str]:
-    """Return the command line of the server. Raises UserError as ``serve`` does."""
+    """Return the command line of the server.
+
+    Raises:
+        UserError: As ``serve`` does.
+    """
     path = sqlite_path(uri)
     if path is None:
         raise UserError(f"the runs are on the server {redacted(uri)}: open that address in a browser")
@@ -47,7 +56,8 @@ def server_command(uri: str, port: int, access: Access) -> list[str]:
     artifacts = (path.parent / "mlartifacts").as_uri()
     return [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-        *("--uvicorn-opts", "--log-level warning"),  # else a line in the terminal for every request of the page
+        # Else a line in the terminal for every request of the page.
+        *("--uvicorn-opts", "--log-level warning"),
         *("--registry-store-uri", uri, "--backend-store-uri", uri),
         *("--default-artifact-root", artifacts, "--artifacts-destination", artifacts),
         *access.options(port),
@@ -63,29 +73,31 @@ def server_environment(access: Access) -> dict[str, str]:
     return environment
 
 
-def _until_interrupted(command: list[str], environment: dict[str, str]) -> int:
-    """Run ``command`` and return its exit code, or 0 where this process was told to end.
+def _run_server(command: list[str], environment: dict[str, str]) -> int:
+    """Run ``command`` and return its exit code, or 0 where this process was interrupted.
 
-    Interrupted itself, MLflow prints a traceback; so it gets no Ctrl-C (it has a session of its own), but SIGTERM.
+    Interrupted itself, MLflow prints a traceback; so it gets no Ctrl-C (it has a session of its
+    own), but SIGTERM.
     """
-    endings = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in endings}
+    handled = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in handled}
     server = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         return server.wait()
     except KeyboardInterrupt:
-        _tell(server, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C waits no longer
+        _send_signal(server, signal.SIGTERM)
+        # a second Ctrl-C waits no longer.
+        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
             server.wait(_PATIENCE)
         return 0
     finally:
-        _tell(server, signal.SIGKILL)  # also a worker that outlived it
+        _send_signal(server, signal.SIGKILL)  # also a worker that outlived it
         server.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _tell(server: subprocess.Popen[bytes], number: int) -> None:
+def _send_signal(server: subprocess.Popen[bytes], number: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(server.pid, number)
 
@@ -100,20 +112,22 @@ def latest_page(uri: str) -> str:
         return ""
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
-            found = store.execute("SELECT experiment_id FROM runs ORDER BY start_time DESC LIMIT 1").fetchone()
+            row = store.execute("SELECT experiment_id FROM runs ORDER BY start_time DESC LIMIT 1").fetchone()
     except sqlite3.Error:
         return ""
-    return f"#/experiments/{found[0]}?workflowType=machine_learning" if found else ""
+    return f"#/experiments/{row[0]}?workflowType=machine_learning" if row else ""
 
 
 def free_port(host: str, first: int) -> int:
     """Return the first port from ``first`` on that nothing listens on.
 
-    Raises UserError if none of fifty is free, or ``host`` is no address of this machine.
+    Raises:
+        UserError: If none of fifty is free, or ``host`` is no address of this machine.
     """
     for port in range(first, min(first + _TRIES, 65_536)):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just left is free
+            # a port that was just left is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except PermissionError as error:

@@ -1,4 +1,4 @@
-"""Runs by their folders."""
+"""Find the folder of a run by path, id or name."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reglab.core.errors import UserError
-from reglab.tracking.folder import ASIDE, FOLDER, IDENTITY, Identity, read_identity, refuse_folder, starts
+from reglab.tracking.folder import EARLIER, FOLDER, IDENTITY, Identity, check_not_folder, is_id_prefix, read_identity
 from reglab.tracking.status import last_status
 
 RUNS = Path("runs")
@@ -14,71 +14,80 @@ _SHOWN = 8
 
 
 def run_folders(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders below ``folders``, and themselves, that hold a run; links are not followed.
+    """Return the folders below ``folders``, and themselves, that hold a run.
 
-    Raises UserError for a folder that is not there.
+    Links are not followed.
+
+    Raises:
+        UserError: For a folder that is not there.
     """
-    left = []
+    stack = []
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}: give the folder of a run, of a sweep, or of many")
-        left.append(folder.resolve())
-    found: set[Path] = set()
-    while left:
-        folder = left.pop()
-        with suppress(PermissionError), os.scandir(folder) as entries:  # somebody else's
+            raise UserError(f"there is no folder {folder}: give the folder of a run or sweep, or one above it")
+        stack.append(folder.resolve())
+    folders_with_run: set[Path] = set()
+    while stack:
+        folder = stack.pop()
+        with suppress(PermissionError), os.scandir(folder) as entries:  # another user's
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    left.append(Path(entry.path))
+                    stack.append(Path(entry.path))
                 elif entry.name == IDENTITY and entry.is_file(follow_symlinks=False):
-                    found.add(folder)
-    return sorted(found)
+                    folders_with_run.add(folder)
+    return sorted(folders_with_run)
 
 
 def find_folder(uri: str, run: str | Path) -> Path:
-    """Return the folder of the run, or sweep, that ``run`` means: its folder, its id or the start of it, or its name.
+    """Return the folder of a run or sweep, given its folder, id, start of an id, or name.
 
-    uri: the store that is asked for what ``runs/`` in the working folder does not tell. Raises UserError where there is
-    no such run, where several have that name, or where its folder is not on this machine.
+    Args:
+        uri: The store that is searched where ``runs/`` in the working folder has no match.
+        run: Folder, id, start of an id (six characters or more) or name.
+
+    Raises:
+        UserError: Where there is no such run, where several have that name, or where its folder is
+            not on this machine.
     """
     if (Path(run) / IDENTITY).is_file():
         return Path(run).resolve()
-    refuse_folder(run)
-    here = list(_runs_here())
-    for folder, identity in here:
+    check_not_folder(run)
+    local_runs = list(_runs_here())
+    for folder, identity in local_runs:
         if str(run) in (identity.run_id, identity.local):
             return folder
     from reglab.tracking.mlflow.read import find_runs  # late: mlflow
     from reglab.tracking.run_record import RunRecord
 
-    named = {identity.run_id: place for place, identity in here if identity.name == str(run) and not _is_aside(place)}
-    begun = {identity.run_id: place for place, identity in here if starts(identity.run_id, str(run))}
-    found = named or begun
+    current = [(path, identity) for path, identity in local_runs if not _is_earlier(path)]
+    named = {identity.run_id: path for path, identity in current if identity.name == str(run)}
+    prefixed = {identity.run_id: path for path, identity in local_runs if is_id_prefix(identity.run_id, str(run))}
+    matches = named or prefixed
     records: list[RunRecord] = []
     try:
         records = find_runs(uri, run)
     except UserError:
-        if not found:  # else they were never sent, or the store is away
+        if not matches:  # else they were never sent, or the store is away
             raise
     for record in records:
         folder = Path(record.tags.get(FOLDER, ""))
         if _holds(folder, record.run_id):
-            found[record.run_id] = folder
-    if len(found) > 1:
-        raise UserError(_several(str(run), found))
-    if found:
-        return next(iter(found.values()))
+            matches[record.run_id] = folder
+    if len(matches) > 1:
+        raise UserError(_ambiguous(str(run), matches))
+    if matches:
+        return next(iter(matches.values()))
     record = records[0]
     where = record.tags.get(FOLDER) or "an unknown folder"
     raise UserError(
         f"the run {record.name} ({record.run_id}) was recorded in {where}, which does not hold it on this machine: "
-        "bring that folder here and give it in place of the name"
+        "copy that folder here and give it instead of the name"
     )
 
 
-def _is_aside(folder: Path) -> bool:
-    """Return whether another run has taken the place of the one in ``folder``."""
-    return folder.name.startswith(ASIDE)
+def _is_earlier(folder: Path) -> bool:
+    """Return whether ``folder`` holds an earlier run that another one replaced."""
+    return folder.name.startswith(EARLIER)
 
 
 def _holds(folder: Path, run_id: str) -> bool:
@@ -88,12 +97,12 @@ def _holds(folder: Path, run_id: str) -> bool:
     return False
 
 
-def _several(name: str, places: Mapping[str, Path]) -> str:
-    """Return the message that lists what ``name`` may mean, newest first. places: the runs' folders by their ids."""
-    newest = sorted(places.items(), key=lambda item: _age(item[1]), reverse=True)
+def _ambiguous(name: str, folders: Mapping[str, Path]) -> str:
+    """Return the message that lists what ``name`` may mean, newest first."""
+    newest = sorted(folders.items(), key=lambda item: _age(item[1]), reverse=True)
     lines = [f"  {_status(folder):<8}  {run_id}  {folder}" for run_id, folder in newest[:_SHOWN]]
     more = [f"  and {len(newest) - _SHOWN} more"] if len(newest) > _SHOWN else []
-    return "\n".join([f"{len(newest)} runs may be meant by {name!r}: give the folder or the id of one", *lines, *more])
+    return "\n".join([f"{name!r} matches {len(newest)} runs: give the folder or the id of one", *lines, *more])
 
 
 def _age(folder: Path) -> float:
@@ -110,5 +119,5 @@ def _status(folder: Path) -> str:
 
 def _runs_here() -> Iterator[tuple[Path, Identity]]:
     for folder in run_folders([RUNS]) if RUNS.is_dir() else []:
-        with suppress(UserError, OSError):  # death may have come while it was written
+        with suppress(UserError, OSError):  # damaged by a crash
             yield folder, read_identity(folder)

@@ -1,4 +1,4 @@
-"""What runs hold, and what of it nothing needs any more."""
+"""Disk usage of runs, and which files can be removed."""
 
 import os
 import re
@@ -16,19 +16,24 @@ from reglab.tracking.settings import local_path
 from reglab.tracking.status import last_status
 
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
-_PACK = ("pack.json", "pack.ckpt", "pack.previous.ckpt")  # the first says that there are others, so it goes first
-_KINDS = {
+# The manifest is removed first: without it the others are unused.
+_PACK = ("pack.json", "pack.ckpt", "pack.previous.ckpt")
+_CATEGORIES = {
     ".ckpt": "checkpoints",
     ".pt": "checkpoints",
-    ".npz": "losses by example",
+    ".npz": "per-example losses",
     ".parquet": "full series",
-    ".partial": "leftovers of deaths",
+    ".partial": "leftovers of crashes",
 }
 
 
 @dataclass(frozen=True)
 class Freeable:
-    """Files or folders of one run that can go. why: what they are, for people."""
+    """Files or folders of one run that can go.
+
+    Args:
+        why: What they are, for people.
+    """
 
     why: str
     paths: tuple[Path, ...]
@@ -40,11 +45,11 @@ class Freeable:
 
     @property
     def bytes(self) -> int:
-        """How much the disk gains: a file stays as long as it has a name that does not go, as an artifact's."""
-        found = [stat for file in self.files if (stat := _stat(file))]
-        going = Counter((stat.st_dev, stat.st_ino) for stat in found)
-        last = {(stat.st_dev, stat.st_ino): stat for stat in found}
-        return sum(stat.st_size for file, stat in last.items() if going[file] >= stat.st_nlink)
+        """Bytes that are freed. A file with another hard link (an artifact) frees none."""
+        stats = [stat for file in self.files if (stat := _stat(file))]
+        names = Counter((stat.st_dev, stat.st_ino) for stat in stats)
+        files_by_inode = {(stat.st_dev, stat.st_ino): stat for stat in stats}
+        return sum(stat.st_size for file, stat in files_by_inode.items() if names[file] >= stat.st_nlink)
 
     def remove(self) -> None:
         """Free it. Links are removed, not followed."""
@@ -68,49 +73,58 @@ def _stat(file: Path) -> os.stat_result | None:
         return None
 
 
-def own_files(folder: Path) -> list[Path]:
+def files_of_run(folder: Path) -> list[Path]:
     """Return the files of the run in ``folder``, without those of runs below it."""
     return list(_files(folder, without_runs=True))
 
 
-def kind(file: Path) -> str:
-    """Return what a file of a run is, in a word or two."""
-    return "journals" if file.name == JOURNAL else _KINDS.get(file.suffix, "other files")
+def category(file: Path) -> str:
+    """Return the category of a run's file, for the table of disk usage."""
+    return "journals" if file.name == JOURNAL else _CATEGORIES.get(file.suffix, "other files")
 
 
 def freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
-    """Return what of the run in ``folder`` can go. deleted: the artifact URIs of the store's deleted runs, by id.
+    """Return what of the run in ``folder`` can go.
 
-    A journal never goes: whether a run finished, which of its weights count, and which rows it has when it is extended,
-    is read there. Nobody may be running the run. Raises UserError where ``folder`` holds no run.
+    A journal never goes: whether a run finished, which of its weights count, and which rows it has
+    when it is extended, is read there. The run must not be running.
+
+    Args:
+        deleted: The artifact URIs of the store's deleted runs, by id.
+
+    Raises:
+        UserError: Where ``folder`` holds no run.
     """
     identity = read_identity(folder)
-    files = own_files(folder)
+    files = files_of_run(folder)
     if identity.run_id in deleted and is_sent(folder):
         return [Freeable("runs deleted in MLflow", (*_parts(folder), *_artifacts(identity.run_id, deleted)))]
-    found = [Freeable("leftovers of deaths", tuple(file for file in files if _is_left(file)))]
+    items = [Freeable("leftovers of crashes", tuple(file for file in files if _is_leftover(file)))]
     if last_status(folder) == "FINISHED":
         earlier = tuple(file for file in files if file.name.endswith(".previous.ckpt") and file.name not in _PACK)
-        found.append(Freeable("earlier checkpoints of finished runs", earlier))
+        items.append(Freeable("earlier checkpoints of finished runs", earlier))
     if _sweep_is_finished(folder):
         pack = tuple(folder / name for name in _PACK if (folder / name).is_file())
-        found.append(Freeable("checkpoints of packs of finished sweeps", pack))
-    return [each for each in found if each.paths]
+        items.append(Freeable("checkpoints of packs of finished sweeps", pack))
+    return [each for each in items if each.paths]
 
 
-def _is_left(file: Path) -> bool:
+def _is_leftover(file: Path) -> bool:
     """Return whether ``file`` was being written by a process that is gone."""
     named = _PARTIAL.fullmatch(file.name)
     return named is not None and not psutil.pid_exists(int(named[1]))
 
 
 def _sweep_is_finished(folder: Path) -> bool:
-    sweep = next((place for place in folder.parents if (place / IDENTITY).is_file()), None)
+    sweep = next((path for path in folder.parents if (path / IDENTITY).is_file()), None)
     return sweep is not None and last_status(sweep) == "FINISHED"
 
 
 def _parts(folder: Path) -> Iterator[Path]:
-    """Yield what is in the folder of a run, less the folders that hold other runs. Its identity comes last."""
+    """Yield what is in the folder of a run, less the folders that hold other runs.
+
+    Its identity comes last.
+    """
     with os.scandir(folder) as entries:
         parts = [Path(entry.path) for entry in entries]
     for path in sorted(parts, key=lambda path: path.name == IDENTITY):
@@ -119,22 +133,22 @@ def _parts(folder: Path) -> Iterator[Path]:
 
 
 def _artifacts(run_id: str, deleted: Mapping[str, str]) -> Iterator[Path]:
-    place = local_path(deleted[run_id])
-    if place and place.name == "artifacts" and place.parent.name == run_id and place.parent.is_dir():
-        yield place.parent
+    path = local_path(deleted[run_id])
+    if path and path.name == "artifacts" and path.parent.name == run_id and path.parent.is_dir():
+        yield path.parent
 
 
 def _files(folder: Path, without_runs: bool = False) -> Iterator[Path]:
-    left = [folder]
-    while left:
-        here = left.pop()
-        with os.scandir(here) as entries:
-            found = list(entries)
-        if without_runs and here != folder and any(entry.name == IDENTITY for entry in found):
+    stack = [folder]
+    while stack:
+        directory = stack.pop()
+        with os.scandir(directory) as entries:
+            children = list(entries)
+        if without_runs and directory != folder and any(entry.name == IDENTITY for entry in children):
             continue
-        for entry in found:
+        for entry in children:
             if entry.is_dir(follow_symlinks=False):
-                left.append(Path(entry.path))
+                stack.append(Path(entry.path))
             else:
                 yield Path(entry.path)
 

@@ -1,4 +1,4 @@
-"""``reglab sync``: what the stores do not have yet gets there, each run once and each row once."""
+"""``reglab sync``: send runs and rows that the stores do not have yet, each once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import run_folders
-from reglab.tracking.drainer import read_position
 from reglab.tracking.folder import (
     IDENTITY,
     JOURNAL,
     SENT,
     START,
     Identity,
-    is_half_aside,
+    is_move_unfinished,
     is_pending,
+    move_earlier_run,
     read_identity,
-    set_aside,
 )
 from reglab.tracking.lock import LOCK, Held, RunLock, is_running
 from reglab.tracking.run_start import read_start
-from reglab.tracking.status import end_dead, has_begun, last_status
+from reglab.tracking.sender import read_position
+from reglab.tracking.status import finish_killed, has_records, last_status
 
 if TYPE_CHECKING:
     from reglab.tracking.mlflow.sync import Delivery
@@ -31,9 +31,12 @@ _OURS = (IDENTITY, JOURNAL, SENT, f"{SENT}.new", START, LOCK, "metrics.parquet")
 
 @dataclass
 class SyncResult:
-    """What a sync came to. runs: those of which something was delivered; running: left to their living processes.
+    """What a sync came to.
 
-    refused: what could not be delivered, and why; nothing of it is lost.
+    Args:
+        runs: Those of which something was delivered.
+        running: Left to their living processes.
+        refused: What could not be delivered, and why; nothing of it is lost.
     """
 
     runs: int = 0
@@ -47,7 +50,7 @@ class SyncResult:
         return not self.refused
 
     def __str__(self) -> str:
-        parts = [f"delivered {_many(self.runs, 'run')}, {_many(self.rows, 'row')}"]
+        parts = [f"delivered {_count(self.runs, 'run')}, {_count(self.rows, 'row')}"]
         if self.running:
             parts.append(f"{self.running:,} still running")
         if self.refused:
@@ -58,42 +61,53 @@ class SyncResult:
 
 
 def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], object] = print) -> SyncResult:
-    """Deliver the runs below ``folders`` to their stores, say what was done, and return it.
+    """Deliver the runs below ``folders`` to their stores, print what was done, and return it.
 
-    A run whose process died without a word is ended KILLED; one that is not in its store yet is made there; then all
-    that its journal holds is sent. It may be interrupted anywhere and done again. A run that a living process holds is
-    left alone. uri: the store of runs that were recorded with ``tracking=offline`` and are in none yet, in place of the
-    one that they were meant for. Raises UserError where no run is found.
+    A run whose process died is finished as KILLED; one that is not in its store yet is
+    made there; then all that its journal holds is sent. It may be interrupted anywhere and done
+    again. A run that a living process holds is left alone.
+
+    Args:
+        uri: The store of runs that were recorded with ``tracking=offline`` and are in none yet, in
+            place of their own.
+
+    Raises:
+        UserError: Where no run is found.
     """
-    found = [_whole(folder) for folder in run_folders(folders)]
-    if not found:
-        raise UserError(f"no run below {', '.join(map(str, folders))}: give the folder of a run, a sweep, or many")
-    work = _Work(found, uri)
+    runs = [_finish_move(folder) for folder in run_folders(folders)]
+    if not runs:
+        raise UserError(
+            f"no run below {', '.join(map(str, folders))}: give the folder of a run or sweep, or one above it"
+        )
+    work = _Work(runs, uri)
     result = SyncResult()
-    for folder in sorted(found, key=_turn):
+    for folder in sorted(runs, key=_order):
         try:
-            told = work.on(folder, result)
+            messages = work.on(folder, result)
         except Held:
             result.running += 1
             continue
         except (UserError, OSError) as error:
-            told = [] if str(error) in result.refused.values() else [f"refused: {error}"]
+            messages = [] if str(error) in result.refused.values() else [f"refused: {error}"]
             result.refused[folder] = str(error)
-        if told:
-            say(f"{folder}: {', '.join(told)}")
+        if messages:
+            say(f"{folder}: {', '.join(messages)}")
     say(str(result))
     return result
 
 
 class _Work:
-    """What is done to one run after the other. MLflow is imported for the first one that has something to send."""
+    """What is done to one run after the other.
 
-    def __init__(self, found: Sequence[Path], uri: str | None) -> None:
-        self._found, self._uri = found, uri
+    MLflow is imported for the first one that has something to send.
+    """
+
+    def __init__(self, runs: Sequence[Path], uri: str | None) -> None:
+        self._runs, self._uri = runs, uri
         self._delivery: Delivery | None = None
 
     def on(self, folder: Path, result: SyncResult) -> list[str]:
-        """Do what is left to be done for one run, and return what is to be said of it."""
+        """Do what is left to be done for one run, and return the messages about it."""
         check_files(folder)
         identity = read_identity(folder)
         if _is_done(folder, identity):
@@ -102,10 +116,10 @@ class _Work:
             raise Held(f"the run in {folder} is running")
         lock = RunLock(folder)
         try:
-            told = end_dead(folder, identity) if has_begun(folder) or not is_pending(folder) else []
+            messages = finish_killed(folder, identity) if has_records(folder) or not is_pending(folder) else []
             if identity.uri is not None:
-                told += self._deliver(folder, result)
-            return told
+                messages += self._deliver(folder, result)
+            return messages
         finally:
             lock.release()
 
@@ -113,15 +127,18 @@ class _Work:
         if self._delivery is None:
             from reglab.tracking.mlflow.sync import Delivery
 
-            self._delivery = Delivery(self._found, self._uri)
-        told, rows = self._delivery.deliver(folder)
-        result.runs += bool(told)
+            self._delivery = Delivery(self._runs, self._uri)
+        messages, rows = self._delivery.deliver(folder)
+        result.runs += bool(messages)
         result.rows += rows
-        return told
+        return messages
 
 
 def check_files(folder: Path) -> None:
-    """Raise UserError where a file that we read or write in ``folder`` is a link out of it: a stranger's trap."""
+    """Raise UserError where a file that we read or write in ``folder`` is a link out of it.
+
+    A stranger's trap.
+    """
     for name in _OURS:
         path = folder / name
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
@@ -130,7 +147,7 @@ def check_files(folder: Path) -> None:
 
 def is_sent(folder: Path) -> bool:
     """Return whether the store has all of the run in ``folder``, which has one."""
-    size = (folder / JOURNAL).stat().st_size if has_begun(folder) else 0
+    size = (folder / JOURNAL).stat().st_size if has_records(folder) else 0
     return not is_pending(folder) and size > 0 and read_position(folder / SENT, size) == size
 
 
@@ -138,25 +155,28 @@ def _is_done(folder: Path, identity: Identity) -> bool:
     return (identity.uri is None or is_sent(folder)) and last_status(folder) != "RUNNING"
 
 
-def _whole(folder: Path) -> Path:
-    """Finish what death left half-way when a run was set aside, and return where it is."""
-    if is_half_aside(folder) and not is_running(folder):
+def _finish_move(folder: Path) -> Path:
+    """Finish an interrupted move of an earlier run, and return the run's folder."""
+    if is_move_unfinished(folder) and not is_running(folder):
         lock = RunLock(folder)
         try:
-            return set_aside(folder) or folder
+            return move_earlier_run(folder) or folder
         finally:
             lock.release()
     return folder
 
 
-def _turn(folder: Path) -> tuple[bool, int]:
-    """Parents first, and a job of a path after the one before it: runs refer to each other by their ids."""
+def _order(folder: Path) -> tuple[bool, int]:
+    """Parents first, and a job of a path after the one before it.
+
+    Runs refer to each other by their ids.
+    """
     try:
         start = read_start(folder) if is_pending(folder) else None
-    except UserError:  # said when its turn comes
+    except UserError:  # reported when it is delivered
         start = None
     return (start.parent is not None, start.time) if start else (False, 0)
 
 
-def _many(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,1 +1,1 @@
-"""An MLflow store: by MLflow's client, and by plain SQL where it is a SQLite file of a known version."""
+"""MLflow stores, by MLflow's client, or by plain SQL for SQLite files of a known version."""

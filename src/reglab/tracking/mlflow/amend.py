@@ -1,4 +1,4 @@
-"""Adding to runs that have ended."""
+"""Add metrics and tags to finished runs."""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +14,15 @@ from reglab.tracking.store_keys import store_key
 def amend(uri: str, run_id: str, metrics: Mapping[str, float], step: int, tags: Mapping[str, str]) -> None:
     """Add metrics, at ``step``, and tags to a run; its status stays as it is.
 
-    Raises UserError where the store does not take them.
+    Args:
+        uri: The store.
+        run_id: The run in that store.
+        metrics: Values by key.
+        step: Their step.
+        tags: Values by key.
+
+    Raises:
+        UserError: Where the store does not accept them.
     """
     now = int(time.time() * 1000)
     try:
@@ -24,4 +32,4 @@ def amend(uri: str, run_id: str, metrics: Mapping[str, float], step: int, tags: 
             tags=[RunTag(store_key(key), value) for key, value in tags.items()],
         )
     except UNREACHABLE as error:
-        raise UserError(f"{redacted(uri)} did not take results of the run {run_id}: {reason(error)}") from error
+        raise UserError(f"{redacted(uri)} could not store results of the run {run_id}: {reason(error)}") from error

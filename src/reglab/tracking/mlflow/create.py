@@ -1,4 +1,4 @@
-"""Making runs in an MLflow store from what they start with: in one transaction, or by MLflow's own calls."""
+"""Create runs in an MLflow store from their ``start.json``, by plain SQL or MLflow's client."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,24 +6,29 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 
-from reglab.tracking.batch import chunks
-from reglab.tracking.mlflow.sql_create import DirectStore, direct_store, inputs_of, is_odd, tags_of
+from reglab.tracking.mlflow.sql_create import DirectStore, direct_store, inputs_of, needs_mlflow, tags_of
 from reglab.tracking.mlflow.sql_insert import CONTEXT, SOURCE, Input
 from reglab.tracking.mlflow.store import connect, experiment
-from reglab.tracking.opening import Made
+from reglab.tracking.opening import StoredRun
+from reglab.tracking.payload import chunks
 from reglab.tracking.run_start import Start
 from reglab.tracking.settings import TrackingSettings
 
-LOCAL_ID = "reglab.local_id"  # the own id of a run that a server numbered by itself: by it a run is made only once
+# The own id of a run that a server numbered by itself: by it a run is made only once.
+LOCAL_ID = "reglab.local_id"
 _PARAMS_A_CALL = 100
 _TRIES = 5
 
 
-class Maker:
-    """Makes runs in the experiment that ``settings`` name. Raises UserError where there is no such store.
+class RunCreator:
+    """Makes runs in the experiment that ``settings`` name.
 
-    direct: the store where it is a SQLite file of the known version, in which runs have their own ids, so that making
-    one again is noticed.
+    Attributes:
+        direct: The store where it is a SQLite file of the known version, in which runs have their
+            own ids, so that making one again is noticed.
+
+    Raises:
+        UserError: Where there is no such store.
     """
 
     def __init__(self, settings: TrackingSettings) -> None:
@@ -31,24 +36,27 @@ class Maker:
         self._experiment = str(experiment(self.client, settings).experiment_id)
         self.direct = direct_store(settings)
 
-    def make(self, starts: Sequence[Start]) -> list[Made]:
-        """Make runs that were never tried to be made before, one by one. Raises what MLflow raises."""
+    def create(self, starts: Sequence[Start]) -> list[StoredRun]:
+        """Create new runs, one by one. Raises what MLflow raises."""
         return [self._complete(start, self._create(start)) for start in starts]
 
-    def find(self, start: Start) -> Made | None:
+    def find(self, start: Start) -> StoredRun | None:
         """Return the run if the store has it, perhaps only in part."""
-        run = self._found(start)
-        return Made(run.info.run_id, run.info.artifact_uri) if run else None
+        run = self._search(start)
+        return StoredRun(run.info.run_id, run.info.artifact_uri) if run else None
 
-    def make_once(self, start: Start) -> Made:
-        """Make a run, or complete it if an earlier try made it, wherever death came in between."""
-        run = self._found(start)
+    def create_once(self, start: Start) -> StoredRun:
+        """Create a run, or complete it if an earlier attempt was interrupted."""
+        run = self._search(start)
         if direct := self._direct(start):
-            return Made(run.info.run_id, run.info.artifact_uri) if run else direct.make([start])[0]
+            return StoredRun(run.info.run_id, run.info.artifact_uri) if run else direct.create([start])[0]
         return self._complete(start, run or self._create(start))
 
     def store_id(self, local_id: str) -> str | None:
-        """Return the id under which the store has the run whose own id is ``local_id``; None if it has none."""
+        """Return the id under which the store has the run whose own id is ``local_id``.
+
+        None if it has none.
+        """
         try:
             return str(self.client.get_run(local_id).info.run_id)
         except MlflowException as error:
@@ -58,26 +66,26 @@ class Maker:
         experiments = [str(each.experiment_id) for each in self.client.search_experiments()]
         return next((str(run.info.run_id) for run in self.client.search_runs(experiments, where)), None)
 
-    def _found(self, start: Start) -> Run | None:
+    def _search(self, start: Start) -> Run | None:
         if self._direct(start):
             return _or_none(lambda: self.client.get_run(start.run_id))
         where = f"tags.`{LOCAL_ID}` = '{start.run_id}'"
-        found = self.client.search_runs([self._experiment], where, ViewType.ALL, max_results=1)
-        return found[0] if found else None
+        runs = self.client.search_runs([self._experiment], where, ViewType.ALL, max_results=1)
+        return runs[0] if runs else None
 
     def _direct(self, start: Start) -> DirectStore | None:
-        return None if is_odd(start) else self.direct
+        return None if needs_mlflow(start) else self.direct
 
     def _create(self, start: Start) -> Run:
         tags = {**tags_of(start), LOCAL_ID: start.run_id}
         return self.client.create_run(self._experiment, start.time, tags, run_name=start.name)
 
-    def _complete(self, start: Start, run: Run) -> Made:
-        for some in chunks(start.params.items(), _PARAMS_A_CALL):
-            self.client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in some])
+    def _complete(self, start: Start, run: Run) -> StoredRun:
+        for chunk in chunks(start.params.items(), _PARAMS_A_CALL):
+            self.client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in chunk])
         if inputs := inputs_of(start):
             _log_inputs(self.client, run.info.run_id, [_entity(each) for each in inputs])
-        return Made(run.info.run_id, run.info.artifact_uri)
+        return StoredRun(run.info.run_id, run.info.artifact_uri)
 
 
 def _entity(given: Input) -> DatasetInput:
@@ -85,9 +93,9 @@ def _entity(given: Input) -> DatasetInput:
     return DatasetInput(data, [InputTag(CONTEXT, given.context)])
 
 
-def _or_none(ask: Callable[[], Run]) -> Run | None:
+def _or_none(query: Callable[[], Run]) -> Run | None:
     try:
-        return ask()
+        return query()
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
@@ -95,11 +103,12 @@ def _or_none(ask: Callable[[], Run]) -> Run | None:
 
 
 def _log_inputs(client: MlflowClient, run_id: str, inputs: list[DatasetInput]) -> None:
-    """Record the data set. Of two processes that record the same new one at once, MLflow refuses the second: again."""
+    """Record the data set; retry where another process recorded the same one at once."""
     for _ in range(_TRIES - 1):
         try:
             return client.log_inputs(run_id, inputs)
         except MlflowException as error:
-            if "unique constraint" not in str(error).lower():  # SQLite and PostgreSQL write it differently
+            # SQLite and PostgreSQL write it differently.
+            if "unique constraint" not in str(error).lower():
                 raise
     return client.log_inputs(run_id, inputs)

@@ -1,4 +1,4 @@
-"""What a server's refusal of a user means, in words that tell what to set."""
+"""Messages for HTTP 401 and 403 of an MLflow server."""
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -8,7 +8,7 @@ _NAMES = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 
 def denied(error: Exception) -> str | None:
-    """Return who was refused and what to do about it, or None where ``error`` is no refusal (HTTP 401 or 403)."""
+    """Return the message for HTTP 401 or 403: who was refused and what to do; else None."""
     code = _status(error)
     if code == 401:
         if user := read_mlflow_creds().username:
@@ -18,7 +18,7 @@ def denied(error: Exception) -> str | None:
         if "Host header" in str(error):
             return "the server does not answer to this address: name it in the server's --allowed-hosts"
         user = read_mlflow_creds().username
-        who = f"the user {user!r}" if user else "who is logged in"
+        who = f"the user {user!r}" if user else "the logged-in user"
         return (
             f"{who} lacks the right to do this: ask the server's administrator for EDIT on the experiment, or choose "
             "another tracking.experiment"
@@ -29,6 +29,7 @@ def denied(error: Exception) -> str | None:
 def _status(error: Exception) -> int | None:
     if isinstance(error, MlflowException):
         return int(error.get_http_status_code())  # type: ignore[no-untyped-call]  # MLflow's
-    if isinstance(error, requests.HTTPError) and error.response is not None:  # from the artifact store
+    # From the artifact store.
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code
     return None

@@ -1,53 +1,60 @@
-"""A store that is connected to when there is something to send, so that training never waits for it."""
+"""Sink that connects to its store on the first send, so that training never waits for it."""
 
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 from reglab.core.errors import UserError
-from reglab.tracking.batch import Batch, Sink, Unsent
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.sql_sink import DirectSink
+from reglab.tracking.payload import Payload, Sink, Unsent
 from reglab.tracking.settings import sqlite_path
 
 
 class LateSink:
-    """Takes batches for the store at ``uri``; while it cannot be opened, they are unsent.
+    """Sends payloads to the store at ``uri``; while it cannot be opened, they are unsent.
 
-    MLflow is imported where the store is not a SQLite file that plain SQL can be used for. client: MLflow's, where
-    it is connected already.
+    MLflow is imported where the store is not a SQLite file that plain SQL can be used for.
+
+    Args:
+        client: MLflow's, where it is connected already.
     """
 
     def __init__(self, uri: str, client: Any = None) -> None:
         self._uri, self._client = uri, client
         self._sink: Sink | None = None
-        self._calls: Sink | None = None
+        self._mlflow_sink: Sink | None = None
 
-    def send(self, batches: Sequence[Batch]) -> None:
-        """Store ``batches``. Raises Refused where one of the runs is not taken, Unsent where nothing is."""
+    def send(self, payloads: Sequence[Payload]) -> None:
+        """Store ``payloads``.
+
+        Raises:
+            Refused: Where one of the runs is not taken.
+            Unsent: Where nothing is.
+        """
         if self._sink is None:
-            self._sink = self._opened()
-        self._sink.send(batches)
+            self._sink = self._connect()
+        self._sink.send(payloads)
 
-    def _opened(self) -> Sink:
+    def _connect(self) -> Sink:
         path = sqlite_path(self._uri)
         path = path and path.absolute()
         try:
             known = path is not None and sql.is_known(path)
             current = path is not None and known and sql.is_current(path)
-        except sqlite3.Error:  # MLflow says what is wrong with it
+        except sqlite3.Error:  # MLflow reports the error
             known = current = False
         if not current:
-            self._by_calls()  # which looks whether this MLflow can open it
-        return DirectSink(path, self._uri, self._by_calls) if path and known else self._by_calls()
+            self._through_mlflow()  # which looks whether this MLflow can open it
+        return DirectSink(path, self._uri, self._through_mlflow) if path and known else self._through_mlflow()
 
-    def _by_calls(self) -> Sink:
-        if self._calls is None:
+    def _through_mlflow(self) -> Sink:
+        if self._mlflow_sink is None:
             from reglab.tracking.mlflow.sink import MlflowSink
             from reglab.tracking.mlflow.store import connect
 
             try:
-                self._calls = MlflowSink(self._client or connect(self._uri, create=False), self._uri)
+                self._mlflow_sink = MlflowSink(self._client or connect(self._uri, create=False), self._uri)
             except UserError as error:
                 raise Unsent(str(error)) from error
-        return self._calls
+        return self._mlflow_sink

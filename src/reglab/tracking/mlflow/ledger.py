@@ -1,4 +1,4 @@
-"""What MLflow knows of sweeps that ran before."""
+"""Find earlier sweeps in MLflow."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,11 @@ FINGERPRINT = "reglab.sweep_fingerprint"
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """The parent run of a sweep. folder: where it ran, on the machine that it ran on."""
+    """The parent run of a sweep.
+
+    Args:
+        folder: Where it ran, on the machine that it ran on.
+    """
 
     run_id: str
     name: str
@@ -20,23 +24,28 @@ class SweepRecord:
 
 
 def newest_sweep(settings: TrackingSettings, fingerprint: str) -> SweepRecord | None:
-    """Return the newest sweep of this fingerprint in the settings' experiment, or None if there is none.
+    """Return the newest sweep of this fingerprint in the settings' experiment, or None.
 
-    Raises UserError where the store cannot be read.
+    Raises:
+        UserError: Where the store cannot be read.
     """
     client = connect(settings.uri)
     number = str(experiment(client, settings).experiment_id)
-    where = f"tags.`{FINGERPRINT}` = '{fingerprint}'"
+    query = f"tags.`{FINGERPRINT}` = '{fingerprint}'"
     try:
-        found = client.search_runs([number], where, max_results=1, order_by=["attributes.start_time DESC"])
+        runs = client.search_runs([number], query, max_results=1, order_by=["attributes.start_time DESC"])
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(settings.uri)}: {reason(error)}") from error
-    return next((SweepRecord(run.info.run_id, run.info.run_name, run.data.tags.get(FOLDER, "")) for run in found), None)
+    return next((SweepRecord(run.info.run_id, run.info.run_name, run.data.tags.get(FOLDER, "")) for run in runs), None)
 
 
-def end_dead(uri: str, run_id: str) -> None:
-    """End a run KILLED whose process is gone and whose folder is not at hand. Raises UserError as above."""
+def finish_killed(uri: str, run_id: str) -> None:
+    """End a run KILLED whose process is gone and whose folder is not at hand.
+
+    Raises:
+        UserError: As above.
+    """
     try:
         connect(uri, create=False).set_terminated(run_id, "KILLED")
     except UNREACHABLE as error:
-        raise UserError(f"{redacted(uri)} did not take the end of the run {run_id}: {reason(error)}") from error
+        raise UserError(f"{redacted(uri)} could not store the end of the run {run_id}: {reason(error)}") from error

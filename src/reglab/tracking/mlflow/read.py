@@ -1,4 +1,4 @@
-"""Reading runs back from MLflow."""
+"""Read runs, metric histories and artifacts from MLflow."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
@@ -10,7 +10,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from reglab.core.errors import UserError, nearest
-from reglab.tracking.folder import IDENTITY, is_pending, no_run_in, read_identity, refuse_folder, starts
+from reglab.tracking.folder import IDENTITY, check_not_folder, is_id_prefix, is_pending, no_run_error, read_identity
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.store import UNREACHABLE, connect, reason
 from reglab.tracking.run_record import RunRecord
@@ -20,11 +20,16 @@ from reglab.tracking.store_keys import store_key
 _PAGE = 1_000
 _PARENT = "mlflow.parentRunId"
 _DIGEST = "reglab.data_digest"
-_TOUCHES = ("tags.`reglab.test_touched` = 'true'", "metrics.`test/loss` > -1e300")  # a search cannot say "or"
+# a search cannot say "or".
+_TOUCHES = ("tags.`reglab.test_touched` = 'true'", "metrics.`test/loss` > -1e300")
 
 
 def get_run(uri: str, run_id: str) -> RunRecord:
-    """Return one run. Raises UserError where there is no such run or store."""
+    """Return one run.
+
+    Raises:
+        UserError: Where there is no such run or store.
+    """
     try:
         return _record(uri, connect(uri, create=False).get_run(run_id))
     except UNREACHABLE as error:
@@ -42,21 +47,24 @@ def sweep_runs(uri: str, parent_id: str) -> list[RunRecord]:
 
 
 def test_touches(uri: str, run_ids: Sequence[str], parent_id: str) -> list[str]:
-    """Return who saw the test set of the data of ``run_ids`` outside the sweep ``parent_id``, oldest first.
+    """Return who else evaluated the test set of the data of ``run_ids``, oldest first.
 
-    Those are the runs of the same ``reglab.data_digest``, in any experiment and deleted ones too, that are tagged
-    ``reglab.test_touched`` or have a test loss; each is named by its sweep, or by itself if it has none.
-    Raises UserError where the store cannot be read.
+    Those are the runs of the same ``reglab.data_digest``, in any experiment and deleted ones too,
+    that are tagged ``reglab.test_touched`` or have a test loss; each is named by its sweep, or by
+    itself if it has none.
+
+    Raises:
+        UserError: Where the store cannot be read.
     """
     client = connect(uri, create=False)
-    found: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
     try:
         experiments = [str(each.experiment_id) for each in client.search_experiments(ViewType.ALL)]
         digests = {client.get_run(run_id).data.tags.get(_DIGEST, "") for run_id in run_ids} - {""}
         for digest, touch in product(sorted(digests), _TOUCHES):
             where = f"tags.`{_DIGEST}` = '{digest}' AND {touch}"
-            found |= {run.info.run_id: run for run in _pages(client, experiments, where, "ASC", ViewType.ALL)}
-        others = [run for run in found.values() if run.info.run_id not in run_ids and _parent(run) != parent_id]
+            runs |= {run.info.run_id: run for run in _pages(client, experiments, where, "ASC", ViewType.ALL)}
+        others = [run for run in runs.values() if run.info.run_id not in run_ids and _parent(run) != parent_id]
         names = {parent: client.get_run(parent).info.run_name for parent in {_parent(run) for run in others} - {""}}
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
@@ -65,10 +73,10 @@ def test_touches(uri: str, run_ids: Sequence[str], parent_id: str) -> list[str]:
     ]
 
 
-def _not_found(kind: str, run_id: str, uri: str, error: Exception) -> UserError:
+def _not_found(noun: str, run_id: str, uri: str, error: Exception) -> UserError:
     if getattr(error, "error_code", None) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-        return UserError(f"no {kind} {run_id!r} in {redacted(uri)}: was it made in another store?")
-    return UserError(f"cannot read the {kind} {run_id!r} in {redacted(uri)}: {reason(error)}")
+        return UserError(f"no {noun} {run_id!r} in {redacted(uri)}: was it made in another store?")
+    return UserError(f"cannot read the {noun} {run_id!r} in {redacted(uri)}: {reason(error)}")
 
 
 def _parent(run: Run) -> str:
@@ -76,31 +84,40 @@ def _parent(run: Run) -> str:
 
 
 def history(uri: str, run_id: str, keys: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-    """Return (step, value) of each metric, by step; a key that the run does not have gets an empty list."""
+    """Return (step, value) of each metric, by step.
+
+    A key that the run does not have gets an empty list.
+
+    Args:
+        uri: The store.
+        run_id: The run in that store.
+        keys: Metric keys.
+    """
     stored = {store_key(key): key for key in keys}
     path = sqlite_path(uri)
     if path and sql.is_known(path):
-        found = sql.read_history(path, run_id, list(stored))
+        points_by_key = sql.read_history(path, run_id, list(stored))
     else:
         client = connect(uri, create=False)
-        found = {
+        points_by_key = {
             key: sorted((m.step, sql.restored_value(m.value)) for m in client.get_metric_history(run_id, key))
             for key in stored
         }
-    return {stored[key]: points for key, points in found.items()}
+    return {stored[key]: points for key, points in points_by_key.items()}
 
 
 def artifact_path(record: RunRecord, name: str) -> Path:
-    """Return a file or folder of the run's artifacts on this machine, fetched if it lies elsewhere.
+    """Return a file or folder of the run's artifacts on this machine, downloaded if it is remote.
 
-    Raises UserError where the run has no such artifact.
+    Raises:
+        UserError: Where the run has no such artifact.
     """
     folder = local_path(record.artifact_uri)
     if folder is not None:
         path = folder / name
         if not path.exists():
-            there = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-            raise UserError(f"run {record.name} ({record.run_id}) has no artifact {name}; {nearest(name, there)}")
+            names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+            raise UserError(f"run {record.name} ({record.run_id}) has no artifact {name}; {nearest(name, names)}")
         return path
     try:
         return Path(download_artifacts(run_id=record.run_id, artifact_path=name, tracking_uri=record.uri))
@@ -109,13 +126,16 @@ def artifact_path(record: RunRecord, name: str) -> Path:
 
 
 def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
-    """Return a file of the run's artifacts: where it lies on this machine, or a copy in ``folder``; None without it.
+    """Return a file of the run's artifacts: the local file, or a copy in ``folder``.
 
-    Raises UserError where the store does not answer.
+    None without it.
+
+    Raises:
+        UserError: Where the store cannot be reached.
     """
-    here = local_path(record.artifact_uri)
-    if here is not None:
-        return here / name if (here / name).is_file() else None
+    local = local_path(record.artifact_uri)
+    if local is not None:
+        return local / name if (local / name).is_file() else None
     try:
         if name not in {each.path for each in connect(record.uri, create=False).list_artifacts(record.run_id)}:
             return None
@@ -127,9 +147,16 @@ def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
 
 
 def find_run(uri: str, run: str | Path) -> RunRecord:
-    """Return the run that ``run`` means: its folder, its id or the start of it, or its name (the newest of that name).
+    """Return the run with the folder, id, start of an id, or name ``run``.
 
-    A folder knows its own store, so ``uri`` does not count there. Raises UserError, naming the nearest name.
+    The newest of several with that name. A folder knows its own store: ``uri`` is ignored then.
+
+    Args:
+        uri: The store for ids and names.
+        run: Folder, id, start of an id (six characters or more) or name.
+
+    Raises:
+        UserError: Naming the nearest name.
     """
     if (Path(run) / IDENTITY).is_file():
         identity = read_identity(Path(run))
@@ -140,29 +167,32 @@ def find_run(uri: str, run: str | Path) -> RunRecord:
 
 
 def find_runs(uri: str, run: str | Path) -> list[RunRecord]:
-    """Return what ``run`` means: the run of that id, all of that name, or all whose id starts so, newest first.
+    """Return the runs of that id, name, or start of an id, newest first.
 
-    Six characters of an id are enough. Raises UserError where there is none, naming the nearest name.
+    Six characters of an id are enough.
+
+    Raises:
+        UserError: Where there is none, naming the nearest name.
     """
-    refuse_folder(run)
+    check_not_folder(run)
     client = connect(uri, create=False)
     try:
         return [_record(uri, client.get_run(str(run)))]
     except MlflowException:  # not an id: then a name
         pass
     try:
-        experiments = [str(found.experiment_id) for found in client.search_experiments()]
+        experiments = [str(each.experiment_id) for each in client.search_experiments()]
         newest = _search(uri, client, experiments, "", "DESC", most=_PAGE)
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
     named = [record for record in newest if record.name == str(run)]
-    begun = [record for record in newest if starts(record.run_id, str(run))]
-    if not named and not begun:
+    prefixed = [record for record in newest if is_id_prefix(record.run_id, str(run))]
+    if not named and not prefixed:
         if Path(run).is_dir():
-            raise no_run_in(run)
+            raise no_run_error(run)
         hint = nearest(str(run), {record.name for record in newest})
         raise UserError(f"no run {str(run)!r} in {redacted(uri)}. Give a run's folder, id or name; {hint}")
-    return named or begun
+    return named or prefixed
 
 
 def _search(
@@ -196,17 +226,21 @@ def _record(uri: str, run: Run) -> RunRecord:
 
 
 def deleted_runs(uri: str) -> dict[str, str]:
-    """Return the artifact URI of each run that was deleted, by its id. Raises UserError where the store is away."""
+    """Return the artifact URI of each run that was deleted, by its id.
+
+    Raises:
+        UserError: Where the store is away.
+    """
     client = connect(uri, create=False)
-    found: dict[str, str] = {}
+    uris: dict[str, str] = {}
     token: str | None = None
     try:
         experiments = [str(each.experiment_id) for each in client.search_experiments(ViewType.ALL)]
         while True:
             page = client.search_runs(experiments, "", ViewType.DELETED_ONLY, _PAGE, page_token=token)
-            found |= {str(run.info.run_id): str(run.info.artifact_uri) for run in page}
+            uris |= {str(run.info.run_id): str(run.info.artifact_uri) for run in page}
             token = page.token
             if not token:
-                return found
+                return uris
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error

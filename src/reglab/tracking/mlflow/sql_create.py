@@ -1,4 +1,7 @@
-"""New runs in a SQLite store of the known version, by plain SQL alone: MLflow, which takes seconds, is not imported."""
+"""Create runs in a SQLite MLflow store of a known version by plain SQL.
+
+MLflow, which takes seconds, is not imported.
+"""
 
 import json
 import sqlite3
@@ -9,7 +12,7 @@ from pathlib import Path
 from reglab.tracking.dataset import DataSetLike
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.sql_insert import RUN_NAME, Input, NewRun, insert_runs
-from reglab.tracking.opening import Made
+from reglab.tracking.opening import StoredRun
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_start import Start
 from reglab.tracking.settings import TrackingSettings, sqlite_path
@@ -25,45 +28,53 @@ _EXPERIMENT = """
 class DirectStore:
     """An experiment of a SQLite file whose tables are known; its runs have their own ids.
 
-    location: the URI under which its runs keep their artifacts.
+    Args:
+        location: The URI under which its runs keep their artifacts.
     """
 
     path: Path
     experiment: int
     location: str
 
-    def place(self, start: Start) -> Made:
-        """Return what a run is going to be."""
-        return Made(start.run_id, f"{self.location.rstrip('/')}/{start.run_id}/artifacts")
+    def stored_run(self, start: Start) -> StoredRun:
+        """Return the id and artifact URI that the run is going to have."""
+        return StoredRun(start.run_id, f"{self.location.rstrip('/')}/{start.run_id}/artifacts")
 
-    def make(self, starts: Sequence[Start]) -> list[Made]:
-        """Make runs in one transaction, all or none. Raises sqlite3.Error."""
-        made = [self.place(start) for start in starts]
+    def create(self, starts: Sequence[Start]) -> list[StoredRun]:
+        """Make runs in one transaction, all or none.
+
+        Raises:
+            sqlite3.Error: If the store fails.
+        """
+        stored = [self.stored_run(start) for start in starts]
         runs = [
-            NewRun(one.run_id, start.name, one.artifacts, start.params, tags_of(start), inputs_of(start))
-            for start, one in zip(starts, made, strict=True)
+            NewRun(run.run_id, start.name, run.artifacts, start.params, tags_of(start), inputs_of(start))
+            for start, run in zip(starts, stored, strict=True)
         ]
         if starts:
             insert_runs(self.path, self.experiment, runs, starts[0].time)
-        return made
+        return stored
 
 
 def direct_store(settings: TrackingSettings) -> DirectStore | None:
-    """Return the store where its tables are known and its experiment is there; None where MLflow has to be asked."""
+    """Return the store where its tables are known and its experiment is there.
+
+    None where MLflow is needed.
+    """
     path = sqlite_path(settings.uri)
     try:
         if path is None or not path.stat().st_size or not sql.is_known(path):
             return None
         with sql.connection(path) as store:
-            found = store.execute(_EXPERIMENT, (settings.experiment,)).fetchall()
-    except (OSError, sqlite3.Error, UnicodeError):  # MLflow's way says what is wrong
+            rows = store.execute(_EXPERIMENT, (settings.experiment,)).fetchall()
+    except (OSError, sqlite3.Error, UnicodeError):  # MLflow reports the error
         return None
-    if len(found) != 1 or found[0][2] != "active" or "?" in found[0][1] or "#" in found[0][1]:
+    if len(rows) != 1 or rows[0][2] != "active" or "?" in rows[0][1] or "#" in rows[0][1]:
         return None
-    return DirectStore(path, int(found[0][0]), found[0][1])
+    return DirectStore(path, int(rows[0][0]), rows[0][1])
 
 
-def is_odd(run: Start | RunSpec) -> bool:
+def needs_mlflow(run: Start | RunSpec) -> bool:
     """Return whether MLflow has to decide on the run's name: it invents one, or compares two."""
     return not run.name or RUN_NAME in run.tags
 
@@ -78,10 +89,11 @@ def inputs_of(start: Start) -> list[Input]:
 
 
 def dataset_inputs(dataset: DataSetLike, parts: Sequence[str] = ("train", "val", "test")) -> list[Input]:
-    """Return one input for each part, under the name ``<data set>.<part>``, with the part as its context.
+    """Return one MLflow input for each part, named ``<data set>.<part>``, its context the part.
 
-    MLflow keeps one input for each name and digest, so the parts need different names; the digest (the first 36
-    characters of the data set's) is the same, since it covers all of them. The summary becomes the profile.
+    MLflow keeps one input for each name and digest, so the parts need different names; the digest
+    (the first 36 characters of the data set's) is the same, since it covers all of them. The
+    summary becomes the profile.
     """
     source = json.dumps({"tags": {"reglab.data": dataset.name, "reglab.data_digest": dataset.digest}})
     profile = json.dumps(dict(dataset.summary))

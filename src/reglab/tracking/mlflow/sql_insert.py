@@ -1,4 +1,4 @@
-"""New runs of a SQLite store by plain SQL, as MLflow's client would make them one by one."""
+"""SQL inserts of new runs, params, tags and data set inputs."""
 
 import sqlite3
 import uuid
@@ -28,7 +28,11 @@ _INPUT = """
 
 @dataclass(frozen=True)
 class Input:
-    """One part of a data set that a run used. source and profile: JSON."""
+    """One part of a data set that a run used.
+
+    Args:
+        source and profile: JSON.
+    """
 
     name: str
     digest: str
@@ -50,16 +54,19 @@ class NewRun:
 
 
 def insert_runs(path: Path, experiment: int, runs: Sequence[NewRun], now: int) -> None:
-    """Make ``runs``, started at ``now`` (milliseconds), in one transaction; a data set that is there is used again.
+    """Make ``runs``, started at ``now`` (milliseconds), in one transaction.
 
-    Raises sqlite3.Error, with nothing written.
+    A data set that is there is used again.
+
+    Raises:
+        sqlite3.Error: With nothing written.
     """
     with transaction(path) as store:
         store.executemany(
             _RUN, [(run.run_id, run.name, run.tags[_USER], now, run.artifact_uri, experiment) for run in runs]
         )
-        for table, kind in (("params", [run.params for run in runs]), ("tags", [_named(run) for run in runs])):
-            rows = [(run.run_id, *item) for run, items in zip(runs, kind, strict=True) for item in items.items()]
+        for table, mappings in (("params", [run.params for run in runs]), ("tags", [_named(run) for run in runs])):
+            rows = [(run.run_id, *item) for run, items in zip(runs, mappings, strict=True) for item in items.items()]
             rows.sort(key=lambda row: row[1])  # the order of the tables' primary keys
             store.executemany(f"INSERT INTO {table} (run_uuid, key, value) VALUES (?, ?, ?)", rows)
         known: dict[tuple[str, str], str] = {}
@@ -86,9 +93,9 @@ def _insert_input(
 
 
 def _dataset_id(store: sqlite3.Connection, experiment: int, given: Input) -> str:
-    found = store.execute(_FIND, (experiment, given.name, given.digest)).fetchone()
-    if found:
-        return str(found[0])
-    made = uuid.uuid4().hex
-    store.execute(_DATASET, (made, experiment, given.name, given.digest, SOURCE, given.source, given.profile))
-    return made
+    row = store.execute(_FIND, (experiment, given.name, given.digest)).fetchone()
+    if row:
+        return str(row[0])
+    dataset_id = uuid.uuid4().hex
+    store.execute(_DATASET, (dataset_id, experiment, given.name, given.digest, SOURCE, given.source, given.profile))
+    return dataset_id

@@ -1,4 +1,4 @@
-"""Opening an MLflow store: made once, under a lock, before anyone writes."""
+"""Open an MLflow store; a new SQLite store is created under a lock."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ verdict of a sweep is in the note of its parent run, and its report among that r
 | `gap/loss` = val - train, `gap/<score>` = train - val | above 0 means overfitting |
 | `gap/*_low`, `gap/*_high` | interval over examples, for this trained model; not other seeds; NaN: too few errors |
 | `naive_gap/loss` | val - the running loss of training, which the gap above replaces |
-| `objective/*` | the terms whose sum is minimized, apart |
+| `objective/*` | the terms of the minimized sum, each by itself |
 | `weights/<parameter>/*`, `weights/all/*` | norms, exact zeros, distance from the start, size of the update |
 | `final/*` | the same for the weights that the run stands for: sort and compare by these |
 
@@ -40,7 +40,7 @@ A gap also shrinks when training gets worse: read it beside `final/val/loss`.
 UNREACHABLE = (MlflowException, requests.RequestException, sqlite3.Error, OSError)
 _LOCK_SECONDS = 120.0
 _NETWORK = re.compile(r"HTTPConnectionPool|NewConnectionError|failed with exception")
-_SIGNS = {  # what of a network's long message says why
+_NETWORK_REASONS = {  # part of a network error's long message -> reason
     "Connection refused": "connection refused: no server is listening there",
     "Failed to resolve": "no machine of that name is known",
     "Read timed out": "it does not answer in time",
@@ -50,18 +50,27 @@ _SIGNS = {  # what of a network's long message says why
 }
 _PASSWORD = re.compile(r"://[^/@\s]+@")
 
-for _name in ("alembic", "mlflow.store.db.utils"):  # sixty lines of migrations in front of the first run
+# Sixty lines of migrations in front of the first run.
+for _name in ("alembic", "mlflow.store.db.utils"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 def connect(uri: str, create: bool = True) -> MlflowClient:
-    """Return a client of the store at ``uri``; a SQLite store that is not there yet is made, if ``create``.
+    """Return a client of the store at ``uri``.
 
-    Raises UserError where there is no store, or it is something else, or another MLflow's.
+    A SQLite store that is not there yet is made, if ``create``.
+
+    Args:
+        uri: SQLite file or server.
+        create: Create a SQLite store that does not exist.
+
+    Raises:
+        UserError: Where there is no store, or it is something else, or another MLflow's.
     """
     path = sqlite_path(uri)
     if path is None:
-        # A server that is down is said once by the drainer; three lines a call here would break the live table.
+        # A server that is down is reported once by the sender; three lines a call here would break
+        # the live table.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         return MlflowClient(tracking_uri=uri)
     if create:
@@ -85,10 +94,11 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
 
 
 def prepare(path: Path) -> None:
-    """Make the SQLite store at ``path`` unless it is there; of several processes one makes it, the others wait.
+    """Make the SQLite store at ``path`` unless it is there.
 
-    MLflow's own start on a fresh file is a race between processes. The file is migrated aside and then moved in
-    place, so a store that exists is whole. Write-ahead logging, which stays set, lets readers and a writer overlap.
+    Of several processes one makes it, the others wait. MLflow's own start on a fresh file is a race
+    between processes. The file is migrated aside and then moved in place, so a store that exists is
+    whole. Write-ahead logging, which stays set, lets readers and a writer overlap.
     """
     if _is_made(path):
         return
@@ -110,13 +120,14 @@ def prepare(path: Path) -> None:
 def experiment(client: MlflowClient, settings: TrackingSettings) -> Experiment:
     """Return the experiment, made with a note on how to read it if it is not there.
 
-    Raises UserError where the store cannot be reached, or the experiment was deleted.
+    Raises:
+        UserError: Where the store cannot be reached, or the experiment was deleted.
     """
     name = settings.experiment
     try:
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            found = _make_experiment(client, settings)
+        existing = client.get_experiment_by_name(name)
+        if existing is None:
+            existing = _make_experiment(client, settings)
     except UNREACHABLE as error:
         if refusal := denied(error):
             raise UserError(f"{redacted(settings.uri)}, experiment {name!r}: {refusal}") from error
@@ -124,15 +135,15 @@ def experiment(client: MlflowClient, settings: TrackingSettings) -> Experiment:
             f"cannot reach tracking.uri={redacted(settings.uri)} ({reason(error)}): start the server, or leave "
             "tracking.uri out for a local store, or use tracking=offline and send it later by reglab sync"
         ) from error
-    if found.lifecycle_stage != LifecycleStage.ACTIVE:
+    if existing.lifecycle_stage != LifecycleStage.ACTIVE:
         raise UserError(
             f"the experiment {name!r} was deleted in MLflow: restore it there, or choose another tracking.experiment"
         )
-    return found
+    return existing
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error, short enough for a message, without a password that stood in an address.
+    """Return the first line of an error, shortened, passwords in addresses removed.
 
     Where a server refused the user, it is what to do about that.
     """
@@ -140,13 +151,15 @@ def reason(error: Exception) -> str:
         return refusal
     text = str(error).strip() or type(error).__name__
     if _NETWORK.search(text):
-        return next((said for sign, said in _SIGNS.items() if sign in text), "it does not answer")
+        return next((message for sign, message in _NETWORK_REASONS.items() if sign in text), "it does not answer")
     return _PASSWORD.sub("://", text.splitlines()[0])[:200]
 
 
 def _is_made(path: Path) -> bool:
-    """Whether there is a store. SQLite itself looks: a file handle of ours, once closed, would release the locks of
-    all connections that this process has to the file, and another process would delete their write-ahead log.
+    """Whether there is a store. SQLite itself looks.
+
+    A file handle of ours, once closed, would release the locks of all connections that this process
+    has to the file, and another process would delete their write-ahead log.
     """
     try:
         if not path.stat().st_size:
@@ -180,7 +193,8 @@ def _make_experiment(client: MlflowClient, settings: TrackingSettings) -> Experi
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = client.get_experiment_by_name(settings.experiment)  # perhaps by another process, which is as good
+    # Perhaps by another process, which is as good.
+    made = client.get_experiment_by_name(settings.experiment)
     if made is None:
         raise MlflowException(f"the experiment {settings.experiment!r} vanished while it was made")
     return made

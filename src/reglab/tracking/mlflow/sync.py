@@ -1,4 +1,4 @@
-"""Making runs in their stores that were recorded without them, and sending what their journals hold."""
+"""``reglab sync``: create recorded runs in their MLflow stores and send their journals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,130 +7,138 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from reglab.core.errors import UserError
-from reglab.tracking.batch import ROWS, Refused, Unsent
-from reglab.tracking.drainer import Outlet
 from reglab.tracking.folder import IDENTITY, START, Identity, is_pending, read_identity, write_identity
 from reglab.tracking.lock import Held, is_running
-from reglab.tracking.mlflow.create import Maker
+from reglab.tracking.mlflow.create import RunCreator
 from reglab.tracking.mlflow.denied import denied
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.mlflow.sink import OF_THE_RUN
 from reglab.tracking.mlflow.store import UNREACHABLE, reason
+from reglab.tracking.payload import ROWS, Refused, Unsent
 from reglab.tracking.run_start import Start, read_start
+from reglab.tracking.sender import JournalCursor
 from reglab.tracking.settings import TrackingSettings, artifact_root, check_named, redacted
-from reglab.tracking.status import end_dead, has_begun
+from reglab.tracking.status import finish_killed, has_records
 
-_LATER = "nothing is lost: give the same command again when it is back"
+_RETRY_LATER = "nothing is lost: run the same command again when it is back"
 
 
 class Delivery:
-    """Delivers runs, parents first. found: their folders. uri: where those go that were recorded offline, if not None.
+    """Delivers runs, parents first. An unreachable store is tried once.
 
-    A store that is away is asked once.
+    Args:
+        folders: Their folders.
+        uri: Where those go that were recorded offline, if not None.
     """
 
-    def __init__(self, found: Sequence[Path], uri: str | None) -> None:
+    def __init__(self, folders: Sequence[Path], uri: str | None) -> None:
         self._uri = uri
         self._folders: dict[str, Path] = {}  # by the runs' own ids
         self._renamed: dict[str, str] = {}  # own id -> the id that a server gave
-        for folder in found:
+        for folder in folders:
             if identity := _identity(folder):
                 self._folders[identity.local or identity.run_id] = folder
                 self._renamed |= {identity.local: identity.run_id} if identity.local else {}
-        self._makers: dict[TrackingSettings, Maker | UserError] = {}
+        self._creators: dict[TrackingSettings, RunCreator | UserError] = {}
         self._sinks: dict[str, LateSink] = {}
-        self._away: dict[str, str] = {}
+        self._unreachable: dict[str, str] = {}
 
     def deliver(self, folder: Path) -> tuple[list[str], int]:
-        """Bring a run to its store, the caller having its lock; return what was done, and how many rows were sent.
+        """Bring a run to its store, the caller having its lock.
 
-        Raises UserError where the store does not take it, Held if it has to wait for its sweep's process.
+        Return what was done, and how many rows were sent.
+
+        Raises:
+            UserError: Where the store does not accept it.
+            Held: If it has to wait for its sweep's process.
         """
-        told: list[str] = []
+        messages: list[str] = []
         identity = read_identity(folder)
         uri = (self._uri if identity.offline and is_pending(folder) else None) or str(identity.uri)
-        if said := self._away.get(uri):
-            raise UserError(said)
-        if self._uri and redacted(self._uri) == uri:  # what was given may hold a user's name and password
+        if message := self._unreachable.get(uri):
+            raise UserError(message)
+        # What was given may hold a user's name and password.
+        if self._uri and redacted(self._uri) == uri:
             uri = self._uri
         check_named(uri, redacted(self._uri) if self._uri else None)
         if is_pending(folder):
             try:
-                made, told = self._make(folder, identity, uri)
+                made, messages = self._make(folder, identity, uri)
             except UNREACHABLE as error:
-                said = f"{redacted(uri)} did not take it ({reason(error)})"
+                message = f"{redacted(uri)} could not store it ({reason(error)})"
                 if isinstance(error, MlflowException) and error.error_code in OF_THE_RUN:
-                    raise UserError(said) from error
-                self._away[uri] = f"{said}; {_LATER}"
-                raise UserError(self._away[uri]) from error
+                    raise UserError(message) from error
+                self._unreachable[uri] = f"{message}; {_RETRY_LATER}"
+                raise UserError(self._unreachable[uri]) from error
             if made is None:
-                return told, 0
+                return messages, 0
             identity = made
         rows = self._send(folder, identity, uri)
-        return (told + ([f"{rows:,} row{'' if rows == 1 else 's'} sent"] if rows is not None else []), rows or 0)
+        return (messages + ([f"{rows:,} row{'' if rows == 1 else 's'} sent"] if rows is not None else []), rows or 0)
 
     def _make(self, folder: Path, identity: Identity, uri: str) -> tuple[Identity | None, list[str]]:
         start = read_start(folder)
         artifacts = start.artifacts if redacted(uri) == identity.uri else artifact_root(None, uri, Path.cwd())
-        maker = self._maker(TrackingSettings("mlflow", uri, start.experiment, artifacts))
-        begun = has_begun(folder)
-        if not begun and maker.find(start) is None:  # died before it was made: there is nothing to deliver
+        creator = self._creator(TrackingSettings("mlflow", uri, start.experiment, artifacts))
+        recorded = has_records(folder)
+        # The process died before the run was created: there is nothing to deliver.
+        if not recorded and creator.find(start) is None:
             (folder / START).unlink()
             (folder / IDENTITY).unlink()
-            return None, ["forgotten, since its process was gone before it began"]
-        made = maker.make_once(self._translated(start, self._parent(folder, start, uri, maker)))
+            return None, ["discarded: its process was gone before the run started"]
+        made = creator.create_once(self._translated(start, self._parent(folder, start, uri, creator)))
         local = start.run_id if made.run_id != start.run_id else None
         identity = replace(identity, run_id=made.run_id, artifacts=made.artifacts, uri=redacted(uri), local=local)
         write_identity(folder, identity)
         (folder / START).unlink()
         self._renamed |= {local: made.run_id} if local else {}
-        return identity, ["made in its store", *([] if begun else end_dead(folder, identity))]
+        return identity, ["created in its store", *([] if recorded else finish_killed(folder, identity))]
 
     def _send(self, folder: Path, identity: Identity, uri: str) -> int | None:
         sink = self._sinks.setdefault(uri, LateSink(uri))
-        outlet = Outlet(identity, folder)
+        cursor = JournalCursor(identity, folder)
         rows = None
         try:
-            while batch := outlet.read(ROWS):
-                outlet.sync()
-                sink.send([batch])
-                outlet.took(batch)
-                rows = (rows or 0) + batch.size
+            while payload := cursor.read(ROWS):
+                cursor.sync()
+                sink.send([payload])
+                cursor.acknowledge(payload)
+                rows = (rows or 0) + payload.size
         except Refused as error:
             raise UserError(str(error)) from error
         except Unsent as error:
-            self._away[uri] = f"{error}; {_LATER}"
-            raise UserError(self._away[uri]) from error
+            self._unreachable[uri] = f"{error}; {_RETRY_LATER}"
+            raise UserError(self._unreachable[uri]) from error
         return rows
 
-    def _maker(self, settings: TrackingSettings) -> Maker:
-        if settings not in self._makers:
+    def _creator(self, settings: TrackingSettings) -> RunCreator:
+        if settings not in self._creators:
             try:
-                self._makers[settings] = Maker(settings)
+                self._creators[settings] = RunCreator(settings)
             except UserError as error:
-                self._makers[settings] = _told(error, settings.uri)
-        maker = self._makers[settings]
-        if isinstance(maker, UserError):
-            raise maker
-        return maker
+                self._creators[settings] = _for_sync(error, settings.uri)
+        creator = self._creators[settings]
+        if isinstance(creator, UserError):
+            raise creator
+        return creator
 
-    def _parent(self, folder: Path, start: Start, uri: str, maker: Maker) -> str | None:
+    def _parent(self, folder: Path, start: Start, uri: str, creator: RunCreator) -> str | None:
         """Return the id in the store of the run's sweep, which must be there first."""
         if start.parent is None:
             return None
-        for place in (*folder.parents, self._folders.get(start.parent, folder)):
-            identity = _identity(place)
+        for path in (*folder.parents, self._folders.get(start.parent, folder)):
+            identity = _identity(path)
             if identity is None or start.parent not in (identity.run_id, identity.local):
                 continue
-            if not is_pending(place) and identity.uri == redacted(uri):
+            if not is_pending(path) and identity.uri == redacted(uri):
                 self._renamed[start.parent] = identity.run_id
                 return identity.run_id
-            if is_running(place):
-                raise Held(f"the sweep in {place} is still running")
-        found = maker.store_id(start.parent)
-        if found is None:
+            if is_running(path):
+                raise Held(f"the sweep in {path} is still running")
+        store_id = creator.store_id(start.parent)
+        if store_id is None:
             raise UserError(f"its sweep {start.parent} is not in {redacted(uri)}: give the sweep's folder, too")
-        return found
+        return store_id
 
     def _translated(self, start: Start, parent: str | None) -> Start:
         def named(values: Mapping[str, str]) -> dict[str, str]:
@@ -139,16 +147,16 @@ class Delivery:
         return replace(start, parent=parent, params=named(start.params), tags=named(start.tags))
 
 
-def _told(error: UserError, uri: str) -> UserError:
-    """Return the error of a store that cannot be opened in words for who sends, not for who trains."""
+def _for_sync(error: UserError, uri: str) -> UserError:
+    """Return the error of a store that cannot be opened, worded for ``reglab sync``."""
     why = error.__cause__
     if not isinstance(why, UNREACHABLE) or denied(why):
         return error
-    return UserError(f"{redacted(uri)} is away ({reason(why)}); {_LATER}")
+    return UserError(f"cannot reach {redacted(uri)} ({reason(why)}); {_RETRY_LATER}")
 
 
 def _identity(folder: Path) -> Identity | None:
     try:
         return read_identity(folder)
-    except (UserError, OSError):  # none, torn by death, or somebody else's
+    except (UserError, OSError):  # none, damaged, or not readable
         return None

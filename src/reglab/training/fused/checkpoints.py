@@ -34,7 +34,7 @@ class PackCheckpoints(pl.Callback):
         self._written = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        signals.answer()
+        signals.install_handlers()
         if not self.path.exists():
             self.write(trainer, pl_module)
 

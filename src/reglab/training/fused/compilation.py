@@ -85,7 +85,7 @@ class Compilation:
             Interrupted: Where a signal asks to end.
         """
         while not self.done:
-            if number := signals.asked():
+            if number := signals.stop_signal():
                 raise signals.Interrupted(number)
             time.sleep(_TICK)
 

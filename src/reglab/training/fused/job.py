@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab import data
 from reglab.config.pack_settings import PackSettings
-from reglab.config.trust import trust_listed
+from reglab.config.trust import trust_config
 from reglab.core.errors import Unfused
 from reglab.data import DataSet
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, pack_manifest
@@ -171,7 +171,7 @@ def fit_pack(module: PackModule, recorder: PackRecorder, manifest: Manifest, res
 
 def _with_data_shapes(configs: Sequence[DictConfig]) -> list[DictConfig]:
     for config in configs:
-        trust_listed(config)
+        trust_config(config)
     return [with_data_shape(config) for config in configs]
 
 

@@ -68,9 +68,9 @@ class PackModule(pl.LightningModule):
             self._progress.increment_ready()
             terms.append(pack.step(rows, numbers[number]))
             self._progress.increment_completed()
-            if signals.asked():
+            if signals.stop_signal():
                 break
-        self.interrupted = signals.asked()
+        self.interrupted = signals.stop_signal()
         self._add_terms(torch.stack(terms), [rows.shape[-1] for rows in chunk[: len(terms)]], first)
 
     def _add_terms(self, table: Tensor, rows: Sequence[int], first: int) -> None:

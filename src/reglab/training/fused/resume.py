@@ -107,7 +107,7 @@ def record_start(trackers: Sequence[RunTracker], specs: Sequence[RunSpec], **tag
     for tracker, spec in zip(trackers, specs, strict=True):
         assert spec.dataset is not None
         assert spec.steps is not None
-        tracker.tag(**run_state.beginning(spec.tags, spec.dataset.digest, spec.steps), **tags)
+        tracker.tag(**run_state.initial_tags(spec.tags, spec.dataset.digest, spec.steps), **tags)
 
 
 def end_open(folders: Sequence[Path], message: str) -> None:
@@ -128,10 +128,10 @@ def end_open(folders: Sequence[Path], message: str) -> None:
 
 
 def _reopened(spec: RunSpec) -> RunTracker:
-    state = run_state.told(spec.folder) or run_state.Told()
+    state = run_state.read_state(spec.folder) or run_state.RunState()
     tracker = reopen_run(spec.folder)
     assert spec.steps is not None
-    tracker.tag(**run_state.again(state, spec.steps))
+    tracker.tag(**run_state.resume_tags(state, spec.steps))
     return tracker
 
 

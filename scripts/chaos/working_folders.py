@@ -1,4 +1,7 @@
-"""Working folders for runs that are disturbed, each with a store made in advance: migrations take seconds."""
+"""Working folders for runs that are disturbed, each with a store made in advance.
+
+Migrations take seconds.
+"""
 
 import os
 import shutil
@@ -18,7 +21,10 @@ MADE = "REGLAB_CHAOS_STORE"  # the variable that names a store made before
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """Give a temporary folder with an empty store, ``empty.db``; it is kept where an error leaves the context."""
+    """Give a temporary folder with an empty store, ``empty.db``.
+
+    It is kept where an error leaves the context.
+    """
     path = Path(tempfile.mkdtemp(prefix="reglab-chaos-"))
     if made := os.environ.get(MADE):
         shutil.copy(made, path / _STORE)
@@ -48,7 +54,8 @@ def _make_store(path: Path) -> None:
     from reglab.tracking.mlflow.store import connect
 
     connect(f"sqlite:///{path}")
-    with closing(sqlite3.connect(path)) as store:  # what is still in the log beside the file would not be copied
+    # What is still in the log beside the file would not be copied.
+    with closing(sqlite3.connect(path)) as store:
         store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

@@ -10,10 +10,10 @@ import threading
 import pytest
 
 from reglab.tracking import RunSpec, finish_runs, last_status, log_pack, open_runs, reopen_run, send
-from reglab.tracking.batch import Refused, Unsent
-from reglab.tracking.drainer import Drainer, Outlet
 from reglab.tracking.folder import Identity
 from reglab.tracking.journal import Journal
+from reglab.tracking.payload import Refused, Unsent
+from reglab.tracking.sender import JournalCursor, Sender
 from reglab.tracking.tracker import RunTracker
 
 # Dies without a word between the journal and the store, after a part was sent.
@@ -26,7 +26,7 @@ pack = open_runs(settings, [RunSpec(str(n), folder / str(n), {}, {}, {}) for n i
 for step in range(40):
     log_pack(pack, ["val/loss", "gap/loss"], [[n + step / 7, n - step / 7] for n in range(3)], step)
     if step == 20:
-        assert pack[1].drain()
+        assert pack[1].flush()
 os.kill(os.getpid(), 9)
 """
 
@@ -36,7 +36,7 @@ class Store:
 
     def __init__(self):
         self.rows, self.status, self.calls, self.refuses, self.down = {}, {}, [], set(), False
-        self.took = threading.Event()
+        self.received = threading.Event()
 
     def send(self, batches):
         self.calls.append([batch.identity.run_id for batch in batches])
@@ -51,7 +51,7 @@ class Store:
                 self.rows[batch.identity.run_id, row.key, row.step] = row.value
             if batch.status:
                 self.status[batch.identity.run_id] = batch.status[0]
-        self.took.set()
+        self.received.set()
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def store():
 @pytest.fixture
 def pack(tmp_path, store):
     def open_three(seconds=1000):
-        drainer = Drainer(store, seconds)
-        return [RunTracker(Identity(name, name, None, None), tmp_path / name, drainer) for name in "abc"]
+        sender = Sender(store, seconds)
+        return [RunTracker(Identity(name, name, None, None), tmp_path / name, sender) for name in "abc"]
 
     return open_three
 
 
 def writers():
-    return [thread for thread in threading.enumerate() if thread.name == "reglab-drainer"]
+    return [thread for thread in threading.enumerate() if thread.name == "reglab-sender"]
 
 
 def test_members_end_at_different_times_and_the_one_thread_with_the_last(pack, store):
@@ -80,7 +80,7 @@ def test_members_end_at_different_times_and_the_one_thread_with_the_last(pack, s
     b.finish("FAILED")
     assert store.rows == {("b", "loss", 0): 1.0}  # its own alone
     log_pack([a, c], ["loss"], [[2.0]] * 2, 1)
-    assert a.drain()
+    assert a.flush()
     assert store.calls == [["b"], ["a"]]
     finish_runs([c, a], ["FINISHED", "KILLED"])
     assert store.calls[2:] == [["c", "a"]]  # together
@@ -92,19 +92,19 @@ def test_members_end_at_different_times_and_the_one_thread_with_the_last(pack, s
 def test_the_background_writer_sends_all_members_at_once(pack, store):
     trackers = pack(seconds=0.01)
     log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
-    assert store.took.wait(timeout=30)
+    assert store.received.wait(timeout=30)
     finish_runs(trackers, ["FINISHED"] * 3)
     assert sorted(store.rows) == [(name, "loss", 0) for name in "abc"]
 
 
 def test_a_member_that_ends_waits_for_one_batch_of_the_others_at_most(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.drainer.ROWS", 3)  # one line of each member
+    monkeypatch.setattr("reglab.tracking.sender.ROWS", 3)  # one line of each member
     reached, send = threading.Event(), store.send
 
     def slow(batches):
         if not reached.is_set():  # the background's first batch lasts until training asks
             reached.set()
-            assert trackers[0]._drainer._hurry.wait(timeout=30)
+            assert trackers[0]._sender._urgent.wait(timeout=30)
         send(batches)
 
     store.send = slow
@@ -137,16 +137,16 @@ def test_a_store_that_is_down_is_asked_once_for_all(pack, store, caplog):
     with caplog.at_level(logging.WARNING):
         finish_runs(trackers, ["FINISHED"] * 3)
     assert store.calls == [["a", "b", "c"]]
-    assert caplog.text.count("Training goes on") == 1
+    assert caplog.text.count("Training continues") == 1
     assert caplog.text.count("not in the store yet") == 3
 
 
 def test_much_is_sent_before_its_time(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.drainer._LOOK", 0.01)
-    monkeypatch.setattr("reglab.tracking.drainer._MUCH", 100)
+    monkeypatch.setattr("reglab.tracking.sender._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("reglab.tracking.sender._BACKLOG_BYTES", 100)
     trackers = pack(seconds=1000)
     log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
-    assert store.took.wait(timeout=30)
+    assert store.received.wait(timeout=30)
     finish_runs(trackers, ["FINISHED"] * 3)
     assert len(store.rows) == 3
 
@@ -164,9 +164,9 @@ def test_rows_are_durable_in_the_journal_before_a_store_has_them(pack, store, mo
         send(batches)
 
     log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
-    monkeypatch.setattr("reglab.tracking.drainer.os.fsync", note)
+    monkeypatch.setattr("reglab.tracking.sender.os.fsync", note)
     store.send = keep
-    assert trackers[0]._drainer.drain([tracker._outlet for tracker in trackers])
+    assert trackers[0]._sender.flush([tracker._cursor for tracker in trackers])
     assert sorted(happened[:3]) == sorted(tracker.journal.path.stat().st_ino for tracker in trackers)
     assert happened[3:] == ["sent"]
     finish_runs(trackers, ["FINISHED"] * 3)
@@ -174,21 +174,22 @@ def test_rows_are_durable_in_the_journal_before_a_store_has_them(pack, store, mo
 
 @pytest.mark.parametrize("steps", [3, 40])  # before it has reached its old length, and behind
 def test_a_journal_cut_below_what_was_sent_is_sent_again(tmp_path, store, steps):
-    def outlet():
-        return Outlet(Identity("a", "a", None, None), tmp_path)
+    def cursor():
+        return JournalCursor(Identity("a", "a", None, None), tmp_path)
 
     journal = Journal(tmp_path / "journal.jsonl")
     for step in range(10):
         journal.append({"loss": step / 7}, step)
-    drainer = Drainer(store)
-    assert drainer.drain([outlet()])
+    sender = Sender(store)
+    assert sender.flush([cursor()])
     journal.close()
     os.truncate(tmp_path / "journal.jsonl", 100)  # a power loss: one line and a torn one
     journal = Journal(tmp_path / "journal.jsonl")
     store.rows.clear()
-    for step in range(1, steps):  # other lines than before; and the process dies before they are sent
+    # Other lines than before; and the process dies before they are sent.
+    for step in range(1, steps):
         journal.append({"loss": step / 7, "acc": 0.5}, step)
-    assert drainer.drain([outlet()])
+    assert sender.flush([cursor()])
     assert {step for _, key, step in store.rows if key == "loss"} == {*range(steps)}
 
 
@@ -198,7 +199,7 @@ def test_a_disk_that_takes_no_position_loses_nothing_and_the_writer_goes_on(pack
         raise OSError(28, "No space left on device")
 
     tried = threading.Event()
-    monkeypatch.setattr("reglab.tracking.drainer.write_position", full)
+    monkeypatch.setattr("reglab.tracking.sender.write_position", full)
     trackers = pack(seconds=0.01)
     with caplog.at_level(logging.WARNING):
         log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
@@ -218,7 +219,8 @@ def test_a_kill_between_journal_and_store_loses_and_doubles_nothing(settings, cl
     assert [last_status(tmp_path / str(number)) for number in range(3)] == ["RUNNING"] * 3
     (tmp_path / "1" / "journal.sent").unlink()  # a death between the store and the position
     runs += [reopen_run(tmp_path / str(number)) for number in (1, 2)]
-    log_pack(runs, ["val/loss", "gap/loss"], [[n + 39 / 7, n - 39 / 7] for n in range(3)], 39)  # the last step again
+    # The last step again.
+    log_pack(runs, ["val/loss", "gap/loss"], [[n + 39 / 7, n - 39 / 7] for n in range(3)], 39)
     finish_runs(runs, ["KILLED"] * 3)
     for number, run in enumerate(runs):
         history = client.get_metric_history(run.run_id, "val/loss")
@@ -268,14 +270,14 @@ def test_a_name_set_as_a_tag_and_a_tag_too_long_do_what_they_do_in_mlflow(settin
 
 
 def test_after_a_failure_little_is_sent_at_once_then_more_and_more(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.drainer._FEW", 30)
+    monkeypatch.setattr("reglab.tracking.sender._ROWS_AFTER_FAILURE", 30)
     trackers = pack()
     sizes = []
     send, store.down = store.send, True
     monkeypatch.setattr(store, "send", lambda batches: (sizes.append(sum(b.size for b in batches)), send(batches)))
     for step in range(100):
         log_pack(trackers, ["loss"], [[1.0]] * 3, step)
-    assert not trackers[0].drain()
+    assert not trackers[0].flush()
     store.down = False
     finish_runs(trackers, ["FINISHED"] * 3)
     assert sizes == [100, 30, 60, 120, 90]
@@ -283,11 +285,11 @@ def test_after_a_failure_little_is_sent_at_once_then_more_and_more(pack, store, 
 
 
 def test_a_store_known_to_be_away_does_not_hold_up_the_end_for_long(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.drainer._PATIENCE", 0.0)
+    monkeypatch.setattr("reglab.tracking.sender._CLOSE_SECONDS", 0.0)
     trackers = pack()
     store.down, asked, answers = True, threading.Event(), threading.Event()
     assert not trackers[0].log({"loss": 1.0}, 0)
-    assert not trackers[0].drain()
+    assert not trackers[0].flush()
 
     def swallow(batches):
         asked.set()

@@ -1,0 +1,217 @@
+"""Background sender of journals to the store."""
+
+import logging
+import os
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from reglab.tracking.folder import JOURNAL, SENT, Identity
+from reglab.tracking.payload import ROWS, Payload, Refused, Sink, Unsent, read_payload
+
+_log = logging.getLogger(__name__)
+_POLL_SECONDS = 1.0  # between checks of the backlog
+_BACKLOG_BYTES = 1 << 20  # some 25,000 rows: sent at once, so that little is left at the end
+# A payload has this many times more rows while a caller waits: fewer commits, a quarter less time.
+_CLOSE_FACTOR = 4
+# Rows of the first payload after a failure, then twice as many each time.
+_ROWS_AFTER_FAILURE = 1_000
+# The end of a run waits so long for an unreachable store: `reglab sync` sends the rest.
+_CLOSE_SECONDS = 15.0
+_SYNC_THREADS = 16  # the file system makes many files durable together
+_CHECKSUM_BYTES = 256  # before a position; they identify it
+
+
+class JournalCursor:
+    """Position up to which the store has one run's journal.
+
+    The position is written after the store has committed a payload, so it may lag, never lead: a
+    crash in between sends the payload twice, which changes nothing. It is not made durable
+    for the same reason.
+
+    Attributes:
+        sent: The position up to which the store has it.
+    """
+
+    def __init__(self, identity: Identity, folder: Path) -> None:
+        self.sent = read_position(folder / SENT, (folder / JOURNAL).stat().st_size)
+        self.isolated = False  # the store refused it: it must not hold up others
+        self._identity, self._folder = identity, folder
+
+    def read(self, rows: int) -> Payload | None:
+        """Return what is to be sent next, about ``rows`` metric rows at most.
+
+        None if nothing is left.
+        """
+        payload = read_payload(self._identity, self._folder, self.sent, rows)
+        return payload if payload.end > self.sent else None
+
+    def sync(self) -> None:
+        """Make the journal durable before its rows are sent.
+
+        Rows that a store has and a power loss took from the journal would come again, when the run
+        is resumed, with other times, which makes them other rows.
+        """
+        # For writing, which some systems ask for.
+        with (self._folder / JOURNAL).open("r+b") as file:
+            os.fsync(file.fileno())
+
+    def acknowledge(self, payload: Payload) -> None:
+        """Keep in mind that the store has ``payload``."""
+        self.sent = payload.end
+        write_position(self._folder / SENT, self.sent)
+
+    def backlog(self) -> int:
+        """Return the number of bytes not sent yet; 0 where that is unknown."""
+        try:
+            return (self._folder / JOURNAL).stat().st_size - self.sent
+        except OSError:
+            return 0
+
+
+class Sender:
+    """Background thread that sends journals of runs to ``sink`` every ``seconds``."""
+
+    def __init__(self, sink: Sink, seconds: float = 5.0) -> None:
+        self._sink, self._seconds = sink, seconds
+        self._cursors: list[JournalCursor] = []
+        self._lock = threading.Lock()
+        # Training waits for the lock: the background leaves the rest for later.
+        self._urgent = threading.Event()
+        self._stopped = threading.Event()
+        self._unreachable = False
+        self._max_rows = _CLOSE_FACTOR * ROWS
+        self._thread = threading.Thread(target=self._run, name="reglab-sender", daemon=True)
+
+    def add(self, cursor: JournalCursor) -> None:
+        """Send ``cursor``'s journal too. The first one starts the background thread."""
+        with self._with_priority():
+            self._cursors.append(cursor)
+        if not self._thread.ident:
+            self._thread.start()
+
+    def flush(self, cursors: Sequence[JournalCursor]) -> bool:
+        """Send now all that ``cursors`` hold.
+
+        False: the store did not accept it, and the reason was logged once.
+        """
+        with self._with_priority():
+            return self._send(cursors)
+
+    def close(self, cursors: Sequence[JournalCursor]) -> None:
+        """Send all that ``cursors`` hold, and nothing of them from now on.
+
+        With the last one the thread ends. A store that was unreachable at the last attempt gets 15
+        seconds: training does not end minutes late for it.
+        """
+        unreachable = self._unreachable
+        thread = threading.Thread(target=self._flush_and_stop, args=(cursors,), name="reglab-sender-end", daemon=True)
+        thread.start()
+        thread.join(_CLOSE_SECONDS if unreachable else None)
+
+    def _flush_and_stop(self, cursors: Sequence[JournalCursor]) -> None:
+        with self._with_priority():
+            self._cursors = [each for each in self._cursors if each not in cursors]
+            self._send(cursors)
+            left = bool(self._cursors)
+        if not left:
+            self._stopped.set()
+            self._thread.join()
+
+    def _run(self) -> None:
+        pause, waited = min(self._seconds, _POLL_SECONDS), 0.0
+        while not self._stopped.wait(pause):
+            waited += pause
+            if waited >= self._seconds or self._is_large():
+                waited = 0.0
+                with self._lock:
+                    self._send(self._cursors, self._urgent)
+
+    def _is_large(self) -> bool:
+        return not self._unreachable and sum(cursor.backlog() for cursor in self._cursors) > _BACKLOG_BYTES
+
+    @contextmanager
+    def _with_priority(self) -> Iterator[None]:
+        self._urgent.set()
+        with self._lock:
+            self._urgent.clear()
+            yield
+
+    def _send(self, cursors: Sequence[JournalCursor], until: threading.Event | None = None) -> bool:
+        groups = [[each for each in cursors if not each.isolated], *([each] for each in cursors if each.isolated)]
+        failure: Exception | None = None
+        while groups:
+            group = groups.pop(0)
+            try:
+                self._send_group(group, until)
+            except Refused as error:
+                if len(group) > 1:  # which of them? one by one
+                    groups.extend([each] for each in group)
+                else:
+                    group[0].isolated, failure = True, error
+            except (Unsent, OSError) as error:
+                # a full disk takes no position; a journal on a network drive is away
+                failure = error
+                self._max_rows = _ROWS_AFTER_FAILURE
+                break
+        if failure and not self._unreachable:
+            _log.warning("%s. Training continues: the journal keeps everything, and sending is tried again.", failure)
+        self._unreachable = failure is not None
+        return failure is None
+
+    def _send_group(self, cursors: Sequence[JournalCursor], until: threading.Event | None) -> None:
+        while ready := [(each, payload) for each in cursors if (payload := each.read(self._rows(until, cursors)))]:
+            _sync([cursor for cursor, _ in ready])
+            self._sink.send([payload for _, payload in ready])
+            for cursor, payload in ready:
+                cursor.acknowledge(payload)
+            self._max_rows = min(2 * self._max_rows, _CLOSE_FACTOR * ROWS)
+            if until and until.is_set():
+                return
+
+    def _rows(self, until: threading.Event | None, cursors: Sequence[JournalCursor]) -> int:
+        return max(1, min(self._max_rows, ROWS if until else _CLOSE_FACTOR * ROWS) // len(cursors))
+
+
+def read_position(path: Path, length: int) -> int:
+    """Return the position kept in ``path``.
+
+    0, which sends all again, if there is none or it is not the journal's. That is so where it lies
+    behind ``length``, the journal's length, or other bytes stand before it than when it was
+    kept: a power loss has shortened the journal, and perhaps it has grown again since.
+
+    Args:
+        path: ``journal.sent`` of a run.
+        length: Length of the journal in bytes.
+    """
+    try:
+        position, *checksum = path.read_text().split()
+        if not 0 <= int(position) <= length or (checksum and int(checksum[0]) != _checksum(path, int(position))):
+            return 0
+        return int(position)
+    except (OSError, ValueError):
+        return 0
+
+
+def write_position(path: Path, position: int) -> None:
+    """Write ``position`` atomically: a crash leaves the old or the new one."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(f"{position} {_checksum(path, position)}")
+    fresh.replace(path)
+
+
+def _checksum(path: Path, position: int) -> int:
+    with path.with_name(JOURNAL).open("rb") as journal:
+        start = journal.seek(max(0, position - _CHECKSUM_BYTES))
+        return zlib.crc32(journal.read(position - start))
+
+
+def _sync(cursors: Sequence[JournalCursor]) -> None:
+    if len(cursors) == 1:
+        cursors[0].sync()
+        return
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+        list(pool.map(JournalCursor.sync, cursors))
