@@ -106,7 +106,7 @@ def _trained(job: Experiment, tracking: str | None, experiment: str, seed: int) 
         folder = Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
         if tracking is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stack.enter_context(rank_environment.following())
+        stack.enter_context(rank_environment.exit_with_parent())
         tracker = _open(tracking, experiment, folder, job, seed)
         metrics = _recorded(job, tracker, remember)
     return metrics, history, None if tracking is None else tracker.run_id

@@ -29,7 +29,7 @@ from torch import nn
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.processes import rank_environment, rank_processes
-from reglab.processes.child_processes import Child, Family, tell
+from reglab.processes.child_processes import Child, ChildProcesses, send_errors
 from reglab.regularizers import Cocktail
 from reglab.training.experiment import Experiment
 from reglab.training.trainer import build_trainer, quiet_lightning
@@ -71,10 +71,11 @@ def wanted(job: Experiment) -> tuple[Start | None, Experiment]:
 
 
 def _check(name: str, method: str, job: Experiment) -> None:
-    if rank_environment.place().ranks > 1:
+    own = rank_environment.process_rank()
+    if own.ranks > 1:
         raise UserError(
-            f"strategy={name} starts processes, and {rank_environment.place().starter} has: use strategy='ddp'. "
-            "In a script put reglab.fit under if __name__ == '__main__': each process runs the rest of it again"
+            f"strategy={name} starts processes, but {own.launched_by} has started them already. Use strategy='ddp', "
+            "and in a script put reglab.fit under if __name__ == '__main__': each process runs the rest of it again"
         )
     if job.trainer.get("num_nodes", 1) != 1:
         raise UserError(f"strategy={name} starts processes on this machine alone: leave num_nodes out, or use torchrun")
@@ -110,7 +111,7 @@ def run(start: Start, work: Callable[[], Outcome], model: nn.Module, cocktail: C
             # has read them, as it does in a script that starts training wherever it is imported.
             handed = Path(folder) / "work"
             handed.write_bytes(_pickled(work, model, cocktail))
-        with Family() as family:
+        with ChildProcesses() as family:
             for rank in range(start.ranks):
                 with rank_processes.environment(_environment(start, rank, port)), signals_blocked():
                     family.add(_started(context, rank, handed, result))
@@ -151,7 +152,7 @@ def signals_blocked() -> Iterator[None]:
 
 
 def _rank(pipe: Any, rank: int, handed: Any, result: Path) -> None:
-    with signals.listening(patient=True), tell(pipe):
+    with signals.listening(patient=True), send_errors(pipe):
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         setattr(rank_zero_only, "rank", rank)  # noqa: B010 - a function has no such attribute for mypy

@@ -71,7 +71,7 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     if epochs < before:
         raise UserError(f"{_EPOCHS}={epochs}: the run has {before}, and can only be given more")
     if (done := _over(folder, found, epochs > before)) is not None:
-        if rank_environment.place().first:
+        if rank_environment.process_rank().first:
             print(done)
         return 0
     if epochs > before:

@@ -57,7 +57,7 @@ def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str]
 
 def go_on_with(config: DictConfig, folder: Path) -> int:
     """Let the run in ``folder`` go on with ``config`` and return the exit code as ``train_one`` does."""
-    rank_consistency.check(config)
+    rank_consistency.check_started_processes(config)
 
     def train(report: Reporter) -> object:
         from reglab.training.job import run_job  # late: torch
@@ -68,8 +68,8 @@ def go_on_with(config: DictConfig, folder: Path) -> int:
 
 
 def _shown(label: str, train: Callable[[Reporter], object]) -> Ended:
-    if not rank_environment.place().first:  # the first process shows what all of them do
-        with rank_environment.following():
+    if not rank_environment.process_rank().first:  # the first process shows what all of them do
+        with rank_environment.exit_with_parent():
             return ended(0, train(lambda progress: None))
     with Display({0: label}) as display:
         display.tell(Started(0))
@@ -84,8 +84,8 @@ def _shown(label: str, train: Callable[[Reporter], object]) -> Ended:
 
 
 def _told(end: Ended, folder: Path) -> int:
-    here = rank_environment.place()
-    if here.starter == "lightning" and not here.lead:
+    here = rank_environment.process_rank()
+    if here.launched_by == "lightning" and not here.node_leader:
         return 0  # the first process knows how it ended, and would be killed if this one ended otherwise
     if here.first:
         print(result(end))

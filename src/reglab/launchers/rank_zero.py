@@ -17,7 +17,7 @@ from reglab.launchers.events import Advanced, Done, Ended, Event
 from reglab.launchers.exit_causes import Refused
 from reglab.launchers.run_order import Send, run_order
 from reglab.launchers.worker import end_with_parent, prepared
-from reglab.processes.rank_processes import Death, Ranks, die_alike
+from reglab.processes.rank_processes import RankFailure, RankProcesses, exit_like
 
 _ASKED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))
 
@@ -36,9 +36,9 @@ def run_slot(pipe: Connection, pickled: bytes, ranks: int, port: int, patience: 
             if ranks == 1:
                 _Talk(pipe).run(order, pickled)
                 return
-            with Ranks(ranks, port, _run_rank, (pickled, order)) as others:
+            with RankProcesses(ranks, port, _run_rank, (pickled, order)) as others:
                 talk = _Talk(pipe, others, patience)
-                others.died = lambda death: talk.lose(order, death)
+                others.on_failure = lambda failure: talk.lose(order, failure)
                 talk.run(order, pickled)
         except (KeyboardInterrupt, EOFError, BrokenPipeError):
             return  # interrupted before its job began, or the sweep is gone
@@ -73,7 +73,7 @@ def hear_interrupts() -> None:
 class _Talk:
     """What the process tells the sweep through its pipe; also its watcher of ranks, in a thread of its own."""
 
-    def __init__(self, pipe: Connection, others: Ranks | None = None, patience: float = 0.0):
+    def __init__(self, pipe: Connection, others: RankProcesses | None = None, patience: float = 0.0):
         self._pipe, self._others, self._patience = pipe, others, patience
         self._lock, self._through = threading.Lock(), threading.Event()
         self._trained = self._refused = False
@@ -111,23 +111,23 @@ class _Talk:
         if self._others is None:
             return end
         self._others.wait(min(self._patience, 5.0))
-        first = self._others.first
+        first = self._others.first_failure
         if first is None or not first.message or first.message == end.message:
             return end
         return replace(end, message=f"{end.message} (rank {first.rank}: {first.message})")
 
-    def lose(self, order: Order, death: Death) -> None:
+    def lose(self, order: Order, failure: RankFailure) -> None:
         """End this process, which may wait for ever for a rank that died, unless it ends by itself as that one did."""
-        if death.message or death.code in _ASKED:
+        if failure.message or failure.code in _ASKED:
             if self._through.wait(self._patience):
                 return
             with self._lock:
-                if death.message:
+                if failure.message:
                     for job in order.jobs:
-                        self._pipe.send(Ended(job, "FAILED", f"rank {death.rank}: {death.message}", alone=True))
+                        self._pipe.send(Ended(job, "FAILED", f"rank {failure.rank}: {failure.message}", alone=True))
                     self._pipe.send(Done())
                     os._exit(1)
-        die_alike(death)
+        exit_like(failure)
 
 
 def _run_rank(rank: int, pickled: bytes, order: Order) -> None:
