@@ -6,7 +6,7 @@ import pytest
 
 from reglab.core.errors import UserError
 from reglab.launchers import devices
-from reglab.launchers.devices import slots, taken, visible_gpus
+from reglab.launchers.devices import devices_needed, gpu_slots, visible_gpus
 
 LISTING = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-11111111-aaaa)
   MIG 1g.5gb      Device  0: (UUID: MIG-21111111-aaaa)
@@ -22,9 +22,9 @@ def machine(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(devices.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(devices.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=LISTING))
-    devices._present.cache_clear()
+    devices._installed_gpus.cache_clear()
     yield monkeypatch
-    devices._present.cache_clear()
+    devices._installed_gpus.cache_clear()
 
 
 def test_all_gpus_of_the_machine_divided_ones_by_their_parts():
@@ -75,7 +75,7 @@ def test_gpus_that_make_no_sense_are_refused(wanted, part, machine):
     ],
 )
 def test_what_a_job_takes(trainer, gpus, count):
-    assert taken(trainer, gpus) == count
+    assert devices_needed(trainer, gpus) == count
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_a_job_takes(trainer, gpus, count):
 )
 def test_what_no_slot_can_give_is_refused(trainer, part):
     with pytest.raises(UserError, match=part):
-        taken(trainer, FOUR)
+        devices_needed(trainer, FOUR)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_what_no_slot_can_give_is_refused(trainer, part):
     ],
 )
 def test_slots(trainers, workers, dealt):
-    assert slots(trainers, FOUR, workers, 1) == dealt
+    assert gpu_slots(trainers, FOUR, workers, 1) == dealt
 
 
 def test_without_gpus_a_slot_for_the_threads_of_all_ranks_of_a_job(monkeypatch):
     monkeypatch.setattr("reglab.launchers.local.cores", lambda: 12)
-    assert slots([{"devices": 2}, {"devices": 1}], (), None, 3) == [(), ()]
+    assert gpu_slots([{"devices": 2}, {"devices": 1}], (), None, 3) == [(), ()]

@@ -1,7 +1,7 @@
 """Which jobs wait for which, and how packs are cut by place on the path."""
 
-from reglab.launchers.compose import Order
-from reglab.launchers.ordering import awaited, in_turn, joined, levels
+from reglab.launchers.compose import JobGroup
+from reglab.launchers.ordering import dependencies, levels, merge_levels, with_dependencies
 from reglab.launchers.packing import Plan
 
 
@@ -11,18 +11,18 @@ def told(job, after=None):
 
 def test_jobs_wait_by_their_numbers_in_the_sweep_for_those_that_are_launched():
     jobs = {0: told(4, 3), 1: told(5, 4), 2: ["seed=1"], 3: told(7, 5)}  # 3 is done
-    assert awaited(jobs) == {1: 0, 3: 1}
-    orders = in_turn([Order((0, 2), ((), ())), Order((1, 3), ((), ()))], {1: 0, 3: 2})
-    assert [order.after for order in orders] == [(), (0, 2)]
-    assert orders[1].part([3]).after == (0, 2)
+    assert dependencies(jobs) == {1: 0, 3: 1}
+    groups = with_dependencies([JobGroup((0, 2), ((), ())), JobGroup((1, 3), ((), ()))], {1: 0, 3: 2})
+    assert [group.after for group in groups] == [(), (0, 2)]
+    assert groups[1].subset([3]).after == (0, 2)
 
 
 def test_packs_are_cut_by_place_on_the_path():
     planned = Plan(((0, 1, 2, 3, 4, 5),), (6, 7), {"why": (6, 7)})
     before = {2: 0, 3: 1, 4: 2, 7: 6}
     parts = levels(planned, before)
-    assert [(part.packs, part.alone) for part in parts] == [(((0, 1, 5),), (6,)), (((2, 3),), (7,)), ((), (4,))]
-    whole = joined(parts, planned)
-    assert (whole.packs, whole.alone) == (((0, 1, 5), (2, 3)), (4, 6, 7))
+    assert [(part.packs, part.solo) for part in parts] == [(((0, 1, 5),), (6,)), (((2, 3),), (7,)), ((), (4,))]
+    whole = merge_levels(parts, planned)
+    assert (whole.packs, whole.solo) == (((0, 1, 5), (2, 3)), (4, 6, 7))
     assert list(whole.reasons.values()) == [(6, 7), (4,)]
-    assert joined(levels(planned, {}), planned) == planned
+    assert merge_levels(levels(planned, {}), planned) == planned

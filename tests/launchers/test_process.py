@@ -14,7 +14,7 @@ from launchers import standin_process
 from reglab.core.errors import UserError
 from reglab.launchers import local, process, worker_pool
 from reglab.launchers.display import Display
-from reglab.launchers.events import Advanced, Again, Started
+from reglab.launchers.events import EpochEnded, Requeued, Started
 from reglab.launchers.job_returns import Interrupted
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.functions import rewrite
@@ -28,8 +28,8 @@ class Listening(Display):
 
     events: list[object] = []  # noqa: RUF012 - emptied by the fixture
 
-    def tell(self, event):
-        super().tell(event)
+    def on_event(self, event):
+        super().on_event(event)
         self.events.append(event)
 
 
@@ -39,13 +39,13 @@ def run(hydra, monkeypatch):
     Listening.events = []
     monkeypatch.setattr(local, "Display", Listening)
     answers = []
-    launch = local.Local.launch
+    launch = local.LocalRunner.launch
 
     def listened(self, *given, **named):
         answers.extend(launch(self, *given, **named))
         return answers
 
-    monkeypatch.setattr(local.Local, "launch", listened)
+    monkeypatch.setattr(local.LocalRunner, "launch", listened)
 
     def run(*overrides, task=standin_process.task, workers=1):
         every = rewrite([f"folder={Path.cwd()}", *PROCESS, f"hydra.launcher.workers={workers}", *overrides])
@@ -83,7 +83,7 @@ def test_who_is_killed_or_asked_to_end_goes_on_as_often_as_is_said(act, run):
     assert (told[0].status, told[0].metrics["tries"]) == ("FINISHED", 2)
     assert told[1].status == {"die": "FAILED", "term": "KILLED"}[act]
     assert len(notes("job-1")) == 2
-    assert [event.jobs for event in Listening.events if isinstance(event, Again)] == [(0,), (1,)]
+    assert [event.jobs for event in Listening.events if isinstance(event, Requeued)] == [(0,), (1,)]
 
 
 def test_failures_of_a_job_cost_that_job(run):
@@ -116,7 +116,7 @@ def test_too_much_memory_kills(run):
 
 @pytest.mark.parametrize("act", ["wait", "deaf"])
 def test_too_much_time_ends(act, run, monkeypatch):
-    monkeypatch.setattr(worker_pool, "_GRACE", {"wait": 1e6, "deaf": 0.1}[act])
+    monkeypatch.setattr(worker_pool, "_EXIT_SECONDS", {"wait": 1e6, "deaf": 0.1}[act])
     _, told = run(f"act={act}", "hydra.launcher.timeout=0.05")
     assert [end.status for end in told] == ["FAILED"]
     assert "took longer than 0.05 minutes (hydra.launcher.timeout); to go on" in told[0].message
@@ -125,9 +125,9 @@ def test_too_much_time_ends(act, run, monkeypatch):
 class Impatient(Listening):
     """Presses Ctrl-C when a job has told of its first epoch."""
 
-    def tell(self, event):
-        super().tell(event)
-        if isinstance(event, Advanced):
+    def on_event(self, event):
+        super().on_event(event)
+        if isinstance(event, EpochEnded):
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -146,15 +146,15 @@ def test_a_rank_that_is_killed_costs_an_attempt(run):
     assert (told[0].status, told[0].metrics["tries"]) == ("FINISHED", 2)
     seen = [(note["RANK"], note["WORLD_SIZE"]) for rank in (0, 1) for note in notes(f"rank-{rank}")]
     assert seen == [("0", "2")] * 2 + [("1", "2")] * 2
-    assert [event.jobs for event in Listening.events if isinstance(event, Again)] == [(0,)]
+    assert [event.jobs for event in Listening.events if isinstance(event, Requeued)] == [(0,)]
     assert nobody_is_left("rank-0", "rank-1")
 
 
 def test_a_rank_that_fails_ends_the_job_with_its_message(run, monkeypatch):
-    monkeypatch.setattr(process, "PATIENCE", 0.1)
+    monkeypatch.setattr(process, "RANK_EXIT_SECONDS", 0.1)
     words = ("act=raise-9", "+trainer={devices: 2, accelerator: cpu}")
     _, told = run(*words, "seed=0", task=standin_process.on_ranks)
-    assert (told[0].status, told[0].alone) == ("FAILED", True)
+    assert (told[0].status, told[0].unrecorded) == ("FAILED", True)
     assert told[0].message.startswith("rank 1: ValueError: a bug of one rank")
     assert nobody_is_left("rank-0", "rank-1")
 

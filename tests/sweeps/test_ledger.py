@@ -18,7 +18,7 @@ import pytest
 from reglab.core.errors import UserError
 from reglab.launchers import local
 from reglab.launchers.display import Display
-from reglab.launchers.events import Advanced
+from reglab.launchers.events import EpochEnded
 from reglab.sweeps.lock import held
 from training.job_case import SMALL, Case, close
 
@@ -94,9 +94,9 @@ def sweep(template: Path, tmp_path: Path) -> Iterator[Again]:
 class Impatient(Display):
     """Presses Ctrl-C when the second job has told of its first epoch."""
 
-    def tell(self, event: Any) -> None:
-        super().tell(event)
-        if isinstance(event, Advanced) and event.job == 1:
+    def on_event(self, event: Any) -> None:
+        super().on_event(event)
+        if isinstance(event, EpochEnded) and event.job == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -131,8 +131,8 @@ class Listening(Display):
 
     events: list
 
-    def tell(self, event):
-        super().tell(event)
+    def on_event(self, event):
+        super().on_event(event)
         self.events.append(event)
 
 

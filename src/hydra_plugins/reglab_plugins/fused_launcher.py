@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from hydra_plugins.reglab_plugins.launcher import LocalLauncherConf
 
 if TYPE_CHECKING:
-    from reglab.launchers.fused import Fused
+    from reglab.launchers.fused import PackRunner
 
 
 @dataclass
@@ -50,16 +50,16 @@ class FusedLauncher(Launcher):
     ):
         self.workers, self.threads, self.preload = workers, threads, preload
         self.pack, self.compile, self.compile_seconds, self.always = pack, compile, compile_seconds, always
-        self.fused: Fused | None = None
+        self.fused: PackRunner | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Start what workers are forked from, so that it imports while the sweeper prepares."""
-        from reglab.launchers.fused import Fused  # late: Hydra imports every plugin, also for other programs
-        from reglab.launchers.local import Local
+        from reglab.launchers.fused import PackRunner  # late: Hydra imports every plugin, also for other programs
+        from reglab.launchers.local import LocalRunner
 
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.fused = Fused(
-            Local(self.workers, self.threads, list(self.preload)),
+        self.fused = PackRunner(
+            LocalRunner(self.workers, self.threads, list(self.preload)),
             self.pack,
             self.compile,
             self.always,

@@ -11,8 +11,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from reglab.launchers.fused import Fused
-    from reglab.launchers.process import Processes
+    from reglab.launchers.fused import PackRunner
+    from reglab.launchers.process import ProcessRunner
 
 
 @dataclass
@@ -59,19 +59,19 @@ class ProcessLauncher(Launcher):
         self.workers, self.threads, self.gpus = workers, threads, gpus
         self.timeout, self.memory, self.retries = timeout, memory, retries
         self.pack, self.compile, self.compile_seconds, self.always = pack, compile, compile_seconds, always
-        self.processes: Processes | None = None
-        self.fused: Fused | None = None
+        self.processes: ProcessRunner | None = None
+        self.fused: PackRunner | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the settings."""
         from reglab.launchers.exit_causes import Limits  # late: Hydra imports every plugin, also for other programs
-        from reglab.launchers.fused import Fused
-        from reglab.launchers.process import Processes
+        from reglab.launchers.fused import PackRunner
+        from reglab.launchers.process import ProcessRunner
 
         self.context, self.task, self.config = hydra_context, task_function, config
         limits = Limits(self.timeout, self.memory)
-        self.processes = Processes(self.workers, self.threads, self.gpus, self.retries, limits)
-        self.fused = Fused(self.processes, self.pack, self.compile, self.always, self.compile_seconds)
+        self.processes = ProcessRunner(self.workers, self.threads, self.gpus, self.retries, limits)
+        self.fused = PackRunner(self.processes, self.pack, self.compile, self.always, self.compile_seconds)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and return how each ended."""
@@ -80,5 +80,5 @@ class ProcessLauncher(Launcher):
         assert self.processes is not None
         assert self.fused is not None
         jobs = dict(enumerate(job_overrides, initial_job_idx))
-        self.processes.deal_out(jobs, composer_of(self.context.config_loader, self.config))
+        self.processes.assign_gpus(jobs, composer_of(self.context.config_loader, self.config))
         return self.fused.launch(jobs, self.context, self.config, self.task)

@@ -15,7 +15,7 @@ from reglab.core.errors import UserError
 from reglab.core.metric_direction import LOSS_OF_REGRESSION
 from reglab.launchers import task
 from reglab.launchers.display import Display
-from reglab.launchers.events import Advanced, Ended, Progress, Reporter, Started, ended, numbers, reporting
+from reglab.launchers.events import Ended, EpochEnded, Progress, Reporter, Started, end_from_result, numbers, reporting
 from reglab.processes import rank_consistency, rank_environment
 from reglab.tracking.folder import IDENTITY, is_pending, read_identity, typed
 from reglab.tracking.settings import opened
@@ -70,16 +70,16 @@ def go_on_with(config: DictConfig, folder: Path) -> int:
 def _shown(label: str, train: Callable[[Reporter], object]) -> Ended:
     if not rank_environment.process_rank().first:  # the first process shows what all of them do
         with rank_environment.exit_with_parent():
-            return ended(0, train(lambda progress: None))
+            return end_from_result(0, train(lambda progress: None))
     with Display({0: label}) as display:
-        display.tell(Started(0))
+        display.on_event(Started(0))
 
         def report(progress: Progress) -> None:
-            display.tell(Advanced(0, progress.epoch, progress.epochs, numbers(progress.metrics)))
-            display.tick()
+            display.on_event(EpochEnded(0, progress.epoch, progress.epochs, numbers(progress.metrics)))
+            display.on_tick()
 
-        end = ended(0, train(report))
-        display.tell(end)
+        end = end_from_result(0, train(report))
+        display.on_event(end)
     return end
 
 

@@ -23,7 +23,7 @@ from reglab.config.validate import admit
 
 JOB, AFTER = "sweep.job=", "sweep.after="
 # What a sweep tells each job; no part of what the job computes.
-OWN = ("sweep.parent=", "sweep.block=", JOB, AFTER, "sweep.start=", "sweep.trail=")
+SWEEP_KEYS = ("sweep.parent=", "sweep.block=", JOB, AFTER, "sweep.start=", "sweep.trail=")
 
 # What of Hydra's node matters only to Hydra itself.
 _FOR_HYDRA = (
@@ -43,7 +43,7 @@ class Composer:
         self.bases: Bases = dict(bases or {})
         self._parser = OverridesParser.create()
         self._parsed: dict[str, Override] = {}
-        self._is_group: dict[str, bool] = {}
+        self._loads_files: dict[str, bool] = {}
         self._resolved: dict[tuple[str, ...], Mapping[str, Any]] = {}
 
     def compose(self, overrides: Sequence[str], lean: bool = False) -> DictConfig:
@@ -52,9 +52,9 @@ class Composer:
         lean: without the parts of Hydra's node that are of no use to a job which Hydra itself does not run.
         """
         parsed = self._parse(overrides)
-        if not self._patchable(parsed):
-            return self._admitted(overrides)
-        config = self._patched(parsed, "lean" if lean else "whole")
+        if not self._can_patch(parsed):
+            return self._compose_checked(overrides)
+        config = self._patch(parsed, "lean" if lean else "whole")
         with open_dict(config.hydra):
             task = [str(each.input_line) for each in parsed if not each.is_hydra_override()]
             config.hydra.overrides.task = task
@@ -67,12 +67,12 @@ class Composer:
         Kept, so that the check of a sweep and its launcher share them: not to be changed. Raises what Hydra raises,
         and what OmegaConf does for a value that is missing (``???``) or cannot be resolved.
         """
-        key = tuple(override for override in overrides if not override.startswith(OWN))
+        key = tuple(override for override in overrides if not override.startswith(SWEEP_KEYS))
         if key not in self._resolved:
             parsed = self._parse(key)
-            content = _raw(self._patched(parsed, "bare")) if self._patchable(parsed) else {}
+            content = _raw(self._patch(parsed, "bare")) if self._can_patch(parsed) else {}
             job = {name: value for name, value in content.items() if name not in ("hydra", "sweep")}
-            self._resolved[key] = job if job and _is_settled(job) else _resolve(self.compose(key))
+            self._resolved[key] = job if job and _needs_no_resolving(job) else _resolve(self.compose(key))
         return self._resolved[key]
 
     def _parse(self, overrides: Sequence[str]) -> list[Override]:
@@ -81,35 +81,35 @@ class Composer:
                 self._parsed[override] = self._parser.parse_overrides([override])[0]
         return [self._parsed[override] for override in overrides]
 
-    def _patchable(self, parsed: Sequence[Override]) -> bool:
+    def _can_patch(self, parsed: Sequence[Override]) -> bool:
         return isinstance(self.loader, ConfigLoaderImpl) and not any(each.is_sweep_override() for each in parsed)
 
-    def _patched(self, parsed: Sequence[Override], form: str) -> DictConfig:
+    def _patch(self, parsed: Sequence[Override], form: str) -> DictConfig:
         """Return the config, but for what Hydra's own node tells of the job.
 
         A base is kept pickled: reading it back takes a fifth of the time of a deep copy.
         """
-        loads = tuple(override.input_line or "" for override in parsed if self._loads(override))
-        if loads not in self.bases:
-            self.bases[loads] = _forms(self._admitted(loads))
-        patched: DictConfig = pickle.loads(self.bases[loads][form])
-        values = [override for override in parsed if not self._loads(override)]
+        loading = tuple(override.input_line or "" for override in parsed if self._changes_files(override))
+        if loading not in self.bases:
+            self.bases[loading] = _forms(self._compose_checked(loading))
+        patched: DictConfig = pickle.loads(self.bases[loading][form])
+        values = [override for override in parsed if not self._changes_files(override)]
         ConfigLoaderImpl._apply_overrides_to_config(values, patched)
         return patched
 
-    def _admitted(self, overrides: Sequence[str]) -> DictConfig:
+    def _compose_checked(self, overrides: Sequence[str]) -> DictConfig:
         """Return what Hydra composes; a file that a job brings in is checked as the sweep's own are."""
         config = self.loader.load_sweep_config(self.master, list(overrides))
         admit(config)
         return config
 
-    def _loads(self, override: Override) -> bool:
+    def _changes_files(self, override: Override) -> bool:
         """Whether an override may change which files are loaded, or what Hydra itself does."""
         key = override.key_or_group
-        if key not in self._is_group:
+        if key not in self._loads_files:
             known = bool(self.loader.list_groups(key) or self.loader.get_group_options(key))
-            self._is_group[key] = known or override.package is not None or override.is_hydra_override()
-        return self._is_group[key] or override.is_delete()
+            self._loads_files[key] = known or override.package is not None or override.is_hydra_override()
+        return self._loads_files[key] or override.is_delete()
 
 
 Bases = dict[tuple[str, ...], Mapping[str, bytes]]  # the overrides that load -> the config's forms, see `_forms`
@@ -125,7 +125,7 @@ def composer_of(loader: ConfigLoader, master: DictConfig) -> Composer:
 
 
 @dataclass(frozen=True)
-class Order:
+class JobGroup:
     """Jobs that a worker runs at one time: a single one, or several that train fused. overrides: of each job.
 
     after: jobs of other orders that must have ended before this one begins.
@@ -135,10 +135,10 @@ class Order:
     overrides: tuple[tuple[str, ...], ...]
     after: tuple[int, ...] = ()
 
-    def part(self, jobs: Sequence[int]) -> "Order":
+    def subset(self, jobs: Sequence[int]) -> "JobGroup":
         """Return the order of some of these jobs."""
-        known = dict(zip(self.jobs, self.overrides, strict=True))
-        return Order(tuple(jobs), tuple(known[job] for job in jobs), self.after)
+        overrides_of = dict(zip(self.jobs, self.overrides, strict=True))
+        return JobGroup(tuple(jobs), tuple(overrides_of[job] for job in jobs), self.after)
 
 
 def job_config(composer: Composer, job: int, overrides: Sequence[str], lean: bool = False) -> DictConfig:
@@ -150,7 +150,7 @@ def job_config(composer: Composer, job: int, overrides: Sequence[str], lean: boo
     with open_dict(config):
         config.hydra.job.id = str(job)
         config.hydra.job.num = job
-        if lean and _written(config, "subdir") == "${hydra.job.num}":
+        if lean and _unresolved(config, "subdir") == "${hydra.job.num}":
             config.hydra.sweep.subdir = str(job)
     if lean:
         folder = str(job_folder(config))  # Hydra makes its node read-only while it resolves by it
@@ -161,8 +161,8 @@ def job_config(composer: Composer, job: int, overrides: Sequence[str], lean: boo
 
 def job_folder(config: DictConfig) -> Path:
     """Return the folder of the job with this config, absolute."""
-    plain = [_written(config, "dir"), _written(config, "subdir")]
-    if _is_settled(plain):  # resolving takes two milliseconds, and a pack has many jobs
+    plain = [_unresolved(config, "dir"), _unresolved(config, "subdir")]
+    if _needs_no_resolving(plain):  # resolving takes two milliseconds, and a pack has many jobs
         return Path(*plain).absolute()
     with hydra_config(config):  # the folder's name may hold ${hydra:...}
         return (Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)).absolute()
@@ -187,14 +187,14 @@ def _forms(config: DictConfig) -> dict[str, bytes]:
         del bare["hydra"]
     for key in _FOR_HYDRA:
         del lean.hydra.__dict__["_content"][key]  # OmegaConf does not delete from what has a type
-    folder = _written(lean, "dir")
+    folder = _unresolved(lean, "dir")
     if folder.count("${") == folder.count("${now:"):  # the time of the whole sweep; anything else may differ by job
         with open_dict(lean):
             lean.hydra.sweep.dir = str(config.hydra.sweep.dir)
     return {"whole": pickle.dumps(config), "bare": pickle.dumps(bare), "lean": pickle.dumps(lean)}
 
 
-def _written(config: DictConfig, key: str) -> str:
+def _unresolved(config: DictConfig, key: str) -> str:
     """Return a part of the job's folder as it is written, its interpolations unresolved."""
     return str(config.hydra.sweep._get_node(key)._value())
 
@@ -209,12 +209,12 @@ def _raw(node: Any) -> Any:
     return node._value()
 
 
-def _is_settled(content: Any) -> bool:
+def _needs_no_resolving(content: Any) -> bool:
     """Whether nothing is left to resolve or missing."""
     if isinstance(content, dict):
-        return all(_is_settled(value) for value in content.values())
+        return all(_needs_no_resolving(value) for value in content.values())
     if isinstance(content, list):
-        return all(_is_settled(value) for value in content)
+        return all(_needs_no_resolving(value) for value in content)
     return not isinstance(content, str) or ("${" not in content and content != "???")
 
 

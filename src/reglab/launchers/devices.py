@@ -14,41 +14,41 @@ from reglab.core.errors import UserError
 from reglab.launchers.local import count_workers
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_EACH_ITS_OWN = (None, "auto", -1, "-1")  # as many as the slot has
+_ALL_OF_SLOT = (None, "auto", -1, "-1")  # as many as the slot has
 
 
-def visible_gpus(wanted: object = None) -> tuple[str, ...]:
+def visible_gpus(setting: object = None) -> tuple[str, ...]:
     """Return the GPUs that a sweep may use, as CUDA_VISIBLE_DEVICES names them.
 
     wanted: ``hydra.launcher.gpus``; None for all that this process sees. Raises UserError for one that it does not see.
     """
-    given = os.environ.get(VISIBLE)
-    seen = _listed(given) if given is not None else None
-    if wanted is None:
-        return seen if seen is not None else _present()
-    if isinstance(wanted, str) or not isinstance(wanted, Iterable) or isinstance(wanted, Mapping):
-        raise UserError(f"hydra.launcher.gpus must be null (all) or a list such as [0,1], got {wanted!r}")
-    chosen = tuple(str(each) for each in wanted)
-    for each in chosen:
-        if not re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", each):
+    variable = os.environ.get(VISIBLE)
+    visible = _parse_visible(variable) if variable is not None else None
+    if setting is None:
+        return visible if visible is not None else _installed_gpus()
+    if isinstance(setting, str) or not isinstance(setting, Iterable) or isinstance(setting, Mapping):
+        raise UserError(f"hydra.launcher.gpus must be null (all) or a list such as [0,1], got {setting!r}")
+    chosen = tuple(str(gpu) for gpu in setting)
+    for gpu in chosen:
+        if not re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", gpu):
+            raise UserError(f"hydra.launcher.gpus: {gpu!r} is no GPU; give numbers, or ids as nvidia-smi -L shows them")
+        if visible is not None and gpu not in visible:
             raise UserError(
-                f"hydra.launcher.gpus: {each!r} is no GPU; give numbers, or ids as nvidia-smi -L shows them"
+                f"hydra.launcher.gpus: GPU {gpu} is not among {VISIBLE}={variable}, which this process sees"
             )
-        if seen is not None and each not in seen:
-            raise UserError(f"hydra.launcher.gpus: GPU {each} is not among {VISIBLE}={given}, which this process sees")
     if len(set(chosen)) < len(chosen):
         raise UserError(f"hydra.launcher.gpus={list(chosen)} names a GPU twice; for two jobs on one, set workers")
     return chosen
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _parse_visible(text: str) -> tuple[str, ...]:
     """Return what CUDA_VISIBLE_DEVICES names; as CUDA does, up to the first that is none (``-1``)."""
     names = [name.strip() for name in text.split(",")]
     return tuple(takewhile(lambda name: name and not name.startswith("-"), names))
 
 
 @cache
-def _present() -> tuple[str, ...]:
+def _installed_gpus() -> tuple[str, ...]:
     """Return all GPUs of this machine: by number, or by id where they are divided (MIG). Asks the driver's own tool."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
@@ -57,13 +57,13 @@ def _present() -> tuple[str, ...]:
         listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):  # there is no driver, or no device
         return ()
-    found: list[str] = []
+    gpus: list[str] = []
     for number, part in re.findall(r"^GPU (\d+):(.*(?:\n[ \t].*)*)", listing, flags=re.MULTILINE):
-        found += re.findall(r"\(UUID: (MIG-[^)]+)\)", part) or [number]
-    return tuple(found)
+        gpus += re.findall(r"\(UUID: (MIG-[^)]+)\)", part) or [number]
+    return tuple(gpus)
 
 
-def taken(trainer: Mapping[str, Any], gpus: Sequence[str]) -> int | None:
+def devices_needed(trainer: Mapping[str, Any], gpus: Sequence[str]) -> int | None:
     """Return how many devices a job takes on this machine; None for as many GPUs as its slot has.
 
     trainer: of its config. gpus: those that the sweep may use. Raises UserError for what no slot can give.
@@ -71,10 +71,10 @@ def taken(trainer: Mapping[str, Any], gpus: Sequence[str]) -> int | None:
     nodes = trainer.get("num_nodes", 1)
     if nodes != 1:
         raise UserError(f"trainer.num_nodes={nodes}: hydra/launcher=process trains each job on this machine alone")
-    devices, on_gpus = trainer.get("devices"), _uses(trainer, gpus)
-    if devices in _EACH_ITS_OWN:
+    devices, on_gpus = trainer.get("devices"), _uses_gpus(trainer, gpus)
+    if devices in _ALL_OF_SLOT:
         return None if on_gpus else 1  # Lightning's own meaning on a CPU
-    count = _count(devices)
+    count = _device_count(devices)
     if count < 1:
         raise UserError(f"trainer.devices={devices}: give how many devices of its slot a job trains on, such as 2")
     if on_gpus and count > len(gpus):
@@ -85,11 +85,11 @@ def taken(trainer: Mapping[str, Any], gpus: Sequence[str]) -> int | None:
     return count
 
 
-def _uses(trainer: Mapping[str, Any], gpus: Sequence[str]) -> bool:
+def _uses_gpus(trainer: Mapping[str, Any], gpus: Sequence[str]) -> bool:
     return bool(gpus) and trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
 
 
-def _count(devices: object) -> int:
+def _device_count(devices: object) -> int:
     """Return the number that ``trainer.devices`` means, counted in the slot; 0 where it means none."""
     if isinstance(devices, str) and re.fullmatch(r"\d+", devices):
         return int(devices)
@@ -103,7 +103,7 @@ def _count(devices: object) -> int:
     return devices if isinstance(devices, int) and not isinstance(devices, bool) else 0
 
 
-def slots(
+def gpu_slots(
     trainers: Sequence[Mapping[str, Any]], gpus: Sequence[str], workers: int | None, threads: int
 ) -> list[tuple[str, ...]]:
     """Return the GPUs of each job slot, nothing in it where jobs train on the CPU.
@@ -111,11 +111,11 @@ def slots(
     Without ``workers``, as many slots as there are GPUs for the largest job, or physical cores for its threads. With
     more slots than GPUs, several share one.
     """
-    needs = [taken(trainer, gpus) for trainer in trainers]
-    largest = max((need for need in needs if need), default=1)
-    if not any(_uses(trainer, gpus) for trainer in trainers):
+    counts = [devices_needed(trainer, gpus) for trainer in trainers]
+    largest = max((count_needed for count_needed in counts if count_needed), default=1)
+    if not any(_uses_gpus(trainer, gpus) for trainer in trainers):
         return [()] * count_workers(workers, threads if workers else threads * largest)
-    most = len(gpus) // largest
-    count = count_workers(workers or most, threads)
-    each = max(largest, len(gpus) // count) if None in needs else largest
-    return [tuple(gpus[(slot * each + place) % len(gpus)] for place in range(each)) for slot in range(count)]
+    most_slots = len(gpus) // largest
+    count = count_workers(workers or most_slots, threads)
+    per_slot = max(largest, len(gpus) // count) if None in counts else largest
+    return [tuple(gpus[(slot * per_slot + offset) % len(gpus)] for offset in range(per_slot)) for slot in range(count)]

@@ -32,7 +32,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Advanced:
+class EpochEnded:
     """A job finished an epoch; ``epochs`` is how many it will have at most. doing: what it does instead of steps."""
 
     job: int
@@ -44,9 +44,15 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job ended. message: why, where it failed or was killed. metrics: the run's result.
+    """A job ended.
 
-    alone: it ended without being able to record that; whoever runs the sweep has to.
+    Attributes:
+        job: Its number.
+        status: How it ended.
+        message: Why, where it failed or was killed.
+        run_id: Its run in MLflow.
+        metrics: The run's result.
+        unrecorded: Whether its process ended without recording that in the run's journal.
     """
 
     job: int
@@ -54,7 +60,7 @@ class Ended:
     message: str = ""
     run_id: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    alone: bool = False
+    unrecorded: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Apart:
+class Regrouped:
     """A pack's jobs go on in other groups, from the start. reason: one line."""
 
     groups: tuple[tuple[int, ...], ...]
@@ -73,7 +79,7 @@ class Apart:
 
 
 @dataclass(frozen=True)
-class Again:
+class Requeued:
     """These jobs lost their worker and go on in another, from their checkpoint where there is one. reason: one line."""
 
     jobs: tuple[int, ...]
@@ -81,11 +87,11 @@ class Again:
 
 
 @dataclass(frozen=True)
-class Done:
+class Idle:
     """A worker process has nothing left to do."""
 
 
-Event = Started | Packed | Advanced | Ended | Apart | Again
+Event = Started | Packed | EpochEnded | Ended | Regrouped | Requeued
 
 
 @contextmanager
@@ -103,7 +109,7 @@ def reporter() -> Reporter | None:
     return _reporter.get()
 
 
-def ended(job: int, result: object) -> Ended:
+def end_from_result(job: int, result: object) -> Ended:
     """Return the end that a task's return value tells: a ``JobResult``, or anything else for plain success."""
     status: Any = getattr(result, "status", "FINISHED")
     metrics = getattr(result, "metrics", {})

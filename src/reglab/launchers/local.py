@@ -21,16 +21,16 @@ from reglab.config.pack_settings import PackSettings
 from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
 from reglab.launchers import task as tasks
-from reglab.launchers.compose import Composer, Order, composer_of, job_config, job_folder
+from reglab.launchers.compose import Composer, JobGroup, composer_of, job_config, job_folder
 from reglab.launchers.display import Display
 from reglab.launchers.events import Ended
 from reglab.launchers.job_labels import job_labels
 from reglab.launchers.job_returns import Interrupted, job_return
-from reglab.launchers.ordering import awaited, in_turn
+from reglab.launchers.ordering import dependencies, with_dependencies
 from reglab.launchers.run_order import Assignment
 from reglab.launchers.worker import work
-from reglab.launchers.worker_handle import Rules
-from reglab.launchers.worker_pool import Pool
+from reglab.launchers.worker_handle import PoolRules
+from reglab.launchers.worker_pool import WorkerPool
 from reglab.processes.rank_processes import environment
 
 _THREADS = (
@@ -42,18 +42,18 @@ _THREADS = (
 )
 # torch.cuda.is_available() then asks the driver without opening CUDA, which a forked process could not use any more.
 _CUDA_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
-_NOTHING: Mapping[str, str] = {}
-_AFTER_WORKERS = -1  # multiprocessing ends workers before it calls what has a priority below 0
+_NO_VARIABLES: Mapping[str, str] = {}
+_EXIT_PRIORITY = -1  # multiprocessing ends workers before it calls what has a priority below 0
 
 
-class Local:
+class LocalRunner:
     """Runs orders on ``workers`` processes with ``threads`` threads each.
 
     workers: None for one per ``threads`` physical cores. preload: modules that are imported once, in a server process
     that the workers are forked from (where the system has fork), so that torch's seconds are paid once.
     """
 
-    rules = Rules()
+    rules = PoolRules()
 
     def __init__(self, workers: int | None, threads: int, preload: Sequence[str]):
         self.workers, self.threads = count_workers(workers, threads), threads
@@ -61,7 +61,7 @@ class Local:
 
     def launch(
         self,
-        orders: Sequence[Order],
+        groups: Sequence[JobGroup],
         context: HydraContext,
         config: DictConfig,
         task: Callable[[DictConfig], object],
@@ -76,29 +76,29 @@ class Local:
         composer = composer_of(context.config_loader, config)
         settings = settings or PackSettings(threads=self.threads)
         assignment = pickle.dumps(Assignment(context, config, task, tasks.train_pack, settings, composer.bases))
-        jobs = {job: own for order in orders for job, own in zip(order.jobs, order.overrides, strict=True)}
-        orders = in_turn(orders, awaited(jobs))
+        jobs = {job: overrides for group in groups for job, overrides in zip(group.jobs, group.overrides, strict=True)}
+        groups = with_dependencies(groups, dependencies(jobs))
         with Display(job_labels(jobs)) as display:
-            pool = Pool(
-                lambda order, place: self._spawn(assignment, order, place),
+            pool = WorkerPool(
+                lambda group, index: self._spawn(assignment, group, index),
                 min(self.workers, len(jobs)),
-                display.tell,
-                display.tick,
-                lambda order, left, reason: _close(order, left, reason, composer),
-                lambda order: _reached(order, composer),
-                lambda order, job: _recorded(order, job, composer),
+                display.on_event,
+                display.on_tick,
+                lambda group, open_jobs, reason: _end_open_runs(group, open_jobs, reason, composer),
+                lambda group: _checkpoint_progress(group, composer),
+                lambda group, job: _recorded_end(group, job, composer),
                 self.rules,
             )
-            ends = pool.run(orders)
+            ends = pool.run(groups)
         for job, end in ends.items():
             if end.status != "FINISHED":
-                _record(end, job_config(composer, job, jobs[job], lean=True))
+                _record_end(end, job_config(composer, job, jobs[job], lean=True))
         returns = [job_return(jobs[job], ends[job]) for job in sorted(ends)]
         if pool.interrupted:
             raise Interrupted(returns, pool.interrupted)
         return returns
 
-    def _spawn(self, assignment: bytes, order: Order, place: int) -> tuple[BaseProcess, Connection]:
+    def _spawn(self, assignment: bytes, group: JobGroup, index: int) -> tuple[BaseProcess, Connection]:
         ours, theirs = self._processes.Pipe()
         process = self._processes.Process(target=work, args=(theirs, assignment), daemon=True)
         with worker_environment(self.threads):
@@ -130,17 +130,17 @@ def start_server(preload: Sequence[str], threads: int) -> ForkServerContext | Sp
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with worker_environment(threads), _deaf_to_interrupts():
+    with worker_environment(threads), _ignoring_interrupts():
         forkserver.ensure_running()
-    _end_server_with_us()
+    _end_server_at_exit()
     return context
 
 
 @cache
-def _end_server_with_us() -> None:
+def _end_server_at_exit() -> None:
     from multiprocessing import util
 
-    util.Finalize(None, _end_server, exitpriority=_AFTER_WORKERS)
+    util.Finalize(None, _end_server, exitpriority=_EXIT_PRIORITY)
 
 
 def _end_server() -> None:
@@ -152,13 +152,13 @@ def _end_server() -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-def worker_environment(threads: int, more: Mapping[str, str] = _NOTHING) -> AbstractContextManager[None]:
+def worker_environment(threads: int, more: Mapping[str, str] = _NO_VARIABLES) -> AbstractContextManager[None]:
     """Set the variables that libraries read when they are loaded, for processes started inside the context."""
     return environment({**dict.fromkeys(_THREADS, str(threads)), _CUDA_CHECK: "1", **more})
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def _ignoring_interrupts() -> Iterator[None]:
     """A process started inside ignores Ctrl-C; otherwise the server would print a traceback while it imports."""
     if sys.platform == "win32":
         yield
@@ -170,15 +170,15 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _record(end: Ended, config: DictConfig) -> None:
+def _record_end(end: Ended, config: DictConfig) -> None:
     """Give a run the end that its worker could not record: it died, or the interrupt came while it was recording."""
     from reglab.tracking import reopen_run
     from reglab.tracking.status import last_status
 
     try:
-        recorded = last_status(job_folder(config))  # the journal leads the store
-        overdue = (recorded, end.status) == ("KILLED", "FAILED")  # it was asked to end, for it took too long
-        if recorded != "RUNNING" and not overdue:
+        status = last_status(job_folder(config))  # the journal leads the store
+        timed_out = (status, end.status) == ("KILLED", "FAILED")  # it was asked to end, for it took too long
+        if status != "RUNNING" and not timed_out:
             return
         run = reopen_run(job_folder(config))
     except UserError:
@@ -187,34 +187,34 @@ def _record(end: Ended, config: DictConfig) -> None:
     run.finish(end.status)
 
 
-def _recorded(order: Order, job: int, composer: Composer) -> Ended | None:
+def _recorded_end(group: JobGroup, job: int, composer: Composer) -> Ended | None:
     """Return how the run of a job has ended by its journal, which its store may not have heard of yet."""
-    config = job_config(composer, job, order.overrides[order.jobs.index(job)], lean=True)
+    config = job_config(composer, job, group.overrides[group.jobs.index(job)], lean=True)
     return resumable_jobs.recorded_end(job, job_folder(config))
 
 
-def _close(order: Order, left: Sequence[int], reason: str, composer: Composer) -> None:
+def _end_open_runs(group: JobGroup, jobs: Sequence[int], reason: str, composer: Composer) -> None:
     """End the runs that a dead worker left open, before the same jobs open new ones in the same folders."""
     from reglab.tracking import pack_manifest
 
-    pack_manifest.remove(_folder(order, composer))
-    part = order.part(left)
-    for job, overrides in zip(part.jobs, part.overrides, strict=True):
-        _record(Ended(job, "FAILED", f"{reason}; trained again"), job_config(composer, job, overrides, lean=True))
+    pack_manifest.remove(_folder(group, composer))
+    subset = group.subset(jobs)
+    for job, overrides in zip(subset.jobs, subset.overrides, strict=True):
+        _record_end(Ended(job, "FAILED", f"{reason}; trained again"), job_config(composer, job, overrides, lean=True))
 
 
-def _reached(order: Order, composer: Composer) -> int:
+def _checkpoint_progress(group: JobGroup, composer: Composer) -> int:
     """Return a number that is the larger the further the checkpoint of an order is; 0 where there is none."""
     from reglab.tracking import pack_manifest
 
-    folder = _folder(order, composer)
-    if len(order.jobs) > 1:
-        found = pack_manifest.read(folder)
-        return found.steps if found else 0
+    folder = _folder(group, composer)
+    if len(group.jobs) > 1:
+        manifest = pack_manifest.read(folder)
+        return manifest.steps if manifest else 0
     last = folder / "checkpoints" / "last.ckpt"
     return last.stat().st_mtime_ns if last.exists() else 0
 
 
-def _folder(order: Order, composer: Composer) -> Path:
+def _folder(group: JobGroup, composer: Composer) -> Path:
     """Return the folder of an order's first job."""
-    return job_folder(job_config(composer, order.jobs[0], order.overrides[0], lean=True))
+    return job_folder(job_config(composer, group.jobs[0], group.overrides[0], lean=True))

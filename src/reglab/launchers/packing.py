@@ -7,11 +7,11 @@ from typing import Any
 
 from reglab.analysis.formatting import plural
 
-LEAST = 8  # members below which a pack is not split for the sake of an idle worker
-LARGEST = 1024
+MIN_MEMBERS = 8  # members below which a pack is not split for the sake of an idle worker
+MAX_MEMBERS = 1024
 
 # Numbers here may differ between the members of a pack.
-_FREE = {"seed", "trainer.gradient_clip_norm", "data.split_seed", "data.label_noise", "data.fold", "data.replica"}
+_FREE_KEYS = {"seed", "trainer.gradient_clip_norm", "data.split_seed", "data.label_noise", "data.fold", "data.replica"}
 _FREE_GROUPS = ("regularizer.", "optimizer.", "scheduler.")
 _NOT_THE_JOB = ("name", "sweep", "hydra")
 # What the fused engine trains with; a job that wants something else trains by itself.
@@ -35,60 +35,60 @@ class Plan:
     """
 
     packs: tuple[tuple[int, ...], ...]
-    alone: tuple[int, ...]
+    solo: tuple[int, ...]
     reasons: Mapping[str, tuple[int, ...]]
 
     def lines(self) -> list[str]:
         """Return what a user should know of the jobs that train alone, a line for each reason."""
-        if not self.packs and not self.reasons and len(self.alone) > 1:
+        if not self.packs and not self.reasons and len(self.solo) > 1:
             return ["nothing to fuse: no two jobs differ in numbers only"]
-        return [apart(reason, [1] * len(jobs)) for reason, jobs in self.reasons.items()]
+        return [separation_line(reason, [1] * len(jobs)) for reason, jobs in self.reasons.items()]
 
 
-def plan(configs: Mapping[int, Mapping[str, Any]], every: str | None = None) -> Plan:
+def plan(configs: Mapping[int, Mapping[str, Any]], common_reason: str | None = None) -> Plan:
     """Return which jobs may train as one pack. configs: by job number, resolved, as plain containers.
 
     every: a reason why all of them train alone, if there is one.
     """
     groups: dict[object, list[int]] = {}
-    alone: list[int] = []
+    solo: list[int] = []
     reasons: dict[str, list[int]] = {}
     for job, config in configs.items():
-        reason = every or why_alone(config)
+        reason = common_reason or solo_reason(config)
         if reason is None:
             groups.setdefault(structure(config), []).append(job)
         else:
-            alone.append(job)
+            solo.append(job)
             reasons.setdefault(reason, []).append(job)
     packs = tuple(tuple(jobs) for jobs in groups.values() if len(jobs) > 1)
-    alone += [jobs[0] for jobs in groups.values() if len(jobs) == 1]
-    return Plan(packs, tuple(sorted(alone)), {reason: tuple(jobs) for reason, jobs in reasons.items()})
+    solo += [jobs[0] for jobs in groups.values() if len(jobs) == 1]
+    return Plan(packs, tuple(sorted(solo)), {reason: tuple(jobs) for reason, jobs in reasons.items()})
 
 
-def split(planned: Plan, workers: int, cap: int | None = None, least: int = LEAST) -> list[tuple[int, ...]]:
+def split(planned: Plan, workers: int, cap: int | None = None, min_members: int = MIN_MEMBERS) -> list[tuple[int, ...]]:
     """Return the orders, the largest first: packs of at most ``cap`` members, then the jobs that train alone.
 
     Where there are fewer orders than ``workers``, packs are cut evenly, into parts of at least ``least`` members.
     """
-    largest = cap or LARGEST
+    largest = cap or MAX_MEMBERS
     parts = [-(-len(pack) // largest) for pack in planned.packs]
-    while sum(parts) + len(planned.alone) < workers:
-        able = [i for i, pack in enumerate(planned.packs) if len(pack) // (parts[i] + 1) >= least]
-        if not able:
+    while sum(parts) + len(planned.solo) < workers:
+        divisible = [i for i, pack in enumerate(planned.packs) if len(pack) // (parts[i] + 1) >= min_members]
+        if not divisible:
             break
-        parts[max(able, key=lambda i: (len(planned.packs[i]) / parts[i], -parts[i]))] += 1
-    packs = [part for pack, count in zip(planned.packs, parts, strict=True) for part in even(pack, count)]
-    return sorted([*packs, *((job,) for job in planned.alone)], key=len, reverse=True)
+        parts[max(divisible, key=lambda i: (len(planned.packs[i]) / parts[i], -parts[i]))] += 1
+    packs = [part for pack, count in zip(planned.packs, parts, strict=True) for part in split_evenly(pack, count)]
+    return sorted([*packs, *((job,) for job in planned.solo)], key=len, reverse=True)
 
 
-def even(jobs: Sequence[int], parts: int) -> list[tuple[int, ...]]:
+def split_evenly(jobs: Sequence[int], parts: int) -> list[tuple[int, ...]]:
     """Return ``jobs`` cut into neighbours, in ``parts`` that differ by at most one in size."""
     ends = [len(jobs) * part // parts for part in range(parts + 1)]
     return [tuple(jobs[low:high]) for low, high in pairwise(ends)]
 
 
 def regroup(
-    jobs: Sequence[int], positions: Sequence[Sequence[int]], ended: Collection[int] = ()
+    jobs: Sequence[int], positions: Sequence[Sequence[int]], done: Collection[int] = ()
 ) -> list[tuple[int, ...]]:
     """Return the groups that a pack of ``jobs`` comes apart into, given by positions, without those that ``ended``.
 
@@ -96,13 +96,13 @@ def regroup(
     tried together again.
     """
     groups = [[jobs[position] for position in group] for group in positions if len(group) < len(jobs)]
-    named = {job for group in groups for job in group}
-    groups += [[job] for job in jobs if job not in named]
-    left = [tuple(job for job in group if job not in ended) for group in groups]
-    return [group for group in left if group]
+    grouped = {job for group in groups for job in group}
+    groups += [[job] for job in jobs if job not in grouped]
+    unfinished = [tuple(job for job in group if job not in done) for group in groups]
+    return [group for group in unfinished if group]
 
 
-def why_alone(config: Mapping[str, Any]) -> str | None:
+def solo_reason(config: Mapping[str, Any]) -> str | None:
     """Return why a job cannot train in a pack at all, in one line, or None."""
     trainer = config.get("trainer") or {}
     for key, allowed in _TRAINER.items():
@@ -125,20 +125,20 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return the free numbers that differ between members of a pack: path -> value of each member."""
     leaves = [dict(_numbers(config, "")) for config in configs]
     return {
-        path: [own[path] for own in leaves]
+        path: [numbers[path] for numbers in leaves]
         for path in (leaves[0] if leaves else {})
-        if len({own.get(path) for own in leaves}) > 1
+        if len({numbers.get(path) for numbers in leaves}) > 1
     }
 
 
-def apart(reason: str, sizes: Sequence[int]) -> str:
+def separation_line(reason: str, sizes: Sequence[int]) -> str:
     """Return a line that says how jobs train instead of in one pack. sizes: of the groups."""
     packs = sum(size > 1 for size in sizes)
-    alone = len(sizes) - packs
-    how = [f"in {plural(packs, 'pack')}"] if packs else []
-    how += [] if not alone else [f"{alone} alone"] if packs else ["one by one" if alone > 1 else "alone"]
+    solo = len(sizes) - packs
+    ways = [f"in {plural(packs, 'pack')}"] if packs else []
+    ways += [] if not solo else [f"{solo} alone"] if packs else ["one by one" if solo > 1 else "alone"]
     jobs = sum(sizes)
-    return f"{plural(jobs, 'job')} {'train' if jobs > 1 else 'trains'} {' and '.join(how)}: {reason}"
+    return f"{plural(jobs, 'job')} {'train' if jobs > 1 else 'trains'} {' and '.join(ways)}: {reason}"
 
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
@@ -168,7 +168,7 @@ def _items(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_free(path: str) -> bool:
-    return path in _FREE or path.startswith(_FREE_GROUPS)
+    return path in _FREE_KEYS or path.startswith(_FREE_GROUPS)
 
 
 def _is_number(value: Any) -> bool:

@@ -7,18 +7,18 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from reglab.core.errors import UserError
-from reglab.launchers.compose import Composer, Order
-from reglab.launchers.devices import VISIBLE, slots, taken, visible_gpus
+from reglab.launchers.compose import Composer, JobGroup
+from reglab.launchers.devices import VISIBLE, devices_needed, gpu_slots, visible_gpus
 from reglab.launchers.exit_causes import Limits
-from reglab.launchers.local import Local, count_workers, worker_environment
-from reglab.launchers.rank_zero import run_slot, signals_held_back
-from reglab.launchers.worker_handle import Rules
+from reglab.launchers.local import LocalRunner, count_workers, worker_environment
+from reglab.launchers.rank_zero import interrupts_blocked, run_rank_zero
+from reglab.launchers.worker_handle import PoolRules
 from reglab.processes.rank_processes import free_port, rank_environment
 
-PATIENCE = 30.0  # seconds in which all ranks of a job should have ended when one did so by itself
+RANK_EXIT_SECONDS = 30.0  # seconds in which all ranks of a job should have ended when one did so by itself
 
 
-class Processes(Local):
+class ProcessRunner(LocalRunner):
     """Runs each order in a fresh process, which sees the GPUs of its slot alone and ends with the order.
 
     workers: slots at a time; None for one per GPU (per job's GPUs), or per ``threads`` physical cores where jobs train
@@ -30,40 +30,42 @@ class Processes(Local):
         if not isinstance(retries, int) or retries < 0:
             raise UserError(f"hydra.launcher.retries must be an integer >= 0, got {retries!r}")
         count_workers(workers, threads)  # refuses what makes no sense
-        self._wanted, self.threads, self._gpus = workers, threads, visible_gpus(gpus)
-        self.rules = Rules(once=True, retries=retries, strict=True, limits=limits)
+        self._workers_setting, self.threads, self._gpus = workers, threads, visible_gpus(gpus)
+        self.rules = PoolRules(one_shot=True, retries=retries, stop_on_refusal=True, limits=limits)
         self.workers = 1
         self._slots: list[tuple[str, ...]] = [()]
         self._needs: dict[int, int | None] = {}
         self._processes = multiprocessing.get_context("spawn")
 
-    def deal_out(self, jobs: Mapping[int, Sequence[str]], composer: Composer) -> None:
+    def assign_gpus(self, jobs: Mapping[int, Sequence[str]], composer: Composer) -> None:
         """Make the slots for these jobs (by number: their overrides). Raises UserError for one that fits in none."""
-        trainers = {job: trainer_of(composer, own) for job, own in jobs.items()}
-        self._needs = {job: taken(trainer, self._gpus) for job, trainer in trainers.items()}
-        self._slots = slots(list(trainers.values()), self._gpus, self._wanted, self.threads)
+        trainers = {job: trainer_config(composer, own) for job, own in jobs.items()}
+        self._needs = {job: devices_needed(trainer, self._gpus) for job, trainer in trainers.items()}
+        self._slots = gpu_slots(list(trainers.values()), self._gpus, self._workers_setting, self.threads)
         self.workers = len(self._slots)
 
-    def place_of(self, order: Order, place: int) -> tuple[dict[str, str], int]:
+    def slot_environment(self, group: JobGroup, slot: int) -> tuple[dict[str, str], int]:
         """Return the variables of the process of an order in a slot, and how many ranks it has: a pack has one."""
-        gpus = self._slots[place]
-        need = self._needs[order.jobs[0]] if len(order.jobs) == 1 else 1
-        ranks = need or max(1, len(gpus))
+        gpus = self._slots[slot]
+        devices = self._needs[group.jobs[0]] if len(group.jobs) == 1 else 1
+        ranks = devices or max(1, len(gpus))
         return ({VISIBLE: ",".join(gpus[:ranks])} if gpus else {}), ranks
 
-    def _spawn(self, assignment: bytes, order: Order, place: int) -> tuple[BaseProcess, Connection]:
-        variables, ranks = self.place_of(order, place)
+    def _spawn(self, assignment: bytes, group: JobGroup, slot: int) -> tuple[BaseProcess, Connection]:
+        variables, ranks = self.slot_environment(group, slot)
         port = free_port() if ranks > 1 else 0
         if ranks > 1:
             variables |= rank_environment(0, ranks, port)
         ours, theirs = self._processes.Pipe()
-        process = self._processes.Process(target=run_slot, args=(theirs, assignment, ranks, port, PATIENCE))
-        with worker_environment(self.threads, variables), signals_held_back():
+        process = self._processes.Process(
+            target=run_rank_zero, args=(theirs, assignment, ranks, port, RANK_EXIT_SECONDS)
+        )
+        with worker_environment(self.threads, variables), interrupts_blocked():
             process.start()
         theirs.close()  # so that the pipe ends when the process does
         return process, ours
 
 
-def trainer_of(composer: Composer, overrides: Sequence[str]) -> Mapping[str, Any]:
+def trainer_config(composer: Composer, overrides: Sequence[str]) -> Mapping[str, Any]:
     """Return the trainer's settings in a job's config."""
     return composer.resolved(overrides).get("trainer") or {}

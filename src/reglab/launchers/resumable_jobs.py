@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reglab.core.errors import UserError
-from reglab.launchers.compose import JOB, Composer, Order, job_config, job_folder
+from reglab.launchers.compose import JOB, Composer, JobGroup, job_config, job_folder
 from reglab.launchers.events import Ended
 from reglab.tracking import is_running, run_state, send
 from reglab.tracking.folder import read_identity
@@ -18,34 +18,34 @@ _TICK = 0.1  # seconds
 _LAST = ("last.ckpt", "last.previous.ckpt")
 
 
-def unfinished(folder: Path, jobs: Collection[int]) -> list[Manifest]:
+def unfinished_packs(folder: Path, jobs: Collection[int]) -> list[Manifest]:
     """Return the packs in a sweep's ``folder`` that were being trained and have none but these jobs."""
-    found: list[Manifest] = []
-    taken: set[int] = set()
+    manifests: list[Manifest] = []
+    covered: set[int] = set()
     for path in sorted(folder.glob(f"*/{MANIFEST}")):
         manifest = read(path.parent)
-        if manifest is not None and set(manifest.jobs) <= set(jobs) - taken:
-            taken |= set(manifest.jobs)
-            found.append(manifest)
-    return found
+        if manifest is not None and set(manifest.jobs) <= set(jobs) - covered:
+            covered |= set(manifest.jobs)
+            manifests.append(manifest)
+    return manifests
 
 
-def packs(folder: Path, jobs: Mapping[int, Sequence[str]]) -> list[Order]:
+def pack_groups(folder: Path, jobs: Mapping[int, Sequence[str]]) -> list[JobGroup]:
     """Return the orders of such packs, each with its jobs in their order. jobs: overrides, by launch number."""
-    launched = {number: job for job, overrides in jobs.items() if (number := number_of(overrides)) is not None}
+    launched = {number: job for job, overrides in jobs.items() if (number := sweep_number(overrides)) is not None}
     return [
-        Order(numbers, tuple(tuple(jobs[job]) for job in numbers))
-        for manifest in unfinished(folder, launched)
+        JobGroup(numbers, tuple(tuple(jobs[job]) for job in numbers))
+        for manifest in unfinished_packs(folder, launched)
         for numbers in [tuple(launched[number] for number in manifest.jobs)]
     ]
 
 
-def alone(folder: Path, jobs: Mapping[int, Sequence[str]], composer: Composer) -> list[Order]:
+def solo_groups(folder: Path, jobs: Mapping[int, Sequence[str]], composer: Composer) -> list[JobGroup]:
     """Return the orders of jobs that were trained alone and go on. jobs: overrides, by launch number."""
     if next(folder.glob("*/checkpoints"), None) is None:  # a new sweep: nothing to look for
         return []
     folders = {job: job_folder(job_config(composer, job, overrides, lean=True)) for job, overrides in jobs.items()}
-    return [Order((job,), (tuple(jobs[job]),)) for job, own in folders.items() if _goes_on(own)]
+    return [JobGroup((job,), (tuple(jobs[job]),)) for job, job_path in folders.items() if _can_resume(job_path)]
 
 
 def wait_for_workers(folder: Path, seconds: float = 60.0) -> None:
@@ -58,9 +58,9 @@ def wait_for_workers(folder: Path, seconds: float = 60.0) -> None:
         return
     print("waiting for the workers of the earlier launch, which are saving their jobs", file=sys.stderr)
     deadline = time.monotonic() + seconds
-    while left := [path for path in folders if is_running(path)]:
+    while running := [path for path in folders if is_running(path)]:
         if time.monotonic() > deadline:
-            raise UserError(f"{left[0]} is still being written by a process of its own: end that, or wait for it")
+            raise UserError(f"{running[0]} is still being written by a process of its own: end that, or wait for it")
         time.sleep(_TICK)
 
 
@@ -78,13 +78,13 @@ def recorded_end(job: int, folder: Path) -> Ended | None:
     return Ended(job, status, message, read_identity(folder).run_id, results)
 
 
-def number_of(overrides: Iterable[str]) -> int | None:
+def sweep_number(overrides: Iterable[str]) -> int | None:
     """Return the number in its sweep that a job is told, None where it is told none."""
     return next((int(each.removeprefix(JOB)) for each in overrides if each.startswith(JOB)), None)
 
 
-def _goes_on(folder: Path) -> bool:
+def _can_resume(folder: Path) -> bool:
     if not any((folder / "checkpoints" / name).exists() for name in _LAST):
         return False
-    told = run_state.told(folder)
-    return told is not None and not told.over
+    state = run_state.told(folder)
+    return state is not None and not state.over

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def train(config: DictConfig) -> object:
     """Train one job and return its ``JobResult``."""
-    _quiet()
+    _filter_warnings()
     from reglab.training.job import run_job  # late: torch is not needed to check and launch a sweep
 
     return run_job(config, reporter())
@@ -30,15 +30,15 @@ def train_pack(
     on_end: Callable[[int, Any], None],
 ) -> None:
     """Train jobs fused; ``on_end(position, result)`` is called once for each. Raises Unfused, UserError."""
-    _quiet()
+    _filter_warnings()
     from reglab.training.fused.job import run_pack  # late, as above
 
     run_pack(configs, [job_folder(config) for config in configs], settings, on_progress, on_end)
 
 
-def looker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Seen"]:
+def data_checker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Seen"]:
     """Return what loads the data of jobs (by number: resolved configs) and tells what is wrong with them, or idle."""
-    _quiet()
+    _filter_warnings()
     from reglab.training.preflight import look  # late, as above
 
     return look
@@ -46,12 +46,12 @@ def looker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Seen"]:
 
 def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "Trial":
     """Train a few steps of jobs, fused if they are several, and return what they took. Raises Unfused, UserError."""
-    _quiet()
+    _filter_warnings()
     from reglab.training.fused.cost import trial  # late, as above
 
     return trial(configs, settings)
 
 
-def _quiet() -> None:
+def _filter_warnings() -> None:
     # Lightning 2.6 asks torch in a way that torch 2.13 is giving up; neither is the user's doing.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")

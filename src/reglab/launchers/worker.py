@@ -11,10 +11,10 @@ from multiprocessing.connection import Connection
 
 from reglab.core import secrets, signals
 from reglab.launchers.compose import Composer
-from reglab.launchers.events import Done
-from reglab.launchers.run_order import Assignment, run_order
+from reglab.launchers.events import Idle
+from reglab.launchers.run_order import Assignment, run_group
 
-_LAST_WORDS = 60.0  # seconds that a worker without its sweep may take to save and to record its end
+_EXIT_SECONDS = 60.0  # seconds that a worker without its sweep may take to save and to record its end
 
 
 def work(pipe: Connection, pickled: bytes) -> None:
@@ -29,23 +29,23 @@ def work(pipe: Connection, pickled: bytes) -> None:
 def _work(pipe: Connection, pickled: bytes) -> None:
     end_with_parent()
     try:
-        assignment, composer = prepared(pickled)
-        while not signals.asked() and (order := pipe.recv()) is not None:
-            run_order(order, assignment, composer, pipe.send)
-            pipe.send(Done())
+        assignment, composer = prepare(pickled)
+        while not signals.asked() and (group := pipe.recv()) is not None:
+            run_group(group, assignment, composer, pipe.send)
+            pipe.send(Idle())
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
         return  # interrupted between two jobs, or the sweep is gone
 
 
-def prepared(pickled: bytes) -> tuple[Assignment, Composer]:
+def prepare(pickled: bytes) -> tuple[Assignment, Composer]:
     """Return what a worker process is to do, and what composes its jobs; the process is made ready for it."""
-    assignment = _unpickled(pickled)
+    assignment = _unpickle(pickled)
     secrets.learn(assignment.config)
     limit_threads(assignment.settings.threads)
     return assignment, Composer(assignment.context.config_loader, assignment.config, assignment.bases)
 
 
-def _unpickled(pickled: bytes) -> Assignment:
+def _unpickle(pickled: bytes) -> Assignment:
     from hydra import version
     from hydra.core.plugins import Plugins
     from hydra.core.utils import setup_globals
@@ -67,7 +67,7 @@ def end_with_parent() -> None:
     def watch() -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_LAST_WORDS)
+        time.sleep(_EXIT_SECONDS)
         os._exit(signals.code())
 
     threading.Thread(target=watch, daemon=True).start()

@@ -24,8 +24,8 @@ def check_started_processes(config: DictConfig, sweep: bool = False) -> None:
     current, started, expected = process_rank(), process_rank().ranks, _device_count(config)
     if started > 1 and sweep:
         raise UserError(
-            f"{current.launched_by} started {started} processes, and each would run the whole sweep. Start reglab without "
-            f"{current.launched_by}; hydra/launcher=process gives each job the devices that it asks for"
+            f"{current.launched_by} started {started} processes, and each would run the whole sweep. Start reglab "
+            f"without {current.launched_by}; hydra/launcher=process gives each job the devices that it asks for"
         )
     if current.launched_by in ("torchrun", "srun") and expected not in (None, started):
         raise UserError(

@@ -68,6 +68,6 @@ def _look(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictC
     end_with_parent()
     secrets.learn(config)
     limit_threads(threads)
-    look = tasks.looker()
+    look = tasks.data_checker()
     pipe.send(None)
     pipe.send(tuple(look(jobs)))  # plain: unpickling a class of ours would import torch into the sweep's own process

@@ -13,13 +13,13 @@ from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
 from reglab.core.errors import Unfused, UserError
 from reglab.launchers import task as tasks
 from reglab.launchers.compose import Composer, job_config
-from reglab.launchers.devices import slots, visible_gpus
+from reglab.launchers.devices import gpu_slots, visible_gpus
 from reglab.launchers.display_state import pack_label
-from reglab.launchers.fused import check_cap, check_compile, check_seconds, plan_jobs
+from reglab.launchers.fused import check_compile, check_pack_size, check_seconds, plan_jobs
 from reglab.launchers.job_labels import job_labels
 from reglab.launchers.local import count_workers, start_server, worker_environment
-from reglab.launchers.ordering import awaited, levels
-from reglab.launchers.packing import Plan, apart, differing, regroup, split, structure
+from reglab.launchers.ordering import dependencies, levels
+from reglab.launchers.packing import Plan, differing, regroup, separation_line, split, structure
 from reglab.launchers.worker import limit_threads
 from reglab.sweeps.blocks import Job
 
@@ -51,29 +51,29 @@ def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None
     workers = count_workers(launcher.get("workers"), threads)
     if "gpus" in launcher:  # hydra/launcher=process
         trainers = [composer.resolved(own).get("trainer") or {} for own in overrides.values()]
-        workers = len(slots(trainers, visible_gpus(launcher.gpus), launcher.get("workers"), threads))
+        workers = len(gpu_slots(trainers, visible_gpus(launcher.gpus), launcher.get("workers"), threads))
     limit = check_seconds(launcher.get("compile_seconds", COMPILE_SECONDS))
     settings = PackSettings(check_compile(launcher.get("compile")), threads, bool(launcher.get("always")), limit)
     planned = plan_jobs(overrides, composer, config) if fused else Plan((), tuple(overrides), {})
     bench = _Bench(overrides, composer, settings, list(launcher.get("preload") or []))
-    cap = check_cap(launcher.get("pack"))
-    parts = [split(part, workers, cap) for part in levels(planned, awaited(overrides))]
-    orders, costs = bench.tried([order for part in parts for order in part])
+    cap = check_pack_size(launcher.get("pack"))
+    parts = [split(part, workers, cap) for part in levels(planned, dependencies(overrides))]
+    groups, costs = bench.tried([group for part in parts for group in part])
     labels = job_labels({job.number: [f"sweep.block={job.block}", *job.overrides] for job in jobs})
     blocks = {job.number: job.block for job in jobs}
     lines = [f"{plural(len(jobs), 'job')} on {plural(workers, 'worker')}, nothing is started:"]
     lines += [
-        f"  pack of {len(order)}: {shortened(_varied(order, blocks, composer, overrides), _WIDTH)}"
-        for order in orders
-        if len(order) > 1
+        f"  pack of {len(group)}: {shortened(_varied(group, blocks, composer, overrides), _WIDTH)}"
+        for group in groups
+        if len(group) > 1
     ]
     alone: dict[str, list[str]] = {}
-    for order in orders:
-        if len(order) == 1:
-            alone.setdefault(blocks[order[0]], []).append(labels[order[0]])
+    for group in groups:
+        if len(group) == 1:
+            alone.setdefault(blocks[group[0]], []).append(labels[group[0]])
     lines += [f"  alone: {shortened(pack_label(own) if len(own) > 1 else own[0], _WIDTH)}" for own in alone.values()]
     lines += planned.lines() if fused else []
-    lines += [apart(reason, sizes) for reason, sizes in bench.regrouped.items()]
+    lines += [separation_line(reason, sizes) for reason, sizes in bench.regrouped.items()]
     print("\n".join([*lines, *estimate(costs, workers), *sorted(bench.trouble)]))
 
 
@@ -114,29 +114,29 @@ class _Bench:
         self.trouble: set[str] = set()
         self.regrouped: dict[str, list[int]] = {}
 
-    def tried(self, orders: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[Cost | None]]:
+    def tried(self, groups: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[Cost | None]]:
         """Return the orders as they would be run after all, and the cost of each."""
         done: list[tuple[int, ...]] = []
         costs: list[Cost | None] = []
         known: dict[object, Cost | Unfused | None] = {}
-        waiting = list(orders)
+        waiting = list(groups)
         while waiting:
-            order = waiting.pop(0)
-            kind = (len(order), structure(self._composer.resolved(self._overrides[order[0]])))
+            group = waiting.pop(0)
+            kind = (len(group), structure(self._composer.resolved(self._overrides[group[0]])))
             if kind not in known:
-                known[kind] = self._try(order) if len(known) < _TRIED else None
+                known[kind] = self._try(group) if len(known) < _TRIED else None
             cost = known[kind]
             if isinstance(cost, Unfused):
-                groups = regroup(order, cost.groups)
+                groups = regroup(group, cost.groups)
                 self.regrouped.setdefault(cost.reason, []).extend(map(len, groups))
                 waiting = sorted([*waiting, *groups], key=len, reverse=True)
             else:
-                done.append(order)
+                done.append(group)
                 costs.append(cost)
         return done, costs
 
-    def _try(self, order: Sequence[int]) -> Cost | Unfused | None:
-        configs = [job_config(self._composer, job, self._overrides[job], lean=True) for job in order]
+    def _try(self, group: Sequence[int]) -> Cost | Unfused | None:
+        configs = [job_config(self._composer, job, self._overrides[job], lean=True) for job in group]
         said = _in_a_process(configs, self._settings, self._preload)
         if isinstance(said, str):
             self.trouble.add(f"No estimate for some of them: {said}")
@@ -184,12 +184,12 @@ def _cost(trial: Any, configs: Sequence[DictConfig]) -> Cost:
 
 
 def _varied(
-    order: Sequence[int], blocks: Mapping[int, str], composer: Composer, overrides: Mapping[int, Sequence[str]]
+    group: Sequence[int], blocks: Mapping[int, str], composer: Composer, overrides: Mapping[int, Sequence[str]]
 ) -> str:
     """Return which blocks a pack has, and the range of each number that differs between its members."""
-    numbers = differing([composer.resolved(overrides[job]) for job in order])
+    numbers = differing([composer.resolved(overrides[job]) for job in group])
     ranges = [f"{path.removeprefix('regularizer.')} {_range(values)}" for path, values in numbers.items()]
-    return ", ".join([*dict.fromkeys(blocks[job] for job in order), *ranges])
+    return ", ".join([*dict.fromkeys(blocks[job] for job in group), *ranges])
 
 
 def _range(values: Sequence[float]) -> str:

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from reglab.launchers.events import Ended, ended
+from reglab.launchers.events import Ended, end_from_result
 from reglab.launchers.job_returns import JobFailed
-from reglab.launchers.resumable_jobs import number_of
+from reglab.launchers.resumable_jobs import sweep_number
 from reglab.sweeps.blocks import Job
 
 
@@ -19,7 +19,7 @@ def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
     """
     found: dict[int, Ended] = {}
     for job, returned in zip(jobs, returns, strict=False):
-        told = number_of(returned.overrides or ())
+        told = sweep_number(returned.overrides or ())
         number = job.number if told is None else told
         value = returned._return_value  # the property prints and raises where the job failed
         if isinstance(value, JobFailed):
@@ -29,7 +29,7 @@ def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
         elif returned.status == JobStatus.FAILED:
             found[number] = Ended(number, "FAILED", str(value) or type(value).__name__)
         elif returned.status == JobStatus.COMPLETED:
-            found[number] = ended(number, value)
+            found[number] = end_from_result(number, value)
     return found
 
 

@@ -15,7 +15,7 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Ended
-from reglab.launchers.resumable_jobs import unfinished, wait_for_workers
+from reglab.launchers.resumable_jobs import unfinished_packs, wait_for_workers
 from reglab.sweeps import ledger
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.lock import held
@@ -91,7 +91,7 @@ def begin(
 def _along(folder: Path, jobs: Sequence[Job], done: Mapping[int, Ended], config: DictConfig) -> frozenset[int]:
     if OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher") not in ("fused", "process"):
         return frozenset()
-    packs = (set(manifest.jobs) for manifest in unfinished(folder, {job.number for job in jobs}))
+    packs = (set(manifest.jobs) for manifest in unfinished_packs(folder, {job.number for job in jobs}))
     return frozenset(number for pack in packs if not pack <= done.keys() for number in pack if number in done)
 
 

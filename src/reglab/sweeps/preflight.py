@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from reglab.config.error_messages import explain
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer, hydra_config
-from reglab.launchers.devices import taken, visible_gpus
+from reglab.launchers.devices import devices_needed, visible_gpus
 from reglab.sweeps.blocks import Job
 
 _SHOWN = 6  # job numbers named in a message
@@ -24,7 +24,7 @@ def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: 
     check_devices: Callable[[Mapping[str, Any]], object] = _check_one_device
     if OmegaConf.select(master, "hydra.runtime.choices.hydra/launcher") == "process":
         gpus = visible_gpus(OmegaConf.select(master, "hydra.launcher.gpus"))
-        check_devices = partial(taken, gpus=gpus)
+        check_devices = partial(devices_needed, gpus=gpus)
     wrong: dict[str, list[Job]] = {}
     with hydra_config(master):
         for job in jobs:
