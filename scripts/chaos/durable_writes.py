@@ -125,7 +125,7 @@ class _InProcess:
     def run(self, orders: Any) -> dict[int, Any]:
         from reglab.launchers.compose import Composer
         from reglab.launchers.events import Ended, Regrouped
-        from reglab.launchers.run_order import run_group
+        from reglab.launchers.run_group import run_group
 
         ends, waiting = {}, list(orders)
         given = self._assignment

@@ -37,5 +37,7 @@ def test_what_a_worker_recorded_itself_stays_but_for_one_that_took_too_long(reco
         TrackingSettings("none", "", "tests", None), name="job", folder=tmp_path / "3", config={}, params={}, tags={}
     )
     run.finish(recorded)
-    _record_end(Ended(3, told, "a reason"), OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path), "subdir": "3"}}}))
+    _record_end(
+        Ended(3, told, "a reason"), OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path), "subdir": "3"}}})
+    )
     assert last_status(tmp_path / "3") == kept

@@ -7,7 +7,7 @@ import pytest
 
 from reglab.analysis.selection import select
 from reglab.reports.sweep import portraits, write
-from reglab.reports.tested import looks
+from reglab.reports.test_result import looks
 from reports.sweep_cases import sweep, trial
 
 select = partial(select, rule="paired_1se")

@@ -13,8 +13,8 @@ from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
 from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
 from reglab.launchers.compose import Composer, JobGroup, composer_of, hydra_config
+from reglab.launchers.dependencies import dependencies, levels, merge_levels
 from reglab.launchers.local import LocalRunner
-from reglab.launchers.ordering import dependencies, levels, merge_levels
 from reglab.launchers.packing import Plan, plan, split
 
 _COMPILE = {None: None, "auto": None, True: True, False: False}

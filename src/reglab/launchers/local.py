@@ -22,12 +22,12 @@ from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
 from reglab.launchers import task as tasks
 from reglab.launchers.compose import Composer, JobGroup, composer_of, job_config, job_folder
+from reglab.launchers.dependencies import dependencies, with_dependencies
 from reglab.launchers.display import Display
 from reglab.launchers.events import Ended
 from reglab.launchers.job_labels import job_labels
 from reglab.launchers.job_returns import Interrupted, job_return
-from reglab.launchers.ordering import dependencies, with_dependencies
-from reglab.launchers.run_order import Assignment
+from reglab.launchers.run_group import Assignment
 from reglab.launchers.worker import work
 from reglab.launchers.worker_handle import PoolRules
 from reglab.launchers.worker_pool import WorkerPool

@@ -15,7 +15,7 @@ from reglab.core.errors import UserError
 from reglab.launchers.compose import JobGroup
 from reglab.launchers.events import Ended, EpochEnded, Event, Idle
 from reglab.launchers.exit_causes import ConfigRefused
-from reglab.launchers.run_order import Send, run_group
+from reglab.launchers.run_group import Send, run_group
 from reglab.launchers.worker import end_with_parent, prepare
 from reglab.processes.rank_processes import RankFailure, RankProcesses, exit_like
 

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from reglab.core import secrets, signals
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Idle
-from reglab.launchers.run_order import Assignment, run_group
+from reglab.launchers.run_group import Assignment, run_group
 
 _EXIT_SECONDS = 60.0  # seconds that a worker without its sweep may take to save and to record its end
 

@@ -17,7 +17,7 @@ from reglab.analysis.verdict import Verdict
 from reglab.core.metric_direction import lower_is_better
 from reglab.reports.figures import draw
 from reglab.reports.terminal import Row, constant_row, headings, row
-from reglab.reports.tested import Tested
+from reglab.reports.test_result import Tested
 
 RULES = {  # what the page says of how the choice is made
     "paired_1se": "the strongest setting of its regularizer within one standard error of its difference to the best. "

@@ -15,7 +15,7 @@ from reglab.core.markdown import plain
 from reglab.reports.collect import collect
 from reglab.reports.html import page
 from reglab.reports.terminal import WIDE, constant_row, headings, row, table
-from reglab.reports.tested import Tested, tested
+from reglab.reports.test_result import Tested, tested
 
 __all__ = ["SweepReport", "collect", "portraits", "report", "write"]
 

@@ -13,12 +13,12 @@ from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
 from reglab.core.errors import Unfused, UserError
 from reglab.launchers import task as tasks
 from reglab.launchers.compose import Composer, job_config
+from reglab.launchers.dependencies import dependencies, levels
 from reglab.launchers.devices import gpu_slots, visible_gpus
 from reglab.launchers.display_state import pack_label
 from reglab.launchers.fused import check_compile, check_pack_size, check_seconds, plan_jobs
 from reglab.launchers.job_labels import job_labels
 from reglab.launchers.local import count_workers, start_server, worker_environment
-from reglab.launchers.ordering import dependencies, levels
 from reglab.launchers.packing import Plan, differing, regroup, separation_line, split, structure
 from reglab.launchers.worker import limit_threads
 from reglab.sweeps.blocks import Job

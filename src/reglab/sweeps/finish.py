@@ -11,7 +11,7 @@ from reglab.analysis.selection import Choice, Trial
 from reglab.config.trust import trust_listed
 from reglab.reports.collect import LOOKED, RULE, RULE_TAG
 from reglab.reports.sweep import SweepReport, collect, portraits, write
-from reglab.reports.tested import looks
+from reglab.reports.test_result import looks
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import opened
 

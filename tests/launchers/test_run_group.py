@@ -9,7 +9,7 @@ from reglab.config.pack_settings import PackSettings
 from reglab.core.errors import Unfused
 from reglab.launchers.compose import Composer, JobGroup
 from reglab.launchers.events import Ended, EpochEnded, Regrouped
-from reglab.launchers.run_order import Assignment, run_group
+from reglab.launchers.run_group import Assignment, run_group
 
 LRS = (1, 0, -1, 2)
 

@@ -1,7 +1,7 @@
 """Which jobs wait for which, and how packs are cut by place on the path."""
 
 from reglab.launchers.compose import JobGroup
-from reglab.launchers.ordering import dependencies, levels, merge_levels, with_dependencies
+from reglab.launchers.dependencies import dependencies, levels, merge_levels, with_dependencies
 from reglab.launchers.packing import Plan
 
 
