@@ -111,7 +111,7 @@ def sweep(blocks=("none", *STRENGTHS)):
         name="overfit",
         trials=tuple(runs),
         score="accuracy",
-        facts={"git commit": "0123abc", "data": "digits, digest 9f2c<b>"},
+        provenance={"git commit": "0123abc", "data": "digits, digest 9f2c<b>"},
         command="reglab train -m experiment=overfit",
         histories=histories(runs),
         weights=weights(),

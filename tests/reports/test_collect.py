@@ -78,8 +78,8 @@ def test_a_sweep_is_read_back(store):
         (0.2, 1, "FAILED"),
     ]
     assert data.trials[3].message == "diverged at step 7"
-    assert data.facts["git commit"] == "0123abc with local changes"
-    assert data.facts["data"] == "wine"
+    assert data.provenance["git commit"] == "0123abc with local changes"
+    assert data.provenance["data"] == "wine"
 
 
 def test_histories_are_read_of_drawn_runs_only(store):
@@ -92,13 +92,13 @@ def test_histories_are_read_of_drawn_runs_only(store):
 
 def test_the_sweep_s_monitor_jobs_and_earlier_looks_are_read(store):
     plain = collect("sqlite:///x.db", "parent")
-    assert (plain.monitor, plain.jobs, plain.looked) == ("val/loss", None, "")
+    assert (plain.monitor, plain.jobs, plain.earlier_test_uses) == ("val/loss", None, "")
     store.records[0].params["measure.monitor"] = "val/accuracy"
     assert collect("sqlite:///x.db", "parent").monitor == "val/accuracy"
     store.parent.params["measure.monitor"] = "val/r2"
     store.parent.tags |= {"reglab.jobs": "6", "reglab.test_looked_before": "2 runs of first"}
     found = collect("sqlite:///x.db", "parent")
-    assert (found.monitor, found.jobs, found.looked) == ("val/r2", 6, "2 runs of first")
+    assert (found.monitor, found.jobs, found.earlier_test_uses) == ("val/r2", 6, "2 runs of first")
 
 
 def test_the_report_chooses_by_the_sweep_s_monitor(store, tmp_path):

@@ -19,7 +19,7 @@ from reglab.core.errors import UserError
 from reglab.launchers import local
 from reglab.launchers.display import Display
 from reglab.launchers.events import EpochEnded
-from reglab.sweeps.lock import held
+from reglab.sweeps.lock import sweep_lock
 from training.job_case import SMALL, Case, close
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
@@ -213,7 +213,7 @@ def test_a_sweep_whose_folder_is_gone_starts_anew_and_says_so(sweep: Again) -> N
 
 def test_a_sweep_that_is_running_is_not_started_twice(sweep: Again) -> None:
     sweep("seed=0", "sweep.report=false")
-    with held(sweep.folder), pytest.raises(UserError, match=f"process {os.getpid()} is running the sweep"):
+    with sweep_lock(sweep.folder), pytest.raises(UserError, match=f"process {os.getpid()} is running the sweep"):
         sweep("seed=0", "sweep.report=false")
     assert sweep("seed=0", "sweep.report=false")[0] == 0
     assert [run.info.status for run in sweep.sweeps] == ["FINISHED"]

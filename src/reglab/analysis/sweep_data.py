@@ -34,8 +34,8 @@ class SweepData:
     score: str = "accuracy"
     monitor: str = "val/loss"
     jobs: int | None = None
-    looked: str = ""
-    facts: Mapping[str, str] = field(default_factory=dict)
+    earlier_test_uses: str = ""
+    provenance: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     histories: Mapping[str, History] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)

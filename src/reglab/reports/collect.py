@@ -26,8 +26,8 @@ FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
 RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last, which the command may have changed
-_BEFORE = "paired_1se"  # of sweeps from before there were rules: their choice stays what it was
-LOOKED = "reglab.test_looked_before"  # of a sweep: who had seen its test set before
+_RULE_OF_OLD_SWEEPS = "paired_1se"  # of sweeps from before there were rules: their choice stays what it was
+EARLIER_TEST_USES_TAG = "reglab.test_looked_before"  # of a sweep: who had seen its test set before
 
 
 def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
@@ -48,7 +48,7 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
     asked = (
         rule
         or parent.tags.get(RULE_TAG)
-        or next((r.params[RULE] for r in (parent, *records) if r.params.get(RULE)), _BEFORE)
+        or next((r.params[RULE] for r in (parent, *records) if r.params.get(RULE)), _RULE_OF_OLD_SWEEPS)
     )
     keys = [f"{side}/{name}" for name in ("loss", score) for side in ("train", "val", "gap")]
     data = SweepData(
@@ -57,17 +57,17 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
         score=score,
         monitor=monitor,
         jobs=jobs,
-        looked=parent.tags.get(LOOKED, ""),
-        facts=_facts(parent, records),
+        earlier_test_uses=parent.tags.get(EARLIER_TEST_USES_TAG, ""),
+        provenance=_provenance(parent, records),
         command=_command(parent.tags.get("reglab.command", "")),
         results=collect_examples(records),
         rule=check_rule(asked),
     )
-    histories: dict[str, History] = {run_id: read.history(uri, run_id, keys) for run_id in _drawn(data)}
+    histories: dict[str, History] = {run_id: read.history(uri, run_id, keys) for run_id in _runs_drawn(data)}
     return replace(data, histories=histories)
 
 
-def _drawn(data: SweepData) -> list[str]:
+def _runs_drawn(data: SweepData) -> list[str]:
     try:
         choice = data.choose()
     except UserError:  # nothing finished: whoever chooses says so
@@ -129,7 +129,7 @@ def _command(text: str) -> str:
     return PurePath(program).name + space + rest
 
 
-def _facts(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, str]:
+def _provenance(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, str]:
     """Return what a reader needs to tell whether a repetition is one: code, data, versions, machine."""
     first = records[0] if records else parent
     tags = first.tags

@@ -17,7 +17,7 @@ from reglab.reports.html import page
 from reglab.reports.terminal import WIDE, constant_row, headings, row, table
 from reglab.reports.test_result import Tested, tested
 
-__all__ = ["SweepReport", "collect", "portraits", "report", "write"]
+__all__ = ["SweepReport", "collect", "histogram_candidates", "report", "write"]
 
 # Run id -> its metrics on the test set, e.g. {"test/loss": 0.2, "test/accuracy": 0.95}.
 TestMetrics = Mapping[str, Mapping[str, float]]
@@ -39,7 +39,7 @@ class SweepReport:
     note: str
 
 
-def portraits(choice: Choice) -> tuple[Candidate, ...]:
+def histogram_candidates(choice: Choice) -> tuple[Candidate, ...]:
     """Return the candidates whose weights the report shows best: baseline, chosen, and the sparsest block's choice."""
     sparse = [c for c in choice.blocks.values() if c.has("weights/zeros") and c.zeros > 0]
     wanted = [choice.baseline, choice.chosen, max(sparse, key=lambda c: c.zeros, default=None)]

@@ -40,7 +40,7 @@ class Tested:
     metrics: Mapping[str, Result]
     runs: int
     others: tuple[str, ...]
-    looked: str = ""
+    earlier_test_uses: str = ""
     splits: int = 1
     level: str = "95%"
 
@@ -51,17 +51,15 @@ class Tested:
         intervals = any(not math.isnan(result.interval.low) for result in self.metrics.values())
         over = "examples and seeds" if self.runs > 1 else "examples"
         explained = f" ({self.level} intervals over {over})" if intervals else ""
-        touched = "" if self.looked or self.others or self.splits > 1 else "touched once for "
+        touched = "" if self.earlier_test_uses or self.others or self.splits > 1 else "touched once for "
         text = f"On the test set, {touched}{self.label} ({plural(self.runs, 'run')}): {found}{explained}."
         if self.splits > 1:
             text += (
                 f" Each of the {self.splits} values of data.split_seed has a test part of its own, whose rows are "
                 "training or validation rows under the others, so this result is not untouched evidence."
             )
-        if self.looked:
-            text += (
-                f" This test set was looked at before: {self.looked}, so this result is no longer untouched evidence."
-            )
+        if self.earlier_test_uses:
+            text += f" This test set was looked at before: {self.earlier_test_uses}, so this result is no longer untouched evidence."
         if self.others:
             text += f" It had been touched before, for {', '.join(self.others)}: this result is no longer unbiased."
         return text
@@ -85,10 +83,10 @@ def tested(data: SweepData, choice: Choice, test: Mapping[str, Mapping[str, floa
     metrics = {key: Result(chosen.interval(key), min(chosen.values(key)), max(chosen.values(key))) for key in keys}
     others = tuple(c.label for c in choice.candidates if c is not choice.chosen and _touched(c))
     splits = {trial.params.get("data.split_seed") for c in choice.candidates for trial in c.trials}
-    return Tested(chosen.label, metrics, len(chosen.trials), others, data.looked, len(splits), data.level)
+    return Tested(chosen.label, metrics, len(chosen.trials), others, data.earlier_test_uses, len(splits), data.level)
 
 
-def looks(origins: Sequence[str]) -> str:
+def describe_runs(origins: Sequence[str]) -> str:
     """Return who looked at the test set, from the name of each run's sweep or its own: ``3 runs of a and b``."""
     return f"{plural(len(origins), 'run')} of {listing(list(dict.fromkeys(origins)))}" if origins else ""
 

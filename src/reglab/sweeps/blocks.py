@@ -18,7 +18,7 @@ from reglab.core.errors import UserError
 from reglab.sweeps.functions import grammar, values
 
 GROUP = "regularizer"
-OWN_KEYS = ("sweep.blocks", "sweep.seeds")  # read by the sweeper itself, never sent to a job
+SWEEPER_KEYS = ("sweep.blocks", "sweep.seeds")  # read by the sweeper itself, never sent to a job
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,27 @@ def expand(
     arguments: the command line's overrides. seeds: a list, or a count n for 0 ... n-1. regularizers: what the config
     holds where neither block nor command line choose, for the label. Raises UserError if a key is set twice.
     """
-    line = _axes(arguments)
-    sides = [_block(number, block) for number, block in enumerate(blocks)] or [{}]
-    for number, side in enumerate(sides):
-        _refuse_twice(
-            line, side, f"sweep.blocks[{number}]", "leave {value} out, or switch all blocks off: sweep.blocks=[]"
+    command_axes = _axes(arguments)
+    block_axes = [_block(number, block) for number, block in enumerate(blocks)] or [{}]
+    for number, axes in enumerate(block_axes):
+        _check_disjoint(
+            command_axes,
+            axes,
+            f"sweep.blocks[{number}]",
+            "leave {value} out, or switch all blocks off: sweep.blocks=[]",
         )
     seed_axis = _seed_axis(seeds)
-    for side in (line, *sides):
-        _refuse_twice(side, seed_axis, "sweep.seeds", "leave one of them out (sweep.seeds=null switches the list off)")
-    labels = _labels(sides)
+    for axes in (command_axes, *block_axes):
+        _check_disjoint(
+            axes, seed_axis, "sweep.seeds", "leave one of them out (sweep.seeds=null switches the list off)"
+        )
+    labels = _labels(block_axes)
     jobs: list[Job] = []
     for seed in _product(seed_axis):
-        for label, side in zip(labels, sides, strict=True):
-            for chosen in _product({**line, **side}):
-                overrides = (*chosen, *seed)
-                block = label or _chosen(overrides) or _name(regularizers)
+        for label, axes in zip(labels, block_axes, strict=True):
+            for settings in _product({**command_axes, **axes}):
+                overrides = (*settings, *seed)
+                block = label or _chosen_regularizers(overrides) or _joined_names(regularizers)
                 jobs.append(Job(len(jobs), block, overrides))
     return jobs
 
@@ -73,7 +78,7 @@ def _axes(arguments: Sequence[str]) -> Axes:
             raise UserError(
                 f"{override.input_line}: an interval cannot be enumerated; use linear(low,high,n) or log(...)"
             )
-        if override.key_or_group not in OWN_KEYS:
+        if override.key_or_group not in SWEEPER_KEYS:
             axes[key] = [key] if override.is_delete() and override.value() is None else _settings(key, override)
     return axes
 
@@ -116,7 +121,7 @@ def _seed_axis(seeds: int | Sequence[int] | None) -> Axes:
     return {"seed": [f"seed={seed}" for seed in numbers]}
 
 
-def _refuse_twice(first: Axes, second: Axes, where: str, remedy: str) -> None:
+def _check_disjoint(first: Axes, second: Axes, where: str, remedy: str) -> None:
     for key in first.keys() & second.keys():
         raise UserError(f"{key} is set twice: as {first[key][0]} and by {where}; {remedy.format(value=first[key][0])}")
 
@@ -125,40 +130,43 @@ def _product(axes: Axes) -> list[tuple[str, ...]]:
     return list(itertools.product(*axes.values()))
 
 
-def _chosen(overrides: Sequence[str]) -> str:
+def _chosen_regularizers(overrides: Sequence[str]) -> str:
     for override in overrides:
         if override.startswith(f"{GROUP}="):
             return _label({GROUP: [override]})
     return ""
 
 
-def _label(side: Axes) -> str:
+def _label(axes: Axes) -> str:
     """Return the block's regularizer names joined by ``+``; empty if the block chooses none or several lists."""
-    chosen = side.get(GROUP, [])
-    if len(chosen) != 1:
+    choices = axes.get(GROUP, [])
+    if len(choices) != 1:
         return ""
-    value = grammar().parse_override(chosen[0]).value()
-    return _name([str(name) for name in value] if isinstance(value, list) else [str(value)])
+    value = grammar().parse_override(choices[0]).value()
+    return _joined_names([str(name) for name in value] if isinstance(value, list) else [str(value)])
 
 
-def _name(regularizers: Sequence[str]) -> str:
+def _joined_names(regularizers: Sequence[str]) -> str:
     return "+".join(name for name in regularizers if name != "none") or "none"
 
 
-def _labels(sides: Sequence[Axes]) -> list[str]:
+def _labels(block_axes: Sequence[Axes]) -> list[str]:
     """Return a label for each block; equal ones are told apart by what else the block fixes, else by a number."""
-    names = [_label(side) for side in sides]
-    details = [_fixed(side) if name and names.count(name) > 1 else [] for name, side in zip(names, sides, strict=True)]
-    shared = set.intersection(*map(set, filter(None, details))) if any(details) else set()
+    names = [_label(axes) for axes in block_axes]
+    details = [
+        _fixed_settings(axes) if name and names.count(name) > 1 else []
+        for name, axes in zip(names, block_axes, strict=True)
+    ]
+    common = set.intersection(*map(set, filter(None, details))) if any(details) else set()
     labels = []
     for name, detail in zip(names, details, strict=True):
-        own = [setting for setting in detail if setting not in shared]
-        labels.append(f"{name} ({', '.join(own)})" if own else name)
+        distinct = [setting for setting in detail if setting not in common]
+        labels.append(f"{name} ({', '.join(distinct)})" if distinct else name)
     return [
-        f"{label} #{labels[: place + 1].count(label)}" if label and label in labels[:place] else label
-        for place, label in enumerate(labels)
+        f"{label} #{labels[: index + 1].count(label)}" if label and label in labels[:index] else label
+        for index, label in enumerate(labels)
     ]
 
 
-def _fixed(side: Axes) -> list[str]:
-    return [settings[0] for key, settings in side.items() if key != GROUP and len(settings) == 1]
+def _fixed_settings(axes: Axes) -> list[str]:
+    return [settings[0] for key, settings in axes.items() if key != GROUP and len(settings) == 1]

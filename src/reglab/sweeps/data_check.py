@@ -14,10 +14,10 @@ from reglab.launchers.compose import Composer
 from reglab.launchers.local import start_server, worker_environment
 from reglab.launchers.worker import end_with_parent, limit_threads
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.preflight import told
+from reglab.sweeps.preflight import format_faults
 
-_Told = dict[str, list[int]]  # sentences, each with the numbers of the jobs that it is about
-_PATIENCE = 60.0  # seconds: data that take longer to load are left to the jobs
+_Messages = dict[str, list[int]]  # sentences, each with the numbers of the jobs that it is about
+_TIMEOUT_SECONDS = 60.0  # seconds: data that take longer to load are left to the jobs
 
 
 def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
@@ -30,32 +30,34 @@ def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> N
         return
     launcher = config.hydra.launcher
     resolved = {job.number: composer.resolved(job.overrides) for job in jobs}
-    seen = _in_a_process(resolved, config, list(launcher.get("preload") or []), int(launcher.get("threads") or 1))
-    if seen is None:
+    result = _check_in_process(resolved, config, list(launcher.get("preload") or []), int(launcher.get("threads") or 1))
+    if result is None:
         return
-    faults, advice = seen
+    faults, advice = result
     if faults:
-        known = {job.number: job for job in jobs}
-        raise UserError(told({text: [known[each] for each in own] for text, own in faults.items()}, len(jobs)))
-    for sentence, own in advice.items():
-        whom = "" if len(own) == len(jobs) else f" ({len(own)} of {len(jobs)} jobs)"
-        print(f"{sentence}{whom}", file=sys.stderr)
+        job_of = {job.number: job for job in jobs}
+        raise UserError(
+            format_faults({text: [job_of[number] for number in numbers] for text, numbers in faults.items()}, len(jobs))
+        )
+    for sentence, numbers in advice.items():
+        scope = "" if len(numbers) == len(jobs) else f" ({len(numbers)} of {len(jobs)} jobs)"
+        print(f"{sentence}{scope}", file=sys.stderr)
 
 
-def _in_a_process(
+def _check_in_process(
     jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, preload: list[str], threads: int
-) -> tuple[_Told, _Told] | None:
+) -> tuple[_Messages, _Messages] | None:
     """Return faults and advice; None where that took too long, or too much memory: jobs tell by themselves."""
     processes = start_server(preload, threads)
     ours, theirs = processes.Pipe()
-    process = processes.Process(target=_look, args=(theirs, dict(jobs), config, threads), daemon=True)
+    process = processes.Process(target=_run_checks, args=(theirs, dict(jobs), config, threads), daemon=True)
     with worker_environment(threads):
         process.start()
     theirs.close()
     try:
         ours.recv()  # what it needs is imported
-        seen: tuple[_Told, _Told] | None = ours.recv() if ours.poll(_PATIENCE) else None
-        return seen
+        result: tuple[_Messages, _Messages] | None = ours.recv() if ours.poll(_TIMEOUT_SECONDS) else None
+        return result
     except EOFError:
         return None
     finally:
@@ -64,10 +66,10 @@ def _in_a_process(
         ours.close()
 
 
-def _look(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, threads: int) -> None:
+def _run_checks(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, threads: int) -> None:
     end_with_parent()
     secrets.learn(config)
     limit_threads(threads)
-    look = tasks.data_checker()
+    check = tasks.data_checker()
     pipe.send(None)
-    pipe.send(tuple(look(jobs)))  # plain: unpickling a class of ours would import torch into the sweep's own process
+    pipe.send(tuple(check(jobs)))  # plain: unpickling a class of ours would import torch into the sweep's own process

@@ -24,7 +24,7 @@ from reglab.launchers.worker import limit_threads
 from reglab.sweeps.blocks import Job
 
 _WIDTH = 110
-_TRIED = 12  # kinds of orders that are tried out; further ones are taken to cost as much as these do on average
+_MAX_MEASURED = 12  # kinds of orders that are tried out; further ones are taken to cost as much as these do on average
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Cost:
     disk: float
 
 
-Try = Callable[[Sequence[DictConfig], PackSettings], Any]
+TryPack = Callable[[Sequence[DictConfig], PackSettings], Any]
 
 
 def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
@@ -50,31 +50,34 @@ def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None
     threads = int(launcher.get("threads") or 1)
     workers = count_workers(launcher.get("workers"), threads)
     if "gpus" in launcher:  # hydra/launcher=process
-        trainers = [composer.resolved(own).get("trainer") or {} for own in overrides.values()]
+        trainers = [composer.resolved(each).get("trainer") or {} for each in overrides.values()]
         workers = len(gpu_slots(trainers, visible_gpus(launcher.gpus), launcher.get("workers"), threads))
     limit = check_seconds(launcher.get("compile_seconds", COMPILE_SECONDS))
     settings = PackSettings(check_compile(launcher.get("compile")), threads, bool(launcher.get("always")), limit)
     planned = plan_jobs(overrides, composer, config) if fused else Plan((), tuple(overrides), {})
-    bench = _Bench(overrides, composer, settings, list(launcher.get("preload") or []))
+    estimator = _CostEstimator(overrides, composer, settings, list(launcher.get("preload") or []))
     cap = check_pack_size(launcher.get("pack"))
-    parts = [split(part, workers, cap) for part in levels(planned, dependencies(overrides))]
-    groups, costs = bench.tried([group for part in parts for group in part])
+    levelled = [split(part, workers, cap) for part in levels(planned, dependencies(overrides))]
+    groups, costs = estimator.measure([group for part in levelled for group in part])
     labels = job_labels({job.number: [f"sweep.block={job.block}", *job.overrides] for job in jobs})
     blocks = {job.number: job.block for job in jobs}
     lines = [f"{plural(len(jobs), 'job')} on {plural(workers, 'worker')}, nothing is started:"]
     lines += [
-        f"  pack of {len(group)}: {shortened(_varied(group, blocks, composer, overrides), _WIDTH)}"
+        f"  pack of {len(group)}: {shortened(_pack_contents(group, blocks, composer, overrides), _WIDTH)}"
         for group in groups
         if len(group) > 1
     ]
-    alone: dict[str, list[str]] = {}
+    solo_by_block: dict[str, list[str]] = {}
     for group in groups:
         if len(group) == 1:
-            alone.setdefault(blocks[group[0]], []).append(labels[group[0]])
-    lines += [f"  alone: {shortened(pack_label(own) if len(own) > 1 else own[0], _WIDTH)}" for own in alone.values()]
+            solo_by_block.setdefault(blocks[group[0]], []).append(labels[group[0]])
+    lines += [
+        f"  alone: {shortened(pack_label(names) if len(names) > 1 else names[0], _WIDTH)}"
+        for names in solo_by_block.values()
+    ]
     lines += planned.lines() if fused else []
-    lines += [separation_line(reason, sizes) for reason, sizes in bench.regrouped.items()]
-    print("\n".join([*lines, *estimate(costs, workers), *sorted(bench.trouble)]))
+    lines += [separation_line(reason, sizes) for reason, sizes in estimator.regrouped.items()]
+    print("\n".join([*lines, *estimate(costs, workers), *sorted(estimator.problems)]))
 
 
 def estimate(costs: Sequence[Cost | None], workers: int) -> list[str]:
@@ -99,22 +102,22 @@ def estimate(costs: Sequence[Cost | None], workers: int) -> list[str]:
 def makespan(seconds: Iterable[float], workers: int) -> float:
     """Return when the last of these ends if each, in order, goes to the worker that is free first."""
     free = [0.0] * workers
-    for own in seconds:
-        heapq.heapreplace(free, free[0] + own)
+    for duration in seconds:
+        heapq.heapreplace(free, free[0] + duration)
     return max(free)
 
 
-class _Bench:
+class _CostEstimator:
     """Tries out one order of each kind: equal structure, equal size."""
 
     def __init__(
         self, overrides: Mapping[int, Sequence[str]], composer: Composer, settings: PackSettings, preload: list[str]
     ):
         self._overrides, self._composer, self._settings, self._preload = overrides, composer, settings, preload
-        self.trouble: set[str] = set()
+        self.problems: set[str] = set()
         self.regrouped: dict[str, list[int]] = {}
 
-    def tried(self, groups: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[Cost | None]]:
+    def measure(self, groups: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[Cost | None]]:
         """Return the orders as they would be run after all, and the cost of each."""
         done: list[tuple[int, ...]] = []
         costs: list[Cost | None] = []
@@ -122,10 +125,10 @@ class _Bench:
         waiting = list(groups)
         while waiting:
             group = waiting.pop(0)
-            kind = (len(group), structure(self._composer.resolved(self._overrides[group[0]])))
-            if kind not in known:
-                known[kind] = self._try(group) if len(known) < _TRIED else None
-            cost = known[kind]
+            signature = (len(group), structure(self._composer.resolved(self._overrides[group[0]])))
+            if signature not in known:
+                known[signature] = self._measure_group(group) if len(known) < _MAX_MEASURED else None
+            cost = known[signature]
             if isinstance(cost, Unfused):
                 groups = regroup(group, cost.groups)
                 self.regrouped.setdefault(cost.reason, []).extend(map(len, groups))
@@ -135,16 +138,18 @@ class _Bench:
                 costs.append(cost)
         return done, costs
 
-    def _try(self, group: Sequence[int]) -> Cost | Unfused | None:
+    def _measure_group(self, group: Sequence[int]) -> Cost | Unfused | None:
         configs = [job_config(self._composer, job, self._overrides[job], lean=True) for job in group]
-        said = _in_a_process(configs, self._settings, self._preload)
-        if isinstance(said, str):
-            self.trouble.add(f"No estimate for some of them: {said}")
+        result = _measure_in_process(configs, self._settings, self._preload)
+        if isinstance(result, str):
+            self.problems.add(f"No estimate for some of them: {result}")
             return None
-        return said
+        return result
 
 
-def _in_a_process(configs: Sequence[DictConfig], settings: PackSettings, preload: list[str]) -> Cost | Unfused | str:
+def _measure_in_process(
+    configs: Sequence[DictConfig], settings: PackSettings, preload: list[str]
+) -> Cost | Unfused | str:
     processes = start_server(preload, settings.threads)
     ours, theirs = processes.Pipe()
     process = processes.Process(target=_measure, args=(theirs, configs, settings, tasks.try_pack), daemon=True)
@@ -152,8 +157,8 @@ def _in_a_process(configs: Sequence[DictConfig], settings: PackSettings, preload
         process.start()
     theirs.close()
     try:
-        said: Cost | Unfused | str = ours.recv()
-        return said
+        result: Cost | Unfused | str = ours.recv()
+        return result
     except EOFError:
         process.join()
         return f"the process that tried it ended with exit code {process.exitcode}"
@@ -163,7 +168,7 @@ def _in_a_process(configs: Sequence[DictConfig], settings: PackSettings, preload
         ours.close()
 
 
-def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSettings, try_pack: Try) -> None:
+def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSettings, try_pack: TryPack) -> None:
     limit_threads(settings.threads)
     try:
         pipe.send(_cost(try_pack(configs, settings), configs))
@@ -175,15 +180,15 @@ def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSett
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def _cost(trial: Any, configs: Sequence[DictConfig]) -> Cost:
+def _cost(measured: Any, configs: Sequence[DictConfig]) -> Cost:
     """Return what an order costs. trial: seconds before the first step, of a step, after an epoch."""
-    step = trial.step_seconds if len(configs) > 1 else trial.solo_step_seconds
+    step = measured.step_seconds if len(configs) > 1 else measured.solo_step_seconds
     epochs = OmegaConf.select(configs[0], "trainer.max_epochs", default=1)
-    seconds = trial.start_seconds + trial.steps * step + epochs * trial.epoch_seconds
-    return Cost(float(seconds), float(trial.bytes), float(trial.disk_bytes))
+    seconds = measured.start_seconds + measured.steps * step + epochs * measured.epoch_seconds
+    return Cost(float(seconds), float(measured.bytes), float(measured.disk_bytes))
 
 
-def _varied(
+def _pack_contents(
     group: Sequence[int], blocks: Mapping[int, str], composer: Composer, overrides: Mapping[int, Sequence[str]]
 ) -> str:
     """Return which blocks a pack has, and the range of each number that differs between its members."""

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from reglab.analysis.selection import Choice, Trial
 from reglab.config.trust import trust_listed
-from reglab.reports.collect import LOOKED, RULE, RULE_TAG
-from reglab.reports.sweep import SweepReport, collect, portraits, write
-from reglab.reports.test_result import looks
+from reglab.reports.collect import EARLIER_TEST_USES_TAG, RULE, RULE_TAG
+from reglab.reports.sweep import SweepReport, collect, histogram_candidates, write
+from reglab.reports.test_result import describe_runs
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import opened
 
@@ -32,11 +32,11 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     choice = data.choose()
     test = None
     if sweep.get("test", True):
-        data = dataclasses.replace(data, looked=_looked(settings.uri, parent.run_id, choice))
-        if data.looked:
-            parent.tag(**{LOOKED: data.looked})
-        test = _touch_test(settings.uri, choice)
-    data = dataclasses.replace(data, weights=_portrait_weights(settings.uri, choice))
+        data = dataclasses.replace(data, earlier_test_uses=_earlier_test_uses(settings.uri, parent.run_id, choice))
+        if data.earlier_test_uses:
+            parent.tag(**{EARLIER_TEST_USES_TAG: data.earlier_test_uses})
+        test = _evaluate_test(settings.uri, choice)
+    data = dataclasses.replace(data, weights=_histogram_weights(settings.uri, choice))
     report = write(data, choice, test, parent.folder)
     _record(parent, choice, report, test)
     show(report, settings.uri)
@@ -61,20 +61,20 @@ def _rule(config: DictConfig, uri: str, parent_id: str) -> str | None:
     """
     from reglab.tracking.mlflow.read import get_run  # late: mlflow
 
-    words = OmegaConf.select(config, "hydra.overrides.task", default=[])
-    named = any(str(word).lstrip("+").partition("=")[0] == RULE for word in words)
+    overrides = OmegaConf.select(config, "hydra.overrides.task", default=[])
+    named = any(str(override).lstrip("+").partition("=")[0] == RULE for override in overrides)
     rule: str | None = OmegaConf.select(config, RULE)
     return rule if named or RULE in get_run(uri, parent_id).params else None
 
 
-def _looked(uri: str, parent_id: str, choice: Choice) -> str:
+def _earlier_test_uses(uri: str, parent_id: str, choice: Choice) -> str:
     """Return which runs of other sweeps, or of none, saw the chosen runs' test set; empty if none did."""
     from reglab.tracking.mlflow.read import test_touches  # late: mlflow
 
-    return looks(test_touches(uri, [trial.run_id for trial in choice.chosen.trials], parent_id))
+    return describe_runs(test_touches(uri, [trial.run_id for trial in choice.chosen.trials], parent_id))
 
 
-def _touch_test(uri: str, choice: Choice) -> dict[str, dict[str, float]]:
+def _evaluate_test(uri: str, choice: Choice) -> dict[str, dict[str, float]]:
     """Evaluate the chosen configuration's runs on the test part and record it with each; return it by run id.
 
     A run that has its test result keeps it: the test set is not touched again.
@@ -88,10 +88,12 @@ def _recorded_test(trial: Trial) -> dict[str, float]:
     return {key: value for key, value in trial.metrics.items() if key.startswith("test/")}
 
 
-def _portrait_weights(uri: str, choice: Choice) -> dict[str, Any]:
+def _histogram_weights(uri: str, choice: Choice) -> dict[str, Any]:
     from reglab.training.restore import flat_weights
 
-    return {candidate.label: flat_weights(uri, candidate.trials[0].run_id) for candidate in portraits(choice)}
+    return {
+        candidate.label: flat_weights(uri, candidate.trials[0].run_id) for candidate in histogram_candidates(choice)
+    }
 
 
 def _record(parent: RunTracker, choice: Choice, report: SweepReport, test: dict[str, dict[str, float]] | None) -> None:

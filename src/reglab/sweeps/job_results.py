@@ -19,8 +19,8 @@ def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
     """
     found: dict[int, Ended] = {}
     for job, returned in zip(jobs, returns, strict=False):
-        told = sweep_number(returned.overrides or ())
-        number = job.number if told is None else told
+        number_told = sweep_number(returned.overrides or ())
+        number = job.number if number_told is None else number_told
         value = returned._return_value  # the property prints and raises where the job failed
         if isinstance(value, JobFailed):
             found[number] = replace(value.end, job=number)

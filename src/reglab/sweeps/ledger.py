@@ -30,17 +30,17 @@ Content = dict[str, Any]  # what a job computes: its resolved config, less where
 def contents(jobs: Sequence[Job], composer: Composer) -> dict[int, Content]:
     """Return what each job computes, by its number. The jobs must be known to compose and resolve."""
     linked = links(jobs, composer)
-    found = {}
+    by_job = {}
     for job in jobs:
         link = linked.get(job.number)
-        start = {"sweep": {"trail": link.trail}} if link else {}
-        found[job.number] = computed({**composer.resolved(job.overrides), **start})
-    return found
+        path_start = {"sweep": {"trail": link.trail}} if link else {}
+        by_job[job.number] = computed({**composer.resolved(job.overrides), **path_start})
+    return by_job
 
 
-def sweep_fingerprint(jobs: Sequence[Job], found: Mapping[int, Content]) -> str:
+def sweep_fingerprint(jobs: Sequence[Job], by_job: Mapping[int, Content]) -> str:
     """Return the hash of a sweep: of its jobs in their order, each with the name of its block."""
-    return hashed([[job.block, found[job.number]] for job in jobs])
+    return hashed([[job.block, by_job[job.number]] for job in jobs])
 
 
 def earlier_folder(settings: TrackingSettings, fingerprint: str) -> Path | None:
@@ -50,23 +50,23 @@ def earlier_folder(settings: TrackingSettings, fingerprint: str) -> Path | None:
     """
     from reglab.tracking.mlflow.ledger import newest_sweep  # late: mlflow
 
-    found = newest_sweep(settings, fingerprint)
-    if found is None:
+    sweep = newest_sweep(settings, fingerprint)
+    if sweep is None:
         return None
     try:
-        identity = read_identity(Path(found.folder))
+        identity = read_identity(Path(sweep.folder))
     except (UserError, OSError):
         identity = None
-    if identity is None or (identity.run_id, identity.uri) != (found.run_id, redacted(settings.uri)):
-        _say(
-            f"the sweep {found.name} ({found.run_id}) cannot go on here, since {found.folder} does not hold it on this "
+    if identity is None or (identity.run_id, identity.uri) != (sweep.run_id, redacted(settings.uri)):
+        _print(
+            f"the sweep {sweep.name} ({sweep.run_id}) cannot go on here, since {sweep.folder} does not hold it on this "
             "machine: a new one starts"
         )
         return None
-    return Path(found.folder)
+    return Path(sweep.folder)
 
 
-def settled(uri: str, folder: Path, found: Mapping[int, Content]) -> dict[int, Ended]:
+def finished_jobs(uri: str, folder: Path, by_job: Mapping[int, Content]) -> dict[int, Ended]:
     """Return how those jobs of the sweep in ``folder`` ended that need not run again: finished, or diverged.
 
     Nobody may be running the sweep: what MLflow still has as running is ended KILLED first. A result on data that have
@@ -74,19 +74,19 @@ def settled(uri: str, folder: Path, found: Mapping[int, Content]) -> dict[int, E
     """
     from reglab.tracking.mlflow.read import sweep_runs
 
-    deliver(folder, uri)  # what died may have recorded more than it sent, even that it finished
+    send_unsent(folder, uri)  # what died may have recorded more than it sent, even that it finished
     parent_id = read_identity(folder).run_id
     children = sweep_runs(uri, parent_id)
-    if _end_dead(uri, children, folder):
+    if _end_dead_runs(uri, children, folder):
         children = sweep_runs(uri, parent_id)
-    known = {int(run.tags[JOB]): run for run in counted(children) if run.tags.get(JOB) and conclusive(run)}
-    stale = _stale(known, found)
+    runs = {int(run.tags[JOB]): run for run in counted(children) if run.tags.get(JOB) and conclusive(run)}
+    stale = _stale(runs, by_job)
     if stale:
-        _supersede(uri, [known.pop(number) for number in stale])
-    return {number: _end(number, run) for number, run in known.items()}
+        _supersede(uri, [runs.pop(number) for number in stale])
+    return {number: _recorded_end(number, run) for number, run in runs.items()}
 
 
-def deliver(folder: Path, uri: str) -> bool:
+def send_unsent(folder: Path, uri: str) -> bool:
     """Send what the runs of the sweep in ``folder`` have not yet sent: its server may have been away.
 
     uri: the store that the sweep's configuration names. Returned is whether all of them are in it; if not, it is said
@@ -94,12 +94,12 @@ def deliver(folder: Path, uri: str) -> bool:
     """
     result = sync([folder], uri, say=lambda text: None)
     # of runs that others took the place of, nothing is awaited
-    refused = [reason for place, reason in result.refused.items() if not place.name.startswith(ASIDE)]
+    refused = [reason for path, reason in result.refused.items() if not path.name.startswith(ASIDE)]
     for reason in dict.fromkeys(refused):
-        _say(f"not in MLflow yet: {reason}")
-    if others := result.running - is_running(folder):
-        _say(f"not in MLflow yet: {plural(others, 'run')} that another process holds")
-    return not refused and not others
+        _print(f"not in MLflow yet: {reason}")
+    if busy := result.running - is_running(folder):
+        _print(f"not in MLflow yet: {plural(busy, 'run')} that another process holds")
+    return not refused and not busy
 
 
 def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:
@@ -112,13 +112,13 @@ def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:
     return f"{text}{jobs - len(done)} to run"
 
 
-def _end_dead(uri: str, children: Sequence["RunRecord"], folder: Path) -> bool:
+def _end_dead_runs(uri: str, children: Sequence["RunRecord"], folder: Path) -> bool:
     """End the runs that a dead process left open, and tell whether any are open."""
-    left = [run.run_id for run in children if run.status == "RUNNING"]
-    folders = dict(_run_folders(folder)) if left else {}
-    for run_id in left:
-        _end_one(uri, run_id, folders.get(run_id))
-    return bool(left)
+    running = [run.run_id for run in children if run.status == "RUNNING"]
+    folders = dict(_run_folders(folder)) if running else {}
+    for run_id in running:
+        _end_dead_run(uri, run_id, folders.get(run_id))
+    return bool(running)
 
 
 def _run_folders(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -127,7 +127,7 @@ def _run_folders(folder: Path) -> Iterator[tuple[str, Path]]:
             yield read_identity(path.parent).run_id, path.parent
 
 
-def _end_one(uri: str, run_id: str, folder: Path | None) -> None:
+def _end_dead_run(uri: str, run_id: str, folder: Path | None) -> None:
     """End a run whose folder is gone or cannot be read; the others ``sync`` has ended. One may outlive its sweep."""
     if folder is None or not is_running(folder):
         from reglab.tracking.mlflow.ledger import end_dead
@@ -135,25 +135,25 @@ def _end_one(uri: str, run_id: str, folder: Path | None) -> None:
         end_dead(uri, run_id)
 
 
-def _stale(known: Mapping[int, "RunRecord"], found: Mapping[int, Content]) -> list[int]:
+def _stale(runs: Mapping[int, "RunRecord"], by_job: Mapping[int, Content]) -> list[int]:
     """Return the jobs whose data are no longer those that their runs saw; each distinct data set is loaded once."""
-    if not known:
+    if not runs:
         return []
     from reglab import data  # late: torch
 
     digests: dict[str, str] = {}
 
-    def has(node: Content, digest: str | None) -> bool:
+    def loads_to(node: Content, digest: str | None) -> bool:
         key = hashed(node)
         if key not in digests:
             digests[key] = data.load(node).digest
         return digests[key] == digest
 
-    def holds(node: Content, digest: str | None) -> bool:
+    def unchanged(node: Content, digest: str | None) -> bool:
         # Under data.shape=auto a model of the user's own may have read images, which its class tells and no config.
-        return has(node, digest) or (node.get("shape") == "flat" and has({**node, "shape": "image"}, digest))
+        return loads_to(node, digest) or (node.get("shape") == "flat" and loads_to({**node, "shape": "image"}, digest))
 
-    return [number for number, run in known.items() if not holds(found[number]["data"], run.tags.get(_DIGEST))]
+    return [number for number, run in runs.items() if not unchanged(by_job[number]["data"], run.tags.get(_DIGEST))]
 
 
 def _supersede(uri: str, runs: Sequence["RunRecord"]) -> None:
@@ -162,17 +162,17 @@ def _supersede(uri: str, runs: Sequence["RunRecord"]) -> None:
     for run in runs:
         amend(uri, run.run_id, {}, 0, {SUPERSEDED: "the data changed"})
     many = len(runs) > 1
-    _say(
+    _print(
         f"the data of {plural(len(runs), 'job')} changed since {'they' if many else 'it'} ran: "
         f"{'their results count' if many else 'its result counts'} no more"
     )
 
 
-def _end(number: int, run: "RunRecord") -> Ended:
+def _recorded_end(number: int, run: "RunRecord") -> Ended:
     return Ended(
         number, "FINISHED" if run.status == "FINISHED" else "FAILED", run.tags.get("reglab.message", ""), run.run_id
     )
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr)

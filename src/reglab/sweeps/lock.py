@@ -11,7 +11,7 @@ _LOCK, _HOLDER = "sweep.lock", "sweep.pid"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def sweep_lock(folder: Path) -> Iterator[None]:
     """Keep other processes from running the sweep in ``folder`` inside the context.
 
     The operating system keeps the lock, so a process that dies leaves none. Raises UserError naming the process that
@@ -19,18 +19,18 @@ def held(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # late: it brings asyncio, which the rest of the command line does not need
 
-    lock, holder = FileLock(folder / _LOCK, timeout=0), folder / _HOLDER
+    lock, pid_file = FileLock(folder / _LOCK, timeout=0), folder / _HOLDER
     try:
         lock.acquire()
     except Timeout:
-        process = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+        process = pid_file.read_text(encoding="utf-8") if pid_file.exists() else "unknown"
         raise UserError(
             f"process {process} is running the sweep in {folder}: wait until it is done, or end it by Ctrl-C or "
             f"kill -INT {process}; then the same command runs what is left. sweep.again=true starts a sweep of its own"
         ) from None
     try:
-        holder.write_text(str(os.getpid()), encoding="utf-8")
+        pid_file.write_text(str(os.getpid()), encoding="utf-8")
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        pid_file.unlink(missing_ok=True)
         lock.release()

@@ -18,15 +18,15 @@ from reglab.launchers.events import Ended
 from reglab.launchers.resumable_jobs import unfinished_packs, wait_for_workers
 from reglab.sweeps import ledger
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.lock import held
+from reglab.sweeps.lock import sweep_lock
 from reglab.tracking import RunTracker, TrackingSettings, open_sweep, reopen_run
 from reglab.tracking.run_state import PLACE
 
-_BY_PLACE, _BY_JOB = "${hydra.job.num}", "${sweep.job}"
+_BY_LAUNCH_NUMBER, _BY_JOB = "${hydra.job.num}", "${sweep.job}"
 
 
 @dataclass(frozen=True)
-class Begun:
+class OpenSweep:
     """A sweep that has its run. done: how those jobs ended that are not to be run.
 
     along: of these, the ones that are handed out all the same: members of a pack that goes on, which keeps its bits
@@ -35,22 +35,22 @@ class Begun:
 
     parent: RunTracker
     done: Mapping[int, Ended] = field(default_factory=dict)
-    along: frozenset[int] = frozenset()
+    rerun_members: frozenset[int] = frozenset()
 
-    def left(self, jobs: Sequence[Job]) -> list[Job]:
+    def remaining(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs that a launcher gets."""
-        return [job for job in jobs if job.number not in self.done or job.number in self.along]
+        return [job for job in jobs if job.number not in self.done or job.number in self.rerun_members]
 
 
 @contextmanager
-def begin(
+def open_or_resume(
     jobs: Sequence[Job],
     arguments: Sequence[str],
     config: DictConfig,
     composer: Composer,
     settings: TrackingSettings,
     ready: Callable[[Sequence[Job]], None] = lambda jobs: None,
-) -> Iterator[Begun]:
+) -> Iterator[OpenSweep]:
     """Open the run of a sweep, or go on with the earlier one of the same jobs; nobody else can run it meanwhile.
 
     Where it goes on, ``config`` is changed so that launchers put jobs where that sweep has them. Without MLflow, or
@@ -58,44 +58,44 @@ def begin(
 
     ready: called with the jobs that are to be run, before a run is opened; raises UserError where they cannot.
     """
-    anew = starts_anew(config)
+    fresh = ignores_earlier(config)
     tags: dict[str, Any] = {}
-    earlier, found = None, {}
-    new = Path(str(config.hydra.sweep.dir)).absolute()
+    earlier, contents = None, {}
+    new_folder = Path(str(config.hydra.sweep.dir)).absolute()
     if settings.backend == "mlflow":
         from reglab.tracking.mlflow.ledger import FINGERPRINT, FOLDER  # late: mlflow
 
-        found = ledger.contents(jobs, composer)
-        mark = ledger.sweep_fingerprint(jobs, found)
-        tags = {FINGERPRINT: mark, FOLDER: new}
-        earlier = None if anew else ledger.earlier_folder(settings, mark)
-    _check_resumed(OmegaConf.select(config, "sweep.resume", default=None), earlier, settings.backend)
-    folder = earlier or new
+        contents = ledger.contents(jobs, composer)
+        fingerprint = ledger.sweep_fingerprint(jobs, contents)
+        tags = {FINGERPRINT: fingerprint, FOLDER: new_folder}
+        earlier = None if fresh else ledger.earlier_folder(settings, fingerprint)
+    _check_resumable(OmegaConf.select(config, "sweep.resume", default=None), earlier, settings.backend)
+    folder = earlier or new_folder
     if earlier is None:
         ready(jobs)
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder):
+    with sweep_lock(folder):
         if earlier is None:
             atomic_write.write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
-            yield Begun(_open(settings, jobs, arguments, config, folder, tags))
+            yield OpenSweep(_open(settings, jobs, arguments, config, folder, tags))
             return
         wait_for_workers(folder)
-        done = ledger.settled(settings.uri, folder, found)
+        done = ledger.finished_jobs(settings.uri, folder, contents)
         ready([job for job in jobs if job.number not in done])
         print(ledger.progress(folder, len(jobs), done), file=sys.stderr)
-        _stay_in(folder, config)
+        _keep_job_folders(folder, config)
         composer.bases.clear()  # composed before, with other folders
-        yield Begun(reopen_run(folder), done, _along(folder, jobs, done, config))
+        yield OpenSweep(reopen_run(folder), done, _rerun_members(folder, jobs, done, config))
 
 
-def _along(folder: Path, jobs: Sequence[Job], done: Mapping[int, Ended], config: DictConfig) -> frozenset[int]:
+def _rerun_members(folder: Path, jobs: Sequence[Job], done: Mapping[int, Ended], config: DictConfig) -> frozenset[int]:
     if OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher") not in ("fused", "process"):
         return frozenset()
     packs = (set(manifest.jobs) for manifest in unfinished_packs(folder, {job.number for job in jobs}))
     return frozenset(number for pack in packs if not pack <= done.keys() for number in pack if number in done)
 
 
-def starts_anew(config: DictConfig) -> bool:
+def ignores_earlier(config: DictConfig) -> bool:
     """Return ``sweep.again``: run everything, whatever ran before. Raises UserError unless it is true or false."""
     again = OmegaConf.select(config, "sweep.again", default=False)
     if not isinstance(again, bool):
@@ -103,7 +103,7 @@ def starts_anew(config: DictConfig) -> bool:
     return again
 
 
-def _check_resumed(wanted: str | None, earlier: Path | None, backend: str) -> None:
+def _check_resumable(wanted: str | None, earlier: Path | None, backend: str) -> None:
     """Raise UserError where another sweep than the one that is to go on would start."""
     if wanted is not None and backend != "mlflow":
         raise UserError(
@@ -147,12 +147,12 @@ def _open(
     return parent
 
 
-def _stay_in(folder: Path, config: DictConfig) -> None:
+def _keep_job_folders(folder: Path, config: DictConfig) -> None:
     """Give the jobs their folders in the sweep's own, under their numbers in it: launchers number what they get."""
     plain: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     with read_write(config.hydra), open_dict(config.hydra):
         changes = {"hydra.sweep.dir": str(folder)}
-        if plain["subdir"] == _BY_PLACE:
+        if plain["subdir"] == _BY_LAUNCH_NUMBER:
             changes["hydra.sweep.subdir"] = _BY_JOB
         for key, value in changes.items():
             OmegaConf.update(config, key, value)

@@ -15,7 +15,9 @@ from reglab.sweeps.blocks import Job
 _SHOWN = 6  # job numbers named in a message
 
 
-def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: Mapping[str, list[str]]) -> None:
+def check_configs(
+    jobs: Sequence[Job], composer: Composer, master: DictConfig, options: Mapping[str, list[str]]
+) -> None:
     """Raise one UserError that tells everything wrong with the jobs' configs, if anything is.
 
     A job's config must compose, have no missing value (``???``), resolve, and train on the devices that its launcher
@@ -32,10 +34,10 @@ def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: 
             if message is not None:
                 wrong.setdefault(message, []).append(job)
     if wrong:
-        raise UserError(told(wrong, len(jobs)))
+        raise UserError(format_faults(wrong, len(jobs)))
 
 
-def told(wrong: Mapping[str, Sequence[Job]], jobs: int) -> str:
+def format_faults(wrong: Mapping[str, Sequence[Job]], jobs: int) -> str:
     """Return what is wrong with which of so many jobs."""
     count = len({job.number for faulty in wrong.values() for job in faulty})
     which = "the job cannot run" if jobs == 1 else f"{count} of {jobs} jobs cannot run, so none was started"
