@@ -97,7 +97,7 @@ def test_runs_without_results_by_example_fall_back_to_the_unpaired_rule_and_say_
     sweep.results.popitem()
     choice = sweep.choice()
     assert (choice.rule, choice.asked, choice.chosen.strength) == ("1se", "paired_1se", 0.8)
-    assert "Some runs keep no results of single examples" in sweep.text()
+    assert "Some runs keep no per-example results" in sweep.text()
     assert "Some runs keep no results" not in helping().text()
 
 

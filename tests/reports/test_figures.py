@@ -8,7 +8,7 @@ import pytest
 from reglab.analysis.selection import select
 from reglab.analysis.sweep_data import SweepData, curve
 from reglab.reports.figures import draw
-from reglab.reports.figures.axis import place
+from reglab.reports.figures.axis import block_axis
 from reglab.reports.figures.canvas import themed
 from reglab.reports.figures.colours import GREY, colours
 from reglab.reports.figures.strength import draw_strength
@@ -119,7 +119,7 @@ def test_a_sweep_over_another_number_is_drawn_against_it():
     rates = [("0.1", 0.5), ("0.01", 0.3), ("0.001", 0.4)]
     runs = [trial("none", None, p, s, params={"optimizer.lr": r, "seed": str(s)}) for r, p in rates for s in range(2)]
     choice = select(runs)
-    where = place(choice.candidates)
+    where = block_axis(choice.candidates)
     assert where is not None
     assert (where.name, where.ticks, where.stronger) == ("lr", [0.001, 0.01, 0.1], 0)
     assert [picture.name for picture in draw(SweepData("lr", tuple(runs)), choice)] == ["summary", "strength"]
@@ -131,14 +131,14 @@ def test_a_second_swept_number_makes_one_line_each():
         for s in (0.1, 0.2)
         for lr in ("0.1", "0.01")
     ]
-    where = place(select(runs).candidates)
+    where = block_axis(select(runs).candidates)
     assert where is not None
     assert [[x for x, _ in line] for line in where.lines] == [[0.1, 0.2], [0.1, 0.2]]
 
 
 def test_settings_without_a_number_have_no_axis():
     runs = [trial("none", None, 0.1, 0, params={"optimizer._target_": name}) for name in ("SGD", "Adam")]
-    assert place(select(runs).candidates) is None
+    assert block_axis(select(runs).candidates) is None
     assert [picture.name for picture in draw(SweepData("names", tuple(runs)), select(runs))] == ["summary"]
 
 

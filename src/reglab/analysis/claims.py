@@ -30,14 +30,14 @@ class Claim:
     seeds: int
     level: float = 0.05
 
-    def better(self, place: int) -> bool:
+    def better(self, index: int) -> bool:
         """Tell whether the setting at ``place`` is better than the baseline, at the joint level."""
-        return self.seeds > 1 and self.p[place] <= self.level
+        return self.seeds > 1 and self.p[index] <= self.level
 
     @property
     def helps(self) -> bool:
         """Whether any setting is."""
-        return any(self.better(place) for place in range(len(self.t)))
+        return any(self.better(index) for index in range(len(self.t)))
 
 
 def claim(settings: Sequence[Splits], baseline: Splits, seed: int = 0, level: float = 0.05) -> Claim | None:
@@ -61,13 +61,16 @@ def claim(settings: Sequence[Splits], baseline: Splits, seed: int = 0, level: fl
     Source: Westfall & Young (1993), Resampling-based multiple testing, section 2.3.
     """
     differences = [difference(setting, baseline) for setting in settings]
-    if not settings or any(one is None for one in differences):
+    if not settings or any(paired is None for paired in differences):
         return None
-    known = [one for one in differences if one is not None]
-    t, seeds = np.array([one.t for one in known]), min(one.seeds for one in known)
+    available = [paired for paired in differences if paired is not None]
+    t, seeds = (
+        np.array([paired.t for paired in available]),
+        min(paired.seeds for paired in available),
+    )
     if len(baseline) > 1:
-        single = np.array([stdtr(one.freedom, one.t) for one in known])
-        return Claim(tuple(t), tuple(1 - (1 - single) ** len(known)), seeds, level)
+        single = np.array([stdtr(paired.freedom, paired.t) for paired in available])
+        return Claim(tuple(t), tuple(1 - (1 - single) ** len(available)), seeds, level)
     split = next(iter(baseline))
     pairs = [aligned(setting[split], baseline[split]) for setting in settings]
     lowest = _null(pairs, np.random.default_rng(seed)).min(1)
@@ -82,11 +85,11 @@ def _null(pairs: Sequence[tuple[Scored, Scored, bool]], draw: np.random.Generato
     means, squares = _resampled(noise, scored, draw)
     seeds = [_seed_error(first, second, paired) for first, second, paired in pairs]
     for count in {count for _, count in seeds if count > 1}:
-        places = [place for place, (_, each) in enumerate(seeds) if each == count]
-        errors = np.array([seeds[place][0] for place in places])
-        effects = draw.standard_normal((RESAMPLES, count, len(places))) * errors * math.sqrt(count)
-        means[:, places] += effects.mean(1)
-        squares[:, places] += effects.var(1, ddof=1) / count
+        indices = [index for index, (_, each) in enumerate(seeds) if each == count]
+        errors = np.array([seeds[index][0] for index in indices])
+        effects = draw.standard_normal((RESAMPLES, count, len(indices))) * errors * math.sqrt(count)
+        means[:, indices] += effects.mean(1)
+        squares[:, indices] += effects.var(1, ddof=1) / count
     return np.divide(means, np.sqrt(squares), out=np.zeros_like(means), where=squares > 0)
 
 
@@ -132,10 +135,13 @@ def optimism(settings: Sequence[Splits], seed: int = 0) -> float:
     shared = [split for split in settings[0] if _same_rows([setting.get(split) for setting in settings])]
     if not shared:
         return 0.0
-    drawn = [np.random.default_rng([seed, place]) for place in range(len(shared))]
-    found = [_moved([setting[split] for setting in settings], draw) for split, draw in zip(shared, drawn, strict=True)]
-    means: Array = np.mean([mean for mean, _ in found], axis=0)
-    moved: Array = np.mean([move for _, move in found], axis=0)
+    generators = [np.random.default_rng([seed, index]) for index in range(len(shared))]
+    resamples = [
+        _moved([setting[split] for setting in settings], generator)
+        for split, generator in zip(shared, generators, strict=True)
+    ]
+    means: Array = np.mean([mean for mean, _ in resamples], axis=0)
+    moved: Array = np.mean([move for _, move in resamples], axis=0)
     best = (_deflated(means, moved) + moved).argmin(1)
     return float(-moved[np.arange(len(best)), best].mean())
 
@@ -145,8 +151,8 @@ def _deflated(means: Array, moved: Array) -> Array:
 
     ``var(means) = var(true means) + noise``, the noise without what it does to all settings alike.
     """
-    own = moved - moved.mean(1, keepdims=True)
-    noise = float(own.var(0).sum()) / (len(means) - 1)
+    deviations = moved - moved.mean(1, keepdims=True)
+    noise = float(deviations.var(0).sum()) / (len(means) - 1)
     spread = float(means.var(ddof=1))
     shrink = math.sqrt(max(0.0, 1 - noise / spread)) if spread > 0 else 0.0
     deflated: Array = means.mean() + shrink * (means - means.mean())
@@ -154,8 +160,8 @@ def _deflated(means: Array, moved: Array) -> Array:
 
 
 def _same_rows(scored: Sequence[Scored | None]) -> bool:
-    known = [one.rows for one in scored if one is not None]
-    return len(known) == len(scored) and all(np.array_equal(rows, known[0]) for rows in known)
+    available = [one.rows for one in scored if one is not None]
+    return len(available) == len(scored) and all(np.array_equal(rows, available[0]) for rows in available)
 
 
 def _moved(scored: Sequence[Scored], draw: np.random.Generator) -> tuple[Array, Array]:
@@ -164,7 +170,7 @@ def _moved(scored: Sequence[Scored], draw: np.random.Generator) -> tuple[Array, 
     common = [repeat for repeat in scored[0].repeats if all(repeat in one.repeats for one in scored)]
     if len(common) > 1:
         values = np.stack([one.take(common).values for one in scored])
-        own = values - values.mean(0)  # what a seed does to all settings does not change which is best
-        errors = np.sqrt(own.var(1, ddof=1) / len(common))
+        deviations = values - values.mean(0)  # what a seed does to all settings does not change which is best
+        errors = np.sqrt(deviations.var(1, ddof=1) / len(common))
         moved = moved + draw.standard_normal(moved.shape) * errors
     return np.array([one.values.mean() for one in scored]), moved

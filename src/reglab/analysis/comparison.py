@@ -28,7 +28,7 @@ class Comparison:
         self._results = results
         self._sign = 1.0 if lower_is_better(monitor) else -1.0
         self._reader = reader_of(monitor)
-        self._known: dict[tuple[str, ...], Splits | None] = {}
+        self._splits_cache: dict[tuple[str, ...], Splits | None] = {}
         self._others: dict[str, Comparison] = {monitor: self}
 
     def on(self, metric: str) -> "Comparison":
@@ -39,10 +39,10 @@ class Comparison:
 
     def has(self, candidates: Iterable[Candidate]) -> bool:
         """Tell whether all of them can be compared with each other."""
-        found = [self._splits(candidate) for candidate in candidates]
-        return all(one is not None and difference(one, found[0] or {}) is not None for one in found)
+        splits = [self._splits(candidate) for candidate in candidates]
+        return all(one is not None and difference(one, splits[0] or {}) is not None for one in splits)
 
-    def knows(self, candidates: Iterable[Candidate]) -> bool:
+    def has_examples(self, candidates: Iterable[Candidate]) -> bool:
         """Tell whether all their runs keep results by example."""
         return all(trial.run_id in self._results for candidate in candidates for trial in candidate.trials)
 
@@ -58,32 +58,34 @@ class Comparison:
 
     def constant(self, candidate: Candidate) -> Difference | None:
         """Return the monitored value of ``candidate`` minus the constant predictor's; the error is over rows alone."""
-        reader, own = self._reader, self._splits(candidate)
-        if own is None:
+        reader, splits = self._reader, self._splits(candidate)
+        if splits is None:
             return None
-        other = self._read(candidate, lambda results: _constant(reader, results))
-        return None if other is None else over_rows(own, other)
+        constant_splits = self._read(candidate, lambda results: _constant(reader, results))
+        return None if constant_splits is None else over_rows(splits, constant_splits)
 
     def claim(self, candidates: Sequence[Candidate], baseline: Candidate) -> Claim | None:
         """Return the claim that ``candidates`` are better than ``baseline``, all at once; see ``claims.claim``."""
-        own, others = self._splits(baseline), [self._splits(candidate) for candidate in candidates]
-        known = [one for one in others if one is not None]
-        return claim(known, own) if own is not None and len(known) == len(others) else None
+        baseline_splits, splits = self._splits(baseline), [self._splits(candidate) for candidate in candidates]
+        available = [one for one in splits if one is not None]
+        return (
+            claim(available, baseline_splits) if baseline_splits is not None and len(available) == len(splits) else None
+        )
 
     def optimism(self, candidates: Sequence[Candidate]) -> float | None:
         """Return by how much the best monitored value among ``candidates`` flatters it; see ``claims.optimism``."""
-        found = [self._splits(candidate) for candidate in candidates]
-        known = [one for one in found if one is not None]
-        return optimism(known) if len(known) == len(found) else None
+        splits = [self._splits(candidate) for candidate in candidates]
+        available = [one for one in splits if one is not None]
+        return optimism(available) if len(available) == len(splits) else None
 
     def constant_value(self, candidate: Candidate, metric: str) -> float | None:
         """Return what the constant predictor reaches on the validation rows of ``candidate``'s runs."""
         reader = reader_of(metric)
-        found = self._read(candidate, lambda results: _constant(reader, results))
-        if not found:
+        splits = self._read(candidate, lambda results: _constant(reader, results))
+        if not splits:
             return None
         sign = 1 if lower_is_better(metric) else -1
-        return sign * float(np.mean([one.values.mean() for one in found.values()]))
+        return sign * float(np.mean([one.values.mean() for one in splits.values()]))
 
     def train_rows(self, candidate: Candidate) -> int | None:
         """Return how many training rows a setting's first run has, None where that is not recorded."""
@@ -92,10 +94,10 @@ class Comparison:
 
     def _splits(self, candidate: Candidate) -> Splits | None:
         key = tuple(trial.run_id for trial in candidate.trials)
-        if key not in self._known:
+        if key not in self._splits_cache:
             reader = self._reader
-            self._known[key] = self._read(candidate, lambda one: reader(val(one)))
-        return self._known[key]
+            self._splits_cache[key] = self._read(candidate, lambda one: reader(val(one)))
+        return self._splits_cache[key]
 
     def _read(self, candidate: Candidate, reader: Callable[[Examples], Scored | None]) -> Splits | None:
         groups: dict[Hashable, list[Scored]] = {}

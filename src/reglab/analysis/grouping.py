@@ -35,7 +35,7 @@ def candidates(
     for trial in trials:
         setting = tuple(sorted(_setting(trial.params).items())), trial.strength
         blocks.setdefault(trial.block, {}).setdefault(setting, []).append(trial)
-    found: list[Candidate] = []
+    all_candidates: list[Candidate] = []
     failed: list[Trial] = []
     for groups in blocks.values():
         swept = _swept(list(groups.values()))
@@ -46,8 +46,8 @@ def candidates(
             if used:
                 missing = expected[used[0].block] - {_repeat(trial) for trial in used}
                 members.append(_candidate(used, len(missing), swept))
-        found += sorted(members, key=lambda c: tuple(c.strengths.values()))
-    return tuple(found), tuple(failed)
+        all_candidates += sorted(members, key=lambda c: tuple(c.strengths.values()))
+    return tuple(all_candidates), tuple(failed)
 
 
 def _repeats(trials: Group, by_block: bool) -> dict[str, set[tuple[str, ...]]]:
@@ -101,21 +101,27 @@ def _swept(groups: Sequence[Group]) -> _Swept:
     firsts = [(group[0], _setting(group[0].params)) for group in groups]
     keys = dict.fromkeys(key for _, setting in firsts for key in setting)
     # A tag keeps six digits of what the config holds in full; where two numbers follow the strength, the first is it.
-    follows = [key for key in keys if all(_same_number(setting.get(key), trial.strength) for trial, setting in firsts)]
-    main = next((key for key in follows if key.startswith("regularizer.")), _STRENGTH)
-    known = {main: firsts[0][0].stronger} | {key: sign for trial, _ in firsts for key, sign in trial.directions.items()}
+    equal_to_strength = [
+        key for key in keys if all(_same_number(setting.get(key), trial.strength) for trial, setting in firsts)
+    ]
+    main = next((key for key in equal_to_strength if key.startswith("regularizer.")), _STRENGTH)
+    direction_of = {main: firsts[0][0].stronger} | {
+        key: sign for trial, _ in firsts for key, sign in trial.directions.items()
+    }
     varying = [key for key in keys if len({setting.get(key) for _, setting in firsts}) > 1]
     ordered = {
-        key: known[key]
+        key: direction_of[key]
         for key in varying
-        if key in known and all(_number(setting.get(key)) is not None for _, setting in firsts)
+        if key in direction_of and all(_number(setting.get(key)) is not None for _, setting in firsts)
     }
     if main not in keys and len({trial.strength for trial, _ in firsts}) > 1:
         ordered = {_STRENGTH: firsts[0][0].stronger} | ordered
     others = tuple(
         key
         for key in varying
-        if key not in ordered and key not in follows and not _follows(key, [setting for _, setting in firsts])
+        if key not in ordered
+        and key not in equal_to_strength
+        and not _implied_by_target(key, [setting for _, setting in firsts])
     )
     return _Swept(ordered, others, main)
 
@@ -128,7 +134,7 @@ def _number(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _follows(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
+def _implied_by_target(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
     """Whether a setting's class tells the value under ``key``: the options of one model, the shape that it reads."""
     chooser = "model._target_" if key == "data.shape" else f"{key.partition('.')[0]}._target_"
     if key == chooser or len({setting.get(chooser) for setting in settings}) < 2:

@@ -36,8 +36,8 @@ class Scored:
 
     def take(self, repeats: Sequence[Hashable]) -> "Scored":
         """Return the runs named by ``repeats``, in their order."""
-        places = [self.repeats.index(repeat) for repeat in repeats]
-        return Scored(tuple(repeats), self.rows, self.values[places], self.noise[places], self.unit_variance)
+        indices = [self.repeats.index(repeat) for repeat in repeats]
+        return Scored(tuple(repeats), self.rows, self.values[indices], self.noise[indices], self.unit_variance)
 
     @property
     def spread(self) -> float:

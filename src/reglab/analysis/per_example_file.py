@@ -90,11 +90,11 @@ def read(path: Path, without: Sequence[str] = ()) -> Examples:
 
     Raises UserError for another kind of file, a damaged one, or pickles.
     """
-    known = {field.name for field in fields(Examples)} - set(without)
+    wanted = {field.name for field in fields(Examples)} - set(without)
     try:
         with zipfile.ZipFile(path) as archive:
             names = {Path(name).stem: name for name in archive.namelist() if name.endswith(".npy")}
-            arrays = {stem: _array(archive, name) for stem, name in names.items() if stem in known}
+            arrays = {stem: _array(archive, name) for stem, name in names.items() if stem in wanted}
         return Examples(**cast(Mapping[str, Any], arrays))
     except _WRONG as error:
         raise UserError(
@@ -104,5 +104,5 @@ def read(path: Path, without: Sequence[str] = ()) -> Examples:
 
 def _array(archive: zipfile.ZipFile, name: str) -> Array:
     with archive.open(name) as file:
-        found: Array = np.lib.format.read_array(file, allow_pickle=False)
-        return found
+        array: Array = np.lib.format.read_array(file, allow_pickle=False)
+        return array

@@ -75,9 +75,9 @@ def _within(candidate: Candidate, best: Candidate, comparison: Comparison, rule:
     Paired, the error is that of their difference; ``1se`` takes the best one's own.
     """
     sign = _sign(comparison.monitor)
-    apart = None if rule == "1se" else comparison.difference(candidate, best)
-    if apart is not None:
-        return apart.mean <= apart.error
+    paired = None if rule == "1se" else comparison.difference(candidate, best)
+    if paired is not None:
+        return paired.mean <= paired.error
     worse = sign * (candidate.mean(comparison.monitor) - best.mean(comparison.monitor))
     return worse <= best.estimate(comparison.monitor).error
 
@@ -125,11 +125,11 @@ def select(
         UserError: No run has a result, or there is no such rule.
     """
     trials, asked = list(trials), check_rule(rule)
-    found, failed = candidates(trials, monitor, jobs)
-    if not found:
-        raise UserError(_nothing(failed, monitor))
-    fewest = min(c.missing for c in found)
-    complete = [c for c in found if c.missing == fewest]
+    all_candidates, failed = candidates(trials, monitor, jobs)
+    if not all_candidates:
+        raise UserError(_no_result(failed, monitor))
+    fewest = min(c.missing for c in all_candidates)
+    complete = [c for c in all_candidates if c.missing == fewest]
     comparison = Comparison(results or {}, monitor)
     if asked == "paired_1se" and not comparison.has(complete):
         rule = "1se"
@@ -138,13 +138,15 @@ def select(
         for block in dict.fromkeys(c.block for c in complete)
     }
     best, chosen = min(blocks.values(), key=lambda pair: _sign(monitor) * pair[0].mean(monitor))
-    bare = [c for c in complete if c.regularizer == "none"] or [c for c in found if c.regularizer == "none"]
+    unregularized = [c for c in complete if c.regularizer == "none"] or [
+        c for c in all_candidates if c.regularizer == "none"
+    ]
     return Choice(
         monitor=monitor,
-        candidates=found,
+        candidates=all_candidates,
         best=best,
         chosen=chosen,
-        baseline=min(bare, key=lambda c: _sign(monitor) * c.mean(monitor)) if bare else None,
+        baseline=min(unregularized, key=lambda c: _sign(monitor) * c.mean(monitor)) if unregularized else None,
         blocks={block: pair[1] for block, pair in blocks.items()},
         failed=failed,
         absent=max(0, (jobs or 0) - len({trial.job for trial in trials})),
@@ -156,11 +158,11 @@ def select(
     )
 
 
-def _nothing(failed: Sequence[Trial], monitor: str) -> str:
+def _no_result(failed: Sequence[Trial], monitor: str) -> str:
     if not failed:
         return "nothing to choose from: the sweep has no runs. Run it first"
-    why = next((f" ({trial.message})" for trial in failed if trial.message), "")
+    reason = next((f" ({trial.message})" for trial in failed if trial.message), "")
     return (
-        f"nothing to choose from: none of the sweep's {len(failed)} runs finished with a finite {monitor}{why}. "
+        f"nothing to choose from: none of the sweep's {len(failed)} runs finished with a finite {monitor}{reason}. "
         "Correct that and run the sweep again"
     )

@@ -90,10 +90,10 @@ class Candidate:
 
         Every swept number is at least as strong, and what else varies in the block is the same.
         """
-        rest = [{k: v for k, v in c.settings.items() if k not in c.strengths} for c in (self, other)]
+        other_settings = [{k: v for k, v in c.settings.items() if k not in c.strengths} for c in (self, other)]
         return (
             self.block == other.block
-            and rest[0] == rest[1]
+            and other_settings[0] == other_settings[1]
             and self.strengths.keys() == other.strengths.keys()
             and all(value >= other.strengths[key] for key, value in self.strengths.items())
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from reglab.analysis.evidence import LEVEL, evidence, no_better_than_constant, unpaired
 from reglab.analysis.formatting import bracket, metric_name, number, plural, spread
 from reglab.analysis.selection import Candidate, Choice
-from reglab.analysis.warnings import cautions
+from reglab.analysis.warnings import warning_sentences
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,17 @@ class Verdict:
 
 def verdict(choice: Choice, score: str) -> Verdict:
     """Return the verdict on a choice. ``score``: the task's score, e.g. ``accuracy`` for ``val/accuracy``."""
-    return Verdict(_headline(choice, score), (*evidence(choice, score), *cautions(choice, score), *unpaired(choice)))
+    return Verdict(
+        _headline(choice, score), (*evidence(choice, score), *warning_sentences(choice, score), *unpaired(choice))
+    )
 
 
 def _headline(choice: Choice, score: str) -> str:
-    base, monitor, useless = choice.baseline, choice.monitor, no_better_than_constant(choice)
+    base, monitor, no_better = choice.baseline, choice.monitor, no_better_than_constant(choice)
     if len({(candidate.regularizer, *candidate.strengths.items()) for candidate in choice.candidates}) == 1:
-        return " ".join(part for part in (_plain(choice), useless) if part)
-    if useless:
-        return useless
+        return " ".join(part for part in (_plain(choice), no_better) if part)
+    if no_better:
+        return no_better
     if base is None:
         return (
             f"{choice.chosen.label} is the choice: {_state(choice.chosen, score)}. The sweep has no run without a "
@@ -48,35 +50,35 @@ def _headline(choice: Choice, score: str) -> str:
 def _doubt(choice: Choice, base: Candidate) -> str:
     """Return what is to be said first where it is not shown that the choice helps; empty where it is."""
     claim, monitor, best = choice.claim(), choice.monitor, choice.best
-    named, before, after = metric_name(monitor), number(base.mean(monitor)), number(best.mean(monitor))
+    metric, before, after = metric_name(monitor), number(base.mean(monitor)), number(best.mean(monitor))
     if claim is None:
         if not choice.within(base):
             return ""
         return (
-            f"No clear evidence that regularization helps here: without it, {named} is {before}, within one standard "
+            f"No clear evidence that regularization helps here: without it, {metric} is {before}, within one standard "
             f"error ({number(best.estimate(monitor).error)}) of the best, {after} ({best.label}). "
         )
-    places = {candidate.label: place for place, candidate in enumerate(choice.claimed)}
-    shown = min(choice.claimed, key=lambda c: claim.t[places[c.label]])
+    indices = {candidate.label: index for index, candidate in enumerate(choice.claimed)}
+    clearest = min(choice.claimed, key=lambda c: claim.t[indices[c.label]])
     if claim.seeds == 1 and min(claim.p) <= claim.level:
-        after = number(shown.mean(monitor))
+        after = number(clearest.mean(monitor))
         return (
-            f"On these validation rows, {shown.label} does better than none ({named} {after}, {before} without), "
+            f"On these validation rows, {clearest.label} does better than none ({metric} {after}, {before} without), "
             "but with one run of each setting the luck of a seed would look the same: sweep several seeds, such as "
             "sweep.seeds=3, to know whether regularization helps here. "
         )
     if not claim.helps:
         many = plural(len(choice.claimed), "setting")
         return (
-            f"No clear evidence that regularization helps here: without it, {named} is {before}; the best of {many} "
+            f"No clear evidence that regularization helps here: without it, {metric} is {before}; the best of {many} "
             f"reaches {after} ({best.label}), which chance alone can give "
-            f"(p = {_p(claim.p[places[best.label]])} over all of them). "
+            f"(p = {_p(claim.p[indices[best.label]])} over all of them). "
         )
-    if claim.better(places[choice.chosen.label]):
+    if claim.better(indices[choice.chosen.label]):
         return ""
     return (
-        f"Regularization helps here ({shown.label}: {named} {number(shown.mean(monitor))} against {before}, "
-        f"p = {_p(claim.p[places[shown.label]])} over all settings), but that is not shown of the choice by itself. "
+        f"Regularization helps here ({clearest.label}: {metric} {number(clearest.mean(monitor))} against {before}, "
+        f"p = {_p(claim.p[indices[clearest.label]])} over all settings), but that is not shown for the choice itself. "
     )
 
 
@@ -93,8 +95,8 @@ def _plain(choice: Choice) -> str:
         return f"{best.label}: {estimate}."
     near = sum(choice.within(other) for other in others)
     verb = "is" if near == 1 else "are"
-    told = f"{near} of the {len(others)} others {verb}" if near else "No other setting is"
-    return f"{best.label} is best: {estimate}. {told} within one standard error of it."
+    count_text = f"{near} of the {len(others)} others {verb}" if near else "No other setting is"
+    return f"{best.label} is best: {estimate}. {count_text} within one standard error of it."
 
 
 def _rival(choice: Choice) -> str:
@@ -133,11 +135,11 @@ def _gap(choice: Choice, base: Candidate) -> str:
     """Return what became of the gap: it is cut only where the interval of the paired difference excludes 0."""
     chosen = choice.chosen
     before, after = base.interval("gap/loss"), chosen.interval("gap/loss")
-    apart = choice.comparison.gap(chosen, base)
-    if apart is None:
+    paired = choice.comparison.gap(chosen, base)
+    if paired is None:
         verb = "cuts" if after.high < before.low else "widens" if after.low > before.high else "does not clearly change"
     else:
-        low, high = apart.interval(1 - LEVEL)
+        low, high = paired.interval(1 - LEVEL)
         verb = "cuts" if high < 0 else "widens" if low > 0 else "does not clearly change"
     return f"{chosen.label} {verb} the gap in loss from {bracket(before)} to {bracket(after)}"
 
@@ -146,8 +148,8 @@ def _move(choice: Choice, base: Candidate, key: str) -> str:
     before, after, name = base.mean(key), choice.chosen.mean(key), metric_name(key)
     if number(before) == number(after):
         return f"{name} stays at {number(after)}"
-    apart = choice.comparison.on(key).difference(choice.chosen, base)
+    paired = choice.comparison.on(key).difference(choice.chosen, base)
     verb = "rises" if after > before else "falls"
-    if apart is not None and apart.p > LEVEL:
+    if paired is not None and paired.p > LEVEL:
         return f"{name} is {number(after)} for {number(before)}, no clear difference"
     return f"{name} {verb} from {number(before)} to {number(after)}"

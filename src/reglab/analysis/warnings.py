@@ -9,23 +9,23 @@ from reglab.analysis.selection import Candidate, Choice
 from reglab.core.metric_direction import LOSS_OF_REGRESSION
 
 
-def cautions(choice: Choice, score: str) -> list[str]:
+def warning_sentences(choice: Choice, score: str) -> list[str]:
     """Return the sentences that qualify a choice, the most important first."""
     return [
-        *absence(choice),
+        *missing_jobs(choice),
         *disagreement(choice, score),
         *underfitting(choice),
         *paths(choice),
-        *edges(choice),
-        *sparsity(choice),
-        *repeats(choice),
-        *failures(choice),
-        *few_errors(choice),
-        *units(choice),
+        *range_ends(choice),
+        *exact_zeros(choice),
+        *single_runs(choice),
+        *failed_runs(choice),
+        *missing_loss_intervals(choice),
+        *loss_units(choice),
     ]
 
 
-def absence(choice: Choice) -> Iterator[str]:
+def missing_jobs(choice: Choice) -> Iterator[str]:
     """Say that a sweep is not whole: MLflow does not know of the jobs that never opened a run."""
     if choice.absent:
         verb = "has" if choice.absent == 1 else "have"
@@ -40,8 +40,8 @@ def disagreement(choice: Choice, score: str) -> Iterator[str]:
     base, chosen, key = choice.baseline, choice.chosen, f"val/{score}"
     if base is None or chosen is base or not (base.has(key) and chosen.has(key)):
         return
-    apart = choice.comparison.on(key).difference(chosen, base)
-    if apart is not None and apart.p > 0.05:
+    paired = choice.comparison.on(key).difference(chosen, base)
+    if paired is not None and paired.p > 0.05:
         return
     if choice.loss(chosen) < choice.loss(base) and chosen.mean(key) < base.mean(key):
         yield (
@@ -57,9 +57,9 @@ def underfits(choice: Choice, candidate: Candidate) -> bool:
         return False
     if not candidate.mean("gap/loss") < base.mean("gap/loss"):
         return False
-    apart = choice.difference(candidate, base)
-    if apart is not None:
-        return apart.mean > 0 and apart.p <= 0.05
+    paired = choice.difference(candidate, base)
+    if paired is not None:
+        return paired.mean > 0 and paired.p <= 0.05
     error = max(base.estimate(choice.monitor).error, candidate.estimate(choice.monitor).error)
     return choice.loss(candidate) > choice.loss(base) + error
 
@@ -98,26 +98,28 @@ def paths(choice: Choice) -> Iterator[str]:
         )
 
 
-def edges(choice: Choice) -> Iterator[str]:
+def range_ends(choice: Choice) -> Iterator[str]:
     """An optimum at the end of its range may lie beyond it."""
     best, chosen = choice.best, choice.chosen
     peers = [c for c in choice.candidates if c.block == best.block and c.strengths.keys() == best.strengths.keys()]
     for key, value in best.strengths.items():
         values = [c.strengths[key] for c in peers]
-        of = f" in {short_key(key, best.strengths)}" if len(best.strengths) > 1 else ""
+        where = f" in {short_key(key, best.strengths)}" if len(best.strengths) > 1 else ""
         if min(values) == max(values):
             continue
         if value in (min(values), max(values)):
             end = "strongest" if value == max(values) else "weakest"
-            yield f"The best, {best.label}, is the {end} of its range{of}: extend the range beyond it and sweep again."
+            yield (
+                f"The best, {best.label}, is the {end} of its range{where}: extend the range beyond it and sweep again."
+            )
         elif chosen.strengths.get(key) == max(values):
             yield (
-                f"The choice, {chosen.label}, is the strongest of its range{of}: a stronger one may still be within "
+                f"The choice, {chosen.label}, is the strongest of its range{where}: a stronger one may still be within "
                 "one standard error, so extend the range."
             )
 
 
-def sparsity(choice: Choice) -> Iterator[str]:
+def exact_zeros(choice: Choice) -> Iterator[str]:
     """Say who reaches exact zeros: the sparsest of the blocks' choices."""
     sparsest = max(choice.blocks.values(), key=lambda c: c.zeros if c.has("weights/zeros") else 0.0)
     if sparsest.has("weights/zeros") and sparsest.zeros >= 0.01:
@@ -146,13 +148,13 @@ def _full_batch(choice: Choice, candidate: Candidate) -> bool:
     return rows is not None and batch.isdigit() and int(batch) >= rows
 
 
-def repeats(choice: Choice) -> Iterator[str]:
+def single_runs(choice: Choice) -> Iterator[str]:
     """One run of a setting says nothing about the noise between seeds."""
     if all(len(candidate.trials) == 1 for candidate in (choice.best, choice.chosen)):
         yield "One run of each setting: how much seeds differ is not known. Sweep several, e.g. seed=0,1,2."
 
 
-def failures(choice: Choice) -> Iterator[str]:
+def failed_runs(choice: Choice) -> Iterator[str]:
     """Count the runs that gave no result, and say what missing runs excluded."""
     if choice.failed:
         finished = sum(len(candidate.trials) for candidate in choice.candidates)
@@ -165,22 +167,22 @@ def failures(choice: Choice) -> Iterator[str]:
         yield f"Left out of the choice, since some of its runs are missing: {listing(short)}."
 
 
-def few_errors(choice: Choice) -> Iterator[str]:
+def missing_loss_intervals(choice: Choice) -> Iterator[str]:
     """Say why a gap in loss has no interval: nothing tells how much an error costs where there is none."""
     ends = "gap/loss_low", "gap/loss_high"
-    without = [
+    labels = [
         candidate.label
         for candidate in {id(c): c for c in (choice.chosen, choice.best, choice.baseline) if c is not None}.values()
         if any(math.isnan(trial.metrics.get(end, 0.0)) for trial in candidate.trials for end in ends)
     ]
-    if without:
+    if labels:
         yield (
-            f"Too few errors for an interval of the loss: {listing(without)} decided every validation row rightly in "
+            f"Too few errors for an interval of the loss: {listing(labels)} decided every validation row rightly in "
             "some run, and nothing then tells how much a wrong one costs. The interval of the score holds."
         )
 
 
-def units(choice: Choice) -> Iterator[str]:
+def loss_units(choice: Choice) -> Iterator[str]:
     """Say what the loss of a regression is."""
     if choice.chosen.has("val/rmse"):
         yield LOSS_OF_REGRESSION

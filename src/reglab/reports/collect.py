@@ -103,8 +103,8 @@ def trial(record: "RunRecord") -> Trial:
 def _directions(text: str) -> dict[str, int]:
     """Return which numbers regularize more the larger (+1) or smaller (-1) they are; empty for earlier runs."""
     try:
-        found = json.loads(text or "{}")
-        return {str(key): 1 if sign > 0 else -1 for key, sign in found.items()}
+        directions = json.loads(text or "{}")
+        return {str(key): 1 if sign > 0 else -1 for key, sign in directions.items()}
     except (ValueError, TypeError, AttributeError):
         return {}
 
@@ -115,12 +115,12 @@ def overrides(text: str) -> tuple[str, ...]:
     Empty where the text is no such list: a tag that is too long for MLflow says only where its text lies.
     """
     try:
-        found = shlex.split(text)
+        parts = shlex.split(text)
     except ValueError:
         return ()
-    if not all("=" in part or part.startswith("~") for part in found):
+    if not all("=" in part or part.startswith("~") for part in parts):
         return ()
-    return tuple(part for part in found if not part.lstrip("+~").startswith("sweep."))
+    return tuple(part for part in parts if not part.lstrip("+~").startswith("sweep."))
 
 
 def _command(text: str) -> str:
@@ -148,8 +148,8 @@ def _provenance(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, st
 
 def versions(packages: Iterable[str] = PACKAGES) -> str:
     """Return Python's version and those of the packages that are installed."""
-    found: Mapping[str, str] = {name: _version(name) for name in packages}
-    return ", ".join([f"Python {platform.python_version()}", *(f"{n} {v}" for n, v in found.items() if v)])
+    by_package: Mapping[str, str] = {name: _version(name) for name in packages}
+    return ", ".join([f"Python {platform.python_version()}", *(f"{n} {v}" for n, v in by_package.items() if v)])
 
 
 def _version(package: str) -> str:

@@ -16,8 +16,8 @@ from reglab.analysis.sweep_data import SweepData
 from reglab.analysis.verdict import Verdict
 from reglab.core.metric_direction import lower_is_better
 from reglab.reports.figures import draw
-from reglab.reports.terminal import Row, constant_row, headings, row
-from reglab.reports.test_result import Tested
+from reglab.reports.terminal import TableRow, constant_row, headings, row
+from reglab.reports.test_result import ResultOnTest
 
 RULES = {  # what the page says of how the choice is made
     "paired_1se": "the strongest setting of its regularizer within one standard error of its difference to the best. "
@@ -38,7 +38,7 @@ class Card:
     below: str
 
 
-def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -> str:
+def page(data: SweepData, choice: Choice, verdict: Verdict, test: ResultOnTest | None) -> str:
     """Return the whole page as HTML text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reglab.reports", "templates"),
@@ -50,7 +50,7 @@ def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -
     return environment.get_template("sweep.html").render(
         title=data.name,
         when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        words=words,
+        verdict=verdict,
         choice=choice,
         cards=cards(data, choice),
         headings=headings(data),
@@ -66,10 +66,10 @@ def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -
     )
 
 
-def constant_rows(data: SweepData, choice: Choice) -> list[Row]:
+def constant_rows(data: SweepData, choice: Choice) -> list[TableRow]:
     """Return the row of the constant predictor, if runs record it."""
-    found = constant_row(data, choice)
-    return [] if found is None else [found]
+    found_row = constant_row(data, choice)
+    return [] if found_row is None else [found_row]
 
 
 def command(choice: Choice) -> str:
@@ -86,19 +86,19 @@ def cards(data: SweepData, choice: Choice) -> list[Card]:
     """Return the numbers at the head of the page: gap, validation loss, validation score and exact zeros."""
     chosen = choice.chosen
     base = choice.baseline if choice.baseline is not chosen else None
-    found = []
+    cards_shown = []
     for key in ("gap/loss", f"val/{data.score}", "val/loss", "weights/zeros"):
         if not chosen.has(key):
             continue
-        say = percent if key == "weights/zeros" else number
+        format_value = percent if key == "weights/zeros" else number
         values = chosen.values(key)
         below = _bounds(chosen.interval(key), data.level) or (
-            f"runs: {say(min(values))} to {say(max(values))}" if min(values) < max(values) else ""
+            f"runs: {format_value(min(values))} to {format_value(max(values))}" if min(values) < max(values) else ""
         )
         title = "exact zeros" if key == "weights/zeros" else metric_name(key)
-        before = say(base.mean(key)) if base and base.has(key) else ""
-        found.append(Card(title, before, say(chosen.mean(key)), below))
-    return found
+        before = format_value(base.mean(key)) if base and base.has(key) else ""
+        cards_shown.append(Card(title, before, format_value(chosen.mean(key)), below))
+    return cards_shown
 
 
 def _bounds(interval: Interval, level: str) -> str:

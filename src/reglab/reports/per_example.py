@@ -26,9 +26,9 @@ def collect_examples(records: Iterable["RunRecord"]) -> dict[str, Examples]:
     server does not answer.
     """
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(_READERS) as pool:
-        chosen = list(records)
-        found = pool.map(lambda record: _one(record, Path(folder) / record.run_id), chosen)
-        return {record.run_id: each for record, each in zip(chosen, found, strict=True) if each is not None}
+        all_records = list(records)
+        examples = pool.map(lambda record: _one(record, Path(folder) / record.run_id), all_records)
+        return {record.run_id: each for record, each in zip(all_records, examples, strict=True) if each is not None}
 
 
 def _one(record: "RunRecord", folder: Path) -> Examples | None:

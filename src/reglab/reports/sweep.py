@@ -15,7 +15,7 @@ from reglab.core.markdown import plain
 from reglab.reports.collect import collect
 from reglab.reports.html import page
 from reglab.reports.terminal import WIDE, constant_row, headings, row, table
-from reglab.reports.test_result import Tested, tested
+from reglab.reports.test_result import ResultOnTest, result_on_test
 
 __all__ = ["SweepReport", "collect", "histogram_candidates", "report", "write"]
 
@@ -51,18 +51,18 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
 
     test: by run id, for the chosen candidate's runs. Where None, results that the runs already hold are shown.
     """
-    words = verdict(choice, data.score)
-    result = tested(data, choice, test)
+    answer = verdict(choice, data.score)
+    result = result_on_test(data, choice, test)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
-    path.write_text(page(data, choice, words, result), encoding="utf-8")
+    path.write_text(page(data, choice, answer, result), encoding="utf-8")
     return SweepReport(
         path,
         choice,
-        words.text,
+        answer.text,
         result.sentence if result else "",
         table(data, choice, _columns()),
-        note(data, choice, words, result),
+        note(data, choice, answer, result),
     )
 
 
@@ -80,15 +80,15 @@ def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> S
     return write(data, data.choose(), None, folder)
 
 
-def note(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -> str:
+def note(data: SweepData, choice: Choice, answer: Verdict, test: ResultOnTest | None) -> str:
     """Return the markdown note: headline, details, test result and the blocks' choices as a table."""
     shown = [c for c in choice.candidates if c is choice.baseline or any(c is b for b in choice.blocks.values())]
     constant_rows = [found] if (found := constant_row(data, choice)) is not None else []
     names = [plain(heading) for heading in headings(data)]
     lines = [
-        f"**{plain(words.headline)}**",
+        f"**{plain(answer.headline)}**",
         "",
-        *(f"- {plain(detail)}" for detail in words.details),
+        *(f"- {plain(detail)}" for detail in answer.details),
         *([f"- {plain(test.sentence)}"] if test else []),
         "",
         f"| {' | '.join(names)} |",

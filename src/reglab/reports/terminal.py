@@ -18,7 +18,7 @@ _GAP, _LEFT_OUT_WHEN_NARROW = 5, (4, 7)
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A candidate's numbers in words, as terminal and page show them."""
 
     block: str
@@ -50,10 +50,10 @@ def headings(data: SweepData) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def row(candidate: Candidate, data: SweepData, choice: Choice) -> Row:
+def row(candidate: Candidate, data: SweepData, choice: Choice) -> TableRow:
     """Return what a candidate's row says."""
     loss = candidate.estimate("val/loss") if candidate.has("val/loss") else None
-    return Row(
+    return TableRow(
         block=candidate.block,
         setting=setting(candidate),
         loss=spread(loss.mean, loss.error) if loss else "-",
@@ -69,13 +69,15 @@ def row(candidate: Candidate, data: SweepData, choice: Choice) -> Row:
     )
 
 
-def constant_row(data: SweepData, choice: Choice) -> Row | None:
+def constant_row(data: SweepData, choice: Choice) -> TableRow | None:
     """Return the row of the constant predictor, which looks at no input; None where runs do not record it."""
-    known = {key: choice.comparison.constant_value(choice.chosen, key) for key in ("val/loss", f"val/{data.score}")}
-    loss, score = known["val/loss"], known[f"val/{data.score}"]
+    values = {key: choice.comparison.constant_value(choice.chosen, key) for key in ("val/loss", f"val/{data.score}")}
+    loss, score = values["val/loss"], values[f"val/{data.score}"]
     if loss is None:
         return None
-    return Row("constant", "", number(loss), "-" if score is None else number(score), "-", "-", "-", "-", "", False)
+    return TableRow(
+        "constant", "", number(loss), "-" if score is None else number(score), "-", "-", "-", "-", "", False
+    )
 
 
 def setting(candidate: Candidate) -> str:
@@ -108,24 +110,26 @@ def table(data: SweepData, choice: Choice, columns: int = WIDE) -> Table:
     title = Text(f"{data.name}: {len(choice.candidates)} settings")
     caption = f"{left_out} more settings are in the report" if left_out else None
     drawn = Table(title=title, caption=caption, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
-    places = [place for place in range(len(headings(data))) if columns >= WIDE or place not in _LEFT_OUT_WHEN_NARROW]
-    for place in places:
-        heading = headings(data)[place]
+    shown_columns = [
+        column for column in range(len(headings(data))) if columns >= WIDE or column not in _LEFT_OUT_WHEN_NARROW
+    ]
+    for column in shown_columns:
+        heading = headings(data)[column]
         drawn.add_column(
             Text(heading),
-            justify="left" if place in (0, 1, 8) else "right",
-            max_width=16 if place in (0, 1) or (place == _GAP and columns < WIDE) else None,
-            min_width=9 if place in (0, 1) else None,
+            justify="left" if column in (0, 1, 8) else "right",
+            max_width=16 if column in (0, 1) or (column == _GAP and columns < WIDE) else None,
+            min_width=9 if column in (0, 1) else None,
             overflow="fold",
-            no_wrap=place not in (0, 1, _GAP),  # if something must give, then names
+            no_wrap=column not in (0, 1, _GAP),  # if something must give, then names
         )
     shown = [c for c in choice.candidates if c in kept]
     for candidate, following in zip(shown, [*shown[1:], None], strict=True):
-        said = row(candidate, data, choice)
-        style = "bold green" if said.chosen else ("dim" if said.mark in ("underfits", "partial") else "")
-        drawn.add_row(*(Text(said.cells[place]) for place in places), style=style)
+        table_row = row(candidate, data, choice)
+        style = "bold green" if table_row.chosen else ("dim" if table_row.mark in ("underfits", "partial") else "")
+        drawn.add_row(*(Text(table_row.cells[column]) for column in shown_columns), style=style)
         if following is None or following.block != candidate.block:
             drawn.add_section()
     if (constant := constant_row(data, choice)) is not None:
-        drawn.add_row(*(Text(constant.cells[place]) for place in places), style="dim")
+        drawn.add_row(*(Text(constant.cells[column]) for column in shown_columns), style="dim")
     return drawn

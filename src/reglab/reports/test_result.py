@@ -11,7 +11,7 @@ from reglab.analysis.sweep_data import SweepData
 
 
 @dataclass(frozen=True)
-class Result:
+class MetricOnTest:
     """A metric on the test set: its mean over runs, with an interval over examples and seeds, and the runs' range."""
 
     interval: Interval
@@ -28,7 +28,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Tested:
+class ResultOnTest:
     """What the chosen setting reached on the test set.
 
     metrics: by name. level: of their intervals. others: settings whose test results are known too. splits: how many
@@ -37,7 +37,7 @@ class Tested:
     """
 
     label: str
-    metrics: Mapping[str, Result]
+    metrics: Mapping[str, MetricOnTest]
     runs: int
     others: tuple[str, ...]
     earlier_test_uses: str = ""
@@ -59,13 +59,18 @@ class Tested:
                 "training or validation rows under the others, so this result is not untouched evidence."
             )
         if self.earlier_test_uses:
-            text += f" This test set was looked at before: {self.earlier_test_uses}, so this result is no longer untouched evidence."
+            text += (
+                f" This test set was looked at before: {self.earlier_test_uses}, so this result is no longer untouched "
+                "evidence."
+            )
         if self.others:
             text += f" It had been touched before, for {', '.join(self.others)}: this result is no longer unbiased."
         return text
 
 
-def tested(data: SweepData, choice: Choice, test: Mapping[str, Mapping[str, float]] | None) -> Tested | None:
+def result_on_test(
+    data: SweepData, choice: Choice, test: Mapping[str, Mapping[str, float]] | None
+) -> ResultOnTest | None:
     """Return the chosen setting's test result, mean over its runs; None if none of its runs has one.
 
     test: run id -> metrics, new results that MLflow need not hold yet; they go before those that the runs hold.
@@ -80,10 +85,14 @@ def tested(data: SweepData, choice: Choice, test: Mapping[str, Mapping[str, floa
     keys = [key for key in (f"test/{data.score}", "test/loss") if chosen.has(key)]
     if not keys:
         return None
-    metrics = {key: Result(chosen.interval(key), min(chosen.values(key)), max(chosen.values(key))) for key in keys}
-    others = tuple(c.label for c in choice.candidates if c is not choice.chosen and _touched(c))
+    metrics = {
+        key: MetricOnTest(chosen.interval(key), min(chosen.values(key)), max(chosen.values(key))) for key in keys
+    }
+    others = tuple(c.label for c in choice.candidates if c is not choice.chosen and _has_test_metrics(c))
     splits = {trial.params.get("data.split_seed") for c in choice.candidates for trial in c.trials}
-    return Tested(chosen.label, metrics, len(chosen.trials), others, data.earlier_test_uses, len(splits), data.level)
+    return ResultOnTest(
+        chosen.label, metrics, len(chosen.trials), others, data.earlier_test_uses, len(splits), data.level
+    )
 
 
 def describe_runs(origins: Sequence[str]) -> str:
@@ -91,5 +100,5 @@ def describe_runs(origins: Sequence[str]) -> str:
     return f"{plural(len(origins), 'run')} of {listing(list(dict.fromkeys(origins)))}" if origins else ""
 
 
-def _touched(candidate: Candidate) -> bool:
+def _has_test_metrics(candidate: Candidate) -> bool:
     return any(key.startswith("test/") for trial in candidate.trials for key in trial.metrics)

@@ -26,14 +26,14 @@ def draw_gap(
         return None
     figure, axes = grid(1, len(keys), 9.6, 3.1)
     for axis, key in zip(axes[0], keys, strict=True):
-        found = _curves(shown, histories, key)
-        for candidate, drawn in found:
+        curves = _curves(shown, histories, key)
+        for candidate, drawn in curves:
             _band(axis, drawn, palette[candidate.block])
         axis.axhline(0, color=MUTED, linewidth=0.8)
         axis.set_title(metric_name(key))
         axis.set_xlabel("epoch")
-        _frame(axis, [drawn for _, drawn in found], bottom=None)
-        _end_labels(axis, [(shortened(c.label, 24), float(drawn.mean[-1]), palette[c.block]) for c, drawn in found])
+        _frame(axis, [drawn for _, drawn in curves], bottom=None)
+        _end_labels(axis, [(shortened(c.label, 24), float(drawn.mean[-1]), palette[c.block]) for c, drawn in curves])
     return figure
 
 
@@ -51,7 +51,7 @@ def draw_curves(
     drawn: list[Curve] = []
     for axis, candidate in zip(flat, panels, strict=False):
         colour = palette[candidate.block]
-        train, val = (_must(candidate, histories, key) for key in ("train/loss", "val/loss"))
+        train, val = (_curve_of(candidate, histories, key) for key in ("train/loss", "val/loss"))
         drawn += [train, val]
         if np.array_equal(train.epochs, val.epochs):
             axis.fill_between(train.epochs, train.mean, val.mean, color=colour, alpha=0.18, linewidth=0)
@@ -70,7 +70,7 @@ def draw_curves(
     return figure
 
 
-def _must(candidate: Candidate, histories: Mapping[str, History], key: str) -> Curve:
+def _curve_of(candidate: Candidate, histories: Mapping[str, History], key: str) -> Curve:
     found = curve(candidate, histories, key)
     assert found is not None  # the panels were picked by having it
     return found
@@ -103,13 +103,13 @@ def _end_labels(axis: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
     """Write each line's name beside its right end, moved apart where they would overlap."""
     low, high = axis.get_ylim()
     step = 0.075 * (high - low)
-    place = -np.inf
+    height = -np.inf
     finite = [end for end in ends if np.isfinite(end[1])]
     for label, value, colour in sorted(finite, key=lambda end: end[1]):
-        place = max(min(value, high), place + step, low)
+        height = max(min(value, high), height + step, low)
         axis.annotate(
             label,
-            (1.01, place),
+            (1.01, height),
             xycoords=("axes fraction", "data"),
             color=colour,
             fontsize=8,

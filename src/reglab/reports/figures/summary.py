@@ -54,30 +54,30 @@ def draw_summary(choice: Choice, score: str, palette: dict[str, str]) -> Figure:
 
 
 def _dots(axis: Axes, shown: list[Candidate], ranges: list[Range], choice: Choice, palette: dict[str, str]) -> None:
-    for place, (candidate, (mean, low, high)) in enumerate(zip(shown, ranges, strict=True)):
+    for y, (candidate, (mean, low, high)) in enumerate(zip(shown, ranges, strict=True)):
         if math.isnan(mean):
             continue
         colour, chosen = palette[candidate.block], candidate is choice.chosen
-        axis.plot([low, high], [place, place], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="round")
-        axis.plot(mean, place, "o", color=colour, markersize=8 if chosen else 5.5)
+        axis.plot([low, high], [y, y], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="round")
+        axis.plot(mean, y, "o", color=colour, markersize=8 if chosen else 5.5)
         axis.annotate(
-            number(mean), (mean, place), (0, 6), textcoords="offset points", ha="center", va="bottom",
+            number(mean), (mean, y), (0, 6), textcoords="offset points", ha="center", va="bottom",
             fontsize=8, fontweight=_weight(candidate, choice),
         )  # fmt: skip
         if candidate is choice.baseline:
-            line = (place, len(shown) - 0.45)
+            line = (y, len(shown) - 0.45)
             axis.plot([mean, mean], line, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)
     axis.locator_params(axis="x", nbins=4)
     axis.margins(x=0.16)
 
 
 def _bars(axis: Axes, shown: list[Candidate], choice: Choice, palette: dict[str, str]) -> None:
-    known = [(place, c) for place, c in enumerate(shown) if c.has("weights/zeros")]
-    for place, candidate in known:
+    known = [(y, c) for y, c in enumerate(shown) if c.has("weights/zeros")]
+    for y, candidate in known:
         alpha = 0.9 if candidate is choice.chosen else 0.6
-        axis.barh(place, candidate.zeros, height=0.5, color=palette[candidate.block], alpha=alpha)
+        axis.barh(y, candidate.zeros, height=0.5, color=palette[candidate.block], alpha=alpha)
         axis.annotate(
-            percent(candidate.zeros), (candidate.zeros, place), (4, 0), textcoords="offset points", va="center",
+            percent(candidate.zeros), (candidate.zeros, y), (4, 0), textcoords="offset points", va="center",
             fontsize=8, fontweight=_weight(candidate, choice),
         )  # fmt: skip
     top = max((c.zeros for _, c in known), default=0.0)

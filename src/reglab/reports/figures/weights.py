@@ -33,8 +33,8 @@ def draw_weights(weights: Mapping[str, Weights], palette: Mapping[str, str]) -> 
     shown = [(label, flat) for label, flat in known.items() if flat.size][:MOST_ROWS]
     if not shown:
         return None
-    reach = max(float(np.quantile(np.abs(flat), 0.999)) for _, flat in shown) or 1.0
-    edges = np.linspace(-reach, reach, BINS + 1)
+    limit = max(float(np.quantile(np.abs(flat), 0.999)) for _, flat in shown) or 1.0
+    edges = np.linspace(-limit, limit, BINS + 1)
     figure, axes = grid(len(shown), 1, 9.6, 0.6 + 1.05 * len(shown), sharex=True, sharey=True)
     for (axis,), (label, flat) in zip(axes, shown, strict=True):
         binned, zero = shares(flat, edges)
