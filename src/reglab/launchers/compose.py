@@ -1,7 +1,8 @@
-"""Compose many jobs that differ mostly in values: what the same group choices give is composed once.
+"""Compose job configs fast: configs with equal group choices share one cached base.
 
-Hydra needs 50-100 ms for a job, and a sweep composes each one twice (once to check it, once to run it). Values do not
-change what is loaded: Hydra itself applies them to the composed config afterwards, which takes a millisecond.
+Hydra needs 50-100 ms for a job, and a sweep composes each one twice (once to check it, once to run
+it). Values do not change what is loaded: Hydra itself applies them to the composed config
+afterwards, which takes a millisecond.
 """
 
 import copy
@@ -33,9 +34,12 @@ _FOR_HYDRA = (
 
 
 class Composer:
-    """Composes jobs as ``ConfigLoader.load_sweep_config`` does, with the same result and the same errors.
+    """Composes jobs as ``ConfigLoader.load_sweep_config`` does, with equal results and errors.
 
-    bases: what another composer of the same sweep has composed by then, so that it need not be composed again.
+    Args:
+        loader: Hydra's.
+        master: The config of the whole sweep.
+        bases: Bases that another composer of the same sweep has composed.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig, bases: "Bases | None" = None):
@@ -47,9 +51,14 @@ class Composer:
         self._resolved: dict[tuple[str, ...], Mapping[str, Any]] = {}
 
     def compose(self, overrides: Sequence[str], lean: bool = False) -> DictConfig:
-        """Return the config of the job with these overrides. Raises what Hydra raises.
+        """Return the config of the job with these overrides.
 
-        lean: without the parts of Hydra's node that are of no use to a job which Hydra itself does not run.
+        Args:
+            overrides: Of the job.
+            lean: Leave out the parts of Hydra's node that only Hydra's own job runner needs.
+
+        Raises:
+            HydraException: As Hydra raises it.
         """
         parsed = self._parse(overrides)
         if not self._can_patch(parsed):
@@ -62,10 +71,13 @@ class Composer:
         return config
 
     def resolved(self, overrides: Sequence[str]) -> Mapping[str, Any]:
-        """Return the job's config as plain containers with interpolations resolved, without ``hydra`` and ``sweep``.
+        """Return the job's resolved config as plain containers, without ``hydra`` and ``sweep``.
 
-        Kept, so that the check of a sweep and its launcher share them: not to be changed. Raises what Hydra raises,
-        and what OmegaConf does for a value that is missing (``???``) or cannot be resolved.
+        Cached and shared by the check of a sweep and its launcher: do not modify it.
+
+        Raises:
+            HydraException: The job cannot be composed.
+            OmegaConfBaseException: A value is missing (``???``) or cannot be resolved.
         """
         key = tuple(override for override in overrides if not override.startswith(SWEEP_KEYS))
         if key not in self._resolved:
@@ -85,7 +97,7 @@ class Composer:
         return isinstance(self.loader, ConfigLoaderImpl) and not any(each.is_sweep_override() for each in parsed)
 
     def _patch(self, parsed: Sequence[Override], form: str) -> DictConfig:
-        """Return the config, but for what Hydra's own node tells of the job.
+        """Return the config, but for what Hydra's own node says about the job.
 
         A base is kept pickled: reading it back takes a fifth of the time of a deep copy.
         """
@@ -98,7 +110,7 @@ class Composer:
         return patched
 
     def _compose_checked(self, overrides: Sequence[str]) -> DictConfig:
-        """Return what Hydra composes; a file that a job brings in is checked as the sweep's own are."""
+        """Return what Hydra composes; files that a job adds are checked as the sweep's own are."""
         config = self.loader.load_sweep_config(self.master, list(overrides))
         admit(config)
         return config
@@ -118,7 +130,12 @@ _latest: list[Composer] = []
 
 
 def composer_of(loader: ConfigLoader, master: DictConfig) -> Composer:
-    """Return the composer of a sweep, the same one for its check and its launcher, which meet only through Hydra."""
+    """Return the composer of a sweep, the same one for its check and its launcher.
+
+    Args:
+        loader: Hydra's.
+        master: The config of the whole sweep.
+    """
     if not (_latest and _latest[0].loader is loader and _latest[0].master is master):
         _latest[:] = [Composer(loader, master)]
     return _latest[0]
@@ -126,9 +143,12 @@ def composer_of(loader: ConfigLoader, master: DictConfig) -> Composer:
 
 @dataclass(frozen=True)
 class JobGroup:
-    """Jobs that a worker runs at one time: a single one, or several that train fused. overrides: of each job.
+    """Jobs that one worker process runs together: a single one, or several that train fused.
 
-    after: jobs of other orders that must have ended before this one begins.
+    Attributes:
+        jobs: Their numbers.
+        overrides: Of each job.
+        after: Jobs of other groups that must have ended before this group starts.
     """
 
     jobs: tuple[int, ...]
@@ -136,7 +156,7 @@ class JobGroup:
     after: tuple[int, ...] = ()
 
     def subset(self, jobs: Sequence[int]) -> "JobGroup":
-        """Return the order of some of these jobs."""
+        """Return the group of some of these jobs."""
         overrides_of = dict(zip(self.jobs, self.overrides, strict=True))
         return JobGroup(tuple(jobs), tuple(overrides_of[job] for job in jobs), self.after)
 
@@ -144,7 +164,11 @@ class JobGroup:
 def job_config(composer: Composer, job: int, overrides: Sequence[str], lean: bool = False) -> DictConfig:
     """Return the composed config of a job, its number filled in.
 
-    lean: as in ``Composer.compose``; the job's folder is filled in too, as Hydra does where it runs the job.
+    Args:
+        composer: Of the sweep.
+        job: Its number for Hydra.
+        overrides: Of the job.
+        lean: As in ``Composer.compose``; the job's folder is filled in too.
     """
     config = composer.compose(overrides, lean)
     with open_dict(config):
@@ -160,7 +184,7 @@ def job_config(composer: Composer, job: int, overrides: Sequence[str], lean: boo
 
 
 def job_folder(config: DictConfig) -> Path:
-    """Return the folder of the job with this config, absolute."""
+    """Return the absolute path of the output folder of the job with this config."""
     plain = [_unresolved(config, "dir"), _unresolved(config, "subdir")]
     if _needs_no_resolving(plain):  # resolving takes two milliseconds, and a pack has many jobs
         return Path(*plain).absolute()
@@ -181,7 +205,7 @@ def hydra_config(config: DictConfig) -> Iterator[None]:
 
 
 def _forms(config: DictConfig) -> dict[str, bytes]:
-    """Return a base pickled: whole; bare, without ``hydra``; lean, with little of it and the sweep's folder known."""
+    """Return a base pickled: whole; bare, without ``hydra``; lean, with only a part of it."""
     bare, lean = copy.deepcopy(config), copy.deepcopy(config)
     with open_dict(bare):
         del bare["hydra"]
@@ -195,12 +219,12 @@ def _forms(config: DictConfig) -> dict[str, bytes]:
 
 
 def _unresolved(config: DictConfig, key: str) -> str:
-    """Return a part of the job's folder as it is written, its interpolations unresolved."""
+    """Return a part of the job's folder as written, its interpolations unresolved."""
     return str(config.hydra.sweep._get_node(key)._value())
 
 
 def _raw(node: Any) -> Any:
-    """Return a config's content as plain containers, unresolved: OmegaConf's own way takes thirty times as long."""
+    """Return a config's content as plain containers, unresolved; 30 times as fast as OmegaConf."""
     content = getattr(node, "_content", None)
     if isinstance(content, dict):
         return {key: _raw(value) for key, value in content.items()}
@@ -210,7 +234,7 @@ def _raw(node: Any) -> Any:
 
 
 def _needs_no_resolving(content: Any) -> bool:
-    """Whether nothing is left to resolve or missing."""
+    """Whether no value is an interpolation or missing."""
     if isinstance(content, dict):
         return all(_needs_no_resolving(value) for value in content.values())
     if isinstance(content, list):

@@ -1,4 +1,4 @@
-"""The order of jobs that start from another's weights: which waits for which, and packs cut to fit."""
+"""Dependencies between jobs of a warm-started path, and packs split by depth on the path."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +10,14 @@ _ONE_AFTER_ANOTHER = "a path trains its jobs one after the other; with sweep.see
 
 
 def dependencies(jobs: Mapping[int, Sequence[str]]) -> dict[int, int]:
-    """Return, for each job that must wait for another of these, which one. jobs: their overrides, by launch number."""
+    """Return, for each job that starts from another one's weights, the number of that job.
+
+    Args:
+        jobs: Overrides by launch number.
+
+    Returns:
+        Launch number -> launch number of the job that it waits for, where that is one of ``jobs``.
+    """
     launched = {_number_in(overrides, JOB): number for number, overrides in jobs.items()}
     launched.pop(None, None)
     after = {number: _number_in(overrides, AFTER) for number, overrides in jobs.items()}
@@ -22,7 +29,12 @@ def _number_in(overrides: Sequence[str], key: str) -> int | None:
 
 
 def with_dependencies(groups: Sequence[JobGroup], dependency_of: Mapping[int, int]) -> list[JobGroup]:
-    """Return the orders, each to begin when those jobs have ended that its own start from. before: see ``awaited``."""
+    """Return the groups with ``after`` set: the jobs that each group waits for.
+
+    Args:
+        groups: Groups of jobs.
+        dependency_of: As ``dependencies`` returns it.
+    """
     return [
         replace(group, after=tuple(sorted({dependency_of[job] for job in group.jobs if job in dependency_of})))
         for group in groups
@@ -30,7 +42,12 @@ def with_dependencies(groups: Sequence[JobGroup], dependency_of: Mapping[int, in
 
 
 def levels(planned: Plan, dependency_of: Mapping[int, int]) -> list[Plan]:
-    """Return a plan for each place on the paths: the first jobs of all, then the second ones, ...; reasons excepted."""
+    """Return a plan for each depth on the paths: first jobs, second jobs, ...; without reasons.
+
+    Args:
+        planned: The plan that ignores dependencies.
+        dependency_of: As ``dependencies`` returns it.
+    """
     depths: dict[int, int] = {}
     for job in [*(job for pack in planned.packs for job in pack), *planned.solo]:
         _depth(job, dependency_of, depths)
@@ -59,7 +76,12 @@ def _depth(job: int, dependency_of: Mapping[int, int], depths: dict[int, int]) -
 
 
 def merge_levels(plans: Sequence[Plan], planned: Plan) -> Plan:
-    """Return the plan of all places on the paths together, and tell why jobs of ``planned``'s packs train alone."""
+    """Return the plan of all depths together, with the reason why jobs of packs train alone.
+
+    Args:
+        plans: As ``levels`` returns them.
+        planned: The plan that ignores dependencies.
+    """
     packs = tuple(pack for plan in plans for pack in plan.packs)
     solo = tuple(sorted(job for plan in plans for job in plan.solo))
     separated = tuple(job for job in solo if job not in planned.solo)

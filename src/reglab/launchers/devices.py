@@ -1,4 +1,4 @@
-"""Which GPUs a sweep may use, how many a job takes, and how they are dealt out to job slots. No torch, no CUDA."""
+"""GPUs of a sweep: which ones, how many a job needs, GPU slots for jobs. No torch, no CUDA."""
 
 import os
 import re
@@ -20,7 +20,11 @@ _ALL_OF_SLOT = (None, "auto", -1, "-1")  # as many as the slot has
 def visible_gpus(setting: object = None) -> tuple[str, ...]:
     """Return the GPUs that a sweep may use, as CUDA_VISIBLE_DEVICES names them.
 
-    wanted: ``hydra.launcher.gpus``; None for all that this process sees. Raises UserError for one that it does not see.
+    Args:
+        setting: ``hydra.launcher.gpus``; None for all that this process sees.
+
+    Raises:
+        UserError: The setting is not a list of GPUs, names one twice, or one that is not visible.
     """
     variable = os.environ.get(VISIBLE)
     visible = _parse_visible(variable) if variable is not None else None
@@ -42,14 +46,14 @@ def visible_gpus(setting: object = None) -> tuple[str, ...]:
 
 
 def _parse_visible(text: str) -> tuple[str, ...]:
-    """Return what CUDA_VISIBLE_DEVICES names; as CUDA does, up to the first that is none (``-1``)."""
+    """Return the devices in CUDA_VISIBLE_DEVICES, as CUDA does up to the first invalid one (``-1``)."""
     names = [name.strip() for name in text.split(",")]
     return tuple(takewhile(lambda name: name and not name.startswith("-"), names))
 
 
 @cache
 def _installed_gpus() -> tuple[str, ...]:
-    """Return all GPUs of this machine: by number, or by id where they are divided (MIG). Asks the driver's own tool."""
+    """Return all GPUs of this machine by ``nvidia-smi``: numbers, or ids of MIG partitions."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
@@ -64,9 +68,14 @@ def _installed_gpus() -> tuple[str, ...]:
 
 
 def devices_needed(trainer: Mapping[str, Any], gpus: Sequence[str]) -> int | None:
-    """Return how many devices a job takes on this machine; None for as many GPUs as its slot has.
+    """Return how many devices a job needs on this machine; None for all GPUs of its slot.
 
-    trainer: of its config. gpus: those that the sweep may use. Raises UserError for what no slot can give.
+    Args:
+        trainer: Of its config.
+        gpus: Those that the sweep may use.
+
+    Raises:
+        UserError: The job asks for several nodes, named devices, or more GPUs than there are.
     """
     nodes = trainer.get("num_nodes", 1)
     if nodes != 1:
@@ -90,7 +99,7 @@ def _uses_gpus(trainer: Mapping[str, Any], gpus: Sequence[str]) -> bool:
 
 
 def _device_count(devices: object) -> int:
-    """Return the number that ``trainer.devices`` means, counted in the slot; 0 where it means none."""
+    """Return the number that ``trainer.devices`` means inside a slot; 0 where it means none."""
     if isinstance(devices, str) and re.fullmatch(r"\d+", devices):
         return int(devices)
     if isinstance(devices, list) and [str(each) for each in devices] == [str(each) for each in range(len(devices))]:
@@ -106,10 +115,16 @@ def _device_count(devices: object) -> int:
 def gpu_slots(
     trainers: Sequence[Mapping[str, Any]], gpus: Sequence[str], workers: int | None, threads: int
 ) -> list[tuple[str, ...]]:
-    """Return the GPUs of each job slot, nothing in it where jobs train on the CPU.
+    """Return the GPUs of each job slot; empty tuples where jobs train on the CPU.
 
-    Without ``workers``, as many slots as there are GPUs for the largest job, or physical cores for its threads. With
-    more slots than GPUs, several share one.
+    Without ``workers`` there are as many slots as GPUs for the largest job, or as physical cores for
+    its threads. With more slots than GPUs, slots share a GPU.
+
+    Args:
+        trainers: The trainer config of each job.
+        gpus: The GPUs that the sweep may use.
+        workers: The number of slots, if it is set.
+        threads: CPU threads of each process.
     """
     counts = [devices_needed(trainer, gpus) for trainer in trainers]
     largest = max((count_needed for count_needed in counts if count_needed), default=1)

@@ -1,4 +1,4 @@
-"""One live table for a whole sweep, or a plain line every few seconds where there is no terminal."""
+"""Live progress table of a sweep, or a line every few seconds without a terminal."""
 
 import time
 from collections.abc import Mapping
@@ -19,7 +19,12 @@ _WIDEST = 110  # of the table: on a wide terminal a row should still be read as 
 
 
 class Display:
-    """Shows the jobs with these labels while inside its context; hand it events and ticks."""
+    """Shows the progress of jobs inside its context.
+
+    Args:
+        labels: Of the jobs, by number.
+        console: Where it is shown; standard error by default.
+    """
 
     def __init__(self, labels: Mapping[int, str], console: Console | None = None):
         self._console = console or Console(stderr=True)
@@ -41,14 +46,14 @@ class Display:
             self._console.print(summary(self._state), highlight=False)
 
     def on_event(self, event: Event) -> None:
-        """Take in an event; a failure is printed at once, why jobs train apart a little later, and both stay."""
+        """Take in an event; print a failure at once, and lines about regrouped jobs a little later."""
         self._state.on_event(event)
         if isinstance(event, Ended) and event.status == "FAILED" and self._state.total > 1:
             label = self._state.labels[event.job]
             self._console.print(f"job {event.job} ({label}) failed: {event.message}", style="red", markup=False)
 
     def on_tick(self) -> None:
-        """Print what is due: a line if there is no terminal and the last one is some seconds old."""
+        """Print what is due: a progress line if there is no terminal and the last is some seconds old."""
         self._print_pending()
         now = time.monotonic()
         if self._live is None and now - self._printed >= _SECONDS_BETWEEN_LINES:
@@ -64,10 +69,13 @@ class Display:
 
 
 def table(state: DisplayState, width: int) -> Group:
-    """Return the live table: the overall bar, a row for each running job or pack, and the last jobs that ended.
+    """Return the live table: overall bar, running jobs and packs, and the jobs that ended last.
 
-    A pack's figures are those of its member with the lowest val/loss. width: of the terminal. Where it is narrow, names
-    are cut, figures are not.
+    A pack's figures are those of its member with the lowest val/loss.
+
+    Args:
+        state: What is shown.
+        width: Of the terminal, in columns. Where it is narrow, names are cut, figures are not.
     """
     header = Table.grid(padding=(0, 1))
     header.add_row(
@@ -94,7 +102,7 @@ def table(state: DisplayState, width: int) -> Group:
 
 
 def line(state: DisplayState) -> str:
-    """Return the state in one line."""
+    """Return the progress in one line."""
     running = "; ".join(_progress(row) for row in state.rows())
     left = f"{clock_text(state.left())} left"
     if state.total == 1:
@@ -110,7 +118,7 @@ def _progress(row: ProgressRow) -> str:
 
 
 def summary(state: DisplayState) -> str:
-    """Return how all ended, in one line."""
+    """Return how many jobs ended in which way, in one line."""
     parts = [f"{state.count(status)} {status.lower()}" for status in _COLOURS if state.count(status)]
     unstarted = state.total - len(state.ends)
     parts += [f"{unstarted} not started"] if unstarted else []

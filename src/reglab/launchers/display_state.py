@@ -1,4 +1,4 @@
-"""What a sweep's display knows: which jobs and packs run, how far, how the last ended, how long it will take."""
+"""State of the progress display: running jobs and packs, ended jobs, time left."""
 
 import math
 from collections import Counter
@@ -12,9 +12,14 @@ from reglab.launchers.packing import separation_line
 
 @dataclass
 class ProgressRow:
-    """The line of a running job, or of a pack. done: the share of its epochs that is finished.
+    """The row of a running job or pack.
 
-    doing: what it does at the moment instead of steps.
+    Attributes:
+        label: Of the job or pack.
+        epoch: Epochs that are finished.
+        epochs: Epochs that it trains at most; 0 before that is known.
+        metrics: The latest.
+        doing: What it does at the moment instead of training steps, such as compiling.
     """
 
     label: str
@@ -29,12 +34,18 @@ class ProgressRow:
 
     @property
     def progress(self) -> str:
-        """How far it is, in a word."""
+        """The finished epochs as ``3/60``, or what it does instead."""
         return self.doing or (f"{self.epoch}/{self.epochs}" if self.epochs else "starting")
 
 
 class DisplayState:
-    """Keeps the state that events describe. clock: seconds, monotonic."""
+    """The state of a sweep's jobs, updated by events.
+
+    Args:
+        labels: Of the jobs, by number.
+        clock: Returns monotonic seconds.
+        kept: How many of the last ended jobs ``latest`` returns.
+    """
 
     def __init__(self, labels: Mapping[int, str], clock: Callable[[], float], kept: int = 6):
         self.labels = labels
@@ -60,7 +71,7 @@ class DisplayState:
         return sum(end.status == status for end in self.ends)
 
     def on_event(self, event: Event) -> None:
-        """Take in an event."""
+        """Update the state by an event."""
         if isinstance(event, Started):
             self.running[event.job] = ProgressRow(self.labels[event.job], 0, 0, {})
         elif isinstance(event, EpochEnded):
@@ -88,7 +99,7 @@ class DisplayState:
         self.packs = [pack for pack in self.packs if not set(jobs) & set(pack)]
 
     def rows(self) -> list[ProgressRow]:
-        """Return a line for each pack and for each job that runs alone."""
+        """Return a row for each pack and for each job that runs alone."""
         packs = [[job for job in pack if job in self.running] for pack in self.packs]
         packs = [pack for pack in packs if len(pack) > 1]
         packed = {job for pack in packs for job in pack}
@@ -98,10 +109,12 @@ class DisplayState:
         ]
 
     def pending_lines(self, flush: bool = False) -> list[str]:
-        """Return, once, a line for each order that goes on elsewhere, and for each reason why jobs train apart.
+        """Return, once, a line for each requeued group, and for each reason why packs were split.
 
-        The latter as soon as no pack is only starting: by then the packs that were begun together have all answered,
-        and jobs that share a reason are told together.
+        The latter come when no pack is only starting, so that jobs with the same reason share a line.
+
+        Args:
+            flush: Return all lines now.
         """
         requeued, self._requeue_lines = self._requeue_lines, []
         started = [self.running[job].epoch > 0 for pack in self.packs for job in pack if job in self.running]
@@ -118,7 +131,7 @@ class DisplayState:
         return self._clock() - self._begin
 
     def left(self) -> float:
-        """Return the seconds that are left if jobs go on at the average pace so far; NaN before there is any."""
+        """Return the estimated seconds left, at the average pace so far; NaN before any progress."""
         done = len(self.ends) + sum(row.fraction for row in self.running.values())
         return self.elapsed() * (self.total - done) / done if done > 0 else math.nan
 
@@ -133,13 +146,13 @@ def clock_text(seconds: float) -> str:
 
 
 def figure(metrics: Mapping[str, float], key: str) -> str:
-    """Return a metric for a table cell, under its own name or as the final one; empty where there is none."""
+    """Return a metric for a table cell, under its own name or ``final/``; empty if missing."""
     value = metrics.get(key, metrics.get(f"final/{key}"))
     return "" if value is None else f"{value:.4g}"
 
 
 def pack_row(rows: Sequence[ProgressRow]) -> ProgressRow:
-    """Return one line for members of a pack: how far the slowest is, and the metrics of the best by val/loss."""
+    """Return one row for the members of a pack: epochs of the slowest, metrics of the best."""
     slowest = min(rows, key=lambda row: row.fraction)
     best = min(rows, key=lambda row: _nan_last(row.metrics.get("val/loss", math.inf)))
     label = pack_label([row.label for row in rows])
@@ -147,9 +160,7 @@ def pack_row(rows: Sequence[ProgressRow]) -> ProgressRow:
 
 
 def pack_label(labels: Sequence[str]) -> str:
-    """Return what members' labels share, how many they are, and the range of what they do not share.
-
-    ``l1 strength=0.001 seed=0``, ``l1 strength=0.01 seed=0`` give ``l1 seed=0 x 2: strength 0.001 ... 0.01``.
+    """Return what members' labels share, their number, and the range of what differs.
     """
     labels_parts = [label.split() for label in labels]
     shared = [part for part in labels_parts[0] if all(part in other for other in labels_parts)]

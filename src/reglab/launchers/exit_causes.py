@@ -1,4 +1,4 @@
-"""Why a worker process ended, in words, and what a sweep allows its jobs."""
+"""Exit causes of worker processes, from exit codes and signals; time and memory limits."""
 
 import signal
 from collections.abc import Iterator
@@ -18,12 +18,17 @@ _GIGA = 1e9
 
 @dataclass(frozen=True)
 class ConfigRefused(Ended):
-    """A job ended before it trained, since its configuration cannot be trained."""
+    """A job failed before training because its configuration cannot be trained."""
 
 
 @dataclass(frozen=True)
 class LimitExceeded:
-    """A limit that an order went beyond. heavy: it is of memory, so that the order is killed, and a pack halved."""
+    """A limit that a group of jobs exceeded.
+
+    Attributes:
+        reason: The message for the user.
+        over_memory: Whether it is the memory limit: the process is killed, and a pack halved.
+    """
 
     reason: str
     over_memory: bool
@@ -31,7 +36,15 @@ class LimitExceeded:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a process may take for an order. timeout: minutes; memory: GB of it and of its children; None: any."""
+    """Limits of a worker process.
+
+    Attributes:
+        timeout: Minutes for a group of jobs; None for no limit.
+        memory: GB of the process and its descendants; None for no limit.
+
+    Raises:
+        UserError: A limit is not above 0.
+    """
 
     timeout: float | None = None
     memory: float | None = None
@@ -43,7 +56,12 @@ class Limits:
                 raise UserError(f"hydra.launcher.{name} must be null or {unit} above 0, got {value}")
 
     def exceeded(self, pid: int, seconds: float) -> LimitExceeded | None:
-        """Return the limit that the process ``pid``, which began so many ``seconds`` ago, is beyond, if it is."""
+        """Return the limit that a process exceeds; None if it exceeds none.
+
+        Args:
+            pid: Of the process.
+            seconds: Since it started.
+        """
         if self.timeout is not None and seconds > 60 * self.timeout:
             reason = f"took longer than {self.timeout:g} minutes (hydra.launcher.timeout); to go on: give the same "
             return LimitExceeded(f"{reason}command again with more time", over_memory=False)
@@ -54,7 +72,7 @@ class Limits:
 
 
 def _resident_bytes(pid: int) -> Iterator[int]:
-    """Yield the bytes of memory that a process and each of its descendants hold; what they share counts for each."""
+    """Yield the resident memory of a process and each descendant; shared memory counts for each."""
     import psutil
 
     with suppress(psutil.Error):
@@ -65,12 +83,12 @@ def _resident_bytes(pid: int) -> Iterator[int]:
 
 
 def was_terminated(code: int | None) -> bool:
-    """Tell whether a process that ended with this exit code was asked to, before it could say so."""
+    """Tell whether the exit code means that the process was terminated by request (SIGTERM)."""
     return code in (0, -signal.SIGTERM, _SIGNAL_EXIT_OFFSET + signal.SIGTERM)
 
 
 def exit_cause(code: int | None) -> str:
-    """Return in words why a worker process ended with this exit code in the middle of a job."""
+    """Return, for the user, why a worker process ended with this exit code during a job."""
     number = -code if code is not None and code < 0 else (code or 0) - _SIGNAL_EXIT_OFFSET
     name = {each.value: each.name for each in signal.Signals}.get(number, f"signal {number}")
     if code is None or (code >= 0 and name.startswith("signal")):

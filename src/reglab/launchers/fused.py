@@ -1,4 +1,4 @@
-"""The fused launcher: jobs that differ in numbers only train as packs, one worker process each, the others alone."""
+"""Fused launcher: jobs that differ only in numbers train as packs, the others alone."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +21,17 @@ _COMPILE = {None: None, "auto": None, True: True, False: False}
 
 
 class PackRunner:
-    """Packs jobs and runs them on ``local``'s workers.
+    """Groups jobs into packs and runs them.
 
-    pack: the largest number of members, None for as many as memory holds. compile: None or ``auto`` to decide by the
-    size of the sweep. always: also where the jobs would be done sooner one by one. compile_seconds: after which
-    compiling is given up.
+    Args:
+        local: Runs the groups.
+        pack: The largest number of members; None for as many as fit into memory.
+        compile: Whether packs are compiled; None or ``auto``: if the sweep is large enough.
+        always: Fuse also where training one by one would be faster.
+        compile_seconds: After which compilation is given up.
+
+    Raises:
+        UserError: A setting is out of its range.
     """
 
     def __init__(
@@ -46,7 +52,17 @@ class PackRunner:
         config: DictConfig,
         task: Callable[[DictConfig], object],
     ) -> list[JobReturn]:
-        """Run the jobs (by number: their overrides) and return how each ended, by number. Raises Interrupted."""
+        """Run the jobs and return how each ended, by number.
+
+        Args:
+            jobs: Overrides by launch number.
+            context: Hydra's.
+            config: Of the whole sweep.
+            task: Trains one job.
+
+        Raises:
+            Interrupted: By Ctrl-C or SIGTERM.
+        """
         composer = composer_of(context.config_loader, config)
         resumed = resumable_groups(jobs, composer, config)
         done = {job for group in resumed for job in group.jobs}
@@ -63,7 +79,13 @@ class PackRunner:
 
 
 def resumable_groups(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> list[JobGroup]:
-    """Return the orders that an earlier launch of the sweep had begun and that go on as they were, packs first."""
+    """Return the groups that an earlier launch of the sweep started and that resume, packs first.
+
+    Args:
+        jobs: Overrides by launch number.
+        composer: Of the sweep.
+        config: Of the whole sweep.
+    """
     with hydra_config(config):
         folder = Path(str(config.hydra.sweep.dir)).absolute()
     packs = resumable_jobs.pack_groups(folder, jobs)
@@ -73,7 +95,7 @@ def resumable_groups(jobs: Mapping[int, Sequence[str]], composer: Composer, conf
 
 
 def resume_lines(resumed: Sequence[JobGroup]) -> list[str]:
-    """Return what a user should know of orders that go on, in a line if there are any."""
+    """Return a line that counts the jobs that resume from checkpoints; none if there are none."""
     packs = [len(group.jobs) for group in resumed if len(group.jobs) > 1]
     parts = [f"{plural(sum(packs), 'job')} in {plural(len(packs), 'pack')}"] if packs else []
     parts += [f"{plural(len(resumed) - len(packs), 'job')} alone"] if len(resumed) > len(packs) else []
@@ -81,7 +103,13 @@ def resume_lines(resumed: Sequence[JobGroup]) -> list[str]:
 
 
 def plan_jobs(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> Plan:
-    """Return which of the jobs (by number: their overrides) train as packs. config: Hydra's, of the whole sweep."""
+    """Return which jobs train as packs.
+
+    Args:
+        jobs: Overrides by launch number.
+        composer: Of the sweep.
+        config: Of the whole sweep.
+    """
     with hydra_config(config):
         planned = plan(
             {job: composer.resolved(overrides) for job, overrides in jobs.items()}, common_solo_reason(config)
@@ -90,7 +118,7 @@ def plan_jobs(jobs: Mapping[int, Sequence[str]], composer: Composer, config: Dic
 
 
 def common_solo_reason(config: DictConfig) -> str | None:
-    """Return what Hydra is to do for each job that it cannot do for several in one process, or None."""
+    """Return the Hydra setting that requires a process for each job; None if there is none."""
     hydra = config.hydra
     if hydra.job.chdir:
         return "hydra.job.chdir=true: a process has one working folder, so each job needs its own"
@@ -102,21 +130,21 @@ def common_solo_reason(config: DictConfig) -> str | None:
 
 
 def check_pack_size(pack: int | None) -> int | None:
-    """Return the largest size of a pack. Raises UserError unless it is None or at least 1."""
+    """Return the largest pack size. Raises UserError unless it is None or at least 1."""
     if pack is not None and pack < 1:
         raise UserError(f"hydra.launcher.pack must be null or at least 1, got {pack}; 1 trains every job alone")
     return pack
 
 
 def check_compile(compile: bool | str | None) -> bool | None:  # noqa: A002 - the setting's name
-    """Return whether to compile, None for auto. Raises UserError for anything else."""
+    """Return whether to compile, None for ``auto``. Raises UserError for anything else."""
     if compile not in _COMPILE:
         raise UserError(f"hydra.launcher.compile must be null, auto, true or false, got {compile!r}")
     return _COMPILE[compile]
 
 
 def check_seconds(seconds: float) -> float:
-    """Return the limit of compiling. Raises UserError unless it is a number above 0."""
+    """Return the compile time limit. Raises UserError unless it is a number above 0."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         raise UserError(f"hydra.launcher.compile_seconds must be a number of seconds above 0, got {seconds!r}")
     return float(seconds)

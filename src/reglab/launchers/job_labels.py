@@ -1,4 +1,4 @@
-"""Short names for the jobs of a sweep: what tells each from the others."""
+"""Short labels for the jobs of a sweep: block, then the overrides that differ."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,9 +7,10 @@ _BLOCK = "sweep.block="
 
 
 def job_labels(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
-    """Return a label for each job from its overrides: the block, then what differs between the jobs of the block.
+    """Return a label for each job: the block, then what differs between the jobs of the block.
 
-    A key is cut to its last part: ``l1 strength=0.001 seed=2``.
+    Args:
+        jobs: Overrides by job number.
     """
     blocks: dict[str, list[set[str]]] = {}
     for overrides in jobs.values():

@@ -1,4 +1,4 @@
-"""A sweep's jobs on worker processes of this machine, in one live table."""
+"""Local launcher: the jobs of a sweep on worker processes of this machine."""
 
 import multiprocessing
 import os
@@ -47,10 +47,12 @@ _EXIT_PRIORITY = -1  # multiprocessing ends workers before it calls what has a p
 
 
 class LocalRunner:
-    """Runs orders on ``workers`` processes with ``threads`` threads each.
+    """Runs groups of jobs on worker processes.
 
-    workers: None for one per ``threads`` physical cores. preload: modules that are imported once, in a server process
-    that the workers are forked from (where the system has fork), so that torch's seconds are paid once.
+    Args:
+        workers: Processes at a time; None for one per ``threads`` physical cores.
+        threads: CPU threads of each.
+        preload: Modules imported once, in the fork server, so that workers need not import torch.
     """
 
     rules = PoolRules()
@@ -67,11 +69,19 @@ class LocalRunner:
         task: Callable[[DictConfig], object],
         settings: PackSettings | None = None,
     ) -> list[JobReturn]:
-        """Run the orders, earlier ones first, and return how each job ended, by job number. Raises Interrupted.
+        """Run the groups, earlier ones first, and return how each job ended, by job number.
 
         A job of a path waits for the one before it.
 
-        task: for orders of one job. settings: of those that are packs.
+        Args:
+            groups: Groups of jobs.
+            context: Hydra's.
+            config: Of the whole sweep.
+            task: Trains one job.
+            settings: Of packs.
+
+        Raises:
+            Interrupted: By Ctrl-C or SIGTERM.
         """
         composer = composer_of(context.config_loader, config)
         settings = settings or PackSettings(threads=self.threads)
@@ -108,7 +118,12 @@ class LocalRunner:
 
 
 def count_workers(workers: int | None, threads: int) -> int:
-    """Return how many workers there are: so many, or as many as physical cores for their threads."""
+    """Return the number of workers. Raises UserError unless both arguments are at least 1.
+
+    Args:
+        workers: The setting; None for as many as there are physical cores for their threads.
+        threads: CPU threads of each worker.
+    """
     if (workers is not None and workers < 1) or threads < 1:
         raise UserError(f"hydra.launcher: workers and threads must be at least 1, got {workers} and {threads}")
     return workers or max(1, cores() // threads)
@@ -123,7 +138,12 @@ def cores() -> int:
 
 
 def start_server(preload: Sequence[str], threads: int) -> ForkServerContext | SpawnContext:
-    """Start the process that workers are forked from, and return at once: it imports while the sweep is prepared."""
+    """Start the fork server and return at once: it imports while the sweep is prepared.
+
+    Args:
+        preload: Modules that it imports.
+        threads: CPU threads of each worker.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     from multiprocessing import forkserver
@@ -144,7 +164,7 @@ def _end_server_at_exit() -> None:
 
 
 def _end_server() -> None:
-    """End the fork server: by itself it would import torch to the end first, and hold our pipes open meanwhile."""
+    """End the fork server, which would first finish importing torch, with our pipes open."""
     from multiprocessing import forkserver
 
     if pid := getattr(forkserver._forkserver, "_forkserver_pid", None):  # Python has no public name for it
@@ -153,13 +173,18 @@ def _end_server() -> None:
 
 
 def worker_environment(threads: int, more: Mapping[str, str] = _NO_VARIABLES) -> AbstractContextManager[None]:
-    """Set the variables that libraries read when they are loaded, for processes started inside the context."""
+    """Set thread counts and CUDA variables for processes that are started inside the context.
+
+    Args:
+        threads: CPU threads of each process.
+        more: Further variables.
+    """
     return environment({**dict.fromkeys(_THREADS, str(threads)), _CUDA_CHECK: "1", **more})
 
 
 @contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
-    """A process started inside ignores Ctrl-C; otherwise the server would print a traceback while it imports."""
+    """Make processes started inside the context ignore Ctrl-C."""
     if sys.platform == "win32":
         yield
         return
@@ -171,7 +196,7 @@ def _ignoring_interrupts() -> Iterator[None]:
 
 
 def _record_end(end: Ended, config: DictConfig) -> None:
-    """Give a run the end that its worker could not record: it died, or the interrupt came while it was recording."""
+    """Record the end of a run whose worker could not: it died, or was interrupted meanwhile."""
     from reglab.tracking import reopen_run
     from reglab.tracking.status import last_status
 
@@ -188,13 +213,13 @@ def _record_end(end: Ended, config: DictConfig) -> None:
 
 
 def _recorded_end(group: JobGroup, job: int, composer: Composer) -> Ended | None:
-    """Return how the run of a job has ended by its journal, which its store may not have heard of yet."""
+    """Return how a job's run ended by its journal, which may be ahead of MLflow; None if open."""
     config = job_config(composer, job, group.overrides[group.jobs.index(job)], lean=True)
     return resumable_jobs.recorded_end(job, job_folder(config))
 
 
 def _end_open_runs(group: JobGroup, jobs: Sequence[int], reason: str, composer: Composer) -> None:
-    """End the runs that a dead worker left open, before the same jobs open new ones in the same folders."""
+    """End the runs that a dead worker left open, before the same jobs start new ones."""
     from reglab.tracking import pack_manifest
 
     pack_manifest.remove(_folder(group, composer))
@@ -204,7 +229,7 @@ def _end_open_runs(group: JobGroup, jobs: Sequence[int], reason: str, composer: 
 
 
 def _checkpoint_progress(group: JobGroup, composer: Composer) -> int:
-    """Return a number that is the larger the further the checkpoint of an order is; 0 where there is none."""
+    """Return a number that grows with the checkpoint of a group; 0 without a checkpoint."""
     from reglab.tracking import pack_manifest
 
     folder = _folder(group, composer)
@@ -216,5 +241,5 @@ def _checkpoint_progress(group: JobGroup, composer: Composer) -> int:
 
 
 def _folder(group: JobGroup, composer: Composer) -> Path:
-    """Return the folder of an order's first job."""
+    """Return the output folder of a group's first job."""
     return job_folder(job_config(composer, group.jobs[0], group.overrides[0], lean=True))

@@ -1,4 +1,4 @@
-"""Which jobs train fused: those whose configs are equal but for numbers that change no shape."""
+"""Plan packs: group jobs whose configs differ only in numbers that change no shape."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +29,12 @@ _TRAINER: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Job numbers, grouped. packs: of at least two jobs. alone: the rest. reasons: why, as far as there is one to tell.
+    """Job numbers, grouped.
 
-    A job without a partner needs none.
+    Attributes:
+        packs: Of at least two jobs.
+        solo: Jobs that train alone.
+        reasons: Reason -> jobs that train alone for it; jobs without a partner have none.
     """
 
     packs: tuple[tuple[int, ...], ...]
@@ -39,16 +42,18 @@ class Plan:
     reasons: Mapping[str, tuple[int, ...]]
 
     def lines(self) -> list[str]:
-        """Return what a user should know of the jobs that train alone, a line for each reason."""
+        """Return a line for each reason why jobs train alone."""
         if not self.packs and not self.reasons and len(self.solo) > 1:
             return ["nothing to fuse: no two jobs differ in numbers only"]
         return [separation_line(reason, [1] * len(jobs)) for reason, jobs in self.reasons.items()]
 
 
 def plan(configs: Mapping[int, Mapping[str, Any]], common_reason: str | None = None) -> Plan:
-    """Return which jobs may train as one pack. configs: by job number, resolved, as plain containers.
+    """Return which jobs may train as one pack.
 
-    every: a reason why all of them train alone, if there is one.
+    Args:
+        configs: Resolved configs as plain containers, by job number.
+        common_reason: A reason why all of them train alone, if there is one.
     """
     groups: dict[object, list[int]] = {}
     solo: list[int] = []
@@ -66,9 +71,15 @@ def plan(configs: Mapping[int, Mapping[str, Any]], common_reason: str | None = N
 
 
 def split(planned: Plan, workers: int, cap: int | None = None, min_members: int = MIN_MEMBERS) -> list[tuple[int, ...]]:
-    """Return the orders, the largest first: packs of at most ``cap`` members, then the jobs that train alone.
+    """Return groups, the largest first: packs, then the jobs that train alone.
 
-    Where there are fewer orders than ``workers``, packs are cut evenly, into parts of at least ``least`` members.
+    Where there are fewer groups than workers, packs are split evenly.
+
+    Args:
+        planned: The plan.
+        workers: The number of worker processes.
+        cap: The largest size of a pack.
+        min_members: The smallest size that a pack is split into for an idle worker.
     """
     largest = cap or MAX_MEMBERS
     parts = [-(-len(pack) // largest) for pack in planned.packs]
@@ -82,7 +93,8 @@ def split(planned: Plan, workers: int, cap: int | None = None, min_members: int 
 
 
 def split_evenly(jobs: Sequence[int], parts: int) -> list[tuple[int, ...]]:
-    """Return ``jobs`` cut into neighbours, in ``parts`` that differ by at most one in size."""
+    """Return ``jobs`` in ``parts`` contiguous parts whose sizes differ by at most one.
+    """
     ends = [len(jobs) * part // parts for part in range(parts + 1)]
     return [tuple(jobs[low:high]) for low, high in pairwise(ends)]
 
@@ -90,10 +102,15 @@ def split_evenly(jobs: Sequence[int], parts: int) -> list[tuple[int, ...]]:
 def regroup(
     jobs: Sequence[int], positions: Sequence[Sequence[int]], done: Collection[int] = ()
 ) -> list[tuple[int, ...]]:
-    """Return the groups that a pack of ``jobs`` comes apart into, given by positions, without those that ``ended``.
+    """Return the groups into which a pack is split.
 
-    Who is in no group is alone. Every group is smaller than the pack: jobs that could not be trained together are not
-    tried together again.
+    Jobs in no group are alone. Every group is smaller than the pack, so that a pack that failed is not
+    tried again.
+
+    Args:
+        jobs: Of the pack.
+        positions: Indices into ``jobs``, of each group.
+        done: Jobs that have ended.
     """
     groups = [[jobs[position] for position in group] for group in positions if len(group) < len(jobs)]
     grouped = {job for group in groups for job in group}
@@ -103,7 +120,7 @@ def regroup(
 
 
 def solo_reason(config: Mapping[str, Any]) -> str | None:
-    """Return why a job cannot train in a pack at all, in one line, or None."""
+    """Return why a job cannot train in a pack, in one line; None if it can."""
     trainer = config.get("trainer") or {}
     for key, allowed in _TRAINER.items():
         if key in trainer and trainer[key] not in allowed:
@@ -112,9 +129,10 @@ def solo_reason(config: Mapping[str, Any]) -> str | None:
 
 
 def structure(config: Mapping[str, Any]) -> object:
-    """Return what members of a pack have in common, hashable: the config with its free numbers masked.
+    """Return what members of a pack have in common, hashable: the config, free numbers masked.
 
-    None instead of a number is another structure, and so is another order of the regularizers, which is their nesting.
+    None instead of a number is another structure, and so is another order of the regularizers, which is
+    their nesting.
     """
     job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
     order = tuple(config.get("regularizer") or {})
@@ -122,7 +140,7 @@ def structure(config: Mapping[str, Any]) -> object:
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return the free numbers that differ between members of a pack: path -> value of each member."""
+    """Return the free numbers that differ between members of a pack: path -> value of each."""
     leaves = [dict(_numbers(config, "")) for config in configs]
     return {
         path: [numbers[path] for numbers in leaves]
@@ -132,7 +150,12 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 
 def separation_line(reason: str, sizes: Sequence[int]) -> str:
-    """Return a line that says how jobs train instead of in one pack. sizes: of the groups."""
+    """Return a line that tells how jobs train instead of in one pack.
+
+    Args:
+        reason: Why.
+        sizes: Of the groups.
+    """
     packs = sum(size > 1 for size in sizes)
     solo = len(sizes) - packs
     ways = [f"in {plural(packs, 'pack')}"] if packs else []

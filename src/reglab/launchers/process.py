@@ -1,4 +1,4 @@
-"""The process launcher: every order in an operating system's process of its own, on the GPUs of its slot."""
+"""Process launcher: each group of jobs in a process of its own, on the GPUs of its slot."""
 
 import multiprocessing
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,18 @@ RANK_EXIT_SECONDS = 30.0  # seconds in which all ranks of a job should have ende
 
 
 class ProcessRunner(LocalRunner):
-    """Runs each order in a fresh process, which sees the GPUs of its slot alone and ends with the order.
+    """Runs each group in a fresh process that sees only the GPUs of its slot.
 
-    workers: slots at a time; None for one per GPU (per job's GPUs), or per ``threads`` physical cores where jobs train
-    on the CPU. gpus: which may be used; None for all that are visible. retries: how often a job goes on from its
-    checkpoint whose process was killed or asked to end.
+    Args:
+        workers: Slots; None for one per GPU (per job's GPUs), or per ``threads`` physical cores where
+            jobs train on the CPU.
+        threads: CPU threads of each process.
+        gpus: Which GPUs may be used; None for all that are visible.
+        retries: How often a job resumes from its checkpoint after its process was killed or terminated.
+        limits: Of time and memory.
+
+    Raises:
+        UserError: A setting is out of its range.
     """
 
     def __init__(self, workers: int | None, threads: int, gpus: object, retries: int, limits: Limits):
@@ -38,14 +45,27 @@ class ProcessRunner(LocalRunner):
         self._processes = multiprocessing.get_context("spawn")
 
     def assign_gpus(self, jobs: Mapping[int, Sequence[str]], composer: Composer) -> None:
-        """Make the slots for these jobs (by number: their overrides). Raises UserError for one that fits in none."""
+        """Assign the GPUs to slots for these jobs.
+
+        Args:
+            jobs: Overrides by launch number.
+            composer: Of the sweep.
+
+        Raises:
+            UserError: A job needs what no slot has.
+        """
         trainers = {job: trainer_config(composer, own) for job, own in jobs.items()}
         self._needs = {job: devices_needed(trainer, self._gpus) for job, trainer in trainers.items()}
         self._slots = gpu_slots(list(trainers.values()), self._gpus, self._workers_setting, self.threads)
         self.workers = len(self._slots)
 
     def slot_environment(self, group: JobGroup, slot: int) -> tuple[dict[str, str], int]:
-        """Return the variables of the process of an order in a slot, and how many ranks it has: a pack has one."""
+        """Return the environment variables of a group's process in a slot, and its number of ranks.
+
+        Args:
+            group: The group; a pack has one rank.
+            slot: Index of the slot.
+        """
         gpus = self._slots[slot]
         devices = self._needs[group.jobs[0]] if len(group.jobs) == 1 else 1
         ranks = devices or max(1, len(gpus))
@@ -67,5 +87,5 @@ class ProcessRunner(LocalRunner):
 
 
 def trainer_config(composer: Composer, overrides: Sequence[str]) -> Mapping[str, Any]:
-    """Return the trainer's settings in a job's config."""
+    """Return the trainer section of a job's config."""
     return composer.resolved(overrides).get("trainer") or {}

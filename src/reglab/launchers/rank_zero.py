@@ -1,4 +1,4 @@
-"""The process of one order: it trains as rank 0, and starts the further ranks of a job on several devices."""
+"""Entry point of a job's process: train as rank 0, start the other ranks, report events."""
 
 import os
 import signal
@@ -23,9 +23,14 @@ _INTERRUPTED_CODES = tuple(128 + number for number in (signal.SIGINT, signal.SIG
 
 
 def run_rank_zero(pipe: Connection, pickled: bytes, ranks: int, port: int, exit_seconds: float) -> None:
-    """Run the one order that comes through ``pipe``. pickled: an ``Assignment``. port: where its ranks meet.
+    """Run the one group that comes through ``pipe``.
 
-    patience: seconds in which all ranks should have ended when one did so by itself.
+    Args:
+        pipe: To the sweep's process.
+        pickled: An ``Assignment``.
+        ranks: The world size.
+        port: On which rank 0 listens for the others.
+        exit_seconds: In which all ranks should have ended after one did.
     """
     _start_session()
     with signals.listening(patient=True):  # the sweep asks again and again
@@ -45,7 +50,7 @@ def run_rank_zero(pipe: Connection, pickled: bytes, ranks: int, port: int, exit_
 
 
 def _start_session() -> None:
-    """Leave the sweep's group: Ctrl-C goes to the sweep alone, and what is left of this one can be killed as one."""
+    """Leave the sweep's process group, so that Ctrl-C reaches only the sweep's own process."""
     secrets.hide_output()
     if hasattr(os, "setsid"):
         os.setsid()
@@ -53,7 +58,7 @@ def _start_session() -> None:
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Keep back a Ctrl-C that comes inside: it is heard afterwards, by a process started inside when it listens."""
+    """Block Ctrl-C inside the context; a process started in it inherits that."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -65,13 +70,13 @@ def interrupts_blocked() -> Iterator[None]:
 
 
 def unblock_interrupts() -> None:
-    """Hear what was held back when this process was started."""
+    """Unblock Ctrl-C, which was blocked when this process was started."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 class _PipeSender:
-    """What the process tells the sweep through its pipe; also its watcher of ranks, in a thread of its own."""
+    """Sends events through the pipe to the sweep, and reacts to failures of other ranks."""
 
     def __init__(self, pipe: Connection, rank_processes: RankProcesses | None = None, exit_seconds: float = 0.0):
         self._pipe, self._ranks, self._exit_seconds = pipe, rank_processes, exit_seconds
@@ -79,7 +84,7 @@ class _PipeSender:
         self._trained = self._refused = False
 
     def run(self, group: JobGroup, pickled: bytes) -> None:
-        """Run the order and tell what comes of it."""
+        """Run the group and send its events."""
         assignment, composer = prepare(pickled)
         noting = replace(assignment, task=self._noting_refusal(assignment.task))
         run_group(group, noting, composer, self._send)
@@ -105,7 +110,7 @@ class _PipeSender:
             self._pipe.send(event)
 
     def _with_rank_error(self, end: Ended) -> Ended:
-        """Return a failure with what another rank says of it; where one was killed, this process ends here, too."""
+        """Return a failure with the message of another failed rank, or as ``ConfigRefused``."""
         if self._refused:
             return ConfigRefused(**{field.name: getattr(end, field.name) for field in fields(Ended)})
         if self._ranks is None:
@@ -117,7 +122,7 @@ class _PipeSender:
         return replace(end, message=f"{end.message} (rank {first.rank}: {first.message})")
 
     def on_rank_failure(self, group: JobGroup, failure: RankFailure) -> None:
-        """End this process, which may wait for ever for a rank that died, unless it ends by itself as that one did."""
+        """End this process, which may hang, after another rank failed; a short wait lets it end itself."""
         if failure.message or failure.code in _INTERRUPTED_CODES:
             if self._done.wait(self._exit_seconds):
                 return
@@ -133,7 +138,7 @@ class _PipeSender:
 
 
 def _run_rank(rank: int, pickled: bytes, group: JobGroup) -> None:
-    """Run the order as a further rank, silently. Raises what ends it before its time."""
+    """Run the group as a rank above 0, without output. Raises if a job fails or is interrupted."""
     secrets.hide_output()
     ends: list[Event] = []
     with signals.listening(patient=True):

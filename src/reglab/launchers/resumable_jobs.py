@@ -1,4 +1,4 @@
-"""What a sweep hands out as it was: packs that were being trained, and jobs that have a checkpoint of their own."""
+"""Find unfinished packs and jobs with checkpoints in a sweep's folder, to resume them."""
 
 import sys
 import time
@@ -19,7 +19,12 @@ _LAST = ("last.ckpt", "last.previous.ckpt")
 
 
 def unfinished_packs(folder: Path, jobs: Collection[int]) -> list[Manifest]:
-    """Return the packs in a sweep's ``folder`` that were being trained and have none but these jobs."""
+    """Return the manifests of packs in a sweep's folder that were not finished.
+
+    Args:
+        folder: Of the sweep.
+        jobs: Numbers in the sweep; packs with other jobs are left out.
+    """
     manifests: list[Manifest] = []
     covered: set[int] = set()
     for path in sorted(folder.glob(f"*/{MANIFEST}")):
@@ -31,7 +36,12 @@ def unfinished_packs(folder: Path, jobs: Collection[int]) -> list[Manifest]:
 
 
 def pack_groups(folder: Path, jobs: Mapping[int, Sequence[str]]) -> list[JobGroup]:
-    """Return the orders of such packs, each with its jobs in their order. jobs: overrides, by launch number."""
+    """Return the groups of unfinished packs, their jobs in the pack's order.
+
+    Args:
+        folder: Of the sweep.
+        jobs: Overrides by launch number.
+    """
     launched = {number: job for job, overrides in jobs.items() if (number := sweep_number(overrides)) is not None}
     return [
         JobGroup(numbers, tuple(tuple(jobs[job]) for job in numbers))
@@ -41,7 +51,13 @@ def pack_groups(folder: Path, jobs: Mapping[int, Sequence[str]]) -> list[JobGrou
 
 
 def solo_groups(folder: Path, jobs: Mapping[int, Sequence[str]], composer: Composer) -> list[JobGroup]:
-    """Return the orders of jobs that were trained alone and go on. jobs: overrides, by launch number."""
+    """Return a group for each job that trained alone and can resume.
+
+    Args:
+        folder: Of the sweep.
+        jobs: Overrides by launch number.
+        composer: Of the sweep.
+    """
     if next(folder.glob("*/checkpoints"), None) is None:  # a new sweep: nothing to look for
         return []
     folders = {job: job_folder(job_config(composer, job, overrides, lean=True)) for job, overrides in jobs.items()}
@@ -49,9 +65,14 @@ def solo_groups(folder: Path, jobs: Mapping[int, Sequence[str]], composer: Compo
 
 
 def wait_for_workers(folder: Path, seconds: float = 60.0) -> None:
-    """Wait until nobody runs the jobs in a sweep's ``folder``: workers outlive a sweep that was killed by a step.
+    """Wait until no process writes in a sweep's folder: workers outlive a killed sweep by a step.
 
-    Raises UserError if some do not end.
+    Args:
+        folder: Of the sweep.
+        seconds: At most.
+
+    Raises:
+        UserError: Some do not end.
     """
     folders = [path.parent for path in folder.glob(f"*/{LOCK}")]
     if not any(map(is_running, folders)):
@@ -65,9 +86,13 @@ def wait_for_workers(folder: Path, seconds: float = 60.0) -> None:
 
 
 def recorded_end(job: int, folder: Path) -> Ended | None:
-    """Return how the run in a job's ``folder`` finished or diverged, by its journal; None where it did neither.
+    """Return how a job's run finished or diverged, by its journal; None if it did neither.
 
-    What its process did not come to send of it is sent.
+    What was not yet sent to MLflow is sent.
+
+    Args:
+        job: Its number.
+        folder: Of its run.
     """
     outcome = run_state.outcome(folder)
     if outcome is None:
@@ -79,7 +104,7 @@ def recorded_end(job: int, folder: Path) -> Ended | None:
 
 
 def sweep_number(overrides: Iterable[str]) -> int | None:
-    """Return the number in its sweep that a job is told, None where it is told none."""
+    """Return the job's number in its sweep from its overrides; None if they have none."""
     return next((int(each.removeprefix(JOB)) for each in overrides if each.startswith(JOB)), None)
 
 

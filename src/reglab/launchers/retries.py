@@ -1,4 +1,4 @@
-"""How often an order was tried, and whether trying it once more is worth it."""
+"""Retry policy: how often a group of jobs whose worker was killed is run again."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,10 +9,11 @@ _KILLED, _PREEMPTED = 1, 3  # attempts in a row that may get no further: memory 
 
 
 class Attempts:
-    """Counts the attempts at each order that were cut short, and those that got no further than the ones before.
+    """Counts interrupted attempts of each group, and those without progress.
 
-    reached: how far the checkpoint of an order is, a number that grows. most: how often a job may go on, wherever it
-    is; None for as long as it gets further.
+    Args:
+        checkpoint_progress: Returns a number that grows with a group's checkpoint.
+        max_retries: How often a job is retried; None for as long as it makes progress.
     """
 
     def __init__(self, checkpoint_progress: Callable[[JobGroup], int], max_retries: int | None = None) -> None:
@@ -22,9 +23,11 @@ class Attempts:
         self._interruptions: Counter[int] = Counter()
 
     def allow(self, group: JobGroup, preempted: bool) -> bool:
-        """Take note that an attempt at ``order`` was cut short, and tell whether another may go on from its checkpoint.
+        """Count an interrupted attempt, and tell whether the group may be retried.
 
-        preempted: its worker was asked to end, otherwise it was killed.
+        Args:
+            group: The group.
+            preempted: Whether its worker was terminated by request; otherwise it was killed.
         """
         reached = self._checkpoint_progress(group)
         progressed = reached > self._furthest.get(group.jobs, 0)

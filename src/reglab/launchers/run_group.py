@@ -1,4 +1,4 @@
-"""What a worker process does with an order: composes its jobs, trains them alone or as a pack, tells how each ended."""
+"""Run a group of jobs in a worker process: compose, train alone or fused, send events."""
 
 import contextlib
 import os
@@ -40,9 +40,15 @@ TrainPack = Callable[
 
 @dataclass(frozen=True)
 class Assignment:
-    """What every job of a sweep has in common. context: Hydra's, which knows the search path and the callbacks.
+    """What all jobs of a sweep have in common.
 
-    train_pack, settings: for orders of several jobs. bases: what has been composed by now.
+    Attributes:
+        context: Hydra's, which knows the search path and the callbacks.
+        config: Of the whole sweep.
+        task: Trains one job.
+        train_pack: Trains several jobs fused.
+        settings: Of packs.
+        bases: Composed bases, see ``compose.Composer``.
     """
 
     context: Any
@@ -54,10 +60,16 @@ class Assignment:
 
 
 def run_group(group: JobGroup, assignment: Assignment, composer: Composer, send: Send) -> None:
-    """Run the jobs of an order, one alone or several as a pack, and send what they tell until each has ended.
+    """Run the jobs of a group, one alone or several as a pack, and send events until all have ended.
 
-    Instead of ends, a pack may send that its jobs are to be trained in other groups. Where the sweep is gone, nobody
-    hears, and a signal is on its way that lets training end in order.
+    A pack may send ``Regrouped`` instead of ends. Where the sweep's process is gone, events are
+    dropped; a signal ends training then.
+
+    Args:
+        group: The group.
+        assignment: Of the sweep.
+        composer: Of the sweep.
+        send: Receives the events.
     """
 
     def send_event(event: Event) -> None:
@@ -104,7 +116,7 @@ def _hydra_job(config: DictConfig, assignment: Assignment) -> object:
 
 
 class _Pack:
-    """The jobs of one order while they train fused."""
+    """The jobs of one group while they train fused."""
 
     def __init__(self, group: JobGroup, assignment: Assignment, composer: Composer, send: Send):
         self._group, self._assignment, self._composer, self._send = group, assignment, composer, send
@@ -135,7 +147,7 @@ class _Pack:
                 self._end_rest("FAILED", _describe(error, [job_folder(config) for config in configs]))
 
     def _unfinished(self) -> list[int]:
-        """Return the jobs that have no end yet, in their order."""
+        """Return the jobs that have not ended, in their order."""
         return [job for job in self._group.jobs if job in self._running or job in self._killed]
 
     def _halve(self, reason: str) -> None:
@@ -156,9 +168,9 @@ class _Pack:
 
 
 class _Throttle:
-    """Sends the progress of an order's jobs at most ten times a second each: fast jobs have hundreds of epochs in that.
+    """Limits the progress events of a group to ten a second and job, less for large packs.
 
-    A member of a large pack is heard less often, but always with its last epoch.
+    The last epoch of a job is always sent.
     """
 
     def __init__(self, jobs: Sequence[int], send: Send):

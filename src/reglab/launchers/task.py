@@ -1,4 +1,4 @@
-"""The functions that worker processes call for a job, or for several at once; what is heavy is imported there."""
+"""Task functions that worker processes call to train jobs; torch is imported inside them."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,18 @@ def train_pack(
     on_progress: Callable[[int, Progress], None] | None,
     on_end: Callable[[int, Any], None],
 ) -> None:
-    """Train jobs fused; ``on_end(position, result)`` is called once for each. Raises Unfused, UserError."""
+    """Train jobs fused.
+
+    Args:
+        configs: Of the jobs.
+        settings: Of the pack.
+        on_progress: Called with an index into ``configs`` and its progress.
+        on_end: Called once for each job, with its index and ``JobResult``.
+
+    Raises:
+        Unfused: The jobs cannot be trained as one pack.
+        UserError: A job's configuration is refused.
+    """
     _filter_warnings()
     from reglab.training.fused.job import run_pack  # late, as above
 
@@ -37,7 +48,7 @@ def train_pack(
 
 
 def data_checker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Seen"]:
-    """Return what loads the data of jobs (by number: resolved configs) and tells what is wrong with them, or idle."""
+    """Return the function that loads the data of jobs and returns faults and advice."""
     _filter_warnings()
     from reglab.training.preflight import look  # late, as above
 
@@ -45,7 +56,12 @@ def data_checker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Seen"]:
 
 
 def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "Trial":
-    """Train a few steps of jobs, fused if they are several, and return what they took. Raises Unfused, UserError."""
+    """Train a few steps of jobs, fused if they are several, and return their cost.
+
+    Raises:
+        Unfused: The jobs cannot be trained as one pack.
+        UserError: A job's configuration is refused.
+    """
     _filter_warnings()
     from reglab.training.fused.cost import trial  # late, as above
 

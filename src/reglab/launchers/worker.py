@@ -1,4 +1,4 @@
-"""A worker process of our launchers: runs one order after another, and reports through a pipe."""
+"""Worker process: runs one group of jobs after another and sends events through a pipe."""
 
 import multiprocessing
 import os
@@ -18,7 +18,12 @@ _EXIT_SECONDS = 60.0  # seconds that a worker without its sweep may take to save
 
 
 def work(pipe: Connection, pickled: bytes) -> None:
-    """Run the orders that come through ``pipe`` until None comes. pickled: an ``Assignment``."""
+    """Run the groups that come through ``pipe`` until None comes.
+
+    Args:
+        pipe: To the sweep's process.
+        pickled: An ``Assignment``.
+    """
     secrets.hide_output()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # a terminal's Ctrl-C goes to the sweep alone, which then tells its workers
@@ -38,7 +43,11 @@ def _work(pipe: Connection, pickled: bytes) -> None:
 
 
 def prepare(pickled: bytes) -> tuple[Assignment, Composer]:
-    """Return what a worker process is to do, and what composes its jobs; the process is made ready for it."""
+    """Return the unpickled assignment and its composer; set up secrets and threads.
+
+    Args:
+        pickled: An ``Assignment``.
+    """
     assignment = _unpickle(pickled)
     secrets.learn(assignment.config)
     limit_threads(assignment.settings.threads)
@@ -59,7 +68,7 @@ def _unpickle(pickled: bytes) -> Assignment:
 
 
 def end_with_parent() -> None:
-    """End this process in order when the sweep's process is gone, whatever ended it."""
+    """Terminate this process (SIGTERM, then exit) when the sweep's process is gone."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -74,7 +83,7 @@ def end_with_parent() -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """Let torch compute on so many threads, if it is imported."""
+    """Set torch's number of threads, if torch is imported."""
     torch = sys.modules.get("torch")
     if torch is not None:  # it has read OMP_NUM_THREADS already, as the server did that this process is forked from
         torch.set_num_threads(threads)

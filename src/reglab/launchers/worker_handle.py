@@ -1,4 +1,4 @@
-"""A worker process as its pool sees it, and what the pool makes of it."""
+"""Handle of a worker process in its pool: group, open jobs, deadline; signals to it."""
 
 import contextlib
 import os
@@ -14,10 +14,14 @@ from reglab.launchers.exit_causes import LimitExceeded, Limits
 
 @dataclass(frozen=True)
 class PoolRules:
-    """What a pool makes of its workers. once: each runs one order, and ends before another takes its place.
+    """How a pool treats its workers.
 
-    retries: how often a job goes on whose worker was killed or asked to end; None: as long as it gets further. strict:
-    where a job's configuration is refused, no more orders are begun.
+    Attributes:
+        one_shot: Each worker runs one group, and ends before another takes its slot.
+        retries: How often a job resumes after its worker was killed or terminated; None for as long as
+            it makes progress.
+        stop_on_refusal: Start no more groups after a job's configuration was refused.
+        limits: Of time and memory.
     """
 
     one_shot: bool = False
@@ -45,7 +49,7 @@ class Worker:
 
 
 def kill_group(process: BaseProcess) -> None:
-    """Kill a worker, and what is left of the process group that it made its own."""
+    """Kill a worker's process group."""
     if process.pid is not None and hasattr(os, "killpg"):
         with contextlib.suppress(OSError):  # nobody is left in it, or it is not made yet
             os.killpg(process.pid, signal.SIGKILL)
@@ -53,7 +57,7 @@ def kill_group(process: BaseProcess) -> None:
 
 
 def send_signal(process: BaseProcess, number: signal.Signals) -> None:
-    """Ask a worker to end, by a signal."""
+    """Send a signal to a worker process, if it is alive."""
     if process.pid is None or not process.is_alive():
         return
     if os.name == "nt":

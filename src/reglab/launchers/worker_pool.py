@@ -1,4 +1,4 @@
-"""Worker processes that run orders, one each at a time; the death of one costs its jobs, not the sweep."""
+"""Pool of worker processes that run groups of jobs; a dead worker's jobs are retried."""
 
 import contextlib
 import signal
@@ -34,16 +34,21 @@ Spawn = Callable[[JobGroup, int], tuple[BaseProcess, Connection]]
 
 
 class WorkerPool:
-    """Runs orders on up to ``size`` worker processes that ``spawn`` starts, earlier ones first, each in its turn.
+    """Runs groups of jobs on up to ``size`` worker processes, earlier groups first.
 
-    ``spawn`` is given the first order of a worker, and its place: a number below ``size`` that no other has.
+    A group whose worker was killed or terminated is requeued while it makes progress. Otherwise its job
+    has failed; a pack is halved, again and again, until the faulty job is alone.
 
-    An order whose worker was killed, or asked to end, is handed out again as long as it gets on. Otherwise a job has
-    failed, and a pack is cut in halves that begin anew, until the job that is to blame is alone.
-
-    tell: called in this process with every event. tick: called a few times a second. left: called with an order that is
-    cut, its jobs that have not ended, and the reason, before these begin anew. reached: how far the checkpoint of an
-    order is, a number that grows. recorded: how a job's own record says that it ended, None where it does not.
+    Args:
+        spawn: Starts a worker process, given its first group and an index below ``size``.
+        size: The number of workers.
+        on_event: Called in this process with every event.
+        on_tick: Called a few times a second.
+        on_split: Called with a group that is halved, its unfinished jobs and the reason, before these
+            start again.
+        checkpoint_progress: Returns a number that grows with a group's checkpoint.
+        recorded_end: Returns how a job ended by its journal, None if it has not.
+        rules: How workers are treated.
     """
 
     def __init__(
@@ -76,7 +81,10 @@ class WorkerPool:
         self.interrupted: int | None = None  # the number of the signal
 
     def run(self, groups: Iterable[JobGroup]) -> dict[int, Ended]:
-        """Run all orders and return how each ended. On KeyboardInterrupt those not started have no end."""
+        """Run all groups and return how each job ended.
+
+        On KeyboardInterrupt, jobs that were not started have no end.
+        """
         self._waiting.extend(groups)
         try:
             self._loop()
@@ -95,7 +103,7 @@ class WorkerPool:
         return [worker for worker in self._workers if worker.group is not None]
 
     def _occupied(self) -> list[Worker]:
-        """Return the workers whose places are taken: where each runs one order, one that is still ending is too."""
+        """Return the workers that occupy a slot: one-shot workers do until they have ended."""
         return self._workers if self._rules.one_shot else self._busy()
 
     def _hand_out(self) -> None:
@@ -118,7 +126,7 @@ class WorkerPool:
                 worker.pipe.send(group)
 
     def _next(self) -> JobGroup | None:
-        """Take the first waiting order whose turn it is, if it is that of any."""
+        """Take the first waiting group whose dependencies have ended, if there is one."""
         ready = (group for group in self._waiting if self._ends.keys() >= set(group.after))
         # Where nothing runs, nothing will end: waiting on would be for ever.
         group = next(ready, None if self._busy() or not self._waiting else self._waiting[0])
@@ -141,7 +149,7 @@ class WorkerPool:
         self._on_tick()
 
     def _enforce_limits(self) -> None:
-        """End workers that are beyond a limit, at most a few times a second: memory is asked of the system."""
+        """End workers that exceed a limit; checked a few times a second, since memory is measured."""
         now = time.monotonic()
         if now - self._limits_checked_at < _POLL_SECONDS:
             return
@@ -193,7 +201,7 @@ class WorkerPool:
             self._stop_launching(end)
 
     def _stop_launching(self, refused: Ended) -> None:
-        """Begin nothing more; what had begun, and only waits to go on, does."""
+        """Start no more groups, except those that wait to resume."""
         requeued = [group for group in self._waiting if not self._requeued_ends.keys().isdisjoint(group.jobs)]
         reason = f"not started: the configuration of job {refused.job} was refused"
         for group in self._waiting:
@@ -202,7 +210,7 @@ class WorkerPool:
         self._waiting = deque(requeued)
 
     def _release(self, worker: Worker) -> None:
-        """Take back the order of a worker that is through with it, to hand it out again if it was asked to end."""
+        """Take back the group of a worker that is done with it; requeue it if it was terminated."""
         group, killed = worker.group, worker.killed
         worker.group, worker.open_jobs, worker.killed = None, [], {}
         if self._rules.one_shot:
@@ -219,7 +227,7 @@ class WorkerPool:
         self._end_all(killed)
 
     def _requeue(self, group: JobGroup, ends: Mapping[int, Ended], reason: str) -> None:
-        """Hand an order out again, as the next one. cut: how its jobs end if that does not come about."""
+        """Requeue a group as the next one; ``ends`` is how its jobs end if the sweep is interrupted."""
         self._requeued_ends.update(ends)
         self._on_event(
             Requeued(tuple(ends), f"{reason}: {plural(len(ends), 'job')} {'goes' if len(ends) == 1 else 'go'} on")
@@ -227,7 +235,7 @@ class WorkerPool:
         self._waiting.appendleft(group)
 
     def _regroup(self, group: JobGroup | None, event: Regrouped) -> None:
-        """Queue the groups of a pack that came apart, the largest orders first as ever."""
+        """Queue the new groups of a pack that was split, largest first."""
         if group is None or self.interrupted:
             return
         self._on_event(event)
@@ -263,7 +271,7 @@ class WorkerPool:
     def _recover(
         self, group: JobGroup, ends: Mapping[int, Ended], exceeded: LimitExceeded | None, killed: bool
     ) -> None:
-        """Hand out what a dead worker left: once more, or a pack in halves, until the job to blame is alone."""
+        """Retry the jobs of a dead worker: the group again, or a pack in halves, or fail them."""
         if exceeded is None and killed and self._attempts.allow(group, preempted=False):
             self._requeue(group, ends, KILLED)
         elif len(group.jobs) > 1:
@@ -277,7 +285,7 @@ class WorkerPool:
             self._end_all(ends)
 
     def _adopt_recorded_ends(self, worker: Worker) -> None:
-        """End the jobs that a dead worker had ended and recorded, but not told of."""
+        """End the jobs that a dead worker had recorded as ended, but not reported."""
         for job in [job for job in worker.open_jobs if job not in worker.already_ended]:
             end = self._recorded_end(worker.group, job) if worker.group else None
             if end is not None:
@@ -297,7 +305,7 @@ class WorkerPool:
         self._on_event(end)
 
     def _interrupt(self, number: int) -> None:
-        """Ask the running jobs to end and wait for them; a second interrupt kills them."""
+        """Interrupt the running jobs and wait for them; a second interrupt kills them."""
         self.interrupted = number
         self._waiting.clear()
         for end in list(self._requeued_ends.values()):
