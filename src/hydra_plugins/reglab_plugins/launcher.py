@@ -1,4 +1,4 @@
-"""``hydra/launcher=local``: the jobs of a sweep on worker processes of this machine, one each at a time."""
+"""``hydra/launcher=local``: jobs of a sweep on worker processes of this machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class LocalLauncherConf:
-    """workers: jobs at a time; null: as many as there are physical cores for their threads.
+    """Settings of ``hydra/launcher=local``.
 
-    threads: of each job. preload: modules that workers find imported.
+    Attributes:
+        workers: Jobs at a time; null: as many as there are physical cores for their threads.
+        threads: CPU threads of each job.
+        preload: Modules that workers find imported.
     """
 
     _target_: str = "hydra_plugins.reglab_plugins.launcher.LocalLauncher"
@@ -38,7 +41,7 @@ class LocalLauncher(Launcher):
         self.local: LocalRunner | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Start what workers are forked from, so that it imports while the sweeper prepares."""
+        """Start the fork server, which imports while the sweeper prepares."""
         from reglab.launchers.local import LocalRunner  # late: Hydra imports every plugin, also for other programs
 
         self.context, self.task, self.config = hydra_context, task_function, config

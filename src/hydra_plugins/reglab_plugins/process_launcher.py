@@ -1,4 +1,4 @@
-"""``hydra/launcher=process``: every job, or pack, of a sweep in a process of its own, on a GPU of its own."""
+"""``hydra/launcher=process``: each job, or pack, in its own process, on its own GPUs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class ProcessLauncherConf:
-    """workers: processes at a time; null: one per GPU, or as many as there are physical cores for their threads.
+    """Settings of ``hydra/launcher=process``; the last four as in ``fused``.
 
-    threads: of each. gpus: which ones, such as [0,1]; null: all that are visible. timeout, memory: minutes and GB that
-    each may take; null: any. retries: how often a job goes on whose process was killed. pack, compile,
-    compile_seconds, always: as in fused; pack: 1 trains each job alone.
+    Attributes:
+        workers: Processes at a time; null: one per GPU, or as many as there are physical cores for
+            their threads.
+        threads: CPU threads of each.
+        gpus: Which ones, such as [0,1]; null: all that are visible.
+        timeout: Minutes that each may take; null: no limit.
+        memory: GB that each may take; null: no limit.
+        retries: How often a job resumes whose process was killed.
+        pack: The most jobs that train together; 1 trains each job alone.
+        compile: Whether packs are compiled.
+        compile_seconds: After which compilation is given up.
+        always: Fuse also where training one by one would be faster.
     """
 
     _target_: str = "hydra_plugins.reglab_plugins.process_launcher.ProcessLauncher"

@@ -1,4 +1,4 @@
-"""How sure a sweep's answer is: the rule, ties, the winner's curse and the constant predictor, a sentence each."""
+"""Evidence behind a sweep's choice: rule, ties, winner's curse, constant predictor."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,12 @@ LEVEL = 0.05
 
 
 def evidence(choice: Choice, score: str) -> list[str]:
-    """Return the sentences on how the choice was made and what it rests on."""
+    """Return the sentences on how the choice was made and what supports it.
+
+    Args:
+        choice: The choice.
+        score: The task's score, e.g. ``accuracy`` for ``val/accuracy``.
+    """
     return [
         *rule(choice),
         *order(choice),
@@ -22,7 +27,7 @@ def evidence(choice: Choice, score: str) -> list[str]:
 
 
 def rule(choice: Choice) -> Iterator[str]:
-    """Say why the chosen one is chosen, where it is not simply the best."""
+    """Yield why the chosen setting is chosen, where it is not simply the best."""
     best, chosen = choice.best, choice.chosen
     if best is chosen:
         yield from _stronger(choice)
@@ -40,7 +45,7 @@ def rule(choice: Choice) -> Iterator[str]:
 
 
 def _stronger(choice: Choice) -> Iterator[str]:
-    """Name the strongest setting that is not told apart from the best, where the best is the choice."""
+    """Yield the strongest setting within one standard error, where the best is the choice."""
     best = choice.best
     if choice.rule != "best" or not choice.comparison.has(choice.compared):
         return
@@ -55,7 +60,7 @@ def _stronger(choice: Choice) -> Iterator[str]:
 
 
 def unpaired(choice: Choice) -> Iterator[str]:
-    """Say that settings cannot be compared example by example, and why."""
+    """Yield that settings cannot be compared example by example, and why."""
     if len(choice.compared) < 2 or choice.comparison.has(choice.compared):
         return
     consequence = "settings are judged by their own standard errors, not by that of the paired difference"
@@ -72,7 +77,7 @@ def unpaired(choice: Choice) -> Iterator[str]:
 
 
 def order(choice: Choice) -> Iterator[str]:
-    """Say what "stronger" means where several numbers are swept, or where it means nothing."""
+    """Yield what "stronger" means where several numbers are swept."""
     best = choice.best
     peers = [c for c in choice.compared if c.block == best.block]
     keys = list(best.strengths)
@@ -90,7 +95,7 @@ def order(choice: Choice) -> Iterator[str]:
 
 
 def better_than_baseline(choice: Choice) -> Iterator[str]:
-    """Say how many settings are better than training without a regularizer, where some are."""
+    """Yield how many settings are better than training without a regularizer."""
     claim = choice.claim()
     if claim is None or not claim.helps:
         return
@@ -103,7 +108,7 @@ def better_than_baseline(choice: Choice) -> Iterator[str]:
 
 
 def ties(choice: Choice) -> Iterator[str]:
-    """Name the regularizers whose best setting is not told apart from the best of all."""
+    """Yield the regularizers whose best setting does not differ clearly from the best of all."""
     tied = [c for c in choice.rivals if c is not choice.best and c.regularizer != "none" and _tied(choice, c)]
     if tied:
         described = [f"{c.label} ({number(c.mean(choice.monitor))}, t = {_t(choice, c):.1f})" for c in tied]
@@ -124,7 +129,7 @@ def _t(choice: Choice, candidate: Candidate) -> float:
 
 
 def winners_curse(choice: Choice) -> Iterator[str]:
-    """State the winner's curse beside the best value."""
+    """Yield the best value corrected for the winner's curse."""
     luck = choice.comparison.optimism(choice.compared) if len(choice.compared) > 1 else None
     if not luck or luck <= 0:
         return
@@ -140,9 +145,10 @@ def winners_curse(choice: Choice) -> Iterator[str]:
 
 
 def no_better_than_constant(choice: Choice) -> str:
-    """Return the sentence for a choice that is not shown to beat the constant predictor; empty where it is.
+    """Return a sentence if the choice is not shown to beat the constant predictor; else empty.
 
-    Training with class or sample weights gives up some of the plain loss: there the weighted loss counts too.
+    Training with class or sample weights gives up some of the plain loss: there the weighted loss
+    counts too.
     """
     monitor, chosen = choice.monitor, choice.chosen
     paired_differences = [choice.comparison.on(key).constant(chosen) for key in (monitor, "val/weighted_loss")]
@@ -163,7 +169,7 @@ def _weighted(candidate: Candidate) -> bool:
 
 
 def constant(choice: Choice, score: str) -> Iterator[str]:
-    """Say where the choice decides no better than a constant, though its loss is better."""
+    """Yield where the choice's score is no better than a constant's, though its loss is better."""
     key, chosen = f"val/{score}", choice.chosen
     constant_value = choice.comparison.constant_value(chosen, key)
     paired = choice.comparison.on(key).constant(chosen)

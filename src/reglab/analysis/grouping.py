@@ -1,4 +1,4 @@
-"""Runs into candidates: which runs repeat one setting, and what a setting is called."""
+"""Group runs into candidates: runs that repeat one setting, and its label."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,8 @@ from reglab.analysis.trial import REPEATED, Candidate, Trial
 
 # Where a run's record goes, and which job it was, are no part of its setting.
 BOOKKEEPING = ("sweep.", "tracking.", "hydra.")
-# Replicas repeat a setting as seeds do: they train on other rows, but are validated on the same ones.
+# Replicas repeat a setting as seeds do: they train on other rows, but are validated on the same
+# ones.
 REPLICA = "data.replica"
 _STRENGTH = "strength"  # stands for the main number's key where the params do not hold it
 
@@ -19,15 +20,24 @@ Group = list[Trial]
 def candidates(
     trials: Iterable[Trial], monitor: str, jobs: int | None = None
 ) -> tuple[tuple[Candidate, ...], tuple[Trial, ...]]:
-    """Group runs that differ only in seed, split seed, fold or replica; return candidates and runs without a result.
+    """Group runs that differ only in seed, split seed, fold or replica.
 
-    Of several attempts at one run the last usable one counts. A setting without any usable run is no candidate.
-    Order: as the settings first appear, a block's settings together and from the weakest to the strongest.
+    Of several attempts at one run the last usable one counts. A setting without any usable run is
+    no candidate. Candidates come as the settings first appear, a block's settings together and from
+    the weakest to the strongest.
 
-    A candidate misses each seed, split or replica that another has a run of, even where MLflow knows of no run of its
-    own: an interrupted sweep has no record of the jobs that never began. jobs: how many the sweep has. Where each has a
-    run, nothing is out of sight, and a candidate is held to the repeats of its own block: blocks may have seeds of
-    theirs.
+    A candidate misses each seed, split or replica that another has a run of, even where MLflow has
+    no run for it: an interrupted sweep has no record of jobs that never started. If every job has a
+    run, a candidate is compared with the repeats of its own block only: blocks may have different
+    seeds.
+
+    Args:
+        trials: The runs.
+        monitor: The metric that decides.
+        jobs: How many jobs the sweep has, if known.
+
+    Returns:
+        The candidates, and the runs without a result.
     """
     trials = list(trials)
     expected = _repeats(trials, by_block=jobs is not None and jobs <= len({trial.job for trial in trials}))
@@ -51,7 +61,7 @@ def candidates(
 
 
 def _repeats(trials: Group, by_block: bool) -> dict[str, set[tuple[str, ...]]]:
-    """Return, for each block, the repeats that the runs of the block, or else of any block, have."""
+    """Return, for each block, the repeats of its runs, or of the runs of all blocks."""
     return {
         block: {_repeat(trial) for trial in trials if trial.block == block or not by_block}
         for block in {trial.block for trial in trials}
@@ -71,7 +81,7 @@ def _setting(params: Mapping[str, str]) -> dict[str, str]:
 
 
 def _attempts(group: Group, monitor: str) -> tuple[Group, Group]:
-    """Return the one attempt that counts for each repeat: (usable, without a result)."""
+    """Return the attempt that counts for each repeat: (usable, without a result)."""
     used: dict[tuple[str, ...], Trial] = {}
     lost: dict[tuple[str, ...], Trial] = {}
     for trial in group:
@@ -83,8 +93,10 @@ def _attempts(group: Group, monitor: str) -> tuple[Group, Group]:
 class _Swept:
     """The config keys in which a block's settings differ.
 
-    ordered: those of numbers that regularize more or less, with the sign that makes larger stronger. others: the rest.
-    main: the first member's main number.
+    Attributes:
+        ordered: Numbers that regularize more or less, with the sign that makes larger stronger.
+        others: The rest.
+        main: The first member's main number.
     """
 
     ordered: Mapping[str, int]
@@ -100,7 +112,8 @@ class _Swept:
 def _swept(groups: Sequence[Group]) -> _Swept:
     firsts = [(group[0], _setting(group[0].params)) for group in groups]
     keys = dict.fromkeys(key for _, setting in firsts for key in setting)
-    # A tag keeps six digits of what the config holds in full; where two numbers follow the strength, the first is it.
+    # A tag keeps six digits of what the config holds in full; where two numbers follow the
+    # strength, the first is it.
     equal_to_strength = [
         key for key in keys if all(_same_number(setting.get(key), trial.strength) for trial, setting in firsts)
     ]
@@ -135,7 +148,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _implied_by_target(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
-    """Whether a setting's class tells the value under ``key``: the options of one model, the shape that it reads."""
+    """Whether the class (``_target_``) of a setting determines the value under ``key``."""
     chooser = "model._target_" if key == "data.shape" else f"{key.partition('.')[0]}._target_"
     if key == chooser or len({setting.get(chooser) for setting in settings}) < 2:
         return False
@@ -177,7 +190,12 @@ def _shown(key: str, value: str, among: Iterable[str]) -> str:
 
 
 def short_key(key: str, among: Iterable[str]) -> str:
-    """Return a config key's last part, or more of it where that would not say which key is meant."""
+    """Return the last part of a config key, or more of it where that would be ambiguous.
+
+    Args:
+        key: The config key.
+        among: The keys that are shown with it.
+    """
     last = key.rpartition(".")[2]
     if last == "strength" or sum(other.rpartition(".")[2] == last for other in among) > 1:
         return key.removeprefix("regularizer.")

@@ -1,4 +1,4 @@
-"""The verdict of a sweep in words: what helped, how sure that is, and what to be wary of."""
+"""The verdict of a sweep as text: what helped, how sure that is, and warnings."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,12 @@ from reglab.analysis.warnings import warning_sentences
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer in one or two sentences, then what qualifies it, one sentence or two each."""
+    """The verdict as sentences.
+
+    Attributes:
+        headline: The answer, in one or two sentences.
+        details: What qualifies it, one or two sentences each.
+    """
 
     headline: str
     details: tuple[str, ...]
@@ -22,7 +27,12 @@ class Verdict:
 
 
 def verdict(choice: Choice, score: str) -> Verdict:
-    """Return the verdict on a choice. ``score``: the task's score, e.g. ``accuracy`` for ``val/accuracy``."""
+    """Return the verdict on a choice.
+
+    Args:
+        choice: The choice.
+        score: The task's score, e.g. ``accuracy`` for ``val/accuracy``.
+    """
     return Verdict(
         _headline(choice, score), (*evidence(choice, score), *warning_sentences(choice, score), *unpaired(choice))
     )
@@ -48,7 +58,7 @@ def _headline(choice: Choice, score: str) -> str:
 
 
 def _doubt(choice: Choice, base: Candidate) -> str:
-    """Return what is to be said first where it is not shown that the choice helps; empty where it is."""
+    """Return what to say first where it is not shown that the choice helps; empty where it is."""
     claim, monitor, best = choice.claim(), choice.monitor, choice.best
     metric, before, after = metric_name(monitor), number(base.mean(monitor)), number(best.mean(monitor))
     if claim is None:
@@ -87,7 +97,7 @@ def _p(value: float) -> str:
 
 
 def _plain(choice: Choice) -> str:
-    """Return the headline of a sweep over something else than regularizers, or of a single setting."""
+    """Return the headline of a sweep of one setting, or over other things than regularizers."""
     best, monitor = choice.best, choice.monitor
     estimate = f"{metric_name(monitor)} {_estimate(best, monitor)}"
     others = [c for c in choice.candidates if c is not best]
@@ -118,7 +128,7 @@ def _state(candidate: Candidate, score: str) -> str:
 
 
 def _sentence(choice: Choice, base: Candidate, score: str) -> str:
-    """Return what the chosen one did to gap, score and validation loss against the baseline."""
+    """Return how gap, score and validation loss of the choice differ from the baseline's."""
     chosen = choice.chosen
     runs = plural(len(chosen.trials), "run") + (" each" if len(chosen.trials) == len(base.trials) else "")
     moves = [
@@ -132,7 +142,7 @@ def _sentence(choice: Choice, base: Candidate, score: str) -> str:
 
 
 def _gap(choice: Choice, base: Candidate) -> str:
-    """Return what became of the gap: it is cut only where the interval of the paired difference excludes 0."""
+    """Return how the gap changed; "cuts" only where the paired interval excludes 0."""
     chosen = choice.chosen
     before, after = base.interval("gap/loss"), chosen.interval("gap/loss")
     paired = choice.comparison.gap(chosen, base)

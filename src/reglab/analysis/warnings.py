@@ -1,4 +1,4 @@
-"""What a reader should be wary of in a sweep's answer. Each function yields sentences, or none."""
+"""Warnings that qualify a sweep's answer. Each function yields sentences, or none."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,12 @@ from reglab.core.metric_direction import LOSS_OF_REGRESSION
 
 
 def warning_sentences(choice: Choice, score: str) -> list[str]:
-    """Return the sentences that qualify a choice, the most important first."""
+    """Return the warnings about a choice, the most important first.
+
+    Args:
+        choice: The choice.
+        score: The task's score, e.g. ``accuracy`` for ``val/accuracy``.
+    """
     return [
         *missing_jobs(choice),
         *disagreement(choice, score),
@@ -26,7 +31,7 @@ def warning_sentences(choice: Choice, score: str) -> list[str]:
 
 
 def missing_jobs(choice: Choice) -> Iterator[str]:
-    """Say that a sweep is not whole: MLflow does not know of the jobs that never opened a run."""
+    """Yield that jobs of the sweep have no run."""
     if choice.absent:
         verb = "has" if choice.absent == 1 else "have"
         yield (
@@ -36,7 +41,7 @@ def missing_jobs(choice: Choice) -> Iterator[str]:
 
 
 def disagreement(choice: Choice, score: str) -> Iterator[str]:
-    """Loss and score may disagree: an overconfident model can have the better accuracy and the worse loss."""
+    """Yield that loss and score disagree, as for an overconfident model."""
     base, chosen, key = choice.baseline, choice.chosen, f"val/{score}"
     if base is None or chosen is base or not (base.has(key) and chosen.has(key)):
         return
@@ -51,7 +56,7 @@ def disagreement(choice: Choice, score: str) -> Iterator[str]:
 
 
 def underfits(choice: Choice, candidate: Candidate) -> bool:
-    """Tell whether a smaller gap than the baseline's came with clearly worse validation: training got worse."""
+    """Tell whether a smaller gap than the baseline's came with clearly worse validation."""
     base = choice.baseline
     if base is None or candidate is base or not (candidate.has("gap/loss") and base.has("gap/loss")):
         return False
@@ -65,7 +70,7 @@ def underfits(choice: Choice, candidate: Candidate) -> bool:
 
 
 def underfitting(choice: Choice) -> Iterator[str]:
-    """A gap also shrinks when training gets worse."""
+    """Yield that a gap shrank because training got worse."""
     base, chosen = choice.baseline, choice.chosen
     if base is None:
         return
@@ -87,7 +92,7 @@ def underfitting(choice: Choice) -> Iterator[str]:
 
 
 def paths(choice: Choice) -> Iterator[str]:
-    """A run of a path stands for the strengths before it, too."""
+    """Yield that the runs are warm-started paths."""
     directions = {
         trial.params.get("sweep.path", "null") for candidate in choice.candidates for trial in candidate.trials
     }
@@ -99,7 +104,7 @@ def paths(choice: Choice) -> Iterator[str]:
 
 
 def range_ends(choice: Choice) -> Iterator[str]:
-    """An optimum at the end of its range may lie beyond it."""
+    """Yield that the best or chosen strength is at the end of its range."""
     best, chosen = choice.best, choice.chosen
     peers = [c for c in choice.candidates if c.block == best.block and c.strengths.keys() == best.strengths.keys()]
     for key, value in best.strengths.items():
@@ -120,7 +125,7 @@ def range_ends(choice: Choice) -> Iterator[str]:
 
 
 def exact_zeros(choice: Choice) -> Iterator[str]:
-    """Say who reaches exact zeros: the sparsest of the blocks' choices."""
+    """Yield which choice has the most exact zeros, and when SGD noise prevents them."""
     sparsest = max(choice.blocks.values(), key=lambda c: c.zeros if c.has("weights/zeros") else 0.0)
     if sparsest.has("weights/zeros") and sparsest.zeros >= 0.01:
         yield f"{sparsest.label} sets {percent(sparsest.zeros)} of the weights to exactly zero."
@@ -134,7 +139,7 @@ def exact_zeros(choice: Choice) -> Iterator[str]:
 
 
 def _minibatch_sgd(choice: Choice, candidate: Candidate) -> bool:
-    """Tell whether a proximal L1 step meets the noise of small batches, which SGD passes on unscaled."""
+    """Tell whether a proximal L1 step meets minibatch noise, which SGD passes on unscaled."""
     params = candidate.trials[0].params
     targets = [value for key, value in params.items() if key.startswith("regularizer.") and key.endswith("._target_")]
     proximal = any(target.rpartition(".")[2] in ("L1", "ElasticNet") for target in targets)
@@ -149,13 +154,13 @@ def _full_batch(choice: Choice, candidate: Candidate) -> bool:
 
 
 def single_runs(choice: Choice) -> Iterator[str]:
-    """One run of a setting says nothing about the noise between seeds."""
+    """Yield that settings have one run each."""
     if all(len(candidate.trials) == 1 for candidate in (choice.best, choice.chosen)):
         yield "One run of each setting: how much seeds differ is not known. Sweep several, e.g. seed=0,1,2."
 
 
 def failed_runs(choice: Choice) -> Iterator[str]:
-    """Count the runs that gave no result, and say what missing runs excluded."""
+    """Yield how many runs gave no result, and which settings are left out for it."""
     if choice.failed:
         finished = sum(len(candidate.trials) for candidate in choice.candidates)
         yield (
@@ -168,7 +173,7 @@ def failed_runs(choice: Choice) -> Iterator[str]:
 
 
 def missing_loss_intervals(choice: Choice) -> Iterator[str]:
-    """Say why a gap in loss has no interval: nothing tells how much an error costs where there is none."""
+    """Yield why a gap in loss has no interval: too few errors to estimate their cost."""
     ends = "gap/loss_low", "gap/loss_high"
     labels = [
         candidate.label
@@ -183,6 +188,6 @@ def missing_loss_intervals(choice: Choice) -> Iterator[str]:
 
 
 def loss_units(choice: Choice) -> Iterator[str]:
-    """Say what the loss of a regression is."""
+    """Yield what the loss of a regression is."""
     if choice.chosen.has("val/rmse"):
         yield LOSS_OF_REGRESSION

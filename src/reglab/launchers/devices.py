@@ -46,7 +46,7 @@ def visible_gpus(setting: object = None) -> tuple[str, ...]:
 
 
 def _parse_visible(text: str) -> tuple[str, ...]:
-    """Return the devices in CUDA_VISIBLE_DEVICES, as CUDA does up to the first invalid one (``-1``)."""
+    """Return the devices that CUDA_VISIBLE_DEVICES names, up to the first invalid one (``-1``)."""
     names = [name.strip() for name in text.split(",")]
     return tuple(takewhile(lambda name: name and not name.startswith("-"), names))
 
@@ -117,8 +117,8 @@ def gpu_slots(
 ) -> list[tuple[str, ...]]:
     """Return the GPUs of each job slot; empty tuples where jobs train on the CPU.
 
-    Without ``workers`` there are as many slots as GPUs for the largest job, or as physical cores for
-    its threads. With more slots than GPUs, slots share a GPU.
+    Without ``workers`` there are as many slots as GPUs for the largest job, or as physical cores
+    for its threads. With more slots than GPUs, slots share a GPU.
 
     Args:
         trainers: The trainer config of each job.

@@ -46,14 +46,14 @@ class Display:
             self._console.print(summary(self._state), highlight=False)
 
     def on_event(self, event: Event) -> None:
-        """Take in an event; print a failure at once, and lines about regrouped jobs a little later."""
+        """Take in an event; print a failure at once, and lines about regrouped jobs later."""
         self._state.on_event(event)
         if isinstance(event, Ended) and event.status == "FAILED" and self._state.total > 1:
             label = self._state.labels[event.job]
             self._console.print(f"job {event.job} ({label}) failed: {event.message}", style="red", markup=False)
 
     def on_tick(self) -> None:
-        """Print what is due: a progress line if there is no terminal and the last is some seconds old."""
+        """Print due lines: without a terminal, a progress line every few seconds."""
         self._print_pending()
         now = time.monotonic()
         if self._live is None and now - self._printed >= _SECONDS_BETWEEN_LINES:

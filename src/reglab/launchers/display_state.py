@@ -111,7 +111,8 @@ class DisplayState:
     def pending_lines(self, flush: bool = False) -> list[str]:
         """Return, once, a line for each requeued group, and for each reason why packs were split.
 
-        The latter come when no pack is only starting, so that jobs with the same reason share a line.
+        The latter come when no pack is only starting, so that jobs with the same reason share a
+        line.
 
         Args:
             flush: Return all lines now.
@@ -131,7 +132,7 @@ class DisplayState:
         return self._clock() - self._begin
 
     def left(self) -> float:
-        """Return the estimated seconds left, at the average pace so far; NaN before any progress."""
+        """Return the estimated seconds left, at the average pace; NaN before any progress."""
         done = len(self.ends) + sum(row.fraction for row in self.running.values())
         return self.elapsed() * (self.total - done) / done if done > 0 else math.nan
 
@@ -160,7 +161,10 @@ def pack_row(rows: Sequence[ProgressRow]) -> ProgressRow:
 
 
 def pack_label(labels: Sequence[str]) -> str:
-    """Return what members' labels share, their number, and the range of what differs.
+    """Return what members' labels share, how many they are, and the range of what differs.
+
+    ``l1 strength=0.001 seed=0`` and ``l1 strength=0.01 seed=0`` give ``l1 seed=0 x 2: strength
+    0.001 ... 0.01``.
     """
     labels_parts = [label.split() for label in labels]
     shared = [part for part in labels_parts[0] if all(part in other for other in labels_parts)]

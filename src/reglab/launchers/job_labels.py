@@ -9,6 +9,8 @@ _BLOCK = "sweep.block="
 def job_labels(jobs: Mapping[int, Sequence[str]]) -> dict[int, str]:
     """Return a label for each job: the block, then what differs between the jobs of the block.
 
+    A key is cut to its last part: ``l1 strength=0.001 seed=2``.
+
     Args:
         jobs: Overrides by job number.
     """

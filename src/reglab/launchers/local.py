@@ -40,7 +40,8 @@ _THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-# torch.cuda.is_available() then asks the driver without opening CUDA, which a forked process could not use any more.
+# torch.cuda.is_available() then asks the driver without opening CUDA, which a forked process could
+# not use any more.
 _CUDA_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 _NO_VARIABLES: Mapping[str, str] = {}
 _EXIT_PRIORITY = -1  # multiprocessing ends workers before it calls what has a priority below 0

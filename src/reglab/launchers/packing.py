@@ -93,8 +93,7 @@ def split(planned: Plan, workers: int, cap: int | None = None, min_members: int 
 
 
 def split_evenly(jobs: Sequence[int], parts: int) -> list[tuple[int, ...]]:
-    """Return ``jobs`` in ``parts`` contiguous parts whose sizes differ by at most one.
-    """
+    """Return ``jobs`` in ``parts`` contiguous parts whose sizes differ by at most one."""
     ends = [len(jobs) * part // parts for part in range(parts + 1)]
     return [tuple(jobs[low:high]) for low, high in pairwise(ends)]
 
@@ -104,8 +103,8 @@ def regroup(
 ) -> list[tuple[int, ...]]:
     """Return the groups into which a pack is split.
 
-    Jobs in no group are alone. Every group is smaller than the pack, so that a pack that failed is not
-    tried again.
+    Jobs in no group are alone. Every group is smaller than the pack, so that a pack that failed is
+    not tried again.
 
     Args:
         jobs: Of the pack.
@@ -131,8 +130,8 @@ def solo_reason(config: Mapping[str, Any]) -> str | None:
 def structure(config: Mapping[str, Any]) -> object:
     """Return what members of a pack have in common, hashable: the config, free numbers masked.
 
-    None instead of a number is another structure, and so is another order of the regularizers, which is
-    their nesting.
+    None instead of a number is another structure, and so is another order of the regularizers,
+    which is their nesting.
     """
     job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
     order = tuple(config.get("regularizer") or {})

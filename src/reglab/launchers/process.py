@@ -22,11 +22,12 @@ class ProcessRunner(LocalRunner):
     """Runs each group in a fresh process that sees only the GPUs of its slot.
 
     Args:
-        workers: Slots; None for one per GPU (per job's GPUs), or per ``threads`` physical cores where
-            jobs train on the CPU.
+        workers: Slots; None for one per GPU (per job's GPUs), or per ``threads`` physical cores
+            where jobs train on the CPU.
         threads: CPU threads of each process.
         gpus: Which GPUs may be used; None for all that are visible.
-        retries: How often a job resumes from its checkpoint after its process was killed or terminated.
+        retries: How often a job resumes from its checkpoint after its process was killed or
+            terminated.
         limits: Of time and memory.
 
     Raises:

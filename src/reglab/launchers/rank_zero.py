@@ -122,7 +122,7 @@ class _PipeSender:
         return replace(end, message=f"{end.message} (rank {first.rank}: {first.message})")
 
     def on_rank_failure(self, group: JobGroup, failure: RankFailure) -> None:
-        """End this process, which may hang, after another rank failed; a short wait lets it end itself."""
+        """End this process, which may hang, if it does not end soon after another rank failed."""
         if failure.message or failure.code in _INTERRUPTED_CODES:
             if self._done.wait(self._exit_seconds):
                 return

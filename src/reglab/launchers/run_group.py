@@ -60,7 +60,7 @@ class Assignment:
 
 
 def run_group(group: JobGroup, assignment: Assignment, composer: Composer, send: Send) -> None:
-    """Run the jobs of a group, one alone or several as a pack, and send events until all have ended.
+    """Run the jobs of a group, one alone or several as a pack, and send their events.
 
     A pack may send ``Regrouped`` instead of ends. Where the sweep's process is gone, events are
     dropped; a signal ends training then.

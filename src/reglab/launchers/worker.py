@@ -59,7 +59,8 @@ def _unpickle(pickled: bytes) -> Assignment:
     from hydra.core.plugins import Plugins
     from hydra.core.utils import setup_globals
 
-    # First, since it executes the plugins' modules again: configs of the classes from before could not be pickled.
+    # First, since it executes the plugins' modules again: configs of the classes from before could
+    # not be pickled.
     Plugins.instance()
     assignment: Assignment = pickle.loads(pickled)
     version.setbase(assignment.config.hydra.runtime.version_base)

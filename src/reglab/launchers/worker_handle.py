@@ -18,8 +18,8 @@ class PoolRules:
 
     Attributes:
         one_shot: Each worker runs one group, and ends before another takes its slot.
-        retries: How often a job resumes after its worker was killed or terminated; None for as long as
-            it makes progress.
+        retries: How often a job resumes after its worker was killed or terminated; None for as long
+            as it makes progress.
         stop_on_refusal: Start no more groups after a job's configuration was refused.
         limits: Of time and memory.
     """

@@ -36,16 +36,16 @@ Spawn = Callable[[JobGroup, int], tuple[BaseProcess, Connection]]
 class WorkerPool:
     """Runs groups of jobs on up to ``size`` worker processes, earlier groups first.
 
-    A group whose worker was killed or terminated is requeued while it makes progress. Otherwise its job
-    has failed; a pack is halved, again and again, until the faulty job is alone.
+    A group whose worker was killed or terminated is requeued while it makes progress. Otherwise its
+    job has failed; a pack is halved, again and again, until the faulty job is alone.
 
     Args:
         spawn: Starts a worker process, given its first group and an index below ``size``.
         size: The number of workers.
         on_event: Called in this process with every event.
         on_tick: Called a few times a second.
-        on_split: Called with a group that is halved, its unfinished jobs and the reason, before these
-            start again.
+        on_split: Called with a group that is halved, its unfinished jobs and the reason, before
+            these start again.
         checkpoint_progress: Returns a number that grows with a group's checkpoint.
         recorded_end: Returns how a job ended by its journal, None if it has not.
         rules: How workers are treated.
@@ -149,7 +149,7 @@ class WorkerPool:
         self._on_tick()
 
     def _enforce_limits(self) -> None:
-        """End workers that exceed a limit; checked a few times a second, since memory is measured."""
+        """End workers that exceed a limit; checked a few times a second at most."""
         now = time.monotonic()
         if now - self._limits_checked_at < _POLL_SECONDS:
             return
@@ -227,7 +227,7 @@ class WorkerPool:
         self._end_all(killed)
 
     def _requeue(self, group: JobGroup, ends: Mapping[int, Ended], reason: str) -> None:
-        """Requeue a group as the next one; ``ends`` is how its jobs end if the sweep is interrupted."""
+        """Requeue a group as the next one; ``ends``: of its jobs if the sweep is interrupted."""
         self._requeued_ends.update(ends)
         self._on_event(
             Requeued(tuple(ends), f"{reason}: {plural(len(ends), 'job')} {'goes' if len(ends) == 1 else 'go'} on")

@@ -1,1 +1,1 @@
-"""Multi-process runs: rank variables, consistency checks between ranks, child processes. No torch."""
+"""Multi-process runs: rank variables, consistency checks, child processes. No torch."""

@@ -70,7 +70,7 @@ class Child:
         return error
 
     def exception(self) -> BaseException:
-        """Return the exception to raise for this process: the one that it raised, or its exit code."""
+        """Return the exception to raise for this process: its own, or one with its exit code."""
         if self.error is not None:
             return self.error
         reason = ": it was killed, most often by the system because memory ran out" if self.code == -9 else ""

@@ -1,4 +1,4 @@
-"""Checks before a multi-process run: world size against the config, one output folder for all ranks."""
+"""Checks before a multi-process run: world size, one output folder for all ranks."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Rank and world size of this process, as torchrun, srun or Lightning set them; values shared by all ranks."""
+"""Rank and world size of this process under torchrun, srun or Lightning; shared values."""
 
 import hashlib
 import os
@@ -61,8 +61,8 @@ def process_rank() -> ProcessRank:
 def reports_end(message: str = _INTERRUPTED) -> bool:
     """Tell whether this rank prints how the run ended, or another rank does.
 
-    Under torchrun it is the first to ask, since torchrun terminates the others then. An interruption
-    is not printed where another message was.
+    Under torchrun it is the first to ask, since torchrun terminates the others then. An
+    interruption is not printed where another message was.
 
     Args:
         message: What would be printed.

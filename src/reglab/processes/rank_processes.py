@@ -22,7 +22,8 @@ _EXIT_SECONDS = 10.0  # that further ranks have where rank 0 ended well
 def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
     """Return the environment variables of one rank on this machine, as torchrun sets them.
 
-    Lightning starts no processes where it finds them. Set them before torch or Lightning is imported.
+    Lightning starts no processes where it finds them. Set them before torch or Lightning is
+    imported.
 
     Args:
         rank: The rank.
@@ -81,7 +82,7 @@ class RankFailure:
 
 
 def exit_like(failure: RankFailure) -> None:
-    """Exit at once with the failed rank's exit code or signal, so that the parent sees the cause."""
+    """Exit at once with the failed rank's exit code or signal, for the parent to see."""
     if failure.code == -_SIGKILL:
         os.kill(os.getpid(), _SIGKILL)
     os._exit(_SIGNAL_EXIT_OFFSET - failure.code if failure.code < 0 else failure.code)
@@ -173,7 +174,7 @@ def _run(pipe: Connection, rank: int, target: Callable[..., object], args: tuple
 
 
 def _exit_with_rank_zero() -> None:
-    """End this process when rank 0 is gone: it may hang in a collective, and has nothing to save without it."""
+    """End this process, which may hang in a collective, when rank 0 is gone."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

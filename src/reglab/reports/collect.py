@@ -1,4 +1,4 @@
-"""A sweep's runs, read back from MLflow."""
+"""Read a sweep's runs from MLflow."""
 
 import json
 import os
@@ -31,11 +31,18 @@ EARLIER_TEST_USES_TAG = "reglab.test_looked_before"  # of a sweep: who had seen 
 
 
 def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
-    """Return what MLflow holds of the sweep with the parent run ``parent_id``.
+    """Return the data of a sweep's report from MLflow.
 
-    Of several attempts at a job one counts, see ``counted``. The metric that chooses is the one of its config,
-    ``measure.monitor``; so is the rule, ``sweep.rule``, unless another one is given. Histories are read only for the
-    settings that the report draws. Raises ``UserError`` if there is no such sweep, or rule.
+    Of several attempts at a job one counts, see ``counted``. The monitor is the config's
+    ``measure.monitor``. Histories are read only for the settings that the report draws.
+
+    Args:
+        uri: Of the MLflow store.
+        parent_id: The sweep's run.
+        rule: Another rule than the sweep's ``sweep.rule``.
+
+    Raises:
+        UserError: There is no such sweep, or rule.
     """
     from reglab.tracking.mlflow import read  # imports mlflow: seconds
 
@@ -76,7 +83,7 @@ def _runs_drawn(data: SweepData) -> list[str]:
 
 
 def trial(record: "RunRecord") -> Trial:
-    """Return an MLflow run as a trial; its metrics are those of the end of the run, and the test set's if there."""
+    """Return an MLflow run as a trial, with its final metrics and those of the test set."""
     tags, metrics = record.tags, record.metrics
     regularizer = tags.get("reglab.regularizer") or "none"
     final = {
@@ -101,7 +108,7 @@ def trial(record: "RunRecord") -> Trial:
 
 
 def _directions(text: str) -> dict[str, int]:
-    """Return which numbers regularize more the larger (+1) or smaller (-1) they are; empty for earlier runs."""
+    """Return the sign of each number that regularizes more or less; empty for earlier runs."""
     try:
         directions = json.loads(text or "{}")
         return {str(key): 1 if sign > 0 else -1 for key, sign in directions.items()}
@@ -112,7 +119,8 @@ def _directions(text: str) -> dict[str, int]:
 def overrides(text: str) -> tuple[str, ...]:
     """Return overrides that were joined for a shell, without those that only a sweep sets.
 
-    Empty where the text is no such list: a tag that is too long for MLflow says only where its text lies.
+    Args:
+        text: Of a tag; if it was too long for MLflow it is no such list, and nothing is returned.
     """
     try:
         parts = shlex.split(text)
@@ -124,13 +132,13 @@ def overrides(text: str) -> tuple[str, ...]:
 
 
 def _command(text: str) -> str:
-    """Return a command line with the program's name for its path."""
+    """Return a command line with the program's name instead of its path."""
     program, space, rest = text.partition(" ")
     return PurePath(program).name + space + rest
 
 
 def _provenance(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, str]:
-    """Return what a reader needs to tell whether a repetition is one: code, data, versions, machine."""
+    """Return what identifies a reproduction: code, data, versions, machine."""
     first = records[0] if records else parent
     tags = first.tags
     changed = tags.get("mlflow.source.git.dirty") == "true"

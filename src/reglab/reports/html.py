@@ -1,6 +1,7 @@
-"""The report as one self-contained page: no script, no network, light or dark as the reader's system is.
+"""The report as one self-contained HTML page: no script, no network, light or dark theme.
 
-Everything passes through Jinja2's autoescaping; only the figures' own SVG text, which matplotlib escapes, is trusted.
+Everything passes through Jinja2's autoescaping; only the figures' own SVG text, which matplotlib
+escapes, is trusted.
 """
 
 import shlex
@@ -30,7 +31,14 @@ RULES = {  # what the page says of how the choice is made
 
 @dataclass(frozen=True)
 class Card:
-    """A number of the answer: without a regularizer, with the chosen one, and the latter's interval."""
+    """A number at the head of the page.
+
+    Attributes:
+        title: Its name.
+        before: Its value without a regularizer.
+        after: Its value with the chosen setting.
+        below: The interval of the latter.
+    """
 
     title: str
     before: str
@@ -39,7 +47,14 @@ class Card:
 
 
 def page(data: SweepData, choice: Choice, verdict: Verdict, test: ResultOnTest | None) -> str:
-    """Return the whole page as HTML text."""
+    """Return the whole page as HTML text.
+
+    Args:
+        data: Of the sweep.
+        choice: The choice.
+        verdict: On the choice.
+        test: The chosen setting's test result, if there is one.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reglab.reports", "templates"),
         autoescape=True,
@@ -73,7 +88,7 @@ def constant_rows(data: SweepData, choice: Choice) -> list[TableRow]:
 
 
 def command(choice: Choice) -> str:
-    """Return the command that trains the chosen setting's first run again, quoted for a shell; empty if not known."""
+    """Return the command that trains the chosen setting's first run again; empty if not known."""
     overrides = choice.chosen.trials[0].overrides
     if not overrides:
         return ""
@@ -83,7 +98,7 @@ def command(choice: Choice) -> str:
 
 
 def cards(data: SweepData, choice: Choice) -> list[Card]:
-    """Return the numbers at the head of the page: gap, validation loss, validation score and exact zeros."""
+    """Return the cards of the page: gap, validation score, validation loss and exact zeros."""
     chosen = choice.chosen
     base = choice.baseline if choice.baseline is not chosen else None
     cards_shown = []

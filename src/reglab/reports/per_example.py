@@ -1,4 +1,4 @@
-"""The losses by example of a sweep's runs, read back from their artifacts."""
+"""Read the per-example losses of a sweep's runs from their artifacts."""
 
 import logging
 import tempfile
@@ -19,11 +19,16 @@ _READERS = 16  # at once, where they come over the network
 
 
 def collect_examples(records: Iterable["RunRecord"]) -> dict[str, Examples]:
-    """Return the final losses by example of those runs that have them, by the run's id.
+    """Return per-example results by run id, of the runs that have them.
 
-    Runs of earlier versions have none and are left out; one whose file cannot be read is left out with a warning.
-    Artifacts on this machine are read where they lie, others are fetched, several at a time. Raises UserError where a
-    server does not answer.
+    Runs of earlier versions have none and are left out; one whose file cannot be read is left out
+    with a warning. Local artifacts are read in place, others are downloaded, several at a time.
+
+    Args:
+        records: The runs.
+
+    Raises:
+        UserError: A server does not answer.
     """
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(_READERS) as pool:
         all_records = list(records)

@@ -1,4 +1,4 @@
-"""The report of a sweep: collect, choose, write."""
+"""Write the report of a sweep: collect, choose, render."""
 
 import shutil
 import sys
@@ -27,8 +27,13 @@ TestMetrics = Mapping[str, Mapping[str, float]]
 class SweepReport:
     """A written report.
 
-    path: the HTML file. verdict: in words, the headline in its first line. tested: what the chosen setting reached on
-    the test set, in a sentence, empty if nobody looked. table: for the terminal. note: markdown.
+    Attributes:
+        path: Of the HTML file.
+        choice: The choice.
+        verdict: As text, the headline in its first line.
+        tested: The test result in a sentence; empty if there is none.
+        table: For the terminal.
+        note: Markdown.
     """
 
     path: Path
@@ -40,7 +45,7 @@ class SweepReport:
 
 
 def histogram_candidates(choice: Choice) -> tuple[Candidate, ...]:
-    """Return the candidates whose weights the report shows best: baseline, chosen, and the sparsest block's choice."""
+    """Return the candidates whose weights are drawn: baseline, chosen, and the sparsest choice."""
     sparse = [c for c in choice.blocks.values() if c.has("weights/zeros") and c.zeros > 0]
     wanted = [choice.baseline, choice.chosen, max(sparse, key=lambda c: c.zeros, default=None)]
     return tuple({c.label: c for c in wanted if c is not None}.values())
@@ -49,7 +54,12 @@ def histogram_candidates(choice: Choice) -> tuple[Candidate, ...]:
 def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Path) -> SweepReport:
     """Write ``report.html`` into ``folder`` and return the report.
 
-    test: by run id, for the chosen candidate's runs. Where None, results that the runs already hold are shown.
+    Args:
+        data: Of the sweep.
+        choice: The choice.
+        test: Test metrics by run id, for the chosen candidate's runs; None for those that the runs
+            have.
+        folder: Where the page is written.
     """
     answer = verdict(choice, data.score)
     result = result_on_test(data, choice, test)
@@ -67,21 +77,28 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
 
 
 def _columns() -> int:
-    """Return the width that the terminal table may take: that of the terminal, or enough where there is none."""
+    """Return the width of the table: the terminal's, or the full one without a terminal."""
     return shutil.get_terminal_size((WIDE, 0)).columns if sys.stdout.isatty() else WIDE
 
 
 def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> SweepReport:
-    """Collect, choose and write in one go, without weight distributions. rule: another one than the sweep's own.
+    """Collect, choose and write in one go, without weight histograms.
 
-    Raises ``UserError`` if there is no such sweep or rule, or no run of it has a result.
+    Args:
+        uri: Of the MLflow store.
+        parent_id: The sweep's run.
+        folder: Where the page is written.
+        rule: Another rule than the sweep's own.
+
+    Raises:
+        UserError: There is no such sweep or rule, or no run of it has a result.
     """
     data = collect(uri, parent_id, rule)
     return write(data, data.choose(), None, folder)
 
 
 def note(data: SweepData, choice: Choice, answer: Verdict, test: ResultOnTest | None) -> str:
-    """Return the markdown note: headline, details, test result and the blocks' choices as a table."""
+    """Return the markdown note: headline, details, test result, table of choices."""
     shown = [c for c in choice.candidates if c is choice.baseline or any(c is b for b in choice.blocks.values())]
     constant_rows = [found] if (found := constant_row(data, choice)) is not None else []
     names = [plain(heading) for heading in headings(data)]

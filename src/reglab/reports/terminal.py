@@ -1,4 +1,4 @@
-"""The table that a sweep ends with in the terminal."""
+"""The results table of a sweep, for the terminal."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ _GAP, _LEFT_OUT_WHEN_NARROW = 5, (4, 7)
 
 @dataclass(frozen=True)
 class TableRow:
-    """A candidate's numbers in words, as terminal and page show them."""
+    """A candidate's numbers as text, for terminal and page."""
 
     block: str
     setting: str
@@ -42,7 +42,7 @@ class TableRow:
 
 
 def headings(data: SweepData) -> tuple[str, ...]:
-    """Return the column headings for ``Row``."""
+    """Return the column headings for ``TableRow``."""
     score = SCORES.get(data.score, data.score)
     return (
         "regularizer", "strength", "val loss ±SE", f"val\n{score}", f"train\n{score}",
@@ -51,7 +51,7 @@ def headings(data: SweepData) -> tuple[str, ...]:
 
 
 def row(candidate: Candidate, data: SweepData, choice: Choice) -> TableRow:
-    """Return what a candidate's row says."""
+    """Return a candidate's row."""
     loss = candidate.estimate("val/loss") if candidate.has("val/loss") else None
     return TableRow(
         block=candidate.block,
@@ -70,7 +70,7 @@ def row(candidate: Candidate, data: SweepData, choice: Choice) -> TableRow:
 
 
 def constant_row(data: SweepData, choice: Choice) -> TableRow | None:
-    """Return the row of the constant predictor, which looks at no input; None where runs do not record it."""
+    """Return the row of the constant predictor; None where runs do not record it."""
     values = {key: choice.comparison.constant_value(choice.chosen, key) for key in ("val/loss", f"val/{data.score}")}
     loss, score = values["val/loss"], values[f"val/{data.score}"]
     if loss is None:
@@ -81,7 +81,7 @@ def constant_row(data: SweepData, choice: Choice) -> TableRow | None:
 
 
 def setting(candidate: Candidate) -> str:
-    """Return strength and whatever else varies in the candidate's block."""
+    """Return strength and whatever else varies in the candidate's block, as text."""
     name = f"{candidate.number}=" if candidate.number else ""
     strength = [name + compact(candidate.strength)] if candidate.strength is not None else []
     others = (f"{short_key(key, candidate.settings)}={value}" for key, value in candidate.settings.items())
@@ -89,7 +89,7 @@ def setting(candidate: Candidate) -> str:
 
 
 def mark(candidate: Candidate, choice: Choice) -> str:
-    """Return what a candidate is to the choice: choice, best, partial (runs are missing) or underfits."""
+    """Return the last cell: choice, best, partial (runs are missing), underfits, or empty."""
     if candidate is choice.chosen:
         return "◀ choice"
     if candidate is choice.best:
@@ -102,8 +102,13 @@ def mark(candidate: Candidate, choice: Choice) -> str:
 def table(data: SweepData, choice: Choice, columns: int = WIDE) -> Table:
     """Return the table of a sweep's candidates, the chosen one marked.
 
-    It takes at most 100 columns; on fewer it leaves out the training score and the runs. Beyond ``MOST_ROWS``
-    candidates it keeps those with the best monitored mean; the caption says so.
+    Beyond ``MOST_ROWS`` candidates it keeps those with the best mean; the caption says so.
+
+    Args:
+        data: Of the sweep.
+        choice: The choice.
+        columns: Of the terminal. At most 100 are used; on fewer, training score and runs are left
+            out.
     """
     kept = sorted(choice.candidates, key=choice.loss)[:MOST_ROWS]
     left_out = len(choice.candidates) - len(kept)

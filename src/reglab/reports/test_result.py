@@ -1,4 +1,4 @@
-"""The test set's say: what the chosen setting reached on it, and who touched it before."""
+"""Test set results of the chosen setting, with a warning if the test set was used before."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,20 @@ from reglab.analysis.sweep_data import SweepData
 
 @dataclass(frozen=True)
 class MetricOnTest:
-    """A metric on the test set: its mean over runs, with an interval over examples and seeds, and the runs' range."""
+    """A metric on the test set.
+
+    Attributes:
+        interval: Mean over runs, with an interval over examples and seeds.
+        lowest: Of the runs.
+        highest: Of the runs.
+    """
 
     interval: Interval
     lowest: float
     highest: float
 
     def text(self) -> str:
-        """Return the result in words; without an interval, which earlier versions did not record, the runs' range."""
+        """Return the mean with its interval, or the runs' range if none was recorded."""
         mean, low, high = (number(end) for end in (self.interval.mean, self.interval.low, self.interval.high))
         if not math.isnan(self.interval.low):
             return f"{mean} [{low}, {high}]"
@@ -29,11 +35,16 @@ class MetricOnTest:
 
 @dataclass(frozen=True)
 class ResultOnTest:
-    """What the chosen setting reached on the test set.
+    """The chosen setting's results on the test set.
 
-    metrics: by name. level: of their intervals. others: settings whose test results are known too. splits: how many
-    splits the sweep has, each with a test part of its own. looked: who had seen the test set before the sweep, empty if
-    nobody.
+    Attributes:
+        label: Of the setting.
+        metrics: By name.
+        runs: How many there are.
+        others: Settings whose test results are known too.
+        earlier_test_uses: Which runs saw the test set before the sweep; empty if none.
+        splits: How many splits the sweep has, each with a test part of its own.
+        level: Of the intervals.
     """
 
     label: str
@@ -46,7 +57,7 @@ class ResultOnTest:
 
     @property
     def sentence(self) -> str:
-        """The result in one sentence, and a warning if the test set had been used for other settings."""
+        """The result in a sentence, with a warning if the test set was used before."""
         found = "; ".join(f"{metric_name(key)} {result.text()}" for key, result in self.metrics.items())
         intervals = any(not math.isnan(result.interval.low) for result in self.metrics.values())
         over = "examples and seeds" if self.runs > 1 else "examples"
@@ -71,9 +82,12 @@ class ResultOnTest:
 def result_on_test(
     data: SweepData, choice: Choice, test: Mapping[str, Mapping[str, float]] | None
 ) -> ResultOnTest | None:
-    """Return the chosen setting's test result, mean over its runs; None if none of its runs has one.
+    """Return the chosen setting's test result; None if none of its runs has one.
 
-    test: run id -> metrics, new results that MLflow need not hold yet; they go before those that the runs hold.
+    Args:
+        data: Of the sweep.
+        choice: The choice.
+        test: Run id -> metrics: new results, which override those of the runs.
     """
     new = test or {}
     chosen = replace(
@@ -96,7 +110,11 @@ def result_on_test(
 
 
 def describe_runs(origins: Sequence[str]) -> str:
-    """Return who looked at the test set, from the name of each run's sweep or its own: ``3 runs of a and b``."""
+    """Return the number of runs and their sweeps: ``3 runs of a and b``; empty without any.
+
+    Args:
+        origins: The name of each run's sweep, or its own.
+    """
     return f"{plural(len(origins), 'run')} of {listing(list(dict.fromkeys(origins)))}" if origins else ""
 
 

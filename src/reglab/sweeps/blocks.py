@@ -1,9 +1,9 @@
-"""From ``sweep.blocks``, ``sweep.seeds`` and the command line to the list of jobs.
+"""Expand ``sweep.blocks``, ``sweep.seeds`` and the command line to the list of jobs.
 
-Hydra crosses every swept key with every other, and ``regularizer=[]`` crossed with ``regularizer.l1.strength=...``
-cannot be composed. A block is a mapping ``key -> value`` of its own; blocks stand side by side, and each is crossed
-with the command line's sweeps and the seeds. Seeds change slowest: an interrupted sweep has fewer seeds, not fewer
-strengths.
+Hydra crosses every swept key with every other, and ``regularizer=[]`` crossed with
+``regularizer.l1.strength=...`` cannot be composed. A block is a mapping ``key -> value`` of its
+own; blocks are not crossed with each other, only with the command line's sweeps and the seeds.
+Seeds change slowest: an interrupted sweep has fewer seeds, not fewer strengths.
 """
 
 import itertools
@@ -23,7 +23,13 @@ SWEEPER_KEYS = ("sweep.blocks", "sweep.seeds")  # read by the sweeper itself, ne
 
 @dataclass(frozen=True)
 class Job:
-    """One training run of a sweep: its number, the label of its block, and the Hydra overrides that compose it."""
+    """One training run of a sweep.
+
+    Attributes:
+        number: Its number in the sweep.
+        block: The label of its block.
+        overrides: The Hydra overrides that compose it.
+    """
 
     number: int
     block: str
@@ -39,10 +45,16 @@ def expand(
     seeds: int | Sequence[int] | None = None,
     regularizers: Sequence[str] = (),
 ) -> list[Job]:
-    """Return the jobs: seeds x blocks x the command line's sweeps, in this order of change (seeds slowest).
+    """Return the jobs: seeds x blocks x the command line's sweeps, seeds changing slowest.
 
-    arguments: the command line's overrides. seeds: a list, or a count n for 0 ... n-1. regularizers: what the config
-    holds where neither block nor command line choose, for the label. Raises UserError if a key is set twice.
+    Args:
+        arguments: The command line's overrides.
+        blocks: ``sweep.blocks``.
+        seeds: A list, or a count n for 0 ... n-1.
+        regularizers: Of the config, for the label where neither block nor command line choose any.
+
+    Raises:
+        UserError: A key is set twice, or a value cannot be read.
     """
     command_axes = _axes(arguments)
     block_axes = [_block(number, block) for number, block in enumerate(blocks)] or [{}]
@@ -94,7 +106,7 @@ def _settings(key: str, override: Override) -> list[str]:
 
 
 def _parse(where: str, key: str, value: Any) -> Override:
-    """Read one entry of a block. Text is read as on the command line (``a,b`` sweeps); a list is one value."""
+    """Parse an entry of a block: text as on the command line, a list as one value."""
     text = value if isinstance(value, str) else Override._get_value_element_as_str(_quoted(value))
     try:
         return grammar().parse_override(f"{key}={text}")
@@ -103,7 +115,7 @@ def _parse(where: str, key: str, value: Any) -> Override:
 
 
 def _quoted(value: Any) -> Any:
-    """Return a value of a yaml file with its texts quoted where needed, so that the grammar reads it back the same."""
+    """Return a YAML value with its texts quoted where the override grammar needs it."""
     if isinstance(value, str):
         plain = value.isidentifier() and value.lower() not in ("null", "true", "false", "nan", "inf")
         return value if plain else QuotedString(value, Quote.single)
@@ -138,7 +150,7 @@ def _chosen_regularizers(overrides: Sequence[str]) -> str:
 
 
 def _label(axes: Axes) -> str:
-    """Return the block's regularizer names joined by ``+``; empty if the block chooses none or several lists."""
+    """Return the block's regularizers joined by ``+``; empty unless it chooses one list."""
     choices = axes.get(GROUP, [])
     if len(choices) != 1:
         return ""
@@ -151,7 +163,7 @@ def _joined_names(regularizers: Sequence[str]) -> str:
 
 
 def _labels(block_axes: Sequence[Axes]) -> list[str]:
-    """Return a label for each block; equal ones are told apart by what else the block fixes, else by a number."""
+    """Return a label for each block; equal ones get what else the block fixes, or a number."""
     names = [_label(axes) for axes in block_axes]
     details = [
         _fixed_settings(axes) if name and names.count(name) > 1 else []

@@ -1,4 +1,4 @@
-"""Load each distinct data set of a sweep once, in a process of its own, before any job starts."""
+"""Check a sweep's data before any job starts: each distinct data set is loaded once."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,17 @@ _TIMEOUT_SECONDS = 60.0  # seconds: data that take longer to load are left to th
 
 
 def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
-    """Print what the user should know of the jobs' numbers. Raises UserError where data cannot be loaded.
+    """Load each distinct data set of the jobs in a child process, and print advice about it.
 
-    config: Hydra's, of the whole sweep. Each distinct data set is loaded once; splits, seeds and label noise do not
-    make another.
+    Splits, seeds and label noise do not make another data set.
+
+    Args:
+        jobs: The jobs to run.
+        composer: Of the sweep.
+        config: Of the whole sweep, with Hydra's node.
+
+    Raises:
+        UserError: Data cannot be loaded.
     """
     if not jobs:
         return
@@ -47,7 +54,7 @@ def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> N
 def _check_in_process(
     jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, preload: list[str], threads: int
 ) -> tuple[_Messages, _Messages] | None:
-    """Return faults and advice; None where that took too long, or too much memory: jobs tell by themselves."""
+    """Return faults and advice; None after a timeout or crash, since jobs report by themselves."""
     processes = start_server(preload, threads)
     ours, theirs = processes.Pipe()
     process = processes.Process(target=_run_checks, args=(theirs, dict(jobs), config, threads), daemon=True)

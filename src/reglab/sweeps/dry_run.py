@@ -1,4 +1,4 @@
-"""``sweep.dry=true``: what a sweep would run, together or alone, and what it would cost; nothing is started."""
+"""``sweep.dry=true``: print the packs and an estimate of time, memory and disk; train nothing."""
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +29,13 @@ _MAX_MEASURED = 12  # kinds of orders that are tried out; further ones are taken
 
 @dataclass(frozen=True)
 class Cost:
-    """What an order takes: seconds, bytes of memory, bytes on disk."""
+    """What a group of jobs costs.
+
+    Attributes:
+        seconds: Of training.
+        memory: Bytes.
+        disk: Bytes.
+    """
 
     seconds: float
     memory: float
@@ -40,9 +46,14 @@ TryPack = Callable[[Sequence[DictConfig], PackSettings], Any]
 
 
 def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
-    """Print the jobs, the packs, who trains alone and why, and an estimate of minutes, memory and disk.
+    """Print the jobs, the packs, who trains alone and why, and the estimated cost.
 
-    config: Hydra's, of the whole sweep. The costs come from a few steps of each kind of order, in a process of its own.
+    The costs come from a few training steps of each kind of group, in a process of its own.
+
+    Args:
+        jobs: Of the sweep.
+        composer: Of the sweep.
+        config: Of the whole sweep, with Hydra's node.
     """
     overrides = {job.number: job.overrides for job in jobs}
     launcher = config.hydra.launcher
@@ -81,9 +92,14 @@ def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None
 
 
 def estimate(costs: Sequence[Cost | None], workers: int) -> list[str]:
-    """Return the estimate for orders of these costs, in the order in which ``workers`` take them; empty without any.
+    """Return the estimate in a line, for groups in the order in which workers take them.
 
-    None: not tried; taken as the mean of those that were.
+    Args:
+        costs: Of each group; None where not measured, which counts as the mean of the others.
+        workers: The number of workers.
+
+    Returns:
+        One line; empty if no cost is known.
     """
     known = [cost for cost in costs if cost is not None]
     if not known:
@@ -100,7 +116,7 @@ def estimate(costs: Sequence[Cost | None], workers: int) -> list[str]:
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
-    """Return when the last of these ends if each, in order, goes to the worker that is free first."""
+    """Return the seconds until all durations are over, each on the next free worker."""
     free = [0.0] * workers
     for duration in seconds:
         heapq.heapreplace(free, free[0] + duration)
@@ -108,7 +124,7 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 
 class _CostEstimator:
-    """Tries out one order of each kind: equal structure, equal size."""
+    """Measures one group of each kind: equal structure and size."""
 
     def __init__(
         self, overrides: Mapping[int, Sequence[str]], composer: Composer, settings: PackSettings, preload: list[str]
@@ -118,7 +134,7 @@ class _CostEstimator:
         self.regrouped: dict[str, list[int]] = {}
 
     def measure(self, groups: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[Cost | None]]:
-        """Return the orders as they would be run after all, and the cost of each."""
+        """Return the groups as they would be run after packs were split, and the cost of each."""
         done: list[tuple[int, ...]] = []
         costs: list[Cost | None] = []
         known: dict[object, Cost | Unfused | None] = {}
@@ -181,7 +197,7 @@ def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSett
 
 
 def _cost(measured: Any, configs: Sequence[DictConfig]) -> Cost:
-    """Return what an order costs. trial: seconds before the first step, of a step, after an epoch."""
+    """Return the cost of a group from the measured seconds of start, step and epoch."""
     step = measured.step_seconds if len(configs) > 1 else measured.solo_step_seconds
     epochs = OmegaConf.select(configs[0], "trainer.max_epochs", default=1)
     seconds = measured.start_seconds + measured.steps * step + epochs * measured.epoch_seconds
@@ -191,7 +207,7 @@ def _cost(measured: Any, configs: Sequence[DictConfig]) -> Cost:
 def _pack_contents(
     group: Sequence[int], blocks: Mapping[int, str], composer: Composer, overrides: Mapping[int, Sequence[str]]
 ) -> str:
-    """Return which blocks a pack has, and the range of each number that differs between its members."""
+    """Return the blocks of a pack, and the range of each number that its members vary."""
     numbers = differing([composer.resolved(overrides[job]) for job in group])
     ranges = [f"{path.removeprefix('regularizer.')} {_range(values)}" for path, values in numbers.items()]
     return ", ".join([*dict.fromkeys(blocks[job] for job in group), *ranges])

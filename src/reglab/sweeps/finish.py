@@ -1,4 +1,4 @@
-"""The end of a sweep: choose, look at the test set once, report."""
+"""Finish a sweep: choose a setting, evaluate it on the test set once, report."""
 
 import dataclasses
 import sys
@@ -17,11 +17,14 @@ from reglab.tracking.settings import opened
 
 
 def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
-    """Report the sweep of the run ``parent`` into its folder and print table, verdict, and where to look on.
+    """Write the report of a sweep into its folder and print table, verdict and paths.
 
-    config: the composed config of the sweep. The chosen configuration's runs are evaluated on the test set unless
-    ``sweep.test`` is false; the touch is recorded with the parent run, which stays open, and so are those that others
-    made before.
+    The chosen setting's runs are evaluated on the test set unless ``sweep.test`` is false. That is
+    recorded with the parent run, which stays open, and so are earlier uses of the test set.
+
+    Args:
+        config: Of the whole sweep.
+        parent: The sweep's run.
     """
     trust_listed(config)  # checkpoints of its jobs name the same classes
     settings = TrackingSettings.from_config(config.tracking)
@@ -43,7 +46,12 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
 
 
 def show(report: SweepReport, uri: str) -> None:
-    """Print table, verdict and test result, where the report lies, and how the dashboard over ``uri`` is opened."""
+    """Print table, verdict and test result, the report's path and the dashboard's address.
+
+    Args:
+        report: The report.
+        uri: Of the MLflow store.
+    """
     console = Console() if sys.stdout.isatty() else Console(width=100)
     console.print(report.table)
     console.print(report.verdict, highlight=False, markup=False)
@@ -54,7 +62,7 @@ def show(report: SweepReport, uri: str) -> None:
 
 
 def _rule(config: DictConfig, uri: str, parent_id: str) -> str | None:
-    """Return the rule to choose by, the command's; None for the one that the sweep was chosen by.
+    """Return the command's rule; None for the one by which the sweep was chosen before.
 
     The latter where a version without rules began the sweep and the command names none: today's
     default could be another choice, and a second setting would see the test set.
@@ -68,17 +76,14 @@ def _rule(config: DictConfig, uri: str, parent_id: str) -> str | None:
 
 
 def _earlier_test_uses(uri: str, parent_id: str, choice: Choice) -> str:
-    """Return which runs of other sweeps, or of none, saw the chosen runs' test set; empty if none did."""
+    """Return which runs outside this sweep saw the chosen runs' test set; empty if none did."""
     from reglab.tracking.mlflow.read import test_touches  # late: mlflow
 
     return describe_runs(test_touches(uri, [trial.run_id for trial in choice.chosen.trials], parent_id))
 
 
 def _evaluate_test(uri: str, choice: Choice) -> dict[str, dict[str, float]]:
-    """Evaluate the chosen configuration's runs on the test part and record it with each; return it by run id.
-
-    A run that has its test result keeps it: the test set is not touched again.
-    """
+    """Return the test metrics of the chosen runs by run id, evaluating runs without any."""
     from reglab.training.restore import test_run  # late: torch
 
     return {trial.run_id: _recorded_test(trial) or test_run(uri, trial.run_id) for trial in choice.chosen.trials}

@@ -1,4 +1,4 @@
-"""How the jobs of a sweep ended, whichever launcher ran them."""
+"""How the jobs of a sweep ended, for any Hydra launcher; text about failed jobs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,10 +12,14 @@ from reglab.sweeps.blocks import Job
 
 
 def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
-    """Return how each job ended, by its number in the sweep, as far as the launcher said.
+    """Return how each job ended, by its number in the sweep, as far as the launcher reports it.
 
-    A launcher counts what it was given, which may be a part of the sweep: the overrides say which job it was. Without
-    that, returns come in the order of the jobs.
+    A launcher numbers what it was given, which may be a part of the sweep: the overrides tell the
+    job's number. Without that, returns come in the order of the jobs.
+
+    Args:
+        jobs: That the launcher was given.
+        returns: What it returned.
     """
     found: dict[int, Ended] = {}
     for job, returned in zip(jobs, returns, strict=False):
@@ -34,7 +38,12 @@ def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
 
 
 def failures(found: Mapping[int, Ended], labels: Mapping[int, str]) -> str:
-    """Return the failed jobs with their reasons as text, equal reasons told once; empty if none failed."""
+    """Return the failed jobs with their reasons as text; empty if none failed.
+
+    Args:
+        found: How each job ended.
+        labels: Of all jobs, by number.
+    """
     reasons: dict[str, list[int]] = {}
     for number, end in sorted(found.items()):
         if end.status == "FAILED":

@@ -1,4 +1,4 @@
-"""Which jobs of a sweep are done: MLflow is the ledger, so launching a sweep again runs only what is not."""
+"""Which jobs of a sweep are finished, by MLflow, so that a relaunch runs only the rest."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ Content = dict[str, Any]  # what a job computes: its resolved config, less where
 
 
 def contents(jobs: Sequence[Job], composer: Composer) -> dict[int, Content]:
-    """Return what each job computes, by its number. The jobs must be known to compose and resolve."""
+    """Return what each job computes, by its number: its config without paths and tracking."""
     linked = links(jobs, composer)
     by_job = {}
     for job in jobs:
@@ -39,14 +39,18 @@ def contents(jobs: Sequence[Job], composer: Composer) -> dict[int, Content]:
 
 
 def sweep_fingerprint(jobs: Sequence[Job], by_job: Mapping[int, Content]) -> str:
-    """Return the hash of a sweep: of its jobs in their order, each with the name of its block."""
+    """Return the hash of a sweep's jobs in their order, each with the label of its block."""
     return hashed([[job.block, by_job[job.number]] for job in jobs])
 
 
 def earlier_folder(settings: TrackingSettings, fingerprint: str) -> Path | None:
-    """Return the folder of the newest sweep of this fingerprint, None if there is none that can go on here.
+    """Return the folder of the newest sweep with this fingerprint; None if none can resume here.
 
-    Says so if there is one, but its folder lies elsewhere.
+    Prints a line if there is one, but its folder is not on this machine.
+
+    Args:
+        settings: Of tracking.
+        fingerprint: Of the sweep.
     """
     from reglab.tracking.mlflow.ledger import newest_sweep  # late: mlflow
 
@@ -67,10 +71,15 @@ def earlier_folder(settings: TrackingSettings, fingerprint: str) -> Path | None:
 
 
 def finished_jobs(uri: str, folder: Path, by_job: Mapping[int, Content]) -> dict[int, Ended]:
-    """Return how those jobs of the sweep in ``folder`` ended that need not run again: finished, or diverged.
+    """Return how the jobs ended that need not run again: finished, or diverged.
 
-    Nobody may be running the sweep: what MLflow still has as running is ended KILLED first. A result on data that have
-    changed since is marked as superseded, and its job is left out.
+    Runs that MLflow still has as running are ended KILLED first, so no process may be running the
+    sweep. A result on data that have changed since is marked as superseded, and its job left out.
+
+    Args:
+        uri: Of the MLflow store.
+        folder: Of the sweep.
+        by_job: As ``contents`` returns it.
     """
     from reglab.tracking.mlflow.read import sweep_runs
 
@@ -87,10 +96,14 @@ def finished_jobs(uri: str, folder: Path, by_job: Mapping[int, Content]) -> dict
 
 
 def send_unsent(folder: Path, uri: str) -> bool:
-    """Send what the runs of the sweep in ``folder`` have not yet sent: its server may have been away.
+    """Send to MLflow what the runs of a sweep have not sent, for example while it was offline.
 
-    uri: the store that the sweep's configuration names. Returned is whether all of them are in it; if not, it is said
-    why. The sweep's own run may be open.
+    Args:
+        folder: Of the sweep, whose own run may be open.
+        uri: Of the store that the sweep's configuration names.
+
+    Returns:
+        Whether MLflow has all runs; if not, the reasons are printed.
     """
     result = sync([folder], uri, say=lambda text: None)
     # of runs that others took the place of, nothing is awaited
@@ -103,7 +116,7 @@ def send_unsent(folder: Path, uri: str) -> bool:
 
 
 def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:
-    """Return in one line what a sweep that goes on has and what is left."""
+    """Return a line with the finished and the remaining jobs of a resumed sweep."""
     finished = sum(end.status == "FINISHED" for end in done.values())
     verb = "is" if finished == 1 else "are"
     text = f"going on with the sweep in {folder}: {finished} of {plural(jobs, 'job')} {verb} finished, "
@@ -113,7 +126,7 @@ def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:
 
 
 def _end_dead_runs(uri: str, children: Sequence["RunRecord"], folder: Path) -> bool:
-    """End the runs that a dead process left open, and tell whether any are open."""
+    """End the runs that a dead process left open, and tell whether there are any."""
     running = [run.run_id for run in children if run.status == "RUNNING"]
     folders = dict(_run_folders(folder)) if running else {}
     for run_id in running:
@@ -128,7 +141,7 @@ def _run_folders(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _end_dead_run(uri: str, run_id: str, folder: Path | None) -> None:
-    """End a run whose folder is gone or cannot be read; the others ``sync`` has ended. One may outlive its sweep."""
+    """End a run, unless a process still writes it: it may outlive its sweep."""
     if folder is None or not is_running(folder):
         from reglab.tracking.mlflow.ledger import end_dead
 
@@ -136,7 +149,7 @@ def _end_dead_run(uri: str, run_id: str, folder: Path | None) -> None:
 
 
 def _stale(runs: Mapping[int, "RunRecord"], by_job: Mapping[int, Content]) -> list[int]:
-    """Return the jobs whose data are no longer those that their runs saw; each distinct data set is loaded once."""
+    """Return the jobs whose data have changed since they ran; each data set is loaded once."""
     if not runs:
         return []
     from reglab import data  # late: torch
@@ -150,7 +163,8 @@ def _stale(runs: Mapping[int, "RunRecord"], by_job: Mapping[int, Content]) -> li
         return digests[key] == digest
 
     def unchanged(node: Content, digest: str | None) -> bool:
-        # Under data.shape=auto a model of the user's own may have read images, which its class tells and no config.
+        # Under data.shape=auto a model of the user's own may have read images, which its class
+        # tells and no config.
         return loads_to(node, digest) or (node.get("shape") == "flat" and loads_to({**node, "shape": "image"}, digest))
 
     return [number for number, run in runs.items() if not unchanged(by_job[number]["data"], run.tags.get(_DIGEST))]

@@ -1,4 +1,4 @@
-"""One process at a time runs a sweep."""
+"""File lock: one process at a time runs a sweep."""
 
 import os
 from collections.abc import Iterator
@@ -12,10 +12,13 @@ _LOCK, _HOLDER = "sweep.lock", "sweep.pid"
 
 @contextmanager
 def sweep_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from running the sweep in ``folder`` inside the context.
+    """Lock the sweep in ``folder`` inside the context; a dead process leaves no lock.
 
-    The operating system keeps the lock, so a process that dies leaves none. Raises UserError naming the process that
-    has it.
+    Args:
+        folder: Of the sweep.
+
+    Raises:
+        UserError: Another process runs the sweep.
     """
     from filelock import FileLock, Timeout  # late: it brings asyncio, which the rest of the command line does not need
 

@@ -1,4 +1,4 @@
-"""The parent run of a sweep: a new one, or an earlier one of the same jobs that goes on."""
+"""The parent run of a sweep: open a new one, or resume an earlier one of the same jobs."""
 
 import shlex
 import sys
@@ -27,10 +27,13 @@ _BY_LAUNCH_NUMBER, _BY_JOB = "${hydra.job.num}", "${sweep.job}"
 
 @dataclass(frozen=True)
 class OpenSweep:
-    """A sweep that has its run. done: how those jobs ended that are not to be run.
+    """A sweep whose parent run is open.
 
-    along: of these, the ones that are handed out all the same: members of a pack that goes on, which keeps its bits
-    with all that it had.
+    Attributes:
+        parent: The sweep's run.
+        done: How the jobs ended that are not to be run.
+        rerun_members: Of these, members of a pack that resumes: it needs all its members, so that
+            its results stay the same bit by bit.
     """
 
     parent: RunTracker
@@ -51,12 +54,21 @@ def open_or_resume(
     settings: TrackingSettings,
     ready: Callable[[Sequence[Job]], None] = lambda jobs: None,
 ) -> Iterator[OpenSweep]:
-    """Open the run of a sweep, or go on with the earlier one of the same jobs; nobody else can run it meanwhile.
+    """Open the parent run of a sweep, or resume the earlier one of the same jobs, and lock it.
 
-    Where it goes on, ``config`` is changed so that launchers put jobs where that sweep has them. Without MLflow, or
-    with ``sweep.again``, it is a new one. Raises UserError if another process runs the sweep, or a job of it.
+    Where it resumes, ``config`` is changed so that launchers use the earlier sweep's folders.
+    Without MLflow, or with ``sweep.again``, it is a new sweep.
 
-    ready: called with the jobs that are to be run, before a run is opened; raises UserError where they cannot.
+    Args:
+        jobs: Of the sweep.
+        arguments: The command line's overrides.
+        config: Of the whole sweep, with Hydra's node.
+        composer: Of the sweep.
+        settings: Of tracking.
+        ready: Called with the jobs to run before a run is opened; raises UserError if they cannot.
+
+    Raises:
+        UserError: Another process runs the sweep, or a job of it.
     """
     fresh = ignores_earlier(config)
     tags: dict[str, Any] = {}
@@ -96,7 +108,7 @@ def _rerun_members(folder: Path, jobs: Sequence[Job], done: Mapping[int, Ended],
 
 
 def ignores_earlier(config: DictConfig) -> bool:
-    """Return ``sweep.again``: run everything, whatever ran before. Raises UserError unless it is true or false."""
+    """Return ``sweep.again``. Raises UserError unless it is true or false."""
     again = OmegaConf.select(config, "sweep.again", default=False)
     if not isinstance(again, bool):
         raise UserError(f"sweep.again must be true or false, got {again!r}")
@@ -104,7 +116,7 @@ def ignores_earlier(config: DictConfig) -> bool:
 
 
 def _check_resumable(wanted: str | None, earlier: Path | None, backend: str) -> None:
-    """Raise UserError where another sweep than the one that is to go on would start."""
+    """Raise UserError where ``reglab resume`` would start another sweep than the one it names."""
     if wanted is not None and backend != "mlflow":
         raise UserError(
             f"the sweep in {wanted} was recorded with tracking={backend}: MLflow is the ledger of which jobs are done, "
@@ -148,7 +160,7 @@ def _open(
 
 
 def _keep_job_folders(folder: Path, config: DictConfig) -> None:
-    """Give the jobs their folders in the sweep's own, under their numbers in it: launchers number what they get."""
+    """Set the jobs' folders to those of the earlier sweep, by their numbers in it."""
     plain: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     with read_write(config.hydra), open_dict(config.hydra):
         changes = {"hydra.sweep.dir": str(folder)}

@@ -1,6 +1,7 @@
-"""Warm-started paths: ``sweep.path`` lets each job start from the weights of its neighbour in strength.
+"""Warm-started paths: with ``sweep.path`` each job starts from its neighbour's weights.
 
-Source: Friedman, Hastie, Tibshirani (2010), Regularization paths for generalized linear models via coordinate descent.
+Source: Friedman, Hastie, Tibshirani (2010), Regularization paths for generalized linear models via
+coordinate descent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +24,11 @@ _LAUNCHERS = ("fused", "local", "process")  # the ones that let a job wait for a
 
 @dataclass(frozen=True)
 class Link:
-    """Where a job starts. after: the number of the job before it on its path.
+    """Where a job of a path starts.
 
-    trail: the hash of what that job computes, and of all before it: the same job after others is another job.
+    Attributes:
+        after: The number of the job before it on its path.
+        trail: The hash of what the jobs before it compute: after others it is another job.
     """
 
     after: int
@@ -33,11 +36,17 @@ class Link:
 
 
 def links(jobs: Sequence[Job], composer: Composer) -> dict[int, Link]:
-    """Return the link of each job that starts from another's weights: of none without ``sweep.path``.
+    """Return the link of each job that starts from another's weights; none without ``sweep.path``.
 
-    A path holds the jobs of a block that are equal but for one number of a regularizer, its ``strength`` where several
-    vary; ``up`` goes from its smallest value to its largest. The jobs must be known to compose and resolve.
-    Raises UserError if there is no such path, or the launcher cannot keep jobs in turn.
+    A path holds the jobs of a block that are equal but for one number of a regularizer, its
+    ``strength`` where several vary; ``up`` goes from its smallest value to its largest.
+
+    Args:
+        jobs: Of the sweep; they must compose and resolve.
+        composer: Of the sweep.
+
+    Raises:
+        UserError: There is no such path, or the launcher cannot run jobs in order.
     """
     direction = _direction(jobs, composer)
     if direction is None:
@@ -83,7 +92,7 @@ def _direction(jobs: Sequence[Job], composer: Composer) -> int | None:
 
 
 def _paths(configs: Mapping[int, Mapping[str, Any]], block: str, direction: int) -> list[list[int]]:
-    """Return the paths, each in its order, of jobs that differ in free numbers only."""
+    """Return the paths of jobs that differ only in free numbers, each in its order."""
     varying = differing(list(configs.values()))
     path_key = _path_key([key for key in varying if key.startswith("regularizer.")], block)
     if path_key is None:

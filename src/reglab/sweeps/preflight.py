@@ -1,4 +1,4 @@
-"""Compose every job of a sweep before any starts: a typo costs seconds, not the night."""
+"""Check the configs of all jobs of a sweep before any starts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,10 +18,16 @@ _SHOWN = 6  # job numbers named in a message
 def check_configs(
     jobs: Sequence[Job], composer: Composer, master: DictConfig, options: Mapping[str, list[str]]
 ) -> None:
-    """Raise one UserError that tells everything wrong with the jobs' configs, if anything is.
+    """Check that each job's config composes, resolves, and asks for devices that it can have.
 
-    A job's config must compose, have no missing value (``???``), resolve, and train on the devices that its launcher
-    can give it.
+    Args:
+        jobs: Of the sweep.
+        composer: Of the sweep.
+        master: The config of the whole sweep.
+        options: Options of every config group, for suggestions.
+
+    Raises:
+        UserError: Everything that is wrong, in one message.
     """
     check_devices: Callable[[Mapping[str, Any]], object] = _check_one_device
     if OmegaConf.select(master, "hydra.runtime.choices.hydra/launcher") == "process":
@@ -38,7 +44,12 @@ def check_configs(
 
 
 def format_faults(wrong: Mapping[str, Sequence[Job]], jobs: int) -> str:
-    """Return what is wrong with which of so many jobs."""
+    """Return the message that tells which jobs cannot run, and why.
+
+    Args:
+        wrong: Fault -> the jobs that have it.
+        jobs: How many jobs the sweep has.
+    """
     count = len({job.number for faulty in wrong.values() for job in faulty})
     which = "the job cannot run" if jobs == 1 else f"{count} of {jobs} jobs cannot run, so none was started"
     return "\n  ".join([f"{which}:", *(_line(message, faulty) for message, faulty in wrong.items())])
@@ -58,7 +69,7 @@ def _fault(
 
 
 def _check_one_device(trainer: Mapping[str, Any]) -> None:
-    """Refuse several devices: Lightning starts each further rank by the command line, so the whole sweep again."""
+    """Refuse several devices: Lightning would start the whole sweep again for each rank."""
     devices, nodes = trainer.get("devices"), trainer.get("num_nodes", 1)
     one = str(devices) == "1" or (isinstance(devices, list) and len(devices) == 1)
     if devices is not None and not one:

@@ -1,4 +1,4 @@
-"""A sweep from end to end: expand, check, open the parent run, launch what is not done, and hand over to the report."""
+"""Run a sweep: expand, check, open the parent run, launch unfinished jobs, report."""
 
 import logging
 import sys
@@ -37,9 +37,14 @@ Launch = Callable[[Sequence[Sequence[str]]], Sequence[JobReturn]]
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to. parent_id: its run in MLflow. failures: which jobs failed and why, as text.
+    """How a sweep ended.
 
-    delivered: whether its store has all of its runs.
+    Attributes:
+        parent_id: Its run in MLflow.
+        jobs: How many it has.
+        finished: How many finished.
+        failures: Which jobs failed and why, as text.
+        delivered: Whether MLflow has all of its runs.
     """
 
     parent_id: str
@@ -50,16 +55,25 @@ class SweepResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every job finished, and the store has it."""
+        """Whether every job finished, and MLflow has all runs."""
         return self.finished == self.jobs and self.delivered
 
 
 def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, launch: Launch) -> SweepResult | None:
-    """Run the sweep that the command line's ``arguments`` and ``config.sweep`` describe, or what is left of it.
+    """Run the sweep that the command line and ``config.sweep`` describe, or what is left of it.
 
-    config: Hydra's, composed for a multirun. launch: the configured launcher, from job overrides to returns. None is
-    returned where ``sweep.dry`` wants the plan alone.
-    Raises UserError before anything is started if a job cannot be composed; KeyboardInterrupt if interrupted.
+    Args:
+        arguments: The command line's overrides.
+        config: Of the whole sweep, with Hydra's node.
+        loader: Hydra's.
+        launch: The configured launcher: from job overrides to returns.
+
+    Returns:
+        None with ``sweep.dry``, which only prints the plan.
+
+    Raises:
+        UserError: A job cannot be composed; nothing was started.
+        KeyboardInterrupt: The sweep was interrupted.
     """
     jobs = expand_jobs(arguments, config)
     composer = composer_of(loader, config)
@@ -100,7 +114,7 @@ def _launch(
     launch: Launch,
     recorded: bool,
 ) -> dict[int, Ended]:
-    """Run the jobs that are not done and return how all ended. recorded: in MLflow, so that they can go on."""
+    """Run the jobs that are not done, and return how all ended."""
     parent, open_jobs = opened.parent, opened.remaining(jobs)
     launcher = OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher")
     if open_jobs and launcher not in ("fused", "local", "process"):  # ours show a table
@@ -125,7 +139,7 @@ def _launch(
 
 
 def expand_jobs(arguments: Sequence[str], config: DictConfig) -> list[Job]:
-    """Return the jobs of a sweep. Raises UserError for blocks, seeds, values or a rule that cannot be read."""
+    """Return the jobs of a sweep. Raises UserError for invalid blocks, seeds or rules."""
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     blocks = sweep.get("blocks") or []
     if not isinstance(blocks, list):
@@ -137,7 +151,14 @@ def expand_jobs(arguments: Sequence[str], config: DictConfig) -> list[Job]:
 def all_overrides(
     jobs: Sequence[Job], opened: OpenSweep, links_by_job: Mapping[int, Link], composer: Composer
 ) -> dict[int, list[str]]:
-    """Return what a launcher gets for each of its jobs: its own overrides, where it belongs and starts."""
+    """Return what a launcher gets for each job: its overrides, its parent run, block and start.
+
+    Args:
+        jobs: Of the sweep.
+        opened: The open sweep.
+        links_by_job: Of the jobs of a path.
+        composer: Of the sweep.
+    """
     parent = opened.parent.run_id
     parent_override = f"sweep.parent={parent}"
     overrides = {
@@ -161,7 +182,7 @@ def all_overrides(
 
 
 def _with_dependencies(jobs: Sequence[Job], links_by_job: Mapping[int, Link]) -> Sequence[Job]:
-    """Return jobs that tell which one they wait for, as far as one does."""
+    """Return the jobs with overrides that name the job each one waits for."""
     if not links_by_job:
         return jobs
     dependency_of = {number: (f"{AFTER}{link.after}",) for number, link in links_by_job.items()}
@@ -195,9 +216,13 @@ def _result(parent_id: str, jobs: Sequence[Job], ends_by_job: Mapping[int, Ended
 
 
 def interrupted_message(ends_by_job: Mapping[int, Ended], jobs: int, parent_id: str | None, fresh: bool = False) -> str:
-    """Return what an interrupted sweep leaves, and how to go on.
+    """Return what is left of an interrupted sweep, and how to resume it.
 
-    parent_id: None where MLflow holds nothing. anew: the command says ``sweep.again=true``, so it would not go on.
+    Args:
+        ends_by_job: How jobs ended.
+        jobs: How many the sweep has.
+        parent_id: Its run; None where MLflow has nothing.
+        fresh: Whether the command has ``sweep.again=true``, with which it would not resume.
     """
     finished = sum(end.status == "FINISHED" for end in ends_by_job.values())
     text = f"Interrupted: {finished or 'none'} of {jobs} jobs finished; what all of them recorded is kept."

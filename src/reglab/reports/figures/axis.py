@@ -1,4 +1,4 @@
-"""Where a candidate stands on the horizontal axis of its block: its strength, or the one number that varies."""
+"""Horizontal axis of a block's plots: its strength, or the one number that varies."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,14 @@ from reglab.analysis.selection import Candidate
 
 @dataclass(frozen=True)
 class BlockAxis:
-    """A block's axis: what it shows, each candidate's position, and lines of candidates that differ in it only."""
+    """A block's horizontal axis.
+
+    Attributes:
+        name: Its label.
+        lines: (position, candidate) pairs, a line for candidates that differ in nothing else.
+        stronger: +1 or -1 where larger or smaller positions are stronger; 0 where it is no
+            strength.
+    """
 
     name: str
     lines: tuple[tuple[tuple[float, Candidate], ...], ...]
@@ -27,7 +34,7 @@ class BlockAxis:
 
 
 def block_axis(block: Sequence[Candidate]) -> BlockAxis | None:
-    """Return a block's axis; None if no single number tells its candidates apart."""
+    """Return a block's axis; None if no single number distinguishes its candidates."""
     if len({c.strength for c in block}) > 1 and all(c.strength is not None for c in block):
         return _lines("strength", [(c.strength or 0.0, c) for c in block], "", block[0].stronger)
     for key in block[0].settings:
@@ -50,7 +57,7 @@ def _lines(name: str, positions: list[tuple[float, Candidate]], key: str, strong
 
 
 def even_on_log(ticks: Sequence[float]) -> bool:
-    """Tell whether positions (all > 0, ascending) are spaced more evenly in their logarithms."""
+    """Tell whether positions (all > 0, ascending) are spaced more evenly on a log scale."""
     if len(ticks) < 3:
         return ticks[-1] >= 10 * ticks[0]
     return _unevenness([math.log(x) for x in ticks]) < _unevenness(ticks)
@@ -62,7 +69,7 @@ def _unevenness(ticks: Sequence[float]) -> float:
 
 
 def scale(axis: Axes, x_axis: BlockAxis, most_ticks: int = 5) -> None:
-    """Set scale, direction and ticks: the scale on which the steps are more even, stronger to the right."""
+    """Set scale, direction (stronger to the right) and ticks of an axis."""
     ticks = x_axis.ticks
     positive = [x for x in ticks if x > 0]
     if len(positive) > 1 and ticks[0] >= 0 and even_on_log(positive):

@@ -1,4 +1,4 @@
-"""The look of the figures, and their way into a page as inline SVG that follows its light or dark theme."""
+"""Matplotlib theme, and conversion to inline SVG that follows the page's light or dark theme."""
 
 import html
 import io
@@ -57,7 +57,7 @@ THEME: Any = {
 
 @contextmanager
 def themed() -> Iterator[None]:
-    """Draw and write figures inside this context: settings are looked up at both times."""
+    """Apply the theme inside the context, for drawing and for saving."""
     with matplotlib.rc_context(THEME), warnings.catch_warnings():
         # Text stays text: what matplotlib's font lacks the reader's browser has.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -75,9 +75,12 @@ def _rounded(attribute: re.Match[str]) -> str:
 
 
 def to_svg(figure: Figure, name: str, label: str) -> str:
-    """Return a figure as an ``<svg>`` element for a page: text as text, colours from CSS, ids prefixed by ``name``.
+    """Return a figure as an inline ``<svg>`` element: CSS colours, ids prefixed by ``name``.
 
-    label: what a screen reader says.
+    Args:
+        figure: The figure.
+        name: Unique in the page.
+        label: For screen readers.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

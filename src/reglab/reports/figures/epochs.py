@@ -1,4 +1,4 @@
-"""What happened during training: gap over epochs, and training beside validation loss."""
+"""Figures over epochs: the gap, and training beside validation loss."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ TRAINING = (0, (4, 1.5))
 def draw_gap(
     shown: Sequence[Candidate], histories: Mapping[str, History], score: str, palette: Mapping[str, str]
 ) -> Figure | None:
-    """Draw the gap in loss and in score over epochs, labelled at the right end; None without histories."""
+    """Draw the gap in loss and in score over epochs; None without histories."""
     keys = [key for key in ("gap/loss", f"gap/{score}") if _curves(shown, histories, key)]
     if not keys:
         return None
@@ -40,7 +40,7 @@ def draw_gap(
 def draw_curves(
     shown: Sequence[Candidate], histories: Mapping[str, History], palette: Mapping[str, str]
 ) -> Figure | None:
-    """Draw one panel per candidate: training and validation loss, the gap shaded between; None without histories."""
+    """Draw training and validation loss, a panel for each candidate; None without histories."""
     panels = [c for c in shown if curve(c, histories, "train/loss") and curve(c, histories, "val/loss")][:MOST_PANELS]
     if not panels:
         return None
@@ -87,7 +87,7 @@ def _band(axis: Axes, drawn: Curve, colour: str) -> None:
 
 
 def _frame(axis: Axes, drawn: Sequence[Curve], bottom: float | None) -> None:
-    """Fit the vertical range to what follows the first epochs: an untrained model's loss can dwarf all the rest."""
+    """Fit the vertical range to the values after the first tenth of the epochs."""
     late = [np.concatenate([c.low[len(c.low) // 10 :], c.high[len(c.high) // 10 :]]) for c in drawn]
     values = np.concatenate(late)
     values = values[np.isfinite(values)]
@@ -100,7 +100,7 @@ def _frame(axis: Axes, drawn: Sequence[Curve], bottom: float | None) -> None:
 
 
 def _end_labels(axis: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
-    """Write each line's name beside its right end, moved apart where they would overlap."""
+    """Write each line's label at its right end, moved apart where labels would overlap."""
     low, high = axis.get_ylim()
     step = 0.075 * (high - low)
     height = -np.inf

@@ -1,4 +1,4 @@
-"""What strength does: gap, validation loss, score and exact zeros against it, one column per regularizer."""
+"""Gap, validation loss, score and exact zeros against strength, a column for each regularizer."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ MOST_COLUMNS = 5
 
 
 def swept(choice: Choice) -> list[tuple[str, BlockAxis]]:
-    """Return the blocks that have a number to draw against, with their axes, the best block first."""
+    """Return the blocks that have a number to draw against, with their axes, best first."""
     blocks: dict[str, list[Candidate]] = {}
     for candidate in sorted(choice.candidates, key=choice.loss):
         blocks.setdefault(candidate.block, []).append(candidate)
@@ -21,7 +21,7 @@ def swept(choice: Choice) -> list[tuple[str, BlockAxis]]:
 
 
 def draw_strength(choice: Choice, score: str, palette: dict[str, str]) -> Figure | None:
-    """Draw the measures' rows over the blocks' columns; None if no block has a number to draw against."""
+    """Draw the measures' rows over the blocks' columns; None if no block has a number."""
     columns = swept(choice)
     if not columns:
         return None

@@ -1,4 +1,4 @@
-"""The answer at a glance: each block's choice in one row, with its gap, loss, score and zeros."""
+"""Summary figure: each block's choice in one row, with its gap, loss, score and zeros."""
 
 import math
 
@@ -14,7 +14,7 @@ MOST_ROWS = 14
 
 
 def rows(choice: Choice) -> list[Candidate]:
-    """Return what is compared, baseline first, then the chosen one, then the rest from the best.
+    """Return the candidates that are shown: baseline, chosen one, then the rest from the best.
 
     That is each block's choice, or all settings if there is one block; at most ``MOST_ROWS``.
     """
@@ -28,7 +28,7 @@ def rows(choice: Choice) -> list[Candidate]:
 
 
 def draw_summary(choice: Choice, score: str, palette: dict[str, str]) -> Figure:
-    """Draw one row per block's choice and one panel per measure; the baseline's value is the dashed line."""
+    """Draw a row for each block's choice and a panel for each measure; dashed: the baseline."""
     shown = rows(choice)
     key = f"val/{score}"
     panels = [

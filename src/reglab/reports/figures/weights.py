@@ -1,4 +1,4 @@
-"""What the weights became: their distributions, with the exact zeros told apart."""
+"""Histograms of the weights, exact zeros shown separately."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ MOST_ROWS = 5
 
 
 def shares(weights: Weights, edges: Weights) -> tuple[Weights, float]:
-    """Return the share of all weights in each bin, exact zeros left out, and the share of exact zeros.
+    """Return the share of all weights in each bin without exact zeros, and that of exact zeros.
 
     Weights beyond the edges are counted in the outermost bins, so that everything adds up to one.
     """
@@ -25,9 +25,11 @@ def shares(weights: Weights, edges: Weights) -> tuple[Weights, float]:
 
 
 def draw_weights(weights: Mapping[str, Weights], palette: Mapping[str, str]) -> Figure | None:
-    """Draw one histogram per setting on common axes, counts logarithmic; None without weights.
+    """Draw a histogram for each setting, counts on a log scale; None without weights.
 
-    palette: colour by the same labels; a label that it lacks is drawn in grey.
+    Args:
+        weights: By label.
+        palette: Colours by label; others are drawn in grey.
     """
     known = {label: flat[np.isfinite(flat)] for label, flat in weights.items()}
     shown = [(label, flat) for label, flat in known.items() if flat.size][:MOST_ROWS]
