@@ -104,7 +104,7 @@ def test_another_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty.npz").write_bytes(b"")
     (tmp_path / "cut.npz").write_bytes(whole[:middle])
     for name in ("absent.npz", "one.npy", "few.npz", "empty.npz", "cut.npz"):
-        with pytest.raises(UserError, match=f"{name} does not hold the losses of a run by example"):
+        with pytest.raises(UserError, match=f"{name} is not a readable file of per-example losses"):
             per_example_file.read(tmp_path / name)
     for place in range(40, middle, 97):  # a changed byte is told, or stands where nothing is read
         (tmp_path / "changed.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])

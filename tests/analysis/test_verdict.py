@@ -101,7 +101,7 @@ def test_failed_runs_are_counted_and_what_they_exclude_is_named():
 def test_an_interrupted_sweep_says_how_many_jobs_have_no_run():
     second = [run("l1", 1.0, 0.1, 0.2)]
     said = verdict(select([*NONE, *dropout(0.5, 0.3, 0.5), *second], jobs=12), "accuracy").details
-    assert said[0].startswith("The sweep is not whole: 3 jobs have no run")
+    assert said[0].startswith("The sweep is incomplete: 3 jobs have no run")
     assert "Left out of the choice, since some of its runs are missing: l1 1." in said
     assert "no run" not in text([*NONE, *dropout(0.5, 0.3, 0.5), *second])
 

@@ -81,11 +81,11 @@ def test_what_a_job_takes(trainer, gpus, count):
 @pytest.mark.parametrize(
     "trainer, part",
     [
-        ({"devices": 5}, "may use 4 GPUs"),
+        ({"devices": 5}, "may use only 4 GPUs"),
         ({"devices": [2, 3]}, "hydra.launcher.gpus"),
-        ({"devices": 0}, "how many devices"),
-        ({"devices": "many"}, "how many devices"),
-        ({"devices": 1, "num_nodes": 2}, "on this machine alone"),
+        ({"devices": 0}, "is not a number of devices"),
+        ({"devices": "many"}, "is not a number of devices"),
+        ({"devices": 1, "num_nodes": 2}, "trains jobs on one machine"),
     ],
 )
 def test_what_no_slot_can_give_is_refused(trainer, part):

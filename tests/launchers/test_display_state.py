@@ -160,10 +160,10 @@ def test_jobs_that_lost_their_worker_wait_again_and_are_told_once():
     for job in range(3):
         board.on_event(Started(job))
     board.on_event(Packed((0, 1)))
-    board.on_event(Requeued((0, 1), "its worker died: 2 jobs go on"))
+    board.on_event(Requeued((0, 1), "its worker died: 2 jobs resume"))
     assert list(board.running) == [2]
     assert board.packs == []
-    assert board.pending_lines() == ["its worker died: 2 jobs go on"]
+    assert board.pending_lines() == ["its worker died: 2 jobs resume"]
     assert board.pending_lines() == []
 
 

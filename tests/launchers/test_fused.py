@@ -68,7 +68,7 @@ def test_a_sweep_that_cannot_be_fused_says_so_in_one_line(returned, capsys):
     result, told = returned("data=digits", "+data.kind=a,b", "act=finish")
     assert result.complete
     assert [end.metrics["size"] for end in told] == [1, 1]
-    assert capsys.readouterr().err.count("nothing to fuse: no two jobs differ in numbers only") == 1
+    assert capsys.readouterr().err.count("nothing to fuse: no two jobs differ only in numbers") == 1
 
 
 def test_who_trains_alone_by_config_is_told_why(returned, capsys):

@@ -107,7 +107,7 @@ def test_what_packs_cannot_do_trains_alone_and_says_so(key, value):
     planned = plan({0: JOB, 1: odd, 2: odd, 3: JOB})
     assert (planned.packs, planned.solo) == (((0, 3),), (1, 2))
     (line,) = planned.lines()
-    assert line.startswith(f"2 jobs train one by one: trainer.{key}={value}, where packs train with ")
+    assert line.startswith(f"2 jobs train one by one: trainer.{key}={value}, but packs train with ")
 
 
 @pytest.mark.parametrize("key, value", [("devices", "auto"), ("precision", "64-true"), ("strategy", "auto")])
@@ -116,7 +116,7 @@ def test_what_packs_can_do(key, value):
 
 
 def test_one_line_where_nothing_can_be_fused_and_none_for_a_job_without_a_partner():
-    assert plan({0: JOB, 1: job("act", "other")}).lines() == ["nothing to fuse: no two jobs differ in numbers only"]
+    assert plan({0: JOB, 1: job("act", "other")}).lines() == ["nothing to fuse: no two jobs differ only in numbers"]
     assert plan({0: JOB}).lines() == []
     assert plan({0: JOB, 1: job("seed", 2), 2: job("act", "other")}).lines() == []
     assert plan({0: JOB, 1: JOB}, common_reason="so it is").lines() == ["2 jobs train one by one: so it is"]

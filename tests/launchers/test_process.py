@@ -119,7 +119,7 @@ def test_too_much_time_ends(act, run, monkeypatch):
     monkeypatch.setattr(worker_pool, "_EXIT_SECONDS", {"wait": 1e6, "deaf": 0.1}[act])
     _, told = run(f"act={act}", "hydra.launcher.timeout=0.05")
     assert [end.status for end in told] == ["FAILED"]
-    assert "took longer than 0.05 minutes (hydra.launcher.timeout); to go on" in told[0].message
+    assert "took longer than 0.05 minutes (hydra.launcher.timeout); to resume" in told[0].message
 
 
 class Impatient(Listening):
@@ -204,7 +204,7 @@ def test_wrong_settings_are_refused_before_anything_starts(hydra, wrong):
         ("local", "{devices: 2}", "hydra/launcher=process"),
         ("local", "{devices: 1, num_nodes: 2}", "one machine"),
         ("process", "{devices: 3, accelerator: gpu}", "may use 2 GPUs"),
-        ("process", "{devices: 1, num_nodes: 2}", "this machine alone"),
+        ("process", "{devices: 1, num_nodes: 2}", "trains jobs on one machine"),
     ],
 )
 def test_devices_that_a_launcher_cannot_give_are_refused(hydra, launcher, trainer, part, monkeypatch):

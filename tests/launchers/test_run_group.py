@@ -54,7 +54,7 @@ def test_a_crash_halves_those_that_had_not_ended(run):
 
 def test_a_member_without_a_result_has_failed(run):
     assert [(e.status, e.message) for e in run("silent") if isinstance(e, Ended)] == [
-        ("FAILED", "its pack ended without a result of it")
+        ("FAILED", "its pack ended without a result for it")
     ] * 4
 
 

@@ -63,7 +63,7 @@ def test_groups_are_tried_apart(dry):
 def test_without_an_estimate_the_plan_still_shows(dry, act, said):
     out = dry(f"act={act}", "optimizer.lr=-1,-2")
     assert "pack of 2: none, optimizer.lr -2 ... -1" in out
-    assert f"No estimate for some of them: {said}" in out
+    assert f"No estimate for some jobs: {said}" in out
     assert "About" not in out
 
 

@@ -110,7 +110,7 @@ def test_an_interrupted_sweep_runs_only_the_rest(sweep: Again, monkeypatch: pyte
     assert [run.info.status for run in sweep.sweeps] == ["KILLED"]
     code, told = sweep(*words, launcher="hydra/launcher=local")
     assert code == 0
-    assert f"going on with the sweep in {sweep.folder}: 1 of 3 jobs is finished, 2 to run" in told
+    assert f"resuming the sweep in {sweep.folder}: 1 of 3 jobs is finished, 2 to run" in told
     assert sweep.states == {"0": ["FINISHED"], "1": ["FINISHED"], "2": ["FINISHED"]}  # the same run went on
     assert [run.info.status for run in sweep.sweeps] == ["FINISHED"]
     assert [run.data.params["optimizer.lr"] for run in sweep.jobs] == ["0.001", "0.01", "0.1"]
@@ -156,7 +156,7 @@ def test_a_diverged_job_is_not_repeated_and_the_sweep_stays_failed(sweep: Again)
     assert sweep(*words)[0] == 1
     code, told = sweep(*words)
     assert code == 1
-    assert "1 of 2 jobs is finished, 1 diverged, which running again would only repeat, 0 to run" in told
+    assert "1 of 2 jobs is finished, 1 diverged and would diverge again, 0 to run" in told
     assert "optimizer.lr ten times smaller" in told  # why it failed, as before
     assert sweep.states == {"0": ["FINISHED"], "1": ["FAILED"]}
 
@@ -186,7 +186,7 @@ def test_jobs_whose_data_changed_run_again_and_the_old_results_count_no_more(swe
     write_table(sweep.case.folder / "b.csv", slope=3.0)
     code, told = sweep(*words)
     assert code == 0
-    assert "the data of 1 job changed since it ran: its result counts no more" in told
+    assert "the data of 1 job changed since it ran: its result no longer counts" in told
     assert "1 of 2 jobs is finished, 1 to run" in told
     assert sweep.states == {"0": ["FINISHED"], "1": ["FINISHED", "FINISHED"]}
     kept, old, new = sweep.jobs
@@ -207,7 +207,7 @@ def test_a_sweep_whose_folder_is_gone_starts_anew_and_says_so(sweep: Again) -> N
     sweep("seed=0", "sweep.report=false")
     shutil.rmtree(sweep.folder)
     _, told = sweep("seed=0", "sweep.report=false")
-    assert "does not hold it on this machine: a new one starts" in told
+    assert "is not on this machine. A new sweep starts" in told
     assert len(sweep.sweeps) == len(sweep.jobs) == 2
 
 

@@ -41,7 +41,7 @@ def test_a_wrong_job_stops_all_before_any_starts(multirun):
 
 
 def test_several_devices_in_a_sweep_are_refused_before_any_job_starts(multirun):
-    with pytest.raises(UserError, match=r"trainer\.devices=2: a job of a sweep trains on one device"):
+    with pytest.raises(UserError, match=r"trainer\.devices=2: jobs of a sweep train on one device"):
         multirun("+trainer.devices=1,2")
     assert not Path("out").exists()
 
@@ -67,7 +67,7 @@ def test_without_mlflow_the_same_command_runs_everything_again(multirun, capsys)
     assert [multirun("seed=0,1").finished for _ in range(2)] == [2, 2]
     told = capsys.readouterr().err
     assert told.count("2 finished") == 2
-    assert "going on" not in told
+    assert "resuming the sweep" not in told
 
 
 def test_an_interrupt_says_what_is_kept_and_how_to_go_on():

@@ -113,8 +113,8 @@ def ties(choice: Choice) -> Iterator[str]:
     if tied:
         described = [f"{c.label} ({number(c.mean(choice.monitor))}, t = {_t(choice, c):.1f})" for c in tied]
         yield (
-            f"A tie: examples and seeds do not tell {listing(described)} from {choice.best.label} "
-            f"({number(choice.best.mean(choice.monitor))})."
+            f"A tie: {choice.best.label} ({number(choice.best.mean(choice.monitor))}) is not clearly better than "
+            f"{listing(described)}, given the noise of examples and seeds."
         )
 
 
@@ -140,7 +140,7 @@ def winners_curse(choice: Choice) -> Iterator[str]:
         many = plural(len(choice.compared), "setting")
         yield (
             f"The best of {many} looks better than it is: its {metric_name(choice.monitor)} of {number(value)} is "
-            f"about {number(expected)} once that luck is taken out (bootstrap)."
+            f"about {number(expected)} when corrected for that (bootstrap)."
         )
 
 

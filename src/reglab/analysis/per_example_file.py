@@ -109,7 +109,7 @@ def read(path: Path, without: Sequence[str] = ()) -> Examples:
         return Examples(**cast(Mapping[str, Any], arrays))
     except _WRONG as error:
         raise UserError(
-            f"{path} does not hold the losses of a run by example ({error}); train the run again to have them"
+            f"{path} is not a readable file of per-example losses ({error}); train the run again to write it"
         ) from error
 
 

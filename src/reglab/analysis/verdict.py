@@ -161,5 +161,5 @@ def _move(choice: Choice, base: Candidate, key: str) -> str:
     paired = choice.comparison.on(key).difference(choice.chosen, base)
     verb = "rises" if after > before else "falls"
     if paired is not None and paired.p > LEVEL:
-        return f"{name} is {number(after)} for {number(before)}, no clear difference"
+        return f"{name} goes from {number(before)} to {number(after)}, no clear difference"
     return f"{name} {verb} from {number(before)} to {number(after)}"

@@ -35,8 +35,8 @@ def missing_jobs(choice: Choice) -> Iterator[str]:
     if choice.absent:
         verb = "has" if choice.absent == 1 else "have"
         yield (
-            f"The sweep is not whole: {plural(choice.absent, 'job')} {verb} no run (not begun, interrupted, or ended "
-            "before a run was opened). Run the sweep again for an answer about all of it."
+            f"The sweep is incomplete: {plural(choice.absent, 'job')} {verb} no run (not started, interrupted, or "
+            "ended before a run was opened). Run it again for an answer about all jobs."
         )
 
 
@@ -182,8 +182,8 @@ def missing_loss_intervals(choice: Choice) -> Iterator[str]:
     ]
     if labels:
         yield (
-            f"Too few errors for an interval of the loss: {listing(labels)} decided every validation row rightly in "
-            "some run, and nothing then tells how much a wrong one costs. The interval of the score holds."
+            f"No interval for the loss: {listing(labels)} made no error on the validation rows in some run, so the "
+            "cost of an error cannot be estimated. The interval of the score is valid."
         )
 
 

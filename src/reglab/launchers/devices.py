@@ -35,7 +35,7 @@ def visible_gpus(setting: object = None) -> tuple[str, ...]:
     chosen = tuple(str(gpu) for gpu in setting)
     for gpu in chosen:
         if not re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", gpu):
-            raise UserError(f"hydra.launcher.gpus: {gpu!r} is no GPU; give numbers, or ids as nvidia-smi -L shows them")
+            raise UserError(f"hydra.launcher.gpus: {gpu!r} is not a GPU; give numbers, or ids as in nvidia-smi -L")
         if visible is not None and gpu not in visible:
             raise UserError(
                 f"hydra.launcher.gpus: GPU {gpu} is not among {VISIBLE}={variable}, which this process sees"
@@ -79,16 +79,16 @@ def devices_needed(trainer: Mapping[str, Any], gpus: Sequence[str]) -> int | Non
     """
     nodes = trainer.get("num_nodes", 1)
     if nodes != 1:
-        raise UserError(f"trainer.num_nodes={nodes}: hydra/launcher=process trains each job on this machine alone")
+        raise UserError(f"trainer.num_nodes={nodes}: hydra/launcher=process trains jobs on one machine; leave it out")
     devices, on_gpus = trainer.get("devices"), _uses_gpus(trainer, gpus)
     if devices in _ALL_OF_SLOT:
         return None if on_gpus else 1  # Lightning's own meaning on a CPU
     count = _device_count(devices)
     if count < 1:
-        raise UserError(f"trainer.devices={devices}: give how many devices of its slot a job trains on, such as 2")
+        raise UserError(f"trainer.devices={devices} is not a number of devices; give one above 0, such as 2")
     if on_gpus and count > len(gpus):
         raise UserError(
-            f"trainer.devices={devices}: this sweep may use {plural(len(gpus), 'GPU')} ({', '.join(gpus)}): "
+            f"trainer.devices={devices}, but this sweep may use only {plural(len(gpus), 'GPU')} ({', '.join(gpus)}); "
             "see hydra.launcher.gpus"
         )
     return count
@@ -106,8 +106,8 @@ def _device_count(devices: object) -> int:
         return len(devices)
     if isinstance(devices, list):
         raise UserError(
-            f"trainer.devices={devices} names devices, which hydra/launcher=process deals out by itself: give their "
-            "number, and which of them the sweep may use in hydra.launcher.gpus"
+            f"trainer.devices={devices} names devices, but hydra/launcher=process assigns them. Give their number, "
+            "and list in hydra.launcher.gpus the GPUs that the sweep may use"
         )
     return devices if isinstance(devices, int) and not isinstance(devices, bool) else 0
 

@@ -97,7 +97,7 @@ def table(state: DisplayState, width: int) -> Group:
         )
     for row in state.rows():
         jobs_table.add_row(Text(row.label), Text(row.progress), *(figure(row.metrics, key) for key in _COLUMNS))
-    footnote = [Text("of a pack (x n): the member with the lowest val loss", style="dim")] if state.packs else []
+    footnote = [Text("a pack (x n) shows its member with the lowest val loss", style="dim")] if state.packs else []
     return Group(header, jobs_table, *footnote)
 
 

@@ -63,8 +63,8 @@ class Limits:
             seconds: Since it started.
         """
         if self.timeout is not None and seconds > 60 * self.timeout:
-            reason = f"took longer than {self.timeout:g} minutes (hydra.launcher.timeout); to go on: give the same "
-            return LimitExceeded(f"{reason}command again with more time", over_memory=False)
+            reason = f"took longer than {self.timeout:g} minutes (hydra.launcher.timeout); to resume, give the "
+            return LimitExceeded(f"{reason}same command again with a longer timeout", over_memory=False)
         if self.memory is not None and (used := sum(_resident_bytes(pid)) / _GIGA) > self.memory:
             reason = f"took {used:.3g} GB of memory, more than {self.memory:g} (hydra.launcher.memory)"
             return LimitExceeded(f"{reason}: give it more, or lower data.batch_size", over_memory=True)
@@ -92,7 +92,7 @@ def exit_cause(code: int | None) -> str:
     number = -code if code is not None and code < 0 else (code or 0) - _SIGNAL_EXIT_OFFSET
     name = {each.value: each.name for each in signal.Signals}.get(number, f"signal {number}")
     if code is None or (code >= 0 and name.startswith("signal")):
-        return f"its worker process ended with exit code {code}; look above for what it printed"
+        return f"its worker process ended with exit code {code}; see its output above"
     if name == "SIGKILL":
         return f"{OUT_OF_MEMORY}: lower hydra.launcher.workers or data.batch_size"
     return (

@@ -99,7 +99,7 @@ def resume_lines(resumed: Sequence[JobGroup]) -> list[str]:
     packs = [len(group.jobs) for group in resumed if len(group.jobs) > 1]
     parts = [f"{plural(sum(packs), 'job')} in {plural(len(packs), 'pack')}"] if packs else []
     parts += [f"{plural(len(resumed) - len(packs), 'job')} alone"] if len(resumed) > len(packs) else []
-    return [f"from their checkpoints go on: {' and '.join(parts)}"] if parts else []
+    return [f"resuming from checkpoints: {' and '.join(parts)}"] if parts else []
 
 
 def plan_jobs(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> Plan:
@@ -121,11 +121,11 @@ def common_solo_reason(config: DictConfig) -> str | None:
     """Return the Hydra setting that requires a process for each job; None if there is none."""
     hydra = config.hydra
     if hydra.job.chdir:
-        return "hydra.job.chdir=true: a process has one working folder, so each job needs its own"
+        return "hydra.job.chdir=true: jobs of one process share a working directory"
     if hydra.job.env_set:
-        return f"hydra.job.env_set ({', '.join(map(str, hydra.job.env_set))}) is for a process of its own"
+        return f"hydra.job.env_set ({', '.join(map(str, hydra.job.env_set))}) needs a process for each job"
     if hydra.callbacks:
-        return f"hydra.callbacks ({', '.join(map(str, hydra.callbacks))}) are called for jobs that run alone"
+        return f"hydra.callbacks ({', '.join(map(str, hydra.callbacks))}) are called only for jobs that run alone"
     return None
 
 

@@ -44,7 +44,7 @@ class Plan:
     def lines(self) -> list[str]:
         """Return a line for each reason why jobs train alone."""
         if not self.packs and not self.reasons and len(self.solo) > 1:
-            return ["nothing to fuse: no two jobs differ in numbers only"]
+            return ["nothing to fuse: no two jobs differ only in numbers"]
         return [separation_line(reason, [1] * len(jobs)) for reason, jobs in self.reasons.items()]
 
 
@@ -123,7 +123,7 @@ def solo_reason(config: Mapping[str, Any]) -> str | None:
     trainer = config.get("trainer") or {}
     for key, allowed in _TRAINER.items():
         if key in trainer and trainer[key] not in allowed:
-            return f"trainer.{key}={trainer[key]}, where packs train with {allowed[0]}"
+            return f"trainer.{key}={trainer[key]}, but packs train with {allowed[0]}"
     return None
 
 

@@ -81,7 +81,7 @@ def wait_for_workers(folder: Path, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while running := [path for path in folders if is_running(path)]:
         if time.monotonic() > deadline:
-            raise UserError(f"{running[0]} is still being written by a process of its own: end that, or wait for it")
+            raise UserError(f"{running[0]} is still being written by another process; stop it, or wait until it ends")
         time.sleep(_TICK)
 
 

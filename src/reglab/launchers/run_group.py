@@ -130,7 +130,7 @@ class _Pack:
                 configs.append(job_config(self._composer, job, overrides, lean=True))
             throttle = _Throttle(self._group.jobs, self._send)
             self._assignment.train_pack(configs, self._assignment.settings, throttle, self._end)
-            self._end_rest("FAILED", "its pack ended without a result of it")
+            self._end_rest("FAILED", "its pack ended without a result for it")
         except (KeyboardInterrupt, SystemExit):
             self._end_rest("KILLED", "interrupted")
         except Unfused as error:

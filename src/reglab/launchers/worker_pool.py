@@ -230,7 +230,7 @@ class WorkerPool:
         """Requeue a group as the next one; ``ends``: of its jobs if the sweep is interrupted."""
         self._requeued_ends.update(ends)
         self._on_event(
-            Requeued(tuple(ends), f"{reason}: {plural(len(ends), 'job')} {'goes' if len(ends) == 1 else 'go'} on")
+            Requeued(tuple(ends), f"{reason}: {plural(len(ends), 'job')} {'resumes' if len(ends) == 1 else 'resume'}")
         )
         self._waiting.appendleft(group)
 

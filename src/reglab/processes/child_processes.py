@@ -75,7 +75,7 @@ class Child:
             return self.error
         reason = ": it was killed, most often by the system because memory ran out" if self.code == -9 else ""
         if self.code == 1:
-            reason = ", as it printed; where this is a script, put reglab.fit under if __name__ == '__main__':"
+            reason = ". Its output is above; in a script, put reglab.fit under if __name__ == '__main__':"
         return RuntimeError(f"the process of rank {self.rank} ended with exit code {self.code}{reason}")
 
 

@@ -111,7 +111,7 @@ def estimate(costs: Sequence[Cost | None], workers: int) -> list[str]:
     disk = sum(cost.disk for cost in whole)
     return [
         f"About {minutes:.1f} minutes, {_size(memory)} of memory at a time, {_size(disk)} on disk "
-        "(from a few steps of each kind of order; workers do not slow each other down in this)."
+        "(from a few steps of each kind of job, as if workers did not slow each other down)."
     ]
 
 
@@ -158,7 +158,7 @@ class _CostEstimator:
         configs = [job_config(self._composer, job, self._overrides[job], lean=True) for job in group]
         result = _measure_in_process(configs, self._settings, self._preload)
         if isinstance(result, str):
-            self.problems.add(f"No estimate for some of them: {result}")
+            self.problems.add(f"No estimate for some jobs: {result}")
             return None
         return result
 
@@ -177,7 +177,7 @@ def _measure_in_process(
         return result
     except EOFError:
         process.join()
-        return f"the process that tried it ended with exit code {process.exitcode}"
+        return f"the process that measured it ended with exit code {process.exitcode}"
     finally:
         process.kill()
         process.join()

@@ -63,8 +63,8 @@ def earlier_folder(settings: TrackingSettings, fingerprint: str) -> Path | None:
         identity = None
     if identity is None or (identity.run_id, identity.uri) != (sweep.run_id, redacted(settings.uri)):
         _print(
-            f"the sweep {sweep.name} ({sweep.run_id}) cannot go on here, since {sweep.folder} does not hold it on this "
-            "machine: a new one starts"
+            f"the sweep {sweep.name} ({sweep.run_id}) cannot be resumed: its folder {sweep.folder} is not on this "
+            "machine. A new sweep starts"
         )
         return None
     return Path(sweep.folder)
@@ -111,7 +111,7 @@ def send_unsent(folder: Path, uri: str) -> bool:
     for reason in dict.fromkeys(refused):
         _print(f"not in MLflow yet: {reason}")
     if busy := result.running - is_running(folder):
-        _print(f"not in MLflow yet: {plural(busy, 'run')} that another process holds")
+        _print(f"not in MLflow yet: {plural(busy, 'run')} that another process is writing")
     return not refused and not busy
 
 
@@ -119,9 +119,9 @@ def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:
     """Return a line with the finished and the remaining jobs of a resumed sweep."""
     finished = sum(end.status == "FINISHED" for end in done.values())
     verb = "is" if finished == 1 else "are"
-    text = f"going on with the sweep in {folder}: {finished} of {plural(jobs, 'job')} {verb} finished, "
+    text = f"resuming the sweep in {folder}: {finished} of {plural(jobs, 'job')} {verb} finished, "
     if len(done) > finished:
-        text += f"{len(done) - finished} diverged, which running again would only repeat, "
+        text += f"{len(done) - finished} diverged and would diverge again, "
     return f"{text}{jobs - len(done)} to run"
 
 
@@ -178,7 +178,7 @@ def _supersede(uri: str, runs: Sequence["RunRecord"]) -> None:
     many = len(runs) > 1
     _print(
         f"the data of {plural(len(runs), 'job')} changed since {'they' if many else 'it'} ran: "
-        f"{'their results count' if many else 'its result counts'} no more"
+        f"{'their results no longer count' if many else 'its result no longer counts'}"
     )
 
 

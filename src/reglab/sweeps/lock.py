@@ -28,8 +28,8 @@ def sweep_lock(folder: Path) -> Iterator[None]:
     except Timeout:
         process = pid_file.read_text(encoding="utf-8") if pid_file.exists() else "unknown"
         raise UserError(
-            f"process {process} is running the sweep in {folder}: wait until it is done, or end it by Ctrl-C or "
-            f"kill -INT {process}; then the same command runs what is left. sweep.again=true starts a sweep of its own"
+            f"process {process} is running the sweep in {folder}. Wait for it, or stop it by Ctrl-C or kill -INT "
+            f"{process} and give the same command again; sweep.again=true starts a separate sweep"
         ) from None
     try:
         pid_file.write_text(str(os.getpid()), encoding="utf-8")

@@ -119,13 +119,13 @@ def _check_resumable(wanted: str | None, earlier: Path | None, backend: str) -> 
     """Raise UserError where ``reglab resume`` would start another sweep than the one it names."""
     if wanted is not None and backend != "mlflow":
         raise UserError(
-            f"the sweep in {wanted} was recorded with tracking={backend}: MLflow is the ledger of which jobs are done, "
-            "so without it a sweep does not go on as a whole. Jobs that trained alone do: reglab resume their folders"
+            f"the sweep in {wanted} was recorded with tracking={backend}: only MLflow records which jobs are done, "
+            "so it cannot be resumed as a whole. Resume single jobs by their folders: reglab resume FOLDER"
         )
     if wanted is not None and (earlier is None or earlier.resolve() != Path(wanted).resolve()):
         raise UserError(
-            f"the sweep in {wanted} cannot go on as it was: MLflow does not know it by the jobs that its configuration "
-            "gives now. Did conf/, reglab or tracking.uri change? Its finished runs are kept; reglab train -m starts a "
+            f"the sweep in {wanted} cannot be resumed: MLflow has no sweep with the jobs of its present configuration. "
+            "Did conf/, reglab or tracking.uri change? Its finished runs are kept; reglab train -m starts a "
             "new sweep"
         )
 

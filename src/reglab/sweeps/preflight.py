@@ -74,8 +74,8 @@ def _check_one_device(trainer: Mapping[str, Any]) -> None:
     one = str(devices) == "1" or (isinstance(devices, list) and len(devices) == 1)
     if devices is not None and not one:
         raise UserError(
-            f"trainer.devices={devices}: a job of a sweep trains on one device, but for hydra/launcher=process, which "
-            "gives each job several; or start such jobs one by one"
+            f"trainer.devices={devices}: jobs of a sweep train on one device each. Use hydra/launcher=process, or "
+            "start such jobs one by one"
         )
     if nodes != 1:
         raise UserError(

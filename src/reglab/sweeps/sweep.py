@@ -118,7 +118,10 @@ def _launch(
     parent, open_jobs = opened.parent, opened.remaining(jobs)
     launcher = OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher")
     if open_jobs and launcher not in ("fused", "local", "process"):  # ours show a table
-        print(f"{len(open_jobs)} jobs by hydra/launcher={launcher}; to watch them: reglab dashboard", file=sys.stderr)
+        print(
+            f"running {len(open_jobs)} jobs by hydra/launcher={launcher}; to watch them: reglab dashboard",
+            file=sys.stderr,
+        )
     try:
         returns = launch([overrides[job.number] for job in open_jobs]) if open_jobs else []
         return {**ends(open_jobs, returns), **opened.done}
@@ -208,7 +211,8 @@ def group_options(loader: ConfigLoader, parent: str = "") -> dict[str, list[str]
 
 def _result(parent_id: str, jobs: Sequence[Job], ends_by_job: Mapping[int, Ended]) -> SweepResult:
     known_ends = {
-        job.number: ends_by_job.get(job.number, Ended(job.number, "FAILED", "no result came back")) for job in jobs
+        job.number: ends_by_job.get(job.number, Ended(job.number, "FAILED", "the launcher returned no result"))
+        for job in jobs
     }
     labels = job_labels({job.number: [f"sweep.block={job.block}", *job.overrides] for job in jobs})
     finished = sum(end.status == "FINISHED" for end in known_ends.values())
