@@ -203,7 +203,7 @@ def test_wrong_settings_are_refused_before_anything_starts(hydra, wrong):
     [
         ("local", "{devices: 2}", "hydra/launcher=process"),
         ("local", "{devices: 1, num_nodes: 2}", "one machine"),
-        ("process", "{devices: 3, accelerator: gpu}", "may use 2 GPUs"),
+        ("process", "{devices: 3, accelerator: gpu}", "may use only 2 GPUs"),
         ("process", "{devices: 1, num_nodes: 2}", "trains jobs on one machine"),
     ],
 )

@@ -10,7 +10,7 @@ from scipy.special import stdtr
 from reglab.analysis.paired import Array, Scored, Splits, aligned, difference
 
 RESAMPLES = 2000
-_MOST_ROWS = 4096  # of more, the means are normal for all that matters here, and their covariance is enough
+_MOST_ROWS = 4096  # above it the means are normal, and their covariance is enough
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _moved(scored: Sequence[Scored], draw: np.random.Generator) -> tuple[Array, 
     common = [repeat for repeat in scored[0].repeats if all(repeat in one.repeats for one in scored)]
     if len(common) > 1:
         values = np.stack([one.take(common).values for one in scored])
-        deviations = values - values.mean(0)  # what a seed does to all settings does not change which is best
+        deviations = values - values.mean(0)  # effects common to all settings cancel
         errors = np.sqrt(deviations.var(1, ddof=1) / len(common))
         moved = moved + draw.standard_normal(moved.shape) * errors
     return np.array([one.values.mean() for one in scored]), moved

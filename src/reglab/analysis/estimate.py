@@ -82,9 +82,9 @@ def joint_interval(
 ) -> Interval:
     """Return the mean over runs with an interval that covers example noise and seed noise.
 
-    One split:  ``low = mean - sqrt( mean over runs of (value - low)^2 + t^2 * var of runs / runs )``
+    One split: ``low = mean - sqrt( mean over runs of (value - low)^2 + t^2 * var of runs / runs )``
 
-    Several:    ``low = mean - t * sqrt( variance between the splits' means / splits )``
+    Several:   ``low = mean - t * sqrt( variance between the splits' means / splits )``
 
     and ``high`` likewise: the root of summed squares keeps each side's own width (a bootstrap
     interval is not symmetric); t is Student's quantile with runs - 1, or splits - 1, degrees of

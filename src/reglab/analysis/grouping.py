@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from reglab.analysis.formatting import compact
 from reglab.analysis.trial import REPEATED, Candidate, Trial
 
-# Where a run's record goes, and which job it was, are no part of its setting.
+# Config keys that are no part of a setting: paths, tracking, the job's number.
 BOOKKEEPING = ("sweep.", "tracking.", "hydra.")
 # Replicas repeat a setting as seeds do: they train on other rows, but are validated on the same
 # ones.
 REPLICA = "data.replica"
-_STRENGTH = "strength"  # stands for the main number's key where the params do not hold it
+_STRENGTH = "strength"  # key of the main number where the params have none
 
 Group = list[Trial]
 

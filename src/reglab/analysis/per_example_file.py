@@ -14,11 +14,10 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 
 FILE = "examples.npz"
-OUTPUTS = 2**20  # numbers that the outputs of a validation part have at most to be kept
+OUTPUTS = 2**20  # the most numbers of outputs that are kept
 
 Array = NDArray[Any]
-# What reading raises of a file that is missing, cut, changed, no zip file, or holds other arrays or
-# objects.
+# What reading raises where a file is missing, truncated, not a zip file, or has other contents.
 _WRONG = (OSError, ValueError, TypeError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 

@@ -23,10 +23,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from reglab.config.validate import admit
 
 JOB, AFTER = "sweep.job=", "sweep.after="
-# What a sweep tells each job; no part of what the job computes.
+# Overrides that a sweep adds to each job; they do not change what the job computes.
 SWEEP_KEYS = ("sweep.parent=", "sweep.block=", JOB, AFTER, "sweep.start=", "sweep.trail=")
 
-# What of Hydra's node matters only to Hydra itself.
+# Parts of Hydra's node that only Hydra itself uses.
 _FOR_HYDRA = (
     *("run", "help", "hydra_help", "hydra_logging", "job_logging", "launcher", "sweeper", "env", "callbacks"),
     *("searchpath", "verbose"),
@@ -67,7 +67,7 @@ class Composer:
         with open_dict(config.hydra):
             task = [str(each.input_line) for each in parsed if not each.is_hydra_override()]
             config.hydra.overrides.task = task
-            config.hydra.job.override_dirname = ",".join(sorted(task))  # not read back, which resolves interpolations
+            config.hydra.job.override_dirname = ",".join(sorted(task))  # reading it back would resolve
         return config
 
     def resolved(self, overrides: Sequence[str]) -> Mapping[str, Any]:
@@ -124,7 +124,7 @@ class Composer:
         return self._loads_files[key] or override.is_delete()
 
 
-Bases = dict[tuple[str, ...], Mapping[str, bytes]]  # the overrides that load -> the config's forms, see `_forms`
+Bases = dict[tuple[str, ...], Mapping[str, bytes]]  # overrides that load files -> see `_forms`
 
 _latest: list[Composer] = []
 
@@ -210,9 +210,9 @@ def _forms(config: DictConfig) -> dict[str, bytes]:
     with open_dict(bare):
         del bare["hydra"]
     for key in _FOR_HYDRA:
-        del lean.hydra.__dict__["_content"][key]  # OmegaConf does not delete from what has a type
+        del lean.hydra.__dict__["_content"][key]  # OmegaConf deletes no key of a typed node
     folder = _unresolved(lean, "dir")
-    if folder.count("${") == folder.count("${now:"):  # the time of the whole sweep; anything else may differ by job
+    if folder.count("${") == folder.count("${now:"):  # other interpolations may differ by job
         with open_dict(lean):
             lean.hydra.sweep.dir = str(config.hydra.sweep.dir)
     return {"whole": pickle.dumps(config), "bare": pickle.dumps(bare), "lean": pickle.dumps(lean)}

@@ -15,7 +15,7 @@ from reglab.launchers.events import Ended, Event
 _COLUMNS = {"train/loss": "train loss", "val/loss": "val loss", "gap/loss": "gap"}
 _COLOURS = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow"}
 _SECONDS_BETWEEN_LINES = 5.0
-_WIDEST = 110  # of the table: on a wide terminal a row should still be read as one
+_WIDEST = 110  # columns of the table, for rows to stay readable on a wide terminal
 
 
 class Display:

@@ -12,7 +12,7 @@ OUT_OF_MEMORY = "its worker process was killed (SIGKILL), most often by the syst
 KILLED = "its worker process was killed (SIGKILL)"
 ASKED_TO_END = "its worker process was asked to end"
 SIGKILL = 9  # Windows has no such name
-_SIGNAL_EXIT_OFFSET = 128  # exit codes above it tell of a signal, as shells have it
+_SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
 _GIGA = 1e9
 
 

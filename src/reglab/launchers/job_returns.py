@@ -9,7 +9,7 @@ from reglab.core import signals
 from reglab.launchers.events import Ended
 
 
-class JobFailed(Exception):  # noqa: N818 - what it says is what happened to the job
+class JobFailed(Exception):  # noqa: N818 - it names what happened to the job
     """A job of a sweep failed or was killed; ``end`` tells how."""
 
     def __init__(self, end: Ended):

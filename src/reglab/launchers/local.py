@@ -40,8 +40,8 @@ _THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-# torch.cuda.is_available() then asks the driver without opening CUDA, which a forked process could
-# not use any more.
+# With it torch.cuda.is_available() does not initialize CUDA, which a forked process could not use
+# any more.
 _CUDA_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 _NO_VARIABLES: Mapping[str, str] = {}
 _EXIT_PRIORITY = -1  # multiprocessing ends workers before it calls what has a priority below 0
@@ -202,13 +202,13 @@ def _record_end(end: Ended, config: DictConfig) -> None:
     from reglab.tracking.status import last_status
 
     try:
-        status = last_status(job_folder(config))  # the journal leads the store
-        timed_out = (status, end.status) == ("KILLED", "FAILED")  # it was asked to end, for it took too long
+        status = last_status(job_folder(config))  # the journal is ahead of MLflow
+        timed_out = (status, end.status) == ("KILLED", "FAILED")  # terminated after its time limit
         if status != "RUNNING" and not timed_out:
             return
         run = reopen_run(job_folder(config))
     except UserError:
-        return  # it died before its run was opened
+        return  # its process died before it opened a run
     run.tag(**{"reglab.message": end.message})
     run.finish(end.status)
 

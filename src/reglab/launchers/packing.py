@@ -7,14 +7,14 @@ from typing import Any
 
 from reglab.analysis.formatting import plural
 
-MIN_MEMBERS = 8  # members below which a pack is not split for the sake of an idle worker
+MIN_MEMBERS = 8  # packs are not split into smaller ones for an idle worker
 MAX_MEMBERS = 1024
 
 # Numbers here may differ between the members of a pack.
 _FREE_KEYS = {"seed", "trainer.gradient_clip_norm", "data.split_seed", "data.label_noise", "data.fold", "data.replica"}
 _FREE_GROUPS = ("regularizer.", "optimizer.", "scheduler.")
 _NOT_THE_JOB = ("name", "sweep", "hydra")
-# What the fused engine trains with; a job that wants something else trains by itself.
+# Values that the fused engine supports; a job with others trains alone.
 _TRAINER: dict[str, tuple[Any, ...]] = {
     "devices": (1, "1", "auto"),
     "num_nodes": (1,),

@@ -15,7 +15,7 @@ from reglab.launchers.rank_zero import interrupts_blocked, run_rank_zero
 from reglab.launchers.worker_handle import PoolRules
 from reglab.processes.rank_processes import free_port, rank_environment
 
-RANK_EXIT_SECONDS = 30.0  # seconds in which all ranks of a job should have ended when one did so by itself
+RANK_EXIT_SECONDS = 30.0  # for the other ranks, after one has ended
 
 
 class ProcessRunner(LocalRunner):
@@ -37,7 +37,7 @@ class ProcessRunner(LocalRunner):
     def __init__(self, workers: int | None, threads: int, gpus: object, retries: int, limits: Limits):
         if not isinstance(retries, int) or retries < 0:
             raise UserError(f"hydra.launcher.retries must be an integer >= 0, got {retries!r}")
-        count_workers(workers, threads)  # refuses what makes no sense
+        count_workers(workers, threads)  # validates both
         self._workers_setting, self.threads, self._gpus = workers, threads, visible_gpus(gpus)
         self.rules = PoolRules(one_shot=True, retries=retries, stop_on_refusal=True, limits=limits)
         self.workers = 1
@@ -55,7 +55,7 @@ class ProcessRunner(LocalRunner):
         Raises:
             UserError: A job needs what no slot has.
         """
-        trainers = {job: trainer_config(composer, own) for job, own in jobs.items()}
+        trainers = {job: trainer_config(composer, overrides) for job, overrides in jobs.items()}
         self._needs = {job: devices_needed(trainer, self._gpus) for job, trainer in trainers.items()}
         self._slots = gpu_slots(list(trainers.values()), self._gpus, self._workers_setting, self.threads)
         self.workers = len(self._slots)

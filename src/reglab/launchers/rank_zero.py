@@ -33,7 +33,7 @@ def run_rank_zero(pipe: Connection, pickled: bytes, ranks: int, port: int, exit_
         exit_seconds: In which all ranks should have ended after one did.
     """
     _start_session()
-    with signals.listening(patient=True):  # the sweep asks again and again
+    with signals.listening(patient=True):  # the sweep repeats its signals
         end_with_parent()
         try:
             unblock_interrupts()

@@ -14,7 +14,7 @@ from reglab.tracking.folder import read_identity
 from reglab.tracking.lock import LOCK
 from reglab.tracking.pack_manifest import MANIFEST, Manifest, read
 
-_TICK = 0.1  # seconds
+_POLL_SECONDS = 0.1
 _LAST = ("last.ckpt", "last.previous.ckpt")
 
 
@@ -82,7 +82,7 @@ def wait_for_workers(folder: Path, seconds: float = 60.0) -> None:
     while running := [path for path in folders if is_running(path)]:
         if time.monotonic() > deadline:
             raise UserError(f"{running[0]} is still being written by another process; stop it, or wait until it ends")
-        time.sleep(_TICK)
+        time.sleep(_POLL_SECONDS)
 
 
 def recorded_end(job: int, folder: Path) -> Ended | None:
@@ -97,7 +97,7 @@ def recorded_end(job: int, folder: Path) -> Ended | None:
     outcome = run_state.outcome(folder)
     if outcome is None:
         return None
-    with suppress(UserError):  # a run that is kept in its folder alone
+    with suppress(UserError):  # a run without MLflow
         send(folder)
     status, message, results = outcome
     return Ended(job, status, message, read_identity(folder).run_id, results)

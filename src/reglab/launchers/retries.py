@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from reglab.launchers.compose import JobGroup
 
-_KILLED, _PREEMPTED = 1, 3  # attempts in a row that may get no further: memory runs out again, preemption may not
+_KILLED, _PREEMPTED = 1, 3  # attempts in a row that may make no progress
 
 
 class Attempts:
@@ -37,7 +37,7 @@ class Attempts:
         if self._max_retries is None:
             return may_stall
         self._interruptions.update(group.jobs)
-        # A pack that is killed twice at one place is halved, which may be all that it needs.
+        # A pack that is killed twice without progress is halved, which may be enough.
         return max(self._interruptions[job] for job in group.jobs) <= self._max_retries and (
             may_stall or preempted or len(group.jobs) == 1
         )

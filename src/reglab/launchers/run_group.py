@@ -95,7 +95,7 @@ def _run_alone(job: int, overrides: Sequence[str], assignment: Assignment, compo
     except UserError as error:
         _show_traceback()
         return Ended(job, "FAILED", str(error))
-    except Exception as error:  # noqa: BLE001 - whatever a job raises, the sweep goes on
+    except Exception as error:  # noqa: BLE001 - whatever a job raises, the sweep continues
         _show_traceback()
         return Ended(job, "FAILED", _describe(error, folder))
 
@@ -110,7 +110,7 @@ def _hydra_job(config: DictConfig, assignment: Assignment) -> object:
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
-    if isinstance(returned._return_value, BaseException):  # its property would print a line before raising
+    if isinstance(returned._return_value, BaseException):  # the property would print a line
         raise returned._return_value
     return returned._return_value
 
@@ -121,7 +121,7 @@ class _Pack:
     def __init__(self, group: JobGroup, assignment: Assignment, composer: Composer, send: Send):
         self._group, self._assignment, self._composer, self._send = group, assignment, composer, send
         self._running = list(group.jobs)
-        self._killed: dict[int, Ended] = {}  # not sent yet: jobs that memory ran out for are named by Unfused again
+        self._killed: dict[int, Ended] = {}  # unsent: Unfused may name them again
 
     def run(self) -> None:
         configs: list[DictConfig] = []
@@ -136,12 +136,12 @@ class _Pack:
         except Unfused as error:
             done = [job for job in self._group.jobs if job not in self._unfinished()]
             self._send(Regrouped(tuple(regroup(self._group.jobs, error.groups, done)), error.reason))
-        except UserError as error:  # of some job: the half that has none of these trains, a faulty one ends up alone
+        except UserError as error:  # of some job: halving isolates it
             _show_traceback()
             self._halve(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a pack raises, the sweep goes on
+        except Exception as error:  # noqa: BLE001 - whatever a pack raises, the sweep continues
             _show_traceback()
-            if len(self._unfinished()) > 1 and not isinstance(error, OSError):  # no job fills the disk by itself
+            if len(self._unfinished()) > 1 and not isinstance(error, OSError):  # as a full disk
                 self._halve(f"{type(error).__name__}: {error}")
             else:
                 self._end_rest("FAILED", _describe(error, [job_folder(config) for config in configs]))

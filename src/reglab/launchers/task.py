@@ -69,5 +69,5 @@ def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "Trial":
 
 
 def _filter_warnings() -> None:
-    # Lightning 2.6 asks torch in a way that torch 2.13 is giving up; neither is the user's doing.
+    # Lightning 2.6 uses an API that torch 2.13 deprecates; the user cannot change that.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")

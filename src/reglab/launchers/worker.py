@@ -14,7 +14,7 @@ from reglab.launchers.compose import Composer
 from reglab.launchers.events import Idle
 from reglab.launchers.run_group import Assignment, run_group
 
-_EXIT_SECONDS = 60.0  # seconds that a worker without its sweep may take to save and to record its end
+_EXIT_SECONDS = 60.0  # for a worker without its sweep to save and record its end
 
 
 def work(pipe: Connection, pickled: bytes) -> None:
@@ -26,8 +26,8 @@ def work(pipe: Connection, pickled: bytes) -> None:
     """
     secrets.hide_output()
     if hasattr(os, "setpgrp"):
-        os.setpgrp()  # a terminal's Ctrl-C goes to the sweep alone, which then tells its workers
-    with signals.listening(patient=True):  # the sweep asks again and again
+        os.setpgrp()  # Ctrl-C reaches only the sweep, which signals its workers
+    with signals.listening(patient=True):  # the sweep repeats its signals
         _work(pipe, pickled)
 
 
@@ -59,7 +59,7 @@ def _unpickle(pickled: bytes) -> Assignment:
     from hydra.core.plugins import Plugins
     from hydra.core.utils import setup_globals
 
-    # First, since it executes the plugins' modules again: configs of the classes from before could
+    # First, since it executes the plugins' modules again: instances of the earlier classes could
     # not be pickled.
     Plugins.instance()
     assignment: Assignment = pickle.loads(pickled)
@@ -86,5 +86,5 @@ def end_with_parent() -> None:
 def limit_threads(threads: int) -> None:
     """Set torch's number of threads, if torch is imported."""
     torch = sys.modules.get("torch")
-    if torch is not None:  # it has read OMP_NUM_THREADS already, as the server did that this process is forked from
+    if torch is not None:  # the fork server has read OMP_NUM_THREADS already
         torch.set_num_threads(threads)

@@ -37,21 +37,19 @@ class Worker:
     index: int
     started_at: float  # by the monotonic clock
     group: JobGroup | None = None
-    open_jobs: list[int] = field(default_factory=list)  # jobs of the order that have not ended
-    killed: dict[int, Ended] = field(default_factory=dict)  # of these, the ones that it was asked to end
-    already_ended: set[int] = field(
-        default_factory=set
-    )  # of these, the ones whose record told of an end before they began
-    exiting: bool = False  # it was asked to end itself, and takes no more orders
-    exceeded: LimitExceeded | None = None  # what it is ended for
+    open_jobs: list[int] = field(default_factory=list)  # jobs of the group that have not ended
+    killed: dict[int, Ended] = field(default_factory=dict)  # of these, those that were interrupted
+    already_ended: set[int] = field(default_factory=set)  # of these, ended by their journals at the start
+    exiting: bool = False  # it was asked to exit, and gets no more groups
+    exceeded: LimitExceeded | None = None  # the limit for which it is ended
     deadline: float | None = None  # when it is killed
-    pipe_closed: bool = False  # it has closed its pipe, and is about to end
+    pipe_closed: bool = False  # the process is exiting
 
 
 def kill_group(process: BaseProcess) -> None:
     """Kill a worker's process group."""
     if process.pid is not None and hasattr(os, "killpg"):
-        with contextlib.suppress(OSError):  # nobody is left in it, or it is not made yet
+        with contextlib.suppress(OSError):  # the group is empty, or does not exist yet
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 

@@ -27,8 +27,8 @@ from reglab.launchers.packing import split_evenly
 from reglab.launchers.retries import Attempts
 from reglab.launchers.worker_handle import PoolRules, Worker, kill_group, send_signal
 
-_POLL_SECONDS = 0.25  # seconds without news after which the display is asked to redraw
-_EXIT_SECONDS = 20.0  # seconds that a job which was asked to end may take to record that, and a process to leave
+_POLL_SECONDS = 0.25  # between updates of the display
+_EXIT_SECONDS = 20.0  # for a job to record that it was interrupted, and for a process to exit
 
 Spawn = Callable[[JobGroup, int], tuple[BaseProcess, Connection]]
 
@@ -74,9 +74,8 @@ class WorkerPool:
         self._workers: list[Worker] = []
         self._waiting: deque[JobGroup] = deque()
         self._ends: dict[int, Ended] = {}
-        self._requeued_ends: dict[
-            int, Ended
-        ] = {}  # how jobs end that wait to go on, if the sweep is interrupted before they do
+        # How requeued jobs end if the sweep is interrupted before they resume.
+        self._requeued_ends: dict[int, Ended] = {}
         self._limits_checked_at = 0.0
         self.interrupted: int | None = None  # the number of the signal
 
@@ -122,13 +121,13 @@ class WorkerPool:
                 self._on_event(Started(job))
             if len(worker.open_jobs) > 1:
                 self._on_event(Packed(tuple(worker.open_jobs)))
-            with contextlib.suppress(OSError):  # it died while idle: listening finds that out
+            with contextlib.suppress(OSError):  # it died while idle, which is noticed later
                 worker.pipe.send(group)
 
     def _next(self) -> JobGroup | None:
         """Take the first waiting group whose dependencies have ended, if there is one."""
         ready = (group for group in self._waiting if self._ends.keys() >= set(group.after))
-        # Where nothing runs, nothing will end: waiting on would be for ever.
+        # Where nothing runs, nothing will end: waiting would never stop.
         group = next(ready, None if self._busy() or not self._waiting else self._waiting[0])
         if group is not None:
             self._waiting.remove(group)
@@ -171,7 +170,7 @@ class WorkerPool:
         try:
             while not worker.pipe_closed and worker.pipe.poll():
                 self._handle(worker, worker.pipe.recv())
-        except (EOFError, OSError):  # the other end is closed: the process is dying
+        except (EOFError, OSError):  # the process is exiting
             worker.pipe_closed = True
             if worker.group is not None:
                 worker.process.join(timeout=5)
@@ -191,7 +190,7 @@ class WorkerPool:
 
     def _on_ended(self, worker: Worker, end: Ended) -> None:
         if end.job not in worker.open_jobs:
-            return  # a pack that goes on tells again of those that had ended
+            return  # a pack that resumes repeats the ends of its members
         if end.status == "KILLED" and not self.interrupted:
             worker.killed[end.job] = end
             return
@@ -244,7 +243,7 @@ class WorkerPool:
 
     def _remove_dead(self, worker: Worker) -> None:
         self._workers.remove(worker)
-        kill_group(worker.process)  # what it leaves behind
+        kill_group(worker.process)  # its child processes
         worker.pipe.close()
         self._adopt_recorded_ends(worker)
         code, group, unfinished = worker.process.exitcode, worker.group, list(worker.open_jobs)
@@ -279,7 +278,7 @@ class WorkerPool:
             reason = exceeded.reason if exceeded else OUT_OF_MEMORY if killed else ends[unfinished[0]].message
             self._on_split(group, unfinished, reason)
             if killed and exceeded is None:
-                self._size = max(1, self._size - 1)  # two halves side by side would need the same memory again
+                self._size = max(1, self._size - 1)  # both halves at once need the same memory
             self._regroup(group, Regrouped(tuple(split_evenly(unfinished, min(2, len(unfinished)))), reason))
         else:
             self._end_all(ends)
@@ -313,7 +312,7 @@ class WorkerPool:
         deadline = time.monotonic() + _EXIT_SECONDS
         with contextlib.suppress(KeyboardInterrupt):
             while self._busy() and time.monotonic() < deadline:
-                for worker in self._workers:  # again and again: one that is just starting cannot hear yet
+                for worker in self._workers:  # repeatedly: one may still be starting
                     send_signal(worker.process, signal.SIGINT)
                 self._wait_for_events()
         for worker in self._busy():

@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 
 from reglab.core import signals
 
-_EXIT_SECONDS = 20.0  # seconds that processes have to end once one has failed, or they were asked to
+_EXIT_SECONDS = 20.0  # for the others to end after one failed or was interrupted
 _MAX_TRACEBACK = 20_000  # characters of a traceback
 # Errors of a process that lost its connection to another one: consequences, not the cause.
 _CONNECTION_ERRORS = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "tcpstore")
@@ -143,7 +143,7 @@ def send_errors(pipe: Connection) -> Iterator[None]:
         yield
     except BaseException as error:  # noqa: BLE001 - raised in the parent
         text = "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]
-        with contextlib.suppress(OSError):  # nobody listens any more
+        with contextlib.suppress(OSError):  # the parent is gone
             pipe.send(text)
             try:
                 pipe.send((type(error), error.args, dict(vars(error))))

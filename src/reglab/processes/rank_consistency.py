@@ -78,9 +78,8 @@ def shared_folder_overrides(config: DictConfig, overrides: Sequence[str]) -> lis
                 "hydra.run.dir contains ${now:}, which differs between the processes that srun starts. Name the folder "
                 "after the job, as in hydra.run.dir=runs/$SLURM_JOB_ID"
             )
-    if (
-        current.launched_by in ("torchrun", "srun") and not current.first
-    ):  # Lightning tells those that it starts by itself
+    # Lightning sets this itself for the processes that it starts.
+    if current.launched_by in ("torchrun", "srun") and not current.first:
         overrides_to_add.append("hydra.output_subdir=null")
     return overrides_to_add
 

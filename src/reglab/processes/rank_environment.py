@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-_GRACE = 20.0  # seconds that a process may go on training after the one that started it is gone
+_GRACE = 20.0  # seconds to exit after the parent process is gone
 _INTERRUPTED = "interrupted"
-INTERACTIVE_JOBS = ("bash", "interactive")  # Slurm job names in which Lightning, too, does not group processes
+INTERACTIVE_JOBS = ("bash", "interactive")  # Slurm jobs that Lightning treats as one process
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def process_rank() -> ProcessRank:
             "srun", int(variables.get("SLURM_PROCID", 0)), int(variables.get("SLURM_NTASKS", 1)), node_leader
         )
     local, node = int(variables.get("LOCAL_RANK", 0)), int(variables.get("NODE_RANK", 0))
-    if local or node:  # the very first process is not told of the others, which it starts itself
+    if local or node:  # the first process starts the others, without variables of its own
         return ProcessRank(
             "lightning", int(variables.get("RANK", local or node)), int(variables.get("WORLD_SIZE", 2)), node_leader
         )

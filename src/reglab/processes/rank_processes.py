@@ -16,7 +16,7 @@ from types import TracebackType
 
 _SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
 _SIGKILL = 9  # Windows has no such name
-_EXIT_SECONDS = 10.0  # that further ranks have where rank 0 ended well
+_EXIT_SECONDS = 10.0  # for the other ranks after rank 0 succeeded
 
 
 def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
@@ -152,7 +152,7 @@ class RankProcesses:
 
 
 def _failure(rank: int, process: SpawnProcess, pipe: Connection) -> RankFailure | None:
-    while (code := process.exitcode) is None:  # it has ended; the main thread may just be about to note its code
+    while (code := process.exitcode) is None:  # ended, but not yet reaped
         time.sleep(0.01)
     if code == 0:
         return None

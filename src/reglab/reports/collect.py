@@ -25,9 +25,9 @@ PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
 FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
-RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last, which the command may have changed
-_RULE_OF_OLD_SWEEPS = "paired_1se"  # of sweeps from before there were rules: their choice stays what it was
-EARLIER_TEST_USES_TAG = "reglab.test_looked_before"  # of a sweep: who had seen its test set before
+RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last
+_RULE_OF_OLD_SWEEPS = "paired_1se"  # of sweeps made before there were rules
+EARLIER_TEST_USES_TAG = "reglab.test_looked_before"  # of a sweep: which runs saw its test set before
 
 
 def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
@@ -44,7 +44,7 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
     Raises:
         UserError: There is no such sweep, or rule.
     """
-    from reglab.tracking.mlflow import read  # imports mlflow: seconds
+    from reglab.tracking.mlflow import read  # late: mlflow
 
     parent = read.get_run(uri, parent_id)
     records = counted(read.sweep_runs(uri, parent_id))
@@ -77,7 +77,7 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
 def _runs_drawn(data: SweepData) -> list[str]:
     try:
         choice = data.choose()
-    except UserError:  # nothing finished: whoever chooses says so
+    except UserError:  # nothing finished, which the choice reports
         return []
     return [run.run_id for candidate in rows(choice) for run in candidate.trials]
 

@@ -20,7 +20,7 @@ from reglab.reports.figures import draw
 from reglab.reports.terminal import TableRow, constant_row, headings, row
 from reglab.reports.test_result import ResultOnTest
 
-RULES = {  # what the page says of how the choice is made
+RULES = {  # how the page describes the rule
     "paired_1se": "the strongest setting of its regularizer within one standard error of its difference to the best. "
     "All settings share rows and seeds: SE² = variance over examples of the difference (mean over seeds) / examples + "
     "variance over seeds of the difference (mean over examples) / seeds",
@@ -92,7 +92,7 @@ def command(choice: Choice) -> str:
     overrides = choice.chosen.trials[0].overrides
     if not overrides:
         return ""
-    # An experiment may be a sweep by itself; this is one run of it.
+    # An experiment may define a sweep; this is one run of it.
     once = ["hydra.mode=RUN"] if any(part.lstrip("+").startswith("experiment=") for part in overrides) else []
     return shlex.join(["reglab", "train", *overrides, *once])
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from reglab.tracking.run_record import RunRecord
 
 _log = logging.getLogger(__name__)
-_LARGE = ("val_outputs", "val_targets")  # of all runs of a sweep at once, and no comparison asks for them
-_READERS = 16  # at once, where they come over the network
+_LARGE = ("val_outputs", "val_targets")  # large, and not needed for comparisons
+_READERS = 16  # parallel downloads
 
 
 def collect_examples(records: Iterable["RunRecord"]) -> dict[str, Examples]:
@@ -37,7 +37,7 @@ def collect_examples(records: Iterable["RunRecord"]) -> dict[str, Examples]:
 
 
 def _one(record: "RunRecord", folder: Path) -> Examples | None:
-    from reglab.tracking.mlflow.read import copy_artifact  # imports mlflow: seconds
+    from reglab.tracking.mlflow.read import copy_artifact  # late: mlflow
 
     path = copy_artifact(record, FILE, folder)
     if path is None:

@@ -100,7 +100,7 @@ def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> S
 def note(data: SweepData, choice: Choice, answer: Verdict, test: ResultOnTest | None) -> str:
     """Return the markdown note: headline, details, test result, table of choices."""
     shown = [c for c in choice.candidates if c is choice.baseline or any(c is b for b in choice.blocks.values())]
-    constant_rows = [found] if (found := constant_row(data, choice)) is not None else []
+    constant_rows = [constant] if (constant := constant_row(data, choice)) is not None else []
     names = [plain(heading) for heading in headings(data)]
     lines = [
         f"**{plain(answer.headline)}**",

@@ -126,7 +126,7 @@ def table(data: SweepData, choice: Choice, columns: int = WIDE) -> Table:
             max_width=16 if column in (0, 1) or (column == _GAP and columns < WIDE) else None,
             min_width=9 if column in (0, 1) else None,
             overflow="fold",
-            no_wrap=column not in (0, 1, _GAP),  # if something must give, then names
+            no_wrap=column not in (0, 1, _GAP),  # only names may wrap
         )
     shown = [c for c in choice.candidates if c in kept]
     for candidate, following in zip(shown, [*shown[1:], None], strict=True):

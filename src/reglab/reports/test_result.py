@@ -58,12 +58,12 @@ class ResultOnTest:
     @property
     def sentence(self) -> str:
         """The result in a sentence, with a warning if the test set was used before."""
-        found = "; ".join(f"{metric_name(key)} {result.text()}" for key, result in self.metrics.items())
+        metrics_text = "; ".join(f"{metric_name(key)} {result.text()}" for key, result in self.metrics.items())
         intervals = any(not math.isnan(result.interval.low) for result in self.metrics.values())
         over = "examples and seeds" if self.runs > 1 else "examples"
         explained = f" ({self.level} intervals over {over})" if intervals else ""
         touched = "" if self.earlier_test_uses or self.others or self.splits > 1 else "touched once for "
-        text = f"On the test set, {touched}{self.label} ({plural(self.runs, 'run')}): {found}{explained}."
+        text = f"On the test set, {touched}{self.label} ({plural(self.runs, 'run')}): {metrics_text}{explained}."
         if self.splits > 1:
             text += (
                 f" Each of the {self.splits} values of data.split_seed has a test part of its own, whose rows are "

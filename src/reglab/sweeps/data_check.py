@@ -17,7 +17,7 @@ from reglab.sweeps.blocks import Job
 from reglab.sweeps.preflight import format_faults
 
 _Messages = dict[str, list[int]]  # sentences, each with the numbers of the jobs that it is about
-_TIMEOUT_SECONDS = 60.0  # seconds: data that take longer to load are left to the jobs
+_TIMEOUT_SECONDS = 60.0  # data that take longer to load are checked by the jobs
 
 
 def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
@@ -62,7 +62,7 @@ def _check_in_process(
         process.start()
     theirs.close()
     try:
-        ours.recv()  # what it needs is imported
+        ours.recv()  # it has finished importing
         result: tuple[_Messages, _Messages] | None = ours.recv() if ours.poll(_TIMEOUT_SECONDS) else None
         return result
     except EOFError:
@@ -79,4 +79,4 @@ def _run_checks(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config:
     limit_threads(threads)
     check = tasks.data_checker()
     pipe.send(None)
-    pipe.send(tuple(check(jobs)))  # plain: unpickling a class of ours would import torch into the sweep's own process
+    pipe.send(tuple(check(jobs)))  # plain, for a process without torch

@@ -24,7 +24,7 @@ from reglab.launchers.worker import limit_threads
 from reglab.sweeps.blocks import Job
 
 _WIDTH = 110
-_MAX_MEASURED = 12  # kinds of orders that are tried out; further ones are taken to cost as much as these do on average
+_MAX_MEASURED = 12  # kinds of groups; further ones count as the mean of these
 
 
 @dataclass(frozen=True)

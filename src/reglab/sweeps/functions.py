@@ -78,8 +78,7 @@ def values(override: Override) -> list[str]:
     return [override.get_value_element_as_str()]
 
 
-# The grammar checks a function's arguments against its annotations, and takes the name ``range``
-# away.
+# Hydra's grammar checks a function's arguments against its annotations.
 def _choice_of_log(low: int | float, high: int | float, n: int) -> ChoiceSweep:
     return ChoiceSweep(list=list(log(low, high, n)))
 
@@ -99,7 +98,7 @@ def _rewrite(parser: OverridesParser, argument: str) -> str:
             return f"{override.get_key_element()}={quoted.get_value_element_as_str()}"
     except HydraException as error:
         if isinstance(error.__cause__, (ValueError, TypeError)) and _OURS.search(argument):
-            raise UserError(f"{argument}: {error.__cause__}") from error  # Hydra would not even know the name
+            raise UserError(f"{argument}: {error.__cause__}") from error  # Hydra does not know the function
     return argument
 
 

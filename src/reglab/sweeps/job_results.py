@@ -21,31 +21,31 @@ def ends(jobs: Sequence[Job], returns: Sequence[JobReturn]) -> dict[int, Ended]:
         jobs: That the launcher was given.
         returns: What it returned.
     """
-    found: dict[int, Ended] = {}
+    ends_by_job: dict[int, Ended] = {}
     for job, returned in zip(jobs, returns, strict=False):
         number_told = sweep_number(returned.overrides or ())
         number = job.number if number_told is None else number_told
         value = returned._return_value  # the property prints and raises where the job failed
         if isinstance(value, JobFailed):
-            found[number] = replace(value.end, job=number)
+            ends_by_job[number] = replace(value.end, job=number)
         elif isinstance(value, Ended):
-            found[number] = replace(value, job=number)
+            ends_by_job[number] = replace(value, job=number)
         elif returned.status == JobStatus.FAILED:
-            found[number] = Ended(number, "FAILED", str(value) or type(value).__name__)
+            ends_by_job[number] = Ended(number, "FAILED", str(value) or type(value).__name__)
         elif returned.status == JobStatus.COMPLETED:
-            found[number] = end_from_result(number, value)
-    return found
+            ends_by_job[number] = end_from_result(number, value)
+    return ends_by_job
 
 
-def failures(found: Mapping[int, Ended], labels: Mapping[int, str]) -> str:
+def failures(ends_by_job: Mapping[int, Ended], labels: Mapping[int, str]) -> str:
     """Return the failed jobs with their reasons as text; empty if none failed.
 
     Args:
-        found: How each job ended.
+        ends_by_job: How each job ended.
         labels: Of all jobs, by number.
     """
     reasons: dict[str, list[int]] = {}
-    for number, end in sorted(found.items()):
+    for number, end in sorted(ends_by_job.items()):
         if end.status == "FAILED":
             reasons.setdefault(end.message or "no reason given", []).append(number)
     if not reasons:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _DIGEST = "reglab.data_digest"
 
-Content = dict[str, Any]  # what a job computes: its resolved config, less where it runs and is recorded
+Content = dict[str, Any]  # a job's resolved config without paths and tracking
 
 
 def contents(jobs: Sequence[Job], composer: Composer) -> dict[int, Content]:
@@ -83,7 +83,7 @@ def finished_jobs(uri: str, folder: Path, by_job: Mapping[int, Content]) -> dict
     """
     from reglab.tracking.mlflow.read import sweep_runs
 
-    send_unsent(folder, uri)  # what died may have recorded more than it sent, even that it finished
+    send_unsent(folder, uri)  # a dead process may have recorded more than it sent
     parent_id = read_identity(folder).run_id
     children = sweep_runs(uri, parent_id)
     if _end_dead_runs(uri, children, folder):
@@ -106,7 +106,7 @@ def send_unsent(folder: Path, uri: str) -> bool:
         Whether MLflow has all runs; if not, the reasons are printed.
     """
     result = sync([folder], uri, say=lambda text: None)
-    # of runs that others took the place of, nothing is awaited
+    # Runs that were replaced by others need not be sent.
     refused = [reason for path, reason in result.refused.items() if not path.name.startswith(ASIDE)]
     for reason in dict.fromkeys(refused):
         _print(f"not in MLflow yet: {reason}")
@@ -136,7 +136,7 @@ def _end_dead_runs(uri: str, children: Sequence["RunRecord"], folder: Path) -> b
 
 def _run_folders(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in folder.rglob(IDENTITY):
-        with suppress(UserError):  # death may have come while it was written
+        with suppress(UserError):  # its process may have died while writing it
             yield read_identity(path.parent).run_id, path.parent
 
 
@@ -163,8 +163,7 @@ def _stale(runs: Mapping[int, "RunRecord"], by_job: Mapping[int, Content]) -> li
         return digests[key] == digest
 
     def unchanged(node: Content, digest: str | None) -> bool:
-        # Under data.shape=auto a model of the user's own may have read images, which its class
-        # tells and no config.
+        # Under data.shape=auto a custom model may have read images, which no config records.
         return loads_to(node, digest) or (node.get("shape") == "flat" and loads_to({**node, "shape": "image"}, digest))
 
     return [number for number, run in runs.items() if not unchanged(by_job[number]["data"], run.tags.get(_DIGEST))]

@@ -20,7 +20,7 @@ def sweep_lock(folder: Path) -> Iterator[None]:
     Raises:
         UserError: Another process runs the sweep.
     """
-    from filelock import FileLock, Timeout  # late: it brings asyncio, which the rest of the command line does not need
+    from filelock import FileLock, Timeout  # late: it imports asyncio
 
     lock, pid_file = FileLock(folder / _LOCK, timeout=0), folder / _HOLDER
     try:

@@ -96,7 +96,7 @@ def open_or_resume(
         ready([job for job in jobs if job.number not in done])
         print(ledger.progress(folder, len(jobs), done), file=sys.stderr)
         _keep_job_folders(folder, config)
-        composer.bases.clear()  # composed before, with other folders
+        composer.bases.clear()  # composed with other folders
         yield OpenSweep(reopen_run(folder), done, _rerun_members(folder, jobs, done, config))
 
 
@@ -155,7 +155,7 @@ def _open(
             **tags,
         },
     )
-    parent.tag(**{PLACE: Path.cwd()})  # where its relative paths count from, for ``reglab resume``
+    parent.tag(**{PLACE: Path.cwd()})  # base of its relative paths, for ``reglab resume``
     return parent
 
 

@@ -19,7 +19,7 @@ from reglab.launchers.packing import differing, structure
 from reglab.sweeps.blocks import Job
 
 _SIGN = {"up": 1, "down": -1}
-_LAUNCHERS = ("fused", "local", "process")  # the ones that let a job wait for another
+_LAUNCHERS = ("fused", "local", "process")  # those in which a job can wait for another
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from reglab.launchers.compose import Composer, hydra_config
 from reglab.launchers.devices import devices_needed, visible_gpus
 from reglab.sweeps.blocks import Job
 
-_SHOWN = 6  # job numbers named in a message
+_SHOWN = 6  # job numbers in a message
 
 
 def check_configs(

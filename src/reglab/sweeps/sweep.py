@@ -92,15 +92,18 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
         try:
             if settings.backend == "mlflow":
                 result = replace(result, delivered=send_unsent(opened.parent.folder, settings.uri))
-                if not result.delivered:  # a choice among some of the jobs might be another, and touch the test set
+                if not result.delivered:  # choose among all jobs only
                     print("give the same command again later, for the rest and the report", file=sys.stderr)
                 elif result.finished:
                     from reglab.sweeps.finish import finish_sweep  # late: it imports torch
 
                     finish_sweep(config, opened.parent)
             elif settings.backend == "offline":
-                place = opened.parent.folder
-                print(f"to see it in MLflow: reglab sync {place}, then reglab report {place}", file=sys.stderr)
+                sweep_folder = opened.parent.folder
+                print(
+                    f"to see it in MLflow: reglab sync {sweep_folder}, then reglab report {sweep_folder}",
+                    file=sys.stderr,
+                )
         finally:
             opened.parent.finish("FINISHED" if result.complete else "FAILED")
     return result

@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Matplotlib knows no CSS colours: these stand-ins are exchanged for them in the SVG text.
+# Placeholders that are replaced by CSS colours in the SVG text.
 INK, MUTED, GRID = "#1e1f21", "#7b7c7e", "#c9cacc"
 CSS = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)"}
 
@@ -22,7 +22,7 @@ THEME: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in a user's label is a dollar sign
+    "text.parse_math": False,  # labels may contain dollar signs
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
@@ -59,7 +59,7 @@ THEME: Any = {
 def themed() -> Iterator[None]:
     """Apply the theme inside the context, for drawing and for saving."""
     with matplotlib.rc_context(THEME), warnings.catch_warnings():
-        # Text stays text: what matplotlib's font lacks the reader's browser has.
+        # SVG text is drawn with the browser's fonts, so missing glyphs do not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
@@ -87,12 +87,12 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    # A hundredth of a point is beyond any screen; digits in the text itself are not touched.
+    # Two decimals are enough for coordinates; digits in text elements stay.
     text = re.sub(r'\b(?:d|x|y|transform|points)="[^"]*"', _rounded, text)
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, count=1, flags=re.DOTALL)  # in the page
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
-    text = re.sub(r' id="([^"]*)"', lambda found: found.group() if found.group(1) in used else "", text)
-    # Ids are unique in one figure, not in a page of several.
+    text = re.sub(r' id="([^"]*)"', lambda match: match.group() if match.group(1) in used else "", text)
+    # Ids are unique only within a figure.
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     for stand_in, css in CSS.items():
         text = text.replace(stand_in, css)

@@ -13,8 +13,7 @@ PALETTE = (
     "#b98f14",  # ochre
     "#c45a9e",  # pink
 )
-# A family keeps its colour from sweep to sweep, as long as no sibling in the same sweep has taken
-# it.
+# A family has the same colour in every sweep, unless another member of it has taken it.
 FAMILIES = {
     "l1": 0,
     "elastic_net": 5,

@@ -71,14 +71,14 @@ def draw_curves(
 
 
 def _curve_of(candidate: Candidate, histories: Mapping[str, History], key: str) -> Curve:
-    found = curve(candidate, histories, key)
-    assert found is not None  # the panels were picked by having it
-    return found
+    its_curve = curve(candidate, histories, key)
+    assert its_curve is not None  # panels have both curves
+    return its_curve
 
 
 def _curves(shown: Sequence[Candidate], histories: Mapping[str, History], key: str) -> list[tuple[Candidate, Curve]]:
     pairs = ((candidate, curve(candidate, histories, key)) for candidate in shown[:MOST_LINES])
-    return [(candidate, found) for candidate, found in pairs if found is not None]
+    return [(candidate, its_curve) for candidate, its_curve in pairs if its_curve is not None]
 
 
 def _band(axis: Axes, drawn: Curve, colour: str) -> None:

@@ -23,7 +23,7 @@ def rows(choice: Choice) -> list[Candidate]:
     first = [chosen] if base is None or base is chosen else [base, chosen]
     rest = [c for c in sorted(shown, key=choice.loss) if not any(c is other for other in first)]
     if base is not None and len(choice.blocks) > 1:
-        rest = [c for c in rest if c.regularizer != "none"]  # one line without a regularizer is enough
+        rest = [c for c in rest if c.regularizer != "none"]  # the baseline is shown already
     return [*first, *rest][:MOST_ROWS]
 
 
