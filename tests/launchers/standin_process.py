@@ -19,9 +19,9 @@ def task(config: DictConfig) -> Result:
     tries = _note(Path(config.folder) / f"job-{config.sweep.job}")
     if config.act == "refuse":
         raise UserError("strength must be finite and >= 0, got -1")
-    told = reporter()
-    if told is not None:
-        told(Progress(1, 1, {"val/loss": 0.5}))
+    report = reporter()
+    if report is not None:
+        report(Progress(1, 1, {"val/loss": 0.5}))
     if config.act == "exhaust":
         raise MemoryError("out of memory")
     if config.act == "late":
@@ -60,8 +60,8 @@ def on_ranks(config: DictConfig) -> Result:
 def _note(file: Path) -> int:
     """Return how many processes have been here, this one included."""
     with file.open("a") as lines:
-        seen = {name: os.environ.get(name) for name in SEEN}
-        lines.write(json.dumps({"pid": os.getpid(), "group": os.getpgrp(), **seen}) + "\n")
+        visible = {name: os.environ.get(name) for name in SEEN}
+        lines.write(json.dumps({"pid": os.getpid(), "group": os.getpgrp(), **visible}) + "\n")
     return len(file.read_text().splitlines())
 
 

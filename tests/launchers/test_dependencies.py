@@ -1,16 +1,16 @@
-"""Which jobs wait for which, and how packs are cut by place on the path."""
+"""Dependencies between jobs of a path, and packs split by depth on it."""
 
 from reglab.launchers.compose import JobGroup
 from reglab.launchers.dependencies import dependencies, levels, merge_levels, with_dependencies
 from reglab.launchers.packing import Plan
 
 
-def told(job, after=None):
+def overrides(job, after=None):
     return [f"sweep.job={job}"] + ([] if after is None else [f"sweep.after={after}"])
 
 
 def test_jobs_wait_by_their_numbers_in_the_sweep_for_those_that_are_launched():
-    jobs = {0: told(4, 3), 1: told(5, 4), 2: ["seed=1"], 3: told(7, 5)}  # 3 is done
+    jobs = {0: overrides(4, 3), 1: overrides(5, 4), 2: ["seed=1"], 3: overrides(7, 5)}  # 3 is done
     assert dependencies(jobs) == {1: 0, 3: 1}
     groups = with_dependencies([JobGroup((0, 2), ((), ())), JobGroup((1, 3), ((), ()))], {1: 0, 3: 2})
     assert [group.after for group in groups] == [(), (0, 2)]

@@ -37,11 +37,11 @@ def test_no_driver_no_gpus(machine):
 
 
 @pytest.mark.parametrize(
-    "given, seen", [("2,3", ("2", "3")), ("", ()), ("-1", ()), ("1,-1,2", ("1",)), ("GPU-4", ("GPU-4",))]
+    "given, visible", [("2,3", ("2", "3")), ("", ()), ("-1", ()), ("1,-1,2", ("1",)), ("GPU-4", ("GPU-4",))]
 )
-def test_what_this_process_sees_counts(given, seen, machine):
+def test_what_this_process_sees_counts(given, visible, machine):
     machine.setenv("CUDA_VISIBLE_DEVICES", given)
-    assert visible_gpus() == seen
+    assert visible_gpus() == visible
 
 
 def test_a_part_of_what_is_seen(machine):

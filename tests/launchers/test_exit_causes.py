@@ -1,4 +1,4 @@
-"""Why a process ended, in words, and what it may take."""
+"""Exit causes of worker processes, and their limits."""
 
 import os
 import subprocess

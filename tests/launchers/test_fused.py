@@ -37,8 +37,8 @@ def returned(hydra, master, monkeypatch):
     def run(*overrides, workers=2):
         every = rewrite([*overrides, *FUSED, f"hydra.launcher.workers={workers}"])
         result = hydra.multirun("train", standin_pack.train_one, every)
-        found = ends([Job(number, "", ()) for number in range(len(answers))], answers)
-        return result, list(found.values())
+        actual = ends([Job(number, "", ()) for number in range(len(answers))], answers)
+        return result, list(actual.values())
 
     return run
 
@@ -120,8 +120,8 @@ def test_an_interrupt_kills_all_members_in_order_and_starts_no_more(returned, mo
     monkeypatch.setattr(local, "Display", Impatient)
     with pytest.raises(Interrupted) as interrupt:
         returned("act=wait", "optimizer=adam,sgd", "seed=0,1,2", workers=1)
-    found = ends([Job(number, "", ()) for number in range(6)], interrupt.value.returns)
-    assert [(job, end.status, end.message) for job, end in sorted(found.items())] == [
+    actual = ends([Job(number, "", ()) for number in range(6)], interrupt.value.returns)
+    assert [(job, end.status, end.message) for job, end in sorted(actual.items())] == [
         (job, "KILLED", "asked to end") for job in range(3)
     ]
     assert "3 killed, 3 not started" in capsys.readouterr().err

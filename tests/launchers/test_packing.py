@@ -166,7 +166,7 @@ def test_what_differs_in_a_pack():
 
 
 @pytest.mark.parametrize(
-    "sizes, said",
+    "sizes, text",
     [
         ([1] * 12, "12 jobs train one by one: why"),
         ([1], "1 job trains alone: why"),
@@ -174,5 +174,5 @@ def test_what_differs_in_a_pack():
         ([8, 2, 1], "11 jobs train in 2 packs and 1 alone: why"),
     ],
 )
-def test_how_jobs_train_instead(sizes, said):
-    assert separation_line("why", sizes) == said
+def test_how_jobs_train_instead(sizes, text):
+    assert separation_line("why", sizes) == text

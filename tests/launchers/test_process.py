@@ -141,19 +141,19 @@ def test_an_interrupt_ends_all(run, monkeypatch):
 
 
 def test_a_rank_that_is_killed_costs_an_attempt(run):
-    words = ("act=die-1", "+trainer={devices: 2, accelerator: cpu}")
-    _, told = run(*words, "seed=0", task=standin_process.on_ranks)
+    arguments = ("act=die-1", "+trainer={devices: 2, accelerator: cpu}")
+    _, told = run(*arguments, "seed=0", task=standin_process.on_ranks)
     assert (told[0].status, told[0].metrics["tries"]) == ("FINISHED", 2)
-    seen = [(note["RANK"], note["WORLD_SIZE"]) for rank in (0, 1) for note in notes(f"rank-{rank}")]
-    assert seen == [("0", "2")] * 2 + [("1", "2")] * 2
+    visible = [(note["RANK"], note["WORLD_SIZE"]) for rank in (0, 1) for note in notes(f"rank-{rank}")]
+    assert visible == [("0", "2")] * 2 + [("1", "2")] * 2
     assert [event.jobs for event in Listening.events if isinstance(event, Requeued)] == [(0,)]
     assert nobody_is_left("rank-0", "rank-1")
 
 
 def test_a_rank_that_fails_ends_the_job_with_its_message(run, monkeypatch):
     monkeypatch.setattr(process, "RANK_EXIT_SECONDS", 0.1)
-    words = ("act=raise-9", "+trainer={devices: 2, accelerator: cpu}")
-    _, told = run(*words, "seed=0", task=standin_process.on_ranks)
+    arguments = ("act=raise-9", "+trainer={devices: 2, accelerator: cpu}")
+    _, told = run(*arguments, "seed=0", task=standin_process.on_ranks)
     assert (told[0].status, told[0].unrecorded) == ("FAILED", True)
     assert told[0].message.startswith("rank 1: ValueError: a bug of one rank")
     assert nobody_is_left("rank-0", "rank-1")
@@ -174,10 +174,10 @@ if __name__ == "__main__":
 
 def test_nobody_is_left_where_the_launcher_is_killed(conf):
     Path("sweep.py").write_text(SWEEP)
-    words = [str(conf), "act=wait", "seed=0,1", f"folder={Path.cwd()}", *PROCESS, "hydra.launcher.workers=2"]
+    arguments = [str(conf), "act=wait", "seed=0,1", f"folder={Path.cwd()}", *PROCESS, "hydra.launcher.workers=2"]
     tests = str(Path(standin_process.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, str(Path(tests).parent)])}
-    sweep = subprocess.Popen([sys.executable, "sweep.py", *words], env=environment, stderr=subprocess.PIPE)
+    sweep = subprocess.Popen([sys.executable, "sweep.py", *arguments], env=environment, stderr=subprocess.PIPE)
     try:
         while not all(Path(f"job-{job}").exists() for job in (0, 1)):
             assert sweep.poll() is None, sweep.stderr.read()
@@ -209,6 +209,6 @@ def test_wrong_settings_are_refused_before_anything_starts(hydra, wrong):
 )
 def test_devices_that_a_launcher_cannot_give_are_refused(hydra, launcher, trainer, part, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    words = [f"hydra/launcher={launcher}", "hydra.mode=MULTIRUN", "seed=0,1", f"+trainer={trainer}"]
+    arguments = [f"hydra/launcher={launcher}", "hydra.mode=MULTIRUN", "seed=0,1", f"+trainer={trainer}"]
     with pytest.raises(UserError, match=part):
-        hydra.multirun("train", standin_process.task, words)
+        hydra.multirun("train", standin_process.task, arguments)

@@ -1,4 +1,4 @@
-"""Which orders of an earlier launch are handed out as they were."""
+"""Which groups of an earlier launch resume as they were."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def cut(folder: Path, *numbers: int) -> None:
 
 def launched(numbers: Sequence[int]) -> dict[int, tuple[str, ...]]:
     """Return overrides by launch number, which counts from 0."""
-    return {place: (f"seed={number}", f"sweep.job={number}") for place, number in enumerate(numbers)}
+    return {index: (f"seed={number}", f"sweep.job={number}") for index, number in enumerate(numbers)}
 
 
 def test_a_pack_keeps_its_jobs_and_their_order(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How often an order goes on."""
+"""The retry policy of groups of jobs."""
 
 from itertools import count
 

@@ -1,4 +1,4 @@
-"""What a worker does with an order, in this process."""
+"""Running a group of jobs, in this process."""
 
 import pytest
 from omegaconf import DictConfig
@@ -18,7 +18,7 @@ LRS = (1, 0, -1, 2)
 def run(hydra, master):
     def run(act, train_pack=train_pack):
         sent = []
-        overrides = [(f"act={act}", f"optimizer.lr={lr}", f"sweep.job={place}") for place, lr in enumerate(LRS)]
+        overrides = [(f"act={act}", f"optimizer.lr={lr}", f"sweep.job={index}") for index, lr in enumerate(LRS)]
         assignment = Assignment(None, master, train_one, train_pack, PackSettings(None, 1), {})
         composer = Composer(hydra.config_loader, master)
         run_group(JobGroup((10, 11, 12, 13), tuple(overrides)), assignment, composer, sent.append)
@@ -31,7 +31,7 @@ def test_each_member_trains_with_its_own_config_and_tells_its_end(run):
     sent = run("finish")
     assert [event.job for event in sent if isinstance(event, EpochEnded)] == [10, 11, 12, 13]
     ends = {event.job: (event.run_id, event.metrics["lr"]) for event in sent if isinstance(event, Ended)}
-    assert ends == {10 + place: (f"run-{place}", lr) for place, lr in enumerate(LRS)}
+    assert ends == {10 + index: (f"run-{index}", lr) for index, lr in enumerate(LRS)}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Worker processes: kept, replaced when they die, what is said about their death, and what becomes of their jobs."""
+"""The worker pool: dead workers, retries, halved packs, limits."""
 
 import multiprocessing
 import os

@@ -23,10 +23,10 @@ def first_failure(tmp_path):
     """Run ranks with these acts and return the first death that is told, and the numbers of all processes."""
 
     def run(*acts):
-        told, failures = threading.Event(), []
+        reported, failures = threading.Event(), []
         with RankProcesses(len(acts) + 1, 4711, act, (acts, str(tmp_path))) as ranks:
-            ranks.on_failure = lambda failure: (failures.append(failure), told.set())
-            assert told.wait(LONG)
+            ranks.on_failure = lambda failure: (failures.append(failure), reported.set())
+            assert reported.wait(LONG)
         assert ranks.first_failure == failures[0]
         assert len(failures) == 1
         return failures[0]
@@ -42,10 +42,10 @@ def test_lightning_takes_the_variables_for_torchruns(monkeypatch):
     for name, value in rank_environment(1, 2, 4711).items():
         monkeypatch.setenv(name, value)
     assert TorchElasticEnvironment.detect()
-    found = TorchElasticEnvironment()
-    assert found.creates_processes_externally
-    assert (found.global_rank(), found.local_rank(), found.node_rank(), found.world_size()) == (1, 1, 0, 2)
-    assert (found.main_address, found.main_port) == ("127.0.0.1", 4711)
+    actual = TorchElasticEnvironment()
+    assert actual.creates_processes_externally
+    assert (actual.global_rank(), actual.local_rank(), actual.node_rank(), actual.world_size()) == (1, 1, 0, 2)
+    assert (actual.main_address, actual.main_port) == ("127.0.0.1", 4711)
 
 
 def test_a_free_port_can_be_opened():
@@ -61,8 +61,8 @@ def test_further_ranks_have_their_variables_and_the_own_ones_are_left_alone(tmp_
         assert "WORLD_SIZE" not in os.environ
         ranks.wait(LONG)
     assert ranks.first_failure is None
-    told = [(tmp_path / rank).read_text().split()[1:] for rank in ("1", "2")]
-    assert told == [["1", "1", "3", "4711"], ["2", "2", "3", "4711"]]
+    reported = [(tmp_path / rank).read_text().split()[1:] for rank in ("1", "2")]
+    assert reported == [["1", "1", "3", "4711"], ["2", "2", "3", "4711"]]
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def rank_0(tmp_path):
     started = []
 
     def start(what):
-        words = [sys.executable, str(tmp_path / "rank_0.py"), what, str(tmp_path)]
-        started.append(subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        arguments = [sys.executable, str(tmp_path / "rank_0.py"), what, str(tmp_path)]
+        started.append(subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         assert started[0].stdout.readline() == b"started\n"
         return started[0]
 

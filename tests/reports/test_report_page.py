@@ -105,12 +105,12 @@ def test_an_earlier_look_at_the_test_set_takes_its_word_back(tmp_path):
     choice = select(data.trials)
     test = {run.run_id: {"test/loss": 0.5} for run in choice.chosen.trials}
     report = write(data, choice, test, tmp_path)
-    said = (
+    printed = (
         "This test set was looked at before: 3 runs of first and alone, so this result is no longer untouched evidence."
     )
-    assert report.tested == f"On the test set, none (3 runs): test loss 0.500. {said}"
-    assert said in report.note
-    assert Page(report.path.read_text(encoding="utf-8")).text.count(said) == 2  # in the answer, and in the method
+    assert report.tested == f"On the test set, none (3 runs): test loss 0.500. {printed}"
+    assert printed in report.note
+    assert Page(report.path.read_text(encoding="utf-8")).text.count(printed) == 2  # in the answer, and in the method
     assert describe_runs([]) == ""
     assert "touched once" in write(replace(data, earlier_test_uses=""), choice, test, tmp_path).tested
 

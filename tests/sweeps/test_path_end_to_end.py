@@ -107,7 +107,9 @@ def test_a_path_is_nearer_the_solution_than_cold_starts_after_as_many_steps(case
     swept = f"regularizer.l1.strength={','.join(map(str, near))}"
     few = ("optimizer=sgd", "trainer.max_epochs=20", "measure.every=20", swept, "hydra/launcher=local")
     for words in (["sweep.path=down"], []):
-        assert "going on" not in sweep(case, *few, "sweep.report=false", *words)[1]  # the same jobs, but another sweep
+        assert (
+            "resuming the sweep" not in sweep(case, *few, "sweep.report=false", *words)[1]
+        )  # the same jobs, but another sweep
     expected = scikit(near)
     errors = {
         job: [np.abs(solution(case, run) - expected[near[int(job)]]).max() for run in attempts]
