@@ -147,7 +147,7 @@ def test_sweep_again_is_a_new_sweep_which_then_is_the_one_that_goes_on(sweep: Ag
 
 def test_other_jobs_and_another_experiment_are_other_sweeps(sweep: Again) -> None:
     for words in ([], ["optimizer.lr=0.02"], ["tracking.experiment=other"]):
-        assert "going on" not in sweep("seed=0", "sweep.report=false", *words)[1]
+        assert "resuming the sweep" not in sweep("seed=0", "sweep.report=false", *words)[1]
     assert len(sweep.sweeps) == len(sweep.jobs) == 3
 
 
