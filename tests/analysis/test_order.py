@@ -62,7 +62,8 @@ def test_several_swept_numbers_are_compared_by_pareto():
     trials = [run({"mixup": a, "dropout": b}, loss) for (a, b), loss in losses.items()]
     choice = select(trials)
     assert choice.best.label == "mixup+dropout mixup.strength=0.1 dropout.strength=0.3"
-    # (0.4, 0.1) has less dropout; (0.2, 0.3) and (0.1, 0.5) are both stronger and within, and the better one counts
+    # (0.4, 0.1) has less dropout; (0.2, 0.3) and (0.1, 0.5) are both stronger and within, and the
+    # better one counts
     assert choice.chosen.label == "mixup+dropout mixup.strength=0.2 dropout.strength=0.3"
     printed = verdict(choice, "accuracy").text
     assert "mixup.strength and dropout.strength are swept together: a setting counts as stronger where none" in printed
