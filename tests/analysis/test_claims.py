@@ -7,7 +7,7 @@ from reglab.analysis.claims import claim, optimism
 
 
 def sweep(seed, settings=7, runs=3, rows=120, effect=0.0, between=0.02):
-    """A sweep whose settings all draw row, seed and residual effects of their own; the first has an effect."""
+    """A sweep with row, seed and residual effects in each setting; the first has an effect."""
     draw = np.random.default_rng(seed)
     hard = draw.lognormal(sigma=0.7, size=rows)
     actual = []
@@ -80,7 +80,7 @@ def test_settings_on_other_rows_make_no_claim():
 
 
 def test_the_winner_s_curse_is_what_the_best_loses_on_new_rows():
-    """Independent truth: the mean of the settings is known, and the best one's luck is averaged over many sweeps."""
+    """The means of the settings are known; the best one's luck is averaged over many sweeps."""
     luck, estimated = [], []
     for seed in range(80):
         settings, _ = sweep(seed, settings=10, runs=1, rows=100)

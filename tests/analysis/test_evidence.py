@@ -1,4 +1,4 @@
-"""What a verdict says where runs keep their results by example: of made-up sweeps whose truth is known."""
+"""Verdicts on made-up sweeps with per-example results and known truth."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ HARD = np.random.default_rng(0).lognormal(sigma=0.8, size=ROWS)
 
 
 class Sweep:
-    """Made-up runs: the loss of row i under a setting is ``HARD[i] * factor`` plus noise of row, seed and both."""
+    """Made-up runs: the loss of row i is ``HARD[i] * factor`` plus row, seed and joint noise."""
 
     def __init__(self, seeds=3, noise=0.05, constant=9.0):
         self.trials, self.results, self.seeds, self.noise, self.constant = [], {}, seeds, noise, constant
@@ -71,7 +71,7 @@ def helping(**options):
 
 
 def test_the_strongest_within_a_standard_error_of_the_paired_difference_is_chosen():
-    """Rows differ far more than settings: unpaired, dropout 0.8 and even no regularizer are within the best's error."""
+    """Rows differ far more than settings: unpaired, even no regularizer is within one error."""
     sweep = helping()
     assert sweep.choice().chosen.strength == 0.4
     assert sweep.choice(rule="1se").chosen.strength == 0.8
@@ -125,7 +125,7 @@ def test_a_gap_is_cut_only_where_the_paired_interval_excludes_zero():
 
 
 def test_the_gap_s_paired_error_is_that_of_both_sides_and_the_seeds():
-    """Of a probe that is half of the training part: its error over examples is cut by the root of a half."""
+    """The probe is half of the training part, which shrinks its error by sqrt(1/2)."""
     sweep = helping()
     for run, one in sweep.results.items():
         sweep.results[run] = replace(one, train_rows=np.array(2 * PROBE))
@@ -157,7 +157,7 @@ def test_a_choice_that_a_constant_equals_has_learned_nothing():
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_few_seeds_do_not_hide_that_the_constant_is_beaten(seeds):
-    """The constant has no seeds: its loss of 9 is far above, whatever two seeds say of their own spread."""
+    """The constant has no seeds: its loss of 9 is far above, whatever the seeds' spread."""
     assert "is not shown to be better than the constant" not in helping(seeds=seeds).text()
 
 
@@ -178,7 +178,7 @@ def test_a_sweep_over_something_else_is_held_to_the_constant_too():
 
 
 def test_decisions_no_better_than_a_constant_s_are_told():
-    """As of 9% positives: the loss is better than a constant's, the accuracy is what never saying yes reaches."""
+    """With 9% positives the loss beats the constant's, the accuracy does not."""
     sweep = Sweep().add("none", None, 1.0, right=0.88).add("l1", 0.003, 0.8, right=0.9).add("l1", 0.001, 0.9, right=0.9)
     printed = sweep.text()
     assert (

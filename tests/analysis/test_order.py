@@ -1,4 +1,4 @@
-"""Which of two settings is the stronger one: by the number that is swept, whichever member it belongs to."""
+"""Which of two settings is stronger: by the swept numbers of any member."""
 
 from functools import partial
 from itertools import permutations
@@ -38,7 +38,7 @@ LOSSES = {0.1: 0.40, 0.3: 0.30, 0.5: 0.32, 0.7: 0.36}
 
 @pytest.mark.parametrize("members", list(permutations(["mixup", "dropout", "max_norm"])))
 def test_the_choice_does_not_depend_on_the_order_of_members(members):
-    """Dropout is swept, the others are fixed: the strongest within one standard error (0.03) is 0.5."""
+    """Only dropout is swept: the strongest within one standard error (0.03) is 0.5."""
     fixed = {"mixup": 0.2, "max_norm": 3.0}
     trials = [
         run({name: rate if name == "dropout" else fixed[name] for name in members}, loss)

@@ -88,7 +88,7 @@ def test_equal_settings_do_not_differ():
 
 @pytest.mark.parametrize("seeds, rows", [(1, 60), (3, 60), (5, 200)])
 def test_the_interval_covers_the_true_difference(seeds, rows):
-    """Rows, seeds and their interaction are drawn anew 400 times; 95% is promised, and 93 to 98% must come of it."""
+    """400 draws of rows, seeds and interaction: a 95% interval must cover 93 to 98%."""
     draw, covered = np.random.default_rng(seeds), 0
     for _ in range(400):
         own = 0.3 * draw.normal(size=rows) + 0.02 * draw.normal(size=(seeds, 1)) * (seeds > 1)

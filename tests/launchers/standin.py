@@ -1,4 +1,4 @@
-"""A task function that behaves as training does, without torch: what its config asks for, it does."""
+"""A task function without torch that does what its config asks for."""
 
 import os
 import signal

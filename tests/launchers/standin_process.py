@@ -1,4 +1,4 @@
-"""A task function for ``hydra/launcher=process``, without torch: what its config asks for, it does."""
+"""A task function for ``hydra/launcher=process`` without torch."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def task(config: DictConfig) -> Result:
 
 
 def on_ranks(config: DictConfig) -> Result:
-    """Do ``config.act`` on the last rank, while rank 0 waits for it as in a collective, for ever if need be."""
+    """Do ``config.act`` on the last rank, while rank 0 waits for it as in a collective."""
     last = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
     tries = _note(Path(config.folder) / f"rank-{os.environ['RANK']}")
     what, _, times = str(config.act).partition("-")

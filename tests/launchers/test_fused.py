@@ -23,7 +23,7 @@ FUSED = ["hydra/launcher=fused", "hydra.launcher.preload=[reglab.launchers.worke
 
 @pytest.fixture
 def returned(hydra, master, monkeypatch):
-    """Run a fused sweep of the stand-ins and return how each job ended, in the order of the launcher's answer."""
+    """Run a fused sweep of the stand-ins; return how each job ended, in the launcher's order."""
     monkeypatch.setattr(task, "train_pack", standin_pack.train_pack)
     answers = []
     launch = local.LocalRunner.launch

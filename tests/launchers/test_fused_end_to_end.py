@@ -1,4 +1,4 @@
-"""The same sweep by both launchers, from the command line to MLflow: fused, each run is what it is alone."""
+"""A sweep by both launchers, end to end: each fused run equals the one trained alone."""
 
 import re
 import sqlite3
@@ -45,7 +45,7 @@ class Found(NamedTuple):
     runs: dict[int, Any]
 
     def histories(self, job: int) -> dict[str, dict[int, float]]:
-        """Return each metric's values by step; one query, where MLflow's client takes one for each metric."""
+        """Return each metric's values by step, in one query."""
         query = "SELECT key, step, value FROM metrics WHERE run_uuid = ?"
         outcome: dict[str, dict[int, float]] = {}
         with closing(sqlite3.connect(self.store)) as store:

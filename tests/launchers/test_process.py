@@ -1,4 +1,4 @@
-"""The process launcher, with stand-ins for training: what each process sees, and what follows from how it ends."""
+"""The process launcher with stand-ins: GPUs of each process, exit causes, retries."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class Listening(Display):
 
 @pytest.fixture
 def run(hydra, monkeypatch):
-    """Run a sweep of the stand-in by the process launcher, and return its result and how each job ended."""
+    """Run a sweep of the stand-in; return its result and how each job ended."""
     Listening.events = []
     monkeypatch.setattr(local, "Display", Listening)
     answers = []

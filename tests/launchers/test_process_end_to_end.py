@@ -1,4 +1,4 @@
-"""A sweep by the process launcher, from the command line to MLflow: one job on one device, the same on two ranks."""
+"""A sweep by the process launcher, end to end: a job on one device, the same on two ranks."""
 
 from contextlib import chdir
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_no_process_is_left(sweep):
 
 
 def _of_sweep(process: psutil.Process, folder: Path) -> bool:
-    """Tell whether it is a job's; Python's own tracker of shared resources stays until the tests end."""
+    """Tell whether a process is a job's; Python's resource tracker stays."""
     try:
         tracker = any("resource_tracker" in word for word in process.cmdline())
         return not tracker and Path(process.cwd()).is_relative_to(folder)

@@ -43,7 +43,7 @@ def obey(pipe):
 
 
 def _tried(act, group, pipe):
-    """Do as ``<die or ask> <n> <file>`` says: the first n - 1 attempts, counted in the file, are cut short.
+    """Do ``<die or ask> <n> <file>``: the first n - 1 attempts, counted in the file, fail.
 
     ``meet <n> <folder>``: wait until so many processes have left their mark in the folder.
     """

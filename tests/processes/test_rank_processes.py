@@ -20,7 +20,7 @@ LONG = 60  # seconds after which a test that waits has failed
 
 @pytest.fixture
 def first_failure(tmp_path):
-    """Run ranks with these acts and return the first death that is told, and the numbers of all processes."""
+    """Run ranks with these acts and return the first failure that is reported."""
 
     def run(*acts):
         reported, failures = threading.Event(), []

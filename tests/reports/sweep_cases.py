@@ -1,4 +1,4 @@
-"""A made-up sweep that looks like a real one: none, l1, dropout, a cocktail, and max_norm, three seeds each."""
+"""A made-up sweep: none, l1, dropout, a cocktail and max_norm, three seeds each."""
 
 import math
 
@@ -18,7 +18,7 @@ EPOCHS = 60
 
 
 def _outcome(block, index, seed):
-    """Return (training loss, validation loss, zeros) at the end: a U in validation loss over the place in range."""
+    """Return final (training loss, validation loss, zeros): a U in validation loss."""
     jitter = 0.03 * math.sin(7.3 * seed + 3.1 * index + len(block))
     if block == "none":
         return 0.004, 0.62 + 2 * jitter, 0.0

@@ -1,4 +1,4 @@
-"""A sweep's data are loaded once before any job starts: what is wrong with them is told once, and nothing begins."""
+"""A sweep's data are loaded once before any job starts; faults stop the sweep."""
 
 import sqlite3
 import subprocess
@@ -99,7 +99,7 @@ def test_a_sweep_over_a_table_that_cannot_be_read_starts_nothing(folder, launche
 
 
 def test_the_sweeps_own_process_starts_without_torch(tmp_path):
-    """It takes seconds to import, and what the data's process tells would bring it along if it were a class of ours."""
+    """Torch takes seconds to import, and unpickling a class of ours would import it."""
     code = "import sys; from reglab.cli.command import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
     words = ["train", "-m", "data=wine", "model=linear", "trainer=cpu", "trainer.max_epochs=1", "tracking=offline"]
     words += ["optimizer.lr=0.1,0.2", "hydra/launcher=local", "hydra.launcher.workers=1"]

@@ -1,4 +1,4 @@
-"""The end of a small real sweep: what is chosen, the one look at the test set, the report, and how runs are left."""
+"""The end of a small real sweep: choice, test set, report, states of the runs."""
 
 import shutil
 from collections.abc import Callable, Iterator

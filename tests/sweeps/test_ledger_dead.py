@@ -1,4 +1,4 @@
-"""Which runs a sweep that goes on may end: those of dead processes, never one that somebody still trains."""
+"""A resumed sweep ends runs of dead processes, never one that is still trained."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -68,7 +68,7 @@ def solution(case: Case, run) -> np.ndarray:
 
 
 def scikit(strengths) -> dict[float, np.ndarray]:
-    """scikit-learn halves the mean squared error: alpha is half the strength. A free bias centres both sides."""
+    """scikit-learn halves the mean squared error: alpha is half the strength."""
     part = data.load(config(*CONVEX).data).train
     design, target = part.inputs.double().numpy(), part.targets.double().numpy().ravel()
     design, target = design - design.mean(0), target - target.mean()

@@ -1,4 +1,4 @@
-"""A sweep whose processes die is launched again: it ends with the runs, rows and weights of one that was left alone."""
+"""A sweep whose processes die, launched again, equals an uninterrupted one."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 class Found(NamedTuple):
-    """What a sweep left: of each job its run's id, status and rows, and the weights of each checkpoint."""
+    """Of each job its run's id, status and rows, and the weights of each checkpoint."""
 
     runs: dict[int, tuple[str, str]]
     rows: dict[int, list[tuple[str, int, str]]]
@@ -74,7 +74,7 @@ def assert_same(mine: Found, right: Found) -> None:
 
 
 def until(happened: Callable[[], object], process: "subprocess.Popen[str]") -> None:
-    """Wait until something shows in the files that another process writes; it must not end before."""
+    """Wait for a condition on files that another process writes before it ends."""
     while not happened():
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.01)
