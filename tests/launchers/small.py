@@ -74,7 +74,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hydra(conf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hydra]:
-    """Hydra with the small configuration, without the check of a sweep's data, which imports torch."""
+    """Hydra with the small configuration, without the data check, which imports torch."""
     monkeypatch.setattr("reglab.sweeps.sweep.check_data", lambda jobs, composer, config: None)
     version.setbase("1.3")
     yield Hydra.create_main_hydra2("reglab", create_config_search_path(str(conf)))
