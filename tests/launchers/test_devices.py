@@ -52,7 +52,7 @@ def test_a_part_of_what_is_seen(machine):
 
 @pytest.mark.parametrize(
     "wanted, part",
-    [(2, "a list such as"), ("0,1", "a list such as"), (["x"], "is no GPU"), ([0], "not among"), ([2, 2], "twice")],
+    [(2, "a list such as"), ("0,1", "a list such as"), (["x"], "is not a GPU"), ([0], "not among"), ([2, 2], "twice")],
 )
 def test_gpus_that_make_no_sense_are_refused(wanted, part, machine):
     machine.setenv("CUDA_VISIBLE_DEVICES", "1,2")
