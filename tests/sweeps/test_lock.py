@@ -10,7 +10,10 @@ import pytest
 from reglab.core.errors import UserError
 from reglab.sweeps.lock import sweep_lock
 
-HOLD = "import sys, pathlib; from reglab.sweeps.lock import sweep_lock\nwith sweep_lock(pathlib.Path(sys.argv[1])): print(); input()"
+HOLD = (
+    "import sys, pathlib; from reglab.sweeps.lock import sweep_lock\n"
+    "with sweep_lock(pathlib.Path(sys.argv[1])): print(); input()"
+)
 
 
 @pytest.fixture
