@@ -226,7 +226,7 @@ def test_a_killed_sweep_is_resumed(home: Path, capsys: pytest.CaptureFixture[str
     jobs = runs(home, "killed")
     assert sorted(jobs.values()) == ["0", "1", "2", "3"]
     assert main(["resume", sweep(home, "killed")]) == 0
-    assert "from their checkpoints go on: 4 jobs in 1 pack" in capsys.readouterr().err
+    assert "resuming from checkpoints: 4 jobs in 1 pack" in capsys.readouterr().err
     assert runs(home, "killed") == jobs
     assert status(home, sweep(home, "killed")) == "FINISHED"
     for run, job in jobs.items():

@@ -107,11 +107,11 @@ def in_process() -> None:
     """Let a sweep's worker be the sweep's own process: each write is then one of a single process."""
     from reglab.launchers import worker, worker_pool
 
-    worker._end_with_parent = lambda: None
-    worker_pool.Pool = _InProcess  # type: ignore[misc]  # stands in
+    worker.end_with_parent = lambda: None  # type: ignore[assignment]  # the parent is this process
+    worker_pool.WorkerPool = _InProcess  # type: ignore[misc]  # stands in
     from reglab.launchers import local
 
-    local.Pool = _InProcess  # type: ignore[misc]  # stands in
+    local.WorkerPool = _InProcess  # type: ignore[misc]  # stands in
 
 
 class _InProcess:
@@ -120,27 +120,27 @@ class _InProcess:
     interrupted = False
 
     def __init__(self, spawn: Any, size: int, tell: Callable[[Any], None], tick: Any, left: Any, *_: Any) -> None:
-        from reglab.launchers.worker import _unpickled
+        from reglab.launchers.worker import _unpickle
 
         self._tell = tell
-        # the assignment is what ``Local._spawn`` would hand to a new process
+        # the assignment is what ``LocalRunner._spawn`` would hand to a new process
         pickled = next(each.cell_contents for each in spawn.__closure__ if isinstance(each.cell_contents, bytes))
-        self._assignment = _unpickled(pickled)
+        self._assignment = _unpickle(pickled)
 
     def run(self, orders: Any) -> dict[int, Any]:
         from reglab.launchers.compose import Composer
-        from reglab.launchers.events import Apart, Ended
-        from reglab.launchers.run_order import run_order
+        from reglab.launchers.events import Ended, Regrouped
+        from reglab.launchers.run_group import run_group
 
         ends, waiting = {}, list(orders)
         given = self._assignment
         composer = Composer(given.context.config_loader, given.config, given.bases)
         while waiting:
             order, events = waiting.pop(0), []
-            run_order(order, given, composer, events.append)
+            run_group(order, given, composer, events.append)
             ends.update({each.job: each for each in events if isinstance(each, Ended)})
-            for each in (each for each in events if isinstance(each, Apart)):
-                waiting += [order.part(group) for group in each.groups]
+            for each in (each for each in events if isinstance(each, Regrouped)):
+                waiting += [order.subset(group) for group in each.groups]
         return ends
 
 

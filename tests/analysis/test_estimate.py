@@ -8,7 +8,7 @@ from reglab.analysis.estimate import estimate, joint_interval
 
 
 def simulated_runs(rng, splits, seeds, examples, example_noise, seed_noise):
-    """Return each run's mean loss, the standard error that it would report, and its split; the true mean is 0."""
+    """Return each run's mean loss, its standard error and split; the true mean is 0."""
     shared = rng.normal(0, example_noise, (splits, 1, examples))  # by the runs of a split
     losses = shared + rng.normal(0, seed_noise, (splits, seeds, 1))
     means, errors = losses.mean(2).ravel(), losses.std(2, ddof=1).ravel() / math.sqrt(examples)

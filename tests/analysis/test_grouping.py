@@ -31,17 +31,17 @@ def labels(trials):
 
 
 def test_runs_that_differ_only_in_seed_are_one_candidate():
-    found, failed = candidates([changed(seed=s, sweep__job=str(s), name=f"run {s}") for s in range(3)], "val/loss")
-    assert [(c.label, len(c.trials), len(set(c.splits))) for c in found] == [("l1 0.1", 3, 1)]
+    actual, failed = candidates([changed(seed=s, sweep__job=str(s), name=f"run {s}") for s in range(3)], "val/loss")
+    assert [(c.label, len(c.trials), len(set(c.splits))) for c in actual] == [("l1 0.1", 3, 1)]
     assert failed == ()
 
 
 def test_folds_are_repeats_on_different_examples():
     trials = [changed(data__fold=str(f), loss=f, seed=s) for f in range(4) for s in (0, 1)]
-    (found,), _ = candidates(trials, "val/loss")
-    assert (len(found.trials), len(set(found.splits))) == (8, 4)
-    assert found.estimate("val/loss").error == pytest.approx(scipy.stats.sem([0, 1, 2, 3]))
-    low, high = found.interval("val/loss").low, found.interval("val/loss").high
+    (actual,), _ = candidates(trials, "val/loss")
+    assert (len(actual.trials), len(set(actual.splits))) == (8, 4)
+    assert actual.estimate("val/loss").error == pytest.approx(scipy.stats.sem([0, 1, 2, 3]))
+    low, high = actual.interval("val/loss").low, actual.interval("val/loss").high
     assert math.isnan(low)
     assert math.isnan(high)
 
@@ -62,8 +62,8 @@ def test_the_strength_itself_is_not_repeated_in_the_label():
 
 
 def test_a_second_attempt_replaces_a_failed_one():
-    (found,), failed = candidates([changed(status="FAILED"), changed(loss=0.5)], "val/loss")
-    assert (found.values("val/loss"), found.missing, failed) == ([0.5], 0, ())
+    (actual,), failed = candidates([changed(status="FAILED"), changed(loss=0.5)], "val/loss")
+    assert (actual.values("val/loss"), actual.missing, failed) == ([0.5], 0, ())
 
 
 def numbered(trials):
@@ -94,8 +94,8 @@ def test_a_seed_that_another_block_has_is_missing_only_while_jobs_are_out_of_sig
 
 
 def test_a_setting_without_a_result_is_no_candidate():
-    found, failed = candidates([changed(0.1), changed(0.2, status="FAILED")], "val/loss")
-    assert [c.strength for c in found] == [0.1]
+    actual, failed = candidates([changed(0.1), changed(0.2, status="FAILED")], "val/loss")
+    assert [c.strength for c in actual] == [0.1]
     assert [t.strength for t in failed] == [0.2]
 
 

@@ -1,4 +1,4 @@
-"""Which of two settings is the stronger one: by the number that is swept, whichever member it belongs to."""
+"""Which of two settings is stronger: by the swept numbers of any member."""
 
 from functools import partial
 from itertools import permutations
@@ -38,7 +38,7 @@ LOSSES = {0.1: 0.40, 0.3: 0.30, 0.5: 0.32, 0.7: 0.36}
 
 @pytest.mark.parametrize("members", list(permutations(["mixup", "dropout", "max_norm"])))
 def test_the_choice_does_not_depend_on_the_order_of_members(members):
-    """Dropout is swept, the others are fixed: the strongest within one standard error (0.03) is 0.5."""
+    """Only dropout is swept: the strongest within one standard error (0.03) is 0.5."""
     fixed = {"mixup": 0.2, "max_norm": 3.0}
     trials = [
         run({name: rate if name == "dropout" else fixed[name] for name in members}, loss)
@@ -62,10 +62,11 @@ def test_several_swept_numbers_are_compared_by_pareto():
     trials = [run({"mixup": a, "dropout": b}, loss) for (a, b), loss in losses.items()]
     choice = select(trials)
     assert choice.best.label == "mixup+dropout mixup.strength=0.1 dropout.strength=0.3"
-    # (0.4, 0.1) has less dropout; (0.2, 0.3) and (0.1, 0.5) are both stronger and within, and the better one counts
+    # (0.4, 0.1) has less dropout; (0.2, 0.3) and (0.1, 0.5) are both stronger and within, and the
+    # better one counts
     assert choice.chosen.label == "mixup+dropout mixup.strength=0.2 dropout.strength=0.3"
-    said = verdict(choice, "accuracy").text
-    assert "mixup.strength and dropout.strength are swept together: a setting counts as stronger where none" in said
+    printed = verdict(choice, "accuracy").text
+    assert "mixup.strength and dropout.strength are swept together: a setting counts as stronger where none" in printed
 
 
 def test_numbers_without_a_known_direction_give_no_order():

@@ -38,9 +38,9 @@ FULL = replace(
 def test_what_is_written_is_read(kept: Examples, tmp_path: Path) -> None:
     for name in ("a.npz", "b.npz"):
         kept.write(tmp_path / name)
-    found = per_example_file.read(tmp_path / "a.npz")
+    actual = per_example_file.read(tmp_path / "a.npz")
     for field in fields(Examples):
-        mine, right = getattr(found, field.name), getattr(kept, field.name)
+        mine, right = getattr(actual, field.name), getattr(kept, field.name)
         if right is None:
             assert mine is None
         else:
@@ -104,15 +104,15 @@ def test_another_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty.npz").write_bytes(b"")
     (tmp_path / "cut.npz").write_bytes(whole[:middle])
     for name in ("absent.npz", "one.npy", "few.npz", "empty.npz", "cut.npz"):
-        with pytest.raises(UserError, match=f"{name} does not hold the losses of a run by example"):
+        with pytest.raises(UserError, match=f"{name} is not a readable file of per-example losses"):
             per_example_file.read(tmp_path / name)
-    for place in range(40, middle, 97):  # a changed byte is told, or stands where nothing is read
-        (tmp_path / "changed.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+    for index in range(40, middle, 97):  # a changed byte is told, or stands where nothing is read
+        (tmp_path / "changed.npz").write_bytes(whole[:index] + bytes([whole[index] ^ 0xFF]) + whole[index + 1 :])
         try:
-            found = per_example_file.read(tmp_path / "changed.npz")
+            actual = per_example_file.read(tmp_path / "changed.npz")
         except UserError:
             continue
-        np.testing.assert_array_equal(found.val_loss, FULL.val_loss)
+        np.testing.assert_array_equal(actual.val_loss, FULL.val_loss)
 
 
 def test_reading_needs_no_torch() -> None:

@@ -38,8 +38,8 @@ def dropout(*vals, train=0.1, accuracy=0.957):
 
 
 def test_what_helped_is_said_with_numbers():
-    said = verdict(select([*NONE, *dropout(0.5, 0.3, 0.5)]), "accuracy").headline
-    assert said == (
+    printed = verdict(select([*NONE, *dropout(0.5, 0.3, 0.5)]), "accuracy").headline
+    assert printed == (
         "dropout 0.2 cuts the gap in loss from 0.600 [0.550, 0.650] to 0.200 [0.150, 0.250] (2 runs each). "
         "Validation accuracy rises from 0.931 to 0.957 and validation loss falls from 0.610 to 0.300."
     )
@@ -55,22 +55,22 @@ def test_a_baseline_that_wins_is_said():
 
 
 @pytest.mark.parametrize(
-    "vals, told", [((0.5, 0.4, 0.3), "strongest of its range"), ((0.3, 0.4, 0.5), "weakest of its range")]
+    "vals, message", [((0.5, 0.4, 0.3), "strongest of its range"), ((0.3, 0.4, 0.5), "weakest of its range")]
 )
-def test_an_optimum_at_the_edge_asks_for_a_wider_range(vals, told):
-    assert f"is the {told}: extend the range" in text([*NONE, *dropout(*vals)])
+def test_an_optimum_at_the_edge_asks_for_a_wider_range(vals, message):
+    assert f"is the {message}: extend the range" in text([*NONE, *dropout(*vals)])
     assert "extend the range" not in text([*NONE, *dropout(0.5, 0.3, 0.5)])
 
 
 def test_the_choice_is_explained_where_it_is_not_the_best():
-    said = text([*NONE, *dropout(0.5, 0.300, 0.305, 0.5)])
-    assert "dropout 0.2 has the best validation loss" in said
-    assert "dropout 0.3 (0.305) is the strongest dropout within one standard error of it" in said
+    printed = text([*NONE, *dropout(0.5, 0.300, 0.305, 0.5)])
+    assert "dropout 0.2 has the best validation loss" in printed
+    assert "dropout 0.3 (0.305) is the strongest dropout within one standard error of it" in printed
 
 
 def test_a_gap_that_shrank_by_underfitting_is_named():
-    said = text([*NONE, *dropout(0.5, 0.3, 0.5), *[run("l2", 1.0, 0.95, 1.0, seed) for seed in range(2)]])
-    assert "A small gap alone is no success: l2 1 has 0.050, but it underfits (validation loss 1.000" in said
+    printed = text([*NONE, *dropout(0.5, 0.3, 0.5), *[run("l2", 1.0, 0.95, 1.0, seed) for seed in range(2)]])
+    assert "A small gap alone is no success: l2 1 has 0.050, but it underfits (validation loss 1.000" in printed
 
 
 def test_a_choice_that_only_trains_worse_is_named():
@@ -80,8 +80,8 @@ def test_a_choice_that_only_trains_worse_is_named():
 
 
 def test_disagreement_of_loss_and_score_is_named():
-    said = text([*NONE, *dropout(0.5, 0.3, 0.5, accuracy=0.90)])
-    assert "By validation accuracy alone, training without a regularizer is better (0.931 against 0.900)" in said
+    printed = text([*NONE, *dropout(0.5, 0.3, 0.5, accuracy=0.90)])
+    assert "By validation accuracy alone, training without a regularizer is better (0.931 against 0.900)" in printed
 
 
 def test_exact_zeros_are_named():
@@ -92,17 +92,17 @@ def test_exact_zeros_are_named():
 
 def test_failed_runs_are_counted_and_what_they_exclude_is_named():
     broken = [run("l1", 1.0, 0.1, 0.2, 0), run("l1", 1.0, 0.1, 0.2, 1, status="FAILED")]
-    said = text([*NONE, *dropout(0.5, 0.3, 0.5), *broken])
-    assert "1 of 10 runs gave no result" in said
-    assert "some of its runs are missing: l1 1" in said
-    assert said.startswith("dropout 0.2")
+    printed = text([*NONE, *dropout(0.5, 0.3, 0.5), *broken])
+    assert "1 of 10 runs gave no result" in printed
+    assert "some of its runs are missing: l1 1" in printed
+    assert printed.startswith("dropout 0.2")
 
 
 def test_an_interrupted_sweep_says_how_many_jobs_have_no_run():
     second = [run("l1", 1.0, 0.1, 0.2)]
-    said = verdict(select([*NONE, *dropout(0.5, 0.3, 0.5), *second], jobs=12), "accuracy").details
-    assert said[0].startswith("The sweep is not whole: 3 jobs have no run")
-    assert "Left out of the choice, since some of its runs are missing: l1 1." in said
+    printed = verdict(select([*NONE, *dropout(0.5, 0.3, 0.5), *second], jobs=12), "accuracy").details
+    assert printed[0].startswith("The sweep is incomplete: 3 jobs have no run")
+    assert "Left out of the choice, since some of its runs are missing: l1 1." in printed
     assert "no run" not in text([*NONE, *dropout(0.5, 0.3, 0.5), *second])
 
 
@@ -113,8 +113,8 @@ def test_one_seed_is_too_few():
 
 
 def test_without_a_baseline_it_does_not_claim_that_regularization_helps():
-    said = text(dropout(0.5, 0.3, 0.5))
-    assert "cannot say whether regularization helps: add regularizer=[]" in said
+    printed = text(dropout(0.5, 0.3, 0.5))
+    assert "cannot say whether regularization helps: add regularizer=[]" in printed
 
 
 def test_a_sweep_over_something_else_speaks_of_that():

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab.core.errors import UserError
 from reglab.processes import rank_consistency, rank_environment
-from reglab.processes.rank_environment import Place
+from reglab.processes.rank_environment import ProcessRank
 from reglab.processes.rank_processes import free_port
 from reglab.tracking import run_state
 from reglab.tracking.folder import read_identity
@@ -125,23 +125,23 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize(
-    "given, place",
+    "given, expected",
     [
-        ({}, Place()),
+        ({}, ProcessRank()),
         (
             {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", **SLURM},
-            Place("torchrun", 5, 8, lead=False),
+            ProcessRank("torchrun", 5, 8, node_leader=False),
         ),
-        ({**SLURM, "SLURM_PROCID": "4", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8"}, Place("srun", 4, 8)),
-        ({**SLURM, "SLURM_JOB_NAME": "bash"}, Place()),
-        ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, Place("lightning", 1, 2, lead=False)),
-        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, Place()),
+        ({**SLURM, "SLURM_PROCID": "4", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8"}, ProcessRank("srun", 4, 8)),
+        ({**SLURM, "SLURM_JOB_NAME": "bash"}, ProcessRank()),
+        ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, ProcessRank("lightning", 1, 2, node_leader=False)),
+        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2"}, ProcessRank()),
     ],
 )
-def test_which_process_this_is(environment: pytest.MonkeyPatch, given: dict[str, str], place: Place) -> None:
+def test_which_process_this_is(environment: pytest.MonkeyPatch, given: dict[str, str], expected: ProcessRank) -> None:
     for name, value in given.items():
         environment.setenv(name, value)
-    assert rank_environment.place() == place
+    assert rank_environment.process_rank() == expected
 
 
 def config(folder: str = "runs/${now:%H}", **trainer: int) -> DictConfig:
@@ -154,7 +154,7 @@ def config(folder: str = "runs/${now:%H}", **trainer: int) -> DictConfig:
         (SLURM, {"devices": 2}, True, "srun started 2 processes, and each would run the whole sweep"),
         (SLURM, {"devices": 4}, False, "srun started 2 processes, but trainer.devices times trainer.num_nodes is 4"),
         ({"SLURM_NTASKS": "2"}, {"devices": 2}, False, "put srun before reglab: the Slurm job has 2 tasks"),
-        ({}, {"devices": 2, "num_nodes": 2}, False, "give hydra.run.dir=FOLDER, the same for all"),
+        ({}, {"devices": 2, "num_nodes": 2}, False, "Give hydra.run.dir=FOLDER, the same for all"),
     ],
 )
 def test_processes_that_do_not_fit_the_job_are_refused(
@@ -163,25 +163,30 @@ def test_processes_that_do_not_fit_the_job_are_refused(
     for name, value in given.items():
         environment.setenv(name, value)
     with pytest.raises(UserError, match=message):
-        rank_consistency.check(config(**trainer), sweep)
+        rank_consistency.check_started_processes(config(**trainer), sweep)
 
 
 def test_what_fits_is_let_through(environment: pytest.MonkeyPatch) -> None:
-    rank_consistency.check(config(devices=2))
-    rank_consistency.check(config(devices=2), sweep=True)
-    rank_consistency.check(config("runs/mine", devices=2, num_nodes=2))
+    rank_consistency.check_started_processes(config(devices=2))
+    rank_consistency.check_started_processes(config(devices=2), sweep=True)
+    rank_consistency.check_started_processes(config("runs/mine", devices=2, num_nodes=2))
     for name, value in SLURM.items():
         environment.setenv(name, value)
-    rank_consistency.check(config(devices=2))
+    rank_consistency.check_started_processes(config(devices=2))
     # Without which Lightning refuses `srun --ntasks`.
     assert os.environ["SLURM_NTASKS_PER_NODE"] == "2"
 
 
 def test_a_folder_of_ones_own_is_kept_unless_the_processes_would_name_it_apart(environment: pytest.MonkeyPatch) -> None:
-    assert rank_consistency.agree(config(), []) == []
+    assert rank_consistency.shared_folder_overrides(config(), []) == []
     for name, value in {**SLURM, "SLURM_PROCID": "1"}.items():
         environment.setenv(name, value)
-    assert rank_consistency.agree(config("runs/mine"), ["hydra.run.dir=runs/mine"]) == ["hydra.output_subdir=null"]
-    assert rank_consistency.agree(config(), []) == ["hydra.run.dir=runs/slurm/77.0", "hydra.output_subdir=null"]
+    assert rank_consistency.shared_folder_overrides(config("runs/mine"), ["hydra.run.dir=runs/mine"]) == [
+        "hydra.output_subdir=null"
+    ]
+    assert rank_consistency.shared_folder_overrides(config(), []) == [
+        "hydra.run.dir=runs/slurm/77.0",
+        "hydra.output_subdir=null",
+    ]
     with pytest.raises(UserError, match=r"as in hydra.run.dir=runs/\$SLURM_JOB_ID"):
-        rank_consistency.agree(config(), ["hydra.run.dir=runs/${now:%H}"])
+        rank_consistency.shared_folder_overrides(config(), ["hydra.run.dir=runs/${now:%H}"])

@@ -1,4 +1,4 @@
-"""A small configuration, and Hydra over it: fixtures for the tests of sweeps and of the command line."""
+"""A small Hydra configuration: fixtures for the tests of sweeps and of the command line."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,7 +74,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hydra(conf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hydra]:
-    """Hydra over the small configuration; its data are not loaded before a sweep, which would take torch's seconds."""
+    """Hydra with the small configuration, without the data check, which imports torch."""
     monkeypatch.setattr("reglab.sweeps.sweep.check_data", lambda jobs, composer, config: None)
     version.setbase("1.3")
     yield Hydra.create_main_hydra2("reglab", create_config_search_path(str(conf)))

@@ -1,4 +1,4 @@
-"""A task function that behaves as training does, without torch: what its config asks for, it does."""
+"""A task function without torch that does what its config asks for."""
 
 import os
 import signal
@@ -29,9 +29,9 @@ class Result:
 
 def task(config: DictConfig) -> Result:
     """Do ``config.act``: finish, diverge, refuse, crash, die or wait (until it is interrupted)."""
-    told = reporter()
-    if told is not None:
-        told(Progress(1, 1, {"val/loss": 0.5}))
+    report = reporter()
+    if report is not None:
+        report(Progress(1, 1, {"val/loss": 0.5}))
     if config.act == "diverge":
         return Result("r", "FAILED", "the loss diverged at step 7")
     if config.act == "refuse":

@@ -23,7 +23,7 @@ class PackCost:
 
 
 def train_pack(configs, settings, on_progress, on_end):
-    """Do ``act`` of the members' configs, which is the same for all: they could not be packed otherwise."""
+    """Do ``act`` of the members' configs, the same for all of a pack."""
     act = configs[0].act
     _refuse(act, configs)
     if act == "wait":
@@ -49,7 +49,7 @@ def train_one(config):
 
 
 def try_pack(configs, settings):
-    """Ten steps of a second for the pack, whatever its size; half a gigabyte of memory for each member."""
+    """Ten steps of a second for a pack of any size; 0.5 GB of memory for each member."""
     _refuse(configs[0].act, configs)
     if configs[0].act == "crash":
         raise RuntimeError("a bug")

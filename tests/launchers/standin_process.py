@@ -1,4 +1,4 @@
-"""A task function for ``hydra/launcher=process``, without torch: what its config asks for, it does."""
+"""A task function for ``hydra/launcher=process`` without torch."""
 
 import json
 import os
@@ -19,9 +19,9 @@ def task(config: DictConfig) -> Result:
     tries = _note(Path(config.folder) / f"job-{config.sweep.job}")
     if config.act == "refuse":
         raise UserError("strength must be finite and >= 0, got -1")
-    told = reporter()
-    if told is not None:
-        told(Progress(1, 1, {"val/loss": 0.5}))
+    report = reporter()
+    if report is not None:
+        report(Progress(1, 1, {"val/loss": 0.5}))
     if config.act == "exhaust":
         raise MemoryError("out of memory")
     if config.act == "late":
@@ -42,7 +42,7 @@ def task(config: DictConfig) -> Result:
 
 
 def on_ranks(config: DictConfig) -> Result:
-    """Do ``config.act`` on the last rank, while rank 0 waits for it as in a collective, for ever if need be."""
+    """Do ``config.act`` on the last rank, while rank 0 waits for it as in a collective."""
     last = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
     tries = _note(Path(config.folder) / f"rank-{os.environ['RANK']}")
     what, _, times = str(config.act).partition("-")
@@ -60,8 +60,8 @@ def on_ranks(config: DictConfig) -> Result:
 def _note(file: Path) -> int:
     """Return how many processes have been here, this one included."""
     with file.open("a") as lines:
-        seen = {name: os.environ.get(name) for name in SEEN}
-        lines.write(json.dumps({"pid": os.getpid(), "group": os.getpgrp(), **seen}) + "\n")
+        visible = {name: os.environ.get(name) for name in SEEN}
+        lines.write(json.dumps({"pid": os.getpid(), "group": os.getpgrp(), **visible}) + "\n")
     return len(file.read_text().splitlines())
 
 

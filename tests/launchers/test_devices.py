@@ -6,7 +6,7 @@ import pytest
 
 from reglab.core.errors import UserError
 from reglab.launchers import devices
-from reglab.launchers.devices import slots, taken, visible_gpus
+from reglab.launchers.devices import devices_needed, gpu_slots, visible_gpus
 
 LISTING = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-11111111-aaaa)
   MIG 1g.5gb      Device  0: (UUID: MIG-21111111-aaaa)
@@ -22,9 +22,9 @@ def machine(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(devices.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(devices.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=LISTING))
-    devices._present.cache_clear()
+    devices._installed_gpus.cache_clear()
     yield monkeypatch
-    devices._present.cache_clear()
+    devices._installed_gpus.cache_clear()
 
 
 def test_all_gpus_of_the_machine_divided_ones_by_their_parts():
@@ -37,11 +37,11 @@ def test_no_driver_no_gpus(machine):
 
 
 @pytest.mark.parametrize(
-    "given, seen", [("2,3", ("2", "3")), ("", ()), ("-1", ()), ("1,-1,2", ("1",)), ("GPU-4", ("GPU-4",))]
+    "given, visible", [("2,3", ("2", "3")), ("", ()), ("-1", ()), ("1,-1,2", ("1",)), ("GPU-4", ("GPU-4",))]
 )
-def test_what_this_process_sees_counts(given, seen, machine):
+def test_what_this_process_sees_counts(given, visible, machine):
     machine.setenv("CUDA_VISIBLE_DEVICES", given)
-    assert visible_gpus() == seen
+    assert visible_gpus() == visible
 
 
 def test_a_part_of_what_is_seen(machine):
@@ -52,7 +52,7 @@ def test_a_part_of_what_is_seen(machine):
 
 @pytest.mark.parametrize(
     "wanted, part",
-    [(2, "a list such as"), ("0,1", "a list such as"), (["x"], "is no GPU"), ([0], "not among"), ([2, 2], "twice")],
+    [(2, "a list such as"), ("0,1", "a list such as"), (["x"], "is not a GPU"), ([0], "not among"), ([2, 2], "twice")],
 )
 def test_gpus_that_make_no_sense_are_refused(wanted, part, machine):
     machine.setenv("CUDA_VISIBLE_DEVICES", "1,2")
@@ -75,22 +75,22 @@ def test_gpus_that_make_no_sense_are_refused(wanted, part, machine):
     ],
 )
 def test_what_a_job_takes(trainer, gpus, count):
-    assert taken(trainer, gpus) == count
+    assert devices_needed(trainer, gpus) == count
 
 
 @pytest.mark.parametrize(
     "trainer, part",
     [
-        ({"devices": 5}, "may use 4 GPUs"),
+        ({"devices": 5}, "may use only 4 GPUs"),
         ({"devices": [2, 3]}, "hydra.launcher.gpus"),
-        ({"devices": 0}, "how many devices"),
-        ({"devices": "many"}, "how many devices"),
-        ({"devices": 1, "num_nodes": 2}, "on this machine alone"),
+        ({"devices": 0}, "is not a number of devices"),
+        ({"devices": "many"}, "is not a number of devices"),
+        ({"devices": 1, "num_nodes": 2}, "trains jobs on one machine"),
     ],
 )
 def test_what_no_slot_can_give_is_refused(trainer, part):
     with pytest.raises(UserError, match=part):
-        taken(trainer, FOUR)
+        devices_needed(trainer, FOUR)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_what_no_slot_can_give_is_refused(trainer, part):
     ],
 )
 def test_slots(trainers, workers, dealt):
-    assert slots(trainers, FOUR, workers, 1) == dealt
+    assert gpu_slots(trainers, FOUR, workers, 1) == dealt
 
 
 def test_without_gpus_a_slot_for_the_threads_of_all_ranks_of_a_job(monkeypatch):
     monkeypatch.setattr("reglab.launchers.local.cores", lambda: 12)
-    assert slots([{"devices": 2}, {"devices": 1}], (), None, 3) == [(), ()]
+    assert gpu_slots([{"devices": 2}, {"devices": 1}], (), None, 3) == [(), ()]

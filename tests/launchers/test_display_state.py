@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from reglab.launchers.display import line, summary, table
-from reglab.launchers.display_state import Board, clock_text, figure, pack_label
-from reglab.launchers.events import Advanced, Again, Apart, Ended, Packed, Started
+from reglab.launchers.display_state import DisplayState, clock_text, figure, pack_label
+from reglab.launchers.events import Ended, EpochEnded, Packed, Regrouped, Requeued, Started
 
 
 class Clock:
@@ -25,31 +25,31 @@ def clock():
 
 @pytest.fixture
 def board(clock):
-    board = Board({job: f"l1 seed={job}" for job in range(4)}, clock)
+    board = DisplayState({job: f"l1 seed={job}" for job in range(4)}, clock)
     for event in (
         Started(0),
         Started(1),
-        Advanced(0, 5, 10, {"val/loss": 0.25}),
+        EpochEnded(0, 5, 10, {"val/loss": 0.25}),
         Ended(1, "FINISHED", metrics={"final/val/loss": 0.5, "gap/loss": 0.125}),
         Started(2),
     ):
-        board.tell(event)
+        board.on_event(event)
     return board
 
 
 def test_time_left_is_extrapolated_from_what_is_done(board, clock):
     clock.now += 30  # for one job and a half
     assert board.left() == pytest.approx(30 / 1.5 * (4 - 1.5))
-    assert math.isnan(Board({0: "a"}, clock).left())
+    assert math.isnan(DisplayState({0: "a"}, clock).left())
 
 
 def test_events_move_jobs(board):
     assert [row.label for row in board.running.values()] == ["l1 seed=0", "l1 seed=2"]
-    board.tell(Ended(2, "FAILED", "diverged"))
+    board.on_event(Ended(2, "FAILED", "diverged"))
     assert ([end.job for end in board.ends], board.count("FAILED"), list(board.running)) == ([1, 2], 1, [0])
 
 
-def shown(board: Board, width: int) -> str:
+def shown(board: DisplayState, width: int) -> str:
     console = Console(width=width, file=io.StringIO())
     console.print(table(board, width))
     return console.file.getvalue()
@@ -62,8 +62,8 @@ def test_the_table_shows_progress_and_results(board):
 
 
 def test_a_narrow_terminal_cuts_names_not_figures():
-    board = Board({0: "a label that is far too long for a narrow terminal, as those of cocktails are"}, Clock())
-    board.tell(Advanced(0, 100, 100, {"train/loss": 0.1234, "val/loss": 0.5678, "gap/loss": -0.4444}))
+    board = DisplayState({0: "a label that is far too long for a narrow terminal, as those of cocktails are"}, Clock())
+    board.on_event(EpochEnded(0, 100, 100, {"train/loss": 0.1234, "val/loss": 0.5678, "gap/loss": -0.4444}))
     text = shown(board, width=80)
     for part in ("100/100", "0.1234", "0.5678", "-0.4444", "a label that"):
         assert part in text
@@ -87,16 +87,16 @@ def test_a_missing_figure_is_empty():
 @pytest.fixture
 def pack(clock):
     labels = [f"l1 strength={strength} seed=0" for strength in ("3e-05", "0.0003", "0.003")]
-    board = Board(dict(enumerate([*labels, "none seed=1"])), clock)
+    board = DisplayState(dict(enumerate([*labels, "none seed=1"])), clock)
     for event in (*(Started(job) for job in range(3)), Packed((0, 1, 2)), Started(3)):
-        board.tell(event)
+        board.on_event(event)
     return board
 
 
 def test_a_pack_is_one_row(pack):
-    pack.tell(Advanced(0, 5, 10, {"val/loss": 0.25, "gap/loss": 0.5}))
-    pack.tell(Advanced(1, 4, 10, {"val/loss": 0.125, "gap/loss": 0.75}))
-    pack.tell(Advanced(2, 5, 10, {"val/loss": math.nan}))
+    pack.on_event(EpochEnded(0, 5, 10, {"val/loss": 0.25, "gap/loss": 0.5}))
+    pack.on_event(EpochEnded(1, 4, 10, {"val/loss": 0.125, "gap/loss": 0.75}))
+    pack.on_event(EpochEnded(2, 5, 10, {"val/loss": math.nan}))
     first, second = pack.rows()
     assert (first.label, second.label) == ("l1 seed=0 x 3: strength 3e-5 ... 0.003", "none seed=1")
     assert (first.epoch, first.epochs, first.metrics["gap/loss"]) == (4, 10, 0.75)
@@ -107,39 +107,39 @@ def test_a_pack_is_one_row(pack):
 
 
 def test_members_leave_their_pack_as_they_end(pack):
-    pack.tell(Ended(1, "FINISHED"))
+    pack.on_event(Ended(1, "FINISHED"))
     assert pack.rows()[0].label == "l1 seed=0 x 2: strength 3e-5 ... 0.003"
-    pack.tell(Ended(0, "KILLED"))
+    pack.on_event(Ended(0, "KILLED"))
     assert [row.label for row in pack.rows()] == ["l1 strength=0.003 seed=0", "none seed=1"]
-    pack.tell(Ended(2, "KILLED"))
+    pack.on_event(Ended(2, "KILLED"))
     assert [row.label for row in pack.rows()] == ["none seed=1"]
 
 
 def test_jobs_that_come_apart_wait_again_and_the_reason_is_told_once(pack):
-    pack.tell(Apart(((0,), (1, 2)), "why"))
+    pack.on_event(Regrouped(((0,), (1, 2)), "why"))
     assert [row.label for row in pack.rows()] == ["none seed=1"]
-    assert pack.regrouped() == ["3 jobs train in 1 pack and 1 alone: why"]
-    assert pack.regrouped() == []
+    assert pack.pending_lines() == ["3 jobs train in 1 pack and 1 alone: why"]
+    assert pack.pending_lines() == []
 
 
 def test_a_reason_waits_for_packs_that_are_only_starting_and_is_told_for_all(clock):
-    board = Board(dict.fromkeys(range(8), "l1"), clock)
+    board = DisplayState(dict.fromkeys(range(8), "l1"), clock)
     for jobs in ((0, 1, 2, 3), (4, 5, 6, 7)):
         for job in jobs:
-            board.tell(Started(job))
-        board.tell(Packed(jobs))
-    board.tell(Apart(((0,), (1,), (2,), (3,)), "why"))
-    assert board.regrouped() == []
-    board.tell(Apart(((4,), (5,), (6,), (7,)), "why"))
-    assert board.regrouped() == ["8 jobs train one by one: why"]
+            board.on_event(Started(job))
+        board.on_event(Packed(jobs))
+    board.on_event(Regrouped(((0,), (1,), (2,), (3,)), "why"))
+    assert board.pending_lines() == []
+    board.on_event(Regrouped(((4,), (5,), (6,), (7,)), "why"))
+    assert board.pending_lines() == ["8 jobs train one by one: why"]
 
 
 def test_jobs_that_come_apart_twice_count_once(pack):
-    pack.tell(Apart(((0,), (1, 2)), "why"))
-    pack.tell(Packed((1, 2)))
-    pack.tell(Started(1))
-    pack.tell(Apart(((1,), (2,)), "why"))
-    assert pack.regrouped(at_once=True) == ["3 jobs train one by one: why"]
+    pack.on_event(Regrouped(((0,), (1, 2)), "why"))
+    pack.on_event(Packed((1, 2)))
+    pack.on_event(Started(1))
+    pack.on_event(Regrouped(((1,), (2,)), "why"))
+    assert pack.pending_lines(flush=True) == ["3 jobs train one by one: why"]
 
 
 @pytest.mark.parametrize(
@@ -156,22 +156,22 @@ def test_the_label_of_a_pack(labels, expected):
 
 
 def test_jobs_that_lost_their_worker_wait_again_and_are_told_once():
-    board = Board({0: "a", 1: "b", 2: "c"}, Clock())
+    board = DisplayState({0: "a", 1: "b", 2: "c"}, Clock())
     for job in range(3):
-        board.tell(Started(job))
-    board.tell(Packed((0, 1)))
-    board.tell(Again((0, 1), "its worker died: 2 jobs go on"))
+        board.on_event(Started(job))
+    board.on_event(Packed((0, 1)))
+    board.on_event(Requeued((0, 1), "its worker died: 2 jobs resume"))
     assert list(board.running) == [2]
     assert board.packs == []
-    assert board.regrouped() == ["its worker died: 2 jobs go on"]
-    assert board.regrouped() == []
+    assert board.pending_lines() == ["its worker died: 2 jobs resume"]
+    assert board.pending_lines() == []
 
 
 def test_what_a_job_does_instead_of_steps_is_shown_until_it_goes_on():
-    board = Board({0: "l1 seed=0"}, lambda: 0.0)
-    board.tell(Started(0))
-    assert board.rows()[0].place == "starting"
-    board.tell(Advanced(0, 2, 60, {}, "compiling"))
-    assert board.rows()[0].place == "compiling"
-    board.tell(Advanced(0, 3, 60, {}))
-    assert board.rows()[0].place == "3/60"
+    board = DisplayState({0: "l1 seed=0"}, lambda: 0.0)
+    board.on_event(Started(0))
+    assert board.rows()[0].progress == "starting"
+    board.on_event(EpochEnded(0, 2, 60, {}, "compiling"))
+    assert board.rows()[0].progress == "compiling"
+    board.on_event(EpochEnded(0, 3, 60, {}))
+    assert board.rows()[0].progress == "3/60"

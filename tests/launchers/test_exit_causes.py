@@ -1,4 +1,4 @@
-"""Why a process ended, in words, and what it may take."""
+"""Exit causes of worker processes, and their limits."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from reglab.core.errors import UserError
-from reglab.launchers.exit_causes import Limits, was_asked, why_dead
+from reglab.launchers.exit_causes import Limits, exit_cause, was_terminated
 
 GROWN = "grown = b'x' * 300_000_000; print('grown', flush=True); input()"
 
@@ -26,12 +26,12 @@ GROWN = "grown = b'x' * 300_000_000; print('grown', flush=True); input()"
     ],
 )
 def test_why_dead(code, part):
-    assert part in why_dead(code)
+    assert part in exit_cause(code)
 
 
 @pytest.mark.parametrize("code, asked", [(0, True), (-15, True), (143, True), (-9, False), (1, False), (None, False)])
 def test_who_was_asked_to_end(code, asked):
-    assert was_asked(code) is asked
+    assert was_terminated(code) is asked
 
 
 @pytest.mark.parametrize("wrong", [{"timeout": 0}, {"timeout": -1.5}, {"memory": 0}, {"memory": float("nan")}])
@@ -43,10 +43,10 @@ def test_limits_that_make_no_sense_are_refused(wrong):
 
 def test_time_that_ran_out():
     limits = Limits(timeout=2)
-    assert limits.breach(os.getpid(), 119.9) is None
-    breach = limits.breach(os.getpid(), 120.1)
-    assert "longer than 2 minutes (hydra.launcher.timeout)" in breach.reason
-    assert not breach.heavy
+    assert limits.exceeded(os.getpid(), 119.9) is None
+    exceeded = limits.exceeded(os.getpid(), 120.1)
+    assert "longer than 2 minutes (hydra.launcher.timeout)" in exceeded.reason
+    assert not exceeded.over_memory
 
 
 def test_memory_is_measured_with_that_of_children():
@@ -56,13 +56,13 @@ def test_memory_is_measured_with_that_of_children():
     child = subprocess.Popen([sys.executable, "-S", "-c", GROWN], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert child.stdout.readline() == b"grown\n"
-        breach = limits.breach(os.getpid(), 1e9)
+        exceeded = limits.exceeded(os.getpid(), 1e9)
     finally:
         child.communicate(b"\n")
-    assert breach.heavy
-    assert "(hydra.launcher.memory)" in breach.reason
-    assert limits.breach(os.getpid(), 0) is None
+    assert exceeded.over_memory
+    assert "(hydra.launcher.memory)" in exceeded.reason
+    assert limits.exceeded(os.getpid(), 0) is None
 
 
 def test_a_process_that_is_gone_takes_nothing():
-    assert Limits(memory=1e-9).breach(2**22 + 1, 0) is None  # beyond the largest number that Linux gives
+    assert Limits(memory=1e-9).exceeded(2**22 + 1, 0) is None  # beyond the largest number that Linux gives

@@ -11,8 +11,8 @@ from launchers import standin_pack
 from reglab.core.errors import UserError
 from reglab.launchers import local, task
 from reglab.launchers.display import Display
-from reglab.launchers.events import Advanced
-from reglab.launchers.fused import check_cap, check_compile, why_all_alone
+from reglab.launchers.events import EpochEnded
+from reglab.launchers.fused import check_compile, check_pack_size, common_solo_reason
 from reglab.launchers.job_returns import Interrupted
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.functions import rewrite
@@ -23,22 +23,22 @@ FUSED = ["hydra/launcher=fused", "hydra.launcher.preload=[reglab.launchers.worke
 
 @pytest.fixture
 def returned(hydra, master, monkeypatch):
-    """Run a fused sweep of the stand-ins and return how each job ended, in the order of the launcher's answer."""
+    """Run a fused sweep of the stand-ins; return how each job ended, in the launcher's order."""
     monkeypatch.setattr(task, "train_pack", standin_pack.train_pack)
     answers = []
-    launch = local.Local.launch
+    launch = local.LocalRunner.launch
 
     def listened(self, *given, **named):
         answers.extend(launch(self, *given, **named))
         return answers
 
-    monkeypatch.setattr(local.Local, "launch", listened)
+    monkeypatch.setattr(local.LocalRunner, "launch", listened)
 
     def run(*overrides, workers=2):
         every = rewrite([*overrides, *FUSED, f"hydra.launcher.workers={workers}"])
         result = hydra.multirun("train", standin_pack.train_one, every)
-        found = ends([Job(number, "", ()) for number in range(len(answers))], answers)
-        return result, list(found.values())
+        actual = ends([Job(number, "", ()) for number in range(len(answers))], answers)
+        return result, list(actual.values())
 
     return run
 
@@ -68,7 +68,7 @@ def test_a_sweep_that_cannot_be_fused_says_so_in_one_line(returned, capsys):
     result, told = returned("data=digits", "+data.kind=a,b", "act=finish")
     assert result.complete
     assert [end.metrics["size"] for end in told] == [1, 1]
-    assert capsys.readouterr().err.count("nothing to fuse: no two jobs differ in numbers only") == 1
+    assert capsys.readouterr().err.count("nothing to fuse: no two jobs differ only in numbers") == 1
 
 
 def test_who_trains_alone_by_config_is_told_why(returned, capsys):
@@ -109,9 +109,9 @@ class Impatient(Display):
 
     pressed = False
 
-    def tell(self, event):
-        super().tell(event)
-        if isinstance(event, Advanced) and not self.pressed:
+    def on_event(self, event):
+        super().on_event(event)
+        if isinstance(event, EpochEnded) and not self.pressed:
             self.pressed = True
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -120,8 +120,8 @@ def test_an_interrupt_kills_all_members_in_order_and_starts_no_more(returned, mo
     monkeypatch.setattr(local, "Display", Impatient)
     with pytest.raises(Interrupted) as interrupt:
         returned("act=wait", "optimizer=adam,sgd", "seed=0,1,2", workers=1)
-    found = ends([Job(number, "", ()) for number in range(6)], interrupt.value.returns)
-    assert [(job, end.status, end.message) for job, end in sorted(found.items())] == [
+    actual = ends([Job(number, "", ()) for number in range(6)], interrupt.value.returns)
+    assert [(job, end.status, end.message) for job, end in sorted(actual.items())] == [
         (job, "KILLED", "asked to end") for job in range(3)
     ]
     assert "3 killed, 3 not started" in capsys.readouterr().err
@@ -139,14 +139,14 @@ def test_wrong_settings_are_refused_before_anything_starts(hydra, wrong):
 @pytest.mark.parametrize("given, meant", [(None, None), ("auto", None), (True, True), (False, False)])
 def test_compile(given, meant):
     assert check_compile(given) is meant
-    assert check_cap(None) is None
+    assert check_pack_size(None) is None
 
 
 @pytest.mark.parametrize(
     "key, value", [("hydra.job.chdir", True), ("hydra.job.env_set.A", "1"), ("hydra.callbacks.mine._target_", "x.Y")]
 )
 def test_what_hydra_does_for_each_job_keeps_jobs_apart(master, key, value):
-    assert why_all_alone(master) is None
+    assert common_solo_reason(master) is None
     OmegaConf.set_readonly(master.hydra, False)
     OmegaConf.update(master, key, value, force_add=True)
-    assert key.split(".")[1] in why_all_alone(master)
+    assert key.split(".")[1] in common_solo_reason(master)

@@ -1,4 +1,4 @@
-"""The same sweep by both launchers, from the command line to MLflow: fused, each run is what it is alone."""
+"""A sweep by both launchers, end to end: each fused run equals the one trained alone."""
 
 import re
 import sqlite3
@@ -45,13 +45,13 @@ class Found(NamedTuple):
     runs: dict[int, Any]
 
     def histories(self, job: int) -> dict[str, dict[int, float]]:
-        """Return each metric's values by step; one query, where MLflow's client takes one for each metric."""
+        """Return each metric's values by step, in one query."""
         query = "SELECT key, step, value FROM metrics WHERE run_uuid = ?"
-        found: dict[str, dict[int, float]] = {}
+        outcome: dict[str, dict[int, float]] = {}
         with closing(sqlite3.connect(self.store)) as store:
             for key, step, value in store.execute(query, [self.runs[job].info.run_id]):
-                found.setdefault(key, {})[step] = value
-        return found
+                outcome.setdefault(key, {})[step] = value
+        return outcome
 
     def epochs(self, job: int) -> int:
         return max(self.histories(job)["val/loss"])
@@ -68,8 +68,8 @@ def sweep(folder: Path, launcher: str) -> Found:
     """Run the sweep in ``folder`` from the command line and return what MLflow has of it."""
     blocks = f"sweep.blocks=[{','.join(BLOCKS)}]"
     always = ["hydra.launcher.always=true"] if launcher == "fused" else []  # two members are too few for it to pay
-    words = [blocks, *SMALL, f"hydra/launcher={launcher}", f"tracking.experiment={launcher}", *always]
-    code = main(["train", "-m", *words])
+    arguments = [blocks, *SMALL, f"hydra/launcher={launcher}", f"tracking.experiment={launcher}", *always]
+    code = main(["train", "-m", *arguments])
     assert code == 1  # one job diverges
     client = MlflowClient(f"sqlite:///{folder / 'reglab.db'}")
     experiment = client.get_experiment_by_name(launcher)
@@ -96,19 +96,19 @@ JOBS = pytest.mark.parametrize("job", range(13))
 
 
 def test_every_job_was_in_a_pack_and_in_none(both: tuple[Found, Found]) -> None:
-    fused, alone = both
+    fused, solo = both
     sizes = [fused.runs[job].data.tags["reglab.fused"] for job in range(13)]
     assert sizes == ["2"] * 6 + ["4"] * 4 + ["3"] * 3
-    assert not any("reglab.fused" in run.data.tags for run in alone.runs.values())
+    assert not any("reglab.fused" in run.data.tags for run in solo.runs.values())
 
 
 @JOBS
 def test_params_tags_and_status_are_equal(both: tuple[Found, Found], job: int) -> None:
-    fused, alone = (found.runs[job] for found in both)
-    assert fused.info.status == alone.info.status == ("FAILED" if job == DIVERGED else "FINISHED")
-    assert fused.info.run_name == alone.info.run_name
-    assert drop(fused.data.params, OWN_PARAMS) == drop(alone.data.params, OWN_PARAMS)
-    fused_tags, alone_tags = (drop(run.data.tags, OWN_TAGS) for run in (fused, alone))
+    fused, solo = (outcome.runs[job] for outcome in both)
+    assert fused.info.status == solo.info.status == ("FAILED" if job == DIVERGED else "FINISHED")
+    assert fused.info.run_name == solo.info.run_name
+    assert drop(fused.data.params, OWN_PARAMS) == drop(solo.data.params, OWN_PARAMS)
+    fused_tags, alone_tags = (drop(run.data.tags, OWN_TAGS) for run in (fused, solo))
     notes = [tags.pop("mlflow.note.content") for tags in (fused_tags, alone_tags)]
     assert fused_tags == alone_tags
     assert without_numbers(notes[0]) == without_numbers(notes[1])
@@ -116,25 +116,25 @@ def test_params_tags_and_status_are_equal(both: tuple[Found, Found], job: int) -
 
 @JOBS
 def test_metrics_have_the_same_steps_and_nearly_the_same_values(both: tuple[Found, Found], job: int) -> None:
-    fused, alone = (found.histories(job) for found in both)
-    assert set(fused) == set(alone)
-    for key, points in alone.items():
+    fused, solo = (outcome.histories(job) for outcome in both)
+    assert set(fused) == set(solo)
+    for key, points in solo.items():
         assert sorted(fused[key]) == sorted(points), key
         if not key.startswith("system/"):
-            values = [[found[step] for step in sorted(points)] for found in (fused[key], points)]
+            values = [[outcome[step] for step in sorted(points)] for outcome in (fused[key], points)]
             np.testing.assert_allclose(*values, rtol=1e-3, atol=1e-4, err_msg=key)
 
 
 @JOBS
 def test_artifacts_are_the_same_files_and_hold_the_same_weights(both: tuple[Found, Found], job: int) -> None:
-    folders = [found.artifacts(job) for found in both]
+    folders = [outcome.artifacts(job) for outcome in both]
     names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in folders]
     assert names[0] == names[1]
     for name in ("best.ckpt", "last.ckpt") if job != DIVERGED else ():
-        fused, alone = (found.checkpoint(job, name) for found in both)
-        assert fused["epoch"] == alone["epoch"]
-        assert list(fused["state_dict"]) == list(alone["state_dict"])
-        for key, expected in alone["state_dict"].items():
+        fused, solo = (outcome.checkpoint(job, name) for outcome in both)
+        assert fused["epoch"] == solo["epoch"]
+        assert list(fused["state_dict"]) == list(solo["state_dict"])
+        for key, expected in solo["state_dict"].items():
             torch.testing.assert_close(fused["state_dict"][key], expected, rtol=1e-3, atol=1e-4, msg=f"{name} {key}")
 
 
@@ -145,8 +145,8 @@ def test_a_member_is_loaded_as_the_model_that_it_is_alone(
 ) -> None:
     inputs = data.load({"name": "wine"}).test.inputs
     with chdir(folder), torch.no_grad():
-        fused, alone = (reglab.load(found.runs[job].info.run_id, weights=weights).eval()(inputs) for found in both)
-    torch.testing.assert_close(fused, alone, rtol=1e-3, atol=1e-4)
+        fused, solo = (reglab.load(outcome.runs[job].info.run_id, weights=weights).eval()(inputs) for outcome in both)
+    torch.testing.assert_close(fused, solo, rtol=1e-3, atol=1e-4)
 
 
 def test_members_stop_at_epochs_of_their_own(both: tuple[Found, Found]) -> None:
@@ -158,21 +158,21 @@ def test_members_stop_at_epochs_of_their_own(both: tuple[Found, Found]) -> None:
 
 
 def test_a_diverged_member_keeps_what_it_had_and_harms_nobody(both: tuple[Found, Found]) -> None:
-    fused, alone = (found.runs[DIVERGED] for found in both)
+    fused, solo = (outcome.runs[DIVERGED] for outcome in both)
     assert fused.data.tags["reglab.failure"] == "diverged"
-    assert fused.data.tags["reglab.message"] == alone.data.tags["reglab.message"]
+    assert fused.data.tags["reglab.message"] == solo.data.tags["reglab.message"]
     for job in (DIVERGED - 1, DIVERGED + 1):
         assert both[0].epochs(job) == EPOCHS
 
 
 def test_the_sweep_comes_to_the_same_choice(both: tuple[Found, Found]) -> None:
-    fused, alone = (found.parent.data.tags for found in both)
-    assert fused["reglab.chosen"] == alone["reglab.chosen"]
-    assert without_numbers(fused["reglab.verdict"]) == without_numbers(alone["reglab.verdict"])
+    fused, solo = (outcome.parent.data.tags for outcome in both)
+    assert fused["reglab.chosen"] == solo["reglab.chosen"]
+    assert without_numbers(fused["reglab.verdict"]) == without_numbers(solo["reglab.verdict"])
 
 
-def drop(found: dict[str, str], keys: set[str]) -> dict[str, str]:
-    return {key: value for key, value in found.items() if key not in keys}
+def drop(values: dict[str, str], keys: set[str]) -> dict[str, str]:
+    return {key: value for key, value in values.items() if key not in keys}
 
 
 def without_numbers(text: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from reglab.launchers import local
 from reglab.launchers.display import Display
-from reglab.launchers.events import Advanced
+from reglab.launchers.events import EpochEnded
 from reglab.launchers.job_returns import Interrupted
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.job_results import ends
@@ -17,9 +17,9 @@ from reglab.sweeps.job_results import ends
 class Impatient(Display):
     """Presses Ctrl-C when a job has told of its first epoch."""
 
-    def tell(self, event):
-        super().tell(event)
-        if isinstance(event, Advanced):
+    def on_event(self, event):
+        super().on_event(event)
+        if isinstance(event, EpochEnded):
             os.kill(os.getpid(), signal.SIGINT)
 
 

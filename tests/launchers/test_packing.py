@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from reglab.launchers.packing import Plan, apart, differing, even, plan, regroup, split, structure
+from reglab.launchers.packing import Plan, differing, plan, regroup, separation_line, split, split_evenly, structure
 
 JOB = {
     "name": None,
@@ -105,9 +105,9 @@ def test_the_order_of_regularizers_is_their_nesting_that_of_other_keys_is_nothin
 def test_what_packs_cannot_do_trains_alone_and_says_so(key, value):
     odd = job(f"trainer.{key}", value)
     planned = plan({0: JOB, 1: odd, 2: odd, 3: JOB})
-    assert (planned.packs, planned.alone) == (((0, 3),), (1, 2))
+    assert (planned.packs, planned.solo) == (((0, 3),), (1, 2))
     (line,) = planned.lines()
-    assert line.startswith(f"2 jobs train one by one: trainer.{key}={value}, where packs train with ")
+    assert line.startswith(f"2 jobs train one by one: trainer.{key}={value}, but packs train with ")
 
 
 @pytest.mark.parametrize("key, value", [("devices", "auto"), ("precision", "64-true"), ("strategy", "auto")])
@@ -116,14 +116,14 @@ def test_what_packs_can_do(key, value):
 
 
 def test_one_line_where_nothing_can_be_fused_and_none_for_a_job_without_a_partner():
-    assert plan({0: JOB, 1: job("act", "other")}).lines() == ["nothing to fuse: no two jobs differ in numbers only"]
+    assert plan({0: JOB, 1: job("act", "other")}).lines() == ["nothing to fuse: no two jobs differ only in numbers"]
     assert plan({0: JOB}).lines() == []
     assert plan({0: JOB, 1: job("seed", 2), 2: job("act", "other")}).lines() == []
-    assert plan({0: JOB, 1: JOB}, every="so it is").lines() == ["2 jobs train one by one: so it is"]
+    assert plan({0: JOB, 1: JOB}, common_reason="so it is").lines() == ["2 jobs train one by one: so it is"]
 
 
 @pytest.mark.parametrize(
-    "sizes, alone, workers, cap, expected",
+    "sizes, solo, workers, cap, expected",
     [
         ((64,), 0, 1, None, [64]),
         ((64,), 0, 2, None, [32, 32]),
@@ -139,24 +139,24 @@ def test_one_line_where_nothing_can_be_fused_and_none_for_a_job_without_a_partne
         ((), 3, 2, None, [1, 1, 1]),
     ],
 )
-def test_orders_are_cut_for_idle_workers_and_come_largest_first(sizes, alone, workers, cap, expected):
+def test_orders_are_cut_for_idle_workers_and_come_largest_first(sizes, solo, workers, cap, expected):
     numbers = iter(range(10_000))
     packs = tuple(tuple(next(numbers) for _ in range(size)) for size in sizes)
-    planned = Plan(packs, tuple(next(numbers) for _ in range(alone)), {})
+    planned = Plan(packs, tuple(next(numbers) for _ in range(solo)), {})
     orders = split(planned, workers, cap)
     assert sorted(map(len, orders), reverse=True) == sorted(expected, reverse=True) == [len(order) for order in orders]
-    assert sorted(number for order in orders for number in order) == list(range(sum(sizes) + alone))
+    assert sorted(number for order in orders for number in order) == list(range(sum(sizes) + solo))
 
 
 def test_parts_are_neighbours():
-    assert even([3, 4, 5, 6, 9], 2) == [(3, 4), (5, 6, 9)]
+    assert split_evenly([3, 4, 5, 6, 9], 2) == [(3, 4), (5, 6, 9)]
 
 
 def test_regrouping_names_every_job_once_and_never_the_same_pack_again():
     assert regroup((5, 6, 7, 8), [[0, 2], [1]]) == [(5, 7), (6,), (8,)]
     assert regroup((5, 6), []) == [(5,), (6,)]
     assert regroup((5, 6), [[0, 1]]) == [(5,), (6,)]
-    assert regroup((5, 6, 7, 8), [[0, 1], [2]], ended=[5, 8]) == [(6,), (7,)]
+    assert regroup((5, 6, 7, 8), [[0, 1], [2]], done=[5, 8]) == [(6,), (7,)]
 
 
 def test_what_differs_in_a_pack():
@@ -166,7 +166,7 @@ def test_what_differs_in_a_pack():
 
 
 @pytest.mark.parametrize(
-    "sizes, said",
+    "sizes, text",
     [
         ([1] * 12, "12 jobs train one by one: why"),
         ([1], "1 job trains alone: why"),
@@ -174,5 +174,5 @@ def test_what_differs_in_a_pack():
         ([8, 2, 1], "11 jobs train in 2 packs and 1 alone: why"),
     ],
 )
-def test_how_jobs_train_instead(sizes, said):
-    assert apart("why", sizes) == said
+def test_how_jobs_train_instead(sizes, text):
+    assert separation_line("why", sizes) == text

@@ -1,4 +1,4 @@
-"""The process launcher, with stand-ins for training: what each process sees, and what follows from how it ends."""
+"""The process launcher with stand-ins: GPUs of each process, exit causes, retries."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from launchers import standin_process
 from reglab.core.errors import UserError
 from reglab.launchers import local, process, worker_pool
 from reglab.launchers.display import Display
-from reglab.launchers.events import Advanced, Again, Started
+from reglab.launchers.events import EpochEnded, Requeued, Started
 from reglab.launchers.job_returns import Interrupted
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.functions import rewrite
@@ -28,24 +28,24 @@ class Listening(Display):
 
     events: list[object] = []  # noqa: RUF012 - emptied by the fixture
 
-    def tell(self, event):
-        super().tell(event)
+    def on_event(self, event):
+        super().on_event(event)
         self.events.append(event)
 
 
 @pytest.fixture
 def run(hydra, monkeypatch):
-    """Run a sweep of the stand-in by the process launcher, and return its result and how each job ended."""
+    """Run a sweep of the stand-in; return its result and how each job ended."""
     Listening.events = []
     monkeypatch.setattr(local, "Display", Listening)
     answers = []
-    launch = local.Local.launch
+    launch = local.LocalRunner.launch
 
     def listened(self, *given, **named):
         answers.extend(launch(self, *given, **named))
         return answers
 
-    monkeypatch.setattr(local.Local, "launch", listened)
+    monkeypatch.setattr(local.LocalRunner, "launch", listened)
 
     def run(*overrides, task=standin_process.task, workers=1):
         every = rewrite([f"folder={Path.cwd()}", *PROCESS, f"hydra.launcher.workers={workers}", *overrides])
@@ -83,7 +83,7 @@ def test_who_is_killed_or_asked_to_end_goes_on_as_often_as_is_said(act, run):
     assert (told[0].status, told[0].metrics["tries"]) == ("FINISHED", 2)
     assert told[1].status == {"die": "FAILED", "term": "KILLED"}[act]
     assert len(notes("job-1")) == 2
-    assert [event.jobs for event in Listening.events if isinstance(event, Again)] == [(0,), (1,)]
+    assert [event.jobs for event in Listening.events if isinstance(event, Requeued)] == [(0,), (1,)]
 
 
 def test_failures_of_a_job_cost_that_job(run):
@@ -116,18 +116,18 @@ def test_too_much_memory_kills(run):
 
 @pytest.mark.parametrize("act", ["wait", "deaf"])
 def test_too_much_time_ends(act, run, monkeypatch):
-    monkeypatch.setattr(worker_pool, "_GRACE", {"wait": 1e6, "deaf": 0.1}[act])
+    monkeypatch.setattr(worker_pool, "_EXIT_SECONDS", {"wait": 1e6, "deaf": 0.1}[act])
     _, told = run(f"act={act}", "hydra.launcher.timeout=0.05")
     assert [end.status for end in told] == ["FAILED"]
-    assert "took longer than 0.05 minutes (hydra.launcher.timeout); to go on" in told[0].message
+    assert "took longer than 0.05 minutes (hydra.launcher.timeout); to resume" in told[0].message
 
 
 class Impatient(Listening):
     """Presses Ctrl-C when a job has told of its first epoch."""
 
-    def tell(self, event):
-        super().tell(event)
-        if isinstance(event, Advanced):
+    def on_event(self, event):
+        super().on_event(event)
+        if isinstance(event, EpochEnded):
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -141,20 +141,20 @@ def test_an_interrupt_ends_all(run, monkeypatch):
 
 
 def test_a_rank_that_is_killed_costs_an_attempt(run):
-    words = ("act=die-1", "+trainer={devices: 2, accelerator: cpu}")
-    _, told = run(*words, "seed=0", task=standin_process.on_ranks)
+    arguments = ("act=die-1", "+trainer={devices: 2, accelerator: cpu}")
+    _, told = run(*arguments, "seed=0", task=standin_process.on_ranks)
     assert (told[0].status, told[0].metrics["tries"]) == ("FINISHED", 2)
-    seen = [(note["RANK"], note["WORLD_SIZE"]) for rank in (0, 1) for note in notes(f"rank-{rank}")]
-    assert seen == [("0", "2")] * 2 + [("1", "2")] * 2
-    assert [event.jobs for event in Listening.events if isinstance(event, Again)] == [(0,)]
+    visible = [(note["RANK"], note["WORLD_SIZE"]) for rank in (0, 1) for note in notes(f"rank-{rank}")]
+    assert visible == [("0", "2")] * 2 + [("1", "2")] * 2
+    assert [event.jobs for event in Listening.events if isinstance(event, Requeued)] == [(0,)]
     assert nobody_is_left("rank-0", "rank-1")
 
 
 def test_a_rank_that_fails_ends_the_job_with_its_message(run, monkeypatch):
-    monkeypatch.setattr(process, "PATIENCE", 0.1)
-    words = ("act=raise-9", "+trainer={devices: 2, accelerator: cpu}")
-    _, told = run(*words, "seed=0", task=standin_process.on_ranks)
-    assert (told[0].status, told[0].alone) == ("FAILED", True)
+    monkeypatch.setattr(process, "RANK_EXIT_SECONDS", 0.1)
+    arguments = ("act=raise-9", "+trainer={devices: 2, accelerator: cpu}")
+    _, told = run(*arguments, "seed=0", task=standin_process.on_ranks)
+    assert (told[0].status, told[0].unrecorded) == ("FAILED", True)
     assert told[0].message.startswith("rank 1: ValueError: a bug of one rank")
     assert nobody_is_left("rank-0", "rank-1")
 
@@ -174,10 +174,10 @@ if __name__ == "__main__":
 
 def test_nobody_is_left_where_the_launcher_is_killed(conf):
     Path("sweep.py").write_text(SWEEP)
-    words = [str(conf), "act=wait", "seed=0,1", f"folder={Path.cwd()}", *PROCESS, "hydra.launcher.workers=2"]
+    arguments = [str(conf), "act=wait", "seed=0,1", f"folder={Path.cwd()}", *PROCESS, "hydra.launcher.workers=2"]
     tests = str(Path(standin_process.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, str(Path(tests).parent)])}
-    sweep = subprocess.Popen([sys.executable, "sweep.py", *words], env=environment, stderr=subprocess.PIPE)
+    sweep = subprocess.Popen([sys.executable, "sweep.py", *arguments], env=environment, stderr=subprocess.PIPE)
     try:
         while not all(Path(f"job-{job}").exists() for job in (0, 1)):
             assert sweep.poll() is None, sweep.stderr.read()
@@ -203,12 +203,12 @@ def test_wrong_settings_are_refused_before_anything_starts(hydra, wrong):
     [
         ("local", "{devices: 2}", "hydra/launcher=process"),
         ("local", "{devices: 1, num_nodes: 2}", "one machine"),
-        ("process", "{devices: 3, accelerator: gpu}", "may use 2 GPUs"),
-        ("process", "{devices: 1, num_nodes: 2}", "this machine alone"),
+        ("process", "{devices: 3, accelerator: gpu}", "may use only 2 GPUs"),
+        ("process", "{devices: 1, num_nodes: 2}", "trains jobs on one machine"),
     ],
 )
 def test_devices_that_a_launcher_cannot_give_are_refused(hydra, launcher, trainer, part, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    words = [f"hydra/launcher={launcher}", "hydra.mode=MULTIRUN", "seed=0,1", f"+trainer={trainer}"]
+    arguments = [f"hydra/launcher={launcher}", "hydra.mode=MULTIRUN", "seed=0,1", f"+trainer={trainer}"]
     with pytest.raises(UserError, match=part):
-        hydra.multirun("train", standin_process.task, words)
+        hydra.multirun("train", standin_process.task, arguments)

@@ -1,4 +1,4 @@
-"""A sweep by the process launcher, from the command line to MLflow: one job on one device, the same on two ranks."""
+"""A sweep by the process launcher, end to end: a job on one device, the same on two ranks."""
 
 from contextlib import chdir
 from pathlib import Path
@@ -15,7 +15,7 @@ SMALL = ("data=wine", "model.width=6", "trainer.max_epochs=3", "trainer.accelera
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("process")
     launcher = ("hydra/launcher=process", "hydra.launcher.workers=2", "hydra.launcher.timeout=10", "sweep.report=false")
     with chdir(folder):
@@ -27,27 +27,27 @@ def found(tmp_path_factory):
     return code, folder, {int(run.data.params["trainer.devices"]): run for run in children}
 
 
-def test_each_job_is_one_finished_run(found):
-    code, folder, runs = found
+def test_each_job_is_one_finished_run(sweep):
+    code, folder, runs = sweep
     assert code == 0
     assert {devices: run.info.status for devices, run in runs.items()} == {1: "FINISHED", 2: "FINISHED"}
     assert sorted(path.parent.name for path in folder.glob("runs/*/*/*/checkpoints")) == ["0", "1"]
 
 
-def test_two_ranks_train_as_one_does(found):
-    _, _, runs = found
+def test_two_ranks_train_as_one_does(sweep):
+    _, _, runs = sweep
     one, two = runs[1].data.metrics, runs[2].data.metrics
     for key in ("final/train/loss", "final/val/loss"):
         assert two[key] == pytest.approx(one[key], rel=1e-4), key
 
 
-def test_no_process_is_left(found):
-    _, folder, _ = found
+def test_no_process_is_left(sweep):
+    _, folder, _ = sweep
     assert [process for process in psutil.Process().children(recursive=True) if _of_sweep(process, folder)] == []
 
 
 def _of_sweep(process: psutil.Process, folder: Path) -> bool:
-    """Tell whether it is a job's; Python's own tracker of shared resources stays until the tests end."""
+    """Tell whether a process is a job's; Python's resource tracker stays."""
     try:
         tracker = any("resource_tracker" in word for word in process.cmdline())
         return not tracker and Path(process.cwd()).is_relative_to(folder)

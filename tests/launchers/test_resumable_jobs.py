@@ -1,4 +1,4 @@
-"""Which orders of an earlier launch are handed out as they were."""
+"""Which groups of an earlier launch resume as they were."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
-from reglab.launchers.compose import Composer, Order
+from reglab.launchers.compose import Composer, JobGroup
 from reglab.tracking.folder import JOURNAL, Identity, write_identity
 from reglab.tracking.journal import Journal
 from reglab.tracking.lock import RunLock
@@ -29,27 +29,27 @@ def cut(folder: Path, *numbers: int) -> None:
 
 def launched(numbers: Sequence[int]) -> dict[int, tuple[str, ...]]:
     """Return overrides by launch number, which counts from 0."""
-    return {place: (f"seed={number}", f"sweep.job={number}") for place, number in enumerate(numbers)}
+    return {index: (f"seed={number}", f"sweep.job={number}") for index, number in enumerate(numbers)}
 
 
 def test_a_pack_keeps_its_jobs_and_their_order(tmp_path: Path) -> None:
     made(tmp_path, 2, 5, 4, 7)
     cut(tmp_path, 5, 2, 4)
     jobs = launched([2, 4, 5, 7])
-    assert resumable_jobs.packs(tmp_path, jobs) == [Order((2, 0, 1), (jobs[2], jobs[0], jobs[1]))]
+    assert resumable_jobs.pack_groups(tmp_path, jobs) == [JobGroup((2, 0, 1), (jobs[2], jobs[0], jobs[1]))]
 
 
 def test_a_pack_of_which_a_job_is_not_launched_is_left(tmp_path: Path) -> None:
     made(tmp_path, 0, 1)
     cut(tmp_path, 0, 1)
-    assert resumable_jobs.packs(tmp_path, launched([0])) == []
+    assert resumable_jobs.pack_groups(tmp_path, launched([0])) == []
 
 
 def test_no_job_is_handed_out_twice(tmp_path: Path) -> None:
     made(tmp_path, 0, 1, 2)
     cut(tmp_path, 0, 1)
     cut(tmp_path, 1, 2)
-    assert [order.jobs for order in resumable_jobs.packs(tmp_path, launched([0, 1, 2]))] == [(0, 1)]
+    assert [group.jobs for group in resumable_jobs.pack_groups(tmp_path, launched([0, 1, 2]))] == [(0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_a_job_alone_goes_on_unless_it_is_over(end: dict, goes_on: bool, master,
     if end:
         journal.record(**end)
     journal.close()
-    assert resumable_jobs.alone(Path("out"), launched([0]), composer) == []
+    assert resumable_jobs.solo_groups(Path("out"), launched([0]), composer) == []
     Path("out/0/checkpoints").mkdir()
     Path("out/0/checkpoints/last.previous.ckpt").touch()
-    expected = [Order((0,), (("seed=0", "sweep.job=0"),))] if goes_on else []
-    assert resumable_jobs.alone(Path("out"), launched([0]), composer) == expected
+    expected = [JobGroup((0,), (("seed=0", "sweep.job=0"),))] if goes_on else []
+    assert resumable_jobs.solo_groups(Path("out"), launched([0]), composer) == expected
 
 
 def test_it_waits_for_workers_and_not_for_ever(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Worker processes: kept, replaced when they die, what is said about their death, and what becomes of their jobs."""
+"""The worker pool: dead workers, retries, halved packs, limits."""
 
 import multiprocessing
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from reglab.launchers.compose import Order
-from reglab.launchers.events import Again, Apart, Done, Ended, Packed, Started
-from reglab.launchers.exit_causes import Breach, Limits, Refused
-from reglab.launchers.worker_handle import Rules
-from reglab.launchers.worker_pool import Pool
+from reglab.launchers.compose import JobGroup
+from reglab.launchers.events import Ended, Idle, Packed, Regrouped, Requeued, Started
+from reglab.launchers.exit_causes import ConfigRefused, LimitExceeded, Limits
+from reglab.launchers.worker_handle import PoolRules
+from reglab.launchers.worker_pool import WorkerPool
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["reglab.launchers.worker"])
@@ -20,30 +20,30 @@ CONTEXT.set_forkserver_preload(["reglab.launchers.worker"])
 
 def obey(pipe):
     """Do what the orders' overrides say, as ``worker.work`` does with training."""
-    while (order := pipe.recv()) is not None:
-        acts = {act for (act,) in order.overrides}
-        if acts == {"fuse"} and len(order.jobs) > 2:
-            pipe.send(Apart((order.jobs[:2], order.jobs[2:]), "two are enough"))
-            pipe.send(Done())
+    while (group := pipe.recv()) is not None:
+        acts = {act for (act,) in group.overrides}
+        if acts == {"fuse"} and len(group.jobs) > 2:
+            pipe.send(Regrouped((group.jobs[:2], group.jobs[2:]), "two are enough"))
+            pipe.send(Idle())
             continue
-        if not all(_tried(act, order, pipe) for act in acts):
+        if not all(_tried(act, group, pipe) for act in acts):
             return
-        for job in order.jobs:
-            if acts == {"die"} or (acts == {"die large"} and len(order.jobs) > 1 and job != order.jobs[0]):
+        for job in group.jobs:
+            if acts == {"die"} or (acts == {"die large"} and len(group.jobs) > 1 and job != group.jobs[0]):
                 os.kill(os.getpid(), signal.SIGKILL)
-            if order.overrides[order.jobs.index(job)] == ("exit",):
+            if group.overrides[group.jobs.index(job)] == ("exit",):
                 os._exit(3)
             if acts == {"refuse"}:
-                pipe.send(Refused(job, "FAILED", "no such thing"))
+                pipe.send(ConfigRefused(job, "FAILED", "no such thing"))
                 continue
-            while acts == {"hang large"} and len(order.jobs) > 1:
+            while acts == {"hang large"} and len(group.jobs) > 1:
                 signal.pause()
-            pipe.send(Ended(job, "FINISHED", metrics={"pid": float(os.getpid()), "size": float(len(order.jobs))}))
-        pipe.send(Done())
+            pipe.send(Ended(job, "FINISHED", metrics={"pid": float(os.getpid()), "size": float(len(group.jobs))}))
+        pipe.send(Idle())
 
 
-def _tried(act, order, pipe):
-    """Do as ``<die or ask> <n> <file>`` says: the first n - 1 attempts, counted in the file, are cut short.
+def _tried(act, group, pipe):
+    """Do ``<die or ask> <n> <file>``: the first n - 1 attempts, counted in the file, fail.
 
     ``meet <n> <folder>``: wait until so many processes have left their mark in the folder.
     """
@@ -65,9 +65,9 @@ def _tried(act, order, pipe):
         return True
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    for job in order.jobs:
+    for job in group.jobs:
         pipe.send(Ended(job, "KILLED", "interrupted"))
-    pipe.send(Done())
+    pipe.send(Idle())
     return False
 
 
@@ -79,20 +79,20 @@ def spawn(*_):
     return process, ours
 
 
-def run_orders(*orders, size=1, reached=lambda order: 0, recorded=lambda order, job: None, rules=None):
+def run_groups(*orders, size=1, reached=lambda group: 0, recorded=lambda group, job: None, rules=None):
     events, left = [], []
-    tell_left = lambda order, jobs, reason: left.append(tuple(jobs))  # noqa: E731 - one of four callbacks of a line
-    pool = Pool(spawn, size, events.append, lambda: None, tell_left, reached, recorded, rules)
+    tell_left = lambda group, jobs, reason: left.append(tuple(jobs))  # noqa: E731 - one of four callbacks of a line
+    pool = WorkerPool(spawn, size, events.append, lambda: None, tell_left, reached, recorded, rules)
     return pool.run(orders), events, left
 
 
 def run(*acts, size=1):
-    ends, events, _ = run_orders(*(Order((job,), ((act,),)) for job, act in enumerate(acts)), size=size)
+    ends, events, _ = run_groups(*(JobGroup((job,), ((act,),)) for job, act in enumerate(acts)), size=size)
     return ends, events
 
 
 def pack(act, *jobs):
-    return Order(jobs, ((act,),) * len(jobs))
+    return JobGroup(jobs, ((act,),) * len(jobs))
 
 
 def test_a_worker_runs_many_jobs():
@@ -111,114 +111,114 @@ def test_two_workers_share_the_jobs(tmp_path):
 def test_a_death_costs_one_job():
     ends, _ = run("work", "die", "exit", "work")
     assert [ends[job].status for job in range(4)] == ["FINISHED", "FAILED", "FAILED", "FINISHED"]
-    assert [ends[job].alone for job in range(4)] == [False, True, True, False]
+    assert [ends[job].unrecorded for job in range(4)] == [False, True, True, False]
     assert "SIGKILL" in ends[1].message
     assert "exit code 3" in ends[2].message
     assert ends[0].metrics["pid"] != ends[3].metrics["pid"]
 
 
 def test_the_jobs_of_a_pack_start_together_and_end_one_by_one():
-    ends, events, _ = run_orders(pack("work", 4, 2), pack("work", 3))
+    ends, events, _ = run_groups(pack("work", 4, 2), pack("work", 3))
     assert events[:3] == [Started(4), Started(2), Packed((4, 2))]
     assert [type(event).__name__ for event in events[3:]] == ["Ended", "Ended", "Started", "Ended"]
     assert [ends[job].metrics["size"] for job in (2, 3, 4)] == [2, 1, 2]
 
 
 def test_a_pack_that_comes_apart_is_queued_again_in_its_groups_before_what_is_smaller():
-    ends, events, left = run_orders(pack("fuse", 0, 1, 2, 3), pack("work", 9))
-    assert Apart(((0, 1), (2, 3)), "two are enough") in events
+    ends, events, left = run_groups(pack("fuse", 0, 1, 2, 3), pack("work", 9))
+    assert Regrouped(((0, 1), (2, 3)), "two are enough") in events
     assert [event.jobs for event in events if isinstance(event, Packed)] == [(0, 1, 2, 3), (0, 1), (2, 3)]
     assert list(ends) == [0, 1, 2, 3, 9]
     assert left == []
 
 
 def test_memory_that_ran_out_halves_the_pack_and_keeps_what_had_ended():
-    ends, events, left = run_orders(pack("die large", 0, 1, 2, 3, 4), size=2)
+    ends, events, left = run_groups(pack("die large", 0, 1, 2, 3, 4), size=2)
     assert all(end.status == "FINISHED" for end in ends.values())
     assert {job: end.metrics["size"] for job, end in ends.items()} == {0: 5, 1: 2, 2: 1, 3: 2, 4: 1}
     assert left == [(1, 2, 3, 4), (2,), (4,)]
-    assert [event.groups for event in events if isinstance(event, Apart)] == [((1, 2), (3, 4)), ((2,),), ((4,),)]
+    assert [event.groups for event in events if isinstance(event, Regrouped)] == [((1, 2), (3, 4)), ((2,),), ((4,),)]
 
 
 def test_a_pack_that_cannot_live_fails_job_by_job_in_the_end():
-    ends, _, _ = run_orders(pack("die", 0, 1, 2))
+    ends, _, _ = run_groups(pack("die", 0, 1, 2))
     assert [(end.status, "memory" in end.message) for end in ends.values()] == [("FAILED", True)] * 3
 
 
 def test_any_other_death_fails_who_is_to_blame_alone():
     acts = ["exit" if job in (2, 5) else "work" for job in range(7)]
-    ends, _, _ = run_orders(Order(tuple(range(7)), tuple((act,) for act in acts)))
+    ends, _, _ = run_groups(JobGroup(tuple(range(7)), tuple((act,) for act in acts)))
     assert [ends[job].status for job in range(7)] == ["FAILED" if act == "exit" else "FINISHED" for act in acts]
-    assert all(ends[job].alone and "exit code 3" in ends[job].message for job in (2, 5))
+    assert all(ends[job].unrecorded and "exit code 3" in ends[job].message for job in (2, 5))
 
 
 @pytest.mark.parametrize("act", ["die", "ask"])
 def test_an_order_that_is_cut_short_goes_on_as_long_as_it_gets_further(act, tmp_path):
     file = tmp_path / "attempts"
-    ends, events, left = run_orders(
+    ends, events, left = run_groups(
         pack(f"{act} 9 {file}", 0, 1), pack("work", 2), reached=lambda _: file.stat().st_size
     )
     assert [ends[job].status for job in range(3)] == ["FINISHED"] * 3
     assert list(ends) == [0, 1, 2]  # what goes on goes before what has not begun
-    assert [event.jobs for event in events if isinstance(event, Again)] == [(0, 1)] * 8
+    assert [event.jobs for event in events if isinstance(event, Requeued)] == [(0, 1)] * 8
     assert left == []
 
 
 @pytest.mark.parametrize("act, tries, status", [("die", 2, "FAILED"), ("ask", 4, "KILLED")])
 def test_one_that_gets_no_further_is_given_up(act, tries, status, tmp_path):
     file = tmp_path / "attempts"
-    ends, _, _ = run_orders(pack(f"{act} 99 {file}", 0))
+    ends, _, _ = run_groups(pack(f"{act} 99 {file}", 0))
     assert file.stat().st_size == tries
     assert ends[0].status == status
 
 
 def test_members_that_had_ended_go_along_unheard():
-    ends, events, _ = run_orders(pack("die large", 0, 1))
+    ends, events, _ = run_groups(pack("die large", 0, 1))
     assert [event.job for event in events if isinstance(event, Ended)] == [0, 1]
-    assert [event.jobs for event in events if isinstance(event, Again)] == [(1,)]
+    assert [event.jobs for event in events if isinstance(event, Requeued)] == [(1,)]
     assert {job: end.status for job, end in ends.items()} == {0: "FINISHED", 1: "FINISHED"}
 
 
 def test_a_job_that_recorded_its_end_and_died_before_it_told_has_ended():
     asked = []
 
-    def recorded(order, job):
+    def recorded(group, job):
         asked.append(job)
         return Ended(job, "FINISHED", run_id="it") if len(asked) > 1 else None  # not yet when it was handed out
 
-    ends, events, _ = run_orders(Order((0,), (("die",),)), recorded=recorded)
+    ends, events, _ = run_groups(JobGroup((0,), (("die",),)), recorded=recorded)
     assert ends == {0: Ended(0, "FINISHED", run_id="it")}
     assert [type(event).__name__ for event in events] == ["Started", "Ended"]
 
 
 def test_an_end_from_before_it_was_handed_out_does_not_count():
-    ends, _, _ = run_orders(Order((0,), (("die",),)), recorded=lambda order, job: Ended(job, "FINISHED"))
+    ends, _, _ = run_groups(JobGroup((0,), (("die",),)), recorded=lambda group, job: Ended(job, "FINISHED"))
     assert ends[0].status == "FAILED"
 
 
 class Heavy(Limits):
     """Finds every order of more than one job too large, as soon as it looks."""
 
-    def breach(self, pid, seconds):
-        return Breach("it is too large", heavy=True)
+    def exceeded(self, pid, seconds):
+        return LimitExceeded("it is too large", over_memory=True)
 
 
 def test_each_order_can_have_a_worker_of_its_own():
-    ends, _, _ = run_orders(*(pack("work", job) for job in range(3)), rules=Rules(once=True))
+    ends, _, _ = run_groups(*(pack("work", job) for job in range(3)), rules=PoolRules(one_shot=True))
     assert len({end.metrics["pid"] for end in ends.values()}) == 3
 
 
 def test_a_pack_beyond_its_memory_is_halved_and_does_not_go_on():
     limits = Heavy()
-    ends, events, left = run_orders(pack("hang large", 0, 1), rules=Rules(retries=3, limits=limits))
-    assert [event.reason for event in events if isinstance(event, Apart)] == ["it is too large"]
-    assert not [event for event in events if isinstance(event, Again)]
+    ends, events, left = run_groups(pack("hang large", 0, 1), rules=PoolRules(retries=3, limits=limits))
+    assert [event.reason for event in events if isinstance(event, Regrouped)] == ["it is too large"]
+    assert not [event for event in events if isinstance(event, Requeued)]
     assert left == [(0, 1)]
     assert sorted(ends) == [0, 1]
 
 
-@pytest.mark.parametrize("strict, statuses", [(True, ["FAILED", "KILLED"]), (False, ["FAILED", "FINISHED"])])
-def test_a_refused_configuration_may_keep_the_rest_from_beginning(strict, statuses):
-    ends, events, _ = run_orders(pack("refuse", 0), pack("work", 1), rules=Rules(strict=strict))
+@pytest.mark.parametrize("stop_on_refusal, statuses", [(True, ["FAILED", "KILLED"]), (False, ["FAILED", "FINISHED"])])
+def test_a_refused_configuration_may_keep_the_rest_from_beginning(stop_on_refusal, statuses):
+    ends, events, _ = run_groups(pack("refuse", 0), pack("work", 1), rules=PoolRules(stop_on_refusal=stop_on_refusal))
     assert [ends[job].status for job in (0, 1)] == statuses
-    assert len([event for event in events if isinstance(event, Started)]) == (1 if strict else 2)
+    assert len([event for event in events if isinstance(event, Started)]) == (1 if stop_on_refusal else 2)

@@ -1,4 +1,4 @@
-"""What a further rank does in tests. Imports next to nothing: every such process imports it anew."""
+"""What ranks above 0 do in tests. Few imports: every process imports it anew."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from reglab.core.signals import Interrupted
 
 
 def act(rank, acts, folder):
-    """Do as ``acts[rank - 1]`` says; a process that has begun leaves its number and its variables behind."""
+    """Do ``acts[rank - 1]``, after writing process id and variables to a file."""
     variables = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")]
     Path(folder, f"{rank}.partial").write_text(f"{os.getpid()} {' '.join(variables)}")
     Path(folder, f"{rank}.partial").rename(Path(folder, f"{rank}"))

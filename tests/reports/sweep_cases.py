@@ -1,4 +1,4 @@
-"""A made-up sweep that looks like a real one: none, l1, dropout, a cocktail, and max_norm, three seeds each."""
+"""A made-up sweep: none, l1, dropout, a cocktail and max_norm, three seeds each."""
 
 import math
 
@@ -17,19 +17,19 @@ STRENGTHS = {
 EPOCHS = 60
 
 
-def _outcome(block, place, seed):
-    """Return (training loss, validation loss, zeros) at the end: a U in validation loss over the place in range."""
-    jitter = 0.03 * math.sin(7.3 * seed + 3.1 * place + len(block))
+def _outcome(block, index, seed):
+    """Return final (training loss, validation loss, zeros): a U in validation loss."""
+    jitter = 0.03 * math.sin(7.3 * seed + 3.1 * index + len(block))
     if block == "none":
         return 0.004, 0.62 + 2 * jitter, 0.0
     depth = {"l1": 0.30, "l2": 0.18, "dropout": 0.40, "l1+dropout": 0.41, "max_norm": 0.15}[block]
-    train = 0.004 + 0.6 * place**3
-    val = 0.62 - depth * math.sin(math.pi * min(1, place * 0.8)) + 0.25 * place**4 + jitter
-    return train, val, (0.9 * place**1.2 if "l1" in block else 0.0)
+    train = 0.004 + 0.6 * index**3
+    val = 0.62 - depth * math.sin(math.pi * min(1, index * 0.8)) + 0.25 * index**4 + jitter
+    return train, val, (0.9 * index**1.2 if "l1" in block else 0.0)
 
 
-def trial(block, strength, place, seed, /, **changes):
-    train, val, zeros = _outcome(block, place, seed)
+def trial(block, strength, index, seed, /, **changes):
+    train, val, zeros = _outcome(block, index, seed)
     score = 0.97 - 0.12 * val
     metrics = {
         "train/loss": train,
@@ -60,18 +60,18 @@ def trial(block, strength, place, seed, /, **changes):
 
 
 def trials():
-    found = [trial("none", None, 0.0, seed) for seed in range(3)]
+    actual = [trial("none", None, 0.0, seed) for seed in range(3)]
     for block, strengths in STRENGTHS.items():
         order = reversed(strengths) if block == "max_norm" else strengths
-        for place, strength in enumerate(order, start=1):
-            found += [trial(block, strength, place / len(strengths), seed) for seed in range(3)]
+        for index, strength in enumerate(order, start=1):
+            actual += [trial(block, strength, index / len(strengths), seed) for seed in range(3)]
     failed = {"status": "FAILED", "metrics": {}, "message": "diverged at step 12 <nan>: lower optimizer.lr"}
-    return [*found[:-1], trial("max_norm", 0.5, 1.0, 2, **failed)]
+    return [*actual[:-1], trial("max_norm", 0.5, 1.0, 2, **failed)]
 
 
 def histories(runs):
     """Return curves that end at each run's own values."""
-    found = {}
+    actual = {}
     for run in runs:
         if not run.metrics:
             continue
@@ -94,8 +94,8 @@ def histories(runs):
         for name, flip in (("loss", 1), ("accuracy", -1)):
             pairs = zip(metrics[f"val/{name}"], metrics[f"train/{name}"], strict=True)
             metrics[f"gap/{name}"] = [(e, flip * (val - train)) for (e, val), (_, train) in pairs]
-        found[run.run_id] = metrics
-    return found
+        actual[run.run_id] = metrics
+    return actual
 
 
 def weights():
@@ -111,7 +111,7 @@ def sweep(blocks=("none", *STRENGTHS)):
         name="overfit",
         trials=tuple(runs),
         score="accuracy",
-        facts={"git commit": "0123abc", "data": "digits, digest 9f2c<b>"},
+        provenance={"git commit": "0123abc", "data": "digits, digest 9f2c<b>"},
         command="reglab train -m experiment=overfit",
         histories=histories(runs),
         weights=weights(),

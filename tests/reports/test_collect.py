@@ -78,8 +78,8 @@ def test_a_sweep_is_read_back(store):
         (0.2, 1, "FAILED"),
     ]
     assert data.trials[3].message == "diverged at step 7"
-    assert data.facts["git commit"] == "0123abc with local changes"
-    assert data.facts["data"] == "wine"
+    assert data.provenance["git commit"] == "0123abc with local changes"
+    assert data.provenance["data"] == "wine"
 
 
 def test_histories_are_read_of_drawn_runs_only(store):
@@ -92,24 +92,24 @@ def test_histories_are_read_of_drawn_runs_only(store):
 
 def test_the_sweep_s_monitor_jobs_and_earlier_looks_are_read(store):
     plain = collect("sqlite:///x.db", "parent")
-    assert (plain.monitor, plain.jobs, plain.looked) == ("val/loss", None, "")
+    assert (plain.monitor, plain.jobs, plain.earlier_test_uses) == ("val/loss", None, "")
     store.records[0].params["measure.monitor"] = "val/accuracy"
     assert collect("sqlite:///x.db", "parent").monitor == "val/accuracy"
     store.parent.params["measure.monitor"] = "val/r2"
     store.parent.tags |= {"reglab.jobs": "6", "reglab.test_looked_before": "2 runs of first"}
-    found = collect("sqlite:///x.db", "parent")
-    assert (found.monitor, found.jobs, found.looked) == ("val/r2", 6, "2 runs of first")
+    actual = collect("sqlite:///x.db", "parent")
+    assert (actual.monitor, actual.jobs, actual.earlier_test_uses) == ("val/r2", 6, "2 runs of first")
 
 
 def test_the_report_chooses_by_the_sweep_s_monitor(store, tmp_path):
-    for place, run in enumerate(store.records):
-        run.metrics |= {"final/val/r2": 0.9 - place / 10}
+    for index, run in enumerate(store.records):
+        run.metrics |= {"final/val/r2": 0.9 - index / 10}
     assert report("sqlite:///x.db", "parent", tmp_path).choice.best.strength == 0.1  # 0.2 lost a seed
     store.parent.params["measure.monitor"] = "val/r2"
     store.parent.tags["reglab.jobs"] = "5"
-    found = report("sqlite:///x.db", "parent", tmp_path)
-    assert (found.choice.monitor, found.choice.absent) == ("val/r2", 1)
-    assert "1 job has no run" in found.verdict
+    actual = report("sqlite:///x.db", "parent", tmp_path)
+    assert (actual.choice.monitor, actual.choice.absent) == ("val/r2", 1)
+    assert "1 job has no run" in actual.verdict
 
 
 def test_metrics_are_those_of_the_end_of_the_run():
@@ -117,15 +117,15 @@ def test_metrics_are_those_of_the_end_of_the_run():
 
 
 def test_a_run_without_tags_is_a_run_without_regularizer():
-    found = trial(Record("x", metrics={"final/weights/all/zeros": 0.25}))
-    assert (found.block, found.regularizer, found.strength, found.stronger, found.seed) == (
+    actual = trial(Record("x", metrics={"final/weights/all/zeros": 0.25}))
+    assert (actual.block, actual.regularizer, actual.strength, actual.stronger, actual.seed) == (
         "none",
         "none",
         None,
         1,
         None,
     )
-    assert found.metrics == {"weights/zeros": 0.25}
+    assert actual.metrics == {"weights/zeros": 0.25}
 
 
 def test_overrides_keep_spaces_in_values_and_lose_the_sweeps_own():

@@ -8,7 +8,7 @@ import pytest
 from reglab.analysis.selection import select
 from reglab.analysis.sweep_data import SweepData, curve
 from reglab.reports.figures import draw
-from reglab.reports.figures.axis import place
+from reglab.reports.figures.axis import block_axis
 from reglab.reports.figures.canvas import themed
 from reglab.reports.figures.colours import GREY, colours
 from reglab.reports.figures.strength import draw_strength
@@ -44,11 +44,11 @@ def test_every_figure_is_well_formed_small_and_has_text_as_text(pictures):
 
 
 def test_ids_do_not_collide_and_references_resolve(pictures):
-    seen: set[str] = set()
+    shown: set[str] = set()
     for picture in pictures.values():
         ids = {e.get("id") for e in ElementTree.fromstring(picture.svg).iter() if e.get("id")}
-        assert not ids & seen
-        seen |= ids
+        assert not ids & shown
+        shown |= ids
         used = {
             part.split('"')[0].split(")")[0] for part in picture.svg.split("#")[1:] if part.startswith(picture.name)
         }
@@ -119,7 +119,7 @@ def test_a_sweep_over_another_number_is_drawn_against_it():
     rates = [("0.1", 0.5), ("0.01", 0.3), ("0.001", 0.4)]
     runs = [trial("none", None, p, s, params={"optimizer.lr": r, "seed": str(s)}) for r, p in rates for s in range(2)]
     choice = select(runs)
-    where = place(choice.candidates)
+    where = block_axis(choice.candidates)
     assert where is not None
     assert (where.name, where.ticks, where.stronger) == ("lr", [0.001, 0.01, 0.1], 0)
     assert [picture.name for picture in draw(SweepData("lr", tuple(runs)), choice)] == ["summary", "strength"]
@@ -131,14 +131,14 @@ def test_a_second_swept_number_makes_one_line_each():
         for s in (0.1, 0.2)
         for lr in ("0.1", "0.01")
     ]
-    where = place(select(runs).candidates)
+    where = block_axis(select(runs).candidates)
     assert where is not None
     assert [[x for x, _ in line] for line in where.lines] == [[0.1, 0.2], [0.1, 0.2]]
 
 
 def test_settings_without_a_number_have_no_axis():
     runs = [trial("none", None, 0.1, 0, params={"optimizer._target_": name}) for name in ("SGD", "Adam")]
-    assert place(select(runs).candidates) is None
+    assert block_axis(select(runs).candidates) is None
     assert [picture.name for picture in draw(SweepData("names", tuple(runs)), select(runs))] == ["summary"]
 
 
@@ -153,19 +153,19 @@ def test_curve_is_mean_and_range_up_to_the_first_end(data):
     runs = tuple(trial("l1", 0.1, 0.5, seed) for seed in range(2))
     choice = select(runs)
     long, short = [(e, float(e)) for e in range(6)], [(e, 2.0 * e) for e in range(4)]
-    found = curve(choice.best, {runs[0].run_id: {"x": long}, runs[1].run_id: {"x": short}}, "x")
-    assert found is not None
-    assert found.epochs.tolist() == [0, 1, 2, 3]
-    assert found.mean.tolist() == [0, 1.5, 3, 4.5]
-    assert (found.low.tolist(), found.high.tolist()) == ([0, 1, 2, 3], [0, 2, 4, 6])
+    actual = curve(choice.best, {runs[0].run_id: {"x": long}, runs[1].run_id: {"x": short}}, "x")
+    assert actual is not None
+    assert actual.epochs.tolist() == [0, 1, 2, 3]
+    assert actual.mean.tolist() == [0, 1.5, 3, 4.5]
+    assert (actual.low.tolist(), actual.high.tolist()) == ([0, 1, 2, 3], [0, 2, 4, 6])
     assert curve(choice.best, {}, "x") is None
 
 
 def test_long_curves_are_thinned_with_both_ends():
     run = trial("l1", 0.1, 0.5, 0)
-    found = curve(select([run]).best, {run.run_id: {"x": [(e, 0.0) for e in range(5001)]}}, "x", points=100)
-    assert found is not None
-    assert (len(found.epochs), found.epochs[0], found.epochs[-1]) == (100, 0, 5000)
+    actual = curve(select([run]).best, {run.run_id: {"x": [(e, 0.0) for e in range(5001)]}}, "x", points=100)
+    assert actual is not None
+    assert (len(actual.epochs), actual.epochs[0], actual.epochs[-1]) == (100, 0, 5000)
 
 
 def test_a_loss_that_was_infinite_for_an_epoch_is_drawn():
@@ -186,12 +186,12 @@ def test_weight_shares_add_up_to_one_with_the_zeros():
 
 
 def test_colours_are_distinct_and_the_baseline_is_grey():
-    found = colours([("none", "none"), ("a", "l1"), ("b", "l1"), ("c", "l1+dropout"), ("d", "mine")])
-    assert found["none"] == GREY
-    assert len(set(found.values())) == 5
-    assert found["a"] == colours([("other", "l1")])["other"]
+    actual = colours([("none", "none"), ("a", "l1"), ("b", "l1"), ("c", "l1+dropout"), ("d", "mine")])
+    assert actual["none"] == GREY
+    assert len(set(actual.values())) == 5
+    assert actual["a"] == colours([("other", "l1")])["other"]
 
 
 def test_more_blocks_than_colours_still_have_one():
-    found = colours([(str(number), "mine") for number in range(30)])
-    assert len(found) == 30
+    actual = colours([(str(number), "mine") for number in range(30)])
+    assert len(actual) == 30

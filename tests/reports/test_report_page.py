@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from reglab.analysis.selection import select
-from reglab.reports.sweep import portraits, write
-from reglab.reports.tested import looks
+from reglab.reports.sweep import histogram_candidates, write
+from reglab.reports.test_result import describe_runs
 from reports.sweep_cases import sweep, trial
 
 select = partial(select, rule="paired_1se")
@@ -101,18 +101,18 @@ def test_results_that_the_runs_hold_already_are_shown(tmp_path):
 
 
 def test_an_earlier_look_at_the_test_set_takes_its_word_back(tmp_path):
-    data = replace(sweep(["none"]), looked=looks(["first", "first", "alone"]))
+    data = replace(sweep(["none"]), earlier_test_uses=describe_runs(["first", "first", "alone"]))
     choice = select(data.trials)
     test = {run.run_id: {"test/loss": 0.5} for run in choice.chosen.trials}
     report = write(data, choice, test, tmp_path)
-    said = (
+    printed = (
         "This test set was looked at before: 3 runs of first and alone, so this result is no longer untouched evidence."
     )
-    assert report.tested == f"On the test set, none (3 runs): test loss 0.500. {said}"
-    assert said in report.note
-    assert Page(report.path.read_text(encoding="utf-8")).text.count(said) == 2  # in the answer, and in the method
-    assert looks([]) == ""
-    assert "touched once" in write(replace(data, looked=""), choice, test, tmp_path).tested
+    assert report.tested == f"On the test set, none (3 runs): test loss 0.500. {printed}"
+    assert printed in report.note
+    assert Page(report.path.read_text(encoding="utf-8")).text.count(printed) == 2  # in the answer, and in the method
+    assert describe_runs([]) == ""
+    assert "touched once" in write(replace(data, earlier_test_uses=""), choice, test, tmp_path).tested
 
 
 def test_the_command_of_one_run_can_be_pasted_into_a_shell(tmp_path):
@@ -136,7 +136,7 @@ def test_an_untouched_test_set_is_said_to_be(tmp_path):
 
 def test_the_least_that_a_sweep_can_be_makes_a_report(tmp_path):
     run = trial("none", None, 0.0, 0, metrics={"val/loss": 0.5})
-    data = replace(sweep(), trials=(run,), histories={}, weights={}, facts={}, command="")
+    data = replace(sweep(), trials=(run,), histories={}, weights={}, provenance={}, command="")
     report = write(data, select(data.trials), None, tmp_path)
     assert report.verdict.startswith("none: validation loss 0.500")
     Page(report.path.read_text(encoding="utf-8"))
@@ -152,4 +152,4 @@ def test_the_note_is_a_markdown_table_with_the_verdict(written):
 
 
 def test_portraits_are_baseline_choice_and_the_sparsest():
-    assert [c.label for c in portraits(select(sweep().trials))] == ["none", "dropout 0.3", "l1+dropout 1e-4"]
+    assert [c.label for c in histogram_candidates(select(sweep().trials))] == ["none", "dropout 0.3", "l1+dropout 1e-4"]

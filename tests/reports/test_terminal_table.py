@@ -17,8 +17,8 @@ def printed(data, width=100):
     return console.file.getvalue()
 
 
-def row_of(text, *words):
-    (line,) = (line for line in text.splitlines() if line.split()[: len(words)] == list(words))
+def row_of(text, *arguments):
+    (line,) = (line for line in text.splitlines() if line.split()[: len(arguments)] == list(arguments))
     return line
 
 

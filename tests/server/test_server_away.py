@@ -15,7 +15,7 @@ import requests
 from scripts.chaos.mlflow_server import MlflowServer
 
 from reglab.core.errors import UserError
-from reglab.sweeps.ledger import deliver
+from reglab.sweeps.ledger import send_unsent
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, open_runs, open_sweep
 from reglab.tracking.mlflow.create import RunCreator
 from reglab.tracking.mlflow.read import history, sweep_runs
@@ -73,7 +73,7 @@ def test_jobs_of_a_sweep_begin_while_its_server_is_away(
     with pytest.raises(UserError, match="cannot reach"):  # it may be the wrong address
         open_sweep(settings, name="another", folder=tmp_path / "another", params={}, tags={})
     begin(settings, sweep, 2)
-    assert not deliver(sweep.folder, plain.uri)
+    assert not send_unsent(sweep.folder, plain.uri)
     assert "nothing is lost" in capsys.readouterr().err
     plain.start()
     # The sweep's configuration names the server, no folder alone.
@@ -89,7 +89,7 @@ def test_jobs_of_a_sweep_begin_while_its_server_is_away(
         patch.setattr(RunCreator, "create", half)
         begin(settings, sweep, 4)
     for _ in range(2):
-        assert deliver(sweep.folder, plain.uri)
+        assert send_unsent(sweep.folder, plain.uri)
         found = sorted(sweep_runs(plain.uri, sweep.run_id), key=lambda run: run.name)
         assert [run.name for run in found] == [f"job {number}" for number in range(6)]
         for number, run in enumerate(found):

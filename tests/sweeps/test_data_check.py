@@ -1,4 +1,4 @@
-"""A sweep's data are loaded once before any job starts: what is wrong with them is told once, and nothing begins."""
+"""A sweep's data are loaded once before any job starts; faults stop the sweep."""
 
 import sqlite3
 import subprocess
@@ -71,17 +71,17 @@ def test_what_cannot_matter_is_told_with_the_steps_of_the_run(folder):
 
 
 def test_data_that_take_too_long_are_left_to_the_jobs(monkeypatch, folder):
-    monkeypatch.setattr(data_check, "_PATIENCE", 0.0)
+    monkeypatch.setattr(data_check, "_TIMEOUT_SECONDS", 0.0)
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", return_hydra_config=True, overrides=["hydra/launcher=local"])
-    assert data_check._in_a_process({0: job()}, config, [], 1) is None
+    assert data_check._check_in_process({0: job()}, config, [], 1) is None
 
 
 @pytest.mark.parametrize("launcher", ["fused", "process"])  # local has fused's processes
 def test_a_sweep_over_a_table_that_cannot_be_read_starts_nothing(folder, launcher, capfd, monkeypatch):
-    monkeypatch.setattr(data_check, "_PATIENCE", 600.0)
+    monkeypatch.setattr(data_check, "_TIMEOUT_SECONDS", 600.0)
     code = main(
         [
             *("train", "-m", "data=table", "data.path=sales.csv", "data.target=price", "regularizer=[l1]"),
@@ -99,7 +99,7 @@ def test_a_sweep_over_a_table_that_cannot_be_read_starts_nothing(folder, launche
 
 
 def test_the_sweeps_own_process_starts_without_torch(tmp_path):
-    """It takes seconds to import, and what the data's process tells would bring it along if it were a class of ours."""
+    """Torch takes seconds to import, and unpickling a class of ours would import it."""
     code = "import sys; from reglab.cli.command import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
     words = ["train", "-m", "data=wine", "model=linear", "trainer=cpu", "trainer.max_epochs=1", "tracking=offline"]
     words += ["optimizer.lr=0.1,0.2", "hydra/launcher=local", "hydra.launcher.workers=1"]

@@ -10,7 +10,7 @@ from launchers import standin_pack
 from reglab.launchers import task
 from reglab.launchers.compose import Composer
 from reglab.sweeps.dry_run import Cost, dry_run, estimate, makespan
-from reglab.sweeps.sweep import plan
+from reglab.sweeps.sweep import expand_jobs
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def dry(hydra, monkeypatch, capsys):
         fixed = [f"hydra/launcher={launcher}", f"hydra.launcher.workers={workers}", "hydra.mode=MULTIRUN"]
         fixed.append("hydra.launcher.preload=[reglab.launchers.worker]")
         master = hydra.compose_config("train", fixed, RunMode.MULTIRUN, with_log_configuration=False)
-        dry_run(plan([*overrides, *fixed[1:2]], master), Composer(hydra.config_loader, master), master)
+        dry_run(expand_jobs([*overrides, *fixed[1:2]], master), Composer(hydra.config_loader, master), master)
         return capsys.readouterr().out
 
     return dry
@@ -63,7 +63,7 @@ def test_groups_are_tried_apart(dry):
 def test_without_an_estimate_the_plan_still_shows(dry, act, said):
     out = dry(f"act={act}", "optimizer.lr=-1,-2")
     assert "pack of 2: none, optimizer.lr -2 ... -1" in out
-    assert f"No estimate for some of them: {said}" in out
+    assert f"No estimate for some jobs: {said}" in out
     assert "About" not in out
 
 

@@ -1,4 +1,4 @@
-"""The end of a small real sweep: what is chosen, the one look at the test set, the report, and how runs are left."""
+"""The end of a small real sweep: choice, test set, report, states of the runs."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -150,7 +150,7 @@ def test_nothing_is_chosen_while_a_job_is_not_in_the_store(
     run: Callable[..., Swept], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("reglab.sweeps.sweep.deliver", lambda folder, uri: False)  # as while its server is away
+        patch.setattr("reglab.sweeps.sweep.send_unsent", lambda folder, uri: False)  # as while its server is away
         done = run("seed=0,1")
     assert (done.code, done.tested, done.parent.info.status) == (1, set(), "FAILED")
     again = run("seed=0,1")

@@ -18,8 +18,8 @@ import pytest
 from reglab.core.errors import UserError
 from reglab.launchers import local
 from reglab.launchers.display import Display
-from reglab.launchers.events import Advanced
-from reglab.sweeps.lock import held
+from reglab.launchers.events import EpochEnded
+from reglab.sweeps.lock import sweep_lock
 from training.job_case import SMALL, Case, close
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
@@ -94,9 +94,9 @@ def sweep(template: Path, tmp_path: Path) -> Iterator[Again]:
 class Impatient(Display):
     """Presses Ctrl-C when the second job has told of its first epoch."""
 
-    def tell(self, event: Any) -> None:
-        super().tell(event)
-        if isinstance(event, Advanced) and event.job == 1:
+    def on_event(self, event: Any) -> None:
+        super().on_event(event)
+        if isinstance(event, EpochEnded) and event.job == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -110,7 +110,7 @@ def test_an_interrupted_sweep_runs_only_the_rest(sweep: Again, monkeypatch: pyte
     assert [run.info.status for run in sweep.sweeps] == ["KILLED"]
     code, told = sweep(*words, launcher="hydra/launcher=local")
     assert code == 0
-    assert f"going on with the sweep in {sweep.folder}: 1 of 3 jobs is finished, 2 to run" in told
+    assert f"resuming the sweep in {sweep.folder}: 1 of 3 jobs is finished, 2 to run" in told
     assert sweep.states == {"0": ["FINISHED"], "1": ["FINISHED"], "2": ["FINISHED"]}  # the same run went on
     assert [run.info.status for run in sweep.sweeps] == ["FINISHED"]
     assert [run.data.params["optimizer.lr"] for run in sweep.jobs] == ["0.001", "0.01", "0.1"]
@@ -147,7 +147,7 @@ def test_sweep_again_is_a_new_sweep_which_then_is_the_one_that_goes_on(sweep: Ag
 
 def test_other_jobs_and_another_experiment_are_other_sweeps(sweep: Again) -> None:
     for words in ([], ["optimizer.lr=0.02"], ["tracking.experiment=other"]):
-        assert "going on" not in sweep("seed=0", "sweep.report=false", *words)[1]
+        assert "resuming the sweep" not in sweep("seed=0", "sweep.report=false", *words)[1]
     assert len(sweep.sweeps) == len(sweep.jobs) == 3
 
 
@@ -156,7 +156,7 @@ def test_a_diverged_job_is_not_repeated_and_the_sweep_stays_failed(sweep: Again)
     assert sweep(*words)[0] == 1
     code, told = sweep(*words)
     assert code == 1
-    assert "1 of 2 jobs is finished, 1 diverged, which running again would only repeat, 0 to run" in told
+    assert "1 of 2 jobs is finished, 1 diverged and would diverge again, 0 to run" in told
     assert "optimizer.lr ten times smaller" in told  # why it failed, as before
     assert sweep.states == {"0": ["FINISHED"], "1": ["FAILED"]}
 
@@ -186,7 +186,7 @@ def test_jobs_whose_data_changed_run_again_and_the_old_results_count_no_more(swe
     write_table(sweep.case.folder / "b.csv", slope=3.0)
     code, told = sweep(*words)
     assert code == 0
-    assert "the data of 1 job changed since it ran: its result counts no more" in told
+    assert "the data of 1 job changed since it ran: its result no longer counts" in told
     assert "1 of 2 jobs is finished, 1 to run" in told
     assert sweep.states == {"0": ["FINISHED"], "1": ["FINISHED", "FINISHED"]}
     kept, old, new = sweep.jobs
@@ -207,13 +207,13 @@ def test_a_sweep_whose_folder_is_gone_starts_anew_and_says_so(sweep: Again) -> N
     sweep("seed=0", "sweep.report=false")
     shutil.rmtree(sweep.folder)
     _, told = sweep("seed=0", "sweep.report=false")
-    assert "does not hold it on this machine: a new one starts" in told
+    assert "is not on this machine. A new sweep starts" in told
     assert len(sweep.sweeps) == len(sweep.jobs) == 2
 
 
 def test_a_sweep_that_is_running_is_not_started_twice(sweep: Again) -> None:
     sweep("seed=0", "sweep.report=false")
-    with held(sweep.folder), pytest.raises(UserError, match=f"process {os.getpid()} is running the sweep"):
+    with sweep_lock(sweep.folder), pytest.raises(UserError, match=f"process {os.getpid()} is running the sweep"):
         sweep("seed=0", "sweep.report=false")
     assert sweep("seed=0", "sweep.report=false")[0] == 0
     assert [run.info.status for run in sweep.sweeps] == ["FINISHED"]

@@ -1,11 +1,11 @@
-"""Which runs a sweep that goes on may end: those of dead processes, never one that somebody still trains."""
+"""A resumed sweep ends runs of dead processes, never one that is still trained."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from reglab.sweeps.ledger import _end_one
+from reglab.sweeps.ledger import _end_dead_run
 from reglab.tracking import RunTracker, TrackingSettings, is_running, open_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
@@ -31,18 +31,18 @@ def uri(run: RunTracker) -> str:
 
 
 def test_a_run_that_somebody_trains_is_left_and_a_dead_one_ended(run: RunTracker) -> None:
-    _end_one(uri(run), run.run_id, run.folder)
+    _end_dead_run(uri(run), run.run_id, run.folder)
     assert status(run) == "RUNNING"
     run.log({"loss": 1.0}, 1)
     run.journal.close()
     assert run._lock is not None
     run._lock.release()  # as death does
     assert not is_running(run.folder)
-    _end_one(uri(run), run.run_id, run.folder)
+    _end_dead_run(uri(run), run.run_id, run.folder)
     assert status(run) == "KILLED"
 
 
 def test_a_run_whose_folder_is_gone_is_ended(run: RunTracker) -> None:
-    _end_one(uri(run), run.run_id, None)
+    _end_dead_run(uri(run), run.run_id, None)
     assert status(run) == "KILLED"
     run.finish("KILLED")

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from reglab.core.errors import UserError
-from reglab.sweeps.lock import held
+from reglab.sweeps.lock import sweep_lock
 
 HOLD = (
-    "import sys, pathlib; from reglab.sweeps.lock import held\nwith held(pathlib.Path(sys.argv[1])): print(); input()"
+    "import sys, pathlib; from reglab.sweeps.lock import sweep_lock\n"
+    "with sweep_lock(pathlib.Path(sys.argv[1])): print(); input()"
 )
 
 
@@ -30,7 +31,7 @@ def test_a_second_process_is_refused_and_told_who_has_it(holder: subprocess.Pope
     for _ in range(2):  # asking changes nothing
         with (
             pytest.raises(UserError, match=rf"process {holder.pid} is running the sweep in {tmp_path}"),
-            held(tmp_path),
+            sweep_lock(tmp_path),
         ):
             pass
 
@@ -38,19 +39,19 @@ def test_a_second_process_is_refused_and_told_who_has_it(holder: subprocess.Pope
 def test_a_dead_process_leaves_no_lock(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     holder.kill()
     holder.wait()
-    with held(tmp_path):
+    with sweep_lock(tmp_path):
         assert (tmp_path / "sweep.pid").exists()
 
 
 def test_it_can_be_taken_again_and_leaves_no_name_behind(tmp_path: Path) -> None:
     for _ in range(2):
-        with held(tmp_path):
+        with sweep_lock(tmp_path):
             pass
         assert not (tmp_path / "sweep.pid").exists()
 
 
 def test_a_failure_inside_gives_it_back(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), held(tmp_path):
+    with pytest.raises(ZeroDivisionError), sweep_lock(tmp_path):
         _ = 1 / 0
-    with held(tmp_path):
+    with sweep_lock(tmp_path):
         pass

@@ -30,7 +30,7 @@ def conf(conf):
 
 @pytest.fixture
 def linked(hydra):
-    """Return the jobs of a command line and the job that each starts from; also their composer, where wanted."""
+    """Return the jobs of a command line, the job that each starts from, and their composer."""
 
     def found(*arguments, path="up", blocks=(), seeds=None):
         given = [*([f"sweep.path={path}"] if path else []), *arguments]
@@ -131,8 +131,8 @@ class Listening(Display):
 
     events: list
 
-    def tell(self, event):
-        super().tell(event)
+    def on_event(self, event):
+        super().on_event(event)
         self.events.append(event)
 
 
@@ -153,7 +153,7 @@ def events(hydra, monkeypatch):
 
 
 def in_order(events, paths):
-    """Return whether each job of a path started after the one before it had ended, once and for all."""
+    """Return whether each job of a path started after the one before it had ended."""
     starts = {job: [at for at, event in enumerate(events) if event == Started(job)] for path in paths for job in path}
     ends = {event.job: at for at, event in enumerate(events) if isinstance(event, Ended)}
     return all(ends[path[i]] < starts[path[i + 1]][0] for path in paths for i in range(len(path) - 1))

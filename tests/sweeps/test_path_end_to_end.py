@@ -68,7 +68,7 @@ def solution(case: Case, run) -> np.ndarray:
 
 
 def scikit(strengths) -> dict[float, np.ndarray]:
-    """scikit-learn halves the mean squared error: alpha is half the strength. A free bias centres both sides."""
+    """scikit-learn halves the mean squared error: alpha is half the strength."""
     part = data.load(config(*CONVEX).data).train
     design, target = part.inputs.double().numpy(), part.targets.double().numpy().ravel()
     design, target = design - design.mean(0), target - target.mean()
@@ -107,7 +107,9 @@ def test_a_path_is_nearer_the_solution_than_cold_starts_after_as_many_steps(case
     swept = f"regularizer.l1.strength={','.join(map(str, near))}"
     few = ("optimizer=sgd", "trainer.max_epochs=20", "measure.every=20", swept, "hydra/launcher=local")
     for words in (["sweep.path=down"], []):
-        assert "going on" not in sweep(case, *few, "sweep.report=false", *words)[1]  # the same jobs, but another sweep
+        assert (
+            "resuming the sweep" not in sweep(case, *few, "sweep.report=false", *words)[1]
+        )  # the same jobs, but another sweep
     expected = scikit(near)
     errors = {
         job: [np.abs(solution(case, run) - expected[near[int(job)]]).max() for run in attempts]

@@ -1,4 +1,4 @@
-"""A sweep whose processes die is launched again: it ends with the runs, rows and weights of one that was left alone."""
+"""A sweep whose processes die, launched again, equals an uninterrupted one."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 class Found(NamedTuple):
-    """What a sweep left: of each job its run's id, status and rows, and the weights of each checkpoint."""
+    """Of each job its run's id, status and rows, and the weights of each checkpoint."""
 
     runs: dict[int, tuple[str, str]]
     rows: dict[int, list[tuple[str, int, str]]]
@@ -74,7 +74,7 @@ def assert_same(mine: Found, right: Found) -> None:
 
 
 def until(happened: Callable[[], object], process: "subprocess.Popen[str]") -> None:
-    """Wait until something shows in the files that another process writes; it must not end before."""
+    """Wait for a condition on files that another process writes before it ends."""
     while not happened():
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.01)
@@ -108,7 +108,7 @@ def test_the_sweep_is_killed_and_its_worker_ends_in_order(right: Found, tmp_path
     ids = found(tmp_path).runs
     code, said = finish(start(tmp_path))
     assert code == 0, said
-    assert "from their checkpoints go on: 3 jobs in 1 pack" in said
+    assert "resuming from checkpoints: 3 jobs in 1 pack" in said
     after = found(tmp_path)
     assert {job: run for job, (run, _) in after.runs.items()} == {job: run for job, (run, _) in ids.items()}
     assert_same(after, right)
@@ -125,8 +125,8 @@ def test_workers_are_killed_and_preempted_and_then_the_sweep_is(right: Found, tm
     process.send_signal(signal.SIGTERM)
     code, said = finish(process)
     assert code == 143, said
-    assert "was killed (SIGKILL): 3 jobs go on" in said
-    assert "was asked to end: 3 jobs go on" in said
+    assert "was killed (SIGKILL): 3 jobs resume" in said
+    assert "was asked to end: 3 jobs resume" in said
     statuses = {job: status for job, (_, status) in found(tmp_path).runs.items()}
     assert statuses == {job: "FINISHED" if job < 3 else "KILLED" for job in range(6)}
     code, said = finish(start(tmp_path))

@@ -6,7 +6,7 @@ import pytest
 
 from reglab.core.errors import UserError
 from reglab.launchers.events import Ended
-from reglab.sweeps.sweep import SweepResult, interrupted
+from reglab.sweeps.sweep import SweepResult, interrupted_message
 
 
 def test_every_job_runs_with_its_own_config(multirun, capsys):
@@ -41,7 +41,7 @@ def test_a_wrong_job_stops_all_before_any_starts(multirun):
 
 
 def test_several_devices_in_a_sweep_are_refused_before_any_job_starts(multirun):
-    with pytest.raises(UserError, match=r"trainer\.devices=2: a job of a sweep trains on one device"):
+    with pytest.raises(UserError, match=r"trainer\.devices=2: jobs of a sweep train on one device"):
         multirun("+trainer.devices=1,2")
     assert not Path("out").exists()
 
@@ -67,18 +67,20 @@ def test_without_mlflow_the_same_command_runs_everything_again(multirun, capsys)
     assert [multirun("seed=0,1").finished for _ in range(2)] == [2, 2]
     told = capsys.readouterr().err
     assert told.count("2 finished") == 2
-    assert "going on" not in told
+    assert "resuming the sweep" not in told
 
 
 def test_an_interrupt_says_what_is_kept_and_how_to_go_on():
     found = {0: Ended(0, "FINISHED"), 1: Ended(1, "KILLED"), 4: Ended(4, "FINISHED")}
-    text = interrupted(found, 6, "abc")
+    text = interrupted_message(found, 6, "abc")
     assert text.startswith("Interrupted: 2 of 6 jobs finished")
-    assert interrupted({}, 6, "abc").startswith(
+    assert interrupted_message({}, 6, "abc").startswith(
         "Interrupted: none of 6 jobs finished; what all of them recorded is kept."
     )
     assert "reglab report abc" in text
     assert text.endswith("To run the rest, give the same command again, or: reglab resume abc")
-    assert interrupted(found, 6, "abc", anew=True).endswith("the same command again, without sweep.again=true.")
-    assert "reglab report" not in interrupted({}, 6, "abc")
-    assert interrupted(found, 6, None).endswith("To run the whole sweep, give the same command again.")
+    assert interrupted_message(found, 6, "abc", fresh=True).endswith(
+        "the same command again, without sweep.again=true."
+    )
+    assert "reglab report" not in interrupted_message({}, 6, "abc")
+    assert interrupted_message(found, 6, None).endswith("To run the whole sweep, give the same command again.")

@@ -42,7 +42,7 @@ def test_runs_give_their_losses_and_those_without_are_left_out(records, monkeypa
     assert list(found) == [record.run_id for record in records[1:3]]
     assert [float(each.val_loss[0]) for each in found.values()] == [1.0, 2.0]
     (told,) = [entry.getMessage() for entry in caplog.records if entry.name.startswith("reglab.reports")]
-    assert "does not hold the losses of a run by example" in told
+    assert "is not a readable file of per-example losses" in told
 
 
 def test_a_store_that_does_not_answer_is_told(records):

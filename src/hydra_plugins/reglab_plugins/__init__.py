@@ -1,1 +1,1 @@
-"""Registration of reglab's sweeper and launchers with Hydra; see ``reglab.sweeps`` and ``reglab.launchers``."""
+"""Hydra plugins: reglab's sweeper and launchers; see ``reglab.sweeps``, ``reglab.launchers``."""

@@ -1,4 +1,4 @@
-"""``hydra/launcher=fused``: jobs of a sweep that differ in numbers only train together, the others one by one."""
+"""``hydra/launcher=fused``: jobs that differ only in numbers train as packs, others alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +13,19 @@ from omegaconf import DictConfig
 from hydra_plugins.reglab_plugins.launcher import LocalLauncherConf
 
 if TYPE_CHECKING:
-    from reglab.launchers.fused import Fused
+    from reglab.launchers.fused import PackRunner
 
 
 @dataclass
 class FusedLauncherConf(LocalLauncherConf):
-    """pack: the most jobs that train together; null: as many as memory holds.
+    """Settings of ``hydra/launcher=fused``, beside those of ``local``.
 
-    compile: false, true (before the first step), or null and auto (while it trains, where the size of the sweep is
-    worth it). compile_seconds: after which that is given up, and the pack goes on uncompiled. always: fuse also where
-    the jobs would be done sooner one by one.
+    Attributes:
+        pack: The most jobs that train together; null: as many as fit into memory.
+        compile: false, true (before the first step), or null and auto (while it trains, where the
+            sweep is large enough).
+        compile_seconds: After which compilation is given up, and the pack trains uncompiled.
+        always: Fuse also where training one by one would be faster.
     """
 
     _target_: str = "hydra_plugins.reglab_plugins.fused_launcher.FusedLauncher"
@@ -50,16 +53,16 @@ class FusedLauncher(Launcher):
     ):
         self.workers, self.threads, self.preload = workers, threads, preload
         self.pack, self.compile, self.compile_seconds, self.always = pack, compile, compile_seconds, always
-        self.fused: Fused | None = None
+        self.fused: PackRunner | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Start what workers are forked from, so that it imports while the sweeper prepares."""
-        from reglab.launchers.fused import Fused  # late: Hydra imports every plugin, also for other programs
-        from reglab.launchers.local import Local
+        """Start the fork server, which imports while the sweeper prepares."""
+        from reglab.launchers.fused import PackRunner  # late: Hydra imports every plugin, also for other programs
+        from reglab.launchers.local import LocalRunner
 
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.fused = Fused(
-            Local(self.workers, self.threads, list(self.preload)),
+        self.fused = PackRunner(
+            LocalRunner(self.workers, self.threads, list(self.preload)),
             self.pack,
             self.compile,
             self.always,

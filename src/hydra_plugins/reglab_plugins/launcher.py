@@ -1,4 +1,4 @@
-"""``hydra/launcher=local``: the jobs of a sweep on worker processes of this machine, one each at a time."""
+"""``hydra/launcher=local``: jobs of a sweep on worker processes of this machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,14 +11,17 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from reglab.launchers.local import Local
+    from reglab.launchers.local import LocalRunner
 
 
 @dataclass
 class LocalLauncherConf:
-    """workers: jobs at a time; null: as many as there are physical cores for their threads.
+    """Settings of ``hydra/launcher=local``.
 
-    threads: of each job. preload: modules that workers find imported.
+    Attributes:
+        workers: Jobs at a time; null: as many as there are physical cores for their threads.
+        threads: CPU threads of each job.
+        preload: Modules that workers find imported.
     """
 
     _target_: str = "hydra_plugins.reglab_plugins.launcher.LocalLauncher"
@@ -35,19 +38,19 @@ class LocalLauncher(Launcher):
 
     def __init__(self, workers: int | None, threads: int, preload: Sequence[str]):
         self.workers, self.threads, self.preload = workers, threads, preload
-        self.local: Local | None = None
+        self.local: LocalRunner | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Start what workers are forked from, so that it imports while the sweeper prepares."""
-        from reglab.launchers.local import Local  # late: Hydra imports every plugin, also for other programs
+        """Start the fork server, which imports while the sweeper prepares."""
+        from reglab.launchers.local import LocalRunner  # late: Hydra imports every plugin, also for other programs
 
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.local = Local(self.workers, self.threads, list(self.preload))
+        self.local = LocalRunner(self.workers, self.threads, list(self.preload))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and return how each ended."""
-        from reglab.launchers.compose import Order
+        from reglab.launchers.compose import JobGroup
 
         assert self.local is not None
-        orders = [Order((job,), (tuple(each),)) for job, each in enumerate(job_overrides, initial_job_idx)]
-        return self.local.launch(orders, self.context, self.config, self.task)
+        groups = [JobGroup((job,), (tuple(each),)) for job, each in enumerate(job_overrides, initial_job_idx)]
+        return self.local.launch(groups, self.context, self.config, self.task)

@@ -1,4 +1,4 @@
-"""``hydra/launcher=process``: every job, or pack, of a sweep in a process of its own, on a GPU of its own."""
+"""``hydra/launcher=process``: each job, or pack, in its own process, on its own GPUs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,26 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from reglab.launchers.fused import Fused
-    from reglab.launchers.process import Processes
+    from reglab.launchers.fused import PackRunner
+    from reglab.launchers.process import ProcessRunner
 
 
 @dataclass
 class ProcessLauncherConf:
-    """workers: processes at a time; null: one per GPU, or as many as there are physical cores for their threads.
+    """Settings of ``hydra/launcher=process``; the last four as in ``fused``.
 
-    threads: of each. gpus: which ones, such as [0,1]; null: all that are visible. timeout, memory: minutes and GB that
-    each may take; null: any. retries: how often a job goes on whose process was killed. pack, compile,
-    compile_seconds, always: as in fused; pack: 1 trains each job alone.
+    Attributes:
+        workers: Processes at a time; null: one per GPU, or as many as there are physical cores for
+            their threads.
+        threads: CPU threads of each.
+        gpus: Which ones, such as [0,1]; null: all that are visible.
+        timeout: Minutes that each may take; null: no limit.
+        memory: GB that each may take; null: no limit.
+        retries: How often a job resumes whose process was killed.
+        pack: The most jobs that train together; 1 trains each job alone.
+        compile: Whether packs are compiled.
+        compile_seconds: After which compilation is given up.
+        always: Fuse also where training one by one would be faster.
     """
 
     _target_: str = "hydra_plugins.reglab_plugins.process_launcher.ProcessLauncher"
@@ -59,19 +68,19 @@ class ProcessLauncher(Launcher):
         self.workers, self.threads, self.gpus = workers, threads, gpus
         self.timeout, self.memory, self.retries = timeout, memory, retries
         self.pack, self.compile, self.compile_seconds, self.always = pack, compile, compile_seconds, always
-        self.processes: Processes | None = None
-        self.fused: Fused | None = None
+        self.processes: ProcessRunner | None = None
+        self.fused: PackRunner | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the settings."""
         from reglab.launchers.exit_causes import Limits  # late: Hydra imports every plugin, also for other programs
-        from reglab.launchers.fused import Fused
-        from reglab.launchers.process import Processes
+        from reglab.launchers.fused import PackRunner
+        from reglab.launchers.process import ProcessRunner
 
         self.context, self.task, self.config = hydra_context, task_function, config
         limits = Limits(self.timeout, self.memory)
-        self.processes = Processes(self.workers, self.threads, self.gpus, self.retries, limits)
-        self.fused = Fused(self.processes, self.pack, self.compile, self.always, self.compile_seconds)
+        self.processes = ProcessRunner(self.workers, self.threads, self.gpus, self.retries, limits)
+        self.fused = PackRunner(self.processes, self.pack, self.compile, self.always, self.compile_seconds)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and return how each ended."""
@@ -80,5 +89,5 @@ class ProcessLauncher(Launcher):
         assert self.processes is not None
         assert self.fused is not None
         jobs = dict(enumerate(job_overrides, initial_job_idx))
-        self.processes.deal_out(jobs, composer_of(self.context.config_loader, self.config))
+        self.processes.assign_gpus(jobs, composer_of(self.context.config_loader, self.config))
         return self.fused.launch(jobs, self.context, self.config, self.task)

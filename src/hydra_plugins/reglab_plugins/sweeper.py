@@ -1,4 +1,4 @@
-"""``hydra/sweeper=blocks``: cocktails of regularizers side by side, checked before anything starts."""
+"""``hydra/sweeper=blocks``: expand blocks of regularizers and seeds, check, run the jobs."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,11 @@ from omegaconf import DictConfig
 
 @dataclass
 class BlocksSweeperConf:
-    """params: swept keys that a config brings along, as in Hydra's own sweeper; the command line goes before them."""
+    """Settings of ``hydra/sweeper=blocks``.
+
+    Attributes:
+        params: Swept keys of a config, as in Hydra's own sweeper; the command line overrides them.
+    """
 
     _target_: str = "hydra_plugins.reglab_plugins.sweeper.BlocksSweeper"
     params: dict[str, str] = field(default_factory=dict)
@@ -23,7 +27,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="blocks", node=BlocksSw
 
 
 class BlocksSweeper(Sweeper):
-    """Expands ``sweep.blocks``, ``sweep.seeds`` and the command line, and runs the jobs with any launcher."""
+    """Expands blocks, seeds and the command line, and runs the jobs with any launcher."""
 
     def __init__(self, params: dict[str, str]):
         self.params = params
@@ -32,7 +36,7 @@ class BlocksSweeper(Sweeper):
         self.hydra_context: HydraContext | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra hands over, and set the configured launcher up."""
+        """Keep what Hydra passes, and set up the configured launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config

@@ -1,1 +1,1 @@
-"""From what the runs of a sweep reached to an answer: plain numbers, no torch, no files but per-example ones."""
+"""Analyze the runs of a sweep: paired comparisons, choice, claims, verdict. No torch."""

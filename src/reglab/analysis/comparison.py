@@ -1,4 +1,4 @@
-"""The settings of a sweep compared example by example, from the per-example results that each run keeps."""
+"""Paired comparisons between the settings of a sweep, from per-example results."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
@@ -15,8 +15,8 @@ from reglab.core.metric_direction import lower_is_better
 class Comparison:
     """Paired comparisons between the settings of a sweep.
 
-    Where a run keeps no per-example results (earlier versions wrote none), or nothing is known of how the monitor
-    follows from them, every answer is None.
+    Every answer is None where a run has no per-example results (earlier versions wrote none), or
+    where the monitor cannot be computed from them.
 
     Args:
         results: By run id.
@@ -28,7 +28,7 @@ class Comparison:
         self._results = results
         self._sign = 1.0 if lower_is_better(monitor) else -1.0
         self._reader = reader_of(monitor)
-        self._known: dict[tuple[str, ...], Splits | None] = {}
+        self._splits_cache: dict[tuple[str, ...], Splits | None] = {}
         self._others: dict[str, Comparison] = {monitor: self}
 
     def on(self, metric: str) -> "Comparison":
@@ -39,15 +39,15 @@ class Comparison:
 
     def has(self, candidates: Iterable[Candidate]) -> bool:
         """Tell whether all of them can be compared with each other."""
-        found = [self._splits(candidate) for candidate in candidates]
-        return all(one is not None and difference(one, found[0] or {}) is not None for one in found)
+        splits = [self._splits(candidate) for candidate in candidates]
+        return all(one is not None and difference(one, splits[0] or {}) is not None for one in splits)
 
-    def knows(self, candidates: Iterable[Candidate]) -> bool:
-        """Tell whether all their runs keep results by example."""
+    def has_examples(self, candidates: Iterable[Candidate]) -> bool:
+        """Tell whether all their runs have per-example results."""
         return all(trial.run_id in self._results for candidate in candidates for trial in candidate.trials)
 
     def difference(self, first: Candidate, second: Candidate) -> Difference | None:
-        """Return the monitored value of ``first`` minus ``second``, signed so that below 0 ``first`` is better."""
+        """Return the paired difference in the monitor, below 0 where ``first`` is better."""
         a, b = self._splits(first), self._splits(second)
         return None if a is None or b is None else difference(a, b)
 
@@ -57,45 +57,47 @@ class Comparison:
         return None if a is None or b is None else difference(a, b)
 
     def constant(self, candidate: Candidate) -> Difference | None:
-        """Return the monitored value of ``candidate`` minus the constant predictor's; the error is over rows alone."""
-        reader, own = self._reader, self._splits(candidate)
-        if own is None:
+        """Return the monitor of ``candidate`` minus the constant predictor's, error over rows."""
+        reader, splits = self._reader, self._splits(candidate)
+        if splits is None:
             return None
-        other = self._read(candidate, lambda results: _constant(reader, results))
-        return None if other is None else over_rows(own, other)
+        constant_splits = self._read(candidate, lambda results: _constant(reader, results))
+        return None if constant_splits is None else over_rows(splits, constant_splits)
 
     def claim(self, candidates: Sequence[Candidate], baseline: Candidate) -> Claim | None:
-        """Return the claim that ``candidates`` are better than ``baseline``, all at once; see ``claims.claim``."""
-        own, others = self._splits(baseline), [self._splits(candidate) for candidate in candidates]
-        known = [one for one in others if one is not None]
-        return claim(known, own) if own is not None and len(known) == len(others) else None
+        """Return the joint claim that ``candidates`` beat ``baseline``; see ``claims.claim``."""
+        baseline_splits, splits = self._splits(baseline), [self._splits(candidate) for candidate in candidates]
+        available = [one for one in splits if one is not None]
+        return (
+            claim(available, baseline_splits) if baseline_splits is not None and len(available) == len(splits) else None
+        )
 
     def optimism(self, candidates: Sequence[Candidate]) -> float | None:
-        """Return by how much the best monitored value among ``candidates`` flatters it; see ``claims.optimism``."""
-        found = [self._splits(candidate) for candidate in candidates]
-        known = [one for one in found if one is not None]
-        return optimism(known) if len(known) == len(found) else None
+        """Return the winner's curse of the best among ``candidates``; see ``claims.optimism``."""
+        splits = [self._splits(candidate) for candidate in candidates]
+        available = [one for one in splits if one is not None]
+        return optimism(available) if len(available) == len(splits) else None
 
     def constant_value(self, candidate: Candidate, metric: str) -> float | None:
-        """Return what the constant predictor reaches on the validation rows of ``candidate``'s runs."""
+        """Return the constant predictor's metric on the validation rows of ``candidate``."""
         reader = reader_of(metric)
-        found = self._read(candidate, lambda results: _constant(reader, results))
-        if not found:
+        splits = self._read(candidate, lambda results: _constant(reader, results))
+        if not splits:
             return None
         sign = 1 if lower_is_better(metric) else -1
-        return sign * float(np.mean([one.values.mean() for one in found.values()]))
+        return sign * float(np.mean([one.values.mean() for one in splits.values()]))
 
     def train_rows(self, candidate: Candidate) -> int | None:
-        """Return how many training rows a setting's first run has, None where that is not recorded."""
+        """Return the number of training rows of a setting's first run; None if not recorded."""
         results = self._results.get(candidate.trials[0].run_id)
         return None if results is None or results.train_rows is None else int(results.train_rows)
 
     def _splits(self, candidate: Candidate) -> Splits | None:
         key = tuple(trial.run_id for trial in candidate.trials)
-        if key not in self._known:
+        if key not in self._splits_cache:
             reader = self._reader
-            self._known[key] = self._read(candidate, lambda one: reader(val(one)))
-        return self._known[key]
+            self._splits_cache[key] = self._read(candidate, lambda one: reader(val(one)))
+        return self._splits_cache[key]
 
     def _read(self, candidate: Candidate, reader: Callable[[Examples], Scored | None]) -> Splits | None:
         groups: dict[Hashable, list[Scored]] = {}
@@ -120,7 +122,7 @@ def _named(trial: Trial, one: Scored) -> Scored:
 
 
 def _joined(group: Sequence[Scored]) -> Scored:
-    """Return the runs of one split as one."""
+    """Return the runs of one split as one ``Scored``."""
     return Scored(
         tuple(repeat for one in group for repeat in one.repeats),
         group[0].rows,

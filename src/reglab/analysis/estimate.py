@@ -1,9 +1,11 @@
-"""What several runs of one setting say together: mean, spread between runs, standard error, interval.
+"""Mean, standard error and interval of a metric over several runs of one setting.
 
-Runs of one split were measured on the same validation examples, so the noise of having just these examples is common
-to them and does not average out over seeds. Different splits (folds) have different examples: the variance between
-them holds all the noise there is, of examples and of seeds. Splits count as independent; but folds share most of
-their training examples and drawn splits also validation examples, so with them the error is rather too small.
+Runs of one split are measured on the same validation examples, so the sampling noise of these
+examples is common to them and does not average out over seeds. Different splits (folds) have
+different examples: the variance between them contains the noise of examples and of seeds. Splits
+count as independent; but folds share most of their training examples and drawn splits also
+validation examples, so with them the error is rather too small.
+
 Source: Bengio, Grandvalet (2004), No unbiased estimator of the variance of k-fold cross-validation.
 """
 
@@ -17,9 +19,12 @@ from scipy.special import stdtrit
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean of a metric over runs, its standard deviation between runs and the mean's standard error.
+    """A metric over runs.
 
-    deviation: NaN with one run, where nothing is known about it.
+    Attributes:
+        mean: Over runs.
+        deviation: Standard deviation between runs; NaN with one run.
+        error: Standard error of the mean.
     """
 
     mean: float
@@ -34,11 +39,16 @@ def estimate(
 
     One split:  ``SE^2 = mean over runs of (example SE)^2  +  variance between runs / runs``
 
-    Several:    ``SE^2 = variance between the splits' means / splits``, of the mean over the splits' means
+    Several:    ``SE^2 = variance between the splits' means / splits``, of the mean over their means
 
-    values: the metric of each run. example_errors: its standard error over the examples, of each run; empty where
-    unknown (then the error of one split speaks of seeds only). splits: which split each run was measured on; empty:
-    all on one. Raises ``ValueError`` without values.
+    Args:
+        values: The metric of each run.
+        example_errors: Its standard error over the examples, of each run; empty if unknown: then
+            the error of one split covers only seeds.
+        splits: Which split each run was measured on; empty: all on one.
+
+    Raises:
+        ValueError: There are no values.
     """
     if not values:
         raise ValueError("an estimate needs the value of at least one run")
@@ -50,7 +60,13 @@ def estimate(
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the ends of its interval; both ends are NaN where no run gave an interval."""
+    """A mean with its interval.
+
+    Attributes:
+        mean: Over runs.
+        low: The lower end; NaN where no run gave an interval.
+        high: The upper end; NaN where no run gave an interval.
+    """
 
     mean: float
     low: float
@@ -64,15 +80,22 @@ def joint_interval(
     splits: Sequence[Hashable] = (),
     level: float = 0.95,
 ) -> Interval:
-    """Return the mean over runs with an interval that holds both example noise and seed noise.
+    """Return the mean over runs with an interval that covers example noise and seed noise.
 
-    One split:  ``low = mean - sqrt( mean over runs of (value - low)^2 + t^2 * variance between runs / runs )``
+    One split: ``low = mean - sqrt( mean over runs of (value - low)^2 + t^2 * var of runs / runs )``
 
-    Several:    ``low = mean - t * sqrt( variance between the splits' means / splits )``
+    Several:   ``low = mean - t * sqrt( variance between the splits' means / splits )``
 
-    and ``high`` likewise: the root of summed squares keeps each side's own width (a bootstrap interval is not
-    symmetric); t is Student's quantile with runs - 1, or splits - 1, degrees of freedom at ``level``, which must be
-    that of the runs' intervals. With one run it is that run's own interval. splits: as for ``estimate``.
+    and ``high`` likewise: the root of summed squares keeps each side's own width (a bootstrap
+    interval is not symmetric); t is Student's quantile with runs - 1, or splits - 1, degrees of
+    freedom. With one run it is that run's own interval.
+
+    Args:
+        values: The metric of each run.
+        lows: The lower end of its interval, of each run.
+        highs: The upper end of its interval, of each run.
+        splits: As for ``estimate``.
+        level: That of the runs' intervals.
     """
     means = _split_means(values, splits)
     if len(lows) != len(values) or len(highs) != len(values):

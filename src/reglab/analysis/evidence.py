@@ -1,4 +1,4 @@
-"""How sure a sweep's answer is: the rule, ties, the winner's curse and the constant predictor, a sentence each."""
+"""Evidence behind a sweep's choice: rule, ties, winner's curse, constant predictor."""
 
 from collections.abc import Iterator
 
@@ -10,67 +10,74 @@ LEVEL = 0.05
 
 
 def evidence(choice: Choice, score: str) -> list[str]:
-    """Return the sentences on how the choice was made and what it rests on."""
+    """Return the sentences on how the choice was made and what supports it.
+
+    Args:
+        choice: The choice.
+        score: The task's score, e.g. ``accuracy`` for ``val/accuracy``.
+    """
     return [
         *rule(choice),
         *order(choice),
-        *claimed(choice),
+        *better_than_baseline(choice),
         *ties(choice),
-        *flattery(choice),
+        *winners_curse(choice),
         *constant(choice, score),
     ]
 
 
 def rule(choice: Choice) -> Iterator[str]:
-    """Say why the chosen one is chosen, where it is not simply the best."""
+    """Yield why the chosen setting is chosen, where it is not simply the best."""
     best, chosen = choice.best, choice.chosen
     if best is chosen:
         yield from _stronger(choice)
         return
-    apart = choice.difference(chosen, best) if choice.rule == "paired_1se" else None
-    of = "of it" if apart is None else f"of the difference to it ({number(apart.mean)} ±{number(apart.error)})"
+    paired = choice.difference(chosen, best) if choice.rule == "paired_1se" else None
+    compared_to = (
+        "of it" if paired is None else f"of the difference to it ({number(paired.mean)} ±{number(paired.error)})"
+    )
     error = best.estimate(choice.monitor)
     yield (
         f"{best.label} has the best {metric_name(choice.monitor)}, {spread(error.mean, error.error)}; "
         f"{chosen.label} ({number(chosen.mean(choice.monitor))}) is the strongest {chosen.block} within one standard "
-        f"error {of}, hence the choice."
+        f"error {compared_to}, hence the choice."
     )
 
 
 def _stronger(choice: Choice) -> Iterator[str]:
-    """Name the strongest setting that is not told apart from the best, where the best is the choice."""
+    """Yield the strongest setting within one standard error, where the best is the choice."""
     best = choice.best
     if choice.rule != "best" or not choice.comparison.has(choice.compared):
         return
     _, strongest = pick([c for c in choice.compared if c.block == best.block], choice.comparison, "paired_1se")
-    apart = choice.difference(strongest, best)
-    if strongest is not best and apart is not None:
+    paired = choice.difference(strongest, best)
+    if strongest is not best and paired is not None:
         yield (
             f"{strongest.label} ({number(strongest.mean(choice.monitor))}) is the strongest {best.block} within one "
-            f"standard error of the difference to it ({number(apart.mean)} ±{number(apart.error)}): "
+            f"standard error of the difference to it ({number(paired.mean)} ±{number(paired.error)}): "
             "sweep.rule=paired_1se would choose it."
         )
 
 
 def unpaired(choice: Choice) -> Iterator[str]:
-    """Say that settings cannot be compared example by example, and why."""
+    """Yield that settings cannot be compared example by example, and why."""
     if len(choice.compared) < 2 or choice.comparison.has(choice.compared):
         return
-    judged = "settings are judged by their own standard errors, not by that of the paired difference"
-    if choice.comparison.knows(choice.compared):
+    consequence = "settings are judged by their own standard errors, not by that of the paired difference"
+    if choice.comparison.has_examples(choice.compared):
         yield (
             f"The settings were not all measured on the same validation rows, or {metric_name(choice.monitor)} is not "
-            f"defined for all: {judged}."
+            f"defined for all: {consequence}."
         )
     else:
         yield (
-            f"Some runs keep no results of single examples (earlier versions wrote none), so {judged}. Run the sweep "
-            "anew to have it."
+            f"Some runs keep no per-example results (earlier versions wrote none), so {consequence}. Run the sweep "
+            "again to have them."
         )
 
 
 def order(choice: Choice) -> Iterator[str]:
-    """Say what "stronger" means where several numbers are swept, or where it means nothing."""
+    """Yield what "stronger" means where several numbers are swept."""
     best = choice.best
     peers = [c for c in choice.compared if c.block == best.block]
     keys = list(best.strengths)
@@ -87,12 +94,12 @@ def order(choice: Choice) -> Iterator[str]:
         yield f"{unknown} {verb} not known to regularize more or less, so {rest}."
 
 
-def claimed(choice: Choice) -> Iterator[str]:
-    """Say how many settings are better than training without a regularizer, where some are."""
+def better_than_baseline(choice: Choice) -> Iterator[str]:
+    """Yield how many settings are better than training without a regularizer."""
     claim = choice.claim()
     if claim is None or not claim.helps:
         return
-    better = sum(claim.better(place) for place in range(len(claim.t)))
+    better = sum(claim.better(index) for index in range(len(claim.t)))
     verb = "is" if better == 1 else "are"
     yield (
         f"{better} of {plural(len(claim.t), 'setting')} {verb} better than training without a regularizer, tested "
@@ -101,28 +108,28 @@ def claimed(choice: Choice) -> Iterator[str]:
 
 
 def ties(choice: Choice) -> Iterator[str]:
-    """Name the regularizers whose best setting is not told apart from the best of all."""
+    """Yield the regularizers whose best setting does not differ clearly from the best of all."""
     tied = [c for c in choice.rivals if c is not choice.best and c.regularizer != "none" and _tied(choice, c)]
     if tied:
-        told = [f"{c.label} ({number(c.mean(choice.monitor))}, t = {_t(choice, c):.1f})" for c in tied]
+        described = [f"{c.label} ({number(c.mean(choice.monitor))}, t = {_t(choice, c):.1f})" for c in tied]
         yield (
-            f"A tie: examples and seeds do not tell {listing(told)} from {choice.best.label} "
-            f"({number(choice.best.mean(choice.monitor))})."
+            f"A tie: {choice.best.label} ({number(choice.best.mean(choice.monitor))}) is not clearly better than "
+            f"{listing(described)}, given the noise of examples and seeds."
         )
 
 
 def _tied(choice: Choice, candidate: Candidate) -> bool:
-    apart = choice.difference(candidate, choice.best)
-    return apart is not None and apart.p > LEVEL
+    paired = choice.difference(candidate, choice.best)
+    return paired is not None and paired.p > LEVEL
 
 
 def _t(choice: Choice, candidate: Candidate) -> float:
-    apart = choice.difference(candidate, choice.best)
-    return abs(apart.t) if apart is not None else 0.0
+    paired = choice.difference(candidate, choice.best)
+    return abs(paired.t) if paired is not None else 0.0
 
 
-def flattery(choice: Choice) -> Iterator[str]:
-    """State the winner's curse beside the best value."""
+def winners_curse(choice: Choice) -> Iterator[str]:
+    """Yield the best value corrected for the winner's curse."""
     luck = choice.comparison.optimism(choice.compared) if len(choice.compared) > 1 else None
     if not luck or luck <= 0:
         return
@@ -133,25 +140,26 @@ def flattery(choice: Choice) -> Iterator[str]:
         many = plural(len(choice.compared), "setting")
         yield (
             f"The best of {many} looks better than it is: its {metric_name(choice.monitor)} of {number(value)} is "
-            f"about {number(expected)} once that luck is taken out (bootstrap)."
+            f"about {number(expected)} when corrected for that (bootstrap)."
         )
 
 
 def no_better_than_constant(choice: Choice) -> str:
-    """Return the sentence for a choice that is not shown to beat the constant predictor; empty where it is.
+    """Return a sentence if the choice is not shown to beat the constant predictor; else empty.
 
-    Training with class or sample weights gives up some of the plain loss: there the weighted loss counts too.
+    Training with class or sample weights gives up some of the plain loss: there the weighted loss
+    counts too.
     """
     monitor, chosen = choice.monitor, choice.chosen
-    found = [choice.comparison.on(key).constant(chosen) for key in (monitor, "val/weighted_loss")]
-    known = [apart for apart in found if apart is not None]
-    if not known or _weighted(chosen) or any(apart.mean < 0 and apart.p <= LEVEL for apart in known):
+    paired_differences = [choice.comparison.on(key).constant(chosen) for key in (monitor, "val/weighted_loss")]
+    available = [paired for paired in paired_differences if paired is not None]
+    if not available or _weighted(chosen) or any(paired.mean < 0 and paired.p <= LEVEL for paired in available):
         return ""
-    reached = choice.comparison.constant_value(chosen, monitor)
+    constant_value = choice.comparison.constant_value(chosen, monitor)
     return (
         f"By {metric_name(monitor)}, the choice, {chosen.label} ({number(chosen.mean(monitor))}), is not shown to be "
-        f"better than the constant predictor ({number(reached or 0.0)}), which looks at no input. Train longer, with "
-        "another optimizer.lr or model, or look at the data."
+        f"better than the constant predictor ({number(constant_value or 0.0)}), which looks at no input. Train longer, "
+        "with another optimizer.lr or model, or look at the data."
     )
 
 
@@ -161,15 +169,15 @@ def _weighted(candidate: Candidate) -> bool:
 
 
 def constant(choice: Choice, score: str) -> Iterator[str]:
-    """Say where the choice decides no better than a constant, though its loss is better."""
+    """Yield where the choice's score is no better than a constant's, though its loss is better."""
     key, chosen = f"val/{score}", choice.chosen
-    reached = choice.comparison.constant_value(chosen, key)
-    apart = choice.comparison.on(key).constant(chosen)
-    if reached is None or apart is None or not chosen.has(key) or no_better_than_constant(choice):
+    constant_value = choice.comparison.constant_value(chosen, key)
+    paired = choice.comparison.on(key).constant(chosen)
+    if constant_value is None or paired is None or not chosen.has(key) or no_better_than_constant(choice):
         return
-    if not (apart.mean < 0 and apart.p <= LEVEL):
+    if not (paired.mean < 0 and paired.p <= LEVEL):
         yield (
             f"By {metric_name(key)}, {chosen.label} ({number(chosen.mean(key))}) is not shown to be better than the "
-            f"constant predictor ({number(reached)}), which looks at no input: judge it by "
+            f"constant predictor ({number(constant_value)}), which looks at no input: judge it by "
             f"{metric_name(choice.monitor)}, or by a score that a constant cannot reach (measure.monitor)."
         )

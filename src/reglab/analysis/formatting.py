@@ -1,4 +1,4 @@
-"""Numbers and metric names as a reader wants them."""
+"""Format numbers, intervals, percentages and metric names for tables and sentences."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ SCORES = {"r2": "R²", "auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE
 
 
 def number(value: float) -> str:
-    """Return a number to three significant digits, or three decimals below ten; ``-`` if it is not known."""
+    """Return a number to three significant digits, or three decimals below ten; ``-`` for NaN."""
     if math.isnan(value):
         return "-"
     if value == 0 or 1e-3 <= abs(value) < 10:
@@ -21,7 +21,7 @@ def number(value: float) -> str:
 
 
 def compact(value: float) -> str:
-    """Return a setting's number in as few characters as it takes: ``0.01``, ``3e-4``."""
+    """Return a setting's number in as few characters as possible: ``0.01``, ``3e-4``."""
     if value and abs(value) < 1e-3:
         digits, exponent = f"{value:.5e}".split("e")
         return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
@@ -29,12 +29,12 @@ def compact(value: float) -> str:
 
 
 def spread(mean: float, error: float) -> str:
-    """Return ``mean ±error``, without the error where it is not known."""
+    """Return ``mean ±error``, without the error if it is NaN."""
     return number(mean) if math.isnan(error) else f"{number(mean)} ±{number(error)}"
 
 
 def bracket(interval: Interval) -> str:
-    """Return ``mean [low, high]``, without the interval where it is not known."""
+    """Return ``mean [low, high]``, without the interval if it is NaN."""
     if math.isnan(interval.low):
         return number(interval.mean)
     ends = [f"{end:.3f}" if abs(end) < 1e-3 <= interval.high else number(end) for end in (interval.low, interval.high)]
@@ -42,7 +42,7 @@ def bracket(interval: Interval) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as a percentage that shows 0% and 100% only where they are exact."""
+    """Return a percentage that is 0% or 100% only where that is exact; ``-`` for NaN."""
     if math.isnan(share):
         return "-"
     if 0 < share < 0.001:
@@ -54,7 +54,7 @@ def percent(share: float) -> str:
 
 
 def shortened(label: str, limit: int) -> str:
-    """Return a label cut to ``limit`` characters, with an ellipsis where something is missing."""
+    """Return a label cut to ``limit`` characters, ending in an ellipsis if it was cut."""
     return label if len(label) <= limit else f"{label[: limit - 1]}…"
 
 
@@ -70,7 +70,7 @@ def listing(names: Sequence[str], limit: int = 4) -> str:
 
 
 def metric_name(key: str) -> str:
-    """Return a metric's name in words: ``val/loss`` is the validation loss, ``gap/r2`` the gap in R²."""
+    """Return a metric's name for readers: ``val/loss`` is validation loss, ``gap/r2`` gap in R²."""
     side, _, name = key.partition("/")
     name = SCORES.get(name, name.replace("_", " "))
     return f"gap in {name}" if side == "gap" else f"{SIDES.get(side, side)} {name}"

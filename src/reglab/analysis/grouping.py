@@ -1,4 +1,4 @@
-"""Runs into candidates: which runs repeat one setting, and what a setting is called."""
+"""Group runs into candidates: runs that repeat one setting, and its label."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from reglab.analysis.formatting import compact
 from reglab.analysis.trial import REPEATED, Candidate, Trial
 
-# Where a run's record goes, and which job it was, are no part of its setting.
+# Config keys that are no part of a setting: paths, tracking, the job's number.
 BOOKKEEPING = ("sweep.", "tracking.", "hydra.")
-# Replicas repeat a setting as seeds do: they train on other rows, but are validated on the same ones.
+# Replicas repeat a setting as seeds do: they train on other rows, but are validated on the same
+# ones.
 REPLICA = "data.replica"
-_STRENGTH = "strength"  # stands for the main number's key where the params do not hold it
+_STRENGTH = "strength"  # key of the main number where the params have none
 
 Group = list[Trial]
 
@@ -19,15 +20,24 @@ Group = list[Trial]
 def candidates(
     trials: Iterable[Trial], monitor: str, jobs: int | None = None
 ) -> tuple[tuple[Candidate, ...], tuple[Trial, ...]]:
-    """Group runs that differ only in seed, split seed, fold or replica; return candidates and runs without a result.
+    """Group runs that differ only in seed, split seed, fold or replica.
 
-    Of several attempts at one run the last usable one counts. A setting without any usable run is no candidate.
-    Order: as the settings first appear, a block's settings together and from the weakest to the strongest.
+    Of several attempts at one run the last usable one counts. A setting without any usable run is
+    no candidate. Candidates come as the settings first appear, a block's settings together and from
+    the weakest to the strongest.
 
-    A candidate misses each seed, split or replica that another has a run of, even where MLflow knows of no run of its
-    own: an interrupted sweep has no record of the jobs that never began. jobs: how many the sweep has. Where each has a
-    run, nothing is out of sight, and a candidate is held to the repeats of its own block: blocks may have seeds of
-    theirs.
+    A candidate misses each seed, split or replica that another has a run of, even where MLflow has
+    no run for it: an interrupted sweep has no record of jobs that never started. If every job has a
+    run, a candidate is compared with the repeats of its own block only: blocks may have different
+    seeds.
+
+    Args:
+        trials: The runs.
+        monitor: The metric that decides.
+        jobs: How many jobs the sweep has, if known.
+
+    Returns:
+        The candidates, and the runs without a result.
     """
     trials = list(trials)
     expected = _repeats(trials, by_block=jobs is not None and jobs <= len({trial.job for trial in trials}))
@@ -35,7 +45,7 @@ def candidates(
     for trial in trials:
         setting = tuple(sorted(_setting(trial.params).items())), trial.strength
         blocks.setdefault(trial.block, {}).setdefault(setting, []).append(trial)
-    found: list[Candidate] = []
+    all_candidates: list[Candidate] = []
     failed: list[Trial] = []
     for groups in blocks.values():
         swept = _swept(list(groups.values()))
@@ -46,12 +56,12 @@ def candidates(
             if used:
                 missing = expected[used[0].block] - {_repeat(trial) for trial in used}
                 members.append(_candidate(used, len(missing), swept))
-        found += sorted(members, key=lambda c: tuple(c.strengths.values()))
-    return tuple(found), tuple(failed)
+        all_candidates += sorted(members, key=lambda c: tuple(c.strengths.values()))
+    return tuple(all_candidates), tuple(failed)
 
 
 def _repeats(trials: Group, by_block: bool) -> dict[str, set[tuple[str, ...]]]:
-    """Return, for each block, the repeats that the runs of the block, or else of any block, have."""
+    """Return, for each block, the repeats of its runs, or of the runs of all blocks."""
     return {
         block: {_repeat(trial) for trial in trials if trial.block == block or not by_block}
         for block in {trial.block for trial in trials}
@@ -71,7 +81,7 @@ def _setting(params: Mapping[str, str]) -> dict[str, str]:
 
 
 def _attempts(group: Group, monitor: str) -> tuple[Group, Group]:
-    """Return the one attempt that counts for each repeat: (usable, without a result)."""
+    """Return the attempt that counts for each repeat: (usable, without a result)."""
     used: dict[tuple[str, ...], Trial] = {}
     lost: dict[tuple[str, ...], Trial] = {}
     for trial in group:
@@ -83,8 +93,10 @@ def _attempts(group: Group, monitor: str) -> tuple[Group, Group]:
 class _Swept:
     """The config keys in which a block's settings differ.
 
-    ordered: those of numbers that regularize more or less, with the sign that makes larger stronger. others: the rest.
-    main: the first member's main number.
+    Attributes:
+        ordered: Numbers that regularize more or less, with the sign that makes larger stronger.
+        others: The rest.
+        main: The first member's main number.
     """
 
     ordered: Mapping[str, int]
@@ -100,22 +112,29 @@ class _Swept:
 def _swept(groups: Sequence[Group]) -> _Swept:
     firsts = [(group[0], _setting(group[0].params)) for group in groups]
     keys = dict.fromkeys(key for _, setting in firsts for key in setting)
-    # A tag keeps six digits of what the config holds in full; where two numbers follow the strength, the first is it.
-    follows = [key for key in keys if all(_same_number(setting.get(key), trial.strength) for trial, setting in firsts)]
-    main = next((key for key in follows if key.startswith("regularizer.")), _STRENGTH)
-    known = {main: firsts[0][0].stronger} | {key: sign for trial, _ in firsts for key, sign in trial.directions.items()}
+    # A tag keeps six digits of what the config holds in full; where two numbers follow the
+    # strength, the first is it.
+    equal_to_strength = [
+        key for key in keys if all(_same_number(setting.get(key), trial.strength) for trial, setting in firsts)
+    ]
+    main = next((key for key in equal_to_strength if key.startswith("regularizer.")), _STRENGTH)
+    direction_of = {main: firsts[0][0].stronger} | {
+        key: sign for trial, _ in firsts for key, sign in trial.directions.items()
+    }
     varying = [key for key in keys if len({setting.get(key) for _, setting in firsts}) > 1]
     ordered = {
-        key: known[key]
+        key: direction_of[key]
         for key in varying
-        if key in known and all(_number(setting.get(key)) is not None for _, setting in firsts)
+        if key in direction_of and all(_number(setting.get(key)) is not None for _, setting in firsts)
     }
     if main not in keys and len({trial.strength for trial, _ in firsts}) > 1:
         ordered = {_STRENGTH: firsts[0][0].stronger} | ordered
     others = tuple(
         key
         for key in varying
-        if key not in ordered and key not in follows and not _follows(key, [setting for _, setting in firsts])
+        if key not in ordered
+        and key not in equal_to_strength
+        and not _implied_by_target(key, [setting for _, setting in firsts])
     )
     return _Swept(ordered, others, main)
 
@@ -128,8 +147,8 @@ def _number(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _follows(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
-    """Whether a setting's class tells the value under ``key``: the options of one model, the shape that it reads."""
+def _implied_by_target(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
+    """Whether the class (``_target_``) of a setting determines the value under ``key``."""
     chooser = "model._target_" if key == "data.shape" else f"{key.partition('.')[0]}._target_"
     if key == chooser or len({setting.get(chooser) for setting in settings}) < 2:
         return False
@@ -171,7 +190,12 @@ def _shown(key: str, value: str, among: Iterable[str]) -> str:
 
 
 def short_key(key: str, among: Iterable[str]) -> str:
-    """Return a config key's last part, or more of it where that would not say which key is meant."""
+    """Return the last part of a config key, or more of it where that would be ambiguous.
+
+    Args:
+        key: The config key.
+        among: The keys that are shown with it.
+    """
     last = key.rpartition(".")[2]
     if last == "strength" or sum(other.rpartition(".")[2] == last for other in among) > 1:
         return key.removeprefix("regularizer.")

@@ -1,7 +1,8 @@
-"""Paired differences between two settings of a sweep, with standard errors over examples and seeds crossed.
+"""Paired differences between two settings, standard errors over examples and seeds crossed.
 
-All settings of a sweep share rows, seeds and folds, so what an easy example or a lucky seed adds to both sides cancels
-in their difference, whose standard error is therefore smaller than that of either mean.
+All settings of a sweep share rows, seeds and folds, so what an easy example or a lucky seed adds to
+both sides cancels in their difference, whose standard error is therefore smaller than that of
+either mean.
 """
 
 import math
@@ -20,11 +21,12 @@ class Scored:
     """What the runs of one setting reached on one split, as numbers to be minimized.
 
     Attributes:
-        repeats: What names each run, such as its seed, ``[runs]``.
-        rows: The validation rows' numbers, ``[rows]``: what is paired must have the same.
+        repeats: What identifies each run, such as its seed, ``[runs]``.
+        rows: The validation rows' indices, ``[rows]``: what is paired must have the same.
         values: The monitored value of each run, ``[runs]``.
-        noise: ``[runs, rows]``: the terms of each row whose mean the value is. Or ``[runs, columns]`` whose variance is
-            that of the value itself, where it is made of several samples of rows.
+        noise: ``[runs, rows]``: the terms of each row whose mean the value is. Or ``[runs,
+            columns]`` whose variance is that of the value itself, where it is made of several
+            samples of rows.
         unit_variance: Whether ``noise`` is the latter.
     """
 
@@ -35,25 +37,25 @@ class Scored:
     unit_variance: bool = False
 
     def take(self, repeats: Sequence[Hashable]) -> "Scored":
-        """Return the runs named by ``repeats``, in their order."""
-        places = [self.repeats.index(repeat) for repeat in repeats]
-        return Scored(tuple(repeats), self.rows, self.values[places], self.noise[places], self.unit_variance)
+        """Return the runs identified by ``repeats``, in their order."""
+        indices = [self.repeats.index(repeat) for repeat in repeats]
+        return Scored(tuple(repeats), self.rows, self.values[indices], self.noise[indices], self.unit_variance)
 
     @property
     def spread(self) -> float:
-        """What the variance of ``noise`` is multiplied by to be that of the value: 1 / rows, or 1."""
+        """The factor from the variance of ``noise`` to that of the value: 1 / rows, or 1."""
         return 1.0 if self.unit_variance else 1.0 / len(self.rows)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference with its standard error and the error's degrees of freedom.
+    """A mean difference with its standard error and degrees of freedom.
 
     Attributes:
         mean: Of the first setting minus the second.
         error: Its standard error.
         freedom: Degrees of freedom of ``error``, by Satterthwaite.
-        seeds: How many repeats it is taken over; with 1 the error speaks of the examples only.
+        seeds: How many repeats it is taken over; with 1 the error covers only the examples.
     """
 
     mean: float
@@ -84,17 +86,25 @@ Splits = Mapping[Hashable, Scored]
 
 
 def difference(first: Splits, second: Splits) -> Difference | None:
-    """Return ``first - second``; None where they have no rows in common.
+    """Return ``first - second``.
 
     One split, d the difference ``[seeds, rows]`` of runs that share a seed:
 
-    ``SE^2 = var over rows of (mean over seeds of d) / rows  +  var over seeds of (mean over rows of d) / seeds``
+    ``SE^2 = var over rows of (mean of d over seeds) / rows + var over seeds of (mean d) / seeds``
 
-    Settings without a common seed are paired over the rows alone, and each side's variance between seeds is added.
-    Several splits: ``SE^2 = var over splits of (mean of d) / splits``, which holds the noise of rows and of seeds.
+    Settings without a common seed are paired over the rows alone, and each side's variance between
+    seeds is added. Several splits: ``SE^2 = var over splits of (mean of d) / splits``, which
+    contains the noise of rows and of seeds.
 
-    Source: Owen (2007), The pigeonhole bootstrap, for the variance of crossed random effects; Bengio & Grandvalet
-    (2004) for folds.
+    Args:
+        first: What a setting reached on each split.
+        second: The same of another one.
+
+    Returns:
+        The difference; None where they have no rows in common.
+
+    Source: Owen (2007), The pigeonhole bootstrap, for the variance of crossed random effects;
+    Bengio & Grandvalet (2004) for folds.
     """
     shared = [split for split in first if split in second and np.array_equal(first[split].rows, second[split].rows)]
     if not shared:
@@ -108,9 +118,16 @@ def difference(first: Splits, second: Splits) -> Difference | None:
 
 
 def over_rows(first: Splits, second: Splits) -> Difference | None:
-    """Return ``first - second`` with its error over rows alone: the second side, a constant predictor, has no seed.
+    """Return ``first - second`` with its error over rows alone: a constant predictor has no seed.
 
-    Splits are put together as independent samples of rows: ``SE^2 = sum over splits of var(d) / rows / splits^2``.
+    Splits are independent samples of rows: ``SE^2 = sum over splits of var(d) / rows / splits^2``.
+
+    Args:
+        first: What a setting reached on each split.
+        second: The same of a predictor without seeds.
+
+    Returns:
+        The difference; None where the rows differ.
     """
     means, parts = [], []
     for split, one in first.items():
@@ -124,7 +141,7 @@ def over_rows(first: Splits, second: Splits) -> Difference | None:
 
 
 def aligned(first: Scored, second: Scored) -> tuple[Scored, Scored, bool]:
-    """Return both with the repeats that they share, in one order, and whether they share any."""
+    """Return both with their common repeats, in one order, and whether they have any."""
     common = [repeat for repeat in first.repeats if repeat in second.repeats]
     return (first.take(common), second.take(common), True) if common else (first, second, False)
 
@@ -142,7 +159,7 @@ def _crossed(first: Scored, second: Scored) -> Difference:
 
 
 def _between(values: Array) -> list[tuple[float, float]]:
-    """Return the squared error of the mean of independent values with its degrees of freedom; nothing of one value."""
+    """Return squared error and degrees of freedom of a mean of values; nothing for one value."""
     return [(float(values.var(ddof=1)) / len(values), len(values) - 1.0)] if len(values) > 1 else []
 
 

@@ -1,4 +1,4 @@
-"""``examples.npz``: the final losses of a run by example, so that two runs can be compared row by row. No torch."""
+"""``examples.npz``: per-example losses and scores of a run, for paired comparisons. No torch."""
 
 import zipfile
 import zlib
@@ -14,28 +14,33 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 
 FILE = "examples.npz"
-OUTPUTS = 2**20  # numbers that the outputs of a validation part have at most to be kept
+OUTPUTS = 2**20  # the most numbers of outputs that are kept
 
 Array = NDArray[Any]
-# What reading raises of a file that is missing, cut, changed, no zip file, or holds other arrays or objects.
+# What reading raises where a file is missing, truncated, not a zip file, or has other contents.
 _WRONG = (OSError, ValueError, TypeError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What the weights that a run stands for reach on each example of its validation part and of its probe.
+    """Per-example results of a run's final weights, on its validation part and on its probe.
 
-    val_index, probe_index: int64 [rows], the example's number in the whole data set, whatever the split; a bootstrap
-        replica's probe may hold one twice.
-    val_loss, probe_loss: float32 [rows], float64 where the run was trained in double; their means are the run's
-        ``val/loss`` and ``train/loss``.
-    val_score, probe_score: [rows], terms whose mean is the task's score (``measures.contributions``).
-    val_monitor: like ``val_score``, of ``measure.monitor``; None where that is the loss or the task's score.
-    val_weight, probe_weight: float32 [rows], example weights; None where all are 1.
-    val_outputs: float32 [rows, ...], what the model said, with its ``val_targets`` [rows, ...]; None where that takes
-        more than ``OUTPUTS`` numbers.
-    val_constant_loss, val_constant_score, val_constant_monitor: the same of the predictor that looks at no input.
-    train_rows: int64 0-dim, how many rows the training part has, of which the probe is a part.
+    Attributes:
+        val_index, probe_index: int64 [rows], the example's index in the whole data set, whatever
+            the split; a bootstrap replica's probe may contain one twice.
+        val_loss, probe_loss: float32 [rows], float64 where the run was trained in double; their
+            means are the run's ``val/loss`` and ``train/loss``.
+        val_score, probe_score: [rows], terms whose mean is the task's score
+            (``measures.contributions``).
+        val_monitor: Like ``val_score``, of ``measure.monitor``; None where that is the loss or the
+            task's score.
+        val_weight, probe_weight: float32 [rows], example weights; None where all are 1.
+        val_outputs: float32 [rows, ...], the model's outputs, with ``val_targets`` [rows, ...];
+            None where that takes more than ``OUTPUTS`` numbers.
+        val_constant_loss, val_constant_score, val_constant_monitor: The same of the constant
+            predictor.
+        train_rows: int64 0-dim, the number of rows of the training part, of which the probe is a
+            part.
     """
 
     val_index: Array
@@ -55,7 +60,7 @@ class Examples:
     train_rows: Array | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError where shapes or types do not fit each other."""
+        """Raises ValueError where shapes or dtypes do not match."""
         for side in ("val", "probe"):
             rows = getattr(self, f"{side}_index").shape[:1]
             self._check(f"{side}_index", rows, "i")
@@ -70,7 +75,7 @@ class Examples:
         self._check("val_targets", self.val_index.shape, "fi", more=True)
 
     def _check(self, name: str, rows: tuple[int, ...], kinds: str, more: bool = False) -> None:
-        """Check an array that is there. more: whether other axes may follow that of the rows."""
+        """Check an array that is not None; ``more``: whether more axes than rows are allowed."""
         array = getattr(self, name)
         if array is None:
             return
@@ -79,30 +84,35 @@ class Examples:
             raise ValueError(f"{name} is {array.dtype} {list(array.shape)}")
 
     def write(self, path: Path) -> None:
-        """Write the file durably: whole or not at all, without pickles. Equal arrays give equal bytes."""
+        """Write the file atomically, without pickles. Equal arrays give equal bytes."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         with atomic_write.writing(path) as file:
             np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
 
 
 def read(path: Path, without: Sequence[str] = ()) -> Examples:
-    """Return what is in the file at ``path``; ``without`` names arrays that are not wanted.
+    """Return the contents of the file at ``path``.
 
-    Raises UserError for another kind of file, a damaged one, or pickles.
+    Args:
+        path: Of the file.
+        without: Arrays that are not wanted.
+
+    Raises:
+        UserError: It is another kind of file, damaged, or contains pickles.
     """
-    known = {field.name for field in fields(Examples)} - set(without)
+    wanted = {field.name for field in fields(Examples)} - set(without)
     try:
         with zipfile.ZipFile(path) as archive:
             names = {Path(name).stem: name for name in archive.namelist() if name.endswith(".npy")}
-            arrays = {stem: _array(archive, name) for stem, name in names.items() if stem in known}
+            arrays = {stem: _array(archive, name) for stem, name in names.items() if stem in wanted}
         return Examples(**cast(Mapping[str, Any], arrays))
     except _WRONG as error:
         raise UserError(
-            f"{path} does not hold the losses of a run by example ({error}); train the run again to have them"
+            f"{path} is not a readable file of per-example losses ({error}); train the run again to write it"
         ) from error
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> Array:
     with archive.open(name) as file:
-        found: Array = np.lib.format.read_array(file, allow_pickle=False)
-        return found
+        array: Array = np.lib.format.read_array(file, allow_pickle=False)
+        return array

@@ -1,4 +1,4 @@
-"""The rules by which a sweep chooses among its settings."""
+"""Selection rules of a sweep: ``best``, ``paired_1se``, ``1se``."""
 
 from typing import Literal, get_args
 
@@ -10,7 +10,7 @@ DEFAULT: Rule = "best"  # by the study in docs/choosing.md
 
 
 def check_rule(rule: object) -> Rule:
-    """Return ``rule``. Raises UserError for one that there is not."""
+    """Return ``rule``. Raises UserError if it is unknown."""
     for known in RULES:
         if rule == known:
             return known

@@ -1,4 +1,4 @@
-"""From the per-example results that a run keeps to numbers that can be paired with another run's."""
+"""Per-example results of a run as values to be minimized, with their noise."""
 
 import math
 from collections.abc import Callable
@@ -13,13 +13,14 @@ from reglab.core.metric_direction import lower_is_better
 
 
 class Side(NamedTuple):
-    """What some predictor reached on the validation rows.
+    """What a predictor reached on the validation rows.
 
     Attributes:
-        rows: Their numbers, ``[rows]``.
+        rows: Their indices, ``[rows]``.
         loss: ``[rows]``.
         score: Terms whose mean is the task's score, ``[rows]``.
-        monitor: Terms whose mean is ``measure.monitor``, ``[rows]``; None where that is one of the others.
+        monitor: Terms whose mean is ``measure.monitor``, ``[rows]``; None where that is one of the
+            others.
     """
 
     rows: NDArray[np.int64]
@@ -38,9 +39,9 @@ def val(results: Examples) -> Side:
 
 
 def constant(results: Examples) -> Side | None:
-    """Return what the constant predictor reaches on a run's validation rows; None where it is not recorded.
+    """Return what the constant predictor reaches on a run's validation rows; None if not recorded.
 
-    It predicts for every row what is best without looking at it: the classes' shares, or the targets' mean, in the
+    It predicts the same for every row: the shares of the classes, or the mean target, in the
     training part.
     """
     if results.val_constant_loss is None or results.val_constant_score is None:
@@ -49,7 +50,11 @@ def constant(results: Examples) -> Side | None:
 
 
 def reader_of(metric: str) -> Reader:
-    """Return how a metric of the validation part is taken from results; None where they do not hold it."""
+    """Return the function from one predictor's results to a validation metric, to be minimized.
+
+    Args:
+        metric: Such as ``val/loss``. The function returns None where the results do not hold it.
+    """
     name, sign = metric.removeprefix("val/"), 1.0 if lower_is_better(metric) else -1.0
 
     def read(side: Side) -> Scored | None:
@@ -65,7 +70,7 @@ def reader_of(metric: str) -> Reader:
 def gap(results: Examples) -> Scored:
     """Return the gap in loss, ``mean val_loss - mean probe_loss``.
 
-    Its noise is that of two independent samples; the probe's is smaller by the share of the training part that it is,
+    Its noise is that of two independent samples; the probe's is smaller by the factor
     ``1 - probe / train``, since the training side is the mean over the actual training part.
     """
     val, probe = (np.asarray(one, np.float64) for one in (results.val_loss, results.probe_loss))

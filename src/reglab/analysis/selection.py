@@ -1,4 +1,4 @@
-"""Which setting to use: the best by validation, or the strongest that is not told apart from it."""
+"""Choose a setting: the best by validation, or the strongest within one standard error of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +18,22 @@ __all__ = ["Candidate", "Choice", "Trial", "pick", "select"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What selection found.
+    """The result of the selection.
 
-    monitor: the metric that decides. best: the candidate with the best mean of it. chosen: what the rule makes of it.
-    baseline: the best candidate without a regularizer, if the sweep has one. blocks: each block's own choice. failed:
-    runs that gave no result. absent: how many of the sweep's jobs have no run at all. rule: the one that was applied;
-    asked: the one that was wanted, which needs per-example results. comparison: of the candidates, example by example.
-    rivals: each block's best. compared: the candidates that could have been chosen.
+    Attributes:
+        monitor: The metric that decides.
+        candidates: All settings with a result.
+        best: The candidate with the best mean of the monitor.
+        chosen: The candidate that the rule chooses.
+        baseline: The best candidate without a regularizer, if the sweep has one.
+        blocks: Each block's own choice.
+        failed: Runs that gave no result.
+        absent: How many of the sweep's jobs have no run at all.
+        rule: The rule that was applied.
+        asked: The rule that was asked for, which may need per-example results.
+        comparison: Of the candidates, example by example.
+        rivals: Each block's best.
+        compared: The candidates that could have been chosen.
     """
 
     monitor: str
@@ -42,19 +51,19 @@ class Choice:
     compared: tuple[Candidate, ...] = ()
 
     def loss(self, candidate: Candidate) -> float:
-        """Return the monitored mean as something to minimize."""
+        """Return the mean of the monitor as something to minimize."""
         return _sign(self.monitor) * candidate.mean(self.monitor)
 
     def difference(self, first: Candidate, second: Candidate) -> Difference | None:
-        """Return the paired difference in the monitored metric, below 0 where ``first`` is better."""
+        """Return the paired difference in the monitor, below 0 where ``first`` is better."""
         return self.comparison.difference(first, second)
 
     def within(self, candidate: Candidate) -> bool:
-        """Tell whether a candidate is within one standard error of the best, paired where that is possible."""
+        """Tell whether a candidate is within one standard error of the best, paired if possible."""
         return candidate is self.best or _within(candidate, self.best, self.comparison, self.rule)
 
     def claim(self) -> Claim | None:
-        """Return the joint claim of the ``claimed`` settings against the baseline; None where it cannot be tested."""
+        """Return the joint claim of the ``claimed`` settings; None where it cannot be tested."""
         if self.baseline is None or not self.claimed:
             return None
         return self.comparison.claim(self.claimed, self.baseline)
@@ -75,9 +84,9 @@ def _within(candidate: Candidate, best: Candidate, comparison: Comparison, rule:
     Paired, the error is that of their difference; ``1se`` takes the best one's own.
     """
     sign = _sign(comparison.monitor)
-    apart = None if rule == "1se" else comparison.difference(candidate, best)
-    if apart is not None:
-        return apart.mean <= apart.error
+    paired = None if rule == "1se" else comparison.difference(candidate, best)
+    if paired is not None:
+        return paired.mean <= paired.error
     worse = sign * (candidate.mean(comparison.monitor) - best.mean(comparison.monitor))
     return worse <= best.estimate(comparison.monitor).error
 
@@ -86,12 +95,20 @@ def pick(ranked: Sequence[Candidate], comparison: Comparison, rule: Rule) -> tup
     """Return the best candidate of a block and the one that the rule chooses.
 
     - ``best``: the best itself
-    - ``paired_1se``: the strongest within one standard error of its difference to the best, examples and seeds crossed
-    - ``1se``: the strongest within the best one's own standard error, whoever shares its rows and seeds
+    - ``paired_1se``: the strongest within one standard error of its difference to the best,
+      examples and seeds crossed
+    - ``1se``: the strongest within the best one's own standard error, unpaired
 
-    Stronger is every swept number being at least as strong (Pareto's order): what cannot be compared with the best in
-    it is not chosen. Of several strongest ones the better counts.
-    Source: Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees, section 3.4.3.
+    A candidate is stronger if every swept number is at least as strong (Pareto order); what cannot
+    be compared with the best in it is not chosen. Of several strongest ones the better one counts.
+
+    Args:
+        ranked: The candidates of a block.
+        comparison: Of the candidates.
+        rule: One of the above.
+
+    Source: Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees, section
+    3.4.3.
     """
     monitor = comparison.monitor
     best = min(ranked, key=lambda c: _sign(monitor) * c.mean(monitor))
@@ -111,25 +128,26 @@ def select(
 ) -> Choice:
     """Return the choice among a sweep's runs; see ``Choice``.
 
-    A candidate that misses more repeats than another is left out: the mean over the seeds that it has is not
-    comparable, and one lucky seed would win.
+    A candidate that misses more repeats than another is left out: the mean over the seeds that it
+    has is not comparable, and one lucky seed would win.
 
     Args:
         trials: The sweep's runs.
         monitor: The metric that decides.
         jobs: How many jobs the sweep has, if known.
-        results: Per-example results by run id. Where some are missing, ``paired_1se`` falls back to ``1se``.
+        results: Per-example results by run id. Where some are missing, ``paired_1se`` falls back to
+            ``1se``.
         rule: See ``pick``.
 
     Raises:
         UserError: No run has a result, or there is no such rule.
     """
     trials, asked = list(trials), check_rule(rule)
-    found, failed = candidates(trials, monitor, jobs)
-    if not found:
-        raise UserError(_nothing(failed, monitor))
-    fewest = min(c.missing for c in found)
-    complete = [c for c in found if c.missing == fewest]
+    all_candidates, failed = candidates(trials, monitor, jobs)
+    if not all_candidates:
+        raise UserError(_no_result(failed, monitor))
+    fewest = min(c.missing for c in all_candidates)
+    complete = [c for c in all_candidates if c.missing == fewest]
     comparison = Comparison(results or {}, monitor)
     if asked == "paired_1se" and not comparison.has(complete):
         rule = "1se"
@@ -138,13 +156,15 @@ def select(
         for block in dict.fromkeys(c.block for c in complete)
     }
     best, chosen = min(blocks.values(), key=lambda pair: _sign(monitor) * pair[0].mean(monitor))
-    bare = [c for c in complete if c.regularizer == "none"] or [c for c in found if c.regularizer == "none"]
+    unregularized = [c for c in complete if c.regularizer == "none"] or [
+        c for c in all_candidates if c.regularizer == "none"
+    ]
     return Choice(
         monitor=monitor,
-        candidates=found,
+        candidates=all_candidates,
         best=best,
         chosen=chosen,
-        baseline=min(bare, key=lambda c: _sign(monitor) * c.mean(monitor)) if bare else None,
+        baseline=min(unregularized, key=lambda c: _sign(monitor) * c.mean(monitor)) if unregularized else None,
         blocks={block: pair[1] for block, pair in blocks.items()},
         failed=failed,
         absent=max(0, (jobs or 0) - len({trial.job for trial in trials})),
@@ -156,11 +176,11 @@ def select(
     )
 
 
-def _nothing(failed: Sequence[Trial], monitor: str) -> str:
+def _no_result(failed: Sequence[Trial], monitor: str) -> str:
     if not failed:
         return "nothing to choose from: the sweep has no runs. Run it first"
-    why = next((f" ({trial.message})" for trial in failed if trial.message), "")
+    reason = next((f" ({trial.message})" for trial in failed if trial.message), "")
     return (
-        f"nothing to choose from: none of the sweep's {len(failed)} runs finished with a finite {monitor}{why}. "
+        f"nothing to choose from: none of the sweep's {len(failed)} runs finished with a finite {monitor}{reason}. "
         "Correct that and run the sweep again"
     )

@@ -1,4 +1,4 @@
-"""What a sweep report is made from: plain data, whatever it was read from."""
+"""Data of a sweep report: runs, metric histories, weights, per-example results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +21,20 @@ Weights = NDArray[np.floating[Any]]
 class SweepData:
     """One sweep's runs with everything that its report shows.
 
-    score: the task's score, e.g. ``accuracy``. monitor: the metric that chooses. jobs: how many the sweep has, None if
-    not recorded. looked: who had seen the test set before the sweep, empty if nobody. facts: name -> value lines for
-    "how to reproduce" (git commit, data digest, versions, ...). command: what started the sweep, empty if not recorded.
-    histories: run id -> metrics over epochs, of the runs that are drawn. weights: candidate label -> its weights as one
-    flat array, for the histograms; the caller supplies them. results: run id -> what it reached on each example, of the
-    runs that keep it. rule: how the sweep chooses.
+    Attributes:
+        name: Of the sweep.
+        trials: Its runs.
+        score: The task's score, e.g. ``accuracy``.
+        monitor: The metric that decides.
+        jobs: How many the sweep has; None if not recorded.
+        earlier_test_uses: Which runs saw the test set before the sweep; empty if none.
+        provenance: Name -> value lines for "how to reproduce" (git commit, data digest, versions,
+            ...).
+        command: What started the sweep; empty if not recorded.
+        histories: Run id -> metrics over epochs, of the runs that are drawn.
+        weights: Candidate label -> its weights as one flat array, for the histograms.
+        results: Run id -> per-example results, of the runs that have them.
+        rule: How the sweep chooses.
     """
 
     name: str
@@ -34,8 +42,8 @@ class SweepData:
     score: str = "accuracy"
     monitor: str = "val/loss"
     jobs: int | None = None
-    looked: str = ""
-    facts: Mapping[str, str] = field(default_factory=dict)
+    earlier_test_uses: str = ""
+    provenance: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     histories: Mapping[str, History] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
@@ -54,7 +62,7 @@ class SweepData:
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric over epochs: mean over runs, lowest and highest run; arrays of shape [epochs]."""
+    """A metric over epochs: mean, lowest and highest run; arrays of shape [epochs]."""
 
     epochs: NDArray[np.int64]
     mean: NDArray[np.float64]
@@ -63,10 +71,18 @@ class Curve:
 
 
 def curve(candidate: Candidate, histories: Mapping[str, History], key: str, points: int = 160) -> Curve | None:
-    """Return a metric's curve over the epochs that all runs of a candidate reached, None if there is none.
+    """Return a metric's curve over the epochs that all runs of a candidate reached.
 
-    Past the first run's end the mean would be one of fewer runs and jump. At most ``points`` epochs are kept, spread
-    evenly, with the first and the last.
+    Past the first run's end the mean would be one of fewer runs and jump.
+
+    Args:
+        candidate: The setting.
+        histories: By run id.
+        key: Of the metric.
+        points: The most epochs to keep, evenly spaced, with the first and the last.
+
+    Returns:
+        The curve; None if there is none.
     """
     runs = [dict(histories.get(trial.run_id, {}).get(key, ())) for trial in candidate.trials]
     epochs = sorted(set.intersection(*(set(run) for run in runs))) if runs else []

@@ -1,4 +1,4 @@
-"""One run of a sweep, and the candidate: the runs that differ only in what is repeated."""
+"""``Trial``: a run of a sweep. ``Candidate``: a setting, with the runs that repeat it."""
 
 import math
 from collections.abc import Mapping
@@ -12,13 +12,22 @@ REPEATED = ("seed", "data.split_seed", "data.fold")
 
 @dataclass(frozen=True)
 class Trial:
-    """One run, with what selection needs to know about it.
+    """One run, with what the selection needs of it.
 
-    block: label of the sweep block. regularizer: names joined by ``+``; ``none`` for the empty cocktail.
-    strength: its main number. stronger: +1 if a larger strength regularizes more, -1 if a smaller one does.
-    metrics: at the end of the run, e.g. ``val/loss``. params: the flattened config. status: FINISHED, FAILED, ...
-    overrides: what this run was started with. message: why it failed. directions: config keys of numbers that
-    regularize more the larger (+1) or the smaller (-1) they are; earlier versions told the main number's only.
+    Attributes:
+        run_id: In MLflow.
+        block: The label of the sweep block.
+        regularizer: Names joined by ``+``; ``none`` for the empty cocktail.
+        strength: The main number of its first regularizer.
+        stronger: +1 if a larger strength regularizes more, -1 if a smaller one does.
+        seed: Of the run.
+        metrics: At the end of the run, e.g. ``val/loss``.
+        params: The flattened config.
+        status: FINISHED, FAILED, ...
+        overrides: What this run was started with.
+        message: Why it failed.
+        directions: Config keys of numbers that regularize more the larger (+1) or the smaller (-1)
+            they are; earlier versions recorded the main number's only.
     """
 
     run_id: str
@@ -35,17 +44,17 @@ class Trial:
     directions: Mapping[str, int] = field(default_factory=dict)
 
     def repeat(self) -> tuple[str, ...]:
-        """Return what tells this run from the other runs of its setting: seed, split seed, fold."""
+        """Return what distinguishes this run from others of its setting: seed, split seed, fold."""
         return (str(self.seed), *(self.params.get(key, "") for key in REPEATED[1:]))
 
     @property
     def split(self) -> tuple[str, ...]:
-        """What tells the run's validation part from another's: split seed, fold."""
+        """The run's validation split: split seed, fold."""
         return self.repeat()[1:]
 
     @property
     def within_split(self) -> tuple[str, ...]:
-        """What tells this run from the others of its setting and split: seed, replica."""
+        """What distinguishes this run from others of its setting and split: seed, replica."""
         return str(self.seed), self.params.get("data.replica", "")
 
     @property
@@ -65,13 +74,21 @@ class Trial:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting that could be chosen: its usable runs, which differ only in seed, split seed or fold.
+    """A setting that could be chosen, with the usable runs that repeat it.
 
-    strength: the one number that is swept in its block, or the first member's main number; None where several are
-    swept. number: that number's name where it is not the first member's main one. strengths: the numbers swept in its
-    block that are known to regularize more or less, by config key, each with the sign that makes larger stronger.
-    label: block, strength and whatever else varies in the block. settings: the latter, by config key.
-    missing: how many of the sweep's repeats (seeds, splits) it has no result of.
+    Attributes:
+        block: The label of the sweep block.
+        regularizer: Names joined by ``+``.
+        strength: The one number that is swept in its block, or the first member's main number; None
+            where several are swept.
+        stronger: +1 if a larger strength regularizes more, -1 if a smaller one does.
+        label: Block, strength and whatever else varies in the block.
+        trials: The runs.
+        settings: What else varies in the block, by config key.
+        missing: How many of the sweep's repeats (seeds, splits) it has no result of.
+        number: The name of ``strength`` where it is not the first member's main number.
+        strengths: The swept numbers that are known to regularize more or less, by config key, each
+            with the sign that makes larger stronger.
     """
 
     block: str
@@ -86,14 +103,14 @@ class Candidate:
     strengths: Mapping[str, float] = field(default_factory=dict)
 
     def at_least_as_strong(self, other: "Candidate") -> bool:
-        """Tell whether it regularizes as much as ``other`` or more: Pareto's order, in which not all can be compared.
+        """Tell whether it regularizes at least as much as ``other`` (Pareto order).
 
         Every swept number is at least as strong, and what else varies in the block is the same.
         """
-        rest = [{k: v for k, v in c.settings.items() if k not in c.strengths} for c in (self, other)]
+        other_settings = [{k: v for k, v in c.settings.items() if k not in c.strengths} for c in (self, other)]
         return (
             self.block == other.block
-            and rest[0] == rest[1]
+            and other_settings[0] == other_settings[1]
             and self.strengths.keys() == other.strengths.keys()
             and all(value >= other.strengths[key] for key, value in self.strengths.items())
         )
@@ -107,15 +124,15 @@ class Candidate:
         return [trial.metrics[key] for trial in self.trials] if self.has(key) else []
 
     def mean(self, key: str) -> float:
-        """Return the metric's mean over runs, each split counting the same; NaN where a run lacks it."""
+        """Return the metric's mean over runs, splits weighted equally; NaN where a run lacks it."""
         return estimate(self.values(key), splits=self.splits).mean if self.has(key) else math.nan
 
     def estimate(self, key: str) -> Estimate:
-        """Return the metric with its standard error; example noise enters through ``<key>_se`` where logged."""
+        """Return the metric with its standard error; ``<key>_se``: example noise, if logged."""
         return estimate(self.values(key), self.values(f"{key}_se"), self.splits)
 
     def interval(self, key: str) -> Interval:
-        """Return the metric with the interval that its runs' ``<key>_low`` and ``<key>_high`` give jointly."""
+        """Return the metric with the joint interval of ``<key>_low`` and ``<key>_high``."""
         if not self.has(key):
             return Interval(math.nan, math.nan, math.nan)
         lows, highs = self.values(f"{key}_low"), self.values(f"{key}_high")

@@ -1,16 +1,21 @@
-"""The verdict of a sweep in words: what helped, how sure that is, and what to be wary of."""
+"""The verdict of a sweep as text: what helped, how sure that is, and warnings."""
 
 from dataclasses import dataclass
 
 from reglab.analysis.evidence import LEVEL, evidence, no_better_than_constant, unpaired
 from reglab.analysis.formatting import bracket, metric_name, number, plural, spread
 from reglab.analysis.selection import Candidate, Choice
-from reglab.analysis.warnings import cautions
+from reglab.analysis.warnings import warning_sentences
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer in one or two sentences, then what qualifies it, one sentence or two each."""
+    """The verdict as sentences.
+
+    Attributes:
+        headline: The answer, in one or two sentences.
+        details: What qualifies it, one or two sentences each.
+    """
 
     headline: str
     details: tuple[str, ...]
@@ -22,16 +27,23 @@ class Verdict:
 
 
 def verdict(choice: Choice, score: str) -> Verdict:
-    """Return the verdict on a choice. ``score``: the task's score, e.g. ``accuracy`` for ``val/accuracy``."""
-    return Verdict(_headline(choice, score), (*evidence(choice, score), *cautions(choice, score), *unpaired(choice)))
+    """Return the verdict on a choice.
+
+    Args:
+        choice: The choice.
+        score: The task's score, e.g. ``accuracy`` for ``val/accuracy``.
+    """
+    return Verdict(
+        _headline(choice, score), (*evidence(choice, score), *warning_sentences(choice, score), *unpaired(choice))
+    )
 
 
 def _headline(choice: Choice, score: str) -> str:
-    base, monitor, useless = choice.baseline, choice.monitor, no_better_than_constant(choice)
+    base, monitor, no_better = choice.baseline, choice.monitor, no_better_than_constant(choice)
     if len({(candidate.regularizer, *candidate.strengths.items()) for candidate in choice.candidates}) == 1:
-        return " ".join(part for part in (_plain(choice), useless) if part)
-    if useless:
-        return useless
+        return " ".join(part for part in (_plain(choice), no_better) if part)
+    if no_better:
+        return no_better
     if base is None:
         return (
             f"{choice.chosen.label} is the choice: {_state(choice.chosen, score)}. The sweep has no run without a "
@@ -46,37 +58,37 @@ def _headline(choice: Choice, score: str) -> str:
 
 
 def _doubt(choice: Choice, base: Candidate) -> str:
-    """Return what is to be said first where it is not shown that the choice helps; empty where it is."""
+    """Return what to say first where it is not shown that the choice helps; empty where it is."""
     claim, monitor, best = choice.claim(), choice.monitor, choice.best
-    named, before, after = metric_name(monitor), number(base.mean(monitor)), number(best.mean(monitor))
+    metric, before, after = metric_name(monitor), number(base.mean(monitor)), number(best.mean(monitor))
     if claim is None:
         if not choice.within(base):
             return ""
         return (
-            f"No clear evidence that regularization helps here: without it, {named} is {before}, within one standard "
+            f"No clear evidence that regularization helps here: without it, {metric} is {before}, within one standard "
             f"error ({number(best.estimate(monitor).error)}) of the best, {after} ({best.label}). "
         )
-    places = {candidate.label: place for place, candidate in enumerate(choice.claimed)}
-    shown = min(choice.claimed, key=lambda c: claim.t[places[c.label]])
+    indices = {candidate.label: index for index, candidate in enumerate(choice.claimed)}
+    clearest = min(choice.claimed, key=lambda c: claim.t[indices[c.label]])
     if claim.seeds == 1 and min(claim.p) <= claim.level:
-        after = number(shown.mean(monitor))
+        after = number(clearest.mean(monitor))
         return (
-            f"On these validation rows, {shown.label} does better than none ({named} {after}, {before} without), "
+            f"On these validation rows, {clearest.label} does better than none ({metric} {after}, {before} without), "
             "but with one run of each setting the luck of a seed would look the same: sweep several seeds, such as "
             "sweep.seeds=3, to know whether regularization helps here. "
         )
     if not claim.helps:
         many = plural(len(choice.claimed), "setting")
         return (
-            f"No clear evidence that regularization helps here: without it, {named} is {before}; the best of {many} "
+            f"No clear evidence that regularization helps here: without it, {metric} is {before}; the best of {many} "
             f"reaches {after} ({best.label}), which chance alone can give "
-            f"(p = {_p(claim.p[places[best.label]])} over all of them). "
+            f"(p = {_p(claim.p[indices[best.label]])} over all of them). "
         )
-    if claim.better(places[choice.chosen.label]):
+    if claim.better(indices[choice.chosen.label]):
         return ""
     return (
-        f"Regularization helps here ({shown.label}: {named} {number(shown.mean(monitor))} against {before}, "
-        f"p = {_p(claim.p[places[shown.label]])} over all settings), but that is not shown of the choice by itself. "
+        f"Regularization helps here ({clearest.label}: {metric} {number(clearest.mean(monitor))} against {before}, "
+        f"p = {_p(claim.p[indices[clearest.label]])} over all settings), but that is not shown for the choice itself. "
     )
 
 
@@ -85,7 +97,7 @@ def _p(value: float) -> str:
 
 
 def _plain(choice: Choice) -> str:
-    """Return the headline of a sweep over something else than regularizers, or of a single setting."""
+    """Return the headline of a sweep of one setting, or over other things than regularizers."""
     best, monitor = choice.best, choice.monitor
     estimate = f"{metric_name(monitor)} {_estimate(best, monitor)}"
     others = [c for c in choice.candidates if c is not best]
@@ -93,8 +105,8 @@ def _plain(choice: Choice) -> str:
         return f"{best.label}: {estimate}."
     near = sum(choice.within(other) for other in others)
     verb = "is" if near == 1 else "are"
-    told = f"{near} of the {len(others)} others {verb}" if near else "No other setting is"
-    return f"{best.label} is best: {estimate}. {told} within one standard error of it."
+    count_text = f"{near} of the {len(others)} others {verb}" if near else "No other setting is"
+    return f"{best.label} is best: {estimate}. {count_text} within one standard error of it."
 
 
 def _rival(choice: Choice) -> str:
@@ -116,7 +128,7 @@ def _state(candidate: Candidate, score: str) -> str:
 
 
 def _sentence(choice: Choice, base: Candidate, score: str) -> str:
-    """Return what the chosen one did to gap, score and validation loss against the baseline."""
+    """Return how gap, score and validation loss of the choice differ from the baseline's."""
     chosen = choice.chosen
     runs = plural(len(chosen.trials), "run") + (" each" if len(chosen.trials) == len(base.trials) else "")
     moves = [
@@ -130,14 +142,14 @@ def _sentence(choice: Choice, base: Candidate, score: str) -> str:
 
 
 def _gap(choice: Choice, base: Candidate) -> str:
-    """Return what became of the gap: it is cut only where the interval of the paired difference excludes 0."""
+    """Return how the gap changed; "cuts" only where the paired interval excludes 0."""
     chosen = choice.chosen
     before, after = base.interval("gap/loss"), chosen.interval("gap/loss")
-    apart = choice.comparison.gap(chosen, base)
-    if apart is None:
+    paired = choice.comparison.gap(chosen, base)
+    if paired is None:
         verb = "cuts" if after.high < before.low else "widens" if after.low > before.high else "does not clearly change"
     else:
-        low, high = apart.interval(1 - LEVEL)
+        low, high = paired.interval(1 - LEVEL)
         verb = "cuts" if high < 0 else "widens" if low > 0 else "does not clearly change"
     return f"{chosen.label} {verb} the gap in loss from {bracket(before)} to {bracket(after)}"
 
@@ -146,8 +158,8 @@ def _move(choice: Choice, base: Candidate, key: str) -> str:
     before, after, name = base.mean(key), choice.chosen.mean(key), metric_name(key)
     if number(before) == number(after):
         return f"{name} stays at {number(after)}"
-    apart = choice.comparison.on(key).difference(choice.chosen, base)
+    paired = choice.comparison.on(key).difference(choice.chosen, base)
     verb = "rises" if after > before else "falls"
-    if apart is not None and apart.p > LEVEL:
-        return f"{name} is {number(after)} for {number(before)}, no clear difference"
+    if paired is not None and paired.p > LEVEL:
+        return f"{name} goes from {number(before)} to {number(after)}, no clear difference"
     return f"{name} {verb} from {number(before)} to {number(after)}"

@@ -1,4 +1,4 @@
-"""What a reader should be wary of in a sweep's answer. Each function yields sentences, or none."""
+"""Warnings that qualify a sweep's answer. Each function yields sentences, or none."""
 
 import math
 from collections.abc import Iterator
@@ -9,39 +9,44 @@ from reglab.analysis.selection import Candidate, Choice
 from reglab.core.metric_direction import LOSS_OF_REGRESSION
 
 
-def cautions(choice: Choice, score: str) -> list[str]:
-    """Return the sentences that qualify a choice, the most important first."""
+def warning_sentences(choice: Choice, score: str) -> list[str]:
+    """Return the warnings about a choice, the most important first.
+
+    Args:
+        choice: The choice.
+        score: The task's score, e.g. ``accuracy`` for ``val/accuracy``.
+    """
     return [
-        *absence(choice),
+        *missing_jobs(choice),
         *disagreement(choice, score),
         *underfitting(choice),
         *paths(choice),
-        *edges(choice),
-        *sparsity(choice),
-        *repeats(choice),
-        *failures(choice),
-        *few_errors(choice),
-        *units(choice),
+        *range_ends(choice),
+        *exact_zeros(choice),
+        *single_runs(choice),
+        *failed_runs(choice),
+        *missing_loss_intervals(choice),
+        *loss_units(choice),
     ]
 
 
-def absence(choice: Choice) -> Iterator[str]:
-    """Say that a sweep is not whole: MLflow does not know of the jobs that never opened a run."""
+def missing_jobs(choice: Choice) -> Iterator[str]:
+    """Yield that jobs of the sweep have no run."""
     if choice.absent:
         verb = "has" if choice.absent == 1 else "have"
         yield (
-            f"The sweep is not whole: {plural(choice.absent, 'job')} {verb} no run (not begun, interrupted, or ended "
-            "before a run was opened). Run the sweep again for an answer about all of it."
+            f"The sweep is incomplete: {plural(choice.absent, 'job')} {verb} no run (not started, interrupted, or "
+            "ended before a run was opened). Run it again for an answer about all jobs."
         )
 
 
 def disagreement(choice: Choice, score: str) -> Iterator[str]:
-    """Loss and score may disagree: an overconfident model can have the better accuracy and the worse loss."""
+    """Yield that loss and score disagree, as for an overconfident model."""
     base, chosen, key = choice.baseline, choice.chosen, f"val/{score}"
     if base is None or chosen is base or not (base.has(key) and chosen.has(key)):
         return
-    apart = choice.comparison.on(key).difference(chosen, base)
-    if apart is not None and apart.p > 0.05:
+    paired = choice.comparison.on(key).difference(chosen, base)
+    if paired is not None and paired.p > 0.05:
         return
     if choice.loss(chosen) < choice.loss(base) and chosen.mean(key) < base.mean(key):
         yield (
@@ -51,21 +56,21 @@ def disagreement(choice: Choice, score: str) -> Iterator[str]:
 
 
 def underfits(choice: Choice, candidate: Candidate) -> bool:
-    """Tell whether a smaller gap than the baseline's came with clearly worse validation: training got worse."""
+    """Tell whether a smaller gap than the baseline's came with clearly worse validation."""
     base = choice.baseline
     if base is None or candidate is base or not (candidate.has("gap/loss") and base.has("gap/loss")):
         return False
     if not candidate.mean("gap/loss") < base.mean("gap/loss"):
         return False
-    apart = choice.difference(candidate, base)
-    if apart is not None:
-        return apart.mean > 0 and apart.p <= 0.05
+    paired = choice.difference(candidate, base)
+    if paired is not None:
+        return paired.mean > 0 and paired.p <= 0.05
     error = max(base.estimate(choice.monitor).error, candidate.estimate(choice.monitor).error)
     return choice.loss(candidate) > choice.loss(base) + error
 
 
 def underfitting(choice: Choice) -> Iterator[str]:
-    """A gap also shrinks when training gets worse."""
+    """Yield that a gap shrank because training got worse."""
     base, chosen = choice.baseline, choice.chosen
     if base is None:
         return
@@ -87,7 +92,7 @@ def underfitting(choice: Choice) -> Iterator[str]:
 
 
 def paths(choice: Choice) -> Iterator[str]:
-    """A run of a path stands for the strengths before it, too."""
+    """Yield that the runs are warm-started paths."""
     directions = {
         trial.params.get("sweep.path", "null") for candidate in choice.candidates for trial in candidate.trials
     }
@@ -98,27 +103,29 @@ def paths(choice: Choice) -> Iterator[str]:
         )
 
 
-def edges(choice: Choice) -> Iterator[str]:
-    """An optimum at the end of its range may lie beyond it."""
+def range_ends(choice: Choice) -> Iterator[str]:
+    """Yield that the best or chosen strength is at the end of its range."""
     best, chosen = choice.best, choice.chosen
     peers = [c for c in choice.candidates if c.block == best.block and c.strengths.keys() == best.strengths.keys()]
     for key, value in best.strengths.items():
         values = [c.strengths[key] for c in peers]
-        of = f" in {short_key(key, best.strengths)}" if len(best.strengths) > 1 else ""
+        where = f" in {short_key(key, best.strengths)}" if len(best.strengths) > 1 else ""
         if min(values) == max(values):
             continue
         if value in (min(values), max(values)):
             end = "strongest" if value == max(values) else "weakest"
-            yield f"The best, {best.label}, is the {end} of its range{of}: extend the range beyond it and sweep again."
+            yield (
+                f"The best, {best.label}, is the {end} of its range{where}: extend the range beyond it and sweep again."
+            )
         elif chosen.strengths.get(key) == max(values):
             yield (
-                f"The choice, {chosen.label}, is the strongest of its range{of}: a stronger one may still be within "
+                f"The choice, {chosen.label}, is the strongest of its range{where}: a stronger one may still be within "
                 "one standard error, so extend the range."
             )
 
 
-def sparsity(choice: Choice) -> Iterator[str]:
-    """Say who reaches exact zeros: the sparsest of the blocks' choices."""
+def exact_zeros(choice: Choice) -> Iterator[str]:
+    """Yield which choice has the most exact zeros, and when SGD noise prevents them."""
     sparsest = max(choice.blocks.values(), key=lambda c: c.zeros if c.has("weights/zeros") else 0.0)
     if sparsest.has("weights/zeros") and sparsest.zeros >= 0.01:
         yield f"{sparsest.label} sets {percent(sparsest.zeros)} of the weights to exactly zero."
@@ -132,7 +139,7 @@ def sparsity(choice: Choice) -> Iterator[str]:
 
 
 def _minibatch_sgd(choice: Choice, candidate: Candidate) -> bool:
-    """Tell whether a proximal L1 step meets the noise of small batches, which SGD passes on unscaled."""
+    """Tell whether a proximal L1 step meets minibatch noise, which SGD passes on unscaled."""
     params = candidate.trials[0].params
     targets = [value for key, value in params.items() if key.startswith("regularizer.") and key.endswith("._target_")]
     proximal = any(target.rpartition(".")[2] in ("L1", "ElasticNet") for target in targets)
@@ -146,14 +153,14 @@ def _full_batch(choice: Choice, candidate: Candidate) -> bool:
     return rows is not None and batch.isdigit() and int(batch) >= rows
 
 
-def repeats(choice: Choice) -> Iterator[str]:
-    """One run of a setting says nothing about the noise between seeds."""
+def single_runs(choice: Choice) -> Iterator[str]:
+    """Yield that settings have one run each."""
     if all(len(candidate.trials) == 1 for candidate in (choice.best, choice.chosen)):
         yield "One run of each setting: how much seeds differ is not known. Sweep several, e.g. seed=0,1,2."
 
 
-def failures(choice: Choice) -> Iterator[str]:
-    """Count the runs that gave no result, and say what missing runs excluded."""
+def failed_runs(choice: Choice) -> Iterator[str]:
+    """Yield how many runs gave no result, and which settings are left out for it."""
     if choice.failed:
         finished = sum(len(candidate.trials) for candidate in choice.candidates)
         yield (
@@ -165,22 +172,22 @@ def failures(choice: Choice) -> Iterator[str]:
         yield f"Left out of the choice, since some of its runs are missing: {listing(short)}."
 
 
-def few_errors(choice: Choice) -> Iterator[str]:
-    """Say why a gap in loss has no interval: nothing tells how much an error costs where there is none."""
+def missing_loss_intervals(choice: Choice) -> Iterator[str]:
+    """Yield why a gap in loss has no interval: too few errors to estimate their cost."""
     ends = "gap/loss_low", "gap/loss_high"
-    without = [
+    labels = [
         candidate.label
         for candidate in {id(c): c for c in (choice.chosen, choice.best, choice.baseline) if c is not None}.values()
         if any(math.isnan(trial.metrics.get(end, 0.0)) for trial in candidate.trials for end in ends)
     ]
-    if without:
+    if labels:
         yield (
-            f"Too few errors for an interval of the loss: {listing(without)} decided every validation row rightly in "
-            "some run, and nothing then tells how much a wrong one costs. The interval of the score holds."
+            f"No interval for the loss: {listing(labels)} made no error on the validation rows in some run, so the "
+            "cost of an error cannot be estimated. The interval of the score is valid."
         )
 
 
-def units(choice: Choice) -> Iterator[str]:
-    """Say what the loss of a regression is."""
+def loss_units(choice: Choice) -> Iterator[str]:
+    """Yield what the loss of a regression is."""
     if choice.chosen.has("val/rmse"):
         yield LOSS_OF_REGRESSION

@@ -30,7 +30,7 @@ from torch import nn
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.processes import rank_environment, rank_processes
-from reglab.processes.child_processes import Child, Family, tell
+from reglab.processes.child_processes import Child, ChildProcesses, send_errors
 from reglab.regularizers import Cocktail
 from reglab.training.experiment import Experiment
 from reglab.training.trainer import build_trainer, quiet_lightning
@@ -73,9 +73,10 @@ def plan_processes(job: Experiment) -> tuple[ProcessPlan | None, Experiment]:
 
 
 def _check(name: str, method: str, job: Experiment) -> None:
-    if rank_environment.place().ranks > 1:
+    own = rank_environment.process_rank()
+    if own.ranks > 1:
         raise UserError(
-            f"strategy={name} starts processes, but {rank_environment.place().starter} already did: use 'ddp'. "
+            f"strategy={name} starts processes, but {own.launched_by} already did: use 'ddp'. "
             "In a script put reglab.fit under if __name__ == '__main__': each process runs the rest of it again"
         )
     if job.trainer.get("num_nodes", 1) != 1:
@@ -119,7 +120,7 @@ def run(plan: ProcessPlan, train: Callable[[], FitResult], model: nn.Module, coc
             # is imported.
             payload = Path(folder) / "work"
             payload.write_bytes(_pickled(train, model, cocktail))
-        with Family() as family:
+        with ChildProcesses() as family:
             for rank in range(plan.ranks):
                 with rank_processes.environment(_environment(plan, rank, port)), signals_blocked():
                     family.add(_start_process(context, rank, payload, result))
@@ -161,7 +162,7 @@ def signals_blocked() -> Iterator[None]:
 
 
 def _rank(pipe: Any, rank: int, payload: Any, result: Path) -> None:
-    with signals.handle_signals(ignore_repeats=True), tell(pipe):
+    with signals.handle_signals(ignore_repeats=True), send_errors(pipe):
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         setattr(rank_zero_only, "rank", rank)  # noqa: B010 - a function has no such attribute for mypy

@@ -30,13 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         from reglab.processes import rank_environment
 
-        if rank_environment.tells(str(error)):
+        if rank_environment.reports_end(str(error)):
             print(f"reglab: {error}", file=sys.stderr, flush=True)
         return _WRONG_USE
     except KeyboardInterrupt as interrupt:
         from reglab.processes import rank_environment
 
-        if not getattr(interrupt, "reported", False) and rank_environment.tells():
+        if not getattr(interrupt, "reported", False) and rank_environment.reports_end():
             print("reglab: interrupted", file=sys.stderr)
         return 128 + getattr(interrupt, "number", 2)
     except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`

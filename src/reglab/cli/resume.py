@@ -74,7 +74,7 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     if epochs < before:
         raise UserError(f"{_EPOCHS}={epochs}: the run has {before}: give a larger number")
     if (done := _nothing_to_do(folder, state, epochs > before)) is not None:
-        if rank_environment.place().first:
+        if rank_environment.process_rank().first:
             print(done)
         return 0
     if epochs > before:

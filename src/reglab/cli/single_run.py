@@ -15,7 +15,7 @@ from reglab.core.errors import UserError
 from reglab.core.metric_direction import LOSS_OF_REGRESSION
 from reglab.launchers import task
 from reglab.launchers.display import Display
-from reglab.launchers.events import Advanced, Ended, Progress, Reporter, Started, ended, numbers, reporting
+from reglab.launchers.events import Ended, EpochEnded, Progress, Reporter, Started, end_from_result, numbers, reporting
 from reglab.processes import rank_consistency, rank_environment
 from reglab.tracking.folder import IDENTITY, is_pending, read_identity, shell_path
 from reglab.tracking.settings import view_command
@@ -60,7 +60,7 @@ def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str]
 
 def resume_run(config: DictConfig, folder: Path) -> int:
     """Resume the run in ``folder`` under ``config``; return the exit code as ``train_one``."""
-    rank_consistency.check(config)
+    rank_consistency.check_started_processes(config)
 
     def train(report: Reporter) -> object:
         from reglab.training.job import run_job  # late: torch
@@ -71,24 +71,24 @@ def resume_run(config: DictConfig, folder: Path) -> int:
 
 
 def _with_display(label: str, train: Callable[[Reporter], object]) -> Ended:
-    if not rank_environment.place().first:  # the first process shows what all of them do
-        with rank_environment.following():
-            return ended(0, train(lambda progress: None))
+    if not rank_environment.process_rank().first:  # the first process shows what all of them do
+        with rank_environment.exit_with_parent():
+            return end_from_result(0, train(lambda progress: None))
     with Display({0: label}) as display:
-        display.tell(Started(0))
+        display.on_event(Started(0))
 
         def report(progress: Progress) -> None:
-            display.tell(Advanced(0, progress.epoch, progress.epochs, numbers(progress.metrics)))
-            display.tick()
+            display.on_event(EpochEnded(0, progress.epoch, progress.epochs, numbers(progress.metrics)))
+            display.on_tick()
 
-        end = ended(0, train(report))
-        display.tell(end)
+        end = end_from_result(0, train(report))
+        display.on_event(end)
     return end
 
 
 def _print_result(end: Ended, folder: Path) -> int:
-    rank = rank_environment.place()
-    if rank.starter == "lightning" and not rank.lead:
+    rank = rank_environment.process_rank()
+    if rank.launched_by == "lightning" and not rank.node_leader:
         # The first process knows how it ended, and would be killed if this one ended otherwise.
         return 0
     if rank.first:

@@ -75,9 +75,9 @@ def _run(hydra: Hydra, options: Any) -> int:
     mode, overrides = resolve_mode(hydra, name, overrides, options.multirun)
     config = hydra.compose_config(name, overrides, mode)
     check_config(config)
-    rank_consistency.check(config, sweep=mode == RunMode.MULTIRUN)
+    rank_consistency.check_started_processes(config, sweep=mode == RunMode.MULTIRUN)
     if mode == RunMode.RUN:
-        return train_one(hydra, name, overrides, rank_consistency.agree(config, overrides))
+        return train_one(hydra, name, overrides, rank_consistency.shared_folder_overrides(config, overrides))
     result = hydra.multirun(config_name=name, task_function=_task, overrides=overrides)
     return _exit_code(result)
 

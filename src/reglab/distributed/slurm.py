@@ -11,6 +11,6 @@ def cluster_plugins() -> list[ClusterEnvironment]:
 
     On SIGUSR1 Lightning would save in the middle of a step, into the working folder, and every
     later run that starts there would resume from that. Our runs resume from their own checkpoints:
-    see ``rank_consistency.agree``.
+    see ``rank_consistency.shared_folder_overrides``.
     """
-    return [SLURMEnvironment(auto_requeue=False)] if rank_environment.place().starter == "srun" else []
+    return [SLURMEnvironment(auto_requeue=False)] if rank_environment.process_rank().launched_by == "srun" else []

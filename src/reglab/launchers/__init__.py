@@ -1,1 +1,1 @@
-"""Where the jobs of a sweep run: worker processes, packs, GPUs, retries, and what is shown meanwhile."""
+"""Run the jobs of a sweep: worker processes, packs, GPUs, retries, progress display."""

@@ -1,4 +1,4 @@
-"""Which GPUs a sweep may use, how many a job takes, and how they are dealt out to job slots. No torch, no CUDA."""
+"""GPUs of a sweep: which ones, how many a job needs, GPU slots for jobs. No torch, no CUDA."""
 
 import os
 import re
@@ -14,42 +14,46 @@ from reglab.core.errors import UserError
 from reglab.launchers.local import count_workers
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_EACH_ITS_OWN = (None, "auto", -1, "-1")  # as many as the slot has
+_ALL_OF_SLOT = (None, "auto", -1, "-1")  # as many as the slot has
 
 
-def visible_gpus(wanted: object = None) -> tuple[str, ...]:
+def visible_gpus(setting: object = None) -> tuple[str, ...]:
     """Return the GPUs that a sweep may use, as CUDA_VISIBLE_DEVICES names them.
 
-    wanted: ``hydra.launcher.gpus``; None for all that this process sees. Raises UserError for one that it does not see.
+    Args:
+        setting: ``hydra.launcher.gpus``; None for all that this process sees.
+
+    Raises:
+        UserError: The setting is not a list of GPUs, names one twice, or one that is not visible.
     """
-    given = os.environ.get(VISIBLE)
-    seen = _listed(given) if given is not None else None
-    if wanted is None:
-        return seen if seen is not None else _present()
-    if isinstance(wanted, str) or not isinstance(wanted, Iterable) or isinstance(wanted, Mapping):
-        raise UserError(f"hydra.launcher.gpus must be null (all) or a list such as [0,1], got {wanted!r}")
-    chosen = tuple(str(each) for each in wanted)
-    for each in chosen:
-        if not re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", each):
+    variable = os.environ.get(VISIBLE)
+    visible = _parse_visible(variable) if variable is not None else None
+    if setting is None:
+        return visible if visible is not None else _installed_gpus()
+    if isinstance(setting, str) or not isinstance(setting, Iterable) or isinstance(setting, Mapping):
+        raise UserError(f"hydra.launcher.gpus must be null (all) or a list such as [0,1], got {setting!r}")
+    chosen = tuple(str(gpu) for gpu in setting)
+    for gpu in chosen:
+        if not re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", gpu):
+            raise UserError(f"hydra.launcher.gpus: {gpu!r} is not a GPU; give numbers, or ids as in nvidia-smi -L")
+        if visible is not None and gpu not in visible:
             raise UserError(
-                f"hydra.launcher.gpus: {each!r} is no GPU; give numbers, or ids as nvidia-smi -L shows them"
+                f"hydra.launcher.gpus: GPU {gpu} is not among {VISIBLE}={variable}, which this process sees"
             )
-        if seen is not None and each not in seen:
-            raise UserError(f"hydra.launcher.gpus: GPU {each} is not among {VISIBLE}={given}, which this process sees")
     if len(set(chosen)) < len(chosen):
         raise UserError(f"hydra.launcher.gpus={list(chosen)} names a GPU twice; for two jobs on one, set workers")
     return chosen
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    """Return what CUDA_VISIBLE_DEVICES names; as CUDA does, up to the first that is none (``-1``)."""
+def _parse_visible(text: str) -> tuple[str, ...]:
+    """Return the devices that CUDA_VISIBLE_DEVICES names, up to the first invalid one (``-1``)."""
     names = [name.strip() for name in text.split(",")]
     return tuple(takewhile(lambda name: name and not name.startswith("-"), names))
 
 
 @cache
-def _present() -> tuple[str, ...]:
-    """Return all GPUs of this machine: by number, or by id where they are divided (MIG). Asks the driver's own tool."""
+def _installed_gpus() -> tuple[str, ...]:
+    """Return all GPUs of this machine by ``nvidia-smi``: numbers, or ids of MIG partitions."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
@@ -57,65 +61,76 @@ def _present() -> tuple[str, ...]:
         listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):  # there is no driver, or no device
         return ()
-    found: list[str] = []
+    gpus: list[str] = []
     for number, part in re.findall(r"^GPU (\d+):(.*(?:\n[ \t].*)*)", listing, flags=re.MULTILINE):
-        found += re.findall(r"\(UUID: (MIG-[^)]+)\)", part) or [number]
-    return tuple(found)
+        gpus += re.findall(r"\(UUID: (MIG-[^)]+)\)", part) or [number]
+    return tuple(gpus)
 
 
-def taken(trainer: Mapping[str, Any], gpus: Sequence[str]) -> int | None:
-    """Return how many devices a job takes on this machine; None for as many GPUs as its slot has.
+def devices_needed(trainer: Mapping[str, Any], gpus: Sequence[str]) -> int | None:
+    """Return how many devices a job needs on this machine; None for all GPUs of its slot.
 
-    trainer: of its config. gpus: those that the sweep may use. Raises UserError for what no slot can give.
+    Args:
+        trainer: Of its config.
+        gpus: Those that the sweep may use.
+
+    Raises:
+        UserError: The job asks for several nodes, named devices, or more GPUs than there are.
     """
     nodes = trainer.get("num_nodes", 1)
     if nodes != 1:
-        raise UserError(f"trainer.num_nodes={nodes}: hydra/launcher=process trains each job on this machine alone")
-    devices, on_gpus = trainer.get("devices"), _uses(trainer, gpus)
-    if devices in _EACH_ITS_OWN:
+        raise UserError(f"trainer.num_nodes={nodes}: hydra/launcher=process trains jobs on one machine; leave it out")
+    devices, on_gpus = trainer.get("devices"), _uses_gpus(trainer, gpus)
+    if devices in _ALL_OF_SLOT:
         return None if on_gpus else 1  # Lightning's own meaning on a CPU
-    count = _count(devices)
+    count = _device_count(devices)
     if count < 1:
-        raise UserError(f"trainer.devices={devices}: give how many devices of its slot a job trains on, such as 2")
+        raise UserError(f"trainer.devices={devices} is not a number of devices; give one above 0, such as 2")
     if on_gpus and count > len(gpus):
         raise UserError(
-            f"trainer.devices={devices}: this sweep may use {plural(len(gpus), 'GPU')} ({', '.join(gpus)}): "
+            f"trainer.devices={devices}, but this sweep may use only {plural(len(gpus), 'GPU')} ({', '.join(gpus)}); "
             "see hydra.launcher.gpus"
         )
     return count
 
 
-def _uses(trainer: Mapping[str, Any], gpus: Sequence[str]) -> bool:
+def _uses_gpus(trainer: Mapping[str, Any], gpus: Sequence[str]) -> bool:
     return bool(gpus) and trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
 
 
-def _count(devices: object) -> int:
-    """Return the number that ``trainer.devices`` means, counted in the slot; 0 where it means none."""
+def _device_count(devices: object) -> int:
+    """Return the number that ``trainer.devices`` means inside a slot; 0 where it means none."""
     if isinstance(devices, str) and re.fullmatch(r"\d+", devices):
         return int(devices)
     if isinstance(devices, list) and [str(each) for each in devices] == [str(each) for each in range(len(devices))]:
         return len(devices)
     if isinstance(devices, list):
         raise UserError(
-            f"trainer.devices={devices} names devices, which hydra/launcher=process deals out by itself: give their "
-            "number, and which of them the sweep may use in hydra.launcher.gpus"
+            f"trainer.devices={devices} names devices, but hydra/launcher=process assigns them. Give their number, "
+            "and list in hydra.launcher.gpus the GPUs that the sweep may use"
         )
     return devices if isinstance(devices, int) and not isinstance(devices, bool) else 0
 
 
-def slots(
+def gpu_slots(
     trainers: Sequence[Mapping[str, Any]], gpus: Sequence[str], workers: int | None, threads: int
 ) -> list[tuple[str, ...]]:
-    """Return the GPUs of each job slot, nothing in it where jobs train on the CPU.
+    """Return the GPUs of each job slot; empty tuples where jobs train on the CPU.
 
-    Without ``workers``, as many slots as there are GPUs for the largest job, or physical cores for its threads. With
-    more slots than GPUs, several share one.
+    Without ``workers`` there are as many slots as GPUs for the largest job, or as physical cores
+    for its threads. With more slots than GPUs, slots share a GPU.
+
+    Args:
+        trainers: The trainer config of each job.
+        gpus: The GPUs that the sweep may use.
+        workers: The number of slots, if it is set.
+        threads: CPU threads of each process.
     """
-    needs = [taken(trainer, gpus) for trainer in trainers]
-    largest = max((need for need in needs if need), default=1)
-    if not any(_uses(trainer, gpus) for trainer in trainers):
+    counts = [devices_needed(trainer, gpus) for trainer in trainers]
+    largest = max((count_needed for count_needed in counts if count_needed), default=1)
+    if not any(_uses_gpus(trainer, gpus) for trainer in trainers):
         return [()] * count_workers(workers, threads if workers else threads * largest)
-    most = len(gpus) // largest
-    count = count_workers(workers or most, threads)
-    each = max(largest, len(gpus) // count) if None in needs else largest
-    return [tuple(gpus[(slot * each + place) % len(gpus)] for place in range(each)) for slot in range(count)]
+    most_slots = len(gpus) // largest
+    count = count_workers(workers or most_slots, threads)
+    per_slot = max(largest, len(gpus) // count) if None in counts else largest
+    return [tuple(gpus[(slot * per_slot + offset) % len(gpus)] for offset in range(per_slot)) for slot in range(count)]

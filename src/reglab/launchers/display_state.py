@@ -1,4 +1,4 @@
-"""What a sweep's display knows: which jobs and packs run, how far, how the last ended, how long it will take."""
+"""State of the progress display: running jobs and packs, ended jobs, time left."""
 
 import math
 from collections import Counter
@@ -6,15 +6,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from reglab.analysis.formatting import compact
-from reglab.launchers.events import Advanced, Again, Apart, Ended, Event, Packed, Started
-from reglab.launchers.packing import apart
+from reglab.launchers.events import Ended, EpochEnded, Event, Packed, Regrouped, Requeued, Started
+from reglab.launchers.packing import separation_line
 
 
 @dataclass
-class Row:
-    """The line of a running job, or of a pack. done: the share of its epochs that is finished.
+class ProgressRow:
+    """The row of a running job or pack.
 
-    doing: what it does at the moment instead of steps.
+    Attributes:
+        label: Of the job or pack.
+        epoch: Epochs that are finished.
+        epochs: Epochs that it trains at most; 0 before that is known.
+        metrics: The latest.
+        doing: What it does at the moment instead of training steps, such as compiling.
     """
 
     label: str
@@ -24,24 +29,30 @@ class Row:
     doing: str = ""
 
     @property
-    def done(self) -> float:
+    def fraction(self) -> float:
         return self.epoch / self.epochs if self.epochs else 0.0
 
     @property
-    def place(self) -> str:
-        """How far it is, in a word."""
+    def progress(self) -> str:
+        """The finished epochs as ``3/60``, or what it does instead."""
         return self.doing or (f"{self.epoch}/{self.epochs}" if self.epochs else "starting")
 
 
-class Board:
-    """Keeps the state that events describe. clock: seconds, monotonic."""
+class DisplayState:
+    """The state of a sweep's jobs, updated by events.
+
+    Args:
+        labels: Of the jobs, by number.
+        clock: Returns monotonic seconds.
+        kept: How many of the last ended jobs ``latest`` returns.
+    """
 
     def __init__(self, labels: Mapping[int, str], clock: Callable[[], float], kept: int = 6):
         self.labels = labels
-        self.running: dict[int, Row] = {}
+        self.running: dict[int, ProgressRow] = {}
         self.packs: list[tuple[int, ...]] = []
         self.ends: list[Ended] = []
-        self._again: list[str] = []
+        self._requeue_lines: list[str] = []
         self._regrouped: dict[str, dict[int, tuple[int, ...]]] = {}  # reason -> each job and its group
         self._clock, self._kept = clock, kept
         self._begin = clock()
@@ -59,25 +70,25 @@ class Board:
         """Return how many jobs ended with this status."""
         return sum(end.status == status for end in self.ends)
 
-    def tell(self, event: Event) -> None:
-        """Take in an event."""
+    def on_event(self, event: Event) -> None:
+        """Update the state by an event."""
         if isinstance(event, Started):
-            self.running[event.job] = Row(self.labels[event.job], 0, 0, {})
-        elif isinstance(event, Advanced):
+            self.running[event.job] = ProgressRow(self.labels[event.job], 0, 0, {})
+        elif isinstance(event, EpochEnded):
             label = self.labels[event.job]
-            self.running[event.job] = Row(label, event.epoch, event.epochs, event.metrics, event.doing)
+            self.running[event.job] = ProgressRow(label, event.epoch, event.epochs, event.metrics, event.doing)
         elif isinstance(event, Packed):
             self.packs.append(event.jobs)
-        elif isinstance(event, Apart):
+        elif isinstance(event, Regrouped):
             self._regroup(event)
-        elif isinstance(event, Again):
+        elif isinstance(event, Requeued):
             self._take_back(event.jobs)
-            self._again.append(event.reason)
+            self._requeue_lines.append(event.reason)
         else:
             self.running.pop(event.job, None)
             self.ends.append(event)
 
-    def _regroup(self, event: Apart) -> None:
+    def _regroup(self, event: Regrouped) -> None:
         groups = {job: group for group in event.groups for job in group}
         self._take_back(groups)
         self._regrouped.setdefault(event.reason, {}).update(groups)
@@ -87,8 +98,8 @@ class Board:
             self.running.pop(job, None)
         self.packs = [pack for pack in self.packs if not set(jobs) & set(pack)]
 
-    def rows(self) -> list[Row]:
-        """Return a line for each pack and for each job that runs alone."""
+    def rows(self) -> list[ProgressRow]:
+        """Return a row for each pack and for each job that runs alone."""
         packs = [[job for job in pack if job in self.running] for pack in self.packs]
         packs = [pack for pack in packs if len(pack) > 1]
         packed = {job for pack in packs for job in pack}
@@ -97,26 +108,32 @@ class Board:
             *(row for job, row in self.running.items() if job not in packed),
         ]
 
-    def regrouped(self, at_once: bool = False) -> list[str]:
-        """Return, once, a line for each order that goes on elsewhere, and for each reason why jobs train apart.
+    def pending_lines(self, flush: bool = False) -> list[str]:
+        """Return, once, a line for each requeued group, and for each reason why packs were split.
 
-        The latter as soon as no pack is only starting: by then the packs that were begun together have all answered,
-        and jobs that share a reason are told together.
+        The latter come when no pack is only starting, so that jobs with the same reason share a
+        line.
+
+        Args:
+            flush: Return all lines now.
         """
-        again, self._again = self._again, []
+        requeued, self._requeue_lines = self._requeue_lines, []
         started = [self.running[job].epoch > 0 for pack in self.packs for job in pack if job in self.running]
-        if not (at_once or all(started)):
-            return again
-        told, self._regrouped = self._regrouped, {}
-        return [*again, *(apart(reason, list(Counter(groups.values()).values())) for reason, groups in told.items())]
+        if not (flush or all(started)):
+            return requeued
+        by_reason, self._regrouped = self._regrouped, {}
+        return [
+            *requeued,
+            *(separation_line(reason, list(Counter(groups.values()).values())) for reason, groups in by_reason.items()),
+        ]
 
     def elapsed(self) -> float:
         """Return the seconds since the sweep began."""
         return self._clock() - self._begin
 
     def left(self) -> float:
-        """Return the seconds that are left if jobs go on at the average pace so far; NaN before there is any."""
-        done = len(self.ends) + sum(row.done for row in self.running.values())
+        """Return the estimated seconds left, at the average pace; NaN before any progress."""
+        done = len(self.ends) + sum(row.fraction for row in self.running.values())
         return self.elapsed() * (self.total - done) / done if done > 0 else math.nan
 
 
@@ -130,41 +147,44 @@ def clock_text(seconds: float) -> str:
 
 
 def figure(metrics: Mapping[str, float], key: str) -> str:
-    """Return a metric for a table cell, under its own name or as the final one; empty where there is none."""
+    """Return a metric for a table cell, under its own name or ``final/``; empty if missing."""
     value = metrics.get(key, metrics.get(f"final/{key}"))
     return "" if value is None else f"{value:.4g}"
 
 
-def pack_row(rows: Sequence[Row]) -> Row:
-    """Return one line for members of a pack: how far the slowest is, and the metrics of the best by val/loss."""
-    slowest = min(rows, key=lambda row: row.done)
-    best = min(rows, key=lambda row: _order(row.metrics.get("val/loss", math.inf)))
+def pack_row(rows: Sequence[ProgressRow]) -> ProgressRow:
+    """Return one row for the members of a pack: epochs of the slowest, metrics of the best."""
+    slowest = min(rows, key=lambda row: row.fraction)
+    best = min(rows, key=lambda row: _nan_last(row.metrics.get("val/loss", math.inf)))
     label = pack_label([row.label for row in rows])
-    return Row(label, slowest.epoch, slowest.epochs, best.metrics, slowest.doing)
+    return ProgressRow(label, slowest.epoch, slowest.epochs, best.metrics, slowest.doing)
 
 
 def pack_label(labels: Sequence[str]) -> str:
-    """Return what members' labels share, how many they are, and the range of what they do not share.
+    """Return what members' labels share, how many they are, and the range of what differs.
 
-    ``l1 strength=0.001 seed=0``, ``l1 strength=0.01 seed=0`` give ``l1 seed=0 x 2: strength 0.001 ... 0.01``.
+    ``l1 strength=0.001 seed=0`` and ``l1 strength=0.01 seed=0`` give ``l1 seed=0 x 2: strength
+    0.001 ... 0.01``.
     """
-    words = [label.split() for label in labels]
-    shared = [word for word in words[0] if all(word in other for other in words)]
+    labels_parts = [label.split() for label in labels]
+    shared = [part for part in labels_parts[0] if all(part in other for other in labels_parts)]
     ranges = [
-        f"{key} {_range(values)}" for key, values in _settings(words, shared).items() if len(values) == len(labels)
+        f"{key} {_range(values)}"
+        for key, values in _varying_values(labels_parts, shared).items()
+        if len(values) == len(labels)
     ]
     head = " ".join([*shared, f"x {len(labels)}"] if shared else [f"{len(labels)} jobs"])
     return f"{head}: {', '.join(ranges)}" if ranges else head
 
 
-def _settings(words: Sequence[Sequence[str]], shared: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for own in words:
-        for word in own:
-            key, equals, value = word.partition("=")
-            if equals and word not in shared:
-                found.setdefault(key, []).append(value)
-    return found
+def _varying_values(labels_parts: Sequence[Sequence[str]], shared: Sequence[str]) -> dict[str, list[str]]:
+    values_by_key: dict[str, list[str]] = {}
+    for parts in labels_parts:
+        for part in parts:
+            key, equals, value = part.partition("=")
+            if equals and part not in shared:
+                values_by_key.setdefault(key, []).append(value)
+    return values_by_key
 
 
 def _range(values: Sequence[str]) -> str:
@@ -175,5 +195,5 @@ def _range(values: Sequence[str]) -> str:
     return f"{compact(min(numbers))} ... {compact(max(numbers))}"
 
 
-def _order(value: float) -> float:
+def _nan_last(value: float) -> float:
     return math.inf if math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""What a job says while it runs and when it ends. Plain values: the process that shows them imports no torch."""
+"""Events of a job: started, epoch ended, ended, packed, regrouped, requeued. No torch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Progress(Protocol):
-    """Training's message after an epoch."""
+    """What training reports after an epoch."""
 
     @property
     def epoch(self) -> int: ...
@@ -26,14 +26,22 @@ _reporter: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
 
 @dataclass(frozen=True)
 class Started:
-    """A job was handed to a worker."""
+    """A job was assigned to a worker process."""
 
     job: int
 
 
 @dataclass(frozen=True)
-class Advanced:
-    """A job finished an epoch; ``epochs`` is how many it will have at most. doing: what it does instead of steps."""
+class EpochEnded:
+    """A job finished an epoch.
+
+    Attributes:
+        job: Its number.
+        epoch: How many epochs are finished.
+        epochs: How many it trains at most.
+        metrics: The latest.
+        doing: What it does at the moment instead of training steps, such as compiling.
+    """
 
     job: int
     epoch: int
@@ -44,9 +52,15 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job ended. message: why, where it failed or was killed. metrics: the run's result.
+    """A job ended.
 
-    alone: it ended without being able to record that; whoever runs the sweep has to.
+    Attributes:
+        job: Its number.
+        status: How it ended.
+        message: Why, where it failed or was killed.
+        run_id: Its run in MLflow.
+        metrics: The run's result.
+        unrecorded: Whether its process ended without recording that in the run's journal.
     """
 
     job: int
@@ -54,43 +68,53 @@ class Ended:
     message: str = ""
     run_id: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    alone: bool = False
+    unrecorded: bool = False
 
 
 @dataclass(frozen=True)
 class Packed:
-    """These jobs, just started, train fused in one process, as a pack."""
+    """These jobs, just started, train fused in one process."""
 
     jobs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Apart:
-    """A pack's jobs go on in other groups, from the start. reason: one line."""
+class Regrouped:
+    """A pack is split: its jobs train from the start in other groups.
+
+    Attributes:
+        groups: The job numbers of each new group.
+        reason: Why, in one line.
+    """
 
     groups: tuple[tuple[int, ...], ...]
     reason: str
 
 
 @dataclass(frozen=True)
-class Again:
-    """These jobs lost their worker and go on in another, from their checkpoint where there is one. reason: one line."""
+class Requeued:
+    """These jobs lost their worker and resume in another, from their checkpoint if there is one.
+
+    Attributes:
+        jobs: Their numbers.
+        reason: Why, in one line.
+    """
 
     jobs: tuple[int, ...]
     reason: str
 
 
 @dataclass(frozen=True)
-class Done:
-    """A worker process has nothing left to do."""
+class Idle:
+    """A worker process has finished its group."""
 
 
-Event = Started | Packed | Advanced | Ended | Apart | Again
+Event = Started | Packed | EpochEnded | Ended | Regrouped | Requeued
 
 
 @contextmanager
 def reporting(reporter: Reporter) -> Iterator[None]:
-    """Send the progress of what trains inside this context to ``reporter``."""
+    """Send the progress of what trains inside the context to ``reporter``."""
     token = _reporter.set(reporter)
     try:
         yield
@@ -99,12 +123,17 @@ def reporting(reporter: Reporter) -> Iterator[None]:
 
 
 def reporter() -> Reporter | None:
-    """Return who wants to hear of progress here; Hydra's task functions take nothing but a config."""
+    """Return the progress callback of this context: Hydra's task functions take only a config."""
     return _reporter.get()
 
 
-def ended(job: int, result: object) -> Ended:
-    """Return the end that a task's return value tells: a ``JobResult``, or anything else for plain success."""
+def end_from_result(job: int, result: object) -> Ended:
+    """Return how a job ended, from what its task function returned.
+
+    Args:
+        job: Its number.
+        result: A ``JobResult``; anything else means success.
+    """
     status: Any = getattr(result, "status", "FINISHED")
     metrics = getattr(result, "metrics", {})
     return Ended(
@@ -117,5 +146,5 @@ def ended(job: int, result: object) -> Ended:
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics as plain floats, which any process can read."""
+    """Return the metrics as plain floats, which a process without torch can unpickle."""
     return {str(key): float(value) for key, value in metrics.items()}

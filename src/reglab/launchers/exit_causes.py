@@ -1,4 +1,4 @@
-"""Why a worker process ended, in words, and what a sweep allows its jobs."""
+"""Exit causes of worker processes, from exit codes and signals; time and memory limits."""
 
 import signal
 from collections.abc import Iterator
@@ -10,28 +10,41 @@ from reglab.launchers.events import Ended
 
 OUT_OF_MEMORY = "its worker process was killed (SIGKILL), most often by the system because memory ran out"
 KILLED = "its worker process was killed (SIGKILL)"
-ASKED = "its worker process was asked to end"
+ASKED_TO_END = "its worker process was asked to end"
 SIGKILL = 9  # Windows has no such name
-_SHELL = 128  # exit codes above it tell of a signal, as shells have it
+_SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
 _GIGA = 1e9
 
 
 @dataclass(frozen=True)
-class Refused(Ended):
-    """A job ended before it trained, since its configuration cannot be trained."""
+class ConfigRefused(Ended):
+    """A job failed before training because its configuration cannot be trained."""
 
 
 @dataclass(frozen=True)
-class Breach:
-    """A limit that an order went beyond. heavy: it is of memory, so that the order is killed, and a pack halved."""
+class LimitExceeded:
+    """A limit that a group of jobs exceeded.
+
+    Attributes:
+        reason: The message for the user.
+        over_memory: Whether it is the memory limit: the process is killed, and a pack halved.
+    """
 
     reason: str
-    heavy: bool
+    over_memory: bool
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a process may take for an order. timeout: minutes; memory: GB of it and of its children; None: any."""
+    """Limits of a worker process.
+
+    Attributes:
+        timeout: Minutes for a group of jobs; None for no limit.
+        memory: GB of the process and its descendants; None for no limit.
+
+    Raises:
+        UserError: A limit is not above 0.
+    """
 
     timeout: float | None = None
     memory: float | None = None
@@ -42,19 +55,24 @@ class Limits:
             if value is not None and not value > 0:
                 raise UserError(f"hydra.launcher.{name} must be null or {unit} above 0, got {value}")
 
-    def breach(self, pid: int, seconds: float) -> Breach | None:
-        """Return the limit that the process ``pid``, which began so many ``seconds`` ago, is beyond, if it is."""
+    def exceeded(self, pid: int, seconds: float) -> LimitExceeded | None:
+        """Return the limit that a process exceeds; None if it exceeds none.
+
+        Args:
+            pid: Of the process.
+            seconds: Since it started.
+        """
         if self.timeout is not None and seconds > 60 * self.timeout:
-            reason = f"took longer than {self.timeout:g} minutes (hydra.launcher.timeout); to go on: give the same "
-            return Breach(f"{reason}command again with more time", heavy=False)
-        if self.memory is not None and (used := sum(_resident(pid)) / _GIGA) > self.memory:
+            reason = f"took longer than {self.timeout:g} minutes (hydra.launcher.timeout); to resume, give the "
+            return LimitExceeded(f"{reason}same command again with a longer timeout", over_memory=False)
+        if self.memory is not None and (used := sum(_resident_bytes(pid)) / _GIGA) > self.memory:
             reason = f"took {used:.3g} GB of memory, more than {self.memory:g} (hydra.launcher.memory)"
-            return Breach(f"{reason}: give it more, or lower data.batch_size", heavy=True)
+            return LimitExceeded(f"{reason}: give it more, or lower data.batch_size", over_memory=True)
         return None
 
 
-def _resident(pid: int) -> Iterator[int]:
-    """Yield the bytes of memory that a process and each of its descendants hold; what they share counts for each."""
+def _resident_bytes(pid: int) -> Iterator[int]:
+    """Yield the resident memory of a process and each descendant; shared memory counts for each."""
     import psutil
 
     with suppress(psutil.Error):
@@ -64,17 +82,17 @@ def _resident(pid: int) -> Iterator[int]:
                 yield int(each.memory_info().rss)
 
 
-def was_asked(code: int | None) -> bool:
-    """Tell whether a process that ended with this exit code was asked to, before it could say so."""
-    return code in (0, -signal.SIGTERM, _SHELL + signal.SIGTERM)
+def was_terminated(code: int | None) -> bool:
+    """Tell whether the exit code means that the process was terminated by request (SIGTERM)."""
+    return code in (0, -signal.SIGTERM, _SIGNAL_EXIT_OFFSET + signal.SIGTERM)
 
 
-def why_dead(code: int | None) -> str:
-    """Return in words why a worker process ended with this exit code in the middle of a job."""
-    number = -code if code is not None and code < 0 else (code or 0) - _SHELL
+def exit_cause(code: int | None) -> str:
+    """Return, for the user, why a worker process ended with this exit code during a job."""
+    number = -code if code is not None and code < 0 else (code or 0) - _SIGNAL_EXIT_OFFSET
     name = {each.value: each.name for each in signal.Signals}.get(number, f"signal {number}")
     if code is None or (code >= 0 and name.startswith("signal")):
-        return f"its worker process ended with exit code {code}; look above for what it printed"
+        return f"its worker process ended with exit code {code}; see its output above"
     if name == "SIGKILL":
         return f"{OUT_OF_MEMORY}: lower hydra.launcher.workers or data.batch_size"
     return (

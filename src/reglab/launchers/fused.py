@@ -1,4 +1,4 @@
-"""The fused launcher: jobs that differ in numbers only train as packs, one worker process each, the others alone."""
+"""Fused launcher: jobs that differ only in numbers train as packs, the others alone."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,31 +12,37 @@ from reglab.analysis.formatting import plural
 from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
 from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
-from reglab.launchers.compose import Composer, Order, composer_of, hydra_config
-from reglab.launchers.local import Local
-from reglab.launchers.ordering import awaited, joined, levels
+from reglab.launchers.compose import Composer, JobGroup, composer_of, hydra_config
+from reglab.launchers.dependencies import dependencies, levels, merge_levels
+from reglab.launchers.local import LocalRunner
 from reglab.launchers.packing import Plan, plan, split
 
 _COMPILE = {None: None, "auto": None, True: True, False: False}
 
 
-class Fused:
-    """Packs jobs and runs them on ``local``'s workers.
+class PackRunner:
+    """Groups jobs into packs and runs them.
 
-    pack: the largest number of members, None for as many as memory holds. compile: None or ``auto`` to decide by the
-    size of the sweep. always: also where the jobs would be done sooner one by one. compile_seconds: after which
-    compiling is given up.
+    Args:
+        local: Runs the groups.
+        pack: The largest number of members; None for as many as fit into memory.
+        compile: Whether packs are compiled; None or ``auto``: if the sweep is large enough.
+        always: Fuse also where training one by one would be faster.
+        compile_seconds: After which compilation is given up.
+
+    Raises:
+        UserError: A setting is out of its range.
     """
 
     def __init__(
         self,
-        local: Local,
+        local: LocalRunner,
         pack: int | None,
         compile: bool | str | None,  # noqa: A002 - the setting's name
         always: bool = False,
         compile_seconds: float = COMPILE_SECONDS,
     ):
-        self._local, self._cap = local, check_cap(pack)
+        self._local, self._max_members = local, check_pack_size(pack)
         self._settings = PackSettings(check_compile(compile), local.threads, always, check_seconds(compile_seconds))
 
     def launch(
@@ -46,75 +52,99 @@ class Fused:
         config: DictConfig,
         task: Callable[[DictConfig], object],
     ) -> list[JobReturn]:
-        """Run the jobs (by number: their overrides) and return how each ended, by number. Raises Interrupted."""
+        """Run the jobs and return how each ended, by number.
+
+        Args:
+            jobs: Overrides by launch number.
+            context: Hydra's.
+            config: Of the whole sweep.
+            task: Trains one job.
+
+        Raises:
+            Interrupted: By Ctrl-C or SIGTERM.
+        """
         composer = composer_of(context.config_loader, config)
-        begun = begun_orders(jobs, composer, config)
-        done = {job for order in begun for job in order.jobs}
-        left = {job: own for job, own in jobs.items() if job not in done}
+        resumed = resumable_groups(jobs, composer, config)
+        done = {job for group in resumed for job in group.jobs}
+        left = {job: overrides for job, overrides in jobs.items() if job not in done}
         planned = plan_jobs(left, composer, config)
-        for line in [*told(begun), *planned.lines()]:
+        for line in [*resume_lines(resumed), *planned.lines()]:
             print(line, file=sys.stderr)
-        orders = [
-            Order(group, tuple(tuple(jobs[job]) for job in group))
-            for part in levels(planned, awaited(left))
-            for group in split(part, self._local.workers, self._cap)
+        groups = [
+            JobGroup(group, tuple(tuple(jobs[job]) for job in group))
+            for part in levels(planned, dependencies(left))
+            for group in split(part, self._local.workers, self._max_members)
         ]
-        return self._local.launch([*begun, *orders], context, config, task, self._settings)
+        return self._local.launch([*resumed, *groups], context, config, task, self._settings)
 
 
-def begun_orders(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> list[Order]:
-    """Return the orders that an earlier launch of the sweep had begun and that go on as they were, packs first."""
+def resumable_groups(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> list[JobGroup]:
+    """Return the groups that an earlier launch of the sweep started and that resume, packs first.
+
+    Args:
+        jobs: Overrides by launch number.
+        composer: Of the sweep.
+        config: Of the whole sweep.
+    """
     with hydra_config(config):
         folder = Path(str(config.hydra.sweep.dir)).absolute()
-    packs = resumable_jobs.packs(folder, jobs)
-    packed = {job for order in packs for job in order.jobs}
-    rest = {job: own for job, own in jobs.items() if job not in packed}
-    return [*packs, *resumable_jobs.alone(folder, rest, composer)]
+    packs = resumable_jobs.pack_groups(folder, jobs)
+    packed = {job for group in packs for job in group.jobs}
+    rest = {job: overrides for job, overrides in jobs.items() if job not in packed}
+    return [*packs, *resumable_jobs.solo_groups(folder, rest, composer)]
 
 
-def told(begun: Sequence[Order]) -> list[str]:
-    """Return what a user should know of orders that go on, in a line if there are any."""
-    packs = [len(order.jobs) for order in begun if len(order.jobs) > 1]
+def resume_lines(resumed: Sequence[JobGroup]) -> list[str]:
+    """Return a line that counts the jobs that resume from checkpoints; none if there are none."""
+    packs = [len(group.jobs) for group in resumed if len(group.jobs) > 1]
     parts = [f"{plural(sum(packs), 'job')} in {plural(len(packs), 'pack')}"] if packs else []
-    parts += [f"{plural(len(begun) - len(packs), 'job')} alone"] if len(begun) > len(packs) else []
-    return [f"from their checkpoints go on: {' and '.join(parts)}"] if parts else []
+    parts += [f"{plural(len(resumed) - len(packs), 'job')} alone"] if len(resumed) > len(packs) else []
+    return [f"resuming from checkpoints: {' and '.join(parts)}"] if parts else []
 
 
 def plan_jobs(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> Plan:
-    """Return which of the jobs (by number: their overrides) train as packs. config: Hydra's, of the whole sweep."""
+    """Return which jobs train as packs.
+
+    Args:
+        jobs: Overrides by launch number.
+        composer: Of the sweep.
+        config: Of the whole sweep.
+    """
     with hydra_config(config):
-        planned = plan({job: composer.resolved(own) for job, own in jobs.items()}, why_all_alone(config))
-    return joined(levels(planned, awaited(jobs)), planned)
+        planned = plan(
+            {job: composer.resolved(overrides) for job, overrides in jobs.items()}, common_solo_reason(config)
+        )
+    return merge_levels(levels(planned, dependencies(jobs)), planned)
 
 
-def why_all_alone(config: DictConfig) -> str | None:
-    """Return what Hydra is to do for each job that it cannot do for several in one process, or None."""
+def common_solo_reason(config: DictConfig) -> str | None:
+    """Return the Hydra setting that requires a process for each job; None if there is none."""
     hydra = config.hydra
     if hydra.job.chdir:
-        return "hydra.job.chdir=true: a process has one working folder, so each job needs its own"
+        return "hydra.job.chdir=true: jobs of one process share a working directory"
     if hydra.job.env_set:
-        return f"hydra.job.env_set ({', '.join(map(str, hydra.job.env_set))}) is for a process of its own"
+        return f"hydra.job.env_set ({', '.join(map(str, hydra.job.env_set))}) needs a process for each job"
     if hydra.callbacks:
-        return f"hydra.callbacks ({', '.join(map(str, hydra.callbacks))}) are called for jobs that run alone"
+        return f"hydra.callbacks ({', '.join(map(str, hydra.callbacks))}) are called only for jobs that run alone"
     return None
 
 
-def check_cap(pack: int | None) -> int | None:
-    """Return the largest size of a pack. Raises UserError unless it is None or at least 1."""
+def check_pack_size(pack: int | None) -> int | None:
+    """Return the largest pack size. Raises UserError unless it is None or at least 1."""
     if pack is not None and pack < 1:
         raise UserError(f"hydra.launcher.pack must be null or at least 1, got {pack}; 1 trains every job alone")
     return pack
 
 
 def check_compile(compile: bool | str | None) -> bool | None:  # noqa: A002 - the setting's name
-    """Return whether to compile, None for auto. Raises UserError for anything else."""
+    """Return whether to compile, None for ``auto``. Raises UserError for anything else."""
     if compile not in _COMPILE:
         raise UserError(f"hydra.launcher.compile must be null, auto, true or false, got {compile!r}")
     return _COMPILE[compile]
 
 
 def check_seconds(seconds: float) -> float:
-    """Return the limit of compiling. Raises UserError unless it is a number above 0."""
+    """Return the compile time limit. Raises UserError unless it is a number above 0."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         raise UserError(f"hydra.launcher.compile_seconds must be a number of seconds above 0, got {seconds!r}")
     return float(seconds)

@@ -1,4 +1,4 @@
-"""What a launcher hands back to Hydra's sweeper for each job."""
+"""``JobReturn`` values for Hydra's sweepers, and the exceptions of failed jobs and interrupts."""
 
 import signal
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from reglab.core import signals
 from reglab.launchers.events import Ended
 
 
-class JobFailed(Exception):  # noqa: N818 - what it says is what happened to the job
-    """A job of a sweep failed or was killed; ``end`` says how."""
+class JobFailed(Exception):  # noqa: N818 - it names what happened to the job
+    """A job of a sweep failed or was killed; ``end`` tells how."""
 
     def __init__(self, end: Ended):
         super().__init__(end.message)
@@ -18,7 +18,12 @@ class JobFailed(Exception):  # noqa: N818 - what it says is what happened to the
 
 
 class Interrupted(signals.Interrupted):
-    """The sweep was interrupted by the signal ``number``. returns: those of the jobs that ended by then."""
+    """The sweep was interrupted.
+
+    Args:
+        returns: Of the jobs that had ended.
+        number: Of the signal.
+    """
 
     def __init__(self, returns: Sequence[JobReturn], number: int = signal.SIGINT):
         super().__init__(number)
@@ -26,7 +31,7 @@ class Interrupted(signals.Interrupted):
 
 
 def job_return(overrides: Sequence[str], end: Ended) -> JobReturn:
-    """Return what Hydra's sweepers expect of a launcher for a job that ended so."""
+    """Return a ``JobReturn`` as Hydra's sweepers expect it from a launcher."""
     returned = JobReturn(overrides=list(overrides))
     finished = end.status == "FINISHED"
     returned.status = JobStatus.COMPLETED if finished else JobStatus.FAILED

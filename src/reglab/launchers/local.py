@@ -1,4 +1,4 @@
-"""A sweep's jobs on worker processes of this machine, in one live table."""
+"""Local launcher: the jobs of a sweep on worker processes of this machine."""
 
 import multiprocessing
 import os
@@ -21,16 +21,16 @@ from reglab.config.pack_settings import PackSettings
 from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
 from reglab.launchers import task as tasks
-from reglab.launchers.compose import Composer, Order, composer_of, job_config, job_folder
+from reglab.launchers.compose import Composer, JobGroup, composer_of, job_config, job_folder
+from reglab.launchers.dependencies import dependencies, with_dependencies
 from reglab.launchers.display import Display
 from reglab.launchers.events import Ended
 from reglab.launchers.job_labels import job_labels
 from reglab.launchers.job_returns import Interrupted, job_return
-from reglab.launchers.ordering import awaited, in_turn
-from reglab.launchers.run_order import Assignment
+from reglab.launchers.run_group import Assignment
 from reglab.launchers.worker import work
-from reglab.launchers.worker_handle import Rules
-from reglab.launchers.worker_pool import Pool
+from reglab.launchers.worker_handle import PoolRules
+from reglab.launchers.worker_pool import WorkerPool
 from reglab.processes.rank_processes import environment
 
 _THREADS = (
@@ -40,20 +40,23 @@ _THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-# torch.cuda.is_available() then asks the driver without opening CUDA, which a forked process could not use any more.
+# With it torch.cuda.is_available() does not initialize CUDA, which a forked process could not use
+# any more.
 _CUDA_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
-_NOTHING: Mapping[str, str] = {}
-_AFTER_WORKERS = -1  # multiprocessing ends workers before it calls what has a priority below 0
+_NO_VARIABLES: Mapping[str, str] = {}
+_EXIT_PRIORITY = -1  # multiprocessing ends workers before it calls what has a priority below 0
 
 
-class Local:
-    """Runs orders on ``workers`` processes with ``threads`` threads each.
+class LocalRunner:
+    """Runs groups of jobs on worker processes.
 
-    workers: None for one per ``threads`` physical cores. preload: modules that are imported once, in a server process
-    that the workers are forked from (where the system has fork), so that torch's seconds are paid once.
+    Args:
+        workers: Processes at a time; None for one per ``threads`` physical cores.
+        threads: CPU threads of each.
+        preload: Modules imported once, in the fork server, so that workers need not import torch.
     """
 
-    rules = Rules()
+    rules = PoolRules()
 
     def __init__(self, workers: int | None, threads: int, preload: Sequence[str]):
         self.workers, self.threads = count_workers(workers, threads), threads
@@ -61,44 +64,52 @@ class Local:
 
     def launch(
         self,
-        orders: Sequence[Order],
+        groups: Sequence[JobGroup],
         context: HydraContext,
         config: DictConfig,
         task: Callable[[DictConfig], object],
         settings: PackSettings | None = None,
     ) -> list[JobReturn]:
-        """Run the orders, earlier ones first, and return how each job ended, by job number. Raises Interrupted.
+        """Run the groups, earlier ones first, and return how each job ended, by job number.
 
         A job of a path waits for the one before it.
 
-        task: for orders of one job. settings: of those that are packs.
+        Args:
+            groups: Groups of jobs.
+            context: Hydra's.
+            config: Of the whole sweep.
+            task: Trains one job.
+            settings: Of packs.
+
+        Raises:
+            Interrupted: By Ctrl-C or SIGTERM.
         """
         composer = composer_of(context.config_loader, config)
         settings = settings or PackSettings(threads=self.threads)
         assignment = pickle.dumps(Assignment(context, config, task, tasks.train_pack, settings, composer.bases))
-        jobs = {job: own for order in orders for job, own in zip(order.jobs, order.overrides, strict=True)}
-        orders = in_turn(orders, awaited(jobs))
+        jobs = {job: overrides for group in groups for job, overrides in zip(group.jobs, group.overrides, strict=True)}
+        groups = with_dependencies(groups, dependencies(jobs))
         with Display(job_labels(jobs)) as display:
-            pool = Pool(
-                lambda order, place: self._spawn(assignment, order, place),
+            pool = WorkerPool(
+                lambda group, index: self._spawn(assignment, group, index),
                 min(self.workers, len(jobs)),
-                display.tell,
-                display.tick,
-                lambda order, left, reason: _close(order, left, reason, composer),
-                lambda order: _reached(order, composer),
-                lambda order, job: _recorded(order, job, composer),
+                display.on_event,
+                display.on_tick,
+                lambda group, open_jobs, reason: _end_open_runs(group, open_jobs, reason, composer),
+                lambda group: _checkpoint_progress(group, composer),
+                lambda group, job: _recorded_end(group, job, composer),
                 self.rules,
             )
-            ends = pool.run(orders)
+            ends = pool.run(groups)
         for job, end in ends.items():
             if end.status != "FINISHED":
-                _record(end, job_config(composer, job, jobs[job], lean=True))
+                _record_end(end, job_config(composer, job, jobs[job], lean=True))
         returns = [job_return(jobs[job], ends[job]) for job in sorted(ends)]
         if pool.interrupted:
             raise Interrupted(returns, pool.interrupted)
         return returns
 
-    def _spawn(self, assignment: bytes, order: Order, place: int) -> tuple[BaseProcess, Connection]:
+    def _spawn(self, assignment: bytes, group: JobGroup, index: int) -> tuple[BaseProcess, Connection]:
         ours, theirs = self._processes.Pipe()
         process = self._processes.Process(target=work, args=(theirs, assignment), daemon=True)
         with worker_environment(self.threads):
@@ -108,7 +119,12 @@ class Local:
 
 
 def count_workers(workers: int | None, threads: int) -> int:
-    """Return how many workers there are: so many, or as many as physical cores for their threads."""
+    """Return the number of workers. Raises UserError unless both arguments are at least 1.
+
+    Args:
+        workers: The setting; None for as many as there are physical cores for their threads.
+        threads: CPU threads of each worker.
+    """
     if (workers is not None and workers < 1) or threads < 1:
         raise UserError(f"hydra.launcher: workers and threads must be at least 1, got {workers} and {threads}")
     return workers or max(1, cores() // threads)
@@ -123,28 +139,33 @@ def cores() -> int:
 
 
 def start_server(preload: Sequence[str], threads: int) -> ForkServerContext | SpawnContext:
-    """Start the process that workers are forked from, and return at once: it imports while the sweep is prepared."""
+    """Start the fork server and return at once: it imports while the sweep is prepared.
+
+    Args:
+        preload: Modules that it imports.
+        threads: CPU threads of each worker.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     from multiprocessing import forkserver
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with worker_environment(threads), _deaf_to_interrupts():
+    with worker_environment(threads), _ignoring_interrupts():
         forkserver.ensure_running()
-    _end_server_with_us()
+    _end_server_at_exit()
     return context
 
 
 @cache
-def _end_server_with_us() -> None:
+def _end_server_at_exit() -> None:
     from multiprocessing import util
 
-    util.Finalize(None, _end_server, exitpriority=_AFTER_WORKERS)
+    util.Finalize(None, _end_server, exitpriority=_EXIT_PRIORITY)
 
 
 def _end_server() -> None:
-    """End the fork server: by itself it would import torch to the end first, and hold our pipes open meanwhile."""
+    """End the fork server, which would first finish importing torch, with our pipes open."""
     from multiprocessing import forkserver
 
     if pid := getattr(forkserver._forkserver, "_forkserver_pid", None):  # Python has no public name for it
@@ -152,14 +173,19 @@ def _end_server() -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-def worker_environment(threads: int, more: Mapping[str, str] = _NOTHING) -> AbstractContextManager[None]:
-    """Set the variables that libraries read when they are loaded, for processes started inside the context."""
+def worker_environment(threads: int, more: Mapping[str, str] = _NO_VARIABLES) -> AbstractContextManager[None]:
+    """Set thread counts and CUDA variables for processes that are started inside the context.
+
+    Args:
+        threads: CPU threads of each process.
+        more: Further variables.
+    """
     return environment({**dict.fromkeys(_THREADS, str(threads)), _CUDA_CHECK: "1", **more})
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """A process started inside ignores Ctrl-C; otherwise the server would print a traceback while it imports."""
+def _ignoring_interrupts() -> Iterator[None]:
+    """Make processes started inside the context ignore Ctrl-C."""
     if sys.platform == "win32":
         yield
         return
@@ -170,51 +196,51 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _record(end: Ended, config: DictConfig) -> None:
-    """Give a run the end that its worker could not record: it died, or the interrupt came while it was recording."""
+def _record_end(end: Ended, config: DictConfig) -> None:
+    """Record the end of a run whose worker could not: it died, or was interrupted meanwhile."""
     from reglab.tracking import reopen_run
     from reglab.tracking.status import last_status
 
     try:
-        recorded = last_status(job_folder(config))  # the journal leads the store
-        overdue = (recorded, end.status) == ("KILLED", "FAILED")  # it was asked to end, for it took too long
-        if recorded != "RUNNING" and not overdue:
+        status = last_status(job_folder(config))  # the journal is ahead of MLflow
+        timed_out = (status, end.status) == ("KILLED", "FAILED")  # terminated after its time limit
+        if status != "RUNNING" and not timed_out:
             return
         run = reopen_run(job_folder(config))
     except UserError:
-        return  # it died before its run was opened
+        return  # its process died before it opened a run
     run.tag(**{"reglab.message": end.message})
     run.finish(end.status)
 
 
-def _recorded(order: Order, job: int, composer: Composer) -> Ended | None:
-    """Return how the run of a job has ended by its journal, which its store may not have heard of yet."""
-    config = job_config(composer, job, order.overrides[order.jobs.index(job)], lean=True)
+def _recorded_end(group: JobGroup, job: int, composer: Composer) -> Ended | None:
+    """Return how a job's run ended by its journal, which may be ahead of MLflow; None if open."""
+    config = job_config(composer, job, group.overrides[group.jobs.index(job)], lean=True)
     return resumable_jobs.recorded_end(job, job_folder(config))
 
 
-def _close(order: Order, left: Sequence[int], reason: str, composer: Composer) -> None:
-    """End the runs that a dead worker left open, before the same jobs open new ones in the same folders."""
+def _end_open_runs(group: JobGroup, jobs: Sequence[int], reason: str, composer: Composer) -> None:
+    """End the runs that a dead worker left open, before the same jobs start new ones."""
     from reglab.tracking import pack_manifest
 
-    pack_manifest.remove(_folder(order, composer))
-    part = order.part(left)
-    for job, overrides in zip(part.jobs, part.overrides, strict=True):
-        _record(Ended(job, "FAILED", f"{reason}; trained again"), job_config(composer, job, overrides, lean=True))
+    pack_manifest.remove(_folder(group, composer))
+    subset = group.subset(jobs)
+    for job, overrides in zip(subset.jobs, subset.overrides, strict=True):
+        _record_end(Ended(job, "FAILED", f"{reason}; trained again"), job_config(composer, job, overrides, lean=True))
 
 
-def _reached(order: Order, composer: Composer) -> int:
-    """Return a number that is the larger the further the checkpoint of an order is; 0 where there is none."""
+def _checkpoint_progress(group: JobGroup, composer: Composer) -> int:
+    """Return a number that grows with the checkpoint of a group; 0 without a checkpoint."""
     from reglab.tracking import pack_manifest
 
-    folder = _folder(order, composer)
-    if len(order.jobs) > 1:
-        found = pack_manifest.read(folder)
-        return found.steps if found else 0
+    folder = _folder(group, composer)
+    if len(group.jobs) > 1:
+        manifest = pack_manifest.read(folder)
+        return manifest.steps if manifest else 0
     last = folder / "checkpoints" / "last.ckpt"
     return last.stat().st_mtime_ns if last.exists() else 0
 
 
-def _folder(order: Order, composer: Composer) -> Path:
-    """Return the folder of an order's first job."""
-    return job_folder(job_config(composer, order.jobs[0], order.overrides[0], lean=True))
+def _folder(group: JobGroup, composer: Composer) -> Path:
+    """Return the output folder of a group's first job."""
+    return job_folder(job_config(composer, group.jobs[0], group.overrides[0], lean=True))

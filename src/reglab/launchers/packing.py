@@ -1,4 +1,4 @@
-"""Which jobs train fused: those whose configs are equal but for numbers that change no shape."""
+"""Plan packs: group jobs whose configs differ only in numbers that change no shape."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any
 
 from reglab.analysis.formatting import plural
 
-LEAST = 8  # members below which a pack is not split for the sake of an idle worker
-LARGEST = 1024
+MIN_MEMBERS = 8  # packs are not split into smaller ones for an idle worker
+MAX_MEMBERS = 1024
 
 # Numbers here may differ between the members of a pack.
-_FREE = {"seed", "trainer.gradient_clip_norm", "data.split_seed", "data.label_noise", "data.fold", "data.replica"}
+_FREE_KEYS = {"seed", "trainer.gradient_clip_norm", "data.split_seed", "data.label_noise", "data.fold", "data.replica"}
 _FREE_GROUPS = ("regularizer.", "optimizer.", "scheduler.")
 _NOT_THE_JOB = ("name", "sweep", "hydra")
-# What the fused engine trains with; a job that wants something else trains by itself.
+# Values that the fused engine supports; a job with others trains alone.
 _TRAINER: dict[str, tuple[Any, ...]] = {
     "devices": (1, "1", "auto"),
     "num_nodes": (1,),
@@ -29,92 +29,109 @@ _TRAINER: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Job numbers, grouped. packs: of at least two jobs. alone: the rest. reasons: why, as far as there is one to tell.
+    """Job numbers, grouped.
 
-    A job without a partner needs none.
+    Attributes:
+        packs: Of at least two jobs.
+        solo: Jobs that train alone.
+        reasons: Reason -> jobs that train alone for it; jobs without a partner have none.
     """
 
     packs: tuple[tuple[int, ...], ...]
-    alone: tuple[int, ...]
+    solo: tuple[int, ...]
     reasons: Mapping[str, tuple[int, ...]]
 
     def lines(self) -> list[str]:
-        """Return what a user should know of the jobs that train alone, a line for each reason."""
-        if not self.packs and not self.reasons and len(self.alone) > 1:
-            return ["nothing to fuse: no two jobs differ in numbers only"]
-        return [apart(reason, [1] * len(jobs)) for reason, jobs in self.reasons.items()]
+        """Return a line for each reason why jobs train alone."""
+        if not self.packs and not self.reasons and len(self.solo) > 1:
+            return ["nothing to fuse: no two jobs differ only in numbers"]
+        return [separation_line(reason, [1] * len(jobs)) for reason, jobs in self.reasons.items()]
 
 
-def plan(configs: Mapping[int, Mapping[str, Any]], every: str | None = None) -> Plan:
-    """Return which jobs may train as one pack. configs: by job number, resolved, as plain containers.
+def plan(configs: Mapping[int, Mapping[str, Any]], common_reason: str | None = None) -> Plan:
+    """Return which jobs may train as one pack.
 
-    every: a reason why all of them train alone, if there is one.
+    Args:
+        configs: Resolved configs as plain containers, by job number.
+        common_reason: A reason why all of them train alone, if there is one.
     """
     groups: dict[object, list[int]] = {}
-    alone: list[int] = []
+    solo: list[int] = []
     reasons: dict[str, list[int]] = {}
     for job, config in configs.items():
-        reason = every or why_alone(config)
+        reason = common_reason or solo_reason(config)
         if reason is None:
             groups.setdefault(structure(config), []).append(job)
         else:
-            alone.append(job)
+            solo.append(job)
             reasons.setdefault(reason, []).append(job)
     packs = tuple(tuple(jobs) for jobs in groups.values() if len(jobs) > 1)
-    alone += [jobs[0] for jobs in groups.values() if len(jobs) == 1]
-    return Plan(packs, tuple(sorted(alone)), {reason: tuple(jobs) for reason, jobs in reasons.items()})
+    solo += [jobs[0] for jobs in groups.values() if len(jobs) == 1]
+    return Plan(packs, tuple(sorted(solo)), {reason: tuple(jobs) for reason, jobs in reasons.items()})
 
 
-def split(planned: Plan, workers: int, cap: int | None = None, least: int = LEAST) -> list[tuple[int, ...]]:
-    """Return the orders, the largest first: packs of at most ``cap`` members, then the jobs that train alone.
+def split(planned: Plan, workers: int, cap: int | None = None, min_members: int = MIN_MEMBERS) -> list[tuple[int, ...]]:
+    """Return groups, the largest first: packs, then the jobs that train alone.
 
-    Where there are fewer orders than ``workers``, packs are cut evenly, into parts of at least ``least`` members.
+    Where there are fewer groups than workers, packs are split evenly.
+
+    Args:
+        planned: The plan.
+        workers: The number of worker processes.
+        cap: The largest size of a pack.
+        min_members: The smallest size that a pack is split into for an idle worker.
     """
-    largest = cap or LARGEST
+    largest = cap or MAX_MEMBERS
     parts = [-(-len(pack) // largest) for pack in planned.packs]
-    while sum(parts) + len(planned.alone) < workers:
-        able = [i for i, pack in enumerate(planned.packs) if len(pack) // (parts[i] + 1) >= least]
-        if not able:
+    while sum(parts) + len(planned.solo) < workers:
+        divisible = [i for i, pack in enumerate(planned.packs) if len(pack) // (parts[i] + 1) >= min_members]
+        if not divisible:
             break
-        parts[max(able, key=lambda i: (len(planned.packs[i]) / parts[i], -parts[i]))] += 1
-    packs = [part for pack, count in zip(planned.packs, parts, strict=True) for part in even(pack, count)]
-    return sorted([*packs, *((job,) for job in planned.alone)], key=len, reverse=True)
+        parts[max(divisible, key=lambda i: (len(planned.packs[i]) / parts[i], -parts[i]))] += 1
+    packs = [part for pack, count in zip(planned.packs, parts, strict=True) for part in split_evenly(pack, count)]
+    return sorted([*packs, *((job,) for job in planned.solo)], key=len, reverse=True)
 
 
-def even(jobs: Sequence[int], parts: int) -> list[tuple[int, ...]]:
-    """Return ``jobs`` cut into neighbours, in ``parts`` that differ by at most one in size."""
+def split_evenly(jobs: Sequence[int], parts: int) -> list[tuple[int, ...]]:
+    """Return ``jobs`` in ``parts`` contiguous parts whose sizes differ by at most one."""
     ends = [len(jobs) * part // parts for part in range(parts + 1)]
     return [tuple(jobs[low:high]) for low, high in pairwise(ends)]
 
 
 def regroup(
-    jobs: Sequence[int], positions: Sequence[Sequence[int]], ended: Collection[int] = ()
+    jobs: Sequence[int], positions: Sequence[Sequence[int]], done: Collection[int] = ()
 ) -> list[tuple[int, ...]]:
-    """Return the groups that a pack of ``jobs`` comes apart into, given by positions, without those that ``ended``.
+    """Return the groups into which a pack is split.
 
-    Who is in no group is alone. Every group is smaller than the pack: jobs that could not be trained together are not
-    tried together again.
+    Jobs in no group are alone. Every group is smaller than the pack, so that a pack that failed is
+    not tried again.
+
+    Args:
+        jobs: Of the pack.
+        positions: Indices into ``jobs``, of each group.
+        done: Jobs that have ended.
     """
     groups = [[jobs[position] for position in group] for group in positions if len(group) < len(jobs)]
-    named = {job for group in groups for job in group}
-    groups += [[job] for job in jobs if job not in named]
-    left = [tuple(job for job in group if job not in ended) for group in groups]
-    return [group for group in left if group]
+    grouped = {job for group in groups for job in group}
+    groups += [[job] for job in jobs if job not in grouped]
+    unfinished = [tuple(job for job in group if job not in done) for group in groups]
+    return [group for group in unfinished if group]
 
 
-def why_alone(config: Mapping[str, Any]) -> str | None:
-    """Return why a job cannot train in a pack at all, in one line, or None."""
+def solo_reason(config: Mapping[str, Any]) -> str | None:
+    """Return why a job cannot train in a pack, in one line; None if it can."""
     trainer = config.get("trainer") or {}
     for key, allowed in _TRAINER.items():
         if key in trainer and trainer[key] not in allowed:
-            return f"trainer.{key}={trainer[key]}, where packs train with {allowed[0]}"
+            return f"trainer.{key}={trainer[key]}, but packs train with {allowed[0]}"
     return None
 
 
 def structure(config: Mapping[str, Any]) -> object:
-    """Return what members of a pack have in common, hashable: the config with its free numbers masked.
+    """Return what members of a pack have in common, hashable: the config, free numbers masked.
 
-    None instead of a number is another structure, and so is another order of the regularizers, which is their nesting.
+    None instead of a number is another structure, and so is another order of the regularizers,
+    which is their nesting.
     """
     job = {key: value for key, value in config.items() if key not in _NOT_THE_JOB}
     order = tuple(config.get("regularizer") or {})
@@ -122,23 +139,28 @@ def structure(config: Mapping[str, Any]) -> object:
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return the free numbers that differ between members of a pack: path -> value of each member."""
+    """Return the free numbers that differ between members of a pack: path -> value of each."""
     leaves = [dict(_numbers(config, "")) for config in configs]
     return {
-        path: [own[path] for own in leaves]
+        path: [numbers[path] for numbers in leaves]
         for path in (leaves[0] if leaves else {})
-        if len({own.get(path) for own in leaves}) > 1
+        if len({numbers.get(path) for numbers in leaves}) > 1
     }
 
 
-def apart(reason: str, sizes: Sequence[int]) -> str:
-    """Return a line that says how jobs train instead of in one pack. sizes: of the groups."""
+def separation_line(reason: str, sizes: Sequence[int]) -> str:
+    """Return a line that tells how jobs train instead of in one pack.
+
+    Args:
+        reason: Why.
+        sizes: Of the groups.
+    """
     packs = sum(size > 1 for size in sizes)
-    alone = len(sizes) - packs
-    how = [f"in {plural(packs, 'pack')}"] if packs else []
-    how += [] if not alone else [f"{alone} alone"] if packs else ["one by one" if alone > 1 else "alone"]
+    solo = len(sizes) - packs
+    ways = [f"in {plural(packs, 'pack')}"] if packs else []
+    ways += [] if not solo else [f"{solo} alone"] if packs else ["one by one" if solo > 1 else "alone"]
     jobs = sum(sizes)
-    return f"{plural(jobs, 'job')} {'train' if jobs > 1 else 'trains'} {' and '.join(how)}: {reason}"
+    return f"{plural(jobs, 'job')} {'train' if jobs > 1 else 'trains'} {' and '.join(ways)}: {reason}"
 
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
@@ -168,7 +190,7 @@ def _items(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_free(path: str) -> bool:
-    return path in _FREE or path.startswith(_FREE_GROUPS)
+    return path in _FREE_KEYS or path.startswith(_FREE_GROUPS)
 
 
 def _is_number(value: Any) -> bool:

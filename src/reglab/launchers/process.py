@@ -1,4 +1,4 @@
-"""The process launcher: every order in an operating system's process of its own, on the GPUs of its slot."""
+"""Process launcher: each group of jobs in a process of its own, on the GPUs of its slot."""
 
 import multiprocessing
 from collections.abc import Mapping, Sequence
@@ -7,63 +7,86 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from reglab.core.errors import UserError
-from reglab.launchers.compose import Composer, Order
-from reglab.launchers.devices import VISIBLE, slots, taken, visible_gpus
+from reglab.launchers.compose import Composer, JobGroup
+from reglab.launchers.devices import VISIBLE, devices_needed, gpu_slots, visible_gpus
 from reglab.launchers.exit_causes import Limits
-from reglab.launchers.local import Local, count_workers, worker_environment
-from reglab.launchers.rank_zero import run_slot, signals_held_back
-from reglab.launchers.worker_handle import Rules
+from reglab.launchers.local import LocalRunner, count_workers, worker_environment
+from reglab.launchers.rank_zero import interrupts_blocked, run_rank_zero
+from reglab.launchers.worker_handle import PoolRules
 from reglab.processes.rank_processes import free_port, rank_environment
 
-PATIENCE = 30.0  # seconds in which all ranks of a job should have ended when one did so by itself
+RANK_EXIT_SECONDS = 30.0  # for the other ranks, after one has ended
 
 
-class Processes(Local):
-    """Runs each order in a fresh process, which sees the GPUs of its slot alone and ends with the order.
+class ProcessRunner(LocalRunner):
+    """Runs each group in a fresh process that sees only the GPUs of its slot.
 
-    workers: slots at a time; None for one per GPU (per job's GPUs), or per ``threads`` physical cores where jobs train
-    on the CPU. gpus: which may be used; None for all that are visible. retries: how often a job goes on from its
-    checkpoint whose process was killed or asked to end.
+    Args:
+        workers: Slots; None for one per GPU (per job's GPUs), or per ``threads`` physical cores
+            where jobs train on the CPU.
+        threads: CPU threads of each process.
+        gpus: Which GPUs may be used; None for all that are visible.
+        retries: How often a job resumes from its checkpoint after its process was killed or
+            terminated.
+        limits: Of time and memory.
+
+    Raises:
+        UserError: A setting is out of its range.
     """
 
     def __init__(self, workers: int | None, threads: int, gpus: object, retries: int, limits: Limits):
         if not isinstance(retries, int) or retries < 0:
             raise UserError(f"hydra.launcher.retries must be an integer >= 0, got {retries!r}")
-        count_workers(workers, threads)  # refuses what makes no sense
-        self._wanted, self.threads, self._gpus = workers, threads, visible_gpus(gpus)
-        self.rules = Rules(once=True, retries=retries, strict=True, limits=limits)
+        count_workers(workers, threads)  # validates both
+        self._workers_setting, self.threads, self._gpus = workers, threads, visible_gpus(gpus)
+        self.rules = PoolRules(one_shot=True, retries=retries, stop_on_refusal=True, limits=limits)
         self.workers = 1
         self._slots: list[tuple[str, ...]] = [()]
         self._needs: dict[int, int | None] = {}
         self._processes = multiprocessing.get_context("spawn")
 
-    def deal_out(self, jobs: Mapping[int, Sequence[str]], composer: Composer) -> None:
-        """Make the slots for these jobs (by number: their overrides). Raises UserError for one that fits in none."""
-        trainers = {job: trainer_of(composer, own) for job, own in jobs.items()}
-        self._needs = {job: taken(trainer, self._gpus) for job, trainer in trainers.items()}
-        self._slots = slots(list(trainers.values()), self._gpus, self._wanted, self.threads)
+    def assign_gpus(self, jobs: Mapping[int, Sequence[str]], composer: Composer) -> None:
+        """Assign the GPUs to slots for these jobs.
+
+        Args:
+            jobs: Overrides by launch number.
+            composer: Of the sweep.
+
+        Raises:
+            UserError: A job needs what no slot has.
+        """
+        trainers = {job: trainer_config(composer, overrides) for job, overrides in jobs.items()}
+        self._needs = {job: devices_needed(trainer, self._gpus) for job, trainer in trainers.items()}
+        self._slots = gpu_slots(list(trainers.values()), self._gpus, self._workers_setting, self.threads)
         self.workers = len(self._slots)
 
-    def place_of(self, order: Order, place: int) -> tuple[dict[str, str], int]:
-        """Return the variables of the process of an order in a slot, and how many ranks it has: a pack has one."""
-        gpus = self._slots[place]
-        need = self._needs[order.jobs[0]] if len(order.jobs) == 1 else 1
-        ranks = need or max(1, len(gpus))
+    def slot_environment(self, group: JobGroup, slot: int) -> tuple[dict[str, str], int]:
+        """Return the environment variables of a group's process in a slot, and its number of ranks.
+
+        Args:
+            group: The group; a pack has one rank.
+            slot: Index of the slot.
+        """
+        gpus = self._slots[slot]
+        devices = self._needs[group.jobs[0]] if len(group.jobs) == 1 else 1
+        ranks = devices or max(1, len(gpus))
         return ({VISIBLE: ",".join(gpus[:ranks])} if gpus else {}), ranks
 
-    def _spawn(self, assignment: bytes, order: Order, place: int) -> tuple[BaseProcess, Connection]:
-        variables, ranks = self.place_of(order, place)
+    def _spawn(self, assignment: bytes, group: JobGroup, slot: int) -> tuple[BaseProcess, Connection]:
+        variables, ranks = self.slot_environment(group, slot)
         port = free_port() if ranks > 1 else 0
         if ranks > 1:
             variables |= rank_environment(0, ranks, port)
         ours, theirs = self._processes.Pipe()
-        process = self._processes.Process(target=run_slot, args=(theirs, assignment, ranks, port, PATIENCE))
-        with worker_environment(self.threads, variables), signals_held_back():
+        process = self._processes.Process(
+            target=run_rank_zero, args=(theirs, assignment, ranks, port, RANK_EXIT_SECONDS)
+        )
+        with worker_environment(self.threads, variables), interrupts_blocked():
             process.start()
         theirs.close()  # so that the pipe ends when the process does
         return process, ours
 
 
-def trainer_of(composer: Composer, overrides: Sequence[str]) -> Mapping[str, Any]:
-    """Return the trainer's settings in a job's config."""
+def trainer_config(composer: Composer, overrides: Sequence[str]) -> Mapping[str, Any]:
+    """Return the trainer section of a job's config."""
     return composer.resolved(overrides).get("trainer") or {}

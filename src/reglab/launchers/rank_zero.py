@@ -1,4 +1,4 @@
-"""The process of one order: it trains as rank 0, and starts the further ranks of a job on several devices."""
+"""Entry point of a job's process: train as rank 0, start the other ranks, report events."""
 
 import os
 import signal
@@ -12,48 +12,53 @@ from omegaconf import DictConfig
 
 from reglab.core import secrets, signals
 from reglab.core.errors import UserError
-from reglab.launchers.compose import Order
-from reglab.launchers.events import Advanced, Done, Ended, Event
-from reglab.launchers.exit_causes import Refused
-from reglab.launchers.run_order import Send, run_order
-from reglab.launchers.worker import end_with_parent, prepared
-from reglab.processes.rank_processes import Death, Ranks, die_alike
+from reglab.launchers.compose import JobGroup
+from reglab.launchers.events import Ended, EpochEnded, Event, Idle
+from reglab.launchers.exit_causes import ConfigRefused
+from reglab.launchers.run_group import Send, run_group
+from reglab.launchers.worker import end_with_parent, prepare
+from reglab.processes.rank_processes import RankFailure, RankProcesses, exit_like
 
-_ASKED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))
+_INTERRUPTED_CODES = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))
 
 
-def run_slot(pipe: Connection, pickled: bytes, ranks: int, port: int, patience: float) -> None:
-    """Run the one order that comes through ``pipe``. pickled: an ``Assignment``. port: where its ranks meet.
+def run_rank_zero(pipe: Connection, pickled: bytes, ranks: int, port: int, exit_seconds: float) -> None:
+    """Run the one group that comes through ``pipe``.
 
-    patience: seconds in which all ranks should have ended when one did so by itself.
+    Args:
+        pipe: To the sweep's process.
+        pickled: An ``Assignment``.
+        ranks: The world size.
+        port: On which rank 0 listens for the others.
+        exit_seconds: In which all ranks should have ended after one did.
     """
-    _own_session()
-    with signals.handle_signals(ignore_repeats=True):  # the sweep asks again and again
+    _start_session()
+    with signals.handle_signals(ignore_repeats=True):  # the sweep repeats its signals
         end_with_parent()
         try:
-            hear_interrupts()
-            order = pipe.recv()
+            unblock_interrupts()
+            group = pipe.recv()
             if ranks == 1:
-                _Talk(pipe).run(order, pickled)
+                _PipeSender(pipe).run(group, pickled)
                 return
-            with Ranks(ranks, port, _run_rank, (pickled, order)) as others:
-                talk = _Talk(pipe, others, patience)
-                others.died = lambda death: talk.lose(order, death)
-                talk.run(order, pickled)
+            with RankProcesses(ranks, port, _run_rank, (pickled, group)) as rank_processes:
+                sender = _PipeSender(pipe, rank_processes, exit_seconds)
+                rank_processes.on_failure = lambda failure: sender.on_rank_failure(group, failure)
+                sender.run(group, pickled)
         except (KeyboardInterrupt, EOFError, BrokenPipeError):
             return  # interrupted before its job began, or the sweep is gone
 
 
-def _own_session() -> None:
-    """Leave the sweep's group: Ctrl-C goes to the sweep alone, and what is left of this one can be killed as one."""
+def _start_session() -> None:
+    """Leave the sweep's process group, so that Ctrl-C reaches only the sweep's own process."""
     secrets.hide_output()
     if hasattr(os, "setsid"):
         os.setsid()
 
 
 @contextmanager
-def signals_held_back() -> Iterator[None]:
-    """Keep back a Ctrl-C that comes inside: it is heard afterwards, by a process started inside when it listens."""
+def interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C inside the context; a process started in it inherits that."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -64,30 +69,30 @@ def signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def hear_interrupts() -> None:
-    """Hear what was held back when this process was started."""
+def unblock_interrupts() -> None:
+    """Unblock Ctrl-C, which was blocked when this process was started."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-class _Talk:
-    """What the process tells the sweep through its pipe; also its watcher of ranks, in a thread of its own."""
+class _PipeSender:
+    """Sends events through the pipe to the sweep, and reacts to failures of other ranks."""
 
-    def __init__(self, pipe: Connection, others: Ranks | None = None, patience: float = 0.0):
-        self._pipe, self._others, self._patience = pipe, others, patience
-        self._lock, self._through = threading.Lock(), threading.Event()
+    def __init__(self, pipe: Connection, rank_processes: RankProcesses | None = None, exit_seconds: float = 0.0):
+        self._pipe, self._ranks, self._exit_seconds = pipe, rank_processes, exit_seconds
+        self._lock, self._done = threading.Lock(), threading.Event()
         self._trained = self._refused = False
 
-    def run(self, order: Order, pickled: bytes) -> None:
-        """Run the order and tell what comes of it."""
-        assignment, composer = prepared(pickled)
-        watched = replace(assignment, task=self._watched(assignment.task))
-        run_order(order, watched, composer, self._tell)
+    def run(self, group: JobGroup, pickled: bytes) -> None:
+        """Run the group and send its events."""
+        assignment, composer = prepare(pickled)
+        noting = replace(assignment, task=self._noting_refusal(assignment.task))
+        run_group(group, noting, composer, self._send)
         with self._lock:
-            self._through.set()
-            self._pipe.send(Done())
+            self._done.set()
+            self._pipe.send(Idle())
 
-    def _watched(self, task: Callable[[DictConfig], object]) -> Callable[[DictConfig], object]:
+    def _noting_refusal(self, task: Callable[[DictConfig], object]) -> Callable[[DictConfig], object]:
         def run(config: DictConfig) -> object:
             try:
                 return task(config)
@@ -97,46 +102,48 @@ class _Talk:
 
         return run
 
-    def _tell(self, event: Event) -> None:
-        self._trained |= isinstance(event, Advanced)
+    def _send(self, event: Event) -> None:
+        self._trained |= isinstance(event, EpochEnded)
         if isinstance(event, Ended) and event.status == "FAILED":
-            event = self._explained(event)
+            event = self._with_rank_error(event)
         with self._lock:
             self._pipe.send(event)
 
-    def _explained(self, end: Ended) -> Ended:
-        """Return a failure with what another rank says of it; where one was killed, this process ends here, too."""
+    def _with_rank_error(self, end: Ended) -> Ended:
+        """Return a failure with the message of another failed rank, or as ``ConfigRefused``."""
         if self._refused:
-            return Refused(**{field.name: getattr(end, field.name) for field in fields(Ended)})
-        if self._others is None:
+            return ConfigRefused(**{field.name: getattr(end, field.name) for field in fields(Ended)})
+        if self._ranks is None:
             return end
-        self._others.wait(min(self._patience, 5.0))
-        first = self._others.first
+        self._ranks.wait(min(self._exit_seconds, 5.0))
+        first = self._ranks.first_failure
         if first is None or not first.message or first.message == end.message:
             return end
         return replace(end, message=f"{end.message} (rank {first.rank}: {first.message})")
 
-    def lose(self, order: Order, death: Death) -> None:
-        """End this process, which may wait for ever for a rank that died, unless it ends by itself as that one did."""
-        if death.message or death.code in _ASKED:
-            if self._through.wait(self._patience):
+    def on_rank_failure(self, group: JobGroup, failure: RankFailure) -> None:
+        """End this process, which may hang, if it does not end soon after another rank failed."""
+        if failure.message or failure.code in _INTERRUPTED_CODES:
+            if self._done.wait(self._exit_seconds):
                 return
             with self._lock:
-                if death.message:
-                    for job in order.jobs:
-                        self._pipe.send(Ended(job, "FAILED", f"rank {death.rank}: {death.message}", alone=True))
-                    self._pipe.send(Done())
+                if failure.message:
+                    for job in group.jobs:
+                        self._pipe.send(
+                            Ended(job, "FAILED", f"rank {failure.rank}: {failure.message}", unrecorded=True)
+                        )
+                    self._pipe.send(Idle())
                     os._exit(1)
-        die_alike(death)
+        exit_like(failure)
 
 
-def _run_rank(rank: int, pickled: bytes, order: Order) -> None:
-    """Run the order as a further rank, silently. Raises what ends it before its time."""
+def _run_rank(rank: int, pickled: bytes, group: JobGroup) -> None:
+    """Run the group as a rank above 0, without output. Raises if a job fails or is interrupted."""
     secrets.hide_output()
     ends: list[Event] = []
     with signals.handle_signals(ignore_repeats=True):
-        assignment, composer = prepared(pickled)
-        run_order(order, assignment, composer, _keeper(ends))
+        assignment, composer = prepare(pickled)
+        run_group(group, assignment, composer, _collector(ends))
     for end in ends:
         if isinstance(end, Ended) and end.status == "FAILED":
             raise RuntimeError(end.message)
@@ -144,5 +151,5 @@ def _run_rank(rank: int, pickled: bytes, order: Order) -> None:
             raise signals.Interrupted(signals.stop_signal() or signal.SIGTERM)
 
 
-def _keeper(ends: list[Event]) -> Send:
+def _collector(ends: list[Event]) -> Send:
     return lambda event: ends.append(event) if isinstance(event, Ended) else None

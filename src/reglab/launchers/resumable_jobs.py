@@ -1,4 +1,4 @@
-"""What a sweep hands out as it was: packs that were being trained, and jobs that have a checkpoint of their own."""
+"""Find unfinished packs and jobs with checkpoints in a sweep's folder, to resume them."""
 
 import sys
 import time
@@ -7,83 +7,108 @@ from contextlib import suppress
 from pathlib import Path
 
 from reglab.core.errors import UserError
-from reglab.launchers.compose import JOB, Composer, Order, job_config, job_folder
+from reglab.launchers.compose import JOB, Composer, JobGroup, job_config, job_folder
 from reglab.launchers.events import Ended
 from reglab.tracking import is_running, run_state, send
 from reglab.tracking.folder import read_identity
 from reglab.tracking.lock import LOCK
 from reglab.tracking.pack_manifest import MANIFEST, Manifest, read
 
-_TICK = 0.1  # seconds
+_POLL_SECONDS = 0.1
 _LAST = ("last.ckpt", "last.previous.ckpt")
 
 
-def unfinished(folder: Path, jobs: Collection[int]) -> list[Manifest]:
-    """Return the packs in a sweep's ``folder`` that were being trained and have none but these jobs."""
-    found: list[Manifest] = []
-    taken: set[int] = set()
+def unfinished_packs(folder: Path, jobs: Collection[int]) -> list[Manifest]:
+    """Return the manifests of packs in a sweep's folder that were not finished.
+
+    Args:
+        folder: Of the sweep.
+        jobs: Numbers in the sweep; packs with other jobs are left out.
+    """
+    manifests: list[Manifest] = []
+    covered: set[int] = set()
     for path in sorted(folder.glob(f"*/{MANIFEST}")):
         manifest = read(path.parent)
-        if manifest is not None and set(manifest.jobs) <= set(jobs) - taken:
-            taken |= set(manifest.jobs)
-            found.append(manifest)
-    return found
+        if manifest is not None and set(manifest.jobs) <= set(jobs) - covered:
+            covered |= set(manifest.jobs)
+            manifests.append(manifest)
+    return manifests
 
 
-def packs(folder: Path, jobs: Mapping[int, Sequence[str]]) -> list[Order]:
-    """Return the orders of such packs, each with its jobs in their order. jobs: overrides, by launch number."""
-    launched = {number: job for job, overrides in jobs.items() if (number := number_of(overrides)) is not None}
+def pack_groups(folder: Path, jobs: Mapping[int, Sequence[str]]) -> list[JobGroup]:
+    """Return the groups of unfinished packs, their jobs in the pack's order.
+
+    Args:
+        folder: Of the sweep.
+        jobs: Overrides by launch number.
+    """
+    launched = {number: job for job, overrides in jobs.items() if (number := sweep_number(overrides)) is not None}
     return [
-        Order(numbers, tuple(tuple(jobs[job]) for job in numbers))
-        for manifest in unfinished(folder, launched)
+        JobGroup(numbers, tuple(tuple(jobs[job]) for job in numbers))
+        for manifest in unfinished_packs(folder, launched)
         for numbers in [tuple(launched[number] for number in manifest.jobs)]
     ]
 
 
-def alone(folder: Path, jobs: Mapping[int, Sequence[str]], composer: Composer) -> list[Order]:
-    """Return the orders of jobs that were trained alone and go on. jobs: overrides, by launch number."""
+def solo_groups(folder: Path, jobs: Mapping[int, Sequence[str]], composer: Composer) -> list[JobGroup]:
+    """Return a group for each job that trained alone and can resume.
+
+    Args:
+        folder: Of the sweep.
+        jobs: Overrides by launch number.
+        composer: Of the sweep.
+    """
     if next(folder.glob("*/checkpoints"), None) is None:  # a new sweep: nothing to look for
         return []
     folders = {job: job_folder(job_config(composer, job, overrides, lean=True)) for job, overrides in jobs.items()}
-    return [Order((job,), (tuple(jobs[job]),)) for job, own in folders.items() if _goes_on(own)]
+    return [JobGroup((job,), (tuple(jobs[job]),)) for job, job_path in folders.items() if _can_resume(job_path)]
 
 
 def wait_for_workers(folder: Path, seconds: float = 60.0) -> None:
-    """Wait until nobody runs the jobs in a sweep's ``folder``: workers outlive a sweep that was killed by a step.
+    """Wait until no process writes in a sweep's folder: workers outlive a killed sweep by a step.
 
-    Raises UserError if some do not end.
+    Args:
+        folder: Of the sweep.
+        seconds: At most.
+
+    Raises:
+        UserError: Some do not end.
     """
     folders = [path.parent for path in folder.glob(f"*/{LOCK}")]
     if not any(map(is_running, folders)):
         return
     print("waiting for the workers of the earlier launch, which are saving their jobs", file=sys.stderr)
     deadline = time.monotonic() + seconds
-    while left := [path for path in folders if is_running(path)]:
+    while running := [path for path in folders if is_running(path)]:
         if time.monotonic() > deadline:
-            raise UserError(f"{left[0]} is still being written by a process of its own: end that, or wait for it")
-        time.sleep(_TICK)
+            raise UserError(f"{running[0]} is still being written by another process; stop it, or wait until it ends")
+        time.sleep(_POLL_SECONDS)
 
 
 def recorded_end(job: int, folder: Path) -> Ended | None:
-    """Return how the run in a job's ``folder`` finished or diverged, by its journal; None where it did neither.
+    """Return how a job's run finished or diverged, by its journal; None if it did neither.
 
-    What its process did not come to send of it is sent.
+    What was not yet sent to MLflow is sent.
+
+    Args:
+        job: Its number.
+        folder: Of its run.
     """
     outcome = run_state.final_result(folder)
     if outcome is None:
         return None
-    with suppress(UserError):  # a run that is kept in its folder alone
+    with suppress(UserError):  # a run without MLflow
         send(folder)
     status, message, results = outcome
     return Ended(job, status, message, read_identity(folder).run_id, results)
 
 
-def number_of(overrides: Iterable[str]) -> int | None:
-    """Return the number in its sweep of a job, None where it has none."""
+def sweep_number(overrides: Iterable[str]) -> int | None:
+    """Return the job's number in its sweep from its overrides; None if they have none."""
     return next((int(each.removeprefix(JOB)) for each in overrides if each.startswith(JOB)), None)
 
 
-def _goes_on(folder: Path) -> bool:
+def _can_resume(folder: Path) -> bool:
     if not any((folder / "checkpoints" / name).exists() for name in _LAST):
         return False
     state = run_state.read_state(folder)

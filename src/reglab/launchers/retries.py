@@ -1,38 +1,43 @@
-"""How often an order was tried, and whether trying it once more is worth it."""
+"""Retry policy: how often a group of jobs whose worker was killed is run again."""
 
 from collections import Counter
 from collections.abc import Callable
 
-from reglab.launchers.compose import Order
+from reglab.launchers.compose import JobGroup
 
-_KILLED, _PREEMPTED = 1, 3  # attempts in a row that may get no further: memory runs out again, preemption may not
+_KILLED, _PREEMPTED = 1, 3  # attempts in a row that may make no progress
 
 
 class Attempts:
-    """Counts the attempts at each order that were cut short, and those that got no further than the ones before.
+    """Counts interrupted attempts of each group, and those without progress.
 
-    reached: how far the checkpoint of an order is, a number that grows. most: how often a job may go on, wherever it
-    is; None for as long as it gets further.
+    Args:
+        checkpoint_progress: Returns a number that grows with a group's checkpoint.
+        max_retries: How often a job is retried; None for as long as it makes progress.
     """
 
-    def __init__(self, reached: Callable[[Order], int], most: int | None = None) -> None:
-        self._reached, self._most = reached, most
+    def __init__(self, checkpoint_progress: Callable[[JobGroup], int], max_retries: int | None = None) -> None:
+        self._checkpoint_progress, self._max_retries = checkpoint_progress, max_retries
         self._furthest: dict[tuple[int, ...], int] = {}
-        self._idle: dict[tuple[int, ...], int] = {}
-        self._cut: Counter[int] = Counter()
+        self._stalled: dict[tuple[int, ...], int] = {}
+        self._interruptions: Counter[int] = Counter()
 
-    def allow(self, order: Order, preempted: bool) -> bool:
-        """Take note that an attempt at ``order`` was cut short, and tell whether another may go on from its checkpoint.
+    def allow(self, group: JobGroup, preempted: bool) -> bool:
+        """Count an interrupted attempt, and tell whether the group may be retried.
 
-        preempted: its worker was asked to end, otherwise it was killed.
+        Args:
+            group: The group.
+            preempted: Whether its worker was terminated by request; otherwise it was killed.
         """
-        reached = self._reached(order)
-        further = reached > self._furthest.get(order.jobs, 0)
-        self._furthest[order.jobs] = max(reached, self._furthest.get(order.jobs, 0))
-        self._idle[order.jobs] = 0 if further else self._idle.get(order.jobs, 0) + 1
-        idle = self._idle[order.jobs] <= (_PREEMPTED if preempted else _KILLED)
-        if self._most is None:
-            return idle
-        self._cut.update(order.jobs)
-        # A pack that is killed twice at one place is halved, which may be all that it needs.
-        return max(self._cut[job] for job in order.jobs) <= self._most and (idle or preempted or len(order.jobs) == 1)
+        reached = self._checkpoint_progress(group)
+        progressed = reached > self._furthest.get(group.jobs, 0)
+        self._furthest[group.jobs] = max(reached, self._furthest.get(group.jobs, 0))
+        self._stalled[group.jobs] = 0 if progressed else self._stalled.get(group.jobs, 0) + 1
+        may_stall = self._stalled[group.jobs] <= (_PREEMPTED if preempted else _KILLED)
+        if self._max_retries is None:
+            return may_stall
+        self._interruptions.update(group.jobs)
+        # A pack that is killed twice without progress is halved, which may be enough.
+        return max(self._interruptions[job] for job in group.jobs) <= self._max_retries and (
+            may_stall or preempted or len(group.jobs) == 1
+        )

@@ -1,4 +1,4 @@
-"""The functions that worker processes call for a job, or for several at once; what is heavy is imported there."""
+"""Task functions that worker processes call to train jobs; torch is imported inside them."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def train(config: DictConfig) -> object:
     """Train one job and return its ``JobResult``."""
-    _quiet()
+    _filter_warnings()
     from reglab.training.job import run_job  # late: torch is not needed to check and launch a sweep
 
     return run_job(config, reporter())
@@ -29,29 +29,45 @@ def train_pack(
     on_progress: Callable[[int, Progress], None] | None,
     on_end: Callable[[int, Any], None],
 ) -> None:
-    """Train jobs fused; ``on_end(position, result)`` is called once for each. Raises Unfused, UserError."""
-    _quiet()
+    """Train jobs fused.
+
+    Args:
+        configs: Of the jobs.
+        settings: Of the pack.
+        on_progress: Called with an index into ``configs`` and its progress.
+        on_end: Called once for each job, with its index and ``JobResult``.
+
+    Raises:
+        Unfused: The jobs cannot be trained as one pack.
+        UserError: A job's configuration is refused.
+    """
+    _filter_warnings()
     from reglab.training.fused.job import run_pack  # late, as above
 
     run_pack(configs, [job_folder(config) for config in configs], settings, on_progress, on_end)
 
 
-def looker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Findings"]:
-    """Return what loads the data of jobs (by number: resolved configs) and tells what is wrong with them, or idle."""
-    _quiet()
+def data_checker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Findings"]:
+    """Return the function that loads the data of jobs and returns faults and advice."""
+    _filter_warnings()
     from reglab.training.preflight import check_jobs  # late, as above
 
     return check_jobs
 
 
 def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "PackCost":
-    """Train a few steps of jobs, fused if they are several, and return what they took. Raises Unfused, UserError."""
-    _quiet()
+    """Train a few steps of jobs, fused if they are several, and return their cost.
+
+    Raises:
+        Unfused: The jobs cannot be trained as one pack.
+        UserError: A job's configuration is refused.
+    """
+    _filter_warnings()
     from reglab.training.fused.cost import measure_cost  # late, as above
 
     return measure_cost(configs, settings)
 
 
-def _quiet() -> None:
-    # Lightning 2.6 asks torch in a way that torch 2.13 is giving up; neither is the user's doing.
+def _filter_warnings() -> None:
+    # Lightning 2.6 uses an API that torch 2.13 deprecates; the user cannot change that.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")

@@ -1,4 +1,4 @@
-"""A worker process of our launchers: runs one order after another, and reports through a pipe."""
+"""Worker process: runs one group of jobs after another and sends events through a pipe."""
 
 import multiprocessing
 import os
@@ -11,46 +11,56 @@ from multiprocessing.connection import Connection
 
 from reglab.core import secrets, signals
 from reglab.launchers.compose import Composer
-from reglab.launchers.events import Done
-from reglab.launchers.run_order import Assignment, run_order
+from reglab.launchers.events import Idle
+from reglab.launchers.run_group import Assignment, run_group
 
-_LAST_WORDS = 60.0  # seconds that a worker without its sweep may take to save and to record its end
+_EXIT_SECONDS = 60.0  # for a worker without its sweep to save and record its end
 
 
 def work(pipe: Connection, pickled: bytes) -> None:
-    """Run the orders that come through ``pipe`` until None comes. pickled: an ``Assignment``."""
+    """Run the groups that come through ``pipe`` until None comes.
+
+    Args:
+        pipe: To the sweep's process.
+        pickled: An ``Assignment``.
+    """
     secrets.hide_output()
     if hasattr(os, "setpgrp"):
-        os.setpgrp()  # a terminal's Ctrl-C goes to the sweep alone, which then tells its workers
-    with signals.handle_signals(ignore_repeats=True):  # the sweep asks again and again
+        os.setpgrp()  # Ctrl-C reaches only the sweep, which signals its workers
+    with signals.handle_signals(ignore_repeats=True):  # the sweep repeats its signals
         _work(pipe, pickled)
 
 
 def _work(pipe: Connection, pickled: bytes) -> None:
     end_with_parent()
     try:
-        assignment, composer = prepared(pickled)
-        while not signals.stop_signal() and (order := pipe.recv()) is not None:
-            run_order(order, assignment, composer, pipe.send)
-            pipe.send(Done())
+        assignment, composer = prepare(pickled)
+        while not signals.stop_signal() and (group := pipe.recv()) is not None:
+            run_group(group, assignment, composer, pipe.send)
+            pipe.send(Idle())
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
         return  # interrupted between two jobs, or the sweep is gone
 
 
-def prepared(pickled: bytes) -> tuple[Assignment, Composer]:
-    """Return what a worker process is to do, and what composes its jobs; the process is made ready for it."""
-    assignment = _unpickled(pickled)
+def prepare(pickled: bytes) -> tuple[Assignment, Composer]:
+    """Return the unpickled assignment and its composer; set up secrets and threads.
+
+    Args:
+        pickled: An ``Assignment``.
+    """
+    assignment = _unpickle(pickled)
     secrets.learn(assignment.config)
     limit_threads(assignment.settings.threads)
     return assignment, Composer(assignment.context.config_loader, assignment.config, assignment.bases)
 
 
-def _unpickled(pickled: bytes) -> Assignment:
+def _unpickle(pickled: bytes) -> Assignment:
     from hydra import version
     from hydra.core.plugins import Plugins
     from hydra.core.utils import setup_globals
 
-    # First, since it executes the plugins' modules again: configs of the classes from before could not be pickled.
+    # First, since it executes the plugins' modules again: instances of the earlier classes could
+    # not be pickled.
     Plugins.instance()
     assignment: Assignment = pickle.loads(pickled)
     version.setbase(assignment.config.hydra.runtime.version_base)
@@ -59,7 +69,7 @@ def _unpickled(pickled: bytes) -> Assignment:
 
 
 def end_with_parent() -> None:
-    """End this process in order when the sweep's process is gone, whatever ended it."""
+    """Terminate this process (SIGTERM, then exit) when the sweep's process is gone."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -67,14 +77,14 @@ def end_with_parent() -> None:
     def watch() -> None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_LAST_WORDS)
+        time.sleep(_EXIT_SECONDS)
         os._exit(signals.exit_code())
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 def limit_threads(threads: int) -> None:
-    """Let torch compute on so many threads, if it is imported."""
+    """Set torch's number of threads, if torch is imported."""
     torch = sys.modules.get("torch")
-    if torch is not None:  # it has read OMP_NUM_THREADS already, as the server did that this process is forked from
+    if torch is not None:  # the fork server has read OMP_NUM_THREADS already
         torch.set_num_threads(threads)

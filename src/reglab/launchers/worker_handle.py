@@ -1,4 +1,4 @@
-"""A worker process as its pool sees it, and what the pool makes of it."""
+"""Handle of a worker process in its pool: group, open jobs, deadline; signals to it."""
 
 import contextlib
 import os
@@ -7,22 +7,26 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from reglab.launchers.compose import Order
+from reglab.launchers.compose import JobGroup
 from reglab.launchers.events import Ended
-from reglab.launchers.exit_causes import Breach, Limits
+from reglab.launchers.exit_causes import LimitExceeded, Limits
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What a pool makes of its workers. once: each runs one order, and ends before another takes its place.
+class PoolRules:
+    """How a pool treats its workers.
 
-    retries: how often a job goes on whose worker was killed or asked to end; None: as long as it gets further. strict:
-    where a job's configuration is refused, no more orders are begun.
+    Attributes:
+        one_shot: Each worker runs one group, and ends before another takes its slot.
+        retries: How often a job resumes after its worker was killed or terminated; None for as long
+            as it makes progress.
+        stop_on_refusal: Start no more groups after a job's configuration was refused.
+        limits: Of time and memory.
     """
 
-    once: bool = False
+    one_shot: bool = False
     retries: int | None = None
-    strict: bool = False
+    stop_on_refusal: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -30,28 +34,28 @@ class Rules:
 class Worker:
     process: BaseProcess
     pipe: Connection
-    place: int
-    began: float  # by the monotonic clock
-    order: Order | None = None
-    open: list[int] = field(default_factory=list)  # jobs of the order that have not ended
-    killed: dict[int, Ended] = field(default_factory=dict)  # of these, the ones that it was asked to end
-    before: set[int] = field(default_factory=set)  # of these, the ones whose record told of an end before they began
-    leaving: bool = False  # it was asked to end itself, and takes no more orders
-    breach: Breach | None = None  # what it is ended for
+    index: int
+    started_at: float  # by the monotonic clock
+    group: JobGroup | None = None
+    open_jobs: list[int] = field(default_factory=list)  # jobs of the group that have not ended
+    killed: dict[int, Ended] = field(default_factory=dict)  # of these, those that were interrupted
+    already_ended: set[int] = field(default_factory=set)  # of these, ended by their journals at the start
+    exiting: bool = False  # it was asked to exit, and gets no more groups
+    exceeded: LimitExceeded | None = None  # the limit for which it is ended
     deadline: float | None = None  # when it is killed
-    mute: bool = False  # it has closed its pipe, and is about to end
+    pipe_closed: bool = False  # the process is exiting
 
 
-def end_group(process: BaseProcess) -> None:
-    """Kill a worker, and what is left of the process group that it made its own."""
+def kill_group(process: BaseProcess) -> None:
+    """Kill a worker's process group."""
     if process.pid is not None and hasattr(os, "killpg"):
-        with contextlib.suppress(OSError):  # nobody is left in it, or it is not made yet
+        with contextlib.suppress(OSError):  # the group is empty, or does not exist yet
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 
 
-def ask(process: BaseProcess, number: signal.Signals) -> None:
-    """Ask a worker to end, by a signal."""
+def send_signal(process: BaseProcess, number: signal.Signals) -> None:
+    """Send a signal to a worker process, if it is alive."""
     if process.pid is None or not process.is_alive():
         return
     if os.name == "nt":

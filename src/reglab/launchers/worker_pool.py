@@ -1,4 +1,4 @@
-"""Worker processes that run orders, one each at a time; the death of one costs its jobs, not the sweep."""
+"""Pool of worker processes that run groups of jobs; a dead worker's jobs are retried."""
 
 import contextlib
 import signal
@@ -11,249 +11,284 @@ from multiprocessing.process import BaseProcess
 
 from reglab.analysis.formatting import plural
 from reglab.core.signals import Interrupted
-from reglab.launchers.compose import Order
-from reglab.launchers.events import Again, Apart, Done, Ended, Event, Packed, Started
-from reglab.launchers.exit_causes import ASKED, KILLED, OUT_OF_MEMORY, SIGKILL, Breach, Refused, was_asked, why_dead
-from reglab.launchers.packing import even
+from reglab.launchers.compose import JobGroup
+from reglab.launchers.events import Ended, Event, Idle, Packed, Regrouped, Requeued, Started
+from reglab.launchers.exit_causes import (
+    ASKED_TO_END,
+    KILLED,
+    OUT_OF_MEMORY,
+    SIGKILL,
+    ConfigRefused,
+    LimitExceeded,
+    exit_cause,
+    was_terminated,
+)
+from reglab.launchers.packing import split_evenly
 from reglab.launchers.retries import Attempts
-from reglab.launchers.worker_handle import Rules, Worker, ask, end_group
+from reglab.launchers.worker_handle import PoolRules, Worker, kill_group, send_signal
 
-_TICK = 0.25  # seconds without news after which the display is asked to redraw
-_GRACE = 20.0  # seconds that a job which was asked to end may take to record that, and a process to leave
+_POLL_SECONDS = 0.25  # between updates of the display
+_EXIT_SECONDS = 20.0  # for a job to record that it was interrupted, and for a process to exit
 
-Spawn = Callable[[Order, int], tuple[BaseProcess, Connection]]
+Spawn = Callable[[JobGroup, int], tuple[BaseProcess, Connection]]
 
 
-class Pool:
-    """Runs orders on up to ``size`` worker processes that ``spawn`` starts, earlier ones first, each in its turn.
+class WorkerPool:
+    """Runs groups of jobs on up to ``size`` worker processes, earlier groups first.
 
-    ``spawn`` is given the first order of a worker, and its place: a number below ``size`` that no other has.
+    A group whose worker was killed or terminated is requeued while it makes progress. Otherwise its
+    job has failed; a pack is halved, again and again, until the faulty job is alone.
 
-    An order whose worker was killed, or asked to end, is handed out again as long as it gets on. Otherwise a job has
-    failed, and a pack is cut in halves that begin anew, until the job that is to blame is alone.
-
-    tell: called in this process with every event. tick: called a few times a second. left: called with an order that is
-    cut, its jobs that have not ended, and the reason, before these begin anew. reached: how far the checkpoint of an
-    order is, a number that grows. recorded: how a job's own record says that it ended, None where it does not.
+    Args:
+        spawn: Starts a worker process, given its first group and an index below ``size``.
+        size: The number of workers.
+        on_event: Called in this process with every event.
+        on_tick: Called a few times a second.
+        on_split: Called with a group that is halved, its unfinished jobs and the reason, before
+            these start again.
+        checkpoint_progress: Returns a number that grows with a group's checkpoint.
+        recorded_end: Returns how a job ended by its journal, None if it has not.
+        rules: How workers are treated.
     """
 
     def __init__(
         self,
         spawn: Spawn,
         size: int,
-        tell: Callable[[Event], None],
-        tick: Callable[[], None],
-        left: Callable[[Order, Sequence[int], str], None],
-        reached: Callable[[Order], int] = lambda _: 0,
-        recorded: Callable[[Order, int], Ended | None] = lambda order, job: None,
-        rules: Rules | None = None,
+        on_event: Callable[[Event], None],
+        on_tick: Callable[[], None],
+        on_split: Callable[[JobGroup, Sequence[int], str], None],
+        checkpoint_progress: Callable[[JobGroup], int] = lambda _: 0,
+        recorded_end: Callable[[JobGroup, int], Ended | None] = lambda group, job: None,
+        rules: PoolRules | None = None,
     ):
-        self._rules = rules or Rules()
-        self._attempts, self._recorded = Attempts(reached, self._rules.retries), recorded
-        self._spawn, self._size, self._tell, self._tick, self._left = spawn, size, tell, tick, left
+        self._rules = rules or PoolRules()
+        self._attempts, self._recorded_end = Attempts(checkpoint_progress, self._rules.retries), recorded_end
+        self._spawn, self._size, self._on_event, self._on_tick, self._on_split = (
+            spawn,
+            size,
+            on_event,
+            on_tick,
+            on_split,
+        )
         self._workers: list[Worker] = []
-        self._waiting: deque[Order] = deque()
+        self._waiting: deque[JobGroup] = deque()
         self._ends: dict[int, Ended] = {}
-        self._cut: dict[int, Ended] = {}  # how jobs end that wait to go on, if the sweep is interrupted before they do
-        self._watched = 0.0
+        # How requeued jobs end if the sweep is interrupted before they resume.
+        self._requeued_ends: dict[int, Ended] = {}
+        self._limits_checked_at = 0.0
         self.interrupted: int | None = None  # the number of the signal
 
-    def run(self, orders: Iterable[Order]) -> dict[int, Ended]:
-        """Run all orders and return how each ended. On KeyboardInterrupt those not started have no end."""
-        self._waiting.extend(orders)
+    def run(self, groups: Iterable[JobGroup]) -> dict[int, Ended]:
+        """Run all groups and return how each job ended.
+
+        On KeyboardInterrupt, jobs that were not started have no end.
+        """
+        self._waiting.extend(groups)
         try:
             self._loop()
         except KeyboardInterrupt as interrupt:
             self._interrupt(interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT)
         finally:
-            self._close()
+            self._shut_down()
         return self._ends
 
     def _loop(self) -> None:
         while self._waiting or self._busy():
             self._hand_out()
-            self._listen()
+            self._wait_for_events()
 
     def _busy(self) -> list[Worker]:
-        return [worker for worker in self._workers if worker.order is not None]
+        return [worker for worker in self._workers if worker.group is not None]
 
-    def _taken(self) -> list[Worker]:
-        """Return the workers whose places are taken: where each runs one order, one that is still ending is too."""
-        return self._workers if self._rules.once else self._busy()
+    def _occupied(self) -> list[Worker]:
+        """Return the workers that occupy a slot: one-shot workers do until they have ended."""
+        return self._workers if self._rules.one_shot else self._busy()
 
     def _hand_out(self) -> None:
-        while len(self._taken()) < self._size and (order := self._next()) is not None:
-            worker = next((worker for worker in self._workers if worker.order is None and not worker.leaving), None)
+        while len(self._occupied()) < self._size and (group := self._next()) is not None:
+            worker = next((worker for worker in self._workers if worker.group is None and not worker.exiting), None)
             if worker is None:
-                used = {worker.place for worker in self._taken()}
-                place = next(place for place in range(self._size) if place not in used)
-                worker = Worker(*self._spawn(order, place), place, time.monotonic())
+                taken_indices = {worker.index for worker in self._occupied()}
+                index = next(index for index in range(self._size) if index not in taken_indices)
+                worker = Worker(*self._spawn(group, index), index, time.monotonic())
                 self._workers.append(worker)
-            worker.order = order
-            worker.open = [job for job in order.jobs if job not in self._ends]
-            worker.before = {job for job in worker.open if self._recorded(order, job)}
-            for job in worker.open:
-                self._cut.pop(job, None)
-                self._tell(Started(job))
-            if len(worker.open) > 1:
-                self._tell(Packed(tuple(worker.open)))
-            with contextlib.suppress(OSError):  # it died while idle: listening finds that out
-                worker.pipe.send(order)
+            worker.group = group
+            worker.open_jobs = [job for job in group.jobs if job not in self._ends]
+            worker.already_ended = {job for job in worker.open_jobs if self._recorded_end(group, job)}
+            for job in worker.open_jobs:
+                self._requeued_ends.pop(job, None)
+                self._on_event(Started(job))
+            if len(worker.open_jobs) > 1:
+                self._on_event(Packed(tuple(worker.open_jobs)))
+            with contextlib.suppress(OSError):  # it died while idle, which is noticed later
+                worker.pipe.send(group)
 
-    def _next(self) -> Order | None:
-        """Take the first waiting order whose turn it is, if it is that of any."""
-        ready = (order for order in self._waiting if self._ends.keys() >= set(order.after))
-        # Where nothing runs, nothing will end: waiting on would be for ever.
-        order = next(ready, None if self._busy() or not self._waiting else self._waiting[0])
-        if order is not None:
-            self._waiting.remove(order)
-        return order
+    def _next(self) -> JobGroup | None:
+        """Take the first waiting group whose dependencies have ended, if there is one."""
+        ready = (group for group in self._waiting if self._ends.keys() >= set(group.after))
+        # Where nothing runs, nothing will end: waiting would never stop.
+        group = next(ready, None if self._busy() or not self._waiting else self._waiting[0])
+        if group is not None:
+            self._waiting.remove(group)
+        return group
 
-    def _listen(self) -> None:
+    def _wait_for_events(self) -> None:
         sources: Sequence[Connection | int] = [
             source
             for worker in self._workers
-            for source in ((worker.process.sentinel,) if worker.mute else (worker.pipe, worker.process.sentinel))
+            for source in ((worker.process.sentinel,) if worker.pipe_closed else (worker.pipe, worker.process.sentinel))
         ]
-        ready = wait(sources, timeout=_TICK)
+        ready = wait(sources, timeout=_POLL_SECONDS)
         for worker in list(self._workers):
             if worker.pipe in ready or worker.process.sentinel in ready:
-                self._hear(worker)
+                self._read_pipe(worker)
         if not self.interrupted:
-            self._watch()
-        self._tick()
+            self._enforce_limits()
+        self._on_tick()
 
-    def _watch(self) -> None:
-        """End workers that are beyond a limit, at most a few times a second: memory is asked of the system."""
+    def _enforce_limits(self) -> None:
+        """End workers that exceed a limit; checked a few times a second at most."""
         now = time.monotonic()
-        if now - self._watched < _TICK:
+        if now - self._limits_checked_at < _POLL_SECONDS:
             return
-        self._watched = now
+        self._limits_checked_at = now
         for worker in self._workers:
             pid = worker.process.pid
             if worker.deadline is not None and now > worker.deadline:
-                end_group(worker.process)
-            elif worker.deadline is None and worker.order is not None and pid is not None:
-                worker.breach = self._rules.limits.breach(pid, now - worker.began)
-                if worker.breach is not None:
-                    worker.deadline = now + _GRACE
-                    if worker.breach.heavy:
-                        end_group(worker.process)
+                kill_group(worker.process)
+            elif worker.deadline is None and worker.group is not None and pid is not None:
+                worker.exceeded = self._rules.limits.exceeded(pid, now - worker.started_at)
+                if worker.exceeded is not None:
+                    worker.deadline = now + _EXIT_SECONDS
+                    if worker.exceeded.over_memory:
+                        kill_group(worker.process)
                     else:
-                        ask(worker.process, signal.SIGTERM)
+                        send_signal(worker.process, signal.SIGTERM)
 
-    def _hear(self, worker: Worker) -> None:
+    def _read_pipe(self, worker: Worker) -> None:
         try:
-            while not worker.mute and worker.pipe.poll():
-                self._take(worker, worker.pipe.recv())
-        except (EOFError, OSError):  # the other end is closed: the process is dying
-            worker.mute = True
-            if worker.order is not None:
+            while not worker.pipe_closed and worker.pipe.poll():
+                self._handle(worker, worker.pipe.recv())
+        except (EOFError, OSError):  # the process is exiting
+            worker.pipe_closed = True
+            if worker.group is not None:
                 worker.process.join(timeout=5)
         if not worker.process.is_alive():
-            self._bury(worker)
+            self._remove_dead(worker)
 
-    def _take(self, worker: Worker, event: Event | Done) -> None:
-        if isinstance(event, Done):
-            self._part(worker)
+    def _handle(self, worker: Worker, event: Event | Idle) -> None:
+        if isinstance(event, Idle):
+            self._release(worker)
         elif isinstance(event, Ended):
-            self._hear_end(worker, event)
-        elif isinstance(event, Apart):
-            worker.open = []
-            self._apart(worker.order, event)
+            self._on_ended(worker, event)
+        elif isinstance(event, Regrouped):
+            worker.open_jobs = []
+            self._regroup(worker.group, event)
         else:
-            self._tell(event)
+            self._on_event(event)
 
-    def _hear_end(self, worker: Worker, end: Ended) -> None:
-        if end.job not in worker.open:
-            return  # a pack that goes on tells again of those that had ended
+    def _on_ended(self, worker: Worker, end: Ended) -> None:
+        if end.job not in worker.open_jobs:
+            return  # a pack that resumes repeats the ends of its members
         if end.status == "KILLED" and not self.interrupted:
             worker.killed[end.job] = end
             return
-        worker.open.remove(end.job)
+        worker.open_jobs.remove(end.job)
         self._end(end)
-        if self._rules.strict and isinstance(end, Refused):
-            self._stop(end)
+        if self._rules.stop_on_refusal and isinstance(end, ConfigRefused):
+            self._stop_launching(end)
 
-    def _stop(self, refused: Ended) -> None:
-        """Begin nothing more; what had begun, and only waits to go on, does."""
-        begun = [order for order in self._waiting if not self._cut.keys().isdisjoint(order.jobs)]
+    def _stop_launching(self, refused: Ended) -> None:
+        """Start no more groups, except those that wait to resume."""
+        requeued = [group for group in self._waiting if not self._requeued_ends.keys().isdisjoint(group.jobs)]
         reason = f"not started: the configuration of job {refused.job} was refused"
-        for order in self._waiting:
-            if order not in begun:
-                self._ends.update((job, Ended(job, "KILLED", reason)) for job in order.jobs if job not in self._ends)
-        self._waiting = deque(begun)
+        for group in self._waiting:
+            if group not in requeued:
+                self._ends.update((job, Ended(job, "KILLED", reason)) for job in group.jobs if job not in self._ends)
+        self._waiting = deque(requeued)
 
-    def _part(self, worker: Worker) -> None:
-        """Take back the order of a worker that is through with it, to hand it out again if it was asked to end."""
-        order, killed = worker.order, worker.killed
-        worker.order, worker.open, worker.killed = None, [], {}
-        if self._rules.once:
-            worker.leaving, worker.deadline = True, time.monotonic() + _GRACE
-        if order is None or not killed:
+    def _release(self, worker: Worker) -> None:
+        """Take back the group of a worker that is done with it; requeue it if it was terminated."""
+        group, killed = worker.group, worker.killed
+        worker.group, worker.open_jobs, worker.killed = None, [], {}
+        if self._rules.one_shot:
+            worker.exiting, worker.deadline = True, time.monotonic() + _EXIT_SECONDS
+        if group is None or not killed:
             return
-        worker.leaving = True
-        if worker.breach is not None:
-            self._end_for(worker.breach, killed)
+        worker.exiting = True
+        if worker.exceeded is not None:
+            self._end_for(worker.exceeded, killed)
             return
-        if not self.interrupted and self._attempts.allow(order, preempted=True):
-            self._go_on(order, killed, ASKED)
+        if not self.interrupted and self._attempts.allow(group, preempted=True):
+            self._requeue(group, killed, ASKED_TO_END)
             return
         self._end_all(killed)
 
-    def _go_on(self, order: Order, cut: Mapping[int, Ended], reason: str) -> None:
-        """Hand an order out again, as the next one. cut: how its jobs end if that does not come about."""
-        self._cut.update(cut)
-        self._tell(Again(tuple(cut), f"{reason}: {plural(len(cut), 'job')} {'goes' if len(cut) == 1 else 'go'} on"))
-        self._waiting.appendleft(order)
+    def _requeue(self, group: JobGroup, ends: Mapping[int, Ended], reason: str) -> None:
+        """Requeue a group as the next one; ``ends``: of its jobs if the sweep is interrupted."""
+        self._requeued_ends.update(ends)
+        self._on_event(
+            Requeued(tuple(ends), f"{reason}: {plural(len(ends), 'job')} {'resumes' if len(ends) == 1 else 'resume'}")
+        )
+        self._waiting.appendleft(group)
 
-    def _apart(self, order: Order | None, apart: Apart) -> None:
-        """Queue the groups of a pack that came apart, the largest orders first as ever."""
-        if order is None or self.interrupted:
+    def _regroup(self, group: JobGroup | None, event: Regrouped) -> None:
+        """Queue the new groups of a pack that was split, largest first."""
+        if group is None or self.interrupted:
             return
-        self._tell(apart)
-        self._waiting.extend(order.part(group) for group in apart.groups)
+        self._on_event(event)
+        self._waiting.extend(group.subset(jobs) for jobs in event.groups)
         self._waiting = deque(sorted(self._waiting, key=lambda waiting: -len(waiting.jobs)))
 
-    def _bury(self, worker: Worker) -> None:
+    def _remove_dead(self, worker: Worker) -> None:
         self._workers.remove(worker)
-        end_group(worker.process)  # what it leaves behind
+        kill_group(worker.process)  # its child processes
         worker.pipe.close()
-        self._hear_records(worker)
-        code, order, left = worker.process.exitcode, worker.order, list(worker.open)
-        if order is None or not left:
+        self._adopt_recorded_ends(worker)
+        code, group, unfinished = worker.process.exitcode, worker.group, list(worker.open_jobs)
+        if group is None or not unfinished:
             return
-        cut = {job: Ended(job, "KILLED" if self.interrupted else "FAILED", why_dead(code), alone=True) for job in left}
+        ends = {
+            job: Ended(job, "KILLED" if self.interrupted else "FAILED", exit_cause(code), unrecorded=True)
+            for job in unfinished
+        }
         if self.interrupted:
-            self._end_all(cut)
-        elif worker.breach is not None and not (worker.breach.heavy and len(order.jobs) > 1):
-            self._end_for(worker.breach, left)
-        elif worker.breach is None and (worker.killed or was_asked(code)):
-            worker.killed |= {job: Ended(job, "KILLED", ASKED, alone=True) for job in left if job not in worker.killed}
-            self._part(worker)
+            self._end_all(ends)
+        elif worker.exceeded is not None and not (worker.exceeded.over_memory and len(group.jobs) > 1):
+            self._end_for(worker.exceeded, unfinished)
+        elif worker.exceeded is None and (worker.killed or was_terminated(code)):
+            worker.killed |= {
+                job: Ended(job, "KILLED", ASKED_TO_END, unrecorded=True)
+                for job in unfinished
+                if job not in worker.killed
+            }
+            self._release(worker)
         else:
-            self._lost(order, cut, worker.breach, killed=code == -SIGKILL)
+            self._recover(group, ends, worker.exceeded, killed=code == -SIGKILL)
 
-    def _lost(self, order: Order, cut: Mapping[int, Ended], breach: Breach | None, killed: bool) -> None:
-        """Hand out what a dead worker left: once more, or a pack in halves, until the job to blame is alone."""
-        if breach is None and killed and self._attempts.allow(order, preempted=False):
-            self._go_on(order, cut, KILLED)
-        elif len(order.jobs) > 1:
-            left = list(cut)
-            reason = breach.reason if breach else OUT_OF_MEMORY if killed else cut[left[0]].message
-            self._left(order, left, reason)
-            if killed and breach is None:
-                self._size = max(1, self._size - 1)  # two halves side by side would need the same memory again
-            self._apart(order, Apart(tuple(even(left, min(2, len(left)))), reason))
+    def _recover(
+        self, group: JobGroup, ends: Mapping[int, Ended], exceeded: LimitExceeded | None, killed: bool
+    ) -> None:
+        """Retry the jobs of a dead worker: the group again, or a pack in halves, or fail them."""
+        if exceeded is None and killed and self._attempts.allow(group, preempted=False):
+            self._requeue(group, ends, KILLED)
+        elif len(group.jobs) > 1:
+            unfinished = list(ends)
+            reason = exceeded.reason if exceeded else OUT_OF_MEMORY if killed else ends[unfinished[0]].message
+            self._on_split(group, unfinished, reason)
+            if killed and exceeded is None:
+                self._size = max(1, self._size - 1)  # both halves at once need the same memory
+            self._regroup(group, Regrouped(tuple(split_evenly(unfinished, min(2, len(unfinished)))), reason))
         else:
-            self._end_all(cut)
+            self._end_all(ends)
 
-    def _hear_records(self, worker: Worker) -> None:
-        """End the jobs that a dead worker had ended and recorded, but not told of."""
-        for job in [job for job in worker.open if job not in worker.before]:
-            end = self._recorded(worker.order, job) if worker.order else None
+    def _adopt_recorded_ends(self, worker: Worker) -> None:
+        """End the jobs that a dead worker had recorded as ended, but not reported."""
+        for job in [job for job in worker.open_jobs if job not in worker.already_ended]:
+            end = self._recorded_end(worker.group, job) if worker.group else None
             if end is not None:
-                worker.open.remove(job)
+                worker.open_jobs.remove(job)
                 worker.killed.pop(job, None)
                 self._end(end)
 
@@ -261,36 +296,36 @@ class Pool:
         for end in ends.values():
             self._end(end)
 
-    def _end_for(self, breach: Breach, jobs: Collection[int]) -> None:
-        self._end_all({job: Ended(job, "FAILED", breach.reason, alone=True) for job in jobs})
+    def _end_for(self, exceeded: LimitExceeded, jobs: Collection[int]) -> None:
+        self._end_all({job: Ended(job, "FAILED", exceeded.reason, unrecorded=True) for job in jobs})
 
     def _end(self, end: Ended) -> None:
         self._ends[end.job] = end
-        self._tell(end)
+        self._on_event(end)
 
     def _interrupt(self, number: int) -> None:
-        """Ask the running jobs to end and wait for them; a second interrupt kills them."""
+        """Interrupt the running jobs and wait for them; a second interrupt kills them."""
         self.interrupted = number
         self._waiting.clear()
-        for end in list(self._cut.values()):
+        for end in list(self._requeued_ends.values()):
             self._end(replace(end, status="KILLED"))
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + _EXIT_SECONDS
         with contextlib.suppress(KeyboardInterrupt):
             while self._busy() and time.monotonic() < deadline:
-                for worker in self._workers:  # again and again: one that is just starting cannot hear yet
-                    ask(worker.process, signal.SIGINT)
-                self._listen()
+                for worker in self._workers:  # repeatedly: one may still be starting
+                    send_signal(worker.process, signal.SIGINT)
+                self._wait_for_events()
         for worker in self._busy():
-            end_group(worker.process)
-            for job in worker.open:
-                self._end(Ended(job, "KILLED", "it did not end when asked to", alone=True))
+            kill_group(worker.process)
+            for job in worker.open_jobs:
+                self._end(Ended(job, "KILLED", "it did not end when asked to", unrecorded=True))
 
-    def _close(self) -> None:
+    def _shut_down(self) -> None:
         for worker in self._workers:
             with contextlib.suppress(OSError):
                 worker.pipe.send(None)
         for worker in self._workers:
             worker.process.join(timeout=5)
-            end_group(worker.process)
+            kill_group(worker.process)
             worker.process.join()
             worker.pipe.close()

@@ -1,1 +1,1 @@
-"""Processes of one job on this machine: rank variables, what all agree on, who ends them. No torch."""
+"""Multi-process runs: rank variables, consistency checks, child processes. No torch."""

@@ -1,4 +1,4 @@
-"""One run started as several processes, by torchrun, srun or Lightning: which of them this is, what all agree on."""
+"""Rank and world size of this process under torchrun, srun or Lightning; shared values."""
 
 import hashlib
 import os
@@ -13,19 +13,26 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-_GRACE = 20.0  # seconds that a process may go on training after the one that started it is gone
+_GRACE = 20.0  # seconds to exit after the parent process is gone
 _INTERRUPTED = "interrupted"
-BY_HAND = ("bash", "interactive")  # names of Slurm jobs in which Lightning, too, lets each process be by itself
+INTERACTIVE_JOBS = ("bash", "interactive")  # Slurm jobs that Lightning treats as one process
 
 
 @dataclass(frozen=True)
-class Place:
-    """This process among those of its run. starter: of all, "" for one alone. lead: it is the first on its node."""
+class ProcessRank:
+    """The rank of this process in its run.
 
-    starter: Literal["", "torchrun", "srun", "lightning"] = ""
+    Attributes:
+        launched_by: What started the processes; empty for a single one.
+        rank: The global rank.
+        ranks: The world size.
+        node_leader: Whether its local rank is 0.
+    """
+
+    launched_by: Literal["", "torchrun", "srun", "lightning"] = ""
     rank: int = 0
     ranks: int = 1
-    lead: bool = True
+    node_leader: bool = True
 
     @property
     def first(self) -> bool:
@@ -33,70 +40,84 @@ class Place:
         return self.rank == 0
 
 
-def place() -> Place:
-    """Return which process of its run this is, by the environment, as Lightning reads it."""
-    given = os.environ
-    lead = given.get("LOCAL_RANK", given.get("SLURM_LOCALID", "0")) == "0"
-    if "TORCHELASTIC_RUN_ID" in given:
-        return Place("torchrun", int(given.get("RANK", 0)), int(given.get("WORLD_SIZE", 1)), lead)
-    if "SLURM_STEP_ID" in given and given.get("SLURM_JOB_NAME") not in BY_HAND:
-        return Place("srun", int(given.get("SLURM_PROCID", 0)), int(given.get("SLURM_NTASKS", 1)), lead)
-    local, node = int(given.get("LOCAL_RANK", 0)), int(given.get("NODE_RANK", 0))
-    if local or node:  # the very first process is not told that there are more before it starts them
-        return Place("lightning", int(given.get("RANK", local or node)), int(given.get("WORLD_SIZE", 2)), lead)
-    return Place()
+def process_rank() -> ProcessRank:
+    """Return this process's rank from the environment variables, read as Lightning reads them."""
+    variables = os.environ
+    node_leader = variables.get("LOCAL_RANK", variables.get("SLURM_LOCALID", "0")) == "0"
+    if "TORCHELASTIC_RUN_ID" in variables:
+        return ProcessRank("torchrun", int(variables.get("RANK", 0)), int(variables.get("WORLD_SIZE", 1)), node_leader)
+    if "SLURM_STEP_ID" in variables and variables.get("SLURM_JOB_NAME") not in INTERACTIVE_JOBS:
+        return ProcessRank(
+            "srun", int(variables.get("SLURM_PROCID", 0)), int(variables.get("SLURM_NTASKS", 1)), node_leader
+        )
+    local, node = int(variables.get("LOCAL_RANK", 0)), int(variables.get("NODE_RANK", 0))
+    if local or node:  # the first process starts the others, without variables of its own
+        return ProcessRank(
+            "lightning", int(variables.get("RANK", local or node)), int(variables.get("WORLD_SIZE", 2)), node_leader
+        )
+    return ProcessRank()
 
 
-def tells(message: str = _INTERRUPTED) -> bool:
-    """Return whether this process is the one to tell how it ended, or another does.
+def reports_end(message: str = _INTERRUPTED) -> bool:
+    """Tell whether this rank prints how the run ended, or another rank does.
 
-    Under torchrun that is whoever is first: it ends the others as soon as one has ended. An interruption is not told
-    where there was something else to tell.
+    Under torchrun it is the first to ask, since torchrun terminates the others then. An
+    interruption is not printed where another message was.
+
+    Args:
+        message: What would be printed.
     """
-    here = place()
-    if here.starter != "torchrun" or here.ranks == 1:
-        return here.first or (message != _INTERRUPTED and (here.lead or here.starter == "lightning"))
-    place_of_words = f"reglab/told/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    current = process_rank()
+    if current.launched_by != "torchrun" or current.ranks == 1:
+        return current.first or (
+            message != _INTERRUPTED and (current.node_leader or current.launched_by == "lightning")
+        )
+    prefix = f"reglab/told/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     digest = hashlib.sha256(message.encode()).hexdigest()
     try:
-        mine = claim(f"{place_of_words}/{digest}", str(here.rank)) == str(here.rank)
-        return (claim(place_of_words, digest) == digest or message != _INTERRUPTED) and mine
+        mine = agree_on(f"{prefix}/{digest}", str(current.rank)) == str(current.rank)
+        return (agree_on(prefix, digest) == digest or message != _INTERRUPTED) and mine
     except RuntimeError:  # torchrun is gone
-        return here.first
+        return current.first
 
 
 @contextmanager
-def following() -> Iterator[None]:
-    """End this process where Lightning's first one, which started it, dies inside the context: it may wait for ever."""
-    if place().starter == "lightning" and not place().lead:
-        over, parent = threading.Event(), os.getppid()
-        threading.Thread(target=_end_with, args=(parent, over), daemon=True).start()
+def exit_with_parent() -> Iterator[None]:
+    """Exit, inside the context, some seconds after the process that started this rank has died."""
+    if process_rank().launched_by == "lightning" and not process_rank().node_leader:
+        finished, parent = threading.Event(), os.getppid()
+        threading.Thread(target=_exit_after, args=(parent, finished), daemon=True).start()
         try:
             yield
         finally:
-            over.set()
+            finished.set()
     else:
         yield
 
 
-def _end_with(parent: int, over: threading.Event) -> None:
+def _exit_after(parent: int, finished: threading.Event) -> None:
     while os.getppid() == parent:
-        if over.wait(1):
+        if finished.wait(1):
             return
     time.sleep(_GRACE)
-    if not over.is_set():
+    if not finished.is_set():
         os._exit(1)
 
 
-def claim(key: str, value: str) -> str:
-    """Return what the first process gave for ``key``, which is ``value`` where that is this one."""
-    found = _store().compare_set(key, "", value)
-    return bytes(found).decode()
+def agree_on(key: str, value: str) -> str:
+    """Return one value for ``key`` on all ranks that torchrun started: the one of the first to ask.
+
+    Args:
+        key: A name in torchrun's store.
+        value: The value of this rank, kept if it is the first.
+    """
+    agreed = _store().compare_set(key, "", value)
+    return bytes(agreed).decode()
 
 
 @cache
 def _store() -> "Store":
-    """Return the store that torchrun keeps for its processes; it outlives them."""
+    """Return torchrun's key-value store, which outlives the ranks."""
     from torch.distributed.rendezvous import rendezvous  # late: torch
 
     store: Store = next(rendezvous("env://"))[0]

@@ -1,4 +1,4 @@
-"""The processes of one job on several devices of this machine: what tells each its rank, and who ends them all."""
+"""Start ranks 1 to n-1 of a job on this machine, watch them, and end them with rank 0."""
 
 import multiprocessing
 import os
@@ -14,16 +14,21 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
-_SHELL = 128  # a process that a signal ended has this exit code plus the signal's number, as shells have it
+_SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
 _SIGKILL = 9  # Windows has no such name
-_SECONDS_TO_END = 10.0  # that further ranks have where rank 0 ended well
+_EXIT_SECONDS = 10.0  # for the other ranks after rank 0 succeeded
 
 
 def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """Return the variables of a process that is one of ``ranks`` on this machine, as torchrun would set them.
+    """Return the environment variables of one rank on this machine, as torchrun sets them.
 
-    Lightning starts no processes where it finds them. To be set before torch or Lightning is imported. port: of rank 0,
-    where the others meet it.
+    Lightning starts no processes where it finds them. Set them before torch or Lightning is
+    imported.
+
+    Args:
+        rank: The rank.
+        ranks: The world size.
+        port: On which rank 0 listens for the others.
     """
     return {
         "RANK": str(rank),
@@ -47,10 +52,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the processes that are started inside the context."""
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that are started inside the context."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -62,38 +67,51 @@ def environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Death:
-    """A further rank that did not end well. code: its exit code, below 0 for a signal. message: what it raised."""
+class RankFailure:
+    """How a rank other than 0 failed.
+
+    Attributes:
+        rank: The rank.
+        code: Its exit code, below 0 for a signal.
+        message: What it raised; empty if it sent nothing.
+    """
 
     rank: int
     code: int
     message: str = ""
 
 
-def die_alike(death: Death) -> None:
-    """End this process at once, by what ended one of its ranks, so that whoever started it sees that cause."""
-    if death.code == -_SIGKILL:
+def exit_like(failure: RankFailure) -> None:
+    """Exit at once with the failed rank's exit code or signal, for the parent to see."""
+    if failure.code == -_SIGKILL:
         os.kill(os.getpid(), _SIGKILL)
-    os._exit(_SHELL - death.code if death.code < 0 else death.code)
+    os._exit(_SIGNAL_EXIT_OFFSET - failure.code if failure.code < 0 else failure.code)
 
 
-class Ranks:
-    """Ranks 1 to ``ranks - 1`` of the job whose rank 0 is this process; they live inside the context at most.
+class RankProcesses:
+    """Ranks 1 to ``ranks - 1`` of the job whose rank 0 is this process, running inside the context.
 
-    Each calls ``target(rank, *args)`` in a fresh process (started by spawn). What it raises is its end; as
-    KeyboardInterrupt, it was asked to end. They end when this process does, whatever ended it.
+    Each calls ``target(rank, *args)`` in a spawned process. They end when this process does.
 
-    died: an attribute, called once, in a thread, with the first that did not end well: others may wait for it for ever.
+    Args:
+        ranks: The world size.
+        port: On which rank 0 listens for the others.
+        target: What each rank calls; KeyboardInterrupt from it means that it was asked to end.
+        args: Further arguments of ``target``.
+
+    Attributes:
+        on_failure: Called once, in a thread, with the first failure: other ranks may hang after it.
+        first_failure: The first failure; None while there is none.
     """
 
     def __init__(self, ranks: int, port: int, target: Callable[..., object], args: tuple[object, ...] = ()):
         self._ranks, self._port, self._target, self._args = ranks, port, target, args
         self._processes: dict[int, tuple[SpawnProcess, Connection]] = {}
-        self._over, self._closing = threading.Event(), threading.Event()
-        self.died: Callable[[Death], None] = die_alike
-        self.first: Death | None = None
+        self._all_ended, self._stopping = threading.Event(), threading.Event()
+        self.on_failure: Callable[[RankFailure], None] = exit_like
+        self.first_failure: RankFailure | None = None
 
-    def __enter__(self) -> "Ranks":
+    def __enter__(self) -> "RankProcesses":
         context = multiprocessing.get_context("spawn")
         for rank in range(1, self._ranks):
             ours, theirs = context.Pipe(duplex=False)
@@ -105,56 +123,58 @@ class Ranks:
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """Kill those that have not ended; after a good end they have a few seconds for theirs."""
-        self.wait(0 if kind else _SECONDS_TO_END)
-        self._closing.set()
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Kill the ranks that still run; where rank 0 succeeded, wait a few seconds first."""
+        self.wait(0 if error_type else _EXIT_SECONDS)
+        self._stopping.set()
         for process, pipe in self._processes.values():
             process.kill()
             process.join()
             pipe.close()
 
     def wait(self, seconds: float) -> None:
-        """Wait at most so long for all of them to end, or for one to die."""
-        self._over.wait(seconds)
+        """Wait until all ranks have ended or one has failed, for at most ``seconds``."""
+        self._all_ended.wait(seconds)
 
     def _watch(self) -> None:
-        left = dict(self._processes)
-        while left and not self._closing.is_set():
-            ended = wait([process.sentinel for process, _ in left.values()])
-            for rank in [rank for rank, (process, _) in left.items() if process.sentinel in ended]:
-                death = _death(rank, *left.pop(rank))
-                if death and not self._closing.is_set() and self.first is None:
-                    self.first = death
-                    self._over.set()
-                    self.died(death)
-        self._over.set()
+        running = dict(self._processes)
+        while running and not self._stopping.is_set():
+            ended = wait([process.sentinel for process, _ in running.values()])
+            for rank in [rank for rank, (process, _) in running.items() if process.sentinel in ended]:
+                failure = _failure(rank, *running.pop(rank))
+                if failure and not self._stopping.is_set() and self.first_failure is None:
+                    self.first_failure = failure
+                    self._all_ended.set()
+                    self.on_failure(failure)
+        self._all_ended.set()
 
 
-def _death(rank: int, process: SpawnProcess, pipe: Connection) -> Death | None:
-    while (code := process.exitcode) is None:  # it has ended; the main thread may just be about to note its code
+def _failure(rank: int, process: SpawnProcess, pipe: Connection) -> RankFailure | None:
+    while (code := process.exitcode) is None:  # ended, but not yet reaped
         time.sleep(0.01)
     if code == 0:
         return None
     try:
-        return Death(rank, code, pipe.recv())
+        return RankFailure(rank, code, pipe.recv())
     except (EOFError, OSError):
-        return Death(rank, code)
+        return RankFailure(rank, code)
 
 
 def _run(pipe: Connection, rank: int, target: Callable[..., object], args: tuple[object, ...]) -> None:
-    threading.Thread(target=_end_with_rank_0, daemon=True).start()
+    threading.Thread(target=_exit_with_rank_zero, daemon=True).start()
     try:
         target(rank, *args)
     except KeyboardInterrupt as interrupt:
-        sys.exit(_SHELL + int(getattr(interrupt, "number", signal.SIGINT)))
-    except Exception as error:  # noqa: BLE001 - told by rank 0
+        sys.exit(_SIGNAL_EXIT_OFFSET + int(getattr(interrupt, "number", signal.SIGINT)))
+    except Exception as error:  # noqa: BLE001 - reported by rank 0
         pipe.send(str(error) or type(error).__name__)
         sys.exit(1)
 
 
-def _end_with_rank_0() -> None:
-    """End this process when rank 0 is gone: it may hang in a collective, and has nothing to save without it."""
+def _exit_with_rank_zero() -> None:
+    """End this process, which may hang in a collective, when rank 0 is gone."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,1 +1,1 @@
-"""What a sweep showed: table, verdict, figures, one HTML page. Reads what tracking stored."""
+"""Sweep reports: terminal table, verdict, figures, one HTML page."""

@@ -1,4 +1,4 @@
-"""A sweep's runs, read back from MLflow."""
+"""Read a sweep's runs from MLflow."""
 
 import json
 import os
@@ -25,19 +25,26 @@ PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
 FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
-RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last, which the command may have changed
-_BEFORE = "paired_1se"  # of sweeps from before there were rules: their choice stays what it was
-LOOKED = "reglab.test_looked_before"  # of a sweep: who had seen its test set before
+RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last
+_RULE_OF_OLD_SWEEPS = "paired_1se"  # of sweeps made before there were rules
+EARLIER_TEST_USES_TAG = "reglab.test_looked_before"  # of a sweep: which runs saw its test set before
 
 
 def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
-    """Return what MLflow holds of the sweep with the parent run ``parent_id``.
+    """Return the data of a sweep's report from MLflow.
 
-    Of several attempts at a job one counts, see ``select_attempts``. The metric that chooses is the one of its config,
-    ``measure.monitor``; so is the rule, ``sweep.rule``, unless another one is given. Histories are read only for the
-    settings that the report draws. Raises ``UserError`` if there is no such sweep, or rule.
+    Of several attempts at a job one counts, see ``select_attempts``. The monitor is the config's
+    ``measure.monitor``. Histories are read only for the settings that the report draws.
+
+    Args:
+        uri: Of the MLflow store.
+        parent_id: The sweep's run.
+        rule: Another rule than the sweep's ``sweep.rule``.
+
+    Raises:
+        UserError: There is no such sweep, or rule.
     """
-    from reglab.tracking.mlflow import read  # imports mlflow: seconds
+    from reglab.tracking.mlflow import read  # late: mlflow
 
     parent = read.get_run(uri, parent_id)
     records = select_attempts(read.sweep_runs(uri, parent_id))
@@ -48,7 +55,7 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
     asked = (
         rule
         or parent.tags.get(RULE_TAG)
-        or next((r.params[RULE] for r in (parent, *records) if r.params.get(RULE)), _BEFORE)
+        or next((r.params[RULE] for r in (parent, *records) if r.params.get(RULE)), _RULE_OF_OLD_SWEEPS)
     )
     keys = [f"{side}/{name}" for name in ("loss", score) for side in ("train", "val", "gap")]
     data = SweepData(
@@ -57,26 +64,26 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
         score=score,
         monitor=monitor,
         jobs=jobs,
-        looked=parent.tags.get(LOOKED, ""),
-        facts=_facts(parent, records),
+        earlier_test_uses=parent.tags.get(EARLIER_TEST_USES_TAG, ""),
+        provenance=_provenance(parent, records),
         command=_command(parent.tags.get("reglab.command", "")),
         results=collect_examples(records),
         rule=check_rule(asked),
     )
-    histories: dict[str, History] = {run_id: read.history(uri, run_id, keys) for run_id in _drawn(data)}
+    histories: dict[str, History] = {run_id: read.history(uri, run_id, keys) for run_id in _runs_drawn(data)}
     return replace(data, histories=histories)
 
 
-def _drawn(data: SweepData) -> list[str]:
+def _runs_drawn(data: SweepData) -> list[str]:
     try:
         choice = data.choose()
-    except UserError:  # nothing finished: whoever chooses says so
+    except UserError:  # nothing finished, which the choice reports
         return []
     return [run.run_id for candidate in rows(choice) for run in candidate.trials]
 
 
 def trial(record: "RunRecord") -> Trial:
-    """Return an MLflow run as a trial; its metrics are those of the end of the run, and the test set's if there."""
+    """Return an MLflow run as a trial, with its final metrics and those of the test set."""
     tags, metrics = record.tags, record.metrics
     regularizer = tags.get("reglab.regularizer") or "none"
     final = {
@@ -101,10 +108,10 @@ def trial(record: "RunRecord") -> Trial:
 
 
 def _directions(text: str) -> dict[str, int]:
-    """Return which numbers regularize more the larger (+1) or smaller (-1) they are; empty for earlier runs."""
+    """Return the sign of each number that regularizes more or less; empty for earlier runs."""
     try:
-        found = json.loads(text or "{}")
-        return {str(key): 1 if sign > 0 else -1 for key, sign in found.items()}
+        directions = json.loads(text or "{}")
+        return {str(key): 1 if sign > 0 else -1 for key, sign in directions.items()}
     except (ValueError, TypeError, AttributeError):
         return {}
 
@@ -112,25 +119,26 @@ def _directions(text: str) -> dict[str, int]:
 def overrides(text: str) -> tuple[str, ...]:
     """Return overrides that were joined for a shell, without those that only a sweep sets.
 
-    Empty where the text is no such list: a tag that is too long for MLflow says only where its text lies.
+    Args:
+        text: Of a tag; if it was too long for MLflow it is no such list, and nothing is returned.
     """
     try:
-        found = shlex.split(text)
+        parts = shlex.split(text)
     except ValueError:
         return ()
-    if not all("=" in part or part.startswith("~") for part in found):
+    if not all("=" in part or part.startswith("~") for part in parts):
         return ()
-    return tuple(part for part in found if not part.lstrip("+~").startswith("sweep."))
+    return tuple(part for part in parts if not part.lstrip("+~").startswith("sweep."))
 
 
 def _command(text: str) -> str:
-    """Return a command line with the program's name for its path."""
+    """Return a command line with the program's name instead of its path."""
     program, space, rest = text.partition(" ")
     return PurePath(program).name + space + rest
 
 
-def _facts(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, str]:
-    """Return what a reader needs to tell whether a repetition is one: code, data, versions, machine."""
+def _provenance(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, str]:
+    """Return what identifies a reproduction: code, data, versions, machine."""
     first = records[0] if records else parent
     tags = first.tags
     changed = tags.get("mlflow.source.git.dirty") == "true"
@@ -148,8 +156,8 @@ def _facts(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, str]:
 
 def versions(packages: Iterable[str] = PACKAGES) -> str:
     """Return Python's version and those of the packages that are installed."""
-    found: Mapping[str, str] = {name: _version(name) for name in packages}
-    return ", ".join([f"Python {platform.python_version()}", *(f"{n} {v}" for n, v in found.items() if v)])
+    by_package: Mapping[str, str] = {name: _version(name) for name in packages}
+    return ", ".join([f"Python {platform.python_version()}", *(f"{n} {v}" for n, v in by_package.items() if v)])
 
 
 def _version(package: str) -> str:

@@ -1,6 +1,7 @@
-"""The report as one self-contained page: no script, no network, light or dark as the reader's system is.
+"""The report as one self-contained HTML page: no script, no network, light or dark theme.
 
-Everything passes through Jinja2's autoescaping; only the figures' own SVG text, which matplotlib escapes, is trusted.
+Everything passes through Jinja2's autoescaping; only the figures' own SVG text, which matplotlib
+escapes, is trusted.
 """
 
 import shlex
@@ -16,10 +17,10 @@ from reglab.analysis.sweep_data import SweepData
 from reglab.analysis.verdict import Verdict
 from reglab.core.metric_direction import lower_is_better
 from reglab.reports.figures import draw
-from reglab.reports.terminal import Row, constant_row, headings, row
-from reglab.reports.tested import Tested
+from reglab.reports.terminal import TableRow, constant_row, headings, row
+from reglab.reports.test_result import ResultOnTest
 
-RULES = {  # what the page says of how the choice is made
+RULES = {  # how the page describes the rule
     "paired_1se": "the strongest setting of its regularizer within one standard error of its difference to the best. "
     "All settings share rows and seeds: SE² = variance over examples of the difference (mean over seeds) / examples + "
     "variance over seeds of the difference (mean over examples) / seeds",
@@ -30,7 +31,14 @@ RULES = {  # what the page says of how the choice is made
 
 @dataclass(frozen=True)
 class Card:
-    """A number of the answer: without a regularizer, with the chosen one, and the latter's interval."""
+    """A number at the head of the page.
+
+    Attributes:
+        title: Its name.
+        before: Its value without a regularizer.
+        after: Its value with the chosen setting.
+        below: The interval of the latter.
+    """
 
     title: str
     before: str
@@ -38,8 +46,15 @@ class Card:
     below: str
 
 
-def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -> str:
-    """Return the whole page as HTML text."""
+def page(data: SweepData, choice: Choice, verdict: Verdict, test: ResultOnTest | None) -> str:
+    """Return the whole page as HTML text.
+
+    Args:
+        data: Of the sweep.
+        choice: The choice.
+        verdict: On the choice.
+        test: The chosen setting's test result, if there is one.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reglab.reports", "templates"),
         autoescape=True,
@@ -50,7 +65,7 @@ def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -
     return environment.get_template("sweep.html").render(
         title=data.name,
         when=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        words=words,
+        verdict=verdict,
         choice=choice,
         cards=cards(data, choice),
         headings=headings(data),
@@ -66,39 +81,39 @@ def page(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -
     )
 
 
-def constant_rows(data: SweepData, choice: Choice) -> list[Row]:
+def constant_rows(data: SweepData, choice: Choice) -> list[TableRow]:
     """Return the row of the constant predictor, if runs record it."""
-    found = constant_row(data, choice)
-    return [] if found is None else [found]
+    found_row = constant_row(data, choice)
+    return [] if found_row is None else [found_row]
 
 
 def command(choice: Choice) -> str:
-    """Return the command that trains the chosen setting's first run again, quoted for a shell; empty if not known."""
+    """Return the command that trains the chosen setting's first run again; empty if not known."""
     overrides = choice.chosen.trials[0].overrides
     if not overrides:
         return ""
-    # An experiment may be a sweep by itself; this is one run of it.
+    # An experiment may define a sweep; this is one run of it.
     once = ["hydra.mode=RUN"] if any(part.lstrip("+").startswith("experiment=") for part in overrides) else []
     return shlex.join(["reglab", "train", *overrides, *once])
 
 
 def cards(data: SweepData, choice: Choice) -> list[Card]:
-    """Return the numbers at the head of the page: gap, validation loss, validation score and exact zeros."""
+    """Return the cards of the page: gap, validation score, validation loss and exact zeros."""
     chosen = choice.chosen
     base = choice.baseline if choice.baseline is not chosen else None
-    found = []
+    cards_shown = []
     for key in ("gap/loss", f"val/{data.score}", "val/loss", "weights/zeros"):
         if not chosen.has(key):
             continue
-        say = percent if key == "weights/zeros" else number
+        format_value = percent if key == "weights/zeros" else number
         values = chosen.values(key)
         below = _bounds(chosen.interval(key), data.level) or (
-            f"runs: {say(min(values))} to {say(max(values))}" if min(values) < max(values) else ""
+            f"runs: {format_value(min(values))} to {format_value(max(values))}" if min(values) < max(values) else ""
         )
         title = "exact zeros" if key == "weights/zeros" else metric_name(key)
-        before = say(base.mean(key)) if base and base.has(key) else ""
-        found.append(Card(title, before, say(chosen.mean(key)), below))
-    return found
+        before = format_value(base.mean(key)) if base and base.has(key) else ""
+        cards_shown.append(Card(title, before, format_value(chosen.mean(key)), below))
+    return cards_shown
 
 
 def _bounds(interval: Interval, level: str) -> str:

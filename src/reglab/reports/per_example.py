@@ -1,4 +1,4 @@
-"""The losses by example of a sweep's runs, read back from their artifacts."""
+"""Read the per-example losses of a sweep's runs from their artifacts."""
 
 import logging
 import tempfile
@@ -14,25 +14,30 @@ if TYPE_CHECKING:
     from reglab.tracking.run_record import RunRecord
 
 _log = logging.getLogger(__name__)
-_LARGE = ("val_outputs", "val_targets")  # of all runs of a sweep at once, and no comparison asks for them
-_READERS = 16  # at once, where they come over the network
+_LARGE = ("val_outputs", "val_targets")  # large, and not needed for comparisons
+_READERS = 16  # parallel downloads
 
 
 def collect_examples(records: Iterable["RunRecord"]) -> dict[str, Examples]:
-    """Return the final losses by example of those runs that have them, by the run's id.
+    """Return per-example results by run id, of the runs that have them.
 
-    Runs of earlier versions have none and are left out; one whose file cannot be read is left out with a warning.
-    Artifacts on this machine are read where they lie, others are fetched, several at a time. Raises UserError where a
-    server does not answer.
+    Runs of earlier versions have none and are left out; one whose file cannot be read is left out
+    with a warning. Local artifacts are read in place, others are downloaded, several at a time.
+
+    Args:
+        records: The runs.
+
+    Raises:
+        UserError: A server does not answer.
     """
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(_READERS) as pool:
-        chosen = list(records)
-        found = pool.map(lambda record: _one(record, Path(folder) / record.run_id), chosen)
-        return {record.run_id: each for record, each in zip(chosen, found, strict=True) if each is not None}
+        all_records = list(records)
+        examples = pool.map(lambda record: _one(record, Path(folder) / record.run_id), all_records)
+        return {record.run_id: each for record, each in zip(all_records, examples, strict=True) if each is not None}
 
 
 def _one(record: "RunRecord", folder: Path) -> Examples | None:
-    from reglab.tracking.mlflow.read import copy_artifact  # imports mlflow: seconds
+    from reglab.tracking.mlflow.read import copy_artifact  # late: mlflow
 
     path = copy_artifact(record, FILE, folder)
     if path is None:

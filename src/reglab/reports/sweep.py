@@ -1,4 +1,4 @@
-"""The report of a sweep: collect, choose, write."""
+"""Write the report of a sweep: collect, choose, render."""
 
 import shutil
 import sys
@@ -15,9 +15,9 @@ from reglab.core.markdown import plain
 from reglab.reports.collect import collect
 from reglab.reports.html import page
 from reglab.reports.terminal import WIDE, constant_row, headings, row, table
-from reglab.reports.tested import Tested, tested
+from reglab.reports.test_result import ResultOnTest, result_on_test
 
-__all__ = ["SweepReport", "collect", "portraits", "report", "write"]
+__all__ = ["SweepReport", "collect", "histogram_candidates", "report", "write"]
 
 # Run id -> its metrics on the test set, e.g. {"test/loss": 0.2, "test/accuracy": 0.95}.
 TestMetrics = Mapping[str, Mapping[str, float]]
@@ -27,8 +27,13 @@ TestMetrics = Mapping[str, Mapping[str, float]]
 class SweepReport:
     """A written report.
 
-    path: the HTML file. verdict: in words, the headline in its first line. tested: what the chosen setting reached on
-    the test set, in a sentence, empty if nobody looked. table: for the terminal. note: markdown.
+    Attributes:
+        path: Of the HTML file.
+        choice: The choice.
+        verdict: As text, the headline in its first line.
+        tested: The test result in a sentence; empty if there is none.
+        table: For the terminal.
+        note: Markdown.
     """
 
     path: Path
@@ -39,8 +44,8 @@ class SweepReport:
     note: str
 
 
-def portraits(choice: Choice) -> tuple[Candidate, ...]:
-    """Return the candidates whose weights the report shows best: baseline, chosen, and the sparsest block's choice."""
+def histogram_candidates(choice: Choice) -> tuple[Candidate, ...]:
+    """Return the candidates whose weights are drawn: baseline, chosen, and the sparsest choice."""
     sparse = [c for c in choice.blocks.values() if c.has("weights/zeros") and c.zeros > 0]
     wanted = [choice.baseline, choice.chosen, max(sparse, key=lambda c: c.zeros, default=None)]
     return tuple({c.label: c for c in wanted if c is not None}.values())
@@ -49,46 +54,58 @@ def portraits(choice: Choice) -> tuple[Candidate, ...]:
 def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Path) -> SweepReport:
     """Write ``report.html`` into ``folder`` and return the report.
 
-    test: by run id, for the chosen candidate's runs. Where None, results that the runs already hold are shown.
+    Args:
+        data: Of the sweep.
+        choice: The choice.
+        test: Test metrics by run id, for the chosen candidate's runs; None for those that the runs
+            have.
+        folder: Where the page is written.
     """
-    words = verdict(choice, data.score)
-    result = tested(data, choice, test)
+    answer = verdict(choice, data.score)
+    result = result_on_test(data, choice, test)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
-    path.write_text(page(data, choice, words, result), encoding="utf-8")
+    path.write_text(page(data, choice, answer, result), encoding="utf-8")
     return SweepReport(
         path,
         choice,
-        words.text,
+        answer.text,
         result.sentence if result else "",
         table(data, choice, _columns()),
-        note(data, choice, words, result),
+        note(data, choice, answer, result),
     )
 
 
 def _columns() -> int:
-    """Return the width that the terminal table may take: that of the terminal, or enough where there is none."""
+    """Return the width of the table: the terminal's, or the full one without a terminal."""
     return shutil.get_terminal_size((WIDE, 0)).columns if sys.stdout.isatty() else WIDE
 
 
 def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> SweepReport:
-    """Collect, choose and write in one go, without weight distributions. rule: another one than the sweep's own.
+    """Collect, choose and write in one go, without weight histograms.
 
-    Raises ``UserError`` if there is no such sweep or rule, or no run of it has a result.
+    Args:
+        uri: Of the MLflow store.
+        parent_id: The sweep's run.
+        folder: Where the page is written.
+        rule: Another rule than the sweep's own.
+
+    Raises:
+        UserError: There is no such sweep or rule, or no run of it has a result.
     """
     data = collect(uri, parent_id, rule)
     return write(data, data.choose(), None, folder)
 
 
-def note(data: SweepData, choice: Choice, words: Verdict, test: Tested | None) -> str:
-    """Return the markdown note: headline, details, test result and the blocks' choices as a table."""
+def note(data: SweepData, choice: Choice, answer: Verdict, test: ResultOnTest | None) -> str:
+    """Return the markdown note: headline, details, test result, table of choices."""
     shown = [c for c in choice.candidates if c is choice.baseline or any(c is b for b in choice.blocks.values())]
-    constant_rows = [found] if (found := constant_row(data, choice)) is not None else []
+    constant_rows = [constant] if (constant := constant_row(data, choice)) is not None else []
     names = [plain(heading) for heading in headings(data)]
     lines = [
-        f"**{plain(words.headline)}**",
+        f"**{plain(answer.headline)}**",
         "",
-        *(f"- {plain(detail)}" for detail in words.details),
+        *(f"- {plain(detail)}" for detail in answer.details),
         *([f"- {plain(test.sentence)}"] if test else []),
         "",
         f"| {' | '.join(names)} |",

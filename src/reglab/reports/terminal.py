@@ -1,4 +1,4 @@
-"""The table that a sweep ends with in the terminal."""
+"""The results table of a sweep, for the terminal."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ _GAP, _LEFT_OUT_WHEN_NARROW = 5, (4, 7)
 
 
 @dataclass(frozen=True)
-class Row:
-    """A candidate's numbers in words, as terminal and page show them."""
+class TableRow:
+    """A candidate's numbers as text, for terminal and page."""
 
     block: str
     setting: str
@@ -42,7 +42,7 @@ class Row:
 
 
 def headings(data: SweepData) -> tuple[str, ...]:
-    """Return the column headings for ``Row``."""
+    """Return the column headings for ``TableRow``."""
     score = SCORES.get(data.score, data.score)
     return (
         "regularizer", "strength", "val loss ±SE", f"val\n{score}", f"train\n{score}",
@@ -50,10 +50,10 @@ def headings(data: SweepData) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def row(candidate: Candidate, data: SweepData, choice: Choice) -> Row:
-    """Return what a candidate's row says."""
+def row(candidate: Candidate, data: SweepData, choice: Choice) -> TableRow:
+    """Return a candidate's row."""
     loss = candidate.estimate("val/loss") if candidate.has("val/loss") else None
-    return Row(
+    return TableRow(
         block=candidate.block,
         setting=setting(candidate),
         loss=spread(loss.mean, loss.error) if loss else "-",
@@ -69,17 +69,19 @@ def row(candidate: Candidate, data: SweepData, choice: Choice) -> Row:
     )
 
 
-def constant_row(data: SweepData, choice: Choice) -> Row | None:
-    """Return the row of the constant predictor, which looks at no input; None where runs do not record it."""
-    known = {key: choice.comparison.constant_value(choice.chosen, key) for key in ("val/loss", f"val/{data.score}")}
-    loss, score = known["val/loss"], known[f"val/{data.score}"]
+def constant_row(data: SweepData, choice: Choice) -> TableRow | None:
+    """Return the row of the constant predictor; None where runs do not record it."""
+    values = {key: choice.comparison.constant_value(choice.chosen, key) for key in ("val/loss", f"val/{data.score}")}
+    loss, score = values["val/loss"], values[f"val/{data.score}"]
     if loss is None:
         return None
-    return Row("constant", "", number(loss), "-" if score is None else number(score), "-", "-", "-", "-", "", False)
+    return TableRow(
+        "constant", "", number(loss), "-" if score is None else number(score), "-", "-", "-", "-", "", False
+    )
 
 
 def setting(candidate: Candidate) -> str:
-    """Return strength and whatever else varies in the candidate's block."""
+    """Return strength and whatever else varies in the candidate's block, as text."""
     name = f"{candidate.number}=" if candidate.number else ""
     strength = [name + compact(candidate.strength)] if candidate.strength is not None else []
     others = (f"{short_key(key, candidate.settings)}={value}" for key, value in candidate.settings.items())
@@ -87,7 +89,7 @@ def setting(candidate: Candidate) -> str:
 
 
 def mark(candidate: Candidate, choice: Choice) -> str:
-    """Return what a candidate is to the choice: choice, best, partial (runs are missing) or underfits."""
+    """Return the last cell: choice, best, partial (runs are missing), underfits, or empty."""
     if candidate is choice.chosen:
         return "◀ choice"
     if candidate is choice.best:
@@ -100,32 +102,39 @@ def mark(candidate: Candidate, choice: Choice) -> str:
 def table(data: SweepData, choice: Choice, columns: int = WIDE) -> Table:
     """Return the table of a sweep's candidates, the chosen one marked.
 
-    It takes at most 100 columns; on fewer it leaves out the training score and the runs. Beyond ``MOST_ROWS``
-    candidates it keeps those with the best monitored mean; the caption says so.
+    Beyond ``MOST_ROWS`` candidates it keeps those with the best mean; the caption says so.
+
+    Args:
+        data: Of the sweep.
+        choice: The choice.
+        columns: Of the terminal. At most 100 are used; on fewer, training score and runs are left
+            out.
     """
     kept = sorted(choice.candidates, key=choice.loss)[:MOST_ROWS]
     left_out = len(choice.candidates) - len(kept)
     title = Text(f"{data.name}: {len(choice.candidates)} settings")
     caption = f"{left_out} more settings are in the report" if left_out else None
     drawn = Table(title=title, caption=caption, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
-    places = [place for place in range(len(headings(data))) if columns >= WIDE or place not in _LEFT_OUT_WHEN_NARROW]
-    for place in places:
-        heading = headings(data)[place]
+    shown_columns = [
+        column for column in range(len(headings(data))) if columns >= WIDE or column not in _LEFT_OUT_WHEN_NARROW
+    ]
+    for column in shown_columns:
+        heading = headings(data)[column]
         drawn.add_column(
             Text(heading),
-            justify="left" if place in (0, 1, 8) else "right",
-            max_width=16 if place in (0, 1) or (place == _GAP and columns < WIDE) else None,
-            min_width=9 if place in (0, 1) else None,
+            justify="left" if column in (0, 1, 8) else "right",
+            max_width=16 if column in (0, 1) or (column == _GAP and columns < WIDE) else None,
+            min_width=9 if column in (0, 1) else None,
             overflow="fold",
-            no_wrap=place not in (0, 1, _GAP),  # if something must give, then names
+            no_wrap=column not in (0, 1, _GAP),  # only names may wrap
         )
     shown = [c for c in choice.candidates if c in kept]
     for candidate, following in zip(shown, [*shown[1:], None], strict=True):
-        said = row(candidate, data, choice)
-        style = "bold green" if said.chosen else ("dim" if said.mark in ("underfits", "partial") else "")
-        drawn.add_row(*(Text(said.cells[place]) for place in places), style=style)
+        table_row = row(candidate, data, choice)
+        style = "bold green" if table_row.chosen else ("dim" if table_row.mark in ("underfits", "partial") else "")
+        drawn.add_row(*(Text(table_row.cells[column]) for column in shown_columns), style=style)
         if following is None or following.block != candidate.block:
             drawn.add_section()
     if (constant := constant_row(data, choice)) is not None:
-        drawn.add_row(*(Text(constant.cells[place]) for place in places), style="dim")
+        drawn.add_row(*(Text(constant.cells[column]) for column in shown_columns), style="dim")
     return drawn

@@ -1,1 +1,1 @@
-"""Sweeps: from blocks and seeds to jobs, which of them are done, and how a sweep ends."""
+"""Sweeps: expand blocks and seeds to jobs, skip finished jobs, launch, report."""

@@ -1,9 +1,9 @@
-"""From ``sweep.blocks``, ``sweep.seeds`` and the command line to the list of jobs.
+"""Expand ``sweep.blocks``, ``sweep.seeds`` and the command line to the list of jobs.
 
-Hydra crosses every swept key with every other, and ``regularizer=[]`` crossed with ``regularizer.l1.strength=...``
-cannot be composed. A block is a mapping ``key -> value`` of its own; blocks stand side by side, and each is crossed
-with the command line's sweeps and the seeds. Seeds change slowest: an interrupted sweep has fewer seeds, not fewer
-strengths.
+Hydra crosses every swept key with every other, and ``regularizer=[]`` crossed with
+``regularizer.l1.strength=...`` cannot be composed. A block is a mapping ``key -> value`` of its
+own; blocks are not crossed with each other, only with the command line's sweeps and the seeds.
+Seeds change slowest: an interrupted sweep has fewer seeds, not fewer strengths.
 """
 
 import itertools
@@ -18,12 +18,18 @@ from reglab.core.errors import UserError
 from reglab.sweeps.functions import grammar, values
 
 GROUP = "regularizer"
-OWN_KEYS = ("sweep.blocks", "sweep.seeds")  # read by the sweeper itself, never sent to a job
+SWEEPER_KEYS = ("sweep.blocks", "sweep.seeds")  # read by the sweeper itself, never sent to a job
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training run of a sweep: its number, the label of its block, and the Hydra overrides that compose it."""
+    """One training run of a sweep.
+
+    Attributes:
+        number: Its number in the sweep.
+        block: The label of its block.
+        overrides: The Hydra overrides that compose it.
+    """
 
     number: int
     block: str
@@ -39,27 +45,38 @@ def expand(
     seeds: int | Sequence[int] | None = None,
     regularizers: Sequence[str] = (),
 ) -> list[Job]:
-    """Return the jobs: seeds x blocks x the command line's sweeps, in this order of change (seeds slowest).
+    """Return the jobs: seeds x blocks x the command line's sweeps, seeds changing slowest.
 
-    arguments: the command line's overrides. seeds: a list, or a count n for 0 ... n-1. regularizers: what the config
-    holds where neither block nor command line choose, for the label. Raises UserError if a key is set twice.
+    Args:
+        arguments: The command line's overrides.
+        blocks: ``sweep.blocks``.
+        seeds: A list, or a count n for 0 ... n-1.
+        regularizers: Of the config, for the label where neither block nor command line choose any.
+
+    Raises:
+        UserError: A key is set twice, or a value cannot be read.
     """
-    line = _axes(arguments)
-    sides = [_block(number, block) for number, block in enumerate(blocks)] or [{}]
-    for number, side in enumerate(sides):
-        _refuse_twice(
-            line, side, f"sweep.blocks[{number}]", "leave {value} out, or switch all blocks off: sweep.blocks=[]"
+    command_axes = _axes(arguments)
+    block_axes = [_block(number, block) for number, block in enumerate(blocks)] or [{}]
+    for number, axes in enumerate(block_axes):
+        _check_disjoint(
+            command_axes,
+            axes,
+            f"sweep.blocks[{number}]",
+            "leave {value} out, or switch all blocks off: sweep.blocks=[]",
         )
     seed_axis = _seed_axis(seeds)
-    for side in (line, *sides):
-        _refuse_twice(side, seed_axis, "sweep.seeds", "leave one of them out (sweep.seeds=null switches the list off)")
-    labels = _labels(sides)
+    for axes in (command_axes, *block_axes):
+        _check_disjoint(
+            axes, seed_axis, "sweep.seeds", "leave one of them out (sweep.seeds=null switches the list off)"
+        )
+    labels = _labels(block_axes)
     jobs: list[Job] = []
     for seed in _product(seed_axis):
-        for label, side in zip(labels, sides, strict=True):
-            for chosen in _product({**line, **side}):
-                overrides = (*chosen, *seed)
-                block = label or _chosen(overrides) or _name(regularizers)
+        for label, axes in zip(labels, block_axes, strict=True):
+            for settings in _product({**command_axes, **axes}):
+                overrides = (*settings, *seed)
+                block = label or _chosen_regularizers(overrides) or _joined_names(regularizers)
                 jobs.append(Job(len(jobs), block, overrides))
     return jobs
 
@@ -73,7 +90,7 @@ def _axes(arguments: Sequence[str]) -> Axes:
             raise UserError(
                 f"{override.input_line}: an interval cannot be enumerated; use linear(low,high,n) or log(...)"
             )
-        if override.key_or_group not in OWN_KEYS:
+        if override.key_or_group not in SWEEPER_KEYS:
             axes[key] = [key] if override.is_delete() and override.value() is None else _settings(key, override)
     return axes
 
@@ -89,7 +106,7 @@ def _settings(key: str, override: Override) -> list[str]:
 
 
 def _parse(where: str, key: str, value: Any) -> Override:
-    """Read one entry of a block. Text is read as on the command line (``a,b`` sweeps); a list is one value."""
+    """Parse an entry of a block: text as on the command line, a list as one value."""
     text = value if isinstance(value, str) else Override._get_value_element_as_str(_quoted(value))
     try:
         return grammar().parse_override(f"{key}={text}")
@@ -98,7 +115,7 @@ def _parse(where: str, key: str, value: Any) -> Override:
 
 
 def _quoted(value: Any) -> Any:
-    """Return a value of a yaml file with its texts quoted where needed, so that the grammar reads it back the same."""
+    """Return a YAML value with its texts quoted where the override grammar needs it."""
     if isinstance(value, str):
         plain = value.isidentifier() and value.lower() not in ("null", "true", "false", "nan", "inf")
         return value if plain else QuotedString(value, Quote.single)
@@ -116,7 +133,7 @@ def _seed_axis(seeds: int | Sequence[int] | None) -> Axes:
     return {"seed": [f"seed={seed}" for seed in numbers]}
 
 
-def _refuse_twice(first: Axes, second: Axes, where: str, remedy: str) -> None:
+def _check_disjoint(first: Axes, second: Axes, where: str, remedy: str) -> None:
     for key in first.keys() & second.keys():
         raise UserError(f"{key} is set twice: as {first[key][0]} and by {where}; {remedy.format(value=first[key][0])}")
 
@@ -125,40 +142,43 @@ def _product(axes: Axes) -> list[tuple[str, ...]]:
     return list(itertools.product(*axes.values()))
 
 
-def _chosen(overrides: Sequence[str]) -> str:
+def _chosen_regularizers(overrides: Sequence[str]) -> str:
     for override in overrides:
         if override.startswith(f"{GROUP}="):
             return _label({GROUP: [override]})
     return ""
 
 
-def _label(side: Axes) -> str:
-    """Return the block's regularizer names joined by ``+``; empty if the block chooses none or several lists."""
-    chosen = side.get(GROUP, [])
-    if len(chosen) != 1:
+def _label(axes: Axes) -> str:
+    """Return the block's regularizers joined by ``+``; empty unless it chooses one list."""
+    choices = axes.get(GROUP, [])
+    if len(choices) != 1:
         return ""
-    value = grammar().parse_override(chosen[0]).value()
-    return _name([str(name) for name in value] if isinstance(value, list) else [str(value)])
+    value = grammar().parse_override(choices[0]).value()
+    return _joined_names([str(name) for name in value] if isinstance(value, list) else [str(value)])
 
 
-def _name(regularizers: Sequence[str]) -> str:
+def _joined_names(regularizers: Sequence[str]) -> str:
     return "+".join(name for name in regularizers if name != "none") or "none"
 
 
-def _labels(sides: Sequence[Axes]) -> list[str]:
-    """Return a label for each block; equal ones are told apart by what else the block fixes, else by a number."""
-    names = [_label(side) for side in sides]
-    details = [_fixed(side) if name and names.count(name) > 1 else [] for name, side in zip(names, sides, strict=True)]
-    shared = set.intersection(*map(set, filter(None, details))) if any(details) else set()
+def _labels(block_axes: Sequence[Axes]) -> list[str]:
+    """Return a label for each block; equal ones get what else the block fixes, or a number."""
+    names = [_label(axes) for axes in block_axes]
+    details = [
+        _fixed_settings(axes) if name and names.count(name) > 1 else []
+        for name, axes in zip(names, block_axes, strict=True)
+    ]
+    common = set.intersection(*map(set, filter(None, details))) if any(details) else set()
     labels = []
     for name, detail in zip(names, details, strict=True):
-        own = [setting for setting in detail if setting not in shared]
-        labels.append(f"{name} ({', '.join(own)})" if own else name)
+        distinct = [setting for setting in detail if setting not in common]
+        labels.append(f"{name} ({', '.join(distinct)})" if distinct else name)
     return [
-        f"{label} #{labels[: place + 1].count(label)}" if label and label in labels[:place] else label
-        for place, label in enumerate(labels)
+        f"{label} #{labels[: index + 1].count(label)}" if label and label in labels[:index] else label
+        for index, label in enumerate(labels)
     ]
 
 
-def _fixed(side: Axes) -> list[str]:
-    return [settings[0] for key, settings in side.items() if key != GROUP and len(settings) == 1]
+def _fixed_settings(axes: Axes) -> list[str]:
+    return [settings[0] for key, settings in axes.items() if key != GROUP and len(settings) == 1]

@@ -1,4 +1,4 @@
-"""Load each distinct data set of a sweep once, in a process of its own, before any job starts."""
+"""Check a sweep's data before any job starts: each distinct data set is loaded once."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,48 +14,57 @@ from reglab.launchers.compose import Composer
 from reglab.launchers.local import start_server, worker_environment
 from reglab.launchers.worker import end_with_parent, limit_threads
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.preflight import told
+from reglab.sweeps.preflight import format_faults
 
-_Told = dict[str, list[int]]  # sentences, each with the numbers of the jobs that it is about
-_PATIENCE = 60.0  # seconds: data that take longer to load are left to the jobs
+_Messages = dict[str, list[int]]  # sentences, each with the numbers of the jobs that it is about
+_TIMEOUT_SECONDS = 60.0  # data that take longer to load are checked by the jobs
 
 
 def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
-    """Print what the user should know of the jobs' numbers. Raises UserError where data cannot be loaded.
+    """Load each distinct data set of the jobs in a child process, and print advice about it.
 
-    config: Hydra's, of the whole sweep. Each distinct data set is loaded once; splits, seeds and label noise do not
-    make another.
+    Splits, seeds and label noise do not make another data set.
+
+    Args:
+        jobs: The jobs to run.
+        composer: Of the sweep.
+        config: Of the whole sweep, with Hydra's node.
+
+    Raises:
+        UserError: Data cannot be loaded.
     """
     if not jobs:
         return
     launcher = config.hydra.launcher
     resolved = {job.number: composer.resolved(job.overrides) for job in jobs}
-    seen = _in_a_process(resolved, config, list(launcher.get("preload") or []), int(launcher.get("threads") or 1))
-    if seen is None:
+    result = _check_in_process(resolved, config, list(launcher.get("preload") or []), int(launcher.get("threads") or 1))
+    if result is None:
         return
-    faults, advice = seen
+    faults, advice = result
     if faults:
-        known = {job.number: job for job in jobs}
-        raise UserError(told({text: [known[each] for each in own] for text, own in faults.items()}, len(jobs)))
-    for sentence, own in advice.items():
-        whom = "" if len(own) == len(jobs) else f" ({len(own)} of {len(jobs)} jobs)"
-        print(f"{sentence}{whom}", file=sys.stderr)
+        job_of = {job.number: job for job in jobs}
+        raise UserError(
+            format_faults({text: [job_of[number] for number in numbers] for text, numbers in faults.items()}, len(jobs))
+        )
+    for sentence, numbers in advice.items():
+        scope = "" if len(numbers) == len(jobs) else f" ({len(numbers)} of {len(jobs)} jobs)"
+        print(f"{sentence}{scope}", file=sys.stderr)
 
 
-def _in_a_process(
+def _check_in_process(
     jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, preload: list[str], threads: int
-) -> tuple[_Told, _Told] | None:
-    """Return faults and advice; None where that took too long, or too much memory: jobs tell by themselves."""
+) -> tuple[_Messages, _Messages] | None:
+    """Return faults and advice; None after a timeout or crash, since jobs report by themselves."""
     processes = start_server(preload, threads)
     ours, theirs = processes.Pipe()
-    process = processes.Process(target=_look, args=(theirs, dict(jobs), config, threads), daemon=True)
+    process = processes.Process(target=_run_checks, args=(theirs, dict(jobs), config, threads), daemon=True)
     with worker_environment(threads):
         process.start()
     theirs.close()
     try:
-        ours.recv()  # what it needs is imported
-        seen: tuple[_Told, _Told] | None = ours.recv() if ours.poll(_PATIENCE) else None
-        return seen
+        ours.recv()  # it has finished importing
+        result: tuple[_Messages, _Messages] | None = ours.recv() if ours.poll(_TIMEOUT_SECONDS) else None
+        return result
     except EOFError:
         return None
     finally:
@@ -64,10 +73,10 @@ def _in_a_process(
         ours.close()
 
 
-def _look(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, threads: int) -> None:
+def _run_checks(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, threads: int) -> None:
     end_with_parent()
     secrets.learn(config)
     limit_threads(threads)
-    look = tasks.looker()
+    check = tasks.data_checker()
     pipe.send(None)
-    pipe.send(tuple(look(jobs)))  # plain: unpickling a class of ours would import torch into the sweep's own process
+    pipe.send(tuple(check(jobs)))  # plain, for a process without torch

@@ -1,4 +1,4 @@
-"""``sweep.dry=true``: what a sweep would run, together or alone, and what it would cost; nothing is started."""
+"""``sweep.dry=true``: print the packs and an estimate of time, memory and disk; train nothing."""
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,36 +13,47 @@ from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
 from reglab.core.errors import Unfused, UserError
 from reglab.launchers import task as tasks
 from reglab.launchers.compose import Composer, job_config
-from reglab.launchers.devices import slots, visible_gpus
+from reglab.launchers.dependencies import dependencies, levels
+from reglab.launchers.devices import gpu_slots, visible_gpus
 from reglab.launchers.display_state import pack_label
-from reglab.launchers.fused import check_cap, check_compile, check_seconds, plan_jobs
+from reglab.launchers.fused import check_compile, check_pack_size, check_seconds, plan_jobs
 from reglab.launchers.job_labels import job_labels
 from reglab.launchers.local import count_workers, start_server, worker_environment
-from reglab.launchers.ordering import awaited, levels
-from reglab.launchers.packing import Plan, apart, differing, regroup, split, structure
+from reglab.launchers.packing import Plan, differing, regroup, separation_line, split, structure
 from reglab.launchers.worker import limit_threads
 from reglab.sweeps.blocks import Job
 
 _WIDTH = 110
-_TRIED = 12  # kinds of orders that are tried out; further ones are taken to cost as much as these do on average
+_MAX_MEASURED = 12  # kinds of groups; further ones count as the mean of these
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an order takes: seconds, bytes of memory, bytes on disk."""
+    """What a group of jobs costs.
+
+    Attributes:
+        seconds: Of training.
+        memory: Bytes.
+        disk: Bytes.
+    """
 
     seconds: float
     memory: float
     disk: float
 
 
-Try = Callable[[Sequence[DictConfig], PackSettings], Any]
+TryPack = Callable[[Sequence[DictConfig], PackSettings], Any]
 
 
 def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
-    """Print the jobs, the packs, who trains alone and why, and an estimate of minutes, memory and disk.
+    """Print the jobs, the packs, who trains alone and why, and the estimated cost.
 
-    config: Hydra's, of the whole sweep. The costs come from a few steps of each kind of order, in a process of its own.
+    The costs come from a few training steps of each kind of group, in a process of its own.
+
+    Args:
+        jobs: Of the sweep.
+        composer: Of the sweep.
+        config: Of the whole sweep, with Hydra's node.
     """
     overrides = {job.number: job.overrides for job in jobs}
     launcher = config.hydra.launcher
@@ -50,37 +61,45 @@ def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None
     threads = int(launcher.get("threads") or 1)
     workers = count_workers(launcher.get("workers"), threads)
     if "gpus" in launcher:  # hydra/launcher=process
-        trainers = [composer.resolved(own).get("trainer") or {} for own in overrides.values()]
-        workers = len(slots(trainers, visible_gpus(launcher.gpus), launcher.get("workers"), threads))
+        trainers = [composer.resolved(each).get("trainer") or {} for each in overrides.values()]
+        workers = len(gpu_slots(trainers, visible_gpus(launcher.gpus), launcher.get("workers"), threads))
     limit = check_seconds(launcher.get("compile_seconds", COMPILE_SECONDS))
     settings = PackSettings(check_compile(launcher.get("compile")), threads, bool(launcher.get("always")), limit)
     planned = plan_jobs(overrides, composer, config) if fused else Plan((), tuple(overrides), {})
-    bench = _Bench(overrides, composer, settings, list(launcher.get("preload") or []))
-    cap = check_cap(launcher.get("pack"))
-    parts = [split(part, workers, cap) for part in levels(planned, awaited(overrides))]
-    orders, costs = bench.tried([order for part in parts for order in part])
+    estimator = _CostEstimator(overrides, composer, settings, list(launcher.get("preload") or []))
+    cap = check_pack_size(launcher.get("pack"))
+    levelled = [split(part, workers, cap) for part in levels(planned, dependencies(overrides))]
+    groups, costs = estimator.measure([group for part in levelled for group in part])
     labels = job_labels({job.number: [f"sweep.block={job.block}", *job.overrides] for job in jobs})
     blocks = {job.number: job.block for job in jobs}
     lines = [f"{plural(len(jobs), 'job')} on {plural(workers, 'worker')}, nothing is started:"]
     lines += [
-        f"  pack of {len(order)}: {shortened(_varied(order, blocks, composer, overrides), _WIDTH)}"
-        for order in orders
-        if len(order) > 1
+        f"  pack of {len(group)}: {shortened(_pack_contents(group, blocks, composer, overrides), _WIDTH)}"
+        for group in groups
+        if len(group) > 1
     ]
-    alone: dict[str, list[str]] = {}
-    for order in orders:
-        if len(order) == 1:
-            alone.setdefault(blocks[order[0]], []).append(labels[order[0]])
-    lines += [f"  alone: {shortened(pack_label(own) if len(own) > 1 else own[0], _WIDTH)}" for own in alone.values()]
+    solo_by_block: dict[str, list[str]] = {}
+    for group in groups:
+        if len(group) == 1:
+            solo_by_block.setdefault(blocks[group[0]], []).append(labels[group[0]])
+    lines += [
+        f"  alone: {shortened(pack_label(names) if len(names) > 1 else names[0], _WIDTH)}"
+        for names in solo_by_block.values()
+    ]
     lines += planned.lines() if fused else []
-    lines += [apart(reason, sizes) for reason, sizes in bench.regrouped.items()]
-    print("\n".join([*lines, *estimate(costs, workers), *sorted(bench.trouble)]))
+    lines += [separation_line(reason, sizes) for reason, sizes in estimator.regrouped.items()]
+    print("\n".join([*lines, *estimate(costs, workers), *sorted(estimator.problems)]))
 
 
 def estimate(costs: Sequence[Cost | None], workers: int) -> list[str]:
-    """Return the estimate for orders of these costs, in the order in which ``workers`` take them; empty without any.
+    """Return the estimate in a line, for groups in the order in which workers take them.
 
-    None: not tried; taken as the mean of those that were.
+    Args:
+        costs: Of each group; None where not measured, which counts as the mean of the others.
+        workers: The number of workers.
+
+    Returns:
+        One line; empty if no cost is known.
     """
     known = [cost for cost in costs if cost is not None]
     if not known:
@@ -92,59 +111,61 @@ def estimate(costs: Sequence[Cost | None], workers: int) -> list[str]:
     disk = sum(cost.disk for cost in whole)
     return [
         f"About {minutes:.1f} minutes, {_size(memory)} of memory at a time, {_size(disk)} on disk "
-        "(from a few steps of each kind of order; workers do not slow each other down in this)."
+        "(from a few steps of each kind of job, as if workers did not slow each other down)."
     ]
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
-    """Return when the last of these ends if each, in order, goes to the worker that is free first."""
+    """Return the seconds until all durations are over, each on the next free worker."""
     free = [0.0] * workers
-    for own in seconds:
-        heapq.heapreplace(free, free[0] + own)
+    for duration in seconds:
+        heapq.heapreplace(free, free[0] + duration)
     return max(free)
 
 
-class _Bench:
-    """Tries out one order of each kind: equal structure, equal size."""
+class _CostEstimator:
+    """Measures one group of each kind: equal structure and size."""
 
     def __init__(
         self, overrides: Mapping[int, Sequence[str]], composer: Composer, settings: PackSettings, preload: list[str]
     ):
         self._overrides, self._composer, self._settings, self._preload = overrides, composer, settings, preload
-        self.trouble: set[str] = set()
+        self.problems: set[str] = set()
         self.regrouped: dict[str, list[int]] = {}
 
-    def tried(self, orders: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[Cost | None]]:
-        """Return the orders as they would be run after all, and the cost of each."""
+    def measure(self, groups: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[Cost | None]]:
+        """Return the groups as they would be run after packs were split, and the cost of each."""
         done: list[tuple[int, ...]] = []
         costs: list[Cost | None] = []
         known: dict[object, Cost | Unfused | None] = {}
-        waiting = list(orders)
+        waiting = list(groups)
         while waiting:
-            order = waiting.pop(0)
-            kind = (len(order), structure(self._composer.resolved(self._overrides[order[0]])))
-            if kind not in known:
-                known[kind] = self._try(order) if len(known) < _TRIED else None
-            cost = known[kind]
+            group = waiting.pop(0)
+            signature = (len(group), structure(self._composer.resolved(self._overrides[group[0]])))
+            if signature not in known:
+                known[signature] = self._measure_group(group) if len(known) < _MAX_MEASURED else None
+            cost = known[signature]
             if isinstance(cost, Unfused):
-                groups = regroup(order, cost.groups)
+                groups = regroup(group, cost.groups)
                 self.regrouped.setdefault(cost.reason, []).extend(map(len, groups))
                 waiting = sorted([*waiting, *groups], key=len, reverse=True)
             else:
-                done.append(order)
+                done.append(group)
                 costs.append(cost)
         return done, costs
 
-    def _try(self, order: Sequence[int]) -> Cost | Unfused | None:
-        configs = [job_config(self._composer, job, self._overrides[job], lean=True) for job in order]
-        said = _in_a_process(configs, self._settings, self._preload)
-        if isinstance(said, str):
-            self.trouble.add(f"No estimate for some of them: {said}")
+    def _measure_group(self, group: Sequence[int]) -> Cost | Unfused | None:
+        configs = [job_config(self._composer, job, self._overrides[job], lean=True) for job in group]
+        result = _measure_in_process(configs, self._settings, self._preload)
+        if isinstance(result, str):
+            self.problems.add(f"No estimate for some jobs: {result}")
             return None
-        return said
+        return result
 
 
-def _in_a_process(configs: Sequence[DictConfig], settings: PackSettings, preload: list[str]) -> Cost | Unfused | str:
+def _measure_in_process(
+    configs: Sequence[DictConfig], settings: PackSettings, preload: list[str]
+) -> Cost | Unfused | str:
     processes = start_server(preload, settings.threads)
     ours, theirs = processes.Pipe()
     process = processes.Process(target=_measure, args=(theirs, configs, settings, tasks.try_pack), daemon=True)
@@ -152,18 +173,18 @@ def _in_a_process(configs: Sequence[DictConfig], settings: PackSettings, preload
         process.start()
     theirs.close()
     try:
-        said: Cost | Unfused | str = ours.recv()
-        return said
+        result: Cost | Unfused | str = ours.recv()
+        return result
     except EOFError:
         process.join()
-        return f"the process that tried it ended with exit code {process.exitcode}"
+        return f"the process that measured it ended with exit code {process.exitcode}"
     finally:
         process.kill()
         process.join()
         ours.close()
 
 
-def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSettings, try_pack: Try) -> None:
+def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSettings, try_pack: TryPack) -> None:
     limit_threads(settings.threads)
     try:
         pipe.send(_cost(try_pack(configs, settings), configs))
@@ -176,20 +197,20 @@ def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSett
 
 
 def _cost(measured: Any, configs: Sequence[DictConfig]) -> Cost:
-    """Return what an order costs. measured: seconds before the first step, of a step, after an epoch."""
+    """Return the cost of a group from the measured seconds of start, step and epoch."""
     step = measured.step_seconds if len(configs) > 1 else measured.solo_step_seconds
     epochs = OmegaConf.select(configs[0], "trainer.max_epochs", default=1)
     seconds = measured.start_seconds + measured.steps * step + epochs * measured.epoch_seconds
     return Cost(float(seconds), float(measured.bytes), float(measured.disk_bytes))
 
 
-def _varied(
-    order: Sequence[int], blocks: Mapping[int, str], composer: Composer, overrides: Mapping[int, Sequence[str]]
+def _pack_contents(
+    group: Sequence[int], blocks: Mapping[int, str], composer: Composer, overrides: Mapping[int, Sequence[str]]
 ) -> str:
-    """Return which blocks a pack has, and the range of each number that differs between its members."""
-    numbers = differing([composer.resolved(overrides[job]) for job in order])
+    """Return the blocks of a pack, and the range of each number that its members vary."""
+    numbers = differing([composer.resolved(overrides[job]) for job in group])
     ranges = [f"{path.removeprefix('regularizer.')} {_range(values)}" for path, values in numbers.items()]
-    return ", ".join([*dict.fromkeys(blocks[job] for job in order), *ranges])
+    return ", ".join([*dict.fromkeys(blocks[job] for job in group), *ranges])
 
 
 def _range(values: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""The end of a sweep: choose, look at the test set once, report."""
+"""Finish a sweep: choose a setting, evaluate it on the test set once, report."""
 
 import dataclasses
 import sys
@@ -9,19 +9,22 @@ from rich.console import Console
 
 from reglab.analysis.selection import Choice, Trial
 from reglab.config.trust import trust_config
-from reglab.reports.collect import LOOKED, RULE, RULE_TAG
-from reglab.reports.sweep import SweepReport, collect, portraits, write
-from reglab.reports.tested import looks
+from reglab.reports.collect import EARLIER_TEST_USES_TAG, RULE, RULE_TAG
+from reglab.reports.sweep import SweepReport, collect, histogram_candidates, write
+from reglab.reports.test_result import describe_runs
 from reglab.tracking import RunTracker, TrackingSettings
 from reglab.tracking.settings import view_command
 
 
 def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
-    """Report the sweep of the run ``parent`` into its folder and print table, verdict, and where to look on.
+    """Write the report of a sweep into its folder and print table, verdict and paths.
 
-    config: the composed config of the sweep. The chosen configuration's runs are evaluated on the test set unless
-    ``sweep.test`` is false; the touch is recorded with the parent run, which stays open, and so are those that others
-    made before.
+    The chosen setting's runs are evaluated on the test set unless ``sweep.test`` is false. That is
+    recorded with the parent run, which stays open, and so are earlier uses of the test set.
+
+    Args:
+        config: Of the whole sweep.
+        parent: The sweep's run.
     """
     trust_config(config)  # checkpoints of its jobs name the same classes
     settings = TrackingSettings.from_config(config.tracking)
@@ -32,18 +35,23 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     choice = data.choose()
     test = None
     if sweep.get("test", True):
-        data = dataclasses.replace(data, looked=_looked(settings.uri, parent.run_id, choice))
-        if data.looked:
-            parent.tag(**{LOOKED: data.looked})
-        test = _touch_test(settings.uri, choice)
-    data = dataclasses.replace(data, weights=_portrait_weights(settings.uri, choice))
+        data = dataclasses.replace(data, earlier_test_uses=_earlier_test_uses(settings.uri, parent.run_id, choice))
+        if data.earlier_test_uses:
+            parent.tag(**{EARLIER_TEST_USES_TAG: data.earlier_test_uses})
+        test = _evaluate_test(settings.uri, choice)
+    data = dataclasses.replace(data, weights=_histogram_weights(settings.uri, choice))
     report = write(data, choice, test, parent.folder)
     _record(parent, choice, report, test)
     show(report, settings.uri)
 
 
 def show(report: SweepReport, uri: str) -> None:
-    """Print table, verdict and test result, where the report lies, and how the dashboard over ``uri`` is opened."""
+    """Print table, verdict and test result, the report's path and the dashboard's address.
+
+    Args:
+        report: The report.
+        uri: Of the MLflow store.
+    """
     console = Console() if sys.stdout.isatty() else Console(width=100)
     console.print(report.table)
     console.print(report.verdict, highlight=False, markup=False)
@@ -54,31 +62,28 @@ def show(report: SweepReport, uri: str) -> None:
 
 
 def _rule(config: DictConfig, uri: str, parent_id: str) -> str | None:
-    """Return the rule to choose by, the command's; None for the one that the sweep was chosen by.
+    """Return the command's rule; None for the one by which the sweep was chosen before.
 
     The latter where a version without rules began the sweep and the command names none: today's
     default could be another choice, and a second setting would see the test set.
     """
     from reglab.tracking.mlflow.read import get_run  # late: mlflow
 
-    words = OmegaConf.select(config, "hydra.overrides.task", default=[])
-    named = any(str(word).lstrip("+").partition("=")[0] == RULE for word in words)
+    overrides = OmegaConf.select(config, "hydra.overrides.task", default=[])
+    named = any(str(override).lstrip("+").partition("=")[0] == RULE for override in overrides)
     rule: str | None = OmegaConf.select(config, RULE)
     return rule if named or RULE in get_run(uri, parent_id).params else None
 
 
-def _looked(uri: str, parent_id: str, choice: Choice) -> str:
-    """Return which runs of other sweeps, or of none, saw the chosen runs' test set; empty if none did."""
+def _earlier_test_uses(uri: str, parent_id: str, choice: Choice) -> str:
+    """Return which runs outside this sweep saw the chosen runs' test set; empty if none did."""
     from reglab.tracking.mlflow.read import test_touches  # late: mlflow
 
-    return looks(test_touches(uri, [trial.run_id for trial in choice.chosen.trials], parent_id))
+    return describe_runs(test_touches(uri, [trial.run_id for trial in choice.chosen.trials], parent_id))
 
 
-def _touch_test(uri: str, choice: Choice) -> dict[str, dict[str, float]]:
-    """Evaluate the chosen configuration's runs on the test part and record it with each; return it by run id.
-
-    A run that has its test result keeps it: the test set is not touched again.
-    """
+def _evaluate_test(uri: str, choice: Choice) -> dict[str, dict[str, float]]:
+    """Return the test metrics of the chosen runs by run id, evaluating runs without any."""
     from reglab.training.restore import test_run  # late: torch
 
     return {trial.run_id: _recorded_test(trial) or test_run(uri, trial.run_id) for trial in choice.chosen.trials}
@@ -88,10 +93,12 @@ def _recorded_test(trial: Trial) -> dict[str, float]:
     return {key: value for key, value in trial.metrics.items() if key.startswith("test/")}
 
 
-def _portrait_weights(uri: str, choice: Choice) -> dict[str, Any]:
+def _histogram_weights(uri: str, choice: Choice) -> dict[str, Any]:
     from reglab.training.restore import flat_weights
 
-    return {candidate.label: flat_weights(uri, candidate.trials[0].run_id) for candidate in portraits(choice)}
+    return {
+        candidate.label: flat_weights(uri, candidate.trials[0].run_id) for candidate in histogram_candidates(choice)
+    }
 
 
 def _record(parent: RunTracker, choice: Choice, report: SweepReport, test: dict[str, dict[str, float]] | None) -> None:

@@ -1,8 +1,9 @@
-"""The sweep functions ``log(low,high,n)`` and ``linear(low,high,n)``, beside Hydra's ``range`` and ``choice``.
+"""The sweep functions ``log(low,high,n)`` and ``linear(low,high,n)`` on Hydra's command line.
 
-Hydra's grammar refuses functions that it does not know, before any sweeper is asked. So the command line is rewritten
-first: ``key=log(1e-4,1e-2,3)`` becomes ``key=choice(0.0001,0.001,0.01)``. Inside a list or a dict (``sweep.blocks``)
-Hydra cannot hold a sweep, so there it becomes a quoted string, which the sweeper reads.
+Hydra's grammar refuses functions that it does not know, before any sweeper is asked. So the command
+line is rewritten first: ``key=log(1e-4,1e-2,3)`` becomes ``key=choice(0.0001,0.001,0.01)``. Inside
+a list or a dict (``sweep.blocks``) Hydra cannot hold a sweep, so there it becomes a quoted string,
+which the sweeper reads.
 """
 
 import dataclasses
@@ -22,9 +23,18 @@ _OURS = re.compile(r"\b(log|linear)\(")
 
 
 def log(low: Number, high: Number, n: int) -> list[Number]:
-    """Return ``n`` values from ``low`` to ``high``, equally far apart on a logarithmic scale, in few digits.
+    """Return ``n`` values, evenly spaced on a logarithmic scale, rounded to few digits.
 
-    Integers where both ends are integers and every value is one. Raises ValueError if an end is not above 0 or n < 2.
+    Args:
+        low: The first value, > 0.
+        high: The last value, > 0.
+        n: At least 2.
+
+    Returns:
+        Integers where both ends are integers and every value is one; floats otherwise.
+
+    Raises:
+        ValueError: An end is not above 0, or ``n`` is below 2.
     """
     _check_count("log", n)
     if not (0 < low < float("inf") and 0 < high < float("inf")):
@@ -33,13 +43,22 @@ def log(low: Number, high: Number, n: int) -> list[Number]:
 
 
 def linear(low: Number, high: Number, n: int) -> list[Number]:
-    """Return ``n`` equally spaced values from ``low`` to ``high``, in few digits; integers as in ``log``."""
+    """Return ``n`` evenly spaced values, rounded to few digits; integers as in ``log``.
+
+    Args:
+        low: The first value.
+        high: The last value.
+        n: At least 2.
+
+    Raises:
+        ValueError: ``n`` is below 2.
+    """
     _check_count("linear", n)
     return _tidy(low, high, [low + (high - low) * step / (n - 1) for step in range(n)])
 
 
 def grammar() -> OverridesParser:
-    """Return Hydra's override parser, taught ``log`` and ``linear``."""
+    """Return Hydra's override parser with ``log`` and ``linear`` registered."""
     functions = create_functions()
     functions.register(name="log", func=_choice_of_log)
     functions.register(name="linear", func=_choice_of_linear)
@@ -47,19 +66,19 @@ def grammar() -> OverridesParser:
 
 
 def rewrite(arguments: Sequence[str]) -> list[str]:
-    """Return command line overrides that Hydra's own grammar understands; one that cannot be read is left to Hydra."""
+    """Return overrides that Hydra's own grammar can parse; unreadable ones are left to Hydra."""
     parser = grammar()
     return [_rewrite(parser, argument) if "(" in argument else argument for argument in arguments]
 
 
 def values(override: Override) -> list[str]:
-    """Return an override's values as text that the grammar reads back: several for a sweep, else one."""
+    """Return an override's values as text for the grammar: several for a sweep, else one."""
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
     return [override.get_value_element_as_str()]
 
 
-# The grammar checks a function's arguments against its annotations, and takes the name ``range`` away.
+# Hydra's grammar checks a function's arguments against its annotations.
 def _choice_of_log(low: int | float, high: int | float, n: int) -> ChoiceSweep:
     return ChoiceSweep(list=list(log(low, high, n)))
 
@@ -79,7 +98,7 @@ def _rewrite(parser: OverridesParser, argument: str) -> str:
             return f"{override.get_key_element()}={quoted.get_value_element_as_str()}"
     except HydraException as error:
         if isinstance(error.__cause__, (ValueError, TypeError)) and _OURS.search(argument):
-            raise UserError(f"{argument}: {error.__cause__}") from error  # Hydra would not even know the name
+            raise UserError(f"{argument}: {error.__cause__}") from error  # Hydra does not know the function
     return argument
 
 
@@ -107,7 +126,7 @@ def _check_count(name: str, n: int) -> None:
 
 
 def _tidy(low: Number, high: Number, exact: Sequence[Number]) -> list[Number]:
-    """Round to the fewest digits, three or more, that move no value by over a hundredth of the way to its neighbour."""
+    """Round to the fewest digits, at least 3, with errors below 1% of the smallest step."""
     closest = min(abs(after - before) for before, after in itertools.pairwise(exact))
     for digits in range(3, 17):
         rounded = [float(f"{value:.{digits}g}") for value in exact]

@@ -1,4 +1,4 @@
-"""One process at a time runs a sweep."""
+"""File lock: one process at a time runs a sweep."""
 
 import os
 from collections.abc import Iterator
@@ -11,26 +11,29 @@ _LOCK, _HOLDER = "sweep.lock", "sweep.pid"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from running the sweep in ``folder`` inside the context.
+def sweep_lock(folder: Path) -> Iterator[None]:
+    """Lock the sweep in ``folder`` inside the context; a dead process leaves no lock.
 
-    The operating system keeps the lock, so a process that dies leaves none. Raises UserError naming the process that
-    has it.
+    Args:
+        folder: Of the sweep.
+
+    Raises:
+        UserError: Another process runs the sweep.
     """
-    from filelock import FileLock, Timeout  # late: it brings asyncio, which the rest of the command line does not need
+    from filelock import FileLock, Timeout  # late: it imports asyncio
 
-    lock, holder = FileLock(folder / _LOCK, timeout=0), folder / _HOLDER
+    lock, pid_file = FileLock(folder / _LOCK, timeout=0), folder / _HOLDER
     try:
         lock.acquire()
     except Timeout:
-        process = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+        process = pid_file.read_text(encoding="utf-8") if pid_file.exists() else "unknown"
         raise UserError(
-            f"process {process} is running the sweep in {folder}: wait until it is done, or end it by Ctrl-C or "
-            f"kill -INT {process}; then the same command runs what is left. sweep.again=true starts a sweep of its own"
+            f"process {process} is running the sweep in {folder}. Wait for it, or stop it by Ctrl-C or kill -INT "
+            f"{process} and give the same command again; sweep.again=true starts a separate sweep"
         ) from None
     try:
-        holder.write_text(str(os.getpid()), encoding="utf-8")
+        pid_file.write_text(str(os.getpid()), encoding="utf-8")
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        pid_file.unlink(missing_ok=True)
         lock.release()

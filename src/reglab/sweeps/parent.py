@@ -1,4 +1,4 @@
-"""The parent run of a sweep: a new one, or an earlier one of the same jobs that goes on."""
+"""The parent run of a sweep: open a new one, or resume an earlier one of the same jobs."""
 
 import shlex
 import sys
@@ -15,105 +15,117 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Ended
-from reglab.launchers.resumable_jobs import unfinished, wait_for_workers
+from reglab.launchers.resumable_jobs import unfinished_packs, wait_for_workers
 from reglab.sweeps import ledger
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.lock import held
+from reglab.sweeps.lock import sweep_lock
 from reglab.tracking import RunTracker, TrackingSettings, open_sweep, reopen_run
 from reglab.tracking.run_state import WORKING_FOLDER
 
-_BY_PLACE, _BY_JOB = "${hydra.job.num}", "${sweep.job}"
+_BY_LAUNCH_NUMBER, _BY_JOB = "${hydra.job.num}", "${sweep.job}"
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A sweep that has its run. done: how those jobs ended that are not to be run.
+class OpenSweep:
+    """A sweep whose parent run is open.
 
-    along: of these, the ones that are handed out all the same: members of a pack that goes on, which keeps its bits
-    with all that it had.
+    Attributes:
+        parent: The sweep's run.
+        done: How the jobs ended that are not to be run.
+        rerun_members: Of these, members of a pack that resumes: it needs all its members, so that
+            its results stay the same bit by bit.
     """
 
     parent: RunTracker
     done: Mapping[int, Ended] = field(default_factory=dict)
-    along: frozenset[int] = frozenset()
+    rerun_members: frozenset[int] = frozenset()
 
-    def left(self, jobs: Sequence[Job]) -> list[Job]:
+    def remaining(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs that a launcher gets."""
-        return [job for job in jobs if job.number not in self.done or job.number in self.along]
+        return [job for job in jobs if job.number not in self.done or job.number in self.rerun_members]
 
 
 @contextmanager
-def begin(
+def open_or_resume(
     jobs: Sequence[Job],
     arguments: Sequence[str],
     config: DictConfig,
     composer: Composer,
     settings: TrackingSettings,
     ready: Callable[[Sequence[Job]], None] = lambda jobs: None,
-) -> Iterator[Begun]:
-    """Open the run of a sweep, or go on with the earlier one of the same jobs; nobody else can run it meanwhile.
+) -> Iterator[OpenSweep]:
+    """Open the parent run of a sweep, or resume the earlier one of the same jobs, and lock it.
 
-    Where it goes on, ``config`` is changed so that launchers put jobs where that sweep has them. Without MLflow, or
-    with ``sweep.again``, it is a new one. Raises UserError if another process runs the sweep, or a job of it.
+    Where it resumes, ``config`` is changed so that launchers use the earlier sweep's folders.
+    Without MLflow, or with ``sweep.again``, it is a new sweep.
 
-    ready: called with the jobs that are to be run, before a run is opened; raises UserError where they cannot.
+    Args:
+        jobs: Of the sweep.
+        arguments: The command line's overrides.
+        config: Of the whole sweep, with Hydra's node.
+        composer: Of the sweep.
+        settings: Of tracking.
+        ready: Called with the jobs to run before a run is opened; raises UserError if they cannot.
+
+    Raises:
+        UserError: Another process runs the sweep, or a job of it.
     """
-    anew = starts_anew(config)
+    fresh = ignores_earlier(config)
     tags: dict[str, Any] = {}
-    earlier, found = None, {}
-    new = Path(str(config.hydra.sweep.dir)).absolute()
+    earlier, contents = None, {}
+    new_folder = Path(str(config.hydra.sweep.dir)).absolute()
     if settings.backend == "mlflow":
         from reglab.tracking.mlflow.ledger import FINGERPRINT, FOLDER  # late: mlflow
 
-        found = ledger.contents(jobs, composer)
-        mark = ledger.sweep_fingerprint(jobs, found)
-        tags = {FINGERPRINT: mark, FOLDER: new}
-        earlier = None if anew else ledger.earlier_folder(settings, mark)
-    _check_resumed(OmegaConf.select(config, "sweep.resume", default=None), earlier, settings.backend)
-    folder = earlier or new
+        contents = ledger.contents(jobs, composer)
+        fingerprint = ledger.sweep_fingerprint(jobs, contents)
+        tags = {FINGERPRINT: fingerprint, FOLDER: new_folder}
+        earlier = None if fresh else ledger.earlier_folder(settings, fingerprint)
+    _check_resumable(OmegaConf.select(config, "sweep.resume", default=None), earlier, settings.backend)
+    folder = earlier or new_folder
     if earlier is None:
         ready(jobs)
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder):
+    with sweep_lock(folder):
         if earlier is None:
             atomic_write.write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
-            yield Begun(_open(settings, jobs, arguments, config, folder, tags))
+            yield OpenSweep(_open(settings, jobs, arguments, config, folder, tags))
             return
         wait_for_workers(folder)
-        done = ledger.settled(settings.uri, folder, found)
+        done = ledger.finished_jobs(settings.uri, folder, contents)
         ready([job for job in jobs if job.number not in done])
         print(ledger.progress(folder, len(jobs), done), file=sys.stderr)
-        _stay_in(folder, config)
-        composer.bases.clear()  # composed before, with other folders
-        yield Begun(reopen_run(folder), done, _along(folder, jobs, done, config))
+        _keep_job_folders(folder, config)
+        composer.bases.clear()  # composed with other folders
+        yield OpenSweep(reopen_run(folder), done, _rerun_members(folder, jobs, done, config))
 
 
-def _along(folder: Path, jobs: Sequence[Job], done: Mapping[int, Ended], config: DictConfig) -> frozenset[int]:
+def _rerun_members(folder: Path, jobs: Sequence[Job], done: Mapping[int, Ended], config: DictConfig) -> frozenset[int]:
     if OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher") not in ("fused", "process"):
         return frozenset()
-    packs = (set(manifest.jobs) for manifest in unfinished(folder, {job.number for job in jobs}))
+    packs = (set(manifest.jobs) for manifest in unfinished_packs(folder, {job.number for job in jobs}))
     return frozenset(number for pack in packs if not pack <= done.keys() for number in pack if number in done)
 
 
-def starts_anew(config: DictConfig) -> bool:
-    """Return ``sweep.again``: run everything, whatever ran before. Raises UserError unless it is true or false."""
+def ignores_earlier(config: DictConfig) -> bool:
+    """Return ``sweep.again``. Raises UserError unless it is true or false."""
     again = OmegaConf.select(config, "sweep.again", default=False)
     if not isinstance(again, bool):
         raise UserError(f"sweep.again must be true or false, got {again!r}")
     return again
 
 
-def _check_resumed(wanted: str | None, earlier: Path | None, backend: str) -> None:
-    """Raise UserError where another sweep than the one that is to go on would start."""
+def _check_resumable(wanted: str | None, earlier: Path | None, backend: str) -> None:
+    """Raise UserError where ``reglab resume`` would start another sweep than the one it names."""
     if wanted is not None and backend != "mlflow":
         raise UserError(
-            f"the sweep in {wanted} was recorded with tracking={backend}: MLflow is the ledger of which jobs are done, "
-            "so without it a sweep does not go on as a whole. Jobs that trained alone do: reglab resume their folders"
+            f"the sweep in {wanted} was recorded with tracking={backend}: only MLflow records which jobs are done, "
+            "so it cannot be resumed as a whole. Resume single jobs by their folders: reglab resume FOLDER"
         )
     if wanted is not None and (earlier is None or earlier.resolve() != Path(wanted).resolve()):
         raise UserError(
-            f"the sweep in {wanted} cannot go on as it was: MLflow does not know it by the jobs that its configuration "
-            "gives now. Did conf/, reglab or tracking.uri change? Its finished runs are kept; reglab train -m starts a "
+            f"the sweep in {wanted} cannot be resumed: MLflow has no sweep with the jobs of its present configuration. "
+            "Did conf/, reglab or tracking.uri change? Its finished runs are kept; reglab train -m starts a "
             "new sweep"
         )
 
@@ -143,16 +155,16 @@ def _open(
             **tags,
         },
     )
-    parent.tag(**{WORKING_FOLDER: Path.cwd()})  # where its relative paths count from, for ``reglab resume``
+    parent.tag(**{WORKING_FOLDER: Path.cwd()})  # base of its relative paths, for ``reglab resume``
     return parent
 
 
-def _stay_in(folder: Path, config: DictConfig) -> None:
-    """Give the jobs their folders in the sweep's own, under their numbers in it: launchers number what they get."""
+def _keep_job_folders(folder: Path, config: DictConfig) -> None:
+    """Set the jobs' folders to those of the earlier sweep, by their numbers in it."""
     plain: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     with read_write(config.hydra), open_dict(config.hydra):
         changes = {"hydra.sweep.dir": str(folder)}
-        if plain["subdir"] == _BY_PLACE:
+        if plain["subdir"] == _BY_LAUNCH_NUMBER:
             changes["hydra.sweep.subdir"] = _BY_JOB
         for key, value in changes.items():
             OmegaConf.update(config, key, value)

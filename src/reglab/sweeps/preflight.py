@@ -1,4 +1,4 @@
-"""Compose every job of a sweep before any starts: a typo costs seconds, not the night."""
+"""Check the configs of all jobs of a sweep before any starts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -9,22 +9,30 @@ from omegaconf import DictConfig, OmegaConf
 from reglab.config.error_messages import explain
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer, hydra_config
-from reglab.launchers.devices import taken, visible_gpus
+from reglab.launchers.devices import devices_needed, visible_gpus
 from reglab.sweeps.blocks import Job
 
-_SHOWN = 6  # job numbers named in a message
+_SHOWN = 6  # job numbers in a message
 
 
-def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: Mapping[str, list[str]]) -> None:
-    """Raise one UserError that tells everything wrong with the jobs' configs, if anything is.
+def check_configs(
+    jobs: Sequence[Job], composer: Composer, master: DictConfig, options: Mapping[str, list[str]]
+) -> None:
+    """Check that each job's config composes, resolves, and asks for devices that it can have.
 
-    A job's config must compose, have no missing value (``???``), resolve, and train on the devices that its launcher
-    can give it.
+    Args:
+        jobs: Of the sweep.
+        composer: Of the sweep.
+        master: The config of the whole sweep.
+        options: Options of every config group, for suggestions.
+
+    Raises:
+        UserError: Everything that is wrong, in one message.
     """
     check_devices: Callable[[Mapping[str, Any]], object] = _check_one_device
     if OmegaConf.select(master, "hydra.runtime.choices.hydra/launcher") == "process":
         gpus = visible_gpus(OmegaConf.select(master, "hydra.launcher.gpus"))
-        check_devices = partial(taken, gpus=gpus)
+        check_devices = partial(devices_needed, gpus=gpus)
     wrong: dict[str, list[Job]] = {}
     with hydra_config(master):
         for job in jobs:
@@ -32,11 +40,16 @@ def check(jobs: Sequence[Job], composer: Composer, master: DictConfig, options: 
             if message is not None:
                 wrong.setdefault(message, []).append(job)
     if wrong:
-        raise UserError(told(wrong, len(jobs)))
+        raise UserError(format_faults(wrong, len(jobs)))
 
 
-def told(wrong: Mapping[str, Sequence[Job]], jobs: int) -> str:
-    """Return what is wrong with which of so many jobs."""
+def format_faults(wrong: Mapping[str, Sequence[Job]], jobs: int) -> str:
+    """Return the message that tells which jobs cannot run, and why.
+
+    Args:
+        wrong: Fault -> the jobs that have it.
+        jobs: How many jobs the sweep has.
+    """
     count = len({job.number for faulty in wrong.values() for job in faulty})
     which = "the job cannot run" if jobs == 1 else f"{count} of {jobs} jobs cannot run, so none was started"
     return "\n  ".join([f"{which}:", *(_line(message, faulty) for message, faulty in wrong.items())])
@@ -56,13 +69,13 @@ def _fault(
 
 
 def _check_one_device(trainer: Mapping[str, Any]) -> None:
-    """Refuse several devices: Lightning starts each further rank by the command line, so the whole sweep again."""
+    """Refuse several devices: Lightning would start the whole sweep again for each rank."""
     devices, nodes = trainer.get("devices"), trainer.get("num_nodes", 1)
     one = str(devices) == "1" or (isinstance(devices, list) and len(devices) == 1)
     if devices is not None and not one:
         raise UserError(
-            f"trainer.devices={devices}: a job of a sweep trains on one device, but for hydra/launcher=process, which "
-            "gives each job several; or start such jobs one by one"
+            f"trainer.devices={devices}: jobs of a sweep train on one device each. Use hydra/launcher=process, or "
+            "start such jobs one by one"
         )
     if nodes != 1:
         raise UserError(

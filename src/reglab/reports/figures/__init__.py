@@ -1,4 +1,4 @@
-"""The figures of a sweep report, each with the caption that says what its marks mean."""
+"""The figures of a sweep report as inline SVG, with captions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,14 @@ __all__ = ["Picture", "draw"]
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure in a page: its title, inline SVG and caption."""
+    """A figure of a page.
+
+    Attributes:
+        name: Unique in the page.
+        title: Its heading.
+        svg: Inline SVG.
+        caption: What its marks mean.
+    """
 
     name: str
     title: str

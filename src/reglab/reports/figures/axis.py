@@ -1,4 +1,4 @@
-"""Where a candidate stands on the horizontal axis of its block: its strength, or the one number that varies."""
+"""Horizontal axis of a block's plots: its strength, or the one number that varies."""
 
 import math
 from collections.abc import Sequence
@@ -13,8 +13,15 @@ from reglab.analysis.selection import Candidate
 
 
 @dataclass(frozen=True)
-class Place:
-    """A block's axis: what it shows, each candidate's position, and lines of candidates that differ in it only."""
+class BlockAxis:
+    """A block's horizontal axis.
+
+    Attributes:
+        name: Its label.
+        lines: (position, candidate) pairs, a line for candidates that differ in nothing else.
+        stronger: +1 or -1 where larger or smaller positions are stronger; 0 where it is no
+            strength.
+    """
 
     name: str
     lines: tuple[tuple[tuple[float, Candidate], ...], ...]
@@ -26,31 +33,31 @@ class Place:
         return sorted({x for line in self.lines for x, _ in line})
 
 
-def place(block: Sequence[Candidate]) -> Place | None:
-    """Return a block's axis; None if no single number tells its candidates apart."""
+def block_axis(block: Sequence[Candidate]) -> BlockAxis | None:
+    """Return a block's axis; None if no single number distinguishes its candidates."""
     if len({c.strength for c in block}) > 1 and all(c.strength is not None for c in block):
         return _lines("strength", [(c.strength or 0.0, c) for c in block], "", block[0].stronger)
     for key in block[0].settings:
         try:
-            found = [(float(c.settings[key]), c) for c in block]
+            positions = [(float(c.settings[key]), c) for c in block]
         except ValueError:
             continue
-        if len({x for x, _ in found}) > 1:
-            return _lines(short_key(key, block[0].settings), found, key, 0)
+        if len({x for x, _ in positions}) > 1:
+            return _lines(short_key(key, block[0].settings), positions, key, 0)
     return None
 
 
-def _lines(name: str, found: list[tuple[float, Candidate]], key: str, stronger: int) -> Place:
+def _lines(name: str, positions: list[tuple[float, Candidate]], key: str, stronger: int) -> BlockAxis:
     lines: dict[object, list[tuple[float, Candidate]]] = {}
-    for x, candidate in found:
+    for x, candidate in positions:
         rest = tuple(item for item in candidate.settings.items() if item[0] != key)
         lines.setdefault(rest if key == "" else (candidate.strength, rest), []).append((x, candidate))
     ordered = (tuple(sorted(line, key=lambda pair: pair[0])) for line in lines.values())
-    return Place(name, tuple(ordered), stronger)
+    return BlockAxis(name, tuple(ordered), stronger)
 
 
 def even_on_log(ticks: Sequence[float]) -> bool:
-    """Tell whether positions (all > 0, ascending) are spaced more evenly in their logarithms."""
+    """Tell whether positions (all > 0, ascending) are spaced more evenly on a log scale."""
     if len(ticks) < 3:
         return ticks[-1] >= 10 * ticks[0]
     return _unevenness([math.log(x) for x in ticks]) < _unevenness(ticks)
@@ -61,9 +68,9 @@ def _unevenness(ticks: Sequence[float]) -> float:
     return max(steps) / min(steps)
 
 
-def scale(axis: Axes, where: Place, most_ticks: int = 5) -> None:
-    """Set scale, direction and ticks: the scale on which the steps are more even, stronger to the right."""
-    ticks = where.ticks
+def scale(axis: Axes, x_axis: BlockAxis, most_ticks: int = 5) -> None:
+    """Set scale, direction (stronger to the right) and ticks of an axis."""
+    ticks = x_axis.ticks
     positive = [x for x in ticks if x > 0]
     if len(positive) > 1 and ticks[0] >= 0 and even_on_log(positive):
         if ticks[0] == 0:
@@ -75,6 +82,6 @@ def scale(axis: Axes, where: Place, most_ticks: int = 5) -> None:
     axis.set_xticks(kept, [compact(x) for x in kept])
     axis.minorticks_off()
     axis.margins(x=0.1)
-    if where.stronger < 0:
+    if x_axis.stronger < 0:
         axis.invert_xaxis()
-    axis.set_xlabel(f"{where.name}{' (stronger →)' if where.stronger else ''}")
+    axis.set_xlabel(f"{x_axis.name}{' (stronger →)' if x_axis.stronger else ''}")

@@ -1,4 +1,4 @@
-"""The look of the figures, and their way into a page as inline SVG that follows its light or dark theme."""
+"""Matplotlib theme, and conversion to inline SVG that follows the page's light or dark theme."""
 
 import html
 import io
@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Matplotlib knows no CSS colours: these stand-ins are exchanged for them in the SVG text.
+# Placeholders that are replaced by CSS colours in the SVG text.
 INK, MUTED, GRID = "#1e1f21", "#7b7c7e", "#c9cacc"
 CSS = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)"}
 
@@ -22,7 +22,7 @@ THEME: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in a user's label is a dollar sign
+    "text.parse_math": False,  # labels may contain dollar signs
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
@@ -57,9 +57,9 @@ THEME: Any = {
 
 @contextmanager
 def themed() -> Iterator[None]:
-    """Draw and write figures inside this context: settings are looked up at both times."""
+    """Apply the theme inside the context, for drawing and for saving."""
     with matplotlib.rc_context(THEME), warnings.catch_warnings():
-        # Text stays text: what matplotlib's font lacks the reader's browser has.
+        # SVG text is drawn with the browser's fonts, so missing glyphs do not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
@@ -75,21 +75,24 @@ def _rounded(attribute: re.Match[str]) -> str:
 
 
 def to_svg(figure: Figure, name: str, label: str) -> str:
-    """Return a figure as an ``<svg>`` element for a page: text as text, colours from CSS, ids prefixed by ``name``.
+    """Return a figure as an inline ``<svg>`` element: CSS colours, ids prefixed by ``name``.
 
-    label: what a screen reader says.
+    Args:
+        figure: The figure.
+        name: Unique in the page.
+        label: For screen readers.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    # A hundredth of a point is beyond any screen; digits in the text itself are not touched.
+    # Two decimals are enough for coordinates; digits in text elements stay.
     text = re.sub(r'\b(?:d|x|y|transform|points)="[^"]*"', _rounded, text)
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, count=1, flags=re.DOTALL)  # in the page
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
-    text = re.sub(r' id="([^"]*)"', lambda found: found.group() if found.group(1) in used else "", text)
-    # Ids are unique in one figure, not in a page of several.
+    text = re.sub(r' id="([^"]*)"', lambda match: match.group() if match.group(1) in used else "", text)
+    # Ids are unique only within a figure.
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     for stand_in, css in CSS.items():
         text = text.replace(stand_in, css)

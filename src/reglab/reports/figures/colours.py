@@ -1,4 +1,4 @@
-"""One colour per sweep block, the same in every figure, readable on light and on dark."""
+"""One colour per sweep block, the same in every figure, readable on light and dark."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ PALETTE = (
     "#b98f14",  # ochre
     "#c45a9e",  # pink
 )
-# A family keeps its colour from sweep to sweep, as long as no sibling in the same sweep has taken it.
+# A family has the same colour in every sweep, unless another member of it has taken it.
 FAMILIES = {
     "l1": 0,
     "elastic_net": 5,
@@ -28,9 +28,12 @@ COCKTAIL = 3
 
 
 def colours(blocks: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return block -> colour for (block, regularizer) pairs: no regularizer is grey, each family has its own.
+    """Return block -> colour: grey without a regularizer, a colour for each regularizer family.
 
     Once the palette is used up colours repeat.
+
+    Args:
+        blocks: (block, regularizer) pairs.
     """
     chosen: dict[str, str] = {}
     free = list(range(len(PALETTE)))

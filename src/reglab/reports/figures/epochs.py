@@ -1,4 +1,4 @@
-"""What happened during training: gap over epochs, and training beside validation loss."""
+"""Figures over epochs: the gap, and training beside validation loss."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,27 +20,27 @@ TRAINING = (0, (4, 1.5))
 def draw_gap(
     shown: Sequence[Candidate], histories: Mapping[str, History], score: str, palette: Mapping[str, str]
 ) -> Figure | None:
-    """Draw the gap in loss and in score over epochs, labelled at the right end; None without histories."""
+    """Draw the gap in loss and in score over epochs; None without histories."""
     keys = [key for key in ("gap/loss", f"gap/{score}") if _curves(shown, histories, key)]
     if not keys:
         return None
     figure, axes = grid(1, len(keys), 9.6, 3.1)
     for axis, key in zip(axes[0], keys, strict=True):
-        found = _curves(shown, histories, key)
-        for candidate, drawn in found:
+        curves = _curves(shown, histories, key)
+        for candidate, drawn in curves:
             _band(axis, drawn, palette[candidate.block])
         axis.axhline(0, color=MUTED, linewidth=0.8)
         axis.set_title(metric_name(key))
         axis.set_xlabel("epoch")
-        _frame(axis, [drawn for _, drawn in found], bottom=None)
-        _end_labels(axis, [(shortened(c.label, 24), float(drawn.mean[-1]), palette[c.block]) for c, drawn in found])
+        _frame(axis, [drawn for _, drawn in curves], bottom=None)
+        _end_labels(axis, [(shortened(c.label, 24), float(drawn.mean[-1]), palette[c.block]) for c, drawn in curves])
     return figure
 
 
 def draw_curves(
     shown: Sequence[Candidate], histories: Mapping[str, History], palette: Mapping[str, str]
 ) -> Figure | None:
-    """Draw one panel per candidate: training and validation loss, the gap shaded between; None without histories."""
+    """Draw training and validation loss, a panel for each candidate; None without histories."""
     panels = [c for c in shown if curve(c, histories, "train/loss") and curve(c, histories, "val/loss")][:MOST_PANELS]
     if not panels:
         return None
@@ -51,7 +51,7 @@ def draw_curves(
     drawn: list[Curve] = []
     for axis, candidate in zip(flat, panels, strict=False):
         colour = palette[candidate.block]
-        train, val = (_must(candidate, histories, key) for key in ("train/loss", "val/loss"))
+        train, val = (_curve_of(candidate, histories, key) for key in ("train/loss", "val/loss"))
         drawn += [train, val]
         if np.array_equal(train.epochs, val.epochs):
             axis.fill_between(train.epochs, train.mean, val.mean, color=colour, alpha=0.18, linewidth=0)
@@ -70,15 +70,15 @@ def draw_curves(
     return figure
 
 
-def _must(candidate: Candidate, histories: Mapping[str, History], key: str) -> Curve:
-    found = curve(candidate, histories, key)
-    assert found is not None  # the panels were picked by having it
-    return found
+def _curve_of(candidate: Candidate, histories: Mapping[str, History], key: str) -> Curve:
+    its_curve = curve(candidate, histories, key)
+    assert its_curve is not None  # panels have both curves
+    return its_curve
 
 
 def _curves(shown: Sequence[Candidate], histories: Mapping[str, History], key: str) -> list[tuple[Candidate, Curve]]:
     pairs = ((candidate, curve(candidate, histories, key)) for candidate in shown[:MOST_LINES])
-    return [(candidate, found) for candidate, found in pairs if found is not None]
+    return [(candidate, its_curve) for candidate, its_curve in pairs if its_curve is not None]
 
 
 def _band(axis: Axes, drawn: Curve, colour: str) -> None:
@@ -87,7 +87,7 @@ def _band(axis: Axes, drawn: Curve, colour: str) -> None:
 
 
 def _frame(axis: Axes, drawn: Sequence[Curve], bottom: float | None) -> None:
-    """Fit the vertical range to what follows the first epochs: an untrained model's loss can dwarf all the rest."""
+    """Fit the vertical range to the values after the first tenth of the epochs."""
     late = [np.concatenate([c.low[len(c.low) // 10 :], c.high[len(c.high) // 10 :]]) for c in drawn]
     values = np.concatenate(late)
     values = values[np.isfinite(values)]
@@ -100,16 +100,16 @@ def _frame(axis: Axes, drawn: Sequence[Curve], bottom: float | None) -> None:
 
 
 def _end_labels(axis: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
-    """Write each line's name beside its right end, moved apart where they would overlap."""
+    """Write each line's label at its right end, moved apart where labels would overlap."""
     low, high = axis.get_ylim()
     step = 0.075 * (high - low)
-    place = -np.inf
+    height = -np.inf
     finite = [end for end in ends if np.isfinite(end[1])]
     for label, value, colour in sorted(finite, key=lambda end: end[1]):
-        place = max(min(value, high), place + step, low)
+        height = max(min(value, high), height + step, low)
         axis.annotate(
             label,
-            (1.01, place),
+            (1.01, height),
             xycoords=("axes fraction", "data"),
             color=colour,
             fontsize=8,

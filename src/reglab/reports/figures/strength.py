@@ -1,27 +1,27 @@
-"""What strength does: gap, validation loss, score and exact zeros against it, one column per regularizer."""
+"""Gap, validation loss, score and exact zeros against strength, a column for each regularizer."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reglab.analysis.formatting import metric_name, shortened
 from reglab.analysis.selection import Candidate, Choice
-from reglab.reports.figures.axis import Place, place, scale
+from reglab.reports.figures.axis import BlockAxis, block_axis, scale
 from reglab.reports.figures.canvas import INK, grid
 
 MOST_COLUMNS = 5
 
 
-def swept(choice: Choice) -> list[tuple[str, Place]]:
-    """Return the blocks that have a number to draw against, with their axes, the best block first."""
+def swept(choice: Choice) -> list[tuple[str, BlockAxis]]:
+    """Return the blocks that have a number to draw against, with their axes, best first."""
     blocks: dict[str, list[Candidate]] = {}
     for candidate in sorted(choice.candidates, key=choice.loss):
         blocks.setdefault(candidate.block, []).append(candidate)
-    places = ((block, place(members)) for block, members in blocks.items())
-    return [(block, found) for block, found in places if found is not None][:MOST_COLUMNS]
+    axes = ((block, block_axis(members)) for block, members in blocks.items())
+    return [(block, axis) for block, axis in axes if axis is not None][:MOST_COLUMNS]
 
 
 def draw_strength(choice: Choice, score: str, palette: dict[str, str]) -> Figure | None:
-    """Draw the measures' rows over the blocks' columns; None if no block has a number to draw against."""
+    """Draw the measures' rows over the blocks' columns; None if no block has a number."""
     columns = swept(choice)
     if not columns:
         return None
@@ -38,17 +38,17 @@ def draw_strength(choice: Choice, score: str, palette: dict[str, str]) -> Figure
     for axes_row, (key, name) in zip(axes, keys, strict=True):
         axes_row[0].set_ylabel(name)
         axes_row[0].locator_params(axis="y", nbins=4)
-        for axis, (block, where) in zip(axes_row, columns, strict=True):
+        for axis, (block, x_axis) in zip(axes_row, columns, strict=True):
             _reference(axis, choice.baseline, key, palette, last=block == columns[-1][0])
-            for line in where.lines:
+            for line in x_axis.lines:
                 _line(axis, [(x, c) for x, c in line if c.has(key)], key, palette[block], choice)
         if key == "weights/zeros":
             top = axes_row[0].get_ylim()[1]
             axes_row[0].set_ylim(-0.03 * max(top, 0.01), max(top, 0.01))
             axes_row[0].yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
-    for axis, bottom, (block, where) in zip(axes[0], axes[-1], columns, strict=True):
+    for axis, bottom, (block, x_axis) in zip(axes[0], axes[-1], columns, strict=True):
         axis.set_title(shortened(block, 18 if len(columns) > 3 else 28), color=palette[block])
-        scale(bottom, where)
+        scale(bottom, x_axis)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The answer at a glance: each block's choice in one row, with its gap, loss, score and zeros."""
+"""Summary figure: each block's choice in one row, with its gap, loss, score and zeros."""
 
 import math
 
@@ -14,7 +14,7 @@ MOST_ROWS = 14
 
 
 def rows(choice: Choice) -> list[Candidate]:
-    """Return what is compared, baseline first, then the chosen one, then the rest from the best.
+    """Return the candidates that are shown: baseline, chosen one, then the rest from the best.
 
     That is each block's choice, or all settings if there is one block; at most ``MOST_ROWS``.
     """
@@ -23,12 +23,12 @@ def rows(choice: Choice) -> list[Candidate]:
     first = [chosen] if base is None or base is chosen else [base, chosen]
     rest = [c for c in sorted(shown, key=choice.loss) if not any(c is other for other in first)]
     if base is not None and len(choice.blocks) > 1:
-        rest = [c for c in rest if c.regularizer != "none"]  # one line without a regularizer is enough
+        rest = [c for c in rest if c.regularizer != "none"]  # the baseline is shown already
     return [*first, *rest][:MOST_ROWS]
 
 
 def draw_summary(choice: Choice, score: str, palette: dict[str, str]) -> Figure:
-    """Draw one row per block's choice and one panel per measure; the baseline's value is the dashed line."""
+    """Draw a row for each block's choice and a panel for each measure; dashed: the baseline."""
     shown = rows(choice)
     key = f"val/{score}"
     panels = [
@@ -54,30 +54,30 @@ def draw_summary(choice: Choice, score: str, palette: dict[str, str]) -> Figure:
 
 
 def _dots(axis: Axes, shown: list[Candidate], ranges: list[Range], choice: Choice, palette: dict[str, str]) -> None:
-    for place, (candidate, (mean, low, high)) in enumerate(zip(shown, ranges, strict=True)):
+    for y, (candidate, (mean, low, high)) in enumerate(zip(shown, ranges, strict=True)):
         if math.isnan(mean):
             continue
         colour, chosen = palette[candidate.block], candidate is choice.chosen
-        axis.plot([low, high], [place, place], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="round")
-        axis.plot(mean, place, "o", color=colour, markersize=8 if chosen else 5.5)
+        axis.plot([low, high], [y, y], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="round")
+        axis.plot(mean, y, "o", color=colour, markersize=8 if chosen else 5.5)
         axis.annotate(
-            number(mean), (mean, place), (0, 6), textcoords="offset points", ha="center", va="bottom",
+            number(mean), (mean, y), (0, 6), textcoords="offset points", ha="center", va="bottom",
             fontsize=8, fontweight=_weight(candidate, choice),
         )  # fmt: skip
         if candidate is choice.baseline:
-            line = (place, len(shown) - 0.45)
+            line = (y, len(shown) - 0.45)
             axis.plot([mean, mean], line, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)
     axis.locator_params(axis="x", nbins=4)
     axis.margins(x=0.16)
 
 
 def _bars(axis: Axes, shown: list[Candidate], choice: Choice, palette: dict[str, str]) -> None:
-    known = [(place, c) for place, c in enumerate(shown) if c.has("weights/zeros")]
-    for place, candidate in known:
+    known = [(y, c) for y, c in enumerate(shown) if c.has("weights/zeros")]
+    for y, candidate in known:
         alpha = 0.9 if candidate is choice.chosen else 0.6
-        axis.barh(place, candidate.zeros, height=0.5, color=palette[candidate.block], alpha=alpha)
+        axis.barh(y, candidate.zeros, height=0.5, color=palette[candidate.block], alpha=alpha)
         axis.annotate(
-            percent(candidate.zeros), (candidate.zeros, place), (4, 0), textcoords="offset points", va="center",
+            percent(candidate.zeros), (candidate.zeros, y), (4, 0), textcoords="offset points", va="center",
             fontsize=8, fontweight=_weight(candidate, choice),
         )  # fmt: skip
     top = max((c.zeros for _, c in known), default=0.0)

@@ -1,4 +1,4 @@
-"""What the weights became: their distributions, with the exact zeros told apart."""
+"""Histograms of the weights, exact zeros shown separately."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ MOST_ROWS = 5
 
 
 def shares(weights: Weights, edges: Weights) -> tuple[Weights, float]:
-    """Return the share of all weights in each bin, exact zeros left out, and the share of exact zeros.
+    """Return the share of all weights in each bin without exact zeros, and that of exact zeros.
 
     Weights beyond the edges are counted in the outermost bins, so that everything adds up to one.
     """
@@ -25,16 +25,18 @@ def shares(weights: Weights, edges: Weights) -> tuple[Weights, float]:
 
 
 def draw_weights(weights: Mapping[str, Weights], palette: Mapping[str, str]) -> Figure | None:
-    """Draw one histogram per setting on common axes, counts logarithmic; None without weights.
+    """Draw a histogram for each setting, counts on a log scale; None without weights.
 
-    palette: colour by the same labels; a label that it lacks is drawn in grey.
+    Args:
+        weights: By label.
+        palette: Colours by label; others are drawn in grey.
     """
     known = {label: flat[np.isfinite(flat)] for label, flat in weights.items()}
     shown = [(label, flat) for label, flat in known.items() if flat.size][:MOST_ROWS]
     if not shown:
         return None
-    reach = max(float(np.quantile(np.abs(flat), 0.999)) for _, flat in shown) or 1.0
-    edges = np.linspace(-reach, reach, BINS + 1)
+    limit = max(float(np.quantile(np.abs(flat), 0.999)) for _, flat in shown) or 1.0
+    edges = np.linspace(-limit, limit, BINS + 1)
     figure, axes = grid(len(shown), 1, 9.6, 0.6 + 1.05 * len(shown), sharex=True, sharey=True)
     for (axis,), (label, flat) in zip(axes, shown, strict=True):
         binned, zero = shares(flat, edges)

@@ -1,4 +1,4 @@
-"""What a worker does with an order, in this process."""
+"""Running a group of jobs, in this process."""
 
 import pytest
 from omegaconf import DictConfig
@@ -7,9 +7,9 @@ from launchers.standin import Progress, Result
 from launchers.standin_pack import LSTM, train_one, train_pack
 from reglab.config.pack_settings import PackSettings
 from reglab.core.errors import Unfused
-from reglab.launchers.compose import Composer, Order
-from reglab.launchers.events import Advanced, Apart, Ended
-from reglab.launchers.run_order import Assignment, run_order
+from reglab.launchers.compose import Composer, JobGroup
+from reglab.launchers.events import Ended, EpochEnded, Regrouped
+from reglab.launchers.run_group import Assignment, run_group
 
 LRS = (1, 0, -1, 2)
 
@@ -18,10 +18,10 @@ LRS = (1, 0, -1, 2)
 def run(hydra, master):
     def run(act, train_pack=train_pack):
         sent = []
-        overrides = [(f"act={act}", f"optimizer.lr={lr}", f"sweep.job={place}") for place, lr in enumerate(LRS)]
+        overrides = [(f"act={act}", f"optimizer.lr={lr}", f"sweep.job={index}") for index, lr in enumerate(LRS)]
         assignment = Assignment(None, master, train_one, train_pack, PackSettings(None, 1), {})
         composer = Composer(hydra.config_loader, master)
-        run_order(Order((10, 11, 12, 13), tuple(overrides)), assignment, composer, sent.append)
+        run_group(JobGroup((10, 11, 12, 13), tuple(overrides)), assignment, composer, sent.append)
         return sent
 
     return run
@@ -29,9 +29,9 @@ def run(hydra, master):
 
 def test_each_member_trains_with_its_own_config_and_tells_its_end(run):
     sent = run("finish")
-    assert [event.job for event in sent if isinstance(event, Advanced)] == [10, 11, 12, 13]
+    assert [event.job for event in sent if isinstance(event, EpochEnded)] == [10, 11, 12, 13]
     ends = {event.job: (event.run_id, event.metrics["lr"]) for event in sent if isinstance(event, Ended)}
-    assert ends == {10 + place: (f"run-{place}", lr) for place, lr in enumerate(LRS)}
+    assert ends == {10 + index: (f"run-{index}", lr) for index, lr in enumerate(LRS)}
 
 
 @pytest.mark.parametrize(
@@ -43,18 +43,18 @@ def test_each_member_trains_with_its_own_config_and_tells_its_end(run):
     ],
 )
 def test_a_pack_that_cannot_train_comes_apart(run, act, groups, reason):
-    assert run(act) == [Apart(groups, reason)]
+    assert run(act) == [Regrouped(groups, reason)]
 
 
 def test_a_crash_halves_those_that_had_not_ended(run):
     events = run("crash")
     assert [(event.job, event.status) for event in events if isinstance(event, Ended)] == [(13, "FINISHED")]
-    assert events[-1] == Apart(((10,), (11, 12)), "RuntimeError: a bug")
+    assert events[-1] == Regrouped(((10,), (11, 12)), "RuntimeError: a bug")
 
 
 def test_a_member_without_a_result_has_failed(run):
     assert [(e.status, e.message) for e in run("silent") if isinstance(e, Ended)] == [
-        ("FAILED", "its pack ended without a result of it")
+        ("FAILED", "its pack ended without a result for it")
     ] * 4
 
 
@@ -71,7 +71,7 @@ def test_members_that_ended_do_not_train_again(run):
         on_end(1, None)
         raise Unfused("too late", [[0, 1], [2, 3]])
 
-    assert run("finish", late)[1:] == [Apart(((10,), (12, 13)), "too late")]
+    assert run("finish", late)[1:] == [Regrouped(((10,), (12, 13)), "too late")]
 
 
 def test_members_that_memory_ran_out_for_train_again_and_are_not_told_as_ended(run):
@@ -81,7 +81,10 @@ def test_members_that_memory_ran_out_for_train_again_and_are_not_told_as_ended(r
             on_end(position, Result("r", "KILLED", "out of memory: trained again in a smaller pack"))
         raise Unfused("3 members ran out of memory", [[1], [2, 3]])
 
-    assert run("finish", exhausted) == [Ended(10, "FINISHED"), Apart(((11,), (12, 13)), "3 members ran out of memory")]
+    assert run("finish", exhausted) == [
+        Ended(10, "FINISHED"),
+        Regrouped(((11,), (12, 13)), "3 members ran out of memory"),
+    ]
 
 
 def test_large_packs_are_heard_less_often_but_always_with_their_last_epoch(run):
@@ -89,6 +92,6 @@ def test_large_packs_are_heard_less_often_but_always_with_their_last_epoch(run):
         for epoch in range(1, 101):
             on_progress(2, Progress(epoch, 100, {}))
 
-    epochs = [event.epoch for event in run("finish", busy) if isinstance(event, Advanced)]
+    epochs = [event.epoch for event in run("finish", busy) if isinstance(event, EpochEnded)]
     assert (epochs[0], epochs[-1]) == (1, 100)
     assert len(epochs) < 100

@@ -1,4 +1,4 @@
-"""What a worker process does with an order: composes its jobs, trains them alone or as a pack, tells how each ended."""
+"""Run a group of jobs in a worker process: compose, train alone or fused, send events."""
 
 import contextlib
 import os
@@ -15,9 +15,19 @@ from omegaconf import DictConfig
 from reglab.config.pack_settings import PackSettings
 from reglab.core.errors import Unfused, UserError
 from reglab.core.secrets import hide
-from reglab.launchers.compose import Bases, Composer, Order, job_config, job_folder
-from reglab.launchers.events import Advanced, Apart, Ended, Event, Progress, Status, ended, numbers, reporting
-from reglab.launchers.packing import even, regroup
+from reglab.launchers.compose import Bases, Composer, JobGroup, job_config, job_folder
+from reglab.launchers.events import (
+    Ended,
+    EpochEnded,
+    Event,
+    Progress,
+    Regrouped,
+    Status,
+    end_from_result,
+    numbers,
+    reporting,
+)
+from reglab.launchers.packing import regroup, split_evenly
 
 _SECONDS_BETWEEN_REPORTS = 0.1
 _REPORTS_A_SECOND = 200  # of all members of a pack together
@@ -30,9 +40,15 @@ TrainPack = Callable[
 
 @dataclass(frozen=True)
 class Assignment:
-    """What every job of a sweep has in common. context: Hydra's, which knows the search path and the callbacks.
+    """What all jobs of a sweep have in common.
 
-    train_pack, settings: for orders of several jobs. bases: what has been composed by now.
+    Attributes:
+        context: Hydra's, which knows the search path and the callbacks.
+        config: Of the whole sweep.
+        task: Trains one job.
+        train_pack: Trains several jobs fused.
+        settings: Of packs.
+        bases: Composed bases, see ``compose.Composer``.
     """
 
     context: Any
@@ -43,21 +59,27 @@ class Assignment:
     bases: Bases
 
 
-def run_order(order: Order, assignment: Assignment, composer: Composer, send: Send) -> None:
-    """Run the jobs of an order, one alone or several as a pack, and send what they tell until each has ended.
+def run_group(group: JobGroup, assignment: Assignment, composer: Composer, send: Send) -> None:
+    """Run the jobs of a group, one alone or several as a pack, and send their events.
 
-    Instead of ends, a pack may send that its jobs are to be trained in other groups. Where the sweep is gone, nobody
-    hears, and a signal is on its way that lets training end in order.
+    A pack may send ``Regrouped`` instead of ends. Where the sweep's process is gone, events are
+    dropped; a signal ends training then.
+
+    Args:
+        group: The group.
+        assignment: Of the sweep.
+        composer: Of the sweep.
+        send: Receives the events.
     """
 
-    def tell(event: Event) -> None:
+    def send_event(event: Event) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             send(event)
 
-    if len(order.jobs) > 1:
-        _Pack(order, assignment, composer, tell).run()
+    if len(group.jobs) > 1:
+        _Pack(group, assignment, composer, send_event).run()
     else:
-        tell(_run_alone(order.jobs[0], order.overrides[0], assignment, composer, tell))
+        send_event(_run_alone(group.jobs[0], group.overrides[0], assignment, composer, send_event))
 
 
 def _run_alone(job: int, overrides: Sequence[str], assignment: Assignment, composer: Composer, send: Send) -> Ended:
@@ -67,13 +89,13 @@ def _run_alone(job: int, overrides: Sequence[str], assignment: Assignment, compo
         with reporting(lambda progress: throttle(0, progress)):
             config = job_config(composer, job, overrides)
             folder.append(job_folder(config))
-            return ended(job, _hydra_job(config, assignment))
+            return end_from_result(job, _hydra_job(config, assignment))
     except (KeyboardInterrupt, SystemExit):
         return Ended(job, "KILLED", "interrupted")
     except UserError as error:
         _show_traceback()
         return Ended(job, "FAILED", str(error))
-    except Exception as error:  # noqa: BLE001 - whatever a job raises, the sweep goes on
+    except Exception as error:  # noqa: BLE001 - whatever a job raises, the sweep continues
         _show_traceback()
         return Ended(job, "FAILED", _describe(error, folder))
 
@@ -81,74 +103,74 @@ def _run_alone(job: int, overrides: Sequence[str], assignment: Assignment, compo
 def _hydra_job(config: DictConfig, assignment: Assignment) -> object:
     from hydra.core.utils import run_job
 
-    done = run_job(
+    returned = run_job(
         hydra_context=assignment.context,
         task_function=assignment.task,
         config=config,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
-    if isinstance(done._return_value, BaseException):  # its property would print a line before raising
-        raise done._return_value
-    return done._return_value
+    if isinstance(returned._return_value, BaseException):  # the property would print a line
+        raise returned._return_value
+    return returned._return_value
 
 
 class _Pack:
-    """The jobs of one order while they train fused."""
+    """The jobs of one group while they train fused."""
 
-    def __init__(self, order: Order, assignment: Assignment, composer: Composer, send: Send):
-        self._order, self._assignment, self._composer, self._send = order, assignment, composer, send
-        self._open = list(order.jobs)
-        self._killed: dict[int, Ended] = {}  # not sent yet: jobs that memory ran out for are named by Unfused again
+    def __init__(self, group: JobGroup, assignment: Assignment, composer: Composer, send: Send):
+        self._group, self._assignment, self._composer, self._send = group, assignment, composer, send
+        self._running = list(group.jobs)
+        self._killed: dict[int, Ended] = {}  # unsent: Unfused may name them again
 
     def run(self) -> None:
         configs: list[DictConfig] = []
         try:
-            for job, overrides in zip(self._order.jobs, self._order.overrides, strict=True):
+            for job, overrides in zip(self._group.jobs, self._group.overrides, strict=True):
                 configs.append(job_config(self._composer, job, overrides, lean=True))
-            throttle = _Throttle(self._order.jobs, self._send)
+            throttle = _Throttle(self._group.jobs, self._send)
             self._assignment.train_pack(configs, self._assignment.settings, throttle, self._end)
-            self._end_rest("FAILED", "its pack ended without a result of it")
+            self._end_rest("FAILED", "its pack ended without a result for it")
         except (KeyboardInterrupt, SystemExit):
             self._end_rest("KILLED", "interrupted")
         except Unfused as error:
-            done = [job for job in self._order.jobs if job not in self._left()]
-            self._send(Apart(tuple(regroup(self._order.jobs, error.groups, done)), error.reason))
-        except UserError as error:  # of some job: the half that has none of these trains, a faulty one ends up alone
+            done = [job for job in self._group.jobs if job not in self._unfinished()]
+            self._send(Regrouped(tuple(regroup(self._group.jobs, error.groups, done)), error.reason))
+        except UserError as error:  # of some job: halving isolates it
             _show_traceback()
             self._halve(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a pack raises, the sweep goes on
+        except Exception as error:  # noqa: BLE001 - whatever a pack raises, the sweep continues
             _show_traceback()
-            if len(self._left()) > 1 and not isinstance(error, OSError):  # no job fills the disk by itself
+            if len(self._unfinished()) > 1 and not isinstance(error, OSError):  # as a full disk
                 self._halve(f"{type(error).__name__}: {error}")
             else:
                 self._end_rest("FAILED", _describe(error, [job_folder(config) for config in configs]))
 
-    def _left(self) -> list[int]:
-        """Return the jobs that have no end yet, in their order."""
-        return [job for job in self._order.jobs if job in self._open or job in self._killed]
+    def _unfinished(self) -> list[int]:
+        """Return the jobs that have not ended, in their order."""
+        return [job for job in self._group.jobs if job in self._running or job in self._killed]
 
     def _halve(self, reason: str) -> None:
-        groups = [group for group in even(self._left(), 2) if group]
-        self._send(Apart(tuple(groups), hide(reason).partition("\n")[0]))
+        groups = [group for group in split_evenly(self._unfinished(), 2) if group]
+        self._send(Regrouped(tuple(groups), hide(reason).partition("\n")[0]))
 
     def _end(self, position: int, result: object) -> None:
-        end = ended(self._order.jobs[position], result)
-        self._open.remove(end.job)
+        end = end_from_result(self._group.jobs[position], result)
+        self._running.remove(end.job)
         if end.status == "KILLED":
             self._killed[end.job] = end
         else:
             self._send(end)
 
     def _end_rest(self, status: Status, message: str) -> None:
-        for end in [*self._killed.values(), *(Ended(job, status, message) for job in self._open)]:
+        for end in [*self._killed.values(), *(Ended(job, status, message) for job in self._running)]:
             self._send(end)
 
 
 class _Throttle:
-    """Sends the progress of an order's jobs at most ten times a second each: fast jobs have hundreds of epochs in that.
+    """Limits the progress events of a group to ten a second and job, less for large packs.
 
-    A member of a large pack is heard less often, but always with its last epoch.
+    The last epoch of a job is always sent.
     """
 
     def __init__(self, jobs: Sequence[int], send: Send):
@@ -162,7 +184,7 @@ class _Throttle:
         if now - self._last[position] >= self._between or progress.epoch >= progress.epochs or doing:
             self._last[position] = now
             metrics = numbers(progress.metrics)
-            self._send(Advanced(self._jobs[position], progress.epoch, progress.epochs, metrics, doing))
+            self._send(EpochEnded(self._jobs[position], progress.epoch, progress.epochs, metrics, doing))
 
 
 def _describe(error: Exception, folders: Sequence[Path]) -> str:
