@@ -116,7 +116,7 @@ def test_a_process_whose_gpu_is_in_use_is_not_forked(monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match=r"restart the kernel .* or use strategy='ddp_spawn'"):
         spawn.plan_processes(job(accelerator="cpu", devices=2, strategy="ddp_notebook"))
     start, _ = spawn.plan_processes(job(accelerator="cpu", devices=2, strategy="ddp_spawn"))
-    assert start == spawn.Start("spawn", 2)
+    assert start == spawn.ProcessPlan("spawn", 2)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "auto", "ddp_fork"])

@@ -55,7 +55,7 @@ def test_the_library_says_it(caplog):
 
 
 def test_a_sweep_says_it_once_with_how_many_jobs_it_is_true_of(monkeypatch, capsys):
-    monkeypatch.setattr(data_check, "_in_a_process", lambda *_: Findings({}, {"idle": [0, 1], "all": [0, 1, 2]}))
+    monkeypatch.setattr(data_check, "_check_in_process", lambda *_: Findings({}, {"idle": [0, 1], "all": [0, 1, 2]}))
     jobs = [Job(number, "ema", ()) for number in range(3)]
 
     class Composed:
