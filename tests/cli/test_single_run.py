@@ -28,7 +28,7 @@ def test_bad_input_is_raised_without_a_word_of_hydras(hydra, monkeypatch, capsys
 def test_a_folder_that_cannot_be_made_is_told(hydra, monkeypatch, tmp_path):
     monkeypatch.setattr(task, "train", standin)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"the run's folder cannot be made .* another hydra\.run\.dir"):
+    with pytest.raises(UserError, match=r"the run's folder cannot be created .* another hydra\.run\.dir"):
         train_one(hydra, "train", ["act=finish", f"hydra.run.dir={tmp_path}/file/run"])
 
 

@@ -211,7 +211,7 @@ def test_a_run_goes_on_elsewhere(run: Run, case: Case) -> None:
     "words, message",
     [
         (["it", "optimizer.lr=1"], "keeps its configuration"),
-        (["it", "trainer.max_epoch=9"], "but for trainer.max_epochs, "),
+        (["it", "trainer.max_epoch=9"], "except trainer.max_epochs, "),
         (["it", "trainer.max_epochs=1"], "give a larger number"),
         (["it", "trainer.max_epochs=ten"], "give a whole number of epochs"),
         (["missing"], "no run 'missing'"),
@@ -225,7 +225,7 @@ def test_what_cannot_be_resumed_so_is_told(case: Case, run: Run, words: list[str
 
 def test_a_stretched_schedule_is_not_extended(case: Case, run: Run) -> None:
     run("scheduler=cosine")
-    with pytest.raises(UserError, match="another training"):
+    with pytest.raises(UserError, match="cannot be extended"):
         resume(["it", "trainer.max_epochs=9"])
 
 
