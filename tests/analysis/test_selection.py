@@ -140,3 +140,12 @@ def test_nothing_finished_is_an_error_that_tells_why():
 def test_an_empty_sweep_is_an_error():
     with pytest.raises(UserError, match="has no runs"):
         select([])
+
+
+def test_a_sweep_that_was_interrupted_before_any_run_finished_is_resumed():
+    killed = [trial("l1", 1e-3, math.nan, seed, status="KILLED", message="interrupted") for seed in range(3)]
+    with pytest.raises(UserError, match=r"none of the 3 runs .* has finished\. reglab resume SWEEP"):
+        select(killed)
+    failed = trial("l1", 1e-3, math.nan, 3, status="FAILED", message="the loss diverged")
+    with pytest.raises(UserError, match="none of the sweep's 4 runs finished with a finite val/loss"):
+        select([*killed, failed])

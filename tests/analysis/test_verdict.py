@@ -114,7 +114,7 @@ def test_one_seed_is_too_few():
 
 def test_without_a_baseline_it_does_not_claim_that_regularization_helps():
     printed = text(dropout(0.5, 0.3, 0.5))
-    assert "cannot say whether regularization helps: add regularizer=[]" in printed
+    assert "sweep.blocks=[{regularizer: []}, {regularizer: [" in printed
 
 
 def test_a_sweep_over_something_else_speaks_of_that():

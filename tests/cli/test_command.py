@@ -42,6 +42,7 @@ def test_version(capsys):
         (["train", "regularizer=[l1,l22]"], "regularizer=l22: there is no such option; did you mean 'l2'?"),
         (["train", "regularizer=[l1]", "regularizer.l1.strenth=1"], "did you mean 'strength'?"),
         (["train", "regularizer.l1.strength=1"], "l1 is not chosen; choose it first, as in regularizer=[l1]"),
+        (["train", "model=custom", "model._target_=torch.nn.Linear", "model.hidden=64"], "with +model.hidden=..."),
         (["train", "seed=1,2"], "add -m for a sweep"),
         (["train", "seed=[1"], "cannot read 'seed=[1'"),
         (["train", "seed"], "key=value"),

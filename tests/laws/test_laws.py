@@ -226,3 +226,13 @@ def test_every_method_has_an_oracle_that_notices_a_method_that_does_nothing(tmp_
     subprocess.run([sys.executable, *words], cwd=tests.parent, env=environment, capture_output=True, check=False)
     unnoticed = sorted(set(files) - set(json.loads(told.read_text())))
     assert not unnoticed, f"no test of {unnoticed} fails where the method does nothing: compare with an oracle"
+
+
+def test_a_resumed_run_whose_best_checkpoint_is_gone_ends_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The harness resumes in another folder, and under this learning rate no later epoch is a new best."""
+    harness.cut_and_resumed(
+        lambda: harness.experiment({}, optimizer={"_target_": "torch.optim.SGD", "lr": 8.0}, batch_size=12), 6, tmp_path
+    )
+    assert "best.ckpt was deleted while the run trained" in caplog.text

@@ -179,6 +179,11 @@ def select(
 def _no_result(failed: Sequence[Trial], monitor: str) -> str:
     if not failed:
         return "nothing to choose from: the sweep has no runs. Run it first"
+    if all(trial.status == "KILLED" for trial in failed):
+        return (
+            f"nothing to choose from yet: none of the {len(failed)} runs that the sweep has begun has finished. "
+            "reglab resume SWEEP, or the sweep's command given again, runs the rest"
+        )
     reason = next((f" ({trial.message})" for trial in failed if trial.message), "")
     return (
         f"nothing to choose from: none of the sweep's {len(failed)} runs finished with a finite {monitor}{reason}. "

@@ -47,7 +47,8 @@ def _headline(choice: Choice, score: str) -> str:
     if base is None:
         return (
             f"{choice.chosen.label} is the choice: {_state(choice.chosen, score)}. The sweep has no run without a "
-            "regularizer, so it cannot say whether regularization helps: add regularizer=[] to it."
+            "regularizer, so it cannot say whether regularization helps. Give it a block without one: "
+            f"sweep.blocks=[{{regularizer: []}}, {{regularizer: [{_names(choice)}], ...}}]"
         )
     if choice.best.regularizer == "none":
         return (
@@ -55,6 +56,10 @@ def _headline(choice: Choice, score: str) -> str:
             f"without, and {_rival(choice)}."
         )
     return f"{_doubt(choice, base)}{_sentence(choice, base, score)}."
+
+
+def _names(choice: Choice) -> str:
+    return choice.chosen.regularizer.replace("+", ", ")
 
 
 def _doubt(choice: Choice, base: Candidate) -> str:

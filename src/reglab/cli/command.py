@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from reglab.processes import rank_environment
 
         if not getattr(interrupt, "reported", False) and rank_environment.reports_end():
-            print("reglab: interrupted", file=sys.stderr)
+            early = argv[:1] == ["train"]
+            more = " before training began: nothing was recorded, so give the same command again" if early else ""
+            print(f"reglab: interrupted{more}", file=sys.stderr)
         return 128 + getattr(interrupt, "number", 2)
     except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

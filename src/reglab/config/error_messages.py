@@ -101,7 +101,8 @@ def _unknown_key(key: str, cause: OmegaConfBaseException, options: Mapping[str, 
     where = f" in {parent_key}" if parent_key else ""
     if parent_key and not valid:
         return f"{key}: {parent_key} has no keys"
-    return f"{key}: there is no key {last!r}{where}; {nearest(last, valid)}"
+    more = f", or add an argument of its class with +{key}=..." if "_target_" in valid else ""
+    return f"{key}: there is no key {last!r}{where}; {nearest(last, valid)}{more}"
 
 
 def _first_line(error: BaseException) -> str:

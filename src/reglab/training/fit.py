@@ -1,5 +1,6 @@
 """Train one experiment with Lightning, record it, and return its final metrics."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from reglab.training.recorder import Progress, Recorder
 from reglab.training.silent_hooks import check_hooks
 from reglab.training.solo import Solo
 from reglab.training.trainer import build_trainer, quiet_lightning, run_trainer
+
+_log = logging.getLogger(__name__)
 
 
 def fit(
@@ -70,7 +73,10 @@ def fit(
     tracker.tag(**{"reglab.weights": "best" if experiment.cocktail.stops else "last"})
     if trainer.is_global_zero:
         for path in (checkpoints.best, checkpoints.last):
-            tracker.artifact(path, "checkpoints")
+            if path.exists():
+                tracker.artifact(path, "checkpoints")
+            else:
+                _log.warning("%s was deleted while the run trained, so its artifacts lack it", path)
     if finalizer.examples is not None:
         finalizer.examples.write(tracker.folder / FILE)
         tracker.artifact(tracker.folder / FILE)

@@ -122,7 +122,7 @@ def _refuse_if_slower(members: int, fused: float, solo: float) -> None:
     if fused > _SLOWER * solo:
         raise Unfused(
             f"a pack would not be quicker: about {fused:.1f} s for {members} jobs, {solo:.1f} s one by one (they are "
-            "few or short, or each fills the machine)"
+            "few or short, or each fills the machine); hydra.launcher.always=true fuses them all the same"
         )
 
 
