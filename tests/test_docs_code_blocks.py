@@ -15,6 +15,7 @@ trained, other commands are parsed) or ``skip``.
 """
 
 import configparser
+import copy
 import importlib
 import importlib.util
 import re
@@ -321,13 +322,31 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, store: bytes) -> Callable[[]
 @pytest.fixture
 def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave nothing behind of what commands and examples do to the process."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.plugins import Plugins
+    from hydra.core.singleton import Singleton
+
     from reglab.core.metric_direction import SCORES
     from reglab.measures.scores import RANKED
 
     monkeypatch.setattr("reglab.config.trust._trusted", set())
+    monkeypatch.setattr("reglab.core.secrets._known", set())
+    monkeypatch.setattr("reglab.core.secrets._clients", {})
+    monkeypatch.setattr("reglab.core.secrets._pattern", None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     known, held = set(sys.modules), (dict(SCORES), dict(RANKED))
+    plugins = Plugins.instance()  # they are looked for once, and take seconds
+    singletons = dict(Singleton._instances)
+    options = copy.deepcopy(ConfigStore.instance().repo)
+    launchers = {base: list(classes) for base, classes in plugins.plugin_type_to_subclass_list.items()}
+    config = HydraConfig.instance().cfg
     yield
+    Singleton._instances.clear()
+    Singleton._instances.update(singletons)
+    ConfigStore.instance().repo = options
+    plugins.plugin_type_to_subclass_list.update(launchers)
+    HydraConfig.instance().cfg = config
     for name in set(sys.modules) - known:
         if name.split(".")[0] in ("my_package", "example") or name.startswith("hydra_plugins.serial_launcher"):
             del sys.modules[name]

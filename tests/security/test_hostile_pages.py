@@ -51,7 +51,7 @@ def renamed(data, name):
         )
         for trial in data.trials
     )
-    return replace(data, name=name, command=f"reglab {name}", facts={name: name}, trials=trials)
+    return replace(data, name=name, command=f"reglab {name}", provenance={name: name}, trials=trials)
 
 
 def test_a_report_has_no_element_that_a_name_brought(tmp_path):
