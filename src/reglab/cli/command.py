@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from reglab.processes import rank_environment
 
         if not getattr(interrupt, "reported", False) and rank_environment.reports_end():
-            early = argv[:1] == ["train"]
-            more = " before training began: nothing was recorded, so give the same command again" if early else ""
+            training = argv[:1] == ["train"]
+            more = "; give the same command again (of a sweep, only what is left is run)" if training else ""
             print(f"reglab: interrupted{more}", file=sys.stderr)
         return 128 + getattr(interrupt, "number", 2)
     except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`
