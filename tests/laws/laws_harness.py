@@ -176,8 +176,8 @@ def cut_and_resumed(make: Callable[[], Experiment], step: int, folder: Path) -> 
     job = make()
     tracker = open_run(NOWHERE, name="law", folder=folder / "a", config={}, params={}, tags={})
     module = Solo(job.model, job.cocktail, job.data.train, job.data.task, job.recipe)
-    checkpoints = Checkpoints(folder / "a" / "checkpoints", "val/loss")
-    recorder = Recorder(job.data, job.measure, tracker, checkpoints, None)
+    checkpoints = Checkpoints(module, folder / "a" / "checkpoints", "val/loss")
+    recorder = Recorder(module, [job.data], job.measure, [tracker], checkpoints)
     with quiet_lightning():
         trainer = build_trainer(job, [recorder, checkpoints, SaveAt(step, path)])
         with suppress(_Cut):

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from reglab.regularizers import EMA, L1, SAM
 from reglab.tracking.journal import Journal
-from reglab.training import checkpoint_files, recorder
+from reglab.training import checkpoint_files
+from reglab.training import fit as engine
 from reglab.training.loader import epoch_order
 
 EPOCHS, BATCH, LR = 3, 10, 0.1
@@ -116,13 +117,19 @@ def test_gap_and_statistics_are_computed_in_at_least_float32(
     precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, torch.dtype] = {}
-    to_floats = recorder.to_floats
 
-    def spy(metrics: dict[str, Tensor]) -> dict[str, float]:
-        seen.update({key: value.dtype for key, value in metrics.items()})
-        return to_floats(metrics)
+    class Watched(engine.Solo):
+        def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+            gap, weights = super().measure()
+            seen.update({key: value.dtype for key, value in [*gap.items(), *weights.items()]})
+            return gap, weights
 
-    monkeypatch.setattr(recorder, "to_floats", spy)
+        def mean_terms(self) -> dict[str, Tensor]:
+            terms = super().mean_terms()
+            seen.update({key: value.dtype for key, value in terms.items()})
+            return terms
+
+    monkeypatch.setattr(engine, "Solo", Watched)
     job = harness.experiment(harness.members("l2"), trainer={"precision": precision})
     state = harness.weights_of(harness.trained(job, tmp_path))
     narrow = [key for key, dtype in seen.items() if dtype.itemsize < 4]

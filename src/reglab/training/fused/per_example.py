@@ -35,7 +35,7 @@ def final_examples(
     Returns:
         Examples by job index.
     """
-    by_best = [job_index for job_index in job_indices if pack.base.cocktail.stops and best.epochs[job_index]]
+    by_best = [job_index for job_index in job_indices if pack.base.cocktail.stops and best.record.epochs[job_index]]
     by_last = [job_index for job_index in job_indices if job_index not in by_best]
     step = max(1, _CELLS // max(measurement.probe[0].length, measurement.val[0].length))
     by_job: dict[int, Examples] = {}
