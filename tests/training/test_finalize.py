@@ -19,10 +19,9 @@ BEST = {"val/loss": 0.25, "objective/task": 0.3, "weights/all/l2": 2.0, "weights
 
 
 class Asked:
-    """A measurement whose rows lie on a device that is not the CPU."""
+    """A measurement that notes on which devices the model lies."""
 
     def __init__(self) -> None:
-        self.probe = torch.zeros(2, harness.FEATURES, device="meta"), torch.zeros(2, device="meta")
         self.devices: set[str] = set()
         self.evaluations = "what was measured last"
 
@@ -44,7 +43,10 @@ def finalized(stops: bool, record: BestEpochs) -> tuple[dict[str, float], set[st
     recorder: Any = SimpleNamespace(latest={0: LATEST})
     checkpoints: Any = SimpleNamespace(best_weights=module.snapshot(), best_epoch=3, record=record)
     trainer: Any = SimpleNamespace(
-        current_epoch=7, is_global_zero=False, precision_plugin=SimpleNamespace(val_step_context=lambda: nullcontext())
+        current_epoch=7,
+        is_global_zero=False,
+        precision_plugin=SimpleNamespace(val_step_context=lambda: nullcontext()),
+        strategy=SimpleNamespace(root_device=torch.device("meta")),  # where it trained
     )
     module.trainer = trainer
     finalizer = Finalizer(module, recorder, checkpoints)
@@ -53,7 +55,7 @@ def finalized(stops: bool, record: BestEpochs) -> tuple[dict[str, float], set[st
 
 
 @pytest.mark.parametrize("stops", [True, False])
-def test_the_best_weights_are_measured_on_the_device_of_the_measurement(stops: bool) -> None:
+def test_the_best_weights_are_measured_on_the_device_that_trained(stops: bool) -> None:
     record = BestEpochs("val/loss")
     record.offer([0], [BEST], 3, 30)
     final, devices = finalized(stops, record)

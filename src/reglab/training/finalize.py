@@ -34,10 +34,9 @@ class Finalizer(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module, measurement = self.module, self.module.measurement
-        assert measurement is not None
         best, metrics = self.checkpoints.best_weights, None
         if not module.sharded:
-            module.to(measurement.probe[0].device)  # Lightning has moved it to the CPU
+            module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         if module.cocktail.stops and best is not None:
             module.restore(best)
             metrics = self._measured_best()
@@ -48,7 +47,7 @@ class Finalizer(pl.Callback):
         if measurement.evaluations is not None and trainer.is_global_zero:
             rows = measured_rows(self.recorder.data[0], measurement.settings)
             dtype = next(iter(module.local_parameters.weights.values())).dtype
-            self.examples = examples(rows, measurement.evaluations, measurement.task, dtype)
+            self.examples = examples(rows, measurement.evaluations, module.task, dtype)
 
     def _measured_best(self) -> dict[str, float]:
         """Evaluate the best epoch's weights for their examples, and return what was recorded of

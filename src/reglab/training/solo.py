@@ -30,14 +30,15 @@ from reglab.training.finite import Finite
 from reglab.training.gradient import Gradient, Means
 from reglab.training.loader import Steps
 from reglab.training.loop_position import drop_loop_state, resume_loops
+from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
 from reglab.training.microbatches import Microbatches, cast_floating
 from reglab.training.polish import polish
 from reglab.training.recipe import Recipe
 from reglab.training.sparse_gradients import takes_sparse, with_dense_gradients
-from reglab.training.step_size import LearningRates, StepSizes
 from reglab.training.term_sums import TermSums
 from reglab.training.torch_compile import compile_inner
+from reglab.training.update_hooks import UpdateHooks
 
 
 class Solo(Shardable):
@@ -62,13 +63,14 @@ class Solo(Shardable):
         self.automatic_optimization = False
         self.recipe = recipe
         self.engine = engine or Engine()
-        self.train_part, self._task = train, task
+        self.train_part, self.task = train, task
         self.terms = TermSums()
-        self.measurement: Measurement | None = None
         self.job_indices = (0,)
         self.failures: dict[int, Diverged] = {}
         self.interrupted: int | None = None
         self._state = _StepState()
+
+    measurement: Measurement
 
     def loader(self) -> Steps:
         """Return the batches of an epoch, from where training stands."""
@@ -93,7 +95,7 @@ class Solo(Shardable):
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def _objective(self) -> Objective:
-        return self.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, self._task))
+        return self.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, self.task))
 
     def configure_optimizers(self) -> Any:
         optimizer = self.recipe.build_optimizer(self.local_parameters.weights.values())
@@ -166,15 +168,8 @@ class Solo(Shardable):
             self.global_rank,
         )
         self._whole_gradient = cocktail.gradient(self._gradient.compute_at)
-        rates = LearningRates(parameters.hook_target, self._optimizer)
-        sizes = self._sizes = StepSizes(parameters.hook_target, self._optimizer, parameters.total)
-        optimizer = self._optimizer
-        if cocktail.has("before_step"):
-            before = optimizer.register_step_pre_hook(lambda *_: cocktail.before_step(parameters.hook_target, rates))
-            self._undo.append(before.remove)
-        if cocktail.has("on_step"):
-            after = optimizer.register_step_post_hook(lambda *_: cocktail.after_step(parameters.hook_target, sizes))
-            self._undo.append(after.remove)
+        self._updates = UpdateHooks(cocktail, parameters.hook_target, self._optimizer, parameters.total)
+        self._undo += self._updates.register()
         self._state.keys, self._state.wraps = cocktail.keys, cocktail.wraps_gradient
 
     def _fix_reduction_order(self) -> None:
@@ -211,7 +206,7 @@ class Solo(Shardable):
 
     def begin_measuring(self, data: Sequence[DataSet], settings: MeasureSettings, state: Any) -> None:
         dtype = next(iter(self.local_parameters.weights.values())).dtype
-        self.measurement = Measurement(data[0], settings, self.device, dtype, self.trainer.world_size)
+        self.measurement = Measurement(gap_rows(data, settings, self.device, dtype), settings, self.trainer.world_size)
         self.measurement.begin(self.local_parameters, state)
 
     def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -220,18 +215,14 @@ class Solo(Shardable):
     def measure_gap(self) -> dict[str, Tensor]:
         """Return the gap of the weights as they are."""
         with self.trainer.precision_plugin.val_step_context():
-            return self._measured().gap(self.local_parameters, self.cocktail)
+            return self.measurement.gap(self.local_parameters, self.cocktail)
 
     def measure_weights(self) -> dict[str, Tensor]:
         """Return the statistics of the weights as they are."""
-        return self._measured().weights(self.local_parameters, self.cocktail)
+        return self.measurement.weights(self.local_parameters, self.cocktail)
 
     def measured_state(self, row: int) -> dict[str, Any]:
-        return self._measured().state(self.local_parameters)
-
-    def _measured(self) -> Measurement:
-        assert self.measurement is not None
-        return self.measurement
+        return self.measurement.state(self.local_parameters)
 
     def mean_terms(self) -> dict[str, Tensor]:
         return {f"objective/{name}": mean for name, mean in self.terms.take().items()}
@@ -253,7 +244,7 @@ class Solo(Shardable):
     def polish(self) -> str:
         if not self.engine.polish:
             return ""
-        return str(polish(self, self.train_part, self._task, self.engine.polish))
+        return str(polish(self, self.train_part, self.task, self.engine.polish))
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         # Lightning's autocast covers the whole chunk; penalties and updates are not to be computed
@@ -318,7 +309,7 @@ class Solo(Shardable):
     def _update(self) -> None:
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
-        self._sizes.begin(1.0 if self.recipe.clip is None else self.local_parameters.clip(self.recipe.clip))
+        self._updates.begin(1.0 if self.recipe.clip is None else self.local_parameters.clip(self.recipe.clip))
         self._progress.increment_ready()
         if self._scaler is None:
             self._optimizer.step()

@@ -78,7 +78,6 @@ class PackFinalizer:
             self._on_end(job_index, result)
 
     def _keep_examples(self, job_indices: Sequence[int]) -> None:
-        assert self.module.measurement is not None
         examples = final_examples(self.module.pack, self.module.measurement, self.best, job_indices)
         trackers = [self._open[job_index] for job_index in examples]
         for tracker, path in zip(

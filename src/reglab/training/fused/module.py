@@ -34,7 +34,6 @@ class PackModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.__dict__["pack"] = pack  # unregistered: its state is stacked, and saved as such
-        self.measurement: PackMeasurement | None = None
         self.dead: set[int] = set()
         self.failures: dict[int, Diverged] = {}
         self.rates = torch.zeros(0)  # of the latest steps, [steps, jobs]
@@ -43,6 +42,7 @@ class PackModule(pl.LightningModule):
         self._finite = Finite(pack.loader.per_epoch, late=False)
 
     pack: Pack
+    measurement: PackMeasurement
 
     def loader(self) -> PackSteps:
         """Return the batches of an epoch, from where training stands."""
@@ -103,11 +103,9 @@ class PackModule(pl.LightningModule):
         self.measurement.begin(self.pack, state)
 
     def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        assert self.measurement is not None
         return self.measurement.gap(self.pack), self.measurement.weights(self.pack)
 
     def measured_state(self, row: int) -> dict[str, Any]:
-        assert self.measurement is not None
         return self.measurement.member(self.pack, row)
 
     def last_rate(self, row: int) -> float:
@@ -137,8 +135,7 @@ class PackModule(pl.LightningModule):
         if len(kept) == len(self.pack) or (expensive and 2 * len(kept) > len(self.pack)):
             return
         self.pack.keep(kept)
-        if self.measurement is not None:
-            self.measurement.keep(kept)
+        self.measurement.keep(kept)
         self._terms.keep(kept)
         self.dead = {position for position, row in enumerate(kept) if row in self.dead}
 

@@ -61,9 +61,8 @@ class PackRecorder(Recorder):
 
         The journals are synchronized here, as for one job.
         """
-        measurement = self._pack_module.measurement
         return {
-            "measured": measurement.state() if measurement else None,
+            "measured": self._pack_module.measurement.state(),
             "best": self._kept.state_dict(),
             "journals": sync_runs([tracker for _, tracker in self.open_jobs()]),
             "latest": {job_index: dict(metrics) for job_index, metrics in self.latest.items()},
