@@ -137,7 +137,7 @@ def trained(job: Experiment, folder: Path | None = None, resume: Path | None = N
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder or Path(temporary)
         tracker = open_run(NOWHERE, name="law", folder=folder, config={}, params={}, tags={})
-        fit(job, tracker, resume=resume)
+        fit(job, tracker, resume=checkpoint_files.load(resume) if resume else None)
         tracker.finish()
         state: dict[str, Tensor] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     return state

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from torch import nn
 
@@ -12,6 +11,7 @@ from reglab.distributed.strategies import DOUBLE
 from reglab.measures import MeasureSettings, evaluate, one_part, side, to_floats
 from reglab.regularizers import Cocktail
 from reglab.tracking import RunTracker
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import Checkpoints
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
@@ -28,7 +28,7 @@ def fit(
     experiment: Experiment,
     tracker: RunTracker,
     on_progress: Callable[[Progress], None] | None = None,
-    resume: Path | None = None,
+    resume: Checkpoint | None = None,
 ) -> dict[str, float]:
     """Train, record each epoch in ``tracker``, and return the metrics of the weights that the run
     stands for.

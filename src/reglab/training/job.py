@@ -25,6 +25,7 @@ from reglab.tracking.opening import budget
 from reglab.tracking.params import write_config
 from reglab.training import describe
 from reglab.training.check import check_experiment, check_seed
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import resumable
 from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
@@ -173,7 +174,7 @@ def _spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, re
 
 def _open(
     spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
-) -> tuple[RunTracker, Path | None]:
+) -> tuple[RunTracker, Checkpoint | None]:
     """Return the tracker of the job's run, new or resumed, and the checkpoint to resume from, if
     any.
     """

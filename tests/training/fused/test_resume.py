@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from file_reads import file_reads
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -167,6 +168,14 @@ def test_killed(step: int, plain: tuple[Path, dict], tmp_path: Path, monkeypatch
     results = run(jobs, tmp_path)
     assert tuple(results[index].run_id for index in range(4)) == ids
     assert_same(tmp_path, plain[0], results, plain[1])
+
+
+def test_a_packs_checkpoint_is_hashed_once_and_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = configs(*seeds(2, *PLAIN), seconds=1e6)
+    asked(jobs, tmp_path, 10, monkeypatch)
+    with file_reads(tmp_path / "0") as opened:
+        run(jobs, tmp_path)
+    assert (opened["pack.ckpt"], opened["pack.previous.ckpt"]) == (2, 0)
 
 
 @pytest.mark.parametrize("step", [7, 10])

@@ -12,6 +12,7 @@ from reglab.tracking.folder import read_identity
 from reglab.tracking.pack_manifest import CHECKPOINT, Manifest
 from reglab.tracking.status import last_status
 from reglab.training import checkpoint_files
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.job_result import JobResult, deliver, result_of
 
 _log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class InterruptedPack:
 
     manifest: Manifest
     ended: Mapping[int, JobResult]
-    checkpoint: Path | None
+    checkpoint: Checkpoint | None
     lost: bool
 
     def unfinished(self) -> list[int]:
@@ -78,7 +79,8 @@ def find_interrupted(specs: Sequence[RunSpec]) -> InterruptedPack | None:
     ended = {job_index: result for job_index, result in results.items() if result is not None}
     path = Path(folders[0], CHECKPOINT)
     none_yet = not (path.exists() or checkpoint_files.previous(path).exists())
-    checkpoint = _newest_valid(path) if all(same) else None
+    wanted = all(same) and len(ended) < len(specs)
+    checkpoint = next(checkpoint_files.whole(path), None) if wanted else None
     return InterruptedPack(saved, ended, checkpoint, lost=not all(same) or (checkpoint is None and not none_yet))
 
 
@@ -133,14 +135,3 @@ def _reopened(spec: RunSpec) -> RunTracker:
     assert spec.steps is not None
     tracker.tag(**run_state.resume_tags(state, spec.steps))
     return tracker
-
-
-def _newest_valid(path: Path) -> Path | None:
-    """Return the newest valid checkpoint.
-
-    A damaged one is removed: it must not replace the previous one.
-    """
-    valid = checkpoint_files.newest_valid(path)
-    if valid is not None and valid != path:
-        path.unlink(missing_ok=True)
-    return valid
