@@ -191,7 +191,9 @@ def test_resume_by_its_folder_where_it_was_started(
     assert resume(["--here", "../it"]) == 0
     assert "FINISHED" in capsys.readouterr().out
     assert_equal(case.folder / "it", case.folder / "whole")
-    assert resume([str(case.folder / "it")]) == 0
+    with file_reads(case.folder / "it") as opened:
+        assert resume([str(case.folder / "it")]) == 0
+    assert opened[JOURNAL] == 1
     assert "is finished" in capsys.readouterr().out
 
 

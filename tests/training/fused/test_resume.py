@@ -304,7 +304,7 @@ def test_a_member_can_be_extended_alone(tmp_path: Path) -> None:
     local = ("regularizer=[l2,ema]", schedule, "measure.every=1")
     run(configs(*seeds(2, *local)), tmp_path / "pack")
     (longer,) = configs((*local, "seed=1", f"trainer.max_epochs={EPOCHS + 2}"))
-    run_job(longer, resume=tmp_path / "pack" / "1")
+    run_job(longer, resume=run_state.read_state(tmp_path / "pack" / "1"))
     with chdir(tmp_path):
         run_job(longer)
     (other,) = (tmp_path / "runs").glob("*/*")
