@@ -211,7 +211,7 @@ class Solo(Shardable):
             for name, term in self._step(rows).terms.items():
                 terms[name].append(term.detach())
             row_counts.append(rows.shape[0])
-            rates.append(self._state.lr)
+            rates.append([self._state.lr])
             signal = self._agreement.agreed_signal(last=len(row_counts) == len(chunk))
             if signal:
                 break
@@ -219,9 +219,11 @@ class Solo(Shardable):
         self.cocktail.keys.at(None)
         table = torch.stack([torch.stack(values) for values in terms.values()])
         table = mean_over_ranks(table) if self._ranks > 1 else table
-        self._finite.check(table, first, rates)
+        failed = self._finite.check(table.unsqueeze(-1), first, rates)
         if self.interrupted or not self.inside_epoch:
-            self._finite.flush()
+            failed = self._finite.flush() | failed
+        for error in failed.values():
+            raise error
         self.terms.add(dict(zip(terms, table, strict=True)), row_counts)
         if self._ranks > 1 and not self.engine.sync_batchnorm:
             for buffer in [*self.model.buffers(), *self.cocktail.averaged_statistics()]:

@@ -150,7 +150,9 @@ class PackRecorder(pl.Callback):
                 measured["optimizer/lr"] = float(module.rates[-1, module.pack.job_indices[row]])
             measured.update(system)
             if epoch > 0 and not math.isfinite(measured["train/loss"] + measured["val/loss"]):
-                module.fail(row, module.pack.done(), epoch)
+                module.fail(
+                    row, Diverged(module.pack.done(), epoch, float(module.rates[-1, module.pack.job_indices[row]]))
+                )
         return {row: metrics[row] for row in module.alive()}
 
     def _show(self, trainer: pl.Trainer, module: PackModule, rows: list[int], epoch: int) -> None:
