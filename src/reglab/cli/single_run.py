@@ -18,6 +18,7 @@ from reglab.launchers.display import Display
 from reglab.launchers.events import Ended, EpochEnded, Progress, Reporter, Started, end_from_result, numbers, reporting
 from reglab.processes import rank_consistency, rank_environment
 from reglab.tracking.folder import IDENTITY, is_pending, read_identity, shell_path
+from reglab.tracking.run_state import RunState
 from reglab.tracking.settings import view_command
 
 
@@ -58,16 +59,16 @@ def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str]
     return _print_result(end, folder[0])
 
 
-def resume_run(config: DictConfig, folder: Path) -> int:
-    """Resume the run in ``folder`` under ``config``; return the exit code as ``train_one``."""
+def resume_run(config: DictConfig, state: RunState) -> int:
+    """Resume a run from its ``state`` under ``config``; return the exit code as ``train_one``."""
     rank_consistency.check_started_processes(config)
 
     def train(report: Reporter) -> object:
         from reglab.training.job import run_job  # late: torch
 
-        return run_job(config, report, folder)
+        return run_job(config, report, state)
 
-    return _print_result(_with_display(f"resuming {folder}", train), folder)
+    return _print_result(_with_display(f"resuming {state.folder}", train), state.folder)
 
 
 def _with_display(label: str, train: Callable[[Reporter], object]) -> Ended:

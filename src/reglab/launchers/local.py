@@ -199,7 +199,7 @@ def _ignoring_interrupts() -> Iterator[None]:
 def _record_end(end: Ended, config: DictConfig) -> None:
     """Record the end of a run whose worker could not: it died, or was interrupted meanwhile."""
     from reglab.tracking import reopen_run
-    from reglab.tracking.status import last_status
+    from reglab.tracking.run_state import last_status
 
     try:
         status = last_status(job_folder(config))  # the journal is ahead of MLflow

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from reglab.core.errors import UserError
 from reglab.launchers.compose import JOB, Composer, JobGroup, job_config, job_folder
-from reglab.launchers.events import Ended
-from reglab.tracking import is_running, run_state, send
+from reglab.launchers.events import Ended, Status
+from reglab.tracking import is_running, send
 from reglab.tracking.folder import read_identity
 from reglab.tracking.lock import LOCK
 from reglab.tracking.pack_manifest import MANIFEST, Manifest, read
+from reglab.tracking.run_state import read_state
 
 _POLL_SECONDS = 0.1
 _LAST = ("last.ckpt", "last.previous.ckpt")
@@ -94,13 +95,13 @@ def recorded_end(job: int, folder: Path) -> Ended | None:
         job: Its number.
         folder: Of its run.
     """
-    outcome = run_state.final_result(folder)
-    if outcome is None:
+    state = read_state(folder)
+    if state is None or not state.conclusive:
         return None
     with suppress(UserError):  # a run without MLflow
         send(folder)
-    status, message, results = outcome
-    return Ended(job, status, message, read_identity(folder).run_id, results)
+    status: Status = "FAILED" if state.diverged else "FINISHED"
+    return Ended(job, status, state.message, read_identity(folder).run_id, state.results)
 
 
 def sweep_number(overrides: Iterable[str]) -> int | None:
@@ -111,5 +112,5 @@ def sweep_number(overrides: Iterable[str]) -> int | None:
 def _can_resume(folder: Path) -> bool:
     if not any((folder / "checkpoints" / name).exists() for name in _LAST):
         return False
-    state = run_state.read_state(folder)
+    state = read_state(folder)
     return state is not None and not state.conclusive

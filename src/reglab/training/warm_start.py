@@ -9,8 +9,8 @@ import yaml
 from torch import nn
 
 from reglab.core.errors import UserError
-from reglab.tracking.folder import JOURNAL, read_identity
-from reglab.tracking.journal_lines import lines
+from reglab.tracking.folder import read_identity
+from reglab.tracking.run_state import read_state
 from reglab.training import checkpoint_files
 
 INITIAL = "initial"
@@ -57,9 +57,9 @@ def _checkpoint(sweep: Mapping[str, Any]) -> Path | None:
         previous = _recorded(folder)
         if previous is None or previous.get("job") != sweep.get("after"):
             return None  # it failed before its run was opened, and the folder may hold another's
-        which = _finished(folder)
-        if which is not None:
-            return folder / "checkpoints" / f"{which}.ckpt"
+        state = read_state(folder)
+        if state and state.status == "FINISHED":
+            return folder / "checkpoints" / f"{state.weights}.ckpt"
         sweep = previous
     return None
 
@@ -71,12 +71,3 @@ def _recorded(folder: Path) -> Mapping[str, Any] | None:
         return None
     section: Mapping[str, Any] = config.get("sweep") or {}
     return section
-
-
-def _finished(folder: Path) -> str | None:
-    """Return which weights the run in ``folder`` stands for, None if it did not finish."""
-    status, which = "RUNNING", "last"
-    for line in lines(folder / JOURNAL):
-        status = str(line.content.get("status", status))
-        which = str(line.content.get("tags", {}).get("reglab.weights", which))
-    return which if status == "FINISHED" else None
