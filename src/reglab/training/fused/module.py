@@ -10,7 +10,10 @@ from torch import Tensor
 
 from reglab.core import signals
 from reglab.core.errors import Diverged
+from reglab.data import DataSet
+from reglab.measures import MeasureSettings
 from reglab.training.finite import Finite
+from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.rows import PackSteps
 from reglab.training.loop_position import drop_loop_state, resume_loops
@@ -34,11 +37,12 @@ class PackModule(pl.LightningModule):
         self.dead: set[int] = set()
         self.failures: dict[int, Diverged] = {}
         self.rates = torch.zeros(0)  # of the latest steps, [steps, jobs]
-        self.interrupted: int | None = None  # the number of the signal that asked to end after this step
+        self.interrupted: int | None = None
         self._terms = TermSums()  # by the numbers of ``pack.terms``, whose names are known once a step was done
         self._finite = Finite(pack.loader.per_epoch, late=False)
 
     pack: Pack
+    measurement: PackMeasurement
 
     def loader(self) -> PackSteps:
         """Return the batches of an epoch, from where training stands."""
@@ -53,12 +57,17 @@ class PackModule(pl.LightningModule):
         resume_loops(self.trainer, self.pack.done(), self.pack.loader.per_epoch)
 
     @property
+    def job_indices(self) -> list[int]:
+        return self.pack.job_indices
+
+    @property
     def inside_epoch(self) -> bool:
-        """Whether some steps of the present epoch are still to be taken."""
         return self.pack.done() % self.pack.loader.per_epoch > 0
 
+    def steps_done(self) -> int:
+        return self.pack.done()
+
     def alive(self) -> list[int]:
-        """Return the rows of the stack whose jobs still train."""
         return [row for row in range(len(self.pack)) if row not in self.dead]
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
@@ -82,18 +91,38 @@ class PackModule(pl.LightningModule):
         )
 
     def fail(self, row: int, error: Diverged) -> None:
-        """Mark a row as failed because its loss is not finite."""
         self.dead.add(row)
         self.failures[self.pack.job_indices[row]] = error
 
+    def drop(self, rows: Sequence[int]) -> None:
+        self.dead |= set(rows)
+
+    def begin_measuring(self, data: Sequence[DataSet], settings: MeasureSettings, state: Any) -> None:
+        self.pack.to(self.device)
+        self.measurement = PackMeasurement(data, settings, self.pack.stack.device, self.pack.dtype)
+        self.measurement.begin(self.pack, state)
+
+    def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self.measurement.gap(self.pack), self.measurement.weights(self.pack)
+
+    def measured_state(self, row: int) -> dict[str, Any]:
+        return self.measurement.member(self.pack, row)
+
+    def last_rate(self, row: int) -> float:
+        return float(self.rates[-1, self.pack.job_indices[row]])
+
+    def stopped(self, metrics: Mapping[str, Tensor]) -> list[int]:
+        stops = self.pack.stop(metrics).tolist() if self.pack.base.cocktail.stops else []
+        return [row for row, stop in enumerate(stops) if stop]
+
+    def polish(self) -> str:
+        return ""  # ``trainer.polish_steps`` is for jobs that train alone
+
     def mean_terms(self) -> dict[str, Tensor]:
-        """Return each term's mean over the examples trained on since the last call, [members], and
-        start anew.
-        """
         return {f"objective/{self.pack.terms[int(number)]}": mean for number, mean in self._terms.take().items()}
 
-    def compact(self) -> list[int]:
-        """Drop the dead rows, and return those that are kept; empty: nothing was dropped.
+    def compact(self) -> None:
+        """Free what the dead rows take.
 
         Two rows stay at least, since a pack of one would round differently. A pack that is
         compiled, or to be, is made anew only when half of it is dead: compiling again takes longer
@@ -104,11 +133,11 @@ class PackModule(pl.LightningModule):
         kept = sorted(rows + spare[: max(0, 2 - len(rows))])
         expensive = self.pack.compiled or self.pack.compiling
         if len(kept) == len(self.pack) or (expensive and 2 * len(kept) > len(self.pack)):
-            return []
+            return
         self.pack.keep(kept)
+        self.measurement.keep(kept)
         self._terms.keep(kept)
         self.dead = {position for position, row in enumerate(kept) if row in self.dead}
-        return kept
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         pack = self.pack
