@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -12,7 +13,9 @@ from reglab.core.errors import UserError
 from reglab.launchers import task as tasks
 from reglab.launchers.compose import Composer
 from reglab.launchers.local import start_server, worker_environment
-from reglab.launchers.worker import end_with_parent, limit_threads
+from reglab.launchers.worker import limit_threads
+from reglab.processes.child_processes import ChildProcesses
+from reglab.processes.parent_watch import exit_with_parent
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.preflight import format_faults
 
@@ -55,26 +58,18 @@ def _check_in_process(
     jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, preload: list[str], threads: int
 ) -> tuple[_Messages, _Messages] | None:
     """Return faults and advice; None after a timeout or crash, since jobs report by themselves."""
-    processes = start_server(preload, threads)
-    ours, theirs = processes.Pipe()
-    process = processes.Process(target=_run_checks, args=(theirs, dict(jobs), config, threads), daemon=True)
-    with worker_environment(threads):
-        process.start()
-    theirs.close()
-    try:
-        ours.recv()  # it has finished importing
-        result: tuple[_Messages, _Messages] | None = ours.recv() if ours.poll(_TIMEOUT_SECONDS) else None
+    context = start_server(preload, threads)
+    with ChildProcesses() as children, suppress(EOFError):
+        with worker_environment(threads):
+            pipe = children.start(0, context, _run_checks, dict(jobs), config, threads, daemon=True).pipe
+        pipe.recv()  # it has finished importing
+        result: tuple[_Messages, _Messages] | None = pipe.recv() if pipe.poll(_TIMEOUT_SECONDS) else None
         return result
-    except EOFError:
-        return None
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
+    return None
 
 
 def _run_checks(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, threads: int) -> None:
-    end_with_parent()
+    exit_with_parent(grace=0)
     secrets.learn(config)
     limit_threads(threads)
     check = tasks.data_checker()
