@@ -5,31 +5,41 @@ import math
 import pytest
 
 from launchers.standin import task as standin
+from reglab.cli.run_mode import compose_command
 from reglab.cli.single_run import result, train_one
 from reglab.core.errors import UserError
 from reglab.launchers import task
 from reglab.launchers.events import Ended
 
 
-@pytest.mark.parametrize("act, code, part", [("finish", 0, "val/loss"), ("diverge", 1, "diverged at step 7")])
-def test_the_exit_code_says_how_it_ended(hydra, monkeypatch, capsys, act, code, part):
+@pytest.fixture
+def run(hydra, monkeypatch):
+    """Give overrides as ``reglab train`` is given them; return the exit code."""
     monkeypatch.setattr(task, "train", standin)
-    assert train_one(hydra, "train", [f"act={act}"]) == code
+
+    def run(*overrides):
+        _, config = compose_command(hydra, "train", list(overrides), False)
+        return train_one(hydra, "train", config)
+
+    return run
+
+
+@pytest.mark.parametrize("act, code, part", [("finish", 0, "val/loss"), ("diverge", 1, "diverged at step 7")])
+def test_the_exit_code_says_how_it_ended(run, capsys, act, code, part):
+    assert run(f"act={act}") == code
     assert part in capsys.readouterr().out
 
 
-def test_bad_input_is_raised_without_a_word_of_hydras(hydra, monkeypatch, capsys):
-    monkeypatch.setattr(task, "train", standin)
+def test_bad_input_is_raised_without_a_word_of_hydras(run, capsys):
     with pytest.raises(UserError, match="got -1"):
-        train_one(hydra, "train", ["act=refuse"])
+        run("act=refuse")
     assert "Error executing job" not in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_made_is_told(hydra, monkeypatch, tmp_path):
-    monkeypatch.setattr(task, "train", standin)
+def test_a_folder_that_cannot_be_made_is_told(run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"the run's folder cannot be created .* another hydra\.run\.dir"):
-        train_one(hydra, "train", ["act=finish", f"hydra.run.dir={tmp_path}/file/run"])
+        run("act=finish", f"hydra.run.dir={tmp_path}/file/run")
 
 
 def test_the_result_shows_the_gap_with_its_interval():

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -15,6 +16,16 @@ _SEVERAL_VALUES = re.compile(r"(?:Ambiguous value for argument|Sweep parameters)
 
 
 _REMOVED = {"measure.resamples": "intervals are computed in closed form, without resampling. Leave it out"}
+
+
+def group_options(loader: ConfigLoader, parent: str = "") -> dict[str, list[str]]:
+    """Return the options of every config group that Hydra knows."""
+    options: dict[str, list[str]] = {}
+    for name in loader.list_groups(parent):
+        group = f"{parent}/{name}" if parent else name
+        options[group] = [option for option in loader.get_group_options(group) if not option.startswith("_")]
+        options |= group_options(loader, group)
+    return options
 
 
 def explain(error: BaseException, options: Mapping[str, list[str]]) -> str | None:

@@ -164,8 +164,6 @@ def _resolved_hydra(config: DictConfig) -> Mapping[str, Any]:
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.runtime.output_dir = "/output"
         config.hydra.job.id, config.hydra.job.num = "0", 0
-    if OmegaConf.select(config, "sweep.job", default=0) is None:
-        config.sweep.job = 0
     before = holder.cfg
     holder.set_config(config)
     try:

@@ -1,11 +1,11 @@
 """Process launcher: each group of jobs in a process of its own, on the GPUs of its slot."""
 
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
 
+from reglab.config.job_request import JobRequest
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer, JobGroup
 from reglab.launchers.devices import VISIBLE, devices_needed, gpu_slots, visible_gpus
@@ -45,17 +45,17 @@ class ProcessRunner(LocalRunner):
         self._needs: dict[int, int | None] = {}
         self._processes = multiprocessing.get_context("spawn")
 
-    def assign_gpus(self, jobs: Mapping[int, Sequence[str]], composer: Composer) -> None:
+    def assign_gpus(self, requests: Sequence[JobRequest], composer: Composer) -> None:
         """Assign the GPUs to slots for these jobs.
 
         Args:
-            jobs: Overrides by launch number.
+            requests: Of the jobs.
             composer: Of the sweep.
 
         Raises:
             UserError: A job needs what no slot has.
         """
-        trainers = {job: trainer_config(composer, overrides) for job, overrides in jobs.items()}
+        trainers = {request.number: composer.resolved(request.overrides).get("trainer") or {} for request in requests}
         self._needs = {job: devices_needed(trainer, self._gpus) for job, trainer in trainers.items()}
         self._slots = gpu_slots(list(trainers.values()), self._gpus, self._workers_setting, self.threads)
         self.workers = len(self._slots)
@@ -85,8 +85,3 @@ class ProcessRunner(LocalRunner):
             process.start()
         theirs.close()  # so that the pipe ends when the process does
         return process, ours
-
-
-def trainer_config(composer: Composer, overrides: Sequence[str]) -> Mapping[str, Any]:
-    """Return the trainer section of a job's config."""
-    return composer.resolved(overrides).get("trainer") or {}
