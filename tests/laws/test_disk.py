@@ -19,7 +19,6 @@ from reglab.training import checkpoint_files
 from reglab.training.experiment import Experiment
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import write_member
-from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
@@ -55,15 +54,14 @@ def member_files(name: str, members: int, folder: Path, epoch: int) -> list[dict
     module = PackModule(Pack(jobs))
     trackers = open_runs(harness.NOWHERE, [RunSpec(f"{n}", folder / str(n), {}, {}, {}) for n in range(members)])
     best = Best(module.pack, "val/loss")
-    recorder = PackRecorder(best, trackers, None, lambda *_: None)
-    recorder.measurement = PackMeasurement([j.data for j in jobs], jobs[0].measure, torch.device("cpu"), torch.float32)
-    recorder.measurement.begin(module.pack)
+    recorder = PackRecorder(module, best, trackers, None, lambda _: None)
+    module.begin_measuring([j.data for j in jobs], jobs[0].measure, None)
     measured = {"val/loss": 0.5}
-    best.offer(module.pack, range(1, members), [measured] * (members - 1), epoch - 1)
+    best.offer(range(1, members), [measured] * (members - 1), epoch - 1)
     recorder.latest, recorder.epochs = dict.fromkeys(range(members), measured), dict.fromkeys(range(members), epoch)
-    best.offer(module.pack, [0], [measured], epoch)
+    best.offer([0], [measured], epoch)
     for row in (0, members - 1):
-        write_member(folder / str(row) / "checkpoints", module, row, recorder)
+        write_member(folder / str(row) / "checkpoints", module, row, recorder, best)
     for tracker in trackers:
         tracker.finish("KILLED")
     return [sizes(folder / str(row) / "checkpoints") for row in (0, members - 1)]

@@ -23,6 +23,9 @@ class Module(nn.Linear):
     def __init__(self) -> None:
         super().__init__(1, 1, bias=False)
 
+    def steps_done(self) -> int:
+        return 0
+
     def snapshot(self) -> dict[str, torch.Tensor]:
         return {name: weight.detach().clone() for name, weight in self.state_dict().items()}
 
@@ -57,10 +60,16 @@ class Trainer:
         return word
 
 
+def checkpoints_of(module: Any, folder: Path, monitor: str = "val/loss", seconds: float = 10) -> Checkpoints:
+    return Checkpoints(module, folder, monitor, seconds)
+
+
 def offered(values: list[float], monitor: str, folder: Path) -> tuple[Checkpoints, Any, Any]:
-    kept, trainer, module = Checkpoints(folder, monitor), Trainer(), Module()
+    trainer, module = Trainer(), Module()
+    kept = checkpoints_of(module, folder, monitor)
     for epoch, value in enumerate(values, start=1):
-        kept.offer(trainer, module.at(epoch), {monitor: value, "val/other": -value}, epoch)
+        module.at(epoch)
+        kept.offer([0], [{monitor: value, "val/other": -value}], epoch)
     return kept, trainer, module
 
 
@@ -80,9 +89,10 @@ def test_the_best_is_the_lowest_loss_or_the_highest_score(
     tmp_path: Path, monitor: str, values: list[float], best: int
 ) -> None:
     kept, trainer, module = offered(values, monitor, tmp_path)
-    kept.write(trainer, module.at(99))
+    module.at(99)
+    kept.write(trainer)
     content = torch.load(kept.best, weights_only=True)
-    assert (content["epoch"], kept.best_epoch, kept.best_value) == (best, best, values[best - 1])
+    assert (content["epoch"], kept.best_epoch, kept.record.values) == (best, best, [values[best - 1]])
     assert content["state_dict"]["weight"].item() == best  # a copy: the module went on to 99
     assert content["hyper_parameters"] == {"config": {"seed": 0}}
     assert trainer.saved == [tmp_path / "last.ckpt"]
@@ -91,11 +101,13 @@ def test_the_best_is_the_lowest_loss_or_the_highest_score(
 def test_files_are_written_at_most_every_so_many_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
-    kept, trainer, module = Checkpoints(tmp_path, "val/loss", seconds=10), Trainer(), Module()
+    trainer: Any = Trainer()
+    module: Any = Module()
+    kept = checkpoints_of(module, tmp_path, seconds=10)
     actual = []
     for now in (101.0, 109.0, 110.0, 111.0, 119.0, 120.5):
         clock[0] = now
-        kept.offer(trainer, module, {"val/loss": -now}, 1)
+        kept.offer([0], [{"val/loss": -now}], 1)
         kept.on_train_epoch_end(trainer, module)
         actual.append((len(trainer.saved), kept.best.exists()))
     assert actual == [(0, False), (0, False), (1, True), (1, True), (1, True), (2, True)]
@@ -105,24 +117,26 @@ def test_files_are_written_at_most_every_so_many_seconds(tmp_path: Path, monkeyp
 
 
 def test_the_best_is_not_written_again_without_a_better_one(tmp_path: Path) -> None:
-    kept, trainer, module = offered([2.0], "val/loss", tmp_path)
-    kept.write(trainer, module)
+    kept, trainer, _ = offered([2.0], "val/loss", tmp_path)
+    kept.write(trainer)
     kept.best.unlink()
-    kept.offer(trainer, module, {"val/loss": 2.5}, 2)
-    kept.write(trainer, module)
+    kept.offer([0], [{"val/loss": 2.5}], 2)
+    kept.write(trainer)
     assert not kept.best.exists()
-    kept.offer(trainer, module, {"val/loss": 1.5}, 3)
-    kept.write(trainer, module)
+    kept.offer([0], [{"val/loss": 1.5}], 3)
+    kept.write(trainer)
     assert kept.best.exists()
 
 
 def test_a_resumed_run_remembers_its_best(tmp_path: Path) -> None:
     kept, trainer, module = offered([3.0, 1.0], "val/loss", tmp_path)
-    kept.write(trainer, module)
-    again = Checkpoints(tmp_path, "val/loss")
+    kept.write(trainer)
+    again = checkpoints_of(module, tmp_path)
     again.load_state_dict(kept.state_dict())
     again.on_fit_start(trainer, module)
-    again.offer(trainer, module.at(7), {"val/loss": 2.0}, 3)
-    assert (again.best_value, again.best_epoch) == (1.0, 2)
+    module.at(7)
+    again.offer([0], [{"val/loss": 2.0}], 3)
+    assert (again.record.values, again.best_epoch) == ([1.0], 2)
+    assert again.record.metrics == [{"val/loss": 1.0, "val/other": -1.0}]
     assert again.best_weights is not None
     assert again.best_weights["weight"].item() == 2

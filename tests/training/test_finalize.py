@@ -1,4 +1,4 @@
-"""Where the weights lie that a run stands for when they are measured at its end."""
+"""Where the weights lie that a run stands for when they are measured at its end, and what it then says of them."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -10,15 +10,18 @@ import torch
 
 from reglab.distributed.parameters import LocalParameters
 from reglab.regularizers import EarlyStopping, Regularizer
+from reglab.training.best_epoch import BestEpochs
 from reglab.training.finalize import Finalizer
 from reglab.training.solo import Solo
 
+LATEST = {"val/loss": 0.5, "objective/task": 0.4, "weights/all/l2": 7.0, "weights/all/update": 1.0}
+BEST = {"val/loss": 0.25, "objective/task": 0.3, "weights/all/l2": 2.0, "weights/all/update": 9.0}
+
 
 class Asked:
-    """A measurement whose rows lie on a device that is not the CPU."""
+    """A measurement that notes on which devices the model lies."""
 
     def __init__(self) -> None:
-        self.probe = torch.zeros(2, harness.FEATURES, device="meta"), torch.zeros(2, device="meta")
         self.devices: set[str] = set()
         self.evaluations = "what was measured last"
 
@@ -31,19 +34,38 @@ class Asked:
         return {"weights/all/l2": torch.tensor(2.0), "weights/all/update": torch.tensor(9.0)}
 
 
-@pytest.mark.parametrize("stops", [True, False])
-def test_the_best_weights_are_measured_on_the_device_of_the_measurement(stops: bool) -> None:
+def finalized(stops: bool, record: BestEpochs) -> tuple[dict[str, float], set[str]]:
+    """Return the final metrics of a run of seven epochs, and the devices of what was measured at its end."""
     members: dict[str, Regularizer] = {"stop": EarlyStopping()} if stops else {}
     job = harness.experiment(members)
-    module = Solo(job.model, job.cocktail, job.data.train, job.data.task, job.recipe)
-    asked = Asked()
-    recorder: Any = SimpleNamespace(latest={"val/loss": 0.5, "weights/all/update": 1.0}, measurement=asked)
-    checkpoints: Any = SimpleNamespace(best_weights=module.snapshot(), best_epoch=3)
+    module: Any = Solo(job.model, job.cocktail, job.data.train, job.data.task, job.recipe)
+    module.measurement = asked = Asked()
+    recorder: Any = SimpleNamespace(latest={0: LATEST})
+    checkpoints: Any = SimpleNamespace(best_weights=module.snapshot(), best_epoch=3, record=record)
     trainer: Any = SimpleNamespace(
-        current_epoch=7, is_global_zero=False, precision_plugin=SimpleNamespace(val_step_context=lambda: nullcontext())
+        current_epoch=7,
+        is_global_zero=False,
+        precision_plugin=SimpleNamespace(val_step_context=lambda: nullcontext()),
+        strategy=SimpleNamespace(root_device=torch.device("meta")),  # where it trained
     )
-    finalizer = Finalizer(recorder, checkpoints)
+    module.trainer = trainer
+    finalizer = Finalizer(module, recorder, checkpoints)
     finalizer.on_fit_end(trainer, module)
-    assert asked.devices == ({"meta"} if stops else set())
-    best = {"val/loss": 0.25, "weights/all/l2": 2.0, "epoch": 3.0}
-    assert finalizer.final == (best if stops else {"val/loss": 0.5, "weights/all/update": 1.0, "epoch": 7.0})
+    return finalizer.final, asked.devices
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_the_best_weights_are_measured_on_the_device_that_trained(stops: bool) -> None:
+    record = BestEpochs("val/loss")
+    record.offer([0], [BEST], 3, 30)
+    final, devices = finalized(stops, record)
+    assert devices == ({"meta"} if stops else set())
+    best = {"val/loss": 0.25, "objective/task": 0.4, "weights/all/l2": 2.0, "epoch": 3.0}
+    assert final == (best if stops else {**LATEST, "epoch": 7.0})
+
+
+def test_a_run_resumed_from_a_checkpoint_without_the_best_metrics_measures_them() -> None:
+    record = BestEpochs("val/loss")
+    record.load_state_of(0, {"best_value": 0.25, "best_epoch": 3})
+    final, _ = finalized(True, record)
+    assert final == {"val/loss": 0.25, "objective/task": 0.4, "weights/all/l2": 2.0, "epoch": 3.0}

@@ -13,6 +13,7 @@ from torch import nn
 from reglab.core.errors import UserError
 from reglab.training.execution_settings import Engine
 from reglab.training.loader import Steps
+from reglab.training.microbatches import Microbatches
 from reglab.training.solo import Solo
 
 SMALL = "trainer.sync_batchnorm=false: a step of an epoch has 4 rows, and BatchNorm needs 2 on each of 3 devices; use"
@@ -63,15 +64,18 @@ def test_it_is_refused_only_where_it_would_fail(ranks: int, engine: Engine, norm
 
 @pytest.mark.parametrize("rows", [6, 8, 10, 20, 24, 26])
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_in_every_turn_batchnorm_of_each_device_has_two_rows(
-    ranks: int, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module, sizes = solo(ranks, Engine(accumulate=9, sync_batchnorm=False)), []
-    object.__setattr__(module.recipe, "batch_size", 2 * ranks)
-
-    monkeypatch.setattr(module, "_microbatch", lambda rows, factor: sizes.append(len(rows)))
-    module._ranks = ranks
+def test_in_every_microbatch_batchnorm_of_each_device_has_two_rows(ranks: int, rows: int) -> None:
+    sizes = []
     for rank in range(ranks):
-        module._rank = rank
-        module._microbatches(torch.arange(rows))
+        cut = Microbatches(
+            harness.experiment({}).data.train,
+            torch.device("cpu"),
+            torch.float32,
+            rank=rank,
+            ranks=ranks,
+            batch_size=2 * ranks,
+            accumulate=9,
+            least=2 * ranks,
+        )
+        sizes += [len(microbatch.batch.inputs) for microbatch in cut.of(torch.arange(rows))]
     assert min(sizes) >= 2

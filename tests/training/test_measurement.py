@@ -12,6 +12,7 @@ from reglab import data
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings
 from reglab.regularizers import EMA, L1, Cocktail, Regularizer
+from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
 from training.job_case import loss_and_accuracy
 
@@ -22,7 +23,7 @@ def wine(**options: object) -> DataSet:
 
 def measurement(given: DataSet, **settings: object) -> Measurement:
     chosen = MeasureSettings(**settings)
-    return Measurement(given, chosen, torch.device("cpu"), torch.float32)
+    return Measurement(gap_rows([given], chosen, torch.device("cpu"), torch.float32), chosen)
 
 
 def cocktail(*members: Regularizer) -> Cocktail:
@@ -57,12 +58,14 @@ def test_both_sides_are_evaluated_alike_and_nothing_is_moved() -> None:
 
 def test_the_probe_is_a_fixed_part_of_the_training_rows() -> None:
     given = wine()
-    first, second = measurement(given, probe_rows=20), measurement(given, probe_rows=20)
-    assert torch.equal(first.probe[0], second.probe[0])
-    assert len(first.probe[0]) == 20
+    first, second = measurement(given, probe_rows=20).rows, measurement(given, probe_rows=20).rows
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first.probe.inputs.values, second.probe.inputs.values)
+    assert first.probe.inputs.length == 20
     rows = {tuple(row) for row in given.train.inputs.tolist()}
-    assert {tuple(row) for row in first.probe[0].tolist()} <= rows
-    assert torch.equal(first.val[0], given.val.inputs)
+    assert {tuple(row) for row in first.probe.inputs.values.tolist()} <= rows
+    assert torch.equal(first.val.inputs.values, given.val.inputs)
 
 
 def test_averaged_weights_are_what_is_judged() -> None:
@@ -151,7 +154,8 @@ def test_memorization_is_the_share_of_corrupted_rows_fitted_to_their_wrong_label
 def test_it_measures_in_the_model_s_precision() -> None:
     given = wine()
     model = net().double()
-    measure = Measurement(given, MeasureSettings(), torch.device("cpu"), torch.float64)
+    settings = MeasureSettings()
+    measure = Measurement(gap_rows([given], settings, torch.device("cpu"), torch.float64), settings)
     actual = measure.gap(model, cocktail())
     with torch.no_grad():
         loss, _ = loss_and_accuracy(model(given.val.inputs.double()).numpy(), given.val.targets)

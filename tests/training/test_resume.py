@@ -119,7 +119,7 @@ def test_a_damaged_checkpoint_and_the_one_before_it_and_both(case: Case, run: Ru
 def test_a_signal_saves_the_step_and_ends_the_run_killed(
     case: Case, run: Run, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    step = Solo._step
+    step = Solo.step
 
     def signalled(self: Solo, batch: torch.Tensor) -> Any:
         if int(self.cocktail.keys.step) == 6:
@@ -127,7 +127,7 @@ def test_a_signal_saves_the_step_and_ends_the_run_killed(
         return step(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Solo, "_step", signalled)
+        patch.setattr(Solo, "step", signalled)
         result = run()
     assert (result.status, result.message) == ("KILLED", "interrupted")
     assert case.run(result.run_id).info.status == "KILLED"
@@ -140,7 +140,7 @@ def test_a_signal_saves_the_step_and_ends_the_run_killed(
 def test_a_second_signal_ends_it_at_once_with_the_checkpoint_before(
     case: Case, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Solo._step
+    step = Solo.step
 
     def signalled(self: Solo, batch: torch.Tensor) -> Any:
         if int(self.cocktail.keys.step) == 6:
@@ -149,7 +149,7 @@ def test_a_second_signal_ends_it_at_once_with_the_checkpoint_before(
         return step(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Solo, "_step", signalled)
+        patch.setattr(Solo, "step", signalled)
         assert run().status == "KILLED"
     assert int(weights(case.folder / "it")["cocktail.keys.step"]) < 6
     run()

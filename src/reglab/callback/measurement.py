@@ -1,8 +1,8 @@
 """Measure gap and weights of a user's module on rows of the user's DataLoaders."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import RunningStage
@@ -12,8 +12,10 @@ from torch import Tensor
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.dataloader_rows import Rows, Unpack, numbered_rows
 from reglab.measures import MeasureSettings, Task, probe_size
-from reglab.measures.evaluate import evaluation_of
+from reglab.measures.evaluate import Evaluation, evaluation_of
 from reglab.regularizers import Cocktail
+from reglab.training import measured_rows
+from reglab.training.measured_rows import GapRows, GapSide
 from reglab.training.measurement import Measurement
 from reglab.training.per_example import MeasuredRows, SideRows, constant_predictor, examples
 
@@ -31,52 +33,76 @@ class LoaderMeasurement(Measurement):
     def __init__(
         self, trainer: pl.Trainer, module: pl.LightningModule, task: Task, unpack: Unpack, settings: MeasureSettings
     ) -> None:
-        self.task = task
-        self.settings = settings
-        self.corrupted = self.probe_weights = self.val_weights = self.units = None
-        self.ranks = trainer.world_size
-        self.initial: dict[str, Tensor] = {}
-        self.previous: dict[str, Tensor] = {}
         train, val = _only(trainer.train_dataloader), _only(_validation(trainer))
         self.missing = _what_is_missing(train, val)
-        if self.missing:
-            return
-
-        def ready(batch: Any) -> Rows:
-            return unpack(_as_in_training(trainer, module, batch))
-
-        available = 1  # training rows; unknown for a stream
-
-        def wanted(rows: int) -> int:
-            nonlocal available
-            available = rows
-            return probe_size(rows, len(self.val[0]))
-
-        with isolate_rng(), validating(trainer):
-            self.val, val_index = numbered_rows(val, ready)
-            self.probe, index = numbered_rows(train, ready, wanted)
-        self._numbers = SideRows(index.numpy()), SideRows(val_index.numpy())
-        if task == "classification":
-            self.probe, self.val = _wide_labels(self.probe), _wide_labels(self.val)
-        whole = len(self.probe[0]) < probe_size(available, len(self.val[0]))  # a stream that ended
-        self._train_rows = len(self.probe[0]) if whole else available
-        self.probe_left = 1 - len(self.probe[0]) / self._train_rows
+        rows = None
+        if not self.missing:
+            with isolate_rng(), validating(trainer):
+                self._read = _read_rows(train, val, lambda batch: unpack(_as_in_training(trainer, module, batch)), task)
+            rows = self._read.gap_rows(task)
+        super().__init__(rows, settings, trainer.world_size)
 
     def examples(self, module: pl.LightningModule) -> Examples | None:
         """Return the per-example results of the last measured gap; None without one."""
-        if self.evaluations is None:
+        if self.evaluations is None or self.rows is None:
             return None
         outputs, targets = self.evaluations[1].outputs, self.evaluations[1].targets
-        width = outputs.shape[-1] if outputs.dim() > 1 else 1
-        constant = evaluation_of(constant_predictor(self.probe[1], len(targets), width, self.task), targets, self.task)
-        rows = MeasuredRows(*self._numbers, constant, self._train_rows)
-        return examples(rows, self.evaluations, self.task, next(module.parameters()).dtype)
+        width, task = outputs.shape[-1] if outputs.dim() > 1 else 1, self.rows.task
+        best_constant = constant_predictor(self._read.probe[1], len(targets), width, task)
+        rows = self._read.measured_rows(evaluation_of(best_constant, targets, task))
+        return examples(rows, self.evaluations, task, next(module.parameters()).dtype)
 
     def all(self, trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the gap, if there is one to measure, and the weight statistics."""
         with validating(trainer), trainer.precision_plugin.val_step_context():
-            gap = {} if self.missing else self.gap(module, cocktail)
+            gap = self.gap(module, cocktail)
         return gap | self.weights(module, cocktail)
+
+
+class _LoaderRows(NamedTuple):
+    """Rows read from loaders, with their numbers in the datasets.
+
+    Args:
+        train_rows: How many the training part has.
+    """
+
+    probe: Rows
+    val: Rows
+    probe_index: Tensor
+    val_index: Tensor
+    train_rows: int
+
+    def gap_rows(self, task: Task) -> GapRows:
+        """Return what a gap is measured on."""
+        left = 1 - len(self.probe[0]) / self.train_rows
+        probe, val = ([measured_rows.Rows(values) for values in part] for part in (self.probe, self.val))
+        return GapRows(task, GapSide(probe[0], probe[1], left=left), GapSide(val[0], val[1]))
+
+    def measured_rows(self, constant: Evaluation) -> MeasuredRows:
+        """Return what the examples are made from.
+
+        Args:
+            constant: Evaluation of the constant predictor on the validation rows.
+        """
+        sides = SideRows(self.probe_index.numpy()), SideRows(self.val_index.numpy())
+        return MeasuredRows(*sides, constant, self.train_rows)
+
+
+def _read_rows(train: Any, val: Any, ready: Callable[[Any], Rows], task: Task) -> _LoaderRows:
+    """Read the validation rows, and a probe of the training rows whose size follows from theirs."""
+    available = 1  # training rows; unknown for a stream
+    val_rows, val_index = numbered_rows(val, ready)
+
+    def wanted(rows: int) -> int:
+        nonlocal available
+        available = rows
+        return probe_size(rows, len(val_rows[0]))
+
+    probe, index = numbered_rows(train, ready, wanted)
+    if task == "classification":
+        probe, val_rows = _wide_labels(probe), _wide_labels(val_rows)
+    whole = len(probe[0]) < probe_size(available, len(val_rows[0]))  # a stream that ended
+    return _LoaderRows(probe, val_rows, index, val_index, len(probe[0]) if whole else available)
 
 
 @contextmanager

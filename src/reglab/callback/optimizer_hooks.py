@@ -8,7 +8,8 @@ from torch.optim import Optimizer
 
 from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail
-from reglab.training.step_size import LearningRates, StepSizes
+from reglab.training.term_sums import TermSums
+from reglab.training.update_hooks import UpdateHooks
 
 
 class OptimizerHooks:
@@ -26,21 +27,18 @@ class OptimizerHooks:
     the same factor, so that clipping changes how far a step goes and not where training ends.
 
     Attributes:
-        terms: Each penalty, summed over ``steps`` optimizer steps.
+        terms: Each penalty in the optimizer steps since the last measurement.
         rows: Examples seen since the last step.
     """
 
     def __init__(self, cocktail: Cocktail, module: nn.Module, optimizer: Optimizer) -> None:
         self.cocktail = cocktail
-        self.module = module
-        self.terms: dict[str, Tensor] = {}
-        self.steps = 0
+        self.terms = TermSums()
         self.rows = 0
         self._in_closure = False
         self._penalized = False
         self._factor: float | Tensor = 1.0
-        self._rates = LearningRates(module, optimizer)
-        self._sizes = StepSizes(module, optimizer)
+        self._updates = UpdateHooks(cocktail, module, optimizer)
         self._handles = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
@@ -69,9 +67,7 @@ class OptimizerHooks:
 
     def take_terms(self) -> dict[str, Tensor]:
         """Return the mean of each penalty over the steps since the last call."""
-        means = {f"objective/{name}": total / self.steps for name, total in self.terms.items()}
-        self.terms, self.steps = {}, 0
-        return means
+        return {f"objective/{name}": mean for name, mean in self.terms.take().items()}
 
     def _before(self, optimizer: Optimizer, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         closure = options.get("closure", arguments[1] if len(arguments) > 1 else None)
@@ -89,25 +85,25 @@ class OptimizerHooks:
             )
         self._penalized = self._in_closure = False
         if self._trains():
-            self._sizes.begin(self._factor)
-            self.cocktail.after_step(self.module, self._sizes)
+            self._updates.begin(self._factor)
+            self._updates.after()
             self.cocktail.keys.step.add_(1)
             self.rows = 0
         self._factor = 1.0
 
     def _trains(self) -> bool:
-        return any(weight.grad is not None for weight in self._rates.weights.values())
+        return any(weight.grad is not None for weight in self._updates.rates.weights.values())
 
     def _decay(self) -> None:
         if self._trains():
-            self.cocktail.before_step(self.module, self._rates)
+            self._updates.before()
 
     def _add_penalties(self) -> None:
         self._penalized = True
         if not self._trains():
             return
         with torch.enable_grad():
-            weights = {name: weight for name, weight in self._rates.weights.items() if weight.requires_grad}
+            weights = {name: weight for name, weight in self._updates.rates.weights.items() if weight.requires_grad}
             penalties = self.cocktail.penalties(weights)
             if not penalties:
                 return
@@ -117,9 +113,7 @@ class OptimizerHooks:
             if gradient is not None:
                 gradient = gradient if isinstance(self._factor, float) else gradient * self._factor
                 weight.grad = gradient if weight.grad is None else _sum(weight.grad, gradient)
-        self.steps += 1
-        for name, penalty in penalties.items():
-            self.terms[name] = self.terms.get(name, 0) + penalty.detach()
+        self.terms.add({name: penalty.detach().reshape(1) for name, penalty in penalties.items()}, [1])
 
 
 def _sum(gradient: Tensor, dense: Tensor) -> Tensor:

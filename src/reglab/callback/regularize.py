@@ -116,11 +116,8 @@ class Regularize(pl.Callback):
         missing = "every=None"
         if self.every is not None:
             self._measurement = LoaderMeasurement(trainer, pl_module, self.task, self.unpack, self._settings)
-            self._measurement.begin(pl_module)
-            for part in ("initial", "previous"):
-                if saved := self._restored.pop(part, None):
-                    moved = {name: weight.to(pl_module.device) for name, weight in saved.items()}
-                    setattr(self._measurement, part, moved)
+            saved = {when: self._restored.pop(when, {}) for when in ("initial", "previous")}
+            self._measurement.begin(pl_module, saved)
             missing = self._measurement.missing
             if missing:
                 rank_zero_warn(f"Regularize measures the weights but no gap: {missing}", category=UserWarning)
@@ -238,7 +235,8 @@ class Regularize(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"cocktail": dict(self.cocktail.state_dict()), "history": self.history[-1:]}
         if self._measurement is not None:
-            state |= {"initial": self._measurement.initial, "previous": self._measurement.previous}
+            history = self._measurement.history
+            state |= {"initial": history.initial, "previous": history.previous}
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -37,6 +37,11 @@ def synchronize_batchnorm(model: nn.Module, is_padding: Callable[[], bool]) -> C
     return replace_forwards(norms, lambda module: _Synchronized(module, module.forward, is_padding))
 
 
+def has_batchnorm(model: nn.Module) -> bool:
+    """Return whether the model has a BatchNorm of any kind."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
 class _Synchronized:
     """A forward that copies along with its module.
 

@@ -23,15 +23,15 @@ def to_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def table(metrics: Mapping[str, Tensor]) -> tuple[list[str], list[list[float]]]:
-    """Return the names of metrics that are each ``[members]``, and each member's row of values, in
-    one transfer.
+    """Return the names of metrics, and each member's row of values, in one transfer.
 
     Args:
-        metrics: ``[members]`` by name.
+        metrics: ``[members]`` by name, or 0-dim where there is one member.
 
     Returns:
         The names, and one list of values for each member.
     """
     if not metrics:
         return [], []
-    return list(metrics), torch.stack(list(metrics.values()), dim=1).tolist()
+    values: list[list[float]] = torch.stack(list(metrics.values()), dim=-1).reshape(-1, len(metrics)).tolist()
+    return list(metrics), values

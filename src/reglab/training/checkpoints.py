@@ -4,12 +4,11 @@ Written whole or not at all.
 """
 
 import logging
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins import TorchCheckpointIO
@@ -18,9 +17,10 @@ from torch import Tensor
 
 from reglab.core import signals
 from reglab.core.errors import Diverged, UserError
-from reglab.core.metric_direction import lower_is_better
 from reglab.training import checkpoint_files
+from reglab.training.best_epoch import BestEpochs
 from reglab.training.solo import Solo
+from reglab.training.trainable import Trainable
 
 _log = logging.getLogger(__name__)
 
@@ -43,21 +43,72 @@ class AtomicCheckpoints(TorchCheckpointIO):
         return checkpoint_files.read(Path(path))
 
 
-class Checkpoints(pl.Callback):
+class SaveOnSignal(pl.Callback):
+    """Saves at most every ``seconds`` after an epoch, and after the step in which a signal asks to
+    end: at the end of an epoch once that is measured, so it comes behind the recorder.
+
+    Args:
+        module: The job, or the pack of jobs.
+        seconds: Between two savings.
+    """
+
+    def __init__(self, module: Trainable, seconds: float) -> None:
+        self.module = module
+        self.seconds = seconds
+        self._written = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        signals.install_handlers()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if self.module.interrupted and self.module.inside_epoch and not trainer.should_stop:
+            self._stop(trainer, self.module.interrupted)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        number = self.module.interrupted
+        if number and not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
+            self._stop(trainer, number)
+        # Saving waits for every rank, so rank 0's clock decides for all.
+        if trainer.strategy.broadcast(time.monotonic() - self._written >= self.seconds):
+            self.write(trainer)
+
+    def _stop(self, trainer: pl.Trainer, number: int) -> None:
+        self.write(trainer)
+        raise StoppedBySignal(number)
+
+    def write(self, trainer: pl.Trainer) -> None:
+        """Write what is not written yet."""
+        self.save(trainer)
+        self._written = time.monotonic()
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save the present step."""
+        raise NotImplementedError
+
+
+class Checkpoints(SaveOnSignal):
     """Keeps ``best.ckpt`` (the lowest or highest ``monitor``) and ``last.ckpt`` in ``folder``.
 
     Both are written at the end, and at most every ``seconds`` in between: the best first, so that a
     run resumed from ``last.ckpt`` finds its best epoch.
+
+    Args:
+        module: The job.
+        folder: Of the files.
+        monitor: The metric that decides which epoch is best.
+        seconds: Between two savings.
+
+    Attributes:
+        record: Epoch and metrics of the best epoch.
+        best_weights: Its state.
     """
 
-    def __init__(self, folder: Path, monitor: str, seconds: float = 10.0) -> None:
+    def __init__(self, module: Solo, folder: Path, monitor: str, seconds: float = 10.0) -> None:
+        super().__init__(module, seconds)
         self.folder = folder
-        self.monitor = monitor
-        self.seconds = seconds
-        self.best_value: float | None = None
-        self.best_epoch = 0
+        self.record = BestEpochs(monitor)
         self.best_weights: dict[str, Tensor] | None = None
-        self._written = time.monotonic()
+        self._solo = module
         self._best_is_written = True
 
     @property
@@ -68,14 +119,14 @@ class Checkpoints(pl.Callback):
     def best(self) -> Path:
         return self.folder / "best.ckpt"
 
-    def offer(self, trainer: pl.Trainer, module: pl.LightningModule, metrics: Mapping[str, float], epoch: int) -> None:
+    @property
+    def best_epoch(self) -> int:
+        return self.record.epochs[0]
+
+    def offer(self, rows: Sequence[int], metrics: Sequence[Mapping[str, float]], epoch: int) -> None:
         """Keep the weights of a measured epoch if they are the best so far."""
-        value = metrics[self.monitor]
-        best = math.nan if self.best_value is None else self.best_value  # NaN: any number is better
-        better = math.isnan(best) or (value < best if lower_is_better(self.monitor) else value > best)
-        if better:
-            self.best_value, self.best_epoch = value, epoch
-            self.best_weights = cast(Solo, module).snapshot()
+        if self.record.offer(rows, metrics, epoch, self.module.steps_done()):
+            self.best_weights = self._solo.snapshot()
             self._best_is_written = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -83,37 +134,16 @@ class Checkpoints(pl.Callback):
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         if self.best_epoch and self.best.exists():  # ``resumable`` checked it, where the run resumes in its own folder
             state = checkpoint_files.read(self.best)["state_dict"]
-            cast(Solo, pl_module).cocktail.complete(state)
-            self.best_weights = cast(Solo, pl_module).local_state(state)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        signals.install_handlers()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save and end after a signal; at the end of an epoch, once it is measured."""
-        solo = cast(Solo, pl_module)
-        if solo.interrupted and solo.inside_epoch:
-            self._end(trainer, pl_module, solo.interrupted)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        number = cast(Solo, pl_module).interrupted
-        if number and not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
-            self._end(trainer, pl_module, number)
-        # Saving waits for every rank, so rank 0's clock decides for all.
-        if trainer.strategy.broadcast(time.monotonic() - self._written >= self.seconds):
-            self.write(trainer, pl_module)
-
-    def _end(self, trainer: pl.Trainer, module: pl.LightningModule, number: int) -> None:
-        self.write(trainer, module)
-        raise StoppedBySignal(number)
+            self._solo.cocktail.complete(state)
+            self.best_weights = self._solo.local_state(state)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what is left.
 
         Where the best epoch is the last, the two are one file with two names.
         """
-        if self.best_epoch != trainer.current_epoch or cast(Solo, pl_module).inside_epoch or not self.best_epoch:
-            self.write(trainer, pl_module)
+        if self.best_epoch != trainer.current_epoch or self.module.inside_epoch or not self.best_epoch:
+            self.write(trainer)
             return
         trainer.save_checkpoint(self.best)
         if trainer.is_global_zero:
@@ -125,39 +155,37 @@ class Checkpoints(pl.Callback):
 
         The module may be in the middle of a step, which cannot be resumed from.
         """
-        if cast(Solo, pl_module).sharded and not isinstance(exception, Diverged):
+        if self._solo.sharded and not isinstance(exception, Diverged):
             return  # gathering it takes every rank, and not every rank may have come here
         try:
-            self._write_best(trainer, pl_module)
+            self._write_best(trainer)
         except OSError as error:  # perhaps the very exception: it must not be hidden by its own consequence
             _log.warning("the best epoch could not be kept in %s: %s", self.best, error)
 
-    def write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write what is not written yet."""
-        self._write_best(trainer, module)
+    def save(self, trainer: pl.Trainer) -> None:
+        self._write_best(trainer)
         trainer.save_checkpoint(self.last)
-        self._written = time.monotonic()
 
-    def _write_best(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def _write_best(self, trainer: pl.Trainer) -> None:
         if self._best_is_written:
             return
         assert self.best_weights is not None
-        state = cast(Solo, module).whole(self.best_weights)
+        state = self._solo.whole(self.best_weights)
         if trainer.is_global_zero:
             content = {
                 "state_dict": state,
                 "epoch": self.best_epoch,
                 "pytorch-lightning_version": version("pytorch-lightning"),
-                "hyper_parameters": dict(module.hparams),
+                "hyper_parameters": dict(self._solo.hparams),
             }
             checkpoint_files.write(content, self.best)
         self._best_is_written = True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        return self.record.state_of(0)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        self.record.load_state_of(0, state_dict)
 
 
 def resumable(folder: Path) -> Path | None:

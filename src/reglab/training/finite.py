@@ -11,26 +11,26 @@ from reglab.core.errors import Diverged
 
 
 class _Chunk(NamedTuple):
-    """Terms ``[terms, steps]`` from step ``first`` on, their sum (copied to the host), and its
-    event.
+    """Terms ``[terms, steps, members]`` from step ``first`` on, their sum (copied to the host), and
+    its event.
     """
 
     terms: Tensor
     first: int
-    rates: Sequence[float]
+    rates: Sequence[Sequence[float]] | Tensor
     total: Tensor
     arrived: torch.cuda.Event | None
 
 
 class Finite:
-    """Checks the terms of the loss for NaN and infinity.
+    """Checks the terms of the loss of each member for NaN and infinity.
 
     A GPU runs many steps behind the host; looking at its numbers at once would synchronize host and
     device.
 
-    Raises:
-        Diverged: Where a term of the loss is not finite: at once, or ``late``, when the next chunk
-            is looked at.
+    Args:
+        steps_per_epoch: To name the epoch of a step.
+        late: Look at a chunk's terms only when the next one is checked.
     """
 
     def __init__(self, steps_per_epoch: int, late: bool) -> None:
@@ -38,35 +38,42 @@ class Finite:
         self._late = late
         self._pending: _Chunk | None = None
 
-    def check(self, terms: Tensor, first: int, rates: Sequence[float]) -> None:
-        """Check the terms ``[terms, steps]`` of a chunk from step ``first`` on, at learning rates
-        ``rates``.
+    def check(self, terms: Tensor, first: int, rates: Sequence[Sequence[float]] | Tensor) -> dict[int, Diverged]:
+        """Check the terms of a chunk of steps.
+
+        Args:
+            terms: ``[terms, steps, members]``.
+            first: Number of the chunk's first step.
+            rates: Learning rates, ``[steps, members]``.
+
+        Returns:
+            The members whose loss is not finite, each with the error that names its first such
+            step: of this chunk, or ``late`` of the one before.
         """
         before, self._pending = self._pending, _sent(terms, first, rates)
-        if before is not None:
-            self._raise_if_not_finite(before)
-        if not self._late:
-            self.flush()
+        failed = {} if before is None else self._failed(before)
+        return failed if self._late else failed | self.flush()
 
-    def flush(self) -> None:
-        """Check the pending chunk."""
-        if self._pending is not None:
-            chunk, self._pending = self._pending, None
-            self._raise_if_not_finite(chunk)
+    def flush(self) -> dict[int, Diverged]:
+        """Check the pending chunk, and return what ``check`` does."""
+        chunk, self._pending = self._pending, None
+        return {} if chunk is None else self._failed(chunk)
 
-    def _raise_if_not_finite(self, chunk: _Chunk) -> None:
+    def _failed(self, chunk: _Chunk) -> dict[int, Diverged]:
         if chunk.arrived is not None:
             chunk.arrived.synchronize()
         if math.isfinite(float(chunk.total)):
-            return
-        finite = torch.isfinite(chunk.terms.sum(0))
-        if not bool(finite.all()):  # finite numbers may have an infinite sum
-            index = int(finite.logical_not().to(torch.uint8).argmax())
+            return {}
+        wrong = torch.isfinite(chunk.terms.sum(0)).logical_not().cpu()  # finite numbers may have an infinite sum
+        failed = {}
+        for member in wrong.any(0).nonzero().flatten().tolist():
+            index = int(wrong[:, member].to(torch.uint8).argmax())
             step = chunk.first + index
-            raise Diverged(step, step // self._steps_per_epoch + 1, chunk.rates[index])
+            failed[member] = Diverged(step, step // self._steps_per_epoch + 1, float(chunk.rates[index][member]))
+        return failed
 
 
-def _sent(terms: Tensor, first: int, rates: Sequence[float]) -> _Chunk:
+def _sent(terms: Tensor, first: int, rates: Sequence[Sequence[float]] | Tensor) -> _Chunk:
     total = terms.sum()
     if not terms.is_cuda:
         return _Chunk(terms, first, rates, total, None)

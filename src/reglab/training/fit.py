@@ -1,9 +1,10 @@
 """Train one experiment with Lightning, record it, and return its final metrics."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import pytorch_lightning as pl
 from torch import nn
 
 from reglab.analysis.per_example_file import FILE
@@ -29,6 +30,8 @@ def fit(
     tracker: RunTracker,
     on_progress: Callable[[Progress], None] | None = None,
     resume: Path | None = None,
+    module_class: type[Solo] = Solo,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> dict[str, float]:
     """Train, record each epoch in ``tracker``, and return the metrics of the weights that the run
     stands for.
@@ -41,6 +44,8 @@ def fit(
         tracker: Of the run.
         on_progress: Called after each measured epoch.
         resume: Checkpoint to resume from.
+        module_class: Of the LightningModule: ``Solo`` or one that observes its steps.
+        callbacks: Called behind those that record and save.
 
     Returns:
         The final metrics by name.
@@ -53,14 +58,15 @@ def fit(
     if experiment.trainer.get("precision") in DOUBLE:
         experiment.model.double()  # before Lightning does, so that averages of the weights are as exact as the weights
     engine, _ = split_settings(experiment.trainer)
-    module = Solo(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe, engine)
+    module = module_class(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe, engine)
     check_hooks(module.model, module.cocktail, data.train.inputs, data.train.index)
     module.save_hyperparameters(dict(experiment.description))
-    checkpoints = Checkpoints(tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
-    recorder = Recorder(data, measure, tracker, checkpoints, on_progress)
+    checkpoints = Checkpoints(module, tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
+    report = None if on_progress is None else lambda _, progress: on_progress(progress)
+    recorder = Recorder(module, [data], measure, [tracker], checkpoints, report)
     with quiet_lightning():
-        finalizer = Finalizer(recorder, checkpoints)
-        trainer = build_trainer(experiment, [recorder, checkpoints, finalizer])
+        finalizer = Finalizer(module, recorder, checkpoints)
+        trainer = build_trainer(experiment, [recorder, checkpoints, finalizer, *callbacks])
         if trainer.world_size > 1:
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})
@@ -70,17 +76,28 @@ def fit(
             module.release()
     final = finalizer.final
     load_evaluation_weights(module.model, module.cocktail)
-    tracker.tag(**{"reglab.weights": "best" if experiment.cocktail.stops else "last"})
-    if trainer.is_global_zero:
-        for path in (checkpoints.best, checkpoints.last):
-            if path.exists():
-                tracker.artifact(path, "checkpoints")
-            else:
-                _log.warning("%s was deleted while the run trained, so its artifacts lack it", path)
+    files = [checkpoints.best, checkpoints.last] if trainer.is_global_zero else []
+    record_weights(tracker, experiment.cocktail, files)
     if finalizer.examples is not None:
         finalizer.examples.write(tracker.folder / FILE)
         tracker.artifact(tracker.folder / FILE)
     return final
+
+
+def record_weights(tracker: RunTracker, cocktail: Cocktail, checkpoints: Sequence[Path]) -> None:
+    """Record which weights a run stands for, and its checkpoints.
+
+    Args:
+        tracker: Of the run.
+        cocktail: Which may stop early.
+        checkpoints: The files.
+    """
+    tracker.tag(**{"reglab.weights": "best" if cocktail.stops else "last"})
+    for path in checkpoints:
+        if path.exists():
+            tracker.artifact(path, "checkpoints")
+        else:
+            _log.warning("%s was deleted while the run trained, so its artifacts lack it", path)
 
 
 def summary(final: Mapping[str, float]) -> dict[str, float]:

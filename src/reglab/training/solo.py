@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,28 +14,31 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from reglab.core import signals
-from reglab.core.errors import UserError
-from reglab.data import Part
+from reglab.core.errors import Diverged, UserError
+from reglab.data import DataSet, Part
 from reglab.distributed.collectives import SignalAgreement, mean_over_ranks
 from reglab.distributed.module_blocks import matching
 from reglab.distributed.sharded_module import Shardable
-from reglab.distributed.sync_batchnorm import synchronize_batchnorm
+from reglab.distributed.sync_batchnorm import has_batchnorm, synchronize_batchnorm
 from reglab.distributed.unused_parameters import unreached
-from reglab.measures import Task, example_losses
+from reglab.measures import MeasureSettings, Task, example_losses
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
-from reglab.regularizers.base import unit_weight
 from reglab.regularizers.keys import Keys
 from reglab.training.activation_checkpointing import recompute
 from reglab.training.execution_settings import Engine
 from reglab.training.finite import Finite
-from reglab.training.gradient import Gradient, Means, Microbatch
-from reglab.training.loader import Steps, share
+from reglab.training.gradient import Gradient, Means
+from reglab.training.loader import Steps
 from reglab.training.loop_position import drop_loop_state, resume_loops
+from reglab.training.measured_rows import gap_rows
+from reglab.training.measurement import Measurement
+from reglab.training.microbatches import Microbatches, cast_floating
+from reglab.training.polish import polish
 from reglab.training.recipe import Recipe
 from reglab.training.sparse_gradients import takes_sparse, with_dense_gradients
-from reglab.training.step_size import LearningRates, StepSizes
 from reglab.training.term_sums import TermSums
 from reglab.training.torch_compile import compile_inner
+from reglab.training.update_hooks import UpdateHooks
 
 
 class Solo(Shardable):
@@ -59,10 +63,14 @@ class Solo(Shardable):
         self.automatic_optimization = False
         self.recipe = recipe
         self.engine = engine or Engine()
-        self.train_part, self._task = train, task
+        self.train_part, self.task = train, task
         self.terms = TermSums()
-        self.interrupted: int | None = None  # the number of the signal that asked to end after this step
+        self.job_indices = (0,)
+        self.failures: dict[int, Diverged] = {}
+        self.interrupted: int | None = None
         self._state = _StepState()
+
+    measurement: Measurement
 
     def loader(self) -> Steps:
         """Return the batches of an epoch, from where training stands."""
@@ -81,13 +89,13 @@ class Solo(Shardable):
         if not isinstance(strategy, DDPStrategy):
             return
         dtype, part = next(iter(self.local_parameters.weights.values())).dtype, self.train_part
-        targets = [(torch.ones((), dtype=dtype), _cast(part.targets[:2], dtype))]
-        batch = Batch(_cast(part.inputs[:2], dtype), targets, part.index[:2])
+        targets = [(torch.ones((), dtype=dtype), cast_floating(part.targets[:2], dtype))]
+        batch = Batch(cast_floating(part.inputs[:2], dtype), targets, part.index[:2])
         if unreached(self.model.cpu(), self._objective(), self.cocktail.cpu(), batch):
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def _objective(self) -> Objective:
-        return self.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, self._task))
+        return self.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, self.task))
 
     def configure_optimizers(self) -> Any:
         optimizer = self.recipe.build_optimizer(self.local_parameters.weights.values())
@@ -101,13 +109,18 @@ class Solo(Shardable):
             (weight.dtype for weight in self.local_parameters.weights.values() if weight.is_floating_point()),
             torch.float32,
         )
-        part = self.train_part.to(self.device)
-        self._inputs, self._targets = (_cast(values, dtype) for values in (part.inputs, part.targets))
-        self._index = part.index
-        self._example_weights = None if bool((part.weights == 1).all()) else part.weights.to(dtype)
-        self._one = unit_weight(dtype, self.device)
         self._state.step = int(self.cocktail.keys.step)
-        self._ranks, self._rank = self.trainer.world_size, self.global_rank
+        self._ranks = self.trainer.world_size
+        self._microbatches = Microbatches(
+            self.train_part,
+            self.device,
+            dtype,
+            rank=self.global_rank,
+            ranks=self._ranks,
+            batch_size=self.recipe.batch_size,
+            accumulate=self.engine.accumulate,
+            least=2 if self.engine.sync_batchnorm else 2 * self._ranks,
+        )
         self._optimizer: Optimizer = self.optimizers(use_pl_optimizer=False)  # type: ignore[assignment]  # one, not a list
         self._scheduler = self.lr_schedulers()  # asked once: it takes microseconds, and a step is a few hundred
         self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
@@ -126,7 +139,7 @@ class Solo(Shardable):
     def change_layers(self) -> None:
         """Set up SyncBatchNorm and activation checkpointing."""
         ranks, least = self.trainer.world_size, self.loader().least
-        if least < 2 * ranks and not self.engine.sync_batchnorm and _has_batchnorm(self.model):
+        if least < 2 * ranks and not self.engine.sync_batchnorm and has_batchnorm(self.model):
             raise UserError(
                 f"trainer.sync_batchnorm=false: a step of an epoch has {least} rows, and BatchNorm needs 2 on each of "
                 f"{ranks} devices; use trainer.sync_batchnorm=true, or another data.batch_size"
@@ -152,18 +165,11 @@ class Solo(Shardable):
             means,
             self.trainer.precision_plugin.forward_context if self._mixed else nullcontext,
             self._ddp_backward if isinstance(self.trainer.strategy, DDPStrategy) else self._plain_backward,
-            self._rank,
+            self.global_rank,
         )
         self._whole_gradient = cocktail.gradient(self._gradient.compute_at)
-        rates = LearningRates(parameters.hook_target, self._optimizer)
-        sizes = self._sizes = StepSizes(parameters.hook_target, self._optimizer, parameters.total)
-        optimizer = self._optimizer
-        if cocktail.has("before_step"):
-            before = optimizer.register_step_pre_hook(lambda *_: cocktail.before_step(parameters.hook_target, rates))
-            self._undo.append(before.remove)
-        if cocktail.has("on_step"):
-            after = optimizer.register_step_post_hook(lambda *_: cocktail.after_step(parameters.hook_target, sizes))
-            self._undo.append(after.remove)
+        self._updates = UpdateHooks(cocktail, parameters.hook_target, self._optimizer, parameters.total)
+        self._undo += self._updates.register()
         self._state.keys, self._state.wraps = cocktail.keys, cocktail.wraps_gradient
 
     def _fix_reduction_order(self) -> None:
@@ -172,14 +178,14 @@ class Solo(Shardable):
         It does so after its first backward pass; a resumed run would otherwise round that pass
         unlike an uninterrupted one.
         """
-        rows = torch.arange(min(len(self._index), 2 * self._ranks), device=self.device)
-        self._gradient.warm_up([self._microbatch(*share(rows, self._rank, self._ranks))], self._state.step)
+        rows = torch.arange(min(len(self.train_part), 2 * self._ranks), device=self.device)
+        self._gradient.warm_up([self._microbatches.on_rank(rows)], self._state.step)
 
     def on_fit_end(self) -> None:
         self.unshard()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["terms"], checkpoint["last_lr"] = self.terms.state_dict(), self.last_lr
+        checkpoint["terms"], checkpoint["last_lr"] = self.terms.state_dict(), self._state.lr
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         drop_loop_state(checkpoint)
@@ -189,14 +195,56 @@ class Solo(Shardable):
             self._state.lr = checkpoint["last_lr"]
 
     @property
-    def last_lr(self) -> float:
-        """The learning rate of the last optimizer step."""
+    def inside_epoch(self) -> bool:
+        return self._state.step % self._steps_per_epoch > 0
+
+    def steps_done(self) -> int:
+        return int(self.cocktail.keys.step)
+
+    def alive(self) -> list[int]:
+        return [0]
+
+    def begin_measuring(self, data: Sequence[DataSet], settings: MeasureSettings, state: Any) -> None:
+        dtype = next(iter(self.local_parameters.weights.values())).dtype
+        self.measurement = Measurement(gap_rows(data, settings, self.device, dtype), settings, self.trainer.world_size)
+        self.measurement.begin(self.local_parameters, state)
+
+    def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self.measure_gap(), self.measure_weights()
+
+    def measure_gap(self) -> dict[str, Tensor]:
+        """Return the gap of the weights as they are."""
+        with self.trainer.precision_plugin.val_step_context():
+            return self.measurement.gap(self.local_parameters, self.cocktail)
+
+    def measure_weights(self) -> dict[str, Tensor]:
+        """Return the statistics of the weights as they are."""
+        return self.measurement.weights(self.local_parameters, self.cocktail)
+
+    def measured_state(self, row: int) -> dict[str, Any]:
+        return self.measurement.state(self.local_parameters)
+
+    def mean_terms(self) -> dict[str, Tensor]:
+        return {f"objective/{name}": mean for name, mean in self.terms.take().items()}
+
+    def last_rate(self, row: int) -> float:
         return self._state.lr
 
-    @property
-    def inside_epoch(self) -> bool:
-        """Whether some steps of the present epoch are still to be taken."""
-        return self._state.step % self._steps_per_epoch > 0
+    def stopped(self, metrics: Mapping[str, Tensor]) -> list[int]:
+        stop = bool(self.cocktail.stop(metrics))
+        return [0] if self.trainer.strategy.reduce_boolean_decision(stop, all=False) else []
+
+    def fail(self, row: int, error: Diverged) -> None:
+        raise error
+
+    def drop(self, rows: Sequence[int]) -> None: ...
+
+    def compact(self) -> None: ...
+
+    def polish(self) -> str:
+        if not self.engine.polish:
+            return ""
+        return str(polish(self, self.train_part, self.task, self.engine.polish))
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         # Lightning's autocast covers the whole chunk; penalties and updates are not to be computed
@@ -208,10 +256,10 @@ class Solo(Shardable):
         terms: dict[str, list[Tensor]] = defaultdict(list)
         row_counts, rates, first, signal = [], [], self._state.step, None
         for rows in chunk:
-            for name, term in self._step(rows).terms.items():
+            for name, term in self.step(rows).terms.items():
                 terms[name].append(term.detach())
             row_counts.append(rows.shape[0])
-            rates.append(self._state.lr)
+            rates.append([self._state.lr])
             signal = self._agreement.agreed_signal(last=len(row_counts) == len(chunk))
             if signal:
                 break
@@ -219,18 +267,20 @@ class Solo(Shardable):
         self.cocktail.keys.at(None)
         table = torch.stack([torch.stack(values) for values in terms.values()])
         table = mean_over_ranks(table) if self._ranks > 1 else table
-        self._finite.check(table, first, rates)
+        failed = self._finite.check(table.unsqueeze(-1), first, rates)
         if self.interrupted or not self.inside_epoch:
-            self._finite.flush()
+            failed = self._finite.flush() | failed
+        for error in failed.values():
+            raise error
         self.terms.add(dict(zip(terms, table, strict=True)), row_counts)
         if self._ranks > 1 and not self.engine.sync_batchnorm:
             for buffer in [*self.model.buffers(), *self.cocktail.averaged_statistics()]:
                 distributed.broadcast(buffer, src=0)  # so that one model is measured and saved
 
-    def _step(self, rows: Tensor) -> Outcome:
+    def step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
         gradient, state = self._gradient, self._state
-        gradient.begin(self._microbatches(rows), state.step)
+        gradient.begin(self._microbatches.of(rows), state.step)
         if state.wraps:
             gradients, outcome = self._whole_gradient()
             for name, grad in gradients.items():
@@ -242,31 +292,6 @@ class Solo(Shardable):
         state.step += 1
         self._schedule()
         return outcome
-
-    def _microbatches(self, rows: Tensor) -> list[Microbatch]:
-        """Return the microbatches of a step: fewer of a short one, so that BatchNorm has two rows
-        in each (on each rank).
-        """
-        if self.engine.accumulate == 1 and self._ranks == 1:
-            return [self._microbatch(rows, 1.0)]
-        least = 2 if self.engine.sync_batchnorm else 2 * self._ranks
-        count = rows.shape[0]
-        microbatches = max(1, min(self.engine.accumulate, -(-count // self.recipe.batch_size), count // least))
-        batches = []
-        for index in range(microbatches):
-            # By microbatch first, so that it is the same on any number of ranks.
-            joint, share_of_step = share(rows, index, microbatches)
-            local_rows, share_of_microbatch = share(joint, self._rank, self._ranks)
-            batches.append(self._microbatch(local_rows, share_of_step * share_of_microbatch))
-        return batches
-
-    def _microbatch(self, rows: Tensor, factor: float) -> Microbatch:
-        """Return rows that count ``factor`` in the mean over a step's microbatches and ranks."""
-        weight = self._one if self._example_weights is None else self._example_weights.index_select(0, rows)
-        targets = [(weight if factor == 1 else weight * factor, self._targets.index_select(0, rows))]
-        return Microbatch(
-            Batch(self._inputs.index_select(0, rows), targets, self._index.index_select(0, rows)), factor == 0
-        )
 
     def _plain_backward(self, loss: Tensor, last: bool) -> None:
         # Not manual_backward: Lightning's wrappers would only add their cost.
@@ -284,7 +309,7 @@ class Solo(Shardable):
     def _update(self) -> None:
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
-        self._sizes.begin(1.0 if self.recipe.clip is None else self.local_parameters.clip(self.recipe.clip))
+        self._updates.begin(1.0 if self.recipe.clip is None else self.local_parameters.clip(self.recipe.clip))
         self._progress.increment_ready()
         if self._scaler is None:
             self._optimizer.step()
@@ -314,11 +339,3 @@ class _StepState:
     lr: float = math.nan
     keys: Keys = field(default_factory=lambda: Keys(0))
     wraps: bool = False
-
-
-def _has_batchnorm(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-
-
-def _cast(values: Tensor, dtype: torch.dtype) -> Tensor:
-    return values.to(dtype) if values.is_floating_point() else values

@@ -148,7 +148,7 @@ class _ByName(Mapping[str, Tensor]):
 _ZERO = torch.zeros((), dtype=torch.float64)
 
 
-def _identity(part: Tensor) -> Tensor:
+def identity(part: Tensor) -> Tensor:
     return part
 
 
@@ -164,7 +164,7 @@ class StepSizes(_ByName):
             ``Regularizer.bind``.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, total: Callable[[Tensor], Tensor] = _identity) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, total: Callable[[Tensor], Tensor] = identity) -> None:
         super().__init__(model, optimizer)
         self._total = total
         self.begin()

@@ -16,6 +16,7 @@ from reglab.regularizers import EMA, L1, Cocktail
 from reglab.training.experiment import Experiment
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.pack import Pack
+from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
 from reglab.training.recipe import Recipe
 
@@ -78,7 +79,9 @@ class Pair:
         self.together = pack_measurement(datas, dtype)
         self.solo_jobs = jobs(datas, averaged, dtype)
         self.models = [job.cocktail.prepare(job.model.to(dtype)) for job in self.solo_jobs]
-        self.measures = [Measurement(given, SETTINGS, torch.device("cpu"), dtype) for given in datas]
+        self.measures = [
+            Measurement(gap_rows([given], SETTINGS, torch.device("cpu"), dtype), SETTINGS) for given in datas
+        ]
         self.together.begin(self.pack)
         for measure, model in zip(self.measures, self.models, strict=True):
             measure.begin(model)
@@ -174,11 +177,16 @@ def test_a_resumed_pack_measures_from_the_old_beginning():
 
 
 def test_equal_data_are_kept_once_and_different_targets_do_not_repeat_the_inputs():
-    shared, noisy, rows = (small(variant).together for variant in ("shared", "other_noise", "other_rows"))
-    assert not any(part.per_member for part in (*shared.probe, *shared.val))
-    assert [part.per_member for part in (*noisy.probe, *noisy.val)] == [False, True, False, False]
-    assert noisy.probe[1].values.shape == (2, 70)  # three jobs, of which two have the same noise
-    assert rows.probe[0].per_member
+    shared, noisy, rows = (small(variant).together.rows for variant in ("shared", "other_noise", "other_rows"))
+    parts = [[*side[:2]] for kept in (shared, noisy) for side in (kept.probe, kept.val)]
+    assert [[part.per_member for part in side] for side in parts] == [
+        [False] * 2,
+        [False] * 2,
+        [False, True],
+        [False] * 2,
+    ]
+    assert noisy.probe.targets.values.shape == (2, 70)  # three jobs, of which two have the same noise
+    assert rows.probe.inputs.per_member
 
 
 def test_measuring_moves_nothing():

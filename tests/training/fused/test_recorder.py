@@ -37,12 +37,12 @@ def trained(jobs: list[Experiment], folder: Path) -> tuple[list[RunTracker], dic
     trackers, results = open_runs(harness.NOWHERE, specs), {}
     module = PackModule(Pack(jobs))
     best = Best(module.pack, "val/loss")
-    finalizer = PackFinalizer(trackers, best, results.__setitem__)
-    finalizer.recorder = PackRecorder(best, trackers, None, finalizer.end)
+    finalizer = PackFinalizer(module, trackers, best, results.__setitem__)
+    finalizer.recorder = PackRecorder(module, best, trackers, None, finalizer.end)
     numbers = tuple(map(str, range(len(jobs))))
     kept = Manifest("", tuple(map(int, numbers)), tuple(str(spec.folder) for spec in specs), numbers, numbers)
     fit_pack(module, finalizer.recorder, kept)
-    finalizer.end(module, dict.fromkeys(finalizer.unfinished()))
+    finalizer.end(dict.fromkeys(finalizer.unfinished()))
     return trackers, results
 
 

@@ -1,16 +1,14 @@
 """Checkpoints of a pack: one file to resume from, and each job's own when it ends."""
 
-import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 
-from reglab.core import signals
 from reglab.tracking.pack_manifest import CHECKPOINT, Manifest
 from reglab.training import checkpoint_files
-from reglab.training.checkpoints import Checkpoints, StoppedBySignal
+from reglab.training.checkpoints import Checkpoints, SaveOnSignal
 from reglab.training.fused.best import Best
 from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
@@ -19,7 +17,7 @@ from reglab.training.fused.stack import member_state, torch_optimizer_state
 from reglab.training.recorder import Recorder
 
 
-class PackCheckpoints(pl.Callback):
+class PackCheckpoints(SaveOnSignal):
     """Writes the whole pack beside its ``manifest``: before the first step, so that the pack stays
     together whatever dies, after an epoch at most every ``seconds``, and after the step in which a
     signal asks to end.
@@ -27,42 +25,22 @@ class PackCheckpoints(pl.Callback):
     It holds the autotuned choices too: resuming with others would round differently.
     """
 
-    def __init__(self, manifest: Manifest, seconds: float) -> None:
+    def __init__(self, module: PackModule, manifest: Manifest, seconds: float) -> None:
+        super().__init__(module, seconds)
         self.manifest = manifest
         self.path = Path(manifest.folders[0], CHECKPOINT)
-        self.seconds = seconds
-        self._written = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        signals.install_handlers()
+        super().on_train_start(trainer, pl_module)
         if not self.path.exists():
-            self.write(trainer, pl_module)
+            self.write(trainer)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save and end after a signal; at the end of an epoch, once it is measured."""
-        fused = cast(PackModule, pl_module)
-        if fused.interrupted and fused.inside_epoch and not trainer.should_stop:
-            self._end(trainer, pl_module, fused.interrupted)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        number = cast(PackModule, pl_module).interrupted
-        if number and not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
-            self._end(trainer, pl_module, number)
-        if time.monotonic() - self._written >= self.seconds:
-            self.write(trainer, pl_module)
-
-    def write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write checkpoint and manifest of the present step."""
+    def save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)
-        self.manifest.write(cast(PackModule, module).pack.done())
-        self._written = time.monotonic()
-
-    def _end(self, trainer: pl.Trainer, module: pl.LightningModule, number: int) -> None:
-        self.write(trainer, module)
-        raise StoppedBySignal(number)
+        self.manifest.write(self.module.steps_done())
 
 
-def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecorder) -> list[Path]:
+def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecorder, best: Best) -> list[Path]:
     """Write ``best.ckpt`` and ``last.ckpt`` of the job in ``row`` of the stack, and return their
     paths.
 
@@ -75,19 +53,21 @@ def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecor
         module: The pack's.
         row: Of the stack.
         recorder: The pack's.
+        best: The best epochs of the jobs.
 
     Returns:
         Paths of the files.
     """
-    pack, job_index, best = module.pack, module.pack.job_indices[row], recorder.best
+    pack, job_index, record = module.pack, module.pack.job_indices[row], best.record
     paths = folder / "best.ckpt", folder / "last.ckpt"
-    best_is_last = best.epochs[job_index] == recorder.epochs[job_index] and best.steps[job_index] == pack.done()
-    if best.epochs[job_index] and not best_is_last:
+    best_epoch, epoch = record.epochs[job_index], recorder.epochs[job_index]
+    best_is_last = best_epoch == epoch and record.steps[job_index] == pack.done()
+    if best_epoch and not best_is_last:
         checkpoint_files.write(best_content(pack, job_index, best), paths[0])
     group, schedule = pack.schedules.state(job_index, pack.done())
     last = {
         "state_dict": member_state(pack.stack, row, pack.base),
-        "epoch": recorder.epochs[job_index],
+        "epoch": epoch,
         "global_step": pack.done(),
         "optimizer_states": [
             {
@@ -97,8 +77,8 @@ def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecor
         ],
         "lr_schedulers": [] if schedule is None else [schedule],
         "callbacks": {
-            Recorder.__qualname__: recorder.member(pack, row),
-            Checkpoints.__qualname__: best.member(job_index),
+            Recorder.__qualname__: recorder.state_of(row),
+            Checkpoints.__qualname__: record.state_of(job_index),
         },
         **_common(pack, job_index),
     }
@@ -107,12 +87,12 @@ def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecor
         checkpoint_files.link(*paths)
     else:
         checkpoint_files.write(last, paths[1])
-    return list(paths if best.epochs[job_index] else paths[1:])
+    return list(paths if best_epoch else paths[1:])
 
 
 def best_content(pack: Pack, job_index: int, best: Best) -> dict[str, Any]:
     """Return what ``best.ckpt`` of a job holds."""
-    return {"state_dict": best.state(job_index, pack.base), "epoch": best.epochs[job_index], **_common(pack, job_index)}
+    return {"state_dict": best.state(job_index), "epoch": best.record.epochs[job_index], **_common(pack, job_index)}
 
 
 def _common(pack: Pack, job_index: int) -> dict[str, Any]:

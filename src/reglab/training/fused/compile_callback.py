@@ -1,7 +1,5 @@
 """Lightning callback that compiles a pack in the background and switches to the compiled step."""
 
-from typing import cast
-
 import pytorch_lightning as pl
 
 from reglab.training.fused.checkpoints import PackCheckpoints
@@ -22,13 +20,13 @@ class CompileCallback(pl.Callback):
     Comes behind the recorder, so that an epoch is measured before its checkpoint is written.
     """
 
-    def __init__(self, checkpoints: PackCheckpoints, recorder: PackRecorder) -> None:
-        self._checkpoints, self._recorder = checkpoints, recorder
+    def __init__(self, module: PackModule, checkpoints: PackCheckpoints, recorder: PackRecorder) -> None:
+        self._module, self._checkpoints, self._recorder = module, checkpoints, recorder
         self._compilation: Compilation | None = None
         self._earliest_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pack = cast(PackModule, pl_module).pack
+        pack = self._module.pack
         self._earliest_step = self._recorder.recorded() * pack.loader.per_epoch
         if pack.done() and pack.settings.compile is False:  # whatever it was before
             self._recorder.tag(**{COMPILED: "false"})
@@ -37,39 +35,37 @@ class CompileCallback(pl.Callback):
         if pack.compiled:  # also when resumed: the next step must be compiled
             self._recorder.show_activity(trainer, "compiling")
             if not pack.compile():
-                self._checkpoints.write(trainer, pl_module)
+                self._checkpoints.write(trainer)
                 self._recorder.tag(**{COMPILED: "false"})
-        self._start(cast(PackModule, pl_module))
+        self._start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
-        fused = cast(PackModule, pl_module)
-        if fused.inside_epoch:
-            self._poll(trainer, fused)
+        if self._module.inside_epoch:
+            self._poll(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        fused = cast(PackModule, pl_module)
         if trainer.current_epoch + 1 == trainer.max_epochs:
             self.close()
         else:
-            self._poll(trainer, fused)
+            self._poll(trainer)
 
-    def _start(self, fused: PackModule) -> None:
-        if fused.pack.compiling:
-            self._compilation = fused.pack.compilation()
+    def _start(self) -> None:
+        if self._module.pack.compiling:
+            self._compilation = self._module.pack.compilation()
 
-    def _poll(self, trainer: pl.Trainer, fused: PackModule) -> None:
+    def _poll(self, trainer: pl.Trainer) -> None:
         """Adopt a finished compilation; restart it where the pack was compacted."""
-        pack, compilation = fused.pack, self._compilation
-        if trainer.should_stop or fused.interrupted or not pack.compiling:
+        pack, compilation = self._module.pack, self._compilation
+        if trainer.should_stop or self._module.interrupted or not pack.compiling:
             self.close()
             return
         if compilation is None or not pack.matches(compilation):
             self.close()
-            self._start(fused)
+            self._start()
         elif compilation.done and pack.done() >= self._earliest_step:
             pack.adopt_compiled(compilation)
             self.close()
-            self._checkpoints.write(trainer, fused)
+            self._checkpoints.write(trainer)
             self._recorder.tag(**{COMPILED: str(pack.compiled).lower(), COMPILED_FROM: str(pack.done())})
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

@@ -17,6 +17,7 @@ from reglab.training.fused.autotune import JOB_OVERHEAD, seconds, solo_step
 from reglab.training.fused.job import load_experiments, prepare
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.member import Member
+from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
 from reglab.training.trainer import build_trainer, quiet_lightning
 
@@ -88,7 +89,7 @@ def _solo_cost(experiment: Experiment) -> PackCost:
     inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
     batch = Batch(inputs, [(one, part.targets[rows])], part.index[rows])
     step = seconds(solo_step(member, data.task, recipe, batch), device, 3) + _LIGHTNING
-    measurement = Measurement(data, experiment.measure, device, dtype)
+    measurement = Measurement(gap_rows([data], experiment.measure, device, dtype), experiment.measure)
     measurement.begin(member.model)
     measuring = seconds(
         lambda: (

@@ -1,8 +1,5 @@
 """Evaluation of all members of a pack, on shared rows or on each member's own."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
@@ -15,44 +12,11 @@ from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import Stack
+from reglab.training.measured_rows import Rows
 
 # Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay
 # in the cache; an accelerator wants much at once, and the bound is that of its memory.
 _CPU_CELLS, _CELLS = 2**13, 2**18
-
-
-class Rows(NamedTuple):
-    """Values of some rows: ``[rows, ...]``, or ``[sets, rows, ...]`` where ``per_member``, the
-    members having several sets.
-    """
-
-    values: Tensor
-    per_member: bool
-
-    @property
-    def length(self) -> int:
-        """The number of rows of a set."""
-        return self.values.shape[1 if self.per_member else 0]
-
-    def at(self, rows: slice, sets: Tensor) -> Tensor:
-        """Return the values of ``rows``, ``[rows, ...]``, or each member's own,
-        ``[members, rows, ...]``.
-
-        Args:
-            sets: Which set each member has, int64 ``[members]``.
-        """
-        return self.values[:, rows].index_select(0, sets) if self.per_member else self.values[rows]
-
-    def all(self, sets: Tensor) -> Tensor:
-        """Return the values of all rows, ``[1, rows, ...]`` where all members have the same."""
-        return self.values.index_select(0, sets) if self.per_member else self.values.unsqueeze(0)
-
-
-def rows_of(sets: Sequence[Tensor]) -> Rows:
-    """Return the values of the distinct data sets, kept once where all are equal."""
-    if all(torch.equal(values, sets[0]) for values in sets[1:]):
-        return Rows(sets[0], per_member=False)
-    return Rows(torch.stack(list(sets)), per_member=True)
 
 
 class Evaluator:

@@ -9,7 +9,8 @@ import torch
 from reglab.core.errors import Diverged, Unfused
 from reglab.tracking import RunTracker, finish_runs, pack_manifest
 from reglab.training import checkpoint_files
-from reglab.training.fit import test_metrics
+from reglab.training.best_epoch import final_metrics
+from reglab.training.fit import record_weights, test_metrics
 from reglab.training.fused.autotune import halves
 from reglab.training.fused.best import Best
 from reglab.training.fused.checkpoints import best_content, write_member
@@ -19,22 +20,27 @@ from reglab.training.fused.recorder import PackRecorder
 from reglab.training.fused.stack import member_state
 from reglab.training.job_result import JobResult, Status, record_failure, record_result
 
-# Metrics of the last epoch, which are not replaced by those of the best.
-_LAST_EPOCH_ONLY = ("objective/", "naive_gap/", "optimizer/", "system/")
-
 
 class PackFinalizer:
     """Ends the runs of a pack's jobs, in groups, and calls ``on_end(job index, result)`` once for
     each.
 
     Args:
+        module: The pack's.
         trackers: Of each job; None where its run has ended before, so that there is nothing to end
             or report.
+        best: The best epochs of its jobs.
+        on_end: Called when a job has ended.
     """
 
     def __init__(
-        self, trackers: Sequence[RunTracker | None], best: Best, on_end: Callable[[int, JobResult], None]
+        self,
+        module: PackModule,
+        trackers: Sequence[RunTracker | None],
+        best: Best,
+        on_end: Callable[[int, JobResult], None],
     ) -> None:
+        self.module = module
         self.best = best
         self.recorder: PackRecorder | None = None
         self._on_end = on_end
@@ -44,24 +50,24 @@ class PackFinalizer:
         """Return the numbers of the jobs whose runs are open."""
         return list(self._open)
 
-    def end(self, module: PackModule, ended: Mapping[int, Diverged | None]) -> None:
+    def end(self, ended: Mapping[int, Diverged | None]) -> None:
         """End these jobs: finished where there is no error, otherwise failed."""
         results = {}
         ended = {job_index: error for job_index, error in ended.items() if job_index in self._open}
-        self._keep_examples(module, [job_index for job_index, error in ended.items() if error is None])
+        self._keep_examples([job_index for job_index, error in ended.items() if error is None])
         for job_index, error in ended.items():
             if error is None:
-                results[job_index] = self._finish(module, job_index)
+                results[job_index] = self._finish(job_index)
             else:
-                self._keep_best(module, job_index)
+                self._keep_best(job_index)
                 results[job_index] = record_failure(self._open[job_index], "FAILED", str(error), failure="diverged")
         self._close(results)
 
-    def end_remaining(self, module: PackModule, status: Status, message: str) -> None:
+    def end_remaining(self, status: Status, message: str) -> None:
         """End all open jobs without a result; the best epoch of each is kept."""
         results = {}
         for job_index, tracker in self._open.items():
-            self._keep_best(module, job_index)
+            self._keep_best(job_index)
             results[job_index] = record_failure(tracker, status, message)
         self._close(results)
 
@@ -71,49 +77,42 @@ class PackFinalizer:
             del self._open[job_index]
             self._on_end(job_index, result)
 
-    def _keep_examples(self, module: PackModule, job_indices: Sequence[int]) -> None:
-        assert self.recorder is not None
-        assert self.recorder.measurement is not None
-        examples = final_examples(module.pack, self.recorder.measurement, self.best, job_indices)
+    def _keep_examples(self, job_indices: Sequence[int]) -> None:
+        examples = final_examples(self.module.pack, self.module.measurement, self.best, job_indices)
         trackers = [self._open[job_index] for job_index in examples]
         for tracker, path in zip(
             trackers, write_all([t.folder for t in trackers], list(examples.values())), strict=True
         ):
             tracker.artifact(path)
 
-    def _finish(self, module: PackModule, job_index: int) -> JobResult:
+    def _finish(self, job_index: int) -> JobResult:
         assert self.recorder is not None
-        pack, tracker = module.pack, self._open[job_index]
+        pack, tracker = self.module.pack, self._open[job_index]
         experiment, row = pack.experiments[job_index], pack.job_indices.index(job_index)
-        stops = pack.base.cocktail.stops and self.best.epochs[job_index] > 0
-        final = dict(self.recorder.latest[job_index]) | {"epoch": float(self.recorder.epochs[job_index])}
-        if stops:
-            best = {k: v for k, v in self.best.metrics[job_index].items() if not k.startswith(_LAST_EPOCH_ONLY)}
-            final |= best | {"epoch": float(self.best.epochs[job_index])}
-            final = {key: value for key, value in final.items() if not key.endswith("/update")}
+        best_epoch = self.best.record.epochs[job_index]
+        by_best = pack.base.cocktail.stops and best_epoch > 0
+        metrics = self.best.record.metrics[job_index] if by_best else None
+        final = final_metrics(self.recorder.latest[job_index], self.recorder.epochs[job_index], metrics, best_epoch)
         if experiment.measure.test:
-            state = self.best.state(job_index, pack.base) if stops else member_state(pack.stack, row, pack.base)
+            state = self.best.state(job_index) if by_best else member_state(pack.stack, row, pack.base)
             pack.base.load_state_dict(state)
             final |= test_metrics(pack.base.model, pack.base.cocktail, experiment.data, experiment.measure)
         folder = tracker.folder / "checkpoints"
-        for path in write_member(folder, module, row, self.recorder):
-            tracker.artifact(path, "checkpoints")
-        tracker.tag(**{"reglab.weights": "best" if pack.base.cocktail.stops else "last"})
+        record_weights(tracker, pack.base.cocktail, write_member(folder, self.module, row, self.recorder, self.best))
         return record_result(tracker, experiment, final)
 
-    def _keep_best(self, module: PackModule, job_index: int) -> None:
-        if self.best.epochs[job_index]:
+    def _keep_best(self, job_index: int) -> None:
+        if self.best.record.epochs[job_index]:
             path: Path = self._open[job_index].folder / "checkpoints" / "best.ckpt"
-            checkpoint_files.write(best_content(module.pack, job_index, self.best), path)
+            checkpoint_files.write(best_content(self.module.pack, job_index, self.best), path)
 
 
 @contextmanager
-def finalizing(module: PackModule, finalizer: PackFinalizer, folder: Path) -> Iterator[None]:
+def finalizing(finalizer: PackFinalizer, folder: Path) -> Iterator[None]:
     """Finalize every job however its pack ends; the checkpoint in ``folder`` is kept where the pack
     can be resumed.
 
     Args:
-        module: The pack's.
         finalizer: Of its jobs.
         folder: Of the pack's checkpoint.
 
@@ -123,24 +122,24 @@ def finalizing(module: PackModule, finalizer: PackFinalizer, folder: Path) -> It
     try:
         yield
     except KeyboardInterrupt:
-        finalizer.end_remaining(module, "KILLED", "interrupted")
+        finalizer.end_remaining("KILLED", "interrupted")
     except (torch.OutOfMemoryError, MemoryError) as error:
         unfinished = finalizer.unfinished()
-        finalizer.end_remaining(module, "KILLED", "out of memory: trained again in a smaller pack")
+        finalizer.end_remaining("KILLED", "out of memory: trained again in a smaller pack")
         pack_manifest.remove(folder)
         groups = [[unfinished[row] for row in half] for half in halves(len(unfinished))]
         raise Unfused(f"{len(unfinished)} members ran out of memory", [group for group in groups if group]) from error
     except OSError as error:  # a full disk, say: no job is to blame, and the pack can be resumed later
-        finalizer.end_remaining(module, "FAILED", f"{type(error).__name__}: {error}")
+        finalizer.end_remaining("FAILED", f"{type(error).__name__}: {error}")
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         pack_manifest.remove(folder)
         if len(finalizer.unfinished()) > 1:  # whose fault it is shows when each trains alone
-            finalizer.end_remaining(module, "KILLED", f"{message}: trained again in a smaller pack")
+            finalizer.end_remaining("KILLED", f"{message}: trained again in a smaller pack")
         else:
-            finalizer.end_remaining(module, "FAILED", message)
+            finalizer.end_remaining("FAILED", message)
         raise
     except BaseException as error:
-        finalizer.end_remaining(module, "FAILED", f"{type(error).__name__}: {error}")
+        finalizer.end_remaining("FAILED", f"{type(error).__name__}: {error}")
         raise

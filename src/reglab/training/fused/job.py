@@ -92,11 +92,11 @@ def run_pack(
         )
     else:
         module, trackers, manifest = _start_runs(configs, requests, experiments, specs, settings, interrupted)
-    finalizer = PackFinalizer(trackers, Best(module.pack, experiments[0].measure.monitor), on_end)
-    with finalizing(module, finalizer, specs[0].folder):
-        finalizer.recorder = PackRecorder(finalizer.best, trackers, on_progress, finalizer.end)
+    finalizer = PackFinalizer(module, trackers, Best(module.pack, experiments[0].measure.monitor), on_end)
+    with finalizing(finalizer, specs[0].folder):
+        finalizer.recorder = PackRecorder(module, finalizer.best, trackers, on_progress, finalizer.end)
         fit_pack(module, finalizer.recorder, manifest, interrupted.checkpoint if interrupted else None)
-        finalizer.end(module, dict.fromkeys(finalizer.unfinished()))
+        finalizer.end(dict.fromkeys(finalizer.unfinished()))
         pack_manifest.remove(specs[0].folder)
 
 
@@ -169,8 +169,8 @@ def fit_pack(module: PackModule, recorder: PackRecorder, manifest: Manifest, res
     """
     first = module.pack.experiments[0]
     with quiet_lightning():
-        checkpoints = PackCheckpoints(manifest, first.checkpoint_seconds)
-        trainer = build_trainer(first, [recorder, CompileCallback(checkpoints, recorder), checkpoints])
+        checkpoints = PackCheckpoints(module, manifest, first.checkpoint_seconds)
+        trainer = build_trainer(first, [recorder, CompileCallback(module, checkpoints, recorder), checkpoints])
         run_trainer(trainer, module, module.loader(), resume)
 
 

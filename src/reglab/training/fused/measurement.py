@@ -7,12 +7,14 @@ from torch import Tensor
 from torch.func import vmap
 
 from reglab.data import DataSet
-from reglab.measures import MeasureSettings, Side, Task, gap, probe_rows, probe_size, score_name, weight_statistics
+from reglab.measures import MeasureSettings, Side, Task, gap, score_name
 from reglab.measures.per_example import Scale, scale
 from reglab.regularizers.select import selected
 from reglab.training.checkpoint_constants import Unchanged
-from reglab.training.fused.evaluation import Evaluator, Rows, rows_of
+from reglab.training.fused.evaluation import Evaluator
 from reglab.training.fused.pack import Pack
+from reglab.training.measured_rows import Rows, gap_rows
+from reglab.training.weight_history import WeightHistory
 
 Tensors = dict[str, Tensor]
 _PREFIX = "model."
@@ -36,38 +38,15 @@ class PackMeasurement:
     ) -> None:
         distinct = {data.digest: data for data in reversed(datas)}  # reversed: the first of a digest stays
         numbers = {digest: number for number, digest in enumerate(distinct)}
-        sets = list(distinct.values())
-        train, val = [data.train for data in sets], [data.val for data in sets]
-        rows = probe_rows(len(train[0]), probe_size(len(train[0]), len(val[0]), settings.probe_rows), seed=0)
-
-        def moved(tensors: Sequence[Tensor]) -> Rows:
-            target_dtype = dtype if tensors[0].is_floating_point() else tensors[0].dtype
-            return rows_of([values.to(device, target_dtype) for values in tensors])
-
-        self.task, self.settings = sets[0].task, settings
-        self.probe = moved([part.inputs[rows] for part in train]), moved([part.targets[rows] for part in train])
-        self.val = moved([part.inputs for part in val]), moved([part.targets for part in val])
-        self.clean = self.corrupted = None
-        if any(bool(part.corrupted.any()) for part in train):
-            self.clean = moved([part.clean_targets[rows] for part in train])
-            self.corrupted = moved([part.corrupted[rows] for part in train])
-        self._left = 1 - len(rows) / len(train[0]), 1.0
-        self._scales = [_scale(targets, self.task) for targets in (self.probe[1], self.val[1])]
-        self._weights: tuple[Rows | None, Rows | None] = (None, None)
-        if any(data.weighted for data in sets):
-            self._weights = moved([part.weights[rows] for part in train]), moved([part.weights for part in val])
-        units = [data.target_scale for data in datas]
-        self._units = (
-            torch.stack([each for each in units if each is not None]).to(device, dtype)
-            if units[0] is not None
-            else None
-        )
+        self.rows = rows = gap_rows(datas, settings, device, dtype, list(distinct.values()))
+        self.settings = settings
         self.sets = torch.tensor([numbers[data.digest] for data in datas], device=device)
-        self._outputs = self.task != "regression" and any(name != score_name(self.task) for name in settings.wanted)
-        self._statistic_count = sets[0].outputs if self.task == "regression" else 2
-        self._evaluate = Evaluator(self.task, self._outputs)
-        self.initial: Tensors = {}
-        self.previous: Tensors = {}
+        self.history = WeightHistory(settings, stacked=True)
+        self._scales = [_scale(part.targets, rows.task) for part in (rows.probe, rows.val)]
+        names = settings.wanted
+        self._outputs = rows.task != "regression" and any(name != score_name(rows.task) for name in names)
+        self._statistic_count = datas[0].outputs if rows.task == "regression" else 2
+        self._evaluate = Evaluator(rows.task, self._outputs)
 
     def begin(self, pack: Pack, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
         """Remember the initial weights, which distances are measured from; ``state`` is that of a
@@ -76,36 +55,26 @@ class PackMeasurement:
         A state holds a row for each row that the pack had when it was taken.
         """
         self._evaluate.forget()
-        self.initial = self.previous = _copies(pack)
-        if state is not None:
-            device = pack.stack.device
-            self.initial, self.previous = (
-                {name: weight.to(device, copy=True) for name, weight in state[when].items()}
-                for when in ("initial", "previous")
-            )
+        self.history.begin(_weights(pack, pack.stack.weights), state)
 
     def state(self) -> dict[str, Tensors]:
         """Return the state that ``begin`` resumes from: stacked weights, by their names in the
         model.
         """
-        return {"initial": dict(self.initial), "previous": dict(self.previous)}
+        return {"initial": dict(self.history.initial), "previous": dict(self.history.previous)}
 
     def member(self, pack: Pack, row: int) -> dict[str, Tensors]:
         """Return the state of ``Measurement`` for the job in ``row``."""
-        now = _weights(pack, pack.stack.weights)
-        same = all(torch.equal(weight[row], now[name][row]) for name, weight in self.previous.items())
+        now, history = _weights(pack, pack.stack.weights), self.history
+        same = all(torch.equal(weight[row], now[name][row]) for name, weight in history.previous.items())
         return {
-            "initial": Unchanged({name: weight[row].cpu() for name, weight in self.initial.items()}),
-            "previous": {} if same else {name: weight[row].cpu() for name, weight in self.previous.items()},
+            "initial": Unchanged({name: weight[row].cpu() for name, weight in history.initial.items()}),
+            "previous": {} if same else {name: weight[row].cpu() for name, weight in history.previous.items()},
         }
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keep only the members in these rows of the stack, after the pack was compacted."""
-        index = torch.tensor(list(rows), device=self.sets.device)
-        self.initial, self.previous = (
-            {name: weight.index_select(0, index) for name, weight in weights.items()}
-            for weights in (self.initial, self.previous)
-        )
+    def keep(self, members: Sequence[int]) -> None:
+        """Keep only these members, after the pack was compacted."""
+        self.history.keep(members)
         self._evaluate.forget()
 
     def gap(self, pack: Pack) -> Tensors:
@@ -113,38 +82,37 @@ class PackMeasurement:
         judged by.
         """
         weights, sets = pack.evaluation_weights(), self.sets[pack.job_indices]
-        train = self._evaluate(pack, weights, *self.probe, self.clean, sets)
-        val = self._evaluate(pack, weights, *self.val, None, sets)
-        metrics = {}
+        rows, metrics = self.rows, {}
+        train = self._evaluate(pack, weights, rows.probe.inputs, rows.probe.targets, rows.clean, sets)
+        val = self._evaluate(pack, weights, rows.val.inputs, rows.val.targets, None, sets)
         sides = [self._side(number, statistics, pack) for number, statistics in enumerate((train, val))]
-        if self.corrupted is not None:
-            metrics = self._memorization(train[: self._statistic_count + 1], self.corrupted.all(sets))
-        return gap(sides[0], sides[1], self.task, self.settings.level, self.settings.wanted) | metrics
+        if rows.corrupted is not None:
+            metrics = self._memorization(train[: self._statistic_count + 1], rows.corrupted.all(sets))
+        return gap(sides[0], sides[1], rows.task, self.settings.level, self.settings.wanted) | metrics
 
     def _side(self, number: int, measured: Tensor, pack: Pack) -> Side:
         """Return the members' side of the gap, 0 the probe and 1 the validation part, from what was
         measured of it.
         """
-        sets = self.sets[pack.job_indices]
-        outputs = targets = None
+        sets, rows = self.sets[pack.job_indices], self.rows
+        part, outputs, targets = (rows.probe, rows.val)[number], None, None
         if self._outputs:
-            outputs = measured[self._statistic_count + (number == 0 and self.corrupted is not None) :].movedim(0, -1)
-            outputs = outputs.squeeze(-1) if self.task == "binary" else outputs
-            targets = (self.probe, self.val)[number][1].all(sets)
-        rows = self._weights[number]
+            outputs = measured[self._statistic_count + (number == 0 and rows.clean is not None) :].movedim(0, -1)
+            outputs = outputs.squeeze(-1) if rows.task == "binary" else outputs
+            targets = part.targets.all(sets)
         return Side(
             measured[: self._statistic_count],
             _chosen(self._scales[number], sets),
-            self._left[number],
-            None if rows is None else rows.all(sets),
+            part.left,
+            None if part.weights is None else part.weights.all(sets),
             outputs,
             targets,
-            None if self._units is None else self._units[pack.job_indices].mT,
+            None if rows.units is None else rows.units[pack.job_indices].mT,
         )
 
     def _memorization(self, statistics: Tensor, corrupted: Tensor) -> Tensors:
         metrics = {"memorization/clean_loss": statistics[-1].mean(-1)}
-        if self.task in ("classification", "binary"):
+        if self.rows.task in ("classification", "binary"):
             metrics["memorization/fitted"] = (statistics[1].double() * corrupted).sum(-1) / corrupted.sum(-1)
         return metrics
 
@@ -152,21 +120,12 @@ class PackMeasurement:
         """Return the weight statistics; those of averaged weights apart, since averaging un-zeros
         them.
         """
-        now = _weights(pack, pack.stack.weights)
-        metrics = self._statistics(now, self.settings.per_layer)
+        weights = _weights(pack, pack.stack.weights)
+        metrics = self.history.statistics(weights)
         if pack.base.cocktail.averages:
-            averaged = self._statistics(_weights(pack, pack.evaluation_weights()), per_layer=False)
-            metrics |= {key.replace("/all/", "/averaged/"): value for key, value in averaged.items()}
-        if self.previous is self.initial:
-            self.previous = {name: weight.clone() for name, weight in now.items()}
-        else:  # in place: a pack's weights are large, and one copy less is held meanwhile
-            for name, weight in now.items():
-                self.previous[name].copy_(weight)
+            metrics |= self.history.statistics(_weights(pack, pack.evaluation_weights()), averaged=True)
+        self.history.remember(weights)
         return metrics
-
-    def _statistics(self, weights: Tensors, per_layer: bool) -> Tensors:
-        near_zero = self.settings.near_zero
-        return weight_statistics(weights, self.initial, self.previous, near_zero, per_layer, stacked=True)
 
 
 def _scale(targets: Rows, task: Task) -> Scale:
@@ -185,7 +144,3 @@ def _chosen(scales: Scale, sets: Tensor) -> Scale:
 def _weights(pack: Pack, weights: Mapping[str, Tensor]) -> Tensors:
     """Return what ``selected`` calls weights, stacked, by their names in the model."""
     return {name: weights[_PREFIX + name].detach() for name, _ in selected(pack.base.model, "weights")}
-
-
-def _copies(pack: Pack) -> Tensors:
-    return {name: weight.clone() for name, weight in _weights(pack, pack.stack.weights).items()}

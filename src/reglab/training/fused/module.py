@@ -1,7 +1,7 @@
 """LightningModule of a pack, as ``Solo`` is of one job."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,9 +10,14 @@ from torch import Tensor
 
 from reglab.core import signals
 from reglab.core.errors import Diverged
+from reglab.data import DataSet
+from reglab.measures import MeasureSettings
+from reglab.training.finite import Finite
+from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.rows import PackSteps
 from reglab.training.loop_position import drop_loop_state, resume_loops
+from reglab.training.term_sums import TermSums
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +37,12 @@ class PackModule(pl.LightningModule):
         self.dead: set[int] = set()
         self.failures: dict[int, Diverged] = {}
         self.rates = torch.zeros(0)  # of the latest steps, [steps, jobs]
-        self.interrupted: int | None = None  # the number of the signal that asked to end after this step
-        self._terms: list[Tensor] = []  # [steps, terms, members] of the steps since the last record
-        self._rows: list[int] = []  # that each of these steps trained on
+        self.interrupted: int | None = None
+        self._terms = TermSums()  # by the numbers of ``pack.terms``, whose names are known once a step was done
+        self._finite = Finite(pack.loader.per_epoch, late=False)
 
     pack: Pack
+    measurement: PackMeasurement
 
     def loader(self) -> PackSteps:
         """Return the batches of an epoch, from where training stands."""
@@ -51,12 +57,17 @@ class PackModule(pl.LightningModule):
         resume_loops(self.trainer, self.pack.done(), self.pack.loader.per_epoch)
 
     @property
+    def job_indices(self) -> list[int]:
+        return self.pack.job_indices
+
+    @property
     def inside_epoch(self) -> bool:
-        """Whether some steps of the present epoch are still to be taken."""
         return self.pack.done() % self.pack.loader.per_epoch > 0
 
+    def steps_done(self) -> int:
+        return self.pack.done()
+
     def alive(self) -> list[int]:
-        """Return the rows of the stack whose jobs still train."""
         return [row for row in range(len(self.pack)) if row not in self.dead]
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
@@ -71,53 +82,47 @@ class PackModule(pl.LightningModule):
             if signals.stop_signal():
                 break
         self.interrupted = signals.stop_signal()
-        self._add_terms(torch.stack(terms), [rows.shape[-1] for rows in chunk[: len(terms)]], first)
+        table = torch.stack(terms, 1)  # [terms, steps, members]
+        for row, error in self._finite.check(table, first, self.rates[:, pack.job_indices]).items():
+            if row not in self.dead:
+                self.fail(row, error)
+        self._terms.add(
+            dict(zip(_numbers(table), table, strict=True)), [rows.shape[-1] for rows in chunk[: len(terms)]]
+        )
 
-    def _add_terms(self, table: Tensor, rows: Sequence[int], first: int) -> None:
-        """Keep the terms ``[steps, terms, members]``, and note whose loss stopped being finite."""
-        sums = table.sum((0, 1))
-        if not bool(torch.isfinite(sums).all()):  # one look at the device; finite numbers may have an infinite sum
-            finite = torch.isfinite(table.sum(1))
-            for row in self.alive():
-                if not bool(finite[:, row].all()):
-                    step = int(finite[:, row].logical_not().to(torch.uint8).argmax())
-                    self.fail(row, first + step, (first + step) // self.pack.loader.per_epoch + 1, step)
-        self._terms.append(table)
-        self._rows.extend(rows)
-
-    def fail(self, row: int, step: int, epoch: int, taken: int = -1) -> None:
-        """Mark a row as failed because its loss is not finite.
-
-        Args:
-            taken: Which of the chunk's steps it was.
-        """
-        job_index = self.pack.job_indices[row]
+    def fail(self, row: int, error: Diverged) -> None:
         self.dead.add(row)
-        self.failures[job_index] = Diverged(step, epoch, float(self.rates[taken, job_index]))
+        self.failures[self.pack.job_indices[row]] = error
+
+    def drop(self, rows: Sequence[int]) -> None:
+        self.dead |= set(rows)
+
+    def begin_measuring(self, data: Sequence[DataSet], settings: MeasureSettings, state: Any) -> None:
+        self.pack.to(self.device)
+        self.measurement = PackMeasurement(data, settings, self.pack.stack.device, self.pack.dtype)
+        self.measurement.begin(self.pack, state)
+
+    def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self.measurement.gap(self.pack), self.measurement.weights(self.pack)
+
+    def measured_state(self, row: int) -> dict[str, Any]:
+        return self.measurement.member(self.pack, row)
+
+    def last_rate(self, row: int) -> float:
+        return float(self.rates[-1, self.pack.job_indices[row]])
+
+    def stopped(self, metrics: Mapping[str, Tensor]) -> list[int]:
+        stops = self.pack.stop(metrics).tolist() if self.pack.base.cocktail.stops else []
+        return [row for row, stop in enumerate(stops) if stop]
+
+    def polish(self) -> str:
+        return ""  # ``trainer.polish_steps`` is for jobs that train alone
 
     def mean_terms(self) -> dict[str, Tensor]:
-        """Return each term's mean over the examples trained on since the last call, [members], and
-        start anew.
+        return {f"objective/{self.pack.terms[int(number)]}": mean for number, mean in self._terms.take().items()}
 
-        The steps are added up once, here, and for each member by itself: adding as they come would
-        round by where chunks were cut, and adding side by side by how many members there are.
-        """
-        if not self._rows:
-            return {}
-        table = self._table()
-        weights = torch.tensor(self._rows, device=table.device, dtype=table.dtype)
-        means = (table * weights[:, None, None]).movedim(0, -1).contiguous().sum(-1) / sum(self._rows)
-        self._terms, self._rows = [], []
-        return {f"objective/{name}": mean for name, mean in zip(self.pack.terms, means, strict=True)}
-
-    def _table(self) -> Tensor:
-        """Return the kept terms in one tensor, on the device of the latest: those of a checkpoint
-        come on the CPU.
-        """
-        return torch.cat([each.to(self._terms[-1].device) for each in self._terms])
-
-    def compact(self) -> list[int]:
-        """Drop the dead rows, and return those that are kept; empty: nothing was dropped.
+    def compact(self) -> None:
+        """Free what the dead rows take.
 
         Two rows stay at least, since a pack of one would round differently. A pack that is
         compiled, or to be, is made anew only when half of it is dead: compiling again takes longer
@@ -128,11 +133,11 @@ class PackModule(pl.LightningModule):
         kept = sorted(rows + spare[: max(0, 2 - len(rows))])
         expensive = self.pack.compiled or self.pack.compiling
         if len(kept) == len(self.pack) or (expensive and 2 * len(kept) > len(self.pack)):
-            return []
+            return
         self.pack.keep(kept)
-        self._terms = [each[..., kept] for each in self._terms]
+        self.measurement.keep(kept)
+        self._terms.keep(kept)
         self.dead = {position for position, row in enumerate(kept) if row in self.dead}
-        return kept
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         pack = self.pack
@@ -140,8 +145,7 @@ class PackModule(pl.LightningModule):
             "stack": pack.stack.state_dict(),
             "places": list(pack.job_indices),
             "dead": sorted(self.dead),
-            "terms": [self._table()] if self._rows else [],
-            "rows": list(self._rows),
+            "terms": self._terms.state_dict(),
             "compiled": pack.compiled,
             "compiling": pack.compiling,
             "ragged": pack.ragged,
@@ -161,4 +165,16 @@ class PackModule(pl.LightningModule):
         compiled, ragged, compiling = (False, False, False) if compile_disabled else chosen
         self.pack.choose(compiled, saved["lowering"], ragged, compiling)
         self.dead = set(saved["dead"])
-        self._terms, self._rows = list(saved["terms"]), list(saved["rows"])
+        self._terms.load_state_dict(saved["terms"] if "rows" not in saved else _as_term_sums(saved))
+
+
+def _numbers(terms: Sequence[Tensor] | Tensor) -> list[str]:
+    return [str(number) for number in range(len(terms))]
+
+
+def _as_term_sums(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of ``TermSums`` from an older checkpoint, which has tables
+    ``[steps, terms, members]``.
+    """
+    table = torch.cat(saved["terms"]).unbind(1) if saved["rows"] else ()
+    return {"values": dict(zip(_numbers(table), table, strict=True)), "rows": saved["rows"]}

@@ -35,9 +35,9 @@ def final_examples(
     Returns:
         Examples by job index.
     """
-    by_best = [job_index for job_index in job_indices if pack.base.cocktail.stops and best.epochs[job_index]]
+    by_best = [job_index for job_index in job_indices if pack.base.cocktail.stops and best.record.epochs[job_index]]
     by_last = [job_index for job_index in job_indices if job_index not in by_best]
-    step = max(1, _CELLS // max(measurement.probe[0].length, measurement.val[0].length))
+    step = max(1, _CELLS // max(measurement.rows.probe.inputs.length, measurement.rows.val.inputs.length))
     by_job: dict[int, Examples] = {}
     for first in range(0, len(job_indices), step):
         chunk = by_best[first : first + step]
@@ -51,8 +51,8 @@ def _examples(
     pack: Pack, measurement: PackMeasurement, stacked: Stack, job_indices: Sequence[int]
 ) -> dict[int, Examples]:
     sets = measurement.sets[list(job_indices)]
-    parts = measurement.probe, measurement.val
-    outputs = [outputs_of(pack, stacked, inputs, sets) for inputs, _ in parts]
+    parts = measurement.rows.probe, measurement.rows.val
+    outputs = [outputs_of(pack, stacked, part.inputs, sets) for part in parts]
     sharing: dict[int, list[int]] = defaultdict(list)  # members by the set of rows that they have
     for member, number in enumerate(sets.tolist()):
         sharing[number].append(member)
@@ -61,8 +61,8 @@ def _examples(
         experiment = pack.experiments[job_indices[members[0]]]
         one_set = torch.tensor([number], device=sets.device)
         probe, val = (
-            evaluation_of(part_outputs[members], targets.all(one_set)[0], pack.task)
-            for part_outputs, (_, targets) in zip(outputs, parts, strict=True)
+            evaluation_of(part_outputs[members], part.targets.all(one_set)[0], pack.task)
+            for part_outputs, part in zip(outputs, parts, strict=True)
         )
         rows = measured_rows(experiment.data, experiment.measure)
         made = examples_of_members(rows, (probe, val), pack.task, pack.dtype)
