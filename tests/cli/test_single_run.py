@@ -1,6 +1,8 @@
 """One run: what is printed and which exit code follows, with a stand-in for training."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -56,3 +58,29 @@ def test_a_gap_without_an_interval_is_told_as_that():
     assert "gap/loss       0.25\n" in text
     assert "nan" not in text
     assert "too few errors on the validation part for an interval of the loss" in text
+
+
+PROGRAM = """
+import sys
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+composed, load = [], ConfigLoaderImpl.load_configuration
+ConfigLoaderImpl.load_configuration = lambda *a, **k: composed.append(a) or load(*a, **k)
+from reglab.cli.command import main
+code = main(sys.argv[1:])
+print(code, len(composed), *(name for name in sys.modules if name.startswith("reglab.")), file=sys.stderr)
+"""
+TRAIN = ("train", "data=wine", "model=linear", "trainer.max_epochs=1", "trainer=cpu", "tracking=none")
+# The live table and its lines, and what trains a job.
+OF_LAUNCHERS = {"display", "display_state", "packing", "events", "request_launcher", "task"}
+
+
+def test_a_run_is_composed_once_and_a_resumed_one_never_and_neither_passes_through_a_sweep(tmp_path):
+    for words, compositions in ((TRAIN, 1), (["resume", "RUN", "trainer.max_epochs=2"], 0)):
+        given = [str(next(tmp_path.glob("runs/*/*"))) if word == "RUN" else word for word in words]
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *given], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        code, composed, *modules = done.stderr.splitlines()[-1].split()
+        assert (int(code), int(composed)) == (0, compositions)
+        assert not [name for name in modules if name.startswith("reglab.sweeps")]
+        assert {name.split(".")[2] for name in modules if name.startswith("reglab.launchers.")} <= OF_LAUNCHERS

@@ -8,6 +8,7 @@ from hydra.errors import CompactHydraException, MissingConfigException, Override
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from reglab.config.job_request import RECORDED
 from reglab.core.errors import UserError, nearest
 
 _OVERRIDE_KEY = re.compile(r"Could not override '([^']+)'")
@@ -16,6 +17,7 @@ _SEVERAL_VALUES = re.compile(r"(?:Ambiguous value for argument|Sweep parameters)
 
 
 _REMOVED = {"measure.resamples": "intervals are computed in closed form, without resampling. Leave it out"}
+_REMOVED |= {f"sweep.{key}": "a sweep tells it to its jobs by itself. Leave it out" for key in RECORDED}
 
 
 def group_options(loader: ConfigLoader, parent: str = "") -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ KEY = "reglab_request"
 _PREFIX, _SUFFIX = f"++{KEY}='", "'"
 _SUBDIR, _NUMBER = "hydra.sweep.subdir=", "${hydra.job.num}"
 JOB, SWEEP, BLOCK, PATH = "reglab.job", "reglab.sweep", "reglab.block", "reglab.path"  # tags of runs
-_RECORDED = ("job", "parent", "block", "after", "start", "trail", "resume")  # of ``sweep``, before it was one thing
+RECORDED = ("job", "parent", "block", "after", "start", "trail", "resume")  # keys of ``sweep`` in older configs
 # Hydra quotes with the one and interpolates after the other; JSON can write both as escapes.
 _ESCAPES = {"'": "\\u0027", "$": "\\u0024"}
 
@@ -98,7 +98,7 @@ def take_recorded(config: MutableMapping[str, Any]) -> JobRequest | None:
         None for a run outside of sweeps, and for one of a version without such keys.
     """
     sweep = config.get("sweep") or {}
-    old = {key: sweep.pop(key, None) for key in _RECORDED}
+    old = {key: sweep.pop(key, None) for key in RECORDED}
     if old["job"] is None:
         return None
     start = WarmStart(int(old["after"]), Path(old["start"]), str(old["trail"])) if old["start"] else None
