@@ -212,6 +212,13 @@ def test_what_imports_mlflow_is_itself_imported_late() -> None:
             assert not heavy & {module for module, now in ours(path) if now}, path
 
 
+def test_a_run_is_judged_by_its_state_and_its_journal_read_in_tracking_alone() -> None:
+    readers = {name_of(path) for path in SOURCES if "reglab.tracking.journal_lines" in dict(imports(path))}
+    assert {name for name in readers if not name.startswith("reglab.tracking.")} == set()
+    deciding = {name for name in readers if "marked" in KNOWN[name].read_text(encoding="utf-8")}
+    assert deciding == {"reglab.tracking.run_state"}
+
+
 def test_lightning_is_imported_by_what_trains_and_hydra_by_what_it_calls() -> None:
     for path in SOURCES:
         top = name_of(path).split(".")[1:2]

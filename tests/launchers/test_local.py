@@ -10,7 +10,7 @@ import pytest
 from reglab.launchers.events import Ended
 from reglab.launchers.listener import record_end
 from reglab.tracking import TrackingSettings, open_run
-from reglab.tracking.status import last_status
+from reglab.tracking.run_state import last_status
 
 START = "from reglab.launchers.local import start_server; start_server(['imported_for_long'], 1)"
 

@@ -139,7 +139,7 @@ def trained(
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder or Path(temporary)
         tracker = open_run(NOWHERE, name="law", folder=folder, config={}, params={}, tags={})
-        fit(job, tracker, resume=resume, **options)
+        fit(job, tracker, resume=checkpoint_files.load(resume) if resume else None, **options)
         tracker.finish()
         state: dict[str, Tensor] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     return state

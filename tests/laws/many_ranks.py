@@ -1,6 +1,7 @@
 """Trains every method on several processes, data-parallel and sharded: started by test_many_ranks with torchrun."""
 
 import copy
+import json
 import os
 import shutil
 import signal
@@ -12,11 +13,13 @@ from typing import Any
 
 import laws_harness as harness
 import torch
+from file_reads import file_reads
 from torch import Tensor, nn
 
 from reglab.core.signals import Interrupted
 from reglab.regularizers import EMA, EarlyStopping, MaxNorm, Regularizer
 from reglab.tracking import open_run, reopen_run
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import resumable
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit
@@ -130,7 +133,7 @@ class Signalled(Solo):
 
 
 def trained(
-    made: Experiment, folder: Path, resume: Path | None = None, module_class: type[Solo] = Solo
+    made: Experiment, folder: Path, resume: Checkpoint | None = None, module_class: type[Solo] = Solo
 ) -> dict[str, Tensor]:
     """Train with rank 0 in ``folder``, where Lightning sends every rank's checkpoint, the others below it.
 
@@ -149,7 +152,7 @@ def trained(
     return dict(made.model.state_dict())
 
 
-def signalled(folder: Path, made: Experiment) -> Path:
+def signalled(folder: Path, made: Experiment) -> Checkpoint:
     """Let a signal come to the last rank, and return the checkpoint that training left when all had ended."""
     rank = os.environ.get("RANK", "0")
     try:
@@ -175,14 +178,16 @@ def all_cases(target: Path) -> None:
         begun = target / strategy / "from_one"
         own = signalled(target / strategy / "cut", job("stopped", ranks, strategy))
         if rank == "0":
-            shutil.copytree(own.parent, target / strategy / "from_several" / "checkpoints")
+            shutil.copytree(own.path.parent, target / strategy / "from_several" / "checkpoints")
             recorded = len(harness.rows_of(target / strategy / "cut"))
         trained(job("stopped", ranks, strategy), target / strategy / "cut", own)
         if rank == "0":
             assert (
                 0 < recorded < len(harness.rows_of(target / strategy / "cut"))
             )  # it went on, and began no second time
-        trained(job("stopped", ranks, strategy), begun, resumable(begun / "checkpoints"))
+        with file_reads(begun / "checkpoints") as opened:
+            trained(job("stopped", ranks, strategy), begun, resumable(begun / "checkpoints"))
+        (target / strategy / f"opened-{rank}.json").write_text(json.dumps(opened))
     if ranks == 4:  # two copies of the weights, each cut in two
         trained(job("elastic_net", ranks, "fsdp", shards=2), target / "fsdp" / "copies")
 

@@ -18,6 +18,7 @@ from reglab.analysis.per_example_file import FILE, Examples, read
 from reglab.config.pack_settings import PackSettings
 from reglab.config.paths import conf_dir
 from reglab.data import DataSet, Part
+from reglab.tracking.run_state import read_state
 from reglab.training import per_example
 from reglab.training.describe import plain
 from reglab.training.fused import job
@@ -146,7 +147,7 @@ def test_a_run_without_a_result_keeps_none_and_one_that_is_extended_new_ones(tmp
         assert [(tmp_path / str(place) / FILE).exists() for place in (0, 1)] == [False, True]
         before = read(tmp_path / "1" / FILE)
         longer = config("data=wine", "optimizer=sgd", "optimizer.lr=0.03", "trainer.max_epochs=6")
-        result = run_job(longer, resume=tmp_path / "1")
+        result = run_job(longer, resume=read_state(tmp_path / "1"))
     after = read(tmp_path / "1" / FILE)
     assert before.val_loss.mean() == pytest.approx(results[1].metrics["val/loss"], rel=1e-6)
     assert after.val_loss.mean() == pytest.approx(result.metrics["val/loss"], rel=1e-6)
@@ -158,7 +159,7 @@ def test_a_run_that_had_nothing_left_to_train_keeps_them_too(tmp_path: Path) -> 
         packed([config("data=wine", f"seed={seed}") for seed in range(2)], tmp_path)
         before = (tmp_path / "1" / FILE).read_bytes()
         (tmp_path / "1" / FILE).unlink()
-        run_job(config("data=wine", "seed=1"), resume=tmp_path / "1")
+        run_job(config("data=wine", "seed=1"), resume=read_state(tmp_path / "1"))
     (tmp_path / "before.npz").write_bytes(before)
     mine, right = read(tmp_path / "1" / FILE), read(tmp_path / "before.npz")
     np.testing.assert_allclose(mine.val_loss, right.val_loss, rtol=1e-5)

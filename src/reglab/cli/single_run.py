@@ -22,6 +22,7 @@ from reglab.launchers.display import Display
 from reglab.launchers.events import Ended, EpochEnded, Progress, Reporter, Started, end_from_result, numbers, reporting
 from reglab.processes import rank_consistency, rank_environment
 from reglab.tracking.folder import IDENTITY, is_pending, read_identity, shell_path
+from reglab.tracking.run_state import RunState
 from reglab.tracking.settings import view_command
 
 
@@ -83,21 +84,21 @@ def run_once(hydra: Hydra, name: str, config: DictConfig, task_function: TaskFun
     return returned
 
 
-def resume_run(config: DictConfig, folder: Path, request: JobRequest | None = None) -> int:
+def resume_run(config: DictConfig, state: RunState, request: JobRequest | None = None) -> int:
     """Resume a run and return the exit code as ``train_one``.
 
     Args:
         config: Of the run.
-        folder: Of the run.
+        state: Of the run.
         request: Of its job, in a sweep.
     """
     rank_consistency.check_started_processes(config)
 
     def train(report: Reporter) -> object:
         with reporting(report):
-            return task.train(attach(config, request) if request else config, folder)
+            return task.train(attach(config, request) if request else config, state)
 
-    return _print_result(_with_display(f"resuming {folder}", train), folder)
+    return _print_result(_with_display(f"resuming {state.folder}", train), state.folder)
 
 
 def _with_display(label: str, train: Callable[[Reporter], object]) -> Ended:

@@ -57,7 +57,7 @@ def record_end(end: Ended, folder: Path) -> None:
         folder: Of its run.
     """
     from reglab.tracking import reopen_run
-    from reglab.tracking.status import last_status
+    from reglab.tracking.run_state import last_status
 
     try:
         status = last_status(folder)  # the journal is ahead of MLflow

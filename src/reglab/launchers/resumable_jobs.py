@@ -9,11 +9,12 @@ from pathlib import Path
 from reglab.config.job_request import JobRequest
 from reglab.core.errors import UserError
 from reglab.launchers.compose import JobGroup
-from reglab.launchers.events import Ended
-from reglab.tracking import is_running, run_state, send
+from reglab.launchers.events import Ended, Status
+from reglab.tracking import is_running, send
 from reglab.tracking.folder import read_identity
 from reglab.tracking.lock import LOCK
 from reglab.tracking.pack_manifest import MANIFEST, Manifest, read
+from reglab.tracking.run_state import read_state
 
 _POLL_SECONDS = 0.1
 _LAST = ("last.ckpt", "last.previous.ckpt")
@@ -79,17 +80,17 @@ def recorded_end(request: JobRequest) -> Ended | None:
 
     What was not yet sent to MLflow is sent.
     """
-    outcome = run_state.final_result(request.folder)
-    if outcome is None:
+    state = read_state(request.folder)
+    if state is None or not state.conclusive:
         return None
     with suppress(UserError):  # a run without MLflow
         send(request.folder)
-    status, message, results = outcome
-    return Ended(request.number, status, message, read_identity(request.folder).run_id, results)
+    status: Status = "FAILED" if state.diverged else "FINISHED"
+    return Ended(request.number, status, state.message, read_identity(request.folder).run_id, state.results)
 
 
 def _can_resume(folder: Path) -> bool:
     if not any((folder / "checkpoints" / name).exists() for name in _LAST):
         return False
-    state = run_state.read_state(folder)
+    state = read_state(folder)
     return state is not None and not state.conclusive

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -12,16 +11,17 @@ from reglab.config.pack_settings import PackSettings
 from reglab.launchers.events import Progress, reporter
 
 if TYPE_CHECKING:
+    from reglab.tracking.run_state import RunState
     from reglab.training.fused.cost import PackCost
     from reglab.training.preflight import Findings
 
 
-def train(config: DictConfig, resume: Path | None = None) -> object:
+def train(config: DictConfig, resume: "RunState | None" = None) -> object:
     """Train one job, which may be a sweep's, and return its ``JobResult``.
 
     Args:
         config: Of the job; a request in it is taken out.
-        resume: The folder of a run to resume.
+        resume: The state of a run to resume.
     """
     _filter_warnings()
     from reglab.training.job import run_job  # late: torch is not needed to check and launch a sweep

@@ -13,6 +13,7 @@ from reglab.distributed.strategies import DOUBLE
 from reglab.measures import MeasureSettings, evaluate, one_part, side, to_floats
 from reglab.regularizers import Cocktail
 from reglab.tracking import RunTracker
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import Checkpoints
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
@@ -29,7 +30,7 @@ def fit(
     experiment: Experiment,
     tracker: RunTracker,
     on_progress: Callable[[Progress], None] | None = None,
-    resume: Path | None = None,
+    resume: Checkpoint | None = None,
     module_class: type[Solo] = Solo,
     callbacks: Sequence[pl.Callback] = (),
 ) -> dict[str, float]:

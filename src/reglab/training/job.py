@@ -24,8 +24,10 @@ from reglab.measures import MeasureSettings
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, reopen_run, run_state
 from reglab.tracking.opening import budget
 from reglab.tracking.params import write_config
+from reglab.tracking.run_state import RunState
 from reglab.training import describe
 from reglab.training.check import check_experiment, check_seed
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import resumable
 from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
@@ -42,7 +44,7 @@ from reglab.training.warm_start import warm_start
 def run_job(
     config: DictConfig,
     on_progress: Callable[[Progress], None] | None = None,
-    resume: Path | None = None,
+    resume: RunState | None = None,
     request: JobRequest | None = None,
 ) -> JobResult:
     """Train the job that ``config`` describes and record it.
@@ -54,7 +56,7 @@ def run_job(
     other error ends it FAILED and is raised.
 
     Args:
-        resume: The folder of a run to resume in any case, even if finished.
+        resume: The state of a run to resume in any case, even if finished.
         request: Of the sweep that the job belongs to.
 
     Raises:
@@ -175,10 +177,10 @@ def _spec(
     config: DictConfig,
     job: Mapping[str, Any],
     experiment: Experiment,
-    resume: Path | None,
+    resume: RunState | None,
     request: JobRequest | None,
 ) -> RunSpec:
-    folder = resume or Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    folder = resume.folder if resume else Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     spec = run_spec(config, job, experiment, folder, request)
     if not HydraConfig.initialized() or resume:
         return spec
@@ -188,15 +190,17 @@ def _spec(
 
 
 def _open(
-    spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
-) -> tuple[RunTracker, Path | None]:
+    spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: RunState | None
+) -> tuple[RunTracker, Checkpoint | None]:
     """Return the tracker of the job's run, new or resumed, and the checkpoint to resume from, if
     any.
     """
-    earlier = run_state.read_state(spec.folder) if resume else run_state.resumable_state(spec.folder, spec.tags)
-    if resume and earlier and earlier.tags.get(run_state.DIGEST) != experiment.data.digest:
+    found = resume or run_state.read_state(spec.folder)
+    earlier = found if resume or (found and found.is_resumed_by(spec.tags)) else None
+    if resume and resume.tags.get(run_state.DIGEST) != experiment.data.digest:
         raise UserError(
-            f"the run in {resume} was trained on other data, so it cannot be resumed; restore them, or train a new run"
+            f"the run in {resume.folder} was trained on other data, so it cannot be resumed; restore them, or train a "
+            "new run"
         )
     checkpoint = resumable(spec.folder / "checkpoints") if earlier else None
     rank: int = getattr(rank_zero_only, "rank", 0)

@@ -8,8 +8,8 @@ from torch import nn
 
 from reglab.config.job_request import JobRequest, WarmStart, from_tags, take_recorded
 from reglab.core.errors import UserError
-from reglab.tracking import run_state
 from reglab.tracking.folder import read_identity
+from reglab.tracking.run_state import RunState, read_state
 from reglab.training import checkpoint_files
 
 INITIAL = "initial"
@@ -52,20 +52,19 @@ def _checkpoint(start: WarmStart) -> Path | None:
     """Return the checkpoint of the last finished run before it on the path."""
     earlier: WarmStart | None = start
     while earlier is not None:
-        state = run_state.read_state(earlier.folder)
-        request = _recorded(earlier.folder, state) if state else None
+        state = read_state(earlier.folder)
+        request = _recorded(state) if state else None
         if state is None or request is None or request.number != earlier.after:
             return None  # it failed before its run was opened, and the folder may hold another's
         if state.status == "FINISHED":
-            which = state.tags.get("reglab.weights", "last")
-            return earlier.folder / "checkpoints" / f"{which}.ckpt"
+            return state.folder / "checkpoints" / f"{state.weights}.ckpt"
         earlier = request.start
     return None
 
 
-def _recorded(folder: Path, state: run_state.RunState) -> JobRequest | None:
-    """Return the request of the job whose run is in ``folder``."""
+def _recorded(state: RunState) -> JobRequest | None:
+    """Return the request of the job whose run this is."""
     request = from_tags(state.tags)
-    if request is None and (file := folder / "config.yaml").is_file():  # of an older version
+    if request is None and (file := state.folder / "config.yaml").is_file():  # of an older version
         request = take_recorded(yaml.safe_load(file.read_text(encoding="utf-8")))
     return request

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from file_reads import file_reads
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -172,6 +173,14 @@ def test_killed(step: int, plain: tuple[Path, dict], tmp_path: Path, monkeypatch
     assert_same(tmp_path, plain[0], results, plain[1])
 
 
+def test_a_packs_checkpoint_is_hashed_once_and_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = configs(*seeds(2, *PLAIN), seconds=1e6)
+    asked(jobs, tmp_path, 10, monkeypatch)
+    with file_reads(tmp_path / "0") as opened:
+        run(jobs, tmp_path)
+    assert (opened["pack.ckpt"], opened["pack.previous.ckpt"]) == (2, 0)
+
+
 @pytest.mark.parametrize("step", [7, 10])
 def test_asked_to_end(step: int, plain: tuple[Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = configs(*seeds(4, *PLAIN), seconds=1e6)
@@ -298,7 +307,7 @@ def test_a_member_can_be_extended_alone(tmp_path: Path) -> None:
     local = ("regularizer=[l2,ema]", schedule, "measure.every=1")
     run(configs(*seeds(2, *local)), tmp_path / "pack")
     (longer,) = configs((*local, "seed=1", f"trainer.max_epochs={EPOCHS + 2}"))
-    run_job(longer, resume=tmp_path / "pack" / "1")
+    run_job(longer, resume=run_state.read_state(tmp_path / "pack" / "1"))
     with chdir(tmp_path):
         run_job(longer)
     (other,) = (tmp_path / "runs").glob("*/*")

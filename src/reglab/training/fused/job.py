@@ -22,6 +22,7 @@ from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, pa
 from reglab.tracking.pack_manifest import Manifest
 from reglab.training import describe
 from reglab.training.check import check_experiment
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
 from reglab.training.fused.autotune import Choices, choose, halves
@@ -161,7 +162,7 @@ def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[
     return pack, choices
 
 
-def fit_pack(module: PackModule, recorder: PackRecorder, manifest: Manifest, resume: Path | None = None) -> None:
+def fit_pack(module: PackModule, recorder: PackRecorder, manifest: Manifest, resume: Checkpoint | None = None) -> None:
     """Train a pack with Lightning.
 
     Args:
