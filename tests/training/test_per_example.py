@@ -27,7 +27,7 @@ from reglab.training.job_result import JobResult
 from reglab.training.per_example import constant_predictor
 from training.job_case import checkpoint
 
-COMMON = ("trainer.max_epochs=3", "trainer.accelerator=cpu", "tracking=none", "sweep.parent=p")
+COMMON = ("trainer.max_epochs=3", "trainer.accelerator=cpu", "tracking=none")
 COMMON += ("model.width=6", "model.depth=1", "optimizer.lr=0.03")
 LONGER = ("trainer.max_epochs=9",)
 CASES: dict[str, tuple[str, ...]] = {
@@ -109,7 +109,7 @@ def judge(kept: Examples, given: DataSet, folder: Path, metrics: Mapping[str, fl
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_keeps_what_its_weights_reach_on_each_example(case: str, tmp_path: Path) -> None:
     double = case == "double"
-    composed = [config(*CASES[case], f"seed={seed}", f"sweep.job={seed}") for seed in range(2)]
+    composed = [config(*CASES[case], f"seed={seed}") for seed in range(2)]
     given = data.load(plain(composed[0])["data"])
     with chdir(tmp_path):
         results = packed(composed, tmp_path)
