@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from reglab.cli.import_path import add_working_folder
 from reglab.cli.run_mode import resolve_mode
 from reglab.cli.single_run import train_one
 from reglab.config.error_messages import explain
@@ -42,8 +43,7 @@ def train(arguments: Sequence[str]) -> int:
         KeyboardInterrupt: Also for SIGTERM.
     """
     options = get_args_parser().parse_args(list(arguments))
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - for the user's own packages
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds text
+    add_working_folder()
     version.setbase("1.3")
     hydra = Hydra.create_main_hydra2("reglab", _search_path(options.config_dir))
     try:
