@@ -18,6 +18,7 @@ import configparser
 import copy
 import importlib
 import importlib.util
+import inspect
 import re
 import shlex
 import subprocess
@@ -132,7 +133,7 @@ class Page:
         from hydra.plugins.launcher import Launcher
 
         for own in vars(module).values():
-            if isinstance(own, type) and issubclass(own, Launcher) and own is not Launcher:
+            if isinstance(own, type) and issubclass(own, Launcher) and not inspect.isabstract(own):
                 Plugins.instance().register(own)
         self.launches = True
 
@@ -193,7 +194,7 @@ class Page:
                 assert self._main([*words, *SHORT]) == 0
                 return
             patch.setattr("reglab.sweeps.sweep.dry_run", lambda *_: None)
-            patch.setattr("hydra.core.plugins.Plugins.instantiate_launcher", lambda *_, **__: object())
+            patch.setattr("hydra.core.plugins.Plugins.instantiate_launcher", lambda *_, **__: able_launcher())
             assert self._main([*words, "sweep.dry=true"]) == 0
 
     def _other(self, words: list[str], compose_only: bool) -> None:
@@ -301,6 +302,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+def able_launcher() -> Any:
+    """Return a launcher that can do everything, and does nothing."""
+    from reglab.launchers.request_launcher import Capabilities, RequestLauncher
+
+    class Able(RequestLauncher):
+        capabilities = Capabilities(waits=True, fuses=True, assigns_devices=True, shows_progress=True)
+
+        def run(self, requests: Any, composer: Any) -> Any:
+            raise NotImplementedError
+
+    return Able()
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory, store: bytes) -> Callable[[], tuple[Path, Path]]:
     """Return what runs CONTRIBUTING's launcher and its sweep, once, and returns where, and the sweep's folder."""
@@ -327,13 +341,11 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from hydra.core.plugins import Plugins
     from hydra.core.singleton import Singleton
 
+    from reglab.config import trust
+    from reglab.core import secrets
     from reglab.core.metric_direction import SCORES
     from reglab.measures.scores import RANKED
 
-    monkeypatch.setattr("reglab.config.trust._trusted", set())
-    monkeypatch.setattr("reglab.core.secrets._known", set())
-    monkeypatch.setattr("reglab.core.secrets._clients", {})
-    monkeypatch.setattr("reglab.core.secrets._pattern", None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     known, held = set(sys.modules), (dict(SCORES), dict(RANKED))
     plugins = Plugins.instance()  # they are looked for once, and take seconds
@@ -341,7 +353,8 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     options = copy.deepcopy(ConfigStore.instance().repo)
     launchers = {base: list(classes) for base, classes in plugins.plugin_type_to_subclass_list.items()}
     config = HydraConfig.instance().cfg
-    yield
+    with trust.isolated(), secrets.isolated():
+        yield
     Singleton._instances.clear()
     Singleton._instances.update(singletons)
     ConfigStore.instance().repo = options

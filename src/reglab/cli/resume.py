@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab.cli.import_path import add_working_folder
 from reglab.config.fingerprint import REMOVED_KEYS
+from reglab.config.job_request import from_tags, take_recorded
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.processes import rank_environment
@@ -28,7 +29,7 @@ _HYDRA_KEYS = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # Hydra's keys th
 # What of a sweep may change.
 _SWEEP_CHANGEABLE = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")
 # Trust is given again by the user, not by a file.
-_DROPPED = ("sweep.again", "sweep.resume", "trust")
+_DROPPED = ("sweep.again", "trust")
 
 
 def resume(arguments: Sequence[str]) -> int:
@@ -62,6 +63,7 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
         raise UserError(
             f"the run in {folder} cannot be resumed: it was made in Python or has recorded nothing yet; run it again"
         )
+    recorded = take_recorded(config)
     before = int(OmegaConf.select(config, _EPOCHS) or 0)
     changes = _changes(overrides)
     for key, value in changes.items():
@@ -82,7 +84,7 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     from reglab.cli.single_run import resume_run  # late: rich
 
     with signals.handle_signals():
-        return resume_run(config, state)
+        return resume_run(config, state, from_tags(state.tags) or recorded)
 
 
 def _nothing_to_do(state: RunState, extend: bool) -> str | None:
@@ -185,7 +187,7 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
     dropped = [*_DROPPED, *(f"measure.{key}" for key in REMOVED_KEYS)]
     task_overrides = [each for each in hydra["overrides"]["task"] if _key(each) not in dropped]
     hydra_overrides = [each for each in hydra["overrides"]["hydra"] if _key(each) not in map(_key, overrides)]
-    arguments = ["-m", *hydra_overrides, *task_overrides, *overrides, f"sweep.resume={_quoted(str(folder))}"]
+    arguments = ["-m", *hydra_overrides, *task_overrides, *overrides]
     if hydra["job"]["config_name"] not in (None, "train"):
         arguments = ["--config-name", hydra["job"]["config_name"], *arguments]
     for source in hydra["runtime"]["config_sources"]:
@@ -195,15 +197,9 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
             arguments = ["--config-dir", source["path"], *arguments]
     from reglab.cli.train import train
 
-    return train(arguments)
+    return train(arguments, folder)
 
 
 def _key(override: str) -> str:
     """Return which key or group an override is about, however it is written."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".")
-
-
-def _quoted(text: str) -> str:
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return str(QuotedString(text, Quote.single).with_quotes())

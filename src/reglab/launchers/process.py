@@ -2,11 +2,11 @@
 
 import multiprocessing
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
 
+from reglab.config.job_request import JobRequest
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer, JobGroup
@@ -48,17 +48,17 @@ class ProcessRunner(LocalRunner):
         self._needs: dict[int, int | None] = {}
         self._processes = multiprocessing.get_context("spawn")
 
-    def assign_gpus(self, jobs: Mapping[int, Sequence[str]], composer: Composer) -> None:
+    def assign_gpus(self, requests: Sequence[JobRequest], composer: Composer) -> None:
         """Assign the GPUs to slots for these jobs.
 
         Args:
-            jobs: Overrides by launch number.
+            requests: Of the jobs.
             composer: Of the sweep.
 
         Raises:
             UserError: A job needs what no slot has.
         """
-        trainers = {job: trainer_config(composer, overrides) for job, overrides in jobs.items()}
+        trainers = {request.number: composer.resolved(request.overrides).get("trainer") or {} for request in requests}
         self._needs = {job: devices_needed(trainer, self._gpus) for job, trainer in trainers.items()}
         self._slots = gpu_slots(list(trainers.values()), self._gpus, self._workers_setting, self.threads)
         self.workers = len(self._slots)
@@ -82,8 +82,3 @@ class ProcessRunner(LocalRunner):
             variables |= rank_environment(0, ranks, port)
         with worker_environment(self.threads, variables), signals.blocked(signal.SIGINT):
             return start(self._processes, run_rank_zero, assignment, ranks, port, RANK_EXIT_SECONDS)
-
-
-def trainer_config(composer: Composer, overrides: Sequence[str]) -> Mapping[str, Any]:
-    """Return the trainer section of a job's config."""
-    return composer.resolved(overrides).get("trainer") or {}

@@ -12,6 +12,7 @@ from reglab.tracking.journal_lines import marked, metric_rows
 FINGERPRINT, DIGEST = "reglab.fingerprint", "reglab.data_digest"
 WORKING_FOLDER, EPOCHS = "reglab.working_folder", "reglab.epochs"
 FUSED, SWEEP = "reglab.fused", "reglab.sweep"
+_OF_JOB = ("reglab.job", "reglab.block", "reglab.path")  # of a job in a sweep
 RESUMED, EXTENDED = "reglab.resumed", "reglab.extended"
 _STATUS, _TAGS, _RESULTS = b'"status":', b'"tags":', (b'"final/', b'"test/')
 
@@ -103,6 +104,8 @@ def initial_tags(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str,
         epochs: Its budget.
     """
     identifying = {key: str(tags.get(key, "")) for key in (FINGERPRINT, SWEEP)}
+    if identifying[SWEEP]:
+        identifying |= {key: str(tags[key]) for key in _OF_JOB if key in tags}
     return {**identifying, DIGEST: digest, WORKING_FOLDER: str(Path.cwd()), EPOCHS: str(epochs)}
 
 
