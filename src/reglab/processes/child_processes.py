@@ -19,7 +19,7 @@ _EXIT_SECONDS = 20.0  # for the others to end after one failed or was interrupte
 _MAX_TRACEBACK = 20_000  # characters of a traceback
 _SAFE_PATH = "PYTHONSAFEPATH"
 SAFE_PATH = {_SAFE_PATH: "1"}  # a new interpreter does not put the working folder before what is installed
-_SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
+SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
 # Errors of a process that lost its connection to another one: consequences, not the cause.
 _CONNECTION_ERRORS = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "tcpstore")
 
@@ -244,5 +244,5 @@ def send_errors(pipe: Connection) -> Iterator[None]:
             except Exception:  # noqa: BLE001 - it cannot be pickled: the text must do
                 pipe.send(None)
         if isinstance(error, KeyboardInterrupt):
-            sys.exit(_SIGNAL_EXIT_OFFSET + int(getattr(error, "number", signal.SIGINT)))
+            sys.exit(SIGNAL_EXIT_OFFSET + int(getattr(error, "number", signal.SIGINT)))
         sys.exit(1)
