@@ -341,13 +341,11 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from hydra.core.plugins import Plugins
     from hydra.core.singleton import Singleton
 
+    from reglab.config import trust
+    from reglab.core import secrets
     from reglab.core.metric_direction import SCORES
     from reglab.measures.scores import RANKED
 
-    monkeypatch.setattr("reglab.config.trust._trusted", set())
-    monkeypatch.setattr("reglab.core.secrets._known", set())
-    monkeypatch.setattr("reglab.core.secrets._clients", {})
-    monkeypatch.setattr("reglab.core.secrets._pattern", None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     known, held = set(sys.modules), (dict(SCORES), dict(RANKED))
     plugins = Plugins.instance()  # they are looked for once, and take seconds
@@ -355,7 +353,8 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     options = copy.deepcopy(ConfigStore.instance().repo)
     launchers = {base: list(classes) for base, classes in plugins.plugin_type_to_subclass_list.items()}
     config = HydraConfig.instance().cfg
-    yield
+    with trust.isolated(), secrets.isolated():
+        yield
     Singleton._instances.clear()
     Singleton._instances.update(singletons)
     ConfigStore.instance().repo = options

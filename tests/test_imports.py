@@ -28,7 +28,7 @@ LAYERS = {
     "models": {"core", "config"},
     "tracking": {"core"},
     "tracking.mlflow": {"core", "tracking"},
-    "tracking.admin": {"core", "tracking", "tracking.mlflow"},
+    "tracking.admin": {"core", "processes", "tracking", "tracking.mlflow"},
     "tracking front": {"core", "tracking", "tracking.mlflow", "tracking.admin"},
     "reports.figures": {"core", "analysis"},
     "reports": {"core", "analysis", "tracking", "tracking.mlflow", "tracking front", "reports.figures"},
@@ -36,7 +36,7 @@ LAYERS = {
     "distributed": {"core", "processes", "measures", "regularizers"},
 }
 METHODS = {"regularizers", "measures", "models", "data"}
-LAYERS["training"] = set(LAYERS) - {"processes", "tracking.admin", "reports", "reports.figures", "reports front"}
+LAYERS["training"] = set(LAYERS) - {"tracking.admin", "reports", "reports.figures", "reports front"}
 LAYERS["training.fused"] = LAYERS["training"] | {"training"}
 LAYERS["training front"] = set()
 LAYERS["api"] = {"core", "processes", "data", "measures", "regularizers", "tracking front", "training"}
@@ -51,7 +51,7 @@ LAYERS["launchers"] = {
     "training",
     "training.fused",
 }
-LAYERS["sweeps"] = set(LAYERS) - {"rng", "processes", "api", "callback", "distributed", "reports.figures"}
+LAYERS["sweeps"] = set(LAYERS) - {"rng", "api", "callback", "distributed", "reports.figures"}
 LAYERS["cli"] = set(LAYERS)
 # Where no module imports torch when it is itself imported: the command line answers without it.
 WITHOUT_TORCH = {"core", "analysis", "config", "processes", "tracking", "reports", "launchers", "sweeps", "cli"}

@@ -17,9 +17,9 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "somebodys.py").write_text(NET)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "somebodys", raising=False)
-    monkeypatch.setattr(trust, "_trusted", set())
     monkeypatch.delenv(trust.VARIABLE, raising=False)
-    return "somebodys"
+    with trust.isolated():
+        yield "somebodys"
 
 
 def found(target="somebodys.Net"):
@@ -41,9 +41,11 @@ def test_it_is_trusted_by_call_by_config_or_by_the_environment(package, monkeypa
     monkeypatch.delenv(trust.VARIABLE)
     with pytest.raises(UserError, match="not trusted"):
         found()
-    trust.trust_config({"trust": [package]})
-    assert found() == "Net"
-    trust._trusted.clear()
+    with trust.isolated():
+        trust.trust_config({"trust": [package]})
+        assert found() == "Net"
+    with pytest.raises(UserError, match="not trusted"):
+        found()
     trust.trust(package)
     assert found() == "Net"
 
@@ -51,7 +53,7 @@ def test_it_is_trusted_by_call_by_config_or_by_the_environment(package, monkeypa
 @pytest.mark.parametrize("listed", [None, [], {}, "somebodys", ["somebodys"]])
 def test_a_config_lists_none_one_or_several(package, listed):
     trust.trust_config({"trust": listed})
-    assert trust._trusted == ({package} if listed else set())
+    assert trust.trusted_packages() == ([package] if listed else [])
     trust.trust_config({})
 
 

@@ -19,8 +19,9 @@ from reglab.core.errors import UserError
 
 
 @pytest.fixture(autouse=True)
-def nothing_trusted(monkeypatch):
-    monkeypatch.setattr(trust, "_trusted", set())
+def nothing_trusted():
+    with trust.isolated():
+        yield
 
 
 @pytest.fixture(scope="module")

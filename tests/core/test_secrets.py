@@ -17,13 +17,9 @@ VALUE = "S3nt1nel/of \"the' tests&<x>\\"
 
 
 @pytest.fixture(autouse=True)
-def nothing_known(monkeypatch):
-    monkeypatch.setattr(secrets, "_known", set())
-    monkeypatch.setattr(secrets, "_pattern", None)
-    monkeypatch.setattr(secrets, "_clients", {})
-    factory = logging.getLogRecordFactory()
-    yield
-    logging.setLogRecordFactory(factory)
+def nothing_known():
+    with secrets.isolated():
+        yield
 
 
 def learned(monkeypatch, name, value, text=None):
@@ -89,6 +85,16 @@ def test_lines_lists_and_urls_are_hidden_in_parts(monkeypatch):
 )
 def test_which_values_count(monkeypatch, name, value, hidden):
     assert (learned(monkeypatch, name, value) == "<***>") is hidden
+
+
+def test_what_is_learned_in_isolation_is_forgotten_and_the_rest_known_again(monkeypatch):
+    learned(monkeypatch, "A_VALUE", "known before")
+    factory = logging.getLogRecordFactory()
+    with secrets.isolated():
+        assert secrets.hide("known before") == "known before"
+        assert learned(monkeypatch, "A_VALUE", "known inside") == "<***>"
+    assert secrets.hide("known before, known inside") == "***, known inside"
+    assert logging.getLogRecordFactory() is factory
 
 
 def test_what_clients_read_by_themselves_is_hidden_at_once(monkeypatch):

@@ -6,6 +6,7 @@ drawn by plain operations 59 million, and it took minutes; now a few thousand. N
 compile shows ``scripts/bench/compile_all.py``, and for the main job's own cocktail test_compilation.py.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
 
@@ -16,7 +17,7 @@ import torch
 from torch.fx import Graph, Node
 
 from reglab.core.errors import UserError
-from reglab.regularizers import Cocktail, Regularizer, overrides
+from reglab.regularizers import Cocktail, Mixup, Regularizer, overrides
 from reglab.training.fused.pack import Pack
 from rng.test_beta import plain_beta
 
@@ -40,14 +41,20 @@ def largest_tree(graph: Graph) -> int:
     return max(sizes.values())
 
 
+def members(*names: str) -> dict[str, Regularizer]:
+    return {key: each for name in names for key, each in harness.members(name).items()}
+
+
 def traced(*names: str) -> Graph:
     """Return the step of a pack of two members with these methods."""
+    return traced_pack([members(*names) for _ in range(2)])
+
+
+def traced_pack(cocktails: Sequence[dict[str, Regularizer]]) -> Graph:
+    """Return the step of a pack, each member with its regularizers."""
     jobs = []
-    for seed in range(2):
-        members: dict[str, Regularizer] = {}
-        for name in names:
-            members |= harness.members(name)
-        jobs.append(fused.job(members, seed=seed, precision="32-true", model=fused.net(seed, dtype=torch.float32)))
+    for seed, each in enumerate(cocktails):
+        jobs.append(fused.job(each, seed=seed, precision="32-true", model=fused.net(seed, dtype=torch.float32)))
     pack = Pack(jobs)
     pack.to(torch.device("cpu"))
     graph: Graph = pack.graph(next(iter(pack.loader))[0])._trace.graph
@@ -57,7 +64,7 @@ def traced(*names: str) -> Graph:
 def together(names: tuple[str, ...]) -> bool:
     """Whether a cocktail may have all of these."""
     try:
-        Cocktail({key: each for name in names for key, each in harness.members(name).items()}, 0, "classification")
+        Cocktail(members(*names), 0, "classification")
     except UserError:
         return False
     return True
@@ -110,6 +117,9 @@ def test_methods_together_add_what_each_adds_alone(names: tuple[str, ...]) -> No
     assert largest_tree(graph) <= MOST
 
 
-def test_the_bound_finds_the_form_that_took_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reglab.regularizers.mixup.symmetric_beta_draw", plain_beta)
-    assert largest_tree(traced("mixup")) > 1000 * MOST
+def test_the_bound_finds_the_form_that_took_minutes() -> None:
+    class Plain(Mixup):
+        def share(self) -> torch.Tensor:
+            return plain_beta(self.strength, self.keys.stream(self.name))
+
+    assert largest_tree(traced_pack([{"mixup": Plain(0.2)} for _ in range(2)])) > 1000 * MOST

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,18 +68,18 @@ HYDRA = {
 
 
 @pytest.fixture
-def lurking(tmp_path, monkeypatch) -> Path:
-    """Return the file that is there once the attacker's package was imported."""
+def lurking(tmp_path, monkeypatch) -> Iterator[Path]:
+    """Give the file that is there once the attacker's package was imported."""
     trace = tmp_path / "imported"
     (tmp_path / "lurking" / "inner").mkdir(parents=True)
     text = f"open({str(trace)!r}, 'w').close()\nfrom torch import nn\nclass Net(nn.Module):\n    pass\n"
     (tmp_path / "lurking" / "__init__.py").write_text(text)
     (tmp_path / "lurking" / "inner" / "__init__.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(trust, "_trusted", set())
     monkeypatch.setenv("A_HANDLER", "lurking.Handler")
     monkeypatch.chdir(tmp_path)
-    return trace
+    with trust.isolated():
+        yield trace
 
 
 @pytest.fixture

@@ -55,12 +55,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_package", raising=False)
-    monkeypatch.setattr(trust, "_trusted", set())
-    for name, empty in (("_known", set()), ("_pattern", None), ("_clients", {})):
-        monkeypatch.setattr(secrets, name, empty)
-    factory, handlers, level = logging.getLogRecordFactory(), logging.root.handlers[:], logging.root.level
-    yield tmp_path
-    logging.setLogRecordFactory(factory)
+    handlers, level = logging.root.handlers[:], logging.root.level
+    with trust.isolated(), secrets.isolated():
+        yield tmp_path
     for handler in set(logging.root.handlers) - set(handlers):
         handler.close()
     logging.root.handlers[:] = handlers

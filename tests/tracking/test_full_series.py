@@ -34,11 +34,10 @@ def fill(journal):
 
 
 @pytest.mark.parametrize("block", [1 << 25, 700])
-def test_the_series_are_the_journals_rows(journal, monkeypatch, block):
-    monkeypatch.setattr("reglab.tracking.full_series._BLOCK", block)
+def test_the_series_are_the_journals_rows(journal, block):
     fill(journal)
     expected = sorted((row.key, row.step, row.timestamp, repr(row.value)) for row in journal.rows())
-    curves = read_series(journal.path)
+    curves = read_series(journal.path, block)
     found = [
         (key, step, time, repr(value))
         for key in sorted(curves)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from reglab.tracking import RunSpec, finish_runs, last_status, log_pack, open_ru
 from reglab.tracking.folder import Identity
 from reglab.tracking.journal import Journal
 from reglab.tracking.payload import Refused, Unsent
-from reglab.tracking.sender import JournalCursor, Sender
+from reglab.tracking.sender import JournalCursor, Sender, SenderLimits
 from reglab.tracking.tracker import RunTracker
 
 # Dies without a word between the journal and the store, after a part was sent.
@@ -61,8 +62,8 @@ def store():
 
 @pytest.fixture
 def pack(tmp_path, store):
-    def open_three(seconds=1000):
-        sender = Sender(store, seconds)
+    def open_three(seconds=1000, **limits):
+        sender = Sender(store, seconds, SenderLimits(**limits))
         return [RunTracker(Identity(name, name, None, None), tmp_path / name, sender) for name in "abc"]
 
     return open_three
@@ -97,8 +98,7 @@ def test_the_background_writer_sends_all_members_at_once(pack, store):
     assert sorted(store.rows) == [(name, "loss", 0) for name in "abc"]
 
 
-def test_a_member_that_ends_waits_for_one_batch_of_the_others_at_most(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.sender.ROWS", 3)  # one line of each member
+def test_a_member_that_ends_waits_for_one_batch_of_the_others_at_most(pack, store):
     reached, send = threading.Event(), store.send
 
     def slow(batches):
@@ -108,7 +108,7 @@ def test_a_member_that_ends_waits_for_one_batch_of_the_others_at_most(pack, stor
         send(batches)
 
     store.send = slow
-    trackers = pack(seconds=0.01)
+    trackers = pack(seconds=0.01, rows=3)  # one line of each member
     for step in range(50):
         log_pack(trackers, ["loss"], [[1.0]] * 3, step)
     assert reached.wait(timeout=30)
@@ -141,10 +141,8 @@ def test_a_store_that_is_down_is_asked_once_for_all(pack, store, caplog):
     assert caplog.text.count("not in the store yet") == 3
 
 
-def test_much_is_sent_before_its_time(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.sender._POLL_SECONDS", 0.01)
-    monkeypatch.setattr("reglab.tracking.sender._BACKLOG_BYTES", 100)
-    trackers = pack(seconds=1000)
+def test_much_is_sent_before_its_time(pack, store):
+    trackers = pack(seconds=1000, poll_seconds=0.01, backlog_bytes=100)
     log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
     assert store.received.wait(timeout=30)
     finish_runs(trackers, ["FINISHED"] * 3)
@@ -193,22 +191,33 @@ def test_a_journal_cut_below_what_was_sent_is_sent_again(tmp_path, store, steps)
     assert {step for _, key, step in store.rows if key == "loss"} == {*range(steps)}
 
 
-def test_a_disk_that_takes_no_position_loses_nothing_and_the_writer_goes_on(pack, store, monkeypatch, caplog):
-    def full(path, position):
-        tried.set()
-        raise OSError(28, "No space left on device")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the full disk is Linux's")
+def test_a_disk_that_takes_no_position_loses_nothing_and_the_writer_goes_on(pack, store, tmp_path, caplog):
+    class Told(logging.Handler):
+        def emit(self, record):
+            told.set()
 
-    tried = threading.Event()
-    monkeypatch.setattr("reglab.tracking.sender.write_position", full)
+    def again(batches):
+        store.rows.clear()  # which the store has had, as often as the position could not be kept
+        send(batches)
+
+    told, logger, handler, send = threading.Event(), logging.getLogger("reglab.tracking.sender"), Told(), store.send
+    positions = [tmp_path / name / "journal.sent.new" for name in "abc"]
+    store.send = again
     trackers = pack(seconds=0.01)
+    for position in positions:
+        position.symlink_to("/dev/full")
+    logger.addHandler(handler)
     with caplog.at_level(logging.WARNING):
         log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
-        assert tried.wait(timeout=30)
-        monkeypatch.undo()
-        store.rows.clear()  # it is sent again
+        assert told.wait(timeout=30)
+        for position in positions:
+            position.unlink(missing_ok=True)
         finish_runs(trackers, ["FINISHED"] * 3)
+    logger.removeHandler(handler)
     assert store.status == dict.fromkeys("abc", "FINISHED")
     assert "No space left" in caplog.text
+    assert all((tmp_path / name / "journal.sent").exists() for name in "abc")
 
 
 def test_a_kill_between_journal_and_store_loses_and_doubles_nothing(settings, client, tmp_path):
@@ -270,8 +279,7 @@ def test_a_name_set_as_a_tag_and_a_tag_too_long_do_what_they_do_in_mlflow(settin
 
 
 def test_after_a_failure_little_is_sent_at_once_then_more_and_more(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.sender._ROWS_AFTER_FAILURE", 30)
-    trackers = pack()
+    trackers = pack(rows_after_failure=30)
     sizes = []
     send, store.down = store.send, True
     monkeypatch.setattr(store, "send", lambda batches: (sizes.append(sum(b.size for b in batches)), send(batches)))
@@ -285,8 +293,7 @@ def test_after_a_failure_little_is_sent_at_once_then_more_and_more(pack, store, 
 
 
 def test_a_store_known_to_be_away_does_not_hold_up_the_end_for_long(pack, store, monkeypatch):
-    monkeypatch.setattr("reglab.tracking.sender._CLOSE_SECONDS", 0.0)
-    trackers = pack()
+    trackers = pack(close_seconds=0.0)
     store.down, asked, answers = True, threading.Event(), threading.Event()
     assert not trackers[0].log({"loss": 1.0}, 0)
     assert not trackers[0].flush()

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 import reglab
 from reglab.config.job_request import JobRequest
 from reglab.regularizers import EMA, Regularizer
-from reglab.sweeps import data_check
 from reglab.sweeps.blocks import Job
+from reglab.sweeps.data_check import check_data
 from reglab.training.preflight import Findings, advice, log_advice
 from training.job_case import Case, config
 
@@ -55,8 +55,7 @@ def test_the_library_says_it(caplog):
     assert warnings_of(caplog)[0].startswith(IDLE.format(2, 0.1818))
 
 
-def test_a_sweep_says_it_once_with_how_many_jobs_it_is_true_of(monkeypatch, capsys):
-    monkeypatch.setattr(data_check, "_check_in_process", lambda *_: Findings({}, {"idle": [0, 1], "all": [0, 1, 2]}))
+def test_a_sweep_says_it_once_with_how_many_jobs_it_is_true_of(capsys):
     jobs = [Job(number, "ema", ()) for number in range(3)]
 
     class Composed:
@@ -64,7 +63,8 @@ def test_a_sweep_says_it_once_with_how_many_jobs_it_is_true_of(monkeypatch, caps
             return {}
 
     master = OmegaConf.create({"hydra": {"launcher": {"workers": 1}}})
-    data_check.check_data(jobs, Composed(), master)
+    findings = Findings({}, {"idle": [0, 1], "all": [0, 1, 2]})
+    check_data(jobs, Composed(), master, check=lambda *_: findings)
     assert capsys.readouterr().err == "idle (2 of 3 jobs)\nall\n"
 
 

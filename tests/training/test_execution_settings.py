@@ -2,6 +2,7 @@
 together.
 """
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +15,17 @@ from reglab.distributed.strategies import Sharded
 from reglab.regularizers import L1, SAM
 from reglab.training import check
 from reglab.training.execution_settings import Engine, split_settings
+from reglab.training.experiment import Experiment
 
 ACCUMULATE = "trainer.accumulate_grad_batches must be an integer >= 1, got "
 MISSING = "trainer.activation_checkpointing='layers.0' fits none of the model's modules; valid: 0, 1, 2, 3, 4"
 ADAM = {"_target_": "torch.optim.Adam", "lr": 0.01, "fused": True}
 ADAGRAD = {"_target_": "torch.optim.Adagrad", "lr": 0.01}
 ADAFACTOR = {"_target_": "torch.optim.Adafactor", "lr": 0.01}
+
+
+def optimizer_of(job: Experiment) -> torch.optim.Optimizer:
+    return job.recipe.build_optimizer(job.model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -55,17 +61,11 @@ def test_a_setting_that_is_wrong_is_refused_before_training(trainer: dict[str, A
         ({}, None, None),
     ],
 )
-def test_what_a_scaler_on_a_gpu_does_not_fit_is_refused(
-    members: Any, optimizer: Any, message: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_scaler_on_a_gpu_does_not_fit_is_refused(members: Any, optimizer: Any, message: str | None) -> None:
     on_gpu = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")))
-    monkeypatch.setattr(check, "build_trainer", lambda *_: on_gpu)
     job = harness.experiment(members, optimizer=optimizer, trainer={"precision": "16-mixed"})
-    if message is None:
-        check.check_experiment(job)
-        return
-    with pytest.raises(UserError, match=message):
-        check.check_experiment(job)
+    with pytest.raises(UserError, match=message) if message else nullcontext():
+        check.check_combination(job, on_gpu, optimizer_of(job))
 
 
 def test_a_proximal_method_with_an_optimizer_whose_step_is_not_known_is_refused() -> None:
@@ -74,12 +74,11 @@ def test_a_proximal_method_with_an_optimizer_whose_step_is_not_known_is_refused(
     check.check_experiment(harness.experiment({}, optimizer=ADAGRAD))
 
 
-def test_an_optimizer_that_does_not_fit_sharding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_optimizer_that_does_not_fit_sharding_is_refused() -> None:
     job = harness.experiment({}, optimizer=ADAFACTOR)
     check.check_experiment(job)
-    monkeypatch.setattr(check, "build_trainer", lambda *_: SimpleNamespace(strategy=Sharded()))
     with pytest.raises(UserError, match=r"trainer.strategy=fsdp: Adafactor may need whole weights"):
-        check.check_experiment(job)
+        check.check_combination(job, SimpleNamespace(strategy=Sharded()), optimizer_of(job))
 
 
 def test_what_is_not_of_the_engine_is_left_for_lightning() -> None:

@@ -18,13 +18,14 @@ from reglab.analysis.per_example_file import FILE, Examples, read
 from reglab.config.pack_settings import PackSettings
 from reglab.config.paths import conf_dir
 from reglab.data import DataSet, Part
+from reglab.measures import MeasureSettings
+from reglab.measures.evaluate import evaluation_of
 from reglab.tracking.run_state import read_state
-from reglab.training import per_example
 from reglab.training.describe import plain
 from reglab.training.fused import job
 from reglab.training.job import run_job
 from reglab.training.job_result import JobResult
-from reglab.training.per_example import constant_predictor
+from reglab.training.per_example import constant_predictor, examples, measured_rows
 from training.job_case import checkpoint
 
 COMMON = ("trainer.max_epochs=3", "trainer.accelerator=cpu", "tracking=none")
@@ -127,15 +128,16 @@ def test_a_run_keeps_what_its_weights_reach_on_each_example(case: str, tmp_path:
     }
 
 
-@pytest.mark.parametrize("outputs", [0, 2**20])
-def test_outputs_are_kept_as_long_as_they_are_few(
-    outputs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(per_example, "OUTPUTS", outputs)
-    with chdir(tmp_path):
-        run_job(config("data=wine"))
-    (path,) = (tmp_path / "runs").glob(f"*/*/{FILE}")
-    assert (read(path).val_outputs is None) == (read(path).val_targets is None) == (outputs == 0)
+@pytest.mark.parametrize("spare, kept", [(0, True), (-1, False)])
+def test_outputs_are_kept_as_long_as_they_are_few(spare: int, kept: bool, tmp_path: Path) -> None:
+    given = data.load(plain(config("data=wine"))["data"])
+    rows = measured_rows(given, MeasureSettings())
+    targets = given.train.targets[: len(rows.probe.index)]
+    probe = evaluation_of(torch.zeros(len(targets), given.outputs), targets, given.task)
+    most = len(given.val) * given.outputs + spare
+    path = tmp_path / FILE
+    examples(rows, (probe, rows.constant), given.task, torch.float32, most_outputs=most).write(path)
+    assert (read(path).val_outputs is not None) == (read(path).val_targets is not None) == kept
 
 
 def test_a_run_without_a_result_keeps_none_and_one_that_is_extended_new_ones(tmp_path: Path) -> None:

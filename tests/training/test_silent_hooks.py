@@ -22,8 +22,8 @@ from reglab.training.trainer import quiet_lightning
 
 
 @pytest.fixture(autouse=True)
-def nothing_said(monkeypatch):
-    monkeypatch.setattr(silent_hooks, "_reported", set())
+def nothing_said():
+    silent_hooks.warn_once.cache_clear()
 
 
 class Functional(nn.Module):

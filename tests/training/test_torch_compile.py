@@ -13,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch._dynamo import register_backend
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 
@@ -259,22 +260,24 @@ def _any_forward(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
     return make_boxed_func(graph.forward)
 
 
+register_backend(_no_forward, name="no_forward")
+register_backend(aot_autograd(fw_compiler=_any_forward, bw_compiler=_no_backward), name="no_backward")
+
+
 @pytest.mark.parametrize(
-    "backend, dynamic",
+    "setting",
     [
-        (_no_forward, False),
+        {"backend": "no_forward"},
         # With sizes that vary, torch would compile backward only when it is called.
-        (aot_autograd(fw_compiler=_any_forward, bw_compiler=_no_backward), True),
+        {"backend": "no_backward", "dynamic": True},
     ],
     ids=["forward", "backward"],
 )
 def test_what_cannot_be_compiled_runs_as_it_was_and_one_line_says_so(
-    backend: Callable[..., Any], dynamic: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    setting: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     eager = trained(harness.members("dropout"), model=broken())
-    options = {"backend": backend, "dynamic": dynamic}
-    monkeypatch.setattr("reglab.training.torch_compile.compile_options", lambda setting: options if setting else None)
-    actual = trained(harness.members("dropout"), True, model=broken())
+    actual = trained(harness.members("dropout"), setting, model=broken())
     assert_close(actual, eager, 1e-10)
     (predicted,) = warnings_in(caplog)
     assert "\n" not in predicted

@@ -103,7 +103,7 @@ def resume_run(config: DictConfig, state: RunState, request: JobRequest | None =
 
 def _with_display(label: str, train: Callable[[Reporter], object]) -> Ended:
     if not rank_environment.process_rank().first:  # the first process shows what all of them do
-        with rank_environment.exit_with_parent():
+        with rank_environment.exit_with_first_rank():
             return end_from_result(0, train(lambda progress: None))
     with Display({0: label}) as display:
         display.on_event(Started(0))

@@ -9,7 +9,8 @@ torchmetrics, some modules run or fetch what their arguments name, such as
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -46,6 +47,18 @@ def trust_config(config: Mapping[Any, Any]) -> None:
 def trusted_packages() -> list[str]:
     """Return the trusted packages, without the built-in ones and those of REGLAB_TRUST."""
     return sorted(_trusted)
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Trust nothing that was listed before inside the block; afterwards that again."""
+    before = set(_trusted)
+    _trusted.clear()
+    try:
+        yield
+    finally:
+        _trusted.clear()
+        _trusted.update(before)
 
 
 def check_trusted(module: str, what: str, also: Iterable[str] = ()) -> None:

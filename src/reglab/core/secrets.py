@@ -10,6 +10,8 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, cast
 from urllib.parse import quote, quote_plus
@@ -50,9 +52,36 @@ _READ = re.compile(r"oc\.env\s*:\s*[\"']?([^\s,}\"'$]+)")
 # Literal, not an interpolation.
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@${]*):((?:(?!\$\{)[^\s/])+)@")
 
-_clients: dict[str, str] = {}  # as they were when they were learned
-_known: set[str] = set()
-_pattern: re.Pattern[str] | None = None
+
+@dataclass
+class _Learned:
+    """The secrets that this process knows.
+
+    Attributes:
+        forms: Their values in every encoding.
+        pattern: Finds any of them; None where there are none.
+        clients: The variables of ``_CLIENTS`` as they were when they were learned.
+    """
+
+    forms: set[str] = field(default_factory=set)
+    pattern: re.Pattern[str] | None = None
+    clients: dict[str, str] = field(default_factory=dict)
+
+
+_learned = _Learned()
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Know no secret inside the block; afterwards those known before, and log records as before."""
+    global _learned
+    before, factory = _learned, logging.getLogRecordFactory()
+    _learned = _Learned()
+    try:
+        yield
+    finally:
+        _learned = before
+        logging.setLogRecordFactory(factory)
 
 
 def learn(config: object) -> None:
@@ -77,8 +106,8 @@ def learn(config: object) -> None:
 def hide(text: str) -> str:
     """Return ``text`` with each secret that is known, and each password in a URL, as ``***``."""
     _learn_clients()
-    if _pattern is not None:
-        text = _pattern.sub(HIDDEN, text)
+    if _learned.pattern is not None:
+        text = _learned.pattern.sub(HIDDEN, text)
     return _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text) if "://" in text else text
 
 
@@ -172,8 +201,8 @@ def _learn_urls(text: str) -> None:
 def _learn_clients() -> None:
     for name in _CLIENTS:
         value = os.environ.get(name, "")
-        if value != _clients.get(name, ""):
-            _clients[name] = value
+        if value != _learned.clients.get(name, ""):
+            _learned.clients[name] = value
             _remember(value, _NAMED)
 
 
@@ -182,16 +211,16 @@ def _remember(value: str, least: int) -> None:
 
     Quoted for JSON, Python, YAML, HTML, URLs and shells.
     """
-    global _pattern
     forms: set[str] = set()
     for part in {value, value.strip(), *_parts(value)}:
         if len(part) >= least and part not in _PUBLIC:
             forms |= {part, json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1], repr(part)[1:-1]}
             forms |= {quote(part, safe=""), quote(part), quote_plus(part), html.escape(part), part.replace("'", "''")}
             forms |= {part.replace("'", "'\"'\"'"), part.replace("'", "\\'"), part.replace('"', '\\"')}
-    if forms - _known:
-        _known.update(forms)
-        _pattern = re.compile("|".join(map(re.escape, sorted(_known, key=len, reverse=True))))
+    if forms - _learned.forms:
+        _learned.forms |= forms
+        longest_first = sorted(_learned.forms, key=len, reverse=True)
+        _learned.pattern = re.compile("|".join(map(re.escape, longest_first)))
 
 
 def _parts(value: str) -> Iterator[str]:

@@ -24,6 +24,7 @@ from reglab.launchers.run_group import Assignment
 from reglab.launchers.worker import work
 from reglab.launchers.worker_handle import PoolRules
 from reglab.launchers.worker_pool import WorkerPool
+from reglab.processes.child_processes import start
 from reglab.processes.rank_processes import environment
 
 _THREADS = (
@@ -85,12 +86,8 @@ class LocalRunner:
         return ends
 
     def _spawn(self, assignment: bytes, group: JobGroup, index: int) -> tuple[BaseProcess, Connection]:
-        ours, theirs = self._processes.Pipe()
-        process = self._processes.Process(target=work, args=(theirs, assignment), daemon=True)
         with worker_environment(self.threads):
-            process.start()
-        theirs.close()  # so that the pipe ends when the worker does
-        return process, ours
+            return start(self._processes, work, assignment, daemon=True)
 
 
 def count_workers(workers: int | None, threads: int) -> int:

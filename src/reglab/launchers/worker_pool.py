@@ -27,7 +27,8 @@ from reglab.launchers.exit_causes import (
 )
 from reglab.launchers.packing import split_evenly
 from reglab.launchers.retries import Attempts
-from reglab.launchers.worker_handle import PoolRules, Worker, kill_group, send_signal
+from reglab.launchers.worker_handle import PoolRules, Worker
+from reglab.processes.child_processes import kill_group, send_signal
 
 _POLL_SECONDS = 0.25  # between updates of the display
 _EXIT_SECONDS = 20.0  # for a job to record that it was interrupted, and for a process to exit

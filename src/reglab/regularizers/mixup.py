@@ -31,9 +31,13 @@ class Mixup(Regularizer):
         super().__init__()
         self.hyper(strength=strength, minimum=0)
 
+    def share(self) -> Tensor:
+        """Return this step's share of the batch itself, a Beta draw in [0, 1]."""
+        return symmetric_beta_draw(self.strength, self.keys.stream(self.name))
+
     def on_objective(self, objective: Objective) -> Objective:
         def mixed(model: nn.Module, batch: Batch) -> Outcome:
-            share = symmetric_beta_draw(self.strength, self.keys.stream(self.name))
+            share = self.share()
             position = torch.arange(batch.inputs.shape[0], device=batch.inputs.device)
             partner = torch.where(position ^ 1 < position.shape[0], position ^ 1, position)
             portion = share.to(batch.inputs.dtype)

@@ -1,7 +1,8 @@
 """Check a sweep's data before any job starts: each distinct data set is loaded once."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -12,15 +13,43 @@ from reglab.core.errors import UserError
 from reglab.launchers import task as tasks
 from reglab.launchers.compose import Composer
 from reglab.launchers.local import start_server, worker_environment
-from reglab.launchers.worker import end_with_parent, limit_threads
+from reglab.launchers.worker import limit_threads
+from reglab.processes.child_processes import ChildProcesses
+from reglab.processes.parent_watch import exit_with_parent
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.preflight import format_faults
 
-_Messages = dict[str, list[int]]  # sentences, each with the numbers of the jobs that it is about
-_TIMEOUT_SECONDS = 60.0  # data that take longer to load are checked by the jobs
+TIMEOUT_SECONDS = 60.0  # data that take longer to load are checked by the jobs
+Messages = dict[str, list[int]]  # sentences, each with the numbers of the jobs that it is about
+Check = Callable[[Mapping[int, Mapping[str, Any]], DictConfig, float], tuple[Messages, Messages] | None]
 
 
-def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
+def check_in_process(
+    jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, seconds: float
+) -> tuple[Messages, Messages] | None:
+    """Load the data of ``jobs`` in a child process.
+
+    Args:
+        jobs: Resolved configs, by the jobs' numbers.
+        config: Of the whole sweep, with Hydra's node.
+        seconds: That loading may take once the child has imported what it needs.
+
+    Returns:
+        Faults and advice; None after a timeout or crash, since jobs report by themselves.
+    """
+    launcher = config.hydra.launcher
+    threads = int(launcher.get("threads") or 1)
+    context = start_server(list(launcher.get("preload") or []), threads)
+    with ChildProcesses() as children, suppress(EOFError):
+        with worker_environment(threads):
+            pipe = children.start(0, context, _run_checks, dict(jobs), config, threads, daemon=True).pipe
+        pipe.recv()  # it has finished importing
+        result: tuple[Messages, Messages] | None = pipe.recv() if pipe.poll(seconds) else None
+        return result
+    return None
+
+
+def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig, check: Check = check_in_process) -> None:
     """Load each distinct data set of the jobs in a child process, and print advice about it.
 
     Splits, seeds and label noise do not make another data set.
@@ -29,15 +58,15 @@ def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> N
         jobs: The jobs to run.
         composer: Of the sweep.
         config: Of the whole sweep, with Hydra's node.
+        check: Returns faults and advice, or None where it cannot say.
 
     Raises:
         UserError: Data cannot be loaded.
     """
     if not jobs:
         return
-    launcher = config.hydra.launcher
     resolved = {job.number: composer.resolved(job.overrides) for job in jobs}
-    result = _check_in_process(resolved, config, list(launcher.get("preload") or []), int(launcher.get("threads") or 1))
+    result = check(resolved, config, TIMEOUT_SECONDS)
     if result is None:
         return
     faults, advice = result
@@ -51,30 +80,8 @@ def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> N
         print(f"{sentence}{scope}", file=sys.stderr)
 
 
-def _check_in_process(
-    jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, preload: list[str], threads: int
-) -> tuple[_Messages, _Messages] | None:
-    """Return faults and advice; None after a timeout or crash, since jobs report by themselves."""
-    processes = start_server(preload, threads)
-    ours, theirs = processes.Pipe()
-    process = processes.Process(target=_run_checks, args=(theirs, dict(jobs), config, threads), daemon=True)
-    with worker_environment(threads):
-        process.start()
-    theirs.close()
-    try:
-        ours.recv()  # it has finished importing
-        result: tuple[_Messages, _Messages] | None = ours.recv() if ours.poll(_TIMEOUT_SECONDS) else None
-        return result
-    except EOFError:
-        return None
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
-
-
 def _run_checks(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, threads: int) -> None:
-    end_with_parent()
+    exit_with_parent(grace=0)
     secrets.learn(config)
     limit_threads(threads)
     check = tasks.data_checker()

@@ -23,6 +23,8 @@ from reglab.launchers.local import count_workers, start_server, worker_environme
 from reglab.launchers.packing import Plan, differing, regroup, separation_line, split, structure
 from reglab.launchers.request_launcher import Capabilities
 from reglab.launchers.worker import limit_threads
+from reglab.processes.child_processes import ChildProcesses
+from reglab.processes.parent_watch import exit_with_parent
 
 _WIDTH = 110
 _MAX_MEASURED = 12  # kinds of groups; further ones count as the mean of these
@@ -166,25 +168,20 @@ class _CostEstimator:
 def _measure_in_process(
     configs: Sequence[DictConfig], settings: PackSettings, preload: list[str]
 ) -> Cost | Unfused | str:
-    processes = start_server(preload, settings.threads)
-    ours, theirs = processes.Pipe()
-    process = processes.Process(target=_measure, args=(theirs, configs, settings, tasks.try_pack), daemon=True)
-    with worker_environment(settings.threads):
-        process.start()
-    theirs.close()
-    try:
-        result: Cost | Unfused | str = ours.recv()
-        return result
-    except EOFError:
-        process.join()
-        return f"the process that measured it ended with exit code {process.exitcode}"
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
+    context = start_server(preload, settings.threads)
+    with ChildProcesses() as children:
+        with worker_environment(settings.threads):
+            child = children.start(0, context, _measure, configs, settings, tasks.try_pack, daemon=True)
+        try:
+            result: Cost | Unfused | str = child.pipe.recv()
+            return result
+        except EOFError:
+            child.process.join()
+            return f"the process that measured it ended with exit code {child.process.exitcode}"
 
 
 def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSettings, try_pack: TryPack) -> None:
+    exit_with_parent(grace=0)
     limit_threads(settings.threads)
     try:
         pipe.send(_cost(try_pack(configs, settings), configs))

@@ -31,14 +31,14 @@ class Curve(NamedTuple):
     timestamp: npt.NDArray[np.int64]
 
 
-def read_series(journal: Path) -> dict[str, Curve]:
-    """Return all metric rows of a journal by key."""
+def read_series(journal: Path, block: int = _BLOCK) -> dict[str, Curve]:
+    """Return all metric rows of a journal by key, reading ``block`` bytes of it at a time."""
     parts: dict[str, list[Curve]] = {}
     with journal.open("rb") as file:
         rest = b""
-        while block := file.read(_BLOCK):
-            whole, _, rest = (rest + block).rpartition(b"\n")
-            for key, curve in _curves(whole.split(b"\n")):
+        while read := file.read(block):
+            whole, _, rest = (rest + read).rpartition(b"\n")
+            for key, curve in _curves(whole.split(b"\n"), block):
                 parts.setdefault(key, []).append(curve)
     return {key: _joined(rows) for key, rows in parts.items()}
 
@@ -80,20 +80,20 @@ def _counts(kept: dict[str, npt.NDArray[np.bool_]]) -> str:
     return f"{few}{sent[-1]} of {longest}"
 
 
-def _curves(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
+def _curves(lines: Sequence[bytes], block: int) -> list[tuple[str, Curve]]:
     regular: list[bytes] = []
     irregular: list[bytes] = []
     for line in lines:  # NaN and infinities are no JSON, which Arrow insists on
         is_regular = b'"metrics":{' in line and b"NaN" not in line and b"Infinity" not in line
         (regular if is_regular else irregular).append(line)
     try:
-        curves = _read_fast(regular)
+        curves = _read_fast(regular, block)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # one that cannot be read stops it
         curves, irregular = [], list(lines)
     return [*curves, *_read_each(irregular)]
 
 
-def _read_fast(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
+def _read_fast(lines: Sequence[bytes], block: int) -> list[tuple[str, Curve]]:
     """Return the curves of lines of metric rows.
 
     Arrow reads them four times as fast, and releases the GIL.
@@ -102,7 +102,7 @@ def _read_fast(lines: Sequence[bytes]) -> list[tuple[str, Curve]]:
         return []
     table = pyarrow.json.read_json(
         pa.BufferReader(b"\n".join(lines)),
-        read_options=pyarrow.json.ReadOptions(block_size=_BLOCK),
+        read_options=pyarrow.json.ReadOptions(block_size=block),
         parse_options=pyarrow.json.ParseOptions(explicit_schema=_TYPES),
     )
     metrics = table["metrics"].combine_chunks()

@@ -7,22 +7,38 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from reglab.tracking.folder import JOURNAL, SENT, Identity
 from reglab.tracking.payload import ROWS, Payload, Refused, Sink, Unsent, read_payload
 
 _log = logging.getLogger(__name__)
-_POLL_SECONDS = 1.0  # between checks of the backlog
-_BACKLOG_BYTES = 1 << 20  # some 25,000 rows: sent at once, so that little is left at the end
 # A payload has this many times more rows while a caller waits: fewer commits, a quarter less time.
 _CLOSE_FACTOR = 4
-# Rows of the first payload after a failure, then twice as many each time.
-_ROWS_AFTER_FAILURE = 1_000
-# The end of a run waits so long for an unreachable store: `reglab sync` sends the rest.
-_CLOSE_SECONDS = 15.0
 _SYNC_THREADS = 16  # the file system makes many files durable together
 _CHECKSUM_BYTES = 256  # before a position; they identify it
+
+
+@dataclass(frozen=True)
+class SenderLimits:
+    """How much a ``Sender`` sends at once, and how long it waits.
+
+    Args:
+        rows: Metric rows of a payload that is sent in the background.
+        rows_after_failure: Rows of the first payload after a failure, then twice as many each time.
+        backlog_bytes: Unsent bytes that are sent before their time, so that little is left at the
+            end; 1 MiB is some 25,000 rows.
+        poll_seconds: Between checks of the backlog.
+        close_seconds: The end of a run waits so long for an unreachable store: ``reglab sync``
+            sends the rest.
+    """
+
+    rows: int = ROWS
+    rows_after_failure: int = 1_000
+    backlog_bytes: int = 1 << 20
+    poll_seconds: float = 1.0
+    close_seconds: float = 15.0
 
 
 class JournalCursor:
@@ -75,15 +91,15 @@ class JournalCursor:
 class Sender:
     """Background thread that sends journals of runs to ``sink`` every ``seconds``."""
 
-    def __init__(self, sink: Sink, seconds: float = 5.0) -> None:
-        self._sink, self._seconds = sink, seconds
+    def __init__(self, sink: Sink, seconds: float = 5.0, limits: SenderLimits = SenderLimits()) -> None:
+        self._sink, self._seconds, self._limits = sink, seconds, limits
         self._cursors: list[JournalCursor] = []
         self._lock = threading.Lock()
         # Training waits for the lock: the background leaves the rest for later.
         self._urgent = threading.Event()
         self._stopped = threading.Event()
         self._unreachable = False
-        self._max_rows = _CLOSE_FACTOR * ROWS
+        self._max_rows = _CLOSE_FACTOR * limits.rows
         self._thread = threading.Thread(target=self._run, name="reglab-sender", daemon=True)
 
     def add(self, cursor: JournalCursor) -> None:
@@ -104,13 +120,13 @@ class Sender:
     def close(self, cursors: Sequence[JournalCursor]) -> None:
         """Send all that ``cursors`` hold, and nothing of them from now on.
 
-        With the last one the thread ends. A store that was unreachable at the last attempt gets 15
-        seconds: training does not end minutes late for it.
+        With the last one the thread ends. A store that was unreachable at the last attempt gets
+        ``close_seconds``: training does not end minutes late for it.
         """
         unreachable = self._unreachable
         thread = threading.Thread(target=self._flush_and_stop, args=(cursors,), name="reglab-sender-end", daemon=True)
         thread.start()
-        thread.join(_CLOSE_SECONDS if unreachable else None)
+        thread.join(self._limits.close_seconds if unreachable else None)
 
     def _flush_and_stop(self, cursors: Sequence[JournalCursor]) -> None:
         with self._with_priority():
@@ -122,7 +138,7 @@ class Sender:
             self._thread.join()
 
     def _run(self) -> None:
-        pause, waited = min(self._seconds, _POLL_SECONDS), 0.0
+        pause, waited = min(self._seconds, self._limits.poll_seconds), 0.0
         while not self._stopped.wait(pause):
             waited += pause
             if waited >= self._seconds or self._is_large():
@@ -131,7 +147,7 @@ class Sender:
                     self._send(self._cursors, self._urgent)
 
     def _is_large(self) -> bool:
-        return not self._unreachable and sum(cursor.backlog() for cursor in self._cursors) > _BACKLOG_BYTES
+        return not self._unreachable and sum(cursor.backlog() for cursor in self._cursors) > self._limits.backlog_bytes
 
     @contextmanager
     def _with_priority(self) -> Iterator[None]:
@@ -155,7 +171,7 @@ class Sender:
             except (Unsent, OSError) as error:
                 # a full disk takes no position; a journal on a network drive is away
                 failure = error
-                self._max_rows = _ROWS_AFTER_FAILURE
+                self._max_rows = self._limits.rows_after_failure
                 break
         if failure and not self._unreachable:
             _log.warning("%s. Training continues: the journal keeps everything, and sending is tried again.", failure)
@@ -168,12 +184,13 @@ class Sender:
             self._sink.send([payload for _, payload in ready])
             for cursor, payload in ready:
                 cursor.acknowledge(payload)
-            self._max_rows = min(2 * self._max_rows, _CLOSE_FACTOR * ROWS)
+            self._max_rows = min(2 * self._max_rows, _CLOSE_FACTOR * self._limits.rows)
             if until and until.is_set():
                 return
 
     def _rows(self, until: threading.Event | None, cursors: Sequence[JournalCursor]) -> int:
-        return max(1, min(self._max_rows, ROWS if until else _CLOSE_FACTOR * ROWS) // len(cursors))
+        limit = self._limits.rows if until else _CLOSE_FACTOR * self._limits.rows
+        return max(1, min(self._max_rows, limit) // len(cursors))
 
 
 def read_position(path: Path, length: int) -> int:

@@ -70,20 +70,31 @@ def _side_rows(part: Part, rows: Tensor | slice) -> SideRows:
 
 
 def examples(
-    rows: MeasuredRows, evaluations: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype
+    rows: MeasuredRows,
+    evaluations: tuple[Evaluation, Evaluation],
+    task: Task,
+    dtype: torch.dtype,
+    most_outputs: int = OUTPUTS,
 ) -> Examples:
     """Return the examples of one model.
 
     Args:
+        rows: Which were measured.
         evaluations: Of the probe, then of the validation part.
+        task: Of the data.
         dtype: Of the model.
+        most_outputs: The model's outputs on the validation rows are left out where they are more.
     """
     single = [Evaluation(side.losses.unsqueeze(0), side.outputs.unsqueeze(0), side.targets) for side in evaluations]
-    return examples_of_members(rows, (single[0], single[1]), task, dtype)[0]
+    return examples_of_members(rows, (single[0], single[1]), task, dtype, most_outputs)[0]
 
 
 def examples_of_members(
-    rows: MeasuredRows, evaluations: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype
+    rows: MeasuredRows,
+    evaluations: tuple[Evaluation, Evaluation],
+    task: Task,
+    dtype: torch.dtype,
+    most_outputs: int = OUTPUTS,
 ) -> list[Examples]:
     """Do what ``examples`` does for several models that were evaluated on the same rows.
 
@@ -97,7 +108,7 @@ def examples_of_members(
     arrays = {f"probe_{name}": _array(probe_terms[name], array_dtype) for name in ("loss", "score")}
     arrays |= {f"val_{name}": _array(values, array_dtype) for name, values in val_terms.items()}
     constant_arrays = {f"val_constant_{name}": _array(values, array_dtype) for name, values in constant.items()}
-    kept = val.outputs[0].numel() <= OUTPUTS
+    kept = val.outputs[0].numel() <= most_outputs
     outputs = _array(val.outputs, torch.float32) if kept else None
     whole = torch.float32 if val.targets.is_floating_point() else torch.int64
     targets = _array(val.targets, whole) if kept else None

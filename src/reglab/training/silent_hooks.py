@@ -1,7 +1,7 @@
 """Detect regularizer hooks on layers that the model never calls."""
 
 import logging
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -14,7 +14,12 @@ from reglab.regularizers import Cocktail
 _log = logging.getLogger(__name__)
 _ROWS = 4
 _SHOWN = 4  # layers named in a message
-_reported: set[str] = set()
+
+
+@cache
+def warn_once(line: str) -> None:
+    """Log ``line`` as a warning, the first time in this process."""
+    _log.warning("%s", line)
 
 
 class HookWatch:
@@ -55,9 +60,8 @@ class HookWatch:
             line = (
                 f"regularizer.{name} does not act on {shown}: the model uses their weights without calling these layers"
             )
-            if line not in _reported and not getattr(rank_zero_only, "rank", 0):
-                _reported.add(line)
-                _log.warning("%s", line)
+            if not getattr(rank_zero_only, "rank", 0):
+                warn_once(line)
 
     def remove(self) -> None:
         while self._handles:

@@ -45,10 +45,9 @@ def test_a_taken_port_is_passed_over(taken):
     assert taken < dashboard.free_port("127.0.0.1", taken) <= taken + 49
 
 
-def test_no_free_port_is_an_error(taken, monkeypatch):
-    monkeypatch.setattr(dashboard, "_TRIES", 1)
+def test_no_free_port_is_an_error(taken):
     with pytest.raises(UserError, match=f"no free port on 127.0.0.1 from {taken}"):
-        dashboard.free_port("127.0.0.1", taken)
+        dashboard.free_port("127.0.0.1", taken, tries=1)
 
 
 def test_an_address_of_another_machine_is_an_error():
@@ -58,10 +57,9 @@ def test_an_address_of_another_machine_is_an_error():
 
 def test_the_server_listens_on_loopback_and_runs_no_jobs_and_sends_nothing(uri, taken, monkeypatch, capsys):
     started = []
-    monkeypatch.setattr(dashboard, "_run_server", lambda *given: started.append(given) or 0)
     for name in ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "MLFLOW_DISABLE_TELEMETRY"):
         monkeypatch.delenv(name, raising=False)
-    assert dashboard.serve(uri, taken) == 0
+    assert dashboard.serve(uri, taken, run=lambda *given: started.append(given) or 0) == 0
     ((command, environment),) = started
     assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
     given = dict(zip(command[4::2], command[5::2], strict=True))

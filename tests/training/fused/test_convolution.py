@@ -12,6 +12,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from reglab.core.errors import UserError
 from reglab.training.fused.convolution import DEFAULT, LOWERINGS, choose, lower
+from reglab.training.fused.convolution_kernels import Window, convolve, input_gradient, weight_gradient
 
 MEMBERS = 3
 EXACT = {"atol": 1e-10, "rtol": 1e-10}
@@ -90,9 +91,18 @@ def test_unusual_settings_equal_the_members_alone(options, lowering):
     check(*stacked(nn.Conv2d, 4, 4, **options), lowering)
 
 
-def test_patches_in_several_chunks_equal_the_members_alone(monkeypatch):
-    monkeypatch.setattr("reglab.training.fused.convolution_kernels._CHUNK", 1)
-    check(*stacked(nn.Conv2d, 4, 6, 3, padding=1, groups=2), "unfold")
+def test_patches_in_several_chunks_equal_the_members_alone():
+    members, weights, inputs, output_gradients = stacked(nn.Conv2d, 4, 6, 3, padding=1, groups=2, bias=False)
+    outputs, weight_gradients, input_gradients = solo_gradients(members, inputs, output_gradients)
+    window = Window(*(1, 1), *(1, 1), *(1, 1), groups=2)
+    options = {"window": window, "lowering": "unfold", "chunk": 1}  # a member at a time
+    kernel = weights["weight"]
+    for computed, expected in (
+        (convolve(inputs, kernel, **options), outputs),
+        (weight_gradient(output_gradients, inputs, kernel.shape[3:], **options), weight_gradients["weight"]),
+        (input_gradient(output_gradients, kernel, inputs.shape[3:], **options), input_gradients),
+    ):
+        torch.testing.assert_close(computed, expected, **EXACT)
 
 
 @pytest.mark.parametrize("lowering", ["unfold", "loop"])
@@ -179,31 +189,19 @@ def test_a_wrong_path_or_lowering_names_the_nearest():
         lower(model, {"0": "unfolded"})
 
 
-class Ticks:
-    """Stands for the clock: what each run seems to have taken is set by the lowering that
-    it was.
-    """
+def test_the_fastest_lowering_is_chosen_for_each_layer_and_like_layers_are_measured_once():
+    """The clock is given: what each run seems to have taken is set by the lowering that it was."""
 
-    def __init__(self, monkeypatch, cost):
-        self.runs = []
-        from reglab.training.fused import convolution
+    def timer(layer, lowering, *_):
+        measured.append(layer)
+        return lambda: float(lowering != ("loop" if layer.kernel == (1, 1) else "unfold"))
 
-        def timed(layer, lowering, *_):
-            def run():
-                self.runs.append((layer, lowering))
-                return cost(layer, lowering)
-
-            return run
-
-        monkeypatch.setattr(convolution, "_timed", timed)
-
-
-def test_the_fastest_lowering_is_chosen_for_each_layer_and_like_layers_are_measured_once(monkeypatch):
+    measured = []
     layers = [nn.Conv2d(1, 4, 3, padding=1), *(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)), nn.Conv2d(4, 4, 1)]
-    ticks = Ticks(monkeypatch, lambda layer, lowering: lowering != ("loop" if layer.kernel == (1, 1) else "unfold"))
-    made = choose(nn.Sequential(*layers), 4, (2, 1, 8, 8), "cpu", torch.float32, seconds=0.0)
+    made = choose(nn.Sequential(*layers), 4, (2, 1, 8, 8), "cpu", torch.float32, seconds=0.0, timer=timer)
     assert made == {"0": "unfold", "1": "unfold", "2": "unfold", "3": "unfold", "4": "loop"}
-    assert len({layer for layer, _ in ticks.runs}) == 3
+    assert len(measured) == 3 * len(LOWERINGS)
+    assert len(set(measured)) == 3
 
 
 def test_choices_come_from_a_real_measurement_and_leave_the_model_alone():

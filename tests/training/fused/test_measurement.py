@@ -2,8 +2,6 @@
 data.
 """
 
-import sys
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -48,14 +46,19 @@ def net(given: DataSet, seed: int, dtype: torch.dtype = torch.float32) -> nn.Mod
         return model.to(dtype)
 
 
-def jobs(datas: list[DataSet], averaged: bool = False, dtype: torch.dtype = torch.float32) -> list[Experiment]:
+def jobs(
+    datas: list[DataSet],
+    averaged: bool = False,
+    dtype: torch.dtype = torch.float32,
+    settings: MeasureSettings = SETTINGS,
+) -> list[Experiment]:
     recipe = Recipe({"_target_": "torch.optim.SGD", "lr": 0.1}, {}, None, 16, 1, 2)
     actual = []
     for number, given in enumerate(datas):
         members = {"l1": L1(1e-3), **({"ema": EMA(0.5)} if averaged else {})}
         cocktail = Cocktail(members, 0, given.task)
         trainer = {"precision": PRECISION[dtype]}
-        actual.append(Experiment(net(given, number, dtype), cocktail, given, recipe, SETTINGS, trainer))
+        actual.append(Experiment(net(given, number, dtype), cocktail, given, recipe, settings, trainer))
     return actual
 
 
@@ -66,21 +69,33 @@ def stirred(weights: dict[str, Tensor], seed: int) -> None:
         weight.mul_(1 + 0.3 * torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight.dtype))
 
 
-def pack_measurement(datas: list[DataSet], dtype: torch.dtype = torch.float32) -> PackMeasurement:
-    return PackMeasurement(datas, SETTINGS, torch.device("cpu"), dtype)
+def pack_measurement(
+    datas: list[DataSet],
+    dtype: torch.dtype = torch.float32,
+    settings: MeasureSettings = SETTINGS,
+    cells: int | None = None,
+) -> PackMeasurement:
+    return PackMeasurement(datas, settings, torch.device("cpu"), dtype, cells)
 
 
 class Pair:
     """A pack, and its jobs one by one with the same weights."""
 
-    def __init__(self, datas: list[DataSet], averaged: bool = False, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        datas: list[DataSet],
+        averaged: bool = False,
+        dtype: torch.dtype = torch.float32,
+        settings: MeasureSettings = SETTINGS,
+        cells: int | None = None,
+    ) -> None:
         self.datas = datas
-        self.pack = Pack(jobs(datas, averaged, dtype))
-        self.together = pack_measurement(datas, dtype)
-        self.solo_jobs = jobs(datas, averaged, dtype)
+        self.pack = Pack(jobs(datas, averaged, dtype, settings))
+        self.together = pack_measurement(datas, dtype, settings, cells)
+        self.solo_jobs = jobs(datas, averaged, dtype, settings)
         self.models = [job.cocktail.prepare(job.model.to(dtype)) for job in self.solo_jobs]
         self.measures = [
-            Measurement(gap_rows([given], SETTINGS, torch.device("cpu"), dtype), SETTINGS) for given in datas
+            Measurement(gap_rows([given], settings, torch.device("cpu"), dtype), settings) for given in datas
         ]
         self.together.begin(self.pack)
         for measure, model in zip(self.measures, self.models, strict=True):
@@ -134,12 +149,12 @@ def test_each_member_equals_solo(task, variant, dtype, tolerance):
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-11)])
 @pytest.mark.parametrize("variant", ["shared", "label_noise", "other_rows"])
 @pytest.mark.parametrize("task", DATA)
-def test_every_score_of_each_member_and_weighted_rows_equal_solo(task, variant, dtype, tolerance, monkeypatch):
+def test_every_score_of_each_member_and_weighted_rows_equal_solo(task, variant, dtype, tolerance):
     names = [name for name, score in SCORES.items() if task in score.tasks]
     settings = MeasureSettings(probe_rows=70, scores=names, monitor=f"val/{names[-1]}")
-    monkeypatch.setattr(sys.modules[__name__], "SETTINGS", settings)
     weights = {"class_weight": "balanced"} if task in ("classification", "binary") else {}
-    pair = Pair([data.load({**DATA[task], **option, **weights}) for option in VARIANTS[variant]], dtype=dtype)
+    datas = [data.load({**DATA[task], **option, **weights}) for option in VARIANTS[variant]]
+    pair = Pair(datas, dtype=dtype, settings=settings)
     pair.stir(0)
     actual = pair.check(tolerance)
     assert {f"gap/{name}_low" for name in names} < set(actual)
@@ -150,8 +165,8 @@ def test_every_score_of_each_member_and_weighted_rows_equal_solo(task, variant, 
         )
 
 
-def small(variant: str = "shared", averaged: bool = False) -> Pair:
-    return Pair([data.load({"name": "wine", **option}) for option in VARIANTS[variant]], averaged)
+def small(variant: str = "shared", averaged: bool = False, cells: int | None = None) -> Pair:
+    return Pair([data.load({"name": "wine", **option}) for option in VARIANTS[variant]], averaged, cells=cells)
 
 
 @pytest.mark.parametrize("variant", ["other_noise", "other_rows"])
@@ -207,8 +222,7 @@ def test_a_diverged_member_is_not_a_number_and_leaves_the_others_alone():
     assert all(torch.equal(after[name][[0, 2]], value[[0, 2]]) for name, value in before.items())
 
 
-def test_rows_are_evaluated_in_chunks_of_any_size(monkeypatch):
-    pair = small("other_rows")
+def test_rows_are_evaluated_in_chunks_of_any_size():
+    pair = small("other_rows", cells=3 * 16)
     pair.stir(1)
-    monkeypatch.setattr("reglab.training.fused.evaluation._CPU_CELLS", 3 * 16)
     pair.check(1e-6)

@@ -8,13 +8,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing, suppress
 
 from reglab.core.errors import UserError
+from reglab.processes.child_processes import kill_group, signal_group
 from reglab.tracking.admin.dashboard_access import Access
 from reglab.tracking.settings import redacted, sqlite_path
 
-_TRIES = 50
 _PATIENCE = 10.0  # seconds, for pending responses
 _ENVIRONMENT = {
     # Seven processes of 230 MB each, for what runs do not use.
@@ -26,10 +27,45 @@ _ENVIRONMENT = {
 }
 
 
-def serve(uri: str, port: int = 5000, access: Access | None = None) -> int:
+def run_server(command: list[str], environment: dict[str, str]) -> int:
+    """Run ``command`` and return its exit code, or 0 where this process was interrupted.
+
+    Interrupted itself, MLflow prints a traceback; so it gets no Ctrl-C (it has a session of its
+    own), but SIGTERM.
+    """
+    handled = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in handled}
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        signal_group(server, signal.SIGTERM)
+        # a second Ctrl-C waits no longer.
+        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            server.wait(_PATIENCE)
+        return 0
+    finally:
+        kill_group(server)  # also a worker that outlived it
+        server.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def serve(
+    uri: str,
+    port: int = 5000,
+    access: Access | None = None,
+    run: Callable[[list[str], dict[str, str]], int] = run_server,
+) -> int:
     """Run MLflow's server over the store at ``uri`` until interrupted; return the exit code.
 
     Another free port from ``port`` on is taken if need be. Ctrl-C ends it with 0.
+
+    Args:
+        uri: A SQLite store.
+        port: The first one to try.
+        access: Who may reach it; None: this machine alone.
+        run: Runs a command in an environment and returns its exit code.
 
     Raises:
         UserError: Where there is nothing to show yet, or where ``uri`` is a server that has its own
@@ -39,7 +75,7 @@ def serve(uri: str, port: int = 5000, access: Access | None = None) -> int:
     command = server_command(uri, free_port(access.host, port), access)
     address = f"http://{_in_url(access.host)}:{_value(command, '--port')}/{latest_page(uri)}"
     print(f"Dashboard: {address} (ready in some seconds; Ctrl-C ends it)", flush=True)
-    return _run_server(command, server_environment(access))
+    return run(command, server_environment(access))
 
 
 def server_command(uri: str, port: int, access: Access) -> list[str]:
@@ -73,35 +109,6 @@ def server_environment(access: Access) -> dict[str, str]:
     return environment
 
 
-def _run_server(command: list[str], environment: dict[str, str]) -> int:
-    """Run ``command`` and return its exit code, or 0 where this process was interrupted.
-
-    Interrupted itself, MLflow prints a traceback; so it gets no Ctrl-C (it has a session of its
-    own), but SIGTERM.
-    """
-    handled = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in handled}
-    server = subprocess.Popen(command, env=environment, start_new_session=True)
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        _send_signal(server, signal.SIGTERM)
-        # a second Ctrl-C waits no longer.
-        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-            server.wait(_PATIENCE)
-        return 0
-    finally:
-        _send_signal(server, signal.SIGKILL)  # also a worker that outlived it
-        server.wait()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _send_signal(server: subprocess.Popen[bytes], number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(server.pid, number)
-
-
 def latest_page(uri: str) -> str:
     """Return the page of the experiment that was last run in, empty where there is none.
 
@@ -118,13 +125,13 @@ def latest_page(uri: str) -> str:
     return f"#/experiments/{row[0]}?workflowType=machine_learning" if row else ""
 
 
-def free_port(host: str, first: int) -> int:
+def free_port(host: str, first: int, tries: int = 50) -> int:
     """Return the first port from ``first`` on that nothing listens on.
 
     Raises:
-        UserError: If none of fifty is free, or ``host`` is no address of this machine.
+        UserError: If none of ``tries`` ports is free, or ``host`` is no address of this machine.
     """
-    for port in range(first, min(first + _TRIES, 65_536)):
+    for port in range(first, min(first + tries, 65_536)):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             # a port that was just left is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -137,7 +144,7 @@ def free_port(host: str, first: int) -> int:
                     continue
                 raise UserError(f"--host {host} is no address of this machine ({error.strerror})") from error
             return port
-    raise UserError(f"no free port on {host} from {first} to {first + _TRIES - 1}: choose another with --port")
+    raise UserError(f"no free port on {host} from {first} to {first + tries - 1}: choose another with --port")
 
 
 def _in_url(host: str) -> str:

@@ -1,12 +1,9 @@
 """Autotuning of a pack: fused or solo, compiled or eager, and the lowering of each convolution."""
 
 import copy
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -14,6 +11,7 @@ from reglab.core.errors import Unfused
 from reglab.measures import Task, example_losses
 from reglab.regularizers import Batch
 from reglab.training.fused import convolution
+from reglab.training.fused.benchmark import Benchmark
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack, arguments
@@ -32,7 +30,7 @@ _STEP, _CPU_BYTE, _GPU_BYTE = 2e-3, 2.5e-9, 2.5e-11
 _START = 2.5  # seconds to trace step and measurements, before the first step
 JOB_OVERHEAD = 0.4  # seconds that a job alone takes before and after its steps
 _SHARE_OF_MEMORY = 0.8
-_REPEATS = 3
+_BENCHMARK = Benchmark()
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,14 @@ class Choices:
     ready: bool = False
 
 
-def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
+def choose(pack: Pack, compile_: bool | None, always: bool = False, benchmark: Benchmark = _BENCHMARK) -> Choices:
     """Time a few steps of ``pack``, without changing it, and return the choices.
 
     Args:
+        pack: Whose steps are timed.
         compile_: None decides by the steps to come.
+        always: Fuse also what is slower than the jobs one by one.
+        benchmark: Measures seconds and memory.
 
     Raises:
         Unfused: Where the memory does not hold the pack (in halves) and, unless ``always``, where
@@ -72,16 +73,16 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
     epochs = pack.experiments[0].recipe.epochs
     steps = epochs * pack.loader.per_epoch
     solo_run = _solo_step(pack, rows)
-    solo = seconds(solo_run, device, 3)
+    solo = benchmark.seconds(solo_run, device, 3)
     if not (compile_ or always) and steps * members * solo < WORTH_COMPILING:  # too little work for a long look
         _refuse_if_slower(members, _START + steps * _guess(pack), members * (JOB_OVERHEAD + steps * solo))
     lowering = _lowering(pack, rows)
     pack.choose(False, lowering)
     graph = pack.graph(rows)
     peak = graph.peak + 3 * pack.stack.bytes()
-    if peak > _SHARE_OF_MEMORY * free_memory(device):
+    if peak > _SHARE_OF_MEMORY * benchmark.free_memory(device):
         raise Unfused(f"{members} members need {peak / 1e9:.1f} GB of memory", halves(members))
-    eager, solo = _compare(_on_a_copy(pack, graph, rows), solo_run, device)
+    eager, solo = benchmark.compare(_on_a_copy(pack, graph, rows), solo_run, device)
     compiled = eager * steps > WORTH_COMPILING if compile_ is None else compile_
     ragged = compiled and eager * epochs > _WORTH_TWICE
     step, start, ready = eager, _START, False
@@ -91,7 +92,7 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False) -> Choices:
         compiled = ready = pack.compiled
         ragged = pack.ragged
         start += COMPILING
-        step = seconds(_on_a_copy(pack, graph, rows), device)
+        step = benchmark.seconds(_on_a_copy(pack, graph, rows), device)
     if not always:
         # Without the time that measuring took: it is spent either way.
         _refuse_if_slower(members, steps * step, members * (JOB_OVERHEAD + steps * solo))
@@ -138,27 +139,11 @@ def halves(members: int) -> list[tuple[int, ...]]:
     return [tuple(range(members // 2)), tuple(range(members // 2, members))]
 
 
-def free_memory(device: torch.device) -> int:
-    """Return the free memory of ``device``, in bytes."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
 def _lowering(pack: Pack, rows: Tensor) -> dict[str, str]:
     inputs = pack.train_rows.batch(rows[0] if rows.dim() > 1 else rows)[0]
     if not inputs.is_floating_point():
         return {}  # tokens: what convolves them, behind an embedding, is too rare to be timed
     return convolution.choose(pack.base.model, len(pack), tuple(inputs.shape), pack.stack.device, pack.dtype)
-
-
-def _compare(fused: Callable[[], object], solo_run: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Return the seconds of a fused step and of a solo step, measured alternately, for equal times:
-    the best of each.
-    """
-    calls = max(1, round(seconds(fused, device) / max(seconds(solo_run, device), 1e-6)))
-    pairs = [(seconds(fused, device), seconds(solo_run, device, calls)) for _ in range(_REPEATS)]
-    return min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
 
 
 def _on_a_copy(pack: Pack, graph: Graph, rows: Tensor) -> Callable[[], object]:
@@ -204,32 +189,3 @@ def _solo_step(pack: Pack, rows: Tensor) -> Callable[[], object]:
     one = torch.ones((), dtype=pack.dtype, device=inputs.device)
     batch = Batch(inputs, [(one if weights is None else weights, targets)], index)
     return solo_step(member, pack.task, pack.experiments[0].recipe, batch)
-
-
-def seconds(run: Callable[[], object], device: torch.device, calls: int = 1) -> float:
-    """Return the median time of one call, after one that is not counted.
-
-    Args:
-        run: The function to time.
-        device: Which it runs on.
-        calls: Of each timing.
-
-    Returns:
-        Seconds of one call.
-    """
-    run()
-    return statistics.median(_timed(run, device, calls) for _ in range(_REPEATS))
-
-
-def _timed(run: Callable[[], object], device: torch.device, calls: int) -> float:
-    _wait(device)
-    begin = time.perf_counter()
-    for _ in range(calls):
-        run()
-    _wait(device)
-    return (time.perf_counter() - begin) / calls
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -100,31 +100,7 @@ def _convolutions(model: nn.Module) -> dict[str, nn.Conv1d | nn.Conv2d]:
     return {path: module for path, module in model.named_modules() if isinstance(module, nn.Conv1d | nn.Conv2d)}
 
 
-def choose(
-    model: nn.Module,
-    members: int,
-    inputs_shape: tuple[int, ...],
-    device: torch.device | str,
-    dtype: torch.dtype,
-    seconds: float = 1.0,
-) -> dict[str, str]:
-    """Return the fastest lowering of each convolution, by module path: medians of alternating runs,
-    eager.
-
-    Each distinct convolution (settings and input shape) is measured once, forward and backward,
-    vmapped over ``members``; all of them together take about ``seconds``, at least three rounds
-    each. The model is not changed.
-
-    Shapes: inputs_shape begins with the rows of a batch.
-    """
-    layers = _recorded(model, inputs_shape, device, dtype)
-    fastest = {}
-    for layer in sorted(set(layers.values())):
-        fastest[layer] = _fastest(layer, members, torch.device(device), dtype, seconds / len(set(layers.values())))
-    return {path: fastest[layers[path]] if path in layers else DEFAULT for path in _convolutions(model)}
-
-
-class _Layer(NamedTuple):
+class Layer(NamedTuple):
     """Settings that determine a convolution's time. needs_input_gradient: whether inputs need a
     gradient.
     """
@@ -139,43 +115,12 @@ class _Layer(NamedTuple):
     needs_input_gradient: bool
 
 
-def _recorded(
-    model: nn.Module, inputs_shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
-) -> dict[str, _Layer]:
-    model_copy, layers = copy.deepcopy(model).to(device, dtype).eval(), {}
-
-    def record(path: str, module: nn.Conv1d | nn.Conv2d, inputs: tuple[Any, ...]) -> None:
-        padding = symmetric_padding(module)
-        if padding is not None:
-            shape, channels_and_kernel = (
-                tuple(inputs[0].shape),
-                (module.out_channels, tuple(module.kernel_size), tuple(module.stride)),
-            )
-            needs_input_gradient = inputs[0].requires_grad
-            layers[path] = _Layer(
-                shape, *channels_and_kernel, padding, tuple(module.dilation), module.groups, needs_input_gradient
-            )
-
-    for path, module in _convolutions(model_copy).items():
-        module.register_forward_pre_hook(partial(record, path))
-    with torch.enable_grad():
-        model_copy(torch.zeros(inputs_shape, device=device, dtype=dtype))
-    return layers
+Timer = Callable[[Layer, str, int, torch.device, torch.dtype], Callable[[], float]]
 
 
-def _fastest(layer: _Layer, members: int, device: torch.device, dtype: torch.dtype, seconds: float) -> str:
-    runs = {lowering: _timed(layer, lowering, members, device, dtype) for lowering in LOWERINGS}
-    for run in runs.values():
-        run()
-    taken: dict[str, list[float]] = {lowering: [] for lowering in LOWERINGS}
-    end = time.perf_counter() + seconds
-    while len(taken[DEFAULT]) < _ROUNDS or time.perf_counter() < end:
-        for lowering, run in runs.items():
-            taken[lowering].append(run())
-    return min(LOWERINGS, key=lambda lowering: median(taken[lowering]))
-
-
-def _timed(layer: _Layer, lowering: str, members: int, device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
+def layer_timer(
+    layer: Layer, lowering: str, members: int, device: torch.device, dtype: torch.dtype
+) -> Callable[[], float]:
     """Return a function that runs the layer once, forward and backward, and returns the seconds
     that it took.
     """
@@ -199,3 +144,71 @@ def _timed(layer: _Layer, lowering: str, members: int, device: torch.device, dty
         return time.perf_counter() - start
 
     return seconds
+
+
+def choose(
+    model: nn.Module,
+    members: int,
+    inputs_shape: tuple[int, ...],
+    device: torch.device | str,
+    dtype: torch.dtype,
+    seconds: float = 1.0,
+    timer: Timer = layer_timer,
+) -> dict[str, str]:
+    """Return the fastest lowering of each convolution, by module path: medians of alternating runs,
+    eager.
+
+    Each distinct convolution (settings and input shape) is measured once, forward and backward,
+    vmapped over ``members``; all of them together take about ``seconds``, at least three rounds
+    each. The model is not changed.
+
+    Args:
+        model: Whose convolutions are to be lowered.
+        members: Of the pack.
+        inputs_shape: Of a batch, the rows first.
+        device: Where they are run.
+        dtype: Of weights and inputs.
+        seconds: For all measurements together.
+        timer: Returns a function that runs a layer once and returns the seconds that it took.
+    """
+    layers = _recorded(model, inputs_shape, device, dtype)
+    fastest = {}
+    for layer in sorted(set(layers.values())):
+        runs = {each: timer(layer, each, members, torch.device(device), dtype) for each in LOWERINGS}
+        fastest[layer] = _fastest(runs, seconds / len(set(layers.values())))
+    return {path: fastest[layers[path]] if path in layers else DEFAULT for path in _convolutions(model)}
+
+
+def _recorded(
+    model: nn.Module, inputs_shape: tuple[int, ...], device: torch.device | str, dtype: torch.dtype
+) -> dict[str, Layer]:
+    model_copy, layers = copy.deepcopy(model).to(device, dtype).eval(), {}
+
+    def record(path: str, module: nn.Conv1d | nn.Conv2d, inputs: tuple[Any, ...]) -> None:
+        padding = symmetric_padding(module)
+        if padding is not None:
+            shape, channels_and_kernel = (
+                tuple(inputs[0].shape),
+                (module.out_channels, tuple(module.kernel_size), tuple(module.stride)),
+            )
+            needs_input_gradient = inputs[0].requires_grad
+            layers[path] = Layer(
+                shape, *channels_and_kernel, padding, tuple(module.dilation), module.groups, needs_input_gradient
+            )
+
+    for path, module in _convolutions(model_copy).items():
+        module.register_forward_pre_hook(partial(record, path))
+    with torch.enable_grad():
+        model_copy(torch.zeros(inputs_shape, device=device, dtype=dtype))
+    return layers
+
+
+def _fastest(runs: Mapping[str, Callable[[], float]], seconds: float) -> str:
+    for run in runs.values():
+        run()
+    taken: dict[str, list[float]] = {lowering: [] for lowering in LOWERINGS}
+    end = time.perf_counter() + seconds
+    while len(taken[DEFAULT]) < _ROUNDS or time.perf_counter() < end:
+        for lowering, run in runs.items():
+            taken[lowering].append(run())
+    return min(LOWERINGS, key=lambda lowering: median(taken[lowering]))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_CHUNK = 2**22  # elements of patches at a time: larger ones leave the cache before the product reads them
+CHUNK = 2**22  # elements of patches at a time: larger ones leave the cache before the product reads them
 
 
 class Window(NamedTuple):
@@ -48,7 +48,7 @@ class Window(NamedTuple):
         return [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
 
 
-def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> Tensor:
+def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str, chunk: int = CHUNK) -> Tensor:
     """Return each member's convolution.
 
     Shapes: inputs [members, rows, channels, height, width]; weight [members, outputs, channels /
@@ -59,6 +59,7 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
         weight: ``[members, outputs, channels / groups, *kernel]``.
         window: Stride, padding, dilation and groups.
         lowering: ``unfold`` or ``loop``.
+        chunk: Elements of patches at a time; one member's at least.
 
     Returns:
         ``[members, rows, outputs, height, width]``.
@@ -80,7 +81,7 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
                 )
             )
         return result
-    for part in _parts(members, rows * positions[0] * positions[1] * weight[0, 0].numel() * window.groups):
+    for part in _parts(members, rows * positions[0] * positions[1] * weight[0, 0].numel() * window.groups, chunk):
         factors = _patches(inputs[part], kernel, window), _matrices(weight[part], window.groups).mT
         if window.groups == 1:
             torch.bmm(*factors, out=_rows(result[part], 1))  # a view, and no copy: the channels of all groups are one
@@ -89,7 +90,9 @@ def convolve(inputs: Tensor, weight: Tensor, window: Window, lowering: str) -> T
     return result
 
 
-def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str) -> Tensor:
+def weight_gradient(
+    gradients: Tensor, inputs: Tensor, kernel: Sequence[int], window: Window, lowering: str, chunk: int = CHUNK
+) -> Tensor:
     """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the weight, which it
     does not depend on.
 
@@ -99,6 +102,7 @@ def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], wi
         kernel: Its size.
         window: Stride, padding, dilation and groups.
         lowering: ``unfold`` or ``loop``.
+        chunk: Elements of patches at a time; one member's at least.
 
     Returns:
         ``[members, outputs, channels / groups, *kernel]``.
@@ -110,14 +114,16 @@ def weight_gradient(gradients: Tensor, inputs: Tensor, kernel: Sequence[int], wi
         for member_result, gradient, member_inputs in zip(result, gradients, inputs, strict=True):
             member_result.copy_(_backward(gradient, member_inputs, member_result, window, (False, True))[1])
         return result
-    for part in _parts(members, rows * positions[0] * positions[1] * result[0, 0].numel() * window.groups):
+    for part in _parts(members, rows * positions[0] * positions[1] * result[0, 0].numel() * window.groups, chunk):
         patches = _patches(inputs[part], kernel, window)
         product = torch.bmm(_rows(gradients[part], window.groups).mT, patches)
         result[part].copy_(product.view(-1, outputs, *kernel, result.shape[2]).permute(0, 1, 4, 2, 3))
     return result
 
 
-def input_gradient(gradients: Tensor, weight: Tensor, size: Sequence[int], window: Window, lowering: str) -> Tensor:
+def input_gradient(
+    gradients: Tensor, weight: Tensor, size: Sequence[int], window: Window, lowering: str, chunk: int = CHUNK
+) -> Tensor:
     """Return the gradient of ``sum(gradients * convolve(inputs, weight))`` in the inputs, whose
     positions are ``size``.
 
@@ -127,6 +133,7 @@ def input_gradient(gradients: Tensor, weight: Tensor, size: Sequence[int], windo
         size: Height and width of the inputs.
         window: Stride, padding, dilation and groups.
         lowering: ``unfold`` or ``loop``.
+        chunk: Elements of patches at a time; one member's at least.
 
     Returns:
         ``[members, rows, channels, *size]``.
@@ -138,14 +145,14 @@ def input_gradient(gradients: Tensor, weight: Tensor, size: Sequence[int], windo
             member_result.copy_(_backward(gradient, member_result, member_weight, window, (True, False))[0])
         return result
     kernel, positions = weight.shape[3:], gradients.shape[3:]
-    for part in _parts(members, rows * positions[0] * positions[1] * weight[0, 0].numel() * window.groups):
+    for part in _parts(members, rows * positions[0] * positions[1] * weight[0, 0].numel() * window.groups, chunk):
         patches = torch.bmm(_rows(gradients[part], window.groups), _matrices(weight[part], window.groups))
         result[part].copy_(_folded(_split(patches, rows, positions, window.groups), size, kernel, window))
     return result
 
 
-def _parts(members: int, each: int) -> list[slice]:
-    count = max(1, _CHUNK // max(each, 1))
+def _parts(members: int, each: int, chunk: int) -> list[slice]:
+    count = max(1, chunk // max(each, 1))
     return [slice(start, start + count) for start in range(0, members, count)]
 
 

@@ -13,7 +13,8 @@ from reglab.regularizers import Batch
 from reglab.regularizers.select import selected
 from reglab.training.check import check_experiment
 from reglab.training.experiment import Experiment
-from reglab.training.fused.autotune import JOB_OVERHEAD, seconds, solo_step
+from reglab.training.fused.autotune import JOB_OVERHEAD, solo_step
+from reglab.training.fused.benchmark import seconds
 from reglab.training.fused.job import load_experiments, prepare
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.member import Member

@@ -23,10 +23,15 @@ class Evaluator:
     """Evaluates the members of a pack: what ``reglab.measures.evaluate`` is for one model.
 
     A function of each shape of rows is traced once; ``forget`` it when the pack was compacted.
+
+    Args:
+        task: Of the jobs.
+        outputs: Return the model's outputs, too.
+        cells: Members times rows that are evaluated at a time; None: what suits the device.
     """
 
-    def __init__(self, task: Task, outputs: bool = False) -> None:
-        self._task, self._outputs = task, outputs
+    def __init__(self, task: Task, outputs: bool = False, cells: int | None = None) -> None:
+        self._task, self._outputs, self._cells = task, outputs, cells
         self._graphs: dict[tuple[object, ...], Graph] = {}
 
     def forget(self) -> None:
@@ -44,7 +49,7 @@ class Evaluator:
         the model's output columns is one more row, the last ones.
         """
         count = inputs.length
-        size = min(count, _rows_at_once(sets.device, len(pack)))
+        size = min(count, _rows_at_once(sets.device, len(pack), self._cells))
         state = {name: tensor for name, tensor in pack.stack.buffers.items() if name.startswith("model.")} | weights
         given = [inputs, targets] if clean is None else [inputs, targets, clean]
         parts = []
@@ -90,8 +95,8 @@ def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor
         return torch.cat([run(state, chunk) for chunk in chunks], dim=1)
 
 
-def _rows_at_once(device: torch.device, members: int) -> int:
-    return max(1, (_CPU_CELLS if device.type == "cpu" else _CELLS) // members)
+def _rows_at_once(device: torch.device, members: int, cells: int | None = None) -> int:
+    return max(1, (cells or (_CPU_CELLS if device.type == "cpu" else _CELLS)) // members)
 
 
 class _MemberStatistics:

@@ -28,13 +28,22 @@ class PackMeasurement:
 
     Args:
         datas: The data set of each job, by the job's number; sets of equal digest are one.
+        settings: What is measured.
+        device: Which the rows are moved to.
+        dtype: Of the model.
+        cells: As for ``Evaluator``.
 
     Attributes:
         sets: Which one each job has, int64 [jobs].
     """
 
     def __init__(
-        self, datas: Sequence[DataSet], settings: MeasureSettings, device: torch.device, dtype: torch.dtype
+        self,
+        datas: Sequence[DataSet],
+        settings: MeasureSettings,
+        device: torch.device,
+        dtype: torch.dtype,
+        cells: int | None = None,
     ) -> None:
         distinct = {data.digest: data for data in reversed(datas)}  # reversed: the first of a digest stays
         numbers = {digest: number for number, digest in enumerate(distinct)}
@@ -46,7 +55,7 @@ class PackMeasurement:
         names = settings.wanted
         self._outputs = rows.task != "regression" and any(name != score_name(rows.task) for name in names)
         self._statistic_count = datas[0].outputs if rows.task == "regression" else 2
-        self._evaluate = Evaluator(rows.task, self._outputs)
+        self._evaluate = Evaluator(rows.task, self._outputs, cells)
 
     def begin(self, pack: Pack, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
         """Remember the initial weights, which distances are measured from; ``state`` is that of a
