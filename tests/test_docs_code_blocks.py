@@ -18,6 +18,7 @@ import configparser
 import copy
 import importlib
 import importlib.util
+import inspect
 import re
 import shlex
 import subprocess
@@ -132,7 +133,7 @@ class Page:
         from hydra.plugins.launcher import Launcher
 
         for own in vars(module).values():
-            if isinstance(own, type) and issubclass(own, Launcher) and own is not Launcher:
+            if isinstance(own, type) and issubclass(own, Launcher) and not inspect.isabstract(own):
                 Plugins.instance().register(own)
         self.launches = True
 
@@ -193,7 +194,7 @@ class Page:
                 assert self._main([*words, *SHORT]) == 0
                 return
             patch.setattr("reglab.sweeps.sweep.dry_run", lambda *_: None)
-            patch.setattr("hydra.core.plugins.Plugins.instantiate_launcher", lambda *_, **__: object())
+            patch.setattr("hydra.core.plugins.Plugins.instantiate_launcher", lambda *_, **__: able_launcher())
             assert self._main([*words, "sweep.dry=true"]) == 0
 
     def _other(self, words: list[str], compose_only: bool) -> None:
@@ -299,6 +300,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("store") / "reglab.db"
     connect(f"sqlite:///{path}")
     return path.read_bytes()
+
+
+def able_launcher() -> Any:
+    """Return a launcher that can do everything, and does nothing."""
+    from reglab.launchers.request_launcher import Capabilities, RequestLauncher
+
+    class Able(RequestLauncher):
+        capabilities = Capabilities(waits=True, fuses=True, assigns_devices=True, shows_progress=True)
+
+        def run(self, requests: Any, composer: Any) -> Any:
+            raise NotImplementedError
+
+    return Able()
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,8 @@ NEW_TAGS = {"reglab.directions"}
 NEW_SWEEP_TAGS = {"reglab.rule"}
 NEW_PARAMS = {"measure.scores", "sweep.rule", "trainer.polish_steps", "regularizer.ema.warmup"}
 GONE_PARAMS = {"measure.resamples"}
+# A sweep told its jobs by hidden keys, which single runs recorded as null.
+GONE_PARAMS |= {f"sweep.{key}" for key in ("parent", "block", "job", "after", "start", "trail", "resume")}
 NEW_SCORES = {"rmse"}  # of a regression, beside r2
 NEW_OF_TEST = ("_se", "_low", "_high")  # the test result has an interval
 

@@ -105,9 +105,8 @@ class Dying:
 
 def in_process() -> None:
     """Let a sweep's worker be the sweep's own process: each write is then one of a single process."""
-    from reglab.launchers import worker, worker_pool
+    from reglab.launchers import worker_pool
 
-    worker.end_with_parent = lambda: None  # type: ignore[assignment]  # the parent is this process
     worker_pool.WorkerPool = _InProcess  # type: ignore[misc]  # stands in
     from reglab.launchers import local
 

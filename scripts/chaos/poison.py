@@ -74,8 +74,8 @@ def _poisoned(step: Callable[..., Any], done: Callable[[Any], int], ways: Callab
 
 # Not in a hook of the cocktail: those of a pack are traced once for all members, and have no number
 # to look at.
-Solo._step = _poisoned(
-    Solo._step, lambda solo: int(solo.cocktail.keys.step), lambda solo: [_way(dict(solo.named_buffers()))]
+Solo.step = _poisoned(
+    Solo.step, lambda solo: int(solo.cocktail.keys.step), lambda solo: [_way(dict(solo.named_buffers()))]
 )
 Pack.step = _poisoned(
     Pack.step,

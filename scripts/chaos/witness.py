@@ -29,7 +29,7 @@ def _witnessed(function: Callable[..., Any], done: Callable[[Any], int]) -> Call
 
 
 # A hook of the cocktail would not do: in a pack it is traced once, and the graph runs without it.
-Solo._step = _witnessed(Solo._step, lambda solo: int(solo.cocktail.keys.step))
+Solo.step = _witnessed(Solo.step, lambda solo: int(solo.cocktail.keys.step))
 Pack.step = _witnessed(Pack.step, lambda pack: pack.done())
 
 

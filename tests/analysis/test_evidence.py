@@ -50,7 +50,7 @@ class Sweep:
                 "gap/loss_high": gap + 0.1,
                 "val/accuracy": score.mean(),
             }
-            params = {"seed": str(seed), "sweep.job": run}
+            params = {"seed": str(seed)}
             if strength is not None:
                 params[f"regularizer.{block}.strength"] = repr(strength)
             self.trials.append(Trial(run, block, block, strength, 1, seed, metrics, params, "FINISHED"))
@@ -213,7 +213,7 @@ def test_a_score_that_is_no_mean_is_compared_by_each_row_s_influence():
         results[str(index)] = Examples(
             np.arange(ROWS), (prediction - wanted) ** 2, terms, np.arange(2), np.ones(2), np.ones(2)
         )
-        params = {"regularizer.l2.strength": str(index), "sweep.job": str(index)}
+        params = {"regularizer.l2.strength": str(index)}
         trials.append(
             Trial(
                 str(index), "l2", "l2", float(index), 1, 0, {"val/r2": r2_score(wanted, prediction)}, params, "FINISHED"

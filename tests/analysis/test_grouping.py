@@ -68,7 +68,7 @@ def test_a_second_attempt_replaces_a_failed_one():
 
 def numbered(trials):
     """Give each run a job of its own."""
-    return [replace(run, run_id=f"run{n}", params={**run.params, "sweep.job": str(n)}) for n, run in enumerate(trials)]
+    return [replace(run, run_id=f"run{n}", number=str(n)) for n, run in enumerate(trials)]
 
 
 def missing(trials, jobs=None):

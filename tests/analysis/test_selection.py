@@ -19,7 +19,7 @@ def trial(block, strength, loss, seed=0, se=0.0, **changes):
         "stronger": 1,
         "seed": seed,
         "metrics": {"val/loss": loss, "val/loss_se": se},
-        "params": {"seed": str(seed), "data.name": "digits", "sweep.job": f"{block}{strength}{seed}"},
+        "params": {"seed": str(seed), "data.name": "digits"},
         "status": "FINISHED",
     }
     fields.update(changes)
@@ -112,8 +112,10 @@ def test_without_a_whole_setting_those_that_miss_least_count():
 
 
 def test_a_second_attempt_is_not_another_job():
-    again = {"seed": "0", "sweep.job": "0"}
-    attempts = [trial("l1", 1.0, math.nan, status="KILLED", params=again), trial("l1", 1.0, 0.5, params=again)]
+    attempts = [
+        trial("l1", 1.0, math.nan, status="KILLED", run_id="first", number="0"),
+        trial("l1", 1.0, 0.5, run_id="second", number="0"),
+    ]
     assert select(attempts, jobs=2).absent == 1
 
 

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from launchers.standin import task
-from reglab.sweeps.functions import rewrite
+from reglab.config.sweep_functions import rewrite
 
 FILES = {
     "train.yaml": """
@@ -34,7 +34,7 @@ seed: 0
 act: finish
 folder: .
 regularizer: {}
-sweep: {blocks: [], seeds: null, parent: null, block: null, job: null, report: true, test: true}
+sweep: {blocks: [], seeds: null, report: true, test: true}
 """,
     "optimizer/adam.yaml": "lr: 0.1\nbetas: [0.9, 0.99]\n",
     "optimizer/sgd.yaml": "# Plain steps.\nlr: 0.1\nmomentum: 0.0\n",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from reglab.config.job_request import take
 from reglab.core.errors import UserError
 from reglab.launchers.events import reporter
 
@@ -29,7 +30,8 @@ class Result:
 
 def task(config: DictConfig) -> Result:
     """Do ``config.act``: finish, diverge, refuse, crash, die or wait (until it is interrupted)."""
-    report = reporter()
+    request, report = take(config), reporter()
+    job = request.number if request else None
     if report is not None:
         report(Progress(1, 1, {"val/loss": 0.5}))
     if config.act == "diverge":
@@ -41,9 +43,17 @@ def task(config: DictConfig) -> Result:
     if config.act == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if config.act == "wait":
-        return _wait(Path(config.folder), config.sweep.job)
+        return _wait(Path(config.folder), job)
     loss = float(config.optimizer.lr)
-    return Result(f"run-{config.sweep.job}", "FINISHED", "", {"val/loss": loss, "pid": float(os.getpid())})
+    return Result(f"run-{job}", "FINISHED", "", {"val/loss": loss, "pid": float(os.getpid())})
+
+
+def note_request(config: DictConfig) -> Result:
+    """Leave the job's request and config behind."""
+    request = take(config)
+    assert request is not None
+    Path(config.folder, f"request-{request.number}").write_text(repr(request))
+    return Result(f"run-{request.number}", "FINISHED", "")
 
 
 def _wait(folder: Path, job: int) -> Result:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from launchers.standin import Progress, Result
+from reglab.config.job_request import take
 from reglab.core.errors import Unfused, UserError
 
 LSTM = "the model draws random numbers of its own (LSTM dropout)"
@@ -22,7 +23,7 @@ class PackCost:
     disk_bytes: int
 
 
-def train_pack(configs, settings, on_progress, on_end):
+def train_pack(configs, requests, settings, on_progress, on_end):
     """Do ``act`` of the members' configs, the same for all of a pack."""
     act = configs[0].act
     _refuse(act, configs)
@@ -33,7 +34,7 @@ def train_pack(configs, settings, on_progress, on_end):
     if act == "silent":
         return None
     for position in reversed(range(len(configs))):  # members end in any order
-        on_end(position, _result(configs[position], len(configs)))
+        on_end(position, _result(configs[position], requests[position].number, len(configs)))
         if act == "crash":
             raise RuntimeError("a bug")
         if act == "die" and len(configs) > 2:
@@ -45,7 +46,7 @@ def train_one(config):
     """Do the same for a job that trains alone."""
     if config.act == "negative" and config.optimizer.lr < 0:
         raise UserError(f"optimizer.lr must be > 0, got {config.optimizer.lr}")
-    return _result(config, 1)
+    return _result(config, take(config).number, 1)
 
 
 def try_pack(configs, settings):
@@ -67,8 +68,7 @@ def _refuse(act, configs):
         raise Unfused(LSTM)
 
 
-def _result(config, size):
-    job = config.sweep.job
+def _result(config, job, size):
     return Result(f"run-{job}", "FINISHED", "", {"lr": float(config.optimizer.lr), "size": size, "pid": os.getpid()})
 
 

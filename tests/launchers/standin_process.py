@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from launchers.standin import Progress, Result
+from reglab.config.job_request import take
 from reglab.core.errors import UserError
 from reglab.launchers.events import reporter
 
@@ -16,7 +17,8 @@ SEEN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "RANK", "WORLD_SIZE")
 
 def task(config: DictConfig) -> Result:
     """Do ``config.act``, after leaving a line about this process behind."""
-    tries = _note(Path(config.folder) / f"job-{config.sweep.job}")
+    job = take(config).number
+    tries = _note(Path(config.folder) / f"job-{job}")
     if config.act == "refuse":
         raise UserError("strength must be finite and >= 0, got -1")
     report = reporter()
@@ -38,7 +40,7 @@ def task(config: DictConfig) -> Result:
     what, _, times = str(config.act).partition("-")
     if times and tries <= int(times):
         os.kill(os.getpid(), {"die": signal.SIGKILL, "term": signal.SIGTERM}[what])
-    return Result(f"run-{config.sweep.job}", "FINISHED", "", {"pid": float(os.getpid()), "tries": float(tries)})
+    return Result(f"run-{job}", "FINISHED", "", {"pid": float(os.getpid()), "tries": float(tries)})
 
 
 def on_ranks(config: DictConfig) -> Result:

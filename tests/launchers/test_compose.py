@@ -1,5 +1,6 @@
 """Composing by patching equals Hydra's composing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from reglab.launchers.compose import Composer, composer_of, job_config, job_folder
+from reglab.config.job_request import JobRequest
+from reglab.launchers.compose import Composer, hydra_config, job_config, located
 
 OVERRIDES = [
     ["optimizer.lr=2"],
@@ -63,20 +65,10 @@ def test_resolved_is_what_hydra_composes_as_plain_containers(hydra, master, comp
         assert composer.resolved(overrides) == expected
 
 
-def test_what_a_sweep_tells_its_jobs_is_no_part_of_them(composer):
-    assert composer.resolved(["seed=3", "sweep.job=1"]) is composer.resolved(["seed=3", "sweep.parent=abc"])
-
-
 @pytest.mark.parametrize("wrong", [["data=table"], ["folder=${nowhere}"], ["optimizer.lrr=1"], ["seed=[1"]])
 def test_resolving_raises_what_is_wrong(composer, wrong):
     with pytest.raises((OmegaConfBaseException, HydraException)):
         composer.resolved(wrong)
-
-
-def test_check_and_launcher_share_a_composer(hydra, master):
-    first = composer_of(hydra.config_loader, master)
-    assert composer_of(hydra.config_loader, master) is first
-    assert composer_of(hydra.config_loader, master.copy()) is not first
 
 
 def test_bases_are_composed_once(hydra, master, composer):
@@ -93,9 +85,12 @@ def test_a_lean_config_is_the_same_job_in_the_same_folder(hydra, conf, subdir):
         f"# @package hydra\nsweep: {{dir: 'out/${{now:%Y}}', subdir: '{subdir}'}}\n"
     )
     master = hydra.compose_config("train", [], RunMode.MULTIRUN, with_log_configuration=False)
-    overrides = ["optimizer=sgd", "optimizer.lr=3"]
-    whole, lean = (job_config(Composer(hydra.config_loader, master), 7, overrides, lean) for lean in (False, True))
-    assert job_folder(lean) == job_folder(whole) == Path(lean.hydra.runtime.output_dir)
+    request = JobRequest(7, ("optimizer=sgd", "optimizer.lr=3"))
+    whole, lean = (job_config(Composer(hydra.config_loader, master), request, lean) for lean in (False, True))
+    with hydra_config(whole):
+        folder = Path(whole.hydra.sweep.dir, whole.hydra.sweep.subdir).absolute()
+    assert folder == Path(lean.hydra.runtime.output_dir)
+    assert located(Composer(hydra.config_loader, master), request) == replace(request, folder=folder)
     assert lean.hydra.overrides == whole.hydra.overrides
     assert lean.hydra.job == whole.hydra.job
     for key in whole:

@@ -1,20 +1,24 @@
 """Dependencies between jobs of a path, and packs split by depth on it."""
 
+from pathlib import Path
+
+from reglab.config.job_request import JobRequest, WarmStart
 from reglab.launchers.compose import JobGroup
 from reglab.launchers.dependencies import dependencies, levels, merge_levels, with_dependencies
 from reglab.launchers.packing import Plan
 
 
-def overrides(job, after=None):
-    return [f"sweep.job={job}"] + ([] if after is None else [f"sweep.after={after}"])
+def request(number, after=None):
+    return JobRequest(number, start=None if after is None else WarmStart(after, Path(), "trail"))
 
 
-def test_jobs_wait_by_their_numbers_in_the_sweep_for_those_that_are_launched():
-    jobs = {0: overrides(4, 3), 1: overrides(5, 4), 2: ["seed=1"], 3: overrides(7, 5)}  # 3 is done
-    assert dependencies(jobs) == {1: 0, 3: 1}
-    groups = with_dependencies([JobGroup((0, 2), ((), ())), JobGroup((1, 3), ((), ()))], {1: 0, 3: 2})
-    assert [group.after for group in groups] == [(), (0, 2)]
-    assert groups[1].subset([3]).after == (0, 2)
+def test_jobs_wait_for_those_that_are_launched():
+    requests = [request(4, 3), request(5, 4), request(6), request(7, 5)]  # 3 is done
+    assert dependencies(requests) == {5: 4, 7: 5}
+    pairs = [JobGroup(tuple(requests[0::2])), JobGroup(tuple(requests[1::2]))]
+    groups = with_dependencies(pairs, {5: 4, 7: 6})
+    assert [group.after for group in groups] == [(), (4, 6)]
+    assert groups[1].subset([7]).after == (4, 6)
 
 
 def test_packs_are_cut_by_place_on_the_path():

@@ -8,15 +8,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from launchers import standin_pack
+from reglab.config.sweep_functions import rewrite
 from reglab.core.errors import UserError
 from reglab.launchers import local, task
 from reglab.launchers.display import Display
 from reglab.launchers.events import EpochEnded
 from reglab.launchers.fused import check_compile, check_pack_size, common_solo_reason
 from reglab.launchers.job_returns import Interrupted
-from reglab.sweeps.blocks import Job
-from reglab.sweeps.functions import rewrite
-from reglab.sweeps.job_results import ends
 
 FUSED = ["hydra/launcher=fused", "hydra.launcher.preload=[reglab.launchers.worker]", "hydra.mode=MULTIRUN"]
 
@@ -25,20 +23,18 @@ FUSED = ["hydra/launcher=fused", "hydra.launcher.preload=[reglab.launchers.worke
 def returned(hydra, master, monkeypatch):
     """Run a fused sweep of the stand-ins; return how each job ended, in the launcher's order."""
     monkeypatch.setattr(task, "train_pack", standin_pack.train_pack)
-    answers = []
+    answers = {}
     launch = local.LocalRunner.launch
 
-    def listened(self, *given, **named):
-        answers.extend(launch(self, *given, **named))
+    def listened(self, *given):
+        answers.update(sorted(launch(self, *given).items()))
         return answers
 
     monkeypatch.setattr(local.LocalRunner, "launch", listened)
 
     def run(*overrides, workers=2):
         every = rewrite([*overrides, *FUSED, f"hydra.launcher.workers={workers}"])
-        result = hydra.multirun("train", standin_pack.train_one, every)
-        actual = ends([Job(number, "", ()) for number in range(len(answers))], answers)
-        return result, list(actual.values())
+        return hydra.multirun("train", standin_pack.train_one, every), list(answers.values())
 
     return run
 
@@ -120,8 +116,7 @@ def test_an_interrupt_kills_all_members_in_order_and_starts_no_more(returned, mo
     monkeypatch.setattr(local, "Display", Impatient)
     with pytest.raises(Interrupted) as interrupt:
         returned("act=wait", "optimizer=adam,sgd", "seed=0,1,2", workers=1)
-    actual = ends([Job(number, "", ()) for number in range(6)], interrupt.value.returns)
-    assert [(job, end.status, end.message) for job, end in sorted(actual.items())] == [
+    assert [(job, end.status, end.message) for job, end in sorted(interrupt.value.ends.items())] == [
         (job, "KILLED", "asked to end") for job in range(3)
     ]
     assert "3 killed, 3 not started" in capsys.readouterr().err

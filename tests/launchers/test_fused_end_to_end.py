@@ -33,7 +33,7 @@ SMALL = (
 # What says where a run is, or how it was trained.
 OWN_TAGS = {"reglab.fused", "reglab.compiled", "reglab.folder", "reglab.command", "reglab.overrides", "reglab.sweep"}
 OWN_TAGS |= {"mlflow.parentRunId"}
-OWN_PARAMS = {"tracking.experiment", "sweep.parent"}
+OWN_PARAMS = {"tracking.experiment"}
 STOPPING, DIVERGED = range(6, 10), 11
 
 
@@ -74,7 +74,7 @@ def sweep(folder: Path, launcher: str) -> Found:
     client = MlflowClient(f"sqlite:///{folder / 'reglab.db'}")
     experiment = client.get_experiment_by_name(launcher)
     runs = client.search_runs([experiment.experiment_id])
-    jobs = {int(run.data.params["sweep.job"]): run for run in runs if "mlflow.parentRunId" in run.data.tags}
+    jobs = {int(run.data.tags["reglab.job"]): run for run in runs if "mlflow.parentRunId" in run.data.tags}
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert sorted(jobs) == list(range(13))
     return Found(folder / "reglab.db", parent, jobs)

@@ -10,8 +10,6 @@ from reglab.launchers import local
 from reglab.launchers.display import Display
 from reglab.launchers.events import EpochEnded
 from reglab.launchers.job_returns import Interrupted
-from reglab.sweeps.blocks import Job
-from reglab.sweeps.job_results import ends
 
 
 class Impatient(Display):
@@ -27,9 +25,7 @@ def test_running_jobs_end_in_order_and_the_rest_are_not_started(multirun, monkey
     monkeypatch.setattr(local, "Display", Impatient)
     with pytest.raises(Interrupted) as interrupt:
         multirun("act=wait", "seed=range(0,5)", f"folder={Path.cwd()}", workers=1)
-    assert [(end.job, end.status) for end in ends([Job(0, "", ())], interrupt.value.returns).values()] == [
-        (0, "KILLED")
-    ]
+    assert [(job, end.status) for job, end in interrupt.value.ends.items()] == [(0, "KILLED")]
     assert not list(Path("out").glob("[1-9]*"))
     assert "1 killed, 4 not started" in capsys.readouterr().err
     assert "KILLED" in Path("out/journal.jsonl").read_text()

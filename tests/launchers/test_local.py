@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from reglab.launchers.events import Ended
-from reglab.launchers.local import _record_end
+from reglab.launchers.listener import record_end
 from reglab.tracking import TrackingSettings, open_run
-from reglab.tracking.status import last_status
+from reglab.tracking.run_state import last_status
 
 START = "from reglab.launchers.local import start_server; start_server(['imported_for_long'], 1)"
 
@@ -37,7 +36,5 @@ def test_what_a_worker_recorded_itself_stays_but_for_one_that_took_too_long(reco
         TrackingSettings("none", "", "tests", None), name="job", folder=tmp_path / "3", config={}, params={}, tags={}
     )
     run.finish(recorded)
-    _record_end(
-        Ended(3, told, "a reason"), OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path), "subdir": "3"}}})
-    )
+    record_end(Ended(3, told, "a reason"), tmp_path / "3")
     assert last_status(tmp_path / "3") == kept

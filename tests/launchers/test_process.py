@@ -11,14 +11,12 @@ import psutil
 import pytest
 
 from launchers import standin_process
+from reglab.config.sweep_functions import rewrite
 from reglab.core.errors import UserError
 from reglab.launchers import local, process, worker_pool
 from reglab.launchers.display import Display
 from reglab.launchers.events import EpochEnded, Requeued, Started
 from reglab.launchers.job_returns import Interrupted
-from reglab.sweeps.blocks import Job
-from reglab.sweeps.functions import rewrite
-from reglab.sweeps.job_results import ends
 
 PROCESS = ["hydra/launcher=process", "hydra.launcher.pack=1", "hydra.mode=MULTIRUN"]
 
@@ -38,11 +36,11 @@ def run(hydra, monkeypatch):
     """Run a sweep of the stand-in; return its result and how each job ended."""
     Listening.events = []
     monkeypatch.setattr(local, "Display", Listening)
-    answers = []
+    answers = {}
     launch = local.LocalRunner.launch
 
-    def listened(self, *given, **named):
-        answers.extend(launch(self, *given, **named))
+    def listened(self, *given):
+        answers.update(sorted(launch(self, *given).items()))
         return answers
 
     monkeypatch.setattr(local.LocalRunner, "launch", listened)
@@ -50,7 +48,7 @@ def run(hydra, monkeypatch):
     def run(*overrides, task=standin_process.task, workers=1):
         every = rewrite([f"folder={Path.cwd()}", *PROCESS, f"hydra.launcher.workers={workers}", *overrides])
         result = hydra.multirun("train", task, every)
-        return result, list(ends([Job(number, "", ()) for number in range(len(answers))], answers).values())
+        return result, list(answers.values())
 
     return run
 
@@ -135,7 +133,7 @@ def test_an_interrupt_ends_all(run, monkeypatch):
     monkeypatch.setattr(local, "Display", Impatient)
     with pytest.raises(Interrupted) as interrupt:
         run("act=wait", "seed=0,1")
-    assert [end.status for end in ends([Job(0, "", ())], interrupt.value.returns).values()] == ["KILLED"]
+    assert [end.status for end in interrupt.value.ends.values()] == ["KILLED"]
     assert [event.job for event in Listening.events if isinstance(event, Started)] == [0]
     assert nobody_is_left("job-0")
 

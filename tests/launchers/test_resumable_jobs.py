@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from reglab.config.job_request import JobRequest
 from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
-from reglab.launchers.compose import Composer, JobGroup
+from reglab.launchers.compose import JobGroup
 from reglab.tracking.folder import JOURNAL, Identity, write_identity
 from reglab.tracking.journal import Journal
 from reglab.tracking.lock import RunLock
@@ -27,48 +28,46 @@ def cut(folder: Path, *numbers: int) -> None:
     Manifest("parent", numbers, folders, runs, ("print",) * len(numbers)).write(steps=3)
 
 
-def launched(numbers: Sequence[int]) -> dict[int, tuple[str, ...]]:
-    """Return overrides by launch number, which counts from 0."""
-    return {index: (f"seed={number}", f"sweep.job={number}") for index, number in enumerate(numbers)}
+def launched(folder: Path, numbers: Sequence[int]) -> list[JobRequest]:
+    return [JobRequest(number, (f"seed={number}",), folder=folder / str(number)) for number in numbers]
 
 
 def test_a_pack_keeps_its_jobs_and_their_order(tmp_path: Path) -> None:
     made(tmp_path, 2, 5, 4, 7)
     cut(tmp_path, 5, 2, 4)
-    jobs = launched([2, 4, 5, 7])
-    assert resumable_jobs.pack_groups(tmp_path, jobs) == [JobGroup((2, 0, 1), (jobs[2], jobs[0], jobs[1]))]
+    jobs = launched(tmp_path, [2, 4, 5, 7])
+    assert resumable_jobs.pack_groups(tmp_path, jobs) == [JobGroup((jobs[2], jobs[0], jobs[1]))]
 
 
 def test_a_pack_of_which_a_job_is_not_launched_is_left(tmp_path: Path) -> None:
     made(tmp_path, 0, 1)
     cut(tmp_path, 0, 1)
-    assert resumable_jobs.pack_groups(tmp_path, launched([0])) == []
+    assert resumable_jobs.pack_groups(tmp_path, launched(tmp_path, [0])) == []
 
 
 def test_no_job_is_handed_out_twice(tmp_path: Path) -> None:
     made(tmp_path, 0, 1, 2)
     cut(tmp_path, 0, 1)
     cut(tmp_path, 1, 2)
-    assert [group.jobs for group in resumable_jobs.pack_groups(tmp_path, launched([0, 1, 2]))] == [(0, 1)]
+    assert [group.jobs for group in resumable_jobs.pack_groups(tmp_path, launched(tmp_path, [0, 1, 2]))] == [(0, 1)]
 
 
 @pytest.mark.parametrize(
     "end, goes_on",
     [({}, True), ({"status": "KILLED"}, True), ({"status": "FAILED"}, True), ({"status": "FINISHED"}, False)],
 )
-def test_a_job_alone_goes_on_unless_it_is_over(end: dict, goes_on: bool, master, hydra, conf: Path) -> None:
-    composer = Composer(hydra.config_loader, master)
-    made(Path("out"), 0)
-    journal = Journal(Path("out/0") / JOURNAL)
+def test_a_job_alone_goes_on_unless_it_is_over(end: dict, goes_on: bool, tmp_path: Path) -> None:
+    made(tmp_path, 0)
+    journal = Journal(tmp_path / "0" / JOURNAL)
     journal.record(tags={"a": "b"})
     if end:
         journal.record(**end)
     journal.close()
-    assert resumable_jobs.solo_groups(Path("out"), launched([0]), composer) == []
-    Path("out/0/checkpoints").mkdir()
-    Path("out/0/checkpoints/last.previous.ckpt").touch()
-    expected = [JobGroup((0,), (("seed=0", "sweep.job=0"),))] if goes_on else []
-    assert resumable_jobs.solo_groups(Path("out"), launched([0]), composer) == expected
+    requests = launched(tmp_path, [0])
+    assert resumable_jobs.solo_groups(requests) == []
+    (tmp_path / "0/checkpoints").mkdir()
+    (tmp_path / "0/checkpoints/last.previous.ckpt").touch()
+    assert resumable_jobs.solo_groups(requests) == ([JobGroup(tuple(requests))] if goes_on else [])
 
 
 def test_it_waits_for_workers_and_not_for_ever(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,12 +4,13 @@ from itertools import count
 
 import pytest
 
+from reglab.config.job_request import JobRequest
 from reglab.launchers.compose import JobGroup
 from reglab.launchers.retries import Attempts
 
 
 def group(*jobs):
-    return JobGroup(jobs, ((),) * len(jobs))
+    return JobGroup(tuple(map(JobRequest, jobs)))
 
 
 @pytest.mark.parametrize("preempted", [True, False])

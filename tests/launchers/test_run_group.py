@@ -5,6 +5,7 @@ from omegaconf import DictConfig
 
 from launchers.standin import Progress, Result
 from launchers.standin_pack import LSTM, train_one, train_pack
+from reglab.config.job_request import JobRequest
 from reglab.config.pack_settings import PackSettings
 from reglab.core.errors import Unfused
 from reglab.launchers.compose import Composer, JobGroup
@@ -18,10 +19,10 @@ LRS = (1, 0, -1, 2)
 def run(hydra, master):
     def run(act, train_pack=train_pack):
         sent = []
-        overrides = [(f"act={act}", f"optimizer.lr={lr}", f"sweep.job={index}") for index, lr in enumerate(LRS)]
+        requests = [JobRequest(number, (f"act={act}", f"optimizer.lr={lr}")) for number, lr in enumerate(LRS, start=10)]
         assignment = Assignment(None, master, train_one, train_pack, PackSettings(None, 1), {})
         composer = Composer(hydra.config_loader, master)
-        run_group(JobGroup((10, 11, 12, 13), tuple(overrides)), assignment, composer, sent.append)
+        run_group(JobGroup(tuple(requests)), assignment, composer, sent.append)
         return sent
 
     return run
@@ -31,7 +32,7 @@ def test_each_member_trains_with_its_own_config_and_tells_its_end(run):
     sent = run("finish")
     assert [event.job for event in sent if isinstance(event, EpochEnded)] == [10, 11, 12, 13]
     ends = {event.job: (event.run_id, event.metrics["lr"]) for event in sent if isinstance(event, Ended)}
-    assert ends == {10 + index: (f"run-{index}", lr) for index, lr in enumerate(LRS)}
+    assert ends == {number: (f"run-{number}", lr) for number, lr in enumerate(LRS, start=10)}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_an_interrupt_before_training_kills_all(run):
 
 
 def test_members_that_ended_do_not_train_again(run):
-    def late(configs, settings, on_progress, on_end):
+    def late(configs, requests, settings, on_progress, on_end):
         assert all(isinstance(config, DictConfig) for config in configs)
         on_end(1, None)
         raise Unfused("too late", [[0, 1], [2, 3]])
@@ -75,7 +76,7 @@ def test_members_that_ended_do_not_train_again(run):
 
 
 def test_members_that_memory_ran_out_for_train_again_and_are_not_told_as_ended(run):
-    def exhausted(configs, settings, on_progress, on_end):
+    def exhausted(configs, requests, settings, on_progress, on_end):
         on_end(0, None)
         for position in (1, 2, 3):
             on_end(position, Result("r", "KILLED", "out of memory: trained again in a smaller pack"))
@@ -88,7 +89,7 @@ def test_members_that_memory_ran_out_for_train_again_and_are_not_told_as_ended(r
 
 
 def test_large_packs_are_heard_less_often_but_always_with_their_last_epoch(run):
-    def busy(configs, settings, on_progress, on_end):
+    def busy(configs, requests, settings, on_progress, on_end):
         for epoch in range(1, 101):
             on_progress(2, Progress(epoch, 100, {}))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reglab.config.job_request import JobRequest
 from reglab.launchers.compose import JobGroup
 from reglab.launchers.events import Ended, Idle, Packed, Regrouped, Requeued, Started
 from reglab.launchers.exit_causes import ConfigRefused, LimitExceeded, Limits
@@ -21,7 +22,7 @@ CONTEXT.set_forkserver_preload(["reglab.launchers.worker"])
 def obey(pipe):
     """Do what the orders' overrides say, as ``worker.work`` does with training."""
     while (group := pipe.recv()) is not None:
-        acts = {act for (act,) in group.overrides}
+        acts = {act for request in group.requests for act in request.overrides}
         if acts == {"fuse"} and len(group.jobs) > 2:
             pipe.send(Regrouped((group.jobs[:2], group.jobs[2:]), "two are enough"))
             pipe.send(Idle())
@@ -31,7 +32,7 @@ def obey(pipe):
         for job in group.jobs:
             if acts == {"die"} or (acts == {"die large"} and len(group.jobs) > 1 and job != group.jobs[0]):
                 os.kill(os.getpid(), signal.SIGKILL)
-            if group.overrides[group.jobs.index(job)] == ("exit",):
+            if group.requests[group.jobs.index(job)].overrides == ("exit",):
                 os._exit(3)
             if acts == {"refuse"}:
                 pipe.send(ConfigRefused(job, "FAILED", "no such thing"))
@@ -79,20 +80,32 @@ def spawn(*_):
     return process, ours
 
 
-def run_groups(*orders, size=1, reached=lambda group: 0, recorded=lambda group, job: None, rules=None):
-    events, left = [], []
-    tell_left = lambda group, jobs, reason: left.append(tuple(jobs))  # noqa: E731 - one of four callbacks of a line
-    pool = WorkerPool(spawn, size, events.append, lambda: None, tell_left, reached, recorded, rules)
-    return pool.run(orders), events, left
+class Listener:
+    """Keeps what the pool tells, and answers as it is told to."""
+
+    def __init__(self, reached=lambda group: 0, recorded=lambda request: None):
+        self.events, self.left = [], []
+        self.on_event, self.checkpoint_progress, self.recorded_end = self.events.append, reached, recorded
+
+    def on_tick(self):
+        pass
+
+    def on_split(self, group, jobs, reason):
+        self.left.append(tuple(jobs))
+
+
+def run_groups(*orders, size=1, rules=None, **answers):
+    listener = Listener(**answers)
+    return WorkerPool(spawn, size, listener, rules).run(orders), listener.events, listener.left
 
 
 def run(*acts, size=1):
-    ends, events, _ = run_groups(*(JobGroup((job,), ((act,),)) for job, act in enumerate(acts)), size=size)
+    ends, events, _ = run_groups(*(pack(act, job) for job, act in enumerate(acts)), size=size)
     return ends, events
 
 
 def pack(act, *jobs):
-    return JobGroup(jobs, ((act,),) * len(jobs))
+    return JobGroup(tuple(JobRequest(job, (act,)) for job in jobs))
 
 
 def test_a_worker_runs_many_jobs():
@@ -147,7 +160,7 @@ def test_a_pack_that_cannot_live_fails_job_by_job_in_the_end():
 
 def test_any_other_death_fails_who_is_to_blame_alone():
     acts = ["exit" if job in (2, 5) else "work" for job in range(7)]
-    ends, _, _ = run_groups(JobGroup(tuple(range(7)), tuple((act,) for act in acts)))
+    ends, _, _ = run_groups(JobGroup(tuple(JobRequest(job, (act,)) for job, act in enumerate(acts))))
     assert [ends[job].status for job in range(7)] == ["FAILED" if act == "exit" else "FINISHED" for act in acts]
     assert all(ends[job].unrecorded and "exit code 3" in ends[job].message for job in (2, 5))
 
@@ -182,17 +195,19 @@ def test_members_that_had_ended_go_along_unheard():
 def test_a_job_that_recorded_its_end_and_died_before_it_told_has_ended():
     asked = []
 
-    def recorded(group, job):
-        asked.append(job)
-        return Ended(job, "FINISHED", run_id="it") if len(asked) > 1 else None  # not yet when it was handed out
+    def recorded(request):
+        asked.append(request)
+        return (
+            Ended(request.number, "FINISHED", run_id="it") if len(asked) > 1 else None
+        )  # not yet when it was handed out
 
-    ends, events, _ = run_groups(JobGroup((0,), (("die",),)), recorded=recorded)
+    ends, events, _ = run_groups(pack("die", 0), recorded=recorded)
     assert ends == {0: Ended(0, "FINISHED", run_id="it")}
     assert [type(event).__name__ for event in events] == ["Started", "Ended"]
 
 
 def test_an_end_from_before_it_was_handed_out_does_not_count():
-    ends, _, _ = run_groups(JobGroup((0,), (("die",),)), recorded=lambda group, job: Ended(job, "FINISHED"))
+    ends, _, _ = run_groups(pack("die", 0), recorded=lambda request: Ended(request.number, "FINISHED"))
     assert ends[0].status == "FAILED"
 
 

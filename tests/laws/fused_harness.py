@@ -194,8 +194,12 @@ class EndAt(pl.Callback):
     def __init__(self, ended: Mapping[int, Sequence[int]]) -> None:
         self.ended = ended
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        jobs = pl_module.pack.experiments
+        pl_module.begin_measuring([job.data for job in jobs], jobs[0].measure, None)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        places = self.ended.get(trainer.current_epoch + 1, ())
+        job_indices = self.ended.get(trainer.current_epoch + 1, ())
         pl_module.mean_terms()
-        pl_module.dead |= {pl_module.pack.job_indices.index(job_index) for job_index in places}
+        pl_module.drop([pl_module.job_indices.index(job_index) for job_index in job_indices])
         pl_module.compact()

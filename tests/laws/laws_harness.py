@@ -2,11 +2,10 @@
 
 import signal
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
@@ -22,7 +21,6 @@ from reglab.tracking import TrackingSettings, open_run, reopen_run
 from reglab.tracking.folder import JOURNAL
 from reglab.tracking.journal import Journal
 from reglab.training import checkpoint_files
-from reglab.training import fit as engine
 from reglab.training.checkpoints import Checkpoints, resumable
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit
@@ -132,12 +130,16 @@ def experiment(
     )
 
 
-def trained(job: Experiment, folder: Path | None = None, resume: Path | None = None) -> dict[str, Tensor]:
-    """Train and return everything as it was at the end: weights, buffers, state of the regularizers."""
+def trained(
+    job: Experiment, folder: Path | None = None, resume: Path | None = None, **options: Any
+) -> dict[str, Tensor]:
+    """Train, with ``options`` of ``fit``, and return everything as it was at the end: weights, buffers, state of the
+    regularizers.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = folder or Path(temporary)
         tracker = open_run(NOWHERE, name="law", folder=folder, config={}, params={}, tags={})
-        fit(job, tracker, resume=resume)
+        fit(job, tracker, resume=checkpoint_files.load(resume) if resume else None, **options)
         tracker.finish()
         state: dict[str, Tensor] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     return state
@@ -170,7 +172,9 @@ class _Cut(Exception):  # noqa: N818 - it cuts training short, as a kill would
     pass
 
 
-def cut_and_resumed(make: Callable[[], Experiment], step: int, folder: Path) -> dict[str, Tensor]:
+def cut_and_resumed(
+    make: Callable[[], Experiment], step: int, folder: Path, callbacks: Sequence[pl.Callback] = ()
+) -> dict[str, Tensor]:
     """Train to ``step``, die there, and go on in a new module from the checkpoint."""
     path = folder / "cut.ckpt"
     job = make()
@@ -179,26 +183,26 @@ def cut_and_resumed(make: Callable[[], Experiment], step: int, folder: Path) -> 
     checkpoints = Checkpoints(module, folder / "a" / "checkpoints", "val/loss")
     recorder = Recorder(module, [job.data], job.measure, [tracker], checkpoints)
     with quiet_lightning():
-        trainer = build_trainer(job, [recorder, checkpoints, SaveAt(step, path)])
+        trainer = build_trainer(job, [recorder, checkpoints, *callbacks, SaveAt(step, path)])
         with suppress(_Cut):
             trainer.fit(module, train_dataloaders=module.loader())
     tracker.finish()
-    return trained(make(), folder / "b", resume=path)
+    return trained(make(), folder / "b", resume=path, callbacks=callbacks)
 
 
 def interrupted_and_resumed(make: Callable[[], Experiment], step: int, folder: Path) -> dict[str, Tensor]:
     """Train until a signal comes in the ``step``th step, then go on in a new module as the same run."""
 
     class Asked(Solo):
-        def _step(self, rows: Tensor) -> Any:
-            outcome = super()._step(rows)
+        def step(self, rows: Tensor) -> Any:
+            outcome = super().step(rows)
             if int(self.cocktail.keys.step) == step:
                 signal.raise_signal(signal.SIGTERM)
             return outcome
 
     tracker = open_run(NOWHERE, name="law", folder=folder, config={}, params={}, tags={})
-    with patch.object(engine, "Solo", Asked), suppress(Interrupted):
-        fit(make(), tracker)
+    with suppress(Interrupted):
+        fit(make(), tracker, module_class=Asked)
     tracker.finish("KILLED")
     tracker = reopen_run(folder)
     fit(make(), tracker, resume=resumable(folder / "checkpoints"))

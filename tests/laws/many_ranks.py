@@ -1,6 +1,7 @@
 """Trains every method on several processes, data-parallel and sharded: started by test_many_ranks with torchrun."""
 
 import copy
+import json
 import os
 import shutil
 import signal
@@ -9,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import laws_harness as harness
 import torch
+from file_reads import file_reads
 from torch import Tensor, nn
 
 from reglab.core.signals import Interrupted
 from reglab.regularizers import EMA, EarlyStopping, MaxNorm, Regularizer
 from reglab.tracking import open_run, reopen_run
-from reglab.training import fit as engine
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import resumable
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit
@@ -125,13 +126,15 @@ def job(case: str, ranks: int = 1, strategy: str = "ddp", **trainer: Any) -> Exp
 class Signalled(Solo):
     """A signal comes to the last of the processes, in the middle of a step."""
 
-    def _step(self, rows: Tensor) -> Any:
+    def step(self, rows: Tensor) -> Any:
         if self.global_rank == self.trainer.world_size - 1 and int(self.cocktail.keys.step) == 5:
             signal.raise_signal(signal.SIGTERM)
-        return super()._step(rows)
+        return super().step(rows)
 
 
-def trained(made: Experiment, folder: Path, resume: Path | None = None) -> dict[str, Tensor]:
+def trained(
+    made: Experiment, folder: Path, resume: Checkpoint | None = None, module_class: type[Solo] = Solo
+) -> dict[str, Tensor]:
     """Train with rank 0 in ``folder``, where Lightning sends every rank's checkpoint, the others below it.
 
     Returns the state at the end, as this rank's model has it.
@@ -143,20 +146,19 @@ def trained(made: Experiment, folder: Path, resume: Path | None = None) -> dict[
     else:
         tracker = open_run(harness.NOWHERE, name="law", folder=own, config={}, params={}, tags={})
     try:
-        fit(made, tracker, resume=resume)
+        fit(made, tracker, resume=resume, module_class=module_class)
     finally:
         tracker.finish()
     return dict(made.model.state_dict())
 
 
-def signalled(folder: Path, made: Experiment) -> Path:
+def signalled(folder: Path, made: Experiment) -> Checkpoint:
     """Let a signal come to the last rank, and return the checkpoint that training left when all had ended."""
     rank = os.environ.get("RANK", "0")
-    with patch.object(engine, "Solo", Signalled):
-        try:
-            trained(made, folder)
-        except Interrupted as end:
-            folder.with_name(f"{folder.name}-ended-{rank}.txt").write_text(str(end.number))
+    try:
+        trained(made, folder, module_class=Signalled)
+    except Interrupted as end:
+        folder.with_name(f"{folder.name}-ended-{rank}.txt").write_text(str(end.number))
     found = resumable(folder / "checkpoints")
     assert found is not None
     return found
@@ -176,14 +178,16 @@ def all_cases(target: Path) -> None:
         begun = target / strategy / "from_one"
         own = signalled(target / strategy / "cut", job("stopped", ranks, strategy))
         if rank == "0":
-            shutil.copytree(own.parent, target / strategy / "from_several" / "checkpoints")
+            shutil.copytree(own.path.parent, target / strategy / "from_several" / "checkpoints")
             recorded = len(harness.rows_of(target / strategy / "cut"))
         trained(job("stopped", ranks, strategy), target / strategy / "cut", own)
         if rank == "0":
             assert (
                 0 < recorded < len(harness.rows_of(target / strategy / "cut"))
             )  # it went on, and began no second time
-        trained(job("stopped", ranks, strategy), begun, resumable(begun / "checkpoints"))
+        with file_reads(begun / "checkpoints") as opened:
+            trained(job("stopped", ranks, strategy), begun, resumable(begun / "checkpoints"))
+        (target / strategy / f"opened-{rank}.json").write_text(json.dumps(opened))
     if ranks == 4:  # two copies of the weights, each cut in two
         trained(job("elastic_net", ranks, "fsdp", shards=2), target / "fsdp" / "copies")
 

@@ -1,5 +1,6 @@
 """Law: two or four processes, data-parallel or sharded, train and record what one process does on the joint batch."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -112,6 +113,17 @@ def test_training_goes_on_with_another_number_of_devices(
     wanted = _last(alone / "stopped")
     for folder in (by_one, trained_by[ranks] / strategy / "from_one"):
         torch.testing.assert_close(_last(folder), wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_rank_hashes_a_checkpoint_once_and_loads_it_once(
+    strategy: str, ranks: int, trained_by: dict[int, Path]
+) -> None:
+    for rank in range(ranks):
+        opened = json.loads((trained_by[ranks] / strategy / f"opened-{rank}.json").read_text())
+        assert opened == dict.fromkeys(opened, 2)
+        assert {"last.ckpt", "best.ckpt"} <= opened.keys()
 
 
 @pytest.mark.parametrize("ranks", RANKS)

@@ -1,6 +1,6 @@
 """Mixed and low precision: the same steps however they are cut, numbers that stay wide, and a scaler's steps."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from torch.nn import functional
 from reglab.regularizers import EMA, L1, SAM
 from reglab.tracking.journal import Journal
 from reglab.training import checkpoint_files
-from reglab.training import fit as engine
 from reglab.training.loader import epoch_order
+from reglab.training.solo import Solo
 
 EPOCHS, BATCH, LR = 3, 10, 0.1
 SGD = {"_target_": "torch.optim.SGD", "lr": LR}
@@ -113,12 +113,10 @@ def test_low_precision_trains_to_nearly_the_outputs_of_float32(name: str, precis
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_gap_and_statistics_are_computed_in_at_least_float32(
-    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gap_and_statistics_are_computed_in_at_least_float32(precision: str, tmp_path: Path) -> None:
     seen: dict[str, torch.dtype] = {}
 
-    class Watched(engine.Solo):
+    class Watched(Solo):
         def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             gap, weights = super().measure()
             seen.update({key: value.dtype for key, value in [*gap.items(), *weights.items()]})
@@ -129,9 +127,8 @@ def test_gap_and_statistics_are_computed_in_at_least_float32(
             seen.update({key: value.dtype for key, value in terms.items()})
             return terms
 
-    monkeypatch.setattr(engine, "Solo", Watched)
     job = harness.experiment(harness.members("l2"), trainer={"precision": precision})
-    state = harness.weights_of(harness.trained(job, tmp_path))
+    state = harness.weights_of(harness.trained(job, tmp_path, module_class=Watched))
     narrow = [key for key, dtype in seen.items() if dtype.itemsize < 4]
     assert {"gap/loss", "train/loss", "val/loss", "weights/all/l2", "objective/l2"} <= seen.keys()
     assert not narrow
@@ -157,27 +154,25 @@ class _Each(pl.Callback):
         self.weights.append({name: weight.detach().clone() for name, weight in pl_module.model.named_parameters()})
 
 
-def with_trainer(monkeypatch: pytest.MonkeyPatch, *callbacks: pl.Callback, plugin: Any = None) -> None:
-    """Let trainings have these callbacks, and a precision plugin that a config cannot name."""
-    build = harness.engine.build_trainer
+class Scaled(pl.Callback):
+    """Trains with a gradient scaler that starts at ``scale``, on a CPU, which no config can name."""
 
-    def built(job: Any, own: list[pl.Callback]) -> pl.Trainer:
-        trainer = build(job, [*own, *callbacks])
-        if plugin is not None:
-            trainer.strategy.precision_plugin = plugin()
-        return trainer
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
 
-    monkeypatch.setattr(harness.engine, "build_trainer", built)
-    monkeypatch.setattr(harness, "build_trainer", built)
+    def plugin(self) -> MixedPrecision:
+        return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=self.scale, growth_interval=4))
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        trainer.strategy.precision_plugin = self.plugin()
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_averages_of_weights_are_kept_in_full_precision(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_averages_of_weights_are_kept_in_full_precision(precision: str) -> None:
     each = _Each()
-    with_trainer(monkeypatch, each)
     job = harness.experiment({"ema": EMA(0.999)}, epochs=10, trainer={"precision": precision})
     start = {name: weight.detach().clone() for name, weight in job.model.named_parameters()}
-    state = harness.trained(job)
+    state = harness.trained(job, callbacks=[each])
     assert state["cocktail.members.ema.strength"].dtype == torch.float64
     assert len(each.weights) == 50
     for name, initial in start.items():
@@ -190,17 +185,13 @@ def test_averages_of_weights_are_kept_in_full_precision(precision: str, monkeypa
         torch.testing.assert_close(found.double(), average, rtol=1e-5, atol=1e-6)
 
 
-def scaled(scale: float) -> Callable[[], MixedPrecision]:
-    return lambda: MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=4))
-
-
 @pytest.mark.parametrize("clip", [None, 0.05], ids=["plain", "clipped"])
 @pytest.mark.parametrize("scale, skipped", [(2.0**10, 0), (2.0**24, 3)], ids=["fits", "overflows"])
 def test_a_scaled_step_clips_what_is_unscaled_and_a_skipped_one_changes_nothing(
-    clip: float | None, scale: float, skipped: int, monkeypatch: pytest.MonkeyPatch
+    clip: float | None, scale: float, skipped: int
 ) -> None:
     model, strength, decay = net(), 0.2, 0.9
-    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=LR), scaled(scale)().scaler
+    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=LR), Scaled(scale).plugin().scaler
     averages, taken, total = [weight.detach().clone() for weight in model.parameters()], 0, 0
     steps: list[None] = []
     optimizer.register_step_post_hook(lambda *_: steps.append(None))
@@ -228,12 +219,11 @@ def test_a_scaled_step_clips_what_is_unscaled_and_a_skipped_one_changes_nothing(
     assert total - taken >= skipped
     assert (total == taken) == (skipped == 0)
 
-    with_trainer(monkeypatch, plugin=scaled(scale))
     job = harness.experiment(
         {"l1": L1(strength), "ema": EMA(decay)}, model=net(), optimizer=SGD, epochs=EPOCHS, batch_size=BATCH
     )
     object.__setattr__(job.recipe, "clip", clip)
-    found = harness.trained(job)
+    found = harness.trained(job, callbacks=[Scaled(scale)])
     wanted = {f"model.{name}": value for name, value in model.state_dict().items()}
     torch.testing.assert_close(harness.weights_of(found), wanted, rtol=0, atol=1e-6)
     assert int(found["cocktail.members.ema.updates"]) == taken
@@ -243,26 +233,24 @@ def test_a_scaled_step_clips_what_is_unscaled_and_a_skipped_one_changes_nothing(
         torch.testing.assert_close(kept, average, rtol=0, atol=1e-6)
 
 
-def test_a_step_that_is_skipped_leaves_every_weight_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_is_skipped_leaves_every_weight_as_it_was() -> None:
     each = _Each()
-    with_trainer(monkeypatch, each, plugin=scaled(2.0**100))  # it is halved at each step, so never fits here
+    scaled = Scaled(2.0**100)  # it is halved at each step, so never fits here
     job = harness.experiment({**harness.members("l1"), **harness.members("weight_decay"), **harness.members("ema")})
     before = {name: weight.detach().clone() for name, weight in job.model.named_parameters()}
-    state = harness.trained(job)
+    state = harness.trained(job, callbacks=[each, scaled])
     assert len(each.weights) == 15
     for weights in each.weights:
         harness.assert_same_bits(weights, before)
     assert float(state["cocktail.members.ema.updates"]) == 0
 
 
-def test_the_scale_goes_on_in_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_trainer(monkeypatch, plugin=scaled(2.0**24))
-
+def test_the_scale_goes_on_in_a_resumed_run(tmp_path: Path) -> None:
     def make() -> harness.Experiment:
         return harness.experiment(harness.members("l1"))
 
-    uninterrupted = harness.trained(make(), tmp_path / "whole")
-    harness.assert_same_bits(uninterrupted, harness.cut_and_resumed(make, 7, tmp_path))
+    uninterrupted = harness.trained(make(), tmp_path / "whole", callbacks=[Scaled(2.0**24)])
+    harness.assert_same_bits(uninterrupted, harness.cut_and_resumed(make, 7, tmp_path, [Scaled(2.0**24)]))
     scales = [
         checkpoint_files.read(tmp_path / folder / "checkpoints" / "last.ckpt")["MixedPrecision"]
         for folder in ("whole", "b")

@@ -43,7 +43,7 @@ def trial(block, strength, index, seed, /, **changes):
         "gap/accuracy": 1 - 0.1 * train - score,
         "weights/zeros": zeros,
     }
-    params = {"seed": str(seed), "data.name": "digits", "sweep.job": f"{block}{strength}{seed}"}
+    params = {"seed": str(seed), "data.name": "digits"}
     fields = {
         "run_id": f"{block}-{strength}-{seed}",
         "block": block,

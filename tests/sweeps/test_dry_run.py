@@ -9,8 +9,9 @@ from hydra.types import RunMode
 from launchers import standin_pack
 from reglab.launchers import task
 from reglab.launchers.compose import Composer
+from reglab.launchers.request_launcher import Capabilities
 from reglab.sweeps.dry_run import Cost, dry_run, estimate, makespan
-from reglab.sweeps.sweep import expand_jobs
+from reglab.sweeps.sweep import expand_jobs, requests_of
 
 
 @pytest.fixture
@@ -21,7 +22,9 @@ def dry(hydra, monkeypatch, capsys):
         fixed = [f"hydra/launcher={launcher}", f"hydra.launcher.workers={workers}", "hydra.mode=MULTIRUN"]
         fixed.append("hydra.launcher.preload=[reglab.launchers.worker]")
         master = hydra.compose_config("train", fixed, RunMode.MULTIRUN, with_log_configuration=False)
-        dry_run(expand_jobs([*overrides, *fixed[1:2]], master), Composer(hydra.config_loader, master), master)
+        requests = requests_of(expand_jobs([*overrides, *fixed[1:2]], master), {})
+        can = Capabilities(waits=True, fuses=launcher == "fused", shows_progress=True)
+        dry_run(requests, Composer(hydra.config_loader, master), master, can)
         return capsys.readouterr().out
 
     return dry

@@ -1,17 +1,21 @@
 """Paths: which job starts from which, what else is refused, and that jobs run in turn."""
 
+from pathlib import Path
+
 import pytest
 from hydra.types import RunMode
 
-from launchers import small, standin_pack
+from launchers import small, standin, standin_pack
+from reglab.config import job_request
+from reglab.config.sweep_functions import rewrite
 from reglab.core.errors import UserError
 from reglab.launchers import local, task
 from reglab.launchers.compose import Composer
 from reglab.launchers.display import Display
 from reglab.launchers.events import Ended, Packed, Started
+from reglab.launchers.request_launcher import Capabilities
 from reglab.sweeps import ledger
 from reglab.sweeps.blocks import expand
-from reglab.sweeps.functions import rewrite
 from reglab.sweeps.path import links
 
 STRENGTHS = "regularizer.l1.strength=0.1,10,1"
@@ -22,9 +26,7 @@ def conf(conf):
     """The small configuration, with what a path needs of ``sweep``."""
     file = conf / "train.yaml"
     assert file.read_text() == small.FILES["train.yaml"]
-    file.write_text(
-        file.read_text().replace("job: null", "job: null, path: null, after: null, start: null, trail: null")
-    )
+    file.write_text(file.read_text().replace("seeds: null", "seeds: null, path: null"))
     return conf
 
 
@@ -37,7 +39,8 @@ def linked(hydra):
         plain = [each for each in given if "," not in each]
         master = hydra.compose_config("train", plain, RunMode.MULTIRUN, with_log_configuration=False)
         jobs, composer = expand(given, blocks, seeds), Composer(hydra.config_loader, master)
-        return jobs, links(jobs, composer), composer
+        waits = "hydra/launcher=basic" not in arguments
+        return jobs, links(jobs, composer, Capabilities(waits=waits)), composer
 
     return found
 
@@ -121,8 +124,8 @@ def test_a_trail_tells_all_that_was_trained_before(linked):
 def test_a_path_is_another_sweep_than_the_same_jobs_from_their_initial_weights(linked):
     marks = set()
     for path in ("up", "down", "null"):
-        jobs, _, composer = linked("regularizer=[l1]", STRENGTHS, path=path)
-        marks.add(ledger.sweep_fingerprint(jobs, ledger.contents(jobs, composer)))
+        jobs, found, composer = linked("regularizer=[l1]", STRENGTHS, path=path)
+        marks.add(ledger.sweep_fingerprint(jobs, ledger.contents(jobs, composer, found)))
     assert len(marks) == 3
 
 
@@ -143,10 +146,10 @@ def events(hydra, monkeypatch):
     monkeypatch.setattr(local, "Display", Listening)
     monkeypatch.setattr(Listening, "events", [], raising=False)
 
-    def run(*overrides, launcher="fused"):
+    def run(*overrides, launcher="fused", one=standin_pack.train_one):
         words = [f"hydra/launcher={launcher}", "hydra.launcher.workers=2", "hydra.mode=MULTIRUN", "sweep.path=down"]
         every = rewrite([*overrides, "hydra.launcher.preload=[reglab.launchers.worker]", *words])
-        result = hydra.multirun("train", standin_pack.train_one, every)
+        result = hydra.multirun("train", one, every)
         return result, Listening.events
 
     return run
@@ -189,11 +192,13 @@ def test_a_failure_does_not_stop_the_path(events):
     assert in_order(said, [(2, 0), (3, 1)])
 
 
-def test_a_job_is_told_where_it_starts(hydra, events, conf):
-    _, _ = events("regularizer=[l1]", STRENGTHS, launcher="local")
-    work = conf.parent / "work" / "out"
-    texts = [(work / str(job) / ".hydra" / "config.yaml").read_text() for job in range(3)]
-    assert "start: null" in texts[1]
-    assert f"start: {work / '1'}" in texts[2]
-    assert f"start: {work / '2'}" in texts[0]
-    assert "after: 2" in texts[0]
+def test_a_job_is_told_where_it_starts(events):
+    events("regularizer=[l1]", STRENGTHS, f"folder={Path.cwd()}", launcher="local", one=standin.note_request)
+    names = {**vars(job_request), "PosixPath": Path}
+    starts = [eval(Path(f"request-{job}").read_text(), names).start for job in range(3)]
+    assert starts[1] is None
+    assert [(start.after, start.folder) for start in (starts[2], starts[0])] == [
+        (1, Path.cwd() / "out/1"),
+        (2, Path.cwd() / "out/2"),
+    ]
+    assert starts[2].trail != starts[0].trail

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from launchers.standin import note_request
 from reglab.core.errors import UserError
 from reglab.launchers.events import Ended
 from reglab.sweeps.sweep import SweepResult, interrupted_message
@@ -14,7 +15,7 @@ def test_every_job_runs_with_its_own_config(multirun, capsys):
     assert (result.jobs, result.finished, result.failures) == (4, 4, "")
     assert "4 finished" in capsys.readouterr().err
     lines = [Path("out", str(job), ".hydra", "overrides.yaml").read_text() for job in range(4)]
-    assert all(f"sweep.job={job}" in text for job, text in enumerate(lines))
+    assert not any("request" in text or "sweep." in text for text in lines)
     assert [("optimizer=sgd" in text, "optimizer.lr=2" in text) for text in lines] == [
         (False, False),
         (False, True),
@@ -46,12 +47,14 @@ def test_several_devices_in_a_sweep_are_refused_before_any_job_starts(multirun):
     assert not Path("out").exists()
 
 
-def test_the_parent_is_told_to_every_job(multirun):
-    result = multirun("experiment=study")
+def test_the_request_is_told_to_every_job(hydra):
+    words = ["experiment=study", f"folder={Path.cwd()}", "hydra.launcher.workers=2"]
+    result = hydra.multirun("train", note_request, words)
     assert result.jobs == 2 * (1 + 3)
+    texts = [Path(f"request-{job}").read_text() for job in range(8)]
+    assert all(f"parent='{result.parent_id}'" in text for text in texts)
+    assert ["block='l1+dropout'" in text for text in texts] == [False, True, True, True] * 2
     texts = [Path("out", str(job), ".hydra", "overrides.yaml").read_text() for job in range(8)]
-    assert all(f"sweep.parent={result.parent_id}" in text for text in texts)
-    assert ["'l1+dropout'" in text for text in texts] == [False, True, True, True] * 2
     assert [("seed=0" in text, "seed=1" in text) for text in texts] == [(True, False)] * 4 + [(False, True)] * 4
 
 

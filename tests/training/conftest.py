@@ -48,13 +48,14 @@ def case(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 @pytest.fixture(scope="session")
 def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A finished run that tests only look at: (its case, its config, its result)."""
+    from reglab.config.job_request import JobRequest
     from reglab.training.job import run_job
 
     folder = tmp_path_factory.mktemp("shared")
     shutil.copy(template, folder / "reglab.db")
     with chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(HydraConfig.instance(), "cfg", None)
-        described = config("regularizer=[l1,dropout]", "regularizer.l1.strength=1e-2", "sweep.block=" + 700 * "b")
-        result = run_job(described)
+        described = config("regularizer=[l1,dropout]", "regularizer.l1.strength=1e-2", "+sweep.note=" + 700 * "b")
+        result = run_job(described, request=JobRequest(0, parent="p", block=700 * "b"))
     yield Case(folder), described, result
     close(folder)

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import reglab
+from reglab.config.job_request import JobRequest
 from reglab.regularizers import EMA, Regularizer
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.data_check import check_data
@@ -44,7 +45,7 @@ def test_a_job_says_it_alone_and_not_in_a_sweep(tmp_path, monkeypatch, caplog):
     assert case.train(*local).status == "FINISHED"
     assert len(warnings_of(caplog)) == 1
     caplog.clear()
-    assert case.train(*local, "sweep.parent=p").status == "FINISHED"
+    assert case.train(*local, request=JobRequest(0, parent="p")).status == "FINISHED"
     assert warnings_of(caplog) == []
 
 

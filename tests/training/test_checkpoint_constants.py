@@ -42,10 +42,10 @@ def test_a_damaged_one_damages_its_checkpoints_until_it_is_written_again(tmp_pat
     (path,) = kept(tmp_path)
     path.write_bytes(path.read_bytes()[:-90])
     with pytest.raises(Damaged, match=path.name):
-        checkpoint_files.verify(tmp_path / "last.ckpt")
+        checkpoint_files.read(tmp_path / "last.ckpt")
     checkpoint_files._unchanged.clear()  # as in the process that goes on
     checkpoint_files.write(content(1), tmp_path / "last.ckpt")
-    checkpoint_files.verify(tmp_path / "last.ckpt")
+    checkpoint_files.read(tmp_path / "last.ckpt")
 
 
 def test_a_missing_one_is_missed_by_who_needs_it_alone(tmp_path: Path) -> None:

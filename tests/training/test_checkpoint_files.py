@@ -47,19 +47,20 @@ def test_every_flipped_bit_and_every_cut_is_found(path: Path) -> None:
             if damaged != whole:
                 path.write_bytes(damaged)
                 with pytest.raises(Damaged, match="checksum"):
-                    checkpoint_files.verify(path)
+                    checkpoint_files.read(path)
 
 
 def test_the_one_before_is_kept_and_used_when_the_last_is_damaged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoint_files.write({**STATE, "epoch": 4}, path)
-    assert checkpoint_files.newest_valid(path) == path
+    assert next(checkpoint_files.whole(path)).path == path
     path.write_bytes(path.read_bytes()[:-3])
-    actual = checkpoint_files.newest_valid(path)
-    assert actual == path.with_name("last.previous.ckpt")
-    assert checkpoint_files.read(actual)["epoch"] == 3
+    (actual,) = checkpoint_files.whole(path)
+    assert actual.path == path.with_name("last.previous.ckpt")
+    assert actual.take()["epoch"] == 3
     assert "last.ckpt" in caplog.text
-    actual.write_bytes(b"")
-    assert checkpoint_files.newest_valid(path) is None
+    assert not path.exists()  # the next one must not move it over the only one that is whole
+    actual.path.write_bytes(b"")
+    assert not list(checkpoint_files.whole(path))
 
 
 def test_a_file_that_another_program_wrote_is_refused(tmp_path: Path) -> None:
@@ -106,9 +107,7 @@ def test_dying_anywhere_leaves_a_whole_one(path: Path, monkeypatch: pytest.Monke
             pass
         finally:
             monkeypatch.undo()
-        actual = checkpoint_files.newest_valid(path)
-        assert actual is not None
-        assert checkpoint_files.read(actual)["epoch"] >= 3
+        assert next(checkpoint_files.whole(path)).take()["epoch"] >= 3
 
 
 def test_what_cannot_be_stored_leaves_the_old_one(path: Path) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from reglab.regularizers import Cocktail
-from reglab.training import checkpoints
-from reglab.training.checkpoints import Checkpoints
+from reglab.training import checkpoint_files, checkpoints
+from reglab.training.checkpoints import Checkpoints, resumable
 
 
 class Module(nn.Linear):
@@ -131,7 +131,11 @@ def test_the_best_is_not_written_again_without_a_better_one(tmp_path: Path) -> N
 def test_a_resumed_run_remembers_its_best(tmp_path: Path) -> None:
     kept, trainer, module = offered([3.0, 1.0], "val/loss", tmp_path)
     kept.write(trainer)
+    checkpoint_files.write({"callbacks": {Checkpoints.__qualname__: kept.state_dict()}}, kept.last)
+    found = resumable(tmp_path)
+    assert found is not None
     again = checkpoints_of(module, tmp_path)
+    again.on_load_checkpoint(trainer, module, found.take())
     again.load_state_dict(kept.state_dict())
     again.on_fit_start(trainer, module)
     module.at(7)

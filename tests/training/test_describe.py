@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from reglab.config.job_request import JobRequest
 from reglab.core.errors import UserError
 from reglab.training import describe
 from training.job_case import config
@@ -29,7 +30,7 @@ def fingerprint(*overrides: str, digest: str = "d") -> str:
         ["trainer.checkpoint_seconds=60"],
         ["+measure.resamples=400", "~measure.scores"],  # as configs were while intervals took a bootstrap
         ["name=another"],
-        ["sweep.parent=p", "sweep.job=3", "sweep.block=b", "sweep.seeds=5"],
+        ["sweep.seeds=5"],
     ],
 )
 def test_where_it_runs_and_how_a_number_is_written_do_not_count(overrides: list[str]) -> None:
@@ -97,9 +98,9 @@ def test_what_is_no_member_is_told_how_to_choose_one(node: Any) -> None:
     ],
 )
 def test_tags_name_the_cocktail_and_its_main_number(words: list[str], label: str, strength: str, stronger: str) -> None:
-    job = describe.plain(config(*words, "sweep.parent=p", "sweep.job=0"))
+    job = describe.plain(config(*words))
     cocktail = describe.build_cocktail(job["regularizer"], 0, "regression")
-    tags = describe.tags(job, cocktail, "regression", "d")
+    tags = describe.tags(job, cocktail, "regression", "d", JobRequest(0, parent="p", block=label))
     assert (tags["reglab.regularizer"], tags["reglab.strength"], tags["reglab.stronger"]) == (label, strength, stronger)
     assert (tags["reglab.block"], tags["reglab.score"]) == (label, "r2")
     assert (tags["reglab.sweep"], tags["reglab.job"]) == ("p", "0")

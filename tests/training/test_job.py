@@ -67,7 +67,7 @@ def test_params_are_the_whole_config_and_never_cut(shared: Any) -> None:
     actual = case.run(result.run_id).data.params
     wanted = flat(OmegaConf.to_container(config))
     assert actual.keys() == wanted.keys()
-    assert actual["sweep.block"] == 700 * "b"  # Lightning's logger cuts at 250
+    assert actual["sweep.note"] == 700 * "b"  # Lightning's logger cuts at 250
     assert float(actual["regularizer.l1.strength"]) == 1e-2
     for key, value in wanted.items():
         assert actual[key] == (value if isinstance(value, str) else json.dumps(value))

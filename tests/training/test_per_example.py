@@ -20,6 +20,7 @@ from reglab.config.paths import conf_dir
 from reglab.data import DataSet, Part
 from reglab.measures import MeasureSettings
 from reglab.measures.evaluate import evaluation_of
+from reglab.tracking.run_state import read_state
 from reglab.training.describe import plain
 from reglab.training.fused import job
 from reglab.training.job import run_job
@@ -27,7 +28,7 @@ from reglab.training.job_result import JobResult
 from reglab.training.per_example import constant_predictor, examples, measured_rows
 from training.job_case import checkpoint
 
-COMMON = ("trainer.max_epochs=3", "trainer.accelerator=cpu", "tracking=none", "sweep.parent=p")
+COMMON = ("trainer.max_epochs=3", "trainer.accelerator=cpu", "tracking=none")
 COMMON += ("model.width=6", "model.depth=1", "optimizer.lr=0.03")
 LONGER = ("trainer.max_epochs=9",)
 CASES: dict[str, tuple[str, ...]] = {
@@ -109,7 +110,7 @@ def judge(kept: Examples, given: DataSet, folder: Path, metrics: Mapping[str, fl
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_keeps_what_its_weights_reach_on_each_example(case: str, tmp_path: Path) -> None:
     double = case == "double"
-    composed = [config(*CASES[case], f"seed={seed}", f"sweep.job={seed}") for seed in range(2)]
+    composed = [config(*CASES[case], f"seed={seed}") for seed in range(2)]
     given = data.load(plain(composed[0])["data"])
     with chdir(tmp_path):
         results = packed(composed, tmp_path)
@@ -148,7 +149,7 @@ def test_a_run_without_a_result_keeps_none_and_one_that_is_extended_new_ones(tmp
         assert [(tmp_path / str(place) / FILE).exists() for place in (0, 1)] == [False, True]
         before = read(tmp_path / "1" / FILE)
         longer = config("data=wine", "optimizer=sgd", "optimizer.lr=0.03", "trainer.max_epochs=6")
-        result = run_job(longer, resume=tmp_path / "1")
+        result = run_job(longer, resume=read_state(tmp_path / "1"))
     after = read(tmp_path / "1" / FILE)
     assert before.val_loss.mean() == pytest.approx(results[1].metrics["val/loss"], rel=1e-6)
     assert after.val_loss.mean() == pytest.approx(result.metrics["val/loss"], rel=1e-6)
@@ -160,7 +161,7 @@ def test_a_run_that_had_nothing_left_to_train_keeps_them_too(tmp_path: Path) -> 
         packed([config("data=wine", f"seed={seed}") for seed in range(2)], tmp_path)
         before = (tmp_path / "1" / FILE).read_bytes()
         (tmp_path / "1" / FILE).unlink()
-        run_job(config("data=wine", "seed=1"), resume=tmp_path / "1")
+        run_job(config("data=wine", "seed=1"), resume=read_state(tmp_path / "1"))
     (tmp_path / "before.npz").write_bytes(before)
     mine, right = read(tmp_path / "1" / FILE), read(tmp_path / "before.npz")
     np.testing.assert_allclose(mine.val_loss, right.val_loss, rtol=1e-5)

@@ -7,7 +7,6 @@ And tensors without data, on the device ``meta``, cannot be read at all: whateve
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
-from unittest.mock import patch
 
 import laws_harness as harness
 import pytest
@@ -19,7 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from reglab.regularizers import L1, Batch, Regularizer
-from reglab.training import fit as engine
 from reglab.training.solo import Solo
 from regularizers.loop import Loop, cross_entropy
 
@@ -95,8 +93,8 @@ def read_between_updates(
     job = harness.experiment(members, epochs=1, batch_size=11, steps_per_batch=steps_per_batch, optimizer=chosen)
     job = replace(job, recipe=replace(job.recipe, **recipe))
     Watched.reads = Reads()
-    with patch.object(engine, "Solo", Watched), Watched.reads, Fetches(Watched.reads.operations):
-        harness.trained(job)
+    with Watched.reads, Fetches(Watched.reads.operations):
+        harness.trained(job, module_class=Watched)
     assert len(Watched.reads.updates) == 4
     return [Watched.reads.operations[start:end] for start, end in pairwise(Watched.reads.updates)]
 

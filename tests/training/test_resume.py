@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from file_reads import file_reads
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -83,6 +84,26 @@ def test_the_same_job_goes_on_as_the_same_run(case: Case, run: Run, cut: int) ->
     assert sorted(case.steps(first, "val/loss")) == list(range(EPOCHS + 1))
 
 
+def test_each_checkpoint_file_is_hashed_once_and_loaded_once(case: Case, run: Run) -> None:
+    with pytest.raises(Cut):
+        run(cut=3)
+    checkpoints = case.folder / "it" / "checkpoints"
+    assert (checkpoints / "last.previous.ckpt").exists()  # which is not needed
+    (unchanged,) = checkpoints.glob("unchanged-*.pt")
+    with file_reads(checkpoints) as opened:
+        run()
+    assert opened == {"last.ckpt": 2, "best.ckpt": 2, unchanged.name: 2}
+
+
+def test_a_resumed_run_does_not_keep_what_it_loaded(case: Case, run: Run) -> None:
+    with pytest.raises(Cut):
+        run(cut=3)
+    found = resumable(case.folder / "it" / "checkpoints")
+    assert found is not None
+    assert found.take()["state_dict"]
+    assert not found.take()
+
+
 def test_a_finished_run_is_not_gone_on_with(case: Case, run: Run) -> None:
     first, second = run(), run()
     assert first.run_id != second.run_id
@@ -119,7 +140,7 @@ def test_a_damaged_checkpoint_and_the_one_before_it_and_both(case: Case, run: Ru
 def test_a_signal_saves_the_step_and_ends_the_run_killed(
     case: Case, run: Run, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    step = Solo._step
+    step = Solo.step
 
     def signalled(self: Solo, batch: torch.Tensor) -> Any:
         if int(self.cocktail.keys.step) == 6:
@@ -127,7 +148,7 @@ def test_a_signal_saves_the_step_and_ends_the_run_killed(
         return step(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Solo, "_step", signalled)
+        patch.setattr(Solo, "step", signalled)
         result = run()
     assert (result.status, result.message) == ("KILLED", "interrupted")
     assert case.run(result.run_id).info.status == "KILLED"
@@ -140,7 +161,7 @@ def test_a_signal_saves_the_step_and_ends_the_run_killed(
 def test_a_second_signal_ends_it_at_once_with_the_checkpoint_before(
     case: Case, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Solo._step
+    step = Solo.step
 
     def signalled(self: Solo, batch: torch.Tensor) -> Any:
         if int(self.cocktail.keys.step) == 6:
@@ -149,7 +170,7 @@ def test_a_second_signal_ends_it_at_once_with_the_checkpoint_before(
         return step(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Solo, "_step", signalled)
+        patch.setattr(Solo, "step", signalled)
         assert run().status == "KILLED"
     assert int(weights(case.folder / "it")["cocktail.keys.step"]) < 6
     run()
@@ -170,7 +191,9 @@ def test_resume_by_its_folder_where_it_was_started(
     assert resume(["--here", "../it"]) == 0
     assert "FINISHED" in capsys.readouterr().out
     assert_equal(case.folder / "it", case.folder / "whole")
-    assert resume([str(case.folder / "it")]) == 0
+    with file_reads(case.folder / "it") as opened:
+        assert resume([str(case.folder / "it")]) == 0
+    assert opened[JOURNAL] == 1
     assert "is finished" in capsys.readouterr().out
 
 
@@ -245,7 +268,9 @@ def test_a_death_while_the_best_epoch_was_put_in_its_place_costs_nothing(case: C
         run(cut=3)
     checkpoints = case.folder / "it" / "checkpoints"
     (checkpoints / "best.ckpt").replace(checkpoints / "best.previous.ckpt")  # the new one was not moved there yet
-    assert resumable(checkpoints) == checkpoints / "last.ckpt"
+    found = resumable(checkpoints)
+    assert found is not None
+    assert found.path == checkpoints / "last.ckpt"
     assert (checkpoints / "best.ckpt").exists()
 
 
@@ -255,7 +280,9 @@ def test_a_damaged_checkpoint_does_not_take_the_place_of_the_whole_one(case: Cas
     last = case.folder / "it" / "checkpoints" / "last.ckpt"
     last.write_bytes(b"cut")
     before = checkpoint_files.previous(last)
-    assert resumable(last.parent) == before
+    found = resumable(last.parent)
+    assert found is not None
+    assert found.path == before
     assert not last.exists()
 
 

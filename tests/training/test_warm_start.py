@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from reglab.config.fingerprint import fingerprint
+from reglab.config.job_request import JobRequest, WarmStart
 from reglab.core.errors import UserError
 from reglab.training.fused.job import load_experiments
 from reglab.training.warm_start import warm_start
@@ -28,6 +30,12 @@ def rows(run_id, key):
     return {line["step"]: line["metrics"][key] for line in lines if key in line.get("metrics", {})}
 
 
+def request(number, folder=None, after=None):
+    """Return the request of job ``number`` of a path, from the run in ``folder`` of job ``after``."""
+    start = None if folder is None else WarmStart(after, folder, "trail")
+    return JobRequest(number, parent="p", block="b", start=start)
+
+
 def tags(run_id):
     lines = [json.loads(line) for line in (folder_of(run_id) / "journal.jsonl").read_text().splitlines()]
     return {key: value for line in lines for key, value in line.get("tags", {}).items()}
@@ -42,9 +50,8 @@ def train(tmp_path, monkeypatch):
     case = Case(tmp_path)
 
     def run(number, *overrides, start=None, after=None):
-        index = [f"sweep.job={number}", f"sweep.after={'null' if after is None else after}"]
-        index += [] if start is None else [f"sweep.start='{start if isinstance(start, Path) else folder_of(start)}'"]
-        return case.train("tracking=none", *index, *overrides)
+        folder = folder_of(start) if isinstance(start, str) else start
+        return case.train("tracking=none", *overrides, request=request(number, folder, after))
 
     return run
 
@@ -90,8 +97,7 @@ def test_a_run_with_an_average_hands_on_its_trained_weights_and_the_new_average_
     ema = ("regularizer=[ema]", "regularizer.ema.strength=0.5")
     first = train(0, *ema)
     state = checkpoint(folder_of(first.run_id) / "checkpoints" / "last.ckpt")
-    job = config(*ema, "sweep.job=1", "sweep.after=0", f"sweep.start='{folder_of(first.run_id)}'")
-    _, (experiment,) = load_experiments([job])
+    _, (experiment,) = load_experiments([config(*ema)], [request(1, folder_of(first.run_id), 0)])
     model = experiment.cocktail.prepare(experiment.model)
     for name, weight in model.named_parameters():
         assert torch.equal(weight, state[f"model.{name}"])
@@ -121,16 +127,8 @@ def test_where_no_run_is_left_the_job_starts_anew_and_says_so(train, tmp_path):
 
 def test_a_pack_starts_each_member_from_its_own(train):
     runs = [train(number, f"seed={number}") for number in range(2)]
-    jobs = [
-        config(
-            f"seed={number}",
-            f"sweep.job={number + 2}",
-            f"sweep.after={number}",
-            f"sweep.start='{folder_of(run.run_id)}'",
-        )
-        for number, run in enumerate(runs)
-    ]
-    _, experiments = load_experiments(jobs)
+    requests = [request(number + 2, folder_of(run.run_id), number) for number, run in enumerate(runs)]
+    _, experiments = load_experiments([config(f"seed={number}") for number in range(2)], requests)
     for run, experiment in zip(runs, experiments, strict=True):
         state = checkpoint(folder_of(run.run_id) / "checkpoints" / "last.ckpt")
         assert torch.equal(experiment.model.state_dict()["head.weight"], state["model.head.weight"])
@@ -148,15 +146,39 @@ def test_double_precision_is_kept(train):
 )
 def test_weights_that_do_not_fit_are_refused(train, model, part):
     first = train(0)
-    sweep = {"start": str(folder_of(first.run_id)), "after": 0}
     with pytest.raises(UserError, match=part):
-        warm_start(nn.ModuleDict(model), sweep)
+        warm_start(nn.ModuleDict(model), WarmStart(0, folder_of(first.run_id), "trail"))
+
+
+def test_runs_of_an_older_version_are_passed_over_by_what_their_configs_say(train):
+    """Which recorded the job, and where it started, as keys of ``sweep``."""
+    data = ("data=diabetes", "model=linear")
+    first = train(0, *data)
+    diverged = train(1, *data, "optimizer=sgd", "optimizer.lr=1e6", start=first.run_id, after=0)
+    for run, more in (
+        (first, {"job": 0}),
+        (diverged, {"job": 1, "after": 0, "start": str(folder_of(first.run_id)), "trail": "x"}),
+    ):
+        as_older_version(folder_of(run.run_id), more)
+    third = train(2, *data, start=diverged.run_id, after=1)
+    assert tags(third.run_id)["reglab.start"] == first.run_id
+
+
+def as_older_version(folder, sweep):
+    journal = folder / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for line in lines:
+        for key in ("reglab.job", "reglab.path"):
+            line.get("tags", {}).pop(key, None)
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    recorded = yaml.safe_load((folder / "config.yaml").read_text())
+    recorded["sweep"] |= sweep
+    (folder / "config.yaml").write_text(yaml.safe_dump(recorded))
 
 
 def test_what_was_trained_before_is_part_of_what_a_job_computes():
-    job = {"data": {"name": "wine"}, "seed": 0, "sweep": {"parent": "a", "job": 1, "start": "/x", "trail": None}}
-    warm = {**job, "sweep": {**job["sweep"], "trail": "abc"}}
-    moved = {**warm, "sweep": {**warm["sweep"], "parent": "b", "start": "/y"}}
-    marks = [fingerprint(each, "digest") for each in (job, warm, moved)]
-    assert marks[0] != marks[1] == marks[2]
-    assert marks[0] == fingerprint({key: value for key, value in job.items() if key != "sweep"}, "digest")
+    job = {"data": {"name": "wine"}, "seed": 0, "sweep": {"seeds": 3}}
+    assert fingerprint(job, "digest") != fingerprint(job, "digest", "abc") != fingerprint(job, "digest", "abd")
+    assert fingerprint(job, "digest") == fingerprint({"data": job["data"], "seed": 0}, "digest")
+    # As older versions computed it, from the config.
+    assert fingerprint(job, "digest", "abc") == "ded7400c35160c8b"

@@ -1,18 +1,20 @@
 """``hydra/launcher=fused``: jobs that differ only in numbers train as packs, others alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.reglab_plugins.launcher import LocalLauncherConf
+from reglab.launchers.request_launcher import Capabilities, RequestLauncher
 
 if TYPE_CHECKING:
+    from reglab.config.job_request import JobRequest
+    from reglab.launchers.compose import Composer
+    from reglab.launchers.events import Ended
     from reglab.launchers.fused import PackRunner
 
 
@@ -38,8 +40,10 @@ class FusedLauncherConf(LocalLauncherConf):
 ConfigStore.instance().store(group="hydra/launcher", name="fused", node=FusedLauncherConf, provider="reglab")
 
 
-class FusedLauncher(Launcher):
+class FusedLauncher(RequestLauncher):
     """Hands Hydra's jobs to ``reglab.launchers.fused``."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(waits=True, fuses=True, shows_progress=True)
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class FusedLauncher(Launcher):
         from reglab.launchers.fused import PackRunner  # late: Hydra imports every plugin, also for other programs
         from reglab.launchers.local import LocalRunner
 
-        self.context, self.task, self.config = hydra_context, task_function, config
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.fused = PackRunner(
             LocalRunner(self.workers, self.threads, list(self.preload)),
             self.pack,
@@ -69,8 +73,7 @@ class FusedLauncher(Launcher):
             self.compile_seconds,
         )
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs and return how each ended."""
+    def run(self, requests: "Sequence[JobRequest]", composer: "Composer") -> "Mapping[int, Ended]":
+        """Run the jobs and return how each ended, by number."""
         assert self.fused is not None
-        jobs = dict(enumerate(job_overrides, initial_job_idx))
-        return self.fused.launch(jobs, self.context, self.config, self.task)
+        return self.fused.launch(requests, composer, self)

@@ -1,16 +1,19 @@
 """``hydra/launcher=local``: jobs of a sweep on worker processes of this machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from reglab.launchers.request_launcher import Capabilities, RequestLauncher
+
 if TYPE_CHECKING:
+    from reglab.config.job_request import JobRequest
+    from reglab.launchers.compose import Composer
+    from reglab.launchers.events import Ended
     from reglab.launchers.local import LocalRunner
 
 
@@ -33,8 +36,10 @@ class LocalLauncherConf:
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConf, provider="reglab")
 
 
-class LocalLauncher(Launcher):
+class LocalLauncher(RequestLauncher):
     """Hands Hydra's jobs to ``reglab.launchers.local``."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(waits=True, shows_progress=True)
 
     def __init__(self, workers: int | None, threads: int, preload: Sequence[str]):
         self.workers, self.threads, self.preload = workers, threads, preload
@@ -44,13 +49,14 @@ class LocalLauncher(Launcher):
         """Start the fork server, which imports while the sweeper prepares."""
         from reglab.launchers.local import LocalRunner  # late: Hydra imports every plugin, also for other programs
 
-        self.context, self.task, self.config = hydra_context, task_function, config
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.local = LocalRunner(self.workers, self.threads, list(self.preload))
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs and return how each ended."""
+    def run(self, requests: "Sequence[JobRequest]", composer: "Composer") -> "Mapping[int, Ended]":
+        """Run the jobs and return how each ended, by number."""
+        from reglab.config.pack_settings import PackSettings
         from reglab.launchers.compose import JobGroup
 
         assert self.local is not None
-        groups = [JobGroup((job,), (tuple(each),)) for job, each in enumerate(job_overrides, initial_job_idx)]
-        return self.local.launch(groups, self.context, self.config, self.task)
+        groups = [JobGroup((request,)) for request in requests]
+        return self.local.launch(groups, self.assignment(composer, PackSettings(threads=self.threads)))

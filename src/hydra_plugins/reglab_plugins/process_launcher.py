@@ -1,16 +1,19 @@
 """``hydra/launcher=process``: each job, or pack, in its own process, on its own GPUs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from reglab.launchers.request_launcher import Capabilities, RequestLauncher
+
 if TYPE_CHECKING:
+    from reglab.config.job_request import JobRequest
+    from reglab.launchers.compose import Composer
+    from reglab.launchers.events import Ended
     from reglab.launchers.fused import PackRunner
     from reglab.launchers.process import ProcessRunner
 
@@ -49,8 +52,12 @@ class ProcessLauncherConf:
 ConfigStore.instance().store(group="hydra/launcher", name="process", node=ProcessLauncherConf, provider="reglab")
 
 
-class ProcessLauncher(Launcher):
+class ProcessLauncher(RequestLauncher):
     """Hands Hydra's jobs to ``reglab.launchers.process``, packed by ``reglab.launchers.fused``."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        waits=True, fuses=True, assigns_devices=True, shows_progress=True
+    )
 
     def __init__(
         self,
@@ -77,17 +84,14 @@ class ProcessLauncher(Launcher):
         from reglab.launchers.fused import PackRunner
         from reglab.launchers.process import ProcessRunner
 
-        self.context, self.task, self.config = hydra_context, task_function, config
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         limits = Limits(self.timeout, self.memory)
         self.processes = ProcessRunner(self.workers, self.threads, self.gpus, self.retries, limits)
         self.fused = PackRunner(self.processes, self.pack, self.compile, self.always, self.compile_seconds)
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs and return how each ended."""
-        from reglab.launchers.compose import composer_of
-
+    def run(self, requests: "Sequence[JobRequest]", composer: "Composer") -> "Mapping[int, Ended]":
+        """Run the jobs and return how each ended, by number."""
         assert self.processes is not None
         assert self.fused is not None
-        jobs = dict(enumerate(job_overrides, initial_job_idx))
-        self.processes.assign_gpus(jobs, composer_of(self.context.config_loader, self.config))
-        return self.fused.launch(jobs, self.context, self.config, self.task)
+        self.processes.assign_gpus(requests, composer)
+        return self.fused.launch(requests, composer, self)

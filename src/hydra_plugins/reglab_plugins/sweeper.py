@@ -1,6 +1,7 @@
 """``hydra/sweeper=blocks``: expand blocks of regularizers and seeds, check, run the jobs."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -42,19 +43,19 @@ class BlocksSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep and return its ``SweepResult``."""
+    def sweep(self, arguments: list[str], resume: Path | None = None) -> Any:
+        """Run the sweep and return its ``SweepResult``; ``resume``: the folder of an earlier one."""
         from reglab.sweeps.sweep import run_sweep  # late: Hydra imports every plugin, also for other programs
 
         assert self.config is not None
         assert self.launcher is not None
         assert self.hydra_context is not None
-        launcher = self.launcher
         given = {argument.partition("=")[0] for argument in arguments}
         brought = [f"{key}={value}" for key, value in self.params.items() if key not in given]
         return run_sweep(
             [*brought, *arguments],
             self.config,
             self.hydra_context.config_loader,
-            lambda jobs: launcher.launch(jobs, initial_job_idx=0),
+            self.launcher,
+            resume,
         )

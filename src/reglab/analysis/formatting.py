@@ -42,7 +42,12 @@ def bracket(interval: Interval) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a percentage that is 0% or 100% only where that is exact; ``-`` for NaN."""
+    """Return a percentage that is 0% or 100% only where that is exact; ``-`` for NaN.
+
+    Example:
+        >>> percent(0.0349), percent(0.5)
+        ('3.5%', '50.0%')
+    """
     if math.isnan(share):
         return "-"
     if 0 < share < 0.001:
@@ -59,12 +64,22 @@ def shortened(label: str, limit: int) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return ``1 run``, ``2 runs``."""
+    """Return ``1 run``, ``2 runs``.
+
+    Example:
+        >>> plural(1, "run"), plural(3, "run")
+        ('1 run', '3 runs')
+    """
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def listing(names: Sequence[str], limit: int = 4) -> str:
-    """Return ``a, b and c``; beyond ``limit`` names the rest is counted."""
+    """Return ``a, b and c``; beyond ``limit`` names the rest is counted.
+
+    Example:
+        >>> listing(["a", "b", "c", "d", "e", "f"])
+        'a, b, c, d and 2 more'
+    """
     shown = list(names[:limit]) + ([f"{len(names) - limit} more"] if len(names) > limit else [])
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
 

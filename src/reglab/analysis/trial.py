@@ -28,6 +28,7 @@ class Trial:
         message: Why it failed.
         directions: Config keys of numbers that regularize more the larger (+1) or the smaller (-1)
             they are; earlier versions recorded the main number's only.
+        number: Of its job in the sweep, as text; empty if not recorded.
     """
 
     run_id: str
@@ -42,6 +43,7 @@ class Trial:
     overrides: tuple[str, ...] = ()
     message: str = ""
     directions: Mapping[str, int] = field(default_factory=dict)
+    number: str = ""
 
     def repeat(self) -> tuple[str, ...]:
         """Return what distinguishes this run from others of its setting: seed, split seed, fold."""
@@ -60,7 +62,7 @@ class Trial:
     @property
     def job(self) -> str:
         """The run's job in its sweep; a second attempt at a job has the same."""
-        return self.params.get("sweep.job", self.run_id)
+        return self.number or self.run_id
 
     @property
     def level(self) -> float:

@@ -133,7 +133,7 @@ def _train(job: Experiment, tracking: str | None, experiment: str, seed: int) ->
         folder = Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
         if tracking is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stack.enter_context(rank_environment.exit_with_parent())
+        stack.enter_context(rank_environment.exit_with_first_rank())
         tracker = _open(tracking, experiment, folder, job, seed)
         metrics = _train_and_finish(job, tracker, on_progress)
     return metrics, history, None if tracking is None else tracker.run_id

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_all_start_methods, get_context
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -30,11 +29,13 @@ from torch import nn
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.processes import rank_environment, rank_processes
-from reglab.processes.child_processes import Child, ChildProcesses, send_errors
+from reglab.processes.child_processes import ChildProcesses, send_errors
+from reglab.processes.parent_watch import exit_with_parent
 from reglab.regularizers import Cocktail
 from reglab.training.experiment import Experiment
 from reglab.training.trainer import build_trainer, quiet_lightning
 
+_EXIT_SECONDS = 20.0  # to save and end after the notebook's process is gone
 _NAME = re.compile(r"ddp_(spawn|fork|notebook)(?:_find_unused_parameters_(true|false))?")
 
 FitResult = tuple[dict[str, float], dict[str, dict[int, float]], str | None]
@@ -120,11 +121,11 @@ def run(plan: ProcessPlan, train: Callable[[], FitResult], model: nn.Module, coc
             # is imported.
             payload = Path(folder) / "work"
             payload.write_bytes(_pickled(train, model, cocktail))
-        with ChildProcesses() as family:
+        with ChildProcesses() as children:
             for rank in range(plan.ranks):
-                with rank_processes.environment(_environment(plan, rank, port)), signals_blocked():
-                    family.add(_start_process(context, rank, payload, result))
-            family.wait()
+                with rank_processes.environment(_environment(plan, rank, port)), _quiet_start():
+                    children.start(rank, context, _rank, rank, payload, result)
+            children.wait()
         trained = torch.load(result, map_location="cpu", weights_only=True)
     _load_trained(model, cocktail, trained)
     return trained["metrics"], trained["history"], trained["run_id"]
@@ -137,34 +138,19 @@ def _environment(plan: ProcessPlan, rank: int, port: int) -> dict[str, str]:
     return {**rank_processes.rank_environment(rank, plan.ranks, port), **threads}
 
 
-def _start_process(context: BaseContext, rank: int, payload: Any, result: Path) -> Child:
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_rank, args=(sender, rank, payload, result))  # type: ignore[attr-defined]  # each has it
-    with warnings.catch_warnings():
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Block signals in processes started inside the context, and a warning about them."""
+    with signals.blocked(signal.SIGINT, signal.SIGTERM), warnings.catch_warnings():
         # Python 3.12 warns of forking a process with threads, which a notebook's always is.
         warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
-        process.start()
-    sender.close()
-    return Child(rank, process, receiver)
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Block Ctrl-C and SIGTERM in processes started inside the context until they unblock."""
-    if not hasattr(signal, "pthread_sigmask"):
         yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _rank(pipe: Any, rank: int, payload: Any, result: Path) -> None:
     with signals.handle_signals(ignore_repeats=True), send_errors(pipe):
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+        exit_with_parent(_EXIT_SECONDS)
+        signals.unblock()
         setattr(rank_zero_only, "rank", rank)  # noqa: B010 - a function has no such attribute for mypy
         forked = not isinstance(payload, Path)
         if forked:

@@ -12,13 +12,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from reglab.config.fingerprint import REMOVED_KEYS
+from reglab.config.job_request import from_tags, take_recorded
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.processes import rank_environment
-from reglab.tracking import run_state
 from reglab.tracking.folder import shell_path
 from reglab.tracking.pack_manifest import MANIFEST, read
-from reglab.tracking.run_state import RunState
+from reglab.tracking.run_state import WORKING_FOLDER, RunState, read_state
 
 _CHANGEABLE = (
     *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
@@ -30,7 +30,7 @@ _HYDRA_KEYS = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # Hydra's keys th
 # What of a sweep may change.
 _SWEEP_CHANGEABLE = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")
 # Trust is given again by the user, not by a file.
-_DROPPED = ("sweep.again", "sweep.resume", "trust")
+_DROPPED = ("sweep.again", "trust")
 
 
 def resume(arguments: Sequence[str]) -> int:
@@ -58,12 +58,13 @@ def resume(arguments: Sequence[str]) -> int:
 
 
 def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
-    state = run_state.read_state(folder)
+    state = read_state(folder)
     config = _recorded(folder)
     if state is None or config is None:
         raise UserError(
             f"the run in {folder} cannot be resumed: it was made in Python or has recorded nothing yet; run it again"
         )
+    recorded = take_recorded(config)
     before = int(OmegaConf.select(config, _EPOCHS) or 0)
     changes = _changes(overrides)
     for key, value in changes.items():
@@ -73,31 +74,29 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
         raise UserError(f"{_EPOCHS}={epochs}: give a whole number of epochs")
     if epochs < before:
         raise UserError(f"{_EPOCHS}={epochs}: the run has {before}: give a larger number")
-    if (done := _nothing_to_do(folder, state, epochs > before)) is not None:
+    if (done := _nothing_to_do(state, epochs > before)) is not None:
         if rank_environment.process_rank().first:
             print(done)
         return 0
     if epochs > before:
         _check_schedule(config, before)
-    _check_working_folder(state, folder, here)
+    _check_working_folder(state, here)
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds text
         sys.path.append(os.getcwd())  # noqa: PTH109 - for the user's own packages
     from reglab.cli.single_run import resume_run  # late: rich
 
     with signals.handle_signals():
-        return resume_run(config, folder)
+        return resume_run(config, state, from_tags(state.tags) or recorded)
 
 
-def _nothing_to_do(folder: Path, state: RunState, extend: bool) -> str | None:
+def _nothing_to_do(state: RunState, extend: bool) -> str | None:
     """Return why there is nothing to do, if so.
 
     Raises UserError where resuming would only repeat or mislead.
     """
+    folder = state.folder
     if state.diverged:
-        raise UserError(
-            f"the run in {folder} diverged, and resuming it would only repeat that: "
-            f"{state.tags.get('reglab.message', '')}"
-        )
+        raise UserError(f"the run in {folder} diverged, and resuming it would only repeat that: {state.message}")
     if state.status != "FINISHED":
         if pack := _pack_of(folder):
             raise UserError(f"the run in {folder} was trained in a pack: resume the whole pack by reglab resume {pack}")
@@ -156,22 +155,22 @@ def _recorded(folder: Path) -> DictConfig | None:
     return config
 
 
-def _check_working_folder(state: RunState, folder: Path, here: bool) -> None:
+def _check_working_folder(state: RunState, here: bool) -> None:
     """Raise UserError unless this is the run's working folder.
 
     The folder is not entered automatically: the run may be another user's, and Python and Hydra run
     code in such a folder.
     """
-    started_in = Path(state.tags.get(run_state.WORKING_FOLDER, Path.cwd()))
+    started_in = Path(state.tags.get(WORKING_FOLDER, Path.cwd()))
     if started_in.resolve() != Path.cwd().resolve() and not here:
         raise UserError(
-            f"the run in {folder} was started in {started_in}, and its relative paths start there. Go there first: cd "
-            f"{shlex.quote(str(started_in))}; or, if all of it was moved here, add --here"
+            f"the run in {state.folder} was started in {started_in}, and its relative paths start there. Go there "
+            f"first: cd {shlex.quote(str(started_in))}; or, if all of it was moved here, add --here"
         )
 
 
 def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
-    state = run_state.read_state(folder)
+    state = read_state(folder)
     if state is None:
         raise UserError(f"the sweep in {folder} has recorded nothing yet: run its command again")
     changes = [override for override in overrides if override.partition("=")[0] not in ("trust", *_SWEEP_CHANGEABLE)]
@@ -180,7 +179,7 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
             f"{changes[0]}: a resumed sweep keeps its configuration, except {' and '.join(_SWEEP_CHANGEABLE)}. To "
             f"extend one of its finished runs: reglab resume RUN {_EPOCHS}=..."
         )
-    _check_working_folder(state, folder, here)
+    _check_working_folder(state, here)
     # Secrets stay as written.
     recorded: Any = OmegaConf.to_container(OmegaConf.load(folder / _SWEEP), resolve=False)
     hydra = recorded["hydra"]
@@ -190,7 +189,7 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
     dropped = [*_DROPPED, *(f"measure.{key}" for key in REMOVED_KEYS)]
     task_overrides = [each for each in hydra["overrides"]["task"] if _key(each) not in dropped]
     hydra_overrides = [each for each in hydra["overrides"]["hydra"] if _key(each) not in map(_key, overrides)]
-    arguments = ["-m", *hydra_overrides, *task_overrides, *overrides, f"sweep.resume={_quoted(str(folder))}"]
+    arguments = ["-m", *hydra_overrides, *task_overrides, *overrides]
     if hydra["job"]["config_name"] not in (None, "train"):
         arguments = ["--config-name", hydra["job"]["config_name"], *arguments]
     for source in hydra["runtime"]["config_sources"]:
@@ -200,15 +199,9 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
             arguments = ["--config-dir", source["path"], *arguments]
     from reglab.cli.train import train
 
-    return train(arguments)
+    return train(arguments, folder)
 
 
 def _key(override: str) -> str:
     """Return which key or group an override is about, however it is written."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".")
-
-
-def _quoted(text: str) -> str:
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return str(QuotedString(text, Quote.single).with_quotes())

@@ -1,6 +1,10 @@
-"""Single run or sweep: resolve Hydra's run mode and report errors in the configuration."""
+"""Compose the config of a command, and tell by it whether it is a single run or a sweep."""
 
+from collections.abc import Sequence
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -9,10 +13,10 @@ from reglab.config.error_messages import override_key
 from reglab.core.errors import UserError
 
 
-def resolve_mode(hydra: Hydra, name: str, overrides: list[str], multirun: bool) -> tuple[RunMode, list[str]]:
-    """Return the mode, and the overrides that Hydra then needs.
+def compose_command(hydra: Hydra, name: str, overrides: list[str], multirun: bool) -> tuple[RunMode, DictConfig]:
+    """Return the mode of a command and its config, composed once unless it is wrong or a sweep.
 
-    Hydra composes a sweep once without its swept keys. ``-m regularizer=[l1],[l2,l1]
+    Hydra composes a sweep without its swept keys. ``-m regularizer=[l1],[l2,l1]
     regularizer.l1.strength=1e-3`` fails there, since no regularizer is chosen yet. Such an override
     is written as a sweep over one value, ``choice(1e-3)``, which Hydra leaves to the jobs, where it
     is checked again.
@@ -22,33 +26,51 @@ def resolve_mode(hydra: Hydra, name: str, overrides: list[str], multirun: bool) 
         name: The primary config.
         overrides: Of the command line.
         multirun: Whether ``-m`` was given.
+
+    Raises:
+        ConfigCompositionException: As Hydra raises it.
+        UserError: ``sweep.blocks`` without a sweep.
     """
-    remaining = list(overrides)
+    remaining, compose_mode = list(overrides), RunMode.MULTIRUN if multirun else RunMode.RUN
     first: ConfigCompositionException | None = None
     while True:
         try:
-            config = hydra.compose_config(
-                name, remaining, RunMode.MULTIRUN, with_log_configuration=False, validate_sweep_overrides=False
-            )
+            config = hydra.compose_config(name, remaining, compose_mode, validate_sweep_overrides=False)
             break
         except ConfigCompositionException as error:
             first = first or error
             index = _fixed_override(remaining, override_key(error))
-            if index is None:
+            if index is not None:
+                key, _, value = remaining[index].partition("=")
+                remaining[index] = f"{key}=choice({value})"
+            elif compose_mode == RunMode.RUN:
+                compose_mode = RunMode.MULTIRUN  # which may leave a group to the jobs
+            else:
                 raise
-            key, _, value = remaining[index].partition("=")
-            remaining[index] = f"{key}=choice({value})"
     mode = RunMode.MULTIRUN if multirun else config.hydra.mode or RunMode.RUN
     if first is not None and not (mode == RunMode.MULTIRUN and _varies_groups(config, hydra, overrides)):
         raise first
     single_run = "hydra.mode=RUN" in overrides  # one run of an experiment that is a sweep
-    if mode == RunMode.RUN and config.sweep.blocks and config.sweep.parent is None and not single_run:
+    if mode == RunMode.RUN and config.sweep.blocks and not single_run:
         raise UserError(
             "sweep.blocks describes a sweep: add -m (reglab train -m ...), or leave it out with sweep.blocks=[]"
         )
-    if mode == RunMode.MULTIRUN and config.hydra.mode != mode:
-        remaining.append("hydra.mode=MULTIRUN")
-    return mode, remaining
+    parsed = OverridesParser.create(hydra.config_loader).parse_overrides(remaining)
+    ConfigLoaderImpl.validate_sweep_overrides_legal(parsed, mode, from_shell=True)
+    if config.hydra.mode != mode:
+        amend(config, [f"hydra.mode={mode.name}"])
+    return mode, config
+
+
+def amend(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Apply further overrides of Hydra's own node to a composed config, as if they had been given.
+
+    Args:
+        config: Composed.
+        overrides: Of values, such as ``hydra.run.dir=FOLDER``.
+    """
+    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(list(overrides)), config)
+    config.hydra.overrides.hydra.extend(overrides)
 
 
 def _fixed_override(overrides: list[str], key: str | None) -> int | None:

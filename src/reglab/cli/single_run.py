@@ -1,14 +1,18 @@
 """``reglab train`` without a sweep: one run in this process, its progress and its result."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, configure_log, run_job
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from reglab.config.job_request import JobRequest, attach
 from reglab.config.trust import trusted_packages
 from reglab.core import signals
 from reglab.core.errors import UserError
@@ -18,16 +22,20 @@ from reglab.launchers.display import Display
 from reglab.launchers.events import Ended, EpochEnded, Progress, Reporter, Started, end_from_result, numbers, reporting
 from reglab.processes import rank_consistency, rank_environment
 from reglab.tracking.folder import IDENTITY, is_pending, read_identity, shell_path
+from reglab.tracking.run_state import RunState
 from reglab.tracking.settings import view_command
 
 
-def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str] = ()) -> int:
+def train_one(hydra: Hydra, name: str, config: DictConfig, label: str = "one run") -> int:
     """Train one run and return the exit code: 0 finished, 1 failed, 130 or 143 interrupted.
 
     Raises what training raises.
 
     Args:
-        more: Further overrides, which the user did not give.
+        hydra: With its search path.
+        name: The primary config.
+        config: Composed, with Hydra's node.
+        label: Of the run, for the display.
     """
     errors: list[BaseException] = []
     folder: list[Path] = []
@@ -42,7 +50,7 @@ def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str]
                 errors.append(error)
 
         try:
-            returned = hydra.run(config_name=name, task_function=guarded, overrides=[*overrides, *more])
+            returned = run_once(hydra, name, config, guarded)
         except OSError as error:
             if folder:
                 raise
@@ -54,25 +62,48 @@ def train_one(hydra: Hydra, name: str, overrides: list[str], more: Sequence[str]
             raise errors[0]
         return returned.return_value
 
-    end = _with_display(" ".join(overrides) or "one run", train)
+    end = _with_display(label, train)
     return _print_result(end, folder[0])
 
 
-def resume_run(config: DictConfig, folder: Path) -> int:
-    """Resume the run in ``folder`` under ``config``; return the exit code as ``train_one``."""
+def run_once(hydra: Hydra, name: str, config: DictConfig, task_function: TaskFunction) -> JobReturn:
+    """Do what ``Hydra.run`` does with a config that is composed already.
+
+    Args:
+        hydra: With its search path.
+        name: The primary config.
+        config: Composed, with Hydra's node.
+        task_function: Trains the job.
+    """
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    callbacks = Callbacks(config)
+    callbacks.on_run_start(config=config, config_name=name)
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+    returned = run_job(task_function, config, "hydra.run.dir", None, context)
+    callbacks.on_run_end(config=config, config_name=name, job_return=returned)
+    return returned
+
+
+def resume_run(config: DictConfig, state: RunState, request: JobRequest | None = None) -> int:
+    """Resume a run and return the exit code as ``train_one``.
+
+    Args:
+        config: Of the run.
+        state: Of the run.
+        request: Of its job, in a sweep.
+    """
     rank_consistency.check_started_processes(config)
 
     def train(report: Reporter) -> object:
-        from reglab.training.job import run_job  # late: torch
+        with reporting(report):
+            return task.train(attach(config, request) if request else config, state)
 
-        return run_job(config, report, folder)
-
-    return _print_result(_with_display(f"resuming {folder}", train), folder)
+    return _print_result(_with_display(f"resuming {state.folder}", train), state.folder)
 
 
 def _with_display(label: str, train: Callable[[Reporter], object]) -> Ended:
     if not rank_environment.process_rank().first:  # the first process shows what all of them do
-        with rank_environment.exit_with_parent():
+        with rank_environment.exit_with_first_rank():
             return end_from_result(0, train(lambda progress: None))
     with Display({0: label}) as display:
         display.on_event(Started(0))

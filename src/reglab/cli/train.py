@@ -6,36 +6,43 @@ An error in the configuration is reported in one message.
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import version
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
 
-from reglab.cli.run_mode import resolve_mode
+from reglab.cli.run_mode import amend, compose_command
 from reglab.cli.single_run import train_one
-from reglab.config.error_messages import explain
+from reglab.config.error_messages import explain, group_options
 from reglab.config.paths import conf_dir
+from reglab.config.sweep_functions import rewrite
 from reglab.config.validate import check_config, check_secrets
 from reglab.core import secrets, signals
 from reglab.core.errors import UserError
 from reglab.launchers import task
 from reglab.processes import rank_consistency
-from reglab.sweeps.functions import rewrite
-from reglab.sweeps.sweep import SweepResult, group_options
 
 _CONFIG_NAME = "train"
 # Flags of Hydra that reglab replaces.
 _UNSUPPORTED_FLAGS = ("config_path", "experimental_rerun", "hydra_help", "shell_completion")
 
 
-def train(arguments: Sequence[str]) -> int:
+def train(arguments: Sequence[str], resume: Path | None = None) -> int:
     """Run ``reglab train`` and return its exit code: 0 all finished, 1 a job failed.
+
+    Args:
+        arguments: Of the command line.
+        resume: The folder of the sweep that ``reglab resume`` was asked for.
 
     Raises:
         UserError: For a configuration that cannot run.
@@ -48,7 +55,7 @@ def train(arguments: Sequence[str]) -> int:
     hydra = Hydra.create_main_hydra2("reglab", _search_path(options.config_dir))
     try:
         with signals.handle_signals():
-            return _run(hydra, options)
+            return _run(hydra, options, resume)
     except Exception as error:
         message = explain(error, group_options(hydra.config_loader))
         if message is None or isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -58,7 +65,7 @@ def train(arguments: Sequence[str]) -> int:
         GlobalHydra.instance().clear()
 
 
-def _run(hydra: Hydra, options: Any) -> int:
+def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     for flag in _UNSUPPORTED_FLAGS:
         if getattr(options, flag):
             raise UserError(f"reglab train has no --{flag.replace('_', '-')}; see reglab train --help")
@@ -72,21 +79,39 @@ def _run(hydra: Hydra, options: Any) -> int:
         hydra.show_info(options.info, config_name=name, overrides=overrides)
         return 0
     check_secrets(overrides)
-    mode, overrides = resolve_mode(hydra, name, overrides, options.multirun)
-    config = hydra.compose_config(name, overrides, mode)
+    mode, config = compose_command(hydra, name, overrides, options.multirun)
     check_config(config)
     rank_consistency.check_started_processes(config, sweep=mode == RunMode.MULTIRUN)
     if mode == RunMode.RUN:
-        return train_one(hydra, name, overrides, rank_consistency.shared_folder_overrides(config, overrides))
-    result = hydra.multirun(config_name=name, task_function=_task, overrides=overrides)
-    return _exit_code(result)
+        amend(config, rank_consistency.shared_folder_overrides(config, overrides))
+        OmegaConf.clear_cache(config)  # of ${now:}, which all ranks agree on by now
+        return train_one(hydra, name, config, " ".join(overrides) or "one run")
+    return _exit_code(_sweep(hydra, name, config, resume))
 
 
-def _task(config: DictConfig) -> Any:
+def _sweep(hydra: Hydra, name: str, config: DictConfig, resume: Path | None) -> object:
+    """Do what ``Hydra.multirun`` does with a config that is composed already."""
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    callbacks = Callbacks(config)
+    callbacks.on_multirun_start(config=config, config_name=name)
+    sweeper: Any = Plugins.instance().instantiate_sweeper(
+        config=config,
+        hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
+        task_function=_task,
+    )
+    arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    result: object = sweeper.sweep(arguments, resume) if resume else sweeper.sweep(arguments)
+    callbacks.on_multirun_end(config=config, config_name=name)
+    return result
+
+
+def _task(config: DictConfig) -> object:
     return task.train(config)
 
 
 def _exit_code(result: object) -> int:
+    from reglab.sweeps.sweep import SweepResult  # late: a single run needs none of it
+
     if not isinstance(result, SweepResult):
         return 0  # another sweeper, which raises if a job failed
     if result.failures:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from reglab.config.job_request import RECORDED
 from reglab.core.errors import UserError, nearest
 
 _OVERRIDE_KEY = re.compile(r"Could not override '([^']+)'")
@@ -15,6 +17,17 @@ _SEVERAL_VALUES = re.compile(r"(?:Ambiguous value for argument|Sweep parameters)
 
 
 _REMOVED = {"measure.resamples": "intervals are computed in closed form, without resampling. Leave it out"}
+_REMOVED |= {f"sweep.{key}": "a sweep tells it to its jobs by itself. Leave it out" for key in RECORDED}
+
+
+def group_options(loader: ConfigLoader, parent: str = "") -> dict[str, list[str]]:
+    """Return the options of every config group that Hydra knows."""
+    options: dict[str, list[str]] = {}
+    for name in loader.list_groups(parent):
+        group = f"{parent}/{name}" if parent else name
+        options[group] = [option for option in loader.get_group_options(group) if not option.startswith("_")]
+        options |= group_options(loader, group)
+    return options
 
 
 def explain(error: BaseException, options: Mapping[str, list[str]]) -> str | None:

@@ -23,7 +23,7 @@ _ORIGINAL_DEFAULTS = {
 }  # as it was before there were these settings
 
 
-def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
+def fingerprint(config: Mapping[str, Any], data_digest: str, trail: str | None = None) -> str:
     """Return the hash of what a job computes; where it ran and is tracked does not count.
 
     1 and 1.0 are equal.
@@ -31,19 +31,25 @@ def fingerprint(config: Mapping[str, Any], data_digest: str) -> str:
     Args:
         config: A resolved config.
         data_digest: Digest of the prepared data.
+        trail: On a path, the hash of what the jobs before it compute.
 
     Returns:
         16 hex digits.
     """
-    job = computed_part(config)
+    job = computed_part(config, trail)
     job["data"] = {key: value for key, value in job["data"].items() if key != "path"} | {"digest": data_digest}
     return hash_config(job)
 
 
-def computed_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a resolved config that determines what the job computes."""
+def computed_part(config: Mapping[str, Any], trail: str | None = None) -> dict[str, Any]:
+    """Return the part of a resolved config that determines what the job computes.
+
+    Args:
+        config: A resolved config.
+        trail: As in ``fingerprint``.
+    """
     job = {key: value for key, value in config.items() if key not in _IGNORED_GROUPS}
-    if trail := (config.get("sweep") or {}).get("trail"):
+    if trail:
         job["trail"] = trail  # it starts from what others computed before it
     # Their order is their nesting.
     job["regularizer"] = list((job.get("regularizer") or {}).items())

@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from reglab.config.instantiate import locate
+from reglab.config.job_request import KEY
 from reglab.config.trust import check_trusted, trust_config
 from reglab.core import secrets
 from reglab.core.errors import UserError
@@ -45,6 +46,8 @@ def check_config(config: DictConfig) -> None:
             leads out of the run's folder, or invalid text.
     """
     _check_trust(config)
+    if KEY in config:
+        raise UserError(f"{KEY} is what a sweep tells its jobs: leave it out")
     trust_config(config)
     secrets.learn(config)
     plain = OmegaConf.to_container(config, resolve=False)
@@ -164,8 +167,6 @@ def _resolved_hydra(config: DictConfig) -> Mapping[str, Any]:
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.runtime.output_dir = "/output"
         config.hydra.job.id, config.hydra.job.num = "0", 0
-    if OmegaConf.select(config, "sweep.job", default=0) is None:
-        config.sweep.job = 0
     before = holder.cfg
     holder.set_config(config)
     try:

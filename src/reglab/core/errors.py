@@ -30,7 +30,12 @@ class Diverged(Exception):  # noqa: N818 - the usual term: a run "diverged"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return the hint ``did you mean 'x'?`` where a valid name is near, else all valid names."""
+    """Return the hint ``did you mean 'x'?`` where a valid name is near, else all valid names.
+
+    Example:
+        >>> nearest("strenght", ["strength", "where"])
+        "did you mean 'strength'?"
+    """
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if not names:

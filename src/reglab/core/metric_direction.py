@@ -47,7 +47,12 @@ LOSS_OF_REGRESSION = (
 
 
 def lower_is_better(key: str) -> bool:
-    """Return whether a metric such as ``val/loss`` or ``val/weighted_loss`` is to be minimized."""
+    """Return whether a metric such as ``val/loss`` or ``val/weighted_loss`` is to be minimized.
+
+    Example:
+        >>> lower_is_better("val/loss"), lower_is_better("val/auroc")
+        (True, False)
+    """
     name = key.rpartition("/")[2].removeprefix(WEIGHTED)
     return name == "loss" or (name in SCORES and not SCORES[name].higher)
 

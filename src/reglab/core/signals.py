@@ -101,6 +101,25 @@ def install_handlers() -> None:
             signal.signal(number, _handle)
 
 
+@contextmanager
+def blocked(*numbers: int) -> Iterator[None]:
+    """Block signals inside the context; a process started in it has them blocked until ``unblock``."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock() -> None:
+    """Unblock SIGINT and SIGTERM, which may have been blocked when this process was started."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
     first = _state.stop_signal is None
     if not first and _state.ignore_repeats:

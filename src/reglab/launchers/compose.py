@@ -9,7 +9,7 @@ import copy
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from reglab.config.job_request import JobRequest
 from reglab.config.validate import check_config
-
-JOB, AFTER = "sweep.job=", "sweep.after="
-# Overrides that a sweep adds to each job; they do not change what the job computes.
-SWEEP_KEYS = ("sweep.parent=", "sweep.block=", JOB, AFTER, "sweep.start=", "sweep.trail=")
 
 # Parts of Hydra's node that only Hydra itself uses.
 _FOR_HYDRA = (
@@ -79,7 +76,7 @@ class Composer:
             HydraException: The job cannot be composed.
             OmegaConfBaseException: A value is missing (``???``) or cannot be resolved.
         """
-        key = tuple(override for override in overrides if not override.startswith(SWEEP_KEYS))
+        key = tuple(overrides)
         if key not in self._resolved:
             parsed = self._parse(key)
             content = _raw(self._patch(parsed, "bare")) if self._can_patch(parsed) else {}
@@ -126,65 +123,58 @@ class Composer:
 
 Bases = dict[tuple[str, ...], Mapping[str, bytes]]  # overrides that load files -> see `_forms`
 
-_latest: list[Composer] = []
-
-
-def composer_of(loader: ConfigLoader, master: DictConfig) -> Composer:
-    """Return the composer of a sweep, the same one for its check and its launcher.
-
-    Args:
-        loader: Hydra's.
-        master: The config of the whole sweep.
-    """
-    if not (_latest and _latest[0].loader is loader and _latest[0].master is master):
-        _latest[:] = [Composer(loader, master)]
-    return _latest[0]
-
 
 @dataclass(frozen=True)
 class JobGroup:
     """Jobs that one worker process runs together: a single one, or several that train fused.
 
     Attributes:
-        jobs: Their numbers.
-        overrides: Of each job.
+        requests: Of the jobs.
         after: Jobs of other groups that must have ended before this group starts.
     """
 
-    jobs: tuple[int, ...]
-    overrides: tuple[tuple[str, ...], ...]
+    requests: tuple[JobRequest, ...]
     after: tuple[int, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[int, ...]:
+        """The numbers of the jobs."""
+        return tuple(request.number for request in self.requests)
 
     def subset(self, jobs: Sequence[int]) -> "JobGroup":
         """Return the group of some of these jobs."""
-        overrides_of = dict(zip(self.jobs, self.overrides, strict=True))
-        return JobGroup(tuple(jobs), tuple(overrides_of[job] for job in jobs), self.after)
+        request_of = {request.number: request for request in self.requests}
+        return JobGroup(tuple(request_of[job] for job in jobs), self.after)
 
 
-def job_config(composer: Composer, job: int, overrides: Sequence[str], lean: bool = False) -> DictConfig:
+def job_config(composer: Composer, request: JobRequest, lean: bool = False) -> DictConfig:
     """Return the composed config of a job, its number filled in.
 
     Args:
         composer: Of the sweep.
-        job: Its number for Hydra.
-        overrides: Of the job.
+        request: Of the job.
         lean: As in ``Composer.compose``; the job's folder is filled in too.
     """
-    config = composer.compose(overrides, lean)
+    config = composer.compose(request.overrides, lean)
     with open_dict(config):
-        config.hydra.job.id = str(job)
-        config.hydra.job.num = job
+        config.hydra.job.id = str(request.number)
+        config.hydra.job.num = request.number
         if lean and _unresolved(config, "subdir") == "${hydra.job.num}":
-            config.hydra.sweep.subdir = str(job)
+            config.hydra.sweep.subdir = str(request.number)
     if lean:
-        folder = str(job_folder(config))  # Hydra makes its node read-only while it resolves by it
+        folder = str(_job_folder(config))  # Hydra makes its node read-only while it resolves by it
         with read_write(config.hydra):
             config.hydra.runtime.output_dir = folder
     return config
 
 
-def job_folder(config: DictConfig) -> Path:
-    """Return the absolute path of the output folder of the job with this config."""
+def located(composer: Composer, request: JobRequest) -> JobRequest:
+    """Return the request with the folder in which Hydra puts the job's output."""
+    config = job_config(composer, request, lean=True)
+    return replace(request, folder=Path(config.hydra.runtime.output_dir))
+
+
+def _job_folder(config: DictConfig) -> Path:
     plain = [_unresolved(config, "dir"), _unresolved(config, "subdir")]
     if _needs_no_resolving(plain):  # resolving takes two milliseconds, and a pack has many jobs
         return Path(*plain).absolute()

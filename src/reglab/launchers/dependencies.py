@@ -3,29 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from reglab.launchers.compose import AFTER, JOB, JobGroup
+from reglab.config.job_request import JobRequest
+from reglab.launchers.compose import JobGroup
 from reglab.launchers.packing import Plan
 
 _ONE_AFTER_ANOTHER = "a path trains its jobs one after the other; with sweep.seeds=8, eight paths train side by side"
 
 
-def dependencies(jobs: Mapping[int, Sequence[str]]) -> dict[int, int]:
+def dependencies(requests: Sequence[JobRequest]) -> dict[int, int]:
     """Return, for each job that starts from another one's weights, the number of that job.
 
     Args:
-        jobs: Overrides by launch number.
-
-    Returns:
-        Launch number -> launch number of the job that it waits for, where that is one of ``jobs``.
+        requests: Of the jobs; a job that is not among them is waited for by none.
     """
-    launched = {_number_in(overrides, JOB): number for number, overrides in jobs.items()}
-    launched.pop(None, None)
-    after = {number: _number_in(overrides, AFTER) for number, overrides in jobs.items()}
-    return {number: launched[other] for number, other in after.items() if other is not None and other in launched}
-
-
-def _number_in(overrides: Sequence[str], key: str) -> int | None:
-    return next((int(each.removeprefix(key)) for each in overrides if each.startswith(key)), None)
+    launched = {request.number for request in requests}
+    return {
+        request.number: request.start.after
+        for request in requests
+        if request.start is not None and request.start.after in launched
+    }
 
 
 def with_dependencies(groups: Sequence[JobGroup], dependency_of: Mapping[int, int]) -> list[JobGroup]:

@@ -1,21 +1,22 @@
 """Fused launcher: jobs that differ only in numbers train as packs, the others alone."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.utils import JobReturn
-from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from reglab.analysis.formatting import plural
+from reglab.config.job_request import JobRequest
 from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
 from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
-from reglab.launchers.compose import Composer, JobGroup, composer_of, hydra_config
+from reglab.launchers.compose import Composer, JobGroup, hydra_config
 from reglab.launchers.dependencies import dependencies, levels, merge_levels
+from reglab.launchers.events import Ended
 from reglab.launchers.local import LocalRunner
 from reglab.launchers.packing import Plan, plan, split
+from reglab.launchers.request_launcher import RequestLauncher
 
 _COMPILE = {None: None, "auto": None, True: True, False: False}
 
@@ -45,53 +46,44 @@ class PackRunner:
         self._local, self._max_members = local, check_pack_size(pack)
         self._settings = PackSettings(check_compile(compile), local.threads, always, check_seconds(compile_seconds))
 
-    def launch(
-        self,
-        jobs: Mapping[int, Sequence[str]],
-        context: HydraContext,
-        config: DictConfig,
-        task: Callable[[DictConfig], object],
-    ) -> list[JobReturn]:
-        """Run the jobs and return how each ended, by number.
+    def launch(self, requests: Sequence[JobRequest], composer: Composer, launcher: RequestLauncher) -> dict[int, Ended]:
+        """Run the jobs and return how each ended, by its number.
 
         Args:
-            jobs: Overrides by launch number.
-            context: Hydra's.
-            config: Of the whole sweep.
-            task: Trains one job.
+            requests: Of the jobs.
+            composer: Of the sweep.
+            launcher: That was given the jobs.
 
         Raises:
             Interrupted: By Ctrl-C or SIGTERM.
         """
-        composer = composer_of(context.config_loader, config)
-        resumed = resumable_groups(jobs, composer, config)
+        assignment = launcher.assignment(composer, self._settings)
+        resumed = resumable_groups(requests, assignment.config)
         done = {job for group in resumed for job in group.jobs}
-        left = {job: overrides for job, overrides in jobs.items() if job not in done}
-        planned = plan_jobs(left, composer, config)
+        left = {request.number: request for request in requests if request.number not in done}
+        planned = plan_jobs(list(left.values()), composer, assignment.config)
         for line in [*resume_lines(resumed), *planned.lines()]:
             print(line, file=sys.stderr)
         groups = [
-            JobGroup(group, tuple(tuple(jobs[job]) for job in group))
-            for part in levels(planned, dependencies(left))
-            for group in split(part, self._local.workers, self._max_members)
+            JobGroup(tuple(left[job] for job in jobs))
+            for part in levels(planned, dependencies(list(left.values())))
+            for jobs in split(part, self._local.workers, self._max_members)
         ]
-        return self._local.launch([*resumed, *groups], context, config, task, self._settings)
+        return self._local.launch([*resumed, *groups], assignment)
 
 
-def resumable_groups(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> list[JobGroup]:
+def resumable_groups(requests: Sequence[JobRequest], config: DictConfig) -> list[JobGroup]:
     """Return the groups that an earlier launch of the sweep started and that resume, packs first.
 
     Args:
-        jobs: Overrides by launch number.
-        composer: Of the sweep.
+        requests: Of the jobs.
         config: Of the whole sweep.
     """
     with hydra_config(config):
         folder = Path(str(config.hydra.sweep.dir)).absolute()
-    packs = resumable_jobs.pack_groups(folder, jobs)
+    packs = resumable_jobs.pack_groups(folder, requests)
     packed = {job for group in packs for job in group.jobs}
-    rest = {job: overrides for job, overrides in jobs.items() if job not in packed}
-    return [*packs, *resumable_jobs.solo_groups(folder, rest, composer)]
+    return [*packs, *resumable_jobs.solo_groups([each for each in requests if each.number not in packed])]
 
 
 def resume_lines(resumed: Sequence[JobGroup]) -> list[str]:
@@ -102,19 +94,18 @@ def resume_lines(resumed: Sequence[JobGroup]) -> list[str]:
     return [f"resuming from checkpoints: {' and '.join(parts)}"] if parts else []
 
 
-def plan_jobs(jobs: Mapping[int, Sequence[str]], composer: Composer, config: DictConfig) -> Plan:
+def plan_jobs(requests: Sequence[JobRequest], composer: Composer, config: DictConfig) -> Plan:
     """Return which jobs train as packs.
 
     Args:
-        jobs: Overrides by launch number.
+        requests: Of the jobs.
         composer: Of the sweep.
         config: Of the whole sweep.
     """
     with hydra_config(config):
-        planned = plan(
-            {job: composer.resolved(overrides) for job, overrides in jobs.items()}, common_solo_reason(config)
-        )
-    return merge_levels(levels(planned, dependencies(jobs)), planned)
+        configs = {request.number: composer.resolved(request.overrides) for request in requests}
+        planned = plan(configs, common_solo_reason(config))
+    return merge_levels(levels(planned, dependencies(requests)), planned)
 
 
 def common_solo_reason(config: DictConfig) -> str | None:

@@ -1,7 +1,7 @@
 """``JobReturn`` values for Hydra's sweepers, and the exceptions of failed jobs and interrupts."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hydra.core.utils import JobReturn, JobStatus
 
@@ -21,13 +21,13 @@ class Interrupted(signals.Interrupted):
     """The sweep was interrupted.
 
     Args:
-        returns: Of the jobs that had ended.
+        ends: Of the jobs that had ended, by number.
         number: Of the signal.
     """
 
-    def __init__(self, returns: Sequence[JobReturn], number: int = signal.SIGINT):
+    def __init__(self, ends: Mapping[int, Ended], number: int = signal.SIGINT):
         super().__init__(number)
-        self.returns = returns
+        self.ends = ends
 
 
 def job_return(overrides: Sequence[str], end: Ended) -> JobReturn:

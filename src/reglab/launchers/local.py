@@ -5,32 +5,26 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
-from hydra.core.utils import JobReturn
-from hydra.types import HydraContext
-from omegaconf import DictConfig
-
-from reglab.config.pack_settings import PackSettings
 from reglab.core.errors import UserError
-from reglab.launchers import resumable_jobs
-from reglab.launchers import task as tasks
-from reglab.launchers.compose import Composer, JobGroup, composer_of, job_config, job_folder
+from reglab.launchers.compose import JobGroup
 from reglab.launchers.dependencies import dependencies, with_dependencies
 from reglab.launchers.display import Display
 from reglab.launchers.events import Ended
 from reglab.launchers.job_labels import job_labels
-from reglab.launchers.job_returns import Interrupted, job_return
+from reglab.launchers.job_returns import Interrupted
+from reglab.launchers.listener import RunsListener, record_end
 from reglab.launchers.run_group import Assignment
 from reglab.launchers.worker import work
 from reglab.launchers.worker_handle import PoolRules
 from reglab.launchers.worker_pool import WorkerPool
+from reglab.processes.child_processes import start
 from reglab.processes.rank_processes import environment
 
 _THREADS = (
@@ -62,60 +56,38 @@ class LocalRunner:
         self.workers, self.threads = count_workers(workers, threads), threads
         self._processes = start_server(preload, threads)
 
-    def launch(
-        self,
-        groups: Sequence[JobGroup],
-        context: HydraContext,
-        config: DictConfig,
-        task: Callable[[DictConfig], object],
-        settings: PackSettings | None = None,
-    ) -> list[JobReturn]:
-        """Run the groups, earlier ones first, and return how each job ended, by job number.
+    def launch(self, groups: Sequence[JobGroup], assignment: Assignment) -> dict[int, Ended]:
+        """Run the groups, earlier ones first, and return how each job ended, by its number.
 
         A job of a path waits for the one before it.
 
         Args:
             groups: Groups of jobs.
-            context: Hydra's.
-            config: Of the whole sweep.
-            task: Trains one job.
-            settings: Of packs.
+            assignment: Of the sweep.
 
         Raises:
             Interrupted: By Ctrl-C or SIGTERM.
         """
-        composer = composer_of(context.config_loader, config)
-        settings = settings or PackSettings(threads=self.threads)
-        assignment = pickle.dumps(Assignment(context, config, task, tasks.train_pack, settings, composer.bases))
-        jobs = {job: overrides for group in groups for job, overrides in zip(group.jobs, group.overrides, strict=True)}
-        groups = with_dependencies(groups, dependencies(jobs))
-        with Display(job_labels(jobs)) as display:
+        pickled = pickle.dumps(assignment)
+        requests = [request for group in groups for request in group.requests]
+        with Display(job_labels(requests)) as display:
             pool = WorkerPool(
-                lambda group, index: self._spawn(assignment, group, index),
-                min(self.workers, len(jobs)),
-                display.on_event,
-                display.on_tick,
-                lambda group, open_jobs, reason: _end_open_runs(group, open_jobs, reason, composer),
-                lambda group: _checkpoint_progress(group, composer),
-                lambda group, job: _recorded_end(group, job, composer),
+                lambda group, index: self._spawn(pickled, group, index),
+                min(self.workers, len(requests)),
+                RunsListener(display),
                 self.rules,
             )
-            ends = pool.run(groups)
-        for job, end in ends.items():
-            if end.status != "FINISHED":
-                _record_end(end, job_config(composer, job, jobs[job], lean=True))
-        returns = [job_return(jobs[job], ends[job]) for job in sorted(ends)]
+            ends = pool.run(with_dependencies(groups, dependencies(requests)))
+        for request in requests:
+            if (end := ends.get(request.number)) and end.status != "FINISHED":
+                record_end(end, request.folder)
         if pool.interrupted:
-            raise Interrupted(returns, pool.interrupted)
-        return returns
+            raise Interrupted(ends, pool.interrupted)
+        return ends
 
     def _spawn(self, assignment: bytes, group: JobGroup, index: int) -> tuple[BaseProcess, Connection]:
-        ours, theirs = self._processes.Pipe()
-        process = self._processes.Process(target=work, args=(theirs, assignment), daemon=True)
         with worker_environment(self.threads):
-            process.start()
-        theirs.close()  # so that the pipe ends when the worker does
-        return process, ours
+            return start(self._processes, work, assignment, daemon=True)
 
 
 def count_workers(workers: int | None, threads: int) -> int:
@@ -194,53 +166,3 @@ def _ignoring_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _record_end(end: Ended, config: DictConfig) -> None:
-    """Record the end of a run whose worker could not: it died, or was interrupted meanwhile."""
-    from reglab.tracking import reopen_run
-    from reglab.tracking.status import last_status
-
-    try:
-        status = last_status(job_folder(config))  # the journal is ahead of MLflow
-        timed_out = (status, end.status) == ("KILLED", "FAILED")  # terminated after its time limit
-        if status != "RUNNING" and not timed_out:
-            return
-        run = reopen_run(job_folder(config))
-    except UserError:
-        return  # its process died before it opened a run
-    run.tag(**{"reglab.message": end.message})
-    run.finish(end.status)
-
-
-def _recorded_end(group: JobGroup, job: int, composer: Composer) -> Ended | None:
-    """Return how a job's run ended by its journal, which may be ahead of MLflow; None if open."""
-    config = job_config(composer, job, group.overrides[group.jobs.index(job)], lean=True)
-    return resumable_jobs.recorded_end(job, job_folder(config))
-
-
-def _end_open_runs(group: JobGroup, jobs: Sequence[int], reason: str, composer: Composer) -> None:
-    """End the runs that a dead worker left open, before the same jobs start new ones."""
-    from reglab.tracking import pack_manifest
-
-    pack_manifest.remove(_folder(group, composer))
-    subset = group.subset(jobs)
-    for job, overrides in zip(subset.jobs, subset.overrides, strict=True):
-        _record_end(Ended(job, "FAILED", f"{reason}; trained again"), job_config(composer, job, overrides, lean=True))
-
-
-def _checkpoint_progress(group: JobGroup, composer: Composer) -> int:
-    """Return a number that grows with the checkpoint of a group; 0 without a checkpoint."""
-    from reglab.tracking import pack_manifest
-
-    folder = _folder(group, composer)
-    if len(group.jobs) > 1:
-        manifest = pack_manifest.read(folder)
-        return manifest.steps if manifest else 0
-    last = folder / "checkpoints" / "last.ckpt"
-    return last.stat().st_mtime_ns if last.exists() else 0
-
-
-def _folder(group: JobGroup, composer: Composer) -> Path:
-    """Return the output folder of a group's first job."""
-    return job_folder(job_config(composer, group.jobs[0], group.overrides[0], lean=True))

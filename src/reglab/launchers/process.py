@@ -1,18 +1,21 @@
 """Process launcher: each group of jobs in a process of its own, on the GPUs of its slot."""
 
 import multiprocessing
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
 
+from reglab.config.job_request import JobRequest
+from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer, JobGroup
 from reglab.launchers.devices import VISIBLE, devices_needed, gpu_slots, visible_gpus
 from reglab.launchers.exit_causes import Limits
 from reglab.launchers.local import LocalRunner, count_workers, worker_environment
-from reglab.launchers.rank_zero import interrupts_blocked, run_rank_zero
+from reglab.launchers.rank_zero import run_rank_zero
 from reglab.launchers.worker_handle import PoolRules
+from reglab.processes.child_processes import start
 from reglab.processes.rank_processes import free_port, rank_environment
 
 RANK_EXIT_SECONDS = 30.0  # for the other ranks, after one has ended
@@ -45,17 +48,17 @@ class ProcessRunner(LocalRunner):
         self._needs: dict[int, int | None] = {}
         self._processes = multiprocessing.get_context("spawn")
 
-    def assign_gpus(self, jobs: Mapping[int, Sequence[str]], composer: Composer) -> None:
+    def assign_gpus(self, requests: Sequence[JobRequest], composer: Composer) -> None:
         """Assign the GPUs to slots for these jobs.
 
         Args:
-            jobs: Overrides by launch number.
+            requests: Of the jobs.
             composer: Of the sweep.
 
         Raises:
             UserError: A job needs what no slot has.
         """
-        trainers = {job: trainer_config(composer, overrides) for job, overrides in jobs.items()}
+        trainers = {request.number: composer.resolved(request.overrides).get("trainer") or {} for request in requests}
         self._needs = {job: devices_needed(trainer, self._gpus) for job, trainer in trainers.items()}
         self._slots = gpu_slots(list(trainers.values()), self._gpus, self._workers_setting, self.threads)
         self.workers = len(self._slots)
@@ -77,16 +80,5 @@ class ProcessRunner(LocalRunner):
         port = free_port() if ranks > 1 else 0
         if ranks > 1:
             variables |= rank_environment(0, ranks, port)
-        ours, theirs = self._processes.Pipe()
-        process = self._processes.Process(
-            target=run_rank_zero, args=(theirs, assignment, ranks, port, RANK_EXIT_SECONDS)
-        )
-        with worker_environment(self.threads, variables), interrupts_blocked():
-            process.start()
-        theirs.close()  # so that the pipe ends when the process does
-        return process, ours
-
-
-def trainer_config(composer: Composer, overrides: Sequence[str]) -> Mapping[str, Any]:
-    """Return the trainer section of a job's config."""
-    return composer.resolved(overrides).get("trainer") or {}
+        with worker_environment(self.threads, variables), signals.blocked(signal.SIGINT):
+            return start(self._processes, run_rank_zero, assignment, ranks, port, RANK_EXIT_SECONDS)

@@ -3,8 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields, replace
 from multiprocessing.connection import Connection
 
@@ -16,7 +15,8 @@ from reglab.launchers.compose import JobGroup
 from reglab.launchers.events import Ended, EpochEnded, Event, Idle
 from reglab.launchers.exit_causes import ConfigRefused
 from reglab.launchers.run_group import Send, run_group
-from reglab.launchers.worker import end_with_parent, prepare
+from reglab.launchers.worker import EXIT_SECONDS, prepare
+from reglab.processes.parent_watch import exit_with_parent
 from reglab.processes.rank_processes import RankFailure, RankProcesses, exit_like
 
 _INTERRUPTED_CODES = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))
@@ -34,9 +34,9 @@ def run_rank_zero(pipe: Connection, pickled: bytes, ranks: int, port: int, exit_
     """
     _start_session()
     with signals.handle_signals(ignore_repeats=True):  # the sweep repeats its signals
-        end_with_parent()
+        exit_with_parent(EXIT_SECONDS)
         try:
-            unblock_interrupts()
+            signals.unblock()
             group = pipe.recv()
             if ranks == 1:
                 _PipeSender(pipe).run(group, pickled)
@@ -54,25 +54,6 @@ def _start_session() -> None:
     secrets.hide_output()
     if hasattr(os, "setsid"):
         os.setsid()
-
-
-@contextmanager
-def interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C inside the context; a process started in it inherits that."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def unblock_interrupts() -> None:
-    """Unblock Ctrl-C, which was blocked when this process was started."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 class _PipeSender:

@@ -2,17 +2,19 @@
 
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from reglab.config.job_request import JobRequest
 from reglab.core.errors import UserError
-from reglab.launchers.compose import JOB, Composer, JobGroup, job_config, job_folder
-from reglab.launchers.events import Ended
-from reglab.tracking import is_running, run_state, send
+from reglab.launchers.compose import JobGroup
+from reglab.launchers.events import Ended, Status
+from reglab.tracking import is_running, send
 from reglab.tracking.folder import read_identity
 from reglab.tracking.lock import LOCK
 from reglab.tracking.pack_manifest import MANIFEST, Manifest, read
+from reglab.tracking.run_state import read_state
 
 _POLL_SECONDS = 0.1
 _LAST = ("last.ckpt", "last.previous.ckpt")
@@ -35,33 +37,21 @@ def unfinished_packs(folder: Path, jobs: Collection[int]) -> list[Manifest]:
     return manifests
 
 
-def pack_groups(folder: Path, jobs: Mapping[int, Sequence[str]]) -> list[JobGroup]:
+def pack_groups(folder: Path, requests: Sequence[JobRequest]) -> list[JobGroup]:
     """Return the groups of unfinished packs, their jobs in the pack's order.
 
     Args:
         folder: Of the sweep.
-        jobs: Overrides by launch number.
+        requests: Of the jobs to run.
     """
-    launched = {number: job for job, overrides in jobs.items() if (number := sweep_number(overrides)) is not None}
-    return [
-        JobGroup(numbers, tuple(tuple(jobs[job]) for job in numbers))
-        for manifest in unfinished_packs(folder, launched)
-        for numbers in [tuple(launched[number] for number in manifest.jobs)]
-    ]
+    request_of = {request.number: request for request in requests}
+    manifests = unfinished_packs(folder, request_of)
+    return [JobGroup(tuple(request_of[number] for number in manifest.jobs)) for manifest in manifests]
 
 
-def solo_groups(folder: Path, jobs: Mapping[int, Sequence[str]], composer: Composer) -> list[JobGroup]:
-    """Return a group for each job that trained alone and can resume.
-
-    Args:
-        folder: Of the sweep.
-        jobs: Overrides by launch number.
-        composer: Of the sweep.
-    """
-    if next(folder.glob("*/checkpoints"), None) is None:  # a new sweep: nothing to look for
-        return []
-    folders = {job: job_folder(job_config(composer, job, overrides, lean=True)) for job, overrides in jobs.items()}
-    return [JobGroup((job,), (tuple(jobs[job]),)) for job, job_path in folders.items() if _can_resume(job_path)]
+def solo_groups(requests: Sequence[JobRequest]) -> list[JobGroup]:
+    """Return a group for each job that trained alone and can resume."""
+    return [JobGroup((request,)) for request in requests if _can_resume(request.folder)]
 
 
 def wait_for_workers(folder: Path, seconds: float = 60.0) -> None:
@@ -85,31 +75,22 @@ def wait_for_workers(folder: Path, seconds: float = 60.0) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def recorded_end(job: int, folder: Path) -> Ended | None:
+def recorded_end(request: JobRequest) -> Ended | None:
     """Return how a job's run finished or diverged, by its journal; None if it did neither.
 
     What was not yet sent to MLflow is sent.
-
-    Args:
-        job: Its number.
-        folder: Of its run.
     """
-    outcome = run_state.final_result(folder)
-    if outcome is None:
+    state = read_state(request.folder)
+    if state is None or not state.conclusive:
         return None
     with suppress(UserError):  # a run without MLflow
-        send(folder)
-    status, message, results = outcome
-    return Ended(job, status, message, read_identity(folder).run_id, results)
-
-
-def sweep_number(overrides: Iterable[str]) -> int | None:
-    """Return the job's number in its sweep from its overrides; None if they have none."""
-    return next((int(each.removeprefix(JOB)) for each in overrides if each.startswith(JOB)), None)
+        send(request.folder)
+    status: Status = "FAILED" if state.diverged else "FINISHED"
+    return Ended(request.number, status, state.message, read_identity(request.folder).run_id, state.results)
 
 
 def _can_resume(folder: Path) -> bool:
     if not any((folder / "checkpoints" / name).exists() for name in _LAST):
         return False
-    state = run_state.read_state(folder)
+    state = read_state(folder)
     return state is not None and not state.conclusive

@@ -12,10 +12,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from reglab.config.job_request import JobRequest, attach
 from reglab.config.pack_settings import PackSettings
 from reglab.core.errors import Unfused, UserError
 from reglab.core.secrets import hide
-from reglab.launchers.compose import Bases, Composer, JobGroup, job_config, job_folder
+from reglab.launchers.compose import Bases, Composer, JobGroup, job_config
 from reglab.launchers.events import (
     Ended,
     EpochEnded,
@@ -34,7 +35,14 @@ _REPORTS_A_SECOND = 200  # of all members of a pack together
 
 Send = Callable[[Event], None]
 TrainPack = Callable[
-    [Sequence[DictConfig], PackSettings, Callable[[int, Progress], None] | None, Callable[[int, Any], None]], None
+    [
+        Sequence[DictConfig],
+        Sequence[JobRequest],
+        PackSettings,
+        Callable[[int, Progress], None] | None,
+        Callable[[int, Any], None],
+    ],
+    None,
 ]
 
 
@@ -45,7 +53,7 @@ class Assignment:
     Attributes:
         context: Hydra's, which knows the search path and the callbacks.
         config: Of the whole sweep.
-        task: Trains one job.
+        task: Trains one job; it takes the request out of the config.
         train_pack: Trains several jobs fused.
         settings: Of packs.
         bases: Composed bases, see ``compose.Composer``.
@@ -79,17 +87,15 @@ def run_group(group: JobGroup, assignment: Assignment, composer: Composer, send:
     if len(group.jobs) > 1:
         _Pack(group, assignment, composer, send_event).run()
     else:
-        send_event(_run_alone(group.jobs[0], group.overrides[0], assignment, composer, send_event))
+        send_event(_run_alone(group.requests[0], assignment, composer, send_event))
 
 
-def _run_alone(job: int, overrides: Sequence[str], assignment: Assignment, composer: Composer, send: Send) -> Ended:
-    folder: list[Path] = []
+def _run_alone(request: JobRequest, assignment: Assignment, composer: Composer, send: Send) -> Ended:
+    job = request.number
     throttle = _Throttle((job,), send)
     try:
         with reporting(lambda progress: throttle(0, progress)):
-            config = job_config(composer, job, overrides)
-            folder.append(job_folder(config))
-            return end_from_result(job, _hydra_job(config, assignment))
+            return end_from_result(job, _hydra_job(request, assignment, composer))
     except (KeyboardInterrupt, SystemExit):
         return Ended(job, "KILLED", "interrupted")
     except UserError as error:
@@ -97,16 +103,16 @@ def _run_alone(job: int, overrides: Sequence[str], assignment: Assignment, compo
         return Ended(job, "FAILED", str(error))
     except Exception as error:  # noqa: BLE001 - whatever a job raises, the sweep continues
         _show_traceback()
-        return Ended(job, "FAILED", _describe(error, folder))
+        return Ended(job, "FAILED", _describe(error, [request.folder]))
 
 
-def _hydra_job(config: DictConfig, assignment: Assignment) -> object:
+def _hydra_job(request: JobRequest, assignment: Assignment, composer: Composer) -> object:
     from hydra.core.utils import run_job
 
     returned = run_job(
         hydra_context=assignment.context,
-        task_function=assignment.task,
-        config=config,
+        task_function=lambda config: assignment.task(attach(config, request)),
+        config=job_config(composer, request),
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
@@ -124,12 +130,11 @@ class _Pack:
         self._killed: dict[int, Ended] = {}  # unsent: Unfused may name them again
 
     def run(self) -> None:
-        configs: list[DictConfig] = []
+        requests, settings = self._group.requests, self._assignment.settings
         try:
-            for job, overrides in zip(self._group.jobs, self._group.overrides, strict=True):
-                configs.append(job_config(self._composer, job, overrides, lean=True))
+            configs = [job_config(self._composer, request, lean=True) for request in requests]
             throttle = _Throttle(self._group.jobs, self._send)
-            self._assignment.train_pack(configs, self._assignment.settings, throttle, self._end)
+            self._assignment.train_pack(configs, requests, settings, throttle, self._end)
             self._end_rest("FAILED", "its pack ended without a result for it")
         except (KeyboardInterrupt, SystemExit):
             self._end_rest("KILLED", "interrupted")
@@ -144,7 +149,7 @@ class _Pack:
             if len(self._unfinished()) > 1 and not isinstance(error, OSError):  # as a full disk
                 self._halve(f"{type(error).__name__}: {error}")
             else:
-                self._end_rest("FAILED", _describe(error, [job_folder(config) for config in configs]))
+                self._end_rest("FAILED", _describe(error, [request.folder for request in requests]))
 
     def _unfinished(self) -> list[int]:
         """Return the jobs that have not ended, in their order."""

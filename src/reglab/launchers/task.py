@@ -6,25 +6,33 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from reglab.config.job_request import JobRequest, take
 from reglab.config.pack_settings import PackSettings
-from reglab.launchers.compose import job_folder
 from reglab.launchers.events import Progress, reporter
 
 if TYPE_CHECKING:
+    from reglab.tracking.run_state import RunState
     from reglab.training.fused.cost import PackCost
     from reglab.training.preflight import Findings
 
 
-def train(config: DictConfig) -> object:
-    """Train one job and return its ``JobResult``."""
+def train(config: DictConfig, resume: "RunState | None" = None) -> object:
+    """Train one job, which may be a sweep's, and return its ``JobResult``.
+
+    Args:
+        config: Of the job; a request in it is taken out.
+        resume: The state of a run to resume.
+    """
     _filter_warnings()
     from reglab.training.job import run_job  # late: torch is not needed to check and launch a sweep
 
-    return run_job(config, reporter())
+    request = take(config)
+    return run_job(config, reporter(), resume, request)
 
 
 def train_pack(
     configs: Sequence[DictConfig],
+    requests: Sequence[JobRequest],
     settings: PackSettings,
     on_progress: Callable[[int, Progress], None] | None,
     on_end: Callable[[int, Any], None],
@@ -33,6 +41,7 @@ def train_pack(
 
     Args:
         configs: Of the jobs.
+        requests: Of the jobs.
         settings: Of the pack.
         on_progress: Called with an index into ``configs`` and its progress.
         on_end: Called once for each job, with its index and ``JobResult``.
@@ -44,7 +53,7 @@ def train_pack(
     _filter_warnings()
     from reglab.training.fused.job import run_pack  # late, as above
 
-    run_pack(configs, [job_folder(config) for config in configs], settings, on_progress, on_end)
+    run_pack(configs, [request.folder for request in requests], settings, on_progress, on_end, requests)
 
 
 def data_checker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Findings"]:

@@ -1,20 +1,17 @@
 """Worker process: runs one group of jobs after another and sends events through a pipe."""
 
-import multiprocessing
 import os
 import pickle
-import signal
 import sys
-import threading
-import time
 from multiprocessing.connection import Connection
 
 from reglab.core import secrets, signals
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Idle
 from reglab.launchers.run_group import Assignment, run_group
+from reglab.processes.parent_watch import exit_with_parent
 
-_EXIT_SECONDS = 60.0  # for a worker without its sweep to save and record its end
+EXIT_SECONDS = 60.0  # for a worker without its sweep to save and record its end
 
 
 def work(pipe: Connection, pickled: bytes) -> None:
@@ -32,7 +29,7 @@ def work(pipe: Connection, pickled: bytes) -> None:
 
 
 def _work(pipe: Connection, pickled: bytes) -> None:
-    end_with_parent()
+    exit_with_parent(EXIT_SECONDS)
     try:
         assignment, composer = prepare(pickled)
         while not signals.stop_signal() and (group := pipe.recv()) is not None:
@@ -66,21 +63,6 @@ def _unpickle(pickled: bytes) -> Assignment:
     version.setbase(assignment.config.hydra.runtime.version_base)
     setup_globals()
     return assignment
-
-
-def end_with_parent() -> None:
-    """Terminate this process (SIGTERM, then exit) when the sweep's process is gone."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_EXIT_SECONDS)
-        os._exit(signals.exit_code())
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def limit_threads(threads: int) -> None:

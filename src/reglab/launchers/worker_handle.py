@@ -1,8 +1,5 @@
-"""Handle of a worker process in its pool: group, open jobs, deadline; signals to it."""
+"""Handle of a worker process in its pool: group, open jobs, deadline."""
 
-import contextlib
-import os
-import signal
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -44,22 +41,3 @@ class Worker:
     exceeded: LimitExceeded | None = None  # the limit for which it is ended
     deadline: float | None = None  # when it is killed
     pipe_closed: bool = False  # the process is exiting
-
-
-def kill_group(process: BaseProcess) -> None:
-    """Kill a worker's process group."""
-    if process.pid is not None and hasattr(os, "killpg"):
-        with contextlib.suppress(OSError):  # the group is empty, or does not exist yet
-            os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-
-
-def send_signal(process: BaseProcess, number: signal.Signals) -> None:
-    """Send a signal to a worker process, if it is alive."""
-    if process.pid is None or not process.is_alive():
-        return
-    if os.name == "nt":
-        process.terminate()
-    else:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)

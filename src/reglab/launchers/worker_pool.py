@@ -8,8 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Protocol
 
 from reglab.analysis.formatting import plural
+from reglab.config.job_request import JobRequest
 from reglab.core.signals import Interrupted
 from reglab.launchers.compose import JobGroup
 from reglab.launchers.events import Ended, Event, Idle, Packed, Regrouped, Requeued, Started
@@ -25,12 +27,32 @@ from reglab.launchers.exit_causes import (
 )
 from reglab.launchers.packing import split_evenly
 from reglab.launchers.retries import Attempts
-from reglab.launchers.worker_handle import PoolRules, Worker, kill_group, send_signal
+from reglab.launchers.worker_handle import PoolRules, Worker
+from reglab.processes.child_processes import kill_group, send_signal
 
 _POLL_SECONDS = 0.25  # between updates of the display
 _EXIT_SECONDS = 20.0  # for a job to record that it was interrupted, and for a process to exit
 
 Spawn = Callable[[JobGroup, int], tuple[BaseProcess, Connection]]
+
+
+class PoolListener(Protocol):
+    """What a pool tells, and asks about the runs of its jobs; called in the pool's process."""
+
+    def on_event(self, event: Event) -> None:
+        """Take note of an event."""
+
+    def on_tick(self) -> None:
+        """Called a few times a second."""
+
+    def on_split(self, group: JobGroup, jobs: Sequence[int], reason: str) -> None:
+        """Called with a group that is halved, before its unfinished jobs start again."""
+
+    def checkpoint_progress(self, group: JobGroup) -> int:
+        """Return a number that grows with a group's checkpoint; 0 without one."""
+
+    def recorded_end(self, request: JobRequest) -> Ended | None:
+        """Return how a job ended by its run's journal; None if it has not."""
 
 
 class WorkerPool:
@@ -42,35 +64,13 @@ class WorkerPool:
     Args:
         spawn: Starts a worker process, given its first group and an index below ``size``.
         size: The number of workers.
-        on_event: Called in this process with every event.
-        on_tick: Called a few times a second.
-        on_split: Called with a group that is halved, its unfinished jobs and the reason, before
-            these start again.
-        checkpoint_progress: Returns a number that grows with a group's checkpoint.
-        recorded_end: Returns how a job ended by its journal, None if it has not.
+        listener: Is told what happens, and knows the runs of the jobs.
         rules: How workers are treated.
     """
 
-    def __init__(
-        self,
-        spawn: Spawn,
-        size: int,
-        on_event: Callable[[Event], None],
-        on_tick: Callable[[], None],
-        on_split: Callable[[JobGroup, Sequence[int], str], None],
-        checkpoint_progress: Callable[[JobGroup], int] = lambda _: 0,
-        recorded_end: Callable[[JobGroup, int], Ended | None] = lambda group, job: None,
-        rules: PoolRules | None = None,
-    ):
-        self._rules = rules or PoolRules()
-        self._attempts, self._recorded_end = Attempts(checkpoint_progress, self._rules.retries), recorded_end
-        self._spawn, self._size, self._on_event, self._on_tick, self._on_split = (
-            spawn,
-            size,
-            on_event,
-            on_tick,
-            on_split,
-        )
+    def __init__(self, spawn: Spawn, size: int, listener: PoolListener, rules: PoolRules | None = None):
+        self._spawn, self._size, self._listener, self._rules = spawn, size, listener, rules or PoolRules()
+        self._attempts = Attempts(listener.checkpoint_progress, self._rules.retries)
         self._workers: list[Worker] = []
         self._waiting: deque[JobGroup] = deque()
         self._ends: dict[int, Ended] = {}
@@ -115,12 +115,12 @@ class WorkerPool:
                 self._workers.append(worker)
             worker.group = group
             worker.open_jobs = [job for job in group.jobs if job not in self._ends]
-            worker.already_ended = {job for job in worker.open_jobs if self._recorded_end(group, job)}
+            worker.already_ended = {end.job for end in self._recorded_ends(group, worker.open_jobs)}
             for job in worker.open_jobs:
                 self._requeued_ends.pop(job, None)
-                self._on_event(Started(job))
+                self._listener.on_event(Started(job))
             if len(worker.open_jobs) > 1:
-                self._on_event(Packed(tuple(worker.open_jobs)))
+                self._listener.on_event(Packed(tuple(worker.open_jobs)))
             with contextlib.suppress(OSError):  # it died while idle, which is noticed later
                 worker.pipe.send(group)
 
@@ -145,7 +145,7 @@ class WorkerPool:
                 self._read_pipe(worker)
         if not self.interrupted:
             self._enforce_limits()
-        self._on_tick()
+        self._listener.on_tick()
 
     def _enforce_limits(self) -> None:
         """End workers that exceed a limit; checked a few times a second at most."""
@@ -186,7 +186,7 @@ class WorkerPool:
             worker.open_jobs = []
             self._regroup(worker.group, event)
         else:
-            self._on_event(event)
+            self._listener.on_event(event)
 
     def _on_ended(self, worker: Worker, end: Ended) -> None:
         if end.job not in worker.open_jobs:
@@ -228,16 +228,15 @@ class WorkerPool:
     def _requeue(self, group: JobGroup, ends: Mapping[int, Ended], reason: str) -> None:
         """Requeue a group as the next one; ``ends``: of its jobs if the sweep is interrupted."""
         self._requeued_ends.update(ends)
-        self._on_event(
-            Requeued(tuple(ends), f"{reason}: {plural(len(ends), 'job')} {'resumes' if len(ends) == 1 else 'resume'}")
-        )
+        resume = f"{plural(len(ends), 'job')} {'resumes' if len(ends) == 1 else 'resume'}"
+        self._listener.on_event(Requeued(tuple(ends), f"{reason}: {resume}"))
         self._waiting.appendleft(group)
 
     def _regroup(self, group: JobGroup | None, event: Regrouped) -> None:
         """Queue the new groups of a pack that was split, largest first."""
         if group is None or self.interrupted:
             return
-        self._on_event(event)
+        self._listener.on_event(event)
         self._waiting.extend(group.subset(jobs) for jobs in event.groups)
         self._waiting = deque(sorted(self._waiting, key=lambda waiting: -len(waiting.jobs)))
 
@@ -276,7 +275,7 @@ class WorkerPool:
         elif len(group.jobs) > 1:
             unfinished = list(ends)
             reason = exceeded.reason if exceeded else OUT_OF_MEMORY if killed else ends[unfinished[0]].message
-            self._on_split(group, unfinished, reason)
+            self._listener.on_split(group, unfinished, reason)
             if killed and exceeded is None:
                 self._size = max(1, self._size - 1)  # both halves at once need the same memory
             self._regroup(group, Regrouped(tuple(split_evenly(unfinished, min(2, len(unfinished)))), reason))
@@ -285,12 +284,17 @@ class WorkerPool:
 
     def _adopt_recorded_ends(self, worker: Worker) -> None:
         """End the jobs that a dead worker had recorded as ended, but not reported."""
-        for job in [job for job in worker.open_jobs if job not in worker.already_ended]:
-            end = self._recorded_end(worker.group, job) if worker.group else None
-            if end is not None:
-                worker.open_jobs.remove(job)
-                worker.killed.pop(job, None)
-                self._end(end)
+        if worker.group is None:
+            return
+        for end in self._recorded_ends(worker.group, set(worker.open_jobs) - worker.already_ended):
+            worker.open_jobs.remove(end.job)
+            worker.killed.pop(end.job, None)
+            self._end(end)
+
+    def _recorded_ends(self, group: JobGroup, jobs: Collection[int]) -> list[Ended]:
+        """Return the ends of these jobs of a group that their journals have."""
+        ends = [self._listener.recorded_end(request) for request in group.requests if request.number in jobs]
+        return [end for end in ends if end is not None]
 
     def _end_all(self, ends: Mapping[int, Ended]) -> None:
         for end in ends.values():
@@ -301,7 +305,7 @@ class WorkerPool:
 
     def _end(self, end: Ended) -> None:
         self._ends[end.job] = end
-        self._on_event(end)
+        self._listener.on_event(end)
 
     def _interrupt(self, number: int) -> None:
         """Interrupt the running jobs and wait for them; a second interrupt kills them."""

@@ -51,7 +51,12 @@ class Estimated(NamedTuple):
 
 
 def normal_quantile(level: float) -> float:
-    """Return the standard normal's quantile that leaves ``(1 - level) / 2`` above it."""
+    """Return the standard normal's quantile that leaves ``(1 - level) / 2`` above it.
+
+    Example:
+        >>> round(normal_quantile(0.95), 4)
+        1.96
+    """
     return NormalDist().inv_cdf((1 + level) / 2)
 
 

@@ -36,6 +36,12 @@ def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
 
     Raises:
         UserError: For shapes that do not fit each other and for an unknown task.
+
+    Example:
+        >>> example_losses(torch.tensor([[0.0, 0.0]]), torch.tensor([1]), "classification")
+        tensor([0.6931])
+        >>> example_losses(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0]), "regression")
+        tensor([0., 4.])
     """
     outputs = aligned(outputs, targets, task)
     if task == "classification" and outputs.dim() == 2:  # no views: their backward pass would cost a tiny step 4%

@@ -30,6 +30,10 @@ def table(metrics: Mapping[str, Tensor]) -> tuple[list[str], list[list[float]]]:
 
     Returns:
         The names, and one list of values for each member.
+
+    Example:
+        >>> table({"val/loss": torch.tensor([0.5, 0.25]), "gap/loss": torch.tensor([0.125, 0.0])})
+        (['val/loss', 'gap/loss'], [[0.5, 0.125], [0.25, 0.0]])
     """
     if not metrics:
         return [], []

@@ -22,6 +22,12 @@ def probe_size(train_rows: int, val_rows: int, wanted: int | None = None) -> int
 
     Raises:
         UserError: If ``wanted`` is below 2.
+
+    Example:
+        >>> probe_size(60_000, 5_000)
+        5000
+        >>> probe_size(1_000, 100, wanted=250)
+        250
     """
     if wanted is not None and wanted < 2:
         raise UserError(f"measure.probe_rows={wanted} must be null or at least 2")

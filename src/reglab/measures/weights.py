@@ -58,6 +58,12 @@ def weight_statistics(
         stacked: All have a first axis of members, and so have the statistics, ``[members]``.
         whole: The tensors are this rank's parts, and every rank gets the numbers of the whole; sums
             travel, in three collectives, never weights.
+
+    Example:
+        >>> weights = {"layer.weight": torch.tensor([[3.0, 0.0], [0.0, 4.0]])}
+        >>> now = weight_statistics(weights, initial=weights, previous=weights)
+        >>> float(now["weights/all/l2"]), float(now["weights/all/zeros"]), float(now["weights/all/distance"])
+        (5.0, 0.5, 0.0)
     """
     if not weights:
         return {}

@@ -1,23 +1,23 @@
-"""Child processes of one training run: join them, re-raise the first error, kill the rest."""
+"""Child processes: start and signal them, join them, re-raise the first error, kill the rest."""
 
 import contextlib
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-
-from reglab.core import signals
+from typing import Any
 
 _EXIT_SECONDS = 20.0  # for the others to end after one failed or was interrupted
 _MAX_TRACEBACK = 20_000  # characters of a traceback
+_SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
 # Errors of a process that lost its connection to another one: consequences, not the cause.
 _CONNECTION_ERRORS = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "tcpstore")
 
@@ -32,6 +32,7 @@ class Child:
         pipe: Through which it sends what it raises.
         error: What it raised; None if nothing was received.
         code: Its exit code; None while it runs.
+        pipe_closed: Nothing more comes through the pipe.
     """
 
     rank: int
@@ -39,6 +40,7 @@ class Child:
     pipe: Connection
     error: BaseException | None = None
     code: int | None = None
+    pipe_closed: bool = False
 
     @property
     def is_cause(self) -> bool:
@@ -50,10 +52,13 @@ class Child:
 
     def poll_end(self) -> None:
         """Receive the error that it sent, if any, and its exit code once it has ended."""
-        with contextlib.suppress(EOFError, OSError):
+        ended = not self.process.is_alive()  # first: what it sends, it sends before it ends
+        try:
             if self.error is None and self.pipe.poll():
                 self.error = self._receive_error()
-        if not self.process.is_alive():
+        except (EOFError, OSError):
+            self.pipe_closed = True
+        if ended:
             self.code = self.process.exitcode
 
     def _receive_error(self) -> BaseException:
@@ -94,8 +99,34 @@ class ChildProcesses:
             child.process.join()
             child.pipe.close()
 
-    def add(self, child: Child) -> None:
+    def start(
+        self, rank: int, context: BaseContext, target: Callable[..., object], *args: object, daemon: bool = False
+    ) -> Child:
+        """Start a child process; see ``start``."""
+        child = Child(rank, *start(context, target, *args, daemon=daemon))
         self._children.append(child)
+        return child
+
+    @property
+    def running(self) -> list[Child]:
+        """Those that have not ended, as far as ``poll`` has seen."""
+        return [child for child in self._children if child.code is None]
+
+    @property
+    def failed(self) -> list[Child]:
+        """Those that sent an error or ended with another exit code than 0, the cause first."""
+        failed = [child for child in self._children if child.error is not None or child.code]
+        return sorted(failed, key=lambda child: not child.is_cause)
+
+    def poll(self, timeout: float | None) -> bool:
+        """Wait until one of the running ones sends an error or ends; return False after ``timeout``."""
+        running = self.running
+        pipes = [child.pipe for child in running if child.error is None and not child.pipe_closed]
+        sources: list[Connection | int] = [*pipes, *(child.process.sentinel for child in running)]
+        ready = wait(sources, timeout)
+        for child in running:
+            child.poll_end()
+        return bool(ready)
 
     def wait(self) -> None:
         """Wait until all processes have ended; Ctrl-C interrupts all of them first.
@@ -109,36 +140,74 @@ class ChildProcesses:
             self._until_ended(None)
         except KeyboardInterrupt:
             for child in self._children:
-                if child.process.is_alive() and child.process.pid:
-                    os.kill(child.process.pid, signal.SIGINT)
+                send_signal(child.process, signal.SIGINT)
             self._until_ended(time.monotonic() + _EXIT_SECONDS)
             raise
-        failed = [child for child in self._children if child.error is not None or child.code != 0]
-        if failed:
-            raise next((child for child in failed if child.is_cause), failed[0]).exception()
+        if failed := self.failed + self.running:
+            raise failed[0].exception()
 
     def _until_ended(self, deadline: float | None) -> None:
-        while running := [child for child in self._children if child.code is None]:
-            pipes = [child.pipe for child in running if child.error is None]
-            sources: list[Connection | int] = [*pipes, *(child.process.sentinel for child in running)]
-            if not wait(sources, None if deadline is None else max(0.0, deadline - time.monotonic())):
-                return
-            for child in running:
-                child.poll_end()
-            if deadline is None and any(child.error is not None or child.code for child in running):
+        while self.running:
+            if deadline is None and self.failed:
                 deadline = time.monotonic() + _EXIT_SECONDS
+            if not self.poll(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                return
+
+
+def start(
+    context: Any, target: Callable[..., object], *args: object, daemon: bool = False
+) -> tuple[BaseProcess, Connection]:
+    """Start a process that calls ``target(pipe, *args)``, and return it with our end of the pipe.
+
+    The pipe ends when the process does.
+
+    Args:
+        context: Of multiprocessing: how to start it.
+        target: What it calls; a function of a module that it can import, unless it is forked.
+        args: Sent to it.
+        daemon: Python terminates it when this process exits, and lets it start none itself.
+    """
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(theirs, *args), daemon=daemon)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def send_signal(process: BaseProcess, number: signal.Signals) -> None:
+    """Send a signal to a child process, if it is alive."""
+    if process.pid is None or not process.is_alive():
+        return
+    if os.name == "nt":
+        process.terminate()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+def signal_group(process: BaseProcess | subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to the process group that a child process leads, also after its own end."""
+    if process.pid is not None and hasattr(os, "killpg"):
+        with contextlib.suppress(OSError):  # the group is empty, or does not exist yet
+            os.killpg(process.pid, number)
+
+
+def kill_group(process: BaseProcess | subprocess.Popen[bytes]) -> None:
+    """Kill a child process and the process group that it leads."""
+    if hasattr(signal, "SIGKILL"):
+        signal_group(process, signal.SIGKILL)
+    process.kill()
 
 
 @contextmanager
 def send_errors(pipe: Connection) -> Iterator[None]:
-    """In a child process: send what is raised inside the context to the parent, and exit with 1.
+    """In a child process: send what is raised inside the context to the parent, and exit.
 
-    The process is terminated by SIGTERM when its parent is gone.
+    With 1, or as a shell would after the signal by which it was interrupted.
 
     Args:
         pipe: The child's end of its pipe to the parent.
     """
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         yield
     except BaseException as error:  # noqa: BLE001 - raised in the parent
@@ -149,13 +218,6 @@ def send_errors(pipe: Connection) -> Iterator[None]:
                 pipe.send((type(error), error.args, dict(vars(error))))
             except Exception:  # noqa: BLE001 - it cannot be pickled: the text must do
                 pipe.send(None)
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(_SIGNAL_EXIT_OFFSET + int(getattr(error, "number", signal.SIGINT)))
         sys.exit(1)
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_EXIT_SECONDS)
-        os._exit(signals.exit_code())

@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
+
+from reglab.processes.parent_watch import exit_with_parent
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -82,26 +82,16 @@ def reports_end(message: str = _INTERRUPTED) -> bool:
 
 
 @contextmanager
-def exit_with_parent() -> Iterator[None]:
-    """Exit, inside the context, some seconds after the process that started this rank has died."""
-    if process_rank().launched_by == "lightning" and not process_rank().node_leader:
-        finished, parent = threading.Event(), os.getppid()
-        threading.Thread(target=_exit_after, args=(parent, finished), daemon=True).start()
-        try:
-            yield
-        finally:
-            finished.set()
-    else:
+def exit_with_first_rank() -> Iterator[None]:
+    """Exit, inside the context, some seconds after the rank that started this one has died."""
+    if process_rank().launched_by != "lightning" or process_rank().node_leader:
         yield
-
-
-def _exit_after(parent: int, finished: threading.Event) -> None:
-    while os.getppid() == parent:
-        if finished.wait(1):
-            return
-    time.sleep(_GRACE)
-    if not finished.is_set():
-        os._exit(1)
+        return
+    finished = exit_with_parent(_GRACE, terminate=False)
+    try:
+        yield
+    finally:
+        finished.set()
 
 
 def agree_on(key: str, value: str) -> str:

@@ -2,17 +2,16 @@
 
 import multiprocessing
 import os
-import signal
 import socket
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import Connection
 from types import TracebackType
+
+from reglab.processes.child_processes import Child, ChildProcesses, send_errors
+from reglab.processes.parent_watch import exit_with_parent
 
 _SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
 _SIGKILL = 9  # Windows has no such name
@@ -106,7 +105,7 @@ class RankProcesses:
 
     def __init__(self, ranks: int, port: int, target: Callable[..., object], args: tuple[object, ...] = ()):
         self._ranks, self._port, self._target, self._args = ranks, port, target, args
-        self._processes: dict[int, tuple[SpawnProcess, Connection]] = {}
+        self._children = ChildProcesses()
         self._all_ended, self._stopping = threading.Event(), threading.Event()
         self.on_failure: Callable[[RankFailure], None] = exit_like
         self.first_failure: RankFailure | None = None
@@ -114,12 +113,8 @@ class RankProcesses:
     def __enter__(self) -> "RankProcesses":
         context = multiprocessing.get_context("spawn")
         for rank in range(1, self._ranks):
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(theirs, rank, self._target, self._args))
             with environment(rank_environment(rank, self._ranks, self._port)):
-                process.start()
-            theirs.close()
-            self._processes[rank] = (process, ours)
+                self._children.start(rank, context, _run, rank, self._target, self._args)
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
@@ -129,53 +124,30 @@ class RankProcesses:
         """Kill the ranks that still run; where rank 0 succeeded, wait a few seconds first."""
         self.wait(0 if error_type else _EXIT_SECONDS)
         self._stopping.set()
-        for process, pipe in self._processes.values():
-            process.kill()
-            process.join()
-            pipe.close()
+        self._children.__exit__()
 
     def wait(self, seconds: float) -> None:
         """Wait until all ranks have ended or one has failed, for at most ``seconds``."""
         self._all_ended.wait(seconds)
 
     def _watch(self) -> None:
-        running = dict(self._processes)
-        while running and not self._stopping.is_set():
-            ended = wait([process.sentinel for process, _ in running.values()])
-            for rank in [rank for rank, (process, _) in running.items() if process.sentinel in ended]:
-                failure = _failure(rank, *running.pop(rank))
-                if failure and not self._stopping.is_set() and self.first_failure is None:
-                    self.first_failure = failure
+        with suppress(OSError):  # the pipes were closed
+            while self._children.running and not self._stopping.is_set():
+                self._children.poll(None)
+                ended = [child for child in self._children.failed if child.code]
+                if ended and not self._stopping.is_set() and self.first_failure is None:
+                    self.first_failure = _failure(ended[0])
                     self._all_ended.set()
-                    self.on_failure(failure)
+                    self.on_failure(self.first_failure)
         self._all_ended.set()
 
 
-def _failure(rank: int, process: SpawnProcess, pipe: Connection) -> RankFailure | None:
-    while (code := process.exitcode) is None:  # ended, but not yet reaped
-        time.sleep(0.01)
-    if code == 0:
-        return None
-    try:
-        return RankFailure(rank, code, pipe.recv())
-    except (EOFError, OSError):
-        return RankFailure(rank, code)
+def _failure(child: Child) -> RankFailure:
+    told = child.error is not None and not isinstance(child.error, KeyboardInterrupt)
+    return RankFailure(child.rank, child.code or 0, (str(child.error) or type(child.error).__name__) if told else "")
 
 
 def _run(pipe: Connection, rank: int, target: Callable[..., object], args: tuple[object, ...]) -> None:
-    threading.Thread(target=_exit_with_rank_zero, daemon=True).start()
-    try:
+    exit_with_parent(grace=0, terminate=False)  # it may hang in a collective
+    with send_errors(pipe):
         target(rank, *args)
-    except KeyboardInterrupt as interrupt:
-        sys.exit(_SIGNAL_EXIT_OFFSET + int(getattr(interrupt, "number", signal.SIGINT)))
-    except Exception as error:  # noqa: BLE001 - reported by rank 0
-        pipe.send(str(error) or type(error).__name__)
-        sys.exit(1)
-
-
-def _exit_with_rank_zero() -> None:
-    """End this process, which may hang in a collective, when rank 0 is gone."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

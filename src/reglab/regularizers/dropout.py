@@ -22,6 +22,10 @@ def drop(inputs: Tensor, rate: Tensor, draws: Tensor) -> Tensor:
 
     Returns:
         Same shape and dtype as ``inputs``.
+
+    Example:
+        >>> drop(torch.ones(4), torch.tensor(0.5), torch.tensor([0.1, 0.6, 0.4, 0.9]))
+        tensor([0., 2., 0., 2.])
     """
     # Compared with >=, since a draw can be exactly 0: at rate 0 everything is kept.
     return inputs * ((draws >= rate) / (1 - rate)).to(inputs.dtype)

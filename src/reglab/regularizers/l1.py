@@ -24,6 +24,10 @@ def soft_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
     Returns:
         The shrunken weights, same shape and dtype as ``weight``.
 
+    Example:
+        >>> soft_threshold(torch.tensor([-2.0, 0.5, 1.5]), torch.tensor(1.0))
+        tensor([-1.0000,  0.0000,  0.5000])
+
     Source:
         Donoho (1995), De-noising by soft-thresholding.
     """
@@ -39,6 +43,10 @@ def clip_to_threshold(weight: Tensor, threshold: Tensor) -> Tensor:
 
     Returns:
         Same shape and dtype as ``weight``.
+
+    Example:
+        >>> clip_to_threshold(torch.tensor([-2.0, 0.5, 1.5]), torch.tensor(1.0))
+        tensor([-1.0000,  0.5000,  1.0000])
     """
     if threshold.ndim:
         return weight.clamp(-threshold, threshold)

@@ -59,6 +59,11 @@ def cap_rows(weight: Tensor, limit: Tensor) -> Tensor:
 
     Returns:
         Same shape and dtype as ``weight``.
+
+    Example:
+        >>> cap_rows(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), torch.tensor(1.0))
+        tensor([[0.6000, 0.8000],
+                [0.3000, 0.4000]])
     """
     norms: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
     scale = _shrinking(norms, limit)

@@ -16,7 +16,7 @@ from reglab.analysis.trial import Trial
 from reglab.core.errors import UserError
 from reglab.reports.figures.summary import rows
 from reglab.reports.per_example import collect_examples
-from reglab.tracking.run_record import select_attempts
+from reglab.tracking.run_record import JOB, select_attempts
 
 if TYPE_CHECKING:
     from reglab.tracking.run_record import RunRecord
@@ -104,6 +104,7 @@ def trial(record: "RunRecord") -> Trial:
         overrides=overrides(tags.get("reglab.overrides", "")),
         message=tags.get("reglab.message", ""),
         directions=_directions(tags.get("reglab.directions", "")),
+        number=tags.get(JOB, ""),
     )
 
 

@@ -111,6 +111,13 @@ def uniform(stream: Tensor, counter: Tensor) -> Tensor:
 
     Returns:
         float32, in the shape of ``counter``.
+
+    Example:
+        >>> stream = key(0, name_number("dropout"), 7)  # seed, purpose, step
+        >>> uniform(stream, torch.arange(3))
+        tensor([0.2925, 0.7550, 0.5222])
+        >>> uniform(stream, torch.arange(2, 3))  # any part, in any order, on any device
+        tensor([0.5222])
     """
     # The upper 24 bits: the hash's last step does not reach them.
     return ((_mixed(_weyl(stream, counter)) >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24
@@ -149,5 +156,9 @@ def permutation(stream: Tensor, rows: int) -> Tensor:
 
     Returns:
         int64 ``[rows]``.
+
+    Example:
+        >>> permutation(key(0, name_number("order"), 0), 5)
+        tensor([3, 1, 2, 4, 0])
     """
     return bits(stream, torch.arange(rows, device=stream.device)).argsort(stable=True)

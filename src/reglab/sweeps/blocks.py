@@ -14,8 +14,8 @@ from typing import Any
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from reglab.config.sweep_functions import grammar, values
 from reglab.core.errors import UserError
-from reglab.sweeps.functions import grammar, values
 
 GROUP = "regularizer"
 SWEEPER_KEYS = ("sweep.blocks", "sweep.seeds")  # read by the sweeper itself, never sent to a job

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -12,7 +13,9 @@ from reglab.core.errors import UserError
 from reglab.launchers import task as tasks
 from reglab.launchers.compose import Composer
 from reglab.launchers.local import start_server, worker_environment
-from reglab.launchers.worker import end_with_parent, limit_threads
+from reglab.launchers.worker import limit_threads
+from reglab.processes.child_processes import ChildProcesses
+from reglab.processes.parent_watch import exit_with_parent
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.preflight import format_faults
 
@@ -36,22 +39,14 @@ def check_in_process(
     """
     launcher = config.hydra.launcher
     threads = int(launcher.get("threads") or 1)
-    processes = start_server(list(launcher.get("preload") or []), threads)
-    ours, theirs = processes.Pipe()
-    process = processes.Process(target=_run_checks, args=(theirs, dict(jobs), config, threads), daemon=True)
-    with worker_environment(threads):
-        process.start()
-    theirs.close()
-    try:
-        ours.recv()  # it has finished importing
-        result: tuple[Messages, Messages] | None = ours.recv() if ours.poll(seconds) else None
+    context = start_server(list(launcher.get("preload") or []), threads)
+    with ChildProcesses() as children, suppress(EOFError):
+        with worker_environment(threads):
+            pipe = children.start(0, context, _run_checks, dict(jobs), config, threads, daemon=True).pipe
+        pipe.recv()  # it has finished importing
+        result: tuple[Messages, Messages] | None = pipe.recv() if pipe.poll(seconds) else None
         return result
-    except EOFError:
-        return None
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
+    return None
 
 
 def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig, check: Check = check_in_process) -> None:
@@ -86,7 +81,7 @@ def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig, chec
 
 
 def _run_checks(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, threads: int) -> None:
-    end_with_parent()
+    exit_with_parent(grace=0)
     secrets.learn(config)
     limit_threads(threads)
     check = tasks.data_checker()

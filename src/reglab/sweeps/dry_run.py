@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from reglab.analysis.formatting import compact, plural, shortened
+from reglab.config.job_request import JobRequest
 from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
 from reglab.core.errors import Unfused, UserError
 from reglab.launchers import task as tasks
@@ -20,8 +21,10 @@ from reglab.launchers.fused import check_compile, check_pack_size, check_seconds
 from reglab.launchers.job_labels import job_labels
 from reglab.launchers.local import count_workers, start_server, worker_environment
 from reglab.launchers.packing import Plan, differing, regroup, separation_line, split, structure
+from reglab.launchers.request_launcher import Capabilities
 from reglab.launchers.worker import limit_threads
-from reglab.sweeps.blocks import Job
+from reglab.processes.child_processes import ChildProcesses
+from reglab.processes.parent_watch import exit_with_parent
 
 _WIDTH = 110
 _MAX_MEASURED = 12  # kinds of groups; further ones count as the mean of these
@@ -45,48 +48,47 @@ class Cost:
 TryPack = Callable[[Sequence[DictConfig], PackSettings], Any]
 
 
-def dry_run(jobs: Sequence[Job], composer: Composer, config: DictConfig) -> None:
+def dry_run(requests: Sequence[JobRequest], composer: Composer, config: DictConfig, can: Capabilities) -> None:
     """Print the jobs, the packs, who trains alone and why, and the estimated cost.
 
     The costs come from a few training steps of each kind of group, in a process of its own.
 
     Args:
-        jobs: Of the sweep.
+        requests: Of the jobs.
         composer: Of the sweep.
         config: Of the whole sweep, with Hydra's node.
+        can: Of the launcher.
     """
-    overrides = {job.number: job.overrides for job in jobs}
+    request_of = {request.number: request for request in requests}
     launcher = config.hydra.launcher
-    fused = "pack" in launcher
     threads = int(launcher.get("threads") or 1)
     workers = count_workers(launcher.get("workers"), threads)
-    if "gpus" in launcher:  # hydra/launcher=process
-        trainers = [composer.resolved(each).get("trainer") or {} for each in overrides.values()]
-        workers = len(gpu_slots(trainers, visible_gpus(launcher.gpus), launcher.get("workers"), threads))
+    if can.assigns_devices:
+        trainers = [composer.resolved(request.overrides).get("trainer") or {} for request in requests]
+        workers = len(gpu_slots(trainers, visible_gpus(launcher.get("gpus")), launcher.get("workers"), threads))
     limit = check_seconds(launcher.get("compile_seconds", COMPILE_SECONDS))
     settings = PackSettings(check_compile(launcher.get("compile")), threads, bool(launcher.get("always")), limit)
-    planned = plan_jobs(overrides, composer, config) if fused else Plan((), tuple(overrides), {})
-    estimator = _CostEstimator(overrides, composer, settings, list(launcher.get("preload") or []))
+    planned = plan_jobs(requests, composer, config) if can.fuses else Plan((), tuple(request_of), {})
+    estimator = _CostEstimator(request_of, composer, settings, list(launcher.get("preload") or []))
     cap = check_pack_size(launcher.get("pack"))
-    levelled = [split(part, workers, cap) for part in levels(planned, dependencies(overrides))]
+    levelled = [split(part, workers, cap) for part in levels(planned, dependencies(requests))]
     groups, costs = estimator.measure([group for part in levelled for group in part])
-    labels = job_labels({job.number: [f"sweep.block={job.block}", *job.overrides] for job in jobs})
-    blocks = {job.number: job.block for job in jobs}
-    lines = [f"{plural(len(jobs), 'job')} on {plural(workers, 'worker')}, nothing is started:"]
+    labels = job_labels(requests)
+    lines = [f"{plural(len(requests), 'job')} on {plural(workers, 'worker')}, nothing is started:"]
     lines += [
-        f"  pack of {len(group)}: {shortened(_pack_contents(group, blocks, composer, overrides), _WIDTH)}"
+        f"  pack of {len(group)}: {shortened(_pack_contents([request_of[job] for job in group], composer), _WIDTH)}"
         for group in groups
         if len(group) > 1
     ]
     solo_by_block: dict[str, list[str]] = {}
     for group in groups:
         if len(group) == 1:
-            solo_by_block.setdefault(blocks[group[0]], []).append(labels[group[0]])
+            solo_by_block.setdefault(request_of[group[0]].block, []).append(labels[group[0]])
     lines += [
         f"  alone: {shortened(pack_label(names) if len(names) > 1 else names[0], _WIDTH)}"
         for names in solo_by_block.values()
     ]
-    lines += planned.lines() if fused else []
+    lines += planned.lines() if can.fuses else []
     lines += [separation_line(reason, sizes) for reason, sizes in estimator.regrouped.items()]
     print("\n".join([*lines, *estimate(costs, workers), *sorted(estimator.problems)]))
 
@@ -127,9 +129,9 @@ class _CostEstimator:
     """Measures one group of each kind: equal structure and size."""
 
     def __init__(
-        self, overrides: Mapping[int, Sequence[str]], composer: Composer, settings: PackSettings, preload: list[str]
+        self, requests: Mapping[int, JobRequest], composer: Composer, settings: PackSettings, preload: list[str]
     ):
-        self._overrides, self._composer, self._settings, self._preload = overrides, composer, settings, preload
+        self._requests, self._composer, self._settings, self._preload = requests, composer, settings, preload
         self.problems: set[str] = set()
         self.regrouped: dict[str, list[int]] = {}
 
@@ -141,7 +143,7 @@ class _CostEstimator:
         waiting = list(groups)
         while waiting:
             group = waiting.pop(0)
-            signature = (len(group), structure(self._composer.resolved(self._overrides[group[0]])))
+            signature = (len(group), structure(self._composer.resolved(self._requests[group[0]].overrides)))
             if signature not in known:
                 known[signature] = self._measure_group(group) if len(known) < _MAX_MEASURED else None
             cost = known[signature]
@@ -155,7 +157,7 @@ class _CostEstimator:
         return done, costs
 
     def _measure_group(self, group: Sequence[int]) -> Cost | Unfused | None:
-        configs = [job_config(self._composer, job, self._overrides[job], lean=True) for job in group]
+        configs = [job_config(self._composer, self._requests[job], lean=True) for job in group]
         result = _measure_in_process(configs, self._settings, self._preload)
         if isinstance(result, str):
             self.problems.add(f"No estimate for some jobs: {result}")
@@ -166,25 +168,20 @@ class _CostEstimator:
 def _measure_in_process(
     configs: Sequence[DictConfig], settings: PackSettings, preload: list[str]
 ) -> Cost | Unfused | str:
-    processes = start_server(preload, settings.threads)
-    ours, theirs = processes.Pipe()
-    process = processes.Process(target=_measure, args=(theirs, configs, settings, tasks.try_pack), daemon=True)
-    with worker_environment(settings.threads):
-        process.start()
-    theirs.close()
-    try:
-        result: Cost | Unfused | str = ours.recv()
-        return result
-    except EOFError:
-        process.join()
-        return f"the process that measured it ended with exit code {process.exitcode}"
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
+    context = start_server(preload, settings.threads)
+    with ChildProcesses() as children:
+        with worker_environment(settings.threads):
+            child = children.start(0, context, _measure, configs, settings, tasks.try_pack, daemon=True)
+        try:
+            result: Cost | Unfused | str = child.pipe.recv()
+            return result
+        except EOFError:
+            child.process.join()
+            return f"the process that measured it ended with exit code {child.process.exitcode}"
 
 
 def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSettings, try_pack: TryPack) -> None:
+    exit_with_parent(grace=0)
     limit_threads(settings.threads)
     try:
         pipe.send(_cost(try_pack(configs, settings), configs))
@@ -204,13 +201,11 @@ def _cost(measured: Any, configs: Sequence[DictConfig]) -> Cost:
     return Cost(float(seconds), float(measured.bytes), float(measured.disk_bytes))
 
 
-def _pack_contents(
-    group: Sequence[int], blocks: Mapping[int, str], composer: Composer, overrides: Mapping[int, Sequence[str]]
-) -> str:
+def _pack_contents(requests: Sequence[JobRequest], composer: Composer) -> str:
     """Return the blocks of a pack, and the range of each number that its members vary."""
-    numbers = differing([composer.resolved(overrides[job]) for job in group])
+    numbers = differing([composer.resolved(request.overrides) for request in requests])
     ranges = [f"{path.removeprefix('regularizer.')} {_range(values)}" for path, values in numbers.items()]
-    return ", ".join([*dict.fromkeys(blocks[job] for job in group), *ranges])
+    return ", ".join([*dict.fromkeys(request.block for request in requests), *ranges])
 
 
 def _range(values: Sequence[float]) -> str:

@@ -12,7 +12,7 @@ from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Ended
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.path import links
+from reglab.sweeps.path import Link
 from reglab.tracking import TrackingSettings, is_running
 from reglab.tracking.admin.sync import sync
 from reglab.tracking.folder import EARLIER, IDENTITY, read_identity
@@ -27,15 +27,16 @@ _DIGEST = "reglab.data_digest"
 Content = dict[str, Any]  # a job's resolved config without paths and tracking
 
 
-def contents(jobs: Sequence[Job], composer: Composer) -> dict[int, Content]:
-    """Return what each job computes, by its number: its config without paths and tracking."""
-    linked = links(jobs, composer)
-    by_job = {}
-    for job in jobs:
-        link = linked.get(job.number)
-        path_start = {"sweep": {"trail": link.trail}} if link else {}
-        by_job[job.number] = computed_part({**composer.resolved(job.overrides), **path_start})
-    return by_job
+def contents(jobs: Sequence[Job], composer: Composer, links_by_job: Mapping[int, Link]) -> dict[int, Content]:
+    """Return what each job computes, by its number: its config without paths and tracking.
+
+    Args:
+        jobs: Of the sweep.
+        composer: Of the sweep.
+        links_by_job: Of the jobs of a path.
+    """
+    trails = {number: link.trail for number, link in links_by_job.items()}
+    return {job.number: computed_part(composer.resolved(job.overrides), trails.get(job.number)) for job in jobs}
 
 
 def sweep_fingerprint(jobs: Sequence[Job], by_job: Mapping[int, Content]) -> str:

@@ -15,14 +15,14 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Ended
+from reglab.launchers.request_launcher import Capabilities
 from reglab.launchers.resumable_jobs import unfinished_packs, wait_for_workers
 from reglab.sweeps import ledger
 from reglab.sweeps.blocks import Job
 from reglab.sweeps.lock import sweep_lock
+from reglab.sweeps.path import Link
 from reglab.tracking import RunTracker, TrackingSettings, open_sweep, reopen_run
 from reglab.tracking.run_state import WORKING_FOLDER
-
-_BY_LAUNCH_NUMBER, _BY_JOB = "${hydra.job.num}", "${sweep.job}"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ def open_or_resume(
     config: DictConfig,
     composer: Composer,
     settings: TrackingSettings,
+    can: Capabilities,
+    links_by_job: Mapping[int, Link],
     ready: Callable[[Sequence[Job]], None] = lambda jobs: None,
+    resume: Path | None = None,
 ) -> Iterator[OpenSweep]:
     """Open the parent run of a sweep, or resume the earlier one of the same jobs, and lock it.
 
@@ -65,7 +68,10 @@ def open_or_resume(
         config: Of the whole sweep, with Hydra's node.
         composer: Of the sweep.
         settings: Of tracking.
+        can: Of the launcher.
+        links_by_job: Of the jobs of a path.
         ready: Called with the jobs to run before a run is opened; raises UserError if they cannot.
+        resume: The folder of the sweep that it must turn out to be.
 
     Raises:
         UserError: Another process runs the sweep, or a job of it.
@@ -77,11 +83,11 @@ def open_or_resume(
     if settings.backend == "mlflow":
         from reglab.tracking.mlflow.ledger import FINGERPRINT, FOLDER  # late: mlflow
 
-        contents = ledger.contents(jobs, composer)
+        contents = ledger.contents(jobs, composer, links_by_job)
         fingerprint = ledger.sweep_fingerprint(jobs, contents)
         tags = {FINGERPRINT: fingerprint, FOLDER: new_folder}
         earlier = None if fresh else ledger.earlier_folder(settings, fingerprint)
-    _check_resumable(OmegaConf.select(config, "sweep.resume", default=None), earlier, settings.backend)
+    _check_resumable(resume, earlier, settings.backend)
     folder = earlier or new_folder
     if earlier is None:
         ready(jobs)
@@ -97,12 +103,10 @@ def open_or_resume(
         print(ledger.progress(folder, len(jobs), done), file=sys.stderr)
         _keep_job_folders(folder, config)
         composer.bases.clear()  # composed with other folders
-        yield OpenSweep(reopen_run(folder), done, _rerun_members(folder, jobs, done, config))
+        yield OpenSweep(reopen_run(folder), done, _rerun_members(folder, jobs, done) if can.fuses else frozenset())
 
 
-def _rerun_members(folder: Path, jobs: Sequence[Job], done: Mapping[int, Ended], config: DictConfig) -> frozenset[int]:
-    if OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher") not in ("fused", "process"):
-        return frozenset()
+def _rerun_members(folder: Path, jobs: Sequence[Job], done: Mapping[int, Ended]) -> frozenset[int]:
     packs = (set(manifest.jobs) for manifest in unfinished_packs(folder, {job.number for job in jobs}))
     return frozenset(number for pack in packs if not pack <= done.keys() for number in pack if number in done)
 
@@ -115,14 +119,14 @@ def ignores_earlier(config: DictConfig) -> bool:
     return again
 
 
-def _check_resumable(wanted: str | None, earlier: Path | None, backend: str) -> None:
+def _check_resumable(wanted: Path | None, earlier: Path | None, backend: str) -> None:
     """Raise UserError where ``reglab resume`` would start another sweep than the one it names."""
     if wanted is not None and backend != "mlflow":
         raise UserError(
             f"the sweep in {wanted} was recorded with tracking={backend}: only MLflow records which jobs are done, "
             "so it cannot be resumed as a whole. Resume single jobs by their folders: reglab resume FOLDER"
         )
-    if wanted is not None and (earlier is None or earlier.resolve() != Path(wanted).resolve()):
+    if wanted is not None and (earlier is None or earlier.resolve() != wanted.resolve()):
         raise UserError(
             f"the sweep in {wanted} cannot be resumed: MLflow has no sweep with the jobs of its present configuration. "
             "Did conf/, reglab or tracking.uri change? Its finished runs are kept; reglab train -m starts a "
@@ -160,15 +164,9 @@ def _open(
 
 
 def _keep_job_folders(folder: Path, config: DictConfig) -> None:
-    """Set the jobs' folders to those of the earlier sweep, by their numbers in it."""
-    plain: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    """Set the folder of the jobs to that of the earlier sweep."""
     with read_write(config.hydra), open_dict(config.hydra):
-        changes = {"hydra.sweep.dir": str(folder)}
-        if plain["subdir"] == _BY_LAUNCH_NUMBER:
-            changes["hydra.sweep.subdir"] = _BY_JOB
-        for key, value in changes.items():
-            OmegaConf.update(config, key, value)
+        config.hydra.sweep.dir = str(folder)
         # A job's config is composed anew, from these.
-        config.hydra.overrides.hydra.extend(
-            [f"{key}={QuotedString(value, Quote.single).with_quotes()}" for key, value in changes.items()]
-        )
+        quoted = QuotedString(str(folder), Quote.single).with_quotes()
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted}")

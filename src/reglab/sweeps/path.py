@@ -16,10 +16,10 @@ from reglab.config.fingerprint import computed_part, hash_config
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer
 from reglab.launchers.packing import differing, structure
+from reglab.launchers.request_launcher import Capabilities
 from reglab.sweeps.blocks import Job
 
 _SIGN = {"up": 1, "down": -1}
-_LAUNCHERS = ("fused", "local", "process")  # those in which a job can wait for another
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Link:
     trail: str
 
 
-def links(jobs: Sequence[Job], composer: Composer) -> dict[int, Link]:
+def links(jobs: Sequence[Job], composer: Composer, can: Capabilities) -> dict[int, Link]:
     """Return the link of each job that starts from another's weights; none without ``sweep.path``.
 
     A path holds the jobs of a block that are equal but for one number of a regularizer, its
@@ -44,11 +44,12 @@ def links(jobs: Sequence[Job], composer: Composer) -> dict[int, Link]:
     Args:
         jobs: Of the sweep; they must compose and resolve.
         composer: Of the sweep.
+        can: Of the launcher.
 
     Raises:
         UserError: There is no such path, or the launcher cannot run jobs in order.
     """
-    direction = _direction(jobs, composer)
+    direction = _direction(jobs, composer, can)
     if direction is None:
         return {}
     configs = {job.number: composer.resolved(job.overrides) for job in jobs}
@@ -71,7 +72,7 @@ def links(jobs: Sequence[Job], composer: Composer) -> dict[int, Link]:
     return links_by_job
 
 
-def _direction(jobs: Sequence[Job], composer: Composer) -> int | None:
+def _direction(jobs: Sequence[Job], composer: Composer, can: Capabilities) -> int | None:
     setting = OmegaConf.select(composer.master, "sweep.path", default=None)
     overrides = {override for job in jobs for override in job.overrides if override.startswith("sweep.path=")}
     if len(overrides) > 1 or (setting is None and overrides - {"sweep.path=null"}):
@@ -82,8 +83,8 @@ def _direction(jobs: Sequence[Job], composer: Composer) -> int | None:
         return None
     if setting not in _SIGN:
         raise UserError(f"sweep.path must be null, up (from the smallest number on) or down, got {setting!r}")
-    launcher = OmegaConf.select(composer.master, "hydra.runtime.choices.hydra/launcher")
-    if launcher not in _LAUNCHERS:
+    if not can.waits:
+        launcher = OmegaConf.select(composer.master, "hydra.runtime.choices.hydra/launcher")
         raise UserError(
             f"sweep.path={setting} needs hydra/launcher=fused, local or process, which let a job wait for the one that "
             f"it starts from, got {launcher}"

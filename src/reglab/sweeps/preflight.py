@@ -10,13 +10,14 @@ from reglab.config.error_messages import explain
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer, hydra_config
 from reglab.launchers.devices import devices_needed, visible_gpus
+from reglab.launchers.request_launcher import Capabilities
 from reglab.sweeps.blocks import Job
 
 _SHOWN = 6  # job numbers in a message
 
 
 def check_configs(
-    jobs: Sequence[Job], composer: Composer, master: DictConfig, options: Mapping[str, list[str]]
+    jobs: Sequence[Job], composer: Composer, master: DictConfig, options: Mapping[str, list[str]], can: Capabilities
 ) -> None:
     """Check that each job's config composes, resolves, and asks for devices that it can have.
 
@@ -25,12 +26,13 @@ def check_configs(
         composer: Of the sweep.
         master: The config of the whole sweep.
         options: Options of every config group, for suggestions.
+        can: Of the launcher.
 
     Raises:
         UserError: Everything that is wrong, in one message.
     """
     check_devices: Callable[[Mapping[str, Any]], object] = _check_one_device
-    if OmegaConf.select(master, "hydra.runtime.choices.hydra/launcher") == "process":
+    if can.assigns_devices:
         gpus = visible_gpus(OmegaConf.select(master, "hydra.launcher.gpus"))
         check_devices = partial(devices_needed, gpus=gpus)
     wrong: dict[str, list[Job]] = {}

@@ -2,28 +2,30 @@
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from reglab.analysis.rules import DEFAULT, check_rule
+from reglab.config.error_messages import group_options
+from reglab.config.job_request import JobRequest, WarmStart
 from reglab.core import signals
 from reglab.core.errors import UserError
-from reglab.launchers.compose import AFTER, JOB, Composer, composer_of, job_config, job_folder
+from reglab.launchers.compose import Composer, located
 from reglab.launchers.events import Ended
 from reglab.launchers.job_labels import job_labels
 from reglab.launchers.job_returns import Interrupted
+from reglab.launchers.request_launcher import capabilities_of
 from reglab.sweeps.blocks import Job, expand
 from reglab.sweeps.data_check import check_data
 from reglab.sweeps.dry_run import dry_run
-from reglab.sweeps.job_results import ends, failures
+from reglab.sweeps.job_results import failures, launch
 from reglab.sweeps.ledger import send_unsent
 from reglab.sweeps.parent import OpenSweep, ignores_earlier, open_or_resume
 from reglab.sweeps.path import Link, links
@@ -31,8 +33,6 @@ from reglab.sweeps.preflight import check_configs
 from reglab.tracking import TrackingSettings
 
 _log = logging.getLogger(__name__)
-
-Launch = Callable[[Sequence[Sequence[str]]], Sequence[JobReturn]]
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,17 @@ class SweepResult:
         return self.finished == self.jobs and self.delivered
 
 
-def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, launch: Launch) -> SweepResult | None:
+def run_sweep(
+    arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, launcher: Launcher, resume: Path | None = None
+) -> SweepResult | None:
     """Run the sweep that the command line and ``config.sweep`` describe, or what is left of it.
 
     Args:
         arguments: The command line's overrides.
         config: Of the whole sweep, with Hydra's node.
         loader: Hydra's.
-        launch: The configured launcher: from job overrides to returns.
+        launcher: The configured one.
+        resume: The folder of the sweep that it must turn out to be.
 
     Returns:
         None with ``sweep.dry``, which only prints the plan.
@@ -76,18 +79,18 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
         KeyboardInterrupt: The sweep was interrupted.
     """
     jobs = expand_jobs(arguments, config)
-    composer = composer_of(loader, config)
-    check_configs(jobs, composer, config, group_options(loader))
-    links_by_job = links(jobs, composer)
+    composer, can = Composer(loader, config), capabilities_of(launcher)
+    check_configs(jobs, composer, config, group_options(loader), can)
+    links_by_job = links(jobs, composer, can)
     ready = partial(check_data, composer=composer, config=config)
     if config.sweep.get("dry"):
         ready(jobs)
-        dry_run(_with_dependencies(jobs, links_by_job), composer, config)
+        dry_run(requests_of(jobs, links_by_job), composer, config, can)
         return None
     settings = TrackingSettings.from_config(config.tracking)
-    with open_or_resume(jobs, arguments, config, composer, settings, ready) as opened:
-        overrides = all_overrides(jobs, opened, links_by_job, composer)
-        ends_by_job = _launch(jobs, opened, overrides, config, launch, settings.backend == "mlflow")
+    with open_or_resume(jobs, arguments, config, composer, settings, can, links_by_job, ready, resume) as opened:
+        requests = located_requests(jobs, opened, links_by_job, composer)
+        ends_by_job = _launch(requests, len(jobs), opened, composer, launcher, settings.backend == "mlflow")
         result = _result(opened.parent.run_id, jobs, ends_by_job)
         try:
             if settings.backend == "mlflow":
@@ -110,31 +113,22 @@ def run_sweep(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader
 
 
 def _launch(
-    jobs: Sequence[Job],
+    requests: Sequence[JobRequest],
+    jobs: int,
     opened: OpenSweep,
-    overrides: Mapping[int, list[str]],
-    config: DictConfig,
-    launch: Launch,
+    composer: Composer,
+    launcher: Launcher,
     recorded: bool,
 ) -> dict[int, Ended]:
     """Run the jobs that are not done, and return how all ended."""
-    parent, open_jobs = opened.parent, opened.remaining(jobs)
-    launcher = OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher")
-    if open_jobs and launcher not in ("fused", "local", "process"):  # ours show a table
-        print(
-            f"running {len(open_jobs)} jobs by hydra/launcher={launcher}; to watch them: reglab dashboard",
-            file=sys.stderr,
-        )
+    parent = opened.parent
     try:
-        returns = launch([overrides[job.number] for job in open_jobs]) if open_jobs else []
-        return {**ends(open_jobs, returns), **opened.done}
+        return {**launch(requests, composer, launcher), **opened.done} if requests else dict(opened.done)
     except KeyboardInterrupt as interrupt:
         parent.finish("KILLED")
-        returns = interrupt.returns if isinstance(interrupt, Interrupted) else []
-        ends_by_job = {**ends(open_jobs, returns), **opened.done}
-        message = interrupted_message(
-            ends_by_job, len(jobs), parent.run_id if recorded else None, ignores_earlier(config)
-        )
+        ends_by_job = {**(interrupt.ends if isinstance(interrupt, Interrupted) else {}), **opened.done}
+        fresh = ignores_earlier(composer.master)
+        message = interrupted_message(ends_by_job, jobs, parent.run_id if recorded else None, fresh)
         _log.warning("%s", message)
         if isinstance(interrupt, signals.Interrupted):
             interrupt.reported = True
@@ -154,10 +148,22 @@ def expand_jobs(arguments: Sequence[str], config: DictConfig) -> list[Job]:
     return expand(arguments, blocks, sweep.get("seeds"), list(config.get("regularizer") or {}))
 
 
-def all_overrides(
+def requests_of(jobs: Sequence[Job], links_by_job: Mapping[int, Link], parent: str = "") -> list[JobRequest]:
+    """Return what is asked of each job, as far as it is known before the folders are.
+
+    Args:
+        jobs: Of the sweep.
+        links_by_job: Of the jobs of a path.
+        parent: The sweep's run.
+    """
+    starts = {number: WarmStart(link.after, Path(), link.trail) for number, link in links_by_job.items()}
+    return [JobRequest(job.number, job.overrides, parent, job.block, start=starts.get(job.number)) for job in jobs]
+
+
+def located_requests(
     jobs: Sequence[Job], opened: OpenSweep, links_by_job: Mapping[int, Link], composer: Composer
-) -> dict[int, list[str]]:
-    """Return what a launcher gets for each job: its overrides, its parent run, block and start.
+) -> list[JobRequest]:
+    """Return the requests of the jobs that a launcher gets, with their folders.
 
     Args:
         jobs: Of the sweep.
@@ -165,51 +171,16 @@ def all_overrides(
         links_by_job: Of the jobs of a path.
         composer: Of the sweep.
     """
-    parent = opened.parent.run_id
-    parent_override = f"sweep.parent={parent}"
-    overrides = {
-        job.number: [*job.overrides, parent_override, f"sweep.block={_quoted(job.block)}", f"{JOB}{job.number}"]
-        for job in jobs
-    }
-    open_numbers = [job.number for job in opened.remaining(jobs)]
-    folders: dict[int, Path] = {}
-    for number in {links_by_job[job].after for job in open_numbers if job in links_by_job}:
-        # Launchers number the jobs that they get.
-        launch_number = open_numbers.index(number) if number in open_numbers else number
-        folders[number] = job_folder(job_config(composer, launch_number, overrides[number], lean=True))
-    for number in open_numbers:
-        if link := links_by_job.get(number):
-            overrides[number] += [
-                f"{AFTER}{link.after}",
-                f"sweep.start={_quoted(str(folders[link.after]))}",
-                f"sweep.trail={_quoted(link.trail)}",
-            ]
-    return {number: overrides[number] for number in open_numbers}
-
-
-def _with_dependencies(jobs: Sequence[Job], links_by_job: Mapping[int, Link]) -> Sequence[Job]:
-    """Return the jobs with overrides that name the job each one waits for."""
-    if not links_by_job:
-        return jobs
-    dependency_of = {number: (f"{AFTER}{link.after}",) for number, link in links_by_job.items()}
+    request_of = {each.number: each for each in requests_of(jobs, links_by_job, opened.parent.run_id)}
+    left = {job.number for job in opened.remaining(jobs)}
+    before = {links_by_job[number].after for number in left if number in links_by_job}
+    found = {number: located(composer, request_of[number]) for number in sorted(left | before)}
     return [
-        replace(job, overrides=(*job.overrides, f"{JOB}{job.number}", *dependency_of.get(job.number, ())))
-        for job in jobs
+        replace(found[number], start=replace(start, folder=found[start.after].folder))
+        if (start := found[number].start)
+        else found[number]
+        for number in sorted(left)
     ]
-
-
-def _quoted(text: str) -> str:
-    return str(QuotedString(text, Quote.single).with_quotes())
-
-
-def group_options(loader: ConfigLoader, parent: str = "") -> dict[str, list[str]]:
-    """Return the options of every config group that Hydra knows."""
-    options: dict[str, list[str]] = {}
-    for name in loader.list_groups(parent):
-        group = f"{parent}/{name}" if parent else name
-        options[group] = [option for option in loader.get_group_options(group) if not option.startswith("_")]
-        options |= group_options(loader, group)
-    return options
 
 
 def _result(parent_id: str, jobs: Sequence[Job], ends_by_job: Mapping[int, Ended]) -> SweepResult:
@@ -217,7 +188,7 @@ def _result(parent_id: str, jobs: Sequence[Job], ends_by_job: Mapping[int, Ended
         job.number: ends_by_job.get(job.number, Ended(job.number, "FAILED", "the launcher returned no result"))
         for job in jobs
     }
-    labels = job_labels({job.number: [f"sweep.block={job.block}", *job.overrides] for job in jobs})
+    labels = job_labels(requests_of(jobs, {}))
     finished = sum(end.status == "FINISHED" for end in known_ends.values())
     return SweepResult(parent_id, len(jobs), finished, failures(known_ends, labels))
 

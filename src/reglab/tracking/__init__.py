@@ -15,13 +15,13 @@ from typing import Any
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import find_folder
 from reglab.tracking.dataset import DataSetLike
-from reglab.tracking.folder import Identity, is_pending, read_identity, write_identity
+from reglab.tracking.folder import Identity, has_records, is_pending, read_identity, write_identity
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.run_spec import RunSpec
+from reglab.tracking.run_state import last_status
 from reglab.tracking.sender import JournalCursor, Sender
 from reglab.tracking.settings import TrackingSettings
-from reglab.tracking.status import has_records, last_status
 from reglab.tracking.thinning import Thinning
 from reglab.tracking.tracker import RunTracker, finish_runs, log_pack, sync_runs
 

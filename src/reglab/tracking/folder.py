@@ -107,6 +107,12 @@ def is_pending(folder: Path) -> bool:
     return (folder / START).exists()
 
 
+def has_records(folder: Path) -> bool:
+    """Return whether the journal of the run in ``folder`` holds anything."""
+    journal = folder / JOURNAL
+    return journal.exists() and journal.stat().st_size > 0
+
+
 def move_earlier_run(folder: Path) -> Path | None:
     """Make room for a new run where ``folder`` held one before.
 

@@ -1,30 +1,37 @@
-"""State of a run read from its journal: status, tags, whether it can resume. No store, no torch."""
+"""State of a run, read from its journal: status, tags, results, whether it can resume. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from reglab.tracking.folder import IDENTITY, JOURNAL
-from reglab.tracking.journal_lines import lines, metric_rows
+from reglab.core.errors import UserError
+from reglab.tracking.folder import IDENTITY, JOURNAL, has_records
+from reglab.tracking.journal_lines import marked, metric_rows
 
 FINGERPRINT, DIGEST = "reglab.fingerprint", "reglab.data_digest"
 WORKING_FOLDER, EPOCHS = "reglab.working_folder", "reglab.epochs"
 FUSED, SWEEP = "reglab.fused", "reglab.sweep"
+_OF_JOB = ("reglab.job", "reglab.block", "reglab.path")  # of a job in a sweep
 RESUMED, EXTENDED = "reglab.resumed", "reglab.extended"
+_STATUS, _TAGS, _RESULTS = b'"status":', b'"tags":', (b'"final/', b'"test/')
 
 
 @dataclass(frozen=True)
 class RunState:
-    """State of a run according to its journal.
+    """State of a run according to its journal, which leads the store.
 
     Args:
+        folder: Of the run.
         status: The last one recorded.
         tags: With their last values.
+        results: The final metrics of a finished run: ``final/...`` without its prefix, ``test/...``.
     """
 
+    folder: Path
     status: str = "RUNNING"
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    results: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def diverged(self) -> bool:
@@ -36,54 +43,56 @@ class RunState:
         """Whether it finished or diverged: training again would only repeat it."""
         return self.status == "FINISHED" or self.diverged
 
+    @property
+    def message(self) -> str:
+        """Why it ended so; empty where it finished."""
+        return self.tags.get("reglab.message", "")
+
+    @property
+    def weights(self) -> str:
+        """Which weights it stands for: ``last`` or ``best``."""
+        return self.tags.get("reglab.weights", "last")
+
+    def is_resumed_by(self, tags: Mapping[str, Any]) -> bool:
+        """Return whether the job whose run would be opened with these tags resumes this run.
+
+        It does where the run belongs to the same sweep, computes the same, trains alone and is not
+        conclusive. A member of a pack is not resumed alone: its earlier rows were rounded
+        differently.
+        """
+        same = all(self.tags.get(key, "") == str(tags.get(key, "")) for key in (FINGERPRINT, SWEEP))
+        return same and not self.conclusive and FUSED not in self.tags
+
 
 def read_state(folder: Path) -> RunState | None:
     """Return the state of the run in ``folder``; None where there is no run."""
     if not ((folder / IDENTITY).is_file() and (folder / JOURNAL).is_file()):
         return None
-    status, tags = "RUNNING", {}
-    for line in lines(folder / JOURNAL):
-        status = str(line.content.get("status", status))
-        tags.update(line.content.get("tags", {}))
-    return RunState(status, tags)
+    status, tags, results = None, dict[str, str](), dict[str, float]()
+    for content in marked(folder / JOURNAL, _STATUS, _TAGS, *_RESULTS):  # the last one first
+        status = status or content.get("status")
+        tags = {**content.get("tags", {}), **tags}
+        for row in metric_rows(content):
+            if row.key.startswith(("final/", "test/")):
+                results.setdefault(row.key.removeprefix("final/"), row.value)
+    return RunState(folder, status or "RUNNING", tags, results if status == "FINISHED" else {})
 
 
-def resumable_state(folder: Path, tags: Mapping[str, Any]) -> RunState | None:
-    """Return the state of the run in ``folder`` if this job resumes that run, else None.
+def last_status(folder: Path) -> str:
+    """Return the last status in the journal of the run in ``folder``; RUNNING if none is recorded.
 
-    It does where the run belongs to the same sweep, computes the same, trains alone and is not
-    conclusive. A member of a pack is not resumed alone: its earlier rows were rounded differently.
+    Nothing else is read, so that a run of a million rows is answered at once.
 
-    Args:
-        folder: The folder of the job's run.
-        tags: Those that the job's run would be opened with.
+    Raises:
+        UserError: Where ``folder`` holds no run.
     """
-    state = read_state(folder)
-    if state is None or any(state.tags.get(key, "") != str(tags.get(key, "")) for key in (FINGERPRINT, SWEEP)):
-        return None
-    return None if state.conclusive or FUSED in state.tags else state
-
-
-def results(folder: Path) -> dict[str, float]:
-    """Return the final metrics of the run in ``folder``.
-
-    ``final/...`` without prefix, ``test/...``.
-    """
-    return {
-        row.key.removeprefix("final/"): row.value
-        for line in lines(folder / JOURNAL)
-        for row in metric_rows(line.content)
-        if row.key.startswith(("final/", "test/"))
-    }
-
-
-def final_result(folder: Path) -> tuple[Literal["FINISHED", "FAILED"], str, dict[str, float]] | None:
-    """Return (status, message, results) of the run in ``folder``, None if not conclusive."""
-    state = read_state(folder)
-    if state is None or not state.conclusive:
-        return None
-    message = state.tags.get("reglab.message", "")
-    return ("FAILED", message, {}) if state.diverged else ("FINISHED", message, results(folder))
+    if not has_records(folder) and (folder / IDENTITY).exists():
+        return "RUNNING"
+    try:
+        statuses = (content["status"] for content in marked(folder / JOURNAL, _STATUS) if "status" in content)
+        return str(next(statuses, "RUNNING"))
+    except OSError as error:
+        raise UserError(f"{folder} holds no run that can be read ({error}): give the folder of a run") from error
 
 
 def initial_tags(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str, str]:
@@ -95,6 +104,8 @@ def initial_tags(tags: Mapping[str, Any], digest: str, epochs: int) -> dict[str,
         epochs: Its budget.
     """
     identifying = {key: str(tags.get(key, "")) for key in (FINGERPRINT, SWEEP)}
+    if identifying[SWEEP]:
+        identifying |= {key: str(tags[key]) for key in _OF_JOB if key in tags}
     return {**identifying, DIGEST: digest, WORKING_FOLDER: str(Path.cwd()), EPOCHS: str(epochs)}
 
 

@@ -13,10 +13,11 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.core.secrets import hide
 from reglab.tracking.artifacts import leads_out
-from reglab.tracking.folder import JOURNAL, Identity
+from reglab.tracking.folder import JOURNAL, Identity, shell_path
 from reglab.tracking.journal import Journal
 from reglab.tracking.journal_lines import layout
 from reglab.tracking.lock import RunLock
+from reglab.tracking.run_state import last_status
 from reglab.tracking.sender import JournalCursor, Sender
 from reglab.tracking.thinning import Thinning
 
@@ -175,6 +176,19 @@ def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> N
         sender.close([tracker._cursor for tracker, _ in unfinished if tracker._sender is sender])
     for tracker, status in unfinished:
         tracker._close(status)
+
+
+def finish_killed(folder: Path, identity: Identity) -> list[str]:
+    """End the run in ``folder`` KILLED if no end is recorded, and return the messages about it.
+
+    The caller has its lock.
+    """
+    if last_status(folder) != "RUNNING":
+        return []
+    run = RunTracker(identity, folder, sender=None)
+    run.tag(**{"reglab.message": "its process was gone"})
+    run.finish("KILLED")
+    return [f"ended KILLED, since its process was gone (to resume: reglab resume {shell_path(folder)})"]
 
 
 def log_pack(trackers: Sequence[RunTracker], keys: Sequence[str], values: Sequence[Sequence[float]], step: int) -> None:

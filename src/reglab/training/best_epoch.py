@@ -88,6 +88,11 @@ def final_metrics(
 
     Returns:
         The metrics by name, and ``epoch``.
+
+    Example:
+        >>> last = {"val/loss": 0.9, "objective/task": 0.1}
+        >>> final_metrics(last, 20, best={"val/loss": 0.5, "objective/task": 0.3}, best_epoch=8)
+        {'val/loss': 0.5, 'objective/task': 0.1, 'epoch': 8.0}
     """
     if best is None:
         return dict(last) | {"epoch": float(epoch)}

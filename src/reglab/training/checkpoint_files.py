@@ -7,11 +7,12 @@ before it stands in the zip's comment.
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
@@ -63,14 +64,14 @@ def link(path: Path, name: Path) -> None:
     _share(path, name)
 
 
-_unchanged: dict[str, Path] = {}  # where this process last wrote each file of unchanged tensors, by name
+_unchanged: dict[str, Path] = {}  # where this process last wrote or read each file of unchanged tensors, by name
 
 
 def _write_beside(content: Mapping[str, Any], path: Path) -> None:
     """Write ``content`` unless it exists; runs with equal tensors, as of one seed, share
     the file.
     """
-    known = _unchanged.get(path.name)
+    path, known = path.absolute(), _unchanged.get(path.name)
     if path.is_file() and (known == path or _is_whole(path)):  # read once, not for every checkpoint
         _unchanged[path.name] = path
         return
@@ -85,7 +86,7 @@ def _write_beside(content: Mapping[str, Any], path: Path) -> None:
 
 def _is_whole(path: Path) -> bool:
     try:
-        verify(path)
+        _verify(path)
     except UserError:
         return False
     return True
@@ -135,38 +136,54 @@ def _keep(path: Path, before: Path) -> None:
     spare.unlink(missing_ok=True)  # replacing a file by a link to itself does nothing, and leaves the second name
 
 
+class Checkpoint:
+    """A checkpoint that was verified and loaded, so that who resumes from it reads no file again.
+
+    Args:
+        path: Of its file.
+        content: What it holds, on the CPU.
+    """
+
+    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+        self.path, self.content = path, content
+
+    def take(self) -> dict[str, Any]:
+        """Return the content and forget it: it must not fill the memory while training."""
+        content, self.content = self.content, {}
+        return content
+
+
+def load(path: Path) -> Checkpoint:
+    """Verify and load a checkpoint. Raises as ``read``."""
+    return Checkpoint(path, read(path))
+
+
 def read(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, on the CPU.
+    """Return what a checkpoint holds, on the CPU: its file is hashed once, and loaded once.
 
     Raises:
-        Damaged: If it is not whole.
+        Damaged: If it, or a file of unchanged tensors that it refers to, is not whole.
         UserError: If it is not there.
     """
-    verify(path)
+    _verify(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise Damaged(f"{path} cannot be read as a checkpoint of reglab ({type(error).__name__}: {error})") from error
     if not isinstance(content, dict):
         raise Damaged(f"{path} is not a checkpoint of reglab: it holds a {type(content).__name__}")
-    checkpoint: dict[str, Any] = checkpoint_constants.take(content, path.parent, read)
+    checkpoint: dict[str, Any] = checkpoint_constants.take(content, path.parent, _read_beside)
     return checkpoint
 
 
-def verify(path: Path) -> None:
-    """Compare a checkpoint, and its files of unchanged tensors, with their checksums.
-
-    Raises:
-        Damaged: If one differs or has none.
-        UserError: Without a file.
-    """
-    _verify_file(path)
-    if path.suffix == ".ckpt":
-        for other in path.parent.glob(checkpoint_constants.PATTERN):
-            _verify_file(other)
+def _read_beside(path: Path) -> dict[str, Any]:
+    content = read(path)
+    _unchanged[path.name] = path.absolute()
+    return content
 
 
-def _verify_file(path: Path) -> None:
+def _verify(path: Path) -> None:
+    """Compare a file with its checksum. Raises as ``read``."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -184,21 +201,29 @@ def _verify_file(path: Path) -> None:
         raise Damaged(f"the checkpoint {path} {what}, so it was cut, changed, or not written by reglab")
 
 
-def newest_valid(path: Path) -> Path | None:
-    """Return the newer valid one of ``path`` and its previous checkpoint, or None.
-
-    A warning names a damaged one.
-    """
-    for candidate in (path, previous(path)):
-        try:
-            verify(candidate)
-        except Damaged as error:
-            _log.warning("%s. The previous checkpoint is used; if there is none, training starts over.", error)
-        except UserError:
-            continue
-        else:
-            return candidate
+def load_if_whole(path: Path) -> Checkpoint | None:
+    """Return the checkpoint at ``path``; None where there is none, or a damaged one (a warning)."""
+    try:
+        return load(path)
+    except Damaged as error:
+        _log.warning("%s. The previous checkpoint is used; if there is none, training starts over.", error)
+    except UserError:
+        pass
     return None
+
+
+def whole(path: Path) -> Iterator[Checkpoint]:
+    """Yield ``path`` and its previous checkpoint as far as they are whole, each loaded when asked for.
+
+    A damaged one at ``path`` is removed by rank 0 where the previous one is whole, which the next
+    checkpoint would otherwise replace by it.
+    """
+    if newest := load_if_whole(path):
+        yield newest
+    if earlier := load_if_whole(previous(path)):
+        if newest is None and not getattr(rank_zero_only, "rank", 0):
+            path.unlink(missing_ok=True)
+        yield earlier
 
 
 class _Sealed:

@@ -16,12 +16,14 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 
 from reglab.core import signals
-from reglab.core.errors import Diverged, UserError
+from reglab.core.errors import Diverged
 from reglab.training import checkpoint_files
 from reglab.training.best_epoch import BestEpochs
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.solo import Solo
 from reglab.training.trainable import Trainable
 
+_BEST = "best_state_dict"  # of what a run resumes from
 _log = logging.getLogger(__name__)
 
 
@@ -34,13 +36,21 @@ class StoppedBySignal(Exception):  # noqa: N818 - what it says is what happened
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """CheckpointIO that writes atomically and verifies checksums, which Lightning's does not."""
+    """CheckpointIO that writes atomically, and loads what was verified, which Lightning's does not.
+
+    Args:
+        resume: What ``load_checkpoint`` returns, whose file is not read again.
+    """
+
+    def __init__(self, resume: Checkpoint | None = None) -> None:
+        super().__init__()
+        self._resume = resume
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         checkpoint_files.write(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return checkpoint_files.read(Path(path))
+        return self._resume.take() if self._resume else checkpoint_files.read(Path(path))
 
 
 class SaveOnSignal(pl.Callback):
@@ -109,6 +119,7 @@ class Checkpoints(SaveOnSignal):
         self.record = BestEpochs(monitor)
         self.best_weights: dict[str, Tensor] | None = None
         self._solo = module
+        self._loaded: dict[str, Tensor] | None = None  # of a resumed run, until training starts
         self._best_is_written = True
 
     @property
@@ -129,13 +140,19 @@ class Checkpoints(SaveOnSignal):
             self.best_weights = self._solo.snapshot()
             self._best_is_written = False
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the weights of the best epoch, which ``resumable`` found beside the checkpoint."""
+        self._loaded = checkpoint.pop(_BEST, None)
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Load the best epoch of a resumed run, on every rank, from rank 0's folder."""
+        """Set the best epoch of a resumed run, on every rank, and rank 0's folder."""
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
-        if self.best_epoch and self.best.exists():  # ``resumable`` checked it, where the run resumes in its own folder
-            state = checkpoint_files.read(self.best)["state_dict"]
-            self._solo.cocktail.complete(state)
-            self.best_weights = self._solo.local_state(state)
+        if self._loaded is not None:
+            self._solo.cocktail.complete(self._loaded)
+            self.best_weights = self._solo.local_state(self._loaded)
+            self._loaded = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what is left.
@@ -188,37 +205,29 @@ class Checkpoints(SaveOnSignal):
         self.record.load_state_of(0, state_dict)
 
 
-def resumable(folder: Path) -> Path | None:
+def resumable(folder: Path) -> Checkpoint | None:
     """Return the checkpoint in ``folder`` to resume from: the last one, else the previous one; or
     None.
 
-    It needs ``best.ckpt`` of its best epoch or of a later one, which training reaches again.
+    It needs ``best.ckpt`` of its best epoch or of a later one, which training reaches again; its
+    weights are put into the content. Each file is read once.
     """
-    last, best = folder / "last.ckpt", folder / "best.ckpt"
-    first = not getattr(rank_zero_only, "rank", 0)
-    if first and not best.exists() and _is_valid(before := checkpoint_files.previous(best)):
-        before.replace(best)  # the process died between the two renames that replace it
-    valid = [path for path in (last, checkpoint_files.previous(last)) if _is_valid(path)]
-    if valid and valid[0] != last and first:
-        last.unlink(missing_ok=True)  # damaged: the next one must not move it over the only one that is whole
-    if not valid or not _is_valid(best):
-        needed = [path for path in valid if not _best_epoch(path)]
-        return needed[0] if needed else None
-    best_epoch = int(checkpoint_files.read(best)["epoch"])
-    return next((path for path in valid if _best_epoch(path) <= best_epoch), None)
+    best = _load_best(folder / "best.ckpt")
+    for checkpoint in checkpoint_files.whole(folder / "last.ckpt"):
+        states = checkpoint.content.get("callbacks", {})
+        best_epoch = int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
+        if not best_epoch:
+            return checkpoint
+        if best is not None and best_epoch <= int(best.content["epoch"]):
+            checkpoint.content[_BEST] = best.content["state_dict"]
+            return checkpoint
+    return None
 
 
-def _best_epoch(path: Path) -> int:
-    states = checkpoint_files.read(path).get("callbacks", {})
-    return int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
-
-
-def _is_valid(path: Path) -> bool:
-    try:
-        checkpoint_files.verify(path)
-    except checkpoint_files.Damaged as error:
-        _log.warning("%s", error)
-        return False
-    except UserError:
-        return False
-    return True
+def _load_best(path: Path) -> Checkpoint | None:
+    if path.exists():
+        return checkpoint_files.load_if_whole(path)
+    before = checkpoint_files.load_if_whole(checkpoint_files.previous(path))
+    if before is not None and not getattr(rank_zero_only, "rank", 0):
+        before.path.replace(path)  # the process died between the two renames that replace it
+    return before

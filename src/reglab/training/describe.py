@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab.config.fingerprint import fingerprint
 from reglab.config.instantiate import build
+from reglab.config.job_request import BLOCK, JOB, SWEEP, JobRequest
 from reglab.core.errors import UserError
 from reglab.measures import score_name
 from reglab.regularizers import Cocktail, Regularizer
@@ -97,18 +98,20 @@ def _main_number(member: Regularizer) -> str:
     return next((key for key in ("strength", "patience") if hasattr(member, key)), "")
 
 
-def tags(config: Mapping[str, Any], cocktail: Cocktail, task: Any, digest: str) -> dict[str, str]:
-    """Return the tags of a job's run."""
+def tags(
+    config: Mapping[str, Any], cocktail: Cocktail, task: Any, digest: str, request: JobRequest | None = None
+) -> dict[str, str]:
+    """Return the tags of a job's run; ``request``: of the sweep that it belongs to."""
     tagged = cocktail_tags(cocktail)
-    sweep = config.get("sweep", {})
     return tagged | {
         "reglab.seed": str(config["seed"]),
         "reglab.task": task,
         "reglab.score": score_name(task),
-        "reglab.fingerprint": fingerprint(config, digest),
-        "reglab.sweep": str(sweep.get("parent") or ""),
-        "reglab.block": str(sweep.get("block") or tagged["reglab.regularizer"]),
-        "reglab.job": "" if sweep.get("job") is None else str(sweep["job"]),
+        "reglab.fingerprint": fingerprint(config, digest, request.trail if request else None),
+        SWEEP: "",
+        BLOCK: tagged["reglab.regularizer"],
+        JOB: "",
+        **(request.tags() if request else {}),
     }
 
 

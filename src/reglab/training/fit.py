@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import pytorch_lightning as pl
 from torch import nn
 
 from reglab.analysis.per_example_file import FILE
@@ -12,6 +13,7 @@ from reglab.distributed.strategies import DOUBLE
 from reglab.measures import MeasureSettings, evaluate, one_part, side, to_floats
 from reglab.regularizers import Cocktail
 from reglab.tracking import RunTracker
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import Checkpoints
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
@@ -28,7 +30,9 @@ def fit(
     experiment: Experiment,
     tracker: RunTracker,
     on_progress: Callable[[Progress], None] | None = None,
-    resume: Path | None = None,
+    resume: Checkpoint | None = None,
+    module_class: type[Solo] = Solo,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> dict[str, float]:
     """Train, record each epoch in ``tracker``, and return the metrics of the weights that the run
     stands for.
@@ -41,6 +45,8 @@ def fit(
         tracker: Of the run.
         on_progress: Called after each measured epoch.
         resume: Checkpoint to resume from.
+        module_class: Of the LightningModule: ``Solo`` or one that observes its steps.
+        callbacks: Called behind those that record and save.
 
     Returns:
         The final metrics by name.
@@ -53,7 +59,7 @@ def fit(
     if experiment.trainer.get("precision") in DOUBLE:
         experiment.model.double()  # before Lightning does, so that averages of the weights are as exact as the weights
     engine, _ = split_settings(experiment.trainer)
-    module = Solo(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe, engine)
+    module = module_class(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe, engine)
     check_hooks(module.model, module.cocktail, data.train.inputs, data.train.index)
     module.save_hyperparameters(dict(experiment.description))
     checkpoints = Checkpoints(module, tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
@@ -61,7 +67,7 @@ def fit(
     recorder = Recorder(module, [data], measure, [tracker], checkpoints, report)
     with quiet_lightning():
         finalizer = Finalizer(module, recorder, checkpoints)
-        trainer = build_trainer(experiment, [recorder, checkpoints, finalizer])
+        trainer = build_trainer(experiment, [recorder, checkpoints, finalizer, *callbacks])
         if trainer.world_size > 1:
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab import data, models
 from reglab.config.instantiate import construct
+from reglab.config.job_request import JobRequest, without_request
 from reglab.config.trust import trust_config
 from reglab.core import secrets
 from reglab.core.errors import Diverged, UserError
@@ -23,8 +24,10 @@ from reglab.measures import MeasureSettings
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, reopen_run, run_state
 from reglab.tracking.opening import budget
 from reglab.tracking.params import write_config
+from reglab.tracking.run_state import RunState
 from reglab.training import describe
 from reglab.training.check import check_experiment, check_seed
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import resumable
 from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
@@ -39,7 +42,10 @@ from reglab.training.warm_start import warm_start
 
 @interruptible_again()
 def run_job(
-    config: DictConfig, on_progress: Callable[[Progress], None] | None = None, resume: Path | None = None
+    config: DictConfig,
+    on_progress: Callable[[Progress], None] | None = None,
+    resume: RunState | None = None,
+    request: JobRequest | None = None,
 ) -> JobResult:
     """Train the job that ``config`` describes and record it.
 
@@ -50,7 +56,8 @@ def run_job(
     other error ends it FAILED and is raised.
 
     Args:
-        resume: The folder of a run to resume in any case, even if finished.
+        resume: The state of a run to resume in any case, even if finished.
+        request: Of the sweep that the job belongs to.
 
     Raises:
         UserError: For bad input, before a run is opened.
@@ -60,11 +67,11 @@ def run_job(
     secrets.learn(describe.recorded_params(config))
     job = describe.plain(config)
     loaded = data.load(job["data"])
-    experiment = build_experiment(job, loaded, describe.recorded_params(config))
+    experiment = build_experiment(job, loaded, describe.recorded_params(config), request)
     check_experiment(experiment)
-    if not (job.get("sweep") or {}).get("parent"):
+    if request is None or not request.parent:
         log_advice(experiment)
-    spec = _spec(config, job, experiment, resume)
+    spec = _spec(config, job, experiment, resume, request)
     tracker, checkpoint = _open(spec, job, experiment, resume)
     try:
         final = fit(experiment, tracker, on_progress, checkpoint)
@@ -83,7 +90,9 @@ def run_job(
     return result
 
 
-def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[str, Any]) -> Experiment:
+def build_experiment(
+    job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[str, Any], request: JobRequest | None = None
+) -> Experiment:
     """Return what a resolved config describes, the model with the weights that it starts from.
 
     Args:
@@ -98,7 +107,7 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = models.build(job["model"], loaded.input_shape, loaded.outputs, loaded.tokens)
-    start = warm_start(model, job.get("sweep") or {})
+    start = warm_start(model, request.start if request else None)
     trainer = dict(job["trainer"])
     recipe = Recipe(
         job["optimizer"],
@@ -128,13 +137,15 @@ def build_experiment(job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[
     )
 
 
-def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, folder: Path) -> RunSpec:
+def run_spec(
+    config: DictConfig, job: Mapping[str, Any], experiment: Experiment, folder: Path, request: JobRequest | None = None
+) -> RunSpec:
     """Return what the run of a job is opened with.
 
     Args:
         job: ``config``, resolved.
     """
-    tagged = describe.tags(job, experiment.cocktail, experiment.data.task, experiment.data.digest)
+    tagged = describe.tags(job, experiment.cocktail, experiment.data.task, experiment.data.digest, request)
     tagged["reglab.command"] = shlex.join(sys.argv)
     if start := experiment.description.get("start"):
         tagged["reglab.start"] = start
@@ -150,7 +161,7 @@ def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment,
         params=recorded,
         tags=tagged,
         dataset=experiment.data,
-        parent=job.get("sweep", {}).get("parent"),
+        parent=request.parent or None if request else None,
         steps=experiment.recipe.epochs,
         every=experiment.measure.every,
     )
@@ -158,12 +169,19 @@ def run_spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment,
 
 def written(overrides: Any) -> str:
     """Return overrides as typed, their interpolations unresolved: they may name secrets."""
-    return shlex.join(OmegaConf.to_container(overrides, resolve=False))  # type: ignore[arg-type]  # a list of text
+    texts: Any = OmegaConf.to_container(overrides, resolve=False)
+    return shlex.join(without_request(texts))
 
 
-def _spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, resume: Path | None) -> RunSpec:
-    folder = resume or Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
-    spec = run_spec(config, job, experiment, folder)
+def _spec(
+    config: DictConfig,
+    job: Mapping[str, Any],
+    experiment: Experiment,
+    resume: RunState | None,
+    request: JobRequest | None,
+) -> RunSpec:
+    folder = resume.folder if resume else Path("runs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    spec = run_spec(config, job, experiment, folder, request)
     if not HydraConfig.initialized() or resume:
         return spec
     hydra = HydraConfig.get()
@@ -172,15 +190,17 @@ def _spec(config: DictConfig, job: Mapping[str, Any], experiment: Experiment, re
 
 
 def _open(
-    spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: Path | None
-) -> tuple[RunTracker, Path | None]:
+    spec: RunSpec, job: Mapping[str, Any], experiment: Experiment, resume: RunState | None
+) -> tuple[RunTracker, Checkpoint | None]:
     """Return the tracker of the job's run, new or resumed, and the checkpoint to resume from, if
     any.
     """
-    earlier = run_state.read_state(spec.folder) if resume else run_state.resumable_state(spec.folder, spec.tags)
-    if resume and earlier and earlier.tags.get(run_state.DIGEST) != experiment.data.digest:
+    found = resume or run_state.read_state(spec.folder)
+    earlier = found if resume or (found and found.is_resumed_by(spec.tags)) else None
+    if resume and resume.tags.get(run_state.DIGEST) != experiment.data.digest:
         raise UserError(
-            f"the run in {resume} was trained on other data, so it cannot be resumed; restore them, or train a new run"
+            f"the run in {resume.folder} was trained on other data, so it cannot be resumed; restore them, or train a "
+            "new run"
         )
     checkpoint = resumable(spec.folder / "checkpoints") if earlier else None
     rank: int = getattr(rank_zero_only, "rank", 0)

@@ -8,7 +8,9 @@ from typing import Literal
 
 from reglab.core.errors import UserError
 from reglab.core.markdown import plain
-from reglab.tracking import RunTracker, run_state, send
+from reglab.tracking import RunTracker, send
+from reglab.tracking.folder import read_identity
+from reglab.tracking.run_state import RunState
 from reglab.training.experiment import Experiment
 from reglab.training.fit import summary
 from reglab.training.run_note import run_note
@@ -56,12 +58,10 @@ def record_failure(tracker: RunTracker, status: Status, message: str, **tags: st
     return JobResult(tracker.run_id, status, message)
 
 
-def result_of(folder: Path, run_id: str) -> JobResult | None:
-    """Return how the training of the job in ``folder`` ended, by its journal; None where it can be
-    resumed.
-    """
-    outcome = run_state.final_result(folder)
-    return JobResult(run_id, *outcome) if outcome else None
+def result_of(state: RunState) -> JobResult:
+    """Return the result of a job whose run finished or diverged."""
+    status: Status = "FAILED" if state.diverged else "FINISHED"
+    return JobResult(read_identity(state.folder).run_id, status, state.message, state.results)
 
 
 def deliver(folder: Path) -> None:

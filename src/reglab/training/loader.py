@@ -35,6 +35,10 @@ def step_rows(order: Tensor, batch_rows: int) -> list[Tensor]:
 
     Returns:
         One tensor of row numbers for each step.
+
+    Example:
+        >>> step_rows(torch.arange(7), 3)  # a single row joins the step before it
+        [tensor([0, 1, 2]), tensor([3, 4, 5, 6])]
     """
     parts = list(torch.split(order, batch_rows))
     if len(parts) > 1 and len(parts[-1]) == 1:
@@ -66,6 +70,10 @@ def share(rows: Tensor, part: int, parts: int) -> Share:
         rows: int64 ``[rows]``, of a step.
         part: The number of the part, from 0.
         parts: Number of parts.
+
+    Example:
+        >>> share(torch.arange(5), part=0, parts=2), share(torch.arange(5), part=1, parts=2)
+        (Share(rows=tensor([0, 1]), factor=0.8), Share(rows=tensor([2, 3, 4]), factor=1.2))
     """
     if parts == 1:
         return Share(rows, 1.0)

@@ -17,8 +17,8 @@ from reglab.core.errors import UserError, nearest
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
-from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
-from reglab.tracking.journal_lines import lines
+from reglab.tracking.folder import IDENTITY, read_identity
+from reglab.tracking.run_state import read_state
 from reglab.training import checkpoint_files
 from reglab.training.describe import build_cocktail, resolved
 from reglab.training.finalize import load_evaluation_weights
@@ -157,8 +157,9 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
     if str(run).endswith(".ckpt"):
         return Path(run)
     folder = Path(run)
-    if (folder / IDENTITY).is_file() and (weights or (folder / JOURNAL).is_file()):
-        here = folder / "checkpoints" / f"{weights or _recorded_kind(folder)}.ckpt"
+    state = None if weights else read_state(folder)
+    if state or (weights and (folder / IDENTITY).is_file()):
+        here = folder / "checkpoints" / f"{state.weights if state else weights}.ckpt"
         if here.is_file() or weights or read_identity(folder).uri is None:
             return here
     from reglab.tracking.mlflow.read import artifact_path, find_run
@@ -167,11 +168,3 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
     record = find_run(absolute_uri(uri, Path.cwd()), run)
     which = weights or record.tags.get("reglab.weights", "last")
     return artifact_path(record, f"checkpoints/{which}.ckpt")
-
-
-def _recorded_kind(folder: Path) -> str:
-    """Return which weights the run in ``folder`` stands for, by its journal, which leads
-    the store.
-    """
-    tags = [line.content.get("tags", {}) for line in lines(folder / JOURNAL, wanted=lambda *_: False)]
-    return next((str(some["reglab.weights"]) for some in reversed(tags) if "reglab.weights" in some), "last")

@@ -256,7 +256,7 @@ class Solo(Shardable):
         terms: dict[str, list[Tensor]] = defaultdict(list)
         row_counts, rates, first, signal = [], [], self._state.step, None
         for rows in chunk:
-            for name, term in self._step(rows).terms.items():
+            for name, term in self.step(rows).terms.items():
                 terms[name].append(term.detach())
             row_counts.append(rows.shape[0])
             rates.append([self._state.lr])
@@ -277,7 +277,7 @@ class Solo(Shardable):
             for buffer in [*self.model.buffers(), *self.cocktail.averaged_statistics()]:
                 distributed.broadcast(buffer, src=0)  # so that one model is measured and saved
 
-    def _step(self, rows: Tensor) -> Outcome:
+    def step(self, rows: Tensor) -> Outcome:
         """Take one optimizer step on ``rows`` of the training part."""
         gradient, state = self._gradient, self._state
         gradient.begin(self._microbatches.of(rows), state.step)

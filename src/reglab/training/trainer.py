@@ -6,7 +6,6 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,6 +18,7 @@ from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.distributed.slurm import cluster_plugins
 from reglab.distributed.strategies import disable_buffer_broadcast, trainer_arguments
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, StoppedBySignal
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
@@ -59,7 +59,9 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
     return trainer
 
 
-def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Path | None) -> None:
+def run_trainer(
+    trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Checkpoint | None
+) -> None:
     """Train with Lightning.
 
     Args:
@@ -75,8 +77,10 @@ def run_trainer(trainer: pl.Trainer, module: pl.LightningModule, loader: Iterabl
     try:
         # each step seeds the generators; the user's state is restored
         devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
+        path = resume.path if resume else None
+        trainer.strategy.checkpoint_io = AtomicCheckpoints(resume)
         with torch.random.fork_rng(devices=devices), signals.defer_signals():
-            trainer.fit(module, train_dataloaders=loader, ckpt_path=resume, weights_only=True)
+            trainer.fit(module, train_dataloaders=loader, ckpt_path=path, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
     except StoppedBySignal as end:

@@ -1,22 +1,21 @@
 """Warm start: initial weights from the previous job on a path (``sweep.path``)."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 from torch import nn
 
+from reglab.config.job_request import JobRequest, WarmStart, from_tags, take_recorded
 from reglab.core.errors import UserError
-from reglab.tracking.folder import JOURNAL, read_identity
-from reglab.tracking.journal_lines import lines
+from reglab.tracking.folder import read_identity
+from reglab.tracking.run_state import RunState, read_state
 from reglab.training import checkpoint_files
 
 INITIAL = "initial"
 
 
-def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
+def warm_start(model: nn.Module, start: WarmStart | None) -> str | None:
     """Load the final weights and buffers of the previous job on the path; return that run's id.
 
     They are those that the run stands for: of its best epoch where it may stop early, otherwise of
@@ -25,15 +24,14 @@ def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
     returned. None: the job starts from no other.
 
     Args:
-        sweep: Of the job's config; ``start`` is the folder of the run before, ``after`` the number
-            of its job.
+        start: The job before.
 
     Raises:
         UserError: If the weights do not fit the model.
     """
-    if not sweep.get("start"):
+    if start is None:
         return None
-    path = _checkpoint(sweep)
+    path = _checkpoint(start)
     if path is None:
         return INITIAL
     content = checkpoint_files.read(path)["state_dict"]
@@ -50,33 +48,23 @@ def warm_start(model: nn.Module, sweep: Mapping[str, Any]) -> str | None:
     return read_identity(path.parents[1]).run_id
 
 
-def _checkpoint(sweep: Mapping[str, Any]) -> Path | None:
+def _checkpoint(start: WarmStart) -> Path | None:
     """Return the checkpoint of the last finished run before it on the path."""
-    while sweep.get("start"):
-        folder = Path(sweep["start"])
-        previous = _recorded(folder)
-        if previous is None or previous.get("job") != sweep.get("after"):
+    earlier: WarmStart | None = start
+    while earlier is not None:
+        state = read_state(earlier.folder)
+        request = _recorded(state) if state else None
+        if state is None or request is None or request.number != earlier.after:
             return None  # it failed before its run was opened, and the folder may hold another's
-        which = _finished(folder)
-        if which is not None:
-            return folder / "checkpoints" / f"{which}.ckpt"
-        sweep = previous
+        if state.status == "FINISHED":
+            return state.folder / "checkpoints" / f"{state.weights}.ckpt"
+        earlier = request.start
     return None
 
 
-def _recorded(folder: Path) -> Mapping[str, Any] | None:
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    section: Mapping[str, Any] = config.get("sweep") or {}
-    return section
-
-
-def _finished(folder: Path) -> str | None:
-    """Return which weights the run in ``folder`` stands for, None if it did not finish."""
-    status, which = "RUNNING", "last"
-    for line in lines(folder / JOURNAL):
-        status = str(line.content.get("status", status))
-        which = str(line.content.get("tags", {}).get("reglab.weights", which))
-    return which if status == "FINISHED" else None
+def _recorded(state: RunState) -> JobRequest | None:
+    """Return the request of the job whose run this is."""
+    request = from_tags(state.tags)
+    if request is None and (file := state.folder / "config.yaml").is_file():  # of an older version
+        request = take_recorded(yaml.safe_load(file.read_text(encoding="utf-8")))
+    return request

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from file_reads import file_reads
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from reglab.config.job_request import JobRequest
 from reglab.config.pack_settings import PackSettings
 from reglab.config.paths import conf_dir
 from reglab.core.errors import Unfused
@@ -27,9 +29,10 @@ from reglab.training.job import run_job
 from reglab.training.job_result import JobResult
 
 EPOCHS, AN_EPOCH = 6, 7
+SETTINGS = PackSettings(compile=False, always=True)
 COMMON = (
     "data=wine", "data.batch_size=16", "model.width=6", f"trainer.max_epochs={EPOCHS}", "trainer.accelerator=cpu",
-    "trainer.steps_per_batch=4", "measure.every=2", "tracking=none", "sweep.parent=p",
+    "trainer.steps_per_batch=4", "measure.every=2", "tracking=none",
 )  # fmt: skip
 PLAIN = ("regularizer=[dropout]", "optimizer.lr=0.01")
 STOPPING = ("regularizer=[early_stopping,l2]", "regularizer.early_stopping.patience=1", "measure.every=1")
@@ -41,17 +44,18 @@ class Killed(BaseException):
 
 def configs(*each: tuple[str, ...], seconds: float = 0) -> list[DictConfig]:
     with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
-        return [
-            compose("train", [*COMMON, f"trainer.checkpoint_seconds={seconds}", f"sweep.job={number}", *local])
-            for number, local in enumerate(each)
-        ]
+        return [compose("train", [*COMMON, f"trainer.checkpoint_seconds={seconds}", *local]) for local in each]
 
 
 def seeds(count: int, *common: str) -> list[tuple[str, ...]]:
     return [(*common, f"seed={number}") for number in range(count)]
 
 
-def run(composed: list[DictConfig], folder: Path) -> dict[int, JobResult]:
+def requests(count: int, parent: str = "p") -> list[JobRequest]:
+    return [JobRequest(number, parent=parent) for number in range(count)]
+
+
+def run(composed: list[DictConfig], folder: Path, parent: str = "p") -> dict[int, JobResult]:
     results: dict[int, JobResult] = {}
 
     def end(index: int, result: JobResult) -> None:
@@ -59,7 +63,7 @@ def run(composed: list[DictConfig], folder: Path) -> dict[int, JobResult]:
         results[index] = result
 
     folders = [folder / str(number) for number in range(len(composed))]
-    job.run_pack(composed, folders, PackSettings(compile=False, always=True), None, end)
+    job.run_pack(composed, folders, SETTINGS, None, end, requests(len(composed), parent))
     return results
 
 
@@ -169,6 +173,14 @@ def test_killed(step: int, plain: tuple[Path, dict], tmp_path: Path, monkeypatch
     assert_same(tmp_path, plain[0], results, plain[1])
 
 
+def test_a_packs_checkpoint_is_hashed_once_and_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = configs(*seeds(2, *PLAIN), seconds=1e6)
+    asked(jobs, tmp_path, 10, monkeypatch)
+    with file_reads(tmp_path / "0") as opened:
+        run(jobs, tmp_path)
+    assert (opened["pack.ckpt"], opened["pack.previous.ckpt"]) == (2, 0)
+
+
 @pytest.mark.parametrize("step", [7, 10])
 def test_asked_to_end(step: int, plain: tuple[Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = configs(*seeds(4, *PLAIN), seconds=1e6)
@@ -228,7 +240,7 @@ def test_without_any_whole_checkpoint_who_is_left_begins_anew(tmp_path: Path, mo
     results: dict[int, JobResult] = {}
     folders = [tmp_path / str(number) for number in range(4)]
     with pytest.raises(Unfused, match="no checkpoint") as apart:
-        job.run_pack(jobs, folders, PackSettings(compile=False, always=True), None, results.__setitem__)
+        job.run_pack(jobs, folders, SETTINGS, None, results.__setitem__, requests(4))
     left = apart.value.groups[0]
     assert {*results, *left} == set(range(4))
     assert results
@@ -285,7 +297,7 @@ def test_an_end_that_was_not_sent_is_sent(tmp_path: Path, monkeypatch: pytest.Mo
 def test_other_jobs_do_not_take_a_pack_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed(configs(*seeds(2, *PLAIN)), tmp_path, 9, monkeypatch)
     ids = pack_manifest.run_ids([tmp_path / "0", tmp_path / "1"])
-    results = run(configs(*seeds(2, *PLAIN, "sweep.parent=another")), tmp_path)
+    results = run(configs(*seeds(2, *PLAIN)), tmp_path, "another")
     assert not {result.run_id for result in results.values()} & set(ids)
     assert [journal_status(path) for path in sorted(tmp_path.glob("*/earlier-1"))] == ["KILLED"] * 2
 
@@ -295,7 +307,7 @@ def test_a_member_can_be_extended_alone(tmp_path: Path) -> None:
     local = ("regularizer=[l2,ema]", schedule, "measure.every=1")
     run(configs(*seeds(2, *local)), tmp_path / "pack")
     (longer,) = configs((*local, "seed=1", f"trainer.max_epochs={EPOCHS + 2}"))
-    run_job(longer, resume=tmp_path / "pack" / "1")
+    run_job(longer, resume=run_state.read_state(tmp_path / "pack" / "1"))
     with chdir(tmp_path):
         run_job(longer)
     (other,) = (tmp_path / "runs").glob("*/*")

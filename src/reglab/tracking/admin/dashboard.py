@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 
 from reglab.core.errors import UserError
+from reglab.processes.child_processes import kill_group, signal_group
 from reglab.tracking.admin.dashboard_access import Access
 from reglab.tracking.settings import redacted, sqlite_path
 
@@ -38,13 +39,13 @@ def run_server(command: list[str], environment: dict[str, str]) -> int:
     try:
         return server.wait()
     except KeyboardInterrupt:
-        _send_signal(server, signal.SIGTERM)
+        signal_group(server, signal.SIGTERM)
         # a second Ctrl-C waits no longer.
         with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
             server.wait(_PATIENCE)
         return 0
     finally:
-        _send_signal(server, signal.SIGKILL)  # also a worker that outlived it
+        kill_group(server)  # also a worker that outlived it
         server.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -106,11 +107,6 @@ def server_environment(access: Access) -> dict[str, str]:
         environment["MLFLOW_AUTH_CONFIG_PATH"] = str(access.auth.resolve())
         environment.setdefault("MLFLOW_FLASK_SERVER_SECRET_KEY", secrets.token_hex(32))
     return environment
-
-
-def _send_signal(server: subprocess.Popen[bytes], number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(server.pid, number)
 
 
 def latest_page(uri: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reglab.core.errors import UserError
 from reglab.tracking.folder import EARLIER, FOLDER, IDENTITY, Identity, check_not_folder, is_id_prefix, read_identity
-from reglab.tracking.status import last_status
+from reglab.tracking.run_state import last_status
 
 RUNS = Path("runs")
 _SHOWN = 8

@@ -12,8 +12,8 @@ import psutil
 
 from reglab.tracking.admin.sync import is_sent
 from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
+from reglab.tracking.run_state import last_status
 from reglab.tracking.settings import local_path
-from reglab.tracking.status import last_status
 
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
 # The manifest is removed first: without it the others are unused.

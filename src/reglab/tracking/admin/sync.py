@@ -13,6 +13,7 @@ from reglab.tracking.folder import (
     SENT,
     START,
     Identity,
+    has_records,
     is_move_unfinished,
     is_pending,
     move_earlier_run,
@@ -20,8 +21,9 @@ from reglab.tracking.folder import (
 )
 from reglab.tracking.lock import LOCK, Held, RunLock, is_running
 from reglab.tracking.run_start import read_start
+from reglab.tracking.run_state import last_status
 from reglab.tracking.sender import read_position
-from reglab.tracking.status import finish_killed, has_records, last_status
+from reglab.tracking.tracker import finish_killed
 
 if TYPE_CHECKING:
     from reglab.tracking.mlflow.sync import Delivery

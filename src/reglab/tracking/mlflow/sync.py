@@ -7,7 +7,7 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from reglab.core.errors import UserError
-from reglab.tracking.folder import IDENTITY, START, Identity, is_pending, read_identity, write_identity
+from reglab.tracking.folder import IDENTITY, START, Identity, has_records, is_pending, read_identity, write_identity
 from reglab.tracking.lock import Held, is_running
 from reglab.tracking.mlflow.create import RunCreator
 from reglab.tracking.mlflow.denied import denied
@@ -18,7 +18,7 @@ from reglab.tracking.payload import ROWS, Refused, Unsent
 from reglab.tracking.run_start import Start, read_start
 from reglab.tracking.sender import JournalCursor
 from reglab.tracking.settings import TrackingSettings, artifact_root, check_named, redacted
-from reglab.tracking.status import finish_killed, has_records
+from reglab.tracking.tracker import finish_killed
 
 _RETRY_LATER = "nothing is lost: run the same command again when it is back"
 

@@ -1,8 +1,6 @@
 """Compile a pack's traced steps with Inductor in a child process, with a timeout."""
 
-import os
 import pickle
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reglab.core import signals
+from reglab.processes.child_processes import kill_group
 from reglab.training.fused.compile_process import ERROR, Request, Settings
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.operations import namespaces
@@ -125,10 +124,7 @@ class Compilation:
         """Kill the child process and its compilers, and delete their files."""
         process, self._process = self._process, None
         if process is not None:
-            if hasattr(os, "killpg"):
-                with suppress(OSError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            process.kill()
+            kill_group(process)
             process.wait()
             assert process.stdin is not None
             with suppress(OSError):

@@ -2,14 +2,14 @@
 
 import os
 import pickle
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from reglab.processes.parent_watch import exit_with_parent
 
 if TYPE_CHECKING:
     from reglab.training.fused.operations import Layout, Operation
@@ -47,7 +47,7 @@ def main() -> None:
     source = sys.stdin.fileno()
     size = int.from_bytes(_read(source, 8), "big")
     content = _read(source, size)
-    threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
+    exit_with_parent(grace=0, terminate=False, parent_alive=lambda: bool(os.read(source, 1)))
     request: Request = pickle.loads(content)
     try:
         with warnings.catch_warnings():
@@ -116,11 +116,3 @@ def _read(source: int, size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
-
-
-def _end_with_parent(source: int) -> None:
-    while os.read(source, 1):
-        pass
-    if hasattr(os, "killpg"):
-        os.killpg(0, signal.SIGKILL)  # with the C++ compiler that may be running
-    os._exit(1)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from reglab import data
+from reglab.config.job_request import JobRequest
 from reglab.config.pack_settings import PackSettings
 from reglab.config.trust import trust_config
 from reglab.core.errors import Unfused
@@ -21,6 +22,7 @@ from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, pa
 from reglab.tracking.pack_manifest import Manifest
 from reglab.training import describe
 from reglab.training.check import check_experiment
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
 from reglab.training.fused.autotune import Choices, choose, halves
@@ -49,6 +51,7 @@ def run_pack(
     settings: PackSettings,
     on_progress: Callable[[int, Progress], None] | None,
     on_end: Callable[[int, JobResult], None],
+    requests: Sequence[JobRequest] | None = None,
 ) -> None:
     """Train the jobs that ``configs`` describe as one pack, and record each as the run that it
     would be alone.
@@ -61,13 +64,15 @@ def run_pack(
         folders: Of their runs.
         on_end: Called once for each job, by its position, when it ends. Any other error ends what
             is left and is raised.
+        requests: Of the jobs' sweep; None outside of one.
 
     Raises:
         UserError: For bad input and Unfused for jobs that do not fit together, both before a run is
             opened; Unfused also where memory ran out later, for the jobs that had not ended.
     """
     configs = _with_data_shapes(configs)
-    experiments, specs = _prepared(configs, folders)
+    requests = requests or [JobRequest(number) for number in range(len(configs))]
+    experiments, specs = _prepared(configs, folders, requests)
     interrupted = find_interrupted(specs)
     if interrupted:
         interrupted.report_ended(on_end)
@@ -87,7 +92,7 @@ def run_pack(
             interrupted.manifest,
         )
     else:
-        module, trackers, manifest = _start_runs(configs, experiments, specs, settings, interrupted)
+        module, trackers, manifest = _start_runs(configs, requests, experiments, specs, settings, interrupted)
     finalizer = PackFinalizer(module, trackers, Best(module.pack, experiments[0].measure.monitor), on_end)
     with finalizing(finalizer, specs[0].folder):
         finalizer.recorder = PackRecorder(module, finalizer.best, trackers, on_progress, finalizer.end)
@@ -98,6 +103,7 @@ def run_pack(
 
 def _start_runs(
     configs: Sequence[DictConfig],
+    requests: Sequence[JobRequest],
     experiments: Sequence[Experiment],
     specs: Sequence[RunSpec],
     settings: PackSettings,
@@ -119,7 +125,7 @@ def _start_runs(
     trackers = open_runs(TrackingSettings.from_config(describe.plain(configs[0])["tracking"]), specs)
     for spec in specs:  # of packs that were here before, and came to nothing
         pack_manifest.remove(spec.folder)
-    manifest = manifest_of(specs, [int(OmegaConf.select(config, "sweep.job") or 0) for config in configs])
+    manifest = manifest_of(specs, [request.number for request in requests])
     manifest.write(steps=0)
     record_start(trackers, specs, **_tags(pack, choices))
     return PackModule(pack), list(trackers), manifest
@@ -156,7 +162,7 @@ def prepare(experiments: Sequence[Experiment], settings: PackSettings) -> tuple[
     return pack, choices
 
 
-def fit_pack(module: PackModule, recorder: PackRecorder, manifest: Manifest, resume: Path | None = None) -> None:
+def fit_pack(module: PackModule, recorder: PackRecorder, manifest: Manifest, resume: Checkpoint | None = None) -> None:
     """Train a pack with Lightning.
 
     Args:
@@ -175,7 +181,9 @@ def _with_data_shapes(configs: Sequence[DictConfig]) -> list[DictConfig]:
     return [with_data_shape(config) for config in configs]
 
 
-def load_experiments(configs: Sequence[DictConfig]) -> tuple[list[dict[str, Any]], list[Experiment]]:
+def load_experiments(
+    configs: Sequence[DictConfig], requests: Sequence[JobRequest] | None = None
+) -> tuple[list[dict[str, Any]], list[Experiment]]:
     """Return the resolved configs and what they describe; equal ``data`` nodes are loaded once.
 
     Raises:
@@ -193,7 +201,8 @@ def load_experiments(configs: Sequence[DictConfig]) -> tuple[list[dict[str, Any]
         try:
             if node not in loaded:
                 loaded[node] = data.load(job["data"])
-            experiments[job_index] = build_experiment(job, loaded[node], recorded)
+            request = requests[job_index] if requests else None
+            experiments[job_index] = build_experiment(job, loaded[node], recorded, request)
         except Exception as error:  # noqa: BLE001 - also what a user's model raises: its neighbours are to train
             errors[job_index] = error
     if errors and len(configs) == 1:
@@ -204,11 +213,13 @@ def load_experiments(configs: Sequence[DictConfig]) -> tuple[list[dict[str, Any]
     return jobs, list(experiments.values())
 
 
-def _prepared(configs: Sequence[DictConfig], folders: Sequence[Path]) -> tuple[list[Experiment], list[RunSpec]]:
-    jobs, experiments = load_experiments(configs)
+def _prepared(
+    configs: Sequence[DictConfig], folders: Sequence[Path], requests: Sequence[JobRequest]
+) -> tuple[list[Experiment], list[RunSpec]]:
+    jobs, experiments = load_experiments(configs, requests)
     specs = [
-        run_spec(config, job, experiment, folder)
-        for config, job, experiment, folder in zip(configs, jobs, experiments, folders, strict=True)
+        run_spec(config, job, experiment, folder, request)
+        for config, job, experiment, folder, request in zip(configs, jobs, experiments, folders, requests, strict=True)
     ]
     return experiments, specs
 

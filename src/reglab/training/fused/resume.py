@@ -8,10 +8,10 @@ from pathlib import Path
 from reglab.core.errors import UserError
 from reglab.tracking import RunSpec, RunTracker, finish_runs, reopen_run, run_state
 from reglab.tracking import pack_manifest as manifest
-from reglab.tracking.folder import read_identity
 from reglab.tracking.pack_manifest import CHECKPOINT, Manifest
-from reglab.tracking.status import last_status
+from reglab.tracking.run_state import RunState, last_status
 from reglab.training import checkpoint_files
+from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.job_result import JobResult, deliver, result_of
 
 _log = logging.getLogger(__name__)
@@ -22,14 +22,16 @@ class InterruptedPack:
     """A pack that was being trained.
 
     Args:
+        states: Of its jobs' runs; None where one has recorded nothing.
         ended: The results of the jobs whose training is over, by their index in it.
         checkpoint: To resume from; None where it died before its first.
         lost: None of its checkpoints is whole, or the jobs compute something else by now.
     """
 
     manifest: Manifest
+    states: Sequence[RunState | None]
     ended: Mapping[int, JobResult]
-    checkpoint: Path | None
+    checkpoint: Checkpoint | None
     lost: bool
 
     def unfinished(self) -> list[int]:
@@ -47,7 +49,7 @@ class InterruptedPack:
         trackers: list[RunTracker | None] = []
         try:
             for job_index, spec in enumerate(specs):
-                trackers.append(None if job_index in self.ended else _reopened(spec))
+                trackers.append(None if job_index in self.ended else _reopened(spec, self.states[job_index]))
         except BaseException:
             opened = [tracker for tracker in trackers if tracker is not None]
             finish_runs(opened, ["KILLED"] * len(opened))
@@ -70,16 +72,19 @@ def find_interrupted(specs: Sequence[RunSpec]) -> InterruptedPack | None:
         spec.tags[run_state.FINGERPRINT] == fingerprint
         for spec, fingerprint in zip(specs, saved.fingerprints, strict=True)
     ]
-    results = {
-        job_index: result_of(folder, read_identity(folder).run_id)
-        for job_index, folder in enumerate(map(Path, folders))
-        if same[job_index]
+    states = [run_state.read_state(Path(folder)) for folder in folders]
+    ended = {
+        job_index: result_of(state)
+        for job_index, state in enumerate(states)
+        if state and state.conclusive and same[job_index]
     }
-    ended = {job_index: result for job_index, result in results.items() if result is not None}
     path = Path(folders[0], CHECKPOINT)
     none_yet = not (path.exists() or checkpoint_files.previous(path).exists())
-    checkpoint = _newest_valid(path) if all(same) else None
-    return InterruptedPack(saved, ended, checkpoint, lost=not all(same) or (checkpoint is None and not none_yet))
+    wanted = all(same) and len(ended) < len(specs)
+    checkpoint = next(checkpoint_files.whole(path), None) if wanted else None
+    return InterruptedPack(
+        saved, states, ended, checkpoint, lost=not all(same) or (checkpoint is None and not none_yet)
+    )
 
 
 def manifest_of(specs: Sequence[RunSpec], jobs: Sequence[int]) -> Manifest:
@@ -127,20 +132,8 @@ def end_open(folders: Sequence[Path], message: str) -> None:
             continue
 
 
-def _reopened(spec: RunSpec) -> RunTracker:
-    state = run_state.read_state(spec.folder) or run_state.RunState()
+def _reopened(spec: RunSpec, state: RunState | None) -> RunTracker:
     tracker = reopen_run(spec.folder)
     assert spec.steps is not None
-    tracker.tag(**run_state.resume_tags(state, spec.steps))
+    tracker.tag(**run_state.resume_tags(state or RunState(spec.folder), spec.steps))
     return tracker
-
-
-def _newest_valid(path: Path) -> Path | None:
-    """Return the newest valid checkpoint.
-
-    A damaged one is removed: it must not replace the previous one.
-    """
-    valid = checkpoint_files.newest_valid(path)
-    if valid is not None and valid != path:
-        path.unlink(missing_ok=True)
-    return valid

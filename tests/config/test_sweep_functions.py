@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from reglab.config.sweep_functions import linear, log, rewrite
 from reglab.core.errors import UserError
-from reglab.sweeps.functions import linear, log, rewrite
 
 
 @pytest.mark.parametrize("low, high, n", [(1e-5, 1e-2, 8), (3.0, 0.1, 5), (1e-4, 1e-2, 2)])
