@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,17 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 def _writers() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "reglab-sender"}
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh store, whose migrations cost seconds: one for all test processes of a run, copied for each test."""
+    from reglab.tracking.mlflow.store import prepare
+
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    prepare(folder / "template" / "reglab.db")  # one process makes it, the others wait
+    return folder / "template" / "reglab.db"
 
 
 @pytest.fixture(autouse=True)

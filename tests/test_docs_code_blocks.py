@@ -293,13 +293,9 @@ def write_readers_own(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An empty SQLite store; MLflow takes seconds to make one."""
-    from reglab.tracking.mlflow.store import connect
-
-    path = tmp_path_factory.mktemp("store") / "reglab.db"
-    connect(f"sqlite:///{path}")
-    return path.read_bytes()
+def store(template: Path) -> bytes:
+    """An empty SQLite store."""
+    return template.read_bytes()
 
 
 def able_launcher() -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -47,9 +48,10 @@ def leaks(folder: Path, printed: str) -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, template, monkeypatch):
     """A working folder with a package of the user's, and a process that knows no secret yet."""
     (tmp_path / "own_package.py").write_text(MODEL)
+    shutil.copy(template, tmp_path / "reglab.db")
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
@@ -62,8 +64,7 @@ def folder(tmp_path, monkeypatch):
         handler.close()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
-    if (tmp_path / "reglab.db").exists():
-        close(tmp_path)
+    close(tmp_path)
 
 
 @pytest.mark.parametrize(

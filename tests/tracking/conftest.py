@@ -17,16 +17,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh store, whose migrations cost seconds."""
-    from reglab.tracking.mlflow.store import prepare
-
-    path = tmp_path_factory.mktemp("template") / "reglab.db"
-    prepare(path)
-    return path
-
-
 @pytest.fixture
 def settings(template: Path, tmp_path: Path) -> Iterator[TrackingSettings]:
     """Settings over a store of the test's own."""

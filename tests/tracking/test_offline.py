@@ -25,9 +25,7 @@ from reglab.tracking import (
 )
 from reglab.tracking.admin.sync import sync
 from reglab.tracking.folder import read_identity
-
-# False: as for a server, which numbers runs by itself.
-BY_CALLS = "reglab.tracking.mlflow.sql.is_known"
+from tracking.tables import unknown_tables
 
 
 def silent(text: str) -> None: ...
@@ -87,20 +85,19 @@ def contents(client: Any, folder: Path) -> dict[str, Any]:
 def test_synced_runs_are_the_runs_that_an_online_sweep_makes(
     settings: TrackingSettings,
     offline: TrackingSettings,
+    store: Path,
     client: Any,
     dataset: SimpleNamespace,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     known: bool,
 ) -> None:
     there = [contents(client, folder) for folder in record(settings, tmp_path / "online", dataset)]
     folders = record(offline, tmp_path / "offline", dataset)
     online = {run.info.run_id for run in client.search_runs([client.get_experiment_by_name("study").experiment_id])}
     assert len(online) == 3  # nothing was sent
-    if not known:
-        monkeypatch.setattr(BY_CALLS, lambda path: False)
     said: list[str] = []
-    result = sync([tmp_path / "offline"], say=said.append)
+    with unknown_tables(store, not known):
+        result = sync([tmp_path / "offline"], say=said.append)
     rows = sum(len(each["series"]) for each in there)
     assert (result.runs, result.rows, result.complete) == (3, rows, True)
     assert said[-1] == f"delivered 3 runs, {rows:,} rows"

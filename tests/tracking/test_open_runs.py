@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from reglab.core.errors import UserError
-from reglab.tracking import RunSpec, finish_runs, open_run, open_runs, run_start
+from reglab.tracking import RunSpec, finish_runs, open_run, open_runs
 from reglab.tracking.folder import read_identity
 from reglab.tracking.git import git_tags
+from reglab.tracking.mlflow.create import LOCAL_ID
+from tracking.tables import unknown_tables
 
 MANY = {str(number): number for number in range(120)}
 SAID = ("config.yaml", "params_long.json", "tags_long.json")
@@ -49,13 +51,11 @@ def contents(client, folder):
     }
 
 
-def one_by_one(settings, specs):
-    with pytest.MonkeyPatch.context() as patch:  # by MLflow's own calls
-        patch.setattr("reglab.tracking.mlflow.sql.is_known", lambda path: False)
-        return [open_run(settings, **vars(each)) for each in specs]
+def test_runs_opened_at_once_equal_runs_opened_one_by_one(settings, store, client, dataset, tmp_path):
+    def one_by_one(settings, specs):
+        with unknown_tables(store):  # by MLflow's own calls
+            return [open_run(settings, **vars(each)) for each in specs]
 
-
-def test_runs_opened_at_once_equal_runs_opened_one_by_one(settings, client, dataset, tmp_path):
     ways = {"one by one": one_by_one, "at once": open_runs}
     for name, way in ways.items():
         given = {"dataset": dataset, "parent": "p" * 32, "steps": 1_000}
@@ -73,16 +73,16 @@ def test_runs_opened_at_once_equal_runs_opened_one_by_one(settings, client, data
         assert len(together["params"]) == 124
 
 
-def test_the_data_set_is_kept_once_and_commit_and_user_are_asked_once(settings, store, dataset, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(run_start, "git_tags", lambda folder: asked.append(folder) or git_tags(folder))
+def test_the_data_set_is_kept_once_and_commit_and_user_are_asked_once(settings, store, dataset, tmp_path):
+    git_tags.cache_clear()
     specs = [spec(tmp_path, number, dataset=dataset) for number in range(5)]
     finish_runs(open_runs(settings, specs), ["FINISHED"] * 5)
     with sqlite3.connect(store) as connection:
         counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("datasets", "inputs")]
     connection.close()
     assert counts == [(3,), (15,)]
-    assert len(asked) == 1
+    asked = git_tags.cache_info()
+    assert asked.hits + asked.misses == 1
 
 
 @pytest.mark.parametrize("change", ["ALTER TABLE inputs ADD COLUMN note TEXT", "ALTER TABLE tags ADD COLUMN kind TEXT"])
@@ -93,13 +93,13 @@ def test_tables_of_another_version_are_written_by_mlflow_itself(settings, store,
     with sqlite3.connect(store) as connection:
         connection.execute(change)
     connection.close()
-    monkeypatch.setattr("reglab.tracking.mlflow.sql_create.insert_runs", refuse)
     monkeypatch.setattr("reglab.tracking.mlflow.sql.write", refuse)
     trackers = open_runs(settings, [spec(tmp_path, number) for number in range(2)])
     for tracker in trackers:
         tracker.log({"val/loss": 0.5}, 3)
     finish_runs(trackers, ["FINISHED", "FAILED"])
     records = [client.get_run(tracker.run_id) for tracker in trackers]
+    assert all(LOCAL_ID in record.data.tags for record in records)  # made by MLflow's own calls
     assert [record.info.status for record in records] == ["FINISHED", "FAILED"]
     assert [record.data.metrics for record in records] == [{"val/loss": 0.5}] * 2
 

@@ -2,9 +2,8 @@
 
 One for each line of JSON on standard input, answered by the exit code.
 
-A line says what the child does (``action`` in ``folder``), the function in front of or behind whose
-n-th call it dies (``step``, ``when``, ``call``), and whether the store is one that is written by
-plain SQL (``known``). MLflow is imported once.
+A line says what the child does (``action`` in ``folder``), and the function in front of or behind
+whose n-th call it dies (``step``, ``when``, ``call``). MLflow is imported once.
 """
 
 import importlib
@@ -20,7 +19,6 @@ from mlflow import MlflowClient
 
 from reglab.tracking import RunSpec, TrackingSettings, finish_runs, open_runs, open_sweep
 from reglab.tracking.admin.sync import sync
-from reglab.tracking.mlflow import sql_create
 
 CODE = 9
 STEPS = 40
@@ -82,8 +80,6 @@ def serve() -> None:
         if not child:
             if asked.get("step"):
                 mortal(asked["step"], asked["when"], asked["call"])
-            if not asked.get("known", True):
-                sql_create.sql = SimpleNamespace(is_known=lambda path: False)  # type: ignore[attr-defined]
             act(asked["action"], Path(asked["folder"]))
             os._exit(0)
         _, status = os.waitpid(child, 0)

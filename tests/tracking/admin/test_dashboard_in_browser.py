@@ -6,6 +6,7 @@ A real sweep, `reglab dashboard`, and a real headless browser that clicks along.
 import html
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,12 +42,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def folder(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(browser: Browser, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a sweep of two settings and two seeds was run.
 
     After ``browser``, whose lack skips it all.
     """
     folder = tmp_path_factory.mktemp("study")
+    shutil.copy(template, folder / "reglab.db")
     done = subprocess.run([REGLAB, "train", "-m", BLOCKS, *TINY.split()], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

@@ -16,6 +16,7 @@ import pytest
 
 from reglab.tracking.admin.sync import sync
 from tracking.admin.dying import CODE, STEPS
+from tracking.tables import unknown_tables
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes that die are forked")
 
@@ -31,8 +32,8 @@ def die() -> Iterator[Die]:
         assert process.stdin is not None
         assert process.stdout is not None
 
-        def ask(action: str, folder: Path, step: str = "", when: str = "", known: bool = True, call: int = 1) -> int:
-            asked = {"action": action, "folder": str(folder), "step": step, "when": when, "known": known, "call": call}
+        def ask(action: str, folder: Path, step: str = "", when: str = "", call: int = 1) -> int:
+            asked = {"action": action, "folder": str(folder), "step": step, "when": when, "call": call}
             process.stdin.write(json.dumps(asked) + "\n")
             process.stdin.flush()
             return int(process.stdout.readline())
@@ -92,14 +93,11 @@ SYNCING = [
 
 
 @pytest.mark.parametrize("step, when, known", SYNCING)
-def test_a_sync_that_dies_is_finished_by_the_next(
-    die: Die, place: Path, monkeypatch: pytest.MonkeyPatch, step: str, when: str, known: bool
-) -> None:
+def test_a_sync_that_dies_is_finished_by_the_next(die: Die, place: Path, step: str, when: str, known: bool) -> None:
     assert die("offline", place) == 0
-    assert die("sync", place, step, when, known) == CODE
-    if not known:
-        monkeypatch.setattr("reglab.tracking.mlflow.sql.is_known", lambda path: False)
-    assert whole(place)
+    with unknown_tables(place / "reglab.db", not known):
+        assert die("sync", place, step, when) == CODE
+        assert whole(place)
 
 
 OPENING = [
@@ -114,15 +112,14 @@ OPENING = [
 
 @pytest.mark.parametrize("step, when, known", OPENING)
 def test_a_run_that_dies_while_it_is_opened_is_not_running_for_ever(
-    die: Die, place: Path, monkeypatch: pytest.MonkeyPatch, step: str, when: str, known: bool
+    die: Die, place: Path, step: str, when: str, known: bool
 ) -> None:
-    # Of the sweep's runs; it itself is there.
-    assert die("online", place, step, when, known, call=2) == CODE
-    if not known:
-        monkeypatch.setattr("reglab.tracking.mlflow.sql.is_known", lambda path: False)
-    before = len(runs(place))
-    for _ in range(2):
-        assert sync([place / "runs"], say=silent).complete
+    with unknown_tables(place / "reglab.db", not known):
+        # Of the sweep's runs; it itself is there.
+        assert die("online", place, step, when, call=2) == CODE
+        before = len(runs(place))
+        for _ in range(2):
+            assert sync([place / "runs"], say=silent).complete
     found = runs(place)
     assert len(found) == before  # a run that never began is forgotten
     assert {run.info.status for run, _ in found.values()} == {"KILLED"}
