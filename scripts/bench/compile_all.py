@@ -24,7 +24,7 @@ from rich.table import Table
 from reglab.config.pack_settings import PackSettings
 from reglab.config.paths import conf_dir
 from reglab.core.errors import UserError
-from reglab.training.fused.job import load_experiments
+from reglab.training.fused.job import prepare_jobs
 from reglab.training.fused.pack import Pack
 
 COMMON = ("data=digits", "data.train_size=200", "model.width=256", "model.depth=2", "tracking=none")
@@ -34,7 +34,7 @@ def made(names: tuple[str, ...], members: int, seconds: float) -> Pack:
     words = [*COMMON, "trainer.accelerator=cpu", f"regularizer=[{','.join(names)}]"]
     with initialize_config_dir(str(conf_dir().resolve()), version_base="1.3"):
         configs = [compose("train", [*words, f"seed={seed}"]) for seed in range(members)]
-    _, experiments = load_experiments(configs)
+    experiments = [job.experiment for job in prepare_jobs(configs)]
     pack = Pack(experiments, PackSettings(compile_seconds=seconds))
     pack.to(torch.device("cpu"))
     return pack

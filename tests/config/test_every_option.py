@@ -15,7 +15,7 @@ from PIL import Image
 from reglab.config.paths import conf_dir
 from reglab.core.errors import UserError
 from reglab.training.check import check_experiment
-from reglab.training.fused.job import load_experiments
+from reglab.training.fused.job import prepare_jobs
 
 OPTIONS = sorted((path.parent.name, path.stem) for path in conf_dir().glob("*/*.yaml") if not path.stem.startswith("_"))
 NEEDS = {  # what an option leaves to its user
@@ -74,5 +74,5 @@ def test_it_makes_a_job(group: str, name: str, folder: Path) -> None:
 
 
 def _built(config: object) -> None:
-    _, (experiment,) = load_experiments([config])
+    experiment = prepare_jobs([config])[0].experiment
     check_experiment(experiment)

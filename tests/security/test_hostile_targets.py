@@ -21,7 +21,8 @@ from reglab.config.validate import check_config
 from reglab.core.errors import UserError
 from reglab.training import checkpoint_files, describe
 from reglab.training.check import check_experiment
-from reglab.training.job import build_experiment, run_job
+from reglab.training.job import run_job
+from reglab.training.prepare import build_experiment
 from training.job_case import config
 
 # The first are of the attacker's own package; those after it nothing here imports: whoever does is found out.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from file_reads import file_reads
 
+from reglab.config.job_request import JobRequest
 from reglab.core.errors import UserError
 from reglab.launchers.resumable_jobs import recorded_end
 from reglab.tracking.run_state import RunState, last_status, read_state
@@ -98,7 +99,7 @@ def test_how_a_job_ended_takes_one_reading_of_its_journal(tmp_path: Path) -> Non
     folder = journal(tmp_path, {"time": 1, "step": 1, "metrics": {"final/val/loss": 2.0}}, event("FINISHED"))
     (folder / "run.json").write_text('{"run_id": "a", "name": "n", "uri": null, "artifacts": null}')
     with file_reads(folder) as opened:
-        end = recorded_end(7, folder)
+        end = recorded_end(JobRequest(7, folder=folder))
     assert end is not None
     assert (end.job, end.status, end.run_id, end.metrics) == (7, "FINISHED", "a", {"val/loss": 2.0})
     assert opened["journal.jsonl"] == 1

@@ -11,8 +11,8 @@ from reglab.config.fingerprint import READ_IMAGES, computed_part
 from reglab.core.errors import UserError
 from reglab.training import describe
 from reglab.training.data_shape import with_data_shape
-from reglab.training.fused.job import load_experiments
-from reglab.training.job import build_experiment
+from reglab.training.fused.job import prepare_jobs
+from reglab.training.prepare import build_experiment
 from training.job_case import config
 
 TINY = ("model.channels=[2,3]",)
@@ -87,8 +87,9 @@ def test_the_list_of_those_that_read_images_is_that_of_the_classes():
 
 def test_solo_and_fused_jobs_are_built_with_images():
     jobs = [config("data=digits", "model=cnn", *TINY, f"seed={seed}") for seed in (0, 1)]
-    resolved, experiments = load_experiments(jobs)
-    assert [job["data"]["shape"] for job in resolved] == ["image", "image"]
+    prepared = prepare_jobs(jobs)
+    experiments = [each.experiment for each in prepared]
+    assert [each.job["data"]["shape"] for each in prepared] == ["image", "image"]
     assert [experiment.data.input_shape for experiment in experiments] == [(1, 8, 8)] * 2
     assert experiments[0].description["config"]["data"]["shape"] == "image"  # what the checkpoint tells
     both = [computed_part(describe.plain(config("data=digits", f"model={model}"))) for model in ("mlp", "cnn")]

@@ -13,7 +13,7 @@ from torch import nn
 from reglab.config.fingerprint import fingerprint
 from reglab.config.job_request import JobRequest, WarmStart
 from reglab.core.errors import UserError
-from reglab.training.fused.job import load_experiments
+from reglab.training.fused.job import prepare_jobs
 from reglab.training.warm_start import warm_start
 from training.job_case import Case, checkpoint, config
 
@@ -97,7 +97,8 @@ def test_a_run_with_an_average_hands_on_its_trained_weights_and_the_new_average_
     ema = ("regularizer=[ema]", "regularizer.ema.strength=0.5")
     first = train(0, *ema)
     state = checkpoint(folder_of(first.run_id) / "checkpoints" / "last.ckpt")
-    _, (experiment,) = load_experiments([config(*ema)], [request(1, folder_of(first.run_id), 0)])
+    (job,) = prepare_jobs([config(*ema)], [request(1, folder_of(first.run_id), 0)])
+    experiment = job.experiment
     model = experiment.cocktail.prepare(experiment.model)
     for name, weight in model.named_parameters():
         assert torch.equal(weight, state[f"model.{name}"])
@@ -128,7 +129,8 @@ def test_where_no_run_is_left_the_job_starts_anew_and_says_so(train, tmp_path):
 def test_a_pack_starts_each_member_from_its_own(train):
     runs = [train(number, f"seed={number}") for number in range(2)]
     requests = [request(number + 2, folder_of(run.run_id), number) for number, run in enumerate(runs)]
-    _, experiments = load_experiments([config(f"seed={number}") for number in range(2)], requests)
+    jobs = prepare_jobs([config(f"seed={number}") for number in range(2)], requests)
+    experiments = [job.experiment for job in jobs]
     for run, experiment in zip(runs, experiments, strict=True):
         state = checkpoint(folder_of(run.run_id) / "checkpoints" / "last.ckpt")
         assert torch.equal(experiment.model.state_dict()["head.weight"], state["model.head.weight"])

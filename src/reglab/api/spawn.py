@@ -29,7 +29,7 @@ from torch import nn
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.processes import rank_environment, rank_processes
-from reglab.processes.child_processes import ChildProcesses, send_errors
+from reglab.processes.child_processes import ChildProcesses, environment, send_errors
 from reglab.processes.parent_watch import exit_with_parent
 from reglab.regularizers import Cocktail
 from reglab.training.experiment import Experiment
@@ -123,7 +123,7 @@ def run(plan: ProcessPlan, train: Callable[[], FitResult], model: nn.Module, coc
             payload.write_bytes(_pickled(train, model, cocktail))
         with ChildProcesses() as children:
             for rank in range(plan.ranks):
-                with rank_processes.environment(_environment(plan, rank, port)), _quiet_start():
+                with environment(_environment(plan, rank, port)), _quiet_start():
                     children.start(rank, context, _rank, rank, payload, result)
             children.wait()
         trained = torch.load(result, map_location="cpu", weights_only=True)

@@ -1,8 +1,6 @@
 """``reglab resume``: resume an interrupted run or sweep, or extend a finished run."""
 
-import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from reglab.cli.import_path import add_working_folder
 from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.job_request import from_tags, take_recorded
 from reglab.core import signals
@@ -81,8 +80,7 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     if epochs > before:
         _check_schedule(config, before)
     _check_working_folder(state, here)
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds text
-        sys.path.append(os.getcwd())  # noqa: PTH109 - for the user's own packages
+    add_working_folder()
     from reglab.cli.single_run import resume_run  # late: rich
 
     with signals.handle_signals():

@@ -21,6 +21,7 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from reglab.cli.import_path import add_working_folder
 from reglab.cli.run_mode import amend, compose_command
 from reglab.cli.single_run import train_one
 from reglab.config.error_messages import explain, group_options
@@ -49,8 +50,7 @@ def train(arguments: Sequence[str], resume: Path | None = None) -> int:
         KeyboardInterrupt: Also for SIGTERM.
     """
     options = get_args_parser().parse_args(list(arguments))
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - for the user's own packages
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - sys.path holds text
+    add_working_folder()
     version.setbase("1.3")
     hydra = Hydra.create_main_hydra2("reglab", _search_path(options.config_dir))
     try:

@@ -24,8 +24,7 @@ from reglab.launchers.run_group import Assignment
 from reglab.launchers.worker import work
 from reglab.launchers.worker_handle import PoolRules
 from reglab.launchers.worker_pool import WorkerPool
-from reglab.processes.child_processes import start
-from reglab.processes.rank_processes import environment
+from reglab.processes.child_processes import SAFE_PATH, environment, start
 
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -123,7 +122,7 @@ def start_server(preload: Sequence[str], threads: int) -> ForkServerContext | Sp
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    with worker_environment(threads), _ignoring_interrupts():
+    with worker_environment(threads, SAFE_PATH), _ignoring_interrupts():
         forkserver.ensure_running()
     _end_server_at_exit()
     return context

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -17,7 +17,9 @@ from typing import Any
 
 _EXIT_SECONDS = 20.0  # for the others to end after one failed or was interrupted
 _MAX_TRACEBACK = 20_000  # characters of a traceback
-_SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
+_SAFE_PATH = "PYTHONSAFEPATH"
+SAFE_PATH = {_SAFE_PATH: "1"}  # a new interpreter does not put the working folder before what is installed
+SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
 # Errors of a process that lost its connection to another one: consequences, not the cause.
 _CONNECTION_ERRORS = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "tcpstore")
 
@@ -154,12 +156,28 @@ class ChildProcesses:
                 return
 
 
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that are started inside the context."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def start(
     context: Any, target: Callable[..., object], *args: object, daemon: bool = False
 ) -> tuple[BaseProcess, Connection]:
     """Start a process that calls ``target(pipe, *args)``, and return it with our end of the pipe.
 
-    The pipe ends when the process does.
+    The pipe ends when the process does. A new interpreter does not look for modules in the working
+    folder before it has this one's path.
 
     Args:
         context: Of multiprocessing: how to start it.
@@ -168,10 +186,17 @@ def start(
         daemon: Python terminates it when this process exits, and lets it start none itself.
     """
     ours, theirs = context.Pipe()
-    process = context.Process(target=target, args=(theirs, *args), daemon=daemon)
-    process.start()
+    before = os.environ.get(_SAFE_PATH, "")
+    process = context.Process(target=_call, args=(before, target, theirs, *args), daemon=daemon)
+    with environment(SAFE_PATH):
+        process.start()
     theirs.close()
     return process, ours
+
+
+def _call(safe_path: str, target: Callable[..., object], *args: object) -> None:
+    os.environ[_SAFE_PATH] = safe_path  # for processes that the user's code starts
+    target(*args)
 
 
 def send_signal(process: BaseProcess, number: signal.Signals) -> None:
@@ -219,5 +244,5 @@ def send_errors(pipe: Connection) -> Iterator[None]:
             except Exception:  # noqa: BLE001 - it cannot be pickled: the text must do
                 pipe.send(None)
         if isinstance(error, KeyboardInterrupt):
-            sys.exit(_SIGNAL_EXIT_OFFSET + int(getattr(error, "number", signal.SIGINT)))
+            sys.exit(SIGNAL_EXIT_OFFSET + int(getattr(error, "number", signal.SIGINT)))
         sys.exit(1)

@@ -4,16 +4,14 @@ import multiprocessing
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from types import TracebackType
 
-from reglab.processes.child_processes import Child, ChildProcesses, send_errors
+from reglab.processes.child_processes import SIGNAL_EXIT_OFFSET, Child, ChildProcesses, environment, send_errors
 from reglab.processes.parent_watch import exit_with_parent
 
-_SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
 _SIGKILL = 9  # Windows has no such name
 _EXIT_SECONDS = 10.0  # for the other ranks after rank 0 succeeded
 
@@ -50,21 +48,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes that are started inside the context."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 @dataclass(frozen=True)
 class RankFailure:
     """How a rank other than 0 failed.
@@ -84,7 +67,7 @@ def exit_like(failure: RankFailure) -> None:
     """Exit at once with the failed rank's exit code or signal, for the parent to see."""
     if failure.code == -_SIGKILL:
         os.kill(os.getpid(), _SIGKILL)
-    os._exit(_SIGNAL_EXIT_OFFSET - failure.code if failure.code < 0 else failure.code)
+    os._exit(SIGNAL_EXIT_OFFSET - failure.code if failure.code < 0 else failure.code)
 
 
 class RankProcesses:
@@ -118,9 +101,7 @@ class RankProcesses:
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         """Kill the ranks that still run; where rank 0 succeeded, wait a few seconds first."""
         self.wait(0 if error_type else _EXIT_SECONDS)
         self._stopping.set()

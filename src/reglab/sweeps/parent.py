@@ -49,7 +49,6 @@ class OpenSweep:
 def open_or_resume(
     jobs: Sequence[Job],
     arguments: Sequence[str],
-    config: DictConfig,
     composer: Composer,
     settings: TrackingSettings,
     can: Capabilities,
@@ -59,13 +58,12 @@ def open_or_resume(
 ) -> Iterator[OpenSweep]:
     """Open the parent run of a sweep, or resume the earlier one of the same jobs, and lock it.
 
-    Where it resumes, ``config`` is changed so that launchers use the earlier sweep's folders.
+    Where it resumes, the sweep's config is changed so that its jobs use the earlier one's folders.
     Without MLflow, or with ``sweep.again``, it is a new sweep.
 
     Args:
         jobs: Of the sweep.
         arguments: The command line's overrides.
-        config: Of the whole sweep, with Hydra's node.
         composer: Of the sweep.
         settings: Of tracking.
         can: Of the launcher.
@@ -76,6 +74,7 @@ def open_or_resume(
     Raises:
         UserError: Another process runs the sweep, or a job of it.
     """
+    config = composer.master
     fresh = ignores_earlier(config)
     tags: dict[str, Any] = {}
     earlier, contents = None, {}

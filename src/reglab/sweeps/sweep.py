@@ -88,7 +88,7 @@ def run_sweep(
         dry_run(requests_of(jobs, links_by_job), composer, config, can)
         return None
     settings = TrackingSettings.from_config(config.tracking)
-    with open_or_resume(jobs, arguments, config, composer, settings, can, links_by_job, ready, resume) as opened:
+    with open_or_resume(jobs, arguments, composer, settings, can, links_by_job, ready, resume) as opened:
         requests = located_requests(jobs, opened, links_by_job, composer)
         ends_by_job = _launch(requests, len(jobs), opened, composer, launcher, settings.backend == "mlflow")
         result = _result(opened.parent.run_id, jobs, ends_by_job)

@@ -15,7 +15,7 @@ from reglab.training.check import check_experiment
 from reglab.training.experiment import Experiment
 from reglab.training.fused.autotune import JOB_OVERHEAD, solo_step
 from reglab.training.fused.benchmark import seconds
-from reglab.training.fused.job import load_experiments, prepare
+from reglab.training.fused.job import prepare, prepare_jobs
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.member import Member
 from reglab.training.measured_rows import gap_rows
@@ -57,7 +57,7 @@ def measure_cost(configs: Sequence[DictConfig], settings: PackSettings) -> PackC
         configs: Of the jobs, composed.
         settings: Of the pack.
     """
-    _, experiments = load_experiments(configs)
+    experiments = [job.experiment for job in prepare_jobs(configs)]
     first = experiments[0]
     if len(experiments) == 1:
         return _solo_cost(first)

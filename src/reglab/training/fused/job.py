@@ -1,29 +1,24 @@
 """Train a pack of jobs (``hydra/launcher=fused``): from composed configs to MLflow runs."""
 
 import ctypes
-import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
-from reglab import data
 from reglab.config.job_request import JobRequest
 from reglab.config.pack_settings import PackSettings
 from reglab.config.trust import trust_config
 from reglab.core.errors import Unfused
 from reglab.data import DataSet
-from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, pack_manifest
+from reglab.tracking import RunSpec, RunTracker, open_runs, pack_manifest
 from reglab.tracking.pack_manifest import Manifest
-from reglab.training import describe
 from reglab.training.check import check_experiment
 from reglab.training.checkpoint_files import Checkpoint
-from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
 from reglab.training.fused.autotune import Choices, choose, halves
 from reglab.training.fused.best import Best
@@ -34,8 +29,8 @@ from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.recorder import PackRecorder
 from reglab.training.fused.resume import InterruptedPack, end_open, find_interrupted, manifest_of, record_start
-from reglab.training.job import build_experiment, run_spec
 from reglab.training.job_result import JobResult
+from reglab.training.prepare import Prepared, prepare_job
 from reglab.training.recorder import Progress
 from reglab.training.trainer import build_trainer, interruptible_again, quiet_lightning, run_trainer
 
@@ -70,9 +65,9 @@ def run_pack(
         UserError: For bad input and Unfused for jobs that do not fit together, both before a run is
             opened; Unfused also where memory ran out later, for the jobs that had not ended.
     """
-    configs = _with_data_shapes(configs)
-    requests = requests or [JobRequest(number) for number in range(len(configs))]
-    experiments, specs = _prepared(configs, folders, requests)
+    jobs = prepare_jobs(configs, requests or [JobRequest(number) for number in range(len(configs))])
+    experiments = [job.experiment for job in jobs]
+    specs = [job.run_spec(folder) for job, folder in zip(jobs, folders, strict=True)]
     interrupted = find_interrupted(specs)
     if interrupted:
         interrupted.report_ended(on_end)
@@ -92,7 +87,7 @@ def run_pack(
             interrupted.manifest,
         )
     else:
-        module, trackers, manifest = _start_runs(configs, requests, experiments, specs, settings, interrupted)
+        module, trackers, manifest = _start_runs(jobs, specs, settings, interrupted)
     finalizer = PackFinalizer(module, trackers, Best(module.pack, experiments[0].measure.monitor), on_end)
     with finalizing(finalizer, specs[0].folder):
         finalizer.recorder = PackRecorder(module, finalizer.best, trackers, on_progress, finalizer.end)
@@ -102,18 +97,13 @@ def run_pack(
 
 
 def _start_runs(
-    configs: Sequence[DictConfig],
-    requests: Sequence[JobRequest],
-    experiments: Sequence[Experiment],
-    specs: Sequence[RunSpec],
-    settings: PackSettings,
-    interrupted: InterruptedPack | None,
+    jobs: Sequence[Prepared], specs: Sequence[RunSpec], settings: PackSettings, interrupted: InterruptedPack | None
 ) -> tuple[PackModule, list[RunTracker | None], Manifest]:
     """Return a pack at its first step, with its runs. interrupted: one that had its runs, but died
     before that step.
     """
     try:
-        pack, choices = prepare(experiments, settings)
+        pack, choices = prepare([job.experiment for job in jobs], settings)
     except Unfused as error:
         if interrupted:
             interrupted.give_up(f"trained in another way: {error.reason}")
@@ -122,10 +112,10 @@ def _start_runs(
         return PackModule(pack), interrupted.reopen(specs), interrupted.manifest
     specs = [replace(spec, tags={**spec.tags, **_tags(pack, choices)}) for spec in specs]
     end_open([spec.folder for spec in specs], "its process was gone before it trained")
-    trackers = open_runs(TrackingSettings.from_config(describe.plain(configs[0])["tracking"]), specs)
+    trackers = open_runs(jobs[0].tracking, specs)
     for spec in specs:  # of packs that were here before, and came to nothing
         pack_manifest.remove(spec.folder)
-    manifest = manifest_of(specs, [request.number for request in requests])
+    manifest = manifest_of(specs, [job.request.number for job in jobs if job.request])
     manifest.write(steps=0)
     record_start(trackers, specs, **_tags(pack, choices))
     return PackModule(pack), list(trackers), manifest
@@ -175,53 +165,33 @@ def fit_pack(module: PackModule, recorder: PackRecorder, manifest: Manifest, res
         run_trainer(trainer, module, module.loader(), resume)
 
 
-def _with_data_shapes(configs: Sequence[DictConfig]) -> list[DictConfig]:
-    for config in configs:
-        trust_config(config)
-    return [with_data_shape(config) for config in configs]
+def prepare_jobs(configs: Sequence[DictConfig], requests: Sequence[JobRequest] | None = None) -> list[Prepared]:
+    """Return the jobs with their experiments; equal ``data`` nodes are loaded once.
 
-
-def load_experiments(
-    configs: Sequence[DictConfig], requests: Sequence[JobRequest] | None = None
-) -> tuple[list[dict[str, Any]], list[Experiment]]:
-    """Return the resolved configs and what they describe; equal ``data`` nodes are loaded once.
+    Args:
+        configs: Of the jobs, composed.
+        requests: Of the jobs' sweep; None outside of one.
 
     Raises:
         Unfused: Where some of them are wrong, so that the others can train: those together, each
             wrong one alone.
     """
-    configs = _with_data_shapes(configs)
-    jobs = [{k: v for k, v in describe.plain(config).items() if k != "hydra"} for config in configs]
+    for config in configs:
+        trust_config(config)
     loaded: dict[str, DataSet] = {}
-    experiments: dict[int, Experiment] = {}
+    prepared: dict[int, Prepared] = {}
     errors: dict[int, Exception] = {}
-    for job_index, (config, job) in enumerate(zip(configs, jobs, strict=True)):
-        node = json.dumps(job["data"], sort_keys=True, default=str)
-        recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}
+    for job_index, config in enumerate(configs):
         try:
-            if node not in loaded:
-                loaded[node] = data.load(job["data"])
-            request = requests[job_index] if requests else None
-            experiments[job_index] = build_experiment(job, loaded[node], recorded, request)
+            prepared[job_index] = prepare_job(config, requests[job_index] if requests else None, loaded)
         except Exception as error:  # noqa: BLE001 - also what a user's model raises: its neighbours are to train
             errors[job_index] = error
     if errors and len(configs) == 1:
         raise errors[0]
     if errors:
-        groups = [list(experiments), *([job_index] for job_index in errors)]
+        groups = [list(prepared), *([job_index] for job_index in errors)]
         raise Unfused(f"{len(errors)} of {len(configs)} cannot run", [group for group in groups if group])
-    return jobs, list(experiments.values())
-
-
-def _prepared(
-    configs: Sequence[DictConfig], folders: Sequence[Path], requests: Sequence[JobRequest]
-) -> tuple[list[Experiment], list[RunSpec]]:
-    jobs, experiments = load_experiments(configs, requests)
-    specs = [
-        run_spec(config, job, experiment, folder, request)
-        for config, job, experiment, folder, request in zip(configs, jobs, experiments, folders, requests, strict=True)
-    ]
-    return experiments, specs
+    return list(prepared.values())
 
 
 def _tags(pack: Pack, choices: Choices) -> Mapping[str, str]:

@@ -1,0 +1,155 @@
+"""Prepare a job: from its composed config to its experiment and its run, alone or in a pack."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from reglab import data, models
+from reglab.config.instantiate import construct
+from reglab.config.job_request import JobRequest, without_request
+from reglab.config.trust import trust_config
+from reglab.core import secrets
+from reglab.data import DataSet
+from reglab.measures import MeasureSettings
+from reglab.tracking import RunSpec, TrackingSettings
+from reglab.training import describe
+from reglab.training.check import check_seed
+from reglab.training.data_shape import with_data_shape
+from reglab.training.experiment import Experiment
+from reglab.training.recipe import Recipe
+from reglab.training.warm_start import warm_start
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that can be trained.
+
+    Args:
+        config: As composed.
+        job: The same, resolved.
+        recorded: The same with its interpolations, which may name a secret: what is kept of it.
+        experiment: What it describes.
+        request: Of the sweep that it belongs to.
+    """
+
+    config: DictConfig
+    job: Mapping[str, Any]
+    recorded: Mapping[str, Any]
+    experiment: Experiment
+    request: JobRequest | None = None
+
+    @property
+    def tracking(self) -> TrackingSettings:
+        """Where its run is recorded."""
+        return TrackingSettings.from_config(self.job["tracking"])
+
+    def run_spec(self, folder: Path) -> RunSpec:
+        """Return what its run is opened with.
+
+        Args:
+            folder: Of the run.
+        """
+        experiment, request = self.experiment, self.request
+        tagged = describe.tags(self.job, experiment.cocktail, experiment.data.task, experiment.data.digest, request)
+        tagged["reglab.command"] = shlex.join(sys.argv)
+        if start := experiment.description.get("start"):
+            tagged["reglab.start"] = start
+        overrides = OmegaConf.select(self.config, "hydra.overrides.task")
+        if overrides is not None:
+            tagged["reglab.overrides"] = written(overrides)
+        return RunSpec(
+            name=describe.run_name(self.job, tagged),
+            folder=folder,
+            config=dict(self.recorded),
+            params=dict(self.recorded),
+            tags=tagged,
+            dataset=experiment.data,
+            parent=request.parent or None if request else None,
+            steps=experiment.recipe.epochs,
+            every=experiment.measure.every,
+        )
+
+
+def prepare_job(
+    config: DictConfig, request: JobRequest | None = None, loaded: dict[str, DataSet] | None = None
+) -> Prepared:
+    """Load a job's data and build its experiment.
+
+    Args:
+        config: As composed.
+        request: Of the sweep that it belongs to.
+        loaded: Data sets by their ``data`` node, which jobs share; what is missing is added.
+
+    Raises:
+        UserError: For bad input, with a message that names the key at fault.
+    """
+    trust_config(config)
+    config = with_data_shape(config)
+    recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}
+    secrets.learn(recorded)
+    job = {key: value for key, value in describe.plain(config).items() if key != "hydra"}
+    loaded = {} if loaded is None else loaded
+    node = json.dumps(job["data"], sort_keys=True, default=str)
+    if node not in loaded:
+        loaded[node] = data.load(job["data"])
+    return Prepared(config, job, recorded, build_experiment(job, loaded[node], recorded, request), request)
+
+
+def build_experiment(
+    job: Mapping[str, Any], loaded: DataSet, recorded: Mapping[str, Any], request: JobRequest | None = None
+) -> Experiment:
+    """Return what a resolved config describes, the model with the weights that it starts from.
+
+    Args:
+        recorded: The same config with its interpolations, which is what the checkpoints keep: they
+            may name a secret.
+
+    Raises:
+        UserError: With a message that names the key at fault.
+    """
+    seed = check_seed(job["seed"])
+    cocktail = describe.build_cocktail(job["regularizer"], seed, loaded.task)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = models.build(job["model"], loaded.input_shape, loaded.outputs, loaded.tokens)
+    start = warm_start(model, request.start if request else None)
+    trainer = dict(job["trainer"])
+    recipe = Recipe(
+        job["optimizer"],
+        job["scheduler"],
+        trainer.pop("gradient_clip_norm", None),
+        job["data"]["batch_size"],
+        trainer.pop("steps_per_batch", 32),
+        trainer.pop("max_epochs", 50),
+    )
+    seconds = trainer.pop("checkpoint_seconds", 10.0)
+    return Experiment(
+        model,
+        cocktail,
+        loaded,
+        recipe,
+        construct(MeasureSettings, job["measure"], "measure"),
+        trainer,
+        {
+            "config": recorded,
+            "input_shape": list(loaded.input_shape),
+            "outputs": loaded.outputs,
+            "tokens": loaded.tokens,
+            "task": loaded.task,
+            **({"start": start} if start else {}),
+        },
+        seconds,
+    )
+
+
+def written(overrides: Any) -> str:
+    """Return overrides as typed, their interpolations unresolved: they may name secrets."""
+    texts: Any = OmegaConf.to_container(overrides, resolve=False)
+    return shlex.join(without_request(texts))
