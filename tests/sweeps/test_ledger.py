@@ -219,6 +219,23 @@ def test_a_sweep_that_is_running_is_not_started_twice(sweep: Again) -> None:
     assert [run.info.status for run in sweep.sweeps] == ["FINISHED"]
 
 
+def test_the_same_command_given_while_the_first_checks_its_data_is_one_sweep(
+    sweep: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["-m", HERE, *SMALL, "trainer.max_epochs=2", "seed=0"]
+    others = []
+
+    def meanwhile(*_: Any, **__: Any) -> None:
+        if not others:
+            others.append(subprocess.run([sys.executable, "-m", "reglab", "train", *words], cwd=sweep.case.folder))
+
+    monkeypatch.setattr("reglab.sweeps.sweep.check_data", meanwhile)
+    code, told = sweep("seed=0")
+    assert [code, *(other.returncode for other in others)] == [0, 0]
+    assert "1 of 1 job is finished, 0 to run" in told
+    assert len(sweep.sweeps) == len(sweep.jobs) == 1
+
+
 def test_sweep_again_is_yes_or_no(sweep: Again) -> None:
     with pytest.raises(UserError, match=r"sweep\.again must be true or false, got 'maybe'"):
         sweep("seed=0", "sweep.again=maybe")
