@@ -170,7 +170,7 @@ def test_what_plain_sql_writes_has_the_names_that_mlflow_knows():
     from reglab.tracking.mlflow import sql_create, sql_insert
 
     assert (sql_insert.RUN_NAME, sql_insert.CONTEXT) == (theirs.MLFLOW_RUN_NAME, theirs.MLFLOW_DATASET_CONTEXT)
-    assert (sql_insert._USER, sql_create.PARENT) == (theirs.MLFLOW_USER, theirs.MLFLOW_PARENT_RUN_ID)
+    assert (sql_insert.USER, sql_create.PARENT) == (theirs.MLFLOW_USER, theirs.MLFLOW_PARENT_RUN_ID)
     assert CodeDatasetSource({})._get_source_type() == sql_insert.SOURCE
 
 
