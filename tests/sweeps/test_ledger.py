@@ -72,16 +72,6 @@ class Again:
         return found
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh store, whose migrations cost seconds."""
-    from reglab.tracking.mlflow.store import prepare
-
-    path = tmp_path_factory.mktemp("template") / "reglab.db"
-    prepare(path)
-    return path
-
-
 @pytest.fixture
 def sweep(template: Path, tmp_path: Path) -> Iterator[Again]:
     folder = tmp_path / "it's a folder"  # which Hydra's grammar needs in quotes

@@ -181,11 +181,8 @@ def test_other_artifacts_than_the_experiment_has_are_refused(known, tmp_path):
         return open_runs(settings, [spec(tmp_path / "runs", len(list(tmp_path.glob("runs/*"))))])
 
     finish_runs(open_with(), ["FINISHED"])
-    if not known:
-        unknown_tables(tmp_path / "reglab.db")
-    with pytest.raises(
-        UserError, match="'reglab' keeps its artifacts in .*mlartifacts, .*: leave tracking.artifacts out"
-    ):
-        open_with(artifacts="elsewhere")
-    finish_runs(open_with(artifacts="mlartifacts"), ["FINISHED"])
-    finish_runs(open_with(artifacts="elsewhere", experiment="other"), ["FINISHED"])
+    with unknown_tables(tmp_path / "reglab.db", unknown=not known):
+        with pytest.raises(UserError, match=r"'reglab' keeps its artifacts in .*mlartifacts, .*: leave tracking.artif"):
+            open_with(artifacts="elsewhere")
+        finish_runs(open_with(artifacts="mlartifacts"), ["FINISHED"])
+        finish_runs(open_with(artifacts="elsewhere", experiment="other"), ["FINISHED"])
