@@ -47,7 +47,8 @@ def no_signal_outlives_its_test() -> Iterator[None]:
     """Forget that a signal asked training to end: what a later test trains without listening would end at once."""
     yield
     if signals := sys.modules.get("reglab.core.signals"):
-        signals._state.stop_signal = None
+        with signals.handle_signals():  # begins with none
+            pass
 
 
 @pytest.fixture(autouse=True)

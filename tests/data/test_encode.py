@@ -98,3 +98,20 @@ def test_values_missing_only_outside_training_are_imputed_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert encode(raw, TRAIN, standardize=False).inputs[50, 0] == 1
+
+
+@pytest.mark.parametrize("row", [3, 55], ids=["training", "later"])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_value_that_float32_cannot_hold_is_named(row, standardize):
+    numeric = np.random.default_rng(0).normal(size=(ROWS, 3))
+    numeric[row, 1] = -1.797e308
+    with pytest.raises(UserError, match=rf"the column .x1. holds -1\.797e\+308 in row {row + 1}, which is too large"):
+        encode(source(numeric=numeric), TRAIN, standardize)
+
+
+def test_a_column_that_is_far_wider_outside_the_training_rows_is_named():
+    numeric = np.random.default_rng(0).normal(size=(ROWS, 3))
+    numeric[:, 1] *= 1e-9
+    numeric[50, 1] = 1e31
+    with pytest.raises(UserError, match=r"the column .x1. holds 1e\+31 in row 51, which is too large"):
+        encode(source(numeric=numeric), TRAIN, standardize=True)

@@ -63,10 +63,12 @@ def test_what_is_known_to_train_goes_to_lightning_as_it_is(strategy: Any) -> Non
     assert trainer_arguments(given) == given
 
 
-def test_shards_that_do_not_divide_the_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sharded, "world_size", 4)
+def test_shards_that_do_not_divide_the_devices_are_refused() -> None:
+    class OnFour(Sharded):
+        world_size = 4
+
     with pytest.raises(UserError, match=r"trainer.shards=3 does not divide the 4 devices"):
-        Sharded(3).mesh()
+        OnFour(3).mesh()
 
 
 class Scaled(nn.Module):

@@ -45,16 +45,6 @@ class Swept:
         return {run.info.run_id for run in self.children if any(key.startswith("test/") for key in run.data.metrics)}
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh store, whose migrations cost seconds."""
-    from reglab.tracking.mlflow.store import prepare
-
-    path = tmp_path_factory.mktemp("template") / "reglab.db"
-    prepare(path)
-    return path
-
-
 def sweep(template: Path, folder: Path, *words: str) -> Swept:
     """Run ``reglab train -m`` with ``words`` in ``folder``."""
     from reglab.cli.train import train

@@ -72,16 +72,6 @@ class Again:
         return found
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh store, whose migrations cost seconds."""
-    from reglab.tracking.mlflow.store import prepare
-
-    path = tmp_path_factory.mktemp("template") / "reglab.db"
-    prepare(path)
-    return path
-
-
 @pytest.fixture
 def sweep(template: Path, tmp_path: Path) -> Iterator[Again]:
     folder = tmp_path / "it's a folder"  # which Hydra's grammar needs in quotes
@@ -217,6 +207,23 @@ def test_a_sweep_that_is_running_is_not_started_twice(sweep: Again) -> None:
         sweep("seed=0", "sweep.report=false")
     assert sweep("seed=0", "sweep.report=false")[0] == 0
     assert [run.info.status for run in sweep.sweeps] == ["FINISHED"]
+
+
+def test_the_same_command_given_while_the_first_checks_its_data_is_one_sweep(
+    sweep: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["-m", HERE, *SMALL, "trainer.max_epochs=2", "seed=0"]
+    others = []
+
+    def meanwhile(*_: Any, **__: Any) -> None:
+        if not others:
+            others.append(subprocess.run([sys.executable, "-m", "reglab", "train", *words], cwd=sweep.case.folder))
+
+    monkeypatch.setattr("reglab.sweeps.sweep.check_data", meanwhile)
+    code, told = sweep("seed=0")
+    assert [code, *(other.returncode for other in others)] == [0, 0]
+    assert "1 of 1 job is finished, 0 to run" in told
+    assert len(sweep.sweeps) == len(sweep.jobs) == 1
 
 
 def test_sweep_again_is_yes_or_no(sweep: Again) -> None:

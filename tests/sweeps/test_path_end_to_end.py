@@ -26,16 +26,6 @@ SWEPT = f"regularizer.l1.strength={','.join(map(str, STRENGTHS))}"
 QUICK = ("hydra.launcher.workers=1", "sweep.test=false")
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh store, whose migrations cost seconds."""
-    from reglab.tracking.mlflow.store import prepare
-
-    path = tmp_path_factory.mktemp("template") / "reglab.db"
-    prepare(path)
-    return path
-
-
 @pytest.fixture
 def case(template: Path, tmp_path: Path) -> Iterator[Case]:
     shutil.copy(template, tmp_path / "reglab.db")

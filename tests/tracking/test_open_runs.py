@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reglab.core.errors import UserError
-from reglab.tracking import RunSpec, finish_runs, open_run, open_runs
+from reglab.tracking import RunSpec, TrackingSettings, finish_runs, open_run, open_runs
 from reglab.tracking.folder import read_identity
 from reglab.tracking.git import git_tags
 from reglab.tracking.mlflow.create import LOCAL_ID
@@ -170,5 +170,19 @@ def test_what_plain_sql_writes_has_the_names_that_mlflow_knows():
     from reglab.tracking.mlflow import sql_create, sql_insert
 
     assert (sql_insert.RUN_NAME, sql_insert.CONTEXT) == (theirs.MLFLOW_RUN_NAME, theirs.MLFLOW_DATASET_CONTEXT)
-    assert (sql_insert._USER, sql_create.PARENT) == (theirs.MLFLOW_USER, theirs.MLFLOW_PARENT_RUN_ID)
+    assert (sql_insert.USER, sql_create.PARENT) == (theirs.MLFLOW_USER, theirs.MLFLOW_PARENT_RUN_ID)
     assert CodeDatasetSource({})._get_source_type() == sql_insert.SOURCE
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["by SQL", "by MLflow"])
+def test_other_artifacts_than_the_experiment_has_are_refused(known, tmp_path):
+    def open_with(**node):
+        settings = TrackingSettings.from_config(node, tmp_path)
+        return open_runs(settings, [spec(tmp_path / "runs", len(list(tmp_path.glob("runs/*"))))])
+
+    finish_runs(open_with(), ["FINISHED"])
+    with unknown_tables(tmp_path / "reglab.db", unknown=not known):
+        with pytest.raises(UserError, match=r"'reglab' keeps its artifacts in .*mlartifacts, .*: leave tracking.artif"):
+            open_with(artifacts="elsewhere")
+        finish_runs(open_with(artifacts="mlartifacts"), ["FINISHED"])
+        finish_runs(open_with(artifacts="elsewhere", experiment="other"), ["FINISHED"])

@@ -149,9 +149,8 @@ def test_much_is_sent_before_its_time(pack, store):
     assert len(store.rows) == 3
 
 
-def test_rows_are_durable_in_the_journal_before_a_store_has_them(pack, store, monkeypatch):
+def test_rows_are_durable_in_the_journal_before_a_store_has_them(tmp_path, store, monkeypatch):
     happened, fsync, send = [], os.fsync, store.send
-    trackers = pack()
 
     def note(file):
         happened.append(os.fstat(file).st_ino)
@@ -161,13 +160,17 @@ def test_rows_are_durable_in_the_journal_before_a_store_has_them(pack, store, mo
         happened.append("sent")
         send(batches)
 
-    log_pack(trackers, ["loss"], [[1.0]] * 3, 0)
-    monkeypatch.setattr("reglab.tracking.sender.os.fsync", note)
+    journals = [Journal(tmp_path / name / "journal.jsonl") for name in "abc"]
+    for journal in journals:
+        journal.append({"loss": 1.0}, 0)
+    cursors = [JournalCursor(Identity(name, name, None, None), tmp_path / name) for name in "abc"]
+    monkeypatch.setattr(os, "fsync", note)
     store.send = keep
-    assert trackers[0]._sender.flush([tracker._cursor for tracker in trackers])
-    assert sorted(happened[:3]) == sorted(tracker.journal.path.stat().st_ino for tracker in trackers)
+    assert Sender(store).flush(cursors)
+    assert sorted(happened[:3]) == sorted(journal.path.stat().st_ino for journal in journals)
     assert happened[3:] == ["sent"]
-    finish_runs(trackers, ["FINISHED"] * 3)
+    for journal in journals:
+        journal.close()
 
 
 @pytest.mark.parametrize("steps", [3, 40])  # before it has reached its old length, and behind

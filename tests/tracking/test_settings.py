@@ -86,3 +86,9 @@ def test_only_artifacts_on_this_machine_have_a_path():
 def test_the_shipped_configs_are_valid(name):
     node = yaml.safe_load((conf_dir() / "tracking" / f"{name}.yaml").read_text())
     assert settings(**node).backend == name
+
+
+def test_a_name_that_no_database_keeps_is_refused():
+    assert TrackingSettings.from_config({"experiment": "x" * 256}).experiment == "x" * 256
+    with pytest.raises(UserError, match=r"tracking.experiment has 600 characters, and MLflow's stores keep 256"):
+        TrackingSettings.from_config({"experiment": "x" * 600})

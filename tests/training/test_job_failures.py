@@ -42,6 +42,7 @@ L1 = "regularizer=[l1]"
         (["model.width=-3"], "width"),
         (["data=table"], "data.path is not set"),
         (["seed=${nowhere}"], "config: .*nowhere"),
+        (["model.norm=batch", "data.batch_size=1"], "a step has one row, and BatchNorm needs two: .*data.batch_size=2"),
     ],
 )
 def test_bad_input_is_refused_before_a_run_is_opened(case: Case, overrides: list[str], message: str) -> None:

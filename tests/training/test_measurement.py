@@ -90,15 +90,16 @@ def test_averaged_weights_are_what_is_judged() -> None:
 
 
 def test_zeros_of_the_trained_weights_are_told_beside_those_of_their_average() -> None:
-    model, members = net(), cocktail(L1(1e-3), EMA(0.5))
+    model, average = net(), EMA(0.5)
+    members = cocktail(L1(1e-3), average)
     members.prepare(model)
     measure = measurement(wine())
     measure.begin(model)
     start = torch.cat([weight.detach().flatten() for weight in (model[0].weight, model[2].weight)]).numpy()
-    members._stepping["on_step"][1].on_step(model, {})
+    average.on_step(model, {})
     with torch.no_grad():
         model[0].weight.zero_()
-    members._stepping["on_step"][1].on_step(model, {})
+    average.on_step(model, {})
     actual = measure.weights(model, members)
     assert float(actual["weights/all/zeros"]) == pytest.approx(104 / 128)
     assert float(actual["weights/0.weight/zeros"]) == 1

@@ -4,7 +4,8 @@ is refused.
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail, Dropout, Regularizer
 from reglab.regularizers.keys import Keys
 from reglab.tracking.journal import Journal
-from reglab.training.torch_compile import compile_inner, compile_options
+from reglab.training.torch_compile import compile_inner
 
 TRACED = {"backend": "aot_eager"}  # traced forward and backward, but run by torch's own kernels: quick to compile
-
+NUMBERS = count()  # of backends that tests register
 
 # Dynamo hides this warning, which it causes, by other means than filters, so that an error is made
 # of it.
@@ -143,15 +144,11 @@ def test_a_resumed_run_gets_the_same_bits_though_it_compiles_the_last_batch_firs
     harness.assert_same_bits(uninterrupted, harness.cut_and_resumed(make, 4, tmp_path))
 
 
-def compiled_by(backend: Any, model: nn.Module, cocktail: Cocktail) -> AbstractContextManager[None]:
-    """Compile ``model`` with a backend of a test's own, which a config cannot name."""
-    options = {**(compile_options(True) or {}), "backend": backend}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reglab.training.torch_compile.compile_options", lambda setting: options)
-        undo = compile_inner(model, True, cocktail.keys)
-    stack = ExitStack()
-    stack.callback(undo)
-    return stack
+def named(backend: Callable[..., Any]) -> str:
+    """Register a backend of a test's own, and return the name by which a setting has it."""
+    name = f"of_a_test_{next(NUMBERS)}"
+    register_backend(backend, name=name)
+    return name
 
 
 def test_each_batch_size_is_compiled_for_itself() -> None:
@@ -165,7 +162,7 @@ def test_each_batch_size_is_compiled_for_itself() -> None:
         return graph.forward
 
     model, cocktail = dropping()
-    with compiled_by(spy, model, cocktail):
+    with compiled(model, {"backend": named(spy)}, cocktail.keys):
         for rows in (5, 7, 5, 7, 9):
             cocktail.keys.index = torch.arange(rows)
             cocktail.keys.begin()
@@ -184,7 +181,7 @@ def test_the_examples_numbers_are_not_taken_for_a_fixed_address() -> None:
                 inputs[node.name] = node.meta.get("tensor_dict", {}).get("_dynamo_static_input_type")
         return graph.forward
 
-    with compiled_by(spy, model, cocktail):
+    with compiled(model, {"backend": named(spy)}, cocktail.keys):
         cocktail.keys.index = torch.arange(5)
         model(torch.ones(5, 64))
     moving = [name for name, kind in inputs.items() if kind is None]
@@ -260,16 +257,12 @@ def _any_forward(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
     return make_boxed_func(graph.forward)
 
 
-register_backend(_no_forward, name="no_forward")
-register_backend(aot_autograd(fw_compiler=_any_forward, bw_compiler=_no_backward), name="no_backward")
-
-
 @pytest.mark.parametrize(
     "setting",
     [
-        {"backend": "no_forward"},
+        {"backend": named(_no_forward)},
         # With sizes that vary, torch would compile backward only when it is called.
-        {"backend": "no_backward", "dynamic": True},
+        {"backend": named(aot_autograd(fw_compiler=_any_forward, bw_compiler=_no_backward)), "dynamic": True},
     ],
     ids=["forward", "backward"],
 )

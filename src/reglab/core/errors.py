@@ -28,6 +28,20 @@ class Diverged(Exception):  # noqa: N818 - the usual term: a run "diverged"
         self.step = step
         self.epoch = epoch
 
+    @classmethod
+    def untrained(cls, part: str) -> "Diverged":
+        """Return the error of a model whose loss is not finite before its first step.
+
+        Args:
+            part: Which loss: ``training`` or ``validation``.
+        """
+        error = cls(0, 0, 0.0)
+        error.args = (
+            f"the {part} loss of the untrained model is not finite, so no learning rate is at fault: look for inputs "
+            f"or targets of the {part} part that are far too large, and at what the model makes of them",
+        )
+        return error
+
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return the hint ``did you mean 'x'?`` where a valid name is near, else all valid names.

@@ -51,15 +51,31 @@ def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
         return _encode_bytes(source.numeric.view(np.uint8), source.numeric_names, train, standardize)
     numeric = _impute(source, train)
     scale = np.ones(numeric.shape[1])
+    _check_float32(numeric, source)  # before: a huge deviation would make a column of zeros
     if standardize:
         center, scale = _moments(numeric[train], source.homogeneous)
         numeric = (numeric - center) / scale
+        _check_float32(numeric, source)  # a column may be far wider elsewhere than in the training rows
     blocks, names = [numeric], list(source.numeric_names)
     for column in source.categorical:
         block, labels = one_hot(column, train)
         blocks.append(block)
         names += [f"{column.name}={label}" for label in labels]
     return Encoded(np.concatenate(blocks, axis=1), tuple(names), scale)
+
+
+def _check_float32(prepared: Floats, source: Source) -> None:
+    """Raise UserError for a column that float32 cannot hold, naming its largest value."""
+    fits = np.abs(prepared) <= np.finfo(np.float32).max
+    if fits.all():
+        return
+    column = int(np.flatnonzero(~fits.all(axis=0))[0])
+    values = np.nan_to_num(np.abs(source.numeric[:, column].astype(np.float64, copy=False)), nan=-1.0, posinf=np.inf)
+    row = int(values.argmax())
+    raise UserError(
+        f"the column {source.numeric_names[column]!r} holds {source.numeric[row, column]:g} in row {row + 1}, which is "
+        "too large to train on: correct it, leave it empty (it is then filled in), or leave the column out"
+    )
 
 
 def _encode_bytes(pixels: Bytes, names: tuple[str, ...], train: Integers, standardize: bool) -> Encoded:

@@ -44,14 +44,13 @@ def sweep_fingerprint(jobs: Sequence[Job], by_job: Mapping[int, Content]) -> str
     return hash_config([[job.block, by_job[job.number]] for job in jobs])
 
 
-def earlier_folder(settings: TrackingSettings, fingerprint: str) -> Path | None:
+def earlier_folder(settings: TrackingSettings, fingerprint: str, quiet: bool = False) -> Path | None:
     """Return the folder of the newest sweep with this fingerprint; None if none can resume here.
-
-    Prints a line if there is one, but its folder is not on this machine.
 
     Args:
         settings: Of tracking.
         fingerprint: Of the sweep.
+        quiet: Print no line where there is one, but its folder is not on this machine.
     """
     from reglab.tracking.mlflow.ledger import newest_sweep  # late: mlflow
 
@@ -63,10 +62,11 @@ def earlier_folder(settings: TrackingSettings, fingerprint: str) -> Path | None:
     except (UserError, OSError):
         identity = None
     if identity is None or (identity.run_id, identity.uri) != (sweep.run_id, redacted(settings.uri)):
-        _print(
-            f"the sweep {sweep.name} ({sweep.run_id}) cannot be resumed: its folder {sweep.folder} is not on this "
-            "machine. A new sweep starts"
-        )
+        if not quiet:
+            _print(
+                f"the sweep {sweep.name} ({sweep.run_id}) cannot be resumed: its folder {sweep.folder} is not on this "
+                "machine. A new sweep starts"
+            )
         return None
     return Path(sweep.folder)
 

@@ -1,13 +1,45 @@
-"""File lock: one process at a time runs a sweep."""
+"""File locks: one process at a time starts a sweep, and runs it."""
 
+import getpass
+import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from reglab.core.errors import UserError
+from reglab.tracking.settings import sqlite_path
 
 _LOCK, _HOLDER = "sweep.lock", "sweep.pid"
+
+
+@contextmanager
+def start_lock(uri: str) -> Iterator[None]:
+    """Let one process at a time look for a sweep in a store and open it there.
+
+    Given twice within seconds, a command would else find no earlier sweep twice: it would train
+    twice, and each would see the test set. The lock lies beside a SQLite store, and for another
+    store in this machine's folder for temporary files: two machines that use one server are not
+    kept apart.
+
+    Args:
+        uri: Of the store.
+    """
+    from filelock import FileLock  # late: it imports asyncio
+
+    with FileLock(_start_path(uri)):
+        yield
+
+
+def _start_path(uri: str) -> Path:
+    store = sqlite_path(uri)
+    if store is not None:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        return store.with_name(f".{store.name}.lock")
+    folder = Path(tempfile.gettempdir(), f"reglab-{getpass.getuser()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from reglab.launchers.request_launcher import Capabilities
 from reglab.launchers.resumable_jobs import unfinished_packs, wait_for_workers
 from reglab.sweeps import ledger
 from reglab.sweeps.blocks import Job
-from reglab.sweeps.lock import sweep_lock
+from reglab.sweeps.lock import start_lock, sweep_lock
 from reglab.sweeps.path import Link
 from reglab.tracking import RunTracker, TrackingSettings, open_sweep, reopen_run
 from reglab.tracking.run_state import WORKING_FOLDER
@@ -77,25 +77,33 @@ def open_or_resume(
     config = composer.master
     fresh = ignores_earlier(config)
     tags: dict[str, Any] = {}
-    earlier, contents = None, {}
+    contents: dict[int, Any] = {}
     new_folder = Path(str(config.hydra.sweep.dir)).absolute()
     if settings.backend == "mlflow":
         from reglab.tracking.mlflow.ledger import FINGERPRINT, FOLDER  # late: mlflow
 
         contents = ledger.contents(jobs, composer, links_by_job)
-        fingerprint = ledger.sweep_fingerprint(jobs, contents)
-        tags = {FINGERPRINT: fingerprint, FOLDER: new_folder}
-        earlier = None if fresh else ledger.earlier_folder(settings, fingerprint)
-    _check_resumable(resume, earlier, settings.backend)
-    folder = earlier or new_folder
-    if earlier is None:
-        ready(jobs)
-    folder.mkdir(parents=True, exist_ok=True)
-    with sweep_lock(folder):
-        if earlier is None:
-            atomic_write.write(folder / "multirun.yaml", OmegaConf.to_yaml(config))
-            yield OpenSweep(_open(settings, jobs, arguments, config, folder, tags))
+        tags = {FINGERPRINT: ledger.sweep_fingerprint(jobs, contents), FOLDER: new_folder}
+
+    def earlier(quiet: bool = False) -> Path | None:
+        return ledger.earlier_folder(settings, tags[FINGERPRINT], quiet) if tags and not fresh else None
+
+    folder = earlier()
+    _check_resumable(resume, folder, settings.backend)
+    with ExitStack() as locks:
+        if folder is None:
+            ready(jobs)
+            with start_lock(settings.uri) if tags else nullcontext():
+                folder = earlier(quiet=True)  # the same command may have been given meanwhile
+                if folder is None:
+                    new_folder.mkdir(parents=True, exist_ok=True)
+                    locks.enter_context(sweep_lock(new_folder))
+                    atomic_write.write(new_folder / "multirun.yaml", OmegaConf.to_yaml(config))
+                    opened = OpenSweep(_open(settings, jobs, arguments, config, new_folder, tags))
+        if folder is None:
+            yield opened
             return
+        locks.enter_context(sweep_lock(folder))
         wait_for_workers(folder)
         done = ledger.finished_jobs(settings.uri, folder, contents)
         ready([job for job in jobs if job.number not in done])

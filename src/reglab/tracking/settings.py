@@ -13,6 +13,7 @@ from reglab.core.errors import UserError, nearest
 POINTS = 500  # a chart is some thousand pixels wide
 _OPTIONS = ["name", "uri", "experiment", "artifacts", "points"]
 _PREFIX = "sqlite:///"
+_LONGEST_NAME = 256  # of an experiment, in a database
 _EXAMPLES = "sqlite:///reglab.db, or the address of an MLflow server such as http://127.0.0.1:5000"
 
 Backend = Literal["mlflow", "offline", "none"]
@@ -26,6 +27,7 @@ class TrackingSettings:
         backend: ``mlflow``, ``offline`` (sent later, by ``reglab sync``) or ``none``.
         uri: Absolute.
         artifacts: URI of the artifact root; None: a server decides.
+        artifacts_named: Whether the config names it.
         points: How many points of one series go to the store, 2 or more; None: all.
     """
 
@@ -34,6 +36,7 @@ class TrackingSettings:
     experiment: str
     artifacts: str | None
     points: int | None = POINTS
+    artifacts_named: bool = False
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any], folder: Path | None = None) -> "TrackingSettings":
@@ -55,12 +58,29 @@ class TrackingSettings:
         experiment = str(node.get("experiment", "reglab") or "").strip()
         if not experiment:
             raise UserError("tracking.experiment is empty: name the study, such as tracking.experiment=reglab")
+        if len(experiment) > _LONGEST_NAME:
+            raise UserError(
+                f"tracking.experiment has {len(experiment)} characters, and MLflow's stores keep {_LONGEST_NAME}: "
+                "choose a shorter name"
+            )
         points = node.get("points", POINTS)
         if points is not None and (type(points) is not int or points < 2):
             raise UserError(f"tracking.points={points}: give a whole number from 2 on, or null to send every point")
         uri = absolute_uri(node.get("uri"), folder)
         artifacts = artifact_root(node.get("artifacts"), uri, folder)
-        return cls(cast(Backend, backend), uri, experiment, artifacts, points)
+        return cls(cast(Backend, backend), uri, experiment, artifacts, points, node.get("artifacts") is not None)
+
+    def check_artifacts(self, location: str) -> None:
+        """Raise UserError where the config names other artifacts than an experiment has.
+
+        Args:
+            location: Of the experiment that is there.
+        """
+        if self.artifacts_named and location.rstrip("/") != str(self.artifacts).rstrip("/"):
+            raise UserError(
+                f"the experiment {self.experiment!r} keeps its artifacts in {redacted(location)}, which MLflow cannot "
+                "change: leave tracking.artifacts out, or begin another experiment: tracking.experiment=NAME"
+            )
 
 
 def absolute_uri(uri: str | None, folder: Path) -> str:

@@ -1,5 +1,7 @@
 """Validation of an experiment's settings, alone and combined, before its run is opened."""
 
+import copy
+
 import pytorch_lightning as pl
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from torch.optim import Optimizer
 from reglab.core.errors import UserError
 from reglab.distributed.module_blocks import matching
 from reglab.distributed.strategies import HALF_SCALED, Sharded, check_sharding
+from reglab.distributed.sync_batchnorm import has_batchnorm
 from reglab.regularizers import overrides
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
@@ -45,7 +48,25 @@ def check_experiment(experiment: Experiment) -> None:
     with quiet_lightning():
         trainer = build_trainer(experiment, [])
     check_combination(experiment, trainer, optimizer)
+    check_batchnorm(experiment)
     experiment.measure.check(experiment.data.task, experiment.data.weighted)
+
+
+def check_batchnorm(experiment: Experiment) -> None:
+    """Raise UserError where BatchNorm would get a single value for each channel."""
+    data, recipe = experiment.data.train, experiment.recipe
+    rows = min(len(data), recipe.batch_size * split_settings(experiment.trainer)[0].accumulate)
+    if rows > 1 or not has_batchnorm(experiment.model):
+        return
+    model = copy.deepcopy(experiment.model).train()  # which statistics it has is not known without trying
+    try:
+        with torch.no_grad():
+            model(data.inputs[:1])
+    except ValueError as error:
+        raise UserError(
+            "a step has one row, and BatchNorm needs two: use data.batch_size=2 or more, or a model without BatchNorm, "
+            "such as model.norm=null"
+        ) from error
 
 
 def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Optimizer) -> None:

@@ -152,11 +152,17 @@ class Recorder(pl.Callback):
             if "objective/task" in measured:
                 measured["naive_gap/loss"] = measured["val/loss"] - measured["objective/task"]
             if epoch > 0:
-                rate = measured["optimizer/lr"] = self.module.last_rate(row)
-                if not math.isfinite(measured["train/loss"] + measured["val/loss"]):
-                    self.module.fail(row, Diverged(self.module.steps_done(), epoch, rate))
+                measured["optimizer/lr"] = self.module.last_rate(row)
             measured.update(system)
+            finite = {part: math.isfinite(measured[f"{part}/loss"]) for part in ("train", "val")}
+            if not all(finite.values()):
+                self.module.fail(row, self._diverged(epoch, finite["train"], row))
         return {row: rows[row] for row in self.module.alive()}
+
+    def _diverged(self, epoch: int, train_is_finite: bool, row: int) -> Diverged:
+        if epoch == 0:
+            return Diverged.untrained("validation" if train_is_finite else "training")
+        return Diverged(self.module.steps_done(), epoch, self.module.last_rate(row))
 
     def _end(self, trainer: pl.Trainer, stopped: Sequence[int]) -> None:
         """End the jobs in the rows ``stopped``, and those that failed."""

@@ -3,7 +3,7 @@
 One for each line of JSON on standard input, answered by the exit code.
 
 A line says what the child does (``action`` in ``folder``), and the function in front of or behind
-whose n-th call it dies (``step``, ``when``, ``call``). MLflow is imported once.
+whose n-th call it dies (``step``, ``when``, ``call``). MLflow and its stores are imported once.
 """
 
 import importlib
@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 
 from reglab.tracking import RunSpec, TrackingSettings, finish_runs, open_runs, open_sweep
 from reglab.tracking.admin.sync import sync
+from reglab.tracking.mlflow import store  # noqa: F401 - with MLflow's own, which takes each child a second
 
 CODE = 9
 STEPS = 40

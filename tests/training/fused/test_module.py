@@ -6,6 +6,8 @@ import fused_harness as fused
 import laws_harness as harness
 import torch
 
+from reglab.training import checkpoint_files
+from reglab.training.experiment import Experiment
 from reglab.training.fused.module import PackModule
 from reglab.training.fused.pack import Pack
 
@@ -51,3 +53,20 @@ def test_a_checkpoint_from_before_averages_had_a_warm_up_and_statistics_is_read(
         kept = actual[f"cocktail.members.ema.average_1__{statistic}"]
         assert torch.equal(kept, module.pack.stack.buffers[f"model.1.{statistic}"])  # what averages were judged with
     assert torch.equal(again.pack.stack.weights["model.0.weight"], module.pack.stack.weights["model.0.weight"])
+
+
+def test_the_terms_in_a_checkpoint_of_an_older_version_are_read(tmp_path: Path) -> None:
+    def jobs() -> list[Experiment]:
+        return [make(number, steps_per_batch=1) for number in range(2)]
+
+    path = tmp_path / "pack.ckpt"
+    uninterrupted = fused.together(jobs()).mean_terms()
+    fused.together(jobs(), fused.SaveAt(2, path))
+    content = torch.load(path, weights_only=True)
+    values = content["pack"]["terms"].pop("values")
+    table = torch.stack([values[number] for number in ("0", "1")], dim=1)  # [steps, terms, members], in one or more
+    content["pack"] |= {"terms": [table[:1], table[1:]], "rows": content["pack"]["terms"].pop("rows")}
+    checkpoint_files.write(content, path)
+    resumed = fused.together(jobs(), resume=path).mean_terms()
+    assert resumed.keys() == uninterrupted.keys()
+    assert all(torch.equal(resumed[name], mean) for name, mean in uninterrupted.items())

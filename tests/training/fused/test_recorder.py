@@ -77,3 +77,19 @@ def test_a_member_that_diverges_between_two_measurements_costs_its_neighbours_no
 def test_a_pack_in_which_all_diverge_ends(tmp_path: Path) -> None:
     _, results = trained([job(3e38), job(2e38)], tmp_path)
     assert [result.status for _, result in sorted(results.items())] == ["FAILED", "FAILED"]
+
+
+def test_a_model_whose_loss_is_not_finite_before_any_step_is_not_blamed_on_the_learning_rate(tmp_path: Path) -> None:
+    def broken() -> Experiment:
+        made = job(0.05)
+        with torch.no_grad():
+            next(made.model.parameters()).fill_(3e38)
+        return made
+
+    with pytest.raises(
+        Diverged, match=r"the training loss of the untrained model is not finite, so no learning"
+    ) as alone:
+        fit(broken(), open_run(harness.NOWHERE, name="fails", folder=tmp_path / "fails", config={}, params={}, tags={}))
+    _, results = trained([job(0.05), broken(), job(0.02)], tmp_path)
+    assert [results[index].status for index in range(3)] == ["FINISHED", "FAILED", "FINISHED"]
+    assert results[1].message == str(alone.value)

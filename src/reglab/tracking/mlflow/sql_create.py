@@ -60,6 +60,9 @@ def direct_store(settings: TrackingSettings) -> DirectStore | None:
     """Return the store where its tables are known and its experiment is there.
 
     None where MLflow is needed.
+
+    Raises:
+        UserError: Where the settings name other artifacts than the experiment has.
     """
     path = sqlite_path(settings.uri)
     try:
@@ -71,6 +74,7 @@ def direct_store(settings: TrackingSettings) -> DirectStore | None:
         return None
     if len(rows) != 1 or rows[0][2] != "active" or "?" in rows[0][1] or "#" in rows[0][1]:
         return None
+    settings.check_artifacts(rows[0][1])
     return DirectStore(path, int(rows[0][0]), rows[0][1])
 
 

@@ -11,7 +11,7 @@ from reglab.tracking.mlflow.sql import transaction
 RUN_NAME = "mlflow.runName"
 CONTEXT = "mlflow.data.context"
 SOURCE = "code"  # the type of a data set's source
-_USER = "mlflow.user"
+USER = "mlflow.user"
 _RUN = """
     INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time,
         source_version, lifecycle_stage, artifact_uri, experiment_id)
@@ -63,7 +63,7 @@ def insert_runs(path: Path, experiment: int, runs: Sequence[NewRun], now: int) -
     """
     with transaction(path) as store:
         store.executemany(
-            _RUN, [(run.run_id, run.name, run.tags[_USER], now, run.artifact_uri, experiment) for run in runs]
+            _RUN, [(run.run_id, run.name, run.tags[USER], now, run.artifact_uri, experiment) for run in runs]
         )
         for table, mappings in (("params", [run.params for run in runs]), ("tags", [_named(run) for run in runs])):
             rows = [(run.run_id, *item) for run, items in zip(runs, mappings, strict=True) for item in items.items()]

@@ -139,6 +139,7 @@ def experiment(client: MlflowClient, settings: TrackingSettings) -> Experiment:
         raise UserError(
             f"the experiment {name!r} was deleted in MLflow: restore it there, or choose another tracking.experiment"
         )
+    settings.check_artifacts(existing.artifact_location)
     return existing
 
 
