@@ -56,6 +56,16 @@ def read_dates(texts: Sequence[str], form: str) -> "pd.Series":
     return pd.Series(dates).dt.tz_localize(None)
 
 
+def first_wrong(texts: Sequence[str], form: str) -> str | None:
+    """Return the first text that is no date in this format by itself, None if all are."""
+    for text in texts:
+        try:
+            read_dates([text], form)
+        except (ValueError, TypeError, OverflowError):
+            return text
+    return None
+
+
 def date_features(name: str, dates: "pd.Series") -> dict[str, Floats]:
     """Return the features of a column of dates by name, [rows] each, NaN where the date is missing.
 

@@ -177,7 +177,7 @@ def _moments(table: RawTable, name: str, reading: Reading) -> "pd.Series":
     if wanted in (None, "number") and (numbers := fast_numbers(texts, reading.missing is not None)) is not None:
         return pd.Series(numbers)
     # 01/02/2024 is two dates: guessing could test on the past.
-    return as_dates(texts, wanted, f"data.time={name}").values
+    return as_dates(texts, wanted, f"data.time={name}", reading).values
 
 
 def check_complete(column: "pd.Series", key: str, name: str, table: RawTable) -> None:

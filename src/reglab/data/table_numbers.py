@@ -68,7 +68,7 @@ def spelling_of(texts: Iterable[str]) -> Spelling:
 
 def _bare(text: str) -> tuple[str, str]:
     """Return the digits of a number and its unit: a currency sign, a percent sign, or nothing."""
-    bare = text.strip().replace("\u2212", "-")
+    bare = _without_parentheses(text.strip().replace("\u2212", "-"))
     unit = next((sign for sign in (*_CURRENCIES, "%") if sign in bare), "")
     if unit:
         signs = re.fullmatch(rf"([+-]?)\s*{re.escape(unit)}\s*([+-]?.*)|([+-]?.*?)\s*{re.escape(unit)}", bare)
@@ -76,6 +76,11 @@ def _bare(text: str) -> tuple[str, str]:
             return "", unit
         bare = (signs[1] or "") + signs[2] if signs[2] is not None else signs[3]
     return bare.removeprefix("+").removeprefix("-"), unit
+
+
+def _without_parentheses(text: str) -> str:
+    """Return ``($5)``, which accountants write for -5, as ``$5``; ``(5)`` alone may be a label."""
+    return text[1:-1] if re.fullmatch(rf"\(.*[{_CURRENCIES}.,].*\)", text) else text
 
 
 def _signs(digits: str) -> str | None:
@@ -99,7 +104,7 @@ def value_of(text: str, decimal: str) -> float | None:
     """
     digits, unit = _bare(text)
     head = text.strip().replace("\u2212", "-").replace(unit, "", 1).lstrip() if unit else text.strip()
-    negative = head.startswith(("-", "\u2212"))
+    negative = head.startswith(("-", "\u2212", "("))
     if _GROUPED[decimal].fullmatch(digits):
         digits = digits.replace("." if decimal == "," else ",", "")
     elif _SPACED.fullmatch(digits):

@@ -10,7 +10,7 @@ from reglab.core.errors import UserError
 from reglab.data.hints import setting
 from reglab.data.source import Floats
 from reglab.data.table_column import Column, Texts, fast_numbers, integers
-from reglab.data.table_dates import ISO, date_formats, is_date, read_dates
+from reglab.data.table_dates import ISO, date_formats, first_wrong, is_date, read_dates
 from reglab.data.table_numbers import Spelling, spelling_of, value_of
 from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 # What people and programs write where a number is missing.
 _MARKS = frozenset(
-    {"?", "-", "--", "---", ".", "..", "*", "x", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "#NULL!"}
-    | {"missing", "unknown", "n.a.", "na", "none", "nil", "not available", "undefined", "(null)", "\\N", "NaT"}
+    (
+        *("?", "-", "--", "---", ".", "..", "*", "\\N", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?", "#NULL!"),
+        *("missing", "unknown", "undefined", "n.a.", "n/a", "na", "nan", "nat", "none", "nil", "null", "(null)"),
+    )
 )
 _MANY_NUMBERS, _MOSTLY = 10, 0.9
 _LARGEST = float(np.finfo(np.float32).max)
@@ -49,6 +51,8 @@ def type_inputs(table: RawTable, names: list[str], categorical: list[str], readi
             continue
         texts = Texts(name, table, reading.missing_texts)
         columns[name] = _plain_numbers(texts, name in categorical, reading) or texts
+        if columns[name] is texts and _is_category(texts, categorical, reading):
+            columns[name] = _category(texts)
     spellings = {
         name: spelling_of(column.distinct)
         for name, column in columns.items()
@@ -80,6 +84,12 @@ def _plain_numbers(texts: Texts, categorical: bool, reading: Reading) -> Column 
     check_size(texts, numbers, reading)
     whole = integers(texts) if categorical else None
     return Column(texts.name, "number", pd.Series(numbers if whole is None else whole))
+
+
+def _is_category(texts: Texts, categorical: list[str], reading: Reading) -> bool:
+    """Return whether ``categorical`` decides about texts that are no plain numbers."""
+    chosen = texts.name in categorical and texts.name not in reading.kinds
+    return chosen and not set(texts.distinct) <= set(_TRUTH)
 
 
 def has_codes(texts: Texts) -> bool:
@@ -133,12 +143,12 @@ def _type(texts: Texts, spelling: Spelling | None, shown: str | None, reading: R
     if wanted in ("category", "text"):
         return Column(texts.name, "category", texts.as_category(keep=wanted == "text"))
     if wanted == "date" or "%" in str(wanted):
-        return as_dates(texts, wanted, f"the column {texts.name!r}")
+        return as_dates(texts, wanted, f"the column {texts.name!r}", reading)
     if wanted is None and set(texts.distinct) <= set(_TRUTH):
         return _truth(texts)
     dated = [text for text in texts.distinct if is_date(text)] if wanted is None else []
     if dated and _are(texts, dated, "dates", reading):
-        return as_dates(texts, None, f"the column {texts.name!r}")
+        return as_dates(texts, None, f"the column {texts.name!r}", reading)
     assert spelling is not None
     if spelling.strays:
         strays = set(spelling.strays)
@@ -254,13 +264,14 @@ def _which_decimal(texts: Texts, text: str) -> str:
     )
 
 
-def as_dates(texts: Texts, wanted: str | None, what: str) -> Column:
+def as_dates(texts: Texts, wanted: str | None, what: str, reading: Reading) -> Column:
     """Return a column of dates.
 
     Args:
         texts: The column.
         wanted: ``date``, or the format; None where the texts decided that they are dates.
         what: The column, for messages.
+        reading: Options.
 
     Raises:
         UserError: For a text that is no date, and where day and month are open.
@@ -272,6 +283,11 @@ def as_dates(texts: Texts, wanted: str | None, what: str) -> Column:
     try:
         dates = read_dates(texts.distinct, formats[0] if formats else ISO)
     except (ValueError, TypeError, OverflowError) as error:
+        if formats and (wrong := first_wrong(texts.distinct, formats[0])) is not None:
+            raise UserError(
+                f"{what} holds {texts.at(wrong)}, which is no date: correct it, or, if it means missing, "
+                f"{reading.also_missing(wrong, texts.missing_in_use)}"
+            ) from error
         raise UserError(
             f"{what} cannot be read as dates ({str(error).splitlines()[0]}): write them like "
             f"2024-12-31, or set their format, as in {setting('types', {texts.name: '%d/%m/%Y'})}; "
