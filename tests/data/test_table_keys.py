@@ -5,8 +5,9 @@ import pytest
 
 from reglab.core.errors import UserError
 from reglab.data.table_file import read_table
-from reglab.data.table_keys import group_numbers, read_targets, time_numbers
+from reglab.data.table_keys import group_numbers, time_numbers
 from reglab.data.table_options import Reading
+from reglab.data.table_roles import pd_frame, read_typed
 from reglab.data.table_target import read_target
 
 
@@ -16,6 +17,16 @@ def table(tmp_path):
         file = tmp_path / "table.csv"
         file.write_text("k,x\n" + "".join(f"{cell},{row}\n" for row, cell in enumerate(cells)))
         return read_table(str(file), reading)
+
+    return read
+
+
+@pytest.fixture
+def target(tmp_path, table):
+    def read(cells, **options):
+        table(cells)
+        typed = read_typed(str(tmp_path / "table.csv"), Reading(**options), "auto", "k", None, None, {})
+        return pd_frame(typed.targets)
 
     return read
 
@@ -105,21 +116,19 @@ def test_times_that_cannot_be_ordered_are_refused(table, times, message):
         (["2024-01-01", "2024-01-02"], "binary", ("2024-01-01", "2024-01-02")),
     ],
 )
-def test_labels_keep_their_texts(table, labels, task, names):
-    targets = read_targets(table(labels * 20), ["k"], "auto", Reading())
-    found = read_target(targets, "auto")
+def test_labels_keep_their_texts(target, labels, task, names):
+    found = read_target(target(labels * 20), "auto")
     assert (found.task, found.target_names) == (task, names)
     assert [names[int(code)] for code in found.targets] == labels * 20
 
 
-def test_quantities_to_predict_are_read_as_inputs_are(table):
+def test_quantities_to_predict_are_read_as_inputs_are(target):
     values = [f"{number / 8}" for number in range(40)]
-    targets = read_targets(table([f"{value}%" for value in values]), ["k"], "auto", Reading())
-    assert targets["k"].tolist() == [float(value) for value in values]
+    assert target([f"{value}%" for value in values])["k"].tolist() == [float(value) for value in values]
     with pytest.raises(UserError, match=r"'k' holds '1e39' \(line 42, 1 of 41 rows\), which is beyond float32"):
-        read_targets(table([*values, "1e39"]), ["k"], "auto", Reading())
+        target([*values, "1e39"])
     with pytest.raises(UserError, match=r"the target 'k' is missing \(NaN\) in 1 of 41 rows, first in row 41"):
-        read_target(read_targets(table([*values, "NA"]), ["k"], "auto", Reading()), "auto")
+        read_target(target([*values, "NA"]), "auto")
 
 
 def test_keys_of_a_parquet_file_keep_their_type(tmp_path):
@@ -129,3 +138,12 @@ def test_keys_of_a_parquet_file_keep_their_type(tmp_path):
     assert group_numbers(file, "k", Reading()).tolist() == [1, 0, 1]
     assert group_numbers(file, "t", Reading()).tolist() == [1, 2, 0]
     assert time_numbers(file, "d", Reading()).tolist() == [0, 0, 0]
+
+
+def test_the_decimal_sign_of_the_inputs_tells_that_of_the_target(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text("k;x\n" + "1,200;0,5\n900;7,25\n" * 9)
+    assert read_typed(str(file), Reading(), "auto", "k", None, None, {}).targets[0].values.tolist()[:2] == [1.2, 900]
+    file.write_text("k;x\n" + "1.200;0,5\n1.900;7,25\n" * 9)
+    with pytest.raises(UserError, match=r"'k' holds '1\.200' \(line 2\), which is 1\.2 or 1200"):
+        read_typed(str(file), Reading(), "auto", "k", None, None, {})

@@ -8,7 +8,7 @@ import numpy as np
 from reglab.core.errors import UserError
 from reglab.data.hints import setting
 from reglab.data.source import Integers
-from reglab.data.table_column import Texts, fast_numbers, integers, is_missing
+from reglab.data.table_column import Column, Texts, fast_numbers, integers, is_missing
 from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
 from reglab.data.table_typed import typed_column
@@ -18,55 +18,45 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_targets(table: RawTable, names: list[str], task: str, reading: Reading) -> "pd.DataFrame":
-    """Return the target columns: numbers, truth values, or texts that are classes.
-
-    Digits that begin with 0 are texts: ``01`` and ``1`` are two classes, unless the task is a
-    regression.
-
-    Args:
-        table: The file.
-        names: Of the target columns.
-        task: As in ``read_target``.
-        reading: Options.
-
-    Raises:
-        UserError: Where a class may also mean a missing value, and as ``type_inputs``.
-    """
-    import pandas as pd
-
-    columns = {}
-    for name in names:
-        if is_text(table, name):
-            columns[name] = _target(Texts(name, table, reading.missing_texts), task, reading)
-        else:
-            columns[name] = typed_column(table, name, reading.kinds.get(name)).values
-    return pd.DataFrame(columns)
-
-
 def is_text(table: RawTable, name: str) -> bool:
     """Return whether a column holds texts as they stand in the file."""
     return hasattr(table.columns[name], "chunks")
 
 
-def _target(texts: Texts, task: str, reading: Reading) -> "pd.Series":
-    import pandas as pd
+def is_code(table: RawTable, name: str, task: str, reading: Reading) -> bool:
+    """Return whether a target holds codes: texts by the user's word, or digits that begin with 0.
 
-    wanted = reading.kinds.get(texts.name)
-    coded = wanted is None and task not in ("regression", "multilabel") and has_codes(texts)
-    if wanted in (None, "number") and not coded:
-        whole = integers(texts)
-        if whole is not None:
-            return pd.Series(whole)
-    if not coded and wanted not in ("category", "text"):
-        column = type_inputs(table=texts.table, names=[texts.name], categorical=[], reading=reading)[texts.name]
-        if column.kind == "date" and wanted is not None:
-            raise UserError(f"the target {texts.name!r} holds dates, which cannot be predicted: choose another column")
-        if column.kind in ("number", "truth"):
-            return column.values
+    ``01`` and ``1`` are two classes, unless the task is a regression.
+    """
+    wanted = reading.kinds.get(name)
+    if not is_text(table, name) or wanted is not None or task in ("regression", "multilabel"):
+        return wanted in ("category", "text")
+    return has_codes(Texts(name, table, reading.missing_texts))
+
+
+def read_target_column(table: RawTable, name: str, typed: Column | None, reading: Reading) -> Column:
+    """Return a target: numbers, truth values, or texts that are classes.
+
+    Args:
+        table: The file.
+        name: Of the column.
+        typed: The column as an input would be read; None where it holds codes.
+        reading: Options.
+
+    Raises:
+        UserError: Where a class may also mean a missing value, and for dates.
+    """
+    if typed is not None and typed.kind in ("number", "truth"):
+        return typed
+    wanted = reading.kinds.get(name)
+    if typed is not None and typed.kind == "date" and (wanted is not None or not is_text(table, name)):
+        raise UserError(f"the target {name!r} holds dates, which cannot be predicted: choose another column")
+    if not is_text(table, name):
+        return typed if typed is not None else typed_column(table, name, wanted)
+    texts = Texts(name, table, reading.missing_texts)
     if wanted is None:
         _ask_missing(texts, "target", reading)
-    return texts.as_category(keep=wanted == "text")
+    return Column(name, "category", texts.as_category(keep=wanted == "text"))
 
 
 def _ask_missing(texts: Texts, key: str, reading: Reading) -> None:

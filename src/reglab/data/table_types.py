@@ -1,7 +1,7 @@
 """The type of each column of a table, decided on all of its texts; what is open is asked."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,14 +31,17 @@ _MANY_NUMBERS, _MOSTLY = 10, 0.9
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def type_inputs(table: RawTable, names: list[str], categorical: list[str], reading: Reading) -> dict[str, Column]:
-    """Return the input columns ``names`` by name, each of one type.
+def type_inputs(
+    table: RawTable, names: list[str], categorical: list[str], reading: Reading, whole: Collection[str] = ()
+) -> dict[str, Column]:
+    """Return the columns ``names`` by name, each of one type.
 
     Args:
         table: The file.
         names: Of columns.
         categorical: Names of columns of numbers that are categories.
         reading: Options.
+        whole: Names of columns that are int64 where they can be, as the categorical ones.
 
     Raises:
         UserError: For a column that can be read in two ways, and for numbers that cannot be
@@ -50,7 +53,7 @@ def type_inputs(table: RawTable, names: list[str], categorical: list[str], readi
             columns[name] = typed_column(table, name, reading.kinds.get(name))
             continue
         texts = Texts(name, table, reading.missing_texts)
-        columns[name] = _plain_numbers(texts, name in categorical, reading) or texts
+        columns[name] = _plain_numbers(texts, name in categorical, name in whole, reading) or texts
         if columns[name] is texts and _is_category(texts, categorical, reading):
             columns[name] = _category(texts)
     spellings = {
@@ -67,7 +70,7 @@ def type_inputs(table: RawTable, names: list[str], categorical: list[str], readi
     }
 
 
-def _plain_numbers(texts: Texts, categorical: bool, reading: Reading) -> Column | None:
+def _plain_numbers(texts: Texts, categorical: bool, keep_whole: bool, reading: Reading) -> Column | None:
     """Return a column whose texts are all plain numbers, None for any other."""
     import pandas as pd
     import pyarrow.compute as pc
@@ -82,7 +85,7 @@ def _plain_numbers(texts: Texts, categorical: bool, reading: Reading) -> Column 
     if numbers is None:
         return None
     check_size(texts, numbers, reading)
-    whole = integers(texts) if categorical else None
+    whole = integers(texts) if categorical or keep_whole else None
     return Column(texts.name, "number", pd.Series(numbers if whole is None else whole))
 
 
