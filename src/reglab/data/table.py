@@ -68,6 +68,7 @@ def table(
         time=None if time is None else time_numbers(typed.file, str(time), reading),
         sample_weight=None if typed.weight is None else _weights(typed.weight, typed.file),
         name=Path(str(path)).stem,
+        table=typed,
     )
 
 

@@ -65,6 +65,18 @@ class Texts:
         """Return the texts that count as missing and do occur, without the empty one."""
         return sorted({text.strip() for text in self._encoded[1]} & self.missing - {""})
 
+    def first(self, pattern: str) -> str | None:
+        """Return the first text that matches, None if none does."""
+        import pyarrow.compute as pc
+
+        found = pc.index(pc.match_substring_regex(self.array, pattern), True).as_py()
+        return None if found < 0 else str(self.array[found]).strip()
+
+    def examples(self, most: int) -> list[str]:
+        """Return the first different texts that are not missing."""
+        some = list(dict.fromkeys(text.strip() for text in self.array.slice(0, 1000).to_pylist()))
+        return [text for text in some if text not in self.missing][:most]
+
     def rows_of(self, text: str) -> Integers:
         """Return the rows that hold ``text``, spaces around it aside."""
         codes, texts = self._encoded

@@ -27,6 +27,7 @@ class TypedTable:
         steering: The columns of group, time and weight that are named, by option.
         dropped: Columns that are left out.
         categorical: Names of inputs that are categories by the user's word.
+        reading: By which the texts were read.
     """
 
     file: RawTable
@@ -36,6 +37,7 @@ class TypedTable:
     steering: Mapping[str, str]
     dropped: tuple[str, ...]
     categorical: tuple[str, ...]
+    reading: Reading
 
 
 def read_typed(
@@ -87,6 +89,7 @@ def read_typed(
         steers,
         tuple(dict.fromkeys(name for name in dropped if name not in targets)),
         tuple(categories),
+        reading,
     )
 
 

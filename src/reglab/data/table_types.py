@@ -97,9 +97,7 @@ def _is_category(texts: Texts, categorical: list[str], reading: Reading) -> bool
 
 def has_codes(texts: Texts) -> bool:
     """Return whether texts look like codes: digits that begin with 0, which a number would lose."""
-    import pyarrow.compute as pc
-
-    return bool(pc.any(pc.match_substring_regex(texts.array, r"^\s*0\d+\s*$")).as_py())
+    return texts.first(r"^\s*0\d+\s*$") is not None
 
 
 def check_size(texts: Texts, numbers: Floats, reading: Reading) -> None:
