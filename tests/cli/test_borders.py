@@ -1,8 +1,10 @@
 """Commands whose text crosses a border: to a terminal, a URL, Hydra, a shell."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 SMALL = ["data=wine", "trainer.max_epochs=1", "model.width=4"]
@@ -21,3 +23,15 @@ def test_a_sweep_ends_well_on_a_terminal_that_cannot_show_its_table(tmp_path):
     assert "< choice" in told
     assert "val loss ±SE" in told
     assert list(tmp_path.glob("runs/*/*/report.html"))
+
+
+def test_a_folder_of_any_name_keeps_its_own_store(tmp_path):
+    folder = tmp_path / "why? 100%25 #é;&['x"
+    folder.mkdir()
+    ended = reglab("train", *SMALL, folder=folder)
+    assert ended.returncode == 0, ended.stderr.decode()
+    with closing(sqlite3.connect(f"{(folder / 'reglab.db').as_uri()}?mode=ro", uri=True)) as store:
+        [(run, status)] = store.execute("SELECT run_uuid, status FROM runs").fetchall()
+    assert status == "FINISHED"
+    assert (folder / "mlartifacts" / run / "artifacts" / "config.yaml").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
