@@ -1,6 +1,7 @@
 """Commands whose text crosses a border: to a terminal, a URL, Hydra, a shell."""
 
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -35,3 +36,22 @@ def test_a_folder_of_any_name_keeps_its_own_store(tmp_path):
     assert status == "FINISHED"
     assert (folder / "mlartifacts" / run / "artifacts" / "config.yaml").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_columns_of_any_name_are_swept_over(tmp_path):
+    rows = "".join(f"{row % 7},{row % 5},{row % 3},{row % 4}\n" for row in range(60))
+    (tmp_path / "t.csv").write_text(f'a,"y[0]","y (%)/é",2023\n{rows}', encoding="utf-8")
+    sweep = ["train", "-m", *SMALL, "data=table", "data.path=t.csv", 'data.target="y[0]","y (%)/é","2023"']
+    ended = reglab(*sweep, "hydra.launcher.preload=[]", "sweep.dry=true", folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert "3 jobs" in ended.stdout.decode()
+
+
+def test_the_advice_to_leave_a_column_out_works_as_it_is_printed(tmp_path):
+    rows = "".join(f",{row % 5},{row % 2}\n" for row in range(40))
+    (tmp_path / "t.csv").write_text(f'"a [mm], $x",b,y\n{rows}', encoding="utf-8")
+    command = ["train", *SMALL, "data=table", "data.path=t.csv", "data.target=y"]
+    refused = reglab(*command, folder=tmp_path)
+    assert refused.returncode == 2
+    advice = refused.stderr.decode().rpartition("Leave them out: ")[2]
+    assert reglab(*command, *shlex.split(advice), folder=tmp_path).returncode == 0

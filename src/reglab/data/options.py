@@ -54,7 +54,7 @@ class Options:
         elif self.class_weight not in (None, "balanced"):
             raise UserError(
                 f"data.class_weight={self.class_weight}: {nearest(str(self.class_weight), ['balanced', 'null'])} "
-                "A weight for each class is written data.class_weight={CLASS: WEIGHT, ...}"
+                "A weight for each class is written data.class_weight={CLASS:WEIGHT,...}"
             )
 
     def _check_split(self) -> None:
