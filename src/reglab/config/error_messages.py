@@ -8,6 +8,7 @@ from hydra.errors import CompactHydraException, MissingConfigException, Override
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from reglab.config.class_weight import CLASS_WEIGHT
 from reglab.config.job_request import RECORDED
 from reglab.core.errors import UserError, nearest
 from reglab.core.override import typed
@@ -69,6 +70,8 @@ def _parse_error(error: OverrideParseException) -> str:
     reason = [line for line in error.message.splitlines() if line and not line.startswith(("See ", "Error parsing"))]
     detail = f" ({reason[0].strip()})" if reason else ""
     key, _, value = override.partition("=")
+    if key.lstrip("+") == CLASS_WEIGHT:
+        return f"cannot read {override!r}{detail}: write each class in quotes, as in '{CLASS_WEIGHT}={{\">50K\": 3}}'"
     if not re.match(r"[\[{\"'(]", value) and "," not in value:  # one text, not a part of a list
         return f"cannot read {override!r}{detail}: if it is this text that you mean, type {typed(key, value)}"
     return (
