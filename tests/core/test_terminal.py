@@ -76,6 +76,11 @@ def test_letters_lose_their_accents_before_they_become_question_marks():
     assert plain("naïve Čapek 漢字 ﬁ") == "naive Capek ?? fi"
 
 
+def test_a_name_cannot_steer_the_terminal(terminal):
+    terminal("utf-8")
+    assert shown("\x1b[2Jname\r\nnext") == "?[2Jname?\nnext"
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_columns_of_a_table_stay_aligned(terminal, encoding):
     streams = terminal(encoding)

@@ -33,13 +33,16 @@ def replace_unencodable() -> None:
 def shown(text: str, stream: TextIO | None = None) -> str:
     """Return ``text`` as the terminal will show it, so that a table knows how wide it is.
 
+    Control characters, which a name may hold, become ``?``.
+
     Args:
         text: Any.
         stream: Where it is shown; None: standard output.
     """
     codecs.register_error(ERRORS, _replace)
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, ERRORS).decode(encoding, "surrogateescape")
+    encodable = text.encode(encoding, ERRORS).decode(encoding, "surrogateescape")
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in encodable)
 
 
 def plain(text: str) -> str:
