@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reglab.core.errors import UserError
+from reglab.core.override import typed
 from reglab.data.source import Categorical, Floats
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def read_features(
     infinite = np.flatnonzero(np.isinf(values).any(axis=0))
     if infinite.size:
         name = numeric[infinite[0]]
-        raise UserError(f"the column {name!r} holds infinite values: correct them, or leave it out: data.drop=[{name}]")
+        raise UserError(
+            f"the column {name!r} holds infinite values: correct them, or leave it out: {typed('data.drop', [name])}"
+        )
     return values, tuple(map(str, numeric)), tuple(rest)
 
 
@@ -48,14 +51,15 @@ def _categories(column: "pd.Series", most: int) -> Categorical:
     if is_datetime64_any_dtype(column) or is_timedelta64_dtype(column):
         raise UserError(
             f"the column {name!r} holds dates, which are no inputs by themselves: turn it into numbers, leave it out "
-            f"(data.drop=[{name}]), or split by it (data.split=time data.time={name})"
+            f"({typed('data.drop', [name])}), or split by it (data.split=time {typed('data.time', name)})"
         )
     missing = column.isna().to_numpy()
     labels, codes = np.unique(column[~missing].astype(str).to_numpy(dtype=str), return_inverse=True)
     if len(labels) > most:
         raise UserError(
             f"the column {name!r} holds {len(labels)} different values (such as {str(labels[0])!r}), and each would "
-            f"become an input: leave it out (data.drop=[{name}]), make it numeric, or raise data.most_categories={most}"
+            f"become an input: leave it out ({typed('data.drop', [name])}), make it numeric, or raise "
+            f"data.most_categories={most}"
         )
     numbers = np.full(len(column), -1, dtype=np.int64)
     numbers[~missing] = codes
