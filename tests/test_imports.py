@@ -55,7 +55,7 @@ LAYERS["sweeps"] = set(LAYERS) - {"rng", "api", "callback", "distributed", "repo
 LAYERS["cli"] = set(LAYERS)
 # Where no module imports torch when it is itself imported: the command line answers without it.
 WITHOUT_TORCH = {"core", "analysis", "config", "processes", "tracking", "reports", "launchers", "sweeps", "cli"}
-WITH_HYDRA = {"validate", "error_messages", "sweep_functions", "job_request"}  # of config
+WITH_HYDRA = {"class_weight", "validate", "error_messages", "sweep_functions", "job_request"}  # of config
 LIGHTNING = {"pytorch_lightning", "lightning_fabric", "lightning"}
 
 

@@ -118,10 +118,9 @@ class _InProcess:
 
     interrupted = False
 
-    def __init__(self, spawn: Any, size: int, tell: Callable[[Any], None], tick: Any, left: Any, *_: Any) -> None:
+    def __init__(self, spawn: Any, size: int, listener: Any, rules: Any = None) -> None:
         from reglab.launchers.worker import _unpickle
 
-        self._tell = tell
         # the assignment is what ``LocalRunner._spawn`` would hand to a new process
         pickled = next(each.cell_contents for each in spawn.__closure__ if isinstance(each.cell_contents, bytes))
         self._assignment = _unpickle(pickled)

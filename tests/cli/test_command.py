@@ -46,6 +46,8 @@ def test_version(capsys):
         (["train", "seed=1,2"], "add -m for a sweep"),
         (["train", "seed=[1"], "cannot read 'seed=[1'"),
         (["train", "seed"], "key=value"),
+        (["train", "data.target=y (%)"], "type 'data.target=\"y (%)\"'"),
+        (["train", "data.class_weight={>50K: 3}"], "'data.class_weight={\">50K\": 3}'"),
         (["train", "--hydra-help"], "no --hydra-help"),
         (["dashboard"], "Run something first"),
         (["train", "sweep.blocks=[{seed:1}]"], "add -m"),

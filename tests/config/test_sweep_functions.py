@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from reglab.config.sweep_functions import linear, log, rewrite
+from reglab.config.sweep_functions import grammar, linear, log, rewrite, values
 from reglab.core.errors import UserError
 
 
@@ -49,3 +50,20 @@ def test_rewrite(given, expected):
 def test_a_wrong_argument_is_told(wrong):
     with pytest.raises(UserError, match="a=l"):
         rewrite([wrong])
+
+
+@pytest.mark.parametrize(
+    "argument, expected",
+    [
+        ('data.target="y[0]","y (%)/é"', ["y[0]", "y (%)/é"]),
+        ('data.target="2023","y (%)"', ["2023", "y (%)"]),
+        ('data.target=choice("2023","true",2023)', ["2023", "true", 2023]),
+        ('data.target=choice(["2023",a],["b, c"])', [["2023", "a"], ["b, c"]]),
+        ('name="log(x)",a', ["log(x)", "a"]),
+        ("seed=choice(1,2)", [1, 2]),
+    ],
+)
+def test_values_of_a_sweep_stay_what_was_written(argument, expected):
+    [rewritten] = rewrite([argument])
+    texts = values(grammar().parse_override(rewritten))
+    assert [OverridesParser.create().parse_override(f"k={text}").value() for text in texts] == expected

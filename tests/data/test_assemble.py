@@ -60,3 +60,20 @@ def test_importing_the_data_package_imports_no_heavy_library():
         top = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
         names = {name.name for node in top for name in node.names} | {getattr(node, "module", "") for node in top}
         assert not {str(name).split(".")[0] for name in names} & {"sklearn", "pandas", "scipy", "pyarrow"}, file
+
+
+@pytest.mark.parametrize(
+    "options, targets, features",
+    [
+        ({"target": 2}, ("2",), ("0", "1")),
+        ({"target": 0}, ("0",), ("1", "2")),
+        ({"target": [2], "drop": 1}, ("2",), ("0",)),
+        ({"target": [0, "2"]}, ("0", "2"), ("1",)),
+        ({"target": 0, "split": "grouped", "group": 2}, ("0",), ("1",)),
+    ],
+)
+def test_a_number_names_the_column_whose_header_reads_so(options, targets, features, tmp_path):
+    rows = "".join(f"{row * 0.5},{row % 7 + 0.25},{row % 20}\n" for row in range(60))
+    (tmp_path / "t.csv").write_text(f"0,1,2\n{rows}")
+    data = load({"name": "table", "path": str(tmp_path / "t.csv"), "task": "regression", **options})
+    assert (data.target_names, data.feature_names) == (targets, features)

@@ -20,6 +20,7 @@ BAD = [
     ({"label_noise": -0.1}, r"data\.label_noise .* got -0\.1"),
     ({"noise_columns": 2.5}, r"data\.noise_columns must be a whole number >= 0, got 2\.5"),
     ({"class_weight": "balancd"}, r"data\.class_weight=balancd: did you mean 'balanced'"),
+    ({"class_weight": ["a", 1]}, r"holds 'a', which is no pair of a class and its weight"),
     ({"class_weight": {"a": -1}}, r"data\.class_weight\.a must be a finite number >= 0, got -1"),
     ({"split": "stratify"}, r"data\.split=stratify: did you mean 'stratified'\? \(one of stratified, random"),
     ({"split_seed": -1}, r"data\.split_seed must be a whole number >= 0, got -1"),

@@ -103,7 +103,7 @@ def test_line_ends_in_quotes_do_not_hide_the_separator():
 def test_the_class_na_is_asked_for_and_kept():
     with pytest.raises(UserError, match=r"data\.target=continent holds 'NA' \(line 3\) in 17 of 60 rows") as error:
         load(options("na_label", target="continent"))
-    assert "data.types={continent: text}" in str(error.value)
+    assert "data.types={continent:text}" in str(error.value)
     labels = [row[2] for row in rows_of("na_label", ",")[1:]]
     for decision in ({"types": {"continent": "text"}}, {"missing": []}):
         data = load(options("na_label", target="continent") | decision)

@@ -54,7 +54,7 @@ def test_one_number_in_two_notations_is_asked(table):
         UserError, match=r"data\.group=k holds '1' \(line 2\) and '1\.0' \(line 4\): one group or two"
     ) as error:
         group_numbers(file, "k", Reading())
-    assert "'data.types={k: number}' reads one" in str(error.value)
+    assert "'data.types={k:number}' reads one" in str(error.value)
     assert group_numbers(file, "k", Reading(types={"k": "number"})).tolist() == [0, 1, 0]
     assert len(set(group_numbers(file, "k", Reading(types={"k": "text"})))) == 3
 

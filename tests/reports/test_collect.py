@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import reglab.tracking.mlflow
-from reglab.reports.collect import collect, overrides, trial, versions
+from reglab.reports.collect import _command, collect, overrides, trial, versions
 from reglab.reports.sweep import report
 
 
@@ -142,3 +142,15 @@ def test_what_is_no_list_of_overrides_gives_none(text):
 
 def test_versions_name_what_is_installed():
     assert versions(["reglab", "no-such-package"]).split(", ")[1:] == ["reglab 0.1.0"]
+
+
+@pytest.mark.parametrize(
+    "words, shown",
+    [
+        (["/a b/bin/reglab", "train", "data.target=y (%)"], ["reglab", "train", "data.target=y (%)"]),
+        (["/usr/bin/reglab", "train"], ["reglab", "train"]),
+    ],
+)
+def test_a_recorded_command_is_shown_without_the_path_of_its_program(words, shown):
+    assert shlex.split(_command(shlex.join(words))) == shown
+    assert _command("") == ""

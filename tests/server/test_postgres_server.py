@@ -15,6 +15,7 @@ from scripts.chaos.mlflow_server import MlflowServer
 
 from reglab.cli.command import main
 from reglab.tracking import RunTracker, send
+from reglab.tracking.journal import Journal
 from server.postgres import Cluster
 from server.users import PASSWORDS, READER, STRANGER, STUDY, WRITER, administer, look
 
@@ -156,14 +157,14 @@ def test_training_ends_while_the_server_is_dead_and_the_rest_is_sent_later(
     server, cluster, reglab, monkeypatch, tmp_path
 ):
     monkeypatch.setenv(RETRIES, "0")
-    told = RunTracker.log
+    append_row = Journal.append_row
 
-    def log(tracker: RunTracker, metrics: Any, step: int) -> None:
-        told(tracker, metrics, step)
-        if any(key.startswith("gap/") for key in metrics):  # after the untrained model was measured
+    def append_and_kill(journal: Journal, layout: Any, *row: Any) -> None:
+        append_row(journal, layout, *row)
+        if any(key.startswith("gap/") for key in layout.keys):  # after the untrained model was measured
             server.kill()
 
-    monkeypatch.setattr(RunTracker, "log", log)
+    monkeypatch.setattr(Journal, "append_row", append_and_kill)
     try:
         assert reglab("train", "optimizer.lr=0.0321") == 0
     finally:

@@ -1,11 +1,28 @@
+import shlex
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from sqlalchemy import create_engine, make_url
 
 from reglab.config.paths import conf_dir
 from reglab.core.errors import UserError
-from reglab.tracking.settings import TrackingSettings, local_path, redacted, sqlite_path
+from reglab.tracking.settings import (
+    TrackingSettings,
+    absolute_uri,
+    beside,
+    client_uri,
+    local_path,
+    redacted,
+    sqlite_path,
+    store_uri,
+    view_command,
+)
 
 
 def settings(**node):
@@ -30,6 +47,73 @@ def test_the_default_is_a_sqlite_file_in_the_working_folder():
 )
 def test_relative_stores_become_absolute_and_others_stay(uri, absolute):
     assert settings(uri=uri).uri == absolute
+
+
+HARD = [
+    "why?",
+    "100%25",
+    "100%",
+    "a%3Fb",
+    "a#b",
+    "a b",
+    "é漢",
+    "x;y&z=1",
+    "[x]",
+    "'\"`",
+    "-lead",
+    "a\nb",
+    "${HOME}",
+    "a@b:c",
+]
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=30).filter(
+    lambda name: name not in (".", "..")
+)
+steady = examples(derandomize=True, database=None, max_examples=200, deadline=None)
+
+
+@steady
+@given(NAMES)
+@example("why?")
+@example("100%25")
+@example("%%41?%")
+def test_a_store_has_one_uri_that_sqlalchemy_reads_back(name):
+    path = Path("/study") / name / "reglab.db"
+    uri = store_uri(path)
+    assert make_url(uri).database == str(path)
+    assert make_url(client_uri(uri)).database == str(path)
+    assert sqlite_path(uri) == path
+    assert absolute_uri(uri, Path("/elsewhere")) == uri
+    assert absolute_uri(None, path.parent) == uri
+    assert redacted(uri) == uri
+    assert shlex.split(view_command(uri))[-1] == uri
+
+
+@steady
+@given(NAMES)
+def test_artifacts_have_a_uri_that_urllib_reads_back(name):
+    folder = Path("/study") / name
+    for uri in (beside(folder / "reglab.db"), TrackingSettings.from_config({}, folder).artifacts):
+        parts = urlsplit(uri)
+        assert (parts.scheme, parts.query, parts.fragment) == ("file", "", "")
+        assert url2pathname(parts.path) == str(folder / "mlartifacts")
+        assert local_path(uri) == folder / "mlartifacts"
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_sqlalchemy_makes_the_store_in_its_folder_and_nothing_beside_it(name, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    engine = create_engine(client_uri(absolute_uri(None, folder)))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+    engine.dispose()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in folder.iterdir()] == ["reglab.db"]
+
+
+@pytest.mark.parametrize("path", ["/study/reglab.db", "/a b/é#1/reglab.db", "/100%/reglab.db"])
+def test_uris_that_are_kept_in_earlier_runs_are_still_the_same(path):
+    assert store_uri(Path(path)) == client_uri(store_uri(Path(path))) == f"sqlite:///{path}"
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///study/mlruns", "mlruns", ""])

@@ -10,15 +10,16 @@ from training.job_case import Case
 _PROGRAM = """
 import os, sys
 from reglab.cli.command import main
-from reglab.tracking import RunTracker
-log = RunTracker.log
+from reglab.tracking.journal import Journal
+append_row = Journal.append_row
 
-def first(tracker, metrics, step):
-    log(tracker, metrics, step)
+def first(journal, layout, values, step, now):
+    append_row(journal, layout, values, step, now)
+    assert step == 0, step
     print(*sys.modules, flush=True)
     os._exit(9)
 
-RunTracker.log = first
+Journal.append_row = first
 main(sys.argv[1:])
 """
 _LATER = {"mlflow", "sqlalchemy", "alembic", "fastapi", "pyarrow", "jinja2", "sklearn", "pandas", "reglab.reports.html"}

@@ -48,7 +48,7 @@ def _headline(choice: Choice, score: str) -> str:
         return (
             f"{choice.chosen.label} is the choice: {_state(choice.chosen, score)}. The sweep has no run without a "
             "regularizer, so it cannot say whether regularization helps. Give it a block without one: "
-            f"sweep.blocks=[{{regularizer: []}}, {{regularizer: [{_names(choice)}], ...}}]"
+            f"'sweep.blocks=[{{regularizer: []}}, {{regularizer: [{_names(choice)}], ...}}]'"
         )
     if choice.best.regularizer == "none":
         return (

@@ -17,6 +17,7 @@ from reglab.config.trust import trusted_packages
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.core.metric_direction import LOSS_OF_REGRESSION
+from reglab.core.override import typed
 from reglab.launchers import task
 from reglab.launchers.display import Display
 from reglab.launchers.events import Ended, EpochEnded, Progress, Reporter, Started, end_from_result, numbers, reporting
@@ -127,7 +128,7 @@ def _print_result(end: Ended, folder: Path) -> int:
         if (folder / IDENTITY).is_file():
             print(f"It is in {shell_path(folder)}. {_view_hint(folder)}")
         if end.status == "KILLED":
-            trusted = f" 'trust=[{','.join(trusted_packages())}]'" if trusted_packages() else ""
+            trusted = f" {typed('trust', list(trusted_packages()))}" if trusted_packages() else ""
             print(f"To resume it: reglab resume {shell_path(folder)}{trusted}")
     return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.exit_code()}[end.status]
 

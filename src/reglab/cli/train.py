@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from reglab.cli.import_path import add_working_folder
 from reglab.cli.run_mode import amend, compose_command
 from reglab.cli.single_run import train_one
+from reglab.config.class_weight import with_pairs
 from reglab.config.error_messages import explain, group_options
 from reglab.config.paths import conf_dir
 from reglab.config.sweep_functions import rewrite
@@ -70,7 +71,7 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
         if getattr(options, flag):
             raise UserError(f"reglab train has no --{flag.replace('_', '-')}; see reglab train --help")
     name = options.config_name or _CONFIG_NAME
-    overrides = rewrite(options.overrides)
+    overrides = rewrite(with_pairs(options.overrides))
     if options.cfg:
         secrets.learn(hydra.compose_config(name, overrides, RunMode.RUN))
         hydra.show_cfg(name, overrides, options.cfg, options.package, options.resolve)

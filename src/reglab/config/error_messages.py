@@ -8,8 +8,10 @@ from hydra.errors import CompactHydraException, MissingConfigException, Override
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from reglab.config.class_weight import CLASS_WEIGHT
 from reglab.config.job_request import RECORDED
 from reglab.core.errors import UserError, nearest
+from reglab.core.override import typed
 
 _OVERRIDE_KEY = re.compile(r"Could not override '([^']+)'")
 _RESOLVING = re.compile(r"\w+ raised while resolving interpolation: ")  # OmegaConf's own business
@@ -67,6 +69,11 @@ def _parse_error(error: OverrideParseException) -> str:
         return f"cannot read {override!r}: options are written key=value (reglab train --help)"
     reason = [line for line in error.message.splitlines() if line and not line.startswith(("See ", "Error parsing"))]
     detail = f" ({reason[0].strip()})" if reason else ""
+    key, _, value = override.partition("=")
+    if key.lstrip("+") == CLASS_WEIGHT:
+        return f"cannot read {override!r}{detail}: write each class in quotes, as in '{CLASS_WEIGHT}={{\">50K\": 3}}'"
+    if not re.match(r"[\[{\"'(]", value) and "," not in value:  # one text, not a part of a list
+        return f"cannot read {override!r}{detail}: if it is this text that you mean, type {typed(key, value)}"
     return (
         f"cannot read {override!r}{detail}: a list is written [a,b], a mapping {{a:1,b:2}}, and text with special "
         "characters is quoted inside the shell's quotes: 'key=\"a (b)\"'"

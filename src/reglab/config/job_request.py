@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, open_dict
+
+from reglab.core.override import in_grammar
 
 KEY = "reglab_request"
 _PREFIX, _SUFFIX = f"++{KEY}='", "'"
@@ -115,7 +116,7 @@ def encode(request: JobRequest, position: int, subdir: str) -> list[str]:
             would count otherwise, the number in the sweep is written into it.
     """
     named = subdir.replace(_NUMBER, str(request.number))
-    moved = [f"{_SUBDIR}{_quoted(named)}"] if request.number != position and named != subdir else []
+    moved = [f"{_SUBDIR}{in_grammar(named)}"] if request.number != position and named != subdir else []
     return [*request.overrides, *moved, f"{_PREFIX}{_encoded(request)}{_SUFFIX}"]
 
 
@@ -178,7 +179,3 @@ def _start(content: Mapping[str, Any]) -> WarmStart:
 
 def _text(value: JobRequest | WarmStart) -> str:
     return json.dumps(asdict(value), default=str)
-
-
-def _quoted(text: str) -> str:
-    return str(QuotedString(text, Quote.single).with_quotes())

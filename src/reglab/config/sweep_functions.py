@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, Quote
 from hydra.errors import HydraException
 
 from reglab.core.errors import UserError
+from reglab.core.override import in_grammar
 
 Number = int | float
 _OURS = re.compile(r"\b(log|linear)\(")
@@ -68,11 +69,13 @@ def grammar() -> OverridesParser:
 def rewrite(arguments: Sequence[str]) -> list[str]:
     """Return overrides that Hydra's own grammar can parse; unreadable ones are left to Hydra."""
     parser = grammar()
-    return [_rewrite(parser, argument) if "(" in argument else argument for argument in arguments]
+    return [_rewrite(parser, argument) if _OURS.search(argument) else argument for argument in arguments]
 
 
 def values(override: Override) -> list[str]:
     """Return an override's values as text for the grammar: several for a sweep, else one."""
+    if isinstance(override._value, ChoiceSweep):
+        return _choices(list(override.sweep_iterator()), override._value.simple_form)
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
     return [override.get_value_element_as_str()]
@@ -111,12 +114,21 @@ def _quote(value: Any) -> Any:
     return [_quote(item) for item in value] if isinstance(value, list) else value
 
 
+def _choices(items: Sequence[Any], quotes_kept: bool) -> list[str]:
+    """Return values as text; Hydra drops the quotes of what stood in ``choice(...)``."""
+    return [Override._get_value_element_as_str(item) if quotes_kept else _choice(item) for item in items]
+
+
+def _choice(item: Any) -> str:
+    value = Override._convert_value(item)
+    return in_grammar(value) if isinstance(value, (str, list, dict)) else Override._get_value_element_as_str(item)
+
+
 def _source(sweep: Sweep) -> str:
     if isinstance(sweep, RangeSweep):
         return f"range({sweep.start},{sweep.stop},{sweep.step})"
     if isinstance(sweep, ChoiceSweep):
-        texts = [Override._get_value_element_as_str(item) for item in sweep.list]
-        return f"choice({','.join(texts)})"
+        return f"choice({','.join(_choices(sweep.list, sweep.simple_form))})"
     raise HydraException(f"only choice, range, log and linear can stand inside sweep.blocks, got {sweep}")
 
 

@@ -1,7 +1,7 @@
 """Assemble a data set from a config: load, split, encode, add noise, weight."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -51,6 +51,9 @@ SOURCES: dict[str, Callable[..., Source]] = {
 }
 
 
+_COLUMNS = {"target", "drop", "categorical", "group", "time", "sample_weight"}  # options that name columns
+
+
 def check(config: Mapping[str, Any]) -> Options:
     """Return the common options of a ``data`` node.
 
@@ -72,6 +75,18 @@ def check(config: Mapping[str, Any]) -> Options:
     return Options(**{key: value for key, value in config.items() if key in common_options})
 
 
+def column_names(value: Any) -> Any:
+    """Return what names a column, or several, as text: a header of numbers is text, too.
+
+    Example:
+        >>> column_names([2, "a"])
+        ['2', 'a']
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [column_names(name) for name in value]
+    return str(value).lower() if isinstance(value, bool) else value if value is None else str(value)
+
+
 def load(config: Mapping[str, Any]) -> DataSet:
     """Return the data set that the ``data`` node of a config describes.
 
@@ -89,9 +104,20 @@ def load(config: Mapping[str, Any]) -> DataSet:
         UserError: For an unknown name, key or value, and for data that cannot be trained on.
     """
     options, name = check(config), str(config["name"])
-    parameters = inspect.signature(SOURCES[name]).parameters
-    source = SOURCES[name](**{key: value for key, value in config.items() if key in parameters})
+    source = read_source(config)
     return assemble(source.name or name, source, options)
+
+
+def read_source(config: Mapping[str, Any]) -> Source:
+    """Return the raw rows that the ``data`` node of a config describes.
+
+    Raises:
+        UserError: For what cannot be read.
+    """
+    name = str(config["name"])
+    parameters = inspect.signature(SOURCES[name]).parameters
+    own = {key: value for key, value in config.items() if key in parameters}
+    return SOURCES[name](**own | {key: column_names(own[key]) for key in own.keys() & _COLUMNS})
 
 
 def assemble(name: str, source: Source, options: Options) -> DataSet:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reglab.core.errors import UserError
-from reglab.data.hints import setting
+from reglab.core.override import typed
 from reglab.data.source import Bytes, Categorical, Floats, Integers, Source
 
 
@@ -100,7 +100,9 @@ def _impute(source: Source, train: Integers) -> Floats:
     empty = np.flatnonzero(missing[train].all(axis=0))
     if empty.size:
         names = [source.numeric_names[column] for column in empty]
-        raise UserError(f"no training row has a value in: {', '.join(names)}. Leave them out: {setting('drop', names)}")
+        raise UserError(
+            f"no training row has a value in: {', '.join(names)}. Leave them out: {typed('data.drop', names)}"
+        )
     return np.where(missing, np.nanmedian(numeric[train], axis=0), numeric)
 
 

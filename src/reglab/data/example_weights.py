@@ -34,8 +34,8 @@ def example_weights(source: Source, observed: Integers | None, train: Integers, 
 
 
 def _class_weights(classes: Integers, names: tuple[str, ...], options: Options) -> Floats:
-    if not isinstance(options.class_weight, str | None):
-        return _given_weights({str(label): weight for label, weight in options.class_weight.items()}, names)
+    if (given := options.weight_of_class) is not None:
+        return _given_weights(given, names)
     counts = np.bincount(classes, minlength=len(names))
     # a class absent from training has no balanced weight.
     return len(classes) / (len(names) * counts.clip(min=1))

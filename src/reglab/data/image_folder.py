@@ -7,6 +7,7 @@ import numpy as np
 import psutil
 
 from reglab.core.errors import UserError, nearest
+from reglab.core.override import typed
 from reglab.data.checks import whole
 from reglab.data.source import Bytes, Source
 
@@ -72,7 +73,7 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     if parts := [name for name in names if name.lower() in PARTS]:
         raise UserError(
             f"data.path={folder} holds parts, not classes ({', '.join(parts)}): name one of them, "
-            f"data.path={folder / parts[0]}; it is split by data.val_size and data.test_size"
+            f"{typed('data.path', str(folder / parts[0]))}; it is split by data.val_size and data.test_size"
         )
     images_by_class = {name: _images(folder / name) for name in names}
     for name, images in images_by_class.items():

@@ -1,7 +1,8 @@
 """The options that every data set takes; ``conf/data/_options.yaml`` shows them to the user."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reglab.core.errors import UserError, nearest
 from reglab.data.checks import choice, flag, number, size, whole
@@ -21,7 +22,7 @@ class Options:
     train_size: float | None = None
     label_noise: float = 0.0
     noise_columns: int = 0
-    class_weight: str | Mapping[str, float] | None = None
+    class_weight: str | Mapping[str, float] | Sequence[Sequence[Any]] | None = None
     sample_weight: str | None = None
     split: str = "stratified"
     split_seed: int = 0
@@ -47,14 +48,24 @@ class Options:
         self._check_replicas()
         flag("standardize", self.standardize)
 
-    def _check_class_weight(self) -> None:
+    @property
+    def weight_of_class(self) -> dict[str, float] | None:
+        """The given weights by the text of their class; None where there are none."""
+        if self.class_weight is None or isinstance(self.class_weight, str):
+            return None
         if isinstance(self.class_weight, Mapping):
-            for label, weight in self.class_weight.items():
+            return {str(label): weight for label, weight in self.class_weight.items()}
+        return {str(label): weight for label, weight in map(_pair, self.class_weight)}
+
+    def _check_class_weight(self) -> None:
+        given = self.weight_of_class
+        if given is not None:
+            for label, weight in given.items():
                 number(f"class_weight.{label}", weight, 0)
         elif self.class_weight not in (None, "balanced"):
             raise UserError(
                 f"data.class_weight={self.class_weight}: {nearest(str(self.class_weight), ['balanced', 'null'])} "
-                "A weight for each class is written data.class_weight={CLASS: WEIGHT, ...}"
+                "A weight for each class is written 'data.class_weight={\"CLASS\":WEIGHT,...}'"
             )
 
     def _check_split(self) -> None:
@@ -85,3 +96,12 @@ class Options:
             raise UserError(
                 f"data.resample={self.resample} says how data.replicas are made, which is not set: add data.replicas=20"
             )
+
+
+def _pair(pair: object) -> Sequence[Any]:
+    if isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2:
+        return pair
+    raise UserError(
+        f"data.class_weight holds {pair!r}, which is no pair of a class and its weight: write "
+        "'data.class_weight=[[\"CLASS\",WEIGHT],...]'"
+    )

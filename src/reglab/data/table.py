@@ -34,7 +34,7 @@ def table(
     missing: str | Sequence[object] | None = None,
     encoding: str | None = None,
     header: bool | None = None,
-    types: Mapping[str, str] | Sequence[str] | None = None,
+    types: Mapping[str, str] | None = None,
 ) -> Source:
     """Return the rows of the file ``path``.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reglab.core.errors import UserError
-from reglab.data.hints import setting
+from reglab.core.override import typed
 from reglab.data.source import Categorical, Floats, Integers
 from reglab.data.table_dates import date_features
 
@@ -44,7 +44,8 @@ def read_features(
     if infinite.size:
         name = numeric[infinite[0]]
         raise UserError(
-            f"the column {name!r} holds infinite values: correct them, or leave it out: {setting('drop', [str(name)])}"
+            f"the column {name!r} holds infinite values: correct them, or leave it out: "
+            f"{typed('data.drop', [str(name)])}"
         )
     return values, tuple(map(str, numeric)), tuple(rest)
 
@@ -63,7 +64,7 @@ def _with_date_features(frame: "pd.DataFrame") -> "pd.DataFrame":
         if twice := made.keys() & (columns.keys() | (set(map(str, frame.columns)) - {str(name)})):
             raise UserError(
                 f"the dates of {str(name)!r} make a feature {min(twice)!r}, and there is a column of that name: rename "
-                f"it, or leave the dates out: {setting('drop', [str(name)])}"
+                f"it, or leave the dates out: {typed('data.drop', [str(name)])}"
             )
         columns |= made
     return pd.DataFrame(columns, copy=False)
@@ -76,14 +77,14 @@ def _categories(column: "pd.Series", most: int) -> Categorical:
     if is_timedelta64_dtype(column):
         raise UserError(
             f"the column {name!r} holds durations, which are no inputs by themselves: turn it into numbers, or leave "
-            f"it out: {setting('drop', [name])}"
+            f"it out: {typed('data.drop', [name])}"
         )
     missing = column.isna().to_numpy()
     labels, codes = _sorted_labels(column[~missing])
     if len(labels) > most:
         raise UserError(
             f"the column {name!r} holds {len(labels)} different values (such as {str(labels[0])!r}), and each would "
-            f"become an input: leave it out ({setting('drop', [name])}), make it numeric, or raise "
+            f"become an input: leave it out ({typed('data.drop', [name])}), make it numeric, or raise "
             f"data.most_categories={most}"
         )
     numbers = np.full(len(column), -1, dtype=np.int64)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reglab.core.errors import UserError
-from reglab.data.hints import setting
+from reglab.core.override import typed
 from reglab.data.source import Integers
 from reglab.data.table_column import Column, Texts, fast_numbers, integers, is_missing
 from reglab.data.table_options import Reading
@@ -34,25 +34,25 @@ def is_code(table: RawTable, name: str, task: str, reading: Reading) -> bool:
     return has_codes(Texts(name, table, reading.missing_texts))
 
 
-def read_target_column(table: RawTable, name: str, typed: Column | None, reading: Reading) -> Column:
+def read_target_column(table: RawTable, name: str, as_input: Column | None, reading: Reading) -> Column:
     """Return a target: numbers, truth values, or texts that are classes.
 
     Args:
         table: The file.
         name: Of the column.
-        typed: The column as an input would be read; None where it holds codes.
+        as_input: The column as an input would be read; None where it holds codes.
         reading: Options.
 
     Raises:
         UserError: Where a class may also mean a missing value, and for dates.
     """
-    if typed is not None and typed.kind in ("number", "truth"):
-        return typed
+    if as_input is not None and as_input.kind in ("number", "truth"):
+        return as_input
     wanted = reading.kinds.get(name)
-    if typed is not None and typed.kind == "date" and (wanted is not None or not is_text(table, name)):
+    if as_input is not None and as_input.kind == "date" and (wanted is not None or not is_text(table, name)):
         raise UserError(f"the target {name!r} holds dates, which cannot be predicted: choose another column")
     if not is_text(table, name):
-        return typed if typed is not None else typed_column(table, name, wanted)
+        return as_input if as_input is not None else typed_column(table, name, wanted)
     texts = Texts(name, table, reading.missing_texts)
     if wanted is None:
         _ask_missing(texts, "target", reading)
@@ -70,7 +70,7 @@ def _ask_missing(texts: Texts, key: str, reading: Reading) -> None:
         rows = len(texts.rows_of(text))
         raise UserError(
             f"data.{key}={texts.name} holds {texts.at(text)} in {rows} of "
-            f"{texts.table.rows} rows: a value, or missing? {setting('types', {texts.name: 'text'})} keeps it as a "
+            f"{texts.table.rows} rows: a value, or missing? {typed('data.types', {texts.name: 'text'})} keeps it as a "
             "value; rows where it is missing have to be deleted"
         )
 
@@ -122,8 +122,8 @@ def _numeric_order(texts: Texts, labels: list[str], asked: bool) -> Integers | N
         if other != label and asked and not {other, label} & {text for text in labels if re.match(r"\s*0\d", text)}:
             raise UserError(
                 f"data.group={texts.name} holds {texts.at(other.strip())} and {texts.at(label.strip())}: one group or "
-                f"two? {setting('types', {texts.name: 'number'})} reads one, "
-                f"{setting('types', {texts.name: 'text'})} two"
+                f"two? {typed('data.types', {texts.name: 'number'})} reads one, "
+                f"{typed('data.types', {texts.name: 'text'})} two"
             )
     if None in values or len(by_value) < len(labels):
         return None

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reglab.core.errors import UserError, nearest
+from reglab.core.override import typed
 from reglab.data.checks import choice, flag
-from reglab.data.hints import setting
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "space": " "}
 DECIMALS = {"dot": ".", "comma": ","}
@@ -28,8 +28,7 @@ class Reading:
         missing: The texts that mean "no value"; an empty field always does. None: ``MISSING``.
         encoding: Of the text; None: UTF-8, and UTF-16 where the file says so by its first bytes.
         header: Whether the first line holds the names of the columns; None: yes.
-        types: By column: one of ``TYPES``, or the format of its dates, such as ``%d/%m/%Y``. Also as
-            a list of texts ``COLUMN=TYPE``, for names that Hydra takes as no key.
+        types: By column: one of ``TYPES``, or the format of its dates, such as ``%d/%m/%Y``.
 
     Raises:
         UserError: For a value that is none of these.
@@ -40,7 +39,7 @@ class Reading:
     missing: str | Sequence[object] | None = None
     encoding: str | None = None
     header: bool | None = None
-    types: Mapping[str, str] | Sequence[str] | None = None
+    types: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.separator is not None and len(str(self.separator)) != 1 and self.separator not in SEPARATORS:
@@ -53,6 +52,8 @@ class Reading:
             flag("header", self.header)
         if self.encoding is not None:
             _check_encoding(str(self.encoding))
+        if not isinstance(self.types or {}, Mapping):
+            raise UserError(f"data.types={self.types!r} must name columns: 'data.types={{COLUMN:number,...}}'")
         for column, kind in self.kinds.items():
             if "%" not in kind:
                 choice(f"types.{column}", kind, TYPES)
@@ -78,13 +79,7 @@ class Reading:
     @property
     def kinds(self) -> dict[str, str]:
         """Return the types by the name of their column."""
-        given = self.types or {}
-        if not isinstance(given, Mapping):
-            pairs = [str(each).rpartition("=") for each in ([given] if isinstance(given, str) else given)]
-            if not all(name for name, _, _ in pairs):
-                raise UserError(f"data.types={self.types!r} must name columns: data.types={{COLUMN: number, ...}}")
-            given = {name: kind for name, _, kind in pairs}
-        return {str(column): str(kind) for column, kind in given.items()}
+        return {str(column): str(kind) for column, kind in (self.types or {}).items()}
 
     def also_missing(self, text: str, others: Iterable[str] = ()) -> str:
         """Return the setting by which ``text`` counts as missing, beside those of ``others`` that do now.
@@ -94,7 +89,7 @@ class Reading:
             others: Texts of the same file.
         """
         kept = sorted((self.missing_texts - {""}) & set(others))
-        return setting("missing", [*kept, text])
+        return typed("data.missing", [*kept, text])
 
 
 def _written(value: object) -> str:

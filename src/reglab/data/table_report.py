@@ -1,6 +1,5 @@
 """``TableReport``: what was read from a table, column by column, and what looks wrong, before training."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from reglab.core.markdown import plain
-from reglab.data.assemble import check
+from reglab.data.assemble import check, read_source
 from reglab.data.source import Integers, Source
 from reglab.data.split import Split, split_rows
-from reglab.data.table import table
 from reglab.data.table_column import Column, Texts, is_missing
 from reglab.data.table_keys import is_text
 from reglab.data.table_roles import TypedTable, pd_frame
@@ -113,8 +111,7 @@ def describe_table(config: Mapping[str, Any]) -> TableReport | None:
     """
     if config.get("name") != "table":
         return None
-    options, parameters = check(config), inspect.signature(table).parameters
-    source = table(**{key: value for key, value in config.items() if key in parameters})
+    options, source = check(config), read_source(config)
     assert source.table is not None
     return table_report(str(source.name), source.table, source, split_rows(source, options))
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reglab.core.errors import UserError
-from reglab.data.hints import setting
+from reglab.core.override import typed
 from reglab.data.table_column import Column
 from reglab.data.table_dates import read_dates
 from reglab.data.table_raw import RawTable
@@ -63,7 +63,7 @@ def _converted(name: str, values: "pd.Series", wanted: str) -> "pd.Series":
     except (ValueError, TypeError) as error:
         raise UserError(
             f"the column {name!r} cannot be read as {wanted} ({str(error).splitlines()[0]}): correct it, or choose "
-            f"another type, as in {setting('types', {name: 'category'})}"
+            f"another type, as in {typed('data.types', {name: 'category'})}"
         ) from error
     return values
 
@@ -75,5 +75,5 @@ def _check_size(table: RawTable, name: str, values: "pd.Series") -> None:
         size = "infinite" if np.isinf(numbers[bad[0]]) else "beyond float32"
         raise UserError(
             f"the column {name!r} holds {numbers[bad[0]]:g} ({table.place(int(bad[0]))}, {bad.size} of {len(numbers)} "
-            f"rows), which is {size}: correct it, or leave the column out: {setting('drop', [name])}"
+            f"rows), which is {size}: correct it, or leave the column out: {typed('data.drop', [name])}"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reglab.core.errors import UserError
-from reglab.data.hints import setting
+from reglab.core.override import typed
 from reglab.data.source import Floats
 from reglab.data.table_column import Column, Texts, fast_numbers, integers
 from reglab.data.table_dates import ISO, date_formats, first_wrong, is_date, read_dates
@@ -114,7 +114,7 @@ def check_size(texts: Texts, numbers: Floats, reading: Reading) -> None:
     raise UserError(
         f"the column {texts.name!r} holds {text!r} ({texts.table.place(int(bad[0]))}, {bad.size} of {len(numbers)} "
         f"rows), which {size}: correct it, or, if it means missing, "
-        f"{reading.also_missing(text, texts.missing_in_use)}; {setting('drop', [texts.name])} leaves the column out"
+        f"{reading.also_missing(text, texts.missing_in_use)}; {typed('data.drop', [texts.name])} leaves the column out"
     )
 
 
@@ -157,7 +157,7 @@ def _type(texts: Texts, spelling: Spelling | None, shown: str | None, reading: R
         if wanted is None and not (numbers and _are(texts, numbers, "numbers", reading)):
             return _category(texts)
         raise UserError(
-            f"the column {texts.name!r} is to be numbers ({setting('types', {texts.name: 'number'})}), but holds "
+            f"the column {texts.name!r} is to be numbers ({typed('data.types', {texts.name: 'number'})}), but holds "
             f"{texts.at(spelling.strays[0])}: correct it, or, if it means missing, "
             f"{reading.also_missing(spelling.strays[0], texts.missing_in_use)}"
         )
@@ -195,7 +195,7 @@ def _are(texts: Texts, some: list[str], what: str, reading: Reading) -> bool:
     raise UserError(
         f"the column {texts.name!r} holds {what} and {listed}, in {rows} of {texts.table.rows} rows: does that mean "
         f"missing ({reading.also_missing(others[0], [*texts.missing_in_use, *others[1:3]])}), or are all its values "
-        f"categories ({setting('types', {texts.name: 'category'})})?"
+        f"categories ({typed('data.types', {texts.name: 'category'})})?"
     )
 
 
@@ -232,7 +232,7 @@ def _check_units(texts: Texts, spelling: Spelling) -> None:
         listed = " and ".join(texts.at(text) for text in list(units.values())[:2])
         raise UserError(
             f"the column {texts.name!r} holds numbers in different units: {listed}. Write all of them in one, or leave "
-            f"the column out: {setting('drop', [texts.name])}"
+            f"the column out: {typed('data.drop', [texts.name])}"
         )
 
 
@@ -246,7 +246,7 @@ def _decimal(texts: Texts, spelling: Spelling, shown: str | None, sure: bool) ->
     if spelling.decimal == "," and "." not in spelling.comma and texts.table.separator in ("", ",") and not sure:
         raise UserError(
             f"the column {texts.name!r} holds {texts.at(spelling.comma)}: the number {value_of(spelling.comma, ','):g} "
-            f"or a text? Set data.decimal=comma, or {setting('types', {texts.name: 'category'})}"
+            f"or a text? Set data.decimal=comma, or {typed('data.types', {texts.name: 'category'})}"
         )
     if spelling.decimal:
         return spelling.decimal
@@ -279,7 +279,7 @@ def as_dates(texts: Texts, wanted: str | None, what: str, reading: Reading) -> C
     """
     formats = [str(wanted)] if "%" in str(wanted) else date_formats(texts.distinct)
     if len(formats) > 1:
-        ways = " or ".join(setting("types", {texts.name: form}) for form in formats)
+        ways = " or ".join(typed("data.types", {texts.name: form}) for form in formats)
         raise UserError(f"{what} holds {texts.at(texts.distinct[0])}, where day and month are open: set {ways}")
     try:
         dates = read_dates(texts.distinct, formats[0] if formats else ISO)
@@ -291,8 +291,8 @@ def as_dates(texts: Texts, wanted: str | None, what: str, reading: Reading) -> C
             ) from error
         raise UserError(
             f"{what} cannot be read as dates ({str(error).splitlines()[0]}): write them like "
-            f"2024-12-31, or set their format, as in {setting('types', {texts.name: '%d/%m/%Y'})}; "
-            f"{setting('types', {texts.name: 'category'})} takes them as categories"
+            f"2024-12-31, or set their format, as in {typed('data.types', {texts.name: '%d/%m/%Y'})}; "
+            f"{typed('data.types', {texts.name: 'category'})} takes them as categories"
         ) from error
     import pandas as pd
 

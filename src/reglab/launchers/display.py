@@ -1,5 +1,6 @@
 """Live progress table of a sweep, or a line every few seconds without a terminal."""
 
+import sys
 import time
 from collections.abc import Mapping
 
@@ -9,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from reglab.core.terminal import shown
 from reglab.launchers.display_state import DisplayState, ProgressRow, clock_text, figure
 from reglab.launchers.events import Ended, Event
 
@@ -93,10 +95,14 @@ def table(state: DisplayState, width: int) -> Group:
     for end in state.latest:
         epoch = Text(end.status.lower(), style=_COLOURS[end.status])
         jobs_table.add_row(
-            Text(state.labels[end.job], style="dim"), epoch, *(figure(end.metrics, key) for key in _COLUMNS)
+            Text(shown(state.labels[end.job], sys.stderr), style="dim"),
+            epoch,
+            *(figure(end.metrics, key) for key in _COLUMNS),
         )
     for row in state.rows():
-        jobs_table.add_row(Text(row.label), Text(row.progress), *(figure(row.metrics, key) for key in _COLUMNS))
+        jobs_table.add_row(
+            Text(shown(row.label, sys.stderr)), Text(row.progress), *(figure(row.metrics, key) for key in _COLUMNS)
+        )
     footnote = [Text("a pack (x n) shows its member with the lowest val loss", style="dim")] if state.packs else []
     return Group(header, jobs_table, *footnote)
 

@@ -5,7 +5,7 @@ import pickle
 import sys
 from multiprocessing.connection import Connection
 
-from reglab.core import secrets, signals
+from reglab.core import secrets, signals, terminal
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Idle
 from reglab.launchers.run_group import Assignment, run_group
@@ -21,6 +21,7 @@ def work(pipe: Connection, pickled: bytes) -> None:
         pipe: To the sweep's process.
         pickled: An ``Assignment``.
     """
+    terminal.replace_unencodable()
     secrets.hide_output()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C reaches only the sweep, which signals its workers

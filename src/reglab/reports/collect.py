@@ -134,8 +134,11 @@ def overrides(text: str) -> tuple[str, ...]:
 
 def _command(text: str) -> str:
     """Return a command line with the program's name instead of its path."""
-    program, space, rest = text.partition(" ")
-    return PurePath(program).name + space + rest
+    try:
+        program, *rest = shlex.split(text)
+    except ValueError:  # nothing recorded, or cut to MLflow's length
+        return text
+    return shlex.join([PurePath(program).name, *rest])
 
 
 def _provenance(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, str]:

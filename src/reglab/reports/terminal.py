@@ -11,6 +11,7 @@ from reglab.analysis.grouping import short_key
 from reglab.analysis.selection import Candidate, Choice
 from reglab.analysis.sweep_data import SweepData
 from reglab.analysis.warnings import underfits
+from reglab.core.terminal import shown
 
 MOST_ROWS = 40
 WIDE = 100
@@ -112,7 +113,7 @@ def table(data: SweepData, choice: Choice, columns: int = WIDE) -> Table:
     """
     kept = sorted(choice.candidates, key=choice.loss)[:MOST_ROWS]
     left_out = len(choice.candidates) - len(kept)
-    title = Text(f"{data.name}: {len(choice.candidates)} settings")
+    title = Text(shown(f"{data.name}: {len(choice.candidates)} settings"))
     caption = f"{left_out} more settings are in the report" if left_out else None
     drawn = Table(title=title, caption=caption, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
     shown_columns = [
@@ -121,20 +122,20 @@ def table(data: SweepData, choice: Choice, columns: int = WIDE) -> Table:
     for column in shown_columns:
         heading = headings(data)[column]
         drawn.add_column(
-            Text(heading),
+            Text(shown(heading)),
             justify="left" if column in (0, 1, 8) else "right",
             max_width=16 if column in (0, 1) or (column == _GAP and columns < WIDE) else None,
             min_width=9 if column in (0, 1) else None,
             overflow="fold",
             no_wrap=column not in (0, 1, _GAP),  # only names may wrap
         )
-    shown = [c for c in choice.candidates if c in kept]
-    for candidate, following in zip(shown, [*shown[1:], None], strict=True):
+    rows = [c for c in choice.candidates if c in kept]
+    for candidate, following in zip(rows, [*rows[1:], None], strict=True):
         table_row = row(candidate, data, choice)
         style = "bold green" if table_row.chosen else ("dim" if table_row.mark in ("underfits", "partial") else "")
-        drawn.add_row(*(Text(table_row.cells[column]) for column in shown_columns), style=style)
+        drawn.add_row(*(Text(shown(table_row.cells[column])) for column in shown_columns), style=style)
         if following is None or following.block != candidate.block:
             drawn.add_section()
     if (constant := constant_row(data, choice)) is not None:
-        drawn.add_row(*(Text(constant.cells[column]) for column in shown_columns), style="dim")
+        drawn.add_row(*(Text(shown(constant.cells[column])) for column in shown_columns), style="dim")
     return drawn

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from reglab.config.sweep_functions import grammar, values
 from reglab.core.errors import UserError
+from reglab.core.override import in_grammar
 
 GROUP = "regularizer"
 SWEEPER_KEYS = ("sweep.blocks", "sweep.seeds")  # read by the sweeper itself, never sent to a job
@@ -107,21 +108,11 @@ def _settings(key: str, override: Override) -> list[str]:
 
 def _parse(where: str, key: str, value: Any) -> Override:
     """Parse an entry of a block: text as on the command line, a list as one value."""
-    text = value if isinstance(value, str) else Override._get_value_element_as_str(_quoted(value))
+    text = value if isinstance(value, str) else in_grammar(value)
     try:
         return grammar().parse_override(f"{key}={text}")
     except HydraException as error:
         raise UserError(f"{where}: cannot read {key}: {value!r} ({error.__cause__ or error})") from error
-
-
-def _quoted(value: Any) -> Any:
-    """Return a YAML value with its texts quoted where the override grammar needs it."""
-    if isinstance(value, str):
-        plain = value.isidentifier() and value.lower() not in ("null", "true", "false", "nan", "inf")
-        return value if plain else QuotedString(value, Quote.single)
-    if isinstance(value, Mapping):
-        return {key: _quoted(item) for key, item in value.items()}
-    return [_quoted(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _seed_axis(seeds: int | Sequence[int] | None) -> Axes:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
+from reglab.core.override import literal, override
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Ended
 from reglab.launchers.request_launcher import Capabilities
@@ -173,7 +173,6 @@ def _open(
 def _keep_job_folders(folder: Path, config: DictConfig) -> None:
     """Set the folder of the jobs to that of the earlier sweep."""
     with read_write(config.hydra), open_dict(config.hydra):
-        config.hydra.sweep.dir = str(folder)
+        config.hydra.sweep.dir = literal(str(folder))
         # A job's config is composed anew, from these.
-        quoted = QuotedString(str(folder), Quote.single).with_quotes()
-        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted}")
+        config.hydra.overrides.hydra.append(override("hydra.sweep.dir", literal(str(folder))))

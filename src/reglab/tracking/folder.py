@@ -60,7 +60,8 @@ class Identity:
 def shell_path(folder: Path) -> str:
     """Return ``folder`` as a shell word, relative to the working folder where it is below it."""
     folder, here = folder.resolve(), Path.cwd()
-    return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
+    word = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+    return shlex.quote(f"./{word}" if word.startswith("-") else word)  # else it reads as an option
 
 
 def write_identity(folder: Path, identity: Identity) -> None:

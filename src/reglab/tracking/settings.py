@@ -1,12 +1,13 @@
 """Tracking settings: the ``tracking`` node of a config, store URIs and paths."""
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from reglab.core.errors import UserError, nearest
 
@@ -14,6 +15,7 @@ POINTS = 500  # a chart is some thousand pixels wide
 _OPTIONS = ["name", "uri", "experiment", "artifacts", "points"]
 _PREFIX = "sqlite:///"
 _LONGEST_NAME = 256  # of an experiment, in a database
+_ESCAPED = re.compile(r"\?|%(?=[0-9A-Fa-f]{2})")  # what ends a path in a URL, and what looks like an escape
 _EXAMPLES = "sqlite:///reglab.db, or the address of an MLflow server such as http://127.0.0.1:5000"
 
 Backend = Literal["mlflow", "offline", "none"]
@@ -97,7 +99,7 @@ def absolute_uri(uri: str | None, folder: Path) -> str:
             memory, which workers cannot share.
     """
     if uri is None:
-        return f"{_PREFIX}{folder / 'reglab.db'}"
+        return store_uri(folder / "reglab.db")
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file"):
         raise UserError(f"tracking.uri={uri}: MLflow keeps no runs in plain folders. Give {_EXAMPLES}")
@@ -105,13 +107,39 @@ def absolute_uri(uri: str | None, folder: Path) -> str:
         return uri
     path = uri.removeprefix(_PREFIX)
     if not uri.startswith(_PREFIX) or path in ("", ":memory:") or "?" in path:
-        raise UserError(f"tracking.uri={uri}: give a plain SQLite file, which worker processes can share: {_EXAMPLES}")
-    return f"{_PREFIX}{folder / path}"
+        raise UserError(
+            f"tracking.uri={uri}: give a plain SQLite file, which worker processes can share: {_EXAMPLES}. A question "
+            "mark in its name is written %3F"
+        )
+    return store_uri(folder / unquote(path))
+
+
+def store_uri(path: Path) -> str:
+    """Return the URI of the SQLite store in the file ``path``, which SQLAlchemy reads back.
+
+    Only what it would take for something else is escaped, so that other paths stay readable.
+
+    Example:
+        >>> store_uri(Path("/data/why?/a b/100%25.db"))
+        'sqlite:////data/why%3F/a b/100%2525.db'
+    """
+    return _PREFIX + _ESCAPED.sub(lambda found: quote(found[0]), str(path))
 
 
 def sqlite_path(uri: str) -> Path | None:
     """Return the file of a SQLite store, or None for another store."""
-    return Path(uri.removeprefix(_PREFIX)) if uri.startswith(_PREFIX) else None
+    return Path(unquote(uri.removeprefix(_PREFIX))) if uri.startswith(_PREFIX) else None
+
+
+def client_uri(uri: str) -> str:
+    """Return ``uri`` as MLflow is to be given it.
+
+    Of ``sqlite:///`` MLflow takes the rest for a path and makes its folders, the escapes in their
+    names; with the driver named it does not.
+    """
+    path = sqlite_path(uri)
+    plain = path is None or f"{_PREFIX}{path}" == uri
+    return uri if plain else uri.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
 def local_path(uri: str | None) -> Path | None:
@@ -164,4 +192,9 @@ def artifact_root(given: str | None, uri: str, folder: Path) -> str | None:
     if given is not None:
         return given if urlsplit(given).scheme else (folder / given).as_uri()
     store = sqlite_path(uri)
-    return (store.parent / "mlartifacts").as_uri() if store else None
+    return beside(store) if store else None
+
+
+def beside(store: Path) -> str:
+    """Return the URI of the folder of artifacts beside a SQLite file."""
+    return (store.parent / "mlartifacts").as_uri()

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from reglab.core.errors import UserError
 from reglab.processes.child_processes import kill_group, signal_group
 from reglab.tracking.admin.dashboard_access import Access
-from reglab.tracking.settings import redacted, sqlite_path
+from reglab.tracking.settings import beside, client_uri, redacted, sqlite_path
 
 _PATIENCE = 10.0  # seconds, for pending responses
 _ENVIRONMENT = {
@@ -89,12 +89,12 @@ def server_command(uri: str, port: int, access: Access) -> list[str]:
         raise UserError(f"the runs are on the server {redacted(uri)}: open that address in a browser")
     if not path.exists():
         raise UserError(f"there is nothing to show: {path} does not exist yet. Run something first: reglab train")
-    artifacts = (path.parent / "mlartifacts").as_uri()
+    artifacts, store = beside(path), client_uri(uri)
     return [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
         # Else a line in the terminal for every request of the page.
         *("--uvicorn-opts", "--log-level warning"),
-        *("--registry-store-uri", uri, "--backend-store-uri", uri),
+        *("--registry-store-uri", store, "--backend-store-uri", store),
         *("--default-artifact-root", artifacts, "--artifacts-destination", artifacts),
         *access.options(port),
     ]
@@ -118,7 +118,7 @@ def latest_page(uri: str) -> str:
     if path is None:
         return ""
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as store:
             row = store.execute("SELECT experiment_id FROM runs ORDER BY start_time DESC LIMIT 1").fetchone()
     except sqlite3.Error:
         return ""

@@ -14,7 +14,7 @@ from reglab.tracking.folder import IDENTITY, check_not_folder, is_id_prefix, is_
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.store import UNREACHABLE, connect, reason
 from reglab.tracking.run_record import RunRecord
-from reglab.tracking.settings import local_path, redacted, sqlite_path
+from reglab.tracking.settings import client_uri, local_path, redacted, sqlite_path
 from reglab.tracking.store_keys import store_key
 
 _PAGE = 1_000
@@ -120,7 +120,7 @@ def artifact_path(record: RunRecord, name: str) -> Path:
             raise UserError(f"run {record.name} ({record.run_id}) has no artifact {name}; {nearest(name, names)}")
         return path
     try:
-        return Path(download_artifacts(run_id=record.run_id, artifact_path=name, tracking_uri=record.uri))
+        return Path(download_artifacts(run_id=record.run_id, artifact_path=name, tracking_uri=client_uri(record.uri)))
     except UNREACHABLE as error:
         raise UserError(f"cannot fetch {name} of run {record.name} ({record.run_id}): {reason(error)}") from error
 
@@ -140,7 +140,9 @@ def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
         if name not in {each.path for each in connect(record.uri, create=False).list_artifacts(record.run_id)}:
             return None
         return Path(
-            download_artifacts(run_id=record.run_id, artifact_path=name, dst_path=str(folder), tracking_uri=record.uri)
+            download_artifacts(
+                run_id=record.run_id, artifact_path=name, dst_path=str(folder), tracking_uri=client_uri(record.uri)
+            )
         )
     except UNREACHABLE as error:
         raise UserError(f"cannot fetch {name} of run {record.name} ({record.run_id}): {reason(error)}") from error

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from reglab.core.errors import UserError
 from reglab.tracking.mlflow.denied import denied
-from reglab.tracking.settings import TrackingSettings, redacted, sqlite_path
+from reglab.tracking.settings import TrackingSettings, beside, client_uri, redacted, sqlite_path, store_uri
 
 EXPERIMENT = """\
 Runs of **reglab**. A sweep is one parent run; its runs are its children (sort by *Created* to see them nested). The
@@ -72,7 +72,7 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
         # A server that is down is reported once by the sender; three lines a call here would break
         # the live table.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        return MlflowClient(tracking_uri=uri)
+        return MlflowClient(tracking_uri=client_uri(uri))
     if create:
         prepare(path)
     elif not _is_made(path):
@@ -80,7 +80,7 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
             f"there is no store at {uri}: go to the folder where runs were made, or give the store's address (--uri)"
         )
     try:
-        return MlflowClient(tracking_uri=uri)
+        return MlflowClient(tracking_uri=client_uri(uri))
     except SQLAlchemyError as error:
         raise UserError(
             f"MLflow cannot open the store {uri}, which it must be able to write, even to read it: {reason(error)}. "
@@ -181,7 +181,7 @@ def _is_made(path: Path) -> bool:
 def _make(path: Path) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
-    store = SqlAlchemyStore(f"sqlite:///{fresh}", (path.parent / "mlartifacts").as_uri())  # type: ignore[no-untyped-call]  # MLflow's
+    store = SqlAlchemyStore(client_uri(store_uri(fresh)), beside(path))  # type: ignore[no-untyped-call]  # MLflow's
     store.engine.dispose()
     with closing(sqlite3.connect(fresh)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
