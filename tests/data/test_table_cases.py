@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from reglab.config.fingerprint import computed_part, fingerprint
 from reglab.core.errors import UserError
 from reglab.data import load
 from reglab.data.table_file import read_table
@@ -148,3 +149,12 @@ def test_a_clean_csv_is_what_it_was(tmp_path):
         "town=Ulm; alt",
     )
     assert data.digest == "58168272c2cb6cbc9ff52b682ec3537d89116332bb2381d2e2888d7f05fddc20"
+
+
+@pytest.mark.parametrize("key", ["separator", "decimal", "missing", "encoding", "header", "types"])
+def test_an_option_of_reading_that_is_not_set_leaves_the_fingerprint(key):
+    config = {"data": {"name": "table", "path": "a.csv", "target": "y"}, "model": {}}
+    unset = {**config, "data": config["data"] | {key: None}}
+    chosen = {**config, "data": config["data"] | {key: "x"}}
+    assert fingerprint(unset, "digest") == fingerprint(config, "digest") != fingerprint(chosen, "digest")
+    assert computed_part(unset) == computed_part(config)
