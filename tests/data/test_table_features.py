@@ -29,9 +29,22 @@ def test_types_are_told_apart():
     ]
 
 
-def test_dates_are_refused_with_three_ways_out():
-    frame = pd.DataFrame({"day": pd.date_range("2024-01-01", periods=3)})
-    with pytest.raises(UserError, match=r"'day' holds dates.*data\.drop=\[day\].*data\.split=time data\.time=day"):
+def test_dates_become_features_of_their_own_row():
+    days = ["1970-01-02", "2024-02-29 12:30:00", None]
+    frame = pd.DataFrame({"a": [1, 2, 3], "day": pd.to_datetime(pd.Series(days), format="ISO8601"), "b": [4, 5, 6]})
+    values, names, _ = read_features(frame, [], most_categories=10)
+    parts = [f"day_{part}" for part in ("year", "month", "day", "weekday", "hour", "seconds")]
+    assert names == ("a", *parts, "b")
+    np.testing.assert_array_equal(values[0], [1, 1970, 1, 2, 4, 0, 86400, 4])
+    np.testing.assert_array_equal(values[1], [2, 2024, 2, 29, 3, 12.5, 1709209800, 5])
+    np.testing.assert_array_equal(values[2], [3, *[np.nan] * 6, 6])
+    with pytest.raises(UserError, match=r"make a feature 'day_year', and there is a column of that name"):
+        read_features(frame.rename(columns={"b": "day_year"}), [], most_categories=10)
+
+
+def test_durations_are_refused():
+    frame = pd.DataFrame({"took": pd.to_timedelta([1, 2, 3], unit="s")})
+    with pytest.raises(UserError, match=r"'took' holds durations.*data\.drop=\[took\]"):
         read_features(frame, [], most_categories=10)
 
 

@@ -19,8 +19,8 @@ DAYS = [f"2024-{month:02d}-{day:02d}" for month in range(1, 13) for day in range
 @pytest.fixture
 def folder(tmp_path):
     with chdir(tmp_path):
-        rows = [f"{day},{number % 7},{(number * 3) % 5 - number % 7}" for number, day in enumerate(DAYS)]
-        Path("sales.csv").write_text("\n".join(["date,visitors,price", *rows]) + "\n")
+        rows = [f"day {day},{number % 7},{(number * 3) % 5 - number % 7}" for number, day in enumerate(DAYS)]
+        Path("sales.csv").write_text("\n".join(["day,visitors,price", *rows]) + "\n")
         yield tmp_path
 
 
@@ -41,8 +41,8 @@ def test_a_fault_is_told_once_for_all_jobs_that_have_it(folder):
     seen = preflight.check_jobs(jobs)
     assert list(seen.faults.values()) == [[0, 1], [2], [3]]
     date, target, batch = seen.faults
-    assert "'date' holds 336 different values" in date
-    assert "data.drop=[date]" in date
+    assert "'day' holds 336 different values" in date
+    assert "data.drop=[day]" in date
     assert "prize" in target
     assert "data.batch_size" in batch
     assert not seen.advice
@@ -52,20 +52,22 @@ def test_distinct_data_are_loaded_once_and_so_many_at_most(folder, monkeypatch):
     loaded = []
     real = preflight.data.load
     monkeypatch.setattr(preflight.data, "load", lambda node: loaded.append(node) or real(node))
-    jobs = {seed: job(data__drop=["date"], data__split_seed=seed, data__label_noise=0.0) for seed in range(20)}
+    jobs = {seed: job(data__drop=["day"], data__split_seed=seed, data__label_noise=0.0) for seed in range(20)}
     assert not preflight.check_jobs(jobs).faults
     assert len(loaded) == 1
     loaded.clear()
-    sizes = {size: job(data__drop=["date"], data__train_size=100 + size) for size in range(20)}
+    sizes = {size: job(data__drop=["day"], data__train_size=100 + size) for size in range(20)}
     assert not preflight.check_jobs(sizes).faults
     assert len(loaded) == preflight.LOADED
 
 
 def test_what_cannot_matter_is_told_with_the_steps_of_the_run(folder):
-    jobs = {n: job(data__drop=["date"], regularizer__ema={"_target_": "reglab.regularizers.EMA", "strength": s})
+    jobs = {n: job(data__drop=["day"], regularizer__ema={"_target_": "reglab.regularizers.EMA", "strength": s})
             for n, s in enumerate((0.5, 0.98, 0.999, 0.9999))}  # fmt: skip
     # 336 days, of which 60% train: 202 rows, 7 steps of at most 32 an epoch.
-    ((sentence, whom),) = preflight.check_jobs(jobs).advice.items()
+    (table, all_jobs), (sentence, whom) = preflight.check_jobs(jobs).advice.items()
+    assert table.startswith("table sales: 336 rows (202 training, 67 validation, 67 test); inputs: 1 number")
+    assert all_jobs == [0, 1, 2, 3]
     assert sentence.startswith("regularizer.ema: in a run of 14 steps no decay above 0.6087 has an effect")
     assert whom == [1, 2, 3]
 

@@ -21,6 +21,7 @@ _ORIGINAL_DEFAULTS = {
     "sync_batchnorm": True,
     "polish_steps": 0,
 }  # as it was before there were these settings
+_READING_KEYS = ("separator", "decimal", "missing", "encoding", "header", "types")  # of a table; null as before
 
 
 def fingerprint(config: Mapping[str, Any], data_digest: str, trail: str | None = None) -> str:
@@ -58,7 +59,9 @@ def computed_part(config: Mapping[str, Any], trail: str | None = None) -> dict[s
         for key, value in job.get("trainer", {}).items()
         if key not in _IGNORED_TRAINER_KEYS and (key not in _ORIGINAL_DEFAULTS or value != _ORIGINAL_DEFAULTS[key])
     }
-    job["data"] = dict(job.get("data", {}))
+    job["data"] = {
+        key: value for key, value in job.get("data", {}).items() if key not in _READING_KEYS or value is not None
+    }
     if job["data"].get("shape") == "auto":  # as it was before there was this, by hand or by default
         target = str((job.get("model") or {}).get("_target_"))
         reads_images = target.startswith("reglab.models.") and target.rpartition(".")[2] in READ_IMAGES

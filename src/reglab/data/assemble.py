@@ -104,10 +104,20 @@ def load(config: Mapping[str, Any]) -> DataSet:
         UserError: For an unknown name, key or value, and for data that cannot be trained on.
     """
     options, name = check(config), str(config["name"])
+    source = read_source(config)
+    return assemble(source.name or name, source, options)
+
+
+def read_source(config: Mapping[str, Any]) -> Source:
+    """Return the raw rows that the ``data`` node of a config describes.
+
+    Raises:
+        UserError: For what cannot be read.
+    """
+    name = str(config["name"])
     parameters = inspect.signature(SOURCES[name]).parameters
     own = {key: value for key, value in config.items() if key in parameters}
-    source = SOURCES[name](**own | {key: column_names(own[key]) for key in own.keys() & _COLUMNS})
-    return assemble(source.name or name, source, options)
+    return SOURCES[name](**own | {key: column_names(own[key]) for key in own.keys() & _COLUMNS})
 
 
 def assemble(name: str, source: Source, options: Options) -> DataSet:

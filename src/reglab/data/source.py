@@ -1,11 +1,15 @@
 """``Source``: raw rows of a data set, before splitting, scaling and noise."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reglab.data.dataset import Task
+
+if TYPE_CHECKING:
+    from reglab.data.table_roles import TypedTable
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -53,6 +57,7 @@ class Source:
             split.
         sample_weight: [rows], finite, >= 0.
         name: Where it differs from the name in the config.
+        table: The typed columns of a table, for its report.
     """
 
     task: Task
@@ -72,6 +77,7 @@ class Source:
     time: Integers | None = None
     sample_weight: Floats | None = None
     name: str | None = None
+    table: "TypedTable | None" = None
 
     @property
     def classes(self) -> Integers | None:

@@ -1,90 +1,107 @@
-"""Read a table from CSV or Parquet."""
+"""Read a table from a file: CSV, Parquet, Excel or JSON lines, by the ending of its name."""
 
-import itertools
-import re
+import gzip
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reglab.core.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    import pandas as pd
+from reglab.data.table_csv import read_csv
+from reglab.data.table_options import Reading
+from reglab.data.table_raw import RawTable, check_names, without_row_numbers
 
 TEXT, PARQUET = (".csv", ".tsv", ".txt"), (".parquet", ".pq")
-SEPARATORS = (",", ";", "\t", "|")
+JSON_LINES, EXCEL = (".jsonl", ".ndjson"), (".xlsx",)
+ENDINGS = (*TEXT, *PARQUET, *EXCEL, *JSON_LINES)
 
 
-def read_table(path: str | None) -> "pd.DataFrame":
-    """Return the table in a CSV (comma, semicolon, tab or bar) or Parquet file.
+def read_table(path: str | None, reading: Reading | None = None) -> RawTable:
+    """Return the columns of a file; text files may be compressed (``.csv.gz``).
+
+    Args:
+        path: Of the file.
+        reading: Options; None: by what the file shows.
 
     Raises:
         UserError: If no path is given, the file is missing, empty or unreadable, or of another
             kind.
     """
-    import pandas as pd
-
+    reading = reading or Reading()
     if path is None:
         raise UserError("data.path is not set: give your file, as in data=table data.path=FILE.csv data.target=COLUMN")
     file = Path(str(path)).expanduser()
-    _check_file(file)
+    ending = _check_file(file)
     try:
-        frame = pd.read_csv(file, sep=_separator(file)) if file.suffix.lower() in TEXT else pd.read_parquet(file)
-    except (ValueError, OSError) as error:  # parser, encoding and Arrow errors are ValueErrors
+        if ending in PARQUET:
+            table = _read_parquet(file)
+        elif ending in EXCEL:
+            from reglab.data.table_excel import read_excel
+
+            table = read_excel(str(path), file, reading)
+        elif ending in JSON_LINES:
+            from reglab.data.table_json import read_json_lines
+
+            table = read_json_lines(str(path), _bytes(file), reading)
+        else:
+            table = read_csv(str(path), _bytes(file), reading)
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # also of Arrow
         raise UserError(
-            f"data.path={path} cannot be read: {str(error).strip()}. Is it a whole {file.suffix} file (text in UTF-8)?"
+            f"data.path={path} cannot be read: {str(error).strip()}. Is it a whole {ending} file?"
         ) from error
-    frame.columns = [str(name) for name in frame.columns]
-    if frame.empty:
+    if not table.rows:
         raise UserError(f"data.path={path} has no rows: give a file with a header line and data below it")
-    return _without_row_numbers(frame).reset_index(drop=True)
+    return without_row_numbers(table)
 
 
-def check_columns(frame: "pd.DataFrame", key: str, names: Iterable[object]) -> list[str]:
-    """Return ``names``, which must be columns; the option ``key`` gave them.
+def _bytes(file: Path) -> bytes:
+    return gzip.decompress(file.read_bytes()) if file.suffix.lower() == ".gz" else file.read_bytes()
+
+
+def _read_parquet(file: Path) -> RawTable:
+    import pandas as pd
+
+    frame = pd.read_parquet(file).reset_index(drop=True)
+    names = [str(name) for name in frame.columns]
+    check_names(file, names)
+    columns = {name: frame.iloc[:, index] for index, name in enumerate(names)}
+    return RawTable(columns, len(frame), lambda row: f"row {row + 1}")
+
+
+def check_columns(columns: Iterable[str], key: str, names: Iterable[object]) -> list[str]:
+    """Return ``names``, which must be among ``columns``; the option ``key`` gave them.
 
     Raises:
         UserError: Naming the nearest.
     """
-    chosen = [str(name) for name in names]
+    chosen, known = [str(name) for name in names], list(columns)
     for name in chosen:
-        if name not in frame.columns:
-            raise UserError(f"data.{key}={name} is not a column: {nearest(name, frame.columns)} {list_columns(frame)}")
+        if name not in known:
+            raise UserError(f"data.{key}={name} is not a column: {nearest(name, known)} {list_columns(known)}")
     return chosen
 
 
-def list_columns(frame: "pd.DataFrame", most: int = 30) -> str:
+def list_columns(columns: Iterable[str], most: int = 30) -> str:
     """Return the sentence that lists the columns."""
-    rest = f", and {len(frame.columns) - most} more" if len(frame.columns) > most else ""
-    return f"The file has the columns {', '.join(frame.columns[:most])}{rest}"
+    names = list(columns)
+    rest = f", and {len(names) - most} more" if len(names) > most else ""
+    return f"The file has the columns {', '.join(names[:most])}{rest}"
 
 
-def _check_file(file: Path) -> None:
+def _check_file(file: Path) -> str:
+    """Return the ending of the file's name, without that of its compression."""
     if not file.parent.is_dir():
         raise UserError(f"data.path={file}: there is no folder {file.parent.resolve()}")
     if not file.is_file():
-        beside = [other.name for other in file.parent.iterdir() if other.suffix.lower() in TEXT + PARQUET]
+        beside = [other.name for other in file.parent.iterdir() if _ending(other) in ENDINGS]
         raise UserError(f"data.path={file}: no such file in {file.parent.resolve()}; {nearest(file.name, beside)}")
-    if file.suffix.lower() not in TEXT + PARQUET:
+    ending = _ending(file)
+    if ending not in ENDINGS or (file.suffix.lower() == ".gz" and ending in (*PARQUET, *EXCEL)):
         raise UserError(
-            f"data.path={file} ends in {file.suffix or 'nothing'}: reglab reads {', '.join(TEXT + PARQUET)}. "
-            "Convert the file to one of these"
+            f"data.path={file} ends in {file.suffix or 'nothing'}: reglab reads {', '.join(ENDINGS)}, and .gz of the "
+            "texts among them. Rename the file if it is one of these, else convert it"
         )
+    return ending
 
 
-def _separator(file: Path, most: int = 20) -> str:
-    """Return the separator that occurs most often in each of the first lines (unquoted)."""
-    with file.open(encoding="utf-8") as lines:
-        bare = [re.sub(r'"[^"]*"', "", line) for line in itertools.islice(lines, most)]
-    return max(SEPARATORS, key=lambda separator: min((line.count(separator) for line in bare), default=0))
-
-
-def _without_row_numbers(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Drop the nameless column of row numbers that pandas writes.
-
-    In a sorted file it gives the target away.
-    """
-    first = frame.columns[0]
-    if first.startswith("Unnamed: 0") and list(frame[first]) == list(range(len(frame))):
-        return frame.drop(columns=first)
-    return frame
+def _ending(file: Path) -> str:
+    return (Path(file.stem) if file.suffix.lower() == ".gz" else file).suffix.lower()

@@ -1,5 +1,6 @@
 """Train one job of ``reglab train``, from a composed config to a finished MLflow run."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -20,10 +21,12 @@ from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import resumable
 from reglab.training.fit import fit, test_metrics
 from reglab.training.job_result import JobResult, record_failure, record_result
-from reglab.training.preflight import log_advice
+from reglab.training.preflight import log_advice, table_report
 from reglab.training.prepare import Prepared, prepare_job, written
 from reglab.training.recorder import Progress
 from reglab.training.trainer import interruptible_again
+
+_log = logging.getLogger(__name__)
 
 
 @interruptible_again()
@@ -53,8 +56,11 @@ def run_job(
     check_experiment(experiment)
     if request is None or not request.parent:
         log_advice(experiment)
-    tracker, checkpoint = _open(prepared, _spec(prepared, resume), resume)
+    spec = _spec(prepared, resume)
+    tracker, checkpoint = _open(prepared, spec, resume)
     try:
+        if (request is None or not request.parent) and not getattr(rank_zero_only, "rank", 0):
+            _report_table(prepared, spec.folder, tracker)
         final = fit(experiment, tracker, on_progress, checkpoint)
         if experiment.measure.test:
             final |= test_metrics(experiment.model, experiment.cocktail, experiment.data, experiment.measure)
@@ -69,6 +75,16 @@ def run_job(
         raise
     tracker.finish(result.status)
     return result
+
+
+def _report_table(prepared: Prepared, folder: Path, tracker: RunTracker) -> None:
+    """Show the report of the job's table, and keep it with the run."""
+    report = table_report(prepared.job["data"])
+    if report is not None:
+        _log.warning("%s", report.text())
+        path = folder / "table_report.md"
+        path.write_text(report.markdown(), encoding="utf-8")
+        tracker.artifact(path)
 
 
 def _spec(prepared: Prepared, resume: RunState | None) -> RunSpec:

@@ -10,6 +10,7 @@ from reglab import data
 from reglab.config.fingerprint import hash_config
 from reglab.config.trust import trust_config
 from reglab.core.errors import UserError
+from reglab.data.table_report import TableReport, describe_table
 from reglab.regularizers import Cocktail
 from reglab.training.describe import build_cocktail
 from reglab.training.experiment import Experiment
@@ -27,6 +28,7 @@ _SAME_ROWS = ("split_seed", "fold", "replica", "seed", "label_noise", "shape")
 class _Rows(NamedTuple):
     train: int
     task: str
+    table: str
 
 
 class Findings(NamedTuple):
@@ -34,7 +36,7 @@ class Findings(NamedTuple):
 
     Args:
         faults: What is wrong, and with which jobs, by number.
-        advice: What their user should know, likewise.
+        advice: What their user should know, likewise: the report of a table, and warnings.
     """
 
     faults: dict[str, list[int]]
@@ -63,6 +65,9 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
         elif loaded is not None:
             rows[number] = loaded
     for number, loaded in rows.items():
+        if loaded.table:
+            findings.advice.setdefault(loaded.table, []).append(number)
+    for number, loaded in rows.items():
         for sentence in _advice(jobs[number], loaded):
             findings.advice.setdefault(sentence, []).append(number)
     return findings
@@ -85,6 +90,15 @@ def advice(cocktail: Cocktail, rows: int, recipe: Recipe, accumulate: int = 1) -
     return [f"regularizer.{name}: {sentence}" for name, sentence in sentences if sentence]
 
 
+def table_report(node: Mapping[str, Any]) -> TableReport | None:
+    """Return the report of a job's table; None where its data is none, or cannot be described."""
+    try:
+        return describe_table(node)
+    except Exception:  # noqa: BLE001 - no remark is worth a run
+        _log.info("the table cannot be described", exc_info=True)
+        return None
+
+
 def log_advice(experiment: Experiment) -> None:
     """Log the advice for a job that belongs to no sweep."""
     if not getattr(rank_zero_only, "rank", 0):
@@ -97,7 +111,8 @@ def _load(node: Mapping[str, Any]) -> "_Rows | str":
     """Return the data set's size and task, or an error message."""
     try:
         loaded = data.load(node)
-        return _Rows(len(loaded.train), loaded.task)
+        report = table_report(node)
+        return _Rows(len(loaded.train), loaded.task, report.text() if report else "")
     except UserError as error:
         return str(error)
     except MemoryError:
