@@ -30,7 +30,18 @@ html_title = project
 html_copy_source = False
 
 _PAGES = {
-    "Use": ["training", "tables", "regularizers", "kinds", "measures", "intervals", "sweeps", "choosing", "fused", "python"],
+    "Use": [
+        "training",
+        "tables",
+        "regularizers",
+        "kinds",
+        "measures",
+        "intervals",
+        "sweeps",
+        "choosing",
+        "fused",
+        "python",
+    ],
     "Run": ["devices", "nothing-lost", "server", "security", "speed"],
     "Reference": ["api/reglab", "api/regularizers", "api/measures", "api/models", "api/data", "glossary"],
 }
