@@ -4,12 +4,17 @@ import csv
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reglab.core.errors import UserError
-from reglab.data.table_column import Column
+from reglab.data.table_column import Column, Texts, comma_numbers, comma_spelling
 from reglab.data.table_file import read_table
+from reglab.data.table_numbers import spelling_of
 from reglab.data.table_options import Reading
+from reglab.data.table_raw import RawTable
 from reglab.data.table_types import type_inputs
 
 NUMBERS = [f"{number}.5" for number in range(30)]
@@ -166,3 +171,18 @@ def test_the_file_decides_about_a_column_that_does_not(tmp_path):
 def test_what_was_made_of_texts_is_noted(column):
     assert column(["$1,200", "$3"] * 9).notes == ("'$1,200' is read as 1200",)
     assert column(["a", "NA"] * 9).notes == ("'NA' counts as missing",)
+
+
+NUMBER = st.from_regex(r"[+-]?(\d{1,5}(,\d{0,5})?|,\d{1,5})([eE]-?\d)?", fullmatch=True).filter(str.isascii)
+
+
+@given(st.lists(NUMBER, min_size=1, max_size=6))
+def test_commas_are_understood_alike_with_and_without_a_look_at_each_text(cells):
+    cells = [*cells, "1,5"]
+    table = RawTable({"v": pa.chunked_array([cells])}, len(cells), str)
+    quick, slow = comma_spelling(Texts("v", table, frozenset({""}))), spelling_of(cells)
+    assert quick is not None
+    assert (bool(quick.comma), bool(quick.either)) == (bool(slow.comma), bool(slow.either))
+    assert not slow.strays
+    read = comma_numbers(Texts("v", table, frozenset({""})))
+    np.testing.assert_array_equal(read, [float(cell.replace(",", ".")) for cell in cells])

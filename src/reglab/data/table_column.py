@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reglab.data.source import Booleans, Floats, Integers
+from reglab.data.table_numbers import Spelling
 from reglab.data.table_raw import RawTable
 
 if TYPE_CHECKING:
@@ -114,6 +115,37 @@ class Texts:
         number = {text: code for code, text in enumerate(labels)}
         renumbered = np.array([number.get(text, -1) for text in texts], dtype=np.int64)
         return pd.Series(pd.Categorical.from_codes(renumbered[codes], pd.Index(labels)))
+
+
+def comma_spelling(texts: Texts) -> Spelling | None:
+    """Return how a column of digits with at most one comma is written, None for any other column.
+
+    The same as ``spelling_of`` finds, without a look at each text in Python.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array = pc.utf8_trim_whitespace(texts.array)
+    if not pc.any(pc.match_substring(array, ",")).as_py():
+        return None
+    fits = pc.match_substring_regex(array, r"^[+-]?(\d+(,\d*)?|,\d+)([eE][+-]?\d+)?$")
+    if not pc.all(pc.or_(fits, pc.is_in(array, value_set=pa.array(sorted(texts.missing))))).as_py():
+        return None
+    either = texts.first(r"^\s*[+-]?[1-9]\d{0,2},\d{3}\s*$") or ""
+    decimal = r"\d*,\d{0,2}|\d*,\d{4,}|0\d*,\d{3}|\d{4,},\d{3}|,\d{3}|\d*,\d*[eE][+-]?\d+"
+    comma = texts.first(rf"^\s*[+-]?({decimal})\s*$") or ""
+    return Spelling(comma=comma, either=either, commas_only=True)
+
+
+def comma_numbers(texts: Texts) -> Floats:
+    """Return a column of ``comma_spelling`` as float64 by its decimal commas, NaN where missing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    array = pc.utf8_trim_whitespace(texts.array)
+    absent = pc.is_in(array, value_set=pa.array(sorted(texts.missing)))
+    numbers = pc.if_else(absent, pa.scalar(None, pa.string()), pc.replace_substring(array, ",", "."))
+    return np.asarray(pc.cast(numbers, pa.float64()).to_numpy())
 
 
 def fast_numbers(texts: Texts, custom: bool) -> Floats | None:

@@ -237,7 +237,7 @@ def _read_arrow(rows: _Rows, width: int) -> "pa.Table":
             pa.py_buffer(rows.data).slice(rows.start),
             read_options=arrow.ReadOptions(column_names=names, block_size=block),
             parse_options=arrow.ParseOptions(delimiter=rows.separator, newlines_in_values=quoted),
-            convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+            convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), check_utf8=False),
         )
 
     try:

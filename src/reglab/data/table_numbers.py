@@ -27,7 +27,8 @@ class Spelling:
         either: A text such as ``1,200`` or ``1.200``: thousands by one sign, decimals by the other.
         plain: Texts without any sign that is in question.
         strays: Texts that are no numbers.
-        percent, currency: A text with such a unit by unit; "" for texts without.
+        units: A text with each unit, by unit; "" for texts without.
+        commas_only: Digits and at most one comma are all that the texts have.
     """
 
     dot: str = ""
@@ -36,6 +37,7 @@ class Spelling:
     plain: list[str] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
     units: dict[str, str] = field(default_factory=dict)
+    commas_only: bool = False
 
     @property
     def decimal(self) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from reglab.core.errors import UserError
 from reglab.core.override import typed
 from reglab.data.source import Floats
-from reglab.data.table_column import Column, Texts, fast_numbers, integers
+from reglab.data.table_column import Column, Texts, comma_numbers, comma_spelling, fast_numbers, integers
 from reglab.data.table_dates import ISO, date_formats, first_wrong, is_date, read_dates
 from reglab.data.table_numbers import Spelling, spelling_of, value_of
 from reglab.data.table_options import Reading
@@ -57,7 +57,7 @@ def type_inputs(
         if columns[name] is texts and _is_category(texts, categorical, reading):
             columns[name] = _category(texts)
     spellings = {
-        name: spelling_of(column.distinct)
+        name: comma_spelling(column) or spelling_of(column.distinct)
         for name, column in columns.items()
         if isinstance(column, Texts) and reading.kinds.get(name) in (None, "number")
     }
@@ -106,6 +106,8 @@ def check_size(texts: Texts, numbers: Floats, reading: Reading) -> None:
     Raises:
         UserError: Naming the first that does not, its column and line.
     """
+    if numbers.size and numbers.min() >= -_LARGEST and numbers.max() <= _LARGEST:
+        return  # without a copy; NaN fails it
     bad = np.flatnonzero(np.abs(numbers) > _LARGEST)
     if not bad.size:
         return
@@ -141,6 +143,8 @@ def _check_dots(table: RawTable, columns: list[Column], reading: Reading) -> Non
 def _type(texts: Texts, spelling: Spelling | None, shown: str | None, reading: Reading) -> Column:
     """Return a column whose texts are not all plain numbers."""
     wanted = reading.kinds.get(texts.name)
+    if spelling is not None and spelling.commas_only:
+        return as_numbers(texts, spelling, shown, reading)
     if wanted in ("category", "text"):
         return Column(texts.name, "category", texts.as_category(keep=wanted == "text"))
     if wanted == "date" or "%" in str(wanted):
@@ -211,8 +215,14 @@ def as_numbers(texts: Texts, spelling: Spelling, shown: str | None, reading: Rea
     Raises:
         UserError: Where a text is two different numbers.
     """
+    import pandas as pd
+
     _check_units(texts, spelling)
     decimal = reading.decimal_sign or _decimal(texts, spelling, shown, texts.name in reading.kinds)
+    if spelling.commas_only and decimal == ",":
+        numbers = comma_numbers(texts)
+        check_size(texts, numbers, reading)
+        return Column(texts.name, "number", pd.Series(numbers), _samples(spelling, decimal))
     values = {text: value_of(text, decimal) for text in texts.distinct}
     if wrong := next((text for text, value in values.items() if value is None), None):
         raise UserError(
@@ -221,9 +231,13 @@ def as_numbers(texts: Texts, spelling: Spelling, shown: str | None, reading: Rea
         )
     column = texts.spread(values, np.nan).astype(np.float64)
     check_size(texts, np.asarray(column.to_numpy(), dtype=np.float64), reading)
-    samples = [*spelling.units.values(), spelling.comma, spelling.either]
-    notes = [f"{text!r} is read as {values[text]:.12g}" for text in dict.fromkeys(samples) if text]
-    return Column(texts.name, "number", column, tuple(notes[-2:]))
+    return Column(texts.name, "number", column, _samples(spelling, decimal))
+
+
+def _samples(spelling: Spelling, decimal: str) -> tuple[str, ...]:
+    """Return notes about how numbers were read."""
+    texts = dict.fromkeys([*spelling.units.values(), spelling.comma, spelling.either])
+    return tuple(f"{text!r} is read as {value_of(text, decimal):.12g}" for text in texts if text)[-2:]
 
 
 def _check_units(texts: Texts, spelling: Spelling) -> None:
