@@ -31,7 +31,15 @@ html_copy_source = False
 
 _PAGES = {
     "Use": [
-        *("training", "tables", "regularizers", "kinds", "measures", "intervals", "sweeps", "choosing", "fused"),
+        "training",
+        "tables",
+        "regularizers",
+        "kinds",
+        "measures",
+        "intervals",
+        "sweeps",
+        "choosing",
+        "fused",
         "python",
     ],
     "Run": ["devices", "nothing-lost", "server", "security", "speed"],

@@ -135,3 +135,16 @@ def test_several_targets_make_columns(houses, frame):
 def test_what_cannot_be_used_is_named(houses, changes, message):
     with pytest.raises(UserError, match=message):
         load(houses | changes)
+
+
+def test_types_drop_inputs_alone(houses):
+    kept = load(houses | {"types": {"town": "drop"}})
+    assert kept.feature_names == ("area", "rooms", "garden")
+    with pytest.raises(UserError, match=r"data\.types drops 'price', which data\.target names: set only one"):
+        load(houses | {"types": {"price": "drop"}})
+    with pytest.raises(UserError, match=r"data\.types=twon is not a column: did you mean 'town'"):
+        load(houses | {"types": {"twon": "drop"}})
+    with pytest.raises(
+        UserError, match=r"'area' cannot be read as dates \(Time data \S+ is not ISO8601 format\): write"
+    ):
+        load(houses | {"types": {"area": "date"}})

@@ -114,7 +114,7 @@ def test_where_all_is_finished_only_the_report_is_made_again(sweep: Again) -> No
     assert sweep("seed=0,1")[0] == 0
     before = [run.info.run_id for run in sweep.jobs]
     (sweep.folder / "report.html").unlink()
-    code, told = sweep("name=renamed", "tracking.artifacts=elsewhere", "trainer.accelerator=auto", "seed=0,1")
+    code, told = sweep("name=renamed", "trainer.accelerator=auto", "seed=0,1")
     assert (code, "2 of 2 jobs are finished, 0 to run" in told) == (0, True)
     assert [run.info.run_id for run in sweep.jobs] == before
     assert (sweep.folder / "report.html").exists()

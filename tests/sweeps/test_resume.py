@@ -14,7 +14,7 @@ import pytest
 import torch
 
 SWEEP = (
-    "train", "-m", "data=wine", "data.batch_size=16", "model.width=6", "trainer.max_epochs=40",
+    "train", "-m", "data=wine", "data.batch_size=16", "model.width=6", "trainer.max_epochs=24",
     "trainer.accelerator=cpu", "trainer.checkpoint_seconds=0", "regularizer=[dropout]",
     "regularizer.dropout.strength=0.1,0.2,0.3", "seed=0,1", "optimizer.lr=0.01", "sweep.report=false",
     "sweep.test=false",

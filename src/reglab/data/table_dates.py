@@ -56,6 +56,11 @@ def read_dates(texts: Sequence[str], form: str) -> "pd.Series":
     return pd.Series(dates).dt.tz_localize(None)
 
 
+def first_sentence(error: Exception) -> str:
+    """Return what is wrong, without the advice of pandas, whose arguments no option sets."""
+    return str(error).splitlines()[0].partition(". You might")[0]
+
+
 def first_wrong(texts: Sequence[str], form: str) -> str | None:
     """Return the first text that is no date in this format by itself, None if all are."""
     for text in texts:

@@ -70,9 +70,9 @@ def read_typed(
     if not targets:
         raise UserError(f"data.target is not set: name the column to predict. {list_columns(columns)}")
     steers = {key: check_columns(columns, key, [name])[0] for key, name in steering.items() if name is not None}
-    dropped = check_columns(columns, "drop", _names(drop))
-    dropped += [name for name, kind in reading.kinds.items() if kind == "drop"]
-    unused = {*targets, *steers.values(), *dropped}
+    taken = {**dict.fromkeys(targets, "target"), **{name: key for key, name in steers.items()}}
+    dropped = [*check_columns(columns, "drop", _names(drop)), *_dropped_by_type(reading, taken)]
+    unused = {*taken, *dropped}
     categories = check_columns(columns, "categorical", _names(categorical))
     used = [name for name in columns if name not in unused]
     if not used:
@@ -91,6 +91,15 @@ def read_typed(
         tuple(categories),
         reading,
     )
+
+
+def _dropped_by_type(reading: Reading, taken: Mapping[str, str]) -> list[str]:
+    """Return the columns that ``data.types`` leaves out, none of which another option may name."""
+    names = [name for name, kind in reading.kinds.items() if kind == "drop"]
+    for name in names:
+        if name in taken:
+            raise UserError(f"data.types drops {name!r}, which data.{taken[name]} names: set only one of them")
+    return names
 
 
 def pd_frame(columns: Iterable[Column]) -> "pd.DataFrame":

@@ -7,7 +7,7 @@ import numpy as np
 from reglab.core.errors import UserError
 from reglab.core.override import typed
 from reglab.data.table_column import Column
-from reglab.data.table_dates import read_dates
+from reglab.data.table_dates import first_sentence, read_dates
 from reglab.data.table_raw import RawTable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _converted(name: str, values: "pd.Series", wanted: str) -> "pd.Series":
             return dates
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"the column {name!r} cannot be read as {wanted} ({str(error).splitlines()[0]}): correct it, or choose "
+            f"the column {name!r} cannot be read as {wanted} ({first_sentence(error)}): correct it, or choose "
             f"another type, as in {typed('data.types', {name: 'category'})}"
         ) from error
     return values

@@ -10,7 +10,7 @@ from reglab.core.errors import UserError
 from reglab.core.override import typed
 from reglab.data.source import Floats
 from reglab.data.table_column import Column, Texts, comma_numbers, comma_spelling, fast_numbers, integers
-from reglab.data.table_dates import ISO, date_formats, first_wrong, is_date, read_dates
+from reglab.data.table_dates import ISO, date_formats, first_sentence, first_wrong, is_date, read_dates
 from reglab.data.table_numbers import Spelling, spelling_of, value_of
 from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
@@ -304,7 +304,7 @@ def as_dates(texts: Texts, wanted: str | None, what: str, reading: Reading) -> C
                 f"{reading.also_missing(wrong, texts.missing_in_use)}"
             ) from error
         raise UserError(
-            f"{what} cannot be read as dates ({str(error).splitlines()[0]}): write them like "
+            f"{what} cannot be read as dates ({first_sentence(error)}): write them like "
             f"2024-12-31, or set their format, as in {typed('data.types', {texts.name: '%d/%m/%Y'})}; "
             f"{typed('data.types', {texts.name: 'category'})} takes them as categories"
         ) from error
