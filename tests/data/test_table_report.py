@@ -52,7 +52,15 @@ def test_columns_have_type_examples_and_counts(report):
     assert (found["town"].kind, found["town"].distinct, found["town"].missing) == ("category", 3, 2)
     assert found["town"].notes == ("'NA' counts as missing",)
     assert (found["y"].role, found["y"].examples[0]) == ("target", table["y"][0])
-    assert (found["note"].role, found["note"].kind, found["note"].examples) == ("left out", "text", ("x y",))
+    assert (found["note"].role, found["note"].kind, found["note"].examples) == ("left out", "text", ())
+
+
+def test_names_of_people_do_not_go_into_the_report(report):
+    table = clean()
+    patients = [f"patient {row % 50}" for row in range(ROWS)]
+    names = [f"Ada {row}" for row in range(ROWS)]
+    found = report(table | {"who": patients, "name": names}, split="grouped", group="who", drop=["name"])
+    assert not any(secret in text for text in (found.text(), found.markdown()) for secret in ("patient", "Ada"))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from reglab.data.table_roles import TypedTable, pd_frame
 from reglab.data.table_suspicions import in_column, over_the_split
 
 _EXAMPLES, _WIDTH = 3, 18
+_WITHOUT_EXAMPLES = ("group", "left out")  # they may name people, and the report goes to the store
 _PLURAL = {"number": "numbers", "truth": "truths", "category": "categories", "date": "dates"}
 
 
@@ -27,7 +28,8 @@ class ColumnReport:
         name: In the file.
         role: ``input``, ``target``, ``group``, ``time``, ``sample_weight`` or ``left out``.
         kind: ``number``, ``truth``, ``category``, ``date``, or ``text`` where nothing is made of it.
-        examples: Its first different values.
+        examples: Its first different values; none of groups and of columns that are left out, which
+            may name people.
         distinct: How many different values it has.
         missing: In how many rows it has none.
         notes: What was made of it, one clause each.
@@ -163,6 +165,8 @@ def _column(
     else:
         values = column.values
     shown = texts.examples(_EXAMPLES) if texts else [str(value) for value in pd.unique(values.dropna())[:_EXAMPLES]]
+    if role in _WITHOUT_EXAMPLES:
+        shown = []
     return ColumnReport(
         name,
         role,
