@@ -129,7 +129,7 @@ def test_an_extra_is_asked_for_and_covers_the_plain_installation(setup):
         ([], {"TOO_OLD": "1"}, "Python 3.9.1 is too old; reglab needs Python 3.11"),
         ([], {"NO_VENV": "1"}, "venv module is missing"),
         ([], {"PYTHON": "/nowhere/python3"}, "is missing"),
-        (["dve"], {}, "requirements.lock has no section [dve]; it has: build torch-cpu torch cuda run dev"),
+        (["dve"], {}, "requirements.lock has no section [dve]; it has: build torch-cpu torch cuda run excel dev"),
     ],
 )
 def test_what_is_missing_is_told_in_one_line(setup, extras, environment, message):
