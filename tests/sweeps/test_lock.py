@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reglab.core.errors import UserError
-from reglab.sweeps.lock import sweep_lock
+from reglab.sweeps.lock import start_lock, sweep_lock
 
 HOLD = (
     "import sys, pathlib; from reglab.sweeps.lock import sweep_lock\n"
@@ -54,4 +54,33 @@ def test_a_failure_inside_gives_it_back(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), sweep_lock(tmp_path):
         _ = 1 / 0
     with sweep_lock(tmp_path):
+        pass
+
+
+def test_a_store_that_is_a_server_is_locked_in_a_folder_of_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for _ in range(2):
+        with start_lock("http://127.0.0.1:5000"):
+            (folder,) = tmp_path.iterdir()
+            assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("planted", ["link", "open"])
+def test_a_folder_that_somebody_else_planted_is_refused(
+    planted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with start_lock("http://127.0.0.1:5000"):
+        (folder,) = tmp_path.iterdir()
+    if planted == "open":
+        folder.chmod(0o777)
+    else:
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(UserError, match="is not a folder that you alone can write"),
+        start_lock("http://127.0.0.1:5000"),
+    ):
         pass

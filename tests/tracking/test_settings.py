@@ -172,7 +172,9 @@ def test_the_shipped_configs_are_valid(name):
     assert settings(**node).backend == name
 
 
-def test_a_name_that_no_database_keeps_is_refused():
-    assert TrackingSettings.from_config({"experiment": "x" * 256}).experiment == "x" * 256
-    with pytest.raises(UserError, match=r"tracking.experiment has 600 characters, and MLflow's stores keep 256"):
-        TrackingSettings.from_config({"experiment": "x" * 600})
+@pytest.mark.parametrize("uri, longest", [(None, 500), ("http://127.0.0.1:5000", 256)])
+def test_a_name_that_the_store_does_not_keep_is_refused(uri, longest):
+    node = {"uri": uri, "experiment": "x" * longest}
+    assert TrackingSettings.from_config(node).experiment == "x" * longest
+    with pytest.raises(UserError, match=rf"has {longest + 1} characters, and the store keeps {longest}: choose"):
+        TrackingSettings.from_config({**node, "experiment": "x" * (longest + 1)})

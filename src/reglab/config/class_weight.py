@@ -12,7 +12,8 @@ CLASS_WEIGHT = "data.class_weight"
 
 
 def with_pairs(arguments: Sequence[str]) -> list[str]:
-    """Return overrides in which classes that Hydra cannot read as keys are pairs with their weights.
+    """Return overrides in which classes that Hydra cannot read as keys are pairs with their
+    weights.
 
     ``{">50K": 3}`` becomes ``[[">50K",3]]``, which ``data.class_weight`` takes as well.
     """

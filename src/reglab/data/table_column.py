@@ -58,7 +58,9 @@ class Texts:
 
     @cached_property
     def distinct(self) -> list[str]:
-        """Return the different texts that are not missing, in order of appearance, spaces around them cut off."""
+        """Return the different texts that are not missing, in order of appearance, spaces around
+        them cut off.
+        """
         return list(dict.fromkeys(text.strip() for text in self._encoded[1] if text.strip() not in self.missing))
 
     @cached_property
@@ -149,7 +151,8 @@ def comma_numbers(texts: Texts) -> Floats:
 
 
 def fast_numbers(texts: Texts, custom: bool) -> Floats | None:
-    """Return a column of plain numbers (12, -0.5, 1e-3) as float64, NaN where missing; None if it is none.
+    """Return a column of plain numbers (12, -0.5, 1e-3) as float64, NaN where missing; None if it
+    is none.
 
     Args:
         texts: The column.

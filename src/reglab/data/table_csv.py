@@ -1,4 +1,4 @@
-"""Read delimited text (CSV) as texts: encoding, separator, header, one number of fields in each line."""
+"""Read delimited text (CSV) as texts: encoding, separator, header, fields of each line."""
 
 import codecs
 import csv
@@ -108,7 +108,9 @@ def _not_decoded(path: str, data: bytes, encoding: str, error: UnicodeError) -> 
 
 
 def _without_preface(text: bytes) -> _Body:
-    """Cut off what spreadsheets and instruments write above the table: ``sep=;``, comments, blank lines."""
+    """Cut off what spreadsheets and instruments write above the table: ``sep=;``, comments, blank
+    lines.
+    """
     skipped, separator, notes = 0, None, list[str]()
     while True:
         line = text[: text.find(b"\n") + 1] or text  # no copy of the rest for each
@@ -137,7 +139,9 @@ def _is_comment(line: bytes, rest: bytes) -> bool:
 
 
 def _records(data: bytes, separator: str, start: int = 0) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of its first line, from 0, and the fields of each record that is no blank line."""
+    """Yield the number of its first line, from 0, and the fields of each record that is no blank
+    line.
+    """
     text = io.BytesIO(data)
     text.seek(start)
     lines = io.TextIOWrapper(text, encoding="utf-8", errors="replace", newline="")
@@ -153,7 +157,9 @@ def _records(data: bytes, separator: str, start: int = 0) -> Iterator[tuple[int,
 
 
 def _separator(data: bytes) -> str:
-    """Return the separator that gives all first records the same fields; among several, clevercsv's."""
+    """Return the separator that gives all first records the same fields; among several,
+    clevercsv's.
+    """
     sample = data[:_SAMPLE]
     counts = {sign: [len(fields) for _, fields in _records(sample, sign)] for sign in _GUESSED}
     if len(data) > _SAMPLE:
@@ -249,7 +255,9 @@ def _read_arrow(rows: _Rows, width: int) -> "pa.Table":
 
 
 def _uneven(path: str, header: list[str], rows: _Rows) -> str:
-    """Return the message about the first line with another number of fields; empty if there is none."""
+    """Return the message about the first line with another number of fields; empty if there is
+    none.
+    """
     named = next((word for word, sign in SEPARATORS.items() if sign == rows.separator), repr(rows.separator))
     for line, fields in _records(*rows[:3]):
         if len(fields) == len(header):

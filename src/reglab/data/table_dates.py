@@ -19,12 +19,16 @@ ISO = "ISO8601"
 
 
 def is_date(text: str) -> bool:
-    """Return whether ``text`` looks like a date: 2024-12-31, with a time or without, 31.12.2024, 12/31/2024."""
+    """Return whether ``text`` looks like a date: 2024-12-31, with a time or without, 31.12.2024,
+    12/31/2024.
+    """
     return any(form.fullmatch(text) for form in (_ISO, _SLASHED, _DOTTED))
 
 
 def date_formats(texts: Sequence[str]) -> list[str]:
-    """Return the formats in which all ``texts`` are dates: none, one, or two where day and month are open."""
+    """Return the formats in which all ``texts`` are dates: none, one, or two where day and month
+    are open.
+    """
     if all(map(_ISO.fullmatch, texts)):
         return [ISO]
     if all(map(_DOTTED.fullmatch, texts)):

@@ -1,4 +1,4 @@
-"""Read an Excel workbook (.xlsx) as texts, so that its columns get their types as those of a CSV do."""
+"""Read an Excel workbook (.xlsx) as texts, whose columns get their types as those of a CSV."""
 
 import datetime
 import math

@@ -93,7 +93,9 @@ def _categories(column: "pd.Series", most: int) -> Categorical:
 
 
 def _sorted_labels(column: "pd.Series") -> tuple[Sequence[str], Integers]:
-    """Return the different values of a column without missing ones as sorted texts, and codes [rows]."""
+    """Return the different values of a column without missing ones as sorted texts, and codes
+    [rows].
+    """
     import pandas as pd
 
     if not isinstance(column.dtype, pd.CategoricalDtype) or not all(

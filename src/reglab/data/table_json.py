@@ -1,4 +1,4 @@
-"""Read JSON lines (one object a line) as texts, so that columns get their types as those of a CSV do."""
+"""Read JSON lines (one object a line) as texts, whose columns get their types as a CSV's."""
 
 import json
 from typing import Any

@@ -112,7 +112,9 @@ def _typed(table: RawTable, name: str, reading: Reading) -> "pd.Series":
 
 
 def _numeric_order(texts: Texts, labels: list[str], asked: bool) -> Integers | None:
-    """Return the rank of each label as a number, None where not all are numbers, or two are the same."""
+    """Return the rank of each label as a number, None where not all are numbers, or two are the
+    same.
+    """
     values = [_value(label) for label in labels]
     by_value: dict[float, str] = {}
     for label, value in zip(labels, values, strict=True):

@@ -41,7 +41,9 @@ class Spelling:
 
     @property
     def decimal(self) -> str | None:
-        """Return the decimal sign that the column shows by itself, None where it shows none or both."""
+        """Return the decimal sign that the column shows by itself, None where it shows none or
+        both.
+        """
         if bool(self.dot) == bool(self.comma):
             return None
         return "." if self.dot else ","
@@ -86,7 +88,9 @@ def _without_parentheses(text: str) -> str:
 
 
 def _signs(digits: str) -> str | None:
-    """Return the decimal sign that ``digits`` show, ``.,`` where it may be either, None for no number."""
+    """Return the decimal sign that ``digits`` show, ``.,`` where it may be either, None for no
+    number.
+    """
     if _PLAIN.fullmatch(digits):
         return ""
     if spaced := _SPACED.fullmatch(digits):
@@ -96,7 +100,8 @@ def _signs(digits: str) -> str | None:
 
 
 def value_of(text: str, decimal: str) -> float | None:
-    """Return the number that ``text`` writes with this decimal sign, without its unit; None if it is none.
+    """Return the number that ``text`` writes with this decimal sign, without its unit; None if it
+    is none.
 
     ``12%`` is 12. The other sign, a space or an apostrophe may stand between thousands.
 

@@ -82,7 +82,8 @@ class Reading:
         return {str(column): str(kind) for column, kind in (self.types or {}).items()}
 
     def also_missing(self, text: str, others: Iterable[str] = ()) -> str:
-        """Return the setting by which ``text`` counts as missing, beside those of ``others`` that do now.
+        """Return the setting by which ``text`` counts as missing, beside those of ``others`` that
+        do now.
 
         Args:
             text: As it stands in the file.

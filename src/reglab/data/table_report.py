@@ -1,4 +1,4 @@
-"""``TableReport``: what was read from a table, column by column, and what looks wrong, before training."""
+"""``TableReport``: what was read from a table, column by column, and what looks wrong."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,8 @@ class ColumnReport:
     Args:
         name: In the file.
         role: ``input``, ``target``, ``group``, ``time``, ``sample_weight`` or ``left out``.
-        kind: ``number``, ``truth``, ``category``, ``date``, or ``text`` where nothing is made of it.
+        kind: ``number``, ``truth``, ``category``, ``date``, or ``text`` where nothing is made of
+            it.
         examples: Its first different values; none of groups and of columns that are left out, which
             may name people.
         distinct: How many different values it has.
@@ -67,7 +68,9 @@ class TableReport:
     suspicions: tuple[str, ...]
 
     def text(self, lines: int = 20) -> str:
-        """Return the report in plain text: two lines where there is nothing to say, at most ``lines``."""
+        """Return the report in plain text: two lines where there is nothing to say, at most
+        ``lines``.
+        """
         remarks = [f"  {note}" for note in self.notes]
         remarks += [f"! {suspicion}" for suspicion in self.suspicions]
         remarked = [each for each in self.columns if each.suspicions] + [
@@ -104,7 +107,8 @@ class TableReport:
 
 
 def describe_table(config: Mapping[str, Any]) -> TableReport | None:
-    """Return the report of the table that the ``data`` node of a config describes; None for other data sets.
+    """Return the report of the table that the ``data`` node of a config describes; None for other
+    data sets.
 
     It reads the file again: for once before training, not for each job of a sweep.
 

@@ -58,7 +58,8 @@ def read_typed(
         reading: Options.
         task: As in ``read_target``.
         target, drop, categorical: One name, or several.
-        steering: The columns of ``group``, ``time`` and ``sample_weight``, None where there is none.
+        steering: The columns of ``group``, ``time`` and ``sample_weight``, None where there is
+            none.
 
     Raises:
         UserError: For a file, column or value that cannot be used.

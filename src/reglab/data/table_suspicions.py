@@ -1,4 +1,4 @@
-"""What looks wrong in a table: a column that gives the target away, an id, rows that stand in two parts."""
+"""What looks wrong in a table: leaks of the target, identifiers, rows that stand in two parts."""
 
 import re
 from collections import Counter
@@ -54,7 +54,9 @@ def _texts(texts: Texts, column: Column | None, role: str) -> list[str]:
         twice = next((text for text, count in folded.items() if count > 1), None)
         if twice is not None:
             same = [text for text in distinct if " ".join(text.split()).casefold().lstrip("0") == twice]
-            found.append(f"{same[0]!r} and {same[1]!r} are two values")
+            # A group may name people, and the report goes to the store.
+            named = f"{same[0]!r} and {same[1]!r} are two values"
+            found.append("two values differ in case, spaces or leading zeros only" if role == "group" else named)
         numbers = sum(bool(re.fullmatch(r"[+-]?\d+(\.\d+)?", text)) for text in distinct)
         if column is not None and role == "input" and 0 < numbers < len(distinct):
             found.append(f"{numbers} of {len(distinct)} different values are numbers")
@@ -116,7 +118,9 @@ def _is_function(codes: Integers, targets: NDArray[np.generic]) -> bool:
 
 
 def _decides(numbers: Floats, targets: NDArray[np.generic], classes: bool) -> bool:
-    """Return whether thresholds on ``numbers`` part all classes, or a line through them fits all targets."""
+    """Return whether thresholds on ``numbers`` part all classes, or a line through them fits all
+    targets.
+    """
     values = targets.astype(np.float64)
     if np.ptp(values) == 0:
         return False

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from reglab.data.table_numbers import Spelling, spelling_of, value_of
 from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
 from reglab.data.table_typed import typed_column
-
-if TYPE_CHECKING:
-    pass
 
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 # What people and programs write where a number is missing.
@@ -183,7 +179,9 @@ def _truth(texts: Texts) -> Column:
 
 
 def _are(texts: Texts, some: list[str], what: str, reading: Reading) -> bool:
-    """Return whether all texts are ``what``, which ``some`` are; ask where the others look like an exception."""
+    """Return whether all texts are ``what``, which ``some`` are; ask where the others look like an
+    exception.
+    """
     among = set(some)
     others = [text for text in texts.distinct if text not in among]
     if not others:

@@ -121,7 +121,9 @@ class ChildProcesses:
         return sorted(failed, key=lambda child: not child.is_cause)
 
     def poll(self, timeout: float | None) -> bool:
-        """Wait until one of the running ones sends an error or ends; return False after ``timeout``."""
+        """Wait until one of the running ones sends an error or ends; return False after
+        ``timeout``.
+        """
         running = self.running
         pipes = [child.pipe for child in running if child.error is None and not child.pipe_closed]
         sources: list[Connection | int] = [*pipes, *(child.process.sentinel for child in running)]

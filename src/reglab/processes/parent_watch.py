@@ -14,7 +14,8 @@ _POLL_SECONDS = 0.5
 def exit_with_parent(
     grace: float, terminate: bool = True, parent_alive: Callable[[], bool] | None = None
 ) -> threading.Event:
-    """Exit soon after the parent process is gone, whatever ended it, with the group that this leads.
+    """Exit soon after the parent process is gone, whatever ended it, with the group that this
+    leads.
 
     Args:
         grace: Seconds from then until this process exits.

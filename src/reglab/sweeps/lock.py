@@ -1,17 +1,19 @@
 """File locks: one process at a time starts a sweep, and runs it."""
 
-import getpass
 import hashlib
 import os
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reglab.core.errors import UserError
 from reglab.tracking.settings import sqlite_path
 
 _LOCK, _HOLDER = "sweep.lock", "sweep.pid"
+_PATIENCE = 2.0  # seconds of waiting without a word
 
 
 @contextmanager
@@ -26,10 +28,18 @@ def start_lock(uri: str) -> Iterator[None]:
     Args:
         uri: Of the store.
     """
-    from filelock import FileLock  # late: it imports asyncio
+    from filelock import FileLock, Timeout  # late: it imports asyncio
 
-    with FileLock(_start_path(uri)):
+    lock = FileLock(_start_path(uri))
+    try:
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout:
+        print("waiting for another process that opens a sweep in the same store", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _start_path(uri: str) -> Path:
@@ -37,9 +47,24 @@ def _start_path(uri: str) -> Path:
     if store is not None:
         store.parent.mkdir(parents=True, exist_ok=True)
         return store.with_name(f".{store.name}.lock")
-    folder = Path(tempfile.gettempdir(), f"reglab-{getpass.getuser()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = _own_folder(Path(tempfile.gettempdir()))
     return folder / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.lock"
+
+
+def _own_folder(parent: Path) -> Path:
+    """Return a folder in ``parent`` that only this user can write: in a shared one, somebody else's
+    link would have a file of this user emptied.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0  # a container's user may have no name
+    folder = parent / f"reglab-{user}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and (found.st_uid != user or found.st_mode & 0o022)):
+        raise UserError(
+            f"{folder} is not a folder that you alone can write: remove it, or set TMPDIR to another folder"
+        )
+    return folder
 
 
 @contextmanager

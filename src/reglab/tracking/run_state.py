@@ -25,7 +25,8 @@ class RunState:
         folder: Of the run.
         status: The last one recorded.
         tags: With their last values.
-        results: The final metrics of a finished run: ``final/...`` without its prefix, ``test/...``.
+        results: The final metrics of a finished run: ``final/...`` without its prefix,
+            ``test/...``.
     """
 
     folder: Path

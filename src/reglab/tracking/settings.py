@@ -14,7 +14,7 @@ from reglab.core.errors import UserError, nearest
 POINTS = 500  # a chart is some thousand pixels wide
 _OPTIONS = ["name", "uri", "experiment", "artifacts", "points"]
 _PREFIX = "sqlite:///"
-_LONGEST_NAME = 256  # of an experiment, in a database
+_LONGEST_NAME, _LONGEST_ON_SERVER = 500, 256  # of an experiment: MLflow's limit, and that of most databases
 _ESCAPED = re.compile(r"\?|%(?=[0-9A-Fa-f]{2})")  # what ends a path in a URL, and what looks like an escape
 _EXAMPLES = "sqlite:///reglab.db, or the address of an MLflow server such as http://127.0.0.1:5000"
 
@@ -60,15 +60,16 @@ class TrackingSettings:
         experiment = str(node.get("experiment", "reglab") or "").strip()
         if not experiment:
             raise UserError("tracking.experiment is empty: name the study, such as tracking.experiment=reglab")
-        if len(experiment) > _LONGEST_NAME:
-            raise UserError(
-                f"tracking.experiment has {len(experiment)} characters, and MLflow's stores keep {_LONGEST_NAME}: "
-                "choose a shorter name"
-            )
         points = node.get("points", POINTS)
         if points is not None and (type(points) is not int or points < 2):
             raise UserError(f"tracking.points={points}: give a whole number from 2 on, or null to send every point")
         uri = absolute_uri(node.get("uri"), folder)
+        longest = _LONGEST_NAME if sqlite_path(uri) else _LONGEST_ON_SERVER
+        if len(experiment) > longest:
+            raise UserError(
+                f"tracking.experiment has {len(experiment)} characters, and the store keeps {longest}: choose a "
+                "shorter name"
+            )
         artifacts = artifact_root(node.get("artifacts"), uri, folder)
         return cls(cast(Backend, backend), uri, experiment, artifacts, points, node.get("artifacts") is not None)
 

@@ -63,6 +63,8 @@ def check_batchnorm(experiment: Experiment) -> None:
         with torch.no_grad():
             model(data.inputs[:1])
     except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            return  # another fault, which training names
         raise UserError(
             "a step has one row, and BatchNorm needs two: use data.batch_size=2 or more, or a model without BatchNorm, "
             "such as model.norm=null"

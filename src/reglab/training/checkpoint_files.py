@@ -213,7 +213,8 @@ def load_if_whole(path: Path) -> Checkpoint | None:
 
 
 def whole(path: Path) -> Iterator[Checkpoint]:
-    """Yield ``path`` and its previous checkpoint as far as they are whole, each loaded when asked for.
+    """Yield ``path`` and its previous checkpoint as far as they are whole, each loaded when asked
+    for.
 
     A damaged one at ``path`` is removed by rank 0 where the previous one is whole, which the next
     checkpoint would otherwise replace by it.

@@ -8,8 +8,8 @@ from torch import Tensor
 
 
 class TermSums:
-    """Keeps each term's value at every step until it is asked for the mean: of one job, ``[steps]``,
-    or of the members of a pack, ``[steps, members]``.
+    """Keeps each term's value at every step until it is asked for the mean: of one job,
+    ``[steps]``, or of the members of a pack, ``[steps, members]``.
 
     The values are added up once, at the end, and for each member by itself: adding as they come
     would round by where batches were cut, and a resumed run cuts them elsewhere; adding side by
@@ -38,8 +38,8 @@ class TermSums:
         self._values = {name: [each[:, list(members)] for each in values] for name, values in self._values.items()}
 
     def take(self) -> dict[str, Tensor]:
-        """Return each term's mean over the examples since the last call, 0-dim or ``[members]``, and
-        start anew.
+        """Return each term's mean over the examples since the last call, 0-dim or ``[members]``,
+        and start anew.
         """
         means = {}
         for name, values in self._values.items():

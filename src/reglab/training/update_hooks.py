@@ -43,7 +43,8 @@ class UpdateHooks:
         self.cocktail.after_step(self.module, self.sizes)
 
     def register(self) -> list[Callable[[], None]]:
-        """Call ``before`` and ``after`` from the optimizer's own hooks, as far as a member acts there.
+        """Call ``before`` and ``after`` from the optimizer's own hooks, as far as a member acts
+        there.
 
         Returns:
             What undoes it.
