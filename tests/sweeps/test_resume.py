@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -103,7 +104,12 @@ def right(tmp_path_factory: pytest.TempPathFactory) -> Found:
 def test_the_sweep_is_killed_and_its_worker_ends_in_order(right: Found, tmp_path: Path) -> None:
     process = start(tmp_path)
     until(lambda: rows_of(tmp_path, 3, 4), process)  # the second pack is on its way
+    worker = worker_of(tmp_path, 3)
+    os.kill(worker, signal.SIGSTOP)  # or it may end its last epochs before it looks for its parent
     os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(1)  # its next look for its parent is due
+    os.kill(worker, signal.SIGCONT)
     process.communicate()
     ids = found(tmp_path).runs
     code, said = finish(start(tmp_path))
