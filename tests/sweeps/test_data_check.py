@@ -65,7 +65,10 @@ def test_what_cannot_matter_is_told_with_the_steps_of_the_run(folder):
     jobs = {n: job(data__drop=["day"], regularizer__ema={"_target_": "reglab.regularizers.EMA", "strength": s})
             for n, s in enumerate((0.5, 0.98, 0.999, 0.9999))}  # fmt: skip
     # 336 days, of which 60% train: 202 rows, 7 steps of at most 32 an epoch.
-    (table, all_jobs), (sentence, whom) = preflight.check_jobs(jobs).advice.items()
+    found = preflight.check_jobs(jobs)
+    ((table, (report, all_jobs)),) = found.tables.items()
+    ((sentence, whom),) = found.advice.items()
+    assert table == report.text()
     assert table.startswith("table sales: 336 rows (202 training, 67 validation, 67 test); inputs: 1 number")
     assert all_jobs == [0, 1, 2, 3]
     assert sentence.startswith("regularizer.ema: in a run of 14 steps no decay above 0.6087 has an effect")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from reglab.analysis.per_example_file import Examples
 from reglab.analysis.rules import DEFAULT, Rule
 from reglab.analysis.selection import Choice, select
+from reglab.analysis.table_report import TableReport
 from reglab.analysis.trial import Candidate, Trial
 
 # Of one run: metric name -> [(epoch, value), ...].
@@ -35,6 +36,7 @@ class SweepData:
         weights: Candidate label -> its weights as one flat array, for the histograms.
         results: Run id -> per-example results, of the runs that have them.
         rule: How the sweep chooses.
+        tables: Reports of its tables; empty for other data, and for sweeps of earlier versions.
     """
 
     name: str
@@ -49,6 +51,7 @@ class SweepData:
     weights: Mapping[str, Weights] = field(default_factory=dict)
     results: Mapping[str, Examples] = field(default_factory=dict)
     rule: Rule = DEFAULT
+    tables: tuple[TableReport, ...] = ()
 
     def choose(self) -> Choice:
         """Return the choice among the runs. Raises ``UserError`` if none of them has a result."""

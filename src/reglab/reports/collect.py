@@ -1,17 +1,20 @@
 """Read a sweep's runs from MLflow."""
 
 import json
+import logging
 import os
 import platform
 import shlex
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from reglab.analysis.rules import check_rule
 from reglab.analysis.sweep_data import History, SweepData
+from reglab.analysis.table_report import FILE, TableReport, load
 from reglab.analysis.trial import Trial
 from reglab.core.errors import UserError
 from reglab.reports.figures.summary import rows
@@ -20,6 +23,8 @@ from reglab.tracking.run_record import JOB, select_attempts
 
 if TYPE_CHECKING:
     from reglab.tracking.run_record import RunRecord
+
+_log = logging.getLogger(__name__)
 
 PACKAGES = ("reglab", "torch", "pytorch-lightning", "hydra-core", "mlflow")
 FINAL = "final/"
@@ -69,9 +74,29 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
         command=_command(parent.tags.get("reglab.command", "")),
         results=collect_examples(records),
         rule=check_rule(asked),
+        tables=_tables(parent),
     )
     histories: dict[str, History] = {run_id: read.history(uri, run_id, keys) for run_id in _runs_drawn(data)}
     return replace(data, histories=histories)
+
+
+def _tables(parent: "RunRecord") -> tuple[TableReport, ...]:
+    from reglab.tracking.mlflow.read import copy_artifact  # late: mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = copy_artifact(parent, FILE, Path(folder))
+        return read_tables(path) if path else ()
+
+
+def read_tables(path: Path) -> tuple[TableReport, ...]:
+    """Return the reports of tables in a file; none without it, and none with a warning where it
+    cannot be read.
+    """
+    try:
+        return load(path) if path.exists() else ()
+    except (OSError, ValueError) as error:
+        _log.warning("the report has nothing about the table: %s", error)
+        return ()
 
 
 def _runs_drawn(data: SweepData) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from reglab.analysis.table_report import TableReport
 from reglab.core import secrets
 from reglab.core.errors import UserError
 from reglab.launchers import task as tasks
@@ -21,12 +22,12 @@ from reglab.sweeps.preflight import format_faults
 
 TIMEOUT_SECONDS = 60.0  # data that take longer to load are checked by the jobs
 Messages = dict[str, list[int]]  # sentences, each with the numbers of the jobs that it is about
-Check = Callable[[Mapping[int, Mapping[str, Any]], DictConfig, float], tuple[Messages, Messages] | None]
+Tables = dict[str, tuple[TableReport, list[int]]]  # by their text, with the numbers of the jobs that have them
+Findings = tuple[Messages, Messages, Tables]
+Check = Callable[[Mapping[int, Mapping[str, Any]], DictConfig, float], Findings | None]
 
 
-def check_in_process(
-    jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, seconds: float
-) -> tuple[Messages, Messages] | None:
+def check_in_process(jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, seconds: float) -> Findings | None:
     """Load the data of ``jobs`` in a child process.
 
     Args:
@@ -35,7 +36,7 @@ def check_in_process(
         seconds: That loading may take once the child has imported what it needs.
 
     Returns:
-        Faults and advice; None after a timeout or crash, since jobs report by themselves.
+        Faults, advice and tables; None after a timeout or crash, since jobs report by themselves.
     """
     launcher = config.hydra.launcher
     threads = int(launcher.get("threads") or 1)
@@ -44,12 +45,14 @@ def check_in_process(
         with worker_environment(threads):
             pipe = children.start(0, context, _run_checks, dict(jobs), config, threads, daemon=True).pipe
         pipe.recv()  # it has finished importing
-        result: tuple[Messages, Messages] | None = pipe.recv() if pipe.poll(seconds) else None
+        result: Findings | None = pipe.recv() if pipe.poll(seconds) else None
         return result
     return None
 
 
-def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig, check: Check = check_in_process) -> None:
+def check_data(
+    jobs: Sequence[Job], composer: Composer, config: DictConfig, check: Check = check_in_process
+) -> list[TableReport]:
     """Load each distinct data set of the jobs in a child process, and print advice about it.
 
     Splits, seeds and label noise do not make another data set.
@@ -58,26 +61,31 @@ def check_data(jobs: Sequence[Job], composer: Composer, config: DictConfig, chec
         jobs: The jobs to run.
         composer: Of the sweep.
         config: Of the whole sweep, with Hydra's node.
-        check: Returns faults and advice, or None where it cannot say.
+        check: Returns faults, advice and tables, or None where it cannot say.
+
+    Returns:
+        The reports of their tables.
 
     Raises:
         UserError: Data cannot be loaded.
     """
     if not jobs:
-        return
+        return []
     resolved = {job.number: composer.resolved(job.overrides) for job in jobs}
     result = check(resolved, config, TIMEOUT_SECONDS)
     if result is None:
-        return
-    faults, advice = result
+        return []
+    faults, advice, tables = result
     if faults:
         job_of = {job.number: job for job in jobs}
         raise UserError(
             format_faults({text: [job_of[number] for number in numbers] for text, numbers in faults.items()}, len(jobs))
         )
-    for sentence, numbers in advice.items():
+    for sentence, numbers in [*((text, numbers) for text, (_, numbers) in tables.items()), *advice.items()]:
         scope = "" if len(numbers) == len(jobs) else f" ({len(numbers)} of {len(jobs)} jobs)"
-        print(f"{sentence}{scope}", file=sys.stderr)
+        first, *others = sentence.splitlines()
+        print("\n".join([first + scope, *others]), file=sys.stderr)
+    return [report for report, _ in tables.values()]
 
 
 def _run_checks(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, threads: int) -> None:

@@ -8,8 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from reglab.analysis.selection import Choice, Trial
+from reglab.analysis.table_report import FILE
 from reglab.config.trust import trust_config
-from reglab.reports.collect import EARLIER_TEST_USES_TAG, RULE, RULE_TAG
+from reglab.reports.collect import EARLIER_TEST_USES_TAG, RULE, RULE_TAG, read_tables
 from reglab.reports.sweep import SweepReport, collect, histogram_candidates, write
 from reglab.reports.test_result import describe_runs
 from reglab.tracking import RunTracker, TrackingSettings
@@ -32,6 +33,7 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
     if not sweep.get("report", True):
         return
     data = collect(settings.uri, parent.run_id, _rule(config, settings.uri, parent.run_id))
+    data = dataclasses.replace(data, tables=read_tables(parent.folder / FILE))  # on its way to the store
     choice = data.choose()
     test = None
     if sweep.get("test", True):

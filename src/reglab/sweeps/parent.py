@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from reglab.analysis import table_report as table_file
+from reglab.analysis.table_report import TableReport
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.core.override import literal, override
@@ -53,7 +55,7 @@ def open_or_resume(
     settings: TrackingSettings,
     can: Capabilities,
     links_by_job: Mapping[int, Link],
-    ready: Callable[[Sequence[Job]], None] = lambda jobs: None,
+    ready: Callable[[Sequence[Job]], Sequence[TableReport]] = lambda jobs: (),
     resume: Path | None = None,
 ) -> Iterator[OpenSweep]:
     """Open the parent run of a sweep, or resume the earlier one of the same jobs, and lock it.
@@ -68,7 +70,8 @@ def open_or_resume(
         settings: Of tracking.
         can: Of the launcher.
         links_by_job: Of the jobs of a path.
-        ready: Called with the jobs to run before a run is opened; raises UserError if they cannot.
+        ready: Called with the jobs to run before a run is opened; returns the reports of their
+            tables, or raises UserError if they cannot run.
         resume: The folder of the sweep that it must turn out to be.
 
     Raises:
@@ -92,7 +95,7 @@ def open_or_resume(
     _check_resumable(resume, folder, settings.backend)
     with ExitStack() as locks:
         if folder is None:
-            ready(jobs)
+            tables = ready(jobs)
             with start_lock(settings.uri) if tags else nullcontext():
                 folder = earlier(quiet=True)  # the same command may have been given meanwhile
                 if folder is None:
@@ -100,6 +103,7 @@ def open_or_resume(
                     locks.enter_context(sweep_lock(new_folder))
                     atomic_write.write(new_folder / "multirun.yaml", OmegaConf.to_yaml(config))
                     opened = OpenSweep(_open(settings, jobs, arguments, config, new_folder, tags))
+                    _keep_tables(tables, opened.parent)
         if folder is None:
             yield opened
             return
@@ -168,6 +172,16 @@ def _open(
     )
     parent.tag(**{WORKING_FOLDER: Path.cwd()})  # base of its relative paths, for ``reglab resume``
     return parent
+
+
+def _keep_tables(tables: Sequence[TableReport], parent: RunTracker) -> None:
+    if tables:
+        for name, text in (
+            (table_file.FILE, table_file.dump(tables)),
+            (table_file.MARKDOWN, "\n".join(report.markdown() for report in tables)),
+        ):
+            (parent.folder / name).write_text(text, encoding="utf-8")
+            parent.artifact(parent.folder / name)
 
 
 def _keep_job_folders(folder: Path, config: DictConfig) -> None:

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
+from reglab.analysis.table_report import MARKDOWN
 from reglab.config.job_request import JobRequest
 from reglab.core.errors import Diverged, UserError
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, reopen_run, run_state
@@ -82,7 +83,7 @@ def _report_table(prepared: Prepared, folder: Path, tracker: RunTracker) -> None
     report = table_report(prepared.job["data"])
     if report is not None:
         _log.warning("%s", report.text())
-        path = folder / "table_report.md"
+        path = folder / MARKDOWN
         path.write_text(report.markdown(), encoding="utf-8")
         tracker.artifact(path)
 

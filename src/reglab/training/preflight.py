@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from reglab import data
+from reglab.analysis.table_report import TableReport
 from reglab.config.fingerprint import hash_config
 from reglab.config.trust import trust_config
 from reglab.core.errors import UserError
-from reglab.data.table_report import TableReport, describe_table
+from reglab.data.table_description import describe_table
 from reglab.regularizers import Cocktail
 from reglab.training.describe import build_cocktail
 from reglab.training.experiment import Experiment
@@ -28,7 +29,7 @@ _SAME_ROWS = ("split_seed", "fold", "replica", "seed", "label_noise", "shape")
 class _Rows(NamedTuple):
     train: int
     task: str
-    table: str
+    table: TableReport | None
 
 
 class Findings(NamedTuple):
@@ -36,18 +37,20 @@ class Findings(NamedTuple):
 
     Args:
         faults: What is wrong, and with which jobs, by number.
-        advice: What their user should know, likewise: the report of a table, and warnings.
+        advice: What their user should know, likewise.
+        tables: The reports of their tables, by these reports' text, likewise.
     """
 
     faults: dict[str, list[int]]
     advice: dict[str, list[int]]
+    tables: dict[str, tuple[TableReport, list[int]]]
 
 
 def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
     """Load each distinct data set of ``jobs`` (by number: resolved configs), and ask their
     regularizers for advice.
     """
-    findings, rows = Findings({}, {}), {}
+    findings, rows = Findings({}, {}, {}), {}
     loaded_by_node: dict[str, _Rows | str | None] = {}
     for number, job in jobs.items():
         node = dict(job.get("data") or {})
@@ -66,8 +69,7 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
             rows[number] = loaded
     for number, loaded in rows.items():
         if loaded.table:
-            findings.advice.setdefault(loaded.table, []).append(number)
-    for number, loaded in rows.items():
+            findings.tables.setdefault(loaded.table.text(), (loaded.table, []))[1].append(number)
         for sentence in _advice(jobs[number], loaded):
             findings.advice.setdefault(sentence, []).append(number)
     return findings
@@ -111,8 +113,7 @@ def _load(node: Mapping[str, Any]) -> "_Rows | str":
     """Return the data set's size and task, or an error message."""
     try:
         loaded = data.load(node)
-        report = table_report(node)
-        return _Rows(len(loaded.train), loaded.task, report.text() if report else "")
+        return _Rows(len(loaded.train), loaded.task, table_report(node))
     except UserError as error:
         return str(error)
     except MemoryError:

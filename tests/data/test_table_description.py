@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from reglab.data.table_report import TableReport, describe_table
+from reglab.analysis.table_report import TableReport
+from reglab.data.table_description import describe_table
 
 ROWS = 200
 
