@@ -70,14 +70,28 @@ def _read_parquet(file: Path) -> RawTable:
 def check_columns(columns: Iterable[str], key: str, names: Iterable[object]) -> list[str]:
     """Return ``names``, which must be among ``columns``; the option ``key`` gave them.
 
+    A column called ``1e3`` or ``True`` comes from the command line as ``1000.0`` or ``true``.
+
     Raises:
         UserError: Naming the nearest.
     """
-    chosen, known = [str(name) for name in names], list(columns)
-    for name in chosen:
-        if name not in known:
+    chosen, known = list[str](), list(columns)
+    for name in map(str, names):
+        same = [name] if name in known else [column for column in known if _as_value(column) == _as_value(name)]
+        if len(same) != 1:
             raise UserError(f"data.{key}={name} is not a column: {nearest(name, known)} {list_columns(known)}")
+        chosen += same
     return chosen
+
+
+def _as_value(name: str) -> object:
+    """Return what Hydra makes of a name that stands in no quotes: a number or a truth."""
+    if name.lower() in ("true", "false"):
+        return name.lower()
+    try:
+        return float(name)
+    except ValueError:
+        return name
 
 
 def list_columns(columns: Iterable[str], most: int = 30) -> str:
