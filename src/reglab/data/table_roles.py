@@ -68,7 +68,10 @@ def read_typed(
     file = read_table(path, reading)
     columns = list(file.columns)
     check_columns(columns, "types", reading.kinds)
-    targets = check_columns(columns, "target", _names(target))
+    try:
+        targets = check_columns(columns, "target", _names(target))
+    except UserError as error:  # such as the sheets that are not read
+        raise UserError(". ".join([str(error), *file.notes])) from error
     if not targets:
         null = next((name for name in columns if name.lower() == "null"), None)
         hint = f". The column {null}: {override.typed('data.target', null)}" if null else ""
