@@ -55,3 +55,19 @@ def test_a_group_that_only_the_jobs_choose_may_be_missing(conf, hydra):
     assert compose_command(hydra, "train", ["optimizer=adam,sgd", "experiment=study"], False)[0] == RunMode.MULTIRUN
     with pytest.raises(ConfigCompositionException, match="You must specify 'optimizer'"):
         compose_command(hydra, "train", [], False)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["sweep.seeds=3", "hydra.launcher.workers=1", "hydra/launcher=local", "hydra.sweep.dir=x"],
+)
+def test_what_is_about_sweeps_is_not_left_aside_by_one_run(hydra, override):
+    with pytest.raises(UserError, match=r"is about sweeps, and this is one run: add -m"):
+        compose_command(hydra, "train", [override], False)
+    compose_command(hydra, "train", [override], True)
+    compose_command(hydra, "train", ["experiment=study", override, "hydra.mode=RUN"], False)  # one run of a sweep
+
+
+def test_what_is_about_one_run_is_not_left_aside_by_a_sweep(hydra):
+    with pytest.raises(UserError, match=r"this is a sweep: give hydra\.sweep\.dir"):
+        compose_command(hydra, "train", ["seed=0,1", "hydra.run.dir=x"], True)

@@ -180,6 +180,30 @@ def test_a_formula_without_its_value_is_named_by_its_cell(tmp_path):
         read_table(str(tmp_path / "t.xlsx"))
 
 
-def test_a_sheet_of_a_text_file_is_refused(csv_file):
-    with pytest.raises(UserError, match=r"data\.sheet=2: .* is no Excel file"):
-        read_table(str(csv_file), Reading(sheet="2"))
+GIVEN = {"separator": ";", "encoding": "cp1252", "header": True, "decimal": "dot", "missing": "NA", "sheet": "s0"}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".xlsx", ".parquet"])
+@pytest.mark.parametrize("key", GIVEN)
+def test_an_option_without_effect_on_a_kind_of_file_is_refused(tmp_path, workbook, ending, key):
+    """Text has no sheets, a Parquet file no separators: such an option is not left aside in silence."""
+    effective = {
+        ".csv": set(GIVEN) - {"sheet"},
+        ".jsonl": {"encoding", "decimal", "missing"},
+        ".xlsx": {"header", "decimal", "missing", "sheet"},
+        ".parquet": set(),
+    }
+    path = tmp_path / f"t{ending}"
+    if ending == ".csv":
+        path.write_text("a;y\n1;2\n")
+    elif ending == ".jsonl":
+        write_lines(path, [{"a": 1, "y": 2}])
+    elif ending == ".xlsx":
+        path = workbook([["a", "y"], [1, 2]])
+    else:
+        pd.DataFrame({"a": [1], "y": [2]}).to_parquet(path)
+    if key in effective[ending]:
+        assert len(read_table(str(path), Reading(**{key: GIVEN[key]})).columns) == 2
+    else:
+        with pytest.raises(UserError, match=rf"data\.{key}=.* has no effect on .*{ending}, only on .*: leave it out"):
+            read_table(str(path), Reading(**{key: GIVEN[key]}))

@@ -29,7 +29,7 @@ def compose_command(hydra: Hydra, name: str, overrides: list[str], multirun: boo
 
     Raises:
         ConfigCompositionException: As Hydra raises it.
-        UserError: ``sweep.blocks`` without a sweep.
+        UserError: ``sweep.blocks``, or another setting of a sweep, without a sweep.
     """
     remaining, compose_mode = list(overrides), RunMode.MULTIRUN if multirun else RunMode.RUN
     first: ConfigCompositionException | None = None
@@ -55,11 +55,26 @@ def compose_command(hydra: Hydra, name: str, overrides: list[str], multirun: boo
         raise UserError(
             "sweep.blocks describes a sweep: add -m (reglab train -m ...), or leave it out with sweep.blocks=[]"
         )
+    if not single_run:
+        _check_effect(overrides, mode)
     parsed = OverridesParser.create(hydra.config_loader).parse_overrides(remaining)
     ConfigLoaderImpl.validate_sweep_overrides_legal(parsed, mode, from_shell=True)
     if config.hydra.mode != mode:
         amend(config, [f"hydra.mode={mode.name}"])
     return mode, config
+
+
+def _check_effect(overrides: Sequence[str], mode: RunMode) -> None:
+    """Refuse what a user gives for a sweep with a command that is none, and the other way round."""
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~").replace("/", ".")
+        if mode == RunMode.MULTIRUN and key.startswith("hydra.run."):
+            raise UserError(f"{override} is about one run, and this is a sweep: give hydra.sweep.dir, or leave it out")
+        if mode == RunMode.RUN and key.startswith(("sweep.", "hydra.launcher", "hydra.sweeper", "hydra.sweep.")):
+            raise UserError(
+                f"{override} is about sweeps, and this is one run: add -m for a sweep (reglab train -m ...), or leave "
+                "it out"
+            )
 
 
 def amend(config: DictConfig, overrides: Sequence[str]) -> None:

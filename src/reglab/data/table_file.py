@@ -16,6 +16,14 @@ from reglab.data.table_raw import RawTable, composed, without_row_numbers
 
 TEXT, PARQUET = (".csv", ".tsv", ".txt"), (".parquet", ".pq")
 JSON_LINES, EXCEL = (".jsonl", ".ndjson"), (".xlsx",)
+_EFFECTIVE = {  # the kinds of files for which an option decides anything
+    "separator": TEXT,
+    "encoding": (*TEXT, *JSON_LINES),
+    "header": (*TEXT, *EXCEL),
+    "decimal": (*TEXT, *EXCEL, *JSON_LINES),
+    "missing": (*TEXT, *EXCEL, *JSON_LINES),
+    "sheet": EXCEL,
+}
 _KINDS = {  # by the first bytes
     b"\x1f\x8b": ("compressed by gzip", "let its name end in .csv.gz"),
     b"PK\x03\x04": ("an Excel workbook or a ZIP archive", "let a workbook's name end in .xlsx, or unpack the archive"),
@@ -45,8 +53,12 @@ def read_table(path: str | None, reading: Reading | None = None) -> RawTable:
         raise UserError("data.path is not set: give your file, as in data=table data.path=FILE.csv data.target=COLUMN")
     file = Path(str(path)).expanduser()
     ending = _check_file(file)
-    if reading.sheet is not None and ending not in EXCEL:
-        raise UserError(f"data.sheet={reading.sheet}: {file.name} is no Excel file, and has no sheets: leave it out")
+    for key, endings in _EFFECTIVE.items():
+        if getattr(reading, key) is not None and ending not in endings:
+            raise UserError(
+                f"data.{key}={getattr(reading, key)} has no effect on {file.name}, only on {', '.join(endings)}: leave "
+                "it out"
+            )
     try:
         if ending in PARQUET:
             table = read_parquet(str(path), file)
