@@ -36,6 +36,7 @@ TRAIN = (
     *("train", "data=wine", "model=custom", "model._target_=mine.Net", "trust=[mine]"),
     *("trainer.max_epochs=1", "trainer.accelerator=cpu", "tracking=none"),
 )
+SMALL = ("train", "data=wine", "trainer.max_epochs=1", "trainer.accelerator=cpu", "tracking=none")
 SWEEP = ("hydra.mode=MULTIRUN", "seed=0,1", "sweep.report=false", "hydra.launcher.workers=1")
 RANKS = ("hydra/launcher=process", "trainer.devices=2", "trainer.strategy=ddp")
 
@@ -71,6 +72,20 @@ def test_a_run_and_a_resumed_run(folder: Path) -> None:
 def test_a_workers_jobs_and_each_rank(launcher: tuple[str, ...], ranks: set[str], folder: Path) -> None:
     told = run(folder, REGLAB, *TRAIN, *SWEEP, *launcher)
     assert {rank for _, _, rank, _ in told} == ranks
+
+
+def test_nothing_of_the_folder_is_imported_where_none_of_it_is_trusted(folder: Path) -> None:
+    """Libraries try names that need not be installed, namespace packages are open, and Hydra imports every plugin."""
+    for name in ("hydra_plugins/theirs.py", "google/__init__.py", "numba.py", "IPython.py", "colorama.py", "psutil.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(STRANGER)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    for words in (SMALL, ("train", "-m", *SMALL[1:], "seed=0,1", "hydra.launcher.workers=1", "sweep.report=false")):
+        ended = subprocess.run(
+            [REGLAB, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        assert not (folder / "stranger.txt").exists()
 
 
 def test_fit_in_a_script_with_spawned_ranks(folder: Path) -> None:

@@ -3,7 +3,9 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
+from reglab.cli.import_path import trust_given
 from reglab.config import trust
 from reglab.config.instantiate import locate
 from reglab.core.errors import UserError
@@ -35,14 +37,14 @@ def test_an_unlisted_package_is_refused_with_what_to_type(package):
     )
 
 
-def test_it_is_trusted_by_call_by_config_or_by_the_environment(package, monkeypatch):
+def test_it_is_trusted_by_call_by_the_command_line_or_by_the_environment(package, monkeypatch):
     monkeypatch.setenv(trust.VARIABLE, " other, somebodys,")
     assert found() == "Net"
     monkeypatch.delenv(trust.VARIABLE)
     with pytest.raises(UserError, match="not trusted"):
         found()
     with trust.isolated():
-        trust.trust_config({"trust": [package]})
+        trust_given(["seed=3", f"trust=[{package}]"])
         assert found() == "Net"
     with pytest.raises(UserError, match="not trusted"):
         found()
@@ -50,17 +52,37 @@ def test_it_is_trusted_by_call_by_config_or_by_the_environment(package, monkeypa
     assert found() == "Net"
 
 
-@pytest.mark.parametrize("listed", [None, [], {}, "somebodys", ["somebodys"]])
-def test_a_config_lists_none_one_or_several(package, listed):
-    trust.trust_config({"trust": listed})
-    assert trust.trusted_packages() == ([package] if listed else [])
-    trust.trust_config({})
+@pytest.mark.parametrize(
+    "word, trusted",
+    [
+        ("trust=null", []),
+        ("trust=[]", []),
+        ("trust=somebodys", ["somebodys"]),
+        ("+trust=[somebodys]", ["somebodys"]),
+        ("trust=[somebodys],[other]", ["other", "somebodys"]),
+        ("~trust", []),
+        ("name=trust", []),
+        ("x.trust=[somebodys]", []),
+    ],
+)
+def test_the_command_line_lists_none_one_or_several(package, word, trusted):
+    trust_given([word])
+    assert trust.trusted_packages() == trusted
 
 
-@pytest.mark.parametrize("name", ["os", "builtins", "a.b", "", "a-b", 3, "pickle"])
+@pytest.mark.parametrize("name", ["os", "builtins", "a.b", "''", "a-b", "3", "pickle"])
 def test_what_is_no_package_of_the_users_cannot_be_listed(package, name):
     with pytest.raises(UserError, match="not the name of a top-level package of yours"):
-        trust.trust_config({"trust": [name]})
+        trust_given([f"trust=[{name}]"])
+
+
+@pytest.mark.parametrize("listed", ["somebodys", ["somebodys"], ["other", "somebodys"]])
+def test_a_config_may_list_what_the_user_trusts_and_no_more(package, listed):
+    with pytest.raises(UserError, match=r"^trust=\['.*somebodys'\] is set in a file"):
+        trust.check_listed(listed)
+    trust.trust(package, "other")
+    trust.check_listed(listed)
+    trust.check_listed(None)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +112,8 @@ def test_a_class_that_another_package_defines_is_refused(package, tmp_path):
 
 
 def test_of_torch_the_parts_that_only_compute_are_trusted(package):
-    assert locate("torch.optim.swa_utils.AveragedModel", nn.Module, "model") is torch.optim.swa_utils.AveragedModel
+    assert locate("torch.nn.Linear", nn.Module, "model") is nn.Linear
+    assert locate("torch.optim.swa_utils.SWALR", LRScheduler, "scheduler") is torch.optim.swa_utils.SWALR
     for target in ("torch.fx.GraphModule", "torch.jit.ScriptModule", "torchmetrics.text.BERTScore", "torch.nnn.Net"):
         with pytest.raises(UserError, match="not trusted"):
             found(target)

@@ -110,9 +110,14 @@ def test_no_slot_takes_what_is_not_trusted(lurking):
     assert not lurking.exists()
 
 
-def test_a_trusted_package_is_taken(lurking):
+def test_a_trusted_package_is_taken_and_a_config_trusts_none(lurking):
+    composed = config("tracking=none", "model=custom", "model._target_=lurking.Net", "trust=[lurking]")
+    with pytest.raises(UserError, match="lurking is not trusted"):
+        run_job(composed)
+    assert not lurking.exists()
+    trust.trust("lurking")
     with pytest.raises(UserError, match=r"forward|outputs|inputs"):
-        run_job(config("tracking=none", "model=custom", "model._target_=lurking.Net", "trust=[lurking]"))
+        run_job(composed)
     assert lurking.exists()
 
 
@@ -140,7 +145,7 @@ def test_hydra_builds_nothing_that_is_not_trusted(lurking, hydra):
     ],
 )
 def test_nor_on_the_command_line(lurking, words):
-    with pytest.raises(UserError, match=r"lurking is not trusted.*add trust=\[lurking\]|logging handlers may only be"):
+    with pytest.raises(UserError, match=r"not trusted.*add trust=\[lurking\]|handlers may only be|give plain values"):
         train.train([*words, "tracking=none"])
     assert not lurking.exists()
 

@@ -77,14 +77,12 @@ def _option(folders: Sequence[Path], group: str, option: str) -> dict[str, Any]:
 
 
 def _load(folders: Sequence[Path], name: str) -> dict[str, Any]:
-    import yaml  # late: listing options does not need it
+    from reglab.config.yaml_file import read_plain  # late: listing options does not need it
 
     for folder in folders:
         file = folder / f"{name}.yaml"
         if file.is_file():
-            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            content = yaml.load(file.read_text(encoding="utf-8"), loader)
-            return content if isinstance(content, dict) else {}
+            return read_plain(file)
     return {}
 
 

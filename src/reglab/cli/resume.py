@@ -9,9 +9,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from reglab.cli.import_path import add_working_folder
+from reglab.cli.import_path import trust_given
+from reglab.cli.sweep_command import SWEEP, read_command
 from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.job_request import from_tags, take_recorded
+from reglab.config.validate import check_config
+from reglab.config.yaml_file import read_mapping
 from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.processes import rank_environment
@@ -24,12 +27,8 @@ _CHANGEABLE = (
     *("trainer.shards", "trainer.checkpoint_seconds", "trust"),
 )
 _EPOCHS = "trainer.max_epochs"
-_SWEEP = "multirun.yaml"
-_HYDRA_KEYS = ("hydra.launcher", "hydra.sweep", "hydra.mode")  # Hydra's keys that a file may set
 # What of a sweep may change.
 _SWEEP_CHANGEABLE = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")
-# Trust is given again by the user, not by a file.
-_DROPPED = ("sweep.again", "trust")
 
 
 def resume(arguments: Sequence[str]) -> int:
@@ -51,7 +50,8 @@ def resume(arguments: Sequence[str]) -> int:
 
     folder = find_folder(given_uri(given.uri), given.run)
     check_named(str(read_identity(folder).uri), given.uri)
-    if (folder / _SWEEP).is_file():
+    trust_given(given.overrides)
+    if (folder / SWEEP).is_file():
         return _resume_sweep(folder, given.overrides, given.here)
     return _resume_run(folder, given.overrides, given.here)
 
@@ -68,6 +68,7 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     changes = _changes(overrides)
     for key, value in changes.items():
         OmegaConf.update(config, key, value, force_add=True)
+    check_config(config)
     epochs = OmegaConf.select(config, _EPOCHS)
     if type(epochs) is not int:
         raise UserError(f"{_EPOCHS}={epochs}: give a whole number of epochs")
@@ -80,7 +81,6 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     if epochs > before:
         _check_schedule(config, before)
     _check_working_folder(state, here)
-    add_working_folder()
     from reglab.cli.single_run import resume_run  # late: rich
 
     with signals.handle_signals():
@@ -142,11 +142,10 @@ def _changes(overrides: Sequence[str]) -> dict[str, Any]:
 
 def _recorded(folder: Path) -> DictConfig | None:
     try:
-        config = OmegaConf.load(folder / "config.yaml")
+        config = read_mapping(folder / "config.yaml")
     except FileNotFoundError:
         return None
-    if not isinstance(config, DictConfig):
-        raise UserError(f"{folder / 'config.yaml'} is not the configuration of a run")
+    config.pop("hydra", None)
     config.trust = []  # given by the user, not by a file
     for key in REMOVED_KEYS:
         (config.get("measure") or {}).pop(key, None)
@@ -178,28 +177,7 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
             f"extend one of its finished runs: reglab resume RUN {_EPOCHS}=..."
         )
     _check_working_folder(state, here)
-    # Secrets stay as written.
-    recorded: Any = OmegaConf.to_container(OmegaConf.load(folder / _SWEEP), resolve=False)
-    hydra = recorded["hydra"]
-    for each in hydra["overrides"]["hydra"]:
-        if not any(_key(each) == key or _key(each).startswith(f"{key}.") for key in _HYDRA_KEYS):
-            raise UserError(f"the sweep was started with {each}, which a file may not set: run its command again")
-    dropped = [*_DROPPED, *(f"measure.{key}" for key in REMOVED_KEYS)]
-    task_overrides = [each for each in hydra["overrides"]["task"] if _key(each) not in dropped]
-    hydra_overrides = [each for each in hydra["overrides"]["hydra"] if _key(each) not in map(_key, overrides)]
-    arguments = ["-m", *hydra_overrides, *task_overrides, *overrides]
-    if hydra["job"]["config_name"] not in (None, "train"):
-        arguments = ["--config-name", hydra["job"]["config_name"], *arguments]
-    for source in hydra["runtime"]["config_sources"]:
-        if source["provider"] == "command-line":
-            if not Path(source["path"]).resolve().is_relative_to(Path.cwd()):
-                raise UserError(f"the sweep was started with --config-dir {source['path']}: run its command again")
-            arguments = ["--config-dir", source["path"], *arguments]
-    from reglab.cli.train import train
+    sweep = read_command(folder / SWEEP)
+    from reglab.cli.train import resume_sweep  # late: Hydra's plugins
 
-    return train(arguments, folder)
-
-
-def _key(override: str) -> str:
-    """Return which key or group an override is about, however it is written."""
-    return override.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".")
+    return resume_sweep(folder, sweep.overrides(overrides), sweep.config_name, sweep.config_dir)

@@ -6,6 +6,7 @@ An error in the configuration is reported in one message.
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,20 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from reglab.cli.import_path import add_working_folder
+from reglab.cli.import_path import trust_given
 from reglab.cli.run_mode import amend, compose_command
 from reglab.cli.single_run import train_one
 from reglab.config.class_weight import with_pairs
+from reglab.config.config_loader import create_hydra
 from reglab.config.error_messages import explain, group_options
 from reglab.config.paths import conf_dir
 from reglab.config.sweep_functions import rewrite
+from reglab.config.trust import trust, trusted_packages
 from reglab.config.validate import check_config, check_secrets
-from reglab.core import secrets, signals
+from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.launchers import task
+from reglab.launchers.compose import check_folder
 from reglab.processes import rank_consistency
 
 _CONFIG_NAME = "train"
@@ -39,21 +43,37 @@ _CONFIG_NAME = "train"
 _UNSUPPORTED_FLAGS = ("config_path", "experimental_rerun", "hydra_help", "shell_completion")
 
 
-def train(arguments: Sequence[str], resume: Path | None = None) -> int:
+def train(arguments: Sequence[str]) -> int:
     """Run ``reglab train`` and return its exit code: 0 all finished, 1 a job failed.
 
     Args:
         arguments: Of the command line.
-        resume: The folder of the sweep that ``reglab resume`` was asked for.
 
     Raises:
         UserError: For a configuration that cannot run.
         KeyboardInterrupt: Also for SIGTERM.
     """
     options = get_args_parser().parse_args(list(arguments))
-    add_working_folder()
+    trust_given(options.overrides)
+    return _command(options)
+
+
+def resume_sweep(folder: Path, overrides: Sequence[str], config_name: str | None, config_dir: str | None) -> int:
+    """Run a sweep's command again, as ``train``, of which a file recorded the parts.
+
+    Args:
+        folder: Of the sweep that it must turn out to be.
+        overrides: Of the sweep; none is taken for an option, however it begins.
+        config_name, config_dir: The options of these names.
+    """
+    options = get_args_parser().parse_args(["--multirun"])
+    options.overrides, options.config_name, options.config_dir = list(overrides), config_name, config_dir
+    return _command(options, folder)
+
+
+def _command(options: Any, resume: Path | None = None) -> int:
     version.setbase("1.3")
-    hydra = Hydra.create_main_hydra2("reglab", _search_path(options.config_dir))
+    hydra = create_hydra(_search_path(options.config_dir))
     try:
         with signals.handle_signals():
             return _run(hydra, options, resume)
@@ -73,7 +93,8 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     name = options.config_name or _CONFIG_NAME
     overrides = rewrite(with_pairs(options.overrides))
     if options.cfg:
-        secrets.learn(hydra.compose_config(name, overrides, RunMode.RUN))
+        shown = hydra.compose_config(name, overrides, RunMode.RUN)
+        check_config(shown)
         hydra.show_cfg(name, overrides, options.cfg, options.package, options.resolve)
         return 0
     if options.info:
@@ -86,19 +107,21 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     if mode == RunMode.RUN:
         amend(config, rank_consistency.shared_folder_overrides(config, overrides))
         OmegaConf.clear_cache(config)  # of ${now:}, which all ranks agree on by now
+        check_folder(config, "hydra.run.dir")
         return train_one(hydra, name, config, " ".join(overrides) or "one run")
     return _exit_code(_sweep(hydra, name, config, resume))
 
 
 def _sweep(hydra: Hydra, name: str, config: DictConfig, resume: Path | None) -> object:
     """Do what ``Hydra.multirun`` does with a config that is composed already."""
+    check_folder(config, "hydra.sweep.dir")
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=name)
     sweeper: Any = Plugins.instance().instantiate_sweeper(
         config=config,
         hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
-        task_function=_task,
+        task_function=partial(_task, tuple(trusted_packages())),
     )
     arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     result: object = sweeper.sweep(arguments, resume) if resume else sweeper.sweep(arguments)
@@ -106,7 +129,8 @@ def _sweep(hydra: Hydra, name: str, config: DictConfig, resume: Path | None) -> 
     return result
 
 
-def _task(config: DictConfig) -> object:
+def _task(trusted: Sequence[str], config: DictConfig) -> object:
+    trust(*trusted)  # another launcher's process has only what is handed to it
     return task.train(config)
 
 

@@ -4,21 +4,31 @@ Each config key has an expected class. A ``_target_`` outside trusted packages (
 refused before its module is imported, one that is not a subclass before it is called. Functions are
 refused too: nothing is known about what they do. A ``_target_`` among a class's
 arguments is plain data here, and is not instantiated.
+
+Of reglab's and torch's own classes, each key builds those of ``BUILT_IN`` alone: that a package is
+trusted does not make each of its classes one that a stranger may construct.
 """
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from reglab.config.trust import check_trusted
+from reglab.config.trust import check_trusted, is_given
 from reglab.core.errors import UserError, nearest
 
 T = TypeVar("T")
 _MISSING = "???"  # how Hydra writes a value that the user must give
+# Where the classes are defined that a config may build, by the first part of its key; of what the user trusts, any.
+BUILT_IN = {
+    "model": ("reglab.models", "torch.nn.modules"),
+    "regularizer": ("reglab.regularizers",),
+    "optimizer": ("torch.optim",),
+    "scheduler": ("torch.optim.lr_scheduler", "torch.optim.swa_utils"),
+}
 
 
-def locate(target: object, base: type[T], key: str, also: Iterable[str] = ()) -> type[T]:
+def locate(target: object, base: type[T], key: str) -> type[T]:
     """Return the class that the dotted path ``target`` names, which must be a subclass of ``base``.
 
     Path and class must both lie in trusted packages: ``my_package.os.system`` leads out of one.
@@ -26,8 +36,7 @@ def locate(target: object, base: type[T], key: str, also: Iterable[str] = ()) ->
     Args:
         target: The dotted path of a class.
         base: The expected base class.
-        key: The config key, for messages.
-        also: Packages that are trusted for this key only.
+        key: The config key, which says of whose classes (``BUILT_IN``).
 
     Raises:
         UserError: If one does not, if there is no such module or class, or if it is something else.
@@ -38,7 +47,7 @@ def locate(target: object, base: type[T], key: str, also: Iterable[str] = ()) ->
             f"package.module.Class; got {target!r}"
         )
     module_name, _, name = target.rpartition(".")
-    check_trusted(module_name, f"{key}._target_={target}", also)
+    check_trusted(module_name, f"{key}._target_={target}")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -51,7 +60,13 @@ def locate(target: object, base: type[T], key: str, also: Iterable[str] = ()) ->
         raise UserError(f"{key}._target_={target}: {module_name} has no {name!r}; {_near_class(module, name, base)}")
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise UserError(f"{key}._target_={target} is not a subclass of {base.__module__}.{base.__qualname__}")
-    check_trusted(cls.__module__, f"{key}._target_={target} is defined in {cls.__module__}", also)
+    check_trusted(cls.__module__, f"{key}._target_={target} is defined in {cls.__module__}")
+    places = BUILT_IN.get(key.partition(".")[0], ())
+    if not is_given(cls.__module__) and not any(f"{cls.__module__}.".startswith(f"{place}.") for place in places):
+        raise UserError(
+            f"{key}._target_={target} is not a class that a configuration builds here: take one of "
+            f"{', '.join(places) or 'a package of yours'}, or a class of your own"
+        )
     return cls
 
 

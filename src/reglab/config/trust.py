@@ -1,6 +1,7 @@
 """Trusted packages: whose classes a configuration may name.
 
-What others wrote (an experiment file, a checkpoint) cannot widen it.
+What others wrote (an experiment file, a checkpoint, the blocks of a sweep) cannot widen it: a
+package is trusted by the command line, the environment or Python, never by what was composed.
 
 Of torch only ``torch.nn`` and ``torch.optim``, whose classes compute. Elsewhere, and in
 torchmetrics, some modules run or fetch what their arguments name, such as
@@ -9,11 +10,8 @@ torchmetrics, some modules run or fetch what their arguments name, such as
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from reglab.core.errors import UserError
 
@@ -28,25 +26,18 @@ def trust(*packages: str) -> None:
     Raises:
         UserError: For a name that is no top-level package's, and for modules of Python itself.
     """
-    _trusted.update(_checked(packages, "trust"))
-
-
-def trust_config(config: Mapping[Any, Any]) -> None:
-    """Trust what a composed config lists as ``trust``.
-
-    Not for a config that was read back: its writer wrote the list.
-
-    Raises:
-        UserError: As ``trust`` does.
-    """
-    container: Any = OmegaConf.to_container(OmegaConf.create({KEY: config.get(KEY)}), resolve=True)
-    packages = container[KEY] or []
-    trust(*([packages] if isinstance(packages, str) else packages))
+    _trusted.update(_checked(packages, KEY))
 
 
 def trusted_packages() -> list[str]:
     """Return the trusted packages, without the built-in ones and those of REGLAB_TRUST."""
     return sorted(_trusted)
+
+
+def given_packages() -> list[str]:
+    """Return the packages that the user trusts, by whatever way."""
+    named = os.environ.get(VARIABLE, "").split(",")
+    return sorted({*_trusted, *_checked([name.strip() for name in named if name.strip()], VARIABLE)})
 
 
 @contextmanager
@@ -61,16 +52,42 @@ def isolated() -> Iterator[None]:
         _trusted.update(before)
 
 
-def check_trusted(module: str, what: str, also: Iterable[str] = ()) -> None:
-    """Raise UserError unless ``module`` lies in a trusted package.
+def check_listed(listed: object) -> None:
+    """Refuse a composed config's ``trust`` that lists more than the user trusts: a file wrote it.
 
     Args:
-        what: What names it, for the message.
-        also: Packages that are trusted for this call only.
+        listed: The config's value: a name, a list of names, or nothing.
+
+    Raises:
+        UserError: Naming what is not trusted.
     """
-    named = os.environ.get(VARIABLE, "").split(",")
-    variable = _checked([name.strip() for name in named if name.strip()], VARIABLE)
-    if any(module == each or module.startswith(f"{each}.") for each in (*_BUILT_IN, *_trusted, *variable, *also)):
+    names = [listed] if isinstance(listed, str) else list(listed) if isinstance(listed, Sequence) else []
+    if more := [name for name in names if name not in given_packages()]:
+        raise UserError(
+            f"trust={more} is set in a file, which may not: set it on the command line or in the environment variable "
+            f"{VARIABLE}"
+        )
+
+
+def check_trusted(module: str, what: str) -> None:
+    """Raise UserError unless ``module`` lies in a trusted package, built-in or the user's own.
+
+    Args:
+        module: Its dotted path.
+        what: What names it, for the message.
+    """
+    if not _is_within(module, _BUILT_IN):
+        check_given(module, what)
+
+
+def check_given(module: str, what: str) -> None:
+    """Raise UserError unless ``module`` lies in a package that the user trusts.
+
+    Args:
+        module: Its dotted path.
+        what: What names it, for the message.
+    """
+    if is_given(module):
         return
     package = module.partition(".")[0]
     if package in sys.stdlib_module_names:
@@ -80,6 +97,15 @@ def check_trusted(module: str, what: str, also: Iterable[str] = ()) -> None:
         f"{what}: {part} is not trusted to be imported by a configuration; if it is yours, add trust=[{package}] "
         f"(or set {VARIABLE}={package}, or in Python: from reglab.config.trust import trust; trust({package!r}))"
     )
+
+
+def is_given(module: str) -> bool:
+    """Return whether ``module`` lies in a package that the user trusts."""
+    return _is_within(module, given_packages())
+
+
+def _is_within(module: str, packages: Iterable[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 def _checked(packages: Iterable[object], key: str) -> list[str]:

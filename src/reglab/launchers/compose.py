@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from reglab.config.job_request import JobRequest
 from reglab.config.validate import check_config
+from reglab.tracking.own_folder import check_own_folder
 
 # Parts of Hydra's node that only Hydra itself uses.
 _FOR_HYDRA = (
@@ -169,9 +170,35 @@ def job_config(composer: Composer, request: JobRequest, lean: bool = False) -> D
 
 
 def located(composer: Composer, request: JobRequest) -> JobRequest:
-    """Return the request with the folder in which Hydra puts the job's output."""
+    """Return the request with the folder in which Hydra puts the job's output.
+
+    Raises:
+        UserError: It holds other files than a run's.
+    """
     config = job_config(composer, request, lean=True)
-    return replace(request, folder=Path(config.hydra.runtime.output_dir))
+    folder = Path(config.hydra.runtime.output_dir)
+    check_own_folder(folder, "hydra.sweep.subdir", _of_hydra(config))
+    return replace(request, folder=folder)
+
+
+def check_folder(config: DictConfig, key: str) -> None:
+    """Refuse a folder that holds other files than a run's, before Hydra writes to it.
+
+    Args:
+        config: Composed.
+        key: Of the folder.
+
+    Raises:
+        UserError: Naming some of them.
+    """
+    with hydra_config(config):
+        folder = Path(str(OmegaConf.select(config, key)))
+    check_own_folder(folder, key, _of_hydra(config))
+
+
+def _of_hydra(config: DictConfig) -> tuple[str, ...]:
+    """Return what Hydra itself writes into a job's folder."""
+    return str(config.hydra.output_subdir), f"{config.hydra.job.name}.log"
 
 
 def _job_folder(config: DictConfig) -> Path:

@@ -66,10 +66,12 @@ class RequestLauncher(Launcher):
             composer: Of the sweep.
             settings: Of packs.
         """
+        from reglab.config.trust import trusted_packages
         from reglab.launchers import task
         from reglab.launchers.run_group import Assignment
 
-        return Assignment(self.context, self.config, self.task, task.train_pack, settings, composer.bases)
+        trusted = tuple(trusted_packages())
+        return Assignment(self.context, self.config, self.task, task.train_pack, settings, composer.bases, trusted)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs of another sweeper than ``blocks``, which knows overrides only."""

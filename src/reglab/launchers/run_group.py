@@ -57,6 +57,7 @@ class Assignment:
         train_pack: Trains several jobs fused.
         settings: Of packs.
         bases: Composed bases, see ``compose.Composer``.
+        trusted: The packages that the sweep's process trusts.
     """
 
     context: Any
@@ -65,6 +66,7 @@ class Assignment:
     train_pack: TrainPack
     settings: PackSettings
     bases: Bases
+    trusted: tuple[str, ...] = ()
 
 
 def run_group(group: JobGroup, assignment: Assignment, composer: Composer, send: Send) -> None:

@@ -5,6 +5,7 @@ import pickle
 import sys
 from multiprocessing.connection import Connection
 
+from reglab.config.trust import trust
 from reglab.core import secrets, signals, terminal
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Idle
@@ -41,12 +42,14 @@ def _work(pipe: Connection, pickled: bytes) -> None:
 
 
 def prepare(pickled: bytes) -> tuple[Assignment, Composer]:
-    """Return the unpickled assignment and its composer; set up secrets and threads.
+    """Return the unpickled assignment and its composer; set up trust, secrets
+    and threads.
 
     Args:
         pickled: An ``Assignment``.
     """
     assignment = _unpickle(pickled)
+    trust(*assignment.trusted)
     secrets.learn(assignment.config)
     limit_threads(assignment.settings.threads)
     return assignment, Composer(assignment.context.config_loader, assignment.config, assignment.bases)

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from reglab.analysis.table_report import TableReport
+from reglab.config.trust import trust, trusted_packages
 from reglab.core import secrets
 from reglab.core.errors import UserError
 from reglab.launchers import task as tasks
@@ -43,7 +44,9 @@ def check_in_process(jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, 
     context = start_server(list(launcher.get("preload") or []), threads)
     with ChildProcesses() as children, suppress(EOFError):
         with worker_environment(threads):
-            pipe = children.start(0, context, _run_checks, dict(jobs), config, threads, daemon=True).pipe
+            pipe = children.start(
+                0, context, _run_checks, dict(jobs), config, threads, trusted_packages(), daemon=True
+            ).pipe
         pipe.recv()  # it has finished importing
         result: Findings | None = pipe.recv() if pipe.poll(seconds) else None
         return result
@@ -88,8 +91,15 @@ def check_data(
     return [report for report, _ in tables.values()]
 
 
-def _run_checks(pipe: Connection, jobs: Mapping[int, Mapping[str, Any]], config: DictConfig, threads: int) -> None:
+def _run_checks(
+    pipe: Connection,
+    jobs: Mapping[int, Mapping[str, Any]],
+    config: DictConfig,
+    threads: int,
+    trusted: Sequence[str],
+) -> None:
     exit_with_parent(grace=0)
+    trust(*trusted)
     secrets.learn(config)
     limit_threads(threads)
     check = tasks.data_checker()

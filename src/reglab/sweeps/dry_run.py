@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from reglab.analysis.formatting import compact, plural, shortened
 from reglab.config.job_request import JobRequest
 from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
+from reglab.config.trust import trust, trusted_packages
 from reglab.core.errors import Unfused, UserError
 from reglab.launchers import task as tasks
 from reglab.launchers.compose import Composer, job_config
@@ -171,7 +172,9 @@ def _measure_in_process(
     context = start_server(preload, settings.threads)
     with ChildProcesses() as children:
         with worker_environment(settings.threads):
-            child = children.start(0, context, _measure, configs, settings, tasks.try_pack, daemon=True)
+            child = children.start(
+                0, context, _measure, configs, settings, tasks.try_pack, trusted_packages(), daemon=True
+            )
         try:
             result: Cost | Unfused | str = child.pipe.recv()
             return result
@@ -180,8 +183,15 @@ def _measure_in_process(
             return f"the process that measured it ended with exit code {child.process.exitcode}"
 
 
-def _measure(pipe: Connection, configs: Sequence[DictConfig], settings: PackSettings, try_pack: TryPack) -> None:
+def _measure(
+    pipe: Connection,
+    configs: Sequence[DictConfig],
+    settings: PackSettings,
+    try_pack: TryPack,
+    trusted: Sequence[str],
+) -> None:
     exit_with_parent(grace=0)
+    trust(*trusted)
     limit_threads(settings.threads)
     try:
         pipe.send(_cost(try_pack(configs, settings), configs))

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from reglab.analysis.selection import Choice, Trial
 from reglab.analysis.table_report import FILE
-from reglab.config.trust import trust_config
 from reglab.reports.collect import EARLIER_TEST_USES_TAG, RULE, RULE_TAG, read_tables
 from reglab.reports.sweep import SweepReport, collect, histogram_candidates, write
 from reglab.reports.test_result import describe_runs
@@ -27,7 +26,6 @@ def finish_sweep(config: DictConfig, parent: RunTracker) -> None:
         config: Of the whole sweep.
         parent: The sweep's run.
     """
-    trust_config(config)  # checkpoints of its jobs name the same classes
     settings = TrackingSettings.from_config(config.tracking)
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     if not sweep.get("report", True):

@@ -11,6 +11,7 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.tracking.folder import IDENTITY, START, Identity, move_earlier_run, write_identity
 from reglab.tracking.lock import RunLock
+from reglab.tracking.own_folder import check_nothing_overwritten
 from reglab.tracking.params import write_config
 from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_start import Start, Texts, write_start
@@ -68,13 +69,15 @@ def locked_folders(specs: Sequence[RunSpec]) -> Iterator[list[RunLock]]:
     """Lock the folders of ``specs`` and move earlier runs in them; an error releases the locks.
 
     Raises:
-        UserError: Naming the process, where another one is running a run in one of them.
+        UserError: Naming the process, where another one is running a run in one of them, or the
+            files of others that a run would overwrite.
     """
     locks: list[RunLock] = []
     try:
         for spec in specs:
             locks.append(RunLock(spec.folder))
         for spec in specs:
+            check_nothing_overwritten(spec.folder)
             move_earlier_run(spec.folder)
         yield locks
     except BaseException:

@@ -2,10 +2,12 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
 
 from reglab.config.fingerprint import fingerprint
 from reglab.config.instantiate import build
@@ -53,10 +55,22 @@ def resolved(recorded: Mapping[str, Any], key: str) -> Any:
         if not called.startswith("oc."):
             raise UserError(f"config of the run, {key}: ${{{called}:...}} is not allowed in a file; write its value")
     try:
-        node = OmegaConf.select(OmegaConf.create(dict(recorded)), key)
-        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        with _resolvers_of_omegaconf():  # also for what the value refers to elsewhere in the config
+            node = OmegaConf.select(OmegaConf.create(dict(recorded)), key)
+            return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     except Exception as error:
         raise UserError(f"config of the run, {key}: {_reason(error)}") from error
+
+
+@contextmanager
+def _resolvers_of_omegaconf() -> Iterator[None]:
+    """Let interpolations call OmegaConf's own functions alone inside the context."""
+    before = BaseContainer._resolvers
+    BaseContainer._resolvers = {name: function for name, function in before.items() if name.startswith("oc.")}
+    try:
+        yield
+    finally:
+        BaseContainer._resolvers = before
 
 
 def build_cocktail(nodes: Mapping[str, Any] | None, seed: int, task: str) -> Cocktail:

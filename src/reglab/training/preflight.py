@@ -9,7 +9,6 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from reglab import data
 from reglab.analysis.table_report import TableReport
 from reglab.config.fingerprint import hash_config
-from reglab.config.trust import trust_config
 from reglab.core.errors import UserError
 from reglab.data.table_description import describe_table
 from reglab.regularizers import Cocktail
@@ -126,7 +125,6 @@ def _advice(job: Mapping[str, Any], loaded: "_Rows") -> list[str]:
     """Return the advice for a job; none where the job is invalid, which is reported elsewhere."""
     trainer = job.get("trainer") or {}
     try:
-        trust_config(job)
         cocktail = build_cocktail(job["regularizer"], 0, loaded.task)
         recipe = Recipe({}, {}, None, int(job["data"]["batch_size"]), 1, int(trainer["max_epochs"]))
         return advice(cocktail, loaded.train, recipe, int(trainer.get("accumulate_grad_batches") or 1))

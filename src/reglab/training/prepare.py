@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from reglab import data, models
 from reglab.config.instantiate import construct
 from reglab.config.job_request import JobRequest, without_request
-from reglab.config.trust import trust_config
 from reglab.core import secrets
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings
@@ -90,7 +89,6 @@ def prepare_job(
     Raises:
         UserError: For bad input, with a message that names the key at fault.
     """
-    trust_config(config)
     config = with_data_shape(config)
     recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}
     secrets.learn(recorded)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import torch
-import yaml
 from torch import nn
 
 from reglab.config.job_request import JobRequest, WarmStart, from_tags, take_recorded
+from reglab.config.yaml_file import read_mapping
 from reglab.core.errors import UserError
 from reglab.tracking.folder import read_identity
 from reglab.tracking.run_state import RunState, read_state
@@ -66,5 +66,5 @@ def _recorded(state: RunState) -> JobRequest | None:
     """Return the request of the job whose run this is."""
     request = from_tags(state.tags)
     if request is None and (file := state.folder / "config.yaml").is_file():  # of an older version
-        request = take_recorded(yaml.safe_load(file.read_text(encoding="utf-8")))
+        request = take_recorded(read_mapping(file))
     return request

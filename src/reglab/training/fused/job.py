@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 
 from reglab.config.job_request import JobRequest
 from reglab.config.pack_settings import PackSettings
-from reglab.config.trust import trust_config
 from reglab.core.errors import Unfused
 from reglab.data import DataSet
 from reglab.tracking import RunSpec, RunTracker, open_runs, pack_manifest
@@ -176,8 +175,6 @@ def prepare_jobs(configs: Sequence[DictConfig], requests: Sequence[JobRequest] |
         Unfused: Where some of them are wrong, so that the others can train: those together, each
             wrong one alone.
     """
-    for config in configs:
-        trust_config(config)
     loaded: dict[str, DataSet] = {}
     prepared: dict[int, Prepared] = {}
     errors: dict[int, Exception] = {}
