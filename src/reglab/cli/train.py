@@ -21,7 +21,9 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from reglab.cli.configured_store import TRACKING_URI, check_configured_store, name_given_stores
 from reglab.cli.import_path import add_working_folder
+from reglab.cli.questions import asker
 from reglab.cli.run_mode import amend, compose_command
 from reglab.cli.single_run import train_one
 from reglab.config.class_weight import with_pairs
@@ -32,7 +34,8 @@ from reglab.config.validate import check_config, check_secrets
 from reglab.core import secrets, signals
 from reglab.core.errors import UserError
 from reglab.launchers import task
-from reglab.processes import rank_consistency
+from reglab.processes import rank_consistency, rank_environment
+from reglab.tracking.store_gate import asking
 
 _CONFIG_NAME = "train"
 # Flags of Hydra that reglab replaces.
@@ -50,6 +53,7 @@ def train(arguments: Sequence[str], resume: Path | None = None) -> int:
         UserError: For a configuration that cannot run.
         KeyboardInterrupt: Also for SIGTERM.
     """
+    secrets.watch()
     options = get_args_parser().parse_args(list(arguments))
     add_working_folder()
     version.setbase("1.3")
@@ -82,6 +86,10 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     check_secrets(overrides)
     mode, config = compose_command(hydra, name, overrides, options.multirun)
     check_config(config)
+    with asking(asker() if rank_environment.process_rank().first else None):
+        if not resume:
+            name_given_stores(config, overrides)
+        check_configured_store(config, Path.cwd(), TRACKING_URI)
     rank_consistency.check_started_processes(config, sweep=mode == RunMode.MULTIRUN)
     if mode == RunMode.RUN:
         amend(config, rank_consistency.shared_folder_overrides(config, overrides))

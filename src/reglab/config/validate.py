@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from reglab.config.instantiate import locate
 from reglab.config.job_request import KEY
 from reglab.config.trust import check_trusted, trust_config
-from reglab.core import secrets
+from reglab.core import secret_values, secrets
 from reglab.core.errors import UserError
 
 _PLUGINS = ("hydra_plugins", "hydra._internal.core_plugins")
@@ -134,7 +134,7 @@ def _check_secret(key: str, value: Any) -> None:
     if value is None or isinstance(value, bool) or text in ("", "???") or ("${" in text and "://" not in text):
         return
     name = key.rpartition(".")[2]
-    if secrets.is_secret_key(key):
+    if secret_values.is_secret_key(key):
         raise UserError(
             f"{key} holds a literal secret, and configurations are stored in many places: put it into an "
             f"environment variable and give +{key}='${{oc.env:{name.upper()}}}'"

@@ -68,8 +68,11 @@ class RequestLauncher(Launcher):
         """
         from reglab.launchers import task
         from reglab.launchers.run_group import Assignment
+        from reglab.tracking.store_gate import named_stores
 
-        return Assignment(self.context, self.config, self.task, task.train_pack, settings, composer.bases)
+        return Assignment(
+            self.context, self.config, self.task, task.train_pack, settings, composer.bases, named_stores()
+        )
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs of another sweeper than ``blocks``, which knows overrides only."""

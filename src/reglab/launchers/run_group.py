@@ -57,6 +57,7 @@ class Assignment:
         train_pack: Trains several jobs fused.
         settings: Of packs.
         bases: Composed bases, see ``compose.Composer``.
+        stores: That the user named, see ``store_gate``.
     """
 
     context: Any
@@ -65,6 +66,7 @@ class Assignment:
     train_pack: TrainPack
     settings: PackSettings
     bases: Bases
+    stores: Sequence[str] = ()
 
 
 def run_group(group: JobGroup, assignment: Assignment, composer: Composer, send: Send) -> None:
