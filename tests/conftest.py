@@ -46,6 +46,15 @@ def no_writer_outlives_its_test() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def no_named_store_outlives_its_test() -> Iterator[None]:
+    """Forget which stores the user of a test named."""
+    from reglab.tracking import store_gate
+
+    with store_gate.isolated():
+        yield
+
+
+@pytest.fixture(autouse=True)
 def no_signal_outlives_its_test() -> Iterator[None]:
     """Forget that a signal asked training to end: what a later test trains without listening would end at once."""
     yield

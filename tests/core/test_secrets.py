@@ -10,7 +10,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from reglab.core import secrets
+from reglab.core import secret_values, secrets
 from reglab.core.errors import UserError
 
 VALUE = "S3nt1nel/of \"the' tests&<x>\\"
@@ -127,9 +127,9 @@ def test_what_is_printed_hides_it(monkeypatch, capsys):
     learned(monkeypatch, "A_VALUE", VALUE)
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
-    secrets.hide_output()
+    secrets.guard_output()
     out, err = sys.stdout, sys.stderr
-    secrets.hide_output()
+    secrets.guard_output()
     assert (sys.stdout, sys.stderr) == (out, err)  # once is enough
     print("value", VALUE)
     sys.stderr.writelines(["a\n", VALUE])
@@ -141,11 +141,11 @@ def test_what_is_printed_hides_it(monkeypatch, capsys):
     "key", ["password", "data.api_key", "x.API_KEY", "hf_token", "aws_secret_access_key", "a.secret"]
 )
 def test_names_of_secrets(key):
-    assert secrets.is_secret_key(key)
+    assert secret_values.is_secret_key(key)
 
 
 @pytest.mark.parametrize(
     "key", ["pad_token", "max_tokens", "model.cls_token", "tokenizer", "secret.width", "key", "seed"]
 )
 def test_names_of_no_secrets(key):
-    assert not secrets.is_secret_key(key)
+    assert not secret_values.is_secret_key(key)

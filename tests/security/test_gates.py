@@ -17,6 +17,7 @@ GATES = {
     "create_hydra": {"cli/train.py": 1},
     # Files: config.yaml, multirun.yaml, whatever is composed, config.yaml of an older version; help and completion.
     "read_mapping": {
+        "cli/configured_store.py": 1,
         "cli/resume.py": 1,
         "cli/sweep_command.py": 1,
         "config/config_loader.py": 1,

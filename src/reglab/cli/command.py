@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from reglab.core.errors import UserError, nearest
-from reglab.core.secrets import hide_output
-from reglab.core.terminal import replace_unencodable
+from reglab.core.secrets import guard_output
 
 _FAILED, _WRONG_USE = 1, 2
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -22,8 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: success; 1: a job failed or something was not delivered; 2: wrong use; 130: ended by Ctrl-C;
     143: ended by SIGTERM.
     """
-    replace_unencodable()
-    hide_output()
+    guard_output()
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(argv)

@@ -4,8 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from reglab.cli.questions import asker
 from reglab.core.errors import UserError
 from reglab.tracking.settings import absolute_uri, redacted
+from reglab.tracking.store_gate import name_store
 
 
 def report(arguments: Sequence[str]) -> int:
@@ -18,9 +20,11 @@ def report(arguments: Sequence[str]) -> int:
     from reglab.reports.sweep import report as write
     from reglab.sweeps.finish import show
     from reglab.tracking.mlflow.read import find_run
+    from reglab.tracking.store_gate import asking
 
-    parent = find_run(given_uri(options.uri), options.sweep)
-    show(write(parent.uri, parent.run_id, options.folder or Path.cwd(), options.rule), parent.uri)
+    with asking(asker()):
+        parent = find_run(given_uri(options.uri), options.sweep)
+        show(write(parent.uri, parent.run_id, options.folder or Path.cwd(), options.rule), parent.uri)
     return 0
 
 
@@ -47,7 +51,9 @@ def dashboard(arguments: Sequence[str]) -> int:
 
 
 def given_uri(uri: str | None) -> str:
-    """Return the store of ``--uri``; by default ``reglab.db`` in the working folder.
+    """Return the store of ``--uri``, which the user named by it; else the working folder's.
+
+    The latter is ``reglab.db``.
 
     Raises:
         UserError: Where it holds a password, which the list of processes and the shell's history
@@ -58,7 +64,10 @@ def given_uri(uri: str | None) -> str:
             f"--uri {redacted(uri)} was given with a name or password, which other users of this machine can read: "
             "leave it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
-    return absolute_uri(uri, Path.cwd())
+    store = absolute_uri(uri, Path.cwd())
+    if uri is not None:
+        name_store(store)
+    return store
 
 
 def reading_parser(command: str, description: str) -> argparse.ArgumentParser:

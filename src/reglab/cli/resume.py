@@ -9,18 +9,23 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from reglab.cli.configured_store import check_configured_store
 from reglab.cli.import_path import trust_given
+from reglab.cli.questions import asker
 from reglab.cli.sweep_command import SWEEP, read_command
 from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.job_request import from_tags, take_recorded
 from reglab.config.validate import check_config
 from reglab.config.yaml_file import read_mapping
-from reglab.core import signals
+from reglab.core import secrets, signals
 from reglab.core.errors import UserError
+from reglab.core.terminal import inline
 from reglab.processes import rank_environment
 from reglab.tracking.folder import shell_path
+from reglab.tracking.folder_gate import check_sweep_folder
 from reglab.tracking.pack_manifest import MANIFEST, read
 from reglab.tracking.run_state import WORKING_FOLDER, RunState, read_state
+from reglab.tracking.store_gate import asking, check_store
 
 _CHANGEABLE = (
     *("trainer.max_epochs", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
@@ -46,14 +51,16 @@ def resume(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(list(arguments))
     from reglab.tracking import find_folder
     from reglab.tracking.folder import read_identity
-    from reglab.tracking.settings import check_named
 
-    folder = find_folder(given_uri(given.uri), given.run)
-    check_named(str(read_identity(folder).uri), given.uri)
-    trust_given(given.overrides)
-    if (folder / SWEEP).is_file():
-        return _resume_sweep(folder, given.overrides, given.here)
-    return _resume_run(folder, given.overrides, given.here)
+    with asking(asker() if rank_environment.process_rank().first else None):
+        folder = find_folder(given_uri(given.uri), given.run)
+        sweep = (folder / SWEEP).is_file()
+        store = read_identity(check_sweep_folder(folder) if sweep else folder).uri
+        if store is not None:
+            check_store(store, folder)
+        trust_given(given.overrides)
+        resume_it = _resume_sweep if sweep else _resume_run
+        return resume_it(folder, given.overrides, given.here)
 
 
 def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
@@ -63,6 +70,8 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
         raise UserError(
             f"the run in {folder} cannot be resumed: it was made in Python or has recorded nothing yet; run it again"
         )
+    secrets.learn(config)
+    check_configured_store(config, folder)
     recorded = take_recorded(config)
     before = int(OmegaConf.select(config, _EPOCHS) or 0)
     changes = _changes(overrides)
@@ -94,7 +103,9 @@ def _nothing_to_do(state: RunState, extend: bool) -> str | None:
     """
     folder = state.folder
     if state.diverged:
-        raise UserError(f"the run in {folder} diverged, and resuming it would only repeat that: {state.message}")
+        raise UserError(
+            f"the run in {folder} diverged, and resuming it would only repeat that: {inline(state.message)}"
+        )
     if state.status != "FINISHED":
         if pack := _pack_of(folder):
             raise UserError(f"the run in {folder} was trained in a pack: resume the whole pack by reglab resume {pack}")

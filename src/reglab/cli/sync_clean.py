@@ -1,10 +1,10 @@
 """Sub-commands ``sync`` and ``clean``."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reglab.cli.questions import asker
 from reglab.cli.report_dashboard import given_uri
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import RUNS
@@ -24,9 +24,11 @@ def sync(arguments: Sequence[str]) -> int:
     parser.add_argument("--uri", default=None, help="where offline runs go; default: the store they were meant for")
     options = parser.parse_args(arguments)
     from reglab.tracking.admin.sync import sync as deliver
+    from reglab.tracking.store_gate import asking
 
     uri = None if options.uri is None else given_uri(options.uri)
-    return 0 if deliver(_folders(options.folders), uri).complete else 1
+    with asking(asker()):
+        return 0 if deliver(_folders(options.folders), uri).complete else 1
 
 
 def clean(arguments: Sequence[str]) -> int:
@@ -42,16 +44,8 @@ def clean(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     from reglab.tracking.admin.clean import clean as free
 
-    interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    ask = (lambda question: True) if options.yes else _ask if interactive else None
+    ask = (lambda question: True) if options.yes else asker()
     return free(_folders(options.folders), given_uri(options.uri), ask)
-
-
-def _ask(question: str) -> bool:
-    try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
 
 
 def _folders(given: Sequence[Path]) -> list[Path]:

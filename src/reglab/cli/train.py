@@ -22,7 +22,9 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from reglab.cli.configured_store import TRACKING_URI, check_configured_store, name_given_stores
 from reglab.cli.import_path import trust_given
+from reglab.cli.questions import asker
 from reglab.cli.run_mode import amend, compose_command
 from reglab.cli.single_run import train_one
 from reglab.config.class_weight import with_pairs
@@ -32,11 +34,12 @@ from reglab.config.paths import conf_dir
 from reglab.config.sweep_functions import rewrite
 from reglab.config.trust import trust, trusted_packages
 from reglab.config.validate import check_config, check_secrets
-from reglab.core import signals
+from reglab.core import secrets, signals
 from reglab.core.errors import UserError
 from reglab.launchers import task
 from reglab.launchers.compose import check_folder
-from reglab.processes import rank_consistency
+from reglab.processes import rank_consistency, rank_environment
+from reglab.tracking.store_gate import asking
 
 _CONFIG_NAME = "train"
 # Flags of Hydra that reglab replaces.
@@ -72,6 +75,7 @@ def resume_sweep(folder: Path, overrides: Sequence[str], config_name: str | None
 
 
 def _command(options: Any, resume: Path | None = None) -> int:
+    secrets.watch()
     version.setbase("1.3")
     hydra = create_hydra(_search_path(options.config_dir))
     try:
@@ -103,6 +107,10 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     check_secrets(overrides)
     mode, config = compose_command(hydra, name, overrides, options.multirun)
     check_config(config)
+    with asking(asker() if rank_environment.process_rank().first else None):
+        if not resume:
+            name_given_stores(config, overrides)
+        check_configured_store(config, Path.cwd(), TRACKING_URI)
     rank_consistency.check_started_processes(config, sweep=mode == RunMode.MULTIRUN)
     if mode == RunMode.RUN:
         amend(config, rank_consistency.shared_folder_overrides(config, overrides))

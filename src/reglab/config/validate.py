@@ -17,7 +17,7 @@ from reglab.config.hydra_node import check_hydra
 from reglab.config.job_request import KEY
 from reglab.config.leaves import leaves
 from reglab.config.trust import check_listed
-from reglab.core import secrets
+from reglab.core import secret_values, secrets
 from reglab.core.errors import UserError
 
 _USER = re.compile(r"://[^\s/@$]+@")  # services take a token as the name
@@ -84,7 +84,7 @@ def _check_secret(key: str, value: Any) -> None:
     if value is None or isinstance(value, bool) or text in ("", "???") or ("${" in text and "://" not in text):
         return
     name = key.rpartition(".")[2]
-    if secrets.is_secret_key(key):
+    if secret_values.is_secret_key(key):
         raise UserError(
             f"{key} holds a literal secret, and configurations are stored in many places: put it into an "
             f"environment variable and give +{key}='${{oc.env:{name.upper()}}}'"

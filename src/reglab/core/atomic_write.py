@@ -24,7 +24,9 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = partial(path)
     try:
-        with beside.open("wb") as file:
+        # A new file: what lies there may be a link of somebody else's, or what a death left.
+        beside.unlink(missing_ok=True)
+        with beside.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -4,17 +4,19 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from reglab.core.secrets import hide
+from reglab.core.terminal import escape
 
 
 class UserError(Exception):
     """Bad input. The message says what is wrong, with the value, and what to do next.
 
     The command line prints the message alone; ``HYDRA_FULL_ERROR=1`` shows the traceback too.
-    Secrets that the value may hold, from an interpolation, are hidden.
+    Secrets that the value may hold, from an interpolation, are hidden, and characters that would
+    steer the terminal escaped.
     """
 
     def __str__(self) -> str:
-        return hide(super().__str__())
+        return escape(hide(super().__str__()))
 
 
 class Diverged(Exception):  # noqa: N818 - the usual term: a run "diverged"

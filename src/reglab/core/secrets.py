@@ -1,54 +1,27 @@
 """Hide secrets in logs, output and files.
 
-Learned from a config's interpolations, hidden wherever text leaves the process.
+A secret is what an interpolation reads from the environment: OmegaConf's resolver ``oc.env`` tells
+each value as it gives it out, however the interpolation is written. It is hidden wherever text
+leaves the process.
 """
 
-import html
-import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TextIO, cast
-from urllib.parse import quote, quote_plus
+
+from reglab.core.secret_values import texts, too_short, written_forms
+from reglab.core.terminal import escape, harmless, replace_unencodable
 
 HIDDEN = "***"
-# Characters from which on a value counts: of any variable, of one that is called secret.
-_LONG, _NAMED = 8, 4
-_SECRET = r"password|passwd|passphrase|secret|token|api_?key|credentials?|access_key|private_key"
-_SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
-_SECRET_KEY = re.compile(rf"(?:^|_)(?:{_SECRET}|secret_key)$", re.IGNORECASE)
-_TOKEN_OF_TEXT = re.compile(r"(?:^|_)(?:pad|cls|class|mask|eos|bos|unk|sep|special|start|end|max|min|num|n)_token$")
+_RESOLVER = "oc.env"
 # What clients of MLflow and of its artifact stores read by themselves, without an interpolation.
 _CLIENTS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
             "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_CONNECTION_STRING")  # fmt: skip
-_HARMLESS = (
-    *(
-        "HOME",
-        "USER",
-        "USERNAME",
-        "LOGNAME",
-        "PWD",
-        "OLDPWD",
-        "TMPDIR",
-        "TMP",
-        "TEMP",
-        "PATH",
-        "PYTHONPATH",
-        "HOSTNAME",
-    ),
-    *("SHELL", "LANG", "LC_ALL", "TERM", "TZ", "EDITOR", "DISPLAY", "VIRTUAL_ENV", "CONDA_PREFIX"),
-)
-# Values of settings that are long enough for a secret.
-_PUBLIC = (
-    *("true", "false", "none", "null", "auto", "default", "classification", "multilabel", "regression", "accuracy"),
-    *("RUNNING", "FINISHED", "FAILED", "KILLED"),
-)
-_READ = re.compile(r"oc\.env\s*:\s*[\"']?([^\s,}\"'$]+)")
 # Literal, not an interpolation.
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@${]*):((?:(?!\$\{)[^\s/])+)@")
 
@@ -58,11 +31,13 @@ class _Learned:
     """The secrets that this process knows.
 
     Attributes:
+        values: What variables held when an interpolation read them, by (variable, value).
         forms: Their values in every encoding.
         pattern: Finds any of them; None where there are none.
         clients: The variables of ``_CLIENTS`` as they were when they were learned.
     """
 
+    values: set[tuple[str, str]] = field(default_factory=set)
     forms: set[str] = field(default_factory=set)
     pattern: re.Pattern[str] | None = None
     clients: dict[str, str] = field(default_factory=dict)
@@ -84,23 +59,53 @@ def isolated() -> Iterator[None]:
         logging.setLogRecordFactory(factory)
 
 
-def learn(config: object) -> None:
-    """Remember the secrets that an unresolved config refers to, and hide them in logs.
+def watch() -> None:
+    """Remember each value that an interpolation reads from the environment from now on.
 
-    They are the values of the variables that ``${oc.env:...}`` names, from 8 characters on (4 where
-    the variable is called a password, token, ...), and passwords in URLs. Paths that exist, and
-    variables such as HOME, are none.
+    They are hidden in logs, too. Before a config is composed or resolved, this comes first.
     """
-    for text in _texts(config):
-        _learn_urls(text)
-        for name in _READ.findall(text):
-            value = os.environ.get(name, "")
-            _learn_urls(value)
-            if _counts(name, value):
-                _remember(value, _NAMED if _SECRET_NAME.search(name) else _LONG)
-    _learn_clients()
+    from omegaconf import OmegaConf  # late: errors.py needs this module, and starts quickly
+
     if not isinstance(logging.getLogRecordFactory(), _Records):
         logging.setLogRecordFactory(_Records())
+    OmegaConf.register_new_resolver(_RESOLVER, _read_variable, replace=True)
+
+
+def learn(config: object) -> None:
+    """Remember the secrets that a config refers to, before anything else resolves it.
+
+    They are the values of the variables that ``${oc.env:...}`` reads, and passwords in URLs. A
+    variable that is called a password, token, ... counts from 4 characters on; any other from 8,
+    or from 5 where its value is no plain word or number. Paths that exist, devices, addresses of
+    servers without a path, and variables such as HOME, are none.
+
+    Raises:
+        UserError: For a value of a variable called a secret that is too short to be hidden.
+    """
+    from omegaconf import Container, OmegaConf
+
+    watch()
+    _learn_clients()
+    plain = OmegaConf.to_container(config, resolve=False) if isinstance(config, Container) else config
+    for text in texts(plain):
+        _learn_urls(text)
+    _resolve_secrets(config)
+
+
+def known() -> list[tuple[str, str]]:
+    """Return the variables that interpolations have read, with their values, for ``remember``."""
+    return sorted(_learned.values)
+
+
+def remember(values: Iterable[tuple[str, str]]) -> None:
+    """Remember what another process of this program knows.
+
+    Args:
+        values: As ``known`` returned them there.
+    """
+    for name, value in values:
+        watch()
+        _learn_variable(name, value)
 
 
 def hide(text: str) -> str:
@@ -111,20 +116,16 @@ def hide(text: str) -> str:
     return _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text) if "://" in text else text
 
 
-def hide_output() -> None:
-    """Hide secrets in all further output of this process, including tracebacks."""
-    for name in ("stdout", "stderr"):
-        if not isinstance(stream := getattr(sys, name), _Hiding):
-            setattr(sys, name, cast(TextIO, _Hiding(stream)))
+def guard_output() -> None:
+    """Let all further output of this process, with tracebacks and warnings, pass one gate.
 
-
-def is_secret_key(key: str) -> bool:
-    """Return whether a dotted key is called a secret by its last part.
-
-    ``pad_token`` and its like are not.
+    Secrets are hidden, what would steer the terminal is escaped, and what its encoding lacks is
+    replaced. Each process of the program calls it first.
     """
-    last = key.rpartition(".")[2]
-    return bool(_SECRET_KEY.search(last)) and not _TOKEN_OF_TEXT.search(last.lower())
+    replace_unencodable()
+    for name in ("stdout", "stderr"):
+        if not isinstance(stream := getattr(sys, name), _Guarded):
+            setattr(sys, name, cast(TextIO, _Guarded(stream)))
 
 
 def has_url_password(text: str) -> bool:
@@ -132,14 +133,14 @@ def has_url_password(text: str) -> bool:
     return bool(_URL_PASSWORD.search(text))
 
 
-class _Hiding:
-    """A text stream that writes what ``hide`` leaves."""
+class _Guarded:
+    """A text stream that writes what ``hide`` and ``harmless`` leave."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(hide(text))
+        self._stream.write(harmless(hide(text)))
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
@@ -150,7 +151,7 @@ class _Hiding:
 
 
 class _Records:
-    """Log record factory that hides secrets in messages and tracebacks."""
+    """Log record factory: messages and tracebacks without secrets, and that steer no terminal."""
 
     def __init__(self) -> None:
         self._make = logging.getLogRecordFactory()
@@ -161,41 +162,77 @@ class _Records:
             text = record.getMessage()
         except Exception:  # noqa: BLE001 - the handler reports bad arguments
             return record
-        if (hidden := hide(text)) != text:
+        if (hidden := escape(hide(text))) != text:
             record.msg, record.args = hidden, ()
         if record.exc_info and record.exc_info[0] is not None:
             # Handlers keep what is there.
-            record.exc_text = hide(logging.Formatter().formatException(record.exc_info))
+            record.exc_text = escape(hide(logging.Formatter().formatException(record.exc_info)))
         return record
 
 
-def _texts(config: object) -> Iterator[str]:
-    # Late: errors.py needs this module, and starts quickly.
-    from omegaconf import Container, OmegaConf
+def _read_variable(name: str, *default: Any) -> Any:
+    """Do as OmegaConf's ``oc.env``, and remember the value."""
+    from omegaconf.resolvers import oc
 
-    if isinstance(config, Container):
-        config = OmegaConf.to_container(config, resolve=False)
-    if isinstance(config, str):
-        yield config
-    elif isinstance(config, Mapping):
-        for value in config.values():
-            yield from _texts(value)
-    elif isinstance(config, (list, tuple)):
-        for value in config:
-            yield from _texts(value)
+    if (value := os.environ.get(name)) is not None:
+        _learn_variable(name, value)
+    return oc.env(name, *default)
 
 
-def _counts(name: str, value: str) -> bool:
-    if name.upper() in _HARMLESS or value.strip() in _PUBLIC:
-        return False
-    if _SECRET_NAME.search(name):
-        return len(value) >= _NAMED
-    return len(value) >= _LONG and not (os.path.isabs(value) and Path(value).exists())  # noqa: PTH117
+def _learn_variable(name: str, value: str) -> None:
+    if (name, value) in _learned.values:
+        return
+    if message := too_short(name, value):
+        from reglab.core.errors import UserError  # late: it imports this module
+
+        raise UserError(message)
+    _learned.values.add((name, value))
+    _learn_urls(value)
+    _hide_value(name, value)
+
+
+def _resolve_secrets(node: object) -> None:
+    """Resolve what of a config reads the environment, so that the resolver tells it."""
+    from omegaconf import DictConfig, ListConfig, OmegaConf
+
+    if isinstance(node, (Mapping, list, tuple)) and not isinstance(node, (DictConfig, ListConfig)):
+        node = OmegaConf.create(_plain(node))
+    if not isinstance(node, (DictConfig, ListConfig)) or node._is_none() or node._is_missing():
+        return
+    if node._is_interpolation():
+        return
+    keys: Any = range(len(node)) if isinstance(node, ListConfig) else list(node.keys())
+    for key in keys:
+        child: Any = node._get_node(key)
+        if isinstance(child, (DictConfig, ListConfig)) and not child._is_interpolation():
+            _resolve_secrets(child)
+        elif child is not None and _RESOLVER in str(child._value()):
+            _resolve(node, key)
+
+
+def _resolve(node: Any, key: Any) -> None:
+    from reglab.core.errors import UserError  # late: it imports this module
+
+    try:
+        node[key]
+    except Exception as error:  # noqa: BLE001 - what cannot be resolved here is reported by who needs it
+        refusal = next((each for each in (error, error.__cause__, error.__context__) if isinstance(each, UserError)), 0)
+        if isinstance(refusal, UserError):
+            raise refusal from None
+
+
+def _plain(value: Any) -> Any:
+    """Return a recorded config as OmegaConf takes it: what is no plain value as text."""
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, (str, int)) else str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def _learn_urls(text: str) -> None:
     for _, password in _URL_PASSWORD.findall(text):
-        _remember(password, _NAMED)
+        _hide_value("password", password)
 
 
 def _learn_clients() -> None:
@@ -203,34 +240,12 @@ def _learn_clients() -> None:
         value = os.environ.get(name, "")
         if value != _learned.clients.get(name, ""):
             _learned.clients[name] = value
-            _remember(value, _NAMED)
+            _hide_value(name, value)
 
 
-def _remember(value: str, least: int) -> None:
-    """Remember a secret in every encoding in which it may occur.
-
-    Quoted for JSON, Python, YAML, HTML, URLs and shells.
-    """
-    forms: set[str] = set()
-    for part in {value, value.strip(), *_parts(value)}:
-        if len(part) >= least and part not in _PUBLIC:
-            forms |= {part, json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1], repr(part)[1:-1]}
-            forms |= {quote(part, safe=""), quote(part), quote_plus(part), html.escape(part), part.replace("'", "''")}
-            forms |= {part.replace("'", "'\"'\"'"), part.replace("'", "\\'"), part.replace('"', '\\"')}
+def _hide_value(name: str, value: str) -> None:
+    forms = written_forms(name, value)
     if forms - _learned.forms:
         _learned.forms |= forms
         longest_first = sorted(_learned.forms, key=len, reverse=True)
         _learned.pattern = re.compile("|".join(map(re.escape, longest_first)))
-
-
-def _parts(value: str) -> Iterator[str]:
-    """Yield the parts of a value: its lines, and what ``oc.decode`` makes of it."""
-    if "\n" in value:
-        yield from (line.strip() for line in value.splitlines())
-    if value.strip()[:1] in "'\"[{":
-        from yaml import YAMLError, safe_load  # late, as above
-
-        try:
-            yield from _texts(safe_load(value))
-        except YAMLError:
-            return

@@ -1,12 +1,25 @@
-"""Terminals that cannot show every character: plain equivalents instead of UnicodeEncodeError."""
+"""Text for terminals: plain equivalents of what they cannot show, and nothing that steers them.
+
+Names of a store, of folders and in a server's messages may be from somebody else. ``inline`` is
+for such a name in a sentence; ``escape`` for a whole message; ``harmless`` for a stream, which
+carries the styles and the progress bars of programs as well.
+"""
 
 # ruff: noqa: RUF001 - the ambiguous characters are what the table is for
 
 import codecs
+import re
 import sys
 import unicodedata
 from typing import TextIO
 
+# What moves, styles or clears within the screen; all else (titles, links, the clipboard, answers that
+# a terminal types) begins with the same character.
+_STYLE = re.compile(r"\x1b\[[0-9;:]*[mABCDGHJK]|\x1b\[\?(?:25|7|2026)[lh]")
+# Control characters but tab, newline, return and backspace; and those that turn the direction of text.
+_STEERING = re.compile(
+    r"[\x00-\x07\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+)
 ERRORS = "reglab_plain"  # name of the error handler for codecs
 _PLAIN = {
     "◀": "<", "▶": ">", "←": "<-", "→": "->", "↑": "^", "↓": "v", "…": "...", "±": "+-", "×": "x", "·": ".", "•": "*",
@@ -43,6 +56,32 @@ def shown(text: str, stream: TextIO | None = None) -> str:
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     encodable = text.encode(encoding, ERRORS).decode(encoding, "surrogateescape")
     return "".join(each if each.isprintable() or each == "\n" else "?" for each in encodable)
+
+
+def escape(text: str) -> str:
+    """Return ``text`` with each character that would steer a terminal as its escape, as in Python.
+
+    Newlines and tabs stay.
+    """
+    return _STEERING.sub(_escaped, text.replace("\r", "\\r").replace("\b", "\\b"))
+
+
+def inline(text: object) -> str:
+    """Return a name as part of a line: as ``escape`` does, and newlines and tabs escaped, too."""
+    name = str(text)
+    return name if name.isprintable() else escape(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def harmless(text: str) -> str:
+    """Return ``text`` with what steers a terminal escaped, except styles and moves of the cursor."""
+    if not _STEERING.search(text):
+        return text
+    pieces, styles = _STYLE.split(text), [*_STYLE.findall(text), ""]
+    return "".join(_STEERING.sub(_escaped, piece) + style for piece, style in zip(pieces, styles, strict=True))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def plain(text: str) -> str:

@@ -69,9 +69,18 @@ class RequestLauncher(Launcher):
         from reglab.config.trust import trusted_packages
         from reglab.launchers import task
         from reglab.launchers.run_group import Assignment
+        from reglab.tracking.store_gate import named_stores
 
-        trusted = tuple(trusted_packages())
-        return Assignment(self.context, self.config, self.task, task.train_pack, settings, composer.bases, trusted)
+        return Assignment(
+            self.context,
+            self.config,
+            self.task,
+            task.train_pack,
+            settings,
+            composer.bases,
+            tuple(trusted_packages()),
+            named_stores(),
+        )
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs of another sweeper than ``blocks``, which knows overrides only."""

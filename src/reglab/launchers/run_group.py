@@ -58,6 +58,7 @@ class Assignment:
         settings: Of packs.
         bases: Composed bases, see ``compose.Composer``.
         trusted: The packages that the sweep's process trusts.
+        stores: That the user named, see ``store_gate``.
     """
 
     context: Any
@@ -67,6 +68,7 @@ class Assignment:
     settings: PackSettings
     bases: Bases
     trusted: tuple[str, ...] = ()
+    stores: Sequence[str] = ()
 
 
 def run_group(group: JobGroup, assignment: Assignment, composer: Composer, send: Send) -> None:

@@ -6,11 +6,12 @@ import sys
 from multiprocessing.connection import Connection
 
 from reglab.config.trust import trust
-from reglab.core import secrets, signals, terminal
+from reglab.core import secrets, signals
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Idle
 from reglab.launchers.run_group import Assignment, run_group
 from reglab.processes.parent_watch import exit_with_parent
+from reglab.tracking.store_gate import name_store
 
 EXIT_SECONDS = 60.0  # for a worker without its sweep to save and record its end
 
@@ -22,8 +23,6 @@ def work(pipe: Connection, pickled: bytes) -> None:
         pipe: To the sweep's process.
         pickled: An ``Assignment``.
     """
-    terminal.replace_unencodable()
-    secrets.hide_output()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C reaches only the sweep, which signals its workers
     with signals.handle_signals(ignore_repeats=True):  # the sweep repeats its signals
@@ -42,8 +41,7 @@ def _work(pipe: Connection, pickled: bytes) -> None:
 
 
 def prepare(pickled: bytes) -> tuple[Assignment, Composer]:
-    """Return the unpickled assignment and its composer; set up trust, secrets
-    and threads.
+    """Return the unpickled assignment and its composer; set up trust, secrets, stores and threads.
 
     Args:
         pickled: An ``Assignment``.
@@ -51,6 +49,7 @@ def prepare(pickled: bytes) -> tuple[Assignment, Composer]:
     assignment = _unpickle(pickled)
     trust(*assignment.trusted)
     secrets.learn(assignment.config)
+    name_store(*assignment.stores)
     limit_threads(assignment.settings.threads)
     return assignment, Composer(assignment.context.config_loader, assignment.config, assignment.bases)
 

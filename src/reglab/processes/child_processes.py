@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from reglab.core import secrets
 
 _EXIT_SECONDS = 20.0  # for the others to end after one failed or was interrupted
 _MAX_TRACEBACK = 20_000  # characters of a traceback
@@ -179,7 +181,8 @@ def start(
     """Start a process that calls ``target(pipe, *args)``, and return it with our end of the pipe.
 
     The pipe ends when the process does. A new interpreter does not look for modules in the working
-    folder before it has this one's path.
+    folder before it has this one's path. What the child prints is without the secrets that this
+    process knows.
 
     Args:
         context: Of multiprocessing: how to start it.
@@ -189,15 +192,17 @@ def start(
     """
     ours, theirs = context.Pipe()
     before = os.environ.get(_SAFE_PATH, "")
-    process = context.Process(target=_call, args=(before, target, theirs, *args), daemon=daemon)
+    process = context.Process(target=_call, args=(before, secrets.known(), target, theirs, *args), daemon=daemon)
     with environment(SAFE_PATH):
         process.start()
     theirs.close()
     return process, ours
 
 
-def _call(safe_path: str, target: Callable[..., object], *args: object) -> None:
+def _call(safe_path: str, known: Sequence[tuple[str, str]], target: Callable[..., object], *args: object) -> None:
     os.environ[_SAFE_PATH] = safe_path  # for processes that the user's code starts
+    secrets.guard_output()
+    secrets.remember(known)
     target(*args)
 
 

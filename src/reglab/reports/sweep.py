@@ -12,6 +12,7 @@ from reglab.analysis.selection import Candidate, Choice
 from reglab.analysis.sweep_data import SweepData
 from reglab.analysis.verdict import Verdict, verdict
 from reglab.core.markdown import plain
+from reglab.core.secrets import hide
 from reglab.reports.collect import collect
 from reglab.reports.html import page
 from reglab.reports.terminal import WIDE, constant_row, headings, row, table
@@ -67,7 +68,7 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
     result = result_on_test(data, choice, test)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
-    path.write_text(page(data, choice, answer, result), encoding="utf-8")
+    path.write_text(hide(page(data, choice, answer, result)), encoding="utf-8")
     return SweepReport(
         path,
         choice,

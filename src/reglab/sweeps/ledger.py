@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from reglab.analysis.formatting import plural
 from reglab.config.fingerprint import computed_part, hash_config
 from reglab.core.errors import UserError
+from reglab.core.terminal import inline
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Ended
 from reglab.sweeps.blocks import Job
@@ -64,8 +65,8 @@ def earlier_folder(settings: TrackingSettings, fingerprint: str, quiet: bool = F
     if identity is None or (identity.run_id, identity.uri) != (sweep.run_id, redacted(settings.uri)):
         if not quiet:
             _print(
-                f"the sweep {sweep.name} ({sweep.run_id}) cannot be resumed: its folder {sweep.folder} is not on this "
-                "machine. A new sweep starts"
+                f"the sweep {sweep.name} ({sweep.run_id}) cannot be resumed: its folder {inline(sweep.folder)} is not "
+                "on this machine. A new sweep starts"
             )
         return None
     return Path(sweep.folder)

@@ -15,6 +15,7 @@ from reglab.analysis.table_report import TableReport
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.core.override import literal, override
+from reglab.core.secrets import hide
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Ended
 from reglab.launchers.request_launcher import Capabilities
@@ -24,6 +25,7 @@ from reglab.sweeps.blocks import Job
 from reglab.sweeps.lock import start_lock, sweep_lock
 from reglab.sweeps.path import Link
 from reglab.tracking import RunTracker, TrackingSettings, open_sweep, reopen_run
+from reglab.tracking.folder_gate import check_sweep_folder
 from reglab.tracking.run_state import WORKING_FOLDER
 
 
@@ -101,13 +103,13 @@ def open_or_resume(
                 if folder is None:
                     new_folder.mkdir(parents=True, exist_ok=True)
                     locks.enter_context(sweep_lock(new_folder))
-                    atomic_write.write(new_folder / "multirun.yaml", OmegaConf.to_yaml(config))
+                    atomic_write.write(new_folder / "multirun.yaml", hide(OmegaConf.to_yaml(config)))
                     opened = OpenSweep(_open(settings, jobs, arguments, config, new_folder, tags))
                     _keep_tables(tables, opened.parent)
         if folder is None:
             yield opened
             return
-        locks.enter_context(sweep_lock(folder))
+        locks.enter_context(sweep_lock(check_sweep_folder(folder)))
         wait_for_workers(folder)
         done = ledger.finished_jobs(settings.uri, folder, contents)
         ready([job for job in jobs if job.number not in done])
@@ -180,7 +182,7 @@ def _keep_tables(tables: Sequence[TableReport], parent: RunTracker) -> None:
             (table_file.FILE, table_file.dump(tables)),
             (table_file.MARKDOWN, "\n".join(report.markdown() for report in tables)),
         ):
-            (parent.folder / name).write_text(text, encoding="utf-8")
+            (parent.folder / name).write_text(hide(text), encoding="utf-8")
             parent.artifact(parent.folder / name)
 
 

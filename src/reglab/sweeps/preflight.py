@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +13,8 @@ from reglab.launchers.compose import Composer, hydra_config
 from reglab.launchers.devices import devices_needed, visible_gpus
 from reglab.launchers.request_launcher import Capabilities
 from reglab.sweeps.blocks import Job
+from reglab.tracking import TrackingSettings
+from reglab.tracking.store_gate import check_store
 
 _SHOWN = 6  # job numbers in a message
 
@@ -61,7 +64,11 @@ def _fault(
     job: Job, composer: Composer, options: Mapping[str, list[str]], check_devices: Callable[[Mapping[str, Any]], object]
 ) -> str | None:
     try:
-        check_devices(composer.resolved(job.overrides).get("trainer") or {})
+        resolved = composer.resolved(job.overrides)
+        check_devices(resolved.get("trainer") or {})
+        settings = TrackingSettings.from_config(resolved.get("tracking") or {})
+        if settings.backend == "mlflow":  # a block may name another store than the sweep's
+            check_store(settings.uri, Path.cwd(), "tracking.uri")
     except Exception as error:
         message = explain(error, options)
         if message is None:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from reglab.core.errors import UserError
+from reglab.core.secrets import hide
 from reglab.tracking.admin.find import find_folder
 from reglab.tracking.dataset import DataSetLike
 from reglab.tracking.folder import Identity, has_records, is_pending, read_identity, write_identity
@@ -22,6 +23,7 @@ from reglab.tracking.run_spec import RunSpec
 from reglab.tracking.run_state import last_status
 from reglab.tracking.sender import JournalCursor, Sender
 from reglab.tracking.settings import TrackingSettings
+from reglab.tracking.store_gate import check_store
 from reglab.tracking.thinning import Thinning
 from reglab.tracking.tracker import RunTracker, finish_runs, log_pack, sync_runs
 
@@ -74,7 +76,7 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
             another process is running a run in one of the folders.
     """
     # Training may change the working folder.
-    specs = [replace(spec, folder=spec.folder.resolve()) for spec in runs]
+    specs = [replace(spec, folder=spec.folder.resolve(), name=hide(spec.name)) for spec in runs]
     for folder, count in Counter(spec.folder for spec in specs).items():
         if count > 1:
             raise UserError(f"{count} runs have the same folder {folder}: give each its own folder")
@@ -147,8 +149,8 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
         rule: The budget of points from now on, for a run that is extended; None: unchanged.
 
     Raises:
-        UserError: Where no run was recorded in ``folder``, and where a living process is running
-            it.
+        UserError: Where no run was recorded in ``folder``, where a living process is running it,
+            and where its store is not one that the user named.
     """
     folder = folder.resolve()
     read_identity(folder)  # no lock is left where there is no run
@@ -177,7 +179,8 @@ def send(folder: Path) -> bool:
         Whether the store has all of it; False where it cannot be reached.
 
     Raises:
-        UserError: Where ``folder`` holds no run, or one that its store does not have.
+        UserError: Where ``folder`` holds no run, one that its store does not have, or one of a
+            store that the user did not name.
     """
     folder = folder.resolve()
     identity = read_identity(folder)
@@ -187,10 +190,10 @@ def send(folder: Path) -> bool:
         raise UserError(f"the run in {folder} is not in its store yet: reglab sync {folder}")
     if not has_records(folder):
         return True  # the process died between the two
-    return Sender(LateSink(identity.uri)).flush([JournalCursor(identity, folder)])
+    return Sender(LateSink(check_store(identity.uri, folder))).flush([JournalCursor(identity, folder)])
 
 
 def _sender(identity: Identity, folder: Path) -> Sender | None:
     if identity.uri is None or identity.offline or is_pending(folder):
         return None
-    return Sender(LateSink(identity.uri))
+    return Sender(LateSink(check_store(identity.uri, folder)))

@@ -2,10 +2,16 @@
 
 import logging
 import os
+import re
 import shutil
 from pathlib import Path, PurePosixPath
 
+from reglab.core.errors import UserError
+from reglab.tracking.folder_gate import is_plain
+from reglab.tracking.settings import local_path
+
 _log = logging.getLogger(__name__)
+_ID = re.compile(r"\w{1,64}", re.ASCII)
 _LINK_FROM = 1 << 20  # bytes
 # Files that are replaced, never changed in place, can be hard links.
 _REPLACED = (".ckpt", ".npz", ".parquet")
@@ -44,6 +50,9 @@ def storable(home: Path, name: str, folder: str, run_id: str) -> Path | None:
     if not path.exists():  # it will not come back: sending again cannot help
         _log.warning("the artifact %s of run %s is gone: it was removed before it was stored", path, run_id)
         return None
+    if not is_plain(path):
+        _log.warning("the artifact %s of run %s is not stored: it is, or holds, no plain file", path, run_id)
+        return None
     if leads_out(folder) or escapes(path, home):  # the folder may be from another user
         _log.warning(
             "the artifact %s of run %s is not stored: its path or target %r leads out of the run's folder. Replace "
@@ -51,6 +60,31 @@ def storable(home: Path, name: str, folder: str, run_id: str) -> Path | None:
         )  # fmt: skip
         return None
     return path
+
+
+def local_home(uri: str | None, run_id: str) -> Path | None:
+    """Return the local folder in which a store keeps the artifacts of a run; None: it is elsewhere.
+
+    A store may be from somebody else, and name any folder of this machine: only one of the form
+    ``.../RUN_ID/artifacts``, which MLflow gives, is read or written.
+
+    Args:
+        uri: Of the run's artifacts, as the store has it.
+        run_id: Of the run.
+
+    Raises:
+        UserError: For another folder.
+    """
+    home = local_path(uri)
+    if home is None:
+        return None
+    real = Path(os.path.realpath(home))
+    if not (_ID.fullmatch(run_id) and real.parts[-2:] == (run_id, "artifacts")):
+        raise UserError(
+            f"the store says that the artifacts of the run {run_id} are in {home}, which is no folder of artifacts: "
+            "its name would end in RUN/artifacts. Nothing there is touched"
+        )
+    return home
 
 
 def leads_out(folder: str) -> bool:

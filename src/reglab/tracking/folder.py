@@ -7,11 +7,12 @@ from pathlib import Path
 
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
+from reglab.tracking.folder_gate import FILE_OF_A_RUN, check_run_folder
 from reglab.tracking.thinning import Thinning
 
 JOURNAL = "journal.jsonl"
 SENT = "journal.sent"
-IDENTITY = "run.json"
+IDENTITY = FILE_OF_A_RUN
 START = "start.json"
 EARLIER = "earlier-"  # and a number: where a run is moved when another one takes its folder
 _ID_CHARACTERS = 6  # the shortest prefix of an id that is accepted
@@ -73,8 +74,9 @@ def read_identity(folder: Path) -> Identity:
     """Return the identity of the run in ``folder``.
 
     Raises:
-        UserError: Where it holds none.
+        UserError: Where it holds none, or one that leads out of it.
     """
+    check_run_folder(folder)
     try:
         return Identity(**json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -12,6 +12,7 @@ from pathlib import Path
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.tracking.folder import read_identity
+from reglab.tracking.folder_gate import check_run_folder
 
 MANIFEST, CHECKPOINT = "pack.json", "pack.ckpt"
 # The first goes first: without it the others are nothing.
@@ -53,6 +54,7 @@ def read(folder: Path) -> Manifest | None:
     another.
     """
     try:
+        check_run_folder(folder)
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         manifest = Manifest(
             parent=str(content["parent"]),
@@ -62,7 +64,7 @@ def read(folder: Path) -> Manifest | None:
             fingerprints=tuple(map(str, content["fingerprints"])),
             steps=int(content["steps"]),
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except (UserError, OSError, ValueError, TypeError, KeyError):
         return None
     return manifest if run_ids(manifest.folders) == manifest.runs and len(manifest.jobs) == len(manifest.runs) else None
 

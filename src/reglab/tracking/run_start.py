@@ -16,6 +16,7 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.core.secrets import hide
 from reglab.tracking.folder import FOLDER, START
+from reglab.tracking.folder_gate import check_run_folder
 from reglab.tracking.git import git_tags
 from reglab.tracking.params import flatten, shorten
 from reglab.tracking.run_spec import RunSpec
@@ -72,7 +73,10 @@ def new_start(
     """
     params, long_params = shorten(flatten(spec.params), _LONGEST_PARAM, _LONG_PARAMS)
     tags, long_tags = shorten(all_tags(spec) | dict(environment), _LONGEST_TAG, _LONG_TAGS)
-    dataset = DatasetInfo(spec.dataset.name, spec.dataset.digest, dict(spec.dataset.summary)) if spec.dataset else None
+    dataset = None
+    if spec.dataset:
+        summary = {key: hide(value) if isinstance(value, str) else value for key, value in spec.dataset.summary.items()}
+        dataset = DatasetInfo(hide(spec.dataset.name), spec.dataset.digest, summary)
     start = Start(
         uuid.uuid4().hex,
         spec.name,
@@ -115,6 +119,7 @@ def read_start(folder: Path) -> Start:
     Raises:
         UserError: Where that cannot be read.
     """
+    check_run_folder(folder)
     try:
         content = json.loads((folder / START).read_text(encoding="utf-8"))
         dataset = content.pop("dataset")

@@ -7,6 +7,7 @@ from typing import Any
 
 from reglab.core.errors import UserError
 from reglab.tracking.folder import IDENTITY, JOURNAL, has_records
+from reglab.tracking.folder_gate import check_run_folder
 from reglab.tracking.journal_lines import marked, metric_rows
 
 FINGERPRINT, DIGEST = "reglab.fingerprint", "reglab.data_digest"
@@ -66,7 +67,12 @@ class RunState:
 
 
 def read_state(folder: Path) -> RunState | None:
-    """Return the state of the run in ``folder``; None where there is no run."""
+    """Return the state of the run in ``folder``; None where there is no run.
+
+    Raises:
+        UserError: Where the folder leads out of itself.
+    """
+    check_run_folder(folder)
     if not ((folder / IDENTITY).is_file() and (folder / JOURNAL).is_file()):
         return None
     status, tags, results = None, dict[str, str](), dict[str, float]()
@@ -85,8 +91,9 @@ def last_status(folder: Path) -> str:
     Nothing else is read, so that a run of a million rows is answered at once.
 
     Raises:
-        UserError: Where ``folder`` holds no run.
+        UserError: Where ``folder`` holds no run, or leads out of itself.
     """
+    check_run_folder(folder)
     if not has_records(folder) and (folder / IDENTITY).exists():
         return "RUNNING"
     try:

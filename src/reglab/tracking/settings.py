@@ -1,6 +1,5 @@
 """Tracking settings: the ``tracking`` node of a config, store URIs and paths."""
 
-import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 from urllib.parse import quote, unquote, urlsplit
 
 from reglab.core.errors import UserError, nearest
+from reglab.core.secrets import hide
 
 POINTS = 500  # a chart is some thousand pixels wide
 _OPTIONS = ["name", "uri", "experiment", "artifacts", "points"]
@@ -47,8 +47,8 @@ class TrackingSettings:
         Relative paths count from ``folder``, the working folder.
 
         Raises:
-            UserError: For an unknown key, backend or budget, and for a store that MLflow cannot
-                keep runs in.
+            UserError: For an unknown key, backend or budget, for a store that MLflow cannot keep
+                runs in, and for a secret in what every run shows.
         """
         folder = (folder or Path.cwd()).resolve()
         for key in node:
@@ -71,6 +71,12 @@ class TrackingSettings:
                 "shorter name"
             )
         artifacts = artifact_root(node.get("artifacts"), uri, folder)
+        for key, value in (("uri", uri), ("experiment", experiment), ("artifacts", artifacts)):
+            if value and hide(redacted(value)) != redacted(value):
+                raise UserError(
+                    f"tracking.{key} holds the value of an environment variable that may be a secret, and it would "
+                    "stand in every run for all to see: write it out, or give another one"
+                )
         return cls(cast(Backend, backend), uri, experiment, artifacts, points, node.get("artifacts") is not None)
 
     def check_artifacts(self, location: str) -> None:
@@ -149,23 +155,6 @@ def local_path(uri: str | None) -> Path | None:
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     return Path(str(uri)) if parts.scheme == "" else None
-
-
-def check_named(uri: str, named: str | None) -> None:
-    """Raise UserError where a password would go to a server that only a run's folder names.
-
-    The folder may be from another user.
-
-    Args:
-        named: The address that the user gave with the command, if any.
-    """
-    secret = any(os.environ.get(name) for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"))
-    known = {named, os.environ.get("MLFLOW_TRACKING_URI")}
-    if secret and urlsplit(uri).scheme in ("http", "https") and redacted(uri) not in known:
-        raise UserError(
-            f"the run is meant for the server {redacted(uri)}, which would get your MLflow password: if it is yours, "
-            f"add --uri {redacted(uri)}"
-        )
 
 
 def redacted(uri: str) -> str:

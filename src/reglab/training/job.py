@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from reglab.analysis.table_report import MARKDOWN
 from reglab.config.job_request import JobRequest
 from reglab.core.errors import Diverged, UserError
+from reglab.core.secrets import hide
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, reopen_run, run_state
 from reglab.tracking.opening import budget
 from reglab.tracking.params import write_config
@@ -84,7 +85,7 @@ def _report_table(prepared: Prepared, folder: Path, tracker: RunTracker) -> None
     if report is not None:
         _log.warning("%s", report.text())
         path = folder / MARKDOWN
-        path.write_text(report.markdown(), encoding="utf-8")
+        path.write_text(hide(report.markdown()), encoding="utf-8")
         tracker.artifact(path)
 
 

@@ -18,6 +18,7 @@ from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
 from reglab.tracking.folder import IDENTITY, read_identity
+from reglab.tracking.folder_gate import check_run_folder
 from reglab.tracking.run_state import read_state
 from reglab.training import checkpoint_files
 from reglab.training.describe import build_cocktail, resolved
@@ -59,7 +60,8 @@ def load(
         weights: ``last``, ``best`` (the best validation epoch), or None for those that the run
             stands for. Where the run kept an average of the weights, it is the average.
             ``model.reglab_weights`` says which they are: ``last``, ``best averaged``, ...
-        uri: Where runs are kept; ``reglab.db`` in the working folder if None.
+        uri: Where runs are kept; ``reglab.db`` in the working folder if None. A run's folder may
+            name another store, which is asked only if it is this one, or a file beside the run.
         model: A new instance of the model's class, needed only where it was not built from a
             config.
 
@@ -157,6 +159,8 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
     if str(run).endswith(".ckpt"):
         return Path(run)
     folder = Path(run)
+    if folder.is_dir():
+        check_run_folder(folder)
     state = None if weights else read_state(folder)
     if state or (weights and (folder / IDENTITY).is_file()):
         here = folder / "checkpoints" / f"{state.weights if state else weights}.ckpt"
@@ -164,7 +168,11 @@ def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
             return here
     from reglab.tracking.mlflow.read import artifact_path, find_run
     from reglab.tracking.settings import absolute_uri
+    from reglab.tracking.store_gate import name_store
 
-    record = find_run(absolute_uri(uri, Path.cwd()), run)
+    store = absolute_uri(uri, Path.cwd())
+    if uri is not None:
+        name_store(store)
+    record = find_run(store, run)
     which = weights or record.tags.get("reglab.weights", "last")
     return artifact_path(record, f"checkpoints/{which}.ckpt")

@@ -130,6 +130,10 @@ def test_links_are_not_followed(settings: TrackingSettings, start: Start, client
     run.finish()
     assert cleaned(settings, run.folder)[1] == []
     client.delete_run(run.run_id)
+    assert cleaned(settings, run.folder)[0][-1] == "Nothing can be freed."  # a folder with a link out of it is left
+    (run.folder / "checkpoints").rename(run.folder / "plots")  # a program's own folder in it may have one
+    (run.folder / "own").mkdir()
+    (run.folder / "plots").rename(run.folder / "own" / "plots")
     cleaned(settings, run.folder)
     assert not run.folder.exists()
     assert (tmp_path / "precious" / "last.previous.ckpt").exists()

@@ -112,6 +112,9 @@ def test_a_server_that_is_away_is_asked_once_for_all_its_runs(tmp_path: Path, mo
     for run in open_runs(settings, [RunSpec("run", tmp_path / str(number), {}, {}, {}) for number in range(2)]):
         run.finish()
     result, said = synced(tmp_path)
+    assert len(said) == 2
+    assert "you have not named it. If it is yours, add --uri http://127.0.0.1:9" in said[0]
+    result, said = synced(tmp_path, uri=settings.uri)
     assert not result.complete
     assert "refused: cannot reach http://127.0.0.1:9 (connection refused" in said[0]
     assert said[-1] == "delivered 0 runs, 0 rows; 2 refused, for the reason above"
@@ -178,10 +181,11 @@ def test_a_strangers_artifacts_stay_where_they_are_meant_to_be(
     (folder / "mine" / "fine.txt").write_text("fine")
     (folder / "trap").mkdir()
     (folder / "trap" / "inner").symlink_to(tmp_path / "secret")
-    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "other").mkdir()
+    (folder / "other" / "link").symlink_to(tmp_path / "secret")
     claims = [
         ("mine", ""), ("mine/fine.txt", "../../../escaped"), ("mine/fine.txt", str(tmp_path / "escaped")),
-        (str(tmp_path / "secret"), ""), ("../../secret", "a"), ("link", ""), ("trap", ""),
+        (str(tmp_path / "secret"), ""), ("../../secret", "a"), ("other/link", ""), ("trap", ""),
     ]  # fmt: skip
     with (folder / "journal.jsonl").open("a") as journal:
         for name, place in claims:

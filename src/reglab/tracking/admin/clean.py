@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reglab.core.errors import UserError
+from reglab.core.terminal import inline
 from reglab.tracking.admin.find import run_folders
 from reglab.tracking.admin.freeable import Freeable, category, files_of_run, freeable, size
 from reglab.tracking.folder import read_identity
@@ -57,7 +58,7 @@ def clean(
     return 0
 
 
-def _free(folders: Sequence[Path], deleted: Mapping[str, str], say: Callable[[str], object]) -> int:
+def _free(folders: Sequence[Path], deleted: Mapping[str, Path | None], say: Callable[[str], object]) -> int:
     freed = 0
     for folder in folders:
         try:
@@ -70,22 +71,25 @@ def _free(folders: Sequence[Path], deleted: Mapping[str, str], say: Callable[[st
                 amount = each.bytes
                 each.remove()
                 freed += amount
+                for path in each.paths:  # of artifacts: RUN_ID, which held nothing else
+                    if path.name == "artifacts":
+                        _remove_empty(path.parent)
         except (UserError, OSError) as error:
-            say(f"{folder}: {error}")
+            say(f"{inline(folder)}: {error}")
         finally:
             lock.release()
         _remove_empty(folder)
     return freed
 
 
-def _freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
+def _freeable(folder: Path, deleted: Mapping[str, Path | None]) -> list[Freeable]:
     try:
         return freeable(folder, deleted)
     except (UserError, OSError):  # damaged by a crash: sync reports it
         return []
 
 
-def _deleted(runs: Sequence[Path], uri: str, say: Callable[[str], object]) -> Mapping[str, str]:
+def _deleted(runs: Sequence[Path], uri: str, say: Callable[[str], object]) -> Mapping[str, Path | None]:
     path = sqlite_path(uri)
     if not any(_store(folder) == redacted(uri) for folder in runs) or (path is not None and not path.exists()):
         return {}
@@ -114,7 +118,7 @@ def _holdings(runs: Sequence[Path]) -> list[str]:
         *_table(title, [(category(file), file) for run_files in files.values() for file in run_files]),
         "",
         "largest",
-        *(f"  {_mb(sizes[folder]):>10} MB  {folder}" for folder in largest),
+        *(f"  {_mb(sizes[folder]):>10} MB  {inline(folder)}" for folder in largest),
     ]
 
 

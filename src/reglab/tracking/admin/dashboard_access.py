@@ -14,6 +14,7 @@ from reglab.core.errors import UserError
 
 # In MLflow's documentation, and the default of older versions.
 _KNOWN_PASSWORDS = {"password", "password1234"}
+_LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _PAGE = "docs/server.md shows the file"
 
 
@@ -33,7 +34,7 @@ class Access:
 
     def __post_init__(self) -> None:
         """Raise UserError where other machines could connect without users and named hosts."""
-        if any(name in ("", "*") for name in self.allowed):
+        if any(name == "" or "*" in name or "?" in name for name in self.allowed):
             raise UserError(f"--allowed-hosts {','.join(self.allowed)}: name each address that browsers use, without *")
         if not is_loopback(self.host) and not (self.auth and self.allowed):
             raise UserError(
@@ -44,16 +45,30 @@ class Access:
             _check_users(self.auth)
 
     def options(self, port: int) -> list[str]:
-        """Return the command-line options of MLflow's server."""
-        options = ["--host", self.host, "--port", str(port)]
-        if self.allowed:
-            # A browser names the port too; it sends its page's address as origin with everything
-            # that it changes.
-            names = [each for name in self.allowed for each in (name, f"{name}:*")]
-            origins = [f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
-            local = [f"{name}:{port}" for name in ("localhost", "127.0.0.1")]
-            options += ["--allowed-hosts", ",".join(names + local), "--cors-allowed-origins", ",".join(origins)]
+        """Return the command-line options of MLflow's server.
+
+        It is always told to which names it answers: by default that is also every name that begins
+        like an address of a private network, such as ``10.somebody.com``, by which a page of
+        somebody else's reads what it serves (DNS rebinding).
+        """
+        # A browser names the port too; it sends its page's address as origin with everything that
+        # it changes. A bracket would begin a pattern.
+        names = [each for name in self.allowed for each in (name, f"{name}:{port if '[' in name else '*'}")]
+        local = [f"{name}:{port}" for name in dict.fromkeys((*_LOCAL, *self._own_name()))]
+        origins = [f"{scheme}://{name}" for name in names + local for scheme in ("http", "https")]
+        options = [
+            *("--host", self.host, "--port", str(port), "--allowed-hosts", ",".join(names + local)),
+            *("--cors-allowed-origins", ",".join(origins), "--x-frame-options", "SAMEORIGIN"),
+        ]
         return [*options, "--app-name", "basic-auth"] if self.auth else options
+
+    def _own_name(self) -> tuple[str, ...]:
+        """Return the address to listen on as a browser writes it; none for all addresses."""
+        try:
+            address = ipaddress.ip_address(self.host)
+        except ValueError:
+            return (self.host,)
+        return () if address.is_unspecified else (f"[{address}]" if address.version == 6 else str(address),)
 
 
 def is_loopback(host: str) -> bool:

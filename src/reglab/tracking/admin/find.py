@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reglab.core.errors import UserError
+from reglab.core.terminal import inline
 from reglab.tracking.folder import EARLIER, FOLDER, IDENTITY, Identity, check_not_folder, is_id_prefix, read_identity
 from reglab.tracking.run_state import last_status
 
@@ -100,7 +101,9 @@ def _holds(folder: Path, run_id: str) -> bool:
 def _ambiguous(name: str, folders: Mapping[str, Path]) -> str:
     """Return the message that lists what ``name`` may mean, newest first."""
     newest = sorted(folders.items(), key=lambda item: _age(item[1]), reverse=True)
-    lines = [f"  {_status(folder):<8}  {run_id}  {folder}" for run_id, folder in newest[:_SHOWN]]
+    lines = [
+        f"  {inline(_status(folder)):<8}  {inline(run_id)}  {inline(folder)}" for run_id, folder in newest[:_SHOWN]
+    ]
     more = [f"  and {len(newest) - _SHOWN} more"] if len(newest) > _SHOWN else []
     return "\n".join([f"{name!r} matches {len(newest)} runs: give the folder or the id of one", *lines, *more])
 

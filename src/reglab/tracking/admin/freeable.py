@@ -13,7 +13,6 @@ import psutil
 from reglab.tracking.admin.sync import is_sent
 from reglab.tracking.folder import IDENTITY, JOURNAL, read_identity
 from reglab.tracking.run_state import last_status
-from reglab.tracking.settings import local_path
 
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial")
 # The manifest is removed first: without it the others are unused.
@@ -83,14 +82,15 @@ def category(file: Path) -> str:
     return "journals" if file.name == JOURNAL else _CATEGORIES.get(file.suffix, "other files")
 
 
-def freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
+def freeable(folder: Path, deleted: Mapping[str, Path | None]) -> list[Freeable]:
     """Return what of the run in ``folder`` can go.
 
     A journal never goes: whether a run finished, which of its weights count, and which rows it has
     when it is extended, is read there. The run must not be running.
 
     Args:
-        deleted: The artifact URIs of the store's deleted runs, by id.
+        deleted: The store's deleted runs by id, with the folders of artifacts that may go with
+            them (``mlflow.read.deleted_runs``).
 
     Raises:
         UserError: Where ``folder`` holds no run.
@@ -98,7 +98,7 @@ def freeable(folder: Path, deleted: Mapping[str, str]) -> list[Freeable]:
     identity = read_identity(folder)
     files = files_of_run(folder)
     if identity.run_id in deleted and is_sent(folder):
-        return [Freeable("runs deleted in MLflow", (*_parts(folder), *_artifacts(identity.run_id, deleted)))]
+        return [Freeable("runs deleted in MLflow", (*_parts(folder), *_artifacts(deleted[identity.run_id])))]
     items = [Freeable("leftovers of crashes", tuple(file for file in files if _is_leftover(file)))]
     if last_status(folder) == "FINISHED":
         earlier = tuple(file for file in files if file.name.endswith(".previous.ckpt") and file.name not in _PACK)
@@ -132,10 +132,9 @@ def _parts(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _artifacts(run_id: str, deleted: Mapping[str, str]) -> Iterator[Path]:
-    path = local_path(deleted[run_id])
-    if path and path.name == "artifacts" and path.parent.name == run_id and path.parent.is_dir():
-        yield path.parent
+def _artifacts(home: Path | None) -> Iterator[Path]:
+    if home and home.is_dir():
+        yield home
 
 
 def _files(folder: Path, without_runs: bool = False) -> Iterator[Path]:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reglab.core.errors import UserError
+from reglab.core.terminal import inline
 from reglab.tracking.admin.find import run_folders
 from reglab.tracking.folder import (
-    IDENTITY,
     JOURNAL,
     SENT,
-    START,
     Identity,
     has_records,
     is_move_unfinished,
@@ -19,16 +18,15 @@ from reglab.tracking.folder import (
     move_earlier_run,
     read_identity,
 )
-from reglab.tracking.lock import LOCK, Held, RunLock, is_running
+from reglab.tracking.lock import Held, RunLock, is_running
 from reglab.tracking.run_start import read_start
 from reglab.tracking.run_state import last_status
 from reglab.tracking.sender import read_position
+from reglab.tracking.store_gate import name_store
 from reglab.tracking.tracker import finish_killed
 
 if TYPE_CHECKING:
     from reglab.tracking.mlflow.sync import Delivery
-
-_OURS = (IDENTITY, JOURNAL, SENT, f"{SENT}.new", START, LOCK, "metrics.parquet")
 
 
 @dataclass
@@ -71,11 +69,12 @@ def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], o
 
     Args:
         uri: The store of runs that were recorded with ``tracking=offline`` and are in none yet, in
-            place of their own.
+            place of their own. Stores that only folders name are refused (``check_store``).
 
     Raises:
         UserError: Where no run is found.
     """
+    name_store(uri)
     runs = [_finish_move(folder) for folder in run_folders(folders)]
     if not runs:
         raise UserError(
@@ -93,7 +92,7 @@ def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], o
             messages = [] if str(error) in result.refused.values() else [f"refused: {error}"]
             result.refused[folder] = str(error)
         if messages:
-            say(f"{folder}: {', '.join(messages)}")
+            say(f"{inline(folder)}: {', '.join(messages)}")
     say(str(result))
     return result
 
@@ -110,7 +109,6 @@ class _Work:
 
     def on(self, folder: Path, result: SyncResult) -> list[str]:
         """Do what is left to be done for one run, and return the messages about it."""
-        check_files(folder)
         identity = read_identity(folder)
         if _is_done(folder, identity):
             return []
@@ -134,17 +132,6 @@ class _Work:
         result.runs += bool(messages)
         result.rows += rows
         return messages
-
-
-def check_files(folder: Path) -> None:
-    """Raise UserError where a file that we read or write in ``folder`` is a link out of it.
-
-    A stranger's trap.
-    """
-    for name in _OURS:
-        path = folder / name
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise UserError(f"{path} is a link out of the run's folder: put the file itself there")
 
 
 def is_sent(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from reglab.core.errors import UserError
+from reglab.core.terminal import inline
 from reglab.tracking.folder import FOLDER as FOLDER
 from reglab.tracking.mlflow.store import UNREACHABLE, connect, experiment, reason
 from reglab.tracking.settings import TrackingSettings, redacted
@@ -36,7 +37,9 @@ def newest_sweep(settings: TrackingSettings, fingerprint: str) -> SweepRecord | 
         runs = client.search_runs([number], query, max_results=1, order_by=["attributes.start_time DESC"])
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(settings.uri)}: {reason(error)}") from error
-    return next((SweepRecord(run.info.run_id, run.info.run_name, run.data.tags.get(FOLDER, "")) for run in runs), None)
+    return next(
+        (SweepRecord(run.info.run_id, inline(run.info.run_name), run.data.tags.get(FOLDER, "")) for run in runs), None
+    )
 
 
 def finish_killed(uri: str, run_id: str) -> None:

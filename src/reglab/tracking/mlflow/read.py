@@ -1,6 +1,8 @@
 """Read runs, metric histories and artifacts from MLflow."""
 
-from collections.abc import Iterator, Sequence
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from pathlib import Path
 
@@ -10,14 +12,19 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from reglab.core.errors import UserError, nearest
+from reglab.core.terminal import inline
+from reglab.tracking.artifacts import local_home
 from reglab.tracking.folder import IDENTITY, check_not_folder, is_id_prefix, is_pending, no_run_error, read_identity
+from reglab.tracking.folder_gate import is_plain
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.store import UNREACHABLE, connect, reason
 from reglab.tracking.run_record import RunRecord
 from reglab.tracking.settings import client_uri, local_path, redacted, sqlite_path
+from reglab.tracking.store_gate import check_artifact_store, check_store
 from reglab.tracking.store_keys import store_key
 
 _PAGE = 1_000
+_RUN_ID = re.compile(r"[0-9a-f]{32}")  # as MLflow gives them
 _PARENT = "mlflow.parentRunId"
 _DIGEST = "reglab.data_digest"
 # a search cannot say "or".
@@ -69,7 +76,8 @@ def test_touches(uri: str, run_ids: Sequence[str], parent_id: str) -> list[str]:
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
     return [
-        names.get(_parent(run), run.info.run_name) for run in sorted(others, key=lambda run: int(run.info.start_time))
+        inline(names.get(_parent(run), run.info.run_name))
+        for run in sorted(others, key=lambda run: int(run.info.start_time))
     ]
 
 
@@ -110,12 +118,13 @@ def artifact_path(record: RunRecord, name: str) -> Path:
     """Return a file or folder of the run's artifacts on this machine, downloaded if it is remote.
 
     Raises:
-        UserError: Where the run has no such artifact.
+        UserError: Where the run has no such artifact, or not in a folder of artifacts.
     """
-    folder = local_path(record.artifact_uri)
+    check_artifact_store(record.artifact_uri, record.uri)
+    folder = local_home(record.artifact_uri, record.run_id)
     if folder is not None:
         path = folder / name
-        if not path.exists():
+        if not is_plain(path):
             names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
             raise UserError(f"run {record.name} ({record.run_id}) has no artifact {name}; {nearest(name, names)}")
         return path
@@ -131,9 +140,10 @@ def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
     None without it.
 
     Raises:
-        UserError: Where the store cannot be reached.
+        UserError: Where the store cannot be reached, or names no folder of artifacts.
     """
-    local = local_path(record.artifact_uri)
+    check_artifact_store(record.artifact_uri, record.uri)
+    local = local_home(record.artifact_uri, record.run_id)
     if local is not None:
         return local / name if (local / name).is_file() else None
     try:
@@ -151,7 +161,8 @@ def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
 def find_run(uri: str, run: str | Path) -> RunRecord:
     """Return the run with the folder, id, start of an id, or name ``run``.
 
-    The newest of several with that name. A folder knows its own store: ``uri`` is ignored then.
+    The newest of several with that name. A folder knows its own store, which the user must have
+    named (``check_store``): ``uri`` is ignored then.
 
     Args:
         uri: The store for ids and names.
@@ -164,7 +175,7 @@ def find_run(uri: str, run: str | Path) -> RunRecord:
         identity = read_identity(Path(run))
         if is_pending(Path(run)):
             raise UserError(f"the run in {run} is not in its store yet: reglab sync {run}")
-        return get_run(identity.uri or uri, identity.run_id)
+        return get_run(check_store(identity.uri, Path(run)) if identity.uri else uri, identity.run_id)
     return find_runs(uri, run)[0]
 
 
@@ -215,34 +226,53 @@ def _pages(client: MlflowClient, experiments: list[str], where: str, order: str,
 
 
 def _record(uri: str, run: Run) -> RunRecord:
+    """Return a run as a store has it, its texts in one line each and without what steers a terminal.
+
+    Others write to a store too.
+    """
     return RunRecord(
         run_id=run.info.run_id,
-        name=run.info.run_name,
+        name=inline(run.info.run_name),
         status=run.info.status,
-        params=dict(run.data.params),
-        tags=dict(run.data.tags),
-        metrics={key: sql.restored_value(value) for key, value in run.data.metrics.items()},
+        params={inline(key): inline(value) for key, value in run.data.params.items()},
+        tags={inline(key): inline(value) for key, value in run.data.tags.items()},
+        metrics={inline(key): sql.restored_value(value) for key, value in run.data.metrics.items()},
         artifact_uri=run.info.artifact_uri,
         uri=uri,
     )
 
 
-def deleted_runs(uri: str) -> dict[str, str]:
-    """Return the artifact URI of each run that was deleted, by its id.
+def deleted_runs(uri: str) -> dict[str, Path | None]:
+    """Return the runs that were deleted, each with the local folder of its artifacts.
+
+    None: it has none that may be removed. Only a SQLite store's word is taken for a folder, and
+    only where it is that run's in the artifact root of its experiment.
 
     Raises:
         UserError: Where the store is away.
     """
     client = connect(uri, create=False)
-    uris: dict[str, str] = {}
+    homes: dict[str, Path | None] = {}
     token: str | None = None
     try:
-        experiments = [str(each.experiment_id) for each in client.search_experiments(ViewType.ALL)]
+        found = client.search_experiments(ViewType.ALL)
+        roots = {str(each.experiment_id): str(each.artifact_location) for each in found if sqlite_path(uri)}
+        experiments = [str(each.experiment_id) for each in found]
         while True:
             page = client.search_runs(experiments, "", ViewType.DELETED_ONLY, _PAGE, page_token=token)
-            uris |= {str(run.info.run_id): str(run.info.artifact_uri) for run in page}
+            homes |= {str(run.info.run_id): _removable(run, roots) for run in page}
             token = page.token
             if not token:
-                return uris
+                return homes
     except UNREACHABLE as error:
         raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
+
+
+def _removable(run: Run, roots: Mapping[str, str]) -> Path | None:
+    """Return the folder of a run's artifacts if it is ``ROOT/RUN_ID/artifacts``, and no link."""
+    run_id, root = str(run.info.run_id), local_path(roots.get(str(run.info.experiment_id)))
+    home = local_path(run.info.artifact_uri)
+    if root is None or home is None or not _RUN_ID.fullmatch(run_id):
+        return None
+    expected = root / run_id / "artifacts"
+    return home if home == expected and Path(os.path.realpath(home)) == root.resolve() / run_id / "artifacts" else None

@@ -6,10 +6,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 
-from reglab.tracking.artifacts import storable
+from reglab.core.errors import UserError
+from reglab.tracking.artifacts import local_home, storable
 from reglab.tracking.mlflow.store import UNREACHABLE, reason
 from reglab.tracking.payload import Payload, Refused, Unsent, chunks
-from reglab.tracking.settings import redacted
+from reglab.tracking.settings import redacted, sqlite_path
+from reglab.tracking.store_gate import check_artifact_store
 from reglab.tracking.store_keys import store_key
 
 _METRICS_A_CALL = 1_000  # MLflow's limits
@@ -30,6 +32,7 @@ class MlflowSink:
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
         self._client, self._uri = client, uri
+        self._checked: set[str] = set()  # runs whose artifacts may go where the store keeps them
 
     def send(self, payloads: Sequence[Payload]) -> None:
         """Store payloads, the status of a run last.
@@ -53,10 +56,22 @@ class MlflowSink:
         path = storable(payload.folder, name, folder, run_id)
         if path is None:
             return
+        self._check_home(run_id)
         if path.is_dir():
             self._client.log_artifacts(run_id, str(path), folder or None)
         else:
             self._client.log_artifact(run_id, str(path), folder or None)
+
+    def _check_home(self, run_id: str) -> None:
+        if sqlite_path(self._uri) is None or run_id in self._checked:  # a server decides
+            return
+        home = str(self._client.get_run(run_id).info.artifact_uri)
+        try:
+            check_artifact_store(home, self._uri)
+            local_home(home, run_id)
+        except UserError as error:
+            raise Refused(str(error)) from error
+        self._checked.add(run_id)
 
     def _send_rows(self, payload: Payload) -> None:
         run_id = payload.identity.run_id

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from reglab.tracking.artifacts import link_or_copy, storable
+from reglab.core.errors import UserError
+from reglab.tracking.artifacts import link_or_copy, local_home, storable
 from reglab.tracking.journal_lines import Series
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.sql_insert import RUN_NAME
 from reglab.tracking.payload import Payload, Refused, Sink, Unsent
-from reglab.tracking.settings import local_path, redacted
+from reglab.tracking.settings import redacted
+from reglab.tracking.store_gate import check_artifact_store
 from reglab.tracking.store_keys import store_key
 
 _LONGEST_TAG = 8_000
@@ -65,7 +67,7 @@ class DirectSink:
     def _look_up_homes(self, payloads: Sequence[Payload]) -> None:
         """Read the artifact folders of runs from the store.
 
-        ``run.json`` is not trusted: it may be from another user.
+        ``run.json`` is not trusted: it may be from another user. So may the store.
         """
         unknown = [payload.identity.run_id for payload in payloads if payload.artifacts]
         unknown = [run_id for run_id in unknown if run_id not in self._homes]
@@ -76,7 +78,14 @@ class DirectSink:
                 row = store.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
                 if row is None:
                     raise sql.DeletedRunError(run_id)
-                self._homes[run_id] = local_path(str(row[0]))
+                self._homes[run_id] = self._home(str(row[0]), run_id)
+
+    def _home(self, uri: str, run_id: str) -> Path | None:
+        try:
+            check_artifact_store(uri, self._uri)
+            return local_home(uri, run_id)
+        except UserError as error:
+            raise Refused(str(error)) from error
 
 
 def _store_file(path: Path, folder: Path, run_id: str) -> None:

@@ -17,7 +17,8 @@ from reglab.tracking.mlflow.store import UNREACHABLE, reason
 from reglab.tracking.payload import ROWS, Refused, Unsent
 from reglab.tracking.run_start import Start, read_start
 from reglab.tracking.sender import JournalCursor
-from reglab.tracking.settings import TrackingSettings, artifact_root, check_named, redacted
+from reglab.tracking.settings import TrackingSettings, artifact_root, redacted
+from reglab.tracking.store_gate import check_store
 from reglab.tracking.tracker import finish_killed
 
 _RETRY_LATER = "nothing is lost: run the same command again when it is back"
@@ -60,7 +61,7 @@ class Delivery:
         # What was given may hold a user's name and password.
         if self._uri and redacted(self._uri) == uri:
             uri = self._uri
-        check_named(uri, redacted(self._uri) if self._uri else None)
+        check_store(uri, folder)
         if is_pending(folder):
             try:
                 made, messages = self._make(folder, identity, uri)

@@ -1,0 +1,95 @@
+"""Gate for folders of runs: plain files and folders only, no link out of them.
+
+A run's folder may be from somebody else. A link in it would have us write or send files that lie
+elsewhere, a second name (hard link) change a file elsewhere, and a pipe have us wait for ever.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from reglab.core.errors import UserError
+from reglab.core.terminal import inline
+
+FILE_OF_A_RUN = "run.json"
+# Files that are changed in place: one with a second name would change the other file as well.
+_IN_PLACE = ("journal.jsonl", "journal.sent.new", "run.lock", "sweep.lock", "sweep.pid", "error.txt", "params.json")
+# Folders in a run's folder that we write to or read; others are the user's own programs'.
+_OURS = ("checkpoints", "attached", ".hydra")
+_OURS_NUMBERED = ("earlier-", "rank")
+
+
+def check_run_folder(folder: Path) -> Path:
+    """Return ``folder`` if it can be read and written as a run without touching anything else.
+
+    The folders of other runs in it are not looked at: each is checked when it is used.
+
+    Raises:
+        UserError: Naming the link, pipe or device in it.
+    """
+    _check(folder, _is_ours)
+    return folder
+
+
+def check_sweep_folder(folder: Path) -> Path:
+    """Return ``folder`` if it and the folders of its jobs are as ``check_run_folder`` wants them.
+
+    Raises:
+        UserError: Naming the link, pipe or device in it.
+    """
+    _check(folder, _anything)
+    return folder
+
+
+def is_plain(path: Path) -> bool:
+    """Return whether ``path`` is a plain file, or a folder that holds only such and folders.
+
+    Links count as what they lead to, in a folder as well.
+    """
+    if path.is_dir():
+        return all(each.is_dir() or each.is_file() for each in path.rglob("*"))
+    return path.is_file()
+
+
+def _check(top: Path, enters: Callable[[Path], bool]) -> None:
+    """Check the folder ``top``, and those below it that are ours or that ``enters`` is true for.
+
+    In the folder of a job (it has an identity) other folders are its user's and are left.
+    """
+    if inline(top) != str(top):
+        raise UserError(f"the name of the folder {inline(top)} has characters that steer a terminal: rename it")
+    home, stack = top.resolve(), [(top, enters)]
+    while stack:
+        folder, wanted = stack.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = list(found)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue  # reported by who needs it
+        if folder != top and any(entry.name == FILE_OF_A_RUN for entry in entries):
+            wanted = _is_ours
+        for entry in entries:
+            _check_entry(entry, home)
+            if entry.is_dir(follow_symlinks=False) and wanted(path := Path(entry.path)):
+                stack.append((path, wanted if wanted is not _is_ours else _anything))
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name in _OURS or path.name.startswith(_OURS_NUMBERED)
+
+
+def _anything(path: Path) -> bool:
+    return True
+
+
+def _check_entry(entry: os.DirEntry[str], home: Path) -> None:
+    path = inline(entry.path)
+    if entry.is_symlink():
+        if not Path(os.path.realpath(entry.path)).is_relative_to(home):  # which a circle of links does not stop
+            raise UserError(f"{path} is a link out of the run's folder: put the file itself there")
+        return
+    if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+        raise UserError(f"{path} is neither a file nor a folder but a pipe, socket or device: remove it")
+    in_place = entry.name in _IN_PLACE or entry.name.endswith(".log")
+    if in_place and entry.stat(follow_symlinks=False).st_nlink > 1:
+        raise UserError(f"{path} has a second name elsewhere (a hard link), which would change too: put a copy there")

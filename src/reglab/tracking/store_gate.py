@@ -1,0 +1,140 @@
+"""Gate for stores: what a folder or a file names is not contacted unless the user named it too.
+
+A server gets what runs record, and the password of MLflow; a SQLite file is opened for writing.
+Folders and files may be from somebody else, so the address in them decides nothing. Named is what
+stands on the command line or in the variable MLFLOW_TRACKING_URI, what the built-in configuration
+says, and what the user answered yes to. A SQLite file beside the run, or in the working folder,
+needs no name.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from reglab.core.errors import UserError
+from reglab.core.terminal import inline
+from reglab.tracking.settings import absolute_uri, redacted, sqlite_path
+
+_VARIABLE = "MLFLOW_TRACKING_URI"
+_PASSWORDS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+# An artifact store of these schemes is sent MLflow's password; a bucket gets signed requests.
+_SENDS_PASSWORD = ("http", "https", "mlflow-artifacts")
+OPTION = "--uri"
+
+_named: set[str] = set()
+_declined: set[str] = set()
+_questions: list[Callable[[str], bool]] = []
+
+
+class UnnamedStore(UserError):  # noqa: N818 - a state that the user ends by naming the store
+    """A folder or a file names a store that the user did not."""
+
+
+def name_store(*uris: str | None) -> None:
+    """Note that the user named these stores; None is passed over."""
+    _named.update(redacted(uri) for uri in uris if uri is not None)
+
+
+def named_stores() -> tuple[str, ...]:
+    """Return the stores that the user named in this process, for its workers."""
+    return tuple(sorted(_named))
+
+
+@contextmanager
+def asking(ask: Callable[[str], bool] | None) -> Iterator[None]:
+    """Ask the user by ``ask`` about stores that nobody named, inside the context.
+
+    Args:
+        ask: Returns whether the answer to a question is yes; None: such stores are refused.
+    """
+    before = list(_questions)
+    _questions[:] = [ask] if ask else []
+    try:
+        yield
+    finally:
+        _questions[:] = before
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Know no named store inside the block; afterwards those known before."""
+    before = set(_named), set(_declined)
+    _named.clear()
+    _declined.clear()
+    try:
+        yield
+    finally:
+        for known, earlier in zip((_named, _declined), before, strict=True):
+            known.clear()
+            known.update(earlier)
+
+
+def check_store(uri: str, folder: Path, option: str = OPTION) -> str:
+    """Return ``uri`` if the user named that store, or it is a SQLite file beside ``folder``.
+
+    Args:
+        uri: As a run's folder or a configuration file says.
+        folder: Of the run, or the working folder.
+        option: What the user types before the address to name it.
+
+    Raises:
+        UnnamedStore: Otherwise, before anything is sent; with the words that name it.
+    """
+    address = redacted(uri)
+    if address in _named or address == _variable() or _is_beside(address, folder):
+        return uri
+    who = "a run's folder" if option == OPTION else "a configuration file"
+    _ask_or_refuse(address, f"{who} names the store {address}", option)
+    return uri
+
+
+def check_artifact_store(uri: str, store: str) -> None:
+    """Raise UnnamedStore where the artifacts of a run in a SQLite store are kept on a server.
+
+    A server decides by itself where it keeps artifacts, and was named.
+
+    Args:
+        uri: Of the run's artifacts, from the store.
+        store: The URI of the store.
+    """
+    parts = urlsplit(uri)
+    if sqlite_path(store) is None or parts.scheme not in _SENDS_PASSWORD:
+        return
+    address = redacted(f"{parts.scheme}://{parts.netloc}")
+    if address not in _named and redacted(uri) not in _named:
+        _ask_or_refuse(address, f"the artifacts of a run in {redacted(store)} are kept at {address}", OPTION)
+
+
+def _ask_or_refuse(address: str, what: str, option: str) -> None:
+    secret = any(os.environ.get(name) for name in _PASSWORDS)
+    gets = "which would get its data and your MLflow password" if secret else "which would get its data"
+    address = inline(address)
+    reason = f"{inline(what)}, {gets}" if sqlite_path(address) is None else f"{what}, which would be opened for writing"
+    if _questions and address not in _declined:
+        if _questions[-1](f"{reason}. Is that store yours?"):
+            _named.add(address)
+            return
+        _declined.add(address)
+    typed = f"{option} {address}" if option.startswith("-") else f"{option}={address}"
+    raise UnnamedStore(f"{reason}, and you have not named it. If it is yours, add {typed}")
+
+
+def _variable() -> str | None:
+    given = os.environ.get(_VARIABLE)
+    if not given:
+        return None
+    try:
+        return redacted(absolute_uri(given, Path.cwd()))
+    except UserError:  # a kind of store that we do not use
+        return None
+
+
+def _is_beside(uri: str, folder: Path) -> bool:
+    """Return whether ``uri`` is a SQLite file in the working folder, or in one that has the run."""
+    path = sqlite_path(uri)
+    if path is None:
+        return False
+    real, folder, here = path.resolve(), folder.resolve(), Path.cwd().resolve()
+    return folder.is_relative_to(real.parent) or any(real.is_relative_to(each) for each in (folder, here))
