@@ -9,8 +9,9 @@ from multiprocessing.connection import Connection
 
 from omegaconf import DictConfig
 
-from reglab.core import secrets, signals, terminal
+from reglab.core import signals
 from reglab.core.errors import UserError
+from reglab.core.output import prepare_output
 from reglab.launchers.compose import JobGroup
 from reglab.launchers.events import Ended, EpochEnded, Event, Idle
 from reglab.launchers.exit_causes import ConfigRefused
@@ -51,8 +52,7 @@ def run_rank_zero(pipe: Connection, pickled: bytes, ranks: int, port: int, exit_
 
 def _start_session() -> None:
     """Leave the sweep's process group, so that Ctrl-C reaches only the sweep's own process."""
-    terminal.replace_unencodable()
-    secrets.hide_output()
+    prepare_output()
     if hasattr(os, "setsid"):
         os.setsid()
 
@@ -121,8 +121,7 @@ class _PipeSender:
 
 def _run_rank(rank: int, pickled: bytes, group: JobGroup) -> None:
     """Run the group as a rank above 0, without output. Raises if a job fails or is interrupted."""
-    terminal.replace_unencodable()
-    secrets.hide_output()
+    prepare_output()
     ends: list[Event] = []
     with signals.handle_signals(ignore_repeats=True):
         assignment, composer = prepare(pickled)

@@ -5,7 +5,8 @@ import pickle
 import sys
 from multiprocessing.connection import Connection
 
-from reglab.core import secrets, signals, terminal
+from reglab.core import secrets, signals
+from reglab.core.output import prepare_output
 from reglab.launchers.compose import Composer
 from reglab.launchers.events import Idle
 from reglab.launchers.run_group import Assignment, run_group
@@ -21,8 +22,7 @@ def work(pipe: Connection, pickled: bytes) -> None:
         pipe: To the sweep's process.
         pickled: An ``Assignment``.
     """
-    terminal.replace_unencodable()
-    secrets.hide_output()
+    prepare_output()
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C reaches only the sweep, which signals its workers
     with signals.handle_signals(ignore_repeats=True):  # the sweep repeats its signals
