@@ -11,7 +11,7 @@ from types import FrameType
 # Ctrl-C; a preempted machine; a terminal that hangs up; the warnings of batch systems, such as
 # Slurm's ``--signal=USR1@90``, which would kill the process unsaved.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
-_HANDLED = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+HANDLED = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 _ALWAYS = (signal.SIGINT, signal.SIGTERM)  # the others only where nobody ignores or handles them: nohup does
 _NOTE = b"\nStopping after this step and saving; press Ctrl-C again to stop at once.\n"
 
@@ -67,7 +67,7 @@ def handle_signals(ignore_repeats: bool = False) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _HANDLED if _is_free(number)}
+    before = {number: signal.getsignal(number) for number in HANDLED if _is_free(number)}
     _state.ignore_repeats, _state.stop_signal = ignore_repeats, None
     install_handlers()
     try:
@@ -101,7 +101,7 @@ def defer_signals() -> Iterator[None]:
 def install_handlers() -> None:
     """Install our handlers again: Lightning replaces them when it starts to train."""
     if threading.current_thread() is threading.main_thread():
-        for number in _HANDLED:
+        for number in HANDLED:
             if _is_free(number):
                 signal.signal(number, _handle)
 
@@ -138,7 +138,7 @@ def blocked(*numbers: int) -> Iterator[None]:
 def unblock() -> None:
     """Unblock SIGINT and SIGTERM, which may have been blocked when this process was started."""
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

@@ -174,7 +174,11 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def start(
-    context: Any, target: Callable[..., object], *args: object, daemon: bool = False
+    context: Any,
+    target: Callable[..., object],
+    *args: object,
+    daemon: bool = False,
+    stderr: Connection | None = None,
 ) -> tuple[BaseProcess, Connection]:
     """Start a process that calls ``target(pipe, *args)``, and return it with our end of the pipe.
 
@@ -186,18 +190,22 @@ def start(
         target: What it calls; a function of a module that it can import, unless it is forked.
         args: Sent to it.
         daemon: Python terminates it when this process exits, and lets it start none itself.
+        stderr: What it writes its standard error to; None: what this process has.
     """
     ours, theirs = context.Pipe()
     before = os.environ.get(_SAFE_PATH, "")
-    process = context.Process(target=_call, args=(before, target, theirs, *args), daemon=daemon)
+    process = context.Process(target=_call, args=(before, stderr, target, theirs, *args), daemon=daemon)
     with environment(SAFE_PATH):
         process.start()
     theirs.close()
     return process, ours
 
 
-def _call(safe_path: str, target: Callable[..., object], *args: object) -> None:
+def _call(safe_path: str, stderr: Connection | None, target: Callable[..., object], *args: object) -> None:
     os.environ[_SAFE_PATH] = safe_path  # for processes that the user's code starts
+    if stderr is not None:
+        os.dup2(stderr.fileno(), 2)
+        stderr.close()
     target(*args)
 
 
