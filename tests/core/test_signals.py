@@ -17,7 +17,9 @@ def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)]
+)
 def test_outside_training_a_signal_interrupts_at_once(number: int, code: int) -> None:
     before = signal.getsignal(number)
     with signals.handle_signals(), pytest.raises(Interrupted) as caught:
@@ -27,7 +29,7 @@ def test_outside_training_a_signal_interrupts_at_once(number: int, code: int) ->
     assert signal.getsignal(number) is before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU])
 def test_in_training_the_first_only_asks_and_the_second_interrupts(number: int) -> None:
     with signals.handle_signals(), signals.defer_signals():
         assert signals.stop_signal() is None
@@ -70,6 +72,34 @@ def test_a_library_that_took_the_handlers_gives_them_back() -> None:
         signals.install_handlers()
         with pytest.raises(Interrupted):
             send(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("taken", [signal.SIG_IGN, lambda number, frame: None])
+def test_a_signal_that_nohup_ignores_or_others_handle_is_theirs(taken) -> None:
+    before = signal.signal(signal.SIGHUP, taken)
+    try:
+        with signals.handle_signals(), signals.defer_signals():
+            signals.install_handlers()
+            send(signal.SIGHUP)
+            assert signals.stop_signal() is None
+        assert signal.getsignal(signal.SIGHUP) is taken
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_code_raises_itself_is_no_signal() -> None:
+    with signals.handle_signals():
+        assert signals.was_signalled(Interrupted(signal.SIGTERM))
+        assert not signals.was_signalled(KeyboardInterrupt())
+        assert not signals.was_signalled(SystemExit(0))
+        with signals.defer_signals():
+            send(signal.SIGINT)
+            assert signals.was_signalled(KeyboardInterrupt())  # as Lightning may make it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert signals.was_signalled(KeyboardInterrupt())  # nobody but Python listens: it is Ctrl-C
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_another_thread_gets_no_signals_and_no_error() -> None:

@@ -29,7 +29,9 @@ def test_why_dead(code, part):
     assert part in exit_cause(code)
 
 
-@pytest.mark.parametrize("code, asked", [(0, True), (-15, True), (143, True), (-9, False), (1, False), (None, False)])
+@pytest.mark.parametrize(
+    "code, asked", [(0, False), (-15, True), (143, True), (129, True), (-9, False), (1, False), (None, False)]
+)
 def test_who_was_asked_to_end(code, asked):
     assert was_terminated(code) is asked
 

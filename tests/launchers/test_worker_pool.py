@@ -12,8 +12,11 @@ from reglab.config.job_request import JobRequest
 from reglab.launchers.compose import JobGroup
 from reglab.launchers.events import Ended, Idle, Packed, Regrouped, Requeued, Started
 from reglab.launchers.exit_causes import ConfigRefused, LimitExceeded, Limits
-from reglab.launchers.worker_handle import PoolRules
+from reglab.launchers.worker_handle import PoolRules, Spawned
 from reglab.launchers.worker_pool import WorkerPool
+from reglab.launchers.worker_stderr import WorkerStderr
+from reglab.processes.child_processes import start
+from reglab.processes.fork_server import server_pid
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["reglab.launchers.worker"])
@@ -34,6 +37,11 @@ def obey(pipe):
                 os.kill(os.getpid(), signal.SIGKILL)
             if group.requests[group.jobs.index(job)].overrides == ("exit",):
                 os._exit(3)
+            if acts == {"leave"}:
+                os.write(2, b"first\nlast words\n")
+                os._exit(0)
+            if acts == {"speak"}:
+                os.write(2, b"something about job 0\n")
             if acts == {"refuse"}:
                 pipe.send(ConfigRefused(job, "FAILED", "no such thing"))
                 continue
@@ -66,6 +74,10 @@ def _tried(act, group, pipe):
         return True
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "orphan":
+        os.setpgrp()  # as a worker does
+        os.kill(os.getppid(), signal.SIGKILL)
+        signal.pause()
     for job in group.jobs:
         pipe.send(Ended(job, "KILLED", "interrupted"))
     pipe.send(Idle())
@@ -77,7 +89,13 @@ def spawn(*_):
     process = CONTEXT.Process(target=obey, args=(theirs,))
     process.start()
     theirs.close()
-    return process, ours
+    return Spawned(process, ours)
+
+
+def spawn_heard(*_):
+    stderr = WorkerStderr()
+    process, pipe = start(CONTEXT, obey, stderr=stderr.child_end)
+    return Spawned(process, pipe, stderr, server_pid())
 
 
 class Listener:
@@ -94,7 +112,7 @@ class Listener:
         self.left.append(tuple(jobs))
 
 
-def run_groups(*orders, size=1, rules=None, **answers):
+def run_groups(*orders, size=1, rules=None, spawn=spawn, **answers):
     listener = Listener(**answers)
     return WorkerPool(spawn, size, listener, rules).run(orders), listener.events, listener.left
 
@@ -237,3 +255,49 @@ def test_a_refused_configuration_may_keep_the_rest_from_beginning(stop_on_refusa
     ends, events, _ = run_groups(pack("refuse", 0), pack("work", 1), rules=PoolRules(stop_on_refusal=stop_on_refusal))
     assert [ends[job].status for job in (0, 1)] == statuses
     assert len([event for event in events if isinstance(event, Started)]) == (1 if stop_on_refusal else 2)
+
+
+def test_a_job_that_leaves_with_exit_code_0_has_failed_and_is_not_tried_again(tmp_path):
+    """0 is how a worker ends behind its last job; in the middle of one it is no request to end."""
+    ends, events, _ = run_groups(pack("leave", 0), pack("work", 1), spawn=spawn_heard)
+    assert [ends[job].status for job in (0, 1)] == ["FAILED", "FINISHED"]
+    assert ends[0].message == "its worker process ended with exit code 0; its last lines: first | last words"
+    assert not [event for event in events if isinstance(event, Requeued)]
+
+
+def test_workers_that_cannot_be_started_fail_their_jobs_with_the_reason():
+    tried = []
+
+    def broken(group, index):
+        tried.append(group.jobs)
+        raise BrokenPipeError(32, "Broken pipe")
+
+    ends, _, _ = run_groups(pack("work", 0, 1), pack("work", 2), spawn=broken)
+    assert tried == [(0, 1)] * 2 + [(2,)] * 2
+    assert {end.status for end in ends.values()} == {"FAILED"}
+    assert all("could not be started (BrokenPipeError" in end.message for end in ends.values())
+
+
+def test_a_start_that_fails_once_costs_nothing():
+    failures = [EOFError("unexpected EOF")]
+
+    def once(group, index):
+        if failures:
+            raise failures.pop()
+        return spawn()
+
+    ends, _, _ = run_groups(pack("work", 0), spawn=once)
+    assert ends[0].status == "FINISHED"
+
+
+def test_the_death_of_the_fork_server_is_not_the_jobs_fault(tmp_path):
+    """Python then reports exit code 255 for workers that still run."""
+    ends, events, _ = run_groups(pack(f"orphan 2 {tmp_path / 'tries'}", 0), pack("work", 1), spawn=spawn_heard)
+    assert [ends[job].status for job in (0, 1)] == ["FINISHED", "FINISHED"]
+    assert [event.jobs for event in events if isinstance(event, Requeued)] == [(0,)]
+
+
+def test_what_a_worker_writes_is_shown_and_forgotten_behind_its_job(capsys):
+    ends, _, _ = run_groups(pack("speak", 0), pack("exit", 1), spawn=spawn_heard)
+    assert "something about job 0" in capsys.readouterr().err
+    assert ends[1].message == "its worker process ended with exit code 3"

@@ -79,9 +79,15 @@ class Pressed:
             raise self.error
 
 
+def press_in_epoch_2(progress: Any) -> None:
+    """As a user who presses Ctrl-C."""
+    if progress.epoch == 2:
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_an_interrupt_ends_the_run_killed_and_keeps_what_was_measured(case: Case) -> None:
     before = signal.getsignal(signal.SIGINT)
-    result = case.train(on_progress=Pressed(KeyboardInterrupt()))
+    result = case.train(on_progress=press_in_epoch_2)
     assert (result.status, case.run(result.run_id).info.status) == ("KILLED", "KILLED")
     assert result.message == case.run(result.run_id).data.tags["reglab.message"] == "interrupted"
     assert sorted(case.steps(result.run_id, "val/loss")) == [0, 1, 2]

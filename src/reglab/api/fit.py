@@ -14,7 +14,10 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from reglab.api import spawn
+from reglab.core.describe_error import describe_error
 from reglab.core.errors import UserError
+from reglab.core.signals import was_signalled
+from reglab.core.user_code import user_code
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings, score_name
 from reglab.processes import rank_environment
@@ -154,10 +157,11 @@ def _train_and_finish(
 ) -> dict[str, float]:
     """Train, and end the run as training ended."""
     try:
-        metrics = summary(fit_experiment(job, tracker, on_progress))
+        with user_code():
+            metrics = summary(fit_experiment(job, tracker, on_progress))
     except BaseException as error:
-        tracker.tag(**{"reglab.message": str(error) or type(error).__name__})
-        tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        tracker.tag(**{"reglab.message": describe_error(error)})
+        tracker.finish("KILLED" if was_signalled(error) else "FAILED")
         raise
     tracker.summary(metrics)
     tracker.note(run_note(job.data, job.cocktail, metrics))

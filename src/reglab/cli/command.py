@@ -3,25 +3,23 @@
 Help and completion answer at once.
 """
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
 
-from reglab.core.errors import UserError, nearest
-from reglab.core.secrets import guard_output
+from reglab.core.errors import UserError, is_full_disk, nearest
+from reglab.core.output import prepare_output
 
 _FAILED, _WRONG_USE = 1, 2
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     0: success; 1: a job failed or something was not delivered; 2: wrong use; 130: ended by Ctrl-C;
-    143: ended by SIGTERM.
+    143: ended by SIGTERM; 129: its terminal hung up. Output that nobody takes changes none of them.
     """
-    guard_output()
+    prepare_output()
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(argv)
@@ -41,11 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             more = "; give the same command again (of a sweep, only what is left is run)" if training else ""
             print(f"reglab: interrupted{more}", file=sys.stderr)
         return 128 + getattr(interrupt, "number", 2)
-    except BrokenPipeError:  # the reader of our output went away, as in `reglab --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
-        if error.errno not in _NO_ROOM or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if not is_full_disk(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         hint = "" if "free" in str(error) else ". Free some disk space, then run reglab resume"
         print(f"reglab: {error}{hint}", file=sys.stderr)

@@ -35,7 +35,7 @@ from reglab.config.sweep_functions import rewrite
 from reglab.config.trust import trust, trusted_packages
 from reglab.config.validate import check_config, check_secrets
 from reglab.core import secrets, signals
-from reglab.core.errors import UserError
+from reglab.core.errors import UserError, is_recorded
 from reglab.launchers import task
 from reglab.launchers.compose import check_folder
 from reglab.processes import rank_consistency, rank_environment
@@ -82,6 +82,8 @@ def _command(options: Any, resume: Path | None = None) -> int:
         with signals.handle_signals():
             return _run(hydra, options, resume)
     except Exception as error:
+        if is_recorded(error):
+            raise
         message = explain(error, group_options(hydra.config_loader))
         if message is None or isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

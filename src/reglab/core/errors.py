@@ -1,10 +1,16 @@
 """Error classes and the nearest valid name."""
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 
+from reglab.core.describe_error import describe_error
 from reglab.core.secrets import hide
 from reglab.core.terminal import escape
+
+# The first words of a note on an exception that ended a run, which has recorded it.
+RECORDED = "This ended the run as FAILED in"
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ESTALE)
 
 
 class UserError(Exception):
@@ -17,6 +23,20 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return escape(hide(super().__str__()))
+
+
+class CodeFailed(Exception):  # noqa: N818 - it says what happened
+    """The code of a model, data set or regularizer raised what its callers take for something else.
+
+    ``StopIteration`` ends a loop quietly and ``SystemExit`` a program, with exit code 0 perhaps; a
+    ``KeyboardInterrupt`` that no signal raised is no interruption. The message names what it was.
+
+    Args:
+        raised: What was raised, or the call that would have ended the process.
+    """
+
+    def __init__(self, raised: BaseException | str) -> None:
+        super().__init__(describe_error(raised) if isinstance(raised, BaseException) else raised)
 
 
 class Diverged(Exception):  # noqa: N818 - the usual term: a run "diverged"
@@ -43,6 +63,26 @@ class Diverged(Exception):  # noqa: N818 - the usual term: a run "diverged"
             f"or targets of the {part} part that are far too large, and at what the model makes of them",
         )
         return error
+
+
+def is_recorded(error: BaseException) -> bool:
+    """Tell whether an exception ended a run, so that it is no mistake in a command.
+
+    Args:
+        error: Any.
+    """
+    return any(
+        note.startswith(RECORDED) for each in (error, error.__cause__) for note in getattr(each, "__notes__", ())
+    )
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Tell whether an exception says that a disk takes no more, for which no job is to blame.
+
+    Args:
+        error: Any.
+    """
+    return isinstance(error, OSError) and error.errno in _DISK
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -120,7 +120,8 @@ def guard_output() -> None:
     """Let all further output of this process, with tracebacks and warnings, pass one gate.
 
     Secrets are hidden, what would steer the terminal is escaped, and what its encoding lacks is
-    replaced. Each process of the program calls it first.
+    replaced. Each process of the program calls it first, through
+    ``output.prepare_output``.
     """
     replace_unencodable()
     for name in ("stdout", "stderr"):

@@ -1,20 +1,23 @@
-"""Signal handlers for Ctrl-C and SIGTERM: training stops after its current step."""
+"""Signal handlers for Ctrl-C, SIGTERM and SIGHUP: training stops after its current step."""
 
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-_HANDLED = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C; a preempted machine; a terminal that hangs up; the warnings of batch systems, such as
+# Slurm's ``--signal=USR1@90``, which would kill the process unsaved.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+HANDLED = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+_ALWAYS = (signal.SIGINT, signal.SIGTERM)  # the others only where nobody ignores or handles them: nohup does
 _NOTE = b"\nStopping after this step and saving; press Ctrl-C again to stop at once.\n"
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived.
+    """A signal that asks to end arrived: SIGINT, SIGTERM, SIGHUP, or a batch system's warning.
 
     Args:
         number: The number of the signal.
@@ -47,15 +50,16 @@ def stop_signal() -> int | None:
 
 
 def exit_code(default: int = signal.SIGINT) -> int:
-    """Return the shell's exit code of a process ended by the latest signal: 130 or 143."""
+    """Return the shell's exit code of a process ended by the latest signal, such as 130 or 143."""
     return 128 + int(_state.stop_signal or default)
 
 
 @contextmanager
 def handle_signals(ignore_repeats: bool = False) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM inside the context: raise Interrupted, or see ``defer_signals``.
+    """Handle signals that ask to end inside the context: raise Interrupted, or see ``defer_signals``.
 
-    Does nothing outside the main thread, where Python delivers no signals.
+    SIGHUP and the warnings of batch systems are left where they are ignored (``nohup``) or handled
+    by others. Does nothing outside the main thread, where Python delivers no signals.
 
     Args:
         ignore_repeats: Ignore signals after the first, for a process that is signalled repeatedly.
@@ -63,7 +67,7 @@ def handle_signals(ignore_repeats: bool = False) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _HANDLED}
+    before = {number: signal.getsignal(number) for number in HANDLED if _is_free(number)}
     _state.ignore_repeats, _state.stop_signal = ignore_repeats, None
     install_handlers()
     try:
@@ -97,8 +101,25 @@ def defer_signals() -> Iterator[None]:
 def install_handlers() -> None:
     """Install our handlers again: Lightning replaces them when it starts to train."""
     if threading.current_thread() is threading.main_thread():
-        for number in _HANDLED:
-            signal.signal(number, _handle)
+        for number in HANDLED:
+            if _is_free(number):
+                signal.signal(number, _handle)
+
+
+def _is_free(number: int) -> bool:
+    return number in _ALWAYS or signal.getsignal(number) in (signal.SIG_DFL, _handle)
+
+
+def was_signalled(error: BaseException) -> bool:
+    """Tell whether an exception is an interruption by a signal, not one that code raised itself.
+
+    Args:
+        error: Any.
+    """
+    if not isinstance(error, KeyboardInterrupt) or isinstance(error, Interrupted):
+        return isinstance(error, Interrupted)
+    listening = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is _handle
+    return _state.stop_signal is not None or not listening  # unless we do, Python raises it by itself
 
 
 @contextmanager
@@ -117,7 +138,7 @@ def blocked(*numbers: int) -> Iterator[None]:
 def unblock() -> None:
     """Unblock SIGINT and SIGTERM, which may have been blocked when this process was started."""
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
@@ -126,8 +147,10 @@ def _handle(number: int, frame: FrameType | None) -> None:
         return
     _state.stop_signal = number
     if first and _state.deferring:
-        if number == signal.SIGINT and sys.stderr.isatty() and multiprocessing.parent_process() is None:
-            os.write(2, _NOTE)  # not print: the signal may have come in the middle of one
+        if number == signal.SIGINT and multiprocessing.parent_process() is None:
+            with suppress(OSError):  # the terminal is gone
+                if os.isatty(2):
+                    os.write(2, _NOTE)  # not print: the signal may have come in the middle of one
         return
     if not first:  # and repeats count
         signal.signal(number, signal.SIG_DFL)  # a third signal kills the process

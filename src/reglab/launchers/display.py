@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from reglab.core.output import dropping
 from reglab.core.terminal import shown
 from reglab.launchers.display_state import DisplayState, ProgressRow, clock_text, figure
 from reglab.launchers.events import Ended, Event
@@ -29,7 +30,7 @@ class Display:
     """
 
     def __init__(self, labels: Mapping[int, str], console: Console | None = None):
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(file=dropping(sys.stderr))
         self._state = DisplayState(labels, time.monotonic)
         self._live: Live | None = None
         self._printed = time.monotonic()

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from reglab.core import signals
 from reglab.core.errors import UserError
 from reglab.launchers.events import Ended
 
 OUT_OF_MEMORY = "its worker process was killed (SIGKILL), most often by the system because memory ran out"
 KILLED = "its worker process was killed (SIGKILL)"
 ASKED_TO_END = "its worker process was asked to end"
+NOT_STARTED = "its worker process could not be started"
 SIGKILL = 9  # Windows has no such name
 _SIGNAL_EXIT_OFFSET = 128  # shells add it to the number of the signal that ended a process
 _GIGA = 1e9
@@ -83,16 +85,28 @@ def _resident_bytes(pid: int) -> Iterator[int]:
 
 
 def was_terminated(code: int | None) -> bool:
-    """Tell whether the exit code means that the process was terminated by request (SIGTERM)."""
-    return code in (0, -signal.SIGTERM, _SIGNAL_EXIT_OFFSET + signal.SIGTERM)
+    """Tell whether the exit code means that a signal asked the process to end, such as SIGTERM.
+
+    0 is none: a worker ends with it behind its last job only.
+    """
+    return code is not None and (-code in signals.HANDLED or code - _SIGNAL_EXIT_OFFSET in signals.HANDLED)
 
 
-def exit_cause(code: int | None) -> str:
-    """Return, for the user, why a worker process ended with this exit code during a job."""
+def exit_cause(code: int | None, last_lines: str = "") -> str:
+    """Return, for the user, why a worker process ended with this exit code during a job.
+
+    Args:
+        code: The exit code, below 0 for a signal.
+        last_lines: What it wrote last on its standard error.
+    """
+    return f"{_cause(code)}; its last lines: {last_lines}" if last_lines else _cause(code)
+
+
+def _cause(code: int | None) -> str:
     number = -code if code is not None and code < 0 else (code or 0) - _SIGNAL_EXIT_OFFSET
     name = {each.value: each.name for each in signal.Signals}.get(number, f"signal {number}")
     if code is None or (code >= 0 and name.startswith("signal")):
-        return f"its worker process ended with exit code {code}; see its output above"
+        return f"its worker process ended with exit code {code}"
     if name == "SIGKILL":
         return f"{OUT_OF_MEMORY}: lower hydra.launcher.workers or data.batch_size"
     return (

@@ -6,11 +6,9 @@ import pickle
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
-from multiprocessing.process import BaseProcess
 
 from reglab.core.errors import UserError
 from reglab.launchers.compose import JobGroup
@@ -22,9 +20,11 @@ from reglab.launchers.job_returns import Interrupted
 from reglab.launchers.listener import RunsListener, record_end
 from reglab.launchers.run_group import Assignment
 from reglab.launchers.worker import work
-from reglab.launchers.worker_handle import PoolRules
+from reglab.launchers.worker_handle import PoolRules, Spawned
 from reglab.launchers.worker_pool import WorkerPool
+from reglab.launchers.worker_stderr import WorkerStderr
 from reglab.processes.child_processes import SAFE_PATH, environment, start
+from reglab.processes.fork_server import end_server, server_pid
 
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -84,9 +84,12 @@ class LocalRunner:
             raise Interrupted(ends, pool.interrupted)
         return ends
 
-    def _spawn(self, assignment: bytes, group: JobGroup, index: int) -> tuple[BaseProcess, Connection]:
+    def _spawn(self, assignment: bytes, group: JobGroup, index: int) -> Spawned:
+        stderr = WorkerStderr()
         with worker_environment(self.threads):
-            return start(self._processes, work, assignment, daemon=True)
+            process, pipe = start(self._processes, work, assignment, daemon=True, stderr=stderr.child_end)
+        forked = self._processes.get_start_method() == "forkserver"
+        return Spawned(process, pipe, stderr, server_pid() if forked else None)
 
 
 def count_workers(workers: int | None, threads: int) -> int:
@@ -132,16 +135,7 @@ def start_server(preload: Sequence[str], threads: int) -> ForkServerContext | Sp
 def _end_server_at_exit() -> None:
     from multiprocessing import util
 
-    util.Finalize(None, _end_server, exitpriority=_EXIT_PRIORITY)
-
-
-def _end_server() -> None:
-    """End the fork server, which would first finish importing torch, with our pipes open."""
-    from multiprocessing import forkserver
-
-    if pid := getattr(forkserver._forkserver, "_forkserver_pid", None):  # Python has no public name for it
-        with suppress(OSError):
-            os.kill(pid, signal.SIGTERM)
+    util.Finalize(None, end_server, exitpriority=_EXIT_PRIORITY)
 
 
 def worker_environment(threads: int, more: Mapping[str, str] = _NO_VARIABLES) -> AbstractContextManager[None]:

@@ -3,8 +3,6 @@
 import multiprocessing
 import signal
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 
 from reglab.config.job_request import JobRequest
 from reglab.core import signals
@@ -14,7 +12,8 @@ from reglab.launchers.devices import VISIBLE, devices_needed, gpu_slots, visible
 from reglab.launchers.exit_causes import Limits
 from reglab.launchers.local import LocalRunner, count_workers, worker_environment
 from reglab.launchers.rank_zero import run_rank_zero
-from reglab.launchers.worker_handle import PoolRules
+from reglab.launchers.worker_handle import PoolRules, Spawned
+from reglab.launchers.worker_stderr import WorkerStderr
 from reglab.processes.child_processes import start
 from reglab.processes.rank_processes import free_port, rank_environment
 
@@ -75,10 +74,12 @@ class ProcessRunner(LocalRunner):
         ranks = devices or max(1, len(gpus))
         return ({VISIBLE: ",".join(gpus[:ranks])} if gpus else {}), ranks
 
-    def _spawn(self, assignment: bytes, group: JobGroup, slot: int) -> tuple[BaseProcess, Connection]:
+    def _spawn(self, assignment: bytes, group: JobGroup, slot: int) -> Spawned:
+        stderr = WorkerStderr()
         variables, ranks = self.slot_environment(group, slot)
         port = free_port() if ranks > 1 else 0
         if ranks > 1:
             variables |= rank_environment(0, ranks, port)
         with worker_environment(self.threads, variables), signals.blocked(signal.SIGINT):
-            return start(self._processes, run_rank_zero, assignment, ranks, port, RANK_EXIT_SECONDS)
+            arguments = (assignment, ranks, port, RANK_EXIT_SECONDS)
+            return Spawned(*start(self._processes, run_rank_zero, *arguments, stderr=stderr.child_end), stderr)

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, replace
 from multiprocessing.connection import Connection
 
@@ -15,11 +16,11 @@ from reglab.launchers.compose import JobGroup
 from reglab.launchers.events import Ended, EpochEnded, Event, Idle
 from reglab.launchers.exit_causes import ConfigRefused
 from reglab.launchers.run_group import Send, run_group
-from reglab.launchers.worker import EXIT_SECONDS, prepare
+from reglab.launchers.worker import EXIT_SECONDS, exit_if_interrupted, next_group, prepare
 from reglab.processes.parent_watch import exit_with_parent
 from reglab.processes.rank_processes import RankFailure, RankProcesses, exit_like
 
-_INTERRUPTED_CODES = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM))
+_INTERRUPTED_CODES = tuple(128 + number for number in signals.HANDLED)
 
 
 def run_rank_zero(pipe: Connection, pickled: bytes, ranks: int, port: int, exit_seconds: float) -> None:
@@ -37,16 +38,21 @@ def run_rank_zero(pipe: Connection, pickled: bytes, ranks: int, port: int, exit_
         exit_with_parent(EXIT_SECONDS)
         try:
             signals.unblock()
-            group = pipe.recv()
-            if ranks == 1:
-                _PipeSender(pipe).run(group, pickled)
-                return
-            with RankProcesses(ranks, port, _run_rank, (pickled, group)) as rank_processes:
-                sender = _PipeSender(pipe, rank_processes, exit_seconds)
-                rank_processes.on_failure = lambda failure: sender.on_rank_failure(group, failure)
-                sender.run(group, pickled)
-        except (KeyboardInterrupt, EOFError, BrokenPipeError):
-            return  # interrupted before its job began, or the sweep is gone
+            if (group := next_group(pipe)) is not None:
+                _run(pipe, group, pickled, ranks, port, exit_seconds)
+        except signals.Interrupted:  # before its job began
+            pass
+        exit_if_interrupted()
+
+
+def _run(pipe: Connection, group: JobGroup, pickled: bytes, ranks: int, port: int, exit_seconds: float) -> None:
+    if ranks == 1:
+        _PipeSender(pipe).run(group, pickled)
+        return
+    with RankProcesses(ranks, port, _run_rank, (pickled, group)) as rank_processes:
+        sender = _PipeSender(pipe, rank_processes, exit_seconds)
+        rank_processes.on_failure = lambda failure: sender.on_rank_failure(group, failure)
+        sender.run(group, pickled)
 
 
 def _start_session() -> None:
@@ -70,7 +76,8 @@ class _PipeSender:
         run_group(group, noting, composer, self._send)
         with self._lock:
             self._done.set()
-            self._pipe.send(Idle())
+            with suppress(BrokenPipeError, ConnectionResetError):  # the sweep is gone
+                self._pipe.send(Idle())
 
     def _noting_refusal(self, task: Callable[[DictConfig], object]) -> Callable[[DictConfig], object]:
         def run(config: DictConfig) -> object:

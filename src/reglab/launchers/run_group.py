@@ -14,7 +14,9 @@ from omegaconf import DictConfig
 
 from reglab.config.job_request import JobRequest, attach
 from reglab.config.pack_settings import PackSettings
-from reglab.core.errors import Unfused, UserError
+from reglab.core import signals
+from reglab.core.describe_error import describe_error, storable
+from reglab.core.errors import Unfused, UserError, is_full_disk
 from reglab.core.secrets import hide
 from reglab.launchers.compose import Bases, Composer, JobGroup, job_config
 from reglab.launchers.events import (
@@ -100,12 +102,12 @@ def _run_alone(request: JobRequest, assignment: Assignment, composer: Composer, 
     try:
         with reporting(lambda progress: throttle(0, progress)):
             return end_from_result(job, _hydra_job(request, assignment, composer))
-    except (KeyboardInterrupt, SystemExit):
-        return Ended(job, "KILLED", "interrupted")
     except UserError as error:
         _show_traceback()
         return Ended(job, "FAILED", str(error))
-    except Exception as error:  # noqa: BLE001 - whatever a job raises, the sweep continues
+    except BaseException as error:  # noqa: BLE001 - whatever a job raises, the sweep continues
+        if signals.was_signalled(error):
+            return Ended(job, "KILLED", "interrupted")
         _show_traceback()
         return Ended(job, "FAILED", _describe(error, [request.folder]))
 
@@ -140,18 +142,19 @@ class _Pack:
             throttle = _Throttle(self._group.jobs, self._send)
             self._assignment.train_pack(configs, requests, settings, throttle, self._end)
             self._end_rest("FAILED", "its pack ended without a result for it")
-        except (KeyboardInterrupt, SystemExit):
-            self._end_rest("KILLED", "interrupted")
         except Unfused as error:
             done = [job for job in self._group.jobs if job not in self._unfinished()]
             self._send(Regrouped(tuple(regroup(self._group.jobs, error.groups, done)), error.reason))
         except UserError as error:  # of some job: halving isolates it
             _show_traceback()
             self._halve(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a pack raises, the sweep continues
+        except BaseException as error:  # noqa: BLE001 - whatever a pack raises, the sweep continues
+            if signals.was_signalled(error):
+                self._end_rest("KILLED", "interrupted")
+                return
             _show_traceback()
-            if len(self._unfinished()) > 1 and not isinstance(error, OSError):  # as a full disk
-                self._halve(f"{type(error).__name__}: {error}")
+            if len(self._unfinished()) > 1 and not is_full_disk(error):
+                self._halve(describe_error(error))
             else:
                 self._end_rest("FAILED", _describe(error, [request.folder for request in requests]))
 
@@ -196,13 +199,14 @@ class _Throttle:
             self._send(EpochEnded(self._jobs[position], progress.epoch, progress.epochs, metrics, doing))
 
 
-def _describe(error: Exception, folders: Sequence[Path]) -> str:
-    text = hide(f"{type(error).__name__}: {error}")
+def _describe(error: BaseException, folders: Sequence[Path]) -> str:
+    text = hide(describe_error(error))
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is not None:
         log = folder / "error.txt"
-        log.write_text(hide(traceback.format_exc()), encoding="utf-8")
-        text += f" (traceback in {log})"
+        with contextlib.suppress(OSError):  # the disk may be full, which may be the very error
+            log.write_text(storable(hide(traceback.format_exc())), encoding="utf-8")
+            text += f" (traceback in {log})"
     return text
 
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from reglab.config.job_request import JobRequest, take
 from reglab.config.pack_settings import PackSettings
+from reglab.core.user_code import user_code
 from reglab.launchers.events import Progress, reporter
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def train(config: DictConfig, resume: "RunState | None" = None) -> object:
     from reglab.training.job import run_job  # late: torch is not needed to check and launch a sweep
 
     request = take(config)
-    return run_job(config, reporter(), resume, request)
+    with user_code():
+        return run_job(config, reporter(), resume, request)
 
 
 def train_pack(
@@ -53,7 +55,8 @@ def train_pack(
     _filter_warnings()
     from reglab.training.fused.job import run_pack  # late, as above
 
-    run_pack(configs, [request.folder for request in requests], settings, on_progress, on_end, requests)
+    with user_code():
+        run_pack(configs, [request.folder for request in requests], settings, on_progress, on_end, requests)
 
 
 def data_checker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Findings"]:
@@ -74,7 +77,8 @@ def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "PackCost
     _filter_warnings()
     from reglab.training.fused.cost import measure_cost  # late, as above
 
-    return measure_cost(configs, settings)
+    with user_code():
+        return measure_cost(configs, settings)
 
 
 def _filter_warnings() -> None:

@@ -3,7 +3,9 @@
 import os
 import pickle
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
 from reglab.config.trust import trust
 from reglab.core import secrets, signals
@@ -33,11 +35,26 @@ def _work(pipe: Connection, pickled: bytes) -> None:
     exit_with_parent(EXIT_SECONDS)
     try:
         assignment, composer = prepare(pickled)
-        while not signals.stop_signal() and (group := pipe.recv()) is not None:
+        while not signals.stop_signal() and (group := next_group(pipe)) is not None:
             run_group(group, assignment, composer, pipe.send)
-            pipe.send(Idle())
-    except (KeyboardInterrupt, EOFError, BrokenPipeError):
-        return  # interrupted between two jobs, or the sweep is gone
+            with suppress(BrokenPipeError, ConnectionResetError):  # the sweep is gone
+                pipe.send(Idle())
+    except signals.Interrupted:  # between two jobs
+        pass
+    exit_if_interrupted()
+
+
+def next_group(pipe: Connection) -> Any:
+    """Return the next group that comes through ``pipe``; None for no more, or if the sweep is gone."""
+    with suppress(EOFError, OSError):
+        return pipe.recv()
+    return None
+
+
+def exit_if_interrupted() -> None:
+    """Exit as a shell would say it, so that the sweep knows it from a job that ended its process."""
+    if signals.stop_signal():
+        sys.exit(signals.exit_code())
 
 
 def prepare(pickled: bytes) -> tuple[Assignment, Composer]:

@@ -7,33 +7,33 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from reglab.analysis.formatting import plural
 from reglab.config.job_request import JobRequest
+from reglab.core.describe_error import describe_error
 from reglab.core.signals import Interrupted
 from reglab.launchers.compose import JobGroup
 from reglab.launchers.events import Ended, Event, Idle, Packed, Regrouped, Requeued, Started
 from reglab.launchers.exit_causes import (
     ASKED_TO_END,
     KILLED,
+    NOT_STARTED,
     OUT_OF_MEMORY,
     SIGKILL,
     ConfigRefused,
     LimitExceeded,
-    exit_cause,
-    was_terminated,
 )
 from reglab.launchers.packing import split_evenly
 from reglab.launchers.retries import Attempts
-from reglab.launchers.worker_handle import PoolRules, Worker
+from reglab.launchers.worker_handle import PoolRules, Spawned, Worker
 from reglab.processes.child_processes import kill_group, send_signal
 
 _POLL_SECONDS = 0.25  # between updates of the display
+_STARTS = 2  # how often a worker is started for a group
 _EXIT_SECONDS = 20.0  # for a job to record that it was interrupted, and for a process to exit
 
-Spawn = Callable[[JobGroup, int], tuple[BaseProcess, Connection]]
+Spawn = Callable[[JobGroup, int], Spawned]
 
 
 class PoolListener(Protocol):
@@ -109,12 +109,10 @@ class WorkerPool:
         while len(self._occupied()) < self._size and (group := self._next()) is not None:
             worker = next((worker for worker in self._workers if worker.group is None and not worker.exiting), None)
             if worker is None:
-                taken_indices = {worker.index for worker in self._occupied()}
-                index = next(index for index in range(self._size) if index not in taken_indices)
-                worker = Worker(*self._spawn(group, index), index, time.monotonic())
-                self._workers.append(worker)
-            worker.group = group
-            worker.open_jobs = [job for job in group.jobs if job not in self._ends]
+                worker = self._start(group)
+            if worker is None:
+                continue
+            worker.begin(group, [job for job in group.jobs if job not in self._ends])
             worker.already_ended = {end.job for end in self._recorded_ends(group, worker.open_jobs)}
             for job in worker.open_jobs:
                 self._requeued_ends.pop(job, None)
@@ -123,6 +121,21 @@ class WorkerPool:
                 self._listener.on_event(Packed(tuple(worker.open_jobs)))
             with contextlib.suppress(OSError):  # it died while idle, which is noticed later
                 worker.pipe.send(group)
+
+    def _start(self, group: JobGroup) -> Worker | None:
+        """Start a worker for a group; one for which none starts, tried twice, has failed."""
+        taken_indices = {worker.index for worker in self._occupied()}
+        index = next(index for index in range(self._size) if index not in taken_indices)
+        for _ in range(_STARTS):
+            try:
+                worker = Worker(*self._spawn(group, index), index, time.monotonic())
+            except (OSError, EOFError) as error:  # EOFError: the fork server died
+                reason = f"{NOT_STARTED} ({describe_error(error)}); see the output above"
+            else:
+                self._workers.append(worker)
+                return worker
+        self._end_all({job: Ended(job, "FAILED", reason) for job in group.jobs if job not in self._ends})
+        return None
 
     def _next(self) -> JobGroup | None:
         """Take the first waiting group whose dependencies have ended, if there is one."""
@@ -145,6 +158,8 @@ class WorkerPool:
                 self._read_pipe(worker)
         if not self.interrupted:
             self._enforce_limits()
+        for worker in self._workers:
+            worker.show_stderr()
         self._listener.on_tick()
 
     def _enforce_limits(self) -> None:
@@ -243,20 +258,20 @@ class WorkerPool:
     def _remove_dead(self, worker: Worker) -> None:
         self._workers.remove(worker)
         kill_group(worker.process)  # its child processes
-        worker.pipe.close()
         self._adopt_recorded_ends(worker)
         code, group, unfinished = worker.process.exitcode, worker.group, list(worker.open_jobs)
+        cause, asked = worker.cause_of_death(), worker.was_asked_to_end
+        worker.close()
         if group is None or not unfinished:
             return
         ends = {
-            job: Ended(job, "KILLED" if self.interrupted else "FAILED", exit_cause(code), unrecorded=True)
-            for job in unfinished
+            job: Ended(job, "KILLED" if self.interrupted else "FAILED", cause, unrecorded=True) for job in unfinished
         }
         if self.interrupted:
             self._end_all(ends)
         elif worker.exceeded is not None and not (worker.exceeded.over_memory and len(group.jobs) > 1):
             self._end_for(worker.exceeded, unfinished)
-        elif worker.exceeded is None and (worker.killed or was_terminated(code)):
+        elif worker.exceeded is None and asked:
             worker.killed |= {
                 job: Ended(job, "KILLED", ASKED_TO_END, unrecorded=True)
                 for job in unfinished
@@ -332,4 +347,4 @@ class WorkerPool:
             worker.process.join(timeout=5)
             kill_group(worker.process)
             worker.process.join()
-            worker.pipe.close()
+            worker.close()

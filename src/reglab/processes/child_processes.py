@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from reglab.core import secrets
+from reglab.core.output import prepare_output
 
 _EXIT_SECONDS = 20.0  # for the others to end after one failed or was interrupted
 _MAX_TRACEBACK = 20_000  # characters of a traceback
@@ -176,7 +177,11 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def start(
-    context: Any, target: Callable[..., object], *args: object, daemon: bool = False
+    context: Any,
+    target: Callable[..., object],
+    *args: object,
+    daemon: bool = False,
+    stderr: Connection | None = None,
 ) -> tuple[BaseProcess, Connection]:
     """Start a process that calls ``target(pipe, *args)``, and return it with our end of the pipe.
 
@@ -189,19 +194,31 @@ def start(
         target: What it calls; a function of a module that it can import, unless it is forked.
         args: Sent to it.
         daemon: Python terminates it when this process exits, and lets it start none itself.
+        stderr: What it writes its standard error to; None: what this process has.
     """
     ours, theirs = context.Pipe()
     before = os.environ.get(_SAFE_PATH, "")
-    process = context.Process(target=_call, args=(before, secrets.known(), target, theirs, *args), daemon=daemon)
+    process = context.Process(
+        target=_call, args=(before, secrets.known(), stderr, target, theirs, *args), daemon=daemon
+    )
     with environment(SAFE_PATH):
         process.start()
     theirs.close()
     return process, ours
 
 
-def _call(safe_path: str, known: Sequence[tuple[str, str]], target: Callable[..., object], *args: object) -> None:
+def _call(
+    safe_path: str,
+    known: Sequence[tuple[str, str]],
+    stderr: Connection | None,
+    target: Callable[..., object],
+    *args: object,
+) -> None:
     os.environ[_SAFE_PATH] = safe_path  # for processes that the user's code starts
-    secrets.guard_output()
+    if stderr is not None:
+        os.dup2(stderr.fileno(), 2)
+        stderr.close()
+    prepare_output()
     secrets.remember(known)
     target(*args)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from reglab.core import atomic_write
+from reglab.core.describe_error import storable
 from reglab.core.errors import UserError
 from reglab.core.secrets import hide
 from reglab.tracking.artifacts import leads_out
@@ -67,7 +68,7 @@ class RunTracker:
         Dotted names: ``tag(**{"reglab.score": "r2"})``.
         """
         self._diverged |= tags.get("reglab.failure") == "diverged"
-        self.journal.record(tags={key: hide(str(value)) for key, value in tags.items()})
+        self.journal.record(tags={key: storable(hide(str(value))) for key, value in tags.items()})
 
     def note(self, markdown: str) -> None:
         """Set the note that MLflow shows on the run's page.

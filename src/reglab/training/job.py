@@ -12,7 +12,9 @@ from omegaconf import DictConfig
 
 from reglab.analysis.table_report import MARKDOWN
 from reglab.config.job_request import JobRequest
-from reglab.core.errors import Diverged, UserError
+from reglab.core import signals
+from reglab.core.describe_error import describe_error
+from reglab.core.errors import RECORDED, Diverged, UserError
 from reglab.core.secrets import hide
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, reopen_run, run_state
 from reglab.tracking.opening import budget
@@ -69,12 +71,13 @@ def run_job(
         result = record_result(tracker, experiment, final)
     except Diverged as error:
         result = record_failure(tracker, "FAILED", str(error), failure="diverged")
-    except KeyboardInterrupt:
-        result = record_failure(tracker, "KILLED", "interrupted")
     except BaseException as error:
-        record_failure(tracker, "FAILED", f"{type(error).__name__}: {error}")
-        tracker.finish("FAILED")
-        raise
+        if not signals.was_signalled(error):
+            record_failure(tracker, "FAILED", describe_error(error))
+            tracker.finish("FAILED")
+            error.add_note(f"{RECORDED} {spec.folder}.")
+            raise
+        result = record_failure(tracker, "KILLED", "interrupted")
     tracker.finish(result.status)
     return result
 

@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,13 +16,18 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from reglab.config.instantiate import construct
 from reglab.core import signals
-from reglab.core.errors import UserError
+from reglab.core.errors import CodeFailed, UserError
+from reglab.core.user_code import without_stop_iteration
 from reglab.distributed.slurm import cluster_plugins
 from reglab.distributed.strategies import disable_buffer_broadcast, trainer_arguments
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, StoppedBySignal
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
+
+# Called inside Lightning's loops, which a StopIteration ends as if their data were used up.
+_IN_LOOP = ("training_step", "on_train_start", "on_train_epoch_start", "on_train_batch_start", "on_train_batch_end",
+            "on_train_epoch_end")  # fmt: skip
 
 
 def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -73,22 +79,35 @@ def run_trainer(
     Raises:
         UserError: For a setting that Lightning refuses.
         Interrupted: On Ctrl-C or SIGTERM.
+        CodeFailed: The model or a hook raised what would have ended training or the program quietly.
     """
     try:
         # each step seeds the generators; the user's state is restored
         devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
         path = resume.path if resume else None
         trainer.strategy.checkpoint_io = AtomicCheckpoints(resume)
-        with torch.random.fork_rng(devices=devices), signals.defer_signals():
+        hooks: list[Any] = [module, *trainer.callbacks]  # type: ignore[attr-defined]  # Lightning sets it late
+        with torch.random.fork_rng(devices=devices), signals.defer_signals(), without_stop_iteration(hooks, _IN_LOOP):
             trainer.fit(module, train_dataloaders=loader, ckpt_path=path, weights_only=True)
     except MisconfigurationException as error:
+        if not _is_raised_by_lightning(error):
+            raise
         raise UserError(f"trainer: {error}") from error
     except StoppedBySignal as end:
         raise signals.Interrupted(end.number) from end
     except SystemExit as end:
         # Lightning converts KeyboardInterrupt to exit code 1, and then ignores the signal.
         signals.install_handlers()
+        raised = end.__context__ if isinstance(end.__context__, KeyboardInterrupt) else end
+        if not signals.was_signalled(raised):
+            raise CodeFailed(raised) from end
         raise signals.Interrupted(signals.stop_signal() or signal.SIGINT) from end
+
+
+def _is_raised_by_lightning(error: BaseException) -> bool:
+    """Tell whether an error is Lightning's own, not one of a model that uses its class."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).startswith(("pytorch_lightning", "lightning_fabric"))
 
 
 @contextmanager

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 
-from reglab.core.errors import Diverged, Unfused
+from reglab.core import signals
+from reglab.core.describe_error import describe_error
+from reglab.core.errors import Diverged, Unfused, is_full_disk
 from reglab.tracking import RunTracker, finish_runs, pack_manifest
 from reglab.training import checkpoint_files
 from reglab.training.best_epoch import final_metrics
@@ -121,25 +123,23 @@ def finalizing(finalizer: PackFinalizer, folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
-        finalizer.end_remaining("KILLED", "interrupted")
     except (torch.OutOfMemoryError, MemoryError) as error:
         unfinished = finalizer.unfinished()
         finalizer.end_remaining("KILLED", "out of memory: trained again in a smaller pack")
         pack_manifest.remove(folder)
         groups = [[unfinished[row] for row in half] for half in halves(len(unfinished))]
         raise Unfused(f"{len(unfinished)} members ran out of memory", [group for group in groups if group]) from error
-    except OSError as error:  # a full disk, say: no job is to blame, and the pack can be resumed later
-        finalizer.end_remaining("FAILED", f"{type(error).__name__}: {error}")
-        raise
-    except Exception as error:
-        message = f"{type(error).__name__}: {error}"
+    except BaseException as error:
+        message = describe_error(error)
+        if signals.was_signalled(error):
+            finalizer.end_remaining("KILLED", "interrupted")
+            return
+        if is_full_disk(error):  # no job is to blame, and the pack can be resumed later
+            finalizer.end_remaining("FAILED", message)
+            raise
         pack_manifest.remove(folder)
         if len(finalizer.unfinished()) > 1:  # whose fault it is shows when each trains alone
             finalizer.end_remaining("KILLED", f"{message}: trained again in a smaller pack")
         else:
             finalizer.end_remaining("FAILED", message)
-        raise
-    except BaseException as error:
-        finalizer.end_remaining("FAILED", f"{type(error).__name__}: {error}")
         raise

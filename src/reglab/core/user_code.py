@@ -1,0 +1,71 @@
+"""Run code of models, data sets and regularizers: what it raises is neither swallowed nor misread."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from reglab.core.errors import CodeFailed
+from reglab.core.signals import was_signalled
+
+
+@contextmanager
+def user_code() -> Iterator[None]:
+    """Raise CodeFailed for what would end the process, or a caller's loop, from inside the context.
+
+    That is ``SystemExit``, ``StopIteration``, ``GeneratorExit``, a ``KeyboardInterrupt`` that no
+    signal raised, and ``os._exit`` called by the main thread. Processes that the code forks end as
+    they like.
+
+    Raises:
+        CodeFailed: With what was raised as its cause.
+    """
+    leave, process = os._exit, os.getpid()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() == process and threading.current_thread() is threading.main_thread():
+            raise CodeFailed(f"the code of the run called os._exit({status!r})")
+        leave(status)
+
+    os._exit = refuse
+    try:
+        yield
+    except BaseException as error:
+        if (isinstance(error, Exception) and not isinstance(error, StopIteration)) or was_signalled(error):
+            raise
+        raise CodeFailed(error) from error
+    finally:
+        os._exit = leave
+
+
+@contextmanager
+def without_stop_iteration(targets: Iterable[object], names: Iterable[str]) -> Iterator[None]:
+    """Let methods raise CodeFailed for StopIteration inside the context.
+
+    For a caller that takes it for the end of its own loop.
+
+    Args:
+        targets: The objects.
+        names: Of the methods; one that an object lacks is passed over.
+    """
+    hooks = [(target, name) for target in targets for name in names if hasattr(target, name)]
+    for target, name in hooks:
+        setattr(target, name, _raising(getattr(target, name)))
+    try:
+        yield
+    finally:
+        for target, name in hooks:
+            delattr(target, name)
+
+
+def _raising(hook: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(hook)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return hook(*args, **kwargs)
+        except StopIteration as error:
+            raise CodeFailed(error) from error
+
+    return call
