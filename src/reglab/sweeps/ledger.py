@@ -15,7 +15,7 @@ from reglab.sweeps.blocks import Job
 from reglab.sweeps.path import Link
 from reglab.tracking import TrackingSettings, is_running
 from reglab.tracking.admin.sync import sync
-from reglab.tracking.folder import EARLIER, IDENTITY, read_identity
+from reglab.tracking.folder import EARLIER, IDENTITY, read_identity, shell_path
 from reglab.tracking.run_record import JOB, SUPERSEDED, conclusive, select_attempts
 from reglab.tracking.settings import redacted
 
@@ -113,6 +113,10 @@ def send_unsent(folder: Path, uri: str) -> bool:
         _print(f"not in MLflow yet: {reason}")
     if busy := result.running - is_running(folder):
         _print(f"not in MLflow yet: {plural(busy, 'run')} that another process is writing")
+    if result.left:
+        _print(
+            f"not in MLflow: {plural(result.left, 'artifact')} (why, and another try: reglab sync {shell_path(folder)})"
+        )
     return not refused and not busy
 
 
