@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from reglab.core.descriptors import raise_limit
 from reglab.core.errors import UserError, nearest
 from reglab.core.secrets import hide_output
 from reglab.core.terminal import replace_unencodable
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     replace_unencodable()
     hide_output()
+    raise_limit()
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(argv)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from reglab.config.job_request import JobRequest, attach
 from reglab.config.pack_settings import PackSettings
+from reglab.core import descriptors
 from reglab.core.errors import Unfused, UserError
 from reglab.core.secrets import hide
 from reglab.launchers.compose import Bases, Composer, JobGroup, job_config
@@ -146,7 +147,8 @@ class _Pack:
             self._halve(str(error))
         except Exception as error:  # noqa: BLE001 - whatever a pack raises, the sweep continues
             _show_traceback()
-            if len(self._unfinished()) > 1 and not isinstance(error, OSError):  # as a full disk
+            again = not isinstance(error, OSError) or descriptors.is_shortage(error)  # not on a full disk
+            if len(self._unfinished()) > 1 and again:
                 self._halve(f"{type(error).__name__}: {error}")
             else:
                 self._end_rest("FAILED", _describe(error, [request.folder for request in requests]))

@@ -38,7 +38,7 @@ def start_lock(uri: str) -> Iterator[None]:
         lock.acquire(timeout=_PATIENCE)
     except Timeout:
         print(
-            f"waiting for another process that opens a sweep in the same store, {_LONGEST:.0f} s at most; Ctrl-C ends it",
+            f"waiting {_LONGEST:.0f} s at most for a process that opens a sweep in the same store; Ctrl-C ends it",
             file=sys.stderr,
             flush=True,
         )

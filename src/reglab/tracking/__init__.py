@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from reglab.core import descriptors
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import find_folder
 from reglab.tracking.dataset import DataSetLike
@@ -74,12 +75,14 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
     Raises:
         UserError: Where the store cannot be opened, where two runs have the same folder, and where
             another process is running a run in one of the folders.
+        OSError: Where the process may not have so many files open, before any run is made.
     """
     # Training may change the working folder.
     specs = [replace(spec, folder=spec.folder.resolve()) for spec in runs]
     for folder, count in Counter(spec.folder for spec in specs).items():
         if count > 1:
             raise UserError(f"{count} runs have the same folder {folder}: give each its own folder")
+    descriptors.check_room(len(specs))
     if settings.backend == "none":
         from reglab.tracking import local
 
