@@ -71,6 +71,23 @@ def earlier_folder(settings: TrackingSettings, fingerprint: str, quiet: bool = F
     return Path(sweep.folder)
 
 
+def is_sweep(settings: TrackingSettings, fingerprint: str, folder: Path) -> bool:
+    """Return whether the sweep in ``folder``, newest of its kind or not, has this fingerprint in the store.
+
+    Args:
+        settings: Of tracking.
+        fingerprint: Of the sweep.
+        folder: Of the sweep that is to be resumed.
+    """
+    from reglab.tracking.mlflow.ledger import FINGERPRINT
+    from reglab.tracking.mlflow.read import get_run
+
+    identity = read_identity(folder)
+    if identity.uri != redacted(settings.uri):
+        return False
+    return get_run(settings.uri, identity.run_id).tags.get(FINGERPRINT) == fingerprint
+
+
 def finished_jobs(uri: str, folder: Path, by_job: Mapping[int, Content]) -> dict[int, Ended]:
     """Return how the jobs ended that need not run again: finished, or diverged.
 
