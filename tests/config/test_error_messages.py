@@ -1,5 +1,8 @@
 """What is said about Hydra's and OmegaConf's errors that the command line's tests do not reach."""
 
+import re
+import shlex
+
 import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -52,3 +55,15 @@ def test_an_unresolved_interpolation_is_told_in_a_line():
 def test_our_own_errors_are_their_message_and_others_are_left_alone():
     assert explain(UserError("a"), {}) == "a"
     assert explain(ZeroDivisionError(), {}) is None
+
+
+@pytest.mark.parametrize("value", ["${a}.csv", "a,b", "${a}"])
+def test_text_that_is_read_as_something_else_is_told_as_it_is_typed(hydra, value):
+    """What the message says to type gives that text."""
+    with pytest.raises(Exception) as error:  # noqa: PT011 - several kinds
+        hydra.compose_config("train", ["data=table", f"data.path={value}"], RunMode.RUN).data.path  # noqa: B018
+    told = explain(error.value, OPTIONS)
+    assert told is not None
+    (typed,) = shlex.split(re.findall(r"'data\.path=[^']*'", told)[-1])
+    found = hydra.compose_config("train", ["data=table", typed], RunMode.RUN).data.path
+    assert found == (value if "," in value else "${a}")

@@ -148,3 +148,23 @@ def test_types_drop_inputs_alone(houses):
         UserError, match=r"'area' cannot be read as dates \(Time data \S+ is not ISO8601 format\): write"
     ):
         load(houses | {"types": {"area": "date"}})
+
+
+@pytest.mark.parametrize(
+    "column, word, given",
+    [("1e3", "data.target=1e3", 1000.0), ("True", "data.target=True", True), ("1_000", "data.target=1_000", 1000)],
+)
+def test_a_column_whose_name_hydra_reads_as_a_value_is_found(tmp_path, column, word, given):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    assert OverridesParser.create().parse_override(word).value() == given
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([f"a,{column}", *(f"{row},{row % 2}" for row in range(20))]) + "\n")
+    assert load({"name": "table", "path": str(path), "target": given, "batch_size": 4}).feature_names == ("a",)
+
+
+def test_a_column_called_null_is_told_with_its_quotes(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["a,null", *(f"{row},{row % 2}" for row in range(20))]) + "\n")
+    with pytest.raises(UserError, match=r"The column null: 'data\.target=\"null\"'\."):
+        load({"name": "table", "path": str(path), "target": None})

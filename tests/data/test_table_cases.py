@@ -151,7 +151,7 @@ def test_a_clean_csv_is_what_it_was(tmp_path):
     assert data.digest == "58168272c2cb6cbc9ff52b682ec3537d89116332bb2381d2e2888d7f05fddc20"
 
 
-@pytest.mark.parametrize("key", ["separator", "decimal", "missing", "encoding", "header", "types"])
+@pytest.mark.parametrize("key", ["separator", "decimal", "missing", "encoding", "header", "sheet", "types"])
 def test_an_option_of_reading_that_is_not_set_leaves_the_fingerprint(key):
     config = {"data": {"name": "table", "path": "a.csv", "target": "y"}, "model": {}}
     unset = {**config, "data": config["data"] | {key: None}}

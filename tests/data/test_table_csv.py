@@ -177,3 +177,40 @@ def test_what_was_written_is_read(data, width, height, separator, end, encoding)
     name, sign = separator
     text = written([header, *rows], sign, end, csv.QUOTE_ALL)
     assert rows_in(text.encode(encoding), separator=name) == [header, *rows]
+
+
+numbers = st.decimals(-1000, 1000, places=2).map(str)
+words = st.text("abcxyz ", min_size=1, max_size=6).map(str.strip).filter(bool)
+kinds = st.sampled_from(
+    [
+        numbers,
+        numbers.map(lambda text: text.replace(".", ",")),
+        st.integers(0, 10**6).map(str),
+        words,
+        st.text('ab,;|\t"\n 1.', max_size=8),
+        st.sampled_from(["1;2", "a|b", "x,y, z", "2024-01-02 10:00", "12,5"]),
+        st.just(""),
+    ]
+)
+
+
+@st.composite
+def tables(draw):
+    """Return a header and rows, whose columns are each of one kind."""
+    columns = draw(st.lists(kinds, min_size=2, max_size=6))
+    header = draw(st.lists(words, min_size=len(columns), max_size=len(columns), unique=True))
+    return [header, *([draw(column) for column in columns] for _ in range(draw(st.integers(1, 12))))]
+
+
+@given(
+    rows=tables(),
+    separator=st.sampled_from(list(SIGNS.values())),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+def test_without_options_a_table_is_read_as_it_was_written_or_refused(rows, separator, quoting):
+    try:
+        found = rows_in(written(rows, separator, "\n", quoting).encode())
+    except UserError:
+        return
+    assert found == rows

@@ -50,7 +50,7 @@ def test_a_folder_or_another_kind_of_file_is_refused(tmp_path):
     (tmp_path / "table.xls").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"ends in \.xls: reglab reads \.csv, .*convert"):
         read_table(str(tmp_path / "table.xls"))
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="is a folder: give a file"):
         read_table(str(tmp_path))
 
 

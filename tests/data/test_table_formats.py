@@ -12,6 +12,7 @@ import pytest
 from reglab.core.errors import UserError
 from reglab.data import load
 from reglab.data.table_file import read_table
+from reglab.data.table_options import Reading
 
 HEADER = ["area", "rooms", "garden", "town", "code", "price"]
 ROWS = [
@@ -84,7 +85,7 @@ def test_cells_of_a_workbook_are_texts_as_a_csv_holds_them(workbook):
     assert table.columns["a"].to_pylist() == ["1", "0009", "0.1"]
     assert table.columns["b"].to_pylist() == ["2024-02-29", "2024-02-29 03:00:00", ""]
     assert (list(table.columns), table.place(2)) == (["a", "b"], "row 5")
-    assert table.notes == ("the sheet 's1' is read, not 's2'",)
+    assert table.notes == ("the sheet 's1' is read; for another: data.sheet=s2",)
 
 
 def test_a_workbook_obeys_the_rules_of_a_csv(workbook):
@@ -151,3 +152,34 @@ def test_types_apply_to_parquet(tmp_path):
     frame.to_parquet(tmp_path / "t.parquet")
     with pytest.raises(UserError, match=r"'n' holds 1e\+300 \(row 1, 60 of 60 rows\), which is beyond float32"):
         load(options(tmp_path / "t.parquet"))
+
+
+def test_the_first_sheet_that_is_not_hidden_is_read_and_another_can_be_chosen(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.title, book.active.sheet_state = "notes", "hidden"
+    book.active.append(["x", "y"])
+    book.active.append([7, 8])
+    sheet = book.create_sheet("my data")
+    sheet.append(["a", "y"])
+    sheet.append([1, 2])
+    book.save(tmp_path / "t.xlsx")
+    path = str(tmp_path / "t.xlsx")
+    assert list(read_table(path).columns) == ["a", "y"]
+    assert read_table(path).notes == ("the sheet 'my data' is read; for another: data.sheet=notes",)
+    assert read_table(path, Reading(sheet="notes")).columns["x"].to_pylist() == ["7"]
+    with pytest.raises(UserError, match=r"data\.sheet=note: .* has no such sheet .*did you mean 'notes'"):
+        read_table(path, Reading(sheet="note"))
+
+
+def test_a_formula_without_its_value_is_named_by_its_cell(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (["a", "b"], [1, 2], [3, "=A2*2"]):
+        book.active.append(row)
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(UserError, match=r"the cell B3 of the sheet 'Sheet' holds a formula without its value: open"):
+        read_table(str(tmp_path / "t.xlsx"))
+
+
+def test_a_sheet_of_a_text_file_is_refused(csv_file):
+    with pytest.raises(UserError, match=r"data\.sheet=2: .* is no Excel file"):
+        read_table(str(csv_file), Reading(sheet="2"))

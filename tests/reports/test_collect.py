@@ -112,6 +112,19 @@ def test_the_report_chooses_by_the_sweep_s_monitor(store, tmp_path):
     assert "1 job has no run" in actual.verdict
 
 
+def test_data_that_changed_while_the_sweep_ran_are_the_verdict(store, tmp_path):
+    assert collect("sqlite:///x.db", "parent").changed_data == ""
+    store.records[1].params["data.split_seed"] = "7"  # other options, other data
+    store.records[1].tags["reglab.data_digest"] = "e" * 64
+    assert collect("sqlite:///x.db", "parent").changed_data == ""
+    store.records[2].tags["reglab.data_digest"] = "f" * 64
+    actual = report("sqlite:///x.db", "parent", tmp_path)
+    headline, *details = actual.verdict.splitlines()
+    assert headline.startswith("The data changed while the sweep ran: with the same options, ")
+    assert "2 runs saw data dddddddd and 1 run saw data ffffffff" in headline
+    assert details
+
+
 def test_metrics_are_those_of_the_end_of_the_run():
     assert trial(record(0, 0.1, 0, 0.25)).metrics == {"val/loss": 0.25, "weights/zeros": 0.5, "test/loss": 0.7}
 

@@ -36,6 +36,7 @@ class SweepData:
         weights: Candidate label -> its weights as one flat array, for the histograms.
         results: Run id -> per-example results, of the runs that have them.
         rule: How the sweep chooses.
+        changed_data: Which runs saw other data than others of the same options; empty if none.
         tables: Reports of its tables; empty for other data, and for sweeps of earlier versions.
     """
 
@@ -51,6 +52,7 @@ class SweepData:
     weights: Mapping[str, Weights] = field(default_factory=dict)
     results: Mapping[str, Examples] = field(default_factory=dict)
     rule: Rule = DEFAULT
+    changed_data: str = ""
     tables: tuple[TableReport, ...] = ()
 
     def choose(self) -> Choice:

@@ -15,6 +15,7 @@ from reglab.core.override import typed
 
 _OVERRIDE_KEY = re.compile(r"Could not override '([^']+)'")
 _RESOLVING = re.compile(r"\w+ raised while resolving interpolation: ")  # OmegaConf's own business
+_NO_KEY = re.compile(r"Interpolation key '(.+?)' not found")
 _SEVERAL_VALUES = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'")
 
 
@@ -51,7 +52,11 @@ def explain(error: BaseException, options: Mapping[str, list[str]]) -> str | Non
         key = error.full_key or str(error).rpartition(" ")[2]
         return f"{key} has no value: set {key}=..."
     if isinstance(error, OmegaConfBaseException):
-        return _first_line(error) + (f" ({error.full_key})" if error.full_key else "")
+        text = _first_line(error) + (f" ({error.full_key})" if error.full_key else "")
+        missing = _NO_KEY.search(text)
+        if missing and error.full_key:
+            text += f"; a text with a dollar sign and braces is {typed(str(error.full_key), f'${{{missing[1]}}}')}"
+        return text
     if isinstance(error, ValueError) and str(error).startswith("Config group override"):
         return f"{error}: a group is chosen by the name of its option"
     return None
@@ -94,7 +99,11 @@ def _override_error(error: CompactHydraException, options: Mapping[str, list[str
     text = str(error)
     ambiguous = _SEVERAL_VALUES.search(text)
     if ambiguous:
-        return f"{ambiguous.group(1)} gives several values: add -m for a sweep, or write [a,b] for a list"
+        key, _, value = ambiguous.group(1).partition("=")
+        return (
+            f"{ambiguous.group(1)} gives several values: add -m for a sweep, or write [a,b] for a list; one text with "
+            f"a comma is {typed(key, value)}"
+        )
     key, cause = override_key(error), error.__cause__
     if key and isinstance(cause, (ConfigAttributeError, ConfigKeyError)):
         return _unknown_key(key, cause, options)

@@ -21,7 +21,7 @@ _ORIGINAL_DEFAULTS = {
     "sync_batchnorm": True,
     "polish_steps": 0,
 }  # as it was before there were these settings
-_READING_KEYS = ("separator", "decimal", "missing", "encoding", "header", "types")  # of a table; null as before
+_READING_KEYS = ("separator", "decimal", "missing", "encoding", "header", "sheet", "types")  # null as before
 
 
 def fingerprint(config: Mapping[str, Any], data_digest: str, trail: str | None = None) -> str:

@@ -34,6 +34,7 @@ def table(
     missing: str | Sequence[object] | None = None,
     encoding: str | None = None,
     header: bool | None = None,
+    sheet: str | None = None,
     types: Mapping[str, str] | None = None,
 ) -> Source:
     """Return the rows of the file ``path``.
@@ -47,12 +48,12 @@ def table(
         categorical: Numeric columns to treat as categories.
         group, time, sample_weight: Columns that steer the split and the weights; they are not
             inputs.
-        separator, decimal, missing, encoding, header, types: See ``Reading``.
+        separator, decimal, missing, encoding, header, sheet, types: See ``Reading``.
 
     Raises:
         UserError: For a file, column or value that cannot be used.
     """
-    reading = Reading(separator, decimal, missing, encoding, header, types)
+    reading = Reading(separator, decimal, missing, encoding, header, None if sheet is None else str(sheet), types)
     steering = {"group": group, "time": time, "sample_weight": sample_weight}
     typed = read_typed(path, reading, choice("task", task, TASKS), target, drop, categorical, steering)
     numeric, names, categories = read_features(

@@ -1,5 +1,6 @@
 """``Column``: a typed column of a table; ``Texts``: one as it stands in the file."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -191,6 +192,20 @@ def integers(texts: Texts) -> Integers | None:
         return np.asarray(pc.cast(texts.array, pa.int64()).to_numpy())
     except pa.ArrowInvalid:
         return None
+
+
+def merged_by_rounding(texts: Texts, numbers: Floats) -> int:
+    """Return how many different whole numbers from 2^53 on are one with another as float64.
+
+    Args:
+        texts: The column.
+        numbers: float64 [rows], of the texts; NaN where missing.
+    """
+    beyond = numbers[np.abs(numbers) >= 2**53]
+    if not beyond.size:
+        return 0
+    whole = {text for text in texts.distinct if re.fullmatch(r"[+-]?\d{16,}", text) and abs(int(text)) >= 2**53}
+    return len({int(text) for text in whole}) - len({float(text) for text in whole})
 
 
 def is_missing(values: "pd.Series") -> Booleans:

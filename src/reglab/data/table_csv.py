@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from reglab.core.errors import UserError
 from reglab.data.table_options import SEPARATORS, Reading
 from reglab.data.table_raw import RawTable, check_names
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 _GUESSED = (",", ";", "\t", "|")
 _BLOCK = 1 << 22  # bytes that are parsed together; a record must fit into one
 _LONG = 40  # characters of a field that a message shows
+_LINE_END = re.compile(rb"\r\n|\r|\n")  # what csv and Arrow take for one
 _SAMPLE = 1 << 16  # bytes by which the separator is recognised
 _BOMS = {  # the longer ones first
     codecs.BOM_UTF32_LE: "utf-32",
@@ -67,17 +70,38 @@ def read_csv(path: str, data: bytes, reading: Reading) -> RawTable:
     table, notes = _parse(path, header, below)
     names = [name or f"Unnamed: {index}" for index, name in enumerate(header)]
     check_names(path, names)
+    again = set[int]()
+    if reading.header is not False:
+        table, again = _without_headers(table, header)
 
-    def place(row: int) -> str:
-        lines = (line for line, _ in _records(*below[:3]))
-        return f"line {below.line + next(itertools.islice(lines, row, None), row)}"
+    def line(row: int) -> int:
+        lines = (line for index, (line, _) in enumerate(_records(*below[:3])) if index not in again)
+        return below.line + next(itertools.islice(lines, row, None), row)
 
+    if again:
+        notes = (*notes, f"the header stands in the file {len(again) + 1} times: left out below the first line")
     columns = dict(zip(names, table.columns, strict=True))
-    return RawTable(columns, table.num_rows, place, (*body.notes, *notes), separator)
+    return RawTable(columns, table.num_rows, lambda row: f"line {line(row)}", (*body.notes, *notes), separator)
+
+
+def _without_headers(table: "pa.Table", header: list[str]) -> tuple["pa.Table", set[int]]:
+    """Leave out rows that are the header once more, as in files that were put together."""
+    import pyarrow.compute as pc
+
+    named = [(index, name) for index, name in enumerate(header) if name]
+    if len(named) < 2 or len(header) != table.num_columns:
+        return table, set()
+    (first, name), *others = named
+    same = pc.equal(pc.utf8_ltrim(table.column(first), "\ufeff"), name)
+    if not pc.any(same).as_py():
+        return table, set()
+    for index, name in others:
+        same = pc.and_(same, pc.equal(table.column(index), name))
+    return table.filter(pc.invert(same)), set(np.flatnonzero(same.to_numpy()).tolist())
 
 
 def _decode(path: str, data: bytes, encoding: str | None) -> bytes:
-    """Return the text as UTF-8, without a byte order mark and with \\n or \\r\\n as ends of lines."""
+    """Return the text as UTF-8, without a byte order mark."""
     marked = next((name for mark, name in _BOMS.items() if data.startswith(mark)), None)
     try:
         if encoding or marked:
@@ -91,7 +115,7 @@ def _decode(path: str, data: bytes, encoding: str | None) -> bytes:
             f"data.path={path} cannot be read: it holds zero bytes, which no text does. Is it a whole CSV file? "
             "Text in UTF-16 without a mark is read by data.encoding=utf-16-le"
         )
-    return data if b"\n" in data else data.replace(b"\r", b"\n")
+    return data
 
 
 def _not_decoded(path: str, data: bytes, encoding: str, error: UnicodeError) -> str:
@@ -113,7 +137,8 @@ def _without_preface(text: bytes) -> _Body:
     """
     skipped, separator, notes = 0, None, list[str]()
     while True:
-        line = text[: text.find(b"\n") + 1] or text  # no copy of the rest for each
+        end = _LINE_END.search(text)
+        line = text[: end.end()] if end else text  # no copy of the rest for each
         if line[0] not in b'#\r\n \t"sS':
             return _Body(text, skipped, separator, tuple(notes))
         rest = text[len(line) :]
@@ -194,7 +219,7 @@ def _split_header(path: str, body: _Body, separator: str, wanted: bool | None) -
         )
     if second is None:
         raise UserError(f"data.path={path} has no rows: give a file with a header line and data below it")
-    ends = [end.end() for end in itertools.islice(re.finditer(rb"\n", body.data), second[0])]
+    ends = [end.end() for end in itertools.islice(_LINE_END.finditer(body.data), second[0])]
     return header, _Rows(body.data, separator, ends[-1], body.skipped + 1 + second[0])
 
 

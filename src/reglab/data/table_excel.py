@@ -2,20 +2,23 @@
 
 import datetime
 import math
+import re
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from reglab.core.errors import UserError
+from reglab.core.errors import UserError, nearest
+from reglab.core.override import typed
 from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable, check_names
 
 
 def read_excel(path: str, file: Path, reading: Reading) -> RawTable:
-    """Return the first sheet that holds anything.
+    """Return ``data.sheet``, or the first sheet that is not hidden and holds anything.
 
     Numbers, truth values and dates become the texts that a CSV would hold; a cell with a formula
-    counts by the value that was last computed.
+    counts by the value that was last computed, which the program that saved the file has stored.
 
     Args:
         path: Of the file, for messages.
@@ -23,7 +26,8 @@ def read_excel(path: str, file: Path, reading: Reading) -> RawTable:
         reading: Options.
 
     Raises:
-        UserError: If the library is missing, and for a file that is no workbook or holds no rows.
+        UserError: If the library is missing, for a file that is no workbook or holds no rows, and
+            for formulas without a stored value.
     """
     try:
         import openpyxl
@@ -38,15 +42,51 @@ def read_excel(path: str, file: Path, reading: Reading) -> RawTable:
         raise UserError(f"data.path={path} cannot be read ({error}). Is it a whole .xlsx file?") from error
     try:
         sheets = {sheet.title: _rows(sheet) for sheet in book.worksheets}
+        hidden = {sheet.title for sheet in book.worksheets if sheet.sheet_state != "visible"}
     finally:
         book.close()
     filled = {title: rows for title, rows in sheets.items() if rows}
     if not filled:
         raise UserError(f"data.path={path} has no rows: give a workbook with a header line and data below it")
-    title, rows = next(iter(filled.items()))
-    others = ", ".join(repr(other) for other in filled if other != title)
-    notes = (f"the sheet {title!r} is read, not {others}",) if others else ()
-    return _table(path, rows, notes, reading)
+    title = _chosen(path, filled, hidden, reading.sheet)
+    others = [typed("data.sheet", other) for other in filled if other != title]
+    notes = (f"the sheet {title!r} is read; for another: {' or '.join(others)}",) if others else ()
+    if uncomputed := _uncomputed(file, title):
+        raise UserError(
+            f"data.path={path}: the cell {uncomputed} of the sheet {title!r} holds a formula without its value: open "
+            "the file in a spreadsheet program and save it, which computes the values, or save the sheet as CSV"
+        )
+    return _table(path, filled[title], notes, reading)
+
+
+def _chosen(path: str, filled: Iterable[str], hidden: set[str], wanted: str | None) -> str:
+    """Return the title of the sheet to read."""
+    if wanted is None:
+        return next((title for title in filled if title not in hidden), next(iter(filled)))
+    if wanted not in filled:
+        raise UserError(f"data.sheet={wanted}: {path} has no such sheet with values; {nearest(wanted, filled)}")
+    return wanted
+
+
+def _uncomputed(file: Path, title: str) -> str:
+    """Return the first cell that holds a formula without a stored value; empty if there is none."""
+    import openpyxl
+
+    with zipfile.ZipFile(file) as archive:
+        names = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
+        if not any(re.search(rb"<f[ >/]", archive.read(name)) for name in names):
+            return ""
+    formulas = openpyxl.load_workbook(file, read_only=True)
+    values = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    try:
+        for written, stored in zip(formulas[title].iter_rows(), values[title].iter_rows(), strict=True):
+            for cell, value in zip(written, stored, strict=True):
+                if cell.data_type == "f" and value.value is None:
+                    return str(cell.coordinate)
+    finally:
+        formulas.close()
+        values.close()
+    return ""
 
 
 def _rows(sheet: Any) -> list[tuple[int, list[str]]]:

@@ -1,17 +1,31 @@
 """Read a table from a file: CSV, Parquet, Excel or JSON lines, by the ending of its name."""
 
 import gzip
+import re
+import unicodedata
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from reglab.core.errors import UserError, nearest
+from reglab.core.override import typed
 from reglab.data.table_csv import read_csv
 from reglab.data.table_options import Reading
-from reglab.data.table_raw import RawTable, check_names, without_row_numbers
+from reglab.data.table_parquet import read_parquet
+from reglab.data.table_raw import RawTable, composed, without_row_numbers
 
 TEXT, PARQUET = (".csv", ".tsv", ".txt"), (".parquet", ".pq")
 JSON_LINES, EXCEL = (".jsonl", ".ndjson"), (".xlsx",)
+_KINDS = {  # by the first bytes
+    b"\x1f\x8b": ("compressed by gzip", "let its name end in .csv.gz"),
+    b"PK\x03\x04": ("an Excel workbook or a ZIP archive", "let a workbook's name end in .xlsx, or unpack the archive"),
+    b"\xd0\xcf\x11\xe0": ("an Excel file of the old kind", "save it as .xlsx or CSV"),
+    b"PAR1": ("a Parquet file", "let its name end in .parquet"),
+    b"BZh": ("compressed by bzip2", "unpack it, or compress it by gzip"),
+    b"\xfd7zXZ": ("compressed by xz", "unpack it, or compress it by gzip"),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", "unpack it, or compress it by gzip"),
+    b"SQLite format 3": ("a SQLite database", "export the table as CSV"),
+}
 ENDINGS = (*TEXT, *PARQUET, *EXCEL, *JSON_LINES)
 
 
@@ -31,9 +45,11 @@ def read_table(path: str | None, reading: Reading | None = None) -> RawTable:
         raise UserError("data.path is not set: give your file, as in data=table data.path=FILE.csv data.target=COLUMN")
     file = Path(str(path)).expanduser()
     ending = _check_file(file)
+    if reading.sheet is not None and ending not in EXCEL:
+        raise UserError(f"data.sheet={reading.sheet}: {file.name} is no Excel file, and has no sheets: leave it out")
     try:
         if ending in PARQUET:
-            table = _read_parquet(file)
+            table = read_parquet(str(path), file)
         elif ending in EXCEL:
             from reglab.data.table_excel import read_excel
 
@@ -44,40 +60,66 @@ def read_table(path: str | None, reading: Reading | None = None) -> RawTable:
             table = read_json_lines(str(path), _bytes(file), reading)
         else:
             table = read_csv(str(path), _bytes(file), reading)
-    except (ValueError, OSError, EOFError, zlib.error) as error:  # also of Arrow
+    except (ValueError, OSError, EOFError, KeyError, zlib.error) as error:  # also of Arrow
         raise UserError(
             f"data.path={path} cannot be read: {str(error).strip()}. Is it a whole {ending} file?"
         ) from error
     if not table.rows:
         raise UserError(f"data.path={path} has no rows: give a file with a header line and data below it")
-    return without_row_numbers(table)
+    return without_row_numbers(composed(str(path), table))
 
 
 def _bytes(file: Path) -> bytes:
-    return gzip.decompress(file.read_bytes()) if file.suffix.lower() == ".gz" else file.read_bytes()
+    """Return the text of a file, decompressed.
 
-
-def _read_parquet(file: Path) -> RawTable:
-    import pandas as pd
-
-    frame = pd.read_parquet(file).reset_index(drop=True)
-    names = [str(name) for name in frame.columns]
-    check_names(file, names)
-    columns = {name: frame.iloc[:, index] for index, name in enumerate(names)}
-    return RawTable(columns, len(frame), lambda row: f"row {row + 1}")
+    Raises:
+        UserError: For a file of another kind, whatever its name says.
+    """
+    data = file.read_bytes()
+    data = gzip.decompress(data) if file.suffix.lower() == ".gz" else data
+    for mark, (what, then) in _KINDS.items():
+        if data.startswith(mark):
+            raise UserError(f"data.path={file} is {what}, whatever its name says: {then}")
+    return data
 
 
 def check_columns(columns: Iterable[str], key: str, names: Iterable[object]) -> list[str]:
     """Return ``names``, which must be among ``columns``; the option ``key`` gave them.
 
+    A column called ``1e3`` or ``True`` comes from the command line as ``1000.0`` or ``true``.
+
     Raises:
         UserError: Naming the nearest.
     """
-    chosen, known = [str(name) for name in names], list(columns)
-    for name in chosen:
-        if name not in known:
-            raise UserError(f"data.{key}={name} is not a column: {nearest(name, known)} {list_columns(known)}")
+    chosen, known = list[str](), list(columns)
+    for name in map(str, names):
+        same = [name] if name in known else [column for column in known if _as_value(column) == _as_value(name)]
+        if len(same) != 1:
+            raise UserError(f"data.{key}={name} is not a column: {_hint(key, name, known)} {list_columns(known)}")
+        chosen += same
     return chosen
+
+
+def _hint(key: str, name: str, known: list[str]) -> str:
+    hint = nearest(name, known)
+    found = re.fullmatch(r"did you mean '(.*)'\?", hint, re.DOTALL)
+    if found and (word := typed(f"data.{key}", found[1])) != f"data.{key}={found[1]}":
+        hint = f"did you mean {word}?"
+    one = len(known) == 1 and re.search(r"[\s:|;,]", known[0])
+    return f"{hint} Is another character between its columns? Set data.separator." if one else hint
+
+
+def _as_value(name: str) -> object:
+    """Return what Hydra makes of a name that stands in no quotes: a number, a truth, no spaces
+    around it.
+    """
+    name = unicodedata.normalize("NFC", name.strip())
+    if name.lower() in ("true", "false"):
+        return name.lower()
+    try:
+        return float(name)
+    except ValueError:
+        return name
 
 
 def list_columns(columns: Iterable[str], most: int = 30) -> str:
@@ -91,6 +133,9 @@ def _check_file(file: Path) -> str:
     """Return the ending of the file's name, without that of its compression."""
     if not file.parent.is_dir():
         raise UserError(f"data.path={file}: there is no folder {file.parent.resolve()}")
+    if file.exists() and not file.is_file():
+        kind = "a folder: give a file" if file.is_dir() else "a pipe or a device: save what comes from it into a file"
+        raise UserError(f"data.path={file} is {kind}")
     if not file.is_file():
         beside = [other.name for other in file.parent.iterdir() if _ending(other) in ENDINGS]
         raise UserError(f"data.path={file}: no such file in {file.parent.resolve()}; {nearest(file.name, beside)}")

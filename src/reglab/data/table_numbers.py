@@ -15,6 +15,8 @@ _GROUPED = {
     sign: re.compile(rf"[1-9]\d{{0,2}}(?:[{re.escape(other)}]\d{{3}})+(?:{re.escape(sign)}\d+)?")
     for sign, other in ((".", ","), (",", "."))
 }
+_INDIAN = re.compile(r"[1-9]\d?(?:,\d{2})+,\d{3}(?:\.\d+)?")  # lakh and crore: 1,50,000
+_SCALED = re.compile(rf"[+-]?[{_CURRENCIES}]?\s*\d+(?:[.,]\d+)?\s*(?:k|K|m|M|mn|Mn|Mio|b|B|bn|Bn|Mrd|T)")
 _SPACED = re.compile(rf"[1-9]\d{{0,2}}(?:[{_SPACES}]\d{{3}})+(?:[.,]\d+)?")
 
 
@@ -73,6 +75,7 @@ def spelling_of(texts: Iterable[str]) -> Spelling:
 def _bare(text: str) -> tuple[str, str]:
     """Return the digits of a number and its unit: a currency sign, a percent sign, or nothing."""
     bare = _without_parentheses(text.strip().replace("\u2212", "-"))
+    bare = f"-{bare[:-1]}" if _trails(bare) else bare
     unit = next((sign for sign in (*_CURRENCIES, "%") if sign in bare), "")
     if unit:
         signs = re.fullmatch(rf"([+-]?)\s*{re.escape(unit)}\s*([+-]?.*)|([+-]?.*?)\s*{re.escape(unit)}", bare)
@@ -87,6 +90,18 @@ def _without_parentheses(text: str) -> str:
     return text[1:-1] if re.fullmatch(rf"\(.*[{_CURRENCIES}.,].*\)", text) else text
 
 
+def _trails(text: str) -> bool:
+    """Return whether a minus stands behind the number, as accounting programs write it; ``2-`` may
+    be a grade.
+    """
+    return re.fullmatch(r"[\d.,]*[.,]\d+-", text) is not None
+
+
+def is_scaled(text: str) -> bool:
+    """Return whether a text is a number in thousands, millions or billions, such as ``$1.2M``."""
+    return _SCALED.fullmatch(text) is not None
+
+
 def _signs(digits: str) -> str | None:
     """Return the decimal sign that ``digits`` show, ``.,`` where it may be either, None for no
     number.
@@ -95,6 +110,8 @@ def _signs(digits: str) -> str | None:
         return ""
     if spaced := _SPACED.fullmatch(digits):
         return next((sign for sign in ".," if sign in spaced[0]), "")
+    if _INDIAN.fullmatch(digits):
+        return "."
     possible = [sign for sign in ".," if _DECIMAL[sign].fullmatch(digits) or _GROUPED[sign].fullmatch(digits)]
     return "".join(possible) or None
 
@@ -111,8 +128,8 @@ def value_of(text: str, decimal: str) -> float | None:
     """
     digits, unit = _bare(text)
     head = text.strip().replace("\u2212", "-").replace(unit, "", 1).lstrip() if unit else text.strip()
-    negative = head.startswith(("-", "\u2212", "("))
-    if _GROUPED[decimal].fullmatch(digits):
+    negative = head.startswith(("-", "\u2212", "(")) or _trails(head)
+    if _GROUPED[decimal].fullmatch(digits) or (decimal == "." and _INDIAN.fullmatch(digits)):
         digits = digits.replace("." if decimal == "," else ",", "")
     elif _SPACED.fullmatch(digits):
         digits = re.sub(f"[{_SPACES}]", "", digits)

@@ -28,6 +28,7 @@ class Reading:
         missing: The texts that mean "no value"; an empty field always does. None: ``MISSING``.
         encoding: Of the text; None: UTF-8, and UTF-16 where the file says so by its first bytes.
         header: Whether the first line holds the names of the columns; None: yes.
+        sheet: Of an Excel file; None: the first that is not hidden and holds anything.
         types: By column: one of ``TYPES``, or the format of its dates, such as ``%d/%m/%Y``.
 
     Raises:
@@ -39,6 +40,7 @@ class Reading:
     missing: str | Sequence[object] | None = None
     encoding: str | None = None
     header: bool | None = None
+    sheet: str | None = None
     types: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:

@@ -1,8 +1,9 @@
 """``RawTable``: the columns of a file as they stand there, before anything is made of them."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reglab.core.errors import UserError
@@ -19,6 +20,7 @@ class RawTable:
         place: Where a row stands, such as ``line 7`` of a text file; rows are counted from 0.
         notes: What was left out or decided in reading, one sentence each.
         separator: Between the fields of a text file.
+        unusable: What stands in columns of which no input can be made, by name.
     """
 
     columns: Mapping[str, Any]
@@ -26,6 +28,7 @@ class RawTable:
     place: Callable[[int], str]
     notes: tuple[str, ...] = ()
     separator: str = ""
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_names(path: object, names: list[str]) -> None:
@@ -41,6 +44,42 @@ def check_names(path: object, names: list[str]) -> None:
             f"data.path={path}: {times} columns are called {name!r} (columns {where}), and one would be read for the "
             "other: give each its own name in the first line, or delete one"
         )
+
+
+def composed(path: str, table: RawTable) -> RawTable:
+    """Return the table with each text in Unicode's composed form (NFC).
+
+    ``é`` is one character or two, by the system that wrote it, and means the same.
+
+    Args:
+        path: Of the file, for messages.
+        table: As it was read.
+
+    Raises:
+        UserError: If two columns have one name then.
+    """
+    names = [_composed(name) for name in table.columns]
+    check_names(path, names)
+    columns = dict(zip(names, map(_composed_column, table.columns.values()), strict=True))
+    return replace(table, columns=columns)
+
+
+def _composed_column(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not hasattr(column, "chunks"):
+        return column.map(_composed) if column.dtype.kind == "O" else column
+    if pc.all(pc.string_is_ascii(column)).as_py():
+        return column
+    encoded = column.combine_chunks().dictionary_encode()
+    # pc.utf8_normalize(..., "NFC") takes characters apart and leaves them so (pyarrow 25).
+    texts = pa.array([_composed(text) for text in encoded.dictionary.to_pylist()], pa.string())
+    return pa.chunked_array([texts.take(encoded.indices)])
+
+
+def _composed(value: Any) -> Any:
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 
 
 def without_row_numbers(table: RawTable) -> RawTable:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reglab.core import override
 from reglab.core.errors import UserError
 from reglab.data.table_column import Column
 from reglab.data.table_file import check_columns, list_columns, read_table
@@ -67,9 +68,14 @@ def read_typed(
     file = read_table(path, reading)
     columns = list(file.columns)
     check_columns(columns, "types", reading.kinds)
-    targets = check_columns(columns, "target", _names(target))
+    try:
+        targets = check_columns(columns, "target", _names(target))
+    except UserError as error:  # such as the sheets that are not read
+        raise UserError(". ".join([str(error), *file.notes])) from error
     if not targets:
-        raise UserError(f"data.target is not set: name the column to predict. {list_columns(columns)}")
+        null = next((name for name in columns if name.lower() == "null"), None)
+        hint = f". The column {null}: {override.typed('data.target', null)}" if null else ""
+        raise UserError(f"data.target is not set: name the column to predict{hint}. {list_columns(columns)}")
     steers = {key: check_columns(columns, key, [name])[0] for key, name in steering.items() if name is not None}
     taken = {**dict.fromkeys(targets, "target"), **{name: key for key, name in steers.items()}}
     dropped = [*check_columns(columns, "drop", _names(drop)), *_dropped_by_type(reading, taken)]

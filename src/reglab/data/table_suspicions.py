@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from reglab.analysis.formatting import plural
+from reglab.core.override import typed
 from reglab.data.source import Floats, Integers, Source
 from reglab.data.split import Split
-from reglab.data.table_column import Column, Texts
+from reglab.data.table_column import Column, Texts, merged_by_rounding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +47,15 @@ def _texts(texts: Texts, column: Column | None, role: str) -> list[str]:
         code = texts.first(r"^\s*0\d+\s*$") if role == "input" else None
         if code is not None:
             found.append(f"looks like a code ({code!r}), read as a number")
-        if texts.first(r"^\s*[+-]?\d{17,}\s*$") is not None:
+        if role == "input" and (long := texts.first(r"^\s*\d+[eE]\+?\d+\s*$")) is not None:
+            found.append(f"{long!r} is read as {float(long):g}: a code?")
+        numbers = column.values.to_numpy(dtype=np.float64, na_value=np.nan)
+        if role == "input" and (lost := merged_by_rounding(texts, numbers)):
+            found.append(
+                f"{plural(lost, 'number')} more would differ if 16 digits were not all that is kept: an identifier? "
+                f"{typed('data.types', {texts.name: 'category'})} keeps them apart"
+            )
+        elif texts.first(r"^\s*[+-]?\d{17,}\s*$") is not None:
             found.append("whole numbers of more than 16 digits are rounded: an identifier?")
         return found
     distinct = texts.distinct
@@ -57,9 +67,9 @@ def _texts(texts: Texts, column: Column | None, role: str) -> list[str]:
             # A group may name people, and the report goes to the store.
             named = f"{same[0]!r} and {same[1]!r} are two values"
             found.append("two values differ in case, spaces or leading zeros only" if role == "group" else named)
-        numbers = sum(bool(re.fullmatch(r"[+-]?\d+(\.\d+)?", text)) for text in distinct)
-        if column is not None and role == "input" and 0 < numbers < len(distinct):
-            found.append(f"{numbers} of {len(distinct)} different values are numbers")
+        count = sum(bool(re.fullmatch(r"[+-]?\d+(\.\d+)?", text)) for text in distinct)
+        if column is not None and role == "input" and 0 < count < len(distinct):
+            found.append(f"{count} of {len(distinct)} different values are numbers")
     return found
 
 

@@ -31,6 +31,11 @@ def typed_column(table: RawTable, name: str, wanted: str | None = None) -> Colum
     from pandas.api import types
 
     values = table.columns[name]
+    if name in table.unusable:
+        raise UserError(
+            f"the column {name!r} holds {table.unusable[name]}, of which no input can be made: make columns of plain "
+            f"values of it, or leave it out: {typed('data.drop', [name])}"
+        )
     if types.is_object_dtype(values) and types.infer_dtype(values, skipna=True) in ("date", "datetime"):
         values = _converted(name, values, "date")
     if wanted is not None:

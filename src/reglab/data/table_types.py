@@ -8,9 +8,17 @@ import numpy as np
 from reglab.core.errors import UserError
 from reglab.core.override import typed
 from reglab.data.source import Floats
-from reglab.data.table_column import Column, Texts, comma_numbers, comma_spelling, fast_numbers, integers
+from reglab.data.table_column import (
+    Column,
+    Texts,
+    comma_numbers,
+    comma_spelling,
+    fast_numbers,
+    integers,
+    merged_by_rounding,
+)
 from reglab.data.table_dates import ISO, date_formats, first_sentence, first_wrong, is_date, read_dates
-from reglab.data.table_numbers import Spelling, spelling_of, value_of
+from reglab.data.table_numbers import Spelling, is_scaled, spelling_of, value_of
 from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
 from reglab.data.table_typed import typed_column
@@ -82,6 +90,8 @@ def _plain_numbers(texts: Texts, categorical: bool, keep_whole: bool, reading: R
         return None
     check_size(texts, numbers, reading)
     whole = integers(texts) if categorical or keep_whole else None
+    if whole is None and keep_whole and merged_by_rounding(texts, numbers):
+        return Column(texts.name, "category", texts.as_category())  # classes, told apart by all of their digits
     return Column(texts.name, "number", pd.Series(numbers if whole is None else whole))
 
 
@@ -154,6 +164,7 @@ def _type(texts: Texts, spelling: Spelling | None, shown: str | None, reading: R
     if spelling.strays:
         strays = set(spelling.strays)
         numbers = [text for text in texts.distinct if text not in strays]
+        _ask_scale(texts, spelling, reading)
         if wanted is None and not (numbers and _are(texts, numbers, "numbers", reading)):
             return _category(texts)
         raise UserError(
@@ -162,6 +173,15 @@ def _type(texts: Texts, spelling: Spelling | None, shown: str | None, reading: R
             f"{reading.also_missing(spelling.strays[0], texts.missing_in_use)}"
         )
     return as_numbers(texts, spelling, shown, reading)
+
+
+def _ask_scale(texts: Texts, spelling: Spelling, reading: Reading) -> None:
+    """Ask for the meaning of ``$1.2M``, of which a category could be made in silence."""
+    if texts.name not in reading.kinds and len(spelling.strays) > 1 and all(map(is_scaled, spelling.strays)):
+        raise UserError(
+            f"the column {texts.name!r} holds {texts.at(spelling.strays[0])}: if that is a number in thousands, "
+            f"millions or billions, write its zeros out; else {typed('data.types', {texts.name: 'category'})}"
+        )
 
 
 def _category(texts: Texts) -> Column:
@@ -193,11 +213,13 @@ def _are(texts: Texts, some: list[str], what: str, reading: Reading) -> bool:
     if not (marked or mostly or decimals):
         return False
     rows = sum(len(texts.rows_of(text)) for text in others[:3])
+    last = len(others) == 1 and texts.rows_of(others[0]).tolist() == [texts.table.rows - 1]
+    total = " It is the last row: a total, or a remark, is no row of the table, and has to be deleted." if last else ""
     listed = ", ".join(texts.at(text) for text in others[:3]) + (", ..." if len(others) > 3 else "")
     raise UserError(
         f"the column {texts.name!r} holds {what} and {listed}, in {rows} of {texts.table.rows} rows: does that mean "
         f"missing ({reading.also_missing(others[0], [*texts.missing_in_use, *others[1:3]])}), or are all its values "
-        f"categories ({typed('data.types', {texts.name: 'category'})})?"
+        f"categories ({typed('data.types', {texts.name: 'category'})})?{total}"
     )
 
 

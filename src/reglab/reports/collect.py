@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from reglab.analysis.formatting import plural
 from reglab.analysis.rules import check_rule
 from reglab.analysis.sweep_data import History, SweepData
 from reglab.analysis.table_report import FILE, TableReport, load
@@ -74,10 +75,29 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
         command=_command(parent.tags.get("reglab.command", "")),
         results=collect_examples(records),
         rule=check_rule(asked),
+        changed_data=_changed_data(records),
         tables=_tables(parent),
     )
     histories: dict[str, History] = {run_id: read.history(uri, run_id, keys) for run_id in _runs_drawn(data)}
     return replace(data, histories=histories)
+
+
+def _changed_data(records: "Iterable[RunRecord]") -> str:
+    """Return the sentence about runs of the same data options that did not see the same data."""
+    runs_by_digest: dict[tuple[str, ...], dict[str, int]] = {}
+    for record in records:
+        if digest := record.tags.get("reglab.data_digest"):
+            options = sorted(f"{key}={value}" for key, value in record.params.items() if key.startswith("data."))
+            counts = runs_by_digest.setdefault((record.params.get("model._target_", ""), *options), {})
+            counts[digest] = counts.get(digest, 0) + 1
+    changed = next((counts for counts in runs_by_digest.values() if len(counts) > 1), None)
+    if changed is None:
+        return ""
+    runs = " and ".join(f"{plural(count, 'run')} saw data {digest[:8]}" for digest, count in changed.items())
+    return (
+        f"The data changed while the sweep ran: with the same options, {runs}, so its settings cannot "
+        "be compared. Run it again with data that stay as they are: sweep.again=true"
+    )
 
 
 def _tables(parent: "RunRecord") -> tuple[TableReport, ...]:

@@ -62,6 +62,8 @@ def write(data: SweepData, choice: Choice, test: TestMetrics | None, folder: Pat
         folder: Where the page is written.
     """
     answer = verdict(choice, data.score)
+    if data.changed_data:
+        answer = Verdict(data.changed_data, (answer.headline, *answer.details))
     result = result_on_test(data, choice, test)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.html"
