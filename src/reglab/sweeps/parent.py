@@ -143,7 +143,7 @@ def _check_resumable(wanted: Path | None, earlier: Path | None, backend: str) ->
         )
     if wanted is not None and (earlier is None or earlier.resolve() != wanted.resolve()):
         raise UserError(
-            f"the sweep in {wanted} cannot be resumed: its present configuration makes other jobs than MLflow has of it. "
+            f"the sweep in {wanted} cannot be resumed: its configuration makes other jobs now than MLflow has of it. "
             "Did conf/, reglab or tracking.uri change? Its finished runs are kept; reglab train -m starts a "
             "new sweep"
         )
