@@ -60,6 +60,12 @@ def test_the_largest_size_of_a_pack(returned):
     assert sorted(end.metrics["size"] for end in told) == [1, 2, 2, 2, 2]
 
 
+def test_a_pack_has_as_many_members_as_files_can_be_open(returned, monkeypatch):
+    monkeypatch.setattr("reglab.core.descriptors.limit", lambda: 80 + 2 * 2)
+    _, told = returned("optimizer.lr=range(1,6)", workers=1)
+    assert sorted(end.metrics["size"] for end in told) == [1, 2, 2, 2, 2]
+
+
 def test_a_sweep_that_cannot_be_fused_says_so_in_one_line(returned, capsys):
     result, told = returned("data=digits", "+data.kind=a,b", "act=finish")
     assert result.complete

@@ -1,5 +1,7 @@
 """Running a group of jobs, in this process."""
 
+import errno
+
 import pytest
 from omegaconf import DictConfig
 
@@ -96,3 +98,12 @@ def test_large_packs_are_heard_less_often_but_always_with_their_last_epoch(run):
     epochs = [event.epoch for event in run("finish", busy) if isinstance(event, EpochEnded)]
     assert (epochs[0], epochs[-1]) == (1, 100)
     assert len(epochs) < 100
+
+
+@pytest.mark.parametrize("number, halved", [(errno.EMFILE, True), (errno.ENFILE, True), (errno.ENOSPC, False)])
+def test_a_shortage_of_open_files_halves_a_pack_and_a_full_disk_does_not(run, number, halved):
+    def fail(configs, requests, settings, on_progress, on_end):
+        raise OSError(number, "no more")
+
+    events = run("finish", fail)
+    assert [type(event) for event in events] == ([Regrouped] if halved else [Ended] * 4)

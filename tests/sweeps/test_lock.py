@@ -84,3 +84,14 @@ def test_a_folder_that_somebody_else_planted_is_refused(
         start_lock("http://127.0.0.1:5000"),
     ):
         pass
+
+
+def test_a_store_that_another_process_holds_for_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reglab.sweeps.lock._PATIENCE", 0.0)
+    monkeypatch.setattr("reglab.sweeps.lock._LONGEST", 0.0)
+    uri = f"sqlite:///{tmp_path / 'reglab.db'}"
+    with start_lock(uri), pytest.raises(UserError, match="end it, then give the same command again"), start_lock(uri):
+        pass
+    assert "Ctrl-C ends it" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reglab.tracking import RunSpec, finish_runs, last_status, log_pack, open_runs, reopen_run, send
+from reglab.tracking import RunSpec, finish_runs, is_running, last_status, log_pack, open_runs, reopen_run, send
 from reglab.tracking.folder import Identity
 from reglab.tracking.journal import Journal
 from reglab.tracking.payload import Refused, Unsent
@@ -253,7 +253,7 @@ def test_a_deleted_run_in_mlflow_leaves_the_rest_of_the_pack_whole(settings, cli
     assert [record.data.metrics for record in records] == [{"loss": 1.0}, {}, {"loss": 3.0}]
 
 
-def test_an_artifact_that_cannot_be_placed_holds_up_its_own_run_alone(settings, client, tmp_path, monkeypatch, caplog):
+def test_an_artifact_that_cannot_be_placed_holds_up_nothing_else(settings, client, tmp_path, monkeypatch, caplog):
     def copy(source, target):
         if "1/config.yaml" in str(source):
             raise PermissionError("not yours")
@@ -265,7 +265,7 @@ def test_an_artifact_that_cannot_be_placed_holds_up_its_own_run_alone(settings, 
     with caplog.at_level(logging.WARNING):
         finish_runs(pack, ["FINISHED"] * 3)
     states = [client.get_run(tracker.run_id).info.status for tracker in pack]
-    assert states == ["FINISHED", "RUNNING", "FINISHED"]
+    assert states == ["FINISHED"] * 3
     monkeypatch.undo()
     assert send(tmp_path / "1")
     assert client.get_run(pack[1].run_id).info.status == "FINISHED"
@@ -309,3 +309,38 @@ def test_a_store_known_to_be_away_does_not_hold_up_the_end_for_long(pack, store,
     finish_runs(trackers, ["FINISHED"] * 3)  # returns though the store has not answered
     assert asked.wait(timeout=60)
     answers.set()
+
+
+def test_a_store_that_never_answers_does_not_hold_a_finished_run(pack, store, caplog):
+    answered, send = threading.Event(), store.send
+
+    def hang(batches):
+        answered.wait()
+        send(batches)
+
+    store.send = hang
+    a, _, _ = pack(last_seconds=0.2, quiet_seconds=0.1)
+    a.log({"loss": 1.0}, 0)
+    with caplog.at_level(logging.WARNING):
+        a.finish()
+    told = [record.getMessage() for record in caplog.records]
+    assert "Waiting for the store" in told[0]
+    assert "Ctrl-C" in told[0]
+    assert "not in the store yet" in told[1]
+    assert last_status(a.folder) == "FINISHED"
+    assert not is_running(a.folder)
+    answered.set()
+
+
+def test_ctrl_c_ends_the_wait_and_closes_the_run(pack, store, monkeypatch):
+    a, _, _ = pack()
+
+    def interrupt(cursors):
+        raise KeyboardInterrupt
+
+    closed = threading.Event()
+    monkeypatch.setattr(a.journal, "close", closed.set)
+    monkeypatch.setattr(a._sender, "close", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        a.finish()
+    assert closed.is_set()

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from reglab.core.descriptors import raise_limit
 from reglab.core.errors import UserError, is_full_disk, nearest
 from reglab.core.output import prepare_output
 
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     143: ended by SIGTERM; 129: its terminal hung up. Output that nobody takes changes none of them.
     """
     prepare_output()
+    raise_limit()
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(argv)

@@ -10,8 +10,11 @@ from typing import Any
 
 from reglab.core.errors import UserError, nearest
 from reglab.core.override import typed
+from reglab.data.table_memory import check_archive, check_size
 from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable, check_names
+
+_ROWS = 1_024  # between two looks at what they hold
 
 
 def read_excel(path: str, file: Path, reading: Reading) -> RawTable:
@@ -37,11 +40,12 @@ def read_excel(path: str, file: Path, reading: Reading) -> RawTable:
             "pip install 'reglab[excel]', or save the sheet as CSV"
         ) from error
     try:
+        check_archive(path, file)
         book = openpyxl.load_workbook(file, read_only=True, data_only=True)
     except (zipfile.BadZipFile, KeyError, openpyxl.utils.exceptions.InvalidFileException) as error:
         raise UserError(f"data.path={path} cannot be read ({error}). Is it a whole .xlsx file?") from error
     try:
-        sheets = {sheet.title: _rows(sheet) for sheet in book.worksheets}
+        sheets = {sheet.title: _rows(path, sheet) for sheet in book.worksheets}
         hidden = {sheet.title for sheet in book.worksheets if sheet.sheet_state != "visible"}
     finally:
         book.close()
@@ -89,10 +93,18 @@ def _uncomputed(file: Path, title: str) -> str:
     return ""
 
 
-def _rows(sheet: Any) -> list[tuple[int, list[str]]]:
+def _rows(path: str, sheet: Any) -> list[tuple[int, list[str]]]:
     """Return the rows of a sheet that hold anything, with their numbers."""
-    rows = ((number, [_text(cell) for cell in row]) for number, row in enumerate(sheet.iter_rows(values_only=True), 1))
-    return [(number, row) for number, row in rows if any(row)]
+    rows, size, cells = [], 0, 0
+    for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
+        row = [_text(value) for value in values]
+        cells += len(row)
+        if any(row):
+            rows.append((number, row))
+            size += sum(map(len, row))
+        if number % _ROWS == 0:  # one text may stand in many cells, and a far cell makes many empty ones
+            check_size(path, size + cells)
+    return rows
 
 
 def _text(value: object) -> str:

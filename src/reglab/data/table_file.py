@@ -1,6 +1,5 @@
 """Read a table from a file: CSV, Parquet, Excel or JSON lines, by the ending of its name."""
 
-import gzip
 import re
 import unicodedata
 import zlib
@@ -10,6 +9,7 @@ from pathlib import Path
 from reglab.core.errors import UserError, nearest
 from reglab.core.override import typed
 from reglab.data.table_csv import read_csv
+from reglab.data.table_memory import read_bytes
 from reglab.data.table_options import Reading
 from reglab.data.table_parquet import read_parquet
 from reglab.data.table_raw import RawTable, composed, without_row_numbers
@@ -76,6 +76,10 @@ def read_table(path: str | None, reading: Reading | None = None) -> RawTable:
         raise UserError(
             f"data.path={path} cannot be read: {str(error).strip()}. Is it a whole {ending} file?"
         ) from error
+    except MemoryError as error:  # a limit on this process
+        raise UserError(
+            f"data.path={path} does not fit into the memory: take fewer rows or columns of it, or a larger machine"
+        ) from error
     if not table.rows:
         raise UserError(f"data.path={path} has no rows: give a file with a header line and data below it")
     return without_row_numbers(composed(str(path), table))
@@ -85,10 +89,10 @@ def _bytes(file: Path) -> bytes:
     """Return the text of a file, decompressed.
 
     Raises:
-        UserError: For a file of another kind, whatever its name says.
+        UserError: For a file of another kind, whatever its name says, and for one that does not fit
+            into the memory.
     """
-    data = file.read_bytes()
-    data = gzip.decompress(data) if file.suffix.lower() == ".gz" else data
+    data = read_bytes(file)
     for mark, (what, then) in _KINDS.items():
         if data.startswith(mark):
             raise UserError(f"data.path={file} is {what}, whatever its name says: {then}")

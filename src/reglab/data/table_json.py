@@ -55,7 +55,7 @@ def _object(path: str, number: int, line: str) -> dict[str, str]:
         nested = next((name for name, value in found.items() if isinstance(value, dict | list)), None)
         if nested is not None:
             raise ValueError(f"{nested!r} holds several values")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"data.path={path} cannot be read: line {number} ({error}). Each line must be one object of numbers and "
             'texts, like {"a": 1, "b": "x"}'

@@ -4,6 +4,7 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reglab.data.table_memory import read_columns
 from reglab.data.table_raw import RawTable, check_names
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def read_parquet(path: str, file: Path) -> RawTable:
         file: The file.
 
     Raises:
-        UserError: For two columns of one name.
+        UserError: For two columns of one name, and for more than fits into the memory.
     """
     import pandas as pd
     from pyarrow import parquet
@@ -30,7 +31,7 @@ def read_parquet(path: str, file: Path) -> RawTable:
     with parquet.ParquetFile(file) as opened:
         kinds = {field.name: field.type for field in opened.schema_arrow}
         check_names(path, list(opened.schema_arrow.names))
-        table = opened.read()
+        table = read_columns(path, opened)
     frame = table.to_pandas(ignore_metadata=True)  # an index stands among the columns
     columns, notes, unusable = dict[str, Any](), list[str](), dict[str, str]()
     for name, kind in kinds.items():

@@ -9,13 +9,14 @@ from omegaconf import DictConfig
 from reglab.analysis.formatting import plural
 from reglab.config.job_request import JobRequest
 from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
+from reglab.core import descriptors
 from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
 from reglab.launchers.compose import Composer, JobGroup, hydra_config
 from reglab.launchers.dependencies import dependencies, levels, merge_levels
 from reglab.launchers.events import Ended
 from reglab.launchers.local import LocalRunner
-from reglab.launchers.packing import Plan, plan, split
+from reglab.launchers.packing import MAX_MEMBERS, Plan, plan, split
 from reglab.launchers.request_launcher import RequestLauncher
 
 _COMPILE = {None: None, "auto": None, True: True, False: False}
@@ -67,9 +68,15 @@ class PackRunner:
         groups = [
             JobGroup(tuple(left[job] for job in jobs))
             for part in levels(planned, dependencies(list(left.values())))
-            for jobs in split(part, self._local.workers, self._max_members)
+            for jobs in split(part, self._local.workers, _largest_pack(self._max_members))
         ]
         return self._local.launch([*resumed, *groups], assignment)
+
+
+def _largest_pack(given: int | None) -> int:
+    """Return how many members a pack may have: of those wanted, as many as files can be open at once."""
+    wanted = given or MAX_MEMBERS
+    return min(wanted, descriptors.most_runs() or wanted)
 
 
 def resumable_groups(requests: Sequence[JobRequest], config: DictConfig) -> list[JobGroup]:

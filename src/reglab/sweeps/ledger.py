@@ -16,7 +16,7 @@ from reglab.sweeps.blocks import Job
 from reglab.sweeps.path import Link
 from reglab.tracking import TrackingSettings, is_running
 from reglab.tracking.admin.sync import sync
-from reglab.tracking.folder import EARLIER, IDENTITY, read_identity
+from reglab.tracking.folder import EARLIER, IDENTITY, read_identity, shell_path
 from reglab.tracking.run_record import JOB, SUPERSEDED, conclusive, select_attempts
 from reglab.tracking.settings import redacted
 
@@ -72,6 +72,23 @@ def earlier_folder(settings: TrackingSettings, fingerprint: str, quiet: bool = F
     return Path(sweep.folder)
 
 
+def is_sweep(settings: TrackingSettings, fingerprint: str, folder: Path) -> bool:
+    """Return whether the sweep in ``folder``, newest of its kind or not, has this fingerprint in the store.
+
+    Args:
+        settings: Of tracking.
+        fingerprint: Of the sweep.
+        folder: Of the sweep that is to be resumed.
+    """
+    from reglab.tracking.mlflow.ledger import FINGERPRINT
+    from reglab.tracking.mlflow.read import get_run
+
+    identity = read_identity(folder)
+    if identity.uri != redacted(settings.uri):
+        return False
+    return get_run(settings.uri, identity.run_id).tags.get(FINGERPRINT) == fingerprint
+
+
 def finished_jobs(uri: str, folder: Path, by_job: Mapping[int, Content]) -> dict[int, Ended]:
     """Return how the jobs ended that need not run again: finished, or diverged.
 
@@ -114,6 +131,10 @@ def send_unsent(folder: Path, uri: str) -> bool:
         _print(f"not in MLflow yet: {reason}")
     if busy := result.running - is_running(folder):
         _print(f"not in MLflow yet: {plural(busy, 'run')} that another process is writing")
+    if result.left:
+        _print(
+            f"not in MLflow: {plural(result.left, 'artifact')} (why, and another try: reglab sync {shell_path(folder)})"
+        )
     return not refused and not busy
 
 

@@ -13,7 +13,7 @@ from reglab.core.errors import UserError
 from reglab.tracking.settings import sqlite_path
 
 _LOCK, _HOLDER = "sweep.lock", "sweep.pid"
-_PATIENCE = 2.0  # seconds of waiting without a word
+_PATIENCE, _LONGEST = 2.0, 600.0  # seconds of waiting without a word, and in all
 
 
 @contextmanager
@@ -27,6 +27,9 @@ def start_lock(uri: str) -> Iterator[None]:
 
     Args:
         uri: Of the store.
+
+    Raises:
+        UserError: Where another process holds it for minutes.
     """
     from filelock import FileLock, Timeout  # late: it imports asyncio
 
@@ -34,8 +37,18 @@ def start_lock(uri: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=_PATIENCE)
     except Timeout:
-        print("waiting for another process that opens a sweep in the same store", file=sys.stderr, flush=True)
-        lock.acquire()
+        print(
+            f"waiting {_LONGEST:.0f} s at most for a process that opens a sweep in the same store; Ctrl-C ends it",
+            file=sys.stderr,
+            flush=True,
+        )
+        try:
+            lock.acquire(timeout=_LONGEST)
+        except Timeout:
+            raise UserError(
+                f"another process has been opening a sweep in this store for {_LONGEST:.0f} s (it holds "
+                f"{lock.lock_file}): end it, then give the same command again"
+            ) from None
     try:
         yield
     finally:

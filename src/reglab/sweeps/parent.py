@@ -91,7 +91,11 @@ def open_or_resume(
         tags = {FINGERPRINT: ledger.sweep_fingerprint(jobs, contents), FOLDER: new_folder}
 
     def earlier(quiet: bool = False) -> Path | None:
-        return ledger.earlier_folder(settings, tags[FINGERPRINT], quiet) if tags and not fresh else None
+        if not tags or fresh:
+            return None
+        if resume:
+            return resume if ledger.is_sweep(settings, tags[FINGERPRINT], resume) else None
+        return ledger.earlier_folder(settings, tags[FINGERPRINT], quiet)
 
     folder = earlier()
     _check_resumable(resume, folder, settings.backend)
@@ -141,7 +145,7 @@ def _check_resumable(wanted: Path | None, earlier: Path | None, backend: str) ->
         )
     if wanted is not None and (earlier is None or earlier.resolve() != wanted.resolve()):
         raise UserError(
-            f"the sweep in {wanted} cannot be resumed: MLflow has no sweep with the jobs of its present configuration. "
+            f"the sweep in {wanted} cannot be resumed: its configuration makes other jobs now than MLflow has of it. "
             "Did conf/, reglab or tracking.uri change? Its finished runs are kept; reglab train -m starts a "
             "new sweep"
         )

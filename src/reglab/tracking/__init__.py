@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from reglab.core import descriptors
 from reglab.core.errors import UserError
 from reglab.core.secrets import hide
 from reglab.tracking.admin.find import find_folder
@@ -52,9 +53,11 @@ _ENVIRONMENT = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # would break the live table
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a bar for each small file
-    # By default one call to a dead server blocks for four minutes;.
+    # By default one call to a dead server blocks for four minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # the journal sends again anyway
+    # A server that is restarted may ask for an hour.
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
@@ -74,12 +77,14 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
     Raises:
         UserError: Where the store cannot be opened, where two runs have the same folder, and where
             another process is running a run in one of the folders.
+        OSError: Where the process may not have so many files open, before any run is made.
     """
     # Training may change the working folder.
     specs = [replace(spec, folder=spec.folder.resolve(), name=hide(spec.name)) for spec in runs]
     for folder, count in Counter(spec.folder for spec in specs).items():
         if count > 1:
             raise UserError(f"{count} runs have the same folder {folder}: give each its own folder")
+    descriptors.check_room(len(specs))
     if settings.backend == "none":
         from reglab.tracking import local
 

@@ -14,6 +14,7 @@ JOURNAL = "journal.jsonl"
 SENT = "journal.sent"
 IDENTITY = FILE_OF_A_RUN
 START = "start.json"
+LEFT = "artifacts.left"
 EARLIER = "earlier-"  # and a number: where a run is moved when another one takes its folder
 _ID_CHARACTERS = 6  # the shortest prefix of an id that is accepted
 FOLDER = "reglab.folder"  # tag with the path of the run's folder
@@ -123,7 +124,7 @@ def move_earlier_run(folder: Path) -> Path | None:
     None if there was none. The journal is moved first, the identity last: after a crash in between,
     the next call moves the rest to the same folder.
     """
-    present = [name for name in (JOURNAL, SENT, START, *_FILES, IDENTITY) if (folder / name).exists()]
+    present = [name for name in (JOURNAL, SENT, LEFT, START, *_FILES, IDENTITY) if (folder / name).exists()]
     if not {JOURNAL, IDENTITY} & {*present}:
         return None
     folders = (folder / f"{EARLIER}{number}" for number in range(1, 1_000_000))

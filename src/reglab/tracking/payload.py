@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from reglab.tracking.artifacts_left import Artifact
 from reglab.tracking.folder import JOURNAL, Identity
 from reglab.tracking.journal_lines import Row, Series, lines
 from reglab.tracking.thinning import Thinning
@@ -38,7 +39,7 @@ class Payload:
     series: dict[str, Series] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     # (file, folder of the store), each once.
-    artifacts: dict[tuple[str, str], None] = field(default_factory=dict)
+    artifacts: dict[Artifact, None] = field(default_factory=dict)
     status: tuple[str, int] | None = None
     end: int = 0
 
@@ -67,11 +68,18 @@ class Sink(Protocol):
     """A store that accepts payloads of any runs. Sending one twice must change nothing."""
 
     def send(self, payloads: Sequence[Payload]) -> None:
-        """Store ``payloads``, at most one of each run.
+        """Store rows, tags and statuses of ``payloads``, at most one of each run.
 
         Raises:
             Refused: Because of one of the runs.
             Unsent: Where nothing is stored.
+        """
+
+    def send_artifact(self, run_id: str, home: Path, artifact: Artifact) -> None:
+        """Store one artifact of the run in ``home``, whose rows the store has taken.
+
+        Raises:
+            ArtifactLeft: Where it is not stored.
         """
 
 

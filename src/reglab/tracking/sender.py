@@ -4,13 +4,14 @@ import logging
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from reglab.tracking.folder import JOURNAL, SENT, Identity
+from reglab.tracking.artifacts_left import Artifact, ArtifactLeft, read_left, write_left
+from reglab.tracking.folder import JOURNAL, SENT, Identity, shell_path
 from reglab.tracking.payload import ROWS, Payload, Refused, Sink, Unsent, read_payload
 
 _log = logging.getLogger(__name__)
@@ -30,8 +31,10 @@ class SenderLimits:
         backlog_bytes: Unsent bytes that are sent before their time, so that little is left at the
             end; 1 MiB is some 25,000 rows.
         poll_seconds: Between checks of the backlog.
-        close_seconds: The end of a run waits so long for an unreachable store: ``reglab sync``
-            sends the rest.
+        close_seconds: The end of a run waits so long for a store that was unreachable at the last
+            attempt: ``reglab sync`` sends the rest.
+        last_seconds: It waits so long for a store that was not; from ``quiet_seconds`` on it says
+            so.
     """
 
     rows: int = ROWS
@@ -39,6 +42,8 @@ class SenderLimits:
     backlog_bytes: int = 1 << 20
     poll_seconds: float = 1.0
     close_seconds: float = 15.0
+    last_seconds: float = 600.0
+    quiet_seconds: float = 5.0
 
 
 class JournalCursor:
@@ -49,20 +54,23 @@ class JournalCursor:
     for the same reason.
 
     Attributes:
+        folder: Of the run.
         sent: The position up to which the store has it.
+        left: Why artifacts before that position are not in the store.
     """
 
     def __init__(self, identity: Identity, folder: Path) -> None:
         self.sent = read_position(folder / SENT, (folder / JOURNAL).stat().st_size)
+        self.left = read_left(folder)
         self.isolated = False  # the store refused it: it must not hold up others
-        self._identity, self._folder = identity, folder
+        self._identity, self.folder = identity, folder
 
     def read(self, rows: int) -> Payload | None:
         """Return what is to be sent next, about ``rows`` metric rows at most.
 
         None if nothing is left.
         """
-        payload = read_payload(self._identity, self._folder, self.sent, rows)
+        payload = read_payload(self._identity, self.folder, self.sent, rows)
         return payload if payload.end > self.sent else None
 
     def sync(self) -> None:
@@ -72,18 +80,34 @@ class JournalCursor:
         is resumed, with other times, which makes them other rows.
         """
         # For writing, which some systems ask for.
-        with (self._folder / JOURNAL).open("r+b") as file:
+        with (self.folder / JOURNAL).open("r+b") as file:
             os.fsync(file.fileno())
+
+    def send_artifacts(self, sink: Sink, artifacts: Iterable[Artifact]) -> None:
+        """Store artifacts one by one; those that the store does not take are written down in ``left``."""
+        left, away = dict(self.left), ""
+        for artifact in list(artifacts):
+            try:
+                if away:
+                    raise ArtifactLeft(away)
+                sink.send_artifact(self._identity.run_id, self.folder, artifact)
+                left.pop(artifact, None)
+            except ArtifactLeft as error:
+                left[artifact] = str(error)
+                away = "" if error.others and not away else str(error)
+        if left != self.left:
+            write_left(self.folder, left)
+            self.left = left
 
     def acknowledge(self, payload: Payload) -> None:
         """Keep in mind that the store has ``payload``."""
         self.sent = payload.end
-        write_position(self._folder / SENT, self.sent)
+        write_position(self.folder / SENT, self.sent)
 
     def backlog(self) -> int:
         """Return the number of bytes not sent yet; 0 where that is unknown."""
         try:
-            return (self._folder / JOURNAL).stat().st_size - self.sent
+            return (self.folder / JOURNAL).stat().st_size - self.sent
         except OSError:
             return 0
 
@@ -99,6 +123,7 @@ class Sender:
         self._urgent = threading.Event()
         self._stopped = threading.Event()
         self._unreachable = False
+        self._told: set[str] = set()  # why artifacts are left
         self._max_rows = _CLOSE_FACTOR * limits.rows
         self._thread = threading.Thread(target=self._run, name="reglab-sender", daemon=True)
 
@@ -115,23 +140,31 @@ class Sender:
         False: the store did not accept it, and the reason was logged once.
         """
         with self._with_priority():
-            return self._send(cursors)
+            return self._send_all(cursors)
 
     def close(self, cursors: Sequence[JournalCursor]) -> None:
         """Send all that ``cursors`` hold, and nothing of them from now on.
 
         With the last one the thread ends. A store that was unreachable at the last attempt gets
-        ``close_seconds``: training does not end minutes late for it.
+        ``close_seconds``: training does not end minutes late for it. Another one gets
+        ``last_seconds``; Ctrl-C ends the wait.
         """
-        unreachable = self._unreachable
+        limits = self._limits
+        seconds = limits.close_seconds if self._unreachable else limits.last_seconds
         thread = threading.Thread(target=self._flush_and_stop, args=(cursors,), name="reglab-sender-end", daemon=True)
         thread.start()
-        thread.join(self._limits.close_seconds if unreachable else None)
+        thread.join(min(limits.quiet_seconds, seconds))
+        if thread.is_alive() and seconds > limits.quiet_seconds:
+            _log.warning(
+                "Waiting for the store to take what was recorded, %.0f s at most. Ctrl-C leaves the rest to reglab "
+                "sync.", seconds,
+            )  # fmt: skip
+            thread.join(seconds - limits.quiet_seconds)
 
     def _flush_and_stop(self, cursors: Sequence[JournalCursor]) -> None:
         with self._with_priority():
             self._cursors = [each for each in self._cursors if each not in cursors]
-            self._send(cursors)
+            self._send_all(cursors)
             left = bool(self._cursors)
         if not left:
             self._stopped.set()
@@ -155,6 +188,27 @@ class Sender:
         with self._lock:
             self._urgent.clear()
             yield
+
+    def _send_all(self, cursors: Sequence[JournalCursor]) -> bool:
+        """Send the journals, and again the artifacts that were left before."""
+        before = {cursor: list(cursor.left) for cursor in cursors if cursor.left}
+        sent = self._send(cursors)
+        for cursor, artifacts in before.items():
+            if sent and not cursor.isolated:
+                cursor.send_artifacts(self._sink, artifacts)
+                self._tell_left(cursor)
+        return sent and not any(cursor.left for cursor in cursors)
+
+    def _tell_left(self, cursor: JournalCursor) -> None:
+        """Warn of the first artifact that is left for a reason."""
+        for (name, _), why in cursor.left.items():
+            if why not in self._told:
+                self._told.add(why)
+                _log.warning(
+                    "The artifact %s of the run in %s is not in the store (%s). All else goes on; it stays in the "
+                    "folder, and this tries it again: reglab sync %s",
+                    name, cursor.folder, why, shell_path(cursor.folder),
+                )  # fmt: skip
 
     def _send(self, cursors: Sequence[JournalCursor], until: threading.Event | None = None) -> bool:
         groups = [[each for each in cursors if not each.isolated], *([each] for each in cursors if each.isolated)]
@@ -183,6 +237,8 @@ class Sender:
             _sync([cursor for cursor, _ in ready])
             self._sink.send([payload for _, payload in ready])
             for cursor, payload in ready:
+                cursor.send_artifacts(self._sink, payload.artifacts)
+                self._tell_left(cursor)
                 cursor.acknowledge(payload)
             self._max_rows = min(2 * self._max_rows, _CLOSE_FACTOR * self._limits.rows)
             if until and until.is_set():

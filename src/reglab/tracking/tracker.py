@@ -173,10 +173,12 @@ def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> N
     for tracker, status in unfinished:
         tracker._record_end(status)
     sync_runs([tracker for tracker, _ in unfinished])
-    for sender in {tracker._sender for tracker, _ in unfinished if tracker._sender}:
-        sender.close([tracker._cursor for tracker, _ in unfinished if tracker._sender is sender])
-    for tracker, status in unfinished:
-        tracker._close(status)
+    try:
+        for sender in {tracker._sender for tracker, _ in unfinished if tracker._sender}:
+            sender.close([tracker._cursor for tracker, _ in unfinished if tracker._sender is sender])
+    finally:  # Ctrl-C ends the wait for the store
+        for tracker, status in unfinished:
+            tracker._close(status)
 
 
 def finish_killed(folder: Path, identity: Identity) -> list[str]:

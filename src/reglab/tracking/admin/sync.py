@@ -10,6 +10,7 @@ from reglab.core.terminal import inline
 from reglab.tracking.admin.find import run_folders
 from reglab.tracking.folder import (
     JOURNAL,
+    LEFT,
     SENT,
     Identity,
     has_records,
@@ -37,22 +38,26 @@ class SyncResult:
         runs: Those of which something was delivered.
         running: Left to their living processes.
         refused: What could not be delivered, and why; nothing of it is lost.
+        left: How many artifacts the stores did not take of runs that they have otherwise.
     """
 
     runs: int = 0
     rows: int = 0
     running: int = 0
     refused: dict[Path, str] = field(default_factory=dict)
+    left: int = 0
 
     @property
     def complete(self) -> bool:
         """Whether all is delivered, less what is running."""
-        return not self.refused
+        return not self.refused and not self.left
 
     def __str__(self) -> str:
         parts = [f"delivered {_count(self.runs, 'run')}, {_count(self.rows, 'row')}"]
         if self.running:
             parts.append(f"{self.running:,} still running")
+        if self.left:
+            parts.append(f"{_count(self.left, 'artifact')} left")
         if self.refused:
             reasons = len(set(self.refused.values()))
             why = "the reason" if reasons == 1 else f"the {reasons} reasons"
@@ -128,16 +133,18 @@ class _Work:
             from reglab.tracking.mlflow.sync import Delivery
 
             self._delivery = Delivery(self._runs, self._uri)
-        messages, rows = self._delivery.deliver(folder)
-        result.runs += bool(messages)
-        result.rows += rows
-        return messages
+        delivered = self._delivery.deliver(folder)
+        result.runs += bool(delivered.messages)
+        result.rows += delivered.rows
+        result.left += len(delivered.left)
+        return [*delivered.messages, *delivered.left]
 
 
 def is_sent(folder: Path) -> bool:
     """Return whether the store has all of the run in ``folder``, which has one."""
     size = (folder / JOURNAL).stat().st_size if has_records(folder) else 0
-    return not is_pending(folder) and size > 0 and read_position(folder / SENT, size) == size
+    whole = size > 0 and read_position(folder / SENT, size) == size
+    return whole and not is_pending(folder) and not (folder / LEFT).exists()
 
 
 def _is_done(folder: Path, identity: Identity) -> bool:

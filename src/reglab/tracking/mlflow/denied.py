@@ -6,6 +6,8 @@ from mlflow.utils.credentials import read_mlflow_creds
 
 _NAMES = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
+_TEMPORARY = (401, 408, 425, 429)  # another password, or later
+
 
 def denied(error: Exception) -> str | None:
     """Return the message for HTTP 401 or 403: who was refused and what to do; else None."""
@@ -24,6 +26,12 @@ def denied(error: Exception) -> str | None:
             "another tracking.experiment"
         )
     return None
+
+
+def refused_status(error: Exception) -> int | None:
+    """Return the HTTP status of an answer that sending again cannot change; None for others."""
+    code = _status(error)
+    return code if code is not None and 400 <= code < 500 and code not in _TEMPORARY else None
 
 
 def _status(error: Exception) -> int | None:

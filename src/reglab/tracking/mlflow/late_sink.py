@@ -2,9 +2,11 @@
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from reglab.core.errors import UserError
+from reglab.tracking.artifacts_left import Artifact, ArtifactLeft
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.sql_sink import DirectSink
 from reglab.tracking.payload import Payload, Sink, Unsent
@@ -35,6 +37,19 @@ class LateSink:
         if self._sink is None:
             self._sink = self._connect()
         self._sink.send(payloads)
+
+    def send_artifact(self, run_id: str, home: Path, artifact: Artifact) -> None:
+        """Store one artifact of the run in ``home``.
+
+        Raises:
+            ArtifactLeft: Where it is not stored.
+        """
+        try:
+            if self._sink is None:
+                self._sink = self._connect()
+            self._sink.send_artifact(run_id, home, artifact)
+        except Unsent as error:
+            raise ArtifactLeft(str(error), others=False) from error
 
     def _connect(self) -> Sink:
         path = sqlite_path(self._uri)

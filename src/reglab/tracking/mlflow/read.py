@@ -17,6 +17,7 @@ from reglab.tracking.artifacts import local_home
 from reglab.tracking.folder import IDENTITY, check_not_folder, is_id_prefix, is_pending, no_run_error, read_identity
 from reglab.tracking.folder_gate import is_plain
 from reglab.tracking.mlflow import sql
+from reglab.tracking.mlflow.limited import download
 from reglab.tracking.mlflow.store import UNREACHABLE, connect, reason
 from reglab.tracking.run_record import RunRecord
 from reglab.tracking.settings import client_uri, local_path, redacted, sqlite_path
@@ -129,7 +130,7 @@ def artifact_path(record: RunRecord, name: str) -> Path:
             raise UserError(f"run {record.name} ({record.run_id}) has no artifact {name}; {nearest(name, names)}")
         return path
     try:
-        return Path(download_artifacts(run_id=record.run_id, artifact_path=name, tracking_uri=client_uri(record.uri)))
+        return _download(record, name)
     except UNREACHABLE as error:
         raise UserError(f"cannot fetch {name} of run {record.name} ({record.run_id}): {reason(error)}") from error
 
@@ -149,13 +150,17 @@ def copy_artifact(record: RunRecord, name: str, folder: Path) -> Path | None:
     try:
         if name not in {each.path for each in connect(record.uri, create=False).list_artifacts(record.run_id)}:
             return None
-        return Path(
-            download_artifacts(
-                run_id=record.run_id, artifact_path=name, dst_path=str(folder), tracking_uri=client_uri(record.uri)
-            )
-        )
+        return _download(record, name, str(folder))
     except UNREACHABLE as error:
         raise UserError(f"cannot fetch {name} of run {record.name} ({record.run_id}): {reason(error)}") from error
+
+
+def _download(record: RunRecord, name: str, folder: str | None = None) -> Path:
+    def call() -> str:
+        uri = client_uri(record.uri)
+        return str(download_artifacts(run_id=record.run_id, artifact_path=name, dst_path=folder, tracking_uri=uri))
+
+    return Path(download(record.uri, call))
 
 
 def find_run(uri: str, run: str | Path) -> RunRecord:

@@ -1,6 +1,7 @@
 """Sink that sends journals through MLflow's client."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
@@ -8,6 +9,8 @@ from mlflow.exceptions import MlflowException
 
 from reglab.core.errors import UserError
 from reglab.tracking.artifacts import local_home, storable
+from reglab.tracking.artifacts_left import Artifact, ArtifactLeft
+from reglab.tracking.mlflow.denied import refused_status
 from reglab.tracking.mlflow.store import UNREACHABLE, reason
 from reglab.tracking.payload import Payload, Refused, Unsent, chunks
 from reglab.tracking.settings import redacted, sqlite_path
@@ -16,12 +19,25 @@ from reglab.tracking.store_keys import store_key
 
 _METRICS_A_CALL = 1_000  # MLflow's limits
 _TAGS_A_CALL = 100
+_TOO_LARGE = 413
 OF_THE_RUN = (
     "INVALID_PARAMETER_VALUE",
     "INVALID_STATE",
     "PERMISSION_DENIED",
     "RESOURCE_DOES_NOT_EXIST",
 )  # the store itself is well
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether a store answered, and did not take this; else nothing may have reached it."""
+    return not isinstance(error, UNREACHABLE) or refused_status(error) is not None
+
+
+def refusal(error: Exception) -> str:
+    """Return in one sentence why a store did not take an artifact."""
+    if refused_status(error) == _TOO_LARGE:
+        return "HTTP 413: it is larger than the server, or a proxy before it, lets through; raise that limit"
+    return reason(error)
 
 
 class MlflowSink:
@@ -43,24 +59,27 @@ class MlflowSink:
         """
         for payload in payloads:
             try:
-                for name, folder in payload.artifacts:
-                    self._send_artifact(payload, name, folder)
                 self._send_rows(payload)
             except UNREACHABLE as error:
                 refused = isinstance(error, MlflowException) and error.error_code in OF_THE_RUN
                 message = f"{redacted(self._uri)} could not store the run {payload.identity.run_id} ({reason(error)})"
                 raise (Refused if refused else Unsent)(message) from error
 
-    def _send_artifact(self, payload: Payload, name: str, folder: str) -> None:
-        run_id = payload.identity.run_id
-        path = storable(payload.folder, name, folder, run_id)
+    def send_artifact(self, run_id: str, home: Path, artifact: Artifact) -> None:
+        """Store one artifact of the run in ``home``.
+
+        Raises:
+            ArtifactLeft: Where the server, or the artifact store behind it, does not take it.
+        """
+        path = storable(home, *artifact, run_id)
         if path is None:
             return
         self._check_home(run_id)
-        if path.is_dir():
-            self._client.log_artifacts(run_id, str(path), folder or None)
-        else:
-            self._client.log_artifact(run_id, str(path), folder or None)
+        log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        try:
+            log(run_id, str(path), artifact[1] or None)
+        except Exception as error:
+            raise ArtifactLeft(refusal(error), others=is_refusal(error)) from error
 
     def _check_home(self, run_id: str) -> None:
         if sqlite_path(self._uri) is None or run_id in self._checked:  # a server decides
@@ -70,7 +89,7 @@ class MlflowSink:
             check_artifact_store(home, self._uri)
             local_home(home, run_id)
         except UserError as error:
-            raise Refused(str(error)) from error
+            raise ArtifactLeft(str(error)) from error
         self._checked.add(run_id)
 
     def _send_rows(self, payload: Payload) -> None:

@@ -1,5 +1,6 @@
 """Sink that sends journals to a SQLite store by plain SQL, without MLflow."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from reglab.core.errors import UserError
 from reglab.tracking.artifacts import link_or_copy, local_home, storable
+from reglab.tracking.artifacts_left import Artifact, ArtifactLeft
 from reglab.tracking.journal_lines import Series
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.sql_insert import RUN_NAME
@@ -30,10 +32,10 @@ class DirectSink:
 
     def __init__(self, path: Path, uri: str, through_mlflow: Callable[[], Sink]) -> None:
         self._path, self._uri, self._through_mlflow = path, uri, through_mlflow
-        self._homes: dict[str, Path | None] = {}
+        self._targets: dict[str, Path | None] = {}
 
     def send(self, payloads: Sequence[Payload]) -> None:
-        """Store artifacts, and all the rest in one transaction.
+        """Store rows, tags and statuses in one transaction.
 
         Raises:
             Refused: Where the store does not accept one of the runs.
@@ -41,58 +43,55 @@ class DirectSink:
         """
         run_id_sent = payloads[0].identity.run_id
         try:
-            self._look_up_homes(payloads)
             for payload in payloads:
                 run_id_sent = payload.identity.run_id
-                self._send_artifacts(payload)
                 if _need_mlflow(payload.tags):
-                    self._through_mlflow().send([replace(payload, series={}, artifacts={}, status=None)])
+                    self._through_mlflow().send([replace(payload, series={}, status=None)])
             sql.write(self._path, [_run_write(payload) for payload in payloads])
         except sql.DeletedRunError as error:
             raise Refused(f"{redacted(self._uri)} could not store the run {error.run_id} ({error})") from error
         except (sqlite3.Error, OSError) as error:
             raise Unsent(f"{redacted(self._uri)} could not store the run {run_id_sent} ({error})") from error
 
-    def _send_artifacts(self, payload: Payload) -> None:
-        run_id = payload.identity.run_id
-        home = self._homes.get(run_id)
-        if payload.artifacts and not home:
-            self._through_mlflow().send([replace(payload, series={}, tags={}, status=None)])
-            return
-        for name, folder in payload.artifacts:
-            path = storable(payload.folder, name, folder, run_id)
-            if path and home:
-                _store_file(path, home / folder, run_id)
+    def send_artifact(self, run_id: str, home: Path, artifact: Artifact) -> None:
+        """Put one artifact of the run in ``home`` into its artifact folder.
 
-    def _look_up_homes(self, payloads: Sequence[Payload]) -> None:
-        """Read the artifact folders of runs from the store.
-
-        ``run.json`` is not trusted: it may be from another user. So may the store.
+        Raises:
+            ArtifactLeft: Where it cannot be read, or the folder cannot be written.
         """
-        unknown = [payload.identity.run_id for payload in payloads if payload.artifacts]
-        unknown = [run_id for run_id in unknown if run_id not in self._homes]
-        if not unknown:
+        try:
+            target = self._target(run_id)
+        except (sqlite3.Error, OSError) as error:
+            raise ArtifactLeft(f"{redacted(self._uri)} cannot be read ({error})", others=False) from error
+        if target is None:
+            self._through_mlflow().send_artifact(run_id, home, artifact)
             return
-        with sql.connection(self._path) as store:
-            for run_id in unknown:
+        path = storable(home, *artifact, run_id)
+        try:
+            if path:
+                link_or_copy(path, target / artifact[1])
+        except (OSError, shutil.Error) as error:  # perhaps only this file cannot be read
+            raise ArtifactLeft(f"{target / artifact[1]} cannot take it ({error})") from error
+
+    def _target(self, run_id: str) -> Path | None:
+        """Return the artifact folder of a run, None where it is not on this machine.
+
+        The store says so, not ``run.json``: that may be from another user.
+        """
+        if run_id not in self._targets:
+            with sql.connection(self._path) as store:
                 row = store.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
-                if row is None:
-                    raise sql.DeletedRunError(run_id)
-                self._homes[run_id] = self._home(str(row[0]), run_id)
+            if row is None:
+                raise ArtifactLeft(str(sql.DeletedRunError(run_id)))
+            self._targets[run_id] = self._home(str(row[0]), run_id)
+        return self._targets[run_id]
 
     def _home(self, uri: str, run_id: str) -> Path | None:
         try:
             check_artifact_store(uri, self._uri)
             return local_home(uri, run_id)
         except UserError as error:
-            raise Refused(str(error)) from error
-
-
-def _store_file(path: Path, folder: Path, run_id: str) -> None:
-    try:
-        link_or_copy(path, folder)
-    except OSError as error:  # perhaps only this file cannot be read
-        raise Refused(f"{folder} could not store an artifact of the run {run_id} ({error})") from error
+            raise ArtifactLeft(str(error)) from error
 
 
 def _run_write(payload: Payload) -> sql.RunWrite:

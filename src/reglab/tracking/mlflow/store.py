@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from reglab.core.errors import UserError
 from reglab.tracking.mlflow.denied import denied
+from reglab.tracking.mlflow.limited import limited
 from reglab.tracking.settings import TrackingSettings, beside, client_uri, redacted, sqlite_path, store_uri
 
 EXPERIMENT = """\
@@ -72,7 +73,7 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
         # A server that is down is reported once by the sender; three lines a call here would break
         # the live table.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        return MlflowClient(tracking_uri=client_uri(uri))
+        return limited(MlflowClient(tracking_uri=client_uri(uri)), uri)
     if create:
         prepare(path)
     elif not _is_made(path):

@@ -1,7 +1,7 @@
 """``reglab sync``: create recorded runs in their MLflow stores and send their journals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -24,6 +24,21 @@ from reglab.tracking.tracker import finish_killed
 _RETRY_LATER = "nothing is lost: run the same command again when it is back"
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """What was delivered of a run.
+
+    Args:
+        messages: What was done, for people.
+        rows: How many were sent.
+        left: Which artifacts the store did not take, and why; all else is there.
+    """
+
+    messages: Sequence[str]
+    rows: int = 0
+    left: Sequence[str] = ()
+
+
 class Delivery:
     """Delivers runs, parents first. An unreachable store is tried once.
 
@@ -44,10 +59,8 @@ class Delivery:
         self._sinks: dict[str, LateSink] = {}
         self._unreachable: dict[str, str] = {}
 
-    def deliver(self, folder: Path) -> tuple[list[str], int]:
-        """Bring a run to its store, the caller having its lock.
-
-        Return what was done, and how many rows were sent.
+    def deliver(self, folder: Path) -> Delivered:
+        """Bring a run to its store, the caller having its lock, and return what was done.
 
         Raises:
             UserError: Where the store does not accept it.
@@ -72,10 +85,9 @@ class Delivery:
                 self._unreachable[uri] = f"{message}; {_RETRY_LATER}"
                 raise UserError(self._unreachable[uri]) from error
             if made is None:
-                return messages, 0
+                return Delivered(messages)
             identity = made
-        rows = self._send(folder, identity, uri)
-        return (messages + ([f"{rows:,} row{'' if rows == 1 else 's'} sent"] if rows is not None else []), rows or 0)
+        return self._send(folder, identity, uri, messages)
 
     def _make(self, folder: Path, identity: Identity, uri: str) -> tuple[Identity | None, list[str]]:
         start = read_start(folder)
@@ -95,14 +107,15 @@ class Delivery:
         self._renamed |= {local: made.run_id} if local else {}
         return identity, ["created in its store", *([] if recorded else finish_killed(folder, identity))]
 
-    def _send(self, folder: Path, identity: Identity, uri: str) -> int | None:
+    def _send(self, folder: Path, identity: Identity, uri: str, messages: Sequence[str]) -> Delivered:
         sink = self._sinks.setdefault(uri, LateSink(uri))
         cursor = JournalCursor(identity, folder)
-        rows = None
+        rows, left_before = None, list(cursor.left)
         try:
             while payload := cursor.read(ROWS):
                 cursor.sync()
                 sink.send([payload])
+                cursor.send_artifacts(sink, payload.artifacts)
                 cursor.acknowledge(payload)
                 rows = (rows or 0) + payload.size
         except Refused as error:
@@ -110,7 +123,12 @@ class Delivery:
         except Unsent as error:
             self._unreachable[uri] = f"{error}; {_RETRY_LATER}"
             raise UserError(self._unreachable[uri]) from error
-        return rows
+        cursor.send_artifacts(sink, left_before)
+        stored = len(left_before) - len(cursor.left.keys() & set(left_before))
+        done = [f"{rows:,} row{'' if rows == 1 else 's'} sent"] if rows is not None else []
+        done += [f"{stored} artifact{'' if stored == 1 else 's'} stored that had been left"] if stored else []
+        left = [f"the artifact {name} is left: {why}" for (name, _), why in cursor.left.items()]
+        return Delivered([*messages, *done], rows or 0, left)
 
     def _creator(self, settings: TrackingSettings) -> RunCreator:
         if settings not in self._creators:
