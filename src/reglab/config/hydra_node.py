@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from reglab.config.hydra_context import hydra_config
 from reglab.config.instantiate import locate
 from reglab.config.leaves import leaves
-from reglab.config.trust import check_given
+from reglab.config.trust import check_trusted
 from reglab.core import secrets
 from reglab.core.errors import UserError
 
@@ -43,7 +43,6 @@ SLOTS = {
     ),
 }
 _INSTANTIATE = ("_target_", "_recursive_", "_convert_", "_partial_", "_args_", "_mode_", "_self_")  # Hydra's own words
-PRELOAD = ("reglab.training.job", "reglab.tracking.mlflow.runs")
 # Variables that size threads, choose devices, or make a library quieter, stricter or offline. Any other may name a
 # program, a file, a server or code to load; a child process reads it, whoever starts it.
 VARIABLES = frozenset(
@@ -104,27 +103,30 @@ def _check_built(key: str, node: Mapping[str, Any], base: str, classes: tuple[st
     for inner, value in leaves({name: value for name, value in node.items() if name != "_target_"}, key):
         if (word := inner.rpartition(".")[2]) in _INSTANTIATE:
             raise UserError(f"{inner}={value}: {word} is not for a configuration here: give plain values")
-        if inner == f"{key}.preload" and value not in PRELOAD:
-            check_given(str(value), f"{inner}={value}")
+        if inner == f"{key}.preload":
+            _check_module(str(value), inner)
+
+
+def _check_module(module: str, key: str) -> None:
+    """Refuse a module that is not trusted, and a program: importing it may start it."""
+    if not all(part.isidentifier() and not part.startswith("__") for part in module.split(".")):
+        raise UserError(f"{key}={module}: give names of modules, such as reglab.training.job")
+    check_trusted(module, f"{key}={module}")
 
 
 def _resolved(config: DictConfig, output: str) -> Mapping[str, Any]:
     """Return the parts of Hydra's node that are read, resolved as in a job."""
-    config, holder = copy.deepcopy(config), HydraConfig.instance()
+    config = copy.deepcopy(config)
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.runtime.output_dir = output
         config.hydra.job.id, config.hydra.job.num = "0", 0
-    before = holder.cfg
-    holder.set_config(config)
-    try:
+    with hydra_config(config):
         read: Any = {
             key: OmegaConf.to_container(config.hydra[key], resolve=True)
             for key in ("hydra_logging", "job_logging")
             if OmegaConf.is_config(config.hydra._get_node(key))
         }
         return {**read, **{key: OmegaConf.select(config.hydra, key) for key in (*_FOLDERS, *_NAMES)}}
-    finally:
-        holder.cfg = before
 
 
 def _check_logging(node: Any, key: str, output: PurePath) -> None:
