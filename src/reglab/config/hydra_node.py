@@ -77,9 +77,10 @@ def check_hydra(config: DictConfig) -> None:
     written: Any = OmegaConf.to_container(config.hydra, resolve=False)
     for slot, (base, classes) in SLOTS.items():
         node = written.get(slot)
-        for name, each in (node or {}).items() if slot == "callbacks" else [("", node)]:
-            if isinstance(each, Mapping):
-                _check_built(f"hydra.{slot}.{name}".rstrip("."), each, base, classes)
+        named = _mapping(node or {}, "hydra.callbacks") if slot == "callbacks" else {"": node}
+        for name, each in named.items():
+            key = f"hydra.{slot}.{name}".rstrip(".")
+            _check_built(key, _mapping(each, key), base, classes)
     output = f"/{random.token_hex(8)}"  # stands for the job's folder, which no file can name
     hydra = _resolved(config, output)
     _check_names(hydra)
@@ -131,12 +132,14 @@ def _resolved(config: DictConfig, output: str) -> Mapping[str, Any]:
 
 def _check_logging(node: Any, key: str, output: PurePath) -> None:
     """Refuse what ``dictConfig`` would call, import or change, except what known classes take."""
-    for inner, value in leaves(node, key):
+    if node is None:
+        return
+    for inner, value in leaves(_mapping(node, key), key):
         if isinstance(value, str) and "://" in value and value not in _STREAMS and not inner.endswith(".format"):
             raise UserError(f"{inner}={value}: logging may only refer to {' and '.join(_STREAMS)}")
         if inner.rpartition(".")[2] in ("()", ""):
             raise UserError(f"{inner}={value}: logging handlers may only be {', '.join(HANDLERS)}")
-    for name, handler in _named(node, "handlers"):
+    for name, handler in _named(node, "handlers", key):
         kind, where = handler.get("class"), f"{key}.handlers.{name}"
         if kind not in HANDLERS:
             raise UserError(f"{where}.class={kind}: logging handlers may only be {', '.join(HANDLERS)}")
@@ -147,19 +150,27 @@ def _check_logging(node: Any, key: str, output: PurePath) -> None:
                 f"{where}.filename={handler['filename']}: give ${{hydra.runtime.output_dir}}/NAME{_LOG}, in the run's "
                 "own folder"
             )
-    for name, formatter in _named(node, "formatters"):
+    for name, formatter in _named(node, "formatters", key):
         where = f"{key}.formatters.{name}"
         _check_keys(formatter, _FORMATTER, where)
         if formatter.get("class", "logging.Formatter") != "logging.Formatter":
             raise UserError(f"{where}.class={formatter['class']}: a formatter is logging.Formatter: leave it out")
-    for name, each in _named(node, "filters"):
+    for name, each in _named(node, "filters", key):
         _check_keys(each, ("name",), f"{key}.filters.{name}")
-    for name, logger in [("root", (node or {}).get("root")), *_named(node, "loggers")]:
-        _check_plain((logger or {}).get("handlers") or [], f"{key}.{name}.handlers")
+    for name, logger in [("root", _mapping(node.get("root") or {}, f"{key}.root")), *_named(node, "loggers", key)]:
+        for names in ("handlers", "filters"):
+            _check_plain(logger.get(names) or [], f"{key}.{name}.{names}")
 
 
-def _named(node: Any, section: str) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(str(name), each) for name, each in ((node or {}).get(section) or {}).items() if isinstance(each, Mapping)]
+def _named(node: Any, section: str, key: str) -> list[tuple[str, Mapping[str, Any]]]:
+    each = _mapping(node.get(section) or {}, f"{key}.{section}")
+    return [(str(name), _mapping(value, f"{key}.{section}.{name}")) for name, value in each.items()]
+
+
+def _mapping(node: Any, key: str) -> Mapping[str, Any]:
+    if not isinstance(node, Mapping):
+        raise UserError(f"{key}={node!r} must be a mapping of settings to values")
+    return node
 
 
 def _check_keys(node: Mapping[str, Any], known: tuple[str, ...], key: str) -> None:
