@@ -56,7 +56,7 @@ LAYERS["cli"] = set(LAYERS)
 # Where no module imports torch when it is itself imported: the command line answers without it.
 WITHOUT_TORCH = {"core", "analysis", "config", "processes", "tracking", "reports", "launchers", "sweeps", "cli"}
 WITH_HYDRA = {"class_weight", "validate", "error_messages", "sweep_functions", "job_request"}  # of config
-WITH_HYDRA |= {"config_loader", "hydra_node"}
+WITH_HYDRA |= {"config_loader", "hydra_context", "hydra_node"}
 LIGHTNING = {"pytorch_lightning", "lightning_fabric", "lightning"}
 
 

@@ -48,7 +48,7 @@ def composed(loader, *overrides):
         ("+hydra.job_logging.handlers.rich.class=rich.logging.RichHandler",),
         ("tracking.uri=http://127.0.0.1:5000", "+data.url='${oc.env:A_URL}'", "+model.token='${oc.env:A_TOKEN}'"),
         ("+model.pad_token=x", "+model.max_tokens=5", "+model.use_token=false", "+model.token=null"),
-        ("hydra.job.env_set={OMP_NUM_THREADS: '2'}",),
+        ("+hydra.job.env_set={OMP_NUM_THREADS: '2'}",),
         ("trust=[my_package]", "hydra.launcher.preload=[my_package.nets,reglab.training.job]"),
     ],
 )

@@ -9,8 +9,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from reglab.config.hydra_context import hydra_config
 from reglab.config.job_request import JobRequest
-from reglab.launchers.compose import Composer, hydra_config, job_config, located
+from reglab.launchers.compose import Composer, job_config, located
 
 OVERRIDES = [
     ["optimizer.lr=2"],

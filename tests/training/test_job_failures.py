@@ -129,10 +129,10 @@ def test_a_secret_of_the_environment_is_written_nowhere(case: Case, monkeypatch:
     secret = "s3cr3t-t0ken"
     monkeypatch.setenv("A_TOKEN", secret)
     monkeypatch.setenv("A_SEED", "5")
+    monkeypatch.setenv("REGLAB_TRUST", "training")
     result = case.train(
         "model=custom",
         "model._target_=training.job_case.Tokened",
-        "trust=[training]",
         "+model.token=${oc.env:A_TOKEN}",
         "seed='${oc.decode:${oc.env:A_SEED}}'",
         "+trainer.max_steps=${seed}",

@@ -14,7 +14,7 @@ from reglab.cli.import_path import trust_given
 from reglab.cli.questions import asker
 from reglab.cli.sweep_command import SWEEP, read_command
 from reglab.config.fingerprint import REMOVED_KEYS
-from reglab.config.job_request import from_tags, take_recorded
+from reglab.config.job_request import JobRequest, from_tags, take_recorded
 from reglab.config.validate import check_config
 from reglab.config.yaml_file import read_mapping
 from reglab.core import secrets, signals
@@ -72,14 +72,13 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
         )
     secrets.learn(config)
     check_configured_store(config, folder)
-    recorded = take_recorded(config)
-    before = int(OmegaConf.select(config, _EPOCHS) or 0)
+    request = _request(config, state)
+    before = OmegaConf.select(config, _EPOCHS) or 0
     changes = _changes(overrides)
     for key, value in changes.items():
         OmegaConf.update(config, key, value, force_add=True)
-    check_config(config)
     epochs = OmegaConf.select(config, _EPOCHS)
-    if type(epochs) is not int:
+    if type(epochs) is not int or type(before) is not int:
         raise UserError(f"{_EPOCHS}={epochs}: give a whole number of epochs")
     if epochs < before:
         raise UserError(f"{_EPOCHS}={epochs}: the run has {before}: give a larger number")
@@ -93,7 +92,20 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     from reglab.cli.single_run import resume_run  # late: rich
 
     with signals.handle_signals():
-        return resume_run(config, state, from_tags(state.tags) or recorded)
+        return resume_run(config, state, request)
+
+
+def _request(config: DictConfig, state: RunState) -> JobRequest | None:
+    """Return what a sweep asked of the run's job, and remove from the config what older versions
+    recorded of it.
+    """
+    try:
+        recorded = take_recorded(config)
+        return from_tags(state.tags) or recorded
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"the run in {state.folder} cannot be resumed: its record is damaged ({error!r}); run it again"
+        ) from error
 
 
 def _nothing_to_do(state: RunState, extend: bool) -> str | None:
@@ -158,6 +170,7 @@ def _recorded(folder: Path) -> DictConfig | None:
         return None
     config.pop("hydra", None)
     config.trust = []  # given by the user, not by a file
+    check_config(config)
     for key in REMOVED_KEYS:
         (config.get("measure") or {}).pop(key, None)
     return config

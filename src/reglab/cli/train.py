@@ -30,6 +30,7 @@ from reglab.cli.single_run import train_one
 from reglab.config.class_weight import with_pairs
 from reglab.config.config_loader import create_hydra
 from reglab.config.error_messages import explain, group_options
+from reglab.config.hydra_context import folder_of, names_of_hydra
 from reglab.config.paths import conf_dir
 from reglab.config.sweep_functions import rewrite
 from reglab.config.trust import trust, trusted_packages
@@ -37,8 +38,8 @@ from reglab.config.validate import check_config, check_secrets
 from reglab.core import secrets, signals
 from reglab.core.errors import UserError, is_recorded
 from reglab.launchers import task
-from reglab.launchers.compose import check_folder
 from reglab.processes import rank_consistency, rank_environment
+from reglab.tracking.own_folder import check_own_folder
 from reglab.tracking.store_gate import asking
 
 _CONFIG_NAME = "train"
@@ -117,14 +118,14 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     if mode == RunMode.RUN:
         amend(config, rank_consistency.shared_folder_overrides(config, overrides))
         OmegaConf.clear_cache(config)  # of ${now:}, which all ranks agree on by now
-        check_folder(config, "hydra.run.dir")
+        _check_folder(config, "hydra.run.dir")
         return train_one(hydra, name, config, " ".join(overrides) or "one run")
     return _exit_code(_sweep(hydra, name, config, resume))
 
 
 def _sweep(hydra: Hydra, name: str, config: DictConfig, resume: Path | None) -> object:
     """Do what ``Hydra.multirun`` does with a config that is composed already."""
-    check_folder(config, "hydra.sweep.dir")
+    _check_folder(config, "hydra.sweep.dir")
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=name)
@@ -137,6 +138,11 @@ def _sweep(hydra: Hydra, name: str, config: DictConfig, resume: Path | None) -> 
     result: object = sweeper.sweep(arguments, resume) if resume else sweeper.sweep(arguments)
     callbacks.on_multirun_end(config=config, config_name=name)
     return result
+
+
+def _check_folder(config: DictConfig, key: str) -> None:
+    """Refuse a folder that holds other files than a run's, before Hydra writes to it."""
+    check_own_folder(folder_of(config, key), key, names_of_hydra(config))
 
 
 def _task(trusted: Sequence[str], config: DictConfig) -> object:

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from reglab.config.hydra_context import hydra_config
 from reglab.config.instantiate import locate
 from reglab.config.leaves import leaves
-from reglab.config.trust import check_given
+from reglab.config.trust import check_trusted
 from reglab.core import secrets
 from reglab.core.errors import UserError
 
@@ -43,7 +43,6 @@ SLOTS = {
     ),
 }
 _INSTANTIATE = ("_target_", "_recursive_", "_convert_", "_partial_", "_args_", "_mode_", "_self_")  # Hydra's own words
-PRELOAD = ("reglab.training.job", "reglab.tracking.mlflow.runs")
 # Variables that size threads, choose devices, or make a library quieter, stricter or offline. Any other may name a
 # program, a file, a server or code to load; a child process reads it, whoever starts it.
 VARIABLES = frozenset(
@@ -78,9 +77,10 @@ def check_hydra(config: DictConfig) -> None:
     written: Any = OmegaConf.to_container(config.hydra, resolve=False)
     for slot, (base, classes) in SLOTS.items():
         node = written.get(slot)
-        for name, each in (node or {}).items() if slot == "callbacks" else [("", node)]:
-            if isinstance(each, Mapping):
-                _check_built(f"hydra.{slot}.{name}".rstrip("."), each, base, classes)
+        named = _mapping(node or {}, "hydra.callbacks") if slot == "callbacks" else {"": node}
+        for name, each in named.items():
+            key = f"hydra.{slot}.{name}".rstrip(".")
+            _check_built(key, _mapping(each, key), base, classes)
     output = f"/{random.token_hex(8)}"  # stands for the job's folder, which no file can name
     hydra = _resolved(config, output)
     _check_names(hydra)
@@ -104,37 +104,42 @@ def _check_built(key: str, node: Mapping[str, Any], base: str, classes: tuple[st
     for inner, value in leaves({name: value for name, value in node.items() if name != "_target_"}, key):
         if (word := inner.rpartition(".")[2]) in _INSTANTIATE:
             raise UserError(f"{inner}={value}: {word} is not for a configuration here: give plain values")
-        if inner == f"{key}.preload" and value not in PRELOAD:
-            check_given(str(value), f"{inner}={value}")
+        if inner == f"{key}.preload":
+            _check_module(str(value), inner)
+
+
+def _check_module(module: str, key: str) -> None:
+    """Refuse a module that is not trusted, and a program: importing it may start it."""
+    if not all(part.isidentifier() and not part.startswith("__") for part in module.split(".")):
+        raise UserError(f"{key}={module}: give names of modules, such as reglab.training.job")
+    check_trusted(module, f"{key}={module}")
 
 
 def _resolved(config: DictConfig, output: str) -> Mapping[str, Any]:
     """Return the parts of Hydra's node that are read, resolved as in a job."""
-    config, holder = copy.deepcopy(config), HydraConfig.instance()
+    config = copy.deepcopy(config)
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.runtime.output_dir = output
         config.hydra.job.id, config.hydra.job.num = "0", 0
-    before = holder.cfg
-    holder.set_config(config)
-    try:
+    with hydra_config(config):
         read: Any = {
             key: OmegaConf.to_container(config.hydra[key], resolve=True)
             for key in ("hydra_logging", "job_logging")
             if OmegaConf.is_config(config.hydra._get_node(key))
         }
         return {**read, **{key: OmegaConf.select(config.hydra, key) for key in (*_FOLDERS, *_NAMES)}}
-    finally:
-        holder.cfg = before
 
 
 def _check_logging(node: Any, key: str, output: PurePath) -> None:
     """Refuse what ``dictConfig`` would call, import or change, except what known classes take."""
-    for inner, value in leaves(node, key):
+    if node is None:
+        return
+    for inner, value in leaves(_mapping(node, key), key):
         if isinstance(value, str) and "://" in value and value not in _STREAMS and not inner.endswith(".format"):
             raise UserError(f"{inner}={value}: logging may only refer to {' and '.join(_STREAMS)}")
         if inner.rpartition(".")[2] in ("()", ""):
             raise UserError(f"{inner}={value}: logging handlers may only be {', '.join(HANDLERS)}")
-    for name, handler in _named(node, "handlers"):
+    for name, handler in _named(node, "handlers", key):
         kind, where = handler.get("class"), f"{key}.handlers.{name}"
         if kind not in HANDLERS:
             raise UserError(f"{where}.class={kind}: logging handlers may only be {', '.join(HANDLERS)}")
@@ -145,19 +150,27 @@ def _check_logging(node: Any, key: str, output: PurePath) -> None:
                 f"{where}.filename={handler['filename']}: give ${{hydra.runtime.output_dir}}/NAME{_LOG}, in the run's "
                 "own folder"
             )
-    for name, formatter in _named(node, "formatters"):
+    for name, formatter in _named(node, "formatters", key):
         where = f"{key}.formatters.{name}"
         _check_keys(formatter, _FORMATTER, where)
         if formatter.get("class", "logging.Formatter") != "logging.Formatter":
             raise UserError(f"{where}.class={formatter['class']}: a formatter is logging.Formatter: leave it out")
-    for name, each in _named(node, "filters"):
+    for name, each in _named(node, "filters", key):
         _check_keys(each, ("name",), f"{key}.filters.{name}")
-    for name, logger in [("root", (node or {}).get("root")), *_named(node, "loggers")]:
-        _check_plain((logger or {}).get("handlers") or [], f"{key}.{name}.handlers")
+    for name, logger in [("root", _mapping(node.get("root") or {}, f"{key}.root")), *_named(node, "loggers", key)]:
+        for names in ("handlers", "filters"):
+            _check_plain(logger.get(names) or [], f"{key}.{name}.{names}")
 
 
-def _named(node: Any, section: str) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(str(name), each) for name, each in ((node or {}).get(section) or {}).items() if isinstance(each, Mapping)]
+def _named(node: Any, section: str, key: str) -> list[tuple[str, Mapping[str, Any]]]:
+    each = _mapping(node.get(section) or {}, f"{key}.{section}")
+    return [(str(name), _mapping(value, f"{key}.{section}.{name}")) for name, value in each.items()]
+
+
+def _mapping(node: Any, key: str) -> Mapping[str, Any]:
+    if not isinstance(node, Mapping):
+        raise UserError(f"{key}={node!r} must be a mapping of settings to values")
+    return node
 
 
 def _check_keys(node: Mapping[str, Any], known: tuple[str, ...], key: str) -> None:

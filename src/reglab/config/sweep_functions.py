@@ -20,6 +20,7 @@ from reglab.core.errors import UserError
 from reglab.core.override import in_grammar
 
 Number = int | float
+MOST_JOBS = 100_000
 _OURS = re.compile(r"\b(log|linear)\(")
 
 
@@ -77,6 +78,8 @@ def values(override: Override) -> list[str]:
     if isinstance(override._value, ChoiceSweep):
         return _choices(list(override.sweep_iterator()), override._value.simple_form)
     if override.is_sweep_override():
+        if isinstance(override._value, RangeSweep):
+            _check_range(override)
         return list(override.sweep_string_iterator())
     return [override.get_value_element_as_str()]
 
@@ -133,8 +136,15 @@ def _source(sweep: Sweep) -> str:
 
 
 def _check_count(name: str, n: int) -> None:
-    if n < 2:
-        raise ValueError(f"{name}(low,high,n) needs n >= 2 values, got {n}")
+    if not 2 <= n <= MOST_JOBS:
+        raise ValueError(f"{name}(low,high,n) needs n >= 2 values and at most {MOST_JOBS:,}, got {n}")
+
+
+def _check_range(override: Override) -> None:
+    """Refuse a range of more values than a sweep has jobs, before they are listed."""
+    swept: Any = override._value
+    if swept.step and abs((swept.stop - swept.start) / swept.step) > MOST_JOBS:
+        raise UserError(f"{override.input_line}: a sweep has at most {MOST_JOBS:,} jobs: give fewer values")
 
 
 def _tidy(low: Number, high: Number, exact: Sequence[Number]) -> list[Number]:

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from reglab.config.expansion import check_expansion
 from reglab.config.hydra_node import check_hydra
 from reglab.config.job_request import KEY
 from reglab.config.leaves import leaves
@@ -37,6 +38,7 @@ def check_config(config: DictConfig) -> None:
     if KEY in plain:
         raise UserError(f"{KEY} is what a sweep tells its jobs: leave it out")
     check_listed(plain.get("trust"))
+    check_expansion(plain)
     secrets.learn(config)
     for key, value in leaves(plain, ""):
         _check_text(key, value)

@@ -7,19 +7,18 @@ afterwards, which takes a millisecond.
 
 import copy
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from reglab.config.hydra_context import hydra_config, names_of_hydra
 from reglab.config.job_request import JobRequest
 from reglab.config.validate import check_config
 from reglab.tracking.own_folder import check_own_folder
@@ -177,28 +176,8 @@ def located(composer: Composer, request: JobRequest) -> JobRequest:
     """
     config = job_config(composer, request, lean=True)
     folder = Path(config.hydra.runtime.output_dir)
-    check_own_folder(folder, "hydra.sweep.subdir", _of_hydra(config))
+    check_own_folder(folder, "hydra.sweep.subdir", names_of_hydra(config))
     return replace(request, folder=folder)
-
-
-def check_folder(config: DictConfig, key: str) -> None:
-    """Refuse a folder that holds other files than a run's, before Hydra writes to it.
-
-    Args:
-        config: Composed.
-        key: Of the folder.
-
-    Raises:
-        UserError: Naming some of them.
-    """
-    with hydra_config(config):
-        folder = Path(str(OmegaConf.select(config, key)))
-    check_own_folder(folder, key, _of_hydra(config))
-
-
-def _of_hydra(config: DictConfig) -> tuple[str, ...]:
-    """Return what Hydra itself writes into a job's folder."""
-    return str(config.hydra.output_subdir), f"{config.hydra.job.name}.log"
 
 
 def _job_folder(config: DictConfig) -> Path:
@@ -207,18 +186,6 @@ def _job_folder(config: DictConfig) -> Path:
         return Path(*plain).absolute()
     with hydra_config(config):  # the folder's name may hold ${hydra:...}
         return (Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)).absolute()
-
-
-@contextmanager
-def hydra_config(config: DictConfig) -> Iterator[None]:
-    """Resolve ``${hydra:...}`` by this config inside the context."""
-    holder = HydraConfig.instance()
-    before = holder.cfg
-    holder.set_config(config)
-    try:
-        yield
-    finally:
-        holder.cfg = before
 
 
 def _forms(config: DictConfig) -> dict[str, bytes]:

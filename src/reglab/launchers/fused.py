@@ -7,12 +7,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from reglab.analysis.formatting import plural
+from reglab.config.hydra_context import hydra_config
 from reglab.config.job_request import JobRequest
 from reglab.config.pack_settings import COMPILE_SECONDS, PackSettings
 from reglab.core import descriptors
 from reglab.core.errors import UserError
 from reglab.launchers import resumable_jobs
-from reglab.launchers.compose import Composer, JobGroup, hydra_config
+from reglab.launchers.compose import Composer, JobGroup
 from reglab.launchers.dependencies import dependencies, levels, merge_levels
 from reglab.launchers.events import Ended
 from reglab.launchers.local import LocalRunner

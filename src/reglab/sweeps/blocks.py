@@ -7,6 +7,7 @@ Seeds change slowest: an interrupted sweep has fewer seeds, not fewer strengths.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from reglab.config.sweep_functions import grammar, values
+from reglab.config.sweep_functions import MOST_JOBS, grammar, values
 from reglab.core.errors import UserError
 from reglab.core.override import in_grammar
 
@@ -71,6 +72,9 @@ def expand(
         _check_disjoint(
             axes, seed_axis, "sweep.seeds", "leave one of them out (sweep.seeds=null switches the list off)"
         )
+    count = _count(seed_axis) * sum(_count({**command_axes, **axes}) for axes in block_axes)
+    if count > MOST_JOBS:
+        raise UserError(f"the sweep has {count:,} jobs, and at most {MOST_JOBS:,} are run: sweep over fewer values")
     labels = _labels(block_axes)
     jobs: list[Job] = []
     for seed in _product(seed_axis):
@@ -118,7 +122,10 @@ def _parse(where: str, key: str, value: Any) -> Override:
 def _seed_axis(seeds: int | Sequence[int] | None) -> Axes:
     if seeds is None:
         return {}
-    numbers = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        numbers: Any = list(range(min(seeds, MOST_JOBS + 1)))
+    else:
+        numbers = seeds
     if isinstance(numbers, (str, bool)) or not numbers or not all(type(seed) is int for seed in numbers):
         raise UserError(f"sweep.seeds must be a count above 0 or a list of integers, got {seeds!r}")
     return {"seed": [f"seed={seed}" for seed in numbers]}
@@ -127,6 +134,10 @@ def _seed_axis(seeds: int | Sequence[int] | None) -> Axes:
 def _check_disjoint(first: Axes, second: Axes, where: str, remedy: str) -> None:
     for key in first.keys() & second.keys():
         raise UserError(f"{key} is set twice: as {first[key][0]} and by {where}; {remedy.format(value=first[key][0])}")
+
+
+def _count(axes: Axes) -> int:
+    return math.prod(len(settings) for settings in axes.values())
 
 
 def _product(axes: Axes) -> list[tuple[str, ...]]:

@@ -8,8 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from reglab.config.error_messages import explain
+from reglab.config.hydra_context import hydra_config
 from reglab.core.errors import UserError
-from reglab.launchers.compose import Composer, hydra_config
+from reglab.launchers.compose import Composer
 from reglab.launchers.devices import devices_needed, visible_gpus
 from reglab.launchers.request_launcher import Capabilities
 from reglab.sweeps.blocks import Job

@@ -34,7 +34,8 @@ def check_own_folder(folder: Path, key: str, known: Collection[str] = ()) -> Non
         return
     except OSError as error:
         raise UserError(f"{key}={folder} cannot be a run's folder ({error}): give a new folder") from error
-    _refuse(folder, key, [name for name in names if name not in (*_FILES, *known) and not _RANK.fullmatch(name)])
+    own = {*_FILES, *known, *(name for name in names if _RANK.fullmatch(name) or (folder / name / IDENTITY).is_file())}
+    _refuse(folder, key, [name for name in names if name not in own])
 
 
 def check_nothing_overwritten(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
+from reglab.config.expansion import check_expansion
 from reglab.config.fingerprint import fingerprint
 from reglab.config.instantiate import build
 from reglab.config.job_request import BLOCK, JOB, SWEEP, JobRequest
@@ -54,6 +55,7 @@ def resolved(recorded: Mapping[str, Any], key: str) -> Any:
     for called in _CALLED.findall(str(dict(recorded).get(key.partition(".")[0]))):
         if not called.startswith("oc."):
             raise UserError(f"config of the run, {key}: ${{{called}:...}} is not allowed in a file; write its value")
+    check_expansion(recorded)
     try:
         with _resolvers_of_omegaconf():  # also for what the value refers to elsewhere in the config
             node = OmegaConf.select(OmegaConf.create(dict(recorded)), key)

@@ -1,5 +1,9 @@
+import shlex
 import socket
+import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -115,6 +119,19 @@ def test_users_and_names_reach_the_server(users):
     assert environment["MLFLOW_AUTH_CONFIG_PATH"] == str(path)
     assert len(environment["MLFLOW_FLASK_SERVER_SECRET_KEY"]) >= 32
     assert environment != dashboard.server_environment(access)
+
+
+def test_the_server_imports_nothing_of_the_working_folder(uri, tmp_path, monkeypatch):
+    """It may be a stranger's: Python would look there first for ``python -m mlflow``, uvicorn for its application."""
+    for name in ("mlflow", "click", "flask", "uvicorn", "fastapi"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    command, environment = dashboard.server_command(uri, 5000, Access()), dashboard.server_environment(Access())
+    ended = subprocess.run([*command[:3], "--version"], env=environment, capture_output=True, text=True, check=True)
+    assert "mlflow" in ended.stdout
+    assert not (tmp_path / "ran").exists()
+    options = shlex.split(command[command.index("--uvicorn-opts") + 1])
+    assert Path(options[options.index("--app-dir") + 1]) == Path(sysconfig.get_path("purelib"))
 
 
 def test_ctrl_c_in_a_terminal_ends_all_of_it_quietly(settings, users, tmp_path):

@@ -23,6 +23,7 @@ THEME: Any = {
     "font.size": 9,
     "text.color": INK,
     "text.parse_math": False,  # labels may contain dollar signs
+    "text.usetex": False,  # a stranger's matplotlibrc in the working folder would have TeX run
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",

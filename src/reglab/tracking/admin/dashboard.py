@@ -3,20 +3,23 @@
 import errno
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from contextlib import closing, suppress
 
 from reglab.core.errors import UserError
-from reglab.processes.child_processes import kill_group, signal_group
+from reglab.processes.child_processes import SAFE_PATH, kill_group, signal_group
 from reglab.tracking.admin.dashboard_access import Access
 from reglab.tracking.settings import beside, client_uri, redacted, sqlite_path
 
 _PATIENCE = 10.0  # seconds, for pending responses
+_INSTALLED = sysconfig.get_path("purelib")
 _ENVIRONMENT = {
     # Seven processes of 230 MB each, for what runs do not use.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -92,8 +95,8 @@ def server_command(uri: str, port: int, access: Access) -> list[str]:
     artifacts, store = beside(path), client_uri(uri)
     return [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-        # Else a line in the terminal for every request of the page.
-        *("--uvicorn-opts", "--log-level warning"),
+        # Else a line in the terminal for every request of the page; and modules of the working folder come first.
+        *("--uvicorn-opts", f"--log-level warning --app-dir {shlex.quote(_INSTALLED)}"),
         *("--registry-store-uri", store, "--backend-store-uri", store),
         *("--default-artifact-root", artifacts, "--artifacts-destination", artifacts),
         *access.options(port),
@@ -101,8 +104,11 @@ def server_command(uri: str, port: int, access: Access) -> list[str]:
 
 
 def server_environment(access: Access) -> dict[str, str]:
-    """Return the environment of the server: what the user has set already stays."""
-    environment = _ENVIRONMENT | dict(os.environ)
+    """Return the environment of the server: what the user has set already stays.
+
+    Modules of the working folder are not found there: it may be a stranger's.
+    """
+    environment = _ENVIRONMENT | dict(os.environ) | SAFE_PATH
     if access.auth:
         environment["MLFLOW_AUTH_CONFIG_PATH"] = str(access.auth.resolve())
         environment.setdefault("MLFLOW_FLASK_SERVER_SECRET_KEY", secrets.token_hex(32))
