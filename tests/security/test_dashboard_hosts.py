@@ -1,4 +1,4 @@
-"""The dashboard answers to its own names alone: a stranger's page reads nothing by a name that leads to this machine."""
+"""The dashboard answers to its own names alone: by a name that leads here, a stranger's page reads nothing."""
 
 import http.client
 import json
