@@ -43,7 +43,8 @@ MISSING = ["+model.value=x", "data=table", "data.path='${oc.env:A_VALUE}'", "dat
 
 def leaks(folder: Path, printed: str) -> list[str]:
     """Return where a secret stands, as it is or quoted."""
-    forms = {form.encode() for name, value in SECRETS.items() if name != "WHICH" for form in (value, urllib.parse.quote(value, safe=""))}
+    values = [value for name, value in SECRETS.items() if name != "WHICH"]
+    forms = {form.encode() for value in values for form in (value, urllib.parse.quote(value, safe=""))}
     files = [path for path in folder.rglob("*") if path.is_file()]
     places = {str(path): path.read_bytes() for path in files} | {"printed": printed.encode()}
     return [place for place, content in places.items() if any(form in content for form in forms)]
