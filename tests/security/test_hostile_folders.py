@@ -111,5 +111,6 @@ def test_a_sweeps_folder_has_no_job_elsewhere(tmp_path: Path) -> None:
 def test_what_a_program_of_the_user_leaves_in_a_folder_of_its_own_is_no_trap(received: Path) -> None:
     (received / "wandb").mkdir()
     (received / "wandb" / "latest").symlink_to("/")
+    (received / "data").symlink_to("/", target_is_directory=True)
     (received / "inside").symlink_to("config.yaml")
     assert read_identity(received).run_id

@@ -16,7 +16,8 @@ from reglab.config import trust
 from reglab.core import secrets
 from training.job_case import SMALL, close
 
-SECRETS = {"A_VALUE": "sentinel+one/of=three", "A_TOKEN": "qZ7#k", "MLFLOW_TRACKING_PASSWORD": "sentinel three&<3>"}
+SECRETS = {"A_VALUE": "sentinel+one/of=three", "A_TOKEN": "qZ7#k", "MLFLOW_TRACKING_PASSWORD": "sentinel three&<3>",
+           "SHORT": "hunter2", "WHICH": "A_VALUE"}  # fmt: skip
 MODEL = """
 import logging
 from torch import nn
@@ -36,12 +37,14 @@ WORDS = [
     *("+model.token='${oc.env:A_TOKEN}'", *(word for word in SMALL if "model" not in word), "trainer.max_epochs=1"),
 ]
 VALUE = "+model.value='${oc.env:A_VALUE}'"
+NESTED = "+model.value='${oc.env:${oc.env:WHICH}}'"
 MISSING = ["+model.value=x", "data=table", "data.path='${oc.env:A_VALUE}'", "data.target=y"]
 
 
 def leaks(folder: Path, printed: str) -> list[str]:
     """Return where a secret stands, as it is or quoted."""
-    forms = {form.encode() for value in SECRETS.values() for form in (value, urllib.parse.quote(value, safe=""))}
+    values = [value for name, value in SECRETS.items() if name != "WHICH"]
+    forms = {form.encode() for value in values for form in (value, urllib.parse.quote(value, safe=""))}
     files = [path for path in folder.rglob("*") if path.is_file()]
     places = {str(path): path.read_bytes() for path in files} | {"printed": printed.encode()}
     return [place for place, content in places.items() if any(form in content for form in forms)]
@@ -75,8 +78,19 @@ def folder(tmp_path, template, monkeypatch):
         (MISSING, "1", 1, "data.path=***"),
         ([VALUE.replace("}'", "}!'")], "1", 1, "the service refused ***! at https://me:***@host"),
         (["--cfg=job", "--resolve", VALUE], "0", 0, "value: ***"),
+        ([NESTED], "0", 0, "made with ***"),
+        (["+model.value='${oc.env:NO_SUCH,${oc.env:A_VALUE}}'"], "0", 0, "made with ***"),
+        (["+model.value='${oc.env:SHORT}'", "name='of ${oc.env:SHORT}'"], "0", 0, "made with ***"),
+        (["+model.value=x", "name='run of ${oc.env:A_VALUE}'"], "0", 0, "made with x"),
+        (["+model.value=x", "tracking.experiment='${oc.env:A_VALUE}'"], "0", 2, "tracking.experiment holds the value"),
+        (["+model.value=x", "tracking.artifacts='s3://b/${oc.env:A_VALUE}'"], "0", 2, "tracking.artifacts holds the"),
+        (["+model.value=x", "tracking.uri='http://127.0.0.1:9/${oc.env:SHORT}'"], "0", 2, "tracking.uri holds the"),
+        (["+model.value=x", "hydra.run.dir='runs/${oc.env:SHORT}'"], "0", 2, "folder names may not hold secrets"),
     ],
-    ids=["finished", "refused", "refused, traceback", "raised", "shown"],
+    ids=[
+        *("finished", "refused", "refused, traceback", "raised", "shown", "nested", "default", "short", "name"),
+        *("experiment", "artifacts", "store", "folder"),
+    ],
 )
 def test_no_secret_is_left_or_printed(folder, monkeypatch, capsys, words, full, code, said):
     monkeypatch.setenv("HYDRA_FULL_ERROR", full)
@@ -96,8 +110,9 @@ def test_no_secret_is_left_or_printed(folder, monkeypatch, capsys, words, full, 
 
 def test_no_secret_leaves_a_worker(folder):
     """A sweep of which one job finishes and one raises."""
-    value = f"{VALUE},{VALUE.partition('=')[2].replace('}', '}!')}"
-    command = [sys.executable, "-m", "reglab", "train", "-m", *WORDS, value, "hydra.launcher.workers=1"]
+    value = f"{NESTED},{VALUE.partition('=')[2].replace('}', '}!')}"
+    named = "name='of ${oc.env:SHORT}'"
+    command = [sys.executable, "-m", "reglab", "train", "-m", *WORDS, value, named, "hydra.launcher.workers=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=300)
     printed = (done.stdout + done.stderr).decode()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from scripts.chaos.mlflow_server import MlflowServer
 
-from reglab.tracking import RunTracker, TrackingSettings, open_run
+from reglab.tracking import RunTracker, TrackingSettings, open_run, store_gate
 from server.postgres import Cluster, binaries
 from server.users import ADMIN, PASSWORDS, READER, STRANGER, STUDY, WRITER, administer
 
@@ -68,6 +68,7 @@ def login(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def settings(server: MlflowServer, login: Callable[..., None], tmp_path: Path) -> TrackingSettings:
     """Settings over the server, for a user who may write."""
     login(WRITER)
+    store_gate.name_store(server.uri)
     return TrackingSettings.from_config({"name": "mlflow", "uri": server.uri, "experiment": STUDY}, tmp_path)
 
 

@@ -16,7 +16,7 @@ from scripts.chaos.mlflow_server import MlflowServer
 
 from reglab.core.errors import UserError
 from reglab.sweeps.ledger import send_unsent
-from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, open_runs, open_sweep
+from reglab.tracking import RunSpec, RunTracker, TrackingSettings, finish_runs, open_runs, open_sweep, store_gate
 from reglab.tracking.mlflow.create import RunCreator
 from reglab.tracking.mlflow.read import history, sweep_runs
 from reglab.tracking.opening import StoredRun
@@ -67,6 +67,7 @@ def test_jobs_of_a_sweep_begin_while_its_server_is_away(
     plain: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = TrackingSettings("mlflow", plain.uri, "study", None)
+    store_gate.name_store(plain.uri)
     sweep = open_sweep(settings, name="sweep", folder=tmp_path / "runs", params={}, tags={})
     begin(settings, sweep, 0)
     plain.kill()

@@ -1,4 +1,39 @@
-from reglab.tracking.artifacts import link_or_copy
+import os
+from pathlib import Path
+
+import pytest
+
+from reglab.core.errors import UserError
+from reglab.tracking.artifacts import link_or_copy, local_home, storable
+
+
+def test_a_pipe_is_no_artifact(tmp_path, caplog):
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder/pipe"):
+        os.mkfifo(tmp_path / name)
+        assert storable(tmp_path, name.partition("/")[0], "", "id") is None
+    assert caplog.text.count("no plain file") == 2
+
+
+@pytest.mark.parametrize(
+    "uri, run_id, home",
+    [
+        ("file:///data/0/abc/artifacts", "abc", "/data/0/abc/artifacts"),
+        ("s3://bucket/abc/artifacts", "abc", None),
+        ("mlflow-artifacts:/0/abc/artifacts", "abc", None),
+        ("file:///home/me", "abc", "refused"),
+        ("file:///home/me/artifacts", "abc", "refused"),
+        ("file:///home/abc/artifacts/../../me", "abc", "refused"),
+        ("file:///home/../artifacts", "..", "refused"),
+        ("/home/other/artifacts", "abc", "refused"),
+    ],
+)
+def test_the_artifacts_of_a_run_are_in_its_own_folder(uri, run_id, home):
+    if home == "refused":
+        with pytest.raises(UserError, match="no folder of artifacts"):
+            local_home(uri, run_id)
+    else:
+        assert local_home(uri, run_id) == (home and Path(home))
 
 
 def test_a_checkpoint_takes_its_space_once_and_a_small_file_is_copied(tmp_path):

@@ -25,6 +25,7 @@ from reglab.processes import rank_consistency, rank_environment
 from reglab.tracking.folder import IDENTITY, is_pending, read_identity, shell_path
 from reglab.tracking.run_state import RunState
 from reglab.tracking.settings import view_command
+from reglab.tracking.store_gate import naming_option
 
 
 def train_one(hydra: Hydra, name: str, config: DictConfig, label: str = "one run") -> int:
@@ -129,7 +130,8 @@ def _print_result(end: Ended, folder: Path) -> int:
             print(f"It is in {shell_path(folder)}. {_view_hint(folder)}")
         if end.status == "KILLED":
             trusted = f" {typed('trust', list(trusted_packages()))}" if trusted_packages() else ""
-            print(f"To resume it: reglab resume {shell_path(folder)}{trusted}")
+            named = naming_option(read_identity(folder).uri, folder) if (folder / IDENTITY).is_file() else ""
+            print(f"To resume it: reglab resume {shell_path(folder)}{named}{trusted}")
     return {"FINISHED": 0, "FAILED": 1, "KILLED": signals.exit_code()}[end.status]
 
 

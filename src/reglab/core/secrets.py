@@ -217,9 +217,11 @@ def _resolve(node: Any, key: Any) -> None:
     try:
         node[key]
     except Exception as error:  # noqa: BLE001 - what cannot be resolved here is reported by who needs it
-        refusal = next((each for each in (error, error.__cause__, error.__context__) if isinstance(each, UserError)), 0)
-        if isinstance(refusal, UserError):
-            raise refusal from None
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, UserError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
 
 
 def _plain(value: Any) -> Any:

@@ -1,12 +1,14 @@
 """Files in a run's folder: names, the run's identity, earlier runs."""
 
 import json
+import re
 import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
+from reglab.core.terminal import inline
 from reglab.tracking.folder_gate import FILE_OF_A_RUN, check_run_folder
 from reglab.tracking.thinning import Thinning
 
@@ -20,6 +22,10 @@ _ID_CHARACTERS = 6  # the shortest prefix of an id that is accepted
 FOLDER = "reglab.folder"  # tag with the path of the run's folder
 _FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "metrics.parquet", "note.md", "attached",
           "checkpoints")  # fmt: skip
+
+
+# Ids become parts of paths, of queries and of what is printed.
+_ID, _LINE = re.compile(r"[\w.-]{1,64}", re.ASCII), re.compile(r".+")
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,11 @@ def read_identity(folder: Path) -> Identity:
     """
     check_run_folder(folder)
     try:
-        return Identity(**json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
+        identity = Identity(**json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
+        for text, wanted in ((identity.run_id, _ID), (identity.local or "none", _ID), (identity.uri or "none", _LINE)):
+            if not isinstance(text, str) or not wanted.fullmatch(text) or inline(text) != text:
+                raise ValueError(f"it says {text!r}")
+        return identity
     except FileNotFoundError:
         raise no_run_error(folder) from None
     except (ValueError, TypeError) as error:

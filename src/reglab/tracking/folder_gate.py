@@ -22,7 +22,8 @@ _OURS_NUMBERED = ("earlier-", "rank")
 def check_run_folder(folder: Path) -> Path:
     """Return ``folder`` if it can be read and written as a run without touching anything else.
 
-    The folders of other runs in it are not looked at: each is checked when it is used.
+    The folders of other runs in it are not looked at: each is checked when it is used. Nor are
+    those that the user's programs made, or linked.
 
     Raises:
         UserError: Naming the link, pipe or device in it.
@@ -69,8 +70,11 @@ def _check(top: Path, enters: Callable[[Path], bool]) -> None:
         if folder != top and any(entry.name == FILE_OF_A_RUN for entry in entries):
             wanted = _is_ours
         for entry in entries:
+            path = Path(entry.path)
+            if wanted is _is_ours and entry.is_symlink() and path.is_dir() and not _is_ours(path):
+                continue  # of the user's program, as to its data: nothing of ours is opened behind it
             _check_entry(entry, home)
-            if entry.is_dir(follow_symlinks=False) and wanted(path := Path(entry.path)):
+            if entry.is_dir(follow_symlinks=False) and wanted(path):
                 stack.append((path, wanted if wanted is not _is_ours else _anything))
 
 

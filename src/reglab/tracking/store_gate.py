@@ -8,6 +8,7 @@ needs no name.
 """
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,18 @@ def check_store(uri: str, folder: Path, option: str = OPTION) -> str:
     who = "a run's folder" if option == OPTION else "a configuration file"
     _ask_or_refuse(address, f"{who} names the store {address}", option)
     return uri
+
+
+def naming_option(uri: str | None, folder: Path) -> str:
+    """Return ``" --uri STORE"`` where a later command has to name the store of a run; else nothing.
+
+    Args:
+        uri: Of the store, None where there is none.
+        folder: Of the run.
+    """
+    if uri is None or redacted(uri) == _variable() or _is_beside(redacted(uri), folder):
+        return ""
+    return f" {OPTION} {shlex.quote(redacted(uri))}"
 
 
 def check_artifact_store(uri: str, store: str) -> None:

@@ -20,6 +20,7 @@ from reglab.tracking.journal_lines import layout
 from reglab.tracking.lock import RunLock
 from reglab.tracking.run_state import last_status
 from reglab.tracking.sender import JournalCursor, Sender
+from reglab.tracking.store_gate import naming_option
 from reglab.tracking.thinning import Thinning
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class RunTracker:
         self.journal = Journal(folder / JOURNAL)
         self._rule = identity.thinning
         self._has_store = identity.uri is not None
+        self._naming = naming_option(identity.uri, folder)
         self._sender = sender
         self._lock = lock
         self._ended = False
@@ -132,8 +134,8 @@ class RunTracker:
         if self._sender and (unsent := self.journal.position - self._cursor.sent):
             _log.warning(
                 "Run %s ended %s, but %d bytes of its journal are not in the store yet. They are safe in %s. To "
-                "send them when the store is back: reglab sync %s",
-                self.run_id, status, unsent, self.journal.path, shlex.quote(str(self.folder)),
+                "send them when the store is back: reglab sync %s%s",
+                self.run_id, status, unsent, self.journal.path, shlex.quote(str(self.folder)), self._naming,
             )  # fmt: skip
         self.journal.close()
         if self._lock:
@@ -191,7 +193,8 @@ def finish_killed(folder: Path, identity: Identity) -> list[str]:
     run = RunTracker(identity, folder, sender=None)
     run.tag(**{"reglab.message": "its process was gone"})
     run.finish("KILLED")
-    return [f"ended KILLED, since its process was gone (to resume: reglab resume {shell_path(folder)})"]
+    named = naming_option(identity.uri, folder)
+    return [f"ended KILLED, since its process was gone (to resume: reglab resume {shell_path(folder)}{named})"]
 
 
 def log_pack(trackers: Sequence[RunTracker], keys: Sequence[str], values: Sequence[Sequence[float]], step: int) -> None:

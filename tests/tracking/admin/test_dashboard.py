@@ -85,8 +85,13 @@ def test_others_are_let_in_only_with_users_and_names(users, host, given):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_this_machine_needs_neither(host):
-    assert Access(host).options(5000) == ["--host", host, "--port", "5000"]
+def test_this_machine_needs_neither_and_answers_to_its_own_names(host):
+    options = Access(host).options(5000)
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    assert (given["--host"], given["--port"]) == (host, "5000")
+    named = f"[{host}]:5000" if ":" in host else f"{host}:5000"
+    assert {*given["--allowed-hosts"].split(",")} == {"localhost:5000", "127.0.0.1:5000", "[::1]:5000", named}
+    assert "*" not in given["--allowed-hosts"] + given["--cors-allowed-origins"]
 
 
 @pytest.mark.parametrize("password", ["password1234", "password", ""])
@@ -102,9 +107,16 @@ def test_a_file_that_says_nothing_of_users_is_refused(tmp_path):
             Access("0.0.0.0", tmp_path / name, ("lab.example.org",))
 
 
-def test_every_name_is_none(users):
+@pytest.mark.parametrize("name", ["*", "", "*.example.org", "10.*", "?ab.example.org"])
+def test_every_name_is_none(users, name):
     with pytest.raises(UserError, match="without"):
-        Access("0.0.0.0", users(), ("*",))
+        Access("0.0.0.0", users(), (name,))
+
+
+def test_an_address_of_ipv6_is_no_pattern(users):
+    options = Access("::", users(), ("[2001:db8::1]",)).options(5000)
+    assert "[2001:db8::1]:5000" in options[options.index("--allowed-hosts") + 1].split(",")
+    assert "[2001:db8::1]:*" not in " ".join(options)
 
 
 def test_users_and_names_reach_the_server(users):

@@ -1,6 +1,7 @@
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from mlflow import MlflowClient
@@ -110,3 +111,15 @@ def test_a_dead_server_says_what_to_do(monkeypatch, tmp_path):
     ) as raised:
         experiment(MlflowClient(tracking_uri=settings.uri), settings)
     assert "secret" not in str(raised.value)
+
+
+def test_the_database_of_another_program_is_not_changed(tmp_path):
+    path = tmp_path / "places.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE bookmarks (url)")
+        database.commit()
+    before = path.read_bytes()
+    for create in (True, False):
+        with pytest.raises(UserError, match="the database of another program"):
+            connect(f"sqlite:///{path}", create)
+    assert path.read_bytes() == before

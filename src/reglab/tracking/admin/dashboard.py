@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 
 from reglab.core.errors import UserError
+from reglab.core.terminal import inline
 from reglab.processes.child_processes import SAFE_PATH, kill_group, signal_group
 from reglab.tracking.admin.dashboard_access import Access
 from reglab.tracking.settings import beside, client_uri, redacted, sqlite_path
@@ -128,7 +129,7 @@ def latest_page(uri: str) -> str:
             row = store.execute("SELECT experiment_id FROM runs ORDER BY start_time DESC LIMIT 1").fetchone()
     except sqlite3.Error:
         return ""
-    return f"#/experiments/{row[0]}?workflowType=machine_learning" if row else ""
+    return f"#/experiments/{inline(row[0])}?workflowType=machine_learning" if row else ""
 
 
 def free_port(host: str, first: int, tries: int = 50) -> int:

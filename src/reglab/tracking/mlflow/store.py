@@ -40,6 +40,7 @@ A gap also shrinks when training gets worse: read it beside `final/val/loss`.
 """
 UNREACHABLE = (MlflowException, requests.RequestException, sqlite3.Error, OSError)
 _LOCK_SECONDS = 120.0
+_OF_MLFLOW = "alembic_version"  # a table of each of its stores
 _NETWORK = re.compile(r"HTTPConnectionPool|NewConnectionError|failed with exception")
 _NETWORK_REASONS = {  # part of a network error's long message -> reason
     "Connection refused": "connection refused: no server is listening there",
@@ -167,7 +168,7 @@ def _is_made(path: Path) -> bool:
         if not path.stat().st_size:
             return False
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS)) as store:
-            store.execute("PRAGMA schema_version")
+            tables = {str(name) for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except FileNotFoundError:
         return False
     except (OSError, sqlite3.OperationalError) as error:
@@ -176,6 +177,8 @@ def _is_made(path: Path) -> bool:
         ) from error
     except sqlite3.DatabaseError as error:
         raise UserError(f"{path} is not a SQLite file: move it away, or set tracking.uri to another one") from error
+    if tables and _OF_MLFLOW not in tables:
+        raise UserError(f"{path} is the database of another program, which MLflow would change: give another store")
     return True
 
 
