@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
-from reglab.tracking.folder import IDENTITY, START, Identity, move_earlier_run, write_identity
+from reglab.tracking.folder import IDENTITY, START, Identity, keep_start, move_earlier_run, write_identity
 from reglab.tracking.lock import RunLock
 from reglab.tracking.params import write_config
 from reglab.tracking.run_spec import RunSpec
@@ -105,7 +105,7 @@ def mark_created(opening: Opening, stored: StoredRun) -> Opening:
     if identity != before:
         identity = replace(identity, local=before.run_id)
         write_identity(opening.spec.folder, identity)
-    (opening.spec.folder / START).unlink()
+    keep_start(opening.spec.folder)
     return replace(opening, identity=identity)
 
 

@@ -68,7 +68,7 @@ class RunCreator:
 
     def _search(self, start: Start) -> Run | None:
         if self._direct(start):
-            return _or_none(lambda: self.client.get_run(start.run_id))
+            return run_or_none(lambda: self.client.get_run(start.run_id))
         where = f"tags.`{LOCAL_ID}` = '{start.run_id}'"
         runs = self.client.search_runs([self._experiment], where, ViewType.ALL, max_results=1)
         return runs[0] if runs else None
@@ -93,7 +93,8 @@ def _entity(given: Input) -> DatasetInput:
     return DatasetInput(data, [InputTag(CONTEXT, given.context)])
 
 
-def _or_none(query: Callable[[], Run]) -> Run | None:
+def run_or_none(query: Callable[[], Run]) -> Run | None:
+    """Return the run that ``query`` returns, None where the store does not have it."""
     try:
         return query()
     except MlflowException as error:

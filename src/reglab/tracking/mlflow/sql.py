@@ -50,7 +50,7 @@ class DeletedRunError(LookupError):
     """The store has no such run, or it was deleted."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"the run {run_id} was deleted in MLflow")
+        super().__init__(f"the run {run_id} was deleted in MLflow, or is not there: reglab sync --rebuild")
         self.run_id = run_id
 
 
