@@ -15,6 +15,7 @@ from typing import Any
 from reglab.core import descriptors
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import find_folder
+from reglab.tracking.copies import check_original, claimed
 from reglab.tracking.dataset import DataSetLike
 from reglab.tracking.folder import Identity, has_records, is_pending, read_identity, write_identity
 from reglab.tracking.lock import RunLock, is_running
@@ -152,8 +153,8 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
         rule: The budget of points from now on, for a run that is extended; None: unchanged.
 
     Raises:
-        UserError: Where no run was recorded in ``folder``, and where a living process is running
-            it.
+        UserError: Where no run was recorded in ``folder``, where a living process is running it, and
+            where the folder is a copy of one that is still in its place.
     """
     folder = folder.resolve()
     read_identity(folder)  # no lock is left where there is no run
@@ -161,9 +162,9 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
     try:
         # Another process may have given it its id in the store until now.
         identity = read_identity(folder)
-        if rule is not None and rule != identity.thinning:
-            identity = identity.with_thinning(rule)
-            write_identity(folder, identity)
+        check_original(folder, identity)
+        identity = claimed(folder, identity if rule is None else identity.with_thinning(rule))
+        write_identity(folder, identity)
         tracker = RunTracker(identity, folder, _sender(identity, folder), lock)
         tracker.journal.record(status="RUNNING")
     except BaseException:

@@ -39,6 +39,8 @@ class Identity:
         offline: Only ``reglab sync`` sends it to its store.
         local: The id that it had before a server gave it ``run_id``.
         former: Ids that it had in stores that are gone; other runs may refer to it by them.
+        place: The folder in which it was last begun or resumed.
+        claims: See ``copies``.
     """
 
     run_id: str
@@ -51,6 +53,8 @@ class Identity:
     local: str | None = None
     minor: int = 1
     former: Sequence[str] = ()
+    place: str | None = None
+    claims: Sequence[str] = ()
 
     @property
     def thinning(self) -> Thinning:

@@ -55,7 +55,8 @@ def new_identity(settings: TrackingSettings, spec: RunSpec, run_id: str, artifac
         artifacts: Its artifact URI, if known.
     """
     uri, offline = redacted(settings.uri), settings.backend == "offline"
-    return Identity(run_id, spec.name, uri, artifacts, offline=offline).with_thinning(budget(settings, spec))
+    identity = Identity(run_id, spec.name, uri, artifacts, offline=offline, place=str(spec.folder))
+    return identity.with_thinning(budget(settings, spec))
 
 
 def budget(settings: TrackingSettings, spec: RunSpec) -> Thinning:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import run_folders
+from reglab.tracking.copies import check_original
 from reglab.tracking.folder import (
     CREATED,
     IDENTITY,
@@ -125,6 +126,7 @@ class _Work:
             return []
         if is_running(folder):  # answered at once, for a lock is tried for some time
             raise Held(f"the run in {folder} is running")
+        check_original(folder, identity)
         lock = RunLock(folder)
         try:
             messages = finish_killed(folder, identity) if has_records(folder) or not is_pending(folder) else []
