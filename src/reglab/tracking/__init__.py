@@ -17,7 +17,7 @@ from reglab.core.errors import UserError
 from reglab.tracking.admin.find import find_folder
 from reglab.tracking.copies import check_original, claimed
 from reglab.tracking.dataset import DataSetLike
-from reglab.tracking.folder import Identity, has_records, is_pending, read_identity, write_identity
+from reglab.tracking.folder import FOLDER, Identity, has_records, is_pending, read_identity, write_identity
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.run_spec import RunSpec
@@ -163,10 +163,11 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
         # Another process may have given it its id in the store until now.
         identity = read_identity(folder)
         check_original(folder, identity)
+        moved = identity.place not in (None, str(folder))
         identity = claimed(folder, identity if rule is None else identity.with_thinning(rule))
         write_identity(folder, identity)
         tracker = RunTracker(identity, folder, _sender(identity, folder), lock)
-        tracker.journal.record(status="RUNNING")
+        tracker.journal.record(status="RUNNING", **({"tags": {FOLDER: str(folder)}} if moved else {}))
     except BaseException:
         lock.release()
         raise
