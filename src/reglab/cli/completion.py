@@ -18,7 +18,7 @@ FLAGS = {
     "report": ("--uri", "--help"),
     "resume": ("--uri", "--here", "--help"),
     "dashboard": ("--uri", "--port", "--host", "--allowed-hosts", "--auth", "--help"),
-    "sync": ("--uri", "--help"),
+    "sync": ("--uri", "--rebuild", "--help"),
     "clean": ("--uri", "--yes", "--help"),
 }
 _TAKE_RUNS = ("resume", "sync", "clean")

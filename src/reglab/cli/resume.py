@@ -188,6 +188,10 @@ def _check_working_folder(state: RunState, here: bool) -> None:
             f"the run in {state.folder} was started in {started_in}, and its relative paths start there. Go there "
             f"first: cd {shlex.quote(str(started_in))}; or, if all of it was moved here, add --here"
         )
+    if here:
+        from reglab.tracking.admin.move import adopt
+
+        adopt(state.folder, started_in, Path.cwd())
 
 
 def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:

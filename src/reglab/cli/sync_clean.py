@@ -22,13 +22,16 @@ def sync(arguments: Sequence[str]) -> int:
         "any time: nothing is sent twice.",
     )
     parser.add_argument("--uri", default=None, help="where offline runs go; default: the store they were meant for")
+    parser.add_argument(
+        "--rebuild", action="store_true", help="also make and send again the runs that their store has lost"
+    )
     options = parser.parse_args(arguments)
     from reglab.tracking.admin.sync import sync as deliver
     from reglab.tracking.store_gate import asking
 
     uri = None if options.uri is None else given_uri(options.uri)
     with asking(asker()):
-        return 0 if deliver(_folders(options.folders), uri).complete else 1
+        return 0 if deliver(_folders(options.folders), uri, rebuild=options.rebuild).complete else 1
 
 
 def clean(arguments: Sequence[str]) -> int:

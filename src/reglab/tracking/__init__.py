@@ -16,8 +16,9 @@ from reglab.core import descriptors
 from reglab.core.errors import UserError
 from reglab.core.secrets import hide
 from reglab.tracking.admin.find import find_folder
+from reglab.tracking.copies import check_original, claimed
 from reglab.tracking.dataset import DataSetLike
-from reglab.tracking.folder import Identity, has_records, is_pending, read_identity, write_identity
+from reglab.tracking.folder import FOLDER, Identity, has_records, is_pending, read_identity, write_identity
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.run_spec import RunSpec
@@ -155,7 +156,8 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
 
     Raises:
         UserError: Where no run was recorded in ``folder``, where a living process is running it,
-            and where its store is not one that the user named.
+            where the folder is a copy of one that is still in its place, and where its store is not
+            one that the user named.
     """
     folder = folder.resolve()
     read_identity(folder)  # no lock is left where there is no run
@@ -163,11 +165,12 @@ def reopen_run(folder: Path, rule: Thinning | None = None) -> RunTracker:
     try:
         # Another process may have given it its id in the store until now.
         identity = read_identity(folder)
-        if rule is not None and rule != identity.thinning:
-            identity = identity.with_thinning(rule)
-            write_identity(folder, identity)
+        check_original(folder, identity)
+        moved = identity.place not in (None, str(folder))
+        identity = claimed(folder, identity if rule is None else identity.with_thinning(rule))
+        write_identity(folder, identity)
         tracker = RunTracker(identity, folder, _sender(identity, folder), lock)
-        tracker.journal.record(status="RUNNING")
+        tracker.journal.record(status="RUNNING", **({"tags": {FOLDER: str(folder)}} if moved else {}))
     except BaseException:
         lock.release()
         raise

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ JOURNAL = "journal.jsonl"
 SENT = "journal.sent"
 IDENTITY = FILE_OF_A_RUN
 START = "start.json"
+CREATED = "created.json"  # what start.json was, once the store has the run: it can be made again
 LEFT = "artifacts.left"
 EARLIER = "earlier-"  # and a number: where a run is moved when another one takes its folder
 _ID_CHARACTERS = 6  # the shortest prefix of an id that is accepted
@@ -43,6 +45,9 @@ class Identity:
             are the same in every process.
         offline: Only ``reglab sync`` sends it to its store.
         local: The id that it had before a server gave it ``run_id``.
+        former: Ids that it had in stores that are gone; other runs may refer to it by them.
+        place: The folder in which it was last begun or resumed.
+        claims: See ``copies``.
     """
 
     run_id: str
@@ -54,11 +59,19 @@ class Identity:
     offline: bool = False
     local: str | None = None
     minor: int = 1
+    former: Sequence[str] = ()
+    place: str | None = None
+    claims: Sequence[str] = ()
 
     @property
     def thinning(self) -> Thinning:
         """The budget of points as a rule."""
         return Thinning(self.stride, self.steps, self.minor)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All ids that it has and had."""
+        return (self.run_id, *([self.local] if self.local else []), *self.former)
 
     def with_thinning(self, rule: Thinning) -> "Identity":
         """Return the same run under another budget of points."""
@@ -121,6 +134,18 @@ def is_pending(folder: Path) -> bool:
     return (folder / START).exists()
 
 
+def keep_start(folder: Path) -> None:
+    """Note that the store has the run in ``folder``; what it was made from is kept."""
+    (folder / START).replace(folder / CREATED)
+
+
+def make_pending(folder: Path) -> None:
+    """Have the run in ``folder`` made again, and sent from the start; the opposite of ``keep_start``."""
+    for name in (SENT, LEFT):
+        (folder / name).unlink(missing_ok=True)
+    (folder / CREATED).replace(folder / START)
+
+
 def has_records(folder: Path) -> bool:
     """Return whether the journal of the run in ``folder`` holds anything."""
     journal = folder / JOURNAL
@@ -134,7 +159,7 @@ def move_earlier_run(folder: Path) -> Path | None:
     None if there was none. The journal is moved first, the identity last: after a crash in between,
     the next call moves the rest to the same folder.
     """
-    present = [name for name in (JOURNAL, SENT, LEFT, START, *_FILES, IDENTITY) if (folder / name).exists()]
+    present = [name for name in (JOURNAL, SENT, LEFT, START, CREATED, *_FILES, IDENTITY) if (folder / name).exists()]
     if not {JOURNAL, IDENTITY} & {*present}:
         return None
     folders = (folder / f"{EARLIER}{number}" for number in range(1, 1_000_000))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
-from reglab.tracking.folder import IDENTITY, START, Identity, move_earlier_run, write_identity
+from reglab.tracking.folder import IDENTITY, START, Identity, keep_start, move_earlier_run, write_identity
 from reglab.tracking.lock import RunLock
 from reglab.tracking.own_folder import check_nothing_overwritten
 from reglab.tracking.params import write_config
@@ -56,7 +56,8 @@ def new_identity(settings: TrackingSettings, spec: RunSpec, run_id: str, artifac
         artifacts: Its artifact URI, if known.
     """
     uri, offline = redacted(settings.uri), settings.backend == "offline"
-    return Identity(run_id, spec.name, uri, artifacts, offline=offline).with_thinning(budget(settings, spec))
+    identity = Identity(run_id, spec.name, uri, artifacts, offline=offline, place=str(spec.folder))
+    return identity.with_thinning(budget(settings, spec))
 
 
 def budget(settings: TrackingSettings, spec: RunSpec) -> Thinning:
@@ -108,7 +109,7 @@ def mark_created(opening: Opening, stored: StoredRun) -> Opening:
     if identity != before:
         identity = replace(identity, local=before.run_id)
         write_identity(opening.spec.folder, identity)
-    (opening.spec.folder / START).unlink()
+    keep_start(opening.spec.folder)
     return replace(opening, identity=identity)
 
 

@@ -113,15 +113,15 @@ def write_start(folder: Path, start: Start) -> None:
     atomic_write.write(folder / START, json.dumps(asdict(start), indent=1, default=str) + "\n")
 
 
-def read_start(folder: Path) -> Start:
-    """Return what the run in ``folder`` starts with.
+def read_start(folder: Path, name: str = START) -> Start:
+    """Return what the run in ``folder`` starts with, or, as ``created.json``, was made from.
 
     Raises:
         UserError: Where that cannot be read.
     """
     check_run_folder(folder)
     try:
-        content = json.loads((folder / START).read_text(encoding="utf-8"))
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
         dataset = content.pop("dataset")
         start = Start(**content, dataset=DatasetInfo(**dataset) if dataset else None)
         # An id becomes part of a path.
@@ -129,4 +129,4 @@ def read_start(folder: Path) -> Start:
             raise ValueError(f"no id: {start.run_id!r}, {start.parent!r}")
         return start
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{folder / START} cannot be read ({error}): the run cannot be made in a store") from error
+        raise UserError(f"{folder / name} cannot be read ({error}): the run cannot be made in a store") from error

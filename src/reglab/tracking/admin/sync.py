@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from reglab.core.errors import UserError
 from reglab.core.terminal import inline
 from reglab.tracking.admin.find import run_folders
+from reglab.tracking.copies import check_original
 from reglab.tracking.folder import (
+    CREATED,
     JOURNAL,
     LEFT,
     SENT,
+    START,
     Identity,
     has_records,
     is_move_unfinished,
@@ -65,7 +68,9 @@ class SyncResult:
         return "; ".join(parts)
 
 
-def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], object] = print) -> SyncResult:
+def sync(
+    folders: Sequence[Path], uri: str | None = None, say: Callable[[str], object] = print, rebuild: bool = False
+) -> SyncResult:
     """Deliver the runs below ``folders`` to their stores, print what was done, and return it.
 
     A run whose process died is finished as KILLED; one that is not in its store yet is
@@ -75,6 +80,7 @@ def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], o
     Args:
         uri: The store of runs that were recorded with ``tracking=offline`` and are in none yet, in
             place of their own. Stores that only folders name are refused (``check_store``).
+        rebuild: Make and send again all runs that their stores do not have any more.
 
     Raises:
         UserError: Where no run is found.
@@ -85,7 +91,7 @@ def sync(folders: Sequence[Path], uri: str | None = None, say: Callable[[str], o
         raise UserError(
             f"no run below {', '.join(map(str, folders))}: give the folder of a run or sweep, or one above it"
         )
-    work = _Work(runs, uri)
+    work = _Work(runs, uri, rebuild)
     result = SyncResult()
     for folder in sorted(runs, key=_order):
         try:
@@ -108,17 +114,18 @@ class _Work:
     MLflow is imported for the first one that has something to send.
     """
 
-    def __init__(self, runs: Sequence[Path], uri: str | None) -> None:
-        self._runs, self._uri = runs, uri
+    def __init__(self, runs: Sequence[Path], uri: str | None, rebuild: bool) -> None:
+        self._runs, self._uri, self._rebuild = runs, uri, rebuild
         self._delivery: Delivery | None = None
 
     def on(self, folder: Path, result: SyncResult) -> list[str]:
         """Do what is left to be done for one run, and return the messages about it."""
         identity = read_identity(folder)
-        if _is_done(folder, identity):
+        if _is_done(folder, identity) and not (self._rebuild and identity.uri):
             return []
         if is_running(folder):  # answered at once, for a lock is tried for some time
             raise Held(f"the run in {folder} is running")
+        check_original(folder, identity)
         lock = RunLock(folder)
         try:
             messages = finish_killed(folder, identity) if has_records(folder) or not is_pending(folder) else []
@@ -132,7 +139,7 @@ class _Work:
         if self._delivery is None:
             from reglab.tracking.mlflow.sync import Delivery
 
-            self._delivery = Delivery(self._runs, self._uri)
+            self._delivery = Delivery(self._runs, self._uri, self._rebuild)
         delivered = self._delivery.deliver(folder)
         result.runs += bool(delivered.messages)
         result.rows += delivered.rows
@@ -168,7 +175,8 @@ def _order(folder: Path) -> tuple[bool, int]:
     Runs refer to each other by their ids.
     """
     try:
-        start = read_start(folder) if is_pending(folder) else None
+        name = next((name for name in (START, CREATED) if (folder / name).exists()), None)
+        start = read_start(folder, name) if name else None
     except UserError:  # reported when it is delivered
         start = None
     return (start.parent is not None, start.time) if start else (False, 0)

@@ -1,18 +1,19 @@
 """Create runs in an MLflow store from their ``start.json``, by plain SQL or MLflow's client."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from reglab.tracking.mlflow.sql_create import DirectStore, direct_store, inputs_of, needs_mlflow, tags_of
 from reglab.tracking.mlflow.sql_insert import CONTEXT, SOURCE, Input
-from reglab.tracking.mlflow.store import connect, experiment
+from reglab.tracking.mlflow.store import UNREACHABLE, connect, experiment
 from reglab.tracking.opening import StoredRun
 from reglab.tracking.payload import chunks
 from reglab.tracking.run_start import Start
-from reglab.tracking.settings import TrackingSettings
+from reglab.tracking.settings import TrackingSettings, sqlite_path
 
 # The own id of a run that a server numbered by itself: by it a run is made only once.
 LOCAL_ID = "reglab.local_id"
@@ -35,6 +36,7 @@ class RunCreator:
         self.client = connect(settings.uri)
         self._experiment = str(experiment(self.client, settings).experiment_id)
         self.direct = direct_store(settings)
+        self._is_server = sqlite_path(settings.uri) is None
 
     def create(self, starts: Sequence[Start]) -> list[StoredRun]:
         """Create new runs, one by one. Raises what MLflow raises."""
@@ -68,17 +70,41 @@ class RunCreator:
 
     def _search(self, start: Start) -> Run | None:
         if self._direct(start):
-            return _or_none(lambda: self.client.get_run(start.run_id))
+            return run_or_none(lambda: self.client.get_run(start.run_id))
+        return self._only(start)
+
+    def _only(self, start: Start, keep: Run | None = None) -> Run | None:
+        """Return the run that was made for ``start``, perhaps by a call whose answer was lost.
+
+        Where such calls made several, one (``keep``, if given) stays, and the others, which hold
+        nothing, are ended and deleted.
+        """
         where = f"tags.`{LOCAL_ID}` = '{start.run_id}'"
-        runs = self.client.search_runs([self._experiment], where, ViewType.ALL, max_results=1)
-        return runs[0] if runs else None
+        runs: list[Run] = list(self.client.search_runs([self._experiment], where, ViewType.ALL, max_results=100))
+        active = [run for run in runs if run.info.lifecycle_stage == LifecycleStage.ACTIVE]
+        kept = keep or next(iter([*active, *runs]), None)
+        for run in active:
+            if kept and run.info.run_id != kept.info.run_id:
+                self.client.set_terminated(run.info.run_id, "KILLED")
+                self.client.delete_run(run.info.run_id)
+        return kept
 
     def _direct(self, start: Start) -> DirectStore | None:
         return None if needs_mlflow(start) else self.direct
 
     def _create(self, start: Start) -> Run:
         tags = {**tags_of(start), LOCAL_ID: start.run_id}
-        return self.client.create_run(self._experiment, start.time, tags, run_name=start.name)
+        try:
+            made = self.client.create_run(self._experiment, start.time, tags, run_name=start.name)
+        except UNREACHABLE:
+            # The server may have made it, and the answer was lost.
+            if self._is_server and (found := self._only(start)):
+                return found
+            raise
+        if self._is_server:  # MLflow's client repeats a call without an answer
+            with suppress(*UNREACHABLE):
+                self._only(start, keep=made)
+        return made
 
     def _complete(self, start: Start, run: Run) -> StoredRun:
         for chunk in chunks(start.params.items(), _PARAMS_A_CALL):
@@ -93,7 +119,8 @@ def _entity(given: Input) -> DatasetInput:
     return DatasetInput(data, [InputTag(CONTEXT, given.context)])
 
 
-def _or_none(query: Callable[[], Run]) -> Run | None:
+def run_or_none(query: Callable[[], Run]) -> Run | None:
+    """Return the run that ``query`` returns, None where the store does not have it."""
     try:
         return query()
     except MlflowException as error:

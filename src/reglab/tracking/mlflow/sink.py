@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from reglab.core.errors import UserError
 from reglab.tracking.artifacts import local_home, storable
 from reglab.tracking.artifacts_left import Artifact, ArtifactLeft
+from reglab.tracking.copies import CLAIM, elsewhere, is_claimed_elsewhere
 from reglab.tracking.mlflow.denied import refused_status
 from reglab.tracking.mlflow.store import UNREACHABLE, reason
 from reglab.tracking.payload import Payload, Refused, Unsent, chunks
@@ -49,6 +50,7 @@ class MlflowSink:
     def __init__(self, client: MlflowClient, uri: str) -> None:
         self._client, self._uri = client, uri
         self._checked: set[str] = set()  # runs whose artifacts may go where the store keeps them
+        self._claimed: dict[str, str] = {}
 
     def send(self, payloads: Sequence[Payload]) -> None:
         """Store payloads, the status of a run last.
@@ -59,6 +61,7 @@ class MlflowSink:
         """
         for payload in payloads:
             try:
+                self._claim(payload)
                 self._send_rows(payload)
             except UNREACHABLE as error:
                 refused = isinstance(error, MlflowException) and error.error_code in OF_THE_RUN
@@ -91,6 +94,18 @@ class MlflowSink:
         except UserError as error:
             raise ArtifactLeft(str(error)) from error
         self._checked.add(run_id)
+
+    def _claim(self, payload: Payload) -> None:
+        """Claim a run that goes on after an earlier process, see ``copies``; once a process."""
+        run_id, claims = payload.identity.run_id, payload.identity.claims
+        if not claims or self._claimed.get(run_id) == claims[-1]:
+            return
+        stored = self._client.get_run(run_id).data.tags.get(CLAIM)
+        if is_claimed_elsewhere(claims, stored):
+            raise Refused(elsewhere(run_id))
+        if stored != claims[-1]:
+            self._client.set_tag(run_id, CLAIM, claims[-1])
+        self._claimed[run_id] = claims[-1]
 
     def _send_rows(self, payload: Payload) -> None:
         run_id = payload.identity.run_id

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, repeat
 from pathlib import Path
 
+from reglab.tracking.copies import CLAIM, elsewhere, is_claimed_elsewhere
 from reglab.tracking.journal_lines import Series
 
 _BUSY_SECONDS = 60.0
@@ -50,7 +51,15 @@ class DeletedRunError(LookupError):
     """The store has no such run, or it was deleted."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"the run {run_id} was deleted in MLflow")
+        super().__init__(f"the run {run_id} was deleted in MLflow, or is not there: reglab sync --rebuild")
+        self.run_id = run_id
+
+
+class ClaimedRunError(LookupError):
+    """Another copy of the run's folder went on with the run."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(elsewhere(run_id))
         self.run_id = run_id
 
 
@@ -60,12 +69,14 @@ class RunWrite:
 
     Args:
         status: With its time in milliseconds.
+        claims: Of its folder, see ``copies``.
     """
 
     run_id: str
     series: Mapping[str, Series] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     status: tuple[str, int] | None = None
+    claims: Sequence[str] = ()
 
 
 @lru_cache
@@ -105,14 +116,16 @@ def write(path: Path, runs: Sequence[RunWrite]) -> None:
     has it. Each run is looked up once, which is cheaper than a foreign key for each row.
 
     Raises:
-        sqlite3.Error, DeletedRunError: With nothing written.
+        sqlite3.Error, DeletedRunError, ClaimedRunError: With nothing written.
     """
     series = [_stored(key, run.run_id, rows) for run in runs for key, rows in run.series.items()]
     series.sort(key=lambda item: item[1][0])
     tags = [(run.run_id, key, value) for run in runs for key, value in run.tags.items()]
+    tags += [(run.run_id, CLAIM, run.claims[-1]) for run in runs if run.claims]
     statuses = [(run.run_id, *run.status) for run in runs if run.status]
     with transaction(path) as store:
         _check_active(store, [run.run_id for run in runs])
+        _check_claims(store, runs)
         store.executemany(_INSERT, chain.from_iterable(rows for rows, _ in series))
         store.executemany(_UPSERT, [latest for _, latest in series])
         store.executemany(_TAG, tags)
@@ -184,6 +197,14 @@ def _check_active(store: sqlite3.Connection, run_ids: Sequence[str]) -> None:
     for run_id in run_ids:
         if run_id not in active:
             raise DeletedRunError(run_id)
+
+
+def _check_claims(store: sqlite3.Connection, runs: Sequence[RunWrite]) -> None:
+    query = "SELECT value FROM tags WHERE run_uuid = ? AND key = ?"
+    for run in runs:
+        row = store.execute(query, (run.run_id, CLAIM)).fetchone() if run.claims else None
+        if row and is_claimed_elsewhere(run.claims, str(row[0])):
+            raise ClaimedRunError(run.run_id)
 
 
 def _stored(key: str, run_id: str, series: Series) -> tuple[Iterator[StoredRow], StoredRow]:

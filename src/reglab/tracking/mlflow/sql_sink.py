@@ -48,7 +48,7 @@ class DirectSink:
                 if _need_mlflow(payload.tags):
                     self._through_mlflow().send([replace(payload, series={}, status=None)])
             sql.write(self._path, [_run_write(payload) for payload in payloads])
-        except sql.DeletedRunError as error:
+        except (sql.DeletedRunError, sql.ClaimedRunError) as error:
             raise Refused(f"{redacted(self._uri)} could not store the run {error.run_id} ({error})") from error
         except (sqlite3.Error, OSError) as error:
             raise Unsent(f"{redacted(self._uri)} could not store the run {run_id_sent} ({error})") from error
@@ -102,7 +102,7 @@ def _run_write(payload: Payload) -> sql.RunWrite:
             columns = series[stored].joined(columns)
         series[stored] = columns
     tags = {} if _need_mlflow(payload.tags) else {store_key(key): value for key, value in payload.tags.items()}
-    return sql.RunWrite(payload.identity.run_id, series, tags, payload.status)
+    return sql.RunWrite(payload.identity.run_id, series, tags, payload.status, payload.identity.claims)
 
 
 def _need_mlflow(tags: Mapping[str, str]) -> bool:

@@ -79,7 +79,8 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
         prepare(path)
     elif not _is_made(path):
         raise UserError(
-            f"there is no store at {uri}: go to the folder where runs were made, or give the store's address (--uri)"
+            f"there is no store at {uri}: go to the folder where runs were made, or give the store's address (--uri); "
+            "if it was deleted, reglab sync --rebuild makes it again from the runs' folders"
         )
     try:
         return MlflowClient(tracking_uri=client_uri(uri))

@@ -7,13 +7,25 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from reglab.core.errors import UserError
-from reglab.tracking.folder import IDENTITY, START, Identity, has_records, is_pending, read_identity, write_identity
+from reglab.tracking.folder import (
+    CREATED,
+    IDENTITY,
+    JOURNAL,
+    START,
+    Identity,
+    has_records,
+    is_pending,
+    keep_start,
+    make_pending,
+    read_identity,
+    write_identity,
+)
 from reglab.tracking.lock import Held, is_running
-from reglab.tracking.mlflow.create import RunCreator
+from reglab.tracking.mlflow.create import RunCreator, run_or_none
 from reglab.tracking.mlflow.denied import denied
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.mlflow.sink import OF_THE_RUN
-from reglab.tracking.mlflow.store import UNREACHABLE, reason
+from reglab.tracking.mlflow.store import UNREACHABLE, connect, reason
 from reglab.tracking.payload import ROWS, Refused, Unsent
 from reglab.tracking.run_start import Start, read_start
 from reglab.tracking.sender import JournalCursor
@@ -45,16 +57,17 @@ class Delivery:
     Args:
         folders: Their folders.
         uri: Where those go that were recorded offline, if not None.
+        rebuild: Make runs again that their store does not have any more.
     """
 
-    def __init__(self, folders: Sequence[Path], uri: str | None) -> None:
-        self._uri = uri
+    def __init__(self, folders: Sequence[Path], uri: str | None, rebuild: bool = False) -> None:
+        self._uri, self._rebuild = uri, rebuild
         self._folders: dict[str, Path] = {}  # by the runs' own ids
         self._renamed: dict[str, str] = {}  # own id -> the id that a server gave
         for folder in folders:
             if identity := _identity(folder):
-                self._folders[identity.local or identity.run_id] = folder
-                self._renamed |= {identity.local: identity.run_id} if identity.local else {}
+                self._folders |= dict.fromkeys(identity.ids, folder)
+                self._renamed |= dict.fromkeys(identity.ids[1:], identity.run_id)
         self._creators: dict[TrackingSettings, RunCreator | UserError] = {}
         self._sinks: dict[str, LateSink] = {}
         self._unreachable: dict[str, str] = {}
@@ -75,8 +88,10 @@ class Delivery:
         if self._uri and redacted(self._uri) == uri:
             uri = self._uri
         check_store(uri, folder)
-        if is_pending(folder):
+        if is_pending(folder) or self._rebuild:
             try:
+                if not is_pending(folder) and not self._is_gone(folder, identity, uri):
+                    return self._send(folder, identity, uri, messages)
                 made, messages = self._make(folder, identity, uri)
             except UNREACHABLE as error:
                 message = f"{redacted(uri)} could not store it ({reason(error)})"
@@ -88,6 +103,18 @@ class Delivery:
                 return Delivered(messages)
             identity = made
         return self._send(folder, identity, uri, messages)
+
+    def _is_gone(self, folder: Path, identity: Identity, uri: str) -> bool:
+        """Return whether the store has lost a run, which is then to be made in it again."""
+        if run_or_none(lambda: connect(uri).get_run(identity.run_id)):
+            return False
+        if not (folder / CREATED).exists():
+            raise UserError(
+                f"{redacted(uri)} does not have this run, and it was made by an earlier version of reglab, which kept "
+                f"no {CREATED}: it cannot be made again; its rows are in {folder / JOURNAL}"
+            )
+        make_pending(folder)
+        return True
 
     def _make(self, folder: Path, identity: Identity, uri: str) -> tuple[Identity | None, list[str]]:
         start = read_start(folder)
@@ -101,10 +128,12 @@ class Delivery:
             return None, ["discarded: its process was gone before the run started"]
         made = creator.create_once(self._translated(start, self._parent(folder, start, uri, creator)))
         local = start.run_id if made.run_id != start.run_id else None
-        identity = replace(identity, run_id=made.run_id, artifacts=made.artifacts, uri=redacted(uri), local=local)
+        former = [each for each in identity.ids if each not in (made.run_id, local)]
+        identity = replace(identity, run_id=made.run_id, artifacts=made.artifacts, uri=redacted(uri))
+        identity = replace(identity, local=local, former=former)
         write_identity(folder, identity)
-        (folder / START).unlink()
-        self._renamed |= {local: made.run_id} if local else {}
+        keep_start(folder)
+        self._renamed |= dict.fromkeys(identity.ids[1:], made.run_id)
         return identity, ["created in its store", *([] if recorded else finish_killed(folder, identity))]
 
     def _send(self, folder: Path, identity: Identity, uri: str, messages: Sequence[str]) -> Delivered:
@@ -147,7 +176,7 @@ class Delivery:
             return None
         for path in (*folder.parents, self._folders.get(start.parent, folder)):
             identity = _identity(path)
-            if identity is None or start.parent not in (identity.run_id, identity.local):
+            if identity is None or start.parent not in identity.ids:
                 continue
             if not is_pending(path) and identity.uri == redacted(uri):
                 self._renamed[start.parent] = identity.run_id
