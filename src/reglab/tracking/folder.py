@@ -27,7 +27,7 @@ _FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "m
 
 
 # Ids become parts of paths, of queries and of what is printed.
-_ID, _LINE = re.compile(r"[\w.-]{1,64}", re.ASCII), re.compile(r".+")
+_ID, _LINE = re.compile(r"[\w. -]{1,64}", re.ASCII), re.compile(r".+")
 
 
 @dataclass(frozen=True)

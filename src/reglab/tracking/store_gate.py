@@ -113,7 +113,7 @@ def check_artifact_store(uri: str, store: str) -> None:
         store: The URI of the store.
     """
     parts = urlsplit(uri)
-    if sqlite_path(store) is None or parts.scheme not in _SENDS_PASSWORD:
+    if sqlite_path(store) is None or parts.scheme not in _SENDS_PASSWORD or not parts.netloc:
         return
     address = redacted(f"{parts.scheme}://{parts.netloc}")
     if address not in _named and redacted(uri) not in _named:
