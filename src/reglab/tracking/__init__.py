@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from reglab.core.account import ensure_account
+from reglab.core.describe_error import storable
 from reglab.core.errors import UserError
 from reglab.tracking.admin.find import find_folder
 from reglab.tracking.dataset import DataSetLike
@@ -56,6 +58,7 @@ _ENVIRONMENT = {
 }
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+ensure_account()  # MLflow asks for the home folder when it is imported
 
 
 def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTracker]:
@@ -74,7 +77,7 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
             another process is running a run in one of the folders.
     """
     # Training may change the working folder.
-    specs = [replace(spec, folder=spec.folder.resolve()) for spec in runs]
+    specs = [replace(spec, folder=spec.folder.resolve(), name=storable(spec.name)) for spec in runs]
     for folder, count in Counter(spec.folder for spec in specs).items():
         if count > 1:
             raise UserError(f"{count} runs have the same folder {folder}: give each its own folder")

@@ -76,11 +76,32 @@ def read_identity(folder: Path) -> Identity:
         UserError: Where it holds none.
     """
     try:
-        return Identity(**json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+        content = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no mapping")
+        return _checked(Identity(**content))
+    except (FileNotFoundError, NotADirectoryError):
         raise no_run_error(folder) from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{folder / IDENTITY} cannot be read ({error}): give another run's folder") from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{folder / IDENTITY} cannot be read ({error}): restore it, or give another run's folder"
+        ) from error
+
+
+def _checked(identity: Identity) -> Identity:
+    """Return an identity whose values have their types, as another program may not have left them.
+
+    Raises:
+        ValueError: Naming the first that has not.
+    """
+    texts: tuple[str, ...] = ("run_id", "name", "uri", "artifacts", "local")
+    numbers: tuple[str, ...] = ("stride", "steps", "minor")
+    for name, value in asdict(identity).items():
+        optional = value is None and name in ("uri", "artifacts", "local", "steps")
+        kind = str if name in texts else int if name in numbers else bool
+        if not optional and (type(value) is not kind or (name in ("run_id", "stride", "minor") and not value)):
+            raise ValueError(f"{name} is {value!r}")
+    return identity
 
 
 def check_not_folder(run: str | Path) -> None:
