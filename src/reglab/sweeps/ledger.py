@@ -125,8 +125,12 @@ def send_unsent(folder: Path, uri: str) -> bool:
         Whether MLflow has all runs; if not, the reasons are printed.
     """
     result = sync([folder], uri, say=lambda text: None)
-    # Runs that were replaced by others need not be sent.
-    refused = [reason for path, reason in result.refused.items() if not path.name.startswith(EARLIER)]
+    # Runs that were replaced by others need not be sent, and one whose identity is damaged cannot be:
+    # if MLflow has it, it counts, and if not, its job runs again.
+    left = {path: reason for path, reason in result.refused.items() if not path.name.startswith(EARLIER)}
+    refused = [reason for path, reason in left.items() if _holds_run(path)]
+    for reason in [left[path] for path in left if left[path] not in refused]:
+        _print(f"left as it is: {reason}")
     for reason in dict.fromkeys(refused):
         _print(f"not in MLflow yet: {reason}")
     if busy := result.running - is_running(folder):
@@ -136,6 +140,13 @@ def send_unsent(folder: Path, uri: str) -> bool:
             f"not in MLflow: {plural(result.left, 'artifact')} (why, and another try: reglab sync {shell_path(folder)})"
         )
     return not refused and not busy
+
+
+def _holds_run(folder: Path) -> bool:
+    with suppress(UserError):
+        read_identity(folder)
+        return True
+    return False
 
 
 def progress(folder: Path, jobs: int, done: Mapping[int, Ended]) -> str:
@@ -159,7 +170,7 @@ def _end_dead_runs(uri: str, children: Sequence["RunRecord"], folder: Path) -> b
 
 def _run_folders(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in folder.rglob(IDENTITY):
-        with suppress(UserError):  # its process may have died while writing it
+        with suppress(UserError, OSError):  # its process may have died while writing it
             yield read_identity(path.parent).run_id, path.parent
 
 

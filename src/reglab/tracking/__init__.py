@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from reglab.core import descriptors
+from reglab.core.account import ensure_account
+from reglab.core.describe_error import storable
 from reglab.core.errors import UserError
 from reglab.core.secrets import hide
 from reglab.tracking.admin.find import find_folder
@@ -62,6 +64,7 @@ _ENVIRONMENT = {
 }
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+ensure_account()  # MLflow asks for the home folder when it is imported
 
 
 def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTracker]:
@@ -81,7 +84,7 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
         OSError: Where the process may not have so many files open, before any run is made.
     """
     # Training may change the working folder.
-    specs = [replace(spec, folder=spec.folder.resolve(), name=hide(spec.name)) for spec in runs]
+    specs = [replace(spec, folder=spec.folder.resolve(), name=storable(hide(spec.name))) for spec in runs]
     for folder, count in Counter(spec.folder for spec in specs).items():
         if count > 1:
             raise UserError(f"{count} runs have the same folder {folder}: give each its own folder")

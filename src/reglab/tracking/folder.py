@@ -98,15 +98,38 @@ def read_identity(folder: Path) -> Identity:
     """
     check_run_folder(folder)
     try:
-        identity = Identity(**json.loads((folder / IDENTITY).read_text(encoding="utf-8")))
-        for text, wanted in ((identity.run_id, _ID), (identity.local or "none", _ID), (identity.uri or "none", _LINE)):
-            if not isinstance(text, str) or not wanted.fullmatch(text) or inline(text) != text:
-                raise ValueError(f"it says {text!r}")
-        return identity
-    except FileNotFoundError:
+        content = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no mapping")
+        return _checked(Identity(**content))
+    except (FileNotFoundError, NotADirectoryError):
         raise no_run_error(folder) from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{folder / IDENTITY} cannot be read ({error}): give another run's folder") from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{folder / IDENTITY} cannot be read ({error}): restore it, or give another run's folder"
+        ) from error
+
+
+def _checked(identity: Identity) -> Identity:
+    """Return an identity whose values have their types, as another program may not have left them.
+
+    Raises:
+        ValueError: Naming the first that has not.
+    """
+    numbers: tuple[str, ...] = ("stride", "steps", "minor")
+    for name, value in asdict(identity).items():
+        optional = value is None and name in ("uri", "artifacts", "local", "steps", "place")
+        kind = int if name in numbers else bool if name == "offline" else str
+        if name in ("former", "claims"):
+            if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+                raise ValueError(f"{name} is {value!r}")
+        elif not optional and (type(value) is not kind or (name in ("run_id", "stride", "minor") and not value)):
+            raise ValueError(f"{name} is {value!r}")
+    ids = (identity.run_id, identity.local or "none", *identity.former)
+    for text, wanted in (*((each, _ID) for each in ids), (identity.uri or "none", _LINE)):
+        if not wanted.fullmatch(text) or inline(text) != text:
+            raise ValueError(f"it says {text!r}")
+    return identity
 
 
 def check_not_folder(run: str | Path) -> None:

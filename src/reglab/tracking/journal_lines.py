@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 _METRICS = re.compile(rb'\{"time":\d+,"step":(-?\d+),"metrics":')
 _NUMBERS = {int, float}
+_LARGEST = 2**63 - 1
+_STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
 _SKIPPED: Mapping[str, Any] = {}
 
 
@@ -92,7 +94,7 @@ def decode(line: bytes) -> Mapping[str, Any] | None:
     """
     try:
         content = json.loads(line[line.rfind(b"\0") + 1 :])
-    except ValueError:
+    except (ValueError, RecursionError):  # RecursionError: a stranger's nesting
         return None
     return content if isinstance(content, dict) and _is_sound(content) else None
 
@@ -156,14 +158,15 @@ def metric_rows(content: Mapping[str, Any]) -> list[Row]:
 
 def _is_sound(content: Mapping[str, Any]) -> bool:
     """Return whether a line is well-formed: its folder may be from another user."""
-    timed = type(content.get("time")) is int
+    timed = _is_storable(content.get("time")) and type(content["time"]) is int
     if "metrics" in content:
         metrics = content["metrics"]
-        numbers = isinstance(metrics, dict) and set(map(type, metrics.values())) <= _NUMBERS
-        return numbers and timed and type(content.get("step")) is int
+        kinds = set(map(type, metrics.values())) if isinstance(metrics, dict) else {str}
+        numbers = kinds <= _NUMBERS and (int not in kinds or all(map(_is_storable, metrics.values())))
+        return numbers and timed and type(content.get("step")) is int and _is_storable(content["step"])
     if "artifact" in content and not (isinstance(content["artifact"], str) and isinstance(content.get("folder"), str)):
         return False
-    if "status" in content and not (timed and isinstance(content["status"], str)):
+    if "status" in content and not (timed and content["status"] in _STATUSES):
         return False
     rows = content.get("last", [])
     tags = content.get("tags", {})
@@ -171,8 +174,14 @@ def _is_sound(content: Mapping[str, Any]) -> bool:
     return texts and isinstance(rows, list) and all(map(_is_row, rows))
 
 
+def _is_storable(number: object) -> bool:
+    """Return whether a number fits into what stores have for it: 64 bits."""
+    return isinstance(number, float) or (type(number) is int and -_LARGEST <= number <= _LARGEST)
+
+
 def _is_row(row: object) -> bool:
     if not (isinstance(row, list) and len(row) == 4):
         return False
     key, value, timestamp, step = row
-    return isinstance(key, str) and isinstance(value, (int, float)) and type(timestamp) is type(step) is int
+    whole = type(timestamp) is type(step) is int
+    return isinstance(key, str) and isinstance(value, (int, float)) and whole and all(map(_is_storable, row[1:]))

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from reglab.core import atomic_write
+from reglab.core.describe_error import storable
 from reglab.core.secrets import hide
 
 
@@ -22,7 +23,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = hide(value if isinstance(value, str) else json.dumps(value, default=str))
+            flat[f"{prefix}{key}"] = storable(hide(value if isinstance(value, str) else json.dumps(value, default=str)))
     return flat
 
 

@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from reglab.core.describe_error import storable
 from reglab.tracking.artifacts_left import Artifact
 from reglab.tracking.folder import JOURNAL, Identity
 from reglab.tracking.journal_lines import Row, Series, lines
@@ -108,7 +109,7 @@ def read_payload(identity: Identity, folder: Path, after: int, rows: int = ROWS)
         for row in content.get("last", ()):
             payload.add(*row)
             count += 1
-        payload.tags.update(content.get("tags", {}))
+        payload.tags.update({key: storable(value) for key, value in content.get("tags", {}).items()})
         if "artifact" in content:
             payload.artifacts[content["artifact"], content["folder"]] = None
         if "status" in content:

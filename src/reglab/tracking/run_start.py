@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reglab.core import atomic_write
+from reglab.core.describe_error import storable
 from reglab.core.errors import UserError
 from reglab.core.secrets import hide
 from reglab.tracking.folder import FOLDER, START
@@ -93,7 +94,8 @@ def new_start(
 
 def all_tags(spec: RunSpec) -> dict[str, str]:
     """Return the tags of a run in any backend, without known secrets; its parent is apart."""
-    tags = {key: hide(str(value)) for key, value in spec.tags.items()} | {FOLDER: str(spec.folder)}
+    tags = {key: storable(hide(str(value))) for key, value in spec.tags.items()}
+    tags[FOLDER] = storable(str(spec.folder))
     return tags | ({"reglab.data_digest": spec.dataset.digest} if spec.dataset else {})
 
 
@@ -127,6 +129,9 @@ def read_start(folder: Path, name: str = START) -> Start:
         # An id becomes part of a path.
         if not all(map(_ID.fullmatch, (start.run_id, start.parent or "none"))):
             raise ValueError(f"no id: {start.run_id!r}, {start.parent!r}")
+        texts = [start.name, start.experiment, *start.params.values(), *start.tags.values()]
+        if type(start.time) is not int or not all(isinstance(text, str) for text in texts):
+            raise ValueError("a value of another type than was written")
         return start
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{folder / name} cannot be read ({error}): the run cannot be made in a store") from error

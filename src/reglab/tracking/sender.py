@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from reglab.core.describe_error import describe_error
 from reglab.tracking.artifacts_left import Artifact, ArtifactLeft, read_left, write_left
 from reglab.tracking.folder import JOURNAL, SENT, Identity, shell_path
 from reglab.tracking.payload import ROWS, Payload, Refused, Sink, Unsent, read_payload
@@ -103,6 +104,12 @@ class JournalCursor:
         """Keep in mind that the store has ``payload``."""
         self.sent = payload.end
         write_position(self.folder / SENT, self.sent)
+
+    def refusal(self, error: Exception) -> Exception:
+        """Return why the run is not sent, in one sentence that names its folder."""
+        if isinstance(error, Refused):
+            return error
+        return Refused(f"the run in {self.folder} cannot be sent ({describe_error(error)})")
 
     def backlog(self) -> int:
         """Return the number of bytes not sent yet; 0 where that is unknown."""
@@ -217,16 +224,16 @@ class Sender:
             group = groups.pop(0)
             try:
                 self._send_group(group, until)
-            except Refused as error:
+            except Exception as error:  # noqa: BLE001 - also what nobody foresaw: one run's fault costs one run
+                # a full disk takes no position; a journal on a network drive is away
+                if isinstance(error, (Unsent, OSError)) and not isinstance(error, Refused):
+                    failure = error
+                    self._max_rows = self._limits.rows_after_failure
+                    break
                 if len(group) > 1:  # which of them? one by one
                     groups.extend([each] for each in group)
                 else:
-                    group[0].isolated, failure = True, error
-            except (Unsent, OSError) as error:
-                # a full disk takes no position; a journal on a network drive is away
-                failure = error
-                self._max_rows = self._limits.rows_after_failure
-                break
+                    group[0].isolated, failure = True, group[0].refusal(error)
         if failure and not self._unreachable:
             _log.warning("%s. Training continues: the journal keeps everything, and sending is tried again.", failure)
         self._unreachable = failure is not None

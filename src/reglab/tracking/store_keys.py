@@ -20,5 +20,5 @@ def store_key(key: str) -> str:
     plain = posixpath.normpath(f"/{safe}").lstrip("/")
     if plain == safe and len(safe) <= _LONGEST and not plain.startswith(".."):
         return safe
-    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return f"{plain.lstrip('./')[: _LONGEST - 13]}-{digest}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reglab.core.describe_error import describe_error
 from reglab.core.errors import UserError
 from reglab.core.terminal import inline
 from reglab.tracking.admin.find import run_folders
@@ -55,6 +56,13 @@ class SyncResult:
         """Whether all is delivered, less what is running."""
         return not self.refused and not self.left
 
+    def refuse(self, folder: Path, error: Exception) -> list[str]:
+        """Note why a run is not delivered, and return the message, unless it was told before."""
+        reason = str(error) if isinstance(error, UserError | OSError) else _unforeseen(folder, error)
+        known = reason in self.refused.values()
+        self.refused[folder] = reason
+        return [] if known else [f"refused: {reason}"]
+
     def __str__(self) -> str:
         parts = [f"delivered {_count(self.runs, 'run')}, {_count(self.rows, 'row')}"]
         if self.running:
@@ -86,22 +94,21 @@ def sync(
         UserError: Where no run is found.
     """
     name_store(uri)
-    runs = [_finish_move(folder) for folder in run_folders(folders)]
-    if not runs:
+    result = SyncResult()
+    runs = [moved for folder in run_folders(folders) if (moved := _finish_move(folder, result, say))]
+    if not runs and not result.refused:
         raise UserError(
             f"no run below {', '.join(map(str, folders))}: give the folder of a run or sweep, or one above it"
         )
     work = _Work(runs, uri, rebuild)
-    result = SyncResult()
     for folder in sorted(runs, key=_order):
         try:
             messages = work.on(folder, result)
         except Held:
             result.running += 1
             continue
-        except (UserError, OSError) as error:
-            messages = [] if str(error) in result.refused.values() else [f"refused: {error}"]
-            result.refused[folder] = str(error)
+        except Exception as error:  # noqa: BLE001 - one run's fault costs one run
+            messages = result.refuse(folder, error)
         if messages:
             say(f"{inline(folder)}: {', '.join(messages)}")
     say(str(result))
@@ -158,15 +165,24 @@ def _is_done(folder: Path, identity: Identity) -> bool:
     return (identity.uri is None or is_sent(folder)) and last_status(folder) != "RUNNING"
 
 
-def _finish_move(folder: Path) -> Path:
-    """Finish an interrupted move of an earlier run, and return the run's folder."""
-    if is_move_unfinished(folder) and not is_running(folder):
-        lock = RunLock(folder)
-        try:
-            return move_earlier_run(folder) or folder
-        finally:
-            lock.release()
+def _finish_move(folder: Path, result: SyncResult, say: Callable[[str], object]) -> Path | None:
+    """Finish an interrupted move of an earlier run, and return the run's folder; None if it fails."""
+    try:
+        if is_move_unfinished(folder) and not is_running(folder):
+            lock = RunLock(folder)
+            try:
+                return move_earlier_run(folder) or folder
+            finally:
+                lock.release()
+    except (UserError, OSError) as error:
+        for message in result.refuse(folder, error):
+            say(f"{inline(folder)}: {message}")
+        return None
     return folder
+
+
+def _unforeseen(folder: Path, error: Exception) -> str:
+    return f"the files of {folder} cannot be delivered as they are ({describe_error(error)}); they are left untouched"
 
 
 def _order(folder: Path) -> tuple[bool, int]:

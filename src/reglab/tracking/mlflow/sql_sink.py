@@ -50,6 +50,8 @@ class DirectSink:
             sql.write(self._path, [_run_write(payload) for payload in payloads])
         except (sql.DeletedRunError, sql.ClaimedRunError) as error:
             raise Refused(f"{redacted(self._uri)} could not store the run {error.run_id} ({error})") from error
+        except (sqlite3.IntegrityError, sqlite3.DataError, ValueError, OverflowError) as error:
+            raise Refused(f"{redacted(self._uri)} does not take the run {run_id_sent} ({error})") from error
         except (sqlite3.Error, OSError) as error:
             raise Unsent(f"{redacted(self._uri)} could not store the run {run_id_sent} ({error})") from error
 
