@@ -110,3 +110,18 @@ def test_a_dead_server_says_what_to_do(monkeypatch, tmp_path):
     ) as raised:
         experiment(MlflowClient(tracking_uri=settings.uri), settings)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_folder_in_the_place_of_the_store_is_named(tmp_path, create):
+    (tmp_path / "reglab.db").mkdir()
+    with pytest.raises(UserError, match=r"reglab\.db is a folder: remove it"):
+        connect(f"sqlite:///{tmp_path / 'reglab.db'}", create)
+
+
+def test_a_damaged_store_is_made_again_by_sync(store, settings):
+    with store.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (store.stat().st_size - 4096))
+    with pytest.raises(UserError, match=r"is damaged .*reglab sync --rebuild"):
+        connect(settings.uri)
