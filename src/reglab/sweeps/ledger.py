@@ -110,7 +110,7 @@ def finished_jobs(uri: str, folder: Path, by_job: Mapping[int, Content]) -> dict
     runs = {int(run.tags[JOB]): run for run in select_attempts(children) if run.tags.get(JOB) and conclusive(run)}
     stale = _stale(runs, by_job)
     if stale:
-        _supersede(uri, [runs.pop(number) for number in stale])
+        _supersede([runs.pop(number) for number in stale])
     return {number: _recorded_end(number, run) for number, run in runs.items()}
 
 
@@ -203,11 +203,11 @@ def _stale(runs: Mapping[int, "RunRecord"], by_job: Mapping[int, Content]) -> li
     return [number for number, run in runs.items() if not unchanged(by_job[number]["data"], run.tags.get(_DIGEST))]
 
 
-def _supersede(uri: str, runs: Sequence["RunRecord"]) -> None:
+def _supersede(runs: Sequence["RunRecord"]) -> None:
     from reglab.tracking.mlflow.amend import amend
 
     for run in runs:
-        amend(uri, run.run_id, {}, 0, {SUPERSEDED: "the data changed"})
+        amend(run, {}, 0, {SUPERSEDED: "the data changed"})
     many = len(runs) > 1
     _print(
         f"the data of {plural(len(runs), 'job')} changed since {'they' if many else 'it'} ran: "

@@ -131,7 +131,7 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
     kept = {key: value for key, value in recorded.items() if key not in REMOVED_KEYS}
     measure = construct(MeasureSettings, kept, "measure")
     metrics = test_metrics(restored.model, restored.cocktail, loaded, measure)
-    amend(uri, run_id, metrics, int(record.metrics.get("final/epoch", 0)), {"reglab.test_touched": "true"})
+    amend(record, metrics, int(record.metrics.get("final/epoch", 0)), {"reglab.test_touched": "true"})
     return metrics
 
 

@@ -13,7 +13,9 @@ from reglab.cli.sync_clean import sync as command
 from reglab.tracking import RunTracker, TrackingSettings, open_run, open_sweep
 from reglab.tracking.admin.sync import sync
 from reglab.tracking.folder import CREATED, START, make_pending, read_identity, write_identity
+from reglab.tracking.mlflow.amend import amend
 from reglab.tracking.mlflow.late_sink import LateSink
+from reglab.tracking.mlflow.read import get_run
 
 Start = Callable[..., RunTracker]
 
@@ -62,8 +64,10 @@ def lose(store: Path, settings: TrackingSettings) -> None:
 def test_a_deleted_store_is_made_again_whole(
     study: dict[str, RunTracker], settings: TrackingSettings, store: Path, client: MlflowClient, tmp_path: Path
 ) -> None:
+    amend(get_run(settings.uri, study["0"].run_id), {"test/loss": 0.25}, 5_000, {"reglab.test_touched": "true"})
     before = content(client)
     assert len(before) == 3
+    assert before[study["0"].run_id][4]["test/loss"][0][2] == 0.25
     lose(store, settings)
     result = sync([tmp_path / "runs"], say=lambda text: None, rebuild=True)
     assert (result.complete, result.runs) == (True, 3)

@@ -123,3 +123,18 @@ def test_the_database_of_another_program_is_not_changed(tmp_path):
         with pytest.raises(UserError, match="the database of another program"):
             connect(f"sqlite:///{path}", create)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_folder_in_the_place_of_the_store_is_named(tmp_path, create):
+    (tmp_path / "reglab.db").mkdir()
+    with pytest.raises(UserError, match=r"reglab\.db is a folder: remove it"):
+        connect(f"sqlite:///{tmp_path / 'reglab.db'}", create)
+
+
+def test_a_damaged_store_is_made_again_by_sync(store, settings):
+    with store.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (store.stat().st_size - 4096))
+    with pytest.raises(UserError, match=r"is damaged .*reglab sync --rebuild"):
+        connect(settings.uri)

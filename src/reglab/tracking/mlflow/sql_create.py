@@ -66,7 +66,7 @@ def direct_store(settings: TrackingSettings) -> DirectStore | None:
     """
     path = sqlite_path(settings.uri)
     try:
-        if path is None or not path.stat().st_size or not sql.is_known(path):
+        if path is None or not path.is_file() or not path.stat().st_size or not sql.is_known(path):
             return None
         with sql.connection(path) as store:
             rows = store.execute(_EXPERIMENT, (settings.experiment,)).fetchall()

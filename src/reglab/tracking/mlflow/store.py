@@ -85,6 +85,11 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
     try:
         return MlflowClient(tracking_uri=client_uri(uri))
     except SQLAlchemyError as error:
+        if "malformed" in str(error):
+            raise UserError(
+                f"the store {uri} is damaged ({reason(error)}): move it away, then make it again from its runs' "
+                "folders by reglab sync --rebuild"
+            ) from error
         raise UserError(
             f"MLflow cannot open the store {uri}, which it must be able to write, even to read it: {reason(error)}. "
             "Copy the store's folder to one of your own"
@@ -165,6 +170,8 @@ def _is_made(path: Path) -> bool:
     A file handle of ours, once closed, would release the locks of all connections that this process
     has to the file, and another process would delete their write-ahead log.
     """
+    if path.is_dir():  # on which SQLite waits for a minute
+        raise UserError(f"the store {path} is a folder: remove it, or set tracking.uri to a file")
     try:
         if not path.stat().st_size:
             return False
