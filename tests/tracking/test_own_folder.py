@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from reglab.core.atomic_write import partial
 from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings, open_run
 from reglab.tracking.folder import Identity, write_identity
@@ -19,7 +22,15 @@ def test_new_folders_and_what_a_crash_left_at_the_start_pass(tmp_path):
     for name in ("new", "empty", "crashed"):
         check_own_folder(tmp_path / name, "hydra.run.dir")
         (tmp_path / name).mkdir()
-    for name in (".hydra", "reglab.log", "run.lock", "start.json", "journal.jsonl", "rank1", "multirun.yaml"):
+    for name in (
+        ".hydra",
+        "reglab.log",
+        "run.lock",
+        "start.json",
+        "journal.jsonl",
+        "rank1",
+        partial(Path("run.json")).name,
+    ):
         (tmp_path / "crashed" / name).mkdir()
     check_own_folder(tmp_path / "crashed", "hydra.run.dir", (".hydra", "reglab.log"))
 

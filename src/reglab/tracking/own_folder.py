@@ -9,14 +9,16 @@ from reglab.tracking.folder import IDENTITY, JOURNAL, SENT, START, shell_path
 from reglab.tracking.lock import LOCK
 
 # What stands there before the run has an identity, as after a crash, or while another rank begins.
-_FILES = (JOURNAL, SENT, START, LOCK, "sweep.lock", "sweep.pid", "multirun.yaml", "error.txt")
-_RANK = re.compile(r"rank\d+")
+_FILES = (IDENTITY, JOURNAL, SENT, START, LOCK, "sweep.lock", "sweep.pid", "multirun.yaml", "error.txt")
+_OWN = re.compile(r"rank\d+|\..+\.\d+\.partial")  # folders of ranks, and what is about to be moved in place
 _WRITTEN = ("config.yaml", "checkpoints", "metrics.parquet", "params.json", "note.md")
 _SHOWN = 3
 
 
 def check_own_folder(folder: Path, key: str, known: Collection[str] = ()) -> None:
     """Refuse a folder that holds anything but a run, before the first file is written to it.
+
+    One that holds a run has an identity: the run is resumed, or moved to make room.
 
     Args:
         folder: Where a run or sweep will write; it need not exist.
@@ -26,16 +28,15 @@ def check_own_folder(folder: Path, key: str, known: Collection[str] = ()) -> Non
     Raises:
         UserError: It holds other files, or is a file itself.
     """
-    if (folder / IDENTITY).is_file():  # an earlier run, which is resumed, or moved to make room
-        return
     try:
         names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
         return
     except OSError as error:
         raise UserError(f"{key}={folder} cannot be a run's folder ({error}): give a new folder") from error
-    own = {*_FILES, *known, *(name for name in names if _RANK.fullmatch(name) or (folder / name / IDENTITY).is_file())}
-    _refuse(folder, key, [name for name in names if name not in own])
+    own = {*_FILES, *known, *(name for name in names if _OWN.fullmatch(name) or (folder / name / IDENTITY).is_file())}
+    if not (folder / IDENTITY).is_file():  # asked last: another rank may be opening the run
+        _refuse(folder, key, [name for name in names if name not in own])
 
 
 def check_nothing_overwritten(folder: Path) -> None:
