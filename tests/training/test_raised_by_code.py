@@ -113,7 +113,11 @@ def test_a_model_that_changes_the_working_folder_does_not_move_the_next_job(
     with user_code():
         os.chdir("other")
     assert Path.cwd() == tmp_path
-    with pytest.raises(FileNotFoundError), user_code():
+
+    def leave() -> None:
         os.chdir("other")
-        os.chdir("nowhere")
+        raise ValueError("a shape")
+
+    with pytest.raises(ValueError, match="a shape"), user_code():
+        leave()
     assert Path.cwd() == tmp_path
