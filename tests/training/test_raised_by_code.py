@@ -103,3 +103,21 @@ def test_processes_that_a_model_forks_end_as_they_like() -> None:
         if child == 0:
             os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_model_that_changes_the_working_folder_does_not_move_the_next_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    with user_code():
+        os.chdir("other")
+    assert Path.cwd() == tmp_path
+
+    def leave() -> None:
+        os.chdir("other")
+        raise ValueError("a shape")
+
+    with pytest.raises(ValueError, match="a shape"), user_code():
+        leave()
+    assert Path.cwd() == tmp_path

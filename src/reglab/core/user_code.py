@@ -4,7 +4,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from reglab.core.errors import CodeFailed
@@ -17,12 +17,12 @@ def user_code() -> Iterator[None]:
 
     That is ``SystemExit``, ``StopIteration``, ``GeneratorExit``, a ``KeyboardInterrupt`` that no
     signal raised, and ``os._exit`` called by the main thread. Processes that the code forks end as
-    they like.
+    they like. The working folder is what it was afterwards: the next job's paths start from it.
 
     Raises:
         CodeFailed: With what was raised as its cause.
     """
-    leave, process = os._exit, os.getpid()
+    leave, process, folder = os._exit, os.getpid(), _working_folder()
 
     def refuse(status: int) -> NoReturn:
         if os.getpid() == process and threading.current_thread() is threading.main_thread():
@@ -38,6 +38,16 @@ def user_code() -> Iterator[None]:
         raise CodeFailed(error) from error
     finally:
         os._exit = leave
+        if folder is not None:
+            with suppress(OSError):  # it was removed meanwhile
+                os.chdir(folder)
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - as text, for os.chdir
+    except OSError:  # it was removed
+        return None
 
 
 @contextmanager
