@@ -50,7 +50,7 @@ def node(name: str) -> dict[str, dict[str, Any]]:
 
 def members(name: str, **changes: float) -> dict[str, Regularizer]:
     """Return the yaml's members, with hyperparameters changed."""
-    return {key: build({**inner, **changes}, Regularizer, key) for key, inner in node(name).items()}
+    return {key: build({**inner, **changes}, Regularizer, f"regularizer.{key}") for key, inner in node(name).items()}
 
 
 def blobs(dtype: torch.dtype = torch.float32) -> DataSet:

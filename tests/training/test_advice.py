@@ -63,7 +63,7 @@ def test_a_sweep_says_it_once_with_how_many_jobs_it_is_true_of(capsys):
             return {}
 
     master = OmegaConf.create({"hydra": {"launcher": {"workers": 1}}})
-    findings = Findings({}, {"idle": [0, 1], "all": [0, 1, 2]})
+    findings = Findings({}, {"idle": [0, 1], "all": [0, 1, 2]}, {})
     check_data(jobs, Composed(), master, check=lambda *_: findings)
     assert capsys.readouterr().err == "idle (2 of 3 jobs)\nall\n"
 
