@@ -76,7 +76,7 @@ def test_forked_processes_train_as_one_does_and_hand_back_the_same(case: Case) -
 def test_what_happens_in_one_process_is_raised_in_the_notebook(case: Case) -> None:
     told = kernel(ENDS, case.folder)
     assert told["fails"] == ["Own", "3 because of rank 1", "rank 1"]
-    assert told["dies"][:2] == ["RuntimeError", "the process of rank 1 ended with exit code 7"]
+    assert told["dies"][:2] == ["CodeFailed", "the code of the run called os._exit(7)"]
     assert told["cell"][0] == "UserError"
     assert "use strategy='ddp_notebook'" in told["cell"][1]
     assert told["interrupted"][0] == "KeyboardInterrupt"

@@ -1,18 +1,27 @@
 """What the code of a model or regularizer raises fails its run, and is named: nothing is swallowed or misread."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from reglab.config import trust
 from reglab.core.errors import CodeFailed, UserError, is_recorded
 from reglab.core.user_code import user_code
 from reglab.training.fused.finalize import PackFinalizer, finalizing
 from training import raising
 from training.job_case import Case
 
-MODEL = ("model=custom", "model._target_=training.raising.Net", "trust=[training]")
+MODEL = ("model=custom", "model._target_=training.raising.Net")
+
+
+@pytest.fixture(autouse=True)
+def trusted() -> Iterator[None]:
+    with trust.isolated():
+        trust.trust("training")
+        yield
 
 
 @pytest.mark.parametrize(
@@ -48,7 +57,7 @@ def test_a_model_that_raises_fails_its_run_with_what_it_raised(case: Case, what:
 @pytest.mark.parametrize("member", ["InStep", "InMeasurement"])
 def test_stop_iteration_of_a_regularizer_does_not_end_lightnings_loop(case: Case, member: str) -> None:
     with pytest.raises(CodeFailed, match="StopIteration: used up"):
-        case.train(f"+regularizer.own._target_=training.raising.{member}", "trust=[training]")
+        case.train(f"+regularizer.own._target_=training.raising.{member}")
     (run,) = case.runs()
     assert (run.info.status, run.data.tags["reglab.message"]) == ("FAILED", "StopIteration: used up")
 
