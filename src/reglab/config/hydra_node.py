@@ -6,6 +6,7 @@ the user trusts; what is nested in their arguments is never built.
 
 import copy
 import importlib
+import logging
 import secrets as random
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -18,7 +19,7 @@ from reglab.config.instantiate import locate
 from reglab.config.leaves import leaves
 from reglab.config.trust import check_trusted
 from reglab.core import secrets
-from reglab.core.errors import UserError
+from reglab.core.errors import UserError, nearest
 
 _OURS, _CORE = "hydra_plugins.reglab_plugins", "hydra._internal.core_plugins"
 # What Hydra builds: the base class of each slot, and the classes of ours and Hydra's that may stand there.
@@ -54,6 +55,7 @@ VARIABLES = frozenset(
         *("TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "TQDM_DISABLE", "NO_COLOR"),
     }
 )
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 HANDLERS = {
     "logging.NullHandler": (),
     "logging.StreamHandler": ("stream",),
@@ -139,6 +141,8 @@ def _check_logging(node: Any, key: str, output: PurePath) -> None:
             raise UserError(f"{inner}={value}: logging may only refer to {' and '.join(_STREAMS)}")
         if inner.rpartition(".")[2] in ("()", ""):
             raise UserError(f"{inner}={value}: logging handlers may only be {', '.join(HANDLERS)}")
+        if inner.endswith(".level") and type(value) is not int and value not in logging.getLevelNamesMapping():
+            raise UserError(f"{inner}={value} is no level of logging: {nearest(str(value).upper(), _LEVELS)}")
     for name, handler in _named(node, "handlers", key):
         kind, where = handler.get("class"), f"{key}.handlers.{name}"
         if kind not in HANDLERS:

@@ -181,7 +181,8 @@ def _is_made(path: Path) -> bool:
         return False
     except (OSError, sqlite3.OperationalError) as error:
         raise UserError(
-            f"cannot read the store {path} ({error}): set tracking.uri to a file that you can read"
+            f"cannot read the store {path} ({error}): is its disk full, or the file not yours to read? Mend that, or "
+            "set tracking.uri to another file"
         ) from error
     except sqlite3.DatabaseError as error:
         raise UserError(f"{path} is not a SQLite file: move it away, or set tracking.uri to another one") from error
