@@ -19,7 +19,7 @@ CALLERS = {
     },
     "check_sweep_folder": {"cli/resume.py:resume", "sweeps/parent.py:open_or_resume"},
     "check_store": {
-        "cli/resume.py:resume", "cli/configured_store.py:check_configured_store", "sweeps/preflight.py:_fault",
+        "cli/resume.py:_check_store", "cli/configured_store.py:check_configured_store", "sweeps/preflight.py:_fault",
         "tracking/__init__.py:send", "tracking/__init__.py:_sender", "tracking/mlflow/read.py:find_run",
         "tracking/mlflow/sync.py:deliver",
     },

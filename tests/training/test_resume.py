@@ -3,7 +3,9 @@
 import json
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from file_reads import file_reads
 from hydra.core.hydra_config import HydraConfig
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from omegaconf import OmegaConf
 
 from reglab.cli.resume import resume
@@ -195,6 +198,27 @@ def test_resume_by_its_folder_where_it_was_started(
         assert resume([str(case.folder / "it")]) == 0
     assert opened[JOURNAL] == 1
     assert "is finished" in capsys.readouterr().out
+
+
+def test_a_working_folder_that_was_moved_goes_on_where_it_is(
+    case: Case, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(cut=1, error=Interrupted).status == "KILLED"
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    SqlAlchemyStore._engine_map.clear()
+    moved = case.folder.with_name("moved")
+    shutil.move(case.folder, moved)
+    monkeypatch.chdir(moved)
+    with pytest.raises(UserError, match="if all of it was moved here, add --here"):
+        resume(["it"])
+    assert resume(["--here", "it"]) == 0
+    with closing(sqlite3.connect(moved / "reglab.db")) as store:
+        ((status, artifacts),) = store.execute("SELECT status, artifact_uri FROM runs").fetchall()
+    assert status == "FINISHED"
+    assert artifacts.startswith(f"{moved.as_uri()}/")
+    assert not case.folder.exists()
+    monkeypatch.chdir(moved.parent)
+    moved.rename(case.folder)  # where the fixture looks
 
 
 def test_a_finished_run_is_extended_to_what_a_longer_one_is(

@@ -25,6 +25,7 @@ from reglab.tracking.folder import shell_path
 from reglab.tracking.folder_gate import check_sweep_folder
 from reglab.tracking.pack_manifest import MANIFEST, read
 from reglab.tracking.run_state import WORKING_FOLDER, RunState, read_state
+from reglab.tracking.settings import sqlite_path
 from reglab.tracking.store_gate import asking, check_store
 
 _CHANGEABLE = (
@@ -50,17 +51,32 @@ def resume(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", default=[], help=f"what may change: {', '.join(_CHANGEABLE)}")
     given = parser.parse_intermixed_args(list(arguments))
     from reglab.tracking import find_folder
-    from reglab.tracking.folder import read_identity
 
     with asking(asker() if rank_environment.process_rank().first else None):
         folder = find_folder(given_uri(given.uri), given.run)
         sweep = (folder / SWEEP).is_file()
-        store = read_identity(check_sweep_folder(folder) if sweep else folder).uri
-        if store is not None:
-            check_store(store, folder)
+        _check_store(check_sweep_folder(folder) if sweep else folder, given.here)
         trust_given(given.overrides)
         resume_it = _resume_sweep if sweep else _resume_run
         return resume_it(folder, given.overrides, given.here)
+
+
+def _check_store(folder: Path, here: bool) -> None:
+    """Check that the user named the run's store, after giving it its new path where it was moved.
+
+    Raises:
+        UserError: The store is another's, or the working folder was moved and ``here`` is missing.
+    """
+    from reglab.tracking.folder import read_identity
+
+    uri = read_identity(folder).uri
+    path = sqlite_path(uri or "")
+    lost = path is not None and not path.exists()
+    if (here or lost) and (state := read_state(folder)) is not None:
+        _check_working_folder(state, here)
+        uri = read_identity(folder).uri
+    if uri is not None:
+        check_store(uri, folder)
 
 
 def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:

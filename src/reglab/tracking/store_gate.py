@@ -121,6 +121,12 @@ def check_artifact_store(uri: str, store: str) -> None:
 
 
 def _ask_or_refuse(address: str, what: str, option: str) -> None:
+    path = sqlite_path(address)
+    if path is not None and not path.exists() and option == OPTION:
+        raise UnnamedStore(
+            f"{inline(what)}, which is not there. If its working folder was moved, go to where it is now, and reglab "
+            f"resume --here RUN gives the run its new path; if it is to be made there, add {OPTION} {inline(address)}"
+        )
     secret = any(os.environ.get(name) for name in _PASSWORDS)
     gets = "which would get its data and your MLflow password" if secret else "which would get its data"
     address = inline(address)
