@@ -23,12 +23,12 @@ from working_folders import folder, new_home
 
 FILES = {"last": "last.ckpt", "best": "best.ckpt", "pack": "pack.ckpt", "journal": "journal.jsonl"}
 _COMMON = [
-    *("data.train_size=100", "model.width=8", "model.depth=1", "trainer.max_epochs=15", "sweep.report=false"),
-    *("trainer.checkpoint_seconds=0", "sweep.test=false"),
+    *("data.train_size=100", "model.width=8", "model.depth=1", "trainer.max_epochs=15"),
+    "trainer.checkpoint_seconds=0",
 ]
 _PACK = [
     *("-m", "regularizer=[l2]", "regularizer.l2.strength=1e-4,1e-3,1e-2", "hydra.launcher.always=true"),
-    *("hydra.launcher.workers=1", "hydra.launcher.compile=false"),
+    *("hydra.launcher.workers=1", "hydra.launcher.compile=false", "sweep.report=false", "sweep.test=false"),
 ]
 _LEAST = 3  # checkpoints before the run is ended, so that there is a previous one
 

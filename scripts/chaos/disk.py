@@ -25,8 +25,7 @@ from reading import jobs, read_rows
 from working_folders import folder, new_home
 
 _COMMON = [
-    *("train", "data.train_size=100", "model.depth=1", "trainer.checkpoint_seconds=0", "sweep.report=false"),
-    *("sweep.test=false",),
+    *("train", "data.train_size=100", "model.depth=1", "trainer.checkpoint_seconds=0"),
 ]
 # words of each case, and the range of the limit in bytes: above everything but the file that is
 # meant

@@ -29,11 +29,10 @@ _DIED = 137
 MOMENTS = ("before", "after", "half")
 _SMALL = [
     *("data.train_size=60", "model.width=4", "model.depth=1", "trainer.checkpoint_seconds=0", "trainer.max_epochs=3"),
-    *("sweep.report=false", "sweep.test=false"),
 ]
 _PACK = [
     *("-m", "regularizer=[l2]", "regularizer.l2.strength=1e-4,1e-3,1e-2", "hydra.launcher.always=true"),
-    *("hydra.launcher.workers=1", "hydra.launcher.compile=false"),
+    *("hydra.launcher.workers=1", "hydra.launcher.compile=false", "sweep.report=false", "sweep.test=false"),
 ]
 CASES = {
     "solo": ["train", *_SMALL],

@@ -25,11 +25,12 @@ from working_folders import folder, new_home
 WITNESS = Path(__file__).with_name("witness.py")
 _COMMON = [
     *("data.train_size=200", "model.width=32", "trainer.checkpoint_seconds=1", "trust=[witness]"),
-    *("+regularizer.witness._target_=witness.Witness", "sweep.report=false", "sweep.test=false"),
+    *("scheduler=cosine", "trainer.gradient_clip_norm=0.5"),
+    *("+regularizer.witness._target_=witness.Witness",),
 ]
 _SWEEP = [
     *("-m", "regularizer=[l2]", "regularizer.l2.strength=1e-4,1e-3,1e-2,1e-1", "hydra.launcher.always=true"),
-    *("hydra.launcher.workers=1", "hydra.launcher.compile=false"),
+    *("hydra.launcher.workers=1", "hydra.launcher.compile=false", "sweep.report=false", "sweep.test=false"),
 ]
 KINDS = ("run", "sweep", "worker")
 

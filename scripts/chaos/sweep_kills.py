@@ -51,6 +51,7 @@ def command(jobs: int, launcher: str, mixed: bool, epochs: int) -> list[str]:
     return [
         *("train", "-m", f"sweep.blocks=[{', '.join(blocks)}]", f"hydra/launcher={launcher}"),
         *("data.train_size=200", "model.width=32", "optimizer.lr=2e-3", f"trainer.max_epochs={epochs}"),
+        *("scheduler=cosine", "trainer.gradient_clip_norm=0.5"),
         *("trainer.checkpoint_seconds=0.2", "sweep.test=false", "sweep.report=false", "hydra.launcher.workers=2"),
         *(["hydra.launcher.always=true", "hydra.launcher.compile=false"] if launcher == "fused" else []),
     ]

@@ -53,7 +53,7 @@ def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     """The working folder's own copy; the run is ``runs/it``."""
     work = tmp_path / "work"
     shutil.copytree(made, work)
-    change_identity(work / "runs" / "it", uri=f"sqlite:///{work}/reglab.db")
+    change_identity(work / "runs" / "it", uri=f"sqlite:///{work}/reglab.db", place=str(work / "runs" / "it"))
     monkeypatch.chdir(work)
     yield work
     close(work)
