@@ -26,6 +26,7 @@ from compare import Found, compare
 from working_folders import folder, new_home
 
 _DIED = 137
+_leave = os._exit  # reglab lets it raise while a run trains
 MOMENTS = ("before", "after", "half")
 _SMALL = [
     *("data.train_size=60", "model.width=4", "model.depth=1", "trainer.checkpoint_seconds=0", "trainer.max_epochs=3"),
@@ -70,9 +71,9 @@ class Dying:
             if self._moment == "half" or not self._turn():
                 return function(*arguments, **options)
             if self._moment == "before":
-                os._exit(_DIED)
+                _leave(_DIED)
             function(*arguments, **options)
-            os._exit(_DIED)
+            _leave(_DIED)
 
         return counted
 
@@ -81,7 +82,7 @@ class Dying:
             return self._write(number, data)
         if self._moment != "before":
             self._write(number, bytes(data)[: len(data) // 2] if self._moment == "half" else data)
-        os._exit(_DIED)
+        _leave(_DIED)
 
     def _commits(self) -> None:
         dying = self

@@ -19,7 +19,7 @@ REASONS = {
     RAISES: "ArithmeticError: poisoned",
     NAN: "stopped being finite",
     RUNS_OUT: "memory",
-    EXITS: "exit code 3",
+    EXITS: "os._exit(3)",
     ABORTS: "SIGABRT",
     KILLED: "SIGKILL",
 }
