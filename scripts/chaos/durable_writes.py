@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from commands import Command, apart, go_on, preload, run
 from compare import Found, compare
@@ -40,6 +40,10 @@ CASES = {
     "pack": ["train", *_PACK, *_SMALL],
     "sync": ["train", *_SMALL, "tracking=offline"],
 }
+
+
+def _die() -> NoReturn:
+    _leave(_DIED)
 
 
 class Dying:
@@ -71,9 +75,9 @@ class Dying:
             if self._moment == "half" or not self._turn():
                 return function(*arguments, **options)
             if self._moment == "before":
-                _leave(_DIED)
+                _die()
             function(*arguments, **options)
-            _leave(_DIED)
+            _die()
 
         return counted
 
@@ -82,7 +86,7 @@ class Dying:
             return self._write(number, data)
         if self._moment != "before":
             self._write(number, bytes(data)[: len(data) // 2] if self._moment == "half" else data)
-        _leave(_DIED)
+        _die()
 
     def _commits(self) -> None:
         dying = self
