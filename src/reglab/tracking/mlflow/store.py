@@ -185,10 +185,20 @@ def _is_made(path: Path) -> bool:
             "set tracking.uri to another file"
         ) from error
     except sqlite3.DatabaseError as error:
+        if "malformed" in str(error) or _begins_as_sqlite(path):
+            raise UserError(
+                f"the store {path} is damaged ({error}): move it away, then make it again from its runs' folders by "
+                "reglab sync --rebuild"
+            ) from error
         raise UserError(f"{path} is not a SQLite file: move it away, or set tracking.uri to another one") from error
     if tables and _OF_MLFLOW not in tables:
         raise UserError(f"{path} is the database of another program, which MLflow would change: give another store")
     return True
+
+
+def _begins_as_sqlite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
 
 
 def _make(path: Path) -> None:
