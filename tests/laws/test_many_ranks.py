@@ -14,6 +14,7 @@ from many_ranks import CASES, SIGNALLED, STRATEGIES, cases, job, signalled, trai
 
 from reglab.analysis.per_example_file import FILE
 from reglab.analysis.per_example_file import read as read_examples
+from reglab.tracking import opening
 from reglab.training.checkpoint_files import read
 from reglab.training.checkpoints import resumable
 
@@ -106,8 +107,10 @@ def test_a_run_that_goes_on_under_its_schedule_ends_with_the_same_bits(
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_training_goes_on_with_another_number_of_devices(
-    strategy: str, ranks: int, trained_by: dict[int, Path], alone: Path
+    strategy: str, ranks: int, trained_by: dict[int, Path], alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A run begins here at a checkpoint that another one left.
+    monkeypatch.setattr(opening, "check_nothing_overwritten", lambda folder: None)
     by_one = trained_by[ranks] / strategy / "from_several"  # begun there, ended here
     trained(job("stopped"), by_one, resumable(by_one / "checkpoints"))
     wanted = _last(alone / "stopped")
