@@ -76,7 +76,7 @@ def test_the_second_of_two_copies_doubles_no_row(
         again.log({"loss": value}, 2)
         with caplog.at_level(logging.WARNING):
             again.finish("FINISHED" if folder == first else "FAILED")
-    assert "went on in another copy of its folder" in caplog.text
+    assert "was resumed in another copy of its folder" in caplog.text
     assert steps(client, run) == [(1, 1.0), (2, 0.5)]
     assert client.get_run(run.run_id).info.status == "FINISHED"
     assert "another copy" in sync([second], say=lambda text: None).refused[second]

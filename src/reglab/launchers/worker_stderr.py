@@ -44,7 +44,7 @@ class WorkerStderr:
             text = os.pread(number, _AT_ONCE, max(self._read, size - _AT_ONCE)).lstrip(b"\0")
             self._read = size
             if size - self._emptied > _KEPT_ON_DISK:
-                os.ftruncate(number, 0)  # the worker goes on behind what is now a hole
+                os.ftruncate(number, 0)  # the worker continues behind what is now a hole
                 self._emptied = size
             if text:
                 self._last = (self._last + text)[-4 * _CHARACTERS :]

@@ -1,4 +1,4 @@
-"""``artifacts.left``: artifacts of a run that its store did not take, while rows and status went on."""
+"""``artifacts.left``: artifacts of a run that its store did not take, while it has rows and status."""
 
 import json
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
-"""Copies of a run's folder: only one of them may go on with the run.
+"""Copies of a run's folder: only one of them may resume the run.
 
-A folder that goes on with its run claims it: it draws a token, keeps all that it ever drew, and the
-store keeps the latest, as a tag. A store whose token a folder has never drawn belongs to a copy that
-went on before.
+A folder in which its run is resumed claims it: it draws a token, keeps all that it ever drew, and
+the store keeps the latest, as a tag. A store whose token a folder has never drawn belongs to a copy
+that was resumed before.
 """
 
 import uuid
@@ -35,7 +35,7 @@ def check_original(folder: Path, identity: Identity) -> None:
 
 
 def claimed(folder: Path, identity: Identity) -> Identity:
-    """Return the identity of a run that goes on in ``folder``, with a new claim on it."""
+    """Return the identity of a run that is resumed in ``folder``, with a new claim on it."""
     return replace(identity, place=str(folder), claims=[*identity.claims, uuid.uuid4().hex])
 
 
@@ -50,8 +50,8 @@ def is_claimed_elsewhere(claims: Sequence[str], stored: str | None) -> bool:
 
 
 def elsewhere(run_id: str) -> str:
-    """Return the message for a copy of a run that another copy went on with."""
+    """Return the message for a copy of a run that another copy has resumed."""
     return (
-        f"the run {run_id} went on in another copy of its folder since this one was copied: go on with that one; what "
+        f"the run {run_id} was resumed in another copy of its folder since this one was copied: use that one; what "
         "this copy recorded stays in its journal"
     )

@@ -96,7 +96,7 @@ class MlflowSink:
         self._checked.add(run_id)
 
     def _claim(self, payload: Payload) -> None:
-        """Claim a run that goes on after an earlier process, see ``copies``; once a process."""
+        """Claim a run that is resumed after an earlier process, see ``copies``; once a process."""
         run_id, claims = payload.identity.run_id, payload.identity.claims
         if not claims or self._claimed.get(run_id) == claims[-1]:
             return

@@ -56,7 +56,7 @@ class DeletedRunError(LookupError):
 
 
 class ClaimedRunError(LookupError):
-    """Another copy of the run's folder went on with the run."""
+    """Another copy of the run's folder has resumed the run."""
 
     def __init__(self, run_id: str) -> None:
         super().__init__(elsewhere(run_id))
