@@ -212,8 +212,8 @@ class Sender:
             if why not in self._told:
                 self._told.add(why)
                 _log.warning(
-                    "The artifact %s of the run in %s is not in the store (%s). Rows and status are; the file stays in the "
-                    "folder, and this tries it again: reglab sync %s",
+                    "The artifact %s of the run in %s is not in the store (%s). Rows and status are; the file stays in "
+                    "the folder, and this tries it again: reglab sync %s",
                     name, cursor.folder, why, shell_path(cursor.folder),
                 )  # fmt: skip
 
