@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from reglab.cli import train
 from reglab.core.errors import UserError
 from reglab.processes import rank_consistency, rank_environment
 from reglab.processes.rank_environment import ProcessRank
@@ -190,3 +191,23 @@ def test_a_folder_of_ones_own_is_kept_unless_the_processes_would_name_it_apart(e
     ]
     with pytest.raises(UserError, match=r"as in hydra.run.dir=runs/\$SLURM_JOB_ID"):
         rank_consistency.shared_folder_overrides(config(), ["hydra.run.dir=runs/${now:%H}"])
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_rank_that_comes_after_another_takes_the_folder_that_it_made(
+    environment: pytest.MonkeyPatch, tmp_path: Path, rank: str
+) -> None:
+    for name, value in {**SLURM, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}.items():
+        environment.setenv(name, value)
+    for name in (".hydra", "rank1"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "reglab.log").touch()
+    composed: list[DictConfig] = []
+    environment.setattr(train, "train_one", lambda hydra, name, config, label: composed.append(config) or 0)
+    words = ["trainer.devices=2", "tracking=none", f"hydra.run.dir={tmp_path}"]
+    assert train.train(words) == 0
+    assert composed[0].hydra.output_subdir == {"0": ".hydra", "1": None}[rank]
+
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"holds 'thesis.tex', which no run of reglab wrote"):
+        train.train(words)

@@ -5,7 +5,7 @@ An error in the configuration is reported in one message.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,16 +116,17 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
         check_configured_store(config, Path.cwd(), TRACKING_URI)
     rank_consistency.check_started_processes(config, sweep=mode == RunMode.MULTIRUN)
     if mode == RunMode.RUN:
+        written = names_of_hydra(config)  # by the first rank, which may be ahead
         amend(config, rank_consistency.shared_folder_overrides(config, overrides))
         OmegaConf.clear_cache(config)  # of ${now:}, which all ranks agree on by now
-        _check_folder(config, "hydra.run.dir")
+        _check_folder(config, "hydra.run.dir", written)
         return train_one(hydra, name, config, " ".join(overrides) or "one run")
     return _exit_code(_sweep(hydra, name, config, resume))
 
 
 def _sweep(hydra: Hydra, name: str, config: DictConfig, resume: Path | None) -> object:
     """Do what ``Hydra.multirun`` does with a config that is composed already."""
-    _check_folder(config, "hydra.sweep.dir")
+    _check_folder(config, "hydra.sweep.dir", names_of_hydra(config))
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     callbacks = Callbacks(config)
     callbacks.on_multirun_start(config=config, config_name=name)
@@ -140,9 +141,9 @@ def _sweep(hydra: Hydra, name: str, config: DictConfig, resume: Path | None) -> 
     return result
 
 
-def _check_folder(config: DictConfig, key: str) -> None:
-    """Refuse a folder that holds other files than a run's, before Hydra writes to it."""
-    check_own_folder(folder_of(config, key), key, names_of_hydra(config))
+def _check_folder(config: DictConfig, key: str, written: Collection[str]) -> None:
+    """Refuse a folder that holds other files than a run's, and what Hydra writes, before it does."""
+    check_own_folder(folder_of(config, key), key, written)
 
 
 def _task(trusted: Sequence[str], config: DictConfig) -> object:
