@@ -32,6 +32,7 @@ html_copy_source = False
 _PAGES = {
     "Use": [
         "training",
+        "trainer",
         "tables",
         "regularizers",
         "kinds",

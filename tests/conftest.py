@@ -45,6 +45,23 @@ def no_writer_outlives_its_test() -> Iterator[None]:
             thread.join(5)
 
 
+def _forget_variables() -> None:
+    for name in [
+        name for name in os.environ if name.startswith(("MLFLOW_TRACKING_", "MLFLOW_EXPERIMENT_", "PL_TRAINER_"))
+    ]:
+        del os.environ[name]
+
+
+_forget_variables()  # tests have stores of their own
+
+
+@pytest.fixture(autouse=True)
+def no_variable_outlives_its_test() -> Iterator[None]:
+    """Forget the variables that MLflow's ``set_tracking_uri``, which Lightning's logger calls, sets."""
+    yield
+    _forget_variables()
+
+
 @pytest.fixture(autouse=True)
 def no_named_store_outlives_its_test() -> Iterator[None]:
     """Forget which stores the user of a test named."""

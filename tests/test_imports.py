@@ -39,7 +39,7 @@ METHODS = {"regularizers", "measures", "models", "data"}
 LAYERS["training"] = set(LAYERS) - {"tracking.admin", "reports", "reports.figures", "reports front"}
 LAYERS["training.fused"] = LAYERS["training"] | {"training"}
 LAYERS["training front"] = set()
-LAYERS["api"] = {"core", "processes", "data", "measures", "regularizers", "tracking front", "training"}
+LAYERS["api"] = {"core", "processes", "data", "models", "measures", "regularizers", "tracking front", "training"}
 LAYERS["callback"] = {"core", "analysis", "measures", "regularizers", "distributed", "training"}
 LAYERS["launchers"] = {
     "core",
@@ -56,7 +56,7 @@ LAYERS["cli"] = set(LAYERS)
 # Where no module imports torch when it is itself imported: the command line answers without it.
 WITHOUT_TORCH = {"core", "analysis", "config", "processes", "tracking", "reports", "launchers", "sweeps", "cli"}
 WITH_HYDRA = {"class_weight", "validate", "error_messages", "sweep_functions", "job_request"}  # of config
-WITH_HYDRA |= {"config_loader", "hydra_context", "hydra_node"}
+WITH_HYDRA |= {"config_loader", "hydra_context", "hydra_node", "used_keys"}
 LIGHTNING = {"pytorch_lightning", "lightning_fabric", "lightning"}
 
 

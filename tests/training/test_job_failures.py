@@ -105,8 +105,8 @@ def test_a_bug_fails_the_run_and_is_raised(case: Case) -> None:
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (["+trainer.gradient_clip_val=1"], r"use trainer\.gradient_clip_norm"),
-        (["+trainer.gradient_clip_algorithm=value"], r"use trainer\.gradient_clip_norm"),
+        (["+trainer.gradient_clip_val=1"], r"give trainer\.gradient_clip_norm"),
+        (["+trainer.gradient_clip_algorithm=value"], r"give trainer\.gradient_clip_norm"),
         ([L1, "regularizer.l1.where='haed.*'"], r"regularizer.l1: where='haed.\*'.*head"),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from reglab.training.loader import Steps, epoch_order, share, step_rows
+from reglab.training.recipe import Recipe
 
 
 def walk(steps, counter, epochs):
@@ -17,9 +18,10 @@ def walk(steps, counter, epochs):
     return observed
 
 
-def loader(rows=23, batch_size=5, seed=3, steps_per_batch=2, start=0):
+def loader(rows=23, batch_size=5, seed=3, steps_per_batch=2, start=0, **length):
     counter = [start]
-    return Steps(rows, batch_size, seed, steps_per_batch, lambda: counter[0]), counter
+    recipe = Recipe({}, steps_per_batch=steps_per_batch, **length)
+    return Steps(rows, batch_size, seed, recipe, lambda: counter[0]), counter
 
 
 @pytest.mark.parametrize("rows, batch_size", [(23, 5), (20, 5), (21, 5), (4, 10), (1, 1), (2, 1), (6, 1)])

@@ -14,6 +14,7 @@ from reglab.core.errors import UserError
 from reglab.training.execution_settings import Engine
 from reglab.training.loader import Steps
 from reglab.training.microbatches import Microbatches
+from reglab.training.recipe import Recipe
 from reglab.training.solo import Solo
 
 SMALL = "trainer.sync_batchnorm=false: a step of an epoch has 4 rows, and BatchNorm needs 2 on each of 3 devices; use"
@@ -24,8 +25,8 @@ SMALL = "trainer.sync_batchnorm=false: a step of an epoch has 4 rows, and BatchN
     [(20, 5, 5), (22, 5, 2), (23, 5, 3), (21, 5, 5), (4, 10, 4), (1, 5, 1), (2, 1, 2), (3, 2, 3), (11, 10, 11)],
 )
 def test_the_smallest_step_of_an_epoch(rows: int, batch_size: int, least: int) -> None:
-    steps = Steps(rows, batch_size, 0, 3, lambda: 0)
-    assert steps.least == least
+    steps = Steps(rows, batch_size, 0, Recipe({}, steps_per_batch=3), lambda: 0)
+    assert min(steps.sizes) == least
     assert min(len(step) for chunk in steps for step in chunk) == least
 
 

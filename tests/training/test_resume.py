@@ -338,3 +338,37 @@ def test_a_run_that_a_regularizer_stopped_is_not_trained_longer_and_says_so(
     assert resume(["it", "trainer.max_epochs=60"]) == 0
     assert "stopped this run after epoch" in caplog.text
     assert rows(case.folder / "it") == before
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+@pytest.mark.parametrize(
+    "length", [("+trainer.max_steps=10",), ("+trainer.max_steps=7", "+trainer.limit_train_batches=3")]
+)
+def test_a_run_that_ends_inside_an_epoch_resumes_and_ends_there(
+    case: Case, run: Run, cut: int, length: tuple[str, ...]
+) -> None:
+    overrides = ("trainer.max_epochs=null", *length)
+    with pytest.raises(Cut):
+        run(*overrides, cut=cut)
+    result = run(*overrides)
+    run(*overrides, folder="whole")
+    assert result.status == "FINISHED"
+    assert_equal(case.folder / "it", case.folder / "whole")
+    content = checkpoint_files.read(case.folder / "it" / "checkpoints" / "last.ckpt")
+    assert int(content["state_dict"]["cocktail.keys.step"]) == int(length[0].partition("=")[2])
+    assert {step for _, step in rows(case.folder / "it")} == {0, 1, 2, 3}
+
+
+def test_a_run_that_ends_after_so_many_steps_is_not_extended(case: Case, run: Run) -> None:
+    run("trainer.max_epochs=null", "+trainer.max_steps=10")
+    with pytest.raises(UserError, match=r"ends after trainer\.max_steps=10 and cannot be extended"):
+        resume(["it", "trainer.max_epochs=9"])
+
+
+def test_no_regularizer_stops_a_run_before_its_least_epochs(case: Case, run: Run) -> None:
+    stopping = ("regularizer=[l1,dropout,early_stopping]", "regularizer.early_stopping.patience=1", "optimizer.lr=3")
+    stopped = {}
+    for least in (1, 6):
+        run(*stopping, "trainer.max_epochs=9", f"+trainer.min_epochs={least}", folder=f"least{least}")
+        stopped[least] = max(step for _, step in rows(case.folder / f"least{least}"))
+    assert stopped[1] < 6 <= stopped[6]

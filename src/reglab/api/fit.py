@@ -20,6 +20,7 @@ from reglab.core.signals import was_signalled
 from reglab.core.user_code import user_code
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings, score_name
+from reglab.models.lightning_module import check_plain
 from reglab.processes import rank_environment
 from reglab.regularizers import Cocktail, Regularizer, name_members
 from reglab.tracking import RunTracker, TrackingSettings, open_run
@@ -28,6 +29,7 @@ from reglab.training.check import check_experiment, check_seed
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit as fit_experiment
 from reglab.training.fit import summary
+from reglab.training.length import take_length
 from reglab.training.preflight import log_advice
 from reglab.training.recipe import Recipe, optimizer_config
 from reglab.training.recorder import Progress
@@ -67,7 +69,7 @@ def fit(
     data: DataSet,
     regularizers: Sequence[Regularizer] | Mapping[str, Regularizer] | Regularizer = (),
     *,
-    epochs: int = 50,
+    epochs: int | None = 50,
     batch_size: int = 32,
     optimizer: str | Mapping[str, Any] = "adam",
     lr: float | None = 1e-3,
@@ -83,7 +85,7 @@ def fit(
         model: Trained in place; it maps ``[rows, *data.input_shape]`` to ``[rows, data.outputs]``.
         data: From ``reglab.dataset``.
         regularizers: A list, the first innermost, or a mapping by name.
-        epochs: Passes over the training rows, >= 1.
+        epochs: Passes over the training rows, >= 1; None where ``trainer`` has ``max_steps``.
         batch_size: Rows of a batch, >= 1.
         optimizer: A name in ``torch.optim``.
         lr: Learning rate; None: the optimizer's default.
@@ -108,7 +110,11 @@ def fit(
     _check_shapes(model, data)
     settings = dict(trainer or {})
     clip_norm = settings.pop("gradient_clip_norm", None)
-    recipe = Recipe(optimizer_config(optimizer, lr), clip=clip_norm, batch_size=batch_size, epochs=epochs)
+    if "max_epochs" in settings:
+        raise UserError(f"trainer: give the number of epochs as reglab.fit(..., epochs={settings['max_epochs']})")
+    settings["max_epochs"] = epochs
+    length = take_length(settings, len(data.train), batch_size)
+    recipe = Recipe(optimizer_config(optimizer, lr), {}, clip_norm, batch_size, 32, *length)
     job = Experiment(
         model, cocktail, data, recipe, measure or MeasureSettings(), settings, _description(cocktail, data, seed)
     )
@@ -220,6 +226,7 @@ def _check_shapes(model: nn.Module, data: DataSet) -> None:
     """Try the model on two rows, so that a wrong size is reported before training."""
     from reglab.measures import evaluate
 
+    check_plain(type(model), "reglab.fit")
     rows = slice(0, 2)
     dtype = next((weight.dtype for weight in model.parameters()), torch.float32)
     try:

@@ -1,6 +1,8 @@
 """Read each row of a user's DataLoader once, in a fixed order, to measure gaps on."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ def inputs_and_targets(batch: Any) -> Rows:
     )
 
 
-def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> Rows:
+def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None, batches: float = math.inf) -> Rows:
     """Return inputs ``[rows, ...]`` and targets ``[rows, ...]`` of the rows of ``loader``, or of a
     subset.
 
@@ -53,11 +55,15 @@ def take_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = N
         unpack: Gives inputs and targets of a batch.
         size: From the number of rows that there are to how many are wanted, a fixed choice among
             all; of rows that come as a stream, where the number is not known, the first ones.
+        batches: How many batches the trainer takes of an epoch: of a loader that shuffles they may
+            hold any row, otherwise the rows are those of the first ones.
     """
-    return numbered_rows(loader, unpack, size)[0]
+    return numbered_rows(loader, unpack, size, batches)[0]
 
 
-def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None) -> tuple[Rows, Tensor]:
+def numbered_rows(
+    loader: Any, unpack: Unpack, size: Callable[[int], int] | None = None, batches: float = math.inf
+) -> tuple[Rows, Tensor]:
     """Like ``take_rows``; return the rows' numbers too, int64 [rows].
 
     A number is the row's in the dataset, or, of a ``Subset``, in what that was taken from; where
@@ -67,15 +73,16 @@ def numbered_rows(loader: Any, unpack: Unpack, size: Callable[[int], int] | None
         loader: A user's.
         unpack: Gives inputs and targets of a batch.
         size: From the number of rows to how many are wanted.
+        batches: How many batches the trainer takes of an epoch.
 
     Returns:
         Inputs and targets, and the rows' numbers.
     """
-    batches, wanted, numbers = _batches(loader, size)
+    source, wanted, numbers = _batches(loader, size, batches)
     inputs: list[Tensor] = []
     targets: list[Tensor] = []
     count = 0
-    for batch in batches:
+    for batch in source:
         pair = unpack(batch)
         _check(pair)
         inputs.append(pair[0].detach())
@@ -112,14 +119,19 @@ def row_keys(loader: DataLoader[Any]) -> Sequence[Any]:
     return sorted(set(sampler))
 
 
-def _batches(loader: Any, size: Callable[[int], int] | None) -> tuple[Iterable[Any], int | None, Sequence[int] | None]:
+def _batches(
+    loader: Any, size: Callable[[int], int] | None, batches: float
+) -> tuple[Iterable[Any], int | None, Sequence[int] | None]:
     """Return batches in a fixed order, how many of their rows are wanted, None for all, and their
     numbers if known.
     """
     mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
     if not mapped or loader.batch_sampler is None:
-        return loader, size(2**62) if size else None, None
+        source = loader if batches == math.inf else islice(loader, int(batches))
+        return source, size(2**62) if size else None, None
     keys = row_keys(loader)
+    if batches != math.inf and isinstance(getattr(loader.batch_sampler, "sampler", None), SequentialSampler):
+        keys = keys[: int(batches) * (loader.batch_size or 1)]
     wanted = size(len(keys)) if size else len(keys)
     chosen = [keys[position] for position in probe_rows(len(keys), wanted, seed=0).tolist()]
     again = DataLoader(

@@ -1,13 +1,17 @@
 """Measure gap and weights of a user's module on rows of the user's DataLoaders."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import RunningStage
+from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.dataloader_rows import Rows, Unpack, numbered_rows
@@ -18,6 +22,8 @@ from reglab.training import measured_rows
 from reglab.training.measured_rows import GapRows, GapSide
 from reglab.training.measurement import Measurement
 from reglab.training.per_example import MeasuredRows, SideRows, constant_predictor, examples
+
+_LONGEST = 100_000  # rows that are read of a stream which may have no end
 
 
 class LoaderMeasurement(Measurement):
@@ -34,11 +40,15 @@ class LoaderMeasurement(Measurement):
         self, trainer: pl.Trainer, module: pl.LightningModule, task: Task, unpack: Unpack, settings: MeasureSettings
     ) -> None:
         train, val = _only(trainer.train_dataloader), _only(_validation(trainer))
+        limits = _Batches(
+            trainer.num_training_batches * _ranks(trainer, train), sum(trainer.num_val_batches) * _ranks(trainer, val)
+        )
         self.missing = _what_is_missing(train, val)
         rows = None
         if not self.missing:
             with isolate_rng(), validating(trainer):
-                self._read = _read_rows(train, val, lambda batch: unpack(_as_in_training(trainer, module, batch)), task)
+                ready = partial(_ready, trainer, module, unpack)
+                self._read = _read_rows(train, val, limits, ready, task)
             rows = self._read.gap_rows(task)
         super().__init__(rows, settings, trainer.world_size)
 
@@ -88,21 +98,57 @@ class _LoaderRows(NamedTuple):
         return MeasuredRows(*sides, constant, self.train_rows)
 
 
-def _read_rows(train: Any, val: Any, ready: Callable[[Any], Rows], task: Task) -> _LoaderRows:
+class _Batches(NamedTuple):
+    """How many batches all ranks take in an epoch: the loader's number, or less by limits.
+
+    It is infinite for a stream that does not know its length.
+    """
+
+    train: float
+    val: float
+
+
+def _ranks(trainer: pl.Trainer, loader: Any) -> int:
+    """Return how many ranks share the rows that are read; of a stream each reads its own."""
+    mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+    return trainer.world_size if mapped else 1
+
+
+def _ready(trainer: pl.Trainer, module: pl.LightningModule, unpack: Unpack, batch: Any) -> Rows:
+    return unpack(_as_in_training(trainer, module, batch))
+
+
+def _read_rows(train: Any, val: Any, limits: _Batches, ready: Callable[[Any], Rows], task: Task) -> _LoaderRows:
     """Read the validation rows, and a probe of the training rows whose size follows from theirs."""
     available = 1  # training rows; unknown for a stream
-    val_rows, val_index = numbered_rows(val, ready)
+    val_rows, val_index = numbered_rows(val, ready, *_of_validation(val, limits.val))
 
     def wanted(rows: int) -> int:
         nonlocal available
         available = rows
         return probe_size(rows, len(val_rows[0]))
 
-    probe, index = numbered_rows(train, ready, wanted)
+    probe, index = numbered_rows(train, ready, wanted, limits.train)
     if task == "classification":
         probe, val_rows = _wide_labels(probe), _wide_labels(val_rows)
     whole = len(probe[0]) < probe_size(available, len(val_rows[0]))  # a stream that ended
     return _LoaderRows(probe, val_rows, index, val_index, len(probe[0]) if whole else available)
+
+
+def _of_validation(val: Any, batches: float) -> tuple[Callable[[int], int], float]:
+    """Return which validation rows are read, as ``numbered_rows`` takes it.
+
+    As many as the trainer's batches hold; of a stream that may have no end, the first ones.
+    """
+    size = getattr(val, "batch_size", None)
+    if batches != math.inf:
+        return lambda rows: min(rows, int(batches) * size) if size else rows, batches
+    rank_zero_warn(
+        f"the validation loader does not know its length: its first {_LONGEST:,} rows are measured, if it has so many; "
+        "Trainer(limit_val_batches=...) takes another number",
+        category=UserWarning,
+    )
+    return lambda rows: min(rows, _LONGEST), math.inf
 
 
 @contextmanager
@@ -144,7 +190,7 @@ def _what_is_missing(train: Any, val: Any) -> str:
         if isinstance(loader, (list, tuple, dict)) and len(loader) > 0:
             return f"there are {len(loader)} {what} loaders and it takes one"
     if val is None or isinstance(val, (list, tuple, dict)):
-        return "that takes a validation loader and a validation_step in the module"
+        return "that takes a validation loader, a validation_step in the module and limit_val_batches above 0"
     return ""
 
 

@@ -51,9 +51,9 @@ def dashboard(arguments: Sequence[str]) -> int:
 
 
 def given_uri(uri: str | None) -> str:
-    """Return the store of ``--uri``, which the user named by it; else the working folder's.
+    """Return the store of ``--uri``, which the user named by it; else the default.
 
-    The latter is ``reglab.db``.
+    The latter is that of MLFLOW_TRACKING_URI, or ``reglab.db`` in the working folder.
 
     Raises:
         UserError: Where it holds a password, which the list of processes and the shell's history

@@ -91,9 +91,11 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     request = _request(config, state)
     before = OmegaConf.select(config, _EPOCHS) or 0
     changes = _changes(overrides)
+    if (steps := OmegaConf.select(config, "trainer.max_steps")) is not None and _EPOCHS in changes:
+        raise UserError(f"the run ends after trainer.max_steps={steps} and cannot be extended: train a new one")
     for key, value in changes.items():
         OmegaConf.update(config, key, value, force_add=True)
-    epochs = OmegaConf.select(config, _EPOCHS)
+    epochs = before if steps is not None else OmegaConf.select(config, _EPOCHS)
     if type(epochs) is not int or type(before) is not int:
         raise UserError(f"{_EPOCHS}={epochs}: give a whole number of epochs")
     if epochs < before:

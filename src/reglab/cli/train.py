@@ -34,6 +34,7 @@ from reglab.config.hydra_context import folder_of, names_of_hydra
 from reglab.config.paths import conf_dir
 from reglab.config.sweep_functions import rewrite
 from reglab.config.trust import trust, trusted_packages
+from reglab.config.used_keys import check_used
 from reglab.config.validate import check_config, check_secrets
 from reglab.core import secrets, signals
 from reglab.core.errors import UserError, is_recorded
@@ -57,7 +58,7 @@ def train(arguments: Sequence[str]) -> int:
         UserError: For a configuration that cannot run.
         KeyboardInterrupt: Also for SIGTERM.
     """
-    options = get_args_parser().parse_args(list(arguments))
+    options = get_args_parser().parse_intermixed_args(list(arguments))
     trust_given(options.overrides)
     return _command(options)
 
@@ -102,6 +103,7 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     if options.cfg:
         shown = hydra.compose_config(name, overrides, RunMode.RUN)
         check_config(shown)
+        check_used(shown)
         hydra.show_cfg(name, overrides, options.cfg, options.package, options.resolve)
         return 0
     if options.info:
@@ -110,6 +112,7 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     check_secrets(overrides)
     mode, config = compose_command(hydra, name, overrides, options.multirun)
     check_config(config)
+    check_used(config)
     with asking(asker() if rank_environment.process_rank().first else None):
         if not resume:
             name_given_stores(config, overrides)

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from reglab.config.hydra_context import hydra_config, names_of_hydra
 from reglab.config.job_request import JobRequest
+from reglab.config.used_keys import check_used
 from reglab.config.validate import check_config
 from reglab.tracking.own_folder import check_own_folder
 
@@ -110,6 +111,7 @@ class Composer:
         """Return what Hydra composes; files that a job adds are checked as the sweep's own are."""
         config = self.loader.load_sweep_config(self.master, list(overrides))
         check_config(config)
+        check_used(config)
         return config
 
     def _changes_files(self, override: Override) -> bool:

@@ -23,6 +23,8 @@ _TRAINER: dict[str, tuple[Any, ...]] = {
     "compile": (False, None),
     "activation_checkpointing": (False, None),
     "polish_steps": (0, None),
+    "detect_anomaly": (False, None),
+    "profiler": (None,),
     "precision": ("32-true", "64-true", "32", "64", 32, 64),
 }
 

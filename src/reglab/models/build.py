@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reglab.config.instantiate import construct, locate
 from reglab.core.errors import UserError
+from reglab.models.lightning_module import check_plain
 from reglab.models.sizes import filled_in
 
 
@@ -30,6 +31,7 @@ def build(
             invalid, or the model does not map ``[rows, *input_shape]`` to ``[rows, outputs]``.
     """
     cls = locate(config.get("_target_"), nn.Module, "model")
+    check_plain(cls, f"model._target_={config['_target_']}")
     given = {name: value for name, value in config.items() if name != "_target_"}
     model = construct(cls, {**filled_in(cls, given, input_shape, outputs, tokens), **given}, "model")
     _try(model, input_shape, outputs, tokens)

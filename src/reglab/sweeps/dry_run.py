@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from reglab.analysis.formatting import compact, plural, shortened
 from reglab.config.job_request import JobRequest
@@ -206,8 +206,7 @@ def _measure(
 def _cost(measured: Any, configs: Sequence[DictConfig]) -> Cost:
     """Return the cost of a group from the measured seconds of start, step and epoch."""
     step = measured.step_seconds if len(configs) > 1 else measured.solo_step_seconds
-    epochs = OmegaConf.select(configs[0], "trainer.max_epochs", default=1)
-    seconds = measured.start_seconds + measured.steps * step + epochs * measured.epoch_seconds
+    seconds = measured.start_seconds + measured.steps * step + measured.epochs * measured.epoch_seconds
     return Cost(float(seconds), float(measured.bytes), float(measured.disk_bytes))
 
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab.config.error_messages import explain
 from reglab.config.hydra_context import hydra_config
+from reglab.config.used_keys import check_used, reads
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer
 from reglab.launchers.devices import devices_needed, visible_gpus
@@ -66,6 +67,8 @@ def _fault(
 ) -> str | None:
     try:
         resolved = composer.resolved(job.overrides)
+        if not all(reads(override) for override in job.overrides):
+            check_used(composer.compose(job.overrides))
         check_devices(resolved.get("trainer") or {})
         settings = TrackingSettings.from_config(resolved.get("tracking") or {})
         if settings.backend == "mlflow":  # a block may name another store than the sweep's

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from reglab.core.errors import UserError, nearest
 from reglab.core.secrets import hide
+from reglab.tracking import environment
 
 POINTS = 500  # a chart is some thousand pixels wide
 _OPTIONS = ["name", "uri", "experiment", "artifacts", "points"]
@@ -57,7 +58,8 @@ class TrackingSettings:
         backend = node.get("name", "mlflow")
         if backend not in get_args(Backend):
             raise UserError(f"tracking.name={backend}: choose tracking=mlflow, tracking=offline or tracking=none")
-        experiment = str(node.get("experiment", "reglab") or "").strip()
+        given = node.get("experiment")
+        experiment = (environment.experiment_name() if given is None else str(given)).strip()
         if not experiment:
             raise UserError("tracking.experiment is empty: name the study, such as tracking.experiment=reglab")
         points = node.get("points", POINTS)
@@ -95,7 +97,8 @@ class TrackingSettings:
 def absolute_uri(uri: str | None, folder: Path) -> str:
     """Return ``uri`` with a relative SQLite path made absolute.
 
-    None is ``reglab.db`` in ``folder``. Worker processes must mean the same file wherever they run.
+    None is the store of the variable MLFLOW_TRACKING_URI, else ``reglab.db`` in ``folder``. Worker
+    processes must mean the same file wherever they run.
 
     Args:
         uri: SQLite file or server; None: the default.
@@ -105,17 +108,19 @@ def absolute_uri(uri: str | None, folder: Path) -> str:
         UserError: For MLflow's file store, which MLflow itself gave up, and for a database in
             memory, which workers cannot share.
     """
+    name = "tracking.uri" if uri is not None else environment.URI
+    uri = environment.tracking_uri() if uri is None else uri
     if uri is None:
         return store_uri(folder / "reglab.db")
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file"):
-        raise UserError(f"tracking.uri={uri}: MLflow keeps no runs in plain folders. Give {_EXAMPLES}")
+        raise UserError(f"{name}={uri}: MLflow keeps no runs in plain folders. Give {_EXAMPLES}")
     if scheme != "sqlite":
         return uri
     path = uri.removeprefix(_PREFIX)
     if not uri.startswith(_PREFIX) or path in ("", ":memory:") or "?" in path:
         raise UserError(
-            f"tracking.uri={uri}: give a plain SQLite file, which worker processes can share: {_EXAMPLES}. A question "
+            f"{name}={uri}: give a plain SQLite file, which worker processes can share: {_EXAMPLES}. A question "
             "mark in its name is written %3F"
         )
     return store_uri(folder / unquote(path))
@@ -168,9 +173,14 @@ def view_command(uri: str) -> str:
 
     The command of the dashboard, or a server's address.
     """
-    if uri == absolute_uri(None, Path.cwd()):
-        return "reglab dashboard   (in a checkout: scripts/dashboard)"
-    return redacted(uri) if sqlite_path(uri) is None else f"reglab dashboard --uri {shlex.quote(uri)}"
+    if sqlite_path(uri) is None:
+        return redacted(uri)
+    default = uri == absolute_uri(None, Path.cwd())
+    return (
+        "reglab dashboard   (in a checkout: scripts/dashboard)"
+        if default
+        else (f"reglab dashboard --uri {shlex.quote(uri)}")
+    )
 
 
 def artifact_root(given: str | None, uri: str, folder: Path) -> str | None:

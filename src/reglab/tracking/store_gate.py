@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from reglab.core.errors import UserError
 from reglab.core.terminal import inline
+from reglab.tracking.environment import tracking_uri
 from reglab.tracking.settings import absolute_uri, redacted, sqlite_path
 
-_VARIABLE = "MLFLOW_TRACKING_URI"
 _PASSWORDS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 # An artifact store of these schemes is sent MLflow's password; a bucket gets signed requests.
 _SENDS_PASSWORD = ("http", "https", "mlflow-artifacts")
@@ -141,11 +141,10 @@ def _ask_or_refuse(address: str, what: str, option: str) -> None:
 
 
 def _variable() -> str | None:
-    given = os.environ.get(_VARIABLE)
-    if not given:
+    if tracking_uri() is None:
         return None
     try:
-        return redacted(absolute_uri(given, Path.cwd()))
+        return redacted(absolute_uri(None, Path.cwd()))
     except UserError:  # a kind of store that we do not use
         return None
 

@@ -21,7 +21,7 @@ from reglab.training.finalize import Finalizer, load_evaluation_weights
 from reglab.training.recorder import Progress, Recorder
 from reglab.training.silent_hooks import check_hooks
 from reglab.training.solo import Solo
-from reglab.training.trainer import build_trainer, quiet_lightning, run_trainer
+from reglab.training.trainer import PROFILE, build_trainer, quiet_lightning, run_trainer
 
 _log = logging.getLogger(__name__)
 
@@ -64,10 +64,10 @@ def fit(
     module.save_hyperparameters(dict(experiment.description))
     checkpoints = Checkpoints(module, tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
     report = None if on_progress is None else lambda _, progress: on_progress(progress)
-    recorder = Recorder(module, [data], measure, [tracker], checkpoints, report)
+    recorder = Recorder(module, [data], measure, [tracker], checkpoints, report, experiment.recipe.min_epochs)
     with quiet_lightning():
         finalizer = Finalizer(module, recorder, checkpoints)
-        trainer = build_trainer(experiment, [recorder, checkpoints, finalizer, *callbacks])
+        trainer = build_trainer(experiment, [recorder, checkpoints, finalizer, *callbacks], tracker.folder)
         if trainer.world_size > 1:
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})
@@ -79,6 +79,8 @@ def fit(
     load_evaluation_weights(module.model, module.cocktail)
     files = [checkpoints.best, checkpoints.last] if trainer.is_global_zero else []
     record_weights(tracker, experiment.cocktail, files)
+    for path in sorted(tracker.folder.glob(f"*-{PROFILE}*")):
+        tracker.artifact(path)
     if finalizer.examples is not None:
         finalizer.examples.write(tracker.folder / FILE)
         tracker.artifact(tracker.folder / FILE)

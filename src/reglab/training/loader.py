@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from reglab.rng import counter_rng
+from reglab.training.recipe import Recipe
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:
@@ -83,40 +84,55 @@ def share(rows: Tensor, part: int, parts: int) -> Share:
     return Share(part_rows, len(part_rows) * parts / len(rows)) if len(part_rows) else Share(rows[:1], 0.0)
 
 
-class Steps:
-    """Yields chunks: lists of row numbers (int64 [batch rows]), one for each optimizer step of the
-    chunk.
+class EpochSteps:
+    """Epochs of optimizer steps, in chunks, of which a Lightning batch is one.
 
     Where it begins follows from the number of steps that were done, so a resumed run continues with
-    the next rows, also in the middle of an epoch. A step's rows are those of the joint batch of all
-    ranks, on every rank: they do not depend on how many there are, see ``share``.
+    the next rows, also in the middle of an epoch.
 
     Args:
+        rows: Of the training part.
+        batch_size: Rows of a step.
+        recipe: With the steps of a chunk, of an epoch and in all.
         done: Returns the number of optimizer steps done so far.
 
     Attributes:
-        per_epoch: steps.
-        least: Rows of the smallest step.
+        per_epoch: Optimizer steps of an epoch.
+        sizes: Rows of each of them.
     """
 
-    def __init__(self, rows: int, batch_size: int, seed: int, steps_per_batch: int, done: Callable[[], int]) -> None:
-        self.rows = rows
-        self.batch_size = batch_size
-        self.seed = seed
-        self.chunk = steps_per_batch
-        self.done = done
-        sizes = [len(part) for part in step_rows(torch.arange(rows), batch_size)]
-        self.per_epoch, self.least = len(sizes), min(sizes)
+    def __init__(self, rows: int, batch_size: int, recipe: Recipe, done: Callable[[], int]) -> None:
+        self.rows, self.batch_size, self.recipe, self.done = rows, batch_size, recipe, done
+        self.sizes = [len(part) for part in step_rows(torch.arange(rows), batch_size)][: recipe.limit]
+        self.per_epoch = len(self.sizes)
+
+    @property
+    def total(self) -> int:
+        """Optimizer steps in all."""
+        return self.recipe.steps or self.recipe.epochs * self.per_epoch
+
+    @property
+    def inside_epoch(self) -> bool:
+        """Whether some steps of the present epoch are still to be taken."""
+        return self.done() % self.per_epoch > 0 and self.done() != self.recipe.steps
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs of which no step is left."""
+        return self.recipe.epochs if self.done() == self.recipe.steps else self.done() // self.per_epoch
 
     def __len__(self) -> int:
-        """Return the number of chunks in an epoch."""
-        return -(-self.per_epoch // self.chunk)
+        """Return the number of chunks in a whole epoch."""
+        return -(-self.per_epoch // self.recipe.steps_per_batch)
 
-    def __iter__(self) -> Iterator[list[Tensor]]:
+    def chunks(self) -> Iterator[range]:
+        """Yield which steps of the present epoch each chunk that is left has."""
         epoch, position = divmod(self.done(), self.per_epoch)
-        steps = step_rows(epoch_order(self.rows, self.seed, epoch), self.batch_size)
-        for start in range(position, len(steps), self.chunk):
-            yield steps[start : start + self.chunk]
+        end = self.per_epoch
+        if self.recipe.steps is not None:
+            end = min(end, self.recipe.steps - epoch * self.per_epoch)
+        for start in range(position, end, self.recipe.steps_per_batch):
+            yield range(start, min(start + self.recipe.steps_per_batch, end))
 
     def state_dict(self) -> dict[str, int]:
         """Empty: the position follows from the step count.
@@ -127,3 +143,29 @@ class Steps:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Nothing to restore."""
+
+
+class Steps(EpochSteps):
+    """Yields chunks: lists of row numbers (int64 [batch rows]), one for each optimizer step of the
+    chunk.
+
+    A step's rows are those of the joint batch of all ranks, on every rank: they do not depend on
+    how many there are, see ``share``.
+
+    Args:
+        rows: Of the training part.
+        batch_size: Rows of a step.
+        seed: Of the order.
+        recipe: With the steps of a chunk, of an epoch and in all.
+        done: Returns the number of optimizer steps done so far.
+    """
+
+    def __init__(self, rows: int, batch_size: int, seed: int, recipe: Recipe, done: Callable[[], int]) -> None:
+        super().__init__(rows, batch_size, recipe, done)
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        order = epoch_order(self.rows, self.seed, self.done() // self.per_epoch)
+        steps = step_rows(order, self.batch_size)
+        for chunk in self.chunks():
+            yield steps[chunk.start : chunk.stop]

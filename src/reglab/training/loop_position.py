@@ -9,24 +9,24 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from reglab.training.loader import EpochSteps
+
 
 def drop_loop_state(checkpoint: MutableMapping[str, Any]) -> None:
     """Keep Lightning from restoring its loops: to be called from ``on_load_checkpoint``."""
     checkpoint.pop("loops", None)
 
 
-def resume_loops(trainer: pl.Trainer, steps: int, per_epoch: int) -> None:
-    """Set ``trainer``'s loops as after ``steps`` optimizer steps; call it from ``on_fit_start``.
+def resume_loops(trainer: pl.Trainer, loader: EpochSteps) -> None:
+    """Set ``trainer``'s loops as after the steps that are done; call it from ``on_fit_start``.
 
     It begins the epoch that the next step belongs to; the loader yields what is left of it.
 
     Args:
         trainer: In ``on_fit_start``.
-        steps: Optimizer steps done.
-        per_epoch: Optimizer steps of an epoch.
+        loader: Which knows the steps that are done.
     """
-    loop = trainer.fit_loop
-    epochs = steps // per_epoch
+    loop, epochs, steps = trainer.fit_loop, loader.epochs_done, loader.done()
     for progress in (loop.epoch_progress.total, loop.epoch_progress.current):
         for stage in ("ready", "started", "processed", "completed"):
             setattr(progress, stage, epochs)

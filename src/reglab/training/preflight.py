@@ -14,6 +14,7 @@ from reglab.data.table_description import describe_table
 from reglab.regularizers import Cocktail
 from reglab.training.describe import build_cocktail
 from reglab.training.experiment import Experiment
+from reglab.training.length import length_of
 from reglab.training.loader import Steps
 from reglab.training.recipe import Recipe
 
@@ -86,7 +87,7 @@ def advice(cocktail: Cocktail, rows: int, recipe: Recipe, accumulate: int = 1) -
     Returns:
         One sentence for each ineffective hyperparameter.
     """
-    steps = recipe.epochs * Steps(rows, recipe.batch_size * accumulate, 0, 1, lambda: 0).per_epoch
+    steps = Steps(rows, recipe.batch_size * accumulate, 0, recipe, lambda: 0).total
     sentences = ((name, member.advice(steps)) for name, member in cocktail.named_regularizers())
     return [f"regularizer.{name}: {sentence}" for name, sentence in sentences if sentence]
 
@@ -126,7 +127,8 @@ def _advice(job: Mapping[str, Any], loaded: "_Rows") -> list[str]:
     trainer = job.get("trainer") or {}
     try:
         cocktail = build_cocktail(job["regularizer"], 0, loaded.task)
-        recipe = Recipe({}, {}, None, int(job["data"]["batch_size"]), 1, int(trainer["max_epochs"]))
+        batch_size = int(job["data"]["batch_size"])
+        recipe = Recipe({}, {}, None, batch_size, 1, *length_of(trainer, loaded.train, batch_size))
         return advice(cocktail, loaded.train, recipe, int(trainer.get("accumulate_grad_batches") or 1))
     except Exception:  # noqa: BLE001 - reported where the job is built; a user's class may raise anything
         return []

@@ -22,6 +22,7 @@ from reglab.training import describe
 from reglab.training.check import check_seed
 from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
+from reglab.training.length import take_length
 from reglab.training.recipe import Recipe
 from reglab.training.warm_start import warm_start
 
@@ -119,13 +120,14 @@ def build_experiment(
         model = models.build(job["model"], loaded.input_shape, loaded.outputs, loaded.tokens)
     start = warm_start(model, request.start if request else None)
     trainer = dict(job["trainer"])
+    batch_size = job["data"]["batch_size"]
     recipe = Recipe(
         job["optimizer"],
         job["scheduler"],
         trainer.pop("gradient_clip_norm", None),
-        job["data"]["batch_size"],
+        batch_size,
         trainer.pop("steps_per_batch", 32),
-        trainer.pop("max_epochs", 50),
+        *take_length(trainer, len(loaded.train), batch_size),
     )
     seconds = trainer.pop("checkpoint_seconds", 10.0)
     return Experiment(

@@ -24,6 +24,9 @@ class Recipe:
         batch_size: Rows of an optimizer step, on all ranks together.
         steps_per_batch: Optimizer steps in a Lightning batch.
         epochs: The budget, which a schedule over the whole run is stretched over.
+        min_epochs: Before which no regularizer stops training.
+        limit: Optimizer steps of an epoch, at most; None: all that its rows give.
+        steps: Optimizer steps in all, where they end inside an epoch.
     """
 
     optimizer: Mapping[str, Any]
@@ -32,6 +35,9 @@ class Recipe:
     batch_size: int = 32
     steps_per_batch: int = 32
     epochs: int = 50
+    min_epochs: int = 0
+    limit: int | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -65,7 +71,7 @@ class Recipe:
             raise UserError(f"scheduler.interval must be step or epoch, got {interval}")
         by_step = interval == "step"
         if "T_max" not in arguments and str(arguments.get("_target_")).endswith("CosineAnnealingLR"):
-            arguments["T_max"] = self.epochs * (steps_per_epoch if by_step else 1)
+            arguments["T_max"] = (self.steps or self.epochs * steps_per_epoch) if by_step else self.epochs
         return build(arguments, LRScheduler, "scheduler", optimizer=optimizer), by_step
 
 

@@ -57,6 +57,7 @@ class Recorder(pl.Callback):
             how the others round may depend on the size of the pack, and recorded nowhere.
         best: Is offered what was measured.
         on_progress: Called with a job's index and its progress.
+        min_epochs: Before which no regularizer stops a job.
 
     Attributes:
         latest: Metrics of each job's last measured epoch, by its index.
@@ -73,6 +74,7 @@ class Recorder(pl.Callback):
         trackers: Sequence[RunTracker | None],
         best: KeepsBest,
         on_progress: Callable[[int, Progress], None] | None = None,
+        min_epochs: int = 0,
     ) -> None:
         self.module = module
         self.data = data
@@ -80,6 +82,7 @@ class Recorder(pl.Callback):
         self.trackers = trackers
         self.best = best
         self.on_progress = on_progress
+        self.min_epochs = min_epochs
         self.latest: dict[int, dict[str, float]] = {}
         self.epochs: dict[int, int] = {}
         self.stopped: set[int] = set()
@@ -124,7 +127,7 @@ class Recorder(pl.Callback):
         metrics = self._metrics({row: dict(zip(names, values[row], strict=True)) for row in module.alive()}, epoch)
         rows, stopped = list(metrics), []
         if epoch > 0:
-            stopped = [row for row in module.stopped(gap) if row in metrics]
+            stopped = [row for row in module.stopped(gap) if row in metrics and epoch >= self.min_epochs]
             self.stopped.update(module.job_indices[row] for row in stopped)
             self.best.offer(rows, list(metrics.values()), epoch)
         for row in rows:

@@ -60,7 +60,8 @@ def load(
         weights: ``last``, ``best`` (the best validation epoch), or None for those that the run
             stands for. Where the run kept an average of the weights, it is the average.
             ``model.reglab_weights`` says which they are: ``last``, ``best averaged``, ...
-        uri: Where runs are kept; ``reglab.db`` in the working folder if None. A run's folder may
+        uri: Where runs are kept; None: MLFLOW_TRACKING_URI, or ``reglab.db`` in the working folder.
+            A run's folder may
             name another store, which is asked only if it is this one, or a file beside the run.
         model: A new instance of the model's class, needed only where it was not built from a
             config.

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,9 +74,11 @@ class Solo(Shardable):
 
     def loader(self) -> Steps:
         """Return the batches of an epoch, from where training stands."""
+        return self._steps(lambda: int(self.cocktail.keys.step))
+
+    def _steps(self, done: Callable[[], int]) -> Steps:
         rows, seed = self.recipe.batch_size * self.engine.accumulate, int(self.cocktail.keys.seed)
-        chunk = self.recipe.steps_per_batch
-        return Steps(len(self.train_part), rows, seed, chunk, lambda: int(self.cocktail.keys.step))
+        return Steps(len(self.train_part), rows, seed, self.recipe, done)
 
     def configure_model(self) -> None:
         """Make sparse gradients dense where needed; set DDP's ``find_unused_parameters`` where
@@ -99,8 +101,8 @@ class Solo(Shardable):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.recipe.build_optimizer(self.local_parameters.weights.values())
-        self._steps_per_epoch = self.loader().per_epoch
-        scheduled = self.recipe.build_scheduler(optimizer, self._steps_per_epoch)
+        self._position = self._steps(lambda: self._state.step)
+        scheduled = self.recipe.build_scheduler(optimizer, self._position.per_epoch)
         self._by_step = scheduled is not None and scheduled[1]
         return {"optimizer": optimizer, "lr_scheduler": scheduled[0]} if scheduled else optimizer
 
@@ -126,7 +128,7 @@ class Solo(Shardable):
         self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         self._mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
-        self._finite = Finite(self._steps_per_epoch, late=self.device.type == "cuda")
+        self._finite = Finite(self._position.per_epoch, late=self.device.type == "cuda")
         self._agreement = SignalAgreement(self._ranks, signals.stop_signal)
         if not self.sharded:
             self.change_layers()
@@ -134,11 +136,11 @@ class Solo(Shardable):
         self._bind()
         if isinstance(self.trainer.strategy, DDPStrategy):
             self._fix_reduction_order()
-        resume_loops(self.trainer, self._state.step, self._steps_per_epoch)
+        resume_loops(self.trainer, self._position)
 
     def change_layers(self) -> None:
         """Set up SyncBatchNorm and activation checkpointing."""
-        ranks, least = self.trainer.world_size, self.loader().least
+        ranks, least = self.trainer.world_size, min(self.loader().sizes)
         if least < 2 * ranks and not self.engine.sync_batchnorm and has_batchnorm(self.model):
             raise UserError(
                 f"trainer.sync_batchnorm=false: a step of an epoch has {least} rows, and BatchNorm needs 2 on each of "
@@ -196,7 +198,7 @@ class Solo(Shardable):
 
     @property
     def inside_epoch(self) -> bool:
-        return self._state.step % self._steps_per_epoch > 0
+        return self._position.inside_epoch
 
     def steps_done(self) -> int:
         return int(self.cocktail.keys.step)

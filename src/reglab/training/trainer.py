@@ -1,18 +1,21 @@
 """Build, run and silence Lightning's ``Trainer``."""
 
 import logging
+import os
 import signal
 import threading
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.warnings import PossibleUserWarning
+from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
 from reglab.config.instantiate import construct
 from reglab.core import signals
@@ -24,18 +27,30 @@ from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, StoppedBySignal
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
+from reglab.training.trainer_arguments import supported
 
 # Called inside Lightning's loops, which a StopIteration ends as if their data were used up.
 _IN_LOOP = ("training_step", "on_train_start", "on_train_epoch_start", "on_train_batch_start", "on_train_batch_end",
             "on_train_epoch_end")  # fmt: skip
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # which Lightning sets for deterministic algorithms
+PROFILE = "profile"  # Lightning writes fit-profile.txt
+_PROFILERS: Mapping[Any, Callable[..., Any]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
 
 
-def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Trainer:
+def build_trainer(experiment: Experiment, callbacks: list[pl.Callback], folder: Path | None = None) -> pl.Trainer:
     """Return the Trainer of a job, without Lightning's logger, checkpoints and progress bar.
 
     Args:
         experiment: The job.
         callbacks: In their order.
+        folder: Of the run, where a profile is written to.
+
+    Raises:
+        UserError: For an argument that is wrong, or has no effect.
     """
     fixed: dict[str, Any] = {
         "logger": False,
@@ -48,15 +63,9 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
         "callbacks": callbacks,
         "plugins": [AtomicCheckpoints(), *cluster_plugins()],
     }
-    _, settings = split_settings(experiment.trainer)
-    if settings.get("gradient_clip_val") is not None or settings.get("gradient_clip_algorithm") not in (None, "norm"):
-        raise UserError(
-            "trainer.gradient_clip_val and gradient_clip_algorithm are not supported, since proximal steps must be "
-            "scaled with the gradient; use trainer.gradient_clip_norm"
-        )
-    for key in settings:
-        if key in fixed:
-            raise UserError(f"trainer.{key} is set by reglab; leave it out")
+    settings = supported(split_settings(experiment.trainer)[1])
+    if folder is not None and settings.get("profiler") in _PROFILERS:
+        settings["profiler"] = _PROFILERS[settings["profiler"]](dirpath=folder, filename=PROFILE)
     try:
         trainer: pl.Trainer = construct(pl.Trainer, {**trainer_arguments(settings), **fixed}, "trainer")
     except MisconfigurationException as error:
@@ -124,8 +133,10 @@ def interruptible_again() -> Iterator[None]:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's tips and the warnings that do not apply to a module without Lightning's
-    own loops.
+    own loops, and restore what a Trainer sets for the whole process.
     """
+    determinism = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(_WORKSPACE)
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -140,3 +151,7 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        torch.use_deterministic_algorithms(determinism[0], warn_only=determinism[1])
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            os.environ.pop(_WORKSPACE, None)

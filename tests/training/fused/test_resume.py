@@ -331,3 +331,17 @@ def journal_status(folder: Path) -> str:
     state = run_state.read_state(folder)
     assert state is not None
     return state.status
+
+
+@pytest.mark.parametrize("step", [6, 16])
+def test_a_pack_that_ends_inside_an_epoch(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    length = ("trainer.max_epochs=null", "+trainer.max_steps=17", "+trainer.limit_train_batches=6", "measure.every=1")
+    jobs = configs(*seeds(2, *length))
+    whole = run(jobs, tmp_path / "whole")
+    assert {row[1] for row in recorded(tmp_path / "whole" / "0")} == {0, 1, 2, 3}
+    killed(jobs, tmp_path / "killed", step, monkeypatch)
+    assert_same(tmp_path / "killed", tmp_path / "whole", run(jobs, tmp_path / "killed"), whole)
+    asked(jobs, tmp_path / "asked", step, monkeypatch)
+    assert_same(tmp_path / "asked", tmp_path / "whole", run(jobs, tmp_path / "asked"), whole)
+    alone = run_job(jobs[1])
+    assert alone.metrics["val/loss"] == pytest.approx(whole[1].metrics["val/loss"], rel=1e-4)

@@ -70,8 +70,7 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False, benchmark: B
     """
     rows = next(iter(pack.loader))[0]
     device, members = pack.stack.device, len(pack)
-    epochs = pack.experiments[0].recipe.epochs
-    steps = epochs * pack.loader.per_epoch
+    epochs, steps = pack.experiments[0].recipe.epochs, pack.loader.total
     solo_run = _solo_step(pack, rows)
     solo = benchmark.seconds(solo_run, device, 3)
     if not (compile_ or always) and steps * members * solo < WORTH_COMPILING:  # too little work for a long look

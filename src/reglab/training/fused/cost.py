@@ -18,6 +18,7 @@ from reglab.training.fused.benchmark import seconds
 from reglab.training.fused.job import prepare, prepare_jobs
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.member import Member
+from reglab.training.loader import Steps
 from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
 from reglab.training.trainer import build_trainer, quiet_lightning
@@ -33,6 +34,7 @@ class PackCost:
     Args:
         step_seconds: Of one step of all jobs; of one alone where it is one.
         steps: To be done.
+        epochs: To be done.
         epoch_seconds: Of measuring, for an epoch.
         start_seconds: Before the first step, compiling included.
         bytes: Of memory, the process included.
@@ -42,6 +44,7 @@ class PackCost:
     step_seconds: float
     solo_step_seconds: float
     steps: int
+    epochs: int
     epoch_seconds: float
     start_seconds: float
     bytes: int
@@ -69,7 +72,8 @@ def measure_cost(configs: Sequence[DictConfig], settings: PackSettings) -> PackC
     return PackCost(
         step_seconds=choices.step,
         solo_step_seconds=choices.solo,
-        steps=first.recipe.epochs * pack.loader.per_epoch,
+        steps=pack.loader.total,
+        epochs=first.recipe.epochs,
         epoch_seconds=measuring / first.measure.every,
         start_seconds=choices.start,
         bytes=_process_bytes() + choices.peak + 2 * size,
@@ -103,7 +107,8 @@ def _solo_cost(experiment: Experiment) -> PackCost:
     return PackCost(
         step_seconds=step,
         solo_step_seconds=step,
-        steps=recipe.epochs * -(-len(data.train) // recipe.batch_size),
+        steps=Steps(len(data.train), recipe.batch_size, 0, recipe, lambda: 0).total,
+        epochs=recipe.epochs,
         epoch_seconds=measuring / experiment.measure.every,
         start_seconds=JOB_OVERHEAD,
         bytes=_process_bytes() + 6 * size,

@@ -44,7 +44,7 @@ def structure(experiment: Experiment) -> tuple[Any, ...]:
         tuple(weight.requires_grad for weight in experiment.model.parameters()),
         tuple((name, type(member), _attributes(member)) for name, member in experiment.cocktail.named_regularizers()),
         (_non_numeric(recipe.optimizer), _non_numeric(recipe.scheduler), recipe.clip is None),
-        (recipe.batch_size, recipe.steps_per_batch, recipe.epochs),
+        (recipe.batch_size, recipe.steps_per_batch, recipe.epochs, recipe.min_epochs, recipe.limit, recipe.steps),
         (data.task, data.outputs, data.input_shape, len(data.train), len(data.val), data.train.targets.shape[1:]),
         (bool((data.train.weights == 1).all()), data.weighted, bool(data.train.corrupted.any())),
         (experiment.measure, tuple(sorted(map(repr, experiment.trainer.items())))),

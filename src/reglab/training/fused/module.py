@@ -54,7 +54,7 @@ class PackModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.pack.to(self.device)
         self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        resume_loops(self.trainer, self.pack.done(), self.pack.loader.per_epoch)
+        resume_loops(self.trainer, self.pack.loader)
 
     @property
     def job_indices(self) -> list[int]:
@@ -62,7 +62,7 @@ class PackModule(pl.LightningModule):
 
     @property
     def inside_epoch(self) -> bool:
-        return self.pack.done() % self.pack.loader.per_epoch > 0
+        return self.pack.loader.inside_epoch
 
     def steps_done(self) -> int:
         return self.pack.done()

@@ -21,7 +21,6 @@ from reglab.training.fused.schedules import Schedules
 from reglab.training.fused.shared_rows import shared_rows
 from reglab.training.fused.stack import STEP, Stack, stack
 from reglab.training.fused.step import LossInspection, MemberStep, PackStep, frozen, inspect_loss
-from reglab.training.loader import step_rows
 from reglab.training.silent_hooks import check_hooks
 
 _log = logging.getLogger(__name__)
@@ -66,14 +65,12 @@ class Pack:
         self.train_rows = shared_rows([job.data.train for job in experiments], [job.data.digest for job in experiments])
         self.seeds = [int(member.cocktail.keys.seed) for member in members]
         self.job_indices = list(range(len(experiments)))
-        self.loader = PackSteps(
-            self.train_rows.rows, first.recipe.batch_size, first.recipe.steps_per_batch, self._orders, self.done
-        )
+        self.loader = PackSteps(self.train_rows.rows, first.recipe, self._orders, self.done)
         self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
         self.stack.numbers["base_lr"] = self.schedules.base_rates()
         numbers = self._step_numbers(0, self.schedules.rates(0, 1))
         self.stack.step_numbers = {name: number[0].clone() for name, number in numbers.items()}
-        self._sizes = [len(rows) for rows in step_rows(torch.arange(self.train_rows.rows), first.recipe.batch_size)]
+        self._sizes = self.loader.sizes
         self._batch = self._sizes[0]
         self.compiled = self.ragged = self.compiling = False
         self.lowering: dict[str, str] = {}

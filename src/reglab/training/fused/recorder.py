@@ -36,7 +36,8 @@ class PackRecorder(Recorder):
         on_end: Callable[[Mapping[int, Diverged | None]], None],
     ) -> None:
         jobs = module.pack.experiments
-        super().__init__(module, [job.data for job in jobs], jobs[0].measure, trackers, best, on_progress)
+        data, least = [job.data for job in jobs], jobs[0].recipe.min_epochs
+        super().__init__(module, data, jobs[0].measure, trackers, best, on_progress, least)
         self._kept, self._pack_module, self._on_end = best, module, on_end
 
     def finalize(self, ended: Mapping[int, Diverged | None]) -> None:

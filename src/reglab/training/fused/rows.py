@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from reglab.training.loader import epoch_order, step_rows
+from reglab.training.loader import EpochSteps, epoch_order, step_rows
+from reglab.training.recipe import Recipe
 
 
-class PackSteps:
+class PackSteps(EpochSteps):
     """Yields chunks of steps, as ``Steps`` does: lists of row numbers of the shared rows, one entry
     for each optimizer step.
 
@@ -16,36 +17,24 @@ class PackSteps:
     every member has the order of its own seed.
 
     Args:
+        rows: Of the training part.
+        recipe: With the rows of a step, and the steps of a chunk, of an epoch and in all.
         members: Returns (seed, part of the pool) of each member of the stack, as it is when an
             epoch begins.
         done: Returns the steps done so far.
     """
 
     def __init__(
-        self,
-        rows: int,
-        batch_size: int,
-        steps_per_batch: int,
-        members: Callable[[], Sequence[tuple[int, int]]],
-        done: Callable[[], int],
+        self, rows: int, recipe: Recipe, members: Callable[[], Sequence[tuple[int, int]]], done: Callable[[], int]
     ) -> None:
-        self.rows, self.batch_size, self.chunk = rows, batch_size, steps_per_batch
-        self.members, self.done = members, done
-        self.per_epoch = len(step_rows(torch.arange(rows), batch_size))
-
-    def __len__(self) -> int:
-        """Return the number of chunks in an epoch."""
-        return -(-self.per_epoch // self.chunk)
+        super().__init__(rows, recipe.batch_size, recipe, done)
+        self.members = members
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        epoch, position = divmod(self.done(), self.per_epoch)
         steps = step_rows(torch.arange(self.rows), self.batch_size)
-        order = self._order(epoch)
-        for start in range(position, len(steps), self.chunk):
-            yield [
-                order[..., positions[0] : positions[-1] + 1].contiguous()
-                for positions in steps[start : start + self.chunk]
-            ]
+        order = self._order(self.done() // self.per_epoch)
+        for chunk in self.chunks():
+            yield [order[..., steps[step][0] : steps[step][-1] + 1].contiguous() for step in chunk]
 
     def shape(self, rows: int) -> tuple[int, ...]:
         """Return the shape of an entry of so many rows."""
@@ -59,13 +48,3 @@ class PackSteps:
             seed, part = members[0]
             return orders[seed] + part * self.rows
         return torch.stack([orders[seed] + part * self.rows for seed, part in members])
-
-    def state_dict(self) -> dict[str, int]:
-        """Empty: the position follows from the step count.
-
-        Lightning asks for it to resume inside an epoch.
-        """
-        return {}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Nothing to restore."""

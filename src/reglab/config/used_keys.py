@@ -1,0 +1,96 @@
+"""Keys of a composed config that nothing reads are refused, so that no setting is ignored.
+
+The groups check their own keys where they are built. A key at the root, or of Hydra's node, is left
+to this module; one of the user's own acts where another value refers to it by ``${...}``.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+from hydra.conf import HydraConf
+from omegaconf import DictConfig, OmegaConf
+
+from reglab.config.leaves import leaves
+from reglab.core.errors import UserError, nearest
+
+GROUPS = ("data", "model", "optimizer", "scheduler", "regularizer", "measure", "trainer", "tracking")
+ROOTS = frozenset({*GROUPS, "name", "seed", "trust", "sweep", "hydra"})
+_PACKAGES = ("experiment", "debug")  # groups whose files set other keys, and leave nothing under their own
+_REFERENCE = re.compile(r"\$\{[^}]*")
+# Words of other frameworks, and how the same is said here.
+_INSTEAD = {
+    "loss": "the loss follows from the task of the data (data.task of a table)",
+    "criterion": "the loss follows from the task of the data (data.task of a table)",
+    "metric": "scores are named by measure.scores, and measure.monitor decides",
+    "metrics": "scores are named by measure.scores, and measure.monitor decides",
+    "callbacks": "reglab train has no callbacks of yours yet; in Python, reglab.Regularize joins them in a pl.Trainer",
+    "logger": "every run is recorded by tracking=mlflow, offline or none",
+    "loggers": "every run is recorded by tracking=mlflow, offline or none",
+    "datamodule": "data are named by data=NAME: reglab train --help lists them",
+    "dataset": "data are named by data=NAME: reglab train --help lists them",
+    "ckpt_path": "reglab resume RUN continues a run from its checkpoint",
+    "checkpoint": "reglab resume RUN continues a run from its checkpoint",
+    "resume": "reglab resume RUN continues a run from its checkpoint",
+    "tags": "a run is named by name=..., a study by tracking.experiment=...",
+    "task_name": "a run is named by name=..., a study by tracking.experiment=...",
+    "lr": "give optimizer.lr",
+    "epochs": "give trainer.max_epochs",
+    "max_epochs": "give trainer.max_epochs",
+    "batch_size": "give data.batch_size",
+    "paths": "the run's folder is hydra.run.dir, a sweep's hydra.sweep.dir",
+    "train": "reglab train trains, and measure.test=true tests",
+    "test": "measure.test=true measures the test part at the end",
+}
+
+
+def check_used(config: DictConfig) -> None:
+    """Refuse keys that nothing reads.
+
+    Args:
+        config: Composed.
+
+    Raises:
+        UserError: Naming the key, and what to give instead.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    unknown = [str(key) for key in plain if key not in ROOTS and key not in _PACKAGES]
+    texts = list(_references(plain)) if unknown else []
+    for key in unknown:
+        if not any(re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", text) for text in texts):
+            instead = _INSTEAD.get(key) or f"{nearest(key, ROOTS - {'hydra'})} (a value may refer to it as ${{{key}}})"
+            raise UserError(f"{key} is a key that nothing reads: {instead}")
+    for package in _PACKAGES:
+        for key, _ in leaves(plain.get(package) or {}, package):
+            raise UserError(f"{key} is a key that nothing reads: leave it out")
+    hydra = {key: value for key, value in (plain.get("hydra") or {}).items() if key != "env"}  # a group without a node
+    _check_hydra(hydra, OmegaConf.structured(HydraConf), "hydra")
+
+
+def reads(key: str) -> bool:
+    """Tell whether an override of ``key`` is about something that reglab or Hydra reads.
+
+    Args:
+        key: Dotted, or of a group.
+    """
+    return re.split(r"[./@=]", key.lstrip("+~"))[0] in ROOTS
+
+
+def _references(plain: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the insides of all interpolations, from the name on."""
+    for key, value in leaves(plain, ""):
+        if isinstance(value, str) and not key.startswith("hydra.overrides"):
+            yield from _REFERENCE.findall(value)
+
+
+def _check_hydra(node: Any, schema: Any, key: str) -> None:
+    """Refuse keys of Hydra's node that Hydra does not know."""
+    if not isinstance(node, Mapping) or not is_dataclass(OmegaConf.get_type(schema)):
+        return  # where Hydra takes any key
+    known = [str(name) for name in schema]  # "in" passes over what the schema leaves open
+    for name, value in node.items():
+        if name not in known:
+            raise UserError(f"{key}.{name} is a key that Hydra does not read: {nearest(str(name), known)}")
+        if isinstance(value, Mapping):
+            _check_hydra(value, schema._get_node(name), f"{key}.{name}")

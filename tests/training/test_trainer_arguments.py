@@ -1,0 +1,113 @@
+"""Every argument of Lightning's Trainer acts or is refused, and the docs say which."""
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from reglab.core.errors import UserError
+from reglab.training.trainer_arguments import ACTS, OWN, REFUSED, supported
+from training.job_case import Case
+from training.solo_case import by_engine, net
+
+PAGE = Path(__file__).parents[2] / "docs" / "trainer.md"
+# A value of each refused argument that someone would give.
+GIVEN: dict[str, Any] = {
+    "logger": True,
+    "callbacks": [],
+    "fast_dev_run": True,
+    "min_steps": 10,
+    "max_time": "00:01:00:00",
+    "limit_val_batches": 1,  # of batches: 1.0 is the whole part
+    "limit_test_batches": 0.5,
+    "limit_predict_batches": 1.0,
+    "overfit_batches": 1,
+    "val_check_interval": 0.5,
+    "check_val_every_n_epoch": 2,
+    "num_sanity_val_steps": 2,
+    "log_every_n_steps": 1,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": True,
+    "gradient_clip_val": 1.0,
+    "gradient_clip_algorithm": "value",
+    "inference_mode": False,
+    "use_distributed_sampler": True,
+    "barebones": True,
+    "plugins": "x",
+    "reload_dataloaders_every_n_epochs": 1,
+    "default_root_dir": "x",
+    "enable_autolog_hparams": False,
+    "model_registry": "x",
+}
+
+
+def test_the_table_has_every_argument_once() -> None:
+    assert {*ACTS, *REFUSED} == set(inspect.signature(pl.Trainer).parameters)
+    assert not set(ACTS) & set(REFUSED)
+    assert not set(OWN) & {*ACTS, *REFUSED}
+
+
+def test_the_page_shows_the_table() -> None:
+    rows = [f"| `{key}` | {text} |" for key, text in ACTS.items()]
+    rows += [f"| `{key}` | refused: {text} |" for key, text in REFUSED.items()]
+    text = PAGE.read_text(encoding="utf-8")
+    assert [row for row in rows if row not in text] == []
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_does_not_act_is_refused_with_the_way_out(key: str) -> None:
+    with pytest.raises(UserError) as raised:
+        supported({key: GIVEN[key]})
+    assert str(raised.value) == f"trainer.{key} has no effect here: {REFUSED[key]}"
+    assert supported({key: None}) == {}
+
+
+def test_what_is_done_anyhow_may_be_said() -> None:
+    assert supported({"logger": False, "limit_val_batches": 1.0, "num_sanity_val_steps": 0, "devices": 1}) == {
+        "devices": 1
+    }
+
+
+def test_a_typo_is_told() -> None:
+    with pytest.raises(UserError, match=r"trainer\.precison is no setting of the trainer: did you mean 'precision'"):
+        supported({"precison": 32})
+
+
+def test_what_a_trainer_sets_for_the_process_ends_with_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    seen = []
+    forward = torch.nn.Linear.forward
+
+    def observed(self: torch.nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+        seen.append((torch.are_deterministic_algorithms_enabled(), torch.is_anomaly_enabled()))
+        return forward(self, inputs)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", observed)
+    by_engine(net(), tmp_path / "a", trainer={"deterministic": True, "detect_anomaly": True}, epochs=1)
+    assert (True, True) in seen
+    by_engine(net(), tmp_path / "b", trainer={"benchmark": True}, epochs=1)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_anomaly_enabled()
+    assert not torch.backends.cudnn.benchmark
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+def test_a_variable_that_no_run_would_record_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_TRAINER_LIMIT_TRAIN_BATCHES", "2")
+    with pytest.raises(
+        UserError, match=r"PL_TRAINER_LIMIT_TRAIN_BATCHES=2 is set, .*give trainer\.limit_train_batches=2"
+    ):
+        supported({})
+
+
+@pytest.mark.parametrize("profiler", ["simple", "advanced"])
+def test_a_profile_is_an_artifact_of_the_run(case: Case, profiler: str) -> None:
+    result = case.train(f"+trainer.profiler={profiler}")
+    assert result.status == "FINISHED"
+    (profile,) = case.artifacts(result.run_id).glob("*profile*")
+    assert "training_step" in profile.read_text()
