@@ -96,6 +96,8 @@ def test_words_of_other_frameworks_have_an_answer(loader: Hydra, word: str) -> N
         (["-m", "+loss=focal,bce", NO_PRELOAD], "loss is a key that nothing reads"),
         (["-m", "sweep.blocks=[{+loss: focal}]", NO_PRELOAD], "loss is a key that nothing reads"),
         (["seed=1", "-m", "+loss=focal,bce", NO_PRELOAD], "loss is a key that nothing reads"),
+        (["-m", "seed=0,1", "+sweep.foo=1", NO_PRELOAD], "sweep.foo is a key that nothing reads"),
+        (["-m", "seed=0,1", "+hydra.launcher.worker=1", NO_PRELOAD], "no such setting; did you mean 'workers'"),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ the user trusts; what is nested in their arguments is never built.
 
 import copy
 import importlib
+import inspect
 import logging
 import secrets as random
 from collections.abc import Mapping
@@ -103,11 +104,22 @@ def _check_built(key: str, node: Mapping[str, Any], base: str, classes: tuple[st
     if target not in classes:
         module, _, name = base.rpartition(".")
         locate(target, getattr(importlib.import_module(module), name), key)
+    elif target.startswith(_OURS):
+        _check_arguments(str(target), node, key)
     for inner, value in leaves({name: value for name, value in node.items() if name != "_target_"}, key):
         if (word := inner.rpartition(".")[2]) in _INSTANTIATE:
             raise UserError(f"{inner}={value}: {word} is not for a configuration here: give plain values")
         if inner == f"{key}.preload":
             _check_module(str(value), inner)
+
+
+def _check_arguments(target: str, node: Mapping[str, Any], key: str) -> None:
+    """Refuse an argument that one of our classes does not have, in our words."""
+    module, _, name = target.rpartition(".")
+    known = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    for argument in node:
+        if argument != "_target_" and argument not in known and argument not in _INSTANTIATE:
+            raise UserError(f"{key}.{argument}: {name} has no such setting; {nearest(str(argument), known)}")
 
 
 def _check_module(module: str, key: str) -> None:

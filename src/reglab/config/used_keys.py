@@ -5,14 +5,17 @@ to this module; one of the user's own acts where another value refers to it by `
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any
 
 from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 
 from reglab.config.leaves import leaves
+from reglab.config.paths import conf_dir
+from reglab.config.yaml_file import read_mapping
 from reglab.core.errors import UserError, nearest
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "regularizer", "measure", "trainer", "tracking")
@@ -45,17 +48,23 @@ _INSTEAD = {
 }
 
 
-def check_used(config: DictConfig) -> None:
+@cache
+def _sweep_keys() -> tuple[str, ...]:
+    return tuple(map(str, read_mapping(conf_dir() / "train.yaml").sweep))
+
+
+def check_used(config: DictConfig, checked: Collection[str] = ()) -> None:
     """Refuse keys that nothing reads.
 
     Args:
         config: Composed.
+        checked: Keys of the root that were checked before, in the config of the whole sweep.
 
     Raises:
         UserError: Naming the key, and what to give instead.
     """
     plain: Any = OmegaConf.to_container(config, resolve=False)
-    unknown = [str(key) for key in plain if key not in ROOTS and key not in _PACKAGES]
+    unknown = [str(key) for key in plain if key not in ROOTS and key not in _PACKAGES and key not in checked]
     texts = list(_references(plain)) if unknown else []
     for key in unknown:
         if not any(re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", text) for text in texts):
@@ -64,17 +73,17 @@ def check_used(config: DictConfig) -> None:
     for package in _PACKAGES:
         for key, _ in leaves(plain.get(package) or {}, package):
             raise UserError(f"{key} is a key that nothing reads: leave it out")
+    known = _sweep_keys()
+    for key in plain.get("sweep") or {}:
+        if key not in known:
+            raise UserError(f"sweep.{key} is a key that nothing reads: {nearest(str(key), known)}")
     hydra = {key: value for key, value in (plain.get("hydra") or {}).items() if key != "env"}  # a group without a node
     _check_hydra(hydra, OmegaConf.structured(HydraConf), "hydra")
 
 
-def reads(key: str) -> bool:
-    """Tell whether an override of ``key`` is about something that reglab or Hydra reads.
-
-    Args:
-        key: Dotted, or of a group.
-    """
-    return re.split(r"[./@=]", key.lstrip("+~"))[0] in ROOTS
+def root(override: str) -> str:
+    """Return the first part of the key of an override, such as ``optimizer`` of ``+optimizer.lr=1``."""
+    return re.split(r"[./@=]", override.lstrip("+~"))[0]
 
 
 def _references(plain: Mapping[str, Any]) -> Iterator[str]:

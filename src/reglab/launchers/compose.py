@@ -20,7 +20,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from reglab.config.hydra_context import hydra_config, names_of_hydra
 from reglab.config.job_request import JobRequest
-from reglab.config.used_keys import check_used
 from reglab.config.validate import check_config
 from reglab.tracking.own_folder import check_own_folder
 
@@ -85,6 +84,13 @@ class Composer:
             self._resolved[key] = job if job and _needs_no_resolving(job) else _resolve(self.compose(key))
         return self._resolved[key]
 
+    def loading(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """Return those of a job's overrides that decide which files its config is composed of."""
+        return self._loading(self._parse(overrides))
+
+    def _loading(self, parsed: Sequence[Override]) -> tuple[str, ...]:
+        return tuple(override.input_line or "" for override in parsed if self._changes_files(override))
+
     def _parse(self, overrides: Sequence[str]) -> list[Override]:
         for override in overrides:
             if override not in self._parsed:
@@ -99,7 +105,7 @@ class Composer:
 
         A base is kept pickled: reading it back takes a fifth of the time of a deep copy.
         """
-        loading = tuple(override.input_line or "" for override in parsed if self._changes_files(override))
+        loading = self._loading(parsed)
         if loading not in self.bases:
             self.bases[loading] = _forms(self._compose_checked(loading))
         patched: DictConfig = pickle.loads(self.bases[loading][form])
@@ -111,7 +117,6 @@ class Composer:
         """Return what Hydra composes; files that a job adds are checked as the sweep's own are."""
         config = self.loader.load_sweep_config(self.master, list(overrides))
         check_config(config)
-        check_used(config)
         return config
 
     def _changes_files(self, override: Override) -> bool:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reglab.config.error_messages import explain
 from reglab.config.hydra_context import hydra_config
-from reglab.config.used_keys import check_used, reads
+from reglab.config.used_keys import check_used, root
 from reglab.core.errors import UserError
 from reglab.launchers.compose import Composer
 from reglab.launchers.devices import devices_needed, visible_gpus
@@ -41,9 +41,10 @@ def check_configs(
         gpus = visible_gpus(OmegaConf.select(master, "hydra.launcher.gpus"))
         check_devices = partial(devices_needed, gpus=gpus)
     wrong: dict[str, list[Job]] = {}
+    checked: set[tuple[str, ...]] = set()
     with hydra_config(master):
         for job in jobs:
-            message = _fault(job, composer, options, check_devices)
+            message = _fault(job, composer, options, check_devices, checked)
             if message is not None:
                 wrong.setdefault(message, []).append(job)
     if wrong:
@@ -63,12 +64,15 @@ def format_faults(wrong: Mapping[str, Sequence[Job]], jobs: int) -> str:
 
 
 def _fault(
-    job: Job, composer: Composer, options: Mapping[str, list[str]], check_devices: Callable[[Mapping[str, Any]], object]
+    job: Job,
+    composer: Composer,
+    options: Mapping[str, list[str]],
+    check_devices: Callable[[Mapping[str, Any]], object],
+    checked: set[tuple[str, ...]],
 ) -> str | None:
     try:
         resolved = composer.resolved(job.overrides)
-        if not all(reads(override) for override in job.overrides):
-            check_used(composer.compose(job.overrides))
+        _check_used(job, composer, checked)
         check_devices(resolved.get("trainer") or {})
         settings = TrackingSettings.from_config(resolved.get("tracking") or {})
         if settings.backend == "mlflow":  # a block may name another store than the sweep's
@@ -79,6 +83,21 @@ def _fault(
             raise
         return message
     return None
+
+
+def _check_used(job: Job, composer: Composer, checked: set[tuple[str, ...]]) -> None:
+    """Refuse keys that nothing reads, beyond those of the whole sweep's config.
+
+    Args:
+        job: Of the sweep.
+        composer: Of the sweep.
+        checked: What brought new keys in the jobs before: files, and keys of the root.
+    """
+    added = sorted({root(override) for override in job.overrides} - set(map(str, composer.master)))
+    key = (*composer.loading(job.overrides), *added)
+    if key and key not in checked:
+        check_used(composer.compose(job.overrides), list(composer.master))
+        checked.add(key)
 
 
 def _check_one_device(trainer: Mapping[str, Any]) -> None:
