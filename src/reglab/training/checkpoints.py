@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reglab.core import signals
 from reglab.core.errors import Diverged
+from reglab.tracking.folder import JOURNAL
 from reglab.training import checkpoint_files
 from reglab.training.best_epoch import BestEpochs
 from reglab.training.checkpoint_files import Checkpoint
@@ -213,8 +214,12 @@ def resumable(folder: Path) -> Checkpoint | None:
     weights are put into the content. Each file is read once.
     """
     best = _load_best(folder / "best.ckpt")
+    journal = folder.parent / JOURNAL
+    length = journal.stat().st_size if journal.is_file() else 0
     for checkpoint in checkpoint_files.whole(folder / "last.ckpt"):
         states = checkpoint.content.get("callbacks", {})
+        if states.get("Recorder", {}).get("journal", 0) > length:  # its rows are lost: training records them again
+            continue
         best_epoch = int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
         if not best_epoch:
             return checkpoint
