@@ -29,10 +29,10 @@ from reglab.training.experiment import Experiment
 from reglab.training.fit import fit as fit_experiment
 from reglab.training.fit import summary
 from reglab.training.preflight import log_advice
+from reglab.training.process_state import process_restored
 from reglab.training.recipe import Recipe, optimizer_config
 from reglab.training.recorder import Progress
 from reglab.training.run_note import run_note, verdict
-from reglab.training.trainer import interruptible_again
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Fit:
         return verdict(self.metrics)
 
 
-@interruptible_again()
+@process_restored()
 def fit(
     model: nn.Module,
     data: DataSet,

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not is_full_disk(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        hint = "" if "free" in str(error) else ". Free some disk space, then run reglab resume"
+        hint = "" if "resume" in str(error) else ". Free some disk space, then run reglab resume"
         print(f"reglab: {error}{hint}", file=sys.stderr)
         return _FAILED
 

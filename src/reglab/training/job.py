@@ -29,13 +29,13 @@ from reglab.training.fit import fit, test_metrics
 from reglab.training.job_result import JobResult, record_failure, record_result
 from reglab.training.preflight import log_advice, table_report
 from reglab.training.prepare import Prepared, prepare_job, written
+from reglab.training.process_state import process_restored
 from reglab.training.recorder import Progress
-from reglab.training.trainer import interruptible_again
 
 _log = logging.getLogger(__name__)
 
 
-@interruptible_again()
+@process_restored()
 def run_job(
     config: DictConfig,
     on_progress: Callable[[Progress], None] | None = None,
