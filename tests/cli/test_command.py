@@ -5,7 +5,9 @@ import re
 import pytest
 
 from reglab.cli.command import main
+from reglab.config import trust
 from reglab.config.paths import conf_dir
+from reglab.tracking import last_status
 
 # These sweeps never start; torch need not be imported for them.
 NO_PRELOAD = "hydra.launcher.preload=[]"
@@ -92,3 +94,12 @@ def test_debug_quick_trains(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "data=wine", "debug=quick", "trainer.accelerator=cpu", "tracking=none"]) == 0
     assert "FINISHED" in capsys.readouterr().out
+
+
+def test_an_error_of_our_class_that_a_users_model_raises_is_a_failed_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ("model=custom", "model._target_=training.raising.Net", "+model.what=UserError", "trust=[training]")
+    with trust.isolated():
+        code = main(["train", "data=wine", "trainer.accelerator=cpu", "tracking=none", "hydra.run.dir=out", *words])
+    assert (code, last_status(tmp_path / "out")) == (1, "FAILED")
+    assert capsys.readouterr().err.splitlines()[-1] == "reglab: of the model"

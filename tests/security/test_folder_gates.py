@@ -21,7 +21,7 @@ CALLERS = {
     "check_store": {
         "cli/resume.py:_check_store", "cli/configured_store.py:check_configured_store", "sweeps/preflight.py:_fault",
         "tracking/__init__.py:send", "tracking/__init__.py:_sender", "tracking/mlflow/read.py:find_run",
-        "tracking/mlflow/sync.py:deliver",
+        "tracking/mlflow/sync.py:_store",
     },
     "check_configured_store": {"cli/train.py:_run", "cli/resume.py:_resume_run"},
     "check_artifact_store": {

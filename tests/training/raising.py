@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from reglab.core.errors import UserError
 from reglab.regularizers import Regularizer
 
 
@@ -43,6 +44,7 @@ ERRORS: dict[str, BaseException] = {
     "surrogate": ValueError("name \udcff\0"),
     "long": ValueError("x" * 1_000_000),
     "unreadable": Unreadable(),
+    "UserError": UserError("of the model"),
 }
 
 

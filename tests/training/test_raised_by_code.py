@@ -40,6 +40,7 @@ def trusted() -> Iterator[None]:
         ("EOFError", "EOFError: a file of the model"),
         ("FileNotFoundError", "FileNotFoundError: [Errno 2] No such file: 'vocabulary.txt'"),
         ("MemoryError", "MemoryError: too much"),
+        ("UserError", "of the model"),
         ("AssertionError", "AssertionError: a shape"),
         ("surrogate", r"ValueError: name \udcff\x00"),
         ("long", "ValueError: " + "x" * 1_988 + " ..."),

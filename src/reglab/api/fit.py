@@ -31,10 +31,10 @@ from reglab.training.fit import fit as fit_experiment
 from reglab.training.fit import summary
 from reglab.training.length import take_length
 from reglab.training.preflight import log_advice
+from reglab.training.process_state import process_restored
 from reglab.training.recipe import Recipe, optimizer_config
 from reglab.training.recorder import Progress
 from reglab.training.run_note import run_note, verdict
-from reglab.training.trainer import interruptible_again
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Fit:
         return verdict(self.metrics)
 
 
-@interruptible_again()
+@process_restored()
 def fit(
     model: nn.Module,
     data: DataSet,

@@ -15,6 +15,7 @@ from reglab.analysis.per_example_file import Examples
 from reglab.callback.checks import check_strategy, named_members, only_optimizer
 from reglab.callback.clipping import follow_clipping
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
+from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
 from reglab.core.errors import UserError
@@ -101,11 +102,13 @@ class Regularize(pl.Callback):
         self._unfollow: Callable[[], None] = lambda: None
         self._measurement: LoaderMeasurement | None = None
         self._evaluating = ExitStack()
+        self._guard = ExitStack()
         self._watch: HookWatch | None = None
         self._restored: dict[str, Any] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         check_strategy(trainer)
+        self._guard.enter_context(loop_guard(trainer, pl_module))
         self._prepare(pl_module)
         if self.cocktail.members:
             self._hooks = OptimizerHooks(self.cocktail, pl_module, only_optimizer(trainer, pl_module))
@@ -224,6 +227,7 @@ class Regularize(pl.Callback):
 
     def _release(self) -> None:
         self._evaluating.close()
+        self._guard.close()
         if self._watch is not None:
             self._watch.remove()
         self.cocktail.keys.index = None

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from reglab.core.descriptors import raise_limit
-from reglab.core.errors import UserError, is_full_disk, nearest
+from reglab.core.errors import UserError, is_full_disk, is_recorded, nearest
 from reglab.core.output import prepare_output
 
 _FAILED, _WRONG_USE = 1, 2
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if rank_environment.reports_end(str(error)):
             print(f"reglab: {error}", file=sys.stderr, flush=True)
-        return _WRONG_USE
+        return _FAILED if is_recorded(error) else _WRONG_USE  # a user's code may raise the class, too
     except KeyboardInterrupt as interrupt:
         from reglab.processes import rank_environment
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not is_full_disk(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        hint = "" if "free" in str(error) else ". Free some disk space, then run reglab resume"
+        hint = "" if "resume" in str(error) else ". Free some disk space, then run reglab resume"
         print(f"reglab: {error}{hint}", file=sys.stderr)
         return _FAILED
 

@@ -96,6 +96,11 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     for key, value in changes.items():
         OmegaConf.update(config, key, value, force_add=True)
     epochs = before if steps is not None else OmegaConf.select(config, _EPOCHS)
+    if not before and steps is None:
+        raise UserError(
+            f"{folder / 'config.yaml'} is damaged: it does not say {_EPOCHS}. Put it back from a copy, or train a new "
+            "run"
+        )
     if type(epochs) is not int or type(before) is not int:
         raise UserError(f"{_EPOCHS}={epochs}: give a whole number of epochs")
     if epochs < before:

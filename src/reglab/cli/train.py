@@ -6,6 +6,7 @@ An error in the configuration is reported in one message.
 import os
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,9 @@ def _command(options: Any, resume: Path | None = None) -> int:
     except Exception as error:
         if is_recorded(error):
             raise
-        message = explain(error, group_options(hydra.config_loader))
+        message = None
+        with suppress(OSError, MemoryError):  # a machine that is out of files or memory
+            message = explain(error, group_options(hydra.config_loader))
         if message is None or isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         raise UserError(message) from error

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from reglab.core.errors import CodeFailed
 from reglab.core.signals import was_signalled
 
+_GUARD = "_raises_code_failed"  # set on a method that does already
+
 
 @contextmanager
 def user_code() -> Iterator[None]:
@@ -60,7 +62,7 @@ def without_stop_iteration(targets: Iterable[object], names: Iterable[str]) -> I
         targets: The objects.
         names: Of the methods; one that an object lacks is passed over.
     """
-    hooks = [(target, name) for target in targets for name in names if hasattr(target, name)]
+    hooks = [(target, name) for target in targets for name in names if _is_unguarded(getattr(target, name, None))]
     for target, name in hooks:
         setattr(target, name, _raising(getattr(target, name)))
     try:
@@ -68,6 +70,10 @@ def without_stop_iteration(targets: Iterable[object], names: Iterable[str]) -> I
     finally:
         for target, name in hooks:
             delattr(target, name)
+
+
+def _is_unguarded(hook: object) -> bool:
+    return callable(hook) and not hasattr(hook, _GUARD)
 
 
 def _raising(hook: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,4 +84,5 @@ def _raising(hook: Callable[..., Any]) -> Callable[..., Any]:
         except StopIteration as error:
             raise CodeFailed(error) from error
 
+    setattr(call, _GUARD, True)
     return call

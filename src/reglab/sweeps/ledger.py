@@ -128,7 +128,7 @@ def send_unsent(folder: Path, uri: str) -> bool:
     # Runs that were replaced by others need not be sent, and one whose identity is damaged cannot be:
     # if MLflow has it, it counts, and if not, its job runs again.
     left = {path: reason for path, reason in result.refused.items() if not path.name.startswith(EARLIER)}
-    refused = [reason for path, reason in left.items() if _holds_run(path)]
+    refused = [reason for path, reason in left.items() if _holds_run(path) and path not in result.lost]
     for reason in [left[path] for path in left if left[path] not in refused]:
         _print(f"left as it is: {reason}")
     for reason in dict.fromkeys(refused):

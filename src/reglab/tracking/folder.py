@@ -24,6 +24,7 @@ _ID_CHARACTERS = 6  # the shortest prefix of an id that is accepted
 FOLDER = "reglab.folder"  # tag with the path of the run's folder
 _FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "metrics.parquet", "note.md", "attached",
           "checkpoints")  # fmt: skip
+RESULTS = ("checkpoints", "metrics.parquet", "attached")  # of a run that has trained
 
 
 # Ids become parts of paths, of queries and of what is printed.
@@ -144,6 +145,10 @@ def check_not_folder(run: str | Path) -> None:
 
 def no_run_error(folder: str | Path) -> UserError:
     """Return the error for a folder that holds no run."""
+    if (Path(folder) / JOURNAL).exists():
+        return UserError(
+            f"{folder} has lost its {IDENTITY}, which says whose rows its {JOURNAL} holds: put it back from a copy"
+        )
     return UserError(f"{folder} holds no run: it has no {IDENTITY}. Give a run's folder, id or name")
 
 

@@ -14,6 +14,10 @@ from reglab.core.terminal import inline
 FILE_OF_A_RUN = "run.json"
 # Files that are changed in place: one with a second name would change the other file as well.
 _IN_PLACE = ("journal.jsonl", "journal.sent.new", "run.lock", "sweep.lock", "sweep.pid", "error.txt", "params.json")
+# Files of a run or sweep: a folder in the place of one is damage, which no command can read.
+_FILES = (*_IN_PLACE, FILE_OF_A_RUN, "start.json", "created.json", "journal.sent", "artifacts.left", "pack.json",
+          "config.yaml", "multirun.yaml", "metrics.parquet")  # fmt: skip
+_FILE_SUFFIXES = (".ckpt", ".pt")
 # Folders in a run's folder that we write to or read; others are the user's own programs'.
 _OURS = ("checkpoints", "attached", ".hydra")
 _OURS_NUMBERED = ("earlier-", "rank")
@@ -94,6 +98,10 @@ def _check_entry(entry: os.DirEntry[str], home: Path) -> None:
         return
     if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
         raise UserError(f"{path} is neither a file nor a folder but a pipe, socket or device: remove it")
+    if entry.is_dir(follow_symlinks=False):
+        if entry.name in _FILES or entry.name.endswith(_FILE_SUFFIXES):
+            raise UserError(f"{path} is a folder, where a run has a file: put the file back, or move the folder away")
+        return
     in_place = entry.name in _IN_PLACE or entry.name.endswith(".log")
     if in_place and entry.stat(follow_symlinks=False).st_nlink > 1:
         raise UserError(f"{path} has a second name elsewhere (a hard link), which would change too: put a copy there")

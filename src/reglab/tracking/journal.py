@@ -11,14 +11,17 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from reglab.core import atomic_write
 from reglab.tracking.journal_lines import Layout, Row, encode, layout, lines, metric_rows
 
 _log = logging.getLogger(__name__)
+_FORKED = b"reglab: a process that the code of a run forked came back from it, and is ended; the run goes on\n"
 _FLOATS = {float}
 _VOLATILE = ("system/", "time/")  # a resumed run repeats these rows with other values by nature
 
@@ -40,6 +43,8 @@ class Journal:
         self.conflicts = 0
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._lock = threading.Lock()
+        self.forked = False
+        _open.add(self)
         # The largest step of each key: a later step needs no look-up.
         self._last: dict[str, int] = {}
         # The same of rows written by layout, for all its keys at once.
@@ -101,6 +106,28 @@ class Journal:
                 self._is_named = True
             return self.position
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the file is where it was opened."""
+        with suppress(OSError):
+            return os.path.samestat(self.path.stat(), os.fstat(self._file))
+        return False
+
+    def check_in_place(self) -> None:
+        """Check that the file is where it was opened.
+
+        Raises:
+            OSError: ESTALE, where its folder was moved, removed or replaced: no other process finds
+                what is recorded from then on.
+        """
+        if self.in_place:
+            return
+        raise OSError(
+            errno.ESTALE,
+            f"{self.path.parent} was moved or removed while its run trained: move it back and resume the run, or train "
+            "it again",
+        )
+
     def close(self) -> None:
         """Give the file back; nothing can be recorded afterwards."""
         os.close(self._file)
@@ -156,6 +183,8 @@ class Journal:
 
     def _put(self, line: bytes) -> None:
         try:
+            if self.forked:
+                _end_forked()
             written = os.write(self._file, line)
         except OSError as error:
             raise self._write_error(line, error.errno) from error
@@ -166,5 +195,25 @@ class Journal:
 
     def _write_error(self, line: bytes, number: int | None) -> OSError:
         reason = os.strerror(number or errno.EIO)
-        advice = "free some disk space, then resume the run"
+        advice = "resume the run" if number == errno.EBADF else "free some disk space, then resume the run"
         return OSError(number, f"cannot write {len(line)} bytes to {self.path} ({reason}): {advice}")
+
+
+_open: "weakref.WeakSet[Journal]" = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    """In a forked child: the journals are the parent's, which records on."""
+    for journal in list(_open):
+        journal.forked = True
+
+
+def _end_forked() -> NoReturn:
+    """End a child that would train and record the run of its parent a second time."""
+    with suppress(OSError):
+        os.write(2, _FORKED)
+    os._exit(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)

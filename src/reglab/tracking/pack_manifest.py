@@ -13,6 +13,7 @@ from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.tracking.folder import read_identity
 from reglab.tracking.folder_gate import check_run_folder
+from reglab.tracking.sender import is_cut
 
 MANIFEST, CHECKPOINT = "pack.json", "pack.ckpt"
 # The first goes first: without it the others are nothing.
@@ -65,6 +66,8 @@ def read(folder: Path) -> Manifest | None:
             steps=int(content["steps"]),
         )
     except (UserError, OSError, ValueError, TypeError, KeyError):
+        return None
+    if any(is_cut(Path(each)) for each in manifest.folders):  # what it lost would be recorded a second time
         return None
     return manifest if run_ids(manifest.folders) == manifest.runs and len(manifest.jobs) == len(manifest.runs) else None
 

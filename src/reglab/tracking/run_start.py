@@ -130,8 +130,12 @@ def read_start(folder: Path, name: str = START) -> Start:
         if not all(map(_ID.fullmatch, (start.run_id, start.parent or "none"))):
             raise ValueError(f"no id: {start.run_id!r}, {start.parent!r}")
         texts = [start.name, start.experiment, *start.params.values(), *start.tags.values()]
+        texts += [] if start.artifacts is None else [start.artifacts]
         if type(start.time) is not int or not all(isinstance(text, str) for text in texts):
             raise ValueError("a value of another type than was written")
         return start
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"{folder / name} cannot be read ({error}): the run cannot be made in a store") from error
+        raise UserError(
+            f"{folder / name} cannot be read ({error}): put it back from a copy, without which the run cannot be "
+            "made in a store"
+        ) from error

@@ -6,7 +6,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -274,6 +274,18 @@ def read_position(path: Path, length: int) -> int:
         return int(position)
     except (OSError, ValueError):
         return 0
+
+
+def is_cut(folder: Path) -> bool:
+    """Return whether the journal of the run in ``folder`` has lost what the store has of it already.
+
+    That is damage: it is made durable before it is sent.
+    """
+    journal = folder / JOURNAL
+    with suppress(OSError, ValueError):
+        sent = int((folder / SENT).read_text().split()[0])
+        return sent > 0 and (not journal.exists() or not read_position(folder / SENT, journal.stat().st_size))
+    return False
 
 
 def write_position(path: Path, position: int) -> None:

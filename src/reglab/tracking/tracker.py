@@ -4,7 +4,7 @@ import logging
 import shlex
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -105,7 +105,12 @@ class RunTracker:
         self.journal.record(artifact=str(path.relative_to(home)), folder=folder)
 
     def sync(self) -> int:
-        """Make all records durable and return the journal's position, for a checkpoint."""
+        """Make all records durable and return the journal's position, for a checkpoint.
+
+        Raises:
+            OSError: Where the run's folder is not in its place any more.
+        """
+        self.journal.check_in_place()
         return self.journal.sync()
 
     def flush(self) -> bool:
@@ -118,7 +123,7 @@ class RunTracker:
 
     def _record_end(self, status: Status) -> None:
         last: dict[str, object] = {}
-        if self._has_store and self._rule != Thinning():
+        if self._has_store and self._rule != Thinning() and self.journal.in_place:
             from reglab.tracking.full_series import complete  # imports pyarrow
 
             path = self.folder / "metrics.parquet"
@@ -131,7 +136,7 @@ class RunTracker:
         self._ended = True
 
     def _close(self, status: Status) -> None:
-        if self._sender and (unsent := self.journal.position - self._cursor.sent):
+        if self._sender and (unsent := self.journal.position - self._cursor.sent) and self.journal.in_place:
             _log.warning(
                 "Run %s ended %s, but %d bytes of its journal are not in the store yet. They are safe in %s. To "
                 "send them when the store is back: reglab sync %s%s",
@@ -154,8 +159,12 @@ def _copy_into(path: Path, folder: Path) -> Path:
 
 def sync_runs(trackers: Sequence[RunTracker]) -> list[int]:
     """Do ``sync`` for each tracker, at once, and return the positions."""
+    return _in_threads(RunTracker.sync, trackers)
+
+
+def _in_threads(function: Callable[[RunTracker], int], trackers: Sequence[RunTracker]) -> list[int]:
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        return list(pool.map(RunTracker.sync, trackers))
+        return list(pool.map(function, trackers))
 
 
 def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> None:
@@ -174,7 +183,7 @@ def finish_runs(trackers: Sequence[RunTracker], statuses: Sequence[Status]) -> N
     unfinished = [(tracker, status) for tracker, status in zip(trackers, statuses, strict=True) if not tracker._ended]
     for tracker, status in unfinished:
         tracker._record_end(status)
-    sync_runs([tracker for tracker, _ in unfinished])
+    _in_threads(lambda tracker: tracker.journal.sync(), [tracker for tracker, _ in unfinished])
     try:
         for sender in {tracker._sender for tracker, _ in unfinished if tracker._sender}:
             sender.close([tracker._cursor for tracker, _ in unfinished if tracker._sender is sender])

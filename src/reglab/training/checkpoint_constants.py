@@ -43,6 +43,15 @@ def take(content: Any, folder: Path, read: Callable[[Path], dict[str, Tensor]]) 
     return {key: take(value, folder, read) for key, value in content.items()}
 
 
+def missing(content: Any) -> str | None:
+    """Return the name of a file that ``content`` refers to and ``take`` did not find; None if there is none."""
+    if type(content) is not dict:
+        return None
+    if len(content) == 1 and isinstance(name := content.get(_KEY), str):
+        return name
+    return next((name for each in content.values() if (name := missing(each))), None)
+
+
 def tensors(value: Mapping[str, Any]) -> Mapping[str, Tensor]:
     """Return the tensors of an ``Unchanged`` entry.
 

@@ -198,7 +198,10 @@ def _verify(path: Path) -> None:
         raise UserError(f"there is no checkpoint {path}") from None
     if comment != _MARK + digest.hexdigest().encode():
         what = "is damaged: its content does not match its checksum" if _MARK in comment else "has no checksum"
-        raise Damaged(f"the checkpoint {path} {what}, so it was cut, changed, or not written by reglab")
+        raise Damaged(
+            f"the checkpoint {path} {what}, so it was cut, changed, or not written by reglab: give another one of the "
+            "run, or train it again"
+        )
 
 
 def load_if_whole(path: Path) -> Checkpoint | None:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from reglab.core import signals
 from reglab.core.errors import Diverged
-from reglab.training import checkpoint_files
+from reglab.tracking.folder import JOURNAL
+from reglab.training import checkpoint_constants, checkpoint_files
 from reglab.training.best_epoch import BestEpochs
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.solo import Solo
@@ -213,8 +214,15 @@ def resumable(folder: Path) -> Checkpoint | None:
     weights are put into the content. Each file is read once.
     """
     best = _load_best(folder / "best.ckpt")
+    journal = folder.parent / JOURNAL
+    length = journal.stat().st_size if journal.is_file() else 0
     for checkpoint in checkpoint_files.whole(folder / "last.ckpt"):
         states = checkpoint.content.get("callbacks", {})
+        if states.get("Recorder", {}).get("journal", 0) > length:  # its rows are lost: training records them again
+            continue
+        if name := checkpoint_constants.missing(checkpoint.content):
+            _log.warning("%s is missing beside %s, which cannot be resumed from without it", name, checkpoint.path)
+            continue
         best_epoch = int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
         if not best_epoch:
             return checkpoint

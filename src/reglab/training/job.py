@@ -17,9 +17,11 @@ from reglab.core.describe_error import describe_error
 from reglab.core.errors import RECORDED, Diverged, UserError
 from reglab.core.secrets import hide
 from reglab.tracking import RunSpec, RunTracker, TrackingSettings, open_runs, reopen_run, run_state
+from reglab.tracking.folder import JOURNAL
 from reglab.tracking.opening import budget
 from reglab.tracking.params import write_config
 from reglab.tracking.run_state import RunState
+from reglab.tracking.sender import is_cut
 from reglab.training.check import check_experiment
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import resumable
@@ -27,13 +29,13 @@ from reglab.training.fit import fit, test_metrics
 from reglab.training.job_result import JobResult, record_failure, record_result
 from reglab.training.preflight import log_advice, table_report
 from reglab.training.prepare import Prepared, prepare_job, written
+from reglab.training.process_state import process_restored
 from reglab.training.recorder import Progress
-from reglab.training.trainer import interruptible_again
 
 _log = logging.getLogger(__name__)
 
 
-@interruptible_again()
+@process_restored()
 def run_job(
     config: DictConfig,
     on_progress: Callable[[Progress], None] | None = None,
@@ -107,8 +109,14 @@ def _open(prepared: Prepared, spec: RunSpec, resume: RunState | None) -> tuple[R
     """
     experiment = prepared.experiment
     found = resume or run_state.read_state(spec.folder)
-    earlier = found if resume or (found and found.is_resumed_by(spec.tags)) else None
-    if resume and resume.tags.get(run_state.DIGEST) != experiment.data.digest:
+    resumed = found is not None and found.is_resumed_by(spec.tags) and not is_cut(spec.folder)
+    earlier = found if resume or resumed else None
+    if resume and (is_cut(resume.folder) or run_state.DIGEST not in resume.tags):
+        raise UserError(
+            f"{resume.folder / JOURNAL} is damaged: it has lost rows, which would be recorded a second time. Put it "
+            "back from a copy, or train a new run"
+        )
+    if resume and resume.tags[run_state.DIGEST] != experiment.data.digest:
         raise UserError(
             f"the run in {resume.folder} was trained on other data, so it cannot be resumed; restore them, or train a "
             "new run"

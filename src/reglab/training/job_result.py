@@ -37,7 +37,11 @@ def record_result(tracker: RunTracker, experiment: Experiment, final: Mapping[st
 
     Args:
         final: Metrics of the weights that the run stands for.
+
+    Raises:
+        OSError: Where the run's folder is not in its place any more.
     """
+    tracker.journal.check_in_place()
     tested = {key: value for key, value in final.items() if key.startswith("test/")}
     result = summary(final)
     tracker.summary(result)

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -117,17 +116,6 @@ def _is_raised_by_lightning(error: BaseException) -> bool:
     """Tell whether an error is Lightning's own, not one of a model that uses its class."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return str(frame.f_globals.get("__name__", "")).startswith(("pytorch_lightning", "lightning_fabric"))
-
-
-@contextmanager
-def interruptible_again() -> Iterator[None]:
-    """Restore the SIGINT handler afterwards: Lightning replaces it once Ctrl-C was pressed."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not handler:
-            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from reglab.core.errors import UserError
 from reglab.core.terminal import inline
-from reglab.tracking.folder import EARLIER, FOLDER, IDENTITY, Identity, check_not_folder, is_id_prefix, read_identity
+from reglab.tracking.folder import (
+    EARLIER,
+    FOLDER,
+    IDENTITY,
+    JOURNAL,
+    Identity,
+    check_not_folder,
+    is_id_prefix,
+    read_identity,
+)
 from reglab.tracking.run_state import last_status
 
 RUNS = Path("runs")
@@ -15,7 +24,7 @@ _SHOWN = 8
 
 
 def run_folders(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders below ``folders``, and themselves, that hold a run.
+    """Return the folders below ``folders``, and themselves, that hold a run, or what is left of one.
 
     Links are not followed.
 
@@ -34,7 +43,7 @@ def run_folders(folders: Iterable[Path]) -> list[Path]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     stack.append(Path(entry.path))
-                elif entry.name == IDENTITY and entry.is_file(follow_symlinks=False):
+                elif _is_of_run(entry, folder):
                     folders_with_run.add(folder)
     return sorted(folders_with_run)
 
@@ -84,6 +93,13 @@ def find_folder(uri: str, run: str | Path) -> Path:
         f"the run {record.name} ({record.run_id}) was recorded in {where}, which does not hold it on this machine: "
         "copy that folder here and give it instead of the name"
     )
+
+
+def _is_of_run(entry: os.DirEntry[str], folder: Path) -> bool:
+    """Return whether a file says that ``folder`` holds a run, whose identity may be lost."""
+    if entry.name == IDENTITY:
+        return entry.is_file(follow_symlinks=False)
+    return entry.name == JOURNAL and not _is_earlier(folder)
 
 
 def _is_earlier(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from reglab.tracking.folder import (
     CREATED,
     JOURNAL,
     LEFT,
+    RESULTS,
     SENT,
     START,
     Identity,
@@ -26,7 +27,8 @@ from reglab.tracking.folder import (
 from reglab.tracking.lock import Held, RunLock, is_running
 from reglab.tracking.run_start import read_start
 from reglab.tracking.run_state import last_status
-from reglab.tracking.sender import read_position
+from reglab.tracking.sender import is_cut, read_position
+from reglab.tracking.settings import redacted
 from reglab.tracking.store_gate import name_store
 from reglab.tracking.tracker import finish_killed
 
@@ -43,6 +45,7 @@ class SyncResult:
         running: Left to their living processes.
         refused: What could not be delivered, and why; nothing of it is lost.
         left: How many artifacts the stores did not take of runs that they have otherwise.
+        lost: Those refused since their journals are not whole.
     """
 
     runs: int = 0
@@ -50,6 +53,7 @@ class SyncResult:
     running: int = 0
     refused: dict[Path, str] = field(default_factory=dict)
     left: int = 0
+    lost: set[Path] = field(default_factory=set)
 
     @property
     def complete(self) -> bool:
@@ -61,6 +65,8 @@ class SyncResult:
         reason = str(error) if isinstance(error, UserError | OSError) else _unforeseen(folder, error)
         known = reason in self.refused.values()
         self.refused[folder] = reason
+        if isinstance(error, JournalLost):
+            self.lost.add(folder)
         return [] if known else [f"refused: {reason}"]
 
     def __str__(self) -> str:
@@ -115,6 +121,10 @@ def sync(
     return result
 
 
+class JournalLost(UserError):  # noqa: N818 - a state of a folder
+    """A run's journal has lost what its store, or its folder, has of it."""
+
+
 class _Work:
     """What is done to one run after the other.
 
@@ -135,6 +145,7 @@ class _Work:
         check_original(folder, identity)
         lock = RunLock(folder)
         try:
+            self._check_journal(folder, identity)
             messages = finish_killed(folder, identity) if has_records(folder) or not is_pending(folder) else []
             if identity.uri is not None:
                 messages += self._deliver(folder, result)
@@ -142,12 +153,35 @@ class _Work:
         finally:
             lock.release()
 
-    def _deliver(self, folder: Path, result: SyncResult) -> list[str]:
+    def _check_journal(self, folder: Path, identity: Identity) -> None:
+        """Check that the journal has not lost the run's end: what it lost must not end the run anew.
+
+        Raises:
+            JournalLost: It has; the run stays as it is, here and in its store.
+        """
+        path = folder / JOURNAL
+        if is_pending(folder):
+            if not has_records(folder) and any((folder / name).exists() for name in RESULTS):
+                raise JournalLost(
+                    f"{path} is gone or empty, but the run has results: put it back from a copy; nothing is removed"
+                )
+        elif identity.uri and (is_cut(folder) or not has_records(folder)) and last_status(folder) == "RUNNING":
+            status = self._delivery_of_runs().status(folder)
+            if status not in (None, "RUNNING"):
+                raise JournalLost(
+                    f"{path} is damaged: it has lost rows that {redacted(identity.uri)} has, where the run is {status} "
+                    "and stays so. Put the file back from a copy, if you have one"
+                )
+
+    def _delivery_of_runs(self) -> "Delivery":
         if self._delivery is None:
             from reglab.tracking.mlflow.sync import Delivery
 
             self._delivery = Delivery(self._runs, self._uri, self._rebuild)
-        delivered = self._delivery.deliver(folder)
+        return self._delivery
+
+    def _deliver(self, folder: Path, result: SyncResult) -> list[str]:
+        delivered = self._delivery_of_runs().deliver(folder)
         result.runs += bool(delivered.messages)
         result.rows += delivered.rows
         result.left += len(delivered.left)

@@ -81,6 +81,35 @@ class Delivery:
         """
         messages: list[str] = []
         identity = read_identity(folder)
+        uri = self._store(folder, identity)
+        if is_pending(folder) or self._rebuild:
+            try:
+                if not is_pending(folder) and not self._is_gone(folder, identity, uri):
+                    return self._send(folder, identity, uri, messages)
+                made, messages = self._make(folder, identity, uri)
+            except UNREACHABLE as error:
+                raise self._failure(uri, error) from error
+            if made is None:
+                return Delivered(messages)
+            identity = made
+        return self._send(folder, identity, uri, messages)
+
+    def status(self, folder: Path) -> str | None:
+        """Return the status that its store has of a run; None if it does not have the run.
+
+        Raises:
+            UserError: Where the store cannot be asked.
+        """
+        identity = read_identity(folder)
+        uri = self._store(folder, identity)
+        try:
+            run = run_or_none(lambda: connect(uri).get_run(identity.run_id))
+        except UNREACHABLE as error:
+            raise self._failure(uri, error) from error
+        return str(run.info.status) if run else None
+
+    def _store(self, folder: Path, identity: Identity) -> str:
+        """Return the store of a run, which the user named, and which was not away before."""
         uri = (self._uri if identity.offline and is_pending(folder) else None) or str(identity.uri)
         if message := self._unreachable.get(uri):
             raise UserError(message)
@@ -88,21 +117,13 @@ class Delivery:
         if self._uri and redacted(self._uri) == uri:
             uri = self._uri
         check_store(uri, folder)
-        if is_pending(folder) or self._rebuild:
-            try:
-                if not is_pending(folder) and not self._is_gone(folder, identity, uri):
-                    return self._send(folder, identity, uri, messages)
-                made, messages = self._make(folder, identity, uri)
-            except UNREACHABLE as error:
-                message = f"{redacted(uri)} could not store it ({reason(error)})"
-                if isinstance(error, MlflowException) and error.error_code in OF_THE_RUN:
-                    raise UserError(message) from error
-                self._unreachable[uri] = f"{message}; {_RETRY_LATER}"
-                raise UserError(self._unreachable[uri]) from error
-            if made is None:
-                return Delivered(messages)
-            identity = made
-        return self._send(folder, identity, uri, messages)
+        return uri
+
+    def _failure(self, uri: str, error: Exception) -> UserError:
+        message = f"{redacted(uri)} could not store it ({reason(error)})"
+        if not (isinstance(error, MlflowException) and error.error_code in OF_THE_RUN):
+            message = self._unreachable[uri] = f"{message}; {_RETRY_LATER}"
+        return UserError(message)
 
     def _is_gone(self, folder: Path, identity: Identity, uri: str) -> bool:
         """Return whether the store has lost a run, which is then to be made in it again."""

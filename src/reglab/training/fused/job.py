@@ -30,15 +30,16 @@ from reglab.training.fused.recorder import PackRecorder
 from reglab.training.fused.resume import InterruptedPack, end_open, find_interrupted, manifest_of, record_start
 from reglab.training.job_result import JobResult
 from reglab.training.prepare import Prepared, prepare_job
+from reglab.training.process_state import process_restored
 from reglab.training.recorder import Progress
-from reglab.training.trainer import build_trainer, interruptible_again, quiet_lightning, run_trainer
+from reglab.training.trainer import build_trainer, quiet_lightning, run_trainer
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2  # of glibc's malloc.h
 _log = logging.getLogger(__name__)
 _LOST = "no checkpoint of their pack can be read any more, or their data changed: from the start"
 
 
-@interruptible_again()
+@process_restored()
 def run_pack(
     configs: Sequence[DictConfig],
     folders: Sequence[Path],
