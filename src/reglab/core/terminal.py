@@ -1,7 +1,8 @@
 """Text for terminals: plain equivalents of what they cannot show, and nothing that steers them.
 
 Names of a store, of folders and in a server's messages may be from somebody else. ``inline`` is
-for such a name in a sentence; ``escape`` for a whole message; ``harmless`` for a stream, which
+for such a name in a sentence, ``word`` in a command that a sentence advises; ``escape`` for a whole
+message; ``harmless`` for a stream, which
 carries the styles and the progress bars of programs as well.
 """
 
@@ -9,6 +10,7 @@ carries the styles and the progress bars of programs as well.
 
 import codecs
 import re
+import shlex
 import sys
 import unicodedata
 from typing import TextIO
@@ -70,6 +72,11 @@ def inline(text: object) -> str:
     """Return a name as part of a line: as ``escape`` does, and newlines and tabs escaped, too."""
     name = str(text)
     return name if name.isprintable() else escape(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def word(text: object) -> str:
+    """Return a name as a word that can be pasted into a shell, which makes nothing of it."""
+    return shlex.quote(inline(text))
 
 
 def harmless(text: str) -> str:

@@ -64,7 +64,7 @@ def read(folder: Path) -> Manifest | None:
             fingerprints=tuple(map(str, content["fingerprints"])),
             steps=int(content["steps"]),
         )
-    except (UserError, OSError, ValueError, TypeError, KeyError):
+    except (UserError, OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return manifest if run_ids(manifest.folders) == manifest.runs and len(manifest.jobs) == len(manifest.runs) else None
 

@@ -15,6 +15,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 
+from reglab.config.unforeseen import told_as_value_errors
 from reglab.core import signals
 from reglab.core.errors import Diverged
 from reglab.training import checkpoint_files
@@ -214,13 +215,14 @@ def resumable(folder: Path) -> Checkpoint | None:
     """
     best = _load_best(folder / "best.ckpt")
     for checkpoint in checkpoint_files.whole(folder / "last.ckpt"):
-        states = checkpoint.content.get("callbacks", {})
-        best_epoch = int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
-        if not best_epoch:
-            return checkpoint
-        if best is not None and best_epoch <= int(best.content["epoch"]):
-            checkpoint.content[_BEST] = best.content["state_dict"]
-            return checkpoint
+        with told_as_value_errors(f"the checkpoint {checkpoint.path}"):
+            states = checkpoint.content.get("callbacks", {})
+            best_epoch = int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
+            if not best_epoch:
+                return checkpoint
+            if best is not None and best_epoch <= int(best.content["epoch"]):
+                checkpoint.content[_BEST] = best.content["state_dict"]
+                return checkpoint
     return None
 
 

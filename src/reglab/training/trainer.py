@@ -13,9 +13,12 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.warnings import PossibleUserWarning
+from pytorch_lightning.profilers import Profiler
 
 from reglab.config.instantiate import construct
+from reglab.config.unforeseen import OF_VALUES
 from reglab.core import signals
+from reglab.core.describe_error import describe_error
 from reglab.core.errors import CodeFailed, UserError
 from reglab.core.user_code import without_stop_iteration
 from reglab.distributed.slurm import cluster_plugins
@@ -28,6 +31,23 @@ from reglab.training.experiment import Experiment
 # Called inside Lightning's loops, which a StopIteration ends as if their data were used up.
 _IN_LOOP = ("training_step", "on_train_start", "on_train_epoch_start", "on_train_batch_start", "on_train_batch_end",
             "on_train_epoch_end")  # fmt: skip
+
+# Arguments of Lightning for its own loops, loggers and folders, which are not used here.
+_WITHOUT_EFFECT = frozenset(
+    {
+        *("fast_dev_run", "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches", "barebones"),
+        *("limit_val_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches", "val_check_interval"),
+        *("check_val_every_n_epoch", "log_every_n_steps", "inference_mode", "reload_dataloaders_every_n_epochs"),
+        *("default_root_dir", "enable_autolog_hparams", "model_registry"),
+    }
+)
+_KINDS: dict[str, type] = {"deterministic": bool, "benchmark": bool, "detect_anomaly": bool, "profiler": Profiler}
+_WORDS: dict[type, str] = {bool: "true or false", Profiler: "a profiler made in Python (reglab.fit)"}
+
+_RESTORING = (
+    "pytorch_lightning.trainer.connectors.checkpoint_connector",
+    "pytorch_lightning.utilities.migration.utils",
+)
 
 
 def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -54,9 +74,13 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback]) -> pl.Tr
             "trainer.gradient_clip_val and gradient_clip_algorithm are not supported, since proximal steps must be "
             "scaled with the gradient; use trainer.gradient_clip_norm"
         )
-    for key in settings:
+    for key, value in settings.items():
         if key in fixed:
             raise UserError(f"trainer.{key} is set by reglab; leave it out")
+        if key in _WITHOUT_EFFECT:
+            raise UserError(f"trainer.{key} has no effect on reglab's own steps and measurements: leave it out")
+        if key in _KINDS and value is not None and not isinstance(value, _KINDS[key]):
+            raise UserError(f"trainer.{key}={value} must be {_WORDS[_KINDS[key]]}")
     try:
         trainer: pl.Trainer = construct(pl.Trainer, {**trainer_arguments(settings), **fixed}, "trainer")
     except MisconfigurationException as error:
@@ -89,6 +113,10 @@ def run_trainer(
         hooks: list[Any] = [module, *trainer.callbacks]  # type: ignore[attr-defined]  # Lightning sets it late
         with torch.random.fork_rng(devices=devices), signals.defer_signals(), without_stop_iteration(hooks, _IN_LOOP):
             trainer.fit(module, train_dataloaders=loader, ckpt_path=path, weights_only=True)
+    except OF_VALUES as error:
+        if not _is_raised_while_restoring(error):
+            raise
+        raise UserError(f"the checkpoint {path} does not fit this run: {describe_error(error)}") from error
     except MisconfigurationException as error:
         if not _is_raised_by_lightning(error):
             raise
@@ -102,6 +130,12 @@ def run_trainer(
         if not signals.was_signalled(raised):
             raise CodeFailed(raised) from end
         raise signals.Interrupted(signals.stop_signal() or signal.SIGINT) from end
+
+
+def _is_raised_while_restoring(error: BaseException) -> bool:
+    """Tell whether an error arose while Lightning took the states of a checkpoint."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(module in _RESTORING for module in modules)
 
 
 def _is_raised_by_lightning(error: BaseException) -> bool:
