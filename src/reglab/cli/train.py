@@ -31,6 +31,7 @@ from reglab.config.class_weight import with_pairs
 from reglab.config.config_loader import create_hydra
 from reglab.config.error_messages import explain, group_options
 from reglab.config.hydra_context import folder_of, names_of_hydra
+from reglab.config.known_keys import check_known
 from reglab.config.paths import conf_dir
 from reglab.config.sweep_functions import rewrite
 from reglab.config.trust import trust, trusted_packages
@@ -39,6 +40,7 @@ from reglab.core import secrets, signals
 from reglab.core.errors import UserError, is_recorded
 from reglab.launchers import task
 from reglab.processes import rank_consistency, rank_environment
+from reglab.tracking.folder_gate import check_name
 from reglab.tracking.own_folder import check_own_folder
 from reglab.tracking.store_gate import asking
 
@@ -76,6 +78,7 @@ def resume_sweep(folder: Path, overrides: Sequence[str], config_name: str | None
 
 
 def _command(options: Any, resume: Path | None = None) -> int:
+    check_name(Path.cwd())
     secrets.watch()
     version.setbase("1.3")
     hydra = create_hydra(_search_path(options.config_dir))
@@ -112,6 +115,7 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     check_config(config)
     with asking(asker() if rank_environment.process_rank().first else None):
         if not resume:
+            check_known(config, overrides)
             name_given_stores(config, overrides)
         check_configured_store(config, Path.cwd(), TRACKING_URI)
     rank_consistency.check_started_processes(config, sweep=mode == RunMode.MULTIRUN)

@@ -9,6 +9,7 @@ carries the styles and the progress bars of programs as well.
 # ruff: noqa: RUF001 - the ambiguous characters are what the table is for
 
 import codecs
+import os
 import re
 import shlex
 import sys
@@ -77,6 +78,14 @@ def inline(text: object) -> str:
 def word(text: object) -> str:
     """Return a name as a word that can be pasted into a shell, which makes nothing of it."""
     return shlex.quote(inline(text))
+
+
+def bash_word(path: str) -> str:
+    """Return a path as a word for bash or zsh, whatever bytes its names have."""
+    if path.isprintable():
+        return shlex.quote(path)
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(path))
+    return f"$'{''.join(plain)}'"
 
 
 def harmless(text: str) -> str:
