@@ -1,12 +1,14 @@
-"""Every key of ``conf``, by discovery, with values of a stranger: accepted, or told in one sentence before anything acts.
+"""Every key of ``conf``, by discovery, with values of a stranger: taken, or told in one sentence before anything acts.
 
 Nothing is imported or built by a value, nothing is written, no secret is kept, and no error but UserError comes out.
 """
 
+import copy
 import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,6 @@ ODD: dict[str, Any] = {
     "markup": "<script>alert(1)</script>",
 }
 SKIPPED = ("experiment", "debug", "hydra")
-# Taken as they are: the user's own model is named there, and what a single run does not read.
-FREE = ("model.hidden",)
 NEEDS = ("timm", "transformers", "custom", "fsdp", "gpu", "image_folder", "table")  # another package, device or file
 
 
@@ -71,16 +71,17 @@ def discovered() -> dict[str, tuple[str, ...]]:
         content = yaml.safe_load(path.read_text()) or {}
         content.pop("defaults", None)
         if path.parent == conf_dir():
-            found |= {key: () for key in keys(content)}
+            found |= dict.fromkeys(keys(content), ())
         elif group not in SKIPPED and option not in NEEDS and not (group == "tracking" and option != "none"):
             chosen = f"{group}=[{option}]" if group == "regularizer" else f"{group}={option}"
             words = () if option.startswith("_") else (chosen,)
-            found |= {f"{group}.{key}": words for key in keys(content)}
+            found = {f"{group}.{key}": words for key in keys(content)} | found
     return found
 
 
 KEYS = discovered()
-BASE = {words: None for words in KEYS.values()}
+GROUPS = sorted({key.partition(".")[0] for key in KEYS})
+composed_of = cache(config)
 
 
 @pytest.fixture
@@ -95,18 +96,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def hostile(words: tuple[str, ...], key: str, value: Any) -> DictConfig:
-    composed = config("tracking=none", *words)
+    composed = copy.deepcopy(composed_of("tracking=none", *words))
     OmegaConf.set_struct(composed, False)
     OmegaConf.update(composed, key, value, merge=False, force_add=True)
     return composed
 
 
-def use(composed: DictConfig) -> None:
-    """Do all that a command does before it opens a run."""
-    check_config(composed)
-    prepared = prepare_job(composed)
-    TrackingSettings.from_config(prepared.job["tracking"])
-    check_experiment(prepared.experiment)
+def told(composed: DictConfig) -> str | None:
+    """Do all that a command does before it opens a run; return what the user is told, None if it is taken."""
+    try:
+        check_config(composed)
+        prepared = prepare_job(composed)
+        TrackingSettings.from_config(prepared.job["tracking"])
+        check_experiment(prepared.experiment)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def test_keys_are_found() -> None:
@@ -114,23 +119,21 @@ def test_keys_are_found() -> None:
     assert {"trainer.checkpoint_seconds", "measure.level", "data.batch_size", "sweep.blocks", "seed"} <= {*KEYS}
 
 
-@pytest.mark.parametrize("group", sorted({key.partition(".")[0] for key in KEYS}))
+@pytest.mark.parametrize("group", GROUPS)
 def test_what_no_key_takes_is_refused(folder: Path, group: str) -> None:
     values = itertools.cycle(NEVER.items())
     for key in (key for key in KEYS if key.partition(".")[0] == group):
         what, value = next(values)
-        with pytest.raises(UserError) as told:
-            use(hostile(KEYS[key], key, value))
-        assert len(str(told.value)) < 5_000, (key, what)
+        said = told(hostile(KEYS[key], key, value))
+        assert said is not None, f"{key} takes {what}"
+        assert len(said) < 5_000, (key, what)
 
 
-@pytest.mark.parametrize("group", sorted({key.partition(".")[0] for key in KEYS}))
+@pytest.mark.parametrize("group", GROUPS)
 def test_what_is_odd_is_taken_or_told(folder: Path, group: str) -> None:
     values = itertools.cycle(ODD.items())
     for key in (key for key in KEYS if key.partition(".")[0] == group):
-        for what, value in itertools.islice(values, 3):
-            try:
-                use(hostile(KEYS[key], key, value))
-            except UserError as error:
-                assert SECRET not in str(error), (key, what)
-                assert "\nreglab:" not in str(error), (key, what)
+        for what, value in itertools.islice(values, 2):
+            said = told(hostile(KEYS[key], key, value)) or ""
+            assert SECRET not in said, (key, what)
+            assert "\nreglab:" not in said, (key, what)

@@ -172,5 +172,6 @@ def _search_path(extra: str | None) -> ConfigSearchPathImpl:
         folder = os.path.abspath(extra)  # noqa: PTH100 - Hydra wants text
         if not os.path.isdir(folder):  # noqa: PTH112 - as above
             raise UserError(f"--config-dir {extra}: there is no such folder")
+        check_name(Path(folder))
         path.prepend(provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
     return path

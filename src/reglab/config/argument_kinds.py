@@ -1,4 +1,4 @@
-"""Numbers and truth values where a class says that it takes them.
+"""Numbers, truth values and texts where a class says that it takes them.
 
 Many classes use an argument late, or take any text for true: ``false`` in quotes is true.
 """
@@ -9,12 +9,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from reglab.core.errors import UserError
 
-_SIMPLE = {"bool", "int", "float"}
+_SIMPLE = {"bool": "true or false", "str": "a text", "int": "a whole number", "float": "a number"}
 _BESIDE = {"NoneType", "Tensor"}  # what else may be among the types of such an argument
 
 
 def check_kinds(cls: type, arguments: Mapping[str, Any], key: str) -> None:
-    """Refuse what is no number, or no truth value, for arguments that are annotated as one.
+    """Refuse what is no number, truth value or text for arguments that are annotated as one.
 
     Args:
         cls: The class.
@@ -30,10 +30,11 @@ def check_kinds(cls: type, arguments: Mapping[str, Any], key: str) -> None:
         return
     for name, value in arguments.items():
         kinds = _names(hints.get(name))
-        if value is None or not kinds & _SIMPLE or not kinds <= _SIMPLE | _BESIDE or type(value).__name__ == "Tensor":
+        simple = kinds & _SIMPLE.keys()
+        if value is None or not simple or not kinds <= simple | _BESIDE or type(value).__name__ == "Tensor":
             continue
         if type(value).__name__ not in kinds and not (type(value) is int and "float" in kinds):
-            wanted = "a number" if "float" in kinds else "a whole number" if "int" in kinds else "true or false"
+            wanted = " or ".join(words for kind, words in _SIMPLE.items() if kind in kinds)
             raise UserError(f"{key}.{name}={value} must be {wanted}")
 
 

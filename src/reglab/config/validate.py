@@ -41,6 +41,8 @@ def check_config(config: DictConfig) -> None:
     if KEY in plain:
         raise UserError(f"{KEY} is what a sweep tells its jobs: leave it out")
     check_listed(plain.get("trust"))
+    if isinstance(plain.get("name"), (Mapping, list)):
+        raise UserError(f"name={plain['name']} must be a text")
     check_expansion(plain)
     secrets.learn(config)
     for key, value in leaves(plain, ""):
@@ -115,6 +117,11 @@ def _check_blocks(plain: Any) -> None:
     for key in _SWITCHES:
         if not isinstance(sweep.get(key, False), bool):
             raise UserError(f"sweep.{key}={sweep[key]} must be true or false")
+    for key in ("rule", "path"):
+        if not isinstance(sweep.get(key) or "", str):
+            raise UserError(f"sweep.{key}={sweep[key]} must be a word")
+    if isinstance(sweep.get("seeds"), Mapping):
+        raise UserError(f"sweep.seeds={sweep['seeds']} must be a count or a list of integers")
     blocks = sweep.get("blocks")
     if blocks is not None and not isinstance(blocks, list):
         raise UserError(f"sweep.blocks={blocks} must be a list of mappings, as in [{{regularizer: []}}]")

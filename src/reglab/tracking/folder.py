@@ -83,7 +83,8 @@ def shell_path(folder: Path) -> str:
     """Return ``folder`` as a shell word, relative to the working folder where it is below it."""
     folder, here = folder.resolve(), Path.cwd()
     word = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
-    return shlex.quote(f"./{word}" if word.startswith("-") else word)  # else it reads as an option
+    # Else it reads as an option, or in zsh as a program.
+    return shlex.quote(f"./{word}" if word.startswith(("-", "=")) else word)
 
 
 def write_identity(folder: Path, identity: Identity) -> None:

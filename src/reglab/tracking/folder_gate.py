@@ -46,17 +46,19 @@ def check_name(folder: Path) -> None:
     """Refuse a folder whose path has characters that no terminal, store and address takes.
 
     These are control characters, those that turn the direction of text, and bytes that are no
-    UTF-8.
+    UTF-8. Nor may it hold an interpolation, which would have configurations name another folder.
 
     Raises:
         UserError: With the command that renames the first such folder.
     """
     for path in (*reversed(folder.parents), folder):
         text = str(path)
-        if text != inline(text) or text.encode(errors="replace").decode() != text:
+        steers = text != inline(text) or text.encode(errors="replace").decode() != text
+        if steers or "${" in text:
+            what = "characters that steer a terminal" if steers else "'${', which configurations replace by a value"
             raise UserError(
-                f"the name of the folder {_shown(text)} has characters that steer a terminal: rename it, as by "
-                f"mv -- {bash_word(text)} {word(path.with_name('NEW-NAME'))}"
+                f"the name of the folder {_shown(text)} has {what}: rename it, as by mv -- {bash_word(text)} "
+                f"{word(path.with_name('NEW-NAME'))}"
             )
 
 
