@@ -13,6 +13,7 @@ from reglab.cli.configured_store import name_given_stores
 from reglab.core import secrets
 from reglab.core.errors import UserError
 from reglab.tracking import reopen_run, send, store_gate
+from reglab.tracking.admin import dashboard
 from reglab.tracking.folder import read_identity
 from reglab.tracking.mlflow import read
 from reglab.training import restore
@@ -294,6 +295,8 @@ def test_a_store_that_acts_by_itself_is_left_alone(
     for words in (["report", "runs/it"], ["sync"], ["train", *SMALLEST]):
         code, said = said_by(words, capsys)
         assert (code != 0, "which no store of MLflow has" in said) == (True, True), (words, said)
+    with pytest.raises(UserError, match="which no store of MLflow has"):
+        dashboard.serve(f"sqlite:///{folder}/reglab.db", run=lambda command, environment: pytest.fail("it was served"))
     with closing(sqlite3.connect(folder / "reglab.db")) as store:
         assert store.execute("SELECT count(*) FROM metrics").fetchone() == rows
 

@@ -20,6 +20,7 @@ from reglab.tracking.journal_lines import Layout, Row, encode, layout, lines, me
 
 _log = logging.getLogger(__name__)
 _FLOATS = {float}
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # one that was put there after the folder was looked at
 _VOLATILE = ("system/", "time/")  # a resumed run repeats these rows with other values by nature
 
 
@@ -38,7 +39,7 @@ class Journal:
         self.path = path
         self.dropped = 0
         self.conflicts = 0
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_LINK, 0o644)
         self._lock = threading.Lock()
         # The largest step of each key: a later step needs no look-up.
         self._last: dict[str, int] = {}

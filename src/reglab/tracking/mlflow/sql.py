@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, repeat
 from pathlib import Path
 
+from reglab.core.errors import UserError
+from reglab.core.terminal import inline
 from reglab.tracking.copies import CLAIM, elsewhere, is_claimed_elsewhere
 from reglab.tracking.journal_lines import Series
 
@@ -105,6 +107,14 @@ def acting(store: sqlite3.Connection) -> str | None:
         "SELECT name FROM sqlite_master WHERE type = 'view' OR (type = 'trigger' AND tbl_name <> 'secrets')"
     ).fetchone()
     return None if found is None else str(found[0])
+
+
+def acting_error(path: Path, name: str) -> UserError:
+    """Return the error of a store that has the trigger or view ``name``."""
+    return UserError(
+        f"the store {path} has the trigger or view {inline(name)}, which no store of MLflow has and which could change "
+        "what is recorded: move it away, then make it again from its runs' folders by reglab sync --rebuild"
+    )
 
 
 def is_current(path: Path) -> bool:

@@ -16,7 +16,6 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from reglab.core.errors import UserError
-from reglab.core.terminal import inline
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.denied import denied
 from reglab.tracking.mlflow.limited import limited
@@ -179,7 +178,7 @@ def _is_made(path: Path) -> bool:
             return False
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS)) as store:
             made = [(str(kind), str(name)) for kind, name in store.execute("SELECT type, name FROM sqlite_master")]
-            acting = sql.acting(store)
+            acts = sql.acting(store)
     except FileNotFoundError:
         return False
     except (OSError, sqlite3.OperationalError) as error:
@@ -196,11 +195,8 @@ def _is_made(path: Path) -> bool:
         raise UserError(f"{path} is not a SQLite file: move it away, or set tracking.uri to another one") from error
     if made and ("table", _OF_MLFLOW) not in made:
         raise UserError(f"{path} is the database of another program, which MLflow would change: give another store")
-    if acting is not None:
-        raise UserError(
-            f"the store {path} has the trigger or view {inline(acting)}, which no store of MLflow has and which could "
-            "change what is recorded: move it away, then make it again from its runs' folders by reglab sync --rebuild"
-        )
+    if acts is not None:
+        raise sql.acting_error(path, acts)
     return True
 
 
