@@ -116,7 +116,7 @@ def _check_blocks(plain: Any) -> None:
         raise UserError(f"sweep={sweep} must be a mapping of settings to values")
     for key in _SWITCHES:
         if not isinstance(sweep.get(key, False), bool):
-            raise UserError(f"sweep.{key}={sweep[key]} must be true or false")
+            raise UserError(f"sweep.{key} must be true or false, got {sweep[key]!r}")
     for key in ("rule", "path"):
         if not isinstance(sweep.get(key) or "", str):
             raise UserError(f"sweep.{key}={sweep[key]} must be a word")
