@@ -26,7 +26,7 @@ def test_the_yaml_names_every_option_with_its_default():
         ({"scores": ["aroc"]}, "measure.scores=aroc is no score; did you mean 'auroc'"),
         ({"probe_rows": 1}, "measure.probe_rows=1 must be an integer >= 2"),
         ({"level": 1.0}, "measure.level=1.0 must be between 0 and 1"),
-        ({"level": "high"}, "measure.level=high must be between 0 and 1"),
+        ({"level": "high"}, "measure.level=high must be a number"),
         ({"near_zero": -1e-3}, "measure.near_zero=-0.001 must be >= 0"),
         ({"monitor": "loss"}, "measure.monitor=loss must be measured on the validation part"),
         ({"score": ["f1"]}, "measure.score: .*did you mean 'scores'"),

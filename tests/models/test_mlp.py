@@ -47,7 +47,7 @@ def test_a_linear_map_before_batch_norm_has_no_bias():
         ({"width": 0}, "width=0 must be made of integers >= 1"),
         ({"width": [8, 2.5]}, "got 2.5"),
         ({"width": True}, "got True"),
-        ({"depth": -1}, "depth=-1 must be an integer >= 0"),
+        ({"depth": -1}, "depth=-1 must be an integer from 0 to 10,000"),
         ({"depth": 1.5}, "depth=1.5 must be an integer"),
         ({"width": [8, 8, 8], "depth": 2}, "model.depth=null"),
         ({"activation": "rellu"}, "did you mean 'relu'"),

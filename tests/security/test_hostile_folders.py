@@ -1,5 +1,6 @@
 """Every command on every hostile folder: one sentence, nothing outside touched, nothing waited for."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from reglab.tracking.folder import read_identity
 from reglab.tracking.folder_gate import check_sweep_folder
 from reglab.tracking.run_state import read_state
 from reglab.training import restore
+from security.hostile_contents import ADVICE, CONTENTS
 from security.hostile_folders import FOLDERS, PRECIOUS
 from training.job_case import SMALL, close
 
@@ -114,3 +116,34 @@ def test_what_a_program_of_the_user_leaves_in_a_folder_of_its_own_is_no_trap(rec
     (received / "data").symlink_to("/", target_is_directory=True)
     (received / "inside").symlink_to("config.yaml")
     assert read_identity(received).run_id
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_no_content_is_a_traceback_or_acts(
+    received: Path, content: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a run in a folder of its own, which has no store at hand."""
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    CONTENTS[content](received)
+    commands = {**COMMANDS, "rebuild": lambda folder: cli.main(["sync", "--rebuild", str(folder)])}
+    for name, run in commands.items():
+        try:
+            run(received)
+        except UserError as error:
+            print(error)
+        captured = capsys.readouterr()
+        said = captured.out + captured.err
+        assert "Traceback" not in said, (name, said)
+        assert len(said) < 10_000, name
+        assert f"{ADVICE} " not in said.replace("\n", " "), (name, said)  # in quotes a shell runs nothing of it
+    assert {path.name for path in received.parents[2].iterdir()} == {"precious", "inner"}
+
+
+def test_a_pipe_is_waited_for_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs" / "experiment").mkdir(parents=True)
+    for name in ("it.ckpt", "theirs/experiment/evil.yaml"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="not a plain file"):
+        restore.load(tmp_path / "it.ckpt")
+    assert cli.main(["train", "--config-dir", "theirs", "experiment=evil"]) == 2

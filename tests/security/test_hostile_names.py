@@ -1,6 +1,9 @@
 """Whatever a thing is called: nothing is written outside the run's folder, nothing ends in a traceback."""
 
 import copy
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,11 +14,13 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from reglab import data
+from reglab.cli import command
 from reglab.config.paths import conf_dir
 from reglab.config.validate import check_config
 from reglab.core.errors import UserError
 from reglab.regularizers import L2, Cocktail
 from reglab.tracking import TrackingSettings, open_run
+from reglab.tracking.folder import shell_path
 from security.names import NAMES
 from training.job_case import close
 
@@ -76,3 +81,46 @@ def test_names_that_hydra_makes_paths_of_stay_inside(inner):
             except UserError:
                 continue
             assert (inner / name).resolve().is_relative_to(inner), (key, name)
+
+
+STEERING = ("a\nb", "a\tb", "\x1b[2Jx'", "\u202egnp", "\udcff\udcfe", "${oc.env:HOME}")
+PLAIN = (
+    "-rf",
+    "--help",
+    "%n",
+    "$(touch PWNED)",
+    "`id`",
+    'it\'s "q"',
+    " a ",
+    "~",
+    "~x",
+    "=x",
+    "a,b",
+    "[ab]",
+    "{a}",
+    "#",
+    "é漢",
+)
+
+
+@pytest.mark.parametrize("name", STEERING)
+def test_a_working_folder_that_no_file_can_name_is_told_with_what_renames_it(inner, monkeypatch, capsys, name):
+    (inner / name).mkdir()
+    monkeypatch.chdir(inner / name)
+    assert command.main(["train", "data=wine"]) == 2
+    said = capsys.readouterr().err
+    assert os.listdir() == []  # noqa: PTH208 - names alone
+    monkeypatch.chdir(inner)
+    advice = re.search("as by (mv .*)$", said)[1].replace("NEW-NAME", "renamed")
+    assert subprocess.run(["bash", "-c", advice], check=True).returncode == 0
+    assert [path.name for path in inner.iterdir()] == ["renamed"]
+
+
+@pytest.mark.parametrize("name", [*PLAIN, "x" * 255])
+def test_what_is_advised_about_a_folder_can_be_typed(inner, name):
+    (inner / name).mkdir()
+    script = f"printf '%s\\0' {shell_path(inner / name)}"
+    printed = subprocess.run(["bash", "-c", script], check=True, capture_output=True).stdout.decode().rstrip("\0")
+    assert os.path.normpath(printed) == name
+    assert not printed.startswith("-")
+    assert [path.name for path in inner.iterdir()] == [name]

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from reglab.cli import command as cli
+from reglab.cli.configured_store import name_given_stores
 from reglab.core import secrets
 from reglab.core.errors import UserError
 from reglab.tracking import reopen_run, send, store_gate
+from reglab.tracking.admin import dashboard
 from reglab.tracking.folder import read_identity
 from reglab.tracking.mlflow import read
 from reglab.training import restore
 from security.hostile_folders import change_identity
 from security.listening_server import Listening, listening
-from training.job_case import SMALL, close
+from training.job_case import SMALL, close, config
 
 SMALLEST = [*(word for word in SMALL if "max_epochs" not in word), "trainer.max_epochs=1"]
 TOKEN = "sentinel-of-this-test"
@@ -271,3 +273,50 @@ def test_no_folder_goes_that_a_received_store_names_outside_its_artifacts(
     MlflowClient(f"sqlite:///{folder}/reglab.db").delete_run(run_id)
     assert "Freed" in said_by(["clean", "--yes", "runs/it"], capsys)[1]
     assert (precious / "thesis.tex").read_text() == "mine"
+
+
+ACTING = (
+    "CREATE TRIGGER t AFTER INSERT ON metrics BEGIN DELETE FROM metrics; END",
+    "CREATE TRIGGER t BEFORE UPDATE ON runs BEGIN UPDATE runs SET lifecycle_stage = 'deleted'; END",
+    "CREATE VIEW v AS SELECT * FROM params",
+)
+
+
+@pytest.mark.parametrize("command", ACTING)
+def test_a_store_that_acts_by_itself_is_left_alone(
+    folder: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    close(folder)
+    with closing(sqlite3.connect(folder / "reglab.db")) as store:
+        store.execute(command)
+        rows = store.execute("SELECT count(*) FROM metrics").fetchone()
+        store.commit()
+    (folder / "runs" / "it" / "journal.sent").write_text("0 0")
+    for words in (["report", "runs/it"], ["sync"], ["train", *SMALLEST]):
+        code, said = said_by(words, capsys)
+        assert (code != 0, "which no store of MLflow has" in said) == (True, True), (words, said)
+    with pytest.raises(UserError, match="which no store of MLflow has"):
+        dashboard.serve(f"sqlite:///{folder}/reglab.db", run=lambda command, environment: pytest.fail("it was served"))
+    with closing(sqlite3.connect(folder / "reglab.db")) as store:
+        assert store.execute("SELECT count(*) FROM metrics").fetchone() == rows
+
+
+@pytest.mark.parametrize("uri", ["s3://evil", "ftp://127.0.0.1:9", "gs://evil", "hdfs://evil"])
+def test_a_store_sends_no_artifact_to_a_bucket_of_its_choice(
+    folder: Path, uri: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = claim(folder, f"{uri}/{read_identity(folder / 'runs' / 'it').run_id}/artifacts")
+    (folder / "runs" / "it" / "journal.sent").write_text("0 0")
+    code, said = said_by(["sync", "runs/it"], capsys)
+    assert (code, f"If it is yours, set MLFLOW_DEFAULT_ARTIFACT_ROOT={uri}" in said) == (1, True), said
+    store = f"sqlite:///{folder}/reglab.db"
+    with pytest.raises(store_gate.UnnamedStore, match="are kept at"):
+        restore.load(run_id, uri=store)
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", f"{uri}/root")
+    store_gate.check_artifact_store(f"{uri}/{run_id}/artifacts", store)
+
+
+def test_a_bucket_that_the_command_line_names_is_the_users(folder: Path) -> None:
+    composed = config("tracking.artifacts=s3://mine/root")
+    name_given_stores(composed, ["tracking.artifacts=s3://mine/root"])
+    store_gate.check_artifact_store("s3://mine/root/a/artifacts", f"sqlite:///{folder}/reglab.db")

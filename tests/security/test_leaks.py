@@ -86,10 +86,12 @@ def folder(tmp_path, template, monkeypatch):
         (["+model.value=x", "tracking.artifacts='s3://b/${oc.env:A_VALUE}'"], "0", 2, "tracking.artifacts holds the"),
         (["+model.value=x", "tracking.uri='http://127.0.0.1:9/${oc.env:SHORT}'"], "0", 2, "tracking.uri holds the"),
         (["+model.value=x", "hydra.run.dir='runs/${oc.env:SHORT}'"], "0", 2, "folder names may not hold secrets"),
+        (["+model.value=x", "+optimizer.of='${oc.env:A_VALUE}'"], "0", 2, "optimizer.of holds the value"),
+        (["+model.value=x", "scheduler=step", "scheduler.gamma='${oc.env:A_VALUE}'"], "0", 2, "scheduler.gamma"),
     ],
     ids=[
         *("finished", "refused", "refused, traceback", "raised", "shown", "nested", "default", "short", "name"),
-        *("experiment", "artifacts", "store", "folder"),
+        *("experiment", "artifacts", "store", "folder", "optimizer", "schedule"),
     ],
 )
 def test_no_secret_is_left_or_printed(folder, monkeypatch, capsys, words, full, code, said):

@@ -11,8 +11,14 @@ import pytest
 from reglab.core.errors import UserError
 from reglab.tracking import RunTracker, last_status, reopen_run
 from reglab.tracking.admin.sync import sync
+from reglab.tracking.copies import CLAIM, claimed, is_succession, succession
+from reglab.tracking.folder import JOURNAL, read_identity, write_identity
+from reglab.tracking.journal import Journal
 from reglab.tracking.mlflow.late_sink import LateSink
+from reglab.tracking.mlflow.read import get_run
 from reglab.tracking.mlflow.sink import MlflowSink
+from reglab.tracking.payload import ROWS, Payload, Refused
+from reglab.tracking.sender import JournalCursor
 
 Start = Callable[..., RunTracker]
 
@@ -95,3 +101,82 @@ def test_a_run_that_was_resumed_while_its_store_was_away_is_not_taken_for_a_copy
     (tmp_path / "away.db").rename(store)
     assert sync([run.folder], say=lambda text: None).complete
     assert steps(client, run) == [(1, 1.0), (2, 1 / 2), (3, 1 / 3)]
+
+
+class Interleaved:
+    """A client of which another copy claims the run between the question and the answer."""
+
+    def __init__(self, client: Any, meanwhile: Callable[[], None]) -> None:
+        self._client, self._meanwhile = client, [meanwhile]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def get_run(self, run_id: str) -> Any:
+        found = self._client.get_run(run_id)
+        if self._meanwhile:
+            self._meanwhile.pop()()
+        return found
+
+
+def payload_of(folder: Path) -> Payload:
+    cursor = JournalCursor(read_identity(folder), folder)
+    found = cursor.read(ROWS)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("stage", ["asked", "param", "tag"])
+def test_of_two_copies_that_claim_at_once_one_goes_on(run: RunTracker, tmp_path: Path, client: Any, stage: str) -> None:
+    """However far the other one is when the first one, which found the run unclaimed, goes on."""
+    folders = [Path(shutil.copytree(run.folder, tmp_path / name)) for name in ("first", "second")]
+    shutil.rmtree(run.folder)
+    for folder, value in zip(folders, (0.5, 0.25), strict=True):
+        write_identity(folder, claimed(folder, read_identity(folder)))
+        journal = Journal(folder / JOURNAL)
+        journal.append({"loss": value}, 2)
+        journal.sync()
+        journal.close()
+    first, second = map(payload_of, folders)
+    uri = str(first.identity.uri)
+
+    def meanwhile() -> None:
+        if stage == "asked":
+            MlflowSink(client, uri).send([second])
+        else:
+            client.log_param(run.run_id, succession(None), second.identity.claims[-1])
+        if stage == "tag":
+            client.set_tag(run.run_id, CLAIM, second.identity.claims[-1])
+
+    with pytest.raises(Refused, match="was resumed in another copy of its folder"):
+        MlflowSink(Interleaved(client, meanwhile), uri).send([first])
+    MlflowSink(client, uri).send([second])
+    assert steps(client, run) == [(1, 1.0), (2, 0.25)]
+    assert not any(map(is_succession, get_run(uri, run.run_id).params))
+
+
+def test_a_copy_that_was_made_while_its_original_trains_ends_that_ones_sending(
+    run: RunTracker, tmp_path: Path, client: Any
+) -> None:
+    write_identity(run.folder, claimed(run.folder, read_identity(run.folder)))
+    (run.folder / "journal.sent").unlink()
+    first = payload_of(run.folder)
+    sink = MlflowSink(client, str(first.identity.uri))
+    sink.send([first])
+    copy = Path(shutil.copytree(run.folder, tmp_path / "copy"))
+    write_identity(copy, claimed(copy, read_identity(copy)))
+    MlflowSink(client, str(first.identity.uri)).send([payload_of(copy)])
+    with pytest.raises(Refused, match="was resumed in another copy of its folder"):
+        sink.send([first])
+
+
+def test_a_process_that_died_amid_its_claim_is_succeeded_by_its_own_folder(
+    run: RunTracker, tmp_path: Path, client: Any
+) -> None:
+    for _ in range(2):
+        write_identity(run.folder, claimed(run.folder, read_identity(run.folder)))
+    identity = read_identity(run.folder)
+    client.log_param(run.run_id, succession(None), identity.claims[0])  # and then it died
+    (run.folder / "journal.sent").unlink()
+    MlflowSink(client, str(identity.uri)).send([payload_of(run.folder)])
+    assert client.get_run(run.run_id).data.tags[CLAIM] == identity.claims[1]

@@ -135,7 +135,7 @@ def test_a_secret_of_the_environment_is_written_nowhere(case: Case, monkeypatch:
         "model._target_=training.job_case.Tokened",
         "+model.token=${oc.env:A_TOKEN}",
         "seed='${oc.decode:${oc.env:A_SEED}}'",
-        "+trainer.max_steps=${seed}",
+        "trainer.steps_per_batch=${seed}",
     )
     assert result.status == "FINISHED"
     files = [file for file in case.folder.rglob("*") if file.is_file()]

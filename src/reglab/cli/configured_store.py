@@ -24,8 +24,11 @@ def name_given_stores(config: DictConfig, overrides: Sequence[str]) -> None:
     """
     for uri in _built_in():
         name_store(absolute_uri(uri, Path.cwd()))
-    if any(_names_store(override) for override in overrides) and (settings := _settings(config)):
+    settings = _settings(config) if overrides else None
+    if settings and any(_names(override, "uri") for override in overrides):
         name_store(settings.uri)
+    if settings and any(_names(override, "artifacts") for override in overrides):
+        name_store(settings.artifacts)
 
 
 def check_configured_store(config: DictConfig, folder: Path, option: str = OPTION) -> None:
@@ -49,10 +52,10 @@ def _settings(config: DictConfig) -> TrackingSettings | None:
     return TrackingSettings.from_config(content)
 
 
-def _names_store(override: str) -> bool:
+def _names(override: str, setting: str) -> bool:
     key, _, value = override.partition("=")
     name = key.lstrip("+")
-    return name == TRACKING_URI or (name == "tracking" and "uri" in value)
+    return name == f"tracking.{setting}" or (name == "tracking" and setting in value)
 
 
 def _built_in() -> Iterator[str]:

@@ -33,6 +33,7 @@ _CHANGEABLE = (
     *("trainer.shards", "trainer.checkpoint_seconds", "trust"),
 )
 _EPOCHS = "trainer.max_epochs"
+_MAPPINGS = ("data", "model", "optimizer", "scheduler", "regularizer", "measure", "trainer", "tracking")
 # What of a sweep may change.
 _SWEEP_CHANGEABLE = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")
 
@@ -125,7 +126,7 @@ def _request(config: DictConfig, state: RunState) -> JobRequest | None:
     try:
         recorded = take_recorded(config)
         return from_tags(state.tags) or recorded
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"the run in {state.folder} cannot be resumed: its record is damaged ({error!r}); run it again"
         ) from error
@@ -143,7 +144,9 @@ def _nothing_to_do(state: RunState, extend: bool) -> str | None:
         )
     if state.status != "FINISHED":
         if pack := _pack_of(folder):
-            raise UserError(f"the run in {folder} was trained in a pack: resume the whole pack by reglab resume {pack}")
+            raise UserError(
+                f"the run in {folder} was trained in a pack: resume the whole pack by reglab resume {shell_path(pack)}"
+            )
         return None
     if not extend:
         return f"The run in {folder} is finished. To train it longer: reglab resume {shell_path(folder)} {_EPOCHS}=..."
@@ -194,6 +197,8 @@ def _recorded(folder: Path) -> DictConfig | None:
     config.pop("hydra", None)
     config.trust = []  # given by the user, not by a file
     check_config(config)
+    if wrong := [key for key in _MAPPINGS if key in config and not isinstance(config[key], DictConfig)]:
+        raise UserError(f"{folder / 'config.yaml'} is not the configuration of a run: {wrong[0]} is no mapping")
     for key in REMOVED_KEYS:
         (config.get("measure") or {}).pop(key, None)
     return config

@@ -1,6 +1,7 @@
 """Compose the config of a command, and tell by it whether it is a single run or a sweep."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
@@ -51,7 +52,7 @@ def compose_command(hydra: Hydra, name: str, overrides: list[str], multirun: boo
     if first is not None and not (mode == RunMode.MULTIRUN and _varies_groups(config, hydra, overrides)):
         raise first
     single_run = "hydra.mode=RUN" in overrides  # one run of an experiment that is a sweep
-    if mode == RunMode.RUN and config.sweep.blocks and not single_run:
+    if mode == RunMode.RUN and _blocks(config) and not single_run:
         raise UserError(
             "sweep.blocks describes a sweep: add -m (reglab train -m ...), or leave it out with sweep.blocks=[]"
         )
@@ -62,6 +63,12 @@ def compose_command(hydra: Hydra, name: str, overrides: list[str], multirun: boo
     if config.hydra.mode != mode:
         amend(config, [f"hydra.mode={mode.name}"])
     return mode, config
+
+
+def _blocks(config: DictConfig) -> Any:
+    """Return ``sweep.blocks`` of a config that has not been checked yet."""
+    sweep: Any = config.get("sweep")
+    return sweep.get("blocks") if isinstance(sweep, DictConfig) else None
 
 
 def _check_effect(overrides: Sequence[str], mode: RunMode) -> None:
@@ -97,7 +104,7 @@ def _fixed_override(overrides: list[str], key: str | None) -> int | None:
 
 
 def _varies_groups(config: DictConfig, hydra: Hydra, overrides: list[str]) -> bool:
-    if config.sweep.blocks:
+    if _blocks(config):
         return True
     names = {override.partition("=")[0] for override in overrides}
     return any(hydra.config_loader.get_group_options(name) for name in names if "." not in name)

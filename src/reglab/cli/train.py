@@ -41,6 +41,7 @@ from reglab.core import secrets, signals
 from reglab.core.errors import UserError, is_recorded
 from reglab.launchers import task
 from reglab.processes import rank_consistency, rank_environment
+from reglab.tracking.folder_gate import check_name
 from reglab.tracking.own_folder import check_own_folder
 from reglab.tracking.store_gate import asking
 
@@ -78,6 +79,7 @@ def resume_sweep(folder: Path, overrides: Sequence[str], config_name: str | None
 
 
 def _command(options: Any, resume: Path | None = None) -> int:
+    check_name(Path.cwd())
     secrets.watch()
     version.setbase("1.3")
     hydra = create_hydra(_search_path(options.config_dir))
@@ -174,5 +176,6 @@ def _search_path(extra: str | None) -> ConfigSearchPathImpl:
         folder = os.path.abspath(extra)  # noqa: PTH100 - Hydra wants text
         if not os.path.isdir(folder):  # noqa: PTH112 - as above
             raise UserError(f"--config-dir {extra}: there is no such folder")
+        check_name(Path(folder))
         path.prepend(provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
     return path

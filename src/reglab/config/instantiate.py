@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from reglab.config.argument_kinds import check_kinds
 from reglab.config.trust import check_trusted, is_given
 from reglab.core.errors import UserError, nearest
 
@@ -98,6 +99,8 @@ def construct(cls: type[T], arguments: Mapping[str, Any], key: str) -> T:
             f"{key}: {cls.__name__} needs {', '.join(missing)}; give it on the command line as "
             f"+{key}.{missing[0]}=... or beside _target_"
         )
+    if not is_given(cls.__module__):
+        check_kinds(cls, arguments, key)
     try:
         return cls(**arguments)
     except (ValueError, TypeError) as error:

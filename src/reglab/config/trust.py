@@ -61,7 +61,9 @@ def check_listed(listed: object) -> None:
     Raises:
         UserError: Naming what is not trusted.
     """
-    names = [listed] if isinstance(listed, str) else list(listed) if isinstance(listed, Sequence) else []
+    if listed is not None and not isinstance(listed, Sequence):
+        raise UserError(f"{KEY}={listed} must be a list of packages, as in trust=[my_package]")
+    names = [listed] if isinstance(listed, str) else list(listed or [])
     if more := [name for name in names if name not in given_packages()]:
         raise UserError(
             f"trust={more} is set in a file, which may not: set it on the command line or in the environment variable "

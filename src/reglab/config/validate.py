@@ -21,6 +21,9 @@ from reglab.config.trust import check_listed
 from reglab.core import secret_values, secrets
 from reglab.core.errors import UserError
 
+_LONGEST = 20_000  # characters of one text; lists hold many
+_LARGEST = 2**63  # of whole numbers: what files, stores and tensors hold
+_SWITCHES = ("dry", "report", "again", "test")  # of a sweep
 _USER = re.compile(r"://[^\s/@$]+@")  # services take a token as the name
 
 
@@ -38,6 +41,8 @@ def check_config(config: DictConfig) -> None:
     if KEY in plain:
         raise UserError(f"{KEY} is what a sweep tells its jobs: leave it out")
     check_listed(plain.get("trust"))
+    if isinstance(plain.get("name"), (Mapping, list)):
+        raise UserError(f"name={plain['name']} must be a text")
     check_expansion(plain)
     secrets.learn(config)
     for key, value in leaves(plain, ""):
@@ -73,10 +78,15 @@ def _values(override: Override) -> Any:
 
 
 def _check_text(key: str, value: Any) -> None:
-    """Refuse what no file could take.
+    """Refuse what no file, store or tensor could take.
 
-    Bytes of the command line that are no UTF-8, and the null character.
+    Bytes of the command line that are no UTF-8, the null character, texts without end, and whole
+    numbers beyond 64 bits.
     """
+    if isinstance(value, str) and len(value) > _LONGEST:
+        raise UserError(f"{key} is a text of {len(value):,} characters, and no setting is that long: shorten it")
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise UserError(f"{key} is a whole number of {value.bit_length()} bits, and no setting is that large")
     if isinstance(value, str) and ("\0" in value or value.encode(errors="replace").decode() != value):
         raise UserError(f"{key}={value!a} is not valid text: give it in UTF-8, without a null character")
 
@@ -100,9 +110,21 @@ def _check_secret(key: str, value: Any) -> None:
 
 
 def _check_blocks(plain: Any) -> None:
-    """Refuse keys of the whole sweep where only jobs would see them."""
-    sweep = plain.get("sweep")
-    blocks = sweep.get("blocks") if isinstance(sweep, Mapping) else None
+    """Refuse keys of the whole sweep where only jobs would see them, and values of a wrong type."""
+    sweep = plain.get("sweep") or {}
+    if not isinstance(sweep, Mapping):
+        raise UserError(f"sweep={sweep} must be a mapping of settings to values")
+    for key in _SWITCHES:
+        if not isinstance(sweep.get(key, False), bool):
+            raise UserError(f"sweep.{key} must be true or false, got {sweep[key]!r}")
+    for key in ("rule", "path"):
+        if not isinstance(sweep.get(key) or "", str):
+            raise UserError(f"sweep.{key}={sweep[key]} must be a word")
+    if isinstance(sweep.get("seeds"), Mapping):
+        raise UserError(f"sweep.seeds={sweep['seeds']} must be a count or a list of integers")
+    blocks = sweep.get("blocks")
+    if blocks is not None and not isinstance(blocks, list):
+        raise UserError(f"sweep.blocks={blocks} must be a list of mappings, as in [{{regularizer: []}}]")
     params = (((plain.get("hydra") or {}).get("sweeper") or {}).get("params")) or {}
     for block in [*(blocks if isinstance(blocks, list) else []), params]:
         for key in block if isinstance(block, Mapping) else ():

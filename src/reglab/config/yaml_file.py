@@ -59,6 +59,8 @@ def check_yaml(path: Path) -> None:
         UserError: Naming the file and what is wrong with it.
         FileNotFoundError: There is no such file.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a plain file: put one there")  # opening a pipe would wait for ever
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Sequence
 
 from reglab.core.describe_error import describe_error
@@ -10,6 +11,8 @@ from reglab.core.terminal import escape
 
 # The first words of a note on an exception that ended a run, which has recorded it.
 RECORDED = "This ended the run as FAILED in"
+_LONGEST = 4_000  # characters of a message: a value that somebody sent may have millions
+_LINE = re.compile(r"\n(?=\S)")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ESTALE)
 
 
@@ -18,11 +21,13 @@ class UserError(Exception):
 
     The command line prints the message alone; ``HYDRA_FULL_ERROR=1`` shows the traceback too.
     Secrets that the value may hold, from an interpolation, are hidden, and characters that would
-    steer the terminal escaped.
+    steer the terminal escaped. Further lines are indented, so that no value passes for a message of
+    its own; of a very long message the middle is left out.
     """
 
     def __str__(self) -> str:
-        return escape(hide(super().__str__()))
+        text = _LINE.sub("\n  ", escape(hide(super().__str__())))
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 class CodeFailed(Exception):  # noqa: N818 - it says what happened

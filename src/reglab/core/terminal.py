@@ -1,14 +1,17 @@
 """Text for terminals: plain equivalents of what they cannot show, and nothing that steers them.
 
 Names of a store, of folders and in a server's messages may be from somebody else. ``inline`` is
-for such a name in a sentence; ``escape`` for a whole message; ``harmless`` for a stream, which
+for such a name in a sentence, ``word`` in a command that a sentence advises; ``escape`` for a whole
+message; ``harmless`` for a stream, which
 carries the styles and the progress bars of programs as well.
 """
 
 # ruff: noqa: RUF001 - the ambiguous characters are what the table is for
 
 import codecs
+import os
 import re
+import shlex
 import sys
 import unicodedata
 from typing import TextIO
@@ -70,6 +73,19 @@ def inline(text: object) -> str:
     """Return a name as part of a line: as ``escape`` does, and newlines and tabs escaped, too."""
     name = str(text)
     return name if name.isprintable() else escape(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def word(text: object) -> str:
+    """Return a name as a word that can be pasted into a shell, which makes nothing of it."""
+    return shlex.quote(inline(text))
+
+
+def bash_word(path: str) -> str:
+    """Return a path as a word for bash or zsh, whatever bytes its names have."""
+    if path.isprintable():
+        return shlex.quote(path)
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(path))
+    return f"$'{''.join(plain)}'"
 
 
 def harmless(text: str) -> str:

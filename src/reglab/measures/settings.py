@@ -35,6 +35,9 @@ class MeasureSettings:
             raise UserError(
                 f"measure.near_zero={self.near_zero} must be >= 0 and below 1, a share of the largest weight"
             )
+        for name in ("per_layer", "test"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise UserError(f"measure.{name}={value} must be true or false")
         if not str(self.monitor).startswith("val/"):
             raise UserError(
                 f"measure.monitor={self.monitor} must be measured on the validation part, such as val/loss, "

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from reglab.core.errors import UserError
 from reglab.models.layers import activation_class, check_norm, positive_integers
 
+DEEPEST = 10_000  # hidden layers: more would fill the memory with objects before anything could tell
+
 
 class MLP(nn.Module):
     """Map ``[rows, *inputs]`` to ``[rows, outputs]`` by hidden layers ``activation(norm(linear))``
@@ -17,7 +19,7 @@ class MLP(nn.Module):
 
     Args:
         width: Units of every hidden layer, or a list with one entry a layer.
-        depth: Number of hidden layers, >= 0 (0 is a linear model); None with a list of widths.
+        depth: Number of hidden layers, 0 to 10,000 (0 is a linear model); None with a list of widths.
             Default for one width: 2.
         activation: Name of an activation of ``torch.nn``, such as relu, gelu, tanh, leaky_relu,
             identity.
@@ -67,8 +69,8 @@ def hidden_widths(width: int | Sequence[int], depth: int | None) -> list[int]:
         Units of each hidden layer.
     """
     widths = positive_integers(width, "width")
-    if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 0):
-        raise UserError(f"depth={depth} must be an integer >= 0")
+    if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or not 0 <= depth <= DEEPEST):
+        raise UserError(f"depth={depth} must be an integer from 0 to {DEEPEST:,}")
     if isinstance(width, int):
         return widths * (2 if depth is None else depth)
     if depth is not None and depth != len(widths):

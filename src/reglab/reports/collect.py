@@ -158,7 +158,7 @@ def _directions(text: str) -> dict[str, int]:
     try:
         directions = json.loads(text or "{}")
         return {str(key): 1 if sign > 0 else -1 for key, sign in directions.items()}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 

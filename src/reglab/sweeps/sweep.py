@@ -31,6 +31,7 @@ from reglab.sweeps.parent import OpenSweep, ignores_earlier, open_or_resume
 from reglab.sweeps.path import Link, links
 from reglab.sweeps.preflight import check_configs
 from reglab.tracking import TrackingSettings
+from reglab.tracking.folder import shell_path
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def run_sweep(
 
                     finish_sweep(config, opened.parent)
             elif settings.backend == "offline":
-                sweep_folder = opened.parent.folder
+                sweep_folder = shell_path(opened.parent.folder)
                 print(
                     f"to see it in MLflow: reglab sync {sweep_folder}, then reglab report {sweep_folder}",
                     file=sys.stderr,

@@ -20,7 +20,7 @@ from reglab.core.secrets import hide
 from reglab.tracking.admin.find import find_folder
 from reglab.tracking.copies import check_original, claimed
 from reglab.tracking.dataset import DataSetLike
-from reglab.tracking.folder import FOLDER, Identity, has_records, is_pending, read_identity, write_identity
+from reglab.tracking.folder import FOLDER, Identity, has_records, is_pending, read_identity, shell_path, write_identity
 from reglab.tracking.lock import RunLock, is_running
 from reglab.tracking.mlflow.late_sink import LateSink
 from reglab.tracking.run_spec import RunSpec
@@ -198,7 +198,7 @@ def send(folder: Path) -> bool:
     if identity.uri is None:
         raise UserError(f"the run in {folder} was recorded with tracking=none: there is no store to send it to")
     if is_pending(folder):
-        raise UserError(f"the run in {folder} is not in its store yet: reglab sync {folder}")
+        raise UserError(f"the run in {folder} is not in its store yet: reglab sync {shell_path(folder)}")
     if not has_records(folder):
         return True  # the process died between the two
     return Sender(LateSink(check_store(identity.uri, folder))).flush([JournalCursor(identity, folder)])

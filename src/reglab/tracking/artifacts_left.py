@@ -31,7 +31,7 @@ def read_left(folder: Path) -> dict[Artifact, str]:
     try:
         content = json.loads((folder / LEFT).read_text(encoding="utf-8"))
         return {(str(name), str(target)): str(why) for name, target, why in content}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 

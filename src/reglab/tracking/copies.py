@@ -2,7 +2,8 @@
 
 A folder in which its run is resumed claims it: it draws a token, keeps all that it ever drew, and
 the store keeps the latest, as a tag. A store whose token a folder has never drawn belongs to a copy
-that was resumed before.
+that was resumed before. Through MLflow's API a tag cannot be compared and set at once; there the
+store also keeps for each token which one succeeded it, as a param, which is never changed.
 """
 
 import uuid
@@ -14,6 +15,7 @@ from reglab.core.errors import UserError
 from reglab.tracking.folder import Identity, read_identity
 
 CLAIM = "reglab.claim"
+_FIRST = "first"  # in the place of a token where there is none yet
 
 
 def check_original(folder: Path, identity: Identity) -> None:
@@ -47,6 +49,16 @@ def is_claimed_elsewhere(claims: Sequence[str], stored: str | None) -> bool:
         stored: The store's, if it has one.
     """
     return bool(claims) and stored is not None and stored not in claims
+
+
+def succession(claim: str | None) -> str:
+    """Return the param that keeps the successor of a claim, None for that of the first process."""
+    return f"{CLAIM}.{claim or _FIRST}"
+
+
+def is_succession(param: str) -> bool:
+    """Return whether a param is one that ``succession`` returns, and none of the run's own."""
+    return param.startswith(f"{CLAIM}.")
 
 
 def elsewhere(run_id: str) -> str:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
@@ -83,7 +84,8 @@ def shell_path(folder: Path) -> str:
     """Return ``folder`` as a shell word, relative to the working folder where it is below it."""
     folder, here = folder.resolve(), Path.cwd()
     word = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
-    return shlex.quote(f"./{word}" if word.startswith("-") else word)  # else it reads as an option
+    # Else it reads as an option, or in zsh as a program.
+    return shlex.quote(f"./{word}" if word.startswith(("-", "=")) else word)
 
 
 def write_identity(folder: Path, identity: Identity) -> None:
@@ -126,6 +128,10 @@ def _checked(identity: Identity) -> Identity:
                 raise ValueError(f"{name} is {value!r}")
         elif not optional and (type(value) is not kind or (name in ("run_id", "stride", "minor") and not value)):
             raise ValueError(f"{name} is {value!r}")
+    if any("\0" in str(value) for value in asdict(identity).values()):  # of which no system makes a path
+        raise ValueError("it holds a null character")
+    for uri in (identity.uri, identity.artifacts):
+        _ = urlsplit(uri or "").port  # raises ValueError for what is no address
     ids = (identity.run_id, identity.local or "none", *identity.former)
     for text, wanted in (*((each, _ID) for each in ids), (identity.uri or "none", _LINE)):
         if not wanted.fullmatch(text) or inline(text) != text:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reglab.core.errors import UserError
-from reglab.core.terminal import inline
+from reglab.core.terminal import bash_word, inline, word
 
 FILE_OF_A_RUN = "run.json"
 # Files that are changed in place: one with a second name would change the other file as well.
@@ -46,6 +46,30 @@ def check_sweep_folder(folder: Path) -> Path:
     return folder
 
 
+def check_name(folder: Path) -> None:
+    """Refuse a folder whose path has characters that no terminal, store and address takes.
+
+    These are control characters, those that turn the direction of text, and bytes that are no
+    UTF-8. Nor may it hold an interpolation, which would have configurations name another folder.
+
+    Raises:
+        UserError: With the command that renames the first such folder.
+    """
+    for path in (*reversed(folder.parents), folder):
+        text = str(path)
+        steers = text != inline(text) or text.encode(errors="replace").decode() != text
+        if steers or "${" in text:
+            what = "characters that steer a terminal" if steers else "'${', which configurations replace by a value"
+            raise UserError(
+                f"the name of the folder {_shown(text)} has {what}: rename it, as by mv -- {bash_word(text)} "
+                f"{word(path.with_name('NEW-NAME'))}"
+            )
+
+
+def _shown(path: str) -> str:
+    return inline(os.fsencode(path).decode(errors="backslashreplace"))
+
+
 def is_plain(path: Path) -> bool:
     """Return whether ``path`` is a plain file, or a folder that holds only such and folders.
 
@@ -61,8 +85,7 @@ def _check(top: Path, enters: Callable[[Path], bool]) -> None:
 
     In the folder of a job (it has an identity) other folders are its user's and are left.
     """
-    if inline(top) != str(top):
-        raise UserError(f"the name of the folder {inline(top)} has characters that steer a terminal: rename it")
+    check_name(top)
     home, stack = top.resolve(), [(top, enters)]
     while stack:
         folder, wanted = stack.pop()

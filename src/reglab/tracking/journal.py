@@ -23,6 +23,7 @@ from reglab.tracking.journal_lines import Layout, Row, encode, layout, lines, me
 _log = logging.getLogger(__name__)
 _FORKED = b"reglab: a process that the code of a run forked came back from it, and is ended; the run goes on\n"
 _FLOATS = {float}
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # one that was put there after the folder was looked at
 _VOLATILE = ("system/", "time/")  # a resumed run repeats these rows with other values by nature
 
 
@@ -41,7 +42,7 @@ class Journal:
         self.path = path
         self.dropped = 0
         self.conflicts = 0
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_LINK, 0o644)
         self._lock = threading.Lock()
         self.forked = False
         _open.add(self)

@@ -170,7 +170,7 @@ def _is_sound(content: Mapping[str, Any]) -> bool:
         return False
     rows = content.get("last", [])
     tags = content.get("tags", {})
-    texts = isinstance(tags, dict) and all(isinstance(value, str) for value in tags.values())
+    texts = isinstance(tags, dict) and all(isinstance(value, str) and "\0" not in value for value in tags.values())
     return texts and isinstance(rows, list) and all(map(_is_row, rows))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reglab.core.errors import UserError
 from reglab.tracking.folder import IDENTITY, JOURNAL, SENT, START, shell_path
+from reglab.tracking.folder_gate import check_name
 from reglab.tracking.lock import LOCK
 
 # What stands there before the run has an identity, as after a crash, or while another rank begins.
@@ -28,6 +29,7 @@ def check_own_folder(folder: Path, key: str, known: Collection[str] = ()) -> Non
     Raises:
         UserError: It holds other files, or is a file itself.
     """
+    check_name(folder.absolute())
     try:
         names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:

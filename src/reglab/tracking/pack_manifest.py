@@ -65,7 +65,7 @@ def read(folder: Path) -> Manifest | None:
             fingerprints=tuple(map(str, content["fingerprints"])),
             steps=int(content["steps"]),
         )
-    except (UserError, OSError, ValueError, TypeError, KeyError):
+    except (UserError, OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     if any(is_cut(Path(each)) for each in manifest.folders):  # what it lost would be recorded a second time
         return None

@@ -14,6 +14,7 @@ from reglab.tracking import environment
 
 POINTS = 500  # a chart is some thousand pixels wide
 _OPTIONS = ["name", "uri", "experiment", "artifacts", "points"]
+_TEXTS = ("name", "uri", "experiment", "artifacts")
 _PREFIX = "sqlite:///"
 _LONGEST_NAME, _LONGEST_ON_SERVER = 500, 256  # of an experiment: MLflow's limit, and that of most databases
 _ESCAPED = re.compile(r"\?|%(?=[0-9A-Fa-f]{2})")  # what ends a path in a URL, and what looks like an escape
@@ -52,9 +53,12 @@ class TrackingSettings:
                 runs in, and for a secret in what every run shows.
         """
         folder = (folder or Path.cwd()).resolve()
-        for key in node:
+        for key, value in node.items():
             if key not in _OPTIONS:
                 raise UserError(f"tracking.{key}: no such option; {nearest(key, _OPTIONS)}")
+            number = key == "experiment" and isinstance(value, int | float)
+            if key in _TEXTS and value is not None and not (isinstance(value, str) or number):
+                raise UserError(f"tracking.{key}={value} must be a text: write it in quotes, or leave it out")
         backend = node.get("name", "mlflow")
         if backend not in get_args(Backend):
             raise UserError(f"tracking.name={backend}: choose tracking=mlflow, tracking=offline or tracking=none")

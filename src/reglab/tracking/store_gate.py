@@ -8,20 +8,21 @@ needs no name.
 """
 
 import os
-import shlex
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from reglab.core.errors import UserError
-from reglab.core.terminal import inline
+from reglab.core.override import typed
+from reglab.core.terminal import inline, word
 from reglab.tracking.environment import tracking_uri
-from reglab.tracking.settings import absolute_uri, redacted, sqlite_path
+from reglab.tracking.settings import absolute_uri, local_path, redacted, sqlite_path
 
+_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # of MLflow: names the server or bucket of a SQLite store's artifacts
 _PASSWORDS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-# An artifact store of these schemes is sent MLflow's password; a bucket gets signed requests.
-_SENDS_PASSWORD = ("http", "https", "mlflow-artifacts")
+_PLAIN = re.compile(r"[\w.:/%-]+", re.ASCII)  # an address that neither a shell nor Hydra's grammar takes apart
 OPTION = "--uri"
 
 _named: set[str] = set()
@@ -100,11 +101,13 @@ def naming_option(uri: str | None, folder: Path) -> str:
     """
     if uri is None or redacted(uri) == _variable() or _is_beside(redacted(uri), folder):
         return ""
-    return f" {OPTION} {shlex.quote(redacted(uri))}"
+    return f" {OPTION} {word(redacted(uri))}"
 
 
 def check_artifact_store(uri: str, store: str) -> None:
-    """Raise UnnamedStore where the artifacts of a run in a SQLite store are kept on a server.
+    """Raise UnnamedStore where the artifacts of a run in a SQLite store are kept elsewhere.
+
+    That is on a server, in a bucket, or wherever a plug-in of MLflow brings them.
 
     A server decides by itself where it keeps artifacts, and was named.
 
@@ -112,12 +115,17 @@ def check_artifact_store(uri: str, store: str) -> None:
         uri: Of the run's artifacts, from the store.
         store: The URI of the store.
     """
-    parts = urlsplit(uri)
-    if sqlite_path(store) is None or parts.scheme not in _SENDS_PASSWORD or not parts.netloc:
+    if sqlite_path(store) is None or local_path(uri) is not None:
         return
-    address = redacted(f"{parts.scheme}://{parts.netloc}")
-    if address not in _named and redacted(uri) not in _named:
-        _ask_or_refuse(address, f"the artifacts of a run in {redacted(store)} are kept at {address}", OPTION)
+    address = _place(uri)
+    if address not in {*map(_place, _named), _place(os.environ.get(_ROOT, ""))}:
+        _ask_or_refuse(address, f"the artifacts of a run in {redacted(store)} are kept at {address}", _ROOT)
+
+
+def _place(uri: str) -> str:
+    """Return the server or bucket of a URI."""
+    parts = urlsplit(uri)
+    return redacted(f"{parts.scheme}://{parts.netloc}")
 
 
 def _ask_or_refuse(address: str, what: str, option: str) -> None:
@@ -125,19 +133,21 @@ def _ask_or_refuse(address: str, what: str, option: str) -> None:
     if path is not None and not path.exists() and option == OPTION:
         raise UnnamedStore(
             f"{inline(what)}, which is not there. If its working folder was moved, go to where it is now, and reglab "
-            f"resume --here RUN gives the run its new path; if it is to be made there, add {OPTION} {inline(address)}"
+            f"resume --here RUN gives the run its new path; if it is to be made there, add {OPTION} {word(address)}"
         )
     secret = any(os.environ.get(name) for name in _PASSWORDS)
     gets = "which would get its data and your MLflow password" if secret else "which would get its data"
-    address = inline(address)
     reason = f"{inline(what)}, {gets}" if sqlite_path(address) is None else f"{what}, which would be opened for writing"
     if _questions and address not in _declined:
         if _questions[-1](f"{reason}. Is that store yours?"):
             _named.add(address)
             return
         _declined.add(address)
-    typed = f"{option} {address}" if option.startswith("-") else f"{option}={address}"
-    raise UnnamedStore(f"{reason}, and you have not named it. If it is yours, add {typed}")
+    plain = f"{option}={address}" if _PLAIN.fullmatch(address) else typed(option, inline(address))
+    given = f"add {option} {word(address)}" if option.startswith("-") else f"add {plain}"
+    if option == _ROOT:
+        given = f"set {_ROOT}={word(address)}"
+    raise UnnamedStore(f"{reason}, and you have not named it. If it is yours, {given}")
 
 
 def _variable() -> str | None:

@@ -1,12 +1,14 @@
 """Validation of an experiment's settings, alone and combined, before its run is opened."""
 
 import copy
+import os
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from reglab.config.unforeseen import told_as_value_errors
 from reglab.core.errors import UserError
 from reglab.distributed.module_blocks import matching
 from reglab.distributed.strategies import HALF_SCALED, Sharded, check_sharding
@@ -20,6 +22,8 @@ from reglab.training.step_size import check_known
 from reglab.training.torch_compile import compile_options
 from reglab.training.trainer import build_trainer, quiet_lightning
 
+_FEW_PROCESSES = 64  # are started on a CPU in any case
+
 
 def check_seed(seed: object) -> int:
     """Return ``seed``.
@@ -32,6 +36,7 @@ def check_seed(seed: object) -> int:
     return seed
 
 
+@told_as_value_errors("the configuration")
 def check_experiment(experiment: Experiment) -> None:
     """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or
     monitor are wrong.
@@ -47,9 +52,20 @@ def check_experiment(experiment: Experiment) -> None:
             raise UserError(f"regularizer.{name} mixes inputs, which does not work with tokens; leave it out")
     with quiet_lightning():
         trainer = build_trainer(experiment, [])
+    _check_processes(trainer)
     check_combination(experiment, trainer, optimizer)
     check_batchnorm(experiment)
     experiment.measure.check(experiment.data.task, experiment.data.weighted)
+
+
+def _check_processes(trainer: pl.Trainer) -> None:
+    """Refuse to start processes without end: each device of a CPU is one."""
+    most = max(_FEW_PROCESSES, os.cpu_count() or 1)
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > most:
+        raise UserError(
+            f"trainer.devices={trainer.num_devices} would start as many processes on this machine's "
+            f"{os.cpu_count()} processors: give at most {most}"
+        )
 
 
 def check_batchnorm(experiment: Experiment) -> None:

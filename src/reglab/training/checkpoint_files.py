@@ -184,6 +184,8 @@ def _read_beside(path: Path) -> dict[str, Any]:
 
 def _verify(path: Path) -> None:
     """Compare a file with its checksum. Raises as ``read``."""
+    if path.exists() and not path.is_file():
+        raise Damaged(f"{path} is not a plain file, and a checkpoint is")  # opening a pipe would wait for ever
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)

@@ -15,6 +15,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 
+from reglab.config.unforeseen import told_as_value_errors
 from reglab.core import signals
 from reglab.core.errors import Diverged
 from reglab.tracking.folder import JOURNAL
@@ -217,18 +218,19 @@ def resumable(folder: Path) -> Checkpoint | None:
     journal = folder.parent / JOURNAL
     length = journal.stat().st_size if journal.is_file() else 0
     for checkpoint in checkpoint_files.whole(folder / "last.ckpt"):
-        states = checkpoint.content.get("callbacks", {})
-        if states.get("Recorder", {}).get("journal", 0) > length:  # its rows are lost: training records them again
-            continue
-        if name := checkpoint_constants.missing(checkpoint.content):
-            _log.warning("%s is missing beside %s, which cannot be resumed from without it", name, checkpoint.path)
-            continue
-        best_epoch = int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
-        if not best_epoch:
-            return checkpoint
-        if best is not None and best_epoch <= int(best.content["epoch"]):
-            checkpoint.content[_BEST] = best.content["state_dict"]
-            return checkpoint
+        with told_as_value_errors(f"the checkpoint {checkpoint.path}"):
+            states = checkpoint.content.get("callbacks", {})
+            if states.get("Recorder", {}).get("journal", 0) > length:  # its rows are lost: training records them again
+                continue
+            if name := checkpoint_constants.missing(checkpoint.content):
+                _log.warning("%s is missing beside %s, which cannot be resumed from without it", name, checkpoint.path)
+                continue
+            best_epoch = int(states.get(Checkpoints.__qualname__, {}).get("best_epoch", 0))
+            if not best_epoch:
+                return checkpoint
+            if best is not None and best_epoch <= int(best.content["epoch"]):
+                checkpoint.content[_BEST] = best.content["state_dict"]
+                return checkpoint
     return None
 
 

@@ -43,6 +43,6 @@ def split_settings(trainer: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
         lightning_settings.pop("compile", None) or False,
         lightning_settings.pop("activation_checkpointing", None) or False,
         lightning_settings.pop("sync_batchnorm", True),
-        lightning_settings.pop("polish_steps", None) or 0,
+        0 if (polish := lightning_settings.pop("polish_steps", None)) is None else polish,
     )
     return engine, lightning_settings

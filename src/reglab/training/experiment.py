@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from reglab.core.errors import UserError
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
@@ -30,3 +31,8 @@ class Experiment:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        seconds = self.checkpoint_seconds
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+            raise UserError(f"trainer.checkpoint_seconds={seconds} must be a number of seconds >= 0")

@@ -11,7 +11,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from reglab.config.instantiate import build
+from reglab.config.leaves import leaves
 from reglab.core.errors import UserError, nearest
+from reglab.core.secrets import hide
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,19 @@ class Recipe:
             ("trainer.steps_per_batch", self.steps_per_batch),
             ("trainer.max_epochs", self.epochs),
         ):
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UserError(f"{name} must be an integer >= 1, got {value}")
-        if self.clip is not None and not self.clip > 0:
+        if self.clip is not None and not (_is_number(self.clip) and self.clip > 0):
             raise UserError(f"trainer.gradient_clip_norm must be null or > 0, got {self.clip}")
+        for node, key in ((self.optimizer, "optimizer"), (self.scheduler, "scheduler")):
+            for name, value in leaves(node, key):
+                if hide(str(value)) != str(value):
+                    raise UserError(
+                        f"{name} holds the value of an environment variable that may be a secret, and checkpoints "
+                        "would keep it: write it out, or give another one"
+                    )
         lr = self.optimizer.get("lr")
-        if lr is not None and not (isinstance(lr, (int, float)) and lr > 0):
+        if lr is not None and not (_is_number(lr) and lr > 0):
             raise UserError(f"optimizer.lr must be > 0, got {lr}")
 
     def build_optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
@@ -73,6 +82,10 @@ class Recipe:
         if "T_max" not in arguments and str(arguments.get("_target_")).endswith("CosineAnnealingLR"):
             arguments["T_max"] = (self.steps or self.epochs * steps_per_epoch) if by_step else self.epochs
         return build(arguments, LRScheduler, "scheduler", optimizer=optimizer), by_step
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def optimizer_config(optimizer: str | Mapping[str, Any], lr: float | None) -> dict[str, Any]:

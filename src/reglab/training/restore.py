@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reglab import data, models
 from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.instantiate import construct
+from reglab.config.unforeseen import told_as_value_errors
 from reglab.core import secrets
 from reglab.core.errors import UserError, nearest
 from reglab.measures import MeasureSettings
@@ -84,6 +85,11 @@ def restore(path: Path, model: nn.Module | None = None) -> Restored:
         model: A new instance, where it cannot be built from the config.
     """
     content = checkpoint_files.read(path)
+    with told_as_value_errors(f"the checkpoint {path}"):
+        return _restored(path, content, model)
+
+
+def _restored(path: Path, content: Mapping[str, Any], model: nn.Module | None) -> Restored:
     description = content.get("hyper_parameters") or {}
     if "config" not in description:
         raise UserError(f"{path} is not a checkpoint of reglab: it does not say how its model was built")

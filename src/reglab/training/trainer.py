@@ -17,7 +17,9 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
 from reglab.config.instantiate import construct
+from reglab.config.unforeseen import OF_VALUES
 from reglab.core import signals
+from reglab.core.describe_error import describe_error
 from reglab.core.errors import CodeFailed, UserError
 from reglab.core.user_code import without_stop_iteration
 from reglab.distributed.slurm import cluster_plugins
@@ -38,6 +40,11 @@ _PROFILERS: Mapping[Any, Callable[..., Any]] = {
     "advanced": AdvancedProfiler,
     "pytorch": PyTorchProfiler,
 }
+
+_RESTORING = (
+    "pytorch_lightning.trainer.connectors.checkpoint_connector",
+    "pytorch_lightning.utilities.migration.utils",
+)
 
 
 def build_trainer(experiment: Experiment, callbacks: list[pl.Callback], folder: Path | None = None) -> pl.Trainer:
@@ -97,6 +104,10 @@ def run_trainer(
         hooks: list[Any] = [module, *trainer.callbacks]  # type: ignore[attr-defined]  # Lightning sets it late
         with torch.random.fork_rng(devices=devices), signals.defer_signals(), without_stop_iteration(hooks, _IN_LOOP):
             trainer.fit(module, train_dataloaders=loader, ckpt_path=path, weights_only=True)
+    except OF_VALUES as error:
+        if not _is_raised_while_restoring(error):
+            raise
+        raise UserError(f"the checkpoint {path} does not fit this run: {describe_error(error)}") from error
     except MisconfigurationException as error:
         if not _is_raised_by_lightning(error):
             raise
@@ -110,6 +121,12 @@ def run_trainer(
         if not signals.was_signalled(raised):
             raise CodeFailed(raised) from end
         raise signals.Interrupted(signals.stop_signal() or signal.SIGINT) from end
+
+
+def _is_raised_while_restoring(error: BaseException) -> bool:
+    """Tell whether an error arose while Lightning took the states of a checkpoint."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(module in _RESTORING for module in modules)
 
 
 def _is_raised_by_lightning(error: BaseException) -> bool:

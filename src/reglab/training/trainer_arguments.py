@@ -7,6 +7,8 @@ argument acts, or is refused with the way out.
 import os
 from collections.abc import Mapping
 
+from pytorch_lightning.profilers import Profiler
+
 from reglab.core.errors import UserError, nearest
 
 ACTS: Mapping[str, str] = {
@@ -78,6 +80,13 @@ _AS_IT_IS: Mapping[str, tuple[object, ...]] = {
     "barebones": (False,),
     "reload_dataloaders_every_n_epochs": (0,),
 }
+# Arguments that Lightning would take anything for.
+KINDS: Mapping[str, tuple[object, ...]] = {
+    "deterministic": (True, False, "warn"),
+    "benchmark": (True, False),
+    "detect_anomaly": (True, False),
+    "profiler": ("simple", "advanced", "pytorch"),
+}
 _VARIABLES = "PL_TRAINER_"  # Lightning takes arguments that are not given from such variables
 
 
@@ -100,9 +109,15 @@ def supported(trainer: Mapping[str, object]) -> dict[str, object]:
     kept: dict[str, object] = {}
     for key, value in trainer.items():
         if key in ACTS or key in OWN:
+            if key in KINDS and value is not None and value not in KINDS[key] and not isinstance(value, Profiler):
+                raise UserError(f"trainer.{key}={value!a}: give {' or '.join(map(_word, KINDS[key]))}")
             kept[key] = value
         elif key not in REFUSED:
             raise UserError(f"trainer.{key} is no setting of the trainer: {nearest(key, (*ACTS, *OWN))}")
         elif value is not None and (type(value), value) not in [(type(it), it) for it in _AS_IT_IS.get(key, ())]:
             raise UserError(f"trainer.{key} has no effect here: {REFUSED[key]}")
     return kept
+
+
+def _word(value: object) -> str:
+    return str(value).lower()

@@ -51,6 +51,30 @@ def runs(client: MlflowClient) -> list[tuple[str, str, str]]:
     return sorted((run.info.lifecycle_stage, run.info.status, run.info.run_id) for run in found)
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+def test_two_processes_that_make_a_run_at_once_keep_the_same(
+    ahead: bool, start: Start, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that has rows already, else that of the first id: none deletes what another one keeps."""
+    create = MlflowClient.create_run
+    other: list[str] = []
+
+    def raced(self: MlflowClient, *arguments: Any, **named: Any) -> Run:
+        made = create(self, *arguments, **named)
+        other.append(made.info.run_id)
+        if ahead:
+            self.log_metric(made.info.run_id, "loss", 1.0)
+        return create(self, *arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", raced)
+    run = start()
+    run.finish()
+    ((_, status, ghost), alive) = sorted(runs(client), reverse=True)
+    assert status == "KILLED"
+    assert alive == ("active", "FINISHED", run.run_id)
+    assert run.run_id == other[0] if ahead else run.run_id < ghost
+
+
 @pytest.mark.parametrize("fault", ["", "lost", "repeated"])
 def test_one_run_is_left_and_recorded(fault: str, faults: list[str], start: Start, client: MlflowClient) -> None:
     faults.append(fault)

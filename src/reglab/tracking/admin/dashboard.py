@@ -17,6 +17,7 @@ from reglab.core.errors import UserError
 from reglab.core.terminal import inline
 from reglab.processes.child_processes import SAFE_PATH, kill_group, signal_group
 from reglab.tracking.admin.dashboard_access import Access
+from reglab.tracking.mlflow import sql
 from reglab.tracking.settings import beside, client_uri, redacted, sqlite_path
 
 _PATIENCE = 10.0  # seconds, for pending responses
@@ -93,6 +94,9 @@ def server_command(uri: str, port: int, access: Access) -> list[str]:
         raise UserError(f"the runs are on the server {redacted(uri)}: open that address in a browser")
     if not path.exists():
         raise UserError(f"there is nothing to show: {path} does not exist yet. Run something first: reglab train")
+    with suppress(sqlite3.Error), sql.connection(path) as found:  # MLflow reports what is damaged
+        if (name := sql.acting(found)) is not None:
+            raise sql.acting_error(path, name)
     artifacts, store = beside(path), client_uri(uri)
     return [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),

@@ -73,16 +73,18 @@ class RunCreator:
             return run_or_none(lambda: self.client.get_run(start.run_id))
         return self._only(start)
 
-    def _only(self, start: Start, keep: Run | None = None) -> Run | None:
+    def _only(self, start: Start) -> Run | None:
         """Return the run that was made for ``start``, perhaps by a call whose answer was lost.
 
-        Where such calls made several, one (``keep``, if given) stays, and the others, which hold
-        nothing, are ended and deleted.
+        Where such calls, or several processes, made more than one, one stays: of those with rows,
+        if there are any, that with the first id. So all processes keep the same one. The others
+        are ended and deleted.
         """
         where = f"tags.`{LOCAL_ID}` = '{start.run_id}'"
         runs: list[Run] = list(self.client.search_runs([self._experiment], where, ViewType.ALL, max_results=100))
         active = [run for run in runs if run.info.lifecycle_stage == LifecycleStage.ACTIVE]
-        kept = keep or next(iter([*active, *runs]), None)
+        active.sort(key=lambda run: (not run.data.metrics, run.info.run_id))
+        kept = next(iter([*active, *runs]), None)
         for run in active:
             if kept and run.info.run_id != kept.info.run_id:
                 self.client.set_terminated(run.info.run_id, "KILLED")
@@ -103,7 +105,7 @@ class RunCreator:
             raise
         if self._is_server:  # MLflow's client repeats a call without an answer
             with suppress(*UNREACHABLE):
-                self._only(start, keep=made)
+                return self._only(start) or made
         return made
 
     def _complete(self, start: Start, run: Run) -> StoredRun:

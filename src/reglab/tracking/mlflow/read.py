@@ -14,7 +14,16 @@ from mlflow.exceptions import MlflowException
 from reglab.core.errors import UserError, nearest
 from reglab.core.terminal import inline
 from reglab.tracking.artifacts import local_home
-from reglab.tracking.folder import IDENTITY, check_not_folder, is_id_prefix, is_pending, no_run_error, read_identity
+from reglab.tracking.copies import is_succession
+from reglab.tracking.folder import (
+    IDENTITY,
+    check_not_folder,
+    is_id_prefix,
+    is_pending,
+    no_run_error,
+    read_identity,
+    shell_path,
+)
 from reglab.tracking.folder_gate import is_plain
 from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.limited import download
@@ -179,7 +188,7 @@ def find_run(uri: str, run: str | Path) -> RunRecord:
     if (Path(run) / IDENTITY).is_file():
         identity = read_identity(Path(run))
         if is_pending(Path(run)):
-            raise UserError(f"the run in {run} is not in its store yet: reglab sync {run}")
+            raise UserError(f"the run in {run} is not in its store yet: reglab sync {shell_path(Path(run))}")
         return get_run(check_store(identity.uri, Path(run)) if identity.uri else uri, identity.run_id)
     return find_runs(uri, run)[0]
 
@@ -239,7 +248,7 @@ def _record(uri: str, run: Run) -> RunRecord:
         run_id=run.info.run_id,
         name=inline(run.info.run_name),
         status=run.info.status,
-        params={inline(key): inline(value) for key, value in run.data.params.items()},
+        params={inline(key): inline(value) for key, value in run.data.params.items() if not is_succession(key)},
         tags={inline(key): inline(value) for key, value in run.data.tags.items()},
         metrics={inline(key): sql.restored_value(value) for key, value in run.data.metrics.items()},
         artifact_uri=run.info.artifact_uri,

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from reglab.core.errors import UserError
 from reglab.tracking.artifacts import local_home, storable
 from reglab.tracking.artifacts_left import Artifact, ArtifactLeft
-from reglab.tracking.copies import CLAIM, elsewhere, is_claimed_elsewhere
+from reglab.tracking.copies import CLAIM, elsewhere, is_claimed_elsewhere, succession
 from reglab.tracking.mlflow.denied import refused_status
 from reglab.tracking.mlflow.store import UNREACHABLE, reason
 from reglab.tracking.payload import Payload, Refused, Unsent, chunks
@@ -50,7 +50,6 @@ class MlflowSink:
     def __init__(self, client: MlflowClient, uri: str) -> None:
         self._client, self._uri = client, uri
         self._checked: set[str] = set()  # runs whose artifacts may go where the store keeps them
-        self._claimed: dict[str, str] = {}
 
     def send(self, payloads: Sequence[Payload]) -> None:
         """Store payloads, the status of a run last.
@@ -96,16 +95,34 @@ class MlflowSink:
         self._checked.add(run_id)
 
     def _claim(self, payload: Payload) -> None:
-        """Claim a run that is resumed after an earlier process, see ``copies``; once a process."""
+        """Claim a run that is resumed after an earlier process, see ``copies``; or check the claim.
+
+        A tag is read and then set, so two copies could both find it theirs. A param can be set once
+        only: which copy succeeds an earlier claim, the store decides.
+        """
         run_id, claims = payload.identity.run_id, payload.identity.claims
-        if not claims or self._claimed.get(run_id) == claims[-1]:
-            return
-        stored = self._client.get_run(run_id).data.tags.get(CLAIM)
-        if is_claimed_elsewhere(claims, stored):
-            raise Refused(elsewhere(run_id))
-        if stored != claims[-1]:
-            self._client.set_tag(run_id, CLAIM, claims[-1])
-        self._claimed[run_id] = claims[-1]
+        while claims:
+            data = self._client.get_run(run_id).data
+            stored = data.tags.get(CLAIM)
+            if is_claimed_elsewhere(claims, stored):
+                raise Refused(elsewhere(run_id))
+            if stored == claims[-1]:
+                return
+            successor = data.params.get(succession(stored)) or self._succeed(run_id, succession(stored), claims[-1])
+            if successor not in claims:
+                raise Refused(elsewhere(run_id))
+            self._client.set_tag(run_id, CLAIM, successor)
+
+    def _succeed(self, run_id: str, key: str, claim: str) -> str:
+        """Set the param ``key`` to ``claim`` unless another process has set it, and return its value."""
+        try:
+            self._client.log_param(run_id, key, claim)
+        except MlflowException:
+            found = self._client.get_run(run_id).data.params.get(key)
+            if found is None:
+                raise
+            return str(found)
+        return claim
 
     def _send_rows(self, payload: Payload) -> None:
         run_id = payload.identity.run_id

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, repeat
 from pathlib import Path
 
+from reglab.core.errors import UserError
+from reglab.core.terminal import inline
 from reglab.tracking.copies import CLAIM, elsewhere, is_claimed_elsewhere
 from reglab.tracking.journal_lines import Series
 
@@ -81,9 +83,12 @@ class RunWrite:
 
 @lru_cache
 def is_known(path: Path) -> bool:
-    """Return whether the tables in ``path`` are those that plain SQL was written for here."""
+    """Return whether the tables in ``path`` are those that plain SQL was written for here.
+
+    Nor may anything act on what is written, see ``acting``.
+    """
     with connection(path) as store:
-        return all(
+        return acting(store) is None and all(
             {
                 f"{name} {key_position}"
                 for _, name, _, _, _, key_position in store.execute(f"PRAGMA table_info({table})")
@@ -91,6 +96,25 @@ def is_known(path: Path) -> bool:
             == set(columns.split(", "))
             for table, columns in _COLUMNS.items()
         )
+
+
+def acting(store: sqlite3.Connection) -> str | None:
+    """Return the name of a trigger or view that acts on what is written; None where there is none.
+
+    MLflow's own trigger guards a table that runs do not use.
+    """
+    found = store.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'view' OR (type = 'trigger' AND tbl_name <> 'secrets')"
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def acting_error(path: Path, name: str) -> UserError:
+    """Return the error of a store that has the trigger or view ``name``."""
+    return UserError(
+        f"the store {path} has the trigger or view {inline(name)}, which no store of MLflow has and which could change "
+        "what is recorded: move it away, then make it again from its runs' folders by reglab sync --rebuild"
+    )
 
 
 def is_current(path: Path) -> bool:
@@ -182,7 +206,7 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
         sqlite3.Error: If there is none.
     """
     # mode=rw: a store that went away is an error, not a new empty file
-    uri = f"{path.as_uri()}?mode=rw"
+    uri = f"{path.absolute().as_uri()}?mode=rw"
     with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)) as store:
         yield store
 

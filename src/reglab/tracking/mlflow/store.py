@@ -16,6 +16,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from reglab.core.errors import UserError
+from reglab.tracking.mlflow import sql
 from reglab.tracking.mlflow.denied import denied
 from reglab.tracking.mlflow.limited import limited
 from reglab.tracking.settings import TrackingSettings, beside, client_uri, redacted, sqlite_path, store_uri
@@ -176,7 +177,8 @@ def _is_made(path: Path) -> bool:
         if not path.stat().st_size:
             return False
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS)) as store:
-            tables = {str(name) for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            made = [(str(kind), str(name)) for kind, name in store.execute("SELECT type, name FROM sqlite_master")]
+            acts = sql.acting(store)
     except FileNotFoundError:
         return False
     except (OSError, sqlite3.OperationalError) as error:
@@ -191,8 +193,10 @@ def _is_made(path: Path) -> bool:
                 "reglab sync --rebuild"
             ) from error
         raise UserError(f"{path} is not a SQLite file: move it away, or set tracking.uri to another one") from error
-    if tables and _OF_MLFLOW not in tables:
+    if made and ("table", _OF_MLFLOW) not in made:
         raise UserError(f"{path} is the database of another program, which MLflow would change: give another store")
+    if acts is not None:
+        raise sql.acting_error(path, acts)
     return True
 
 
