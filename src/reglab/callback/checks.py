@@ -9,6 +9,7 @@ from torch.optim import LBFGS, Optimizer
 from reglab.core.errors import UserError, nearest
 from reglab.measures.losses import TASKS
 from reglab.regularizers import Flooding, LabelSmoothing, Mixup, Regularizer, name_members, overrides
+from reglab.training.lightning_packages import is_lightning
 
 _BY_HAND: dict[type[Regularizer], str] = {
     LabelSmoothing: "write in training_step: loss = F.cross_entropy(outputs, targets, label_smoothing={strength:g})",
@@ -60,8 +61,7 @@ def _refuse_wrapper(name: str, member: Regularizer) -> None:
 def check_strategy(trainer: pl.Trainer) -> None:
     """Raise UserError where weights are not whole on each device."""
     strategy = trainer.strategy
-    whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)) and not isinstance(strategy, DeepSpeedStrategy)
-    if not whole:
+    if not is_lightning(strategy, SingleDeviceStrategy, DDPStrategy) or is_lightning(strategy, DeepSpeedStrategy):
         raise UserError(
             f"Regularize needs whole weights on each device, which {type(strategy).__name__} may not keep; use one "
             "device or Trainer(strategy='ddp')"

@@ -23,6 +23,7 @@ from torch.utils.data import (
 
 from reglab.core.errors import UserError
 from reglab.measures import probe_rows
+from reglab.training.lightning_packages import is_lightning
 
 Rows = tuple[Tensor, Tensor]
 Unpack = Callable[[Any], Rows]
@@ -106,10 +107,9 @@ def row_keys(loader: DataLoader[Any]) -> Sequence[Any]:
     batch_sampler = loader.batch_sampler
     if type(batch_sampler) is not BatchSampler:
         return sorted({key for batch in batch_sampler or () for key in batch})
-    sampler = batch_sampler.sampler
-    if isinstance(sampler, DistributedSamplerWrapper):
-        wrapped: Any = sampler.dataset
-        sampler = wrapped._sampler
+    sampler: Any = batch_sampler.sampler
+    if is_lightning(sampler, DistributedSamplerWrapper):
+        sampler = sampler.dataset._sampler
     if isinstance(sampler, SubsetRandomSampler):
         return sorted(sampler.indices)
     if isinstance(sampler, WeightedRandomSampler):

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from reglab.data import DataSet, Part
 from reglab.measures import Evaluation, MeasureSettings, Task, probe_rows, probe_size, score_name, side
 from reglab.measures.contributions import row_terms
 from reglab.measures.evaluate import evaluation_of
+from reglab.training.lightning_packages import is_lightning
 
 
 @dataclass(frozen=True)
@@ -178,10 +180,11 @@ def log_examples(loggers: Iterable[Logger], kept: Examples) -> None:
         kept: The examples.
     """
     for logger in loggers:
-        if isinstance(logger, MLFlowLogger):
+        if is_lightning(logger, MLFlowLogger):
+            of_mlflow: Any = logger
             with tempfile.TemporaryDirectory() as folder:
                 kept.write(Path(folder, FILE))
-                logger.experiment.log_artifact(str(logger.run_id), str(Path(folder, FILE)))
+                of_mlflow.experiment.log_artifact(str(of_mlflow.run_id), str(Path(folder, FILE)))
 
 
 def _array(values: Tensor, array_dtype: torch.dtype) -> Array:
