@@ -117,7 +117,8 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     check_secrets(overrides)
     mode, config = compose_command(hydra, name, overrides, options.multirun)
     check_config(config)
-    check_used(config)
+    if not resume:  # a sweep that an earlier version began may have keys that nothing reads
+        check_used(config)
     with asking(asker() if rank_environment.process_rank().first else None):
         if not resume:
             name_given_stores(config, overrides)
