@@ -18,6 +18,7 @@ from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
+from reglab.callback.run_record import log_final, tag_runs
 from reglab.core.errors import UserError
 from reglab.measures import MeasureSettings, Task, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
@@ -91,6 +92,7 @@ class Regularize(pl.Callback):
         self._settings.check(task, weighted=False)
         self.cocktail = Cocktail(named_members(regularizers, task), seed, task)
         self.task = task
+        self._seed = seed
         self.every = every
         self.unpack = unpack
         self.prefix = prefix
@@ -113,6 +115,8 @@ class Regularize(pl.Callback):
         if self.cocktail.members:
             self._hooks = OptimizerHooks(self.cocktail, pl_module, only_optimizer(trainer, pl_module))
             self._unfollow = follow_clipping(trainer, self.cocktail, self._hooks.clipped)
+        if trainer.is_global_zero:
+            tag_runs(trainer.loggers, self.cocktail, self.task, self._seed)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
@@ -219,6 +223,8 @@ class Regularize(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.examples = self._measurement.examples(pl_module) if self._measurement else None
         self._release()
+        if trainer.is_global_zero and self.metrics:
+            log_final(trainer.loggers, self.metrics, int(self.history[-1]["epoch"]))
         if self.examples is not None and trainer.is_global_zero:
             log_examples(trainer.loggers, self.examples)
 

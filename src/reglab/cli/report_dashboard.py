@@ -11,20 +11,35 @@ from reglab.tracking.store_gate import name_store
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Write the report of a sweep again from MLflow, and print the summary of a sweep."""
-    parser = reading_parser("report", "Write the report of a sweep again, also of one that was interrupted.")
-    parser.add_argument("sweep", help="the sweep's run id, its name, or its folder under runs/")
+    """Write the report of a sweep again from MLflow, or of an experiment, and print its summary.
+
+    Raises:
+        UserError: Where there is nothing to report on.
+    """
+    parser = reading_parser(
+        "report",
+        "Write the report of a sweep again, also of one that was interrupted; or of all runs of an experiment.",
+    )
+    parser.add_argument("sweep", nargs="?", help="the sweep's run id, its name, or its folder under runs/")
+    parser.add_argument("--experiment", default=None, metavar="NAME", help="an MLflow experiment instead of a sweep")
     parser.add_argument("--folder", type=Path, default=None, help="where report.html goes; default: the working folder")
     parser.add_argument("--rule", default=None, help="choose by another rule: best, paired_1se or 1se")
     options = parser.parse_args(arguments)
+    if (options.sweep is None) == (options.experiment is None):
+        raise UserError("give a sweep, as in reglab report RUN, or an experiment: reglab report --experiment NAME")
     from reglab.reports.sweep import report as write
+    from reglab.reports.sweep import report_experiment
     from reglab.sweeps.finish import show
     from reglab.tracking.mlflow.read import find_run
     from reglab.tracking.store_gate import asking
 
     with asking(asker()):
-        parent = find_run(given_uri(options.uri), options.sweep)
-        show(write(parent.uri, parent.run_id, options.folder or Path.cwd(), options.rule), parent.uri)
+        uri, folder = given_uri(options.uri), options.folder or Path.cwd()
+        if options.experiment is not None:
+            show(report_experiment(uri, options.experiment, folder, options.rule), uri)
+            return 0
+        parent = find_run(uri, options.sweep)
+        show(write(parent.uri, parent.run_id, folder, options.rule), parent.uri)
     return 0
 
 

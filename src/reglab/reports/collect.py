@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -13,11 +14,12 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from reglab.analysis.formatting import plural
-from reglab.analysis.rules import check_rule
+from reglab.analysis.rules import DEFAULT, check_rule
 from reglab.analysis.sweep_data import History, SweepData
 from reglab.analysis.table_report import FILE, TableReport, load
 from reglab.analysis.trial import Trial
 from reglab.core.errors import UserError
+from reglab.core.override import typed
 from reglab.reports.figures.summary import rows
 from reglab.reports.per_example import collect_examples
 from reglab.tracking.run_record import JOB, select_attempts
@@ -32,6 +34,8 @@ FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
 RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last
+_DATA = ("data.name", "data.path", "data.target")
+_PARENT = "mlflow.parentRunId"
 _RULE_OF_OLD_SWEEPS = "paired_1se"  # of sweeps made before there were rules
 EARLIER_TEST_USES_TAG = "reglab.test_looked_before"  # of a sweep: which runs saw its test set before
 
@@ -54,6 +58,78 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
 
     parent = read.get_run(uri, parent_id)
     records = select_attempts(read.sweep_runs(uri, parent_id))
+    return _collect(uri, parent, records, rule)
+
+
+def collect_experiment(uri: str, name: str, rule: str | None = None) -> SweepData:
+    """Return the data of a report on all runs of an experiment: of sweeps, of single runs, and of
+    scripts with ``Regularize`` and Lightning's ``MLFlowLogger``.
+
+    Runs that carry our metrics and not our tags are settings of their own, by their names.
+
+    Args:
+        uri: Of the MLflow store.
+        name: Of the experiment.
+        rule: By which a setting is chosen; None: the default.
+
+    Raises:
+        UserError: There is no such experiment or rule, or no run of it has a validation loss.
+    """
+    from reglab.tracking.mlflow import read  # late: mlflow
+
+    of_sweep: dict[str, list[RunRecord]] = {}
+    single: list[RunRecord] = []
+    for record in read.experiment_runs(uri, name):
+        if not any(key in record.metrics for key in ("final/val/loss", "val/loss")):
+            continue
+        parent = record.tags.get(_PARENT)
+        of_sweep.setdefault(parent, []).append(record) if parent else single.append(_tagged(record))
+    of_sweeps = [record for runs in of_sweep.values() for record in select_attempts(runs)]
+    # A job's number counts within its sweep alone.
+    records = [replace(each, tags={**each.tags, JOB: ""}) for each in (*single, *of_sweeps)]
+    if not records:
+        raise UserError(
+            f"no run of the experiment {name!r} has a validation loss: train some by reglab train "
+            f"{typed('tracking.experiment', name)}, or with reglab.Regularize and Lightning's MLFlowLogger"
+        )
+    _check_one_data_set(name, records)
+    whole = replace(records[0], name=name, tags={}, params={}, run_id="")
+    return _collect(uri, whole, records, rule or DEFAULT)
+
+
+def _check_one_data_set(name: str, records: "Iterable[RunRecord]") -> None:
+    """Refuse runs of several data sets, as far as they say of which they are."""
+    counts = Counter(" ".join(record.params[key] for key in _DATA if record.params.get(key)) for record in records)
+    del counts[""]
+    if len(counts) > 1:
+        listed = " and ".join(f"{plural(count, 'run')} of {data}" for data, count in counts.items())
+        raise UserError(
+            f"the experiment {name!r} has {listed}, which cannot be compared: report on the sweeps by themselves, and "
+            "give each study a tracking.experiment of its own"
+        )
+
+
+def _tagged(record: "RunRecord") -> "RunRecord":
+    """Return a run with what a report reads, where it logged our metrics and nothing else of ours."""
+    tags, metrics = dict(record.tags), dict(record.metrics)
+    tags.setdefault("reglab.regularizer", record.name)
+    if "final/val/loss" not in metrics:
+        sides = ("train/", "val/", "gap/", "weights/")
+        metrics |= {f"{FINAL}{key}": value for key, value in metrics.items() if key.startswith(sides)}
+    return replace(record, tags=tags, metrics=metrics)
+
+
+def _collect(uri: str, parent: "RunRecord", records: "list[RunRecord]", rule: str | None) -> SweepData:
+    """Return the data of a report on ``records``.
+
+    Args:
+        uri: Of the MLflow store.
+        parent: What they belong to; its id is empty where that is no run.
+        records: The runs.
+        rule: Another rule than the parent's.
+    """
+    from reglab.tracking.mlflow import read  # late: mlflow
+
     trials = tuple(trial(record) for record in records)
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
     monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")
@@ -76,7 +152,7 @@ def collect(uri: str, parent_id: str, rule: str | None = None) -> SweepData:
         results=collect_examples(records),
         rule=check_rule(asked),
         changed_data=_changed_data(records),
-        tables=_tables(parent),
+        tables=_tables(parent) if parent.run_id else (),
     )
     histories: dict[str, History] = {run_id: read.history(uri, run_id, keys) for run_id in _runs_drawn(data)}
     return replace(data, histories=histories)
@@ -194,7 +270,7 @@ def _provenance(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, st
     commit = tags.get("mlflow.source.git.commit", "not in a git checkout") + (" with local changes" if changed else "")
     digests = sorted({r.tags["reglab.data_digest"] for r in records if "reglab.data_digest" in r.tags})
     return {
-        "MLflow run of the sweep": parent.run_id,
+        "MLflow run of the sweep": parent.run_id or "none: the runs of an experiment",
         "git commit": commit,
         "data": first.params.get("data.name", "not recorded"),
         "data digest": ", ".join(digest[:16] for digest in digests) or "not recorded",

@@ -13,12 +13,12 @@ from reglab.analysis.sweep_data import SweepData
 from reglab.analysis.verdict import Verdict, verdict
 from reglab.core.markdown import plain
 from reglab.core.secrets import hide
-from reglab.reports.collect import collect
+from reglab.reports.collect import collect, collect_experiment
 from reglab.reports.html import page
 from reglab.reports.terminal import WIDE, constant_row, headings, row, table
 from reglab.reports.test_result import ResultOnTest, result_on_test
 
-__all__ = ["SweepReport", "collect", "histogram_candidates", "report", "write"]
+__all__ = ["SweepReport", "collect", "histogram_candidates", "report", "report_experiment", "write"]
 
 # Run id -> its metrics on the test set, e.g. {"test/loss": 0.2, "test/accuracy": 0.95}.
 TestMetrics = Mapping[str, Mapping[str, float]]
@@ -97,6 +97,22 @@ def report(uri: str, parent_id: str, folder: Path, rule: str | None = None) -> S
         UserError: There is no such sweep or rule, or no run of it has a result.
     """
     data = collect(uri, parent_id, rule)
+    return write(data, data.choose(), None, folder)
+
+
+def report_experiment(uri: str, name: str, folder: Path, rule: str | None = None) -> SweepReport:
+    """Do the same for all runs of an experiment.
+
+    Args:
+        uri: Of the MLflow store.
+        name: Of the experiment.
+        folder: Where the page is written.
+        rule: By which a setting is chosen; None: the default.
+
+    Raises:
+        UserError: There is no such experiment or rule, or no run of it has a result.
+    """
+    data = collect_experiment(uri, name, rule)
     return write(data, data.choose(), None, folder)
 
 

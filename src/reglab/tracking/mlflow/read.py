@@ -63,6 +63,22 @@ def sweep_runs(uri: str, parent_id: str) -> list[RunRecord]:
         raise _not_found("sweep", parent_id, uri, error) from error
 
 
+def experiment_runs(uri: str, name: str) -> list[RunRecord]:
+    """Return the runs of an experiment, oldest first, those of its sweeps among them.
+
+    Raises:
+        UserError: Where there is no such experiment, naming the nearest, or the store is away.
+    """
+    client = connect(uri, create=False)
+    try:
+        experiments = {inline(each.name): str(each.experiment_id) for each in client.search_experiments()}
+        if name not in experiments:
+            raise UserError(f"no experiment {name!r} in {redacted(uri)}; {nearest(name, experiments)}")
+        return _search(uri, client, [experiments[name]], "", "ASC")
+    except UNREACHABLE as error:
+        raise UserError(f"cannot read {redacted(uri)}: {reason(error)}") from error
+
+
 def test_touches(uri: str, run_ids: Sequence[str], parent_id: str) -> list[str]:
     """Return who else evaluated the test set of the data of ``run_ids``, oldest first.
 
