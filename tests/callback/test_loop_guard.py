@@ -1,10 +1,13 @@
 """What a module or callback raises inside Lightning's loops ends the fit, and a logger's run, as failed."""
 
+import copy
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from mlflow.entities import Run
 from pytorch_lightning.loggers import MLFlowLogger
 from torch import Tensor
@@ -110,3 +113,38 @@ def test_a_step_that_takes_the_iterator_ends_its_epoch() -> None:
     fitting.fit(FromIterator(), *loaders())
     assert fitting.state.finished
     assert fitting.current_epoch == 2
+
+
+def test_hooks_that_an_object_holds_itself_stay() -> None:
+    called: list[str] = []
+    names = ("on_train_epoch_end", "on_fit_end", "teardown")
+    hooks: Any = {name: lambda *_, name=name, **__: called.append(name) for name in names}
+    callback, module = pl.callbacks.LambdaCallback(**hooks), OwnModule()
+    own = module.training_step
+    module.training_step = lambda *given: own(*given)  # type: ignore[method-assign]  # as people patch modules
+    for _ in range(2):
+        trainer([Regularize([], "classification"), callback], epochs=1).fit(module, *loaders())
+    assert called == [*names, *names]
+    assert "training_step" in vars(module)
+
+
+class Copying(pl.Callback):
+    """Copies the module in the middle of a fit, as an average of weights or a teacher does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.losses = path, list[float]()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        with torch.no_grad():
+            torch.save(pl_module, self.path)
+            for copied in (copy.deepcopy(pl_module), torch.load(self.path, weights_only=False)):
+                copied.trainer = trainer
+                for weight in copied.parameters():
+                    weight.zero_()
+                self.losses.append(float(copied.training_step(batch, batch_idx)))
+
+
+def test_a_copy_of_the_module_is_whole(tmp_path: Path) -> None:
+    copying = Copying(tmp_path / "module.pt")
+    trainer([Regularize([L1(1e-4)], "classification"), copying], epochs=1).fit(OwnModule(), *loaders())
+    assert copying.losses == pytest.approx([math.log(3)] * len(copying.losses))  # of zeros, whatever the module learned

@@ -19,7 +19,8 @@ _HOOKS = [
 
 
 def loop_guard(trainer: pl.Trainer, module: pl.LightningModule) -> AbstractContextManager[None]:
-    """Return a context in which hooks of ``module`` and of the callbacks raise CodeFailed for StopIteration.
+    """Return a context in which hooks of ``module`` and of the callbacks raise CodeFailed for
+    StopIteration.
 
     Lightning takes it for the end of the data: the epoch, or its validation, would end early and
     the fit succeed. A step that takes ``dataloader_iter`` ends its epoch so by right, and is left.

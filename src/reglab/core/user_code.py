@@ -1,16 +1,15 @@
 """Run code of models, data sets and regularizers: what it raises is neither swallowed nor misread."""
 
+import copy
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from reglab.core.errors import CodeFailed
 from reglab.core.signals import was_signalled
-
-_GUARD = "_raises_code_failed"  # set on a method that does already
 
 
 @contextmanager
@@ -63,26 +62,40 @@ def without_stop_iteration(targets: Iterable[object], names: Iterable[str]) -> I
         names: Of the methods; one that an object lacks is passed over.
     """
     hooks = [(target, name) for target in targets for name in names if _is_unguarded(getattr(target, name, None))]
+    before = [vars(target).get(name) for target, name in hooks]  # such as a callback that is made of functions has
     for target, name in hooks:
-        setattr(target, name, _raising(getattr(target, name)))
+        setattr(target, name, _Guarded(target, name))
     try:
         yield
     finally:
-        for target, name in hooks:
-            delattr(target, name)
+        for (target, name), hook in zip(hooks, before, strict=True):
+            delattr(target, name) if hook is None else setattr(target, name, hook)
 
 
 def _is_unguarded(hook: object) -> bool:
-    return callable(hook) and not hasattr(hook, _GUARD)
+    return callable(hook) and not isinstance(hook, _Guarded)
 
 
-def _raising(hook: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(hook)
-    def call(*args: Any, **kwargs: Any) -> Any:
+class _Guarded:
+    """A method that raises CodeFailed for StopIteration.
+
+    A copy of the object that it belongs to, or what is pickled of it, has the method itself.
+
+    Args:
+        target: The object.
+        name: Of its method.
+    """
+
+    def __init__(self, target: object, name: str) -> None:
+        functools.update_wrapper(self, getattr(target, name))
+        self._target, self._name, self._hook = target, name, getattr(target, name)
+        self._own = name in vars(target)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return hook(*args, **kwargs)
+            return self._hook(*args, **kwargs)
         except StopIteration as error:
             raise CodeFailed(error) from error
 
-    setattr(call, _GUARD, True)
-    return call
+    def __reduce__(self) -> Any:
+        return (copy.copy, (self._hook,)) if self._own else (getattr, (self._target, self._name))
