@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 import reglab.callback.measurement
 from callback.own_module import FEATURES, LIGHTNING_WARNS, OwnModule, dataset, trainer
@@ -44,30 +44,43 @@ class Endless(IterableDataset[Any]):
             yield torch.full((FEATURES,), row / 100, dtype=torch.float64), torch.tensor(row % 3)
 
 
-def read_by(callbacks: list[Any], epochs: int = 1, shuffle: bool = False, **limits: Any) -> tuple[set[int], set[int]]:
-    """Return the training and validation rows that a fit reads."""
+def read_by(
+    callbacks: list[Any], epochs: int = 1, shuffle: bool = False, sampled: bool = False, **limits: Any
+) -> tuple[set[int], set[int]]:
+    """Return the training and validation rows that a fit reads.
+
+    sampled: By a batch sampler, with which a loader does not know the size of its batches.
+    """
     train, val = Watched(ROWS, 2), Watched(VAL_ROWS, 3)
     run = trainer(callbacks, epochs=epochs, num_sanity_val_steps=0, **limits)
-    run.fit(OwnModule(), DataLoader(train, BATCH, shuffle=shuffle), DataLoader(val, BATCH))
+    loaders = [DataLoader(train, BATCH, shuffle=shuffle), DataLoader(val, BATCH)]
+    if sampled:
+        loaders = [
+            DataLoader(each, batch_sampler=BatchSampler(SequentialSampler(each), BATCH, False)) for each in (train, val)
+        ]
+    run.fit(OwnModule(), *loaders)
     return train.read, val.read
 
 
+LIMITS: list[dict[str, Any]] = [
+    {},
+    {"limit_val_batches": 2},
+    {"limit_val_batches": 0.3},
+    {"limit_train_batches": 3, "limit_val_batches": 1},
+    {"fast_dev_run": 2},
+]
+
+
 @pytest.mark.parametrize(
-    "limits",
-    [
-        {},
-        {"limit_val_batches": 2},
-        {"limit_val_batches": 0.3},
-        {"limit_train_batches": 3, "limit_val_batches": 1},
-        {"overfit_batches": 2},
-        {"fast_dev_run": 2},
-    ],
+    "limits, sampled",
+    # Lightning cannot overfit batches of a sampler that it does not know.
+    [*((limits, sampled) for limits in LIMITS for sampled in (False, True)), ({"overfit_batches": 2}, False)],
     ids=str,
 )
-def test_the_rows_are_those_that_the_trainer_takes(limits: dict[str, Any]) -> None:
-    wanted = read_by([], **limits)
+def test_the_rows_are_those_that_the_trainer_takes(limits: dict[str, Any], sampled: bool) -> None:
+    wanted = read_by([], sampled=sampled, **limits)
     callback = Regularize([], "classification")
-    assert read_by([callback], **limits) == wanted
+    assert read_by([callback], sampled=sampled, **limits) == wanted
     assert callback.examples is not None
     assert (set(callback.examples.probe_index.tolist()), set(callback.examples.val_index.tolist())) == wanted
 

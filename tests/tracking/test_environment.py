@@ -1,11 +1,14 @@
 """MLflow's variables say where runs go, where the configuration leaves it open."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from reglab.cli.command import main
 from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings
+from reglab.tracking.environment import check_variables
 from reglab.tracking.settings import absolute_uri, view_command
 
 SERVER = "http://127.0.0.1:5999"
@@ -36,15 +39,45 @@ def test_the_experiment_is_that_of_the_variable(monkeypatch: pytest.MonkeyPatch)
     assert TrackingSettings.from_config({"experiment": None}).experiment == "churn"
 
 
-@pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"])
-def test_a_variable_that_cannot_be_followed_is_refused(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "variable, named, refused",
+    [
+        ("MLFLOW_RUN_ID", None, True),
+        ("MLFLOW_RUN_ID", "mine", True),
+        ("MLFLOW_EXPERIMENT_ID", None, True),
+        ("MLFLOW_EXPERIMENT_ID", "mine", False),
+    ],
+)
+def test_a_variable_that_a_new_run_cannot_follow_is_refused(
+    variable: str, named: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, "7")
-    with pytest.raises(UserError, match=f"{variable}=7 is set, and "):
-        TrackingSettings.from_config({})
-    TrackingSettings.from_config({"experiment": "mine"})
+    with pytest.raises(UserError, match=f"{variable}=7 is set, and ") if refused else nullcontext():
+        check_variables(named)
+
+
+def test_without_mlflow_its_variables_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI=databricks is no SQLite file and no server"):
+        TrackingSettings.from_config({}, tmp_path)
+    assert TrackingSettings.from_config({"name": "none"}, tmp_path).uri == f"sqlite:///{tmp_path / 'reglab.db'}"
+
+
+def test_a_sweep_is_resumed_without_the_variables_that_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///theirs.db")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "churn")
+    words = ["-m", "data=wine", "model=linear", "trainer.max_epochs=1", "seed=0,1", "sweep.report=false"]
+    assert main(["train", *words, "hydra.sweep.dir=it", "hydra.launcher.workers=1"]) == 0
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert main(["resume", "it"]) == 0
+    assert not (tmp_path / "reglab.db").exists()
 
 
 def test_a_store_in_plain_folders_is_refused_by_the_variables_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
-    with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=\./mlruns: MLflow keeps no runs in plain folders"):
+    with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=\./mlruns is no SQLite file and no server"):
         TrackingSettings.from_config({})

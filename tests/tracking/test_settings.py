@@ -118,7 +118,7 @@ def test_uris_that_are_kept_in_earlier_runs_are_still_the_same(path):
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///study/mlruns", "mlruns", ""])
 def test_the_file_store_is_refused(uri):
-    with pytest.raises(UserError, match="keeps no runs in plain folders"):
+    with pytest.raises(UserError, match="is no SQLite file and no server"):
         settings(uri=uri)
 
 

@@ -24,7 +24,7 @@ L1 = "regularizer=[l1]"
         (["+regularizer.l9.strength=1"], r"choose it by regularizer=\[l9\]"),
         (["data=diabetes", "regularizer=[label_smoothing]"], "label_smoothing does not fit a regression task"),
         (["optimizer.lr=0"], "optimizer.lr must be > 0, got 0"),
-        (["optimizer.lr=fast"], "optimizer.lr must be > 0, got fast"),
+        (["optimizer.lr=fast"], "optimizer.lr must be > 0, got 'fast'"),
         (["+optimizer.amsgrd=true"], "optimizer.amsgrd.* did you mean 'amsgrad'"),
         (["scheduler=step", "scheduler.interval=week"], "scheduler.interval must be step or epoch, got week"),
         (["seed=-1"], "seed must be an integer >= 0, got -1"),

@@ -2,6 +2,7 @@
 resumed.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,9 @@ def test_it_takes_the_steps_that_lightning_takes(arguments: dict[str, Any]) -> N
         ({"max_epochs": None}, "has no end: give trainer.max_steps"),
         ({"max_epochs": 2.5}, "trainer.max_epochs must be an integer >= 1, got 2.5"),
         ({"max_steps": 0}, "trainer.max_steps must be an integer >= 1, got 0"),
-        ({"max_epochs": 2, "min_epochs": 3}, "trainer.min_epochs=3 is more than the 2 epochs"),
+        ({"max_epochs": 2, "min_epochs": 3}, "trainer.min_epochs=3 is more than training has, 2"),
         ({"limit_train_batches": 0}, "give a number of batches, or a fraction"),
+        ({"limit_train_batches": math.nan}, "give a number of batches, or a fraction"),
         ({"limit_train_batches": True}, "give a number of batches, or a fraction"),
         ({"limit_train_batches": 2.5}, "give a number of batches, or a fraction"),
         ({"limit_train_batches": 0.1}, "less than one"),

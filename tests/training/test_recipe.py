@@ -79,7 +79,7 @@ def test_a_period_that_is_given_is_kept():
         ({"clip": 0}, r"trainer\.gradient_clip_norm must be null or > 0, got 0"),
         ({"clip": math.nan}, r"trainer\.gradient_clip_norm must be null or > 0, got nan"),
         ({"optimizer": {**SGD, "lr": 0}}, r"optimizer\.lr must be > 0, got 0"),
-        ({"optimizer": {**SGD, "lr": "fast"}}, r"optimizer\.lr must be > 0, got fast"),
+        ({"optimizer": {**SGD, "lr": "fast"}}, r"optimizer\.lr must be > 0, got 'fast'"),
         ({"optimizer": {**SGD, "lr": math.nan}}, r"optimizer\.lr must be > 0, got nan"),
     ],
 )

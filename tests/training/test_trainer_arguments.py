@@ -12,7 +12,6 @@ import torch
 from reglab.core.errors import UserError
 from reglab.training.trainer_arguments import ACTS, OWN, REFUSED, supported
 from training.job_case import Case
-from training.solo_case import by_engine, net
 
 PAGE = Path(__file__).parents[2] / "docs" / "trainer.md"
 # A value of each refused argument that someone would give.
@@ -68,7 +67,7 @@ def test_what_does_not_act_is_refused_with_the_way_out(key: str) -> None:
 
 
 def test_what_is_done_anyhow_may_be_said() -> None:
-    assert supported({"logger": False, "limit_val_batches": 1.0, "num_sanity_val_steps": 0, "devices": 1}) == {
+    assert supported({"inference_mode": True, "limit_val_batches": 1.0, "num_sanity_val_steps": 0, "devices": 1}) == {
         "devices": 1
     }
 
@@ -78,8 +77,13 @@ def test_a_typo_is_told() -> None:
         supported({"precison": 32})
 
 
-def test_what_a_trainer_sets_for_the_process_ends_with_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+def test_what_a_trainer_sets_for_the_process_ends_with_the_job(
+    case: Case, monkeypatch: pytest.MonkeyPatch, workspace: str | None
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace or "")
+    if workspace is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     seen = []
     forward = torch.nn.Linear.forward
 
@@ -88,19 +92,19 @@ def test_what_a_trainer_sets_for_the_process_ends_with_the_job(tmp_path: Path, m
         return forward(self, inputs)
 
     monkeypatch.setattr(torch.nn.Linear, "forward", observed)
-    by_engine(net(), tmp_path / "a", trainer={"deterministic": True, "detect_anomaly": True}, epochs=1)
+    case.train("+trainer.deterministic=true", "+trainer.detect_anomaly=true", "trainer.max_epochs=1")
     assert (True, True) in seen
-    by_engine(net(), tmp_path / "b", trainer={"benchmark": True}, epochs=1)
+    case.train("+trainer.benchmark=true", "trainer.max_epochs=1")
     assert not torch.are_deterministic_algorithms_enabled()
     assert not torch.is_anomaly_enabled()
     assert not torch.backends.cudnn.benchmark
-    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == workspace
 
 
 def test_a_variable_that_no_run_would_record_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_TRAINER_LIMIT_TRAIN_BATCHES", "2")
     with pytest.raises(
-        UserError, match=r"PL_TRAINER_LIMIT_TRAIN_BATCHES=2 is set, .*give trainer\.limit_train_batches=2"
+        UserError, match=r"PL_TRAINER_LIMIT_TRAIN_BATCHES=2 is set, .*Instead: trainer\.limit_train_batches=2"
     ):
         supported({})
 

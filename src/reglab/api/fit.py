@@ -75,7 +75,7 @@ def fit(
     lr: float | None = 1e-3,
     seed: int = 0,
     tracking: str | None = None,
-    experiment: str = "reglab",
+    experiment: str | None = None,
     measure: MeasureSettings | None = None,
     trainer: Mapping[str, Any] | None = None,
 ) -> Fit:
@@ -92,7 +92,7 @@ def fit(
         seed: Of the initial draws, the order of the examples and the regularizers, >= 0.
         tracking: An MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory
             alone.
-        experiment: The MLflow experiment of the run.
+        experiment: The MLflow experiment of the run; None: MLFLOW_EXPERIMENT_NAME, or ``reglab``.
         measure: What is measured after an epoch; None: the defaults.
         trainer: Arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``, and
             ``gradient_clip_norm``, the largest norm of the gradient. On several devices, a
@@ -112,6 +112,11 @@ def fit(
     clip_norm = settings.pop("gradient_clip_norm", None)
     if "max_epochs" in settings:
         raise UserError(f"trainer: give the number of epochs as reglab.fit(..., epochs={settings['max_epochs']})")
+    if tracking is None and isinstance(settings.get("profiler"), str):
+        raise UserError(
+            "trainer: a profile is a file of the run, which is kept with tracking='sqlite:///reglab.db'; or give a "
+            "profiler of Lightning's with a dirpath"
+        )
     settings["max_epochs"] = epochs
     length = take_length(settings, len(data.train), batch_size)
     recipe = Recipe(optimizer_config(optimizer, lr), {}, clip_norm, batch_size, 32, *length)
@@ -126,7 +131,7 @@ def fit(
     return Fit(model, *(spawn.run(plan, train, model, cocktail) if plan else train()))
 
 
-def _train(job: Experiment, tracking: str | None, experiment: str, seed: int) -> spawn.FitResult:
+def _train(job: Experiment, tracking: str | None, experiment: str | None, seed: int) -> spawn.FitResult:
     """Train, and return what a ``Fit`` holds beside the model.
 
     Of several processes, the first records the run.
@@ -184,7 +189,7 @@ def _description(cocktail: Cocktail, data: DataSet, seed: int) -> dict[str, Any]
     }
 
 
-def _open(uri: str | None, experiment: str, folder: Path, job: Experiment, seed: int) -> RunTracker:
+def _open(uri: str | None, experiment: str | None, folder: Path, job: Experiment, seed: int) -> RunTracker:
     backend = {"name": "none", "experiment": experiment} if uri is None else {"uri": uri, "experiment": experiment}
     tags = describe.cocktail_tags(job.cocktail) | {
         "reglab.seed": str(seed),

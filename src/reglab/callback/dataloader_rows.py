@@ -119,6 +119,19 @@ def row_keys(loader: DataLoader[Any]) -> Sequence[Any]:
     return sorted(set(sampler))
 
 
+def rows_of_batches(loader: DataLoader[Any], batches: int) -> int:
+    """Return how many rows the first batches of a loader hold.
+
+    Args:
+        loader: Over a map-style dataset.
+        batches: How many.
+    """
+    size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+    if size:
+        return batches * int(size)
+    return sum(len(batch) for batch in islice(loader.batch_sampler or (), batches))
+
+
 def _batches(
     loader: Any, size: Callable[[int], int] | None, batches: float
 ) -> tuple[Iterable[Any], int | None, Sequence[int] | None]:
@@ -131,7 +144,7 @@ def _batches(
         return source, size(2**62) if size else None, None
     keys = row_keys(loader)
     if batches != math.inf and isinstance(getattr(loader.batch_sampler, "sampler", None), SequentialSampler):
-        keys = keys[: int(batches) * (loader.batch_size or 1)]
+        keys = keys[: rows_of_batches(loader, int(batches))]
     wanted = size(len(keys)) if size else len(keys)
     chosen = [keys[position] for position in probe_rows(len(keys), wanted, seed=0).tolist()]
     again = DataLoader(

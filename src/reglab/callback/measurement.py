@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from reglab.analysis.per_example_file import Examples
-from reglab.callback.dataloader_rows import Rows, Unpack, numbered_rows
+from reglab.callback.dataloader_rows import Rows, Unpack, numbered_rows, rows_of_batches
 from reglab.measures import MeasureSettings, Task, probe_size
 from reglab.measures.evaluate import Evaluation, evaluation_of
 from reglab.regularizers import Cocktail
@@ -110,8 +110,11 @@ class _Batches(NamedTuple):
 
 def _ranks(trainer: pl.Trainer, loader: Any) -> int:
     """Return how many ranks share the rows that are read; of a stream each reads its own."""
-    mapped = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
-    return trainer.world_size if mapped else 1
+    return trainer.world_size if _is_mapped(loader) else 1
+
+
+def _is_mapped(loader: Any) -> bool:
+    return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
 
 
 def _ready(trainer: pl.Trainer, module: pl.LightningModule, unpack: Unpack, batch: Any) -> Rows:
@@ -140,9 +143,9 @@ def _of_validation(val: Any, batches: float) -> tuple[Callable[[int], int], floa
 
     As many as the trainer's batches hold; of a stream that may have no end, the first ones.
     """
-    size = getattr(val, "batch_size", None)
     if batches != math.inf:
-        return lambda rows: min(rows, int(batches) * size) if size else rows, batches
+        mapped = _is_mapped(val)
+        return lambda rows: min(rows, rows_of_batches(val, int(batches))) if mapped else rows, batches
     rank_zero_warn(
         f"the validation loader does not know its length: its first {_LONGEST:,} rows are measured, if it has so many; "
         "Trainer(limit_val_batches=...) takes another number",

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from reglab.config.paths import conf_dir
 from reglab.config.yaml_file import read_mapping
 from reglab.tracking import TrackingSettings
+from reglab.tracking.environment import check_variables
 from reglab.tracking.settings import absolute_uri
 from reglab.tracking.store_gate import OPTION, check_store, name_store
 
@@ -29,6 +30,13 @@ def name_given_stores(config: DictConfig, overrides: Sequence[str]) -> None:
         name_store(settings.uri)
     if settings and any(_names(override, "artifacts") for override in overrides):
         name_store(settings.artifacts)
+
+
+def check_new_run(config: DictConfig) -> None:
+    """Raise UserError for a variable of MLflow that a new run cannot follow."""
+    settings = _settings(config)
+    if settings is not None and settings.backend != "none":
+        check_variables(OmegaConf.select(config, "tracking.experiment"))
 
 
 def check_configured_store(config: DictConfig, folder: Path, option: str = OPTION) -> None:

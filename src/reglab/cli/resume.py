@@ -15,15 +15,18 @@ from reglab.cli.questions import asker
 from reglab.cli.sweep_command import SWEEP, read_command
 from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.job_request import JobRequest, from_tags, take_recorded
+from reglab.config.used_keys import GROUPS
 from reglab.config.validate import check_config
 from reglab.config.yaml_file import read_mapping
 from reglab.core import secrets, signals
 from reglab.core.errors import UserError
 from reglab.core.terminal import inline
 from reglab.processes import rank_environment
-from reglab.tracking.folder import shell_path
+from reglab.tracking.environment import follow
+from reglab.tracking.folder import CREATED, read_identity, shell_path
 from reglab.tracking.folder_gate import check_sweep_folder
 from reglab.tracking.pack_manifest import MANIFEST, read
+from reglab.tracking.run_start import read_start
 from reglab.tracking.run_state import WORKING_FOLDER, RunState, read_state
 from reglab.tracking.settings import sqlite_path
 from reglab.tracking.store_gate import asking, check_store
@@ -33,7 +36,6 @@ _CHANGEABLE = (
     *("trainer.shards", "trainer.checkpoint_seconds", "trust"),
 )
 _EPOCHS = "trainer.max_epochs"
-_MAPPINGS = ("data", "model", "optimizer", "scheduler", "regularizer", "measure", "trainer", "tracking")
 # What of a sweep may change.
 _SWEEP_CHANGEABLE = ("hydra.launcher.compile", "hydra.launcher.compile_seconds")
 
@@ -68,8 +70,6 @@ def _check_store(folder: Path, here: bool) -> None:
     Raises:
         UserError: The store is another's, or the working folder was moved and ``here`` is missing.
     """
-    from reglab.tracking.folder import read_identity
-
     uri = read_identity(folder).uri
     path = sqlite_path(uri or "")
     lost = path is not None and not path.exists()
@@ -92,7 +92,9 @@ def _resume_run(folder: Path, overrides: Sequence[str], here: bool) -> int:
     request = _request(config, state)
     before = OmegaConf.select(config, _EPOCHS) or 0
     changes = _changes(overrides)
-    if (steps := OmegaConf.select(config, "trainer.max_steps")) is not None and _EPOCHS in changes:
+    steps = OmegaConf.select(config, "trainer.max_steps")
+    steps = None if steps == -1 else steps  # as Lightning says that there is no limit
+    if steps is not None and _EPOCHS in changes:
         raise UserError(f"the run ends after trainer.max_steps={steps} and cannot be extended: train a new one")
     for key, value in changes.items():
         OmegaConf.update(config, key, value, force_add=True)
@@ -197,10 +199,14 @@ def _recorded(folder: Path) -> DictConfig | None:
     config.pop("hydra", None)
     config.trust = []  # given by the user, not by a file
     check_config(config)
-    if wrong := [key for key in _MAPPINGS if key in config and not isinstance(config[key], DictConfig)]:
+    if wrong := [key for key in GROUPS if key in config and not isinstance(config[key], DictConfig)]:
         raise UserError(f"{folder / 'config.yaml'} is not the configuration of a run: {wrong[0]} is no mapping")
     for key in REMOVED_KEYS:
         (config.get("measure") or {}).pop(key, None)
+    from reglab.training.trainer_arguments import REFUSED  # late: Lightning
+
+    for key in REFUSED:  # earlier versions handed them to Lightning, where they had no effect
+        (config.get("trainer") or {}).pop(key, None)
     return config
 
 
@@ -234,6 +240,8 @@ def _resume_sweep(folder: Path, overrides: Sequence[str], here: bool) -> int:
         )
     _check_working_folder(state, here)
     sweep = read_command(folder / SWEEP)
+    identity, created = read_identity(folder), folder / CREATED
+    follow(identity.uri, read_start(folder, CREATED).experiment if created.is_file() else None)
     from reglab.cli.train import resume_sweep  # late: Hydra's plugins
 
     return resume_sweep(folder, sweep.overrides(overrides), sweep.config_name, sweep.config_dir)

@@ -23,7 +23,7 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from reglab.cli.configured_store import TRACKING_URI, check_configured_store, name_given_stores
+from reglab.cli.configured_store import TRACKING_URI, check_configured_store, check_new_run, name_given_stores
 from reglab.cli.import_path import trust_given
 from reglab.cli.questions import asker
 from reglab.cli.run_mode import amend, compose_command
@@ -122,6 +122,7 @@ def _run(hydra: Hydra, options: Any, resume: Path | None) -> int:
     with asking(asker() if rank_environment.process_rank().first else None):
         if not resume:
             name_given_stores(config, overrides)
+            check_new_run(config)
         check_configured_store(config, Path.cwd(), TRACKING_URI)
     rank_consistency.check_started_processes(config, sweep=mode == RunMode.MULTIRUN)
     if mode == RunMode.RUN:

@@ -67,7 +67,8 @@ def check_used(config: DictConfig, checked: Collection[str] = ()) -> None:
     unknown = [str(key) for key in plain if key not in ROOTS and key not in _PACKAGES and key not in checked]
     texts = list(_references(plain)) if unknown else []
     for key in unknown:
-        if not any(re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", text) for text in texts):
+        reference = re.compile(rf"(?<!\w)(?<!\w\.){re.escape(key)}(?!\w)")
+        if not any(reference.search(text) for where, text in texts if where != key):
             instead = _INSTEAD.get(key) or f"{nearest(key, ROOTS - {'hydra'})} (a value may refer to it as ${{{key}}})"
             raise UserError(f"{key} is a key that nothing reads: {instead}")
     for package in _PACKAGES:
@@ -86,11 +87,12 @@ def root(override: str) -> str:
     return re.split(r"[./@=]", override.lstrip("+~"))[0]
 
 
-def _references(plain: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the insides of all interpolations, from the name on."""
+def _references(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the insides of all interpolations, each after the key of the root that it stands under."""
     for key, value in leaves(plain, ""):
-        if isinstance(value, str) and not key.startswith("hydra.overrides"):
-            yield from _REFERENCE.findall(value)
+        if isinstance(value, str) and not key.startswith(("hydra.overrides", "hydra.job.override_dirname")):
+            for text in _REFERENCE.findall(value):
+                yield key.partition(".")[0], text
 
 
 def _check_hydra(node: Any, schema: Any, key: str) -> None:

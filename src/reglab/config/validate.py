@@ -22,6 +22,7 @@ from reglab.core import secret_values, secrets
 from reglab.core.errors import UserError
 
 _LONGEST = 20_000  # characters of one text; lists hold many
+_OF_HYDRA = ("hydra.overrides", "hydra.job.override_dirname")  # which Hydra makes of all overrides
 _LARGEST = 2**63  # of whole numbers: what files, stores and tensors hold
 _SWITCHES = ("dry", "report", "again", "test")  # of a sweep
 _USER = re.compile(r"://[^\s/@$]+@")  # services take a token as the name
@@ -83,7 +84,7 @@ def _check_text(key: str, value: Any) -> None:
     Bytes of the command line that are no UTF-8, the null character, texts without end, and whole
     numbers beyond 64 bits.
     """
-    if isinstance(value, str) and len(value) > _LONGEST:
+    if isinstance(value, str) and len(value) > _LONGEST and not key.startswith(_OF_HYDRA):
         raise UserError(f"{key} is a text of {len(value):,} characters, and no setting is that long: shorten it")
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
         raise UserError(f"{key} is a whole number of {value.bit_length()} bits, and no setting is that large")

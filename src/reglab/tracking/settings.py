@@ -69,7 +69,8 @@ class TrackingSettings:
         points = node.get("points", POINTS)
         if points is not None and (type(points) is not int or points < 2):
             raise UserError(f"tracking.points={points}: give a whole number from 2 on, or null to send every point")
-        uri = absolute_uri(node.get("uri"), folder)
+        recorded = node.get("uri") is not None or backend != "none"  # without MLflow its variables do not count
+        uri = absolute_uri(node.get("uri"), folder) if recorded else store_uri(folder / "reglab.db")
         longest = _LONGEST_NAME if sqlite_path(uri) else _LONGEST_ON_SERVER
         if len(experiment) > longest:
             raise UserError(
@@ -118,7 +119,7 @@ def absolute_uri(uri: str | None, folder: Path) -> str:
         return store_uri(folder / "reglab.db")
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file"):
-        raise UserError(f"{name}={uri}: MLflow keeps no runs in plain folders. Give {_EXAMPLES}")
+        raise UserError(f"{name}={uri} is no SQLite file and no server, where runs are kept. Give {_EXAMPLES}")
     if scheme != "sqlite":
         return uri
     path = uri.removeprefix(_PREFIX)

@@ -1,5 +1,6 @@
 """Length of training: steps of an epoch, number of epochs, and a last epoch that ends early."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ def length_of(trainer: Mapping[str, Any], rows: int, batch_size: int) -> Length:
         UserError: For a length that is none, or that another argument cuts short.
     """
     accumulate = trainer.get("accumulate_grad_batches") or 1
-    steps = _integer(trainer.get("max_steps"), "max_steps", unlimited=-1)
+    steps = max_steps(trainer)
     epochs = _integer(trainer.get("max_epochs", _EPOCHS), "max_epochs", unlimited=-1)
     least = _integer(trainer.get("min_epochs"), "min_epochs") or 0
     if epochs is None and steps is None:
@@ -60,12 +61,27 @@ def length_of(trainer: Mapping[str, Any], rows: int, batch_size: int) -> Length:
         epochs = needed
     assert epochs is not None
     if least > epochs:
-        raise UserError(f"trainer.min_epochs={least} is more than the {epochs} epochs of training: give a smaller one")
+        raise UserError(f"trainer.min_epochs={least} is more than training has, {epochs}: give a smaller number")
     return Length(epochs, least, limit, steps if steps is not None and steps % per_epoch else None)
 
 
+def max_steps(trainer: Mapping[str, Any]) -> int | None:
+    """Return ``trainer``'s limit of optimizer steps; None where it has none.
+
+    Raises:
+        UserError: For one that is no number of steps.
+    """
+    return _integer(trainer.get("max_steps"), "max_steps", unlimited=-1)
+
+
 def take_length(trainer: dict[str, Any], rows: int, batch_size: int) -> Length:
-    """Return ``length_of``, and take its arguments out of ``trainer``."""
+    """Return ``length_of``, and take its arguments out of ``trainer``.
+
+    Args:
+        trainer: The arguments, of which those in ``KEYS`` are removed.
+        rows: Of the training part.
+        batch_size: Rows of a microbatch.
+    """
     length = length_of(trainer, rows, batch_size)
     for key in KEYS:
         trainer.pop(key, None)
@@ -80,20 +96,21 @@ def _limit(given: object, whole: int, accumulate: int) -> int | None:
     key = "trainer.limit_train_batches"
     if given is None or (isinstance(given, float) and given == 1.0):
         return None
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or given <= 0 or (given > 1 and given % 1):
+    number = given if isinstance(given, (int, float)) and not isinstance(given, bool) else math.nan
+    if not 0 < number < math.inf or (number > 1 and number % 1):
         raise UserError(f"{key}={given}: give a number of batches, or a fraction of an epoch between 0 and 1")
-    if isinstance(given, float) and given < 1:
-        if int(given * whole) < 1:
+    if number < 1:
+        if int(number * whole) < 1:
             raise UserError(
-                f"{key}={given:g} of an epoch of {whole} steps is less than one: give 1, or a larger fraction"
+                f"{key}={given} of an epoch of {whole} steps is less than one: give 1, or a larger fraction"
             )
-        return int(given * whole)
-    if _is_count(accumulate) and given % accumulate:
+        return int(number * whole)
+    if _is_count(accumulate) and number % accumulate:
         raise UserError(
-            f"{key}={given:g} is no whole number of steps, each of trainer.accumulate_grad_batches={accumulate} "
-            f"batches: give {-(-int(given) // accumulate) * accumulate}"
+            f"{key}={given} is no whole number of steps, each of trainer.accumulate_grad_batches={accumulate} "
+            f"batches: give {-(-int(number) // accumulate) * accumulate}"
         )
-    return min(int(given) // accumulate, whole)
+    return min(int(number) // accumulate, whole)
 
 
 def _integer(value: object, name: str, unlimited: int | None = None) -> int | None:

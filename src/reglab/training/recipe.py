@@ -60,7 +60,7 @@ class Recipe:
                     )
         lr = self.optimizer.get("lr")
         if lr is not None and not (_is_number(lr) and lr > 0):
-            raise UserError(f"optimizer.lr must be > 0, got {lr}")
+            raise UserError(f"optimizer.lr must be > 0, got {lr!r}")
 
     def build_optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
         optimizer = build(self.optimizer, Optimizer, "optimizer", params=list(weights))

@@ -1,7 +1,6 @@
 """Build, run and silence Lightning's ``Trainer``."""
 
 import logging
-import os
 import signal
 import traceback
 import warnings
@@ -33,7 +32,6 @@ from reglab.training.trainer_arguments import supported
 # Called inside Lightning's loops, which a StopIteration ends as if their data were used up.
 _IN_LOOP = ("training_step", "on_train_start", "on_train_epoch_start", "on_train_batch_start", "on_train_batch_end",
             "on_train_epoch_end")  # fmt: skip
-_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # which Lightning sets for deterministic algorithms
 PROFILE = "profile"  # Lightning writes fit-profile.txt
 _PROFILERS: Mapping[Any, Callable[..., Any]] = {
     "simple": SimpleProfiler,
@@ -138,10 +136,8 @@ def _is_raised_by_lightning(error: BaseException) -> bool:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's tips and the warnings that do not apply to a module without Lightning's
-    own loops, and restore what a Trainer sets for the whole process.
+    own loops.
     """
-    determinism = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(_WORKSPACE)
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -156,7 +152,3 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        torch.use_deterministic_algorithms(determinism[0], warn_only=determinism[1])
-        torch.backends.cudnn.benchmark = benchmark
-        if workspace is None:
-            os.environ.pop(_WORKSPACE, None)

@@ -67,7 +67,10 @@ REFUSED: Mapping[str, str] = {
 }
 # Values that ask for what is done anyhow.
 _AS_IT_IS: Mapping[str, tuple[object, ...]] = {
-    "logger": (False,),
+    "enable_checkpointing": (True,),
+    "enable_progress_bar": (True,),
+    "enable_autolog_hparams": (True,),
+    "inference_mode": (True,),
     "fast_dev_run": (False,),
     "limit_val_batches": (1.0,),
     "limit_test_batches": (1.0,),
@@ -104,7 +107,8 @@ def supported(trainer: Mapping[str, object]) -> dict[str, object]:
         key = variable.removeprefix(_VARIABLES).lower()
         if variable.startswith(_VARIABLES) and key in {*ACTS, *REFUSED}:
             raise UserError(
-                f"{variable}={given} is set, which no run would record: unset it, and give trainer.{key}={given}"
+                f"{variable}={given} is set, which no run would record: unset it. "
+                + (f"Instead: {REFUSED[key]}" if key in REFUSED else f"Instead: trainer.{key}={given}")
             )
     kept: dict[str, object] = {}
     for key, value in trainer.items():
