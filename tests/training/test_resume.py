@@ -372,3 +372,13 @@ def test_no_regularizer_stops_a_run_before_its_least_epochs(case: Case, run: Run
         run(*stopping, "trainer.max_epochs=9", f"+trainer.min_epochs={least}", folder=f"least{least}")
         stopped[least] = max(step for _, step in rows(case.folder / f"least{least}"))
     assert stopped[1] < 6 <= stopped[6]
+
+
+def test_what_an_earlier_version_passed_to_lightning_does_not_stop_a_run(case: Case, run: Run) -> None:
+    run("+trainer.max_steps=-1")
+    path = case.folder / "it" / "config.yaml"
+    config = OmegaConf.load(path)
+    OmegaConf.update(config, "trainer.inference_mode", False, force_add=True)
+    OmegaConf.save(config, path)
+    assert resume(["it", f"trainer.max_epochs={EPOCHS + 1}"]) == 0
+    assert max(step for _, step in rows(case.folder / "it")) == EPOCHS + 1

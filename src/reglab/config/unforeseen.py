@@ -1,4 +1,6 @@
-"""Errors of values that no check foresaw: one sentence, unless the user's own code raised them.
+"""Convert errors that a value of a config or checkpoint causes into UserError.
+
+They become one sentence, unless the user's own code raised them.
 
 Configurations and checkpoints may be from somebody else, and hold any type and size anywhere.
 """
@@ -17,7 +19,7 @@ _ON_DEVICE = "OutOfMemoryError"  # of torch: who packs jobs makes smaller packs
 
 
 @contextmanager
-def told_as_value_errors(what: str) -> Iterator[None]:
+def value_errors_as_user_errors(what: str) -> Iterator[None]:
     """Raise UserError for what a wrong value causes inside the context.
 
     Errors that pass through a package that the user trusts are raised as they are.

@@ -83,7 +83,15 @@ def check_used(config: DictConfig, checked: Collection[str] = ()) -> None:
 
 
 def root(override: str) -> str:
-    """Return the first part of the key of an override, such as ``optimizer`` of ``+optimizer.lr=1``."""
+    """Return the first part of an override's key.
+
+    Args:
+        override: As typed.
+
+    Example:
+        >>> root("+optimizer.lr=1")
+        'optimizer'
+    """
     return re.split(r"[./@=]", override.lstrip("+~"))[0]
 
 

@@ -2,8 +2,8 @@
 
 Names of a store, of folders and in a server's messages may be from somebody else. ``inline`` is
 for such a name in a sentence, ``word`` in a command that a sentence advises; ``escape`` for a whole
-message; ``harmless`` for a stream, which
-carries the styles and the progress bars of programs as well.
+message; ``harmless`` for a stream, which carries the styles and the progress bars of programs as
+well.
 """
 
 # ruff: noqa: RUF001 - the ambiguous characters are what the table is for
@@ -76,12 +76,20 @@ def inline(text: object) -> str:
 
 
 def word(text: object) -> str:
-    """Return a name as a word that can be pasted into a shell, which makes nothing of it."""
+    """Return a name as a word that can be pasted into a shell, which makes nothing of it.
+
+    Args:
+        text: The name.
+    """
     return shlex.quote(inline(text))
 
 
 def bash_word(path: str) -> str:
-    """Return a path as a word for bash or zsh, whatever bytes its names have."""
+    """Return a path as a word for bash or zsh, whatever bytes its names have.
+
+    Args:
+        path: As the system gives it.
+    """
     if path.isprintable():
         return shlex.quote(path)
     plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(path))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reglab.core.errors import UserError
 from reglab.models.layers import activation_class, check_norm, positive_integers
 
-DEEPEST = 10_000  # hidden layers: more would fill the memory with objects before anything could tell
+MAX_DEPTH = 10_000  # hidden layers: more would fill the memory with objects before anything could tell
 
 
 class MLP(nn.Module):
@@ -69,8 +69,8 @@ def hidden_widths(width: int | Sequence[int], depth: int | None) -> list[int]:
         Units of each hidden layer.
     """
     widths = positive_integers(width, "width")
-    if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or not 0 <= depth <= DEEPEST):
-        raise UserError(f"depth={depth} must be an integer from 0 to {DEEPEST:,}")
+    if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or not 0 <= depth <= MAX_DEPTH):
+        raise UserError(f"depth={depth} must be an integer from 0 to {MAX_DEPTH:,}")
     if isinstance(width, int):
         return widths * (2 if depth is None else depth)
     if depth is not None and depth != len(widths):

@@ -52,7 +52,11 @@ def is_claimed_elsewhere(claims: Sequence[str], stored: str | None) -> bool:
 
 
 def succession(claim: str | None) -> str:
-    """Return the param that keeps the successor of a claim, None for that of the first process."""
+    """Return the param that keeps the successor of a claim.
+
+    Args:
+        claim: None for that of the first process.
+    """
     return f"{CLAIM}.{claim or _FIRST}"
 
 

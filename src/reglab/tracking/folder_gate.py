@@ -52,6 +52,9 @@ def check_name(folder: Path) -> None:
     These are control characters, those that turn the direction of text, and bytes that are no
     UTF-8. Nor may it hold an interpolation, which would have configurations name another folder.
 
+    Args:
+        folder: Absolute; each folder above it is checked too.
+
     Raises:
         UserError: With the command that renames the first such folder.
     """

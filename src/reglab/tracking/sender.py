@@ -280,6 +280,9 @@ def is_cut(folder: Path) -> bool:
     """Return whether the journal of the run in ``folder`` has lost what the store has of it already.
 
     That is damage: it is made durable before it is sent.
+
+    Args:
+        folder: Of the run.
     """
     journal = folder / JOURNAL
     with suppress(OSError, ValueError):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from reglab.config.unforeseen import told_as_value_errors
+from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core.errors import UserError
 from reglab.distributed.module_blocks import matching
 from reglab.distributed.strategies import HALF_SCALED, Sharded, check_sharding
@@ -22,7 +22,7 @@ from reglab.training.step_size import check_known
 from reglab.training.torch_compile import compile_options
 from reglab.training.trainer import build_trainer, quiet_lightning
 
-_FEW_PROCESSES = 64  # are started on a CPU in any case
+_MIN_PROCESS_LIMIT = 64  # are started on a CPU in any case
 
 
 def check_seed(seed: object) -> int:
@@ -36,7 +36,7 @@ def check_seed(seed: object) -> int:
     return seed
 
 
-@told_as_value_errors("the configuration")
+@value_errors_as_user_errors("the configuration")
 def check_experiment(experiment: Experiment) -> None:
     """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or
     monitor are wrong.
@@ -60,7 +60,7 @@ def check_experiment(experiment: Experiment) -> None:
 
 def _check_processes(trainer: pl.Trainer) -> None:
     """Refuse to start processes without end: each device of a CPU is one."""
-    most = max(_FEW_PROCESSES, os.cpu_count() or 1)
+    most = max(_MIN_PROCESS_LIMIT, os.cpu_count() or 1)
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > most:
         raise UserError(
             f"trainer.devices={trainer.num_devices} would start as many processes on this machine's "

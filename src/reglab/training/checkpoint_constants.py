@@ -44,7 +44,14 @@ def take(content: Any, folder: Path, read: Callable[[Path], dict[str, Tensor]]) 
 
 
 def missing(content: Any) -> str | None:
-    """Return the name of a file that ``content`` refers to and ``take`` did not find; None if there is none."""
+    """Return the name of a file that was not found.
+
+    Args:
+        content: As ``take`` returns it.
+
+    Returns:
+        The name; None where nothing is missing.
+    """
     if type(content) is not dict:
         return None
     if len(content) == 1 and isinstance(name := content.get(_KEY), str):

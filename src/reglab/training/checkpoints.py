@@ -15,7 +15,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
 
-from reglab.config.unforeseen import told_as_value_errors
+from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import signals
 from reglab.core.errors import Diverged
 from reglab.tracking.folder import JOURNAL
@@ -218,7 +218,7 @@ def resumable(folder: Path) -> Checkpoint | None:
     journal = folder.parent / JOURNAL
     length = journal.stat().st_size if journal.is_file() else 0
     for checkpoint in checkpoint_files.whole(folder / "last.ckpt"):
-        with told_as_value_errors(f"the checkpoint {checkpoint.path}"):
+        with value_errors_as_user_errors(f"the checkpoint {checkpoint.path}"):
             states = checkpoint.content.get("callbacks", {})
             if states.get("Recorder", {}).get("journal", 0) > length:  # its rows are lost: training records them again
                 continue

@@ -29,23 +29,24 @@ class Length(NamedTuple):
     steps: int | None = None
 
 
-def length_of(trainer: Mapping[str, Any], rows: int, batch_size: int) -> Length:
+def length_of(trainer: Mapping[str, Any], rows: int, batch_size: int, epochs_key: str = "trainer.max_epochs") -> Length:
     """Return the length that ``trainer`` asks for, in the words of Lightning.
 
     Args:
         trainer: The arguments in ``KEYS``, and ``accumulate_grad_batches``.
         rows: Of the training part.
         batch_size: Rows of a microbatch.
+        epochs_key: How the user gives the number of epochs, for messages.
 
     Raises:
         UserError: For a length that is none, or that another argument cuts short.
     """
     accumulate = trainer.get("accumulate_grad_batches") or 1
     steps = max_steps(trainer)
-    epochs = _integer(trainer.get("max_epochs", _EPOCHS), "max_epochs", unlimited=-1)
-    least = _integer(trainer.get("min_epochs"), "min_epochs") or 0
+    epochs = _integer(trainer.get("max_epochs", _EPOCHS), epochs_key, unlimited=-1)
+    least = _integer(trainer.get("min_epochs"), "trainer.min_epochs") or 0
     if epochs is None and steps is None:
-        raise UserError("trainer.max_epochs=null has no end: give trainer.max_steps, or a number of epochs")
+        raise UserError(f"{epochs_key}=null has no end: give trainer.max_steps, or a number of epochs")
     countable = rows and _is_count(batch_size) and _is_count(accumulate)  # otherwise refused where they are used
     whole = len(step_rows(torch.arange(rows), batch_size * accumulate)) if countable else 1
     limit = _limit(trainer.get("limit_train_batches"), whole, accumulate)
@@ -55,7 +56,7 @@ def length_of(trainer: Mapping[str, Any], rows: int, batch_size: int) -> Length:
         if epochs is not None and epochs < needed:
             raise UserError(
                 f"trainer.max_steps={steps} takes {needed} epochs of {per_epoch} steps, and "
-                f"trainer.max_epochs={epochs} ends before: give trainer.max_epochs={needed} or null, or leave "
+                f"{epochs_key}={epochs} ends before: give {epochs_key}={needed} or null, or leave "
                 "trainer.max_steps out"
             )
         epochs = needed
@@ -71,18 +72,19 @@ def max_steps(trainer: Mapping[str, Any]) -> int | None:
     Raises:
         UserError: For one that is no number of steps.
     """
-    return _integer(trainer.get("max_steps"), "max_steps", unlimited=-1)
+    return _integer(trainer.get("max_steps"), "trainer.max_steps", unlimited=-1)
 
 
-def take_length(trainer: dict[str, Any], rows: int, batch_size: int) -> Length:
+def take_length(trainer: dict[str, Any], rows: int, batch_size: int, epochs_key: str = "trainer.max_epochs") -> Length:
     """Return ``length_of``, and take its arguments out of ``trainer``.
 
     Args:
         trainer: The arguments, of which those in ``KEYS`` are removed.
         rows: Of the training part.
         batch_size: Rows of a microbatch.
+        epochs_key: How the user gives the number of epochs, for messages.
     """
-    length = length_of(trainer, rows, batch_size)
+    length = length_of(trainer, rows, batch_size, epochs_key)
     for key in KEYS:
         trainer.pop(key, None)
     return length
@@ -117,7 +119,7 @@ def _integer(value: object, name: str, unlimited: int | None = None) -> int | No
     if value is None or (unlimited is not None and value == unlimited):
         return None
     if not _is_count(value):
-        raise UserError(f"trainer.{name} must be an integer >= 1, got {value}")
+        raise UserError(f"{name} must be an integer >= 1, got {value}")
     assert isinstance(value, int)
     return value
 

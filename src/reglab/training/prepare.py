@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from reglab import data, models
 from reglab.config.instantiate import construct
 from reglab.config.job_request import JobRequest, without_request
-from reglab.config.unforeseen import told_as_value_errors
+from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings
@@ -78,7 +78,7 @@ class Prepared:
         )
 
 
-@told_as_value_errors("the configuration")
+@value_errors_as_user_errors("the configuration")
 def prepare_job(
     config: DictConfig, request: JobRequest | None = None, loaded: dict[str, DataSet] | None = None
 ) -> Prepared:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reglab import data, models
 from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.instantiate import construct
-from reglab.config.unforeseen import told_as_value_errors
+from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.core.errors import UserError, nearest
 from reglab.measures import MeasureSettings
@@ -62,8 +62,8 @@ def load(
             stands for. Where the run kept an average of the weights, it is the average.
             ``model.reglab_weights`` says which they are: ``last``, ``best averaged``, ...
         uri: Where runs are kept; None: MLFLOW_TRACKING_URI, or ``reglab.db`` in the working folder.
-            A run's folder may
-            name another store, which is asked only if it is this one, or a file beside the run.
+            A run's folder may name another store, which is asked only if it is this one, or a file
+            beside the run.
         model: A new instance of the model's class, needed only where it was not built from a
             config.
 
@@ -85,7 +85,7 @@ def restore(path: Path, model: nn.Module | None = None) -> Restored:
         model: A new instance, where it cannot be built from the config.
     """
     content = checkpoint_files.read(path)
-    with told_as_value_errors(f"the checkpoint {path}"):
+    with value_errors_as_user_errors(f"the checkpoint {path}"):
         return _restored(path, content, model)
 
 

@@ -99,9 +99,15 @@ def is_known(path: Path) -> bool:
 
 
 def acting(store: sqlite3.Connection) -> str | None:
-    """Return the name of a trigger or view that acts on what is written; None where there is none.
+    """Find triggers and views, which act on what is written into a store.
 
     MLflow's own trigger guards a table that runs do not use.
+
+    Args:
+        store: Open.
+
+    Returns:
+        The name of one; None where there is none.
     """
     found = store.execute(
         "SELECT name FROM sqlite_master WHERE type = 'view' OR (type = 'trigger' AND tbl_name <> 'secrets')"
@@ -110,7 +116,12 @@ def acting(store: sqlite3.Connection) -> str | None:
 
 
 def acting_error(path: Path, name: str) -> UserError:
-    """Return the error of a store that has the trigger or view ``name``."""
+    """Return the error of a store that has a trigger or view.
+
+    Args:
+        path: Of the store.
+        name: Of the trigger or view.
+    """
     return UserError(
         f"the store {path} has the trigger or view {inline(name)}, which no store of MLflow has and which could change "
         "what is recorded: move it away, then make it again from its runs' folders by reglab sync --rebuild"
