@@ -20,7 +20,7 @@ ACTS: Mapping[str, str] = {
     "max_epochs": "As in Lightning. `null` or -1 leave the end to `max_steps`.",
     "min_epochs": "No regularizer stops a job before.",
     "max_steps": "Optimizer steps in all. The last epoch may end early; it is measured like the others.",
-    "limit_train_batches": "The first batches of each epoch, drawn anew: a number, over all devices, or a share of its steps.",
+    "limit_train_batches": "The first batches of each epoch: a number, over all devices, or a share of its steps.",
     "accumulate_grad_batches": "As in Lightning; regularizers act once for each step, on the joint batch.",
     "sync_batchnorm": "On by default on several devices.",
     "deterministic": "As in Lightning, for this job alone.",
