@@ -175,10 +175,9 @@ def measure(folder: Path, server: MlflowServer, words: argparse.Namespace) -> in
         "wrong": wrong,
     }
     print(json.dumps(figures, indent=2))
-    ratio, steps = figures["away / up"], figures["steps"]
     print(
-        f"away {figures['away']}: step {ratio['mean']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}) of that with the "
-        f"server, {steps['all']} steps, {figures['rows']} rows; {figures['wrong'] or 'all there'}"
+        f"away {figures['away']}: step {mean:.3f} ({low:.3f} to {high:.3f}) of that with the server, {loop.step} steps, "
+        f"{figures['rows']} rows; {wrong or 'all there'}"
     )
     return int(bool(wrong))
 
