@@ -176,7 +176,7 @@ def measure(folder: Path, server: MlflowServer, words: argparse.Namespace) -> in
     }
     print(json.dumps(figures, indent=2))
     print(
-        f"away {figures['away']}: step {mean:.3f} ({low:.3f} to {high:.3f}) of that with the server, {loop.step} steps, "
+        f"away {figures['away']}: step {mean:.3f} ({low:.3f} to {high:.3f}) of that with it, {loop.step} steps, "
         f"{figures['rows']} rows; {wrong or 'all there'}"
     )
     return int(bool(wrong))
