@@ -41,7 +41,7 @@ def audit(tmp_path):
         (f"idna @ file:///tmp/idna.whl {HASH}", "is not 'name==version'"),
         (f"git+ssh://somewhere/idna {HASH}", "is not 'name==version'"),
         ("--extra-index-url file:///tmp", "is not 'name==version'"),
-        (f"lightning==2.7.0 {HASH}", "GHSA-w37p-236h-pfx3"),
+        (f"lightning==2.6.3 {HASH}", "GHSA-w37p-236h-pfx3"),
         (f"PyTorch_Lightning==2.6.5 {HASH}", "CVE-2026-58659"),
         (f"mlflow==3.17.1 \\\n    {HASH}", "mlflow<3.17.2"),
         (f"torch==2.5.1+cpu ; sys_platform == 'linux' {HASH}", "CVE-2025-32434"),

@@ -5,6 +5,8 @@ import signal
 import time
 from dataclasses import dataclass
 
+from omegaconf import OmegaConf
+
 from launchers.standin import Progress, Result
 from reglab.config.job_request import take
 from reglab.core.errors import Unfused, UserError
@@ -17,6 +19,7 @@ class PackCost:
     step_seconds: float
     solo_step_seconds: float
     steps: int
+    epochs: int
     epoch_seconds: float
     start_seconds: float
     bytes: int
@@ -54,7 +57,8 @@ def try_pack(configs, settings):
     _refuse(configs[0].act, configs)
     if configs[0].act == "crash":
         raise RuntimeError("a bug")
-    return PackCost(1.0, 0.5, 10, 2.0, 3.0, len(configs) * 500_000_000, len(configs) * 1_000_000)
+    epochs = OmegaConf.select(configs[0], "trainer.max_epochs", default=1)
+    return PackCost(1.0, 0.5, 10, epochs, 2.0, 3.0, len(configs) * 500_000_000, len(configs) * 1_000_000)
 
 
 def _refuse(act, configs):

@@ -117,6 +117,8 @@ def check_artifact_store(uri: str, store: str) -> None:
     """
     if sqlite_path(store) is None or local_path(uri) is not None:
         return
+    if urlsplit(uri).scheme == "mlflow-artifacts" and not urlsplit(uri).netloc:
+        return  # of the server that has the store, and a file is none: MLflow refuses it
     address = _place(uri)
     if address not in {*map(_place, _named), _place(os.environ.get(_ROOT, ""))}:
         _ask_or_refuse(address, f"the artifacts of a run in {redacted(store)} are kept at {address}", _ROOT)

@@ -4,6 +4,7 @@ Written whole or not at all.
 """
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -216,7 +217,7 @@ def resumable(folder: Path) -> Checkpoint | None:
     """
     best = _load_best(folder / "best.ckpt")
     journal = folder.parent / JOURNAL
-    length = journal.stat().st_size if journal.is_file() else 0
+    length = journal.stat().st_size if journal.is_file() else math.inf
     for checkpoint in checkpoint_files.whole(folder / "last.ckpt"):
         with value_errors_as_user_errors(f"the checkpoint {checkpoint.path}"):
             states = checkpoint.content.get("callbacks", {})
