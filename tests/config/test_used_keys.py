@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from reglab.cli.command import main
 from reglab.config.paths import conf_dir
-from reglab.config.used_keys import _INSTEAD, ROOTS, check_used
+from reglab.config.used_keys import INSTEAD, ROOTS, check_used
 from reglab.core.errors import UserError
 
 NO_PRELOAD = "hydra.launcher.preload=[]"
@@ -83,7 +83,7 @@ def test_a_key_that_nothing_reads_is_refused(loader: Hydra, overrides: tuple[str
         check_used(composed(loader, *overrides))
 
 
-@pytest.mark.parametrize("word", sorted(_INSTEAD))
+@pytest.mark.parametrize("word", sorted(INSTEAD))
 def test_words_of_other_frameworks_have_an_answer(loader: Hydra, word: str) -> None:
     assert word not in ROOTS
     with pytest.raises(UserError, match=f"^{word} is a key that nothing reads: "):

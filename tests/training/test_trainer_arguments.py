@@ -9,8 +9,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from reglab.config.trainer_table import ACTS, OWN, REFUSED
 from reglab.core.errors import UserError
-from reglab.training.trainer_arguments import ACTS, OWN, REFUSED, supported
+from reglab.training.trainer_arguments import supported
 from training.job_case import Case
 
 PAGE = Path(__file__).parents[2] / "docs" / "trainer.md"

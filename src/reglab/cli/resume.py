@@ -15,6 +15,7 @@ from reglab.cli.questions import asker
 from reglab.cli.sweep_command import SWEEP, read_command
 from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.job_request import JobRequest, from_tags, take_recorded
+from reglab.config.trainer_table import REFUSED
 from reglab.config.used_keys import GROUPS
 from reglab.config.validate import check_config
 from reglab.config.yaml_file import read_mapping
@@ -203,8 +204,6 @@ def _recorded(folder: Path) -> DictConfig | None:
         raise UserError(f"{folder / 'config.yaml'} is not the configuration of a run: {wrong[0]} is no mapping")
     for key in REMOVED_KEYS:
         (config.get("measure") or {}).pop(key, None)
-    from reglab.training.trainer_arguments import REFUSED  # late: Lightning
-
     for key in REFUSED:  # earlier versions handed them to Lightning, where they had no effect
         (config.get("trainer") or {}).pop(key, None)
     return config

@@ -10,6 +10,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from reglab.config.class_weight import CLASS_WEIGHT
 from reglab.config.job_request import RECORDED
+from reglab.config.trainer_table import ACTS, REFUSED
+from reglab.config.used_keys import INSTEAD
 from reglab.core.errors import UserError, nearest
 from reglab.core.override import typed
 
@@ -107,6 +109,8 @@ def _override_error(error: CompactHydraException, options: Mapping[str, list[str
     key, cause = override_key(error), error.__cause__
     if key and isinstance(cause, (ConfigAttributeError, ConfigKeyError)):
         return _unknown_key(key, cause, options)
+    if key in INSTEAD:
+        return f"{key} is a key that nothing reads: {INSTEAD[key]}"
     if key:
         return f"{key}: the configuration has no such group here; {nearest(key, options)}, or add one with +{key}=..."
     if isinstance(cause, OmegaConfBaseException):
@@ -120,13 +124,19 @@ def _unknown_key(key: str, cause: OmegaConfBaseException, options: Mapping[str, 
     valid = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
     parent_key, _, last = full_key.rpartition(".")
     if not parent_key:
-        valid = sorted({*valid, *options} - {"hydra"})
+        valid = sorted(name for name in {*valid, *options} if not name.startswith("hydra"))
     if last in options.get(parent_key, []):
         return f"{key}: {last} is not chosen; choose it first, as in {parent_key}=[{last}]"
     if parent_key in options:
         valid = valid or options[parent_key]
     if full_key in _REMOVED:
         return f"{key} was removed: {_REMOVED[full_key]}"
+    if parent_key == "trainer" and last in ACTS:
+        return f"{key} stands in no file: add it with a plus, +{key}=..."
+    if parent_key == "trainer" and last in REFUSED:
+        return f"{key} has no effect here: {REFUSED[last]}"
+    if not parent_key and last in INSTEAD:
+        return f"{key} is a key that nothing reads: {INSTEAD[last]}"
     where = f" in {parent_key}" if parent_key else ""
     if parent_key and not valid:
         return f"{key}: {parent_key} has no keys"

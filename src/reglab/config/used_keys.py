@@ -23,7 +23,7 @@ ROOTS = frozenset({*GROUPS, "name", "seed", "trust", "sweep", "hydra"})
 _PACKAGES = ("experiment", "debug")  # groups whose files set other keys, and leave nothing under their own
 _REFERENCE = re.compile(r"\$\{[^}]*")
 # Words of other frameworks, and how the same is said here.
-_INSTEAD = {
+INSTEAD = {
     "loss": "the loss follows from the task of the data (data.task of a table)",
     "criterion": "the loss follows from the task of the data (data.task of a table)",
     "metric": "scores are named by measure.scores, and measure.monitor decides",
@@ -69,7 +69,7 @@ def check_used(config: DictConfig, checked: Collection[str] = ()) -> None:
     for key in unknown:
         reference = re.compile(rf"(?<!\w)(?<!\w\.){re.escape(key)}(?!\w)")
         if not any(reference.search(text) for where, text in texts if where != key):
-            instead = _INSTEAD.get(key) or f"{nearest(key, ROOTS - {'hydra'})} (a value may refer to it as ${{{key}}})"
+            instead = INSTEAD.get(key) or f"{nearest(key, ROOTS - {'hydra'})} (a value may refer to it as ${{{key}}})"
             raise UserError(f"{key} is a key that nothing reads: {instead}")
     for package in _PACKAGES:
         for key, _ in leaves(plain.get(package) or {}, package):
