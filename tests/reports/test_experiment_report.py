@@ -81,6 +81,20 @@ def test_runs_with_our_metrics_alone_are_settings_by_their_names(folder: Path) -
     assert {c.block: c.mean("val/loss") for c in choice.candidates} == {"baseline": 0.5, "with tricks": 0.4}
 
 
+def test_a_script_and_a_run_of_another_data_set_are_told_apart(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "data=wine", "trainer.max_epochs=1", "tracking.experiment=mixed", "model=linear"]) == 0
+    client = MlflowClient(f"sqlite:///{folder / 'reglab.db'}")
+    run = client.create_run(client.get_experiment_by_name("mixed").experiment_id, run_name="a script's")
+    client.log_metric(run.info.run_id, "val/loss", 0.5, step=1)
+    capsys.readouterr()
+    assert main(["report", "--experiment", "mixed"]) == 2
+    said = capsys.readouterr().err
+    assert "1 run of wine" in said
+    assert "1 run of a data set that they do not name" in said
+
+
 def test_a_sweep_and_a_single_run_stand_in_one_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["data=wine", "trainer.max_epochs=1", "tracking.experiment=both", "model=linear"]
     assert main(["train", *common, "regularizer=[l2]"]) == 0

@@ -99,8 +99,8 @@ def collect_experiment(uri: str, name: str, rule: str | None = None) -> SweepDat
 
 def _check_one_data_set(name: str, records: "Iterable[RunRecord]") -> None:
     """Refuse runs of several data sets, as far as they say of which they are."""
-    counts = Counter(" ".join(record.params[key] for key in _DATA if record.params.get(key)) for record in records)
-    del counts[""]
+    named = [" ".join(record.params[key] for key in _DATA if record.params.get(key)) for record in records]
+    counts = Counter(name or "a data set that they do not name" for name in named)
     if len(counts) > 1:
         listed = " and ".join(f"{plural(count, 'run')} of {data}" for data, count in counts.items())
         raise UserError(
