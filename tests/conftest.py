@@ -81,6 +81,26 @@ def no_signal_outlives_its_test() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def no_config_of_hydra_outlives_its_test() -> Iterator[None]:
+    """Forget the configuration that a command left behind which failed as Hydra began its job."""
+    module = sys.modules.get("hydra.core.hydra_config")
+    before = module.HydraConfig.instance().cfg if module else None
+    yield
+    if module := sys.modules.get("hydra.core.hydra_config"):
+        module.HydraConfig.instance().cfg = before
+
+
+@pytest.fixture(autouse=True)
+def no_log_file_outlives_its_test() -> Iterator[None]:
+    """Close the log files of jobs: one that is collected later warns in another test."""
+    yield
+    for reference in list(logging._handlerList):
+        handler = reference()
+        if isinstance(handler, logging.FileHandler) and handler.baseFilename.endswith(".log"):
+            handler.close()
+
+
+@pytest.fixture(autouse=True)
 def no_handler_outlives_its_stream() -> None:
     """Drop log handlers that an earlier test configured (as Hydra does) on a captured stream that is closed by now."""
     for logger in (logging.getLogger(), logging.getLogger("reglab")):

@@ -1,11 +1,13 @@
 """MLflow's variables say where runs go, where the configuration leaves it open."""
 
+import os
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from reglab.cli.command import main
 from reglab.core.errors import UserError
 from reglab.tracking import TrackingSettings
 from reglab.tracking.environment import check_variables
@@ -63,17 +65,18 @@ def test_without_mlflow_its_variables_do_not_count(tmp_path: Path, monkeypatch: 
     assert TrackingSettings.from_config({"name": "none"}, tmp_path).uri == f"sqlite:///{tmp_path / 'reglab.db'}"
 
 
-def test_a_sweep_is_resumed_without_the_variables_that_it_was_begun_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///theirs.db")
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "churn")
-    words = ["-m", "data=wine", "model=linear", "trainer.max_epochs=1", "seed=0,1", "sweep.report=false"]
-    assert main(["train", *words, "hydra.sweep.dir=it", "hydra.launcher.workers=1"]) == 0
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
-    assert main(["resume", "it"]) == 0
+def test_a_sweep_is_resumed_without_the_variables_that_it_was_begun_with(tmp_path: Path) -> None:
+    def reglab(*words: str, **variables: str) -> str:
+        command = [sys.executable, "-m", "reglab", *words]
+        environment = {**os.environ, **variables}
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stderr
+
+    job = ["data=wine", "model=linear", "trainer.max_epochs=1", "sweep.report=false", "sweep.test=false"]
+    variables = {"MLFLOW_TRACKING_URI": "sqlite:///theirs.db", "MLFLOW_EXPERIMENT_NAME": "churn"}
+    reglab("train", "-m", "seed=0,1", *job, "hydra.sweep.dir=it", "hydra.launcher.workers=1", **variables)
+    assert "2 of 2 jobs are finished" in reglab("resume", "it")
     assert not (tmp_path / "reglab.db").exists()
 
 

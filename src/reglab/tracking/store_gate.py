@@ -149,7 +149,11 @@ def _ask_or_refuse(address: str, what: str, option: str) -> None:
     given = f"add {option} {word(address)}" if option.startswith("-") else f"add {plain}"
     if option == _ROOT:
         given = f"set {_ROOT}={word(address)}"
-    raise UnnamedStore(f"{reason}, and you have not named it. If it is yours, {given}")
+    elsewhere = ""
+    if option == OPTION:
+        elsewhere = "; a folder that was copied with its store is resumed by reglab resume --here RUN" if path else ""
+        elsewhere += "; if it is not, reglab.load(FOLDER) reads the model without a store"
+    raise UnnamedStore(f"{reason}, and you have not named it. If it is yours, {given}{elsewhere}")
 
 
 def _variable() -> str | None:
