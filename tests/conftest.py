@@ -92,12 +92,16 @@ def no_config_of_hydra_outlives_its_test() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_log_file_outlives_its_test() -> Iterator[None]:
-    """Close the log files of jobs: one that is collected later warns in another test."""
+    """Drop and close the log files of jobs: one that is collected later warns in another test.
+
+    A closed one that a logger still has would be opened again by the next record.
+    """
     yield
-    for reference in list(logging._handlerList):
-        handler = reference()
-        if isinstance(handler, logging.FileHandler) and handler.baseFilename.endswith(".log"):
-            handler.close()
+    for logger in (logging.getLogger(), *logging.getLogger().manager.loggerDict.values()):
+        for handler in list(getattr(logger, "handlers", ())):
+            if isinstance(handler, logging.FileHandler) and handler.baseFilename.endswith(".log"):
+                logger.removeHandler(handler)
+                handler.close()
 
 
 @pytest.fixture(autouse=True)
