@@ -317,6 +317,6 @@ def test_a_store_sends_no_artifact_to_a_bucket_of_its_choice(
 
 
 def test_a_bucket_that_the_command_line_names_is_the_users(folder: Path) -> None:
-    composed = config("tracking.artifacts=s3://mine/root")
-    name_given_stores(composed, ["tracking.artifacts=s3://mine/root"])
-    store_gate.check_artifact_store("s3://mine/root/a/artifacts", f"sqlite:///{folder}/reglab.db")
+    composed = config("tracking.artifacts=s3://mine/shelf")
+    name_given_stores(composed, ["tracking.artifacts=s3://mine/shelf"])
+    store_gate.check_artifact_store("s3://mine/shelf/a/artifacts", f"sqlite:///{folder}/reglab.db")

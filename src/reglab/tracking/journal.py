@@ -21,7 +21,7 @@ from reglab.core import atomic_write
 from reglab.tracking.journal_lines import Layout, Row, encode, layout, lines, metric_rows
 
 _log = logging.getLogger(__name__)
-_FORKED = b"reglab: a process that the code of a run forked came back from it, and is ended; the run goes on\n"
+_FORKED = b"reglab: a process that the code of a run forked came back from it, and is ended; the run continues\n"
 _FLOATS = {float}
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # one that was put there after the folder was looked at
 _VOLATILE = ("system/", "time/")  # a resumed run repeats these rows with other values by nature
