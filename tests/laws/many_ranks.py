@@ -14,8 +14,9 @@ from typing import Any
 import laws_harness as harness
 import torch
 from file_reads import file_reads
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from reglab.core.errors import UserError
 from reglab.core.signals import Interrupted
 from reglab.regularizers import EMA, EarlyStopping, MaxNorm, Regularizer
 from reglab.tracking import open_run, opening, reopen_run
@@ -186,8 +187,16 @@ def all_cases(target: Path) -> None:
                 0 < recorded < len(harness.rows_of(target / strategy / "cut"))
             )  # it went on, and began no second time
         with file_reads(begun / "checkpoints") as opened:
-            trained(job("stopped", ranks, strategy), begun, resumable(begun / "checkpoints"))
+            found = resumable(begun / "checkpoints")
+            distributed.barrier()  # before rank 0 begins a journal there, which has fewer rows than the checkpoint says
+            trained(job("stopped", ranks, strategy), begun, found)
         (target / strategy / f"opened-{rank}.json").write_text(json.dumps(opened))
+        distributed.barrier()
+        alone = resumable(begun / "checkpoints") if rank == "0" else None  # as where the disk is no shared one
+        try:
+            trained(job("stopped", ranks, strategy), target / strategy / "unshared", alone)
+        except UserError as error:
+            (target / strategy / f"unshared-{rank}.txt").write_text(str(error))
     if ranks == 4:  # two copies of the weights, each cut in two
         trained(job("elastic_net", ranks, "fsdp", shards=2), target / "fsdp" / "copies")
 

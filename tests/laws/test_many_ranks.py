@@ -131,6 +131,18 @@ def test_each_rank_hashes_a_checkpoint_once_and_loads_it_once(
 
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
+def test_ranks_that_found_different_checkpoints_are_refused(
+    strategy: str, ranks: int, trained_by: dict[int, Path]
+) -> None:
+    for rank in range(ranks):
+        told = (trained_by[ranks] / strategy / f"unshared-{rank}.txt").read_text()
+        assert "different checkpoints" in told
+        assert "shared file system" in told
+    assert "no checkpoint on rank 1" in (trained_by[ranks] / strategy / "unshared-1.txt").read_text()
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_losses_by_example_are_those_of_one_process(
     strategy: str, ranks: int, trained_by: dict[int, Path], alone: Path
 ) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import signals
-from reglab.core.errors import Diverged
+from reglab.core.errors import Diverged, UserError
 from reglab.tracking.folder import JOURNAL
 from reglab.training import checkpoint_constants, checkpoint_files
 from reglab.training.best_epoch import BestEpochs
@@ -54,6 +54,37 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return self._resume.take() if self._resume else checkpoint_files.read(Path(path))
+
+
+class SameOnAllRanks(pl.Callback):
+    """Refuses to resume where the ranks found different checkpoints, which would wait for each
+    other for ever.
+
+    Args:
+        resume: What this rank found.
+    """
+
+    def __init__(self, resume: Checkpoint | None) -> None:
+        self._step = -1 if resume is None else int(resume.content.get("global_step", 0))
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Compare the steps.
+
+        Raises:
+            UserError: On every rank, if they differ.
+        """
+        if trainer.world_size == 1:
+            return
+        first = trainer.strategy.broadcast(self._step)
+        if not trainer.strategy.reduce_boolean_decision(self._step == first, all=True):
+            found = [
+                f"no checkpoint on {name}" if step < 0 else f"that of step {step} on {name}"
+                for name, step in (("rank 0", first), (f"rank {trainer.global_rank}", self._step))
+            ]
+            raise UserError(
+                f"the processes found different checkpoints to resume from ({', '.join(found)}): the folder of the run "
+                "must be one that all of them see, on a shared file system"
+            )
 
 
 class SaveOnSignal(pl.Callback):
@@ -239,6 +270,8 @@ def _load_best(path: Path) -> Checkpoint | None:
     if path.exists():
         return checkpoint_files.load_if_whole(path)
     before = checkpoint_files.load_if_whole(checkpoint_files.previous(path))
+    if before is None and path.exists():  # by now: rank 0 has renamed it
+        return checkpoint_files.load_if_whole(path)
     if before is not None and not getattr(rank_zero_only, "rank", 0):
         before.path.replace(path)  # the process died between the two renames that replace it
     return before

@@ -24,7 +24,7 @@ from reglab.core.user_code import without_stop_iteration
 from reglab.distributed.slurm import cluster_plugins
 from reglab.distributed.strategies import disable_buffer_broadcast, trainer_arguments
 from reglab.training.checkpoint_files import Checkpoint
-from reglab.training.checkpoints import AtomicCheckpoints, StoppedBySignal
+from reglab.training.checkpoints import AtomicCheckpoints, SameOnAllRanks, StoppedBySignal
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.trainer_arguments import supported
@@ -99,6 +99,7 @@ def run_trainer(
         devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
         path = resume.path if resume else None
         trainer.strategy.checkpoint_io = AtomicCheckpoints(resume)
+        trainer.callbacks.insert(0, SameOnAllRanks(resume))  # type: ignore[attr-defined]  # Lightning sets it late
         hooks: list[Any] = [module, *trainer.callbacks]  # type: ignore[attr-defined]  # Lightning sets it late
         with torch.random.fork_rng(devices=devices), signals.defer_signals(), without_stop_iteration(hooks, _IN_LOOP):
             trainer.fit(module, train_dataloaders=loader, ckpt_path=path, weights_only=True)
