@@ -132,6 +132,17 @@ def rows_of_batches(loader: DataLoader[Any], batches: int) -> int:
     return sum(len(batch) for batch in islice(loader.batch_sampler or (), batches))
 
 
+def batches_in_order(loader: Any, size: Callable[[int], int] | None, batches: float) -> Iterable[Any]:
+    """Return the batches of a loader's rows in a fixed order, each row once.
+
+    Args:
+        loader: A user's.
+        size: From the number of rows to how many are wanted.
+        batches: How many batches the trainer takes of an epoch.
+    """
+    return _batches(loader, size, batches)[0]
+
+
 def _batches(
     loader: Any, size: Callable[[int], int] | None, batches: float
 ) -> tuple[Iterable[Any], int | None, Sequence[int] | None]:

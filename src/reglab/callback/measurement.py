@@ -39,11 +39,8 @@ class LoaderMeasurement(Measurement):
     def __init__(
         self, trainer: pl.Trainer, module: pl.LightningModule, task: Task, unpack: Unpack, settings: MeasureSettings
     ) -> None:
-        train, val = _only(trainer.train_dataloader), _only(_validation(trainer))
-        limits = _Batches(
-            trainer.num_training_batches * _ranks(trainer, train), sum(trainer.num_val_batches) * _ranks(trainer, val)
-        )
-        self.missing = _what_is_missing(train, val)
+        train, val, train_batches, val_batches, self.missing = loaders_of(trainer)
+        limits = _Batches(train_batches, val_batches)
         rows = None
         if not self.missing:
             with isolate_rng(), validating(trainer):
@@ -98,6 +95,36 @@ class _LoaderRows(NamedTuple):
         return MeasuredRows(*sides, constant, self.train_rows)
 
 
+class Loaders(NamedTuple):
+    """The loaders of a fit, and how many batches of them all ranks take in an epoch.
+
+    Args:
+        missing: Why no gap can be measured on them; empty if one can.
+    """
+
+    train: Any
+    val: Any
+    train_batches: float
+    val_batches: float
+    missing: str
+
+
+def loaders_of(trainer: pl.Trainer) -> Loaders:
+    """Return the loaders that a gap is measured on.
+
+    Args:
+        trainer: During a fit.
+    """
+    train, val = _only(trainer.train_dataloader), _only(_validation(trainer))
+    return Loaders(
+        train,
+        val,
+        trainer.num_training_batches * _ranks(trainer, train),
+        sum(trainer.num_val_batches) * _ranks(trainer, val),
+        _what_is_missing(train, val),
+    )
+
+
 class _Batches(NamedTuple):
     """How many batches all ranks take in an epoch: the loader's number, or less by limits.
 
@@ -118,7 +145,7 @@ def _is_mapped(loader: Any) -> bool:
 
 
 def _ready(trainer: pl.Trainer, module: pl.LightningModule, unpack: Unpack, batch: Any) -> Rows:
-    return unpack(_as_in_training(trainer, module, batch))
+    return unpack(on_device(trainer, module, batch))
 
 
 def _read_rows(train: Any, val: Any, limits: _Batches, ready: Callable[[Any], Rows], task: Task) -> _LoaderRows:
@@ -175,9 +202,14 @@ def _validation(trainer: pl.Trainer) -> Any:
     return trainer.val_dataloaders
 
 
-def _as_in_training(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
+def on_device(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
     """Return ``batch`` as Lightning hands it to ``training_step``: converted, through the module's
     hooks, moved.
+
+    Args:
+        trainer: During a fit.
+        module: Whose hooks change batches.
+        batch: As the loader gives it.
     """
     batch = trainer.precision_plugin.convert_input(batch)
     batch = module._on_before_batch_transfer(batch)

@@ -130,9 +130,12 @@ class Regularize(pl.Callback):
                 rank_zero_warn(f"Regularize measures the weights but no gap: {missing}", category=UserWarning)
         if stopping and missing:
             raise UserError(f"{stopping[0]} watches val/loss, which is not measured: {missing}")
-        self._advise(trainer)
-        if not self.history:
+        if self.every is not None and not self.history:
             self._record(trainer, pl_module, 0)  # errors in the data are raised before the first epoch
+        self._begin(trainer, pl_module)
+
+    def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._advise(trainer)
         self._watch = HookWatch(pl_module, self.cocktail)
 
     def on_train_batch_start(

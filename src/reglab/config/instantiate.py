@@ -19,7 +19,7 @@ from reglab.config.trust import check_trusted, is_given
 from reglab.core.errors import UserError, nearest
 
 T = TypeVar("T")
-_MISSING = "???"  # how Hydra writes a value that the user must give
+MISSING = "???"  # how Hydra writes a value that the user must give
 # Where the classes are defined that a config may build, by the first part of its key; of what the user trusts, any.
 BUILT_IN = {
     "model": ("reglab.models", "torch.nn.modules"),
@@ -42,7 +42,7 @@ def locate(target: object, base: type[T], key: str) -> type[T]:
     Raises:
         UserError: If one does not, if there is no such module or class, or if it is something else.
     """
-    if not isinstance(target, str) or target == _MISSING or not _is_path(target):
+    if not isinstance(target, str) or target == MISSING or not is_path(target):
         raise UserError(
             f"{key}._target_ must be the dotted path of a {base.__name__} class, such as "
             f"package.module.Class; got {target!r}"
@@ -92,7 +92,7 @@ def construct(cls: type[T], arguments: Mapping[str, Any], key: str) -> T:
         for name, parameter in parameters.items()
         if parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and arguments.get(name, _MISSING) == _MISSING
+        and arguments.get(name, MISSING) == MISSING
     ]
     if missing:
         raise UserError(
@@ -120,14 +120,24 @@ def build(config: Mapping[str, Any], base: type[T], key: str, **extra: Any) -> T
     return construct(locate(config.get("_target_"), base, key), {**arguments, **extra}, key)
 
 
-def _is_path(target: str) -> bool:
-    """Whether it is the path of something in a module.
+def is_path(target: str) -> bool:
+    """Return whether ``target`` is the path of something in a module.
 
     ``package.__main__`` is a program, which importing may start.
     """
     parts = target.split(".")
     names = all(part.isidentifier() for part in parts)
     return names and len(parts) > 1 and not any(part.startswith("__") for part in parts[1:])
+
+
+def near_name(module: object, name: str) -> str:
+    """Return a hint with the nearest class or function of a module.
+
+    Args:
+        module: That was imported.
+        name: What it does not have.
+    """
+    return nearest(name, [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")])
 
 
 def _near_class(module: object, name: str, base: type) -> str:

@@ -27,6 +27,20 @@ OWN = (
     *("gradient_clip_norm", "steps_per_batch", "checkpoint_seconds", "polish_steps", "compile"),
     *("activation_checkpointing", "shards"),
 )
+# With a LightningModule of the user's (model=lightning) these act as well, as in Lightning.
+ACTS_IN_LIGHTNING = (
+    *("gradient_clip_val", "gradient_clip_algorithm", "limit_val_batches", "overfit_batches", "val_check_interval"),
+    *("check_val_every_n_epoch", "num_sanity_val_steps", "min_steps", "inference_mode", "use_distributed_sampler"),
+    *("reload_dataloaders_every_n_epochs", "limit_test_batches"),
+)
+# And these do not, except at the values that say so.
+REFUSED_IN_LIGHTNING: Mapping[str, tuple[tuple[object, ...], str]] = {
+    "steps_per_batch": ((32, None), "a LightningModule takes one step a batch"),
+    "polish_steps": ((0, None), "it needs the loss on all training rows; leave it out"),
+    "compile": ((False, None), "call torch.compile in the module's configure_model"),
+    "activation_checkpointing": ((False, None), "use torch.utils.checkpoint in the module"),
+    "shards": ((None,), "weights are not sharded here: trainer.strategy=ddp"),
+}
 REFUSED: Mapping[str, str] = {
     "logger": "every run is recorded in its journal and sent to MLflow: tracking=mlflow, offline or none says where",
     "callbacks": "reglab train has no callbacks of yours yet; in Python, reglab.Regularize joins them in your own "

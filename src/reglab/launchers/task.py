@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from reglab.config.job_request import JobRequest, take
+from reglab.config.lightning_loop import uses_lightning_loop
 from reglab.config.pack_settings import PackSettings
 from reglab.core.user_code import user_code
 from reglab.launchers.events import Progress, reporter
@@ -25,11 +26,14 @@ def train(config: DictConfig, resume: "RunState | None" = None) -> object:
         resume: The state of a run to resume.
     """
     _filter_warnings()
-    from reglab.training.job import run_job  # late: torch is not needed to check and launch a sweep
-
     request = take(config)
+    if uses_lightning_loop(config):
+        from reglab.training.lightning.job import run_module_job as run  # late: torch is not needed to launch a sweep
+    else:
+        from reglab.training.job import run_job as run  # late, as above
+
     with user_code():
-        return run_job(config, reporter(), resume, request)
+        return run(config, reporter(), resume, request)
 
 
 def train_pack(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins import TorchCheckpointIO
@@ -19,11 +19,11 @@ from torch import Tensor
 from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import signals
 from reglab.core.errors import Diverged, UserError
+from reglab.regularizers import Cocktail
 from reglab.tracking.folder import JOURNAL
 from reglab.training import checkpoint_constants, checkpoint_files
 from reglab.training.best_epoch import BestEpochs
 from reglab.training.checkpoint_files import Checkpoint
-from reglab.training.solo import Solo
 from reglab.training.trainable import Trainable
 
 _BEST = "best_state_dict"  # of what a run resumes from
@@ -113,11 +113,19 @@ class SaveOnSignal(pl.Callback):
         if number and not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
             self._stop(trainer, number)
         # Saving waits for every rank, so rank 0's clock decides for all.
-        if trainer.strategy.broadcast(time.monotonic() - self._written >= self.seconds):
+        if trainer.strategy.broadcast(self.is_due()):
             self.write(trainer)
+
+    def is_due(self) -> bool:
+        """Return whether the last saving is long enough ago."""
+        return time.monotonic() - self._written >= self.seconds
 
     def _stop(self, trainer: pl.Trainer, number: int) -> None:
         self.write(trainer)
+        self.stop(number)
+
+    def stop(self, number: int) -> None:
+        """End training because of a signal. Raises StoppedBySignal."""
         raise StoppedBySignal(number)
 
     def write(self, trainer: pl.Trainer) -> None:
@@ -128,6 +136,32 @@ class SaveOnSignal(pl.Callback):
     def save(self, trainer: pl.Trainer) -> None:
         """Save the present step."""
         raise NotImplementedError
+
+
+class Saved(Trainable, Protocol):
+    """A job whose state is saved.
+
+    Attributes:
+        hparams: What ``reglab.load`` builds the model from again.
+        cocktail: Its regularizers.
+    """
+
+    cocktail: Cocktail
+
+    @property
+    def hparams(self) -> Any: ...
+    @property
+    def sharded(self) -> bool:
+        """Whether each rank holds a part of the state."""
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Return a copy of this rank's state."""
+
+    def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the whole of a state. A collective where it is sharded."""
+
+    def local_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return this rank's part of a whole state."""
 
 
 class Checkpoints(SaveOnSignal):
@@ -147,12 +181,12 @@ class Checkpoints(SaveOnSignal):
         best_weights: Its state.
     """
 
-    def __init__(self, module: Solo, folder: Path, monitor: str, seconds: float = 10.0) -> None:
+    def __init__(self, module: Saved, folder: Path, monitor: str, seconds: float = 10.0) -> None:
         super().__init__(module, seconds)
         self.folder = folder
         self.record = BestEpochs(monitor)
         self.best_weights: dict[str, Tensor] | None = None
-        self._solo = module
+        self._job = module
         self._loaded: dict[str, Tensor] | None = None  # of a resumed run, until training starts
         self._best_is_written = True
 
@@ -171,7 +205,7 @@ class Checkpoints(SaveOnSignal):
     def offer(self, rows: Sequence[int], metrics: Sequence[Mapping[str, float]], epoch: int) -> None:
         """Keep the weights of a measured epoch if they are the best so far."""
         if self.record.offer(rows, metrics, epoch, self.module.steps_done()):
-            self.best_weights = self._solo.snapshot()
+            self.best_weights = self._job.snapshot()
             self._best_is_written = False
 
     def on_load_checkpoint(
@@ -184,8 +218,8 @@ class Checkpoints(SaveOnSignal):
         """Set the best epoch of a resumed run, on every rank, and rank 0's folder."""
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         if self._loaded is not None:
-            self._solo.cocktail.complete(self._loaded)
-            self.best_weights = self._solo.local_state(self._loaded)
+            self._job.cocktail.complete(self._loaded)
+            self.best_weights = self._job.local_state(self._loaded)
             self._loaded = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -206,7 +240,7 @@ class Checkpoints(SaveOnSignal):
 
         The module may be in the middle of a step, which cannot be resumed from.
         """
-        if self._solo.sharded and not isinstance(exception, Diverged):
+        if self._job.sharded and not isinstance(exception, Diverged):
             return  # gathering it takes every rank, and not every rank may have come here
         try:
             self._write_best(trainer)
@@ -221,13 +255,13 @@ class Checkpoints(SaveOnSignal):
         if self._best_is_written:
             return
         assert self.best_weights is not None
-        state = self._solo.whole(self.best_weights)
+        state = self._job.whole(self.best_weights)
         if trainer.is_global_zero:
             content = {
                 "state_dict": state,
                 "epoch": self.best_epoch,
                 "pytorch-lightning_version": version("pytorch-lightning"),
-                "hyper_parameters": dict(self._solo.hparams),
+                "hyper_parameters": dict(self._job.hparams),
             }
             checkpoint_files.write(content, self.best)
         self._best_is_written = True

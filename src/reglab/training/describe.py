@@ -121,7 +121,7 @@ def tags(
     tagged = cocktail_tags(cocktail)
     return tagged | {
         "reglab.seed": str(config["seed"]),
-        "reglab.task": task,
+        "reglab.task": task or "",
         "reglab.score": score_name(task),
         "reglab.fingerprint": fingerprint(config, digest, request.trail if request else None),
         SWEEP: "",

@@ -72,7 +72,7 @@ def fit(
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})
         try:
-            run_trainer(trainer, module, module.loader(), resume)
+            run_trainer(trainer, module, {"train_dataloaders": module.loader()}, resume)
         finally:
             module.release()
     final = finalizer.final

@@ -41,13 +41,30 @@ def record_result(tracker: RunTracker, experiment: Experiment, final: Mapping[st
     Raises:
         OSError: Where the run's folder is not in its place any more.
     """
+    result = summary(final)
+    return record_summary(tracker, result, final, run_note(experiment.data, experiment.cocktail, result))
+
+
+def record_summary(
+    tracker: RunTracker, result: Mapping[str, float], final: Mapping[str, float], note: str
+) -> JobResult:
+    """Record what stands for a finished job, and return its result.
+
+    Args:
+        tracker: Of its run.
+        result: Metrics, recorded as ``final/...``.
+        final: All that it reached, tests among them.
+        note: Markdown, on the run's page.
+
+    Raises:
+        OSError: Where the run's folder is not in its place any more.
+    """
     tracker.journal.check_in_place()
     tested = {key: value for key, value in final.items() if key.startswith("test/")}
-    result = summary(final)
     tracker.summary(result)
     tracker.log(tested, int(final["epoch"]))
-    tracker.note(run_note(experiment.data, experiment.cocktail, result))
-    return JobResult(tracker.run_id, "FINISHED", "", result | tested)
+    tracker.note(note)
+    return JobResult(tracker.run_id, "FINISHED", "", {**result, **tested})
 
 
 def record_failure(tracker: RunTracker, status: Status, message: str, **tags: str) -> JobResult:

@@ -51,6 +51,16 @@ class Prepared:
         """Where its run is recorded."""
         return TrackingSettings.from_config(self.job["tracking"])
 
+    @property
+    def digest(self) -> str:
+        """Digest of its data."""
+        return self.experiment.data.digest
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it trains."""
+        return self.experiment.recipe.epochs
+
     def run_spec(self, folder: Path) -> RunSpec:
         """Return what its run is opened with.
 

@@ -47,6 +47,43 @@ def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> s
     return "\n".join(lines)
 
 
+def steps_note(name: str, cocktail: Cocktail, final: Mapping[str, float]) -> str:
+    """Return, in markdown, what a LightningModule trained by its own steps reached.
+
+    Args:
+        name: Of its data.
+        cocktail: The regularizers.
+        final: Metrics of the run.
+
+    Returns:
+        Markdown.
+    """
+    names = [key.removeprefix("gap/") for key in final if key.startswith("gap/") and not key.endswith(_ENDS)]
+    members = plain(", ".join(member for member, _ in cocktail.named_regularizers()) or "none")
+    lines = [
+        f"**{verdict(final)}**",
+        "",
+        f"Regularizers: {members}. Data: {plain(name)}.",
+        "",
+        "| | training | validation | gap [95% interval] |",
+        "|---|---|---|---|",
+        *(
+            f"| {plain(key)} | {final[f'train/{key}']:.4g} | {final[f'val/{key}']:.4g} | "
+            f"{bracketed(final, f'gap/{key}', '.4g')} |"
+            for key in names
+        ),
+        "",
+        f"Exact zeros among the weights: {final.get('weights/zeros', 0.0):.1%}.",
+        "",
+        "Both sides are measured alike, by the same steps in evaluation mode. The interval is conditional on the "
+        "trained model: it speaks of other examples, not of other seeds.",
+    ]
+    return "\n".join(lines)
+
+
+_ENDS = ("_low", "_high", "_se")
+
+
 def bracketed(metrics: Mapping[str, float], key: str, digits: str) -> str:
     """Return ``value [low, high]``, or the value alone where it has no interval."""
     low, high = metrics.get(f"{key}_low", math.nan), metrics.get(f"{key}_high", math.nan)

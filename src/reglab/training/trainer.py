@@ -4,7 +4,7 @@ import logging
 import signal
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,15 +79,20 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback], folder: 
 
 
 def run_trainer(
-    trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], resume: Checkpoint | None
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    sources: Mapping[str, Any],
+    resume: Checkpoint | None,
+    files: AtomicCheckpoints | None = None,
 ) -> None:
     """Train with Lightning.
 
     Args:
         trainer: Lightning's.
         module: To train.
-        loader: Yields chunks of steps.
+        sources: Of the data, as ``Trainer.fit`` takes them.
         resume: Checkpoint to resume from.
+        files: Writes and reads checkpoints; by default as they are.
 
     Raises:
         UserError: For a setting that Lightning refuses.
@@ -98,11 +103,11 @@ def run_trainer(
         # each step seeds the generators; the user's state is restored
         devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
         path = resume.path if resume else None
-        trainer.strategy.checkpoint_io = AtomicCheckpoints(resume)
+        trainer.strategy.checkpoint_io = files or AtomicCheckpoints(resume)
         trainer.callbacks.insert(0, SameOnAllRanks(resume))  # type: ignore[attr-defined]  # Lightning sets it late
         hooks: list[Any] = [module, *trainer.callbacks]  # type: ignore[attr-defined]  # Lightning sets it late
         with torch.random.fork_rng(devices=devices), signals.defer_signals(), without_stop_iteration(hooks, _IN_LOOP):
-            trainer.fit(module, train_dataloaders=loader, ckpt_path=path, weights_only=True)
+            trainer.fit(module, **sources, ckpt_path=path, weights_only=True)
     except OF_VALUES as error:
         if not _is_raised_while_restoring(error):
             raise

@@ -1,7 +1,7 @@
 """Check the arguments of Lightning's ``Trainer`` by the table of what they do here."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pytorch_lightning.profilers import Profiler
 
@@ -36,26 +36,21 @@ KINDS: Mapping[str, tuple[object, ...]] = {
 _VARIABLES = "PL_TRAINER_"  # Lightning takes arguments that are not given from such variables
 
 
-def supported(trainer: Mapping[str, object]) -> dict[str, object]:
+def supported(trainer: Mapping[str, object], also: Collection[str] = ()) -> dict[str, object]:
     """Return the arguments that act, without those that say what is done anyhow.
 
     Args:
         trainer: Arguments of Lightning's ``Trainer``; others are left to it.
+        also: Those that act beside, where Lightning's own loop trains.
 
     Raises:
         UserError: Naming one that does not act, and what to give instead; for a variable of
             Lightning's that sets an argument behind the configuration's back.
     """
-    for variable, given in os.environ.items():
-        key = variable.removeprefix(_VARIABLES).lower()
-        if variable.startswith(_VARIABLES) and key in {*ACTS, *REFUSED}:
-            raise UserError(
-                f"{variable}={given} is set, which no run would record: unset it. "
-                + (f"Instead: {REFUSED[key]}" if key in REFUSED else f"Instead: trainer.{key}={given}")
-            )
+    _check_variables()
     kept: dict[str, object] = {}
     for key, value in trainer.items():
-        if key in ACTS or key in OWN:
+        if key in ACTS or key in OWN or key in also:
             if key in KINDS and value is not None and value not in KINDS[key] and not isinstance(value, Profiler):
                 raise UserError(f"trainer.{key}={value!a}: give {' or '.join(map(_word, KINDS[key]))}")
             kept[key] = value
@@ -64,6 +59,16 @@ def supported(trainer: Mapping[str, object]) -> dict[str, object]:
         elif value is not None and (type(value), value) not in [(type(it), it) for it in _AS_IT_IS.get(key, ())]:
             raise UserError(f"trainer.{key} has no effect here: {REFUSED[key]}")
     return kept
+
+
+def _check_variables() -> None:
+    for variable, given in os.environ.items():
+        key = variable.removeprefix(_VARIABLES).lower()
+        if variable.startswith(_VARIABLES) and key in {*ACTS, *REFUSED}:
+            raise UserError(
+                f"{variable}={given} is set, which no run would record: unset it. "
+                + (f"Instead: {REFUSED[key]}" if key in REFUSED else f"Instead: trainer.{key}={given}")
+            )
 
 
 def _word(value: object) -> str:

@@ -162,7 +162,7 @@ def fit_pack(module: PackModule, recorder: PackRecorder, manifest: Manifest, res
     with quiet_lightning():
         checkpoints = PackCheckpoints(module, manifest, first.checkpoint_seconds)
         trainer = build_trainer(first, [recorder, CompileCallback(module, checkpoints, recorder), checkpoints])
-        run_trainer(trainer, module, module.loader(), resume)
+        run_trainer(trainer, module, {"train_dataloaders": module.loader()}, resume)
 
 
 def prepare_jobs(configs: Sequence[DictConfig], requests: Sequence[JobRequest] | None = None) -> list[Prepared]:

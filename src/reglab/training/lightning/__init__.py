@@ -1,0 +1,1 @@
+"""Jobs that train a user's LightningModule in Lightning's own loop (``model=lightning``)."""

@@ -1,0 +1,157 @@
+"""Callbacks of a job in Lightning's own loop: what it records, and what it resumes from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from reglab.core import signals
+from reglab.training.best_epoch import final_metrics
+from reglab.training.checkpoint_files import Checkpoint
+from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
+from reglab.training.lightning.random_state import random_state, set_random_state
+from reglab.training.lightning.trained_module import COCKTAIL, MODEL, TrainedModule, joint_state, part_of
+from reglab.training.loop_position import drop_loop_state, position_of, resume_from
+from reglab.training.recorder import Recorder
+
+LOGGED = "logged/"  # before the names that the module logs
+_RANDOM, _LOOPS = "random_state", "position"
+
+
+class ModuleRecorder(Recorder):
+    """Records what ``Recorder`` does, and what the module logs, as ``logged/<name>``.
+
+    It measures once the loaders are set up, and behind the module's own ``on_train_epoch_end``:
+    ``of_package`` makes it one of the callbacks that Lightning calls there.
+    """
+
+    module: TrainedModule
+
+    @property
+    def state_key(self) -> str:
+        return Recorder.__qualname__
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None: ...
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seen: Mapping[str, Any] = {}
+        self.module.begin_measuring(self.data, self.settings, self._resumed)
+        super().on_train_start(trainer, pl_module)
+
+    def _metrics(self, rows: Mapping[int, dict[str, float]], epoch: int) -> dict[int, dict[str, float]]:
+        now = dict(self.module.module.trainer.callback_metrics)
+        # A value that the epoch did not log is still there, the same tensor.
+        new = {name: value for name, value in now.items() if self._seen.get(name) is not value}
+        self._seen = now
+        if epoch:
+            rows[0].update({f"{LOGGED}{name}": float(value) for name, value in sorted(new.items())})
+        return super()._metrics(rows, epoch)
+
+
+class ModuleCheckpoints(Checkpoints):
+    """Saves between epochs, before the next begins, with the states of the generators.
+
+    All that Lightning does at the end of an epoch, such as a step of a scheduler, is then done. An
+    epoch that a signal interrupts begins anew when the run is resumed.
+    """
+
+    _job: TrainedModule
+    _restored: Mapping[str, Any] | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_fit_start(trainer, pl_module)
+        if self._restored is not None:
+            resume_from(trainer, self._restored[_LOOPS])
+
+    @property
+    def state_key(self) -> str:
+        return Checkpoints.__qualname__
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        signals.install_handlers()
+        self._begun = trainer.current_epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == self._begun:  # nothing is done yet
+            if self._restored is not None:
+                set_random_state(self._restored[_RANDOM])
+            return
+        number = self._signal(trainer)
+        if number or trainer.strategy.broadcast(self.is_due()):
+            self.write(trainer)
+        if number:
+            self.stop(number)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if number := self._signal(trainer):
+            self.stop(number)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None: ...
+
+    def _signal(self, trainer: pl.Trainer) -> int | None:
+        number = signals.stop_signal()
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(bool(number), all=False):
+            return number or signals.HANDLED[0]
+        return number
+
+    def state_dict(self) -> dict[str, Any]:
+        trainer = self._job.module.trainer
+        return {**super().state_dict(), _RANDOM: random_state(), _LOOPS: position_of(trainer)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._restored = {key: state_dict[key] for key in (_RANDOM, _LOOPS)}
+
+
+class ModuleFinalizer(pl.Callback):
+    """Loads the weights that the run stands for: the best epoch's where a member may stop early,
+    else the last.
+
+    Attributes:
+        final: Their metrics.
+    """
+
+    def __init__(self, module: TrainedModule, recorder: ModuleRecorder, checkpoints: ModuleCheckpoints) -> None:
+        self.module, self.recorder, self.checkpoints = module, recorder, checkpoints
+        self.final: dict[str, float] = {}
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        best, metrics = self.checkpoints.best_weights, None
+        if self.module.cocktail.stops and best is not None:
+            self.module.restore(best)
+            metrics = self.checkpoints.record.metrics[0]
+        latest = self.recorder.latest.get(0, {})
+        self.final = final_metrics(latest, trainer.current_epoch, metrics, self.checkpoints.best_epoch)
+
+
+class ModuleFiles(AtomicCheckpoints):
+    """Checkpoints in the form of every other job's, which hold plain data alone.
+
+    What ``save_hyperparameters`` keeps, networks and functions perhaps, is replaced by the config
+    from which the module is built again.
+
+    Args:
+        module: The job's.
+        resume: What ``load_checkpoint`` returns.
+    """
+
+    def __init__(self, module: TrainedModule, resume: Checkpoint | None = None) -> None:
+        super().__init__(resume)
+        self._module = module
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        content = {key: value for key, value in checkpoint.items() if not key.startswith(_HYPER_PARAMETERS)}
+        content["hyper_parameters"] = dict(self._module.hparams)
+        content["state_dict"] = joint_state(checkpoint["state_dict"], self._module.cocktail.state_dict())
+        super().save_checkpoint(content, path, storage_options)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        content = super().load_checkpoint(path, map_location, weights_only)
+        drop_loop_state(content)
+        state: Mapping[str, Tensor] = content["state_dict"]
+        return {**content, "state_dict": part_of(state, MODEL), COCKTAIL: part_of(state, COCKTAIL)}
+
+
+# Under which Lightning keeps what ``save_hyperparameters`` was given.
+_HYPER_PARAMETERS = ("hyper_parameters", "hparams_", "datamodule_hyper_parameters", "datamodule_hparams_")

@@ -1,0 +1,99 @@
+"""Data of a job in Lightning's own loop: a user's LightningDataModule, or a data set of ours as one."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from reglab import data
+from reglab.config.instantiate import construct, locate
+from reglab.config.lightning_loop import MARK, is_data_module
+from reglab.config.objects import build_arguments
+from reglab.core.errors import UserError, nearest
+from reglab.data import Part
+from reglab.measures import Task
+from reglab.measures.losses import TASKS
+from reglab.models.lightning_module import Package
+
+_TASK = "task"
+
+
+@dataclass(frozen=True)
+class ModuleData:
+    """What a job in Lightning's own loop trains on, as its run is told of it.
+
+    Args:
+        name: Of the data set, or of the class of the LightningDataModule.
+        task: What the outputs are; None: the module's own ``validation_step`` is measured.
+        sources: What ``Trainer.fit`` takes: a ``datamodule``, or loaders.
+        test: What ``Trainer.test`` takes, likewise.
+        digest: SHA-256 (hex) of our data set; of a user's LightningDataModule that of its config.
+        summary: Plain values for params and notes.
+        rows: Of the training part; None where only the loader knows.
+    """
+
+    name: str
+    task: Task | None
+    sources: Mapping[str, Any]
+    test: Mapping[str, Any]
+    digest: str
+    summary: Mapping[str, str | int | float | bool]
+    rows: int | None = None
+
+
+def build_data(node: Mapping[str, Any], package: Package) -> ModuleData:
+    """Return the data of a job.
+
+    Args:
+        node: ``data`` of its resolved config.
+        package: Of Lightning's two, that of the job's module.
+
+    Raises:
+        UserError: For bad input, naming the key.
+    """
+    if not is_data_module({"data": node}):
+        loaded = data.load(node)
+        batch_size = int(node["batch_size"])
+        train, val, test = (_loader(part, batch_size) for part in (loaded.train, loaded.val, loaded.test))
+        train = DataLoader(train.dataset, batch_size, shuffle=True)
+        return ModuleData(
+            loaded.name,
+            loaded.task,
+            {"train_dataloaders": train, "val_dataloaders": val},
+            {"dataloaders": test},
+            loaded.digest,
+            loaded.summary,
+            len(loaded.train),
+        )
+    task = node.get(_TASK)
+    if task is not None and task not in TASKS:
+        raise UserError(f"data.task={task} is unknown; {nearest(str(task), TASKS)}")
+    target = node.get("_target_")
+    cls = locate(target, object, "data")
+    if not issubclass(cls, package.get("LightningDataModule")):
+        raise UserError(
+            f"data._target_={target} is no LightningDataModule of {package.name}, from which the model's class comes"
+        )
+    arguments = build_arguments({key: value for key, value in node.items() if key not in (MARK, _TASK)}, "data")
+    made = construct(cls, arguments, "data")
+    text = json.dumps(dict(node), sort_keys=True, default=str)
+    sources: dict[str, Any] = {"datamodule": made}
+    return ModuleData(cls.__name__, task, sources, sources, hashlib.sha256(text.encode()).hexdigest(), {})
+
+
+def _loader(part: Part, batch_size: int) -> DataLoader[Any]:
+    return DataLoader(_TensorRows(part.inputs, part.targets), batch_size)
+
+
+class _TensorRows(TensorDataset):
+    """Rows of tensors, fetched by batch."""
+
+    def __getitems__(self, rows: list[int]) -> list[tuple[torch.Tensor, ...]]:
+        """Return some rows, each ``(inputs, target)``."""
+        chosen = torch.as_tensor(rows)
+        parts = [tensor.index_select(0, chosen).unbind() for tensor in self.tensors]
+        return list(zip(*parts, strict=True))

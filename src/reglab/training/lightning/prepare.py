@@ -1,0 +1,171 @@
+"""Prepare a job in Lightning's own loop: module, data, regularizers and run, from its composed config."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.seed import isolate_rng
+
+from reglab.config.instantiate import construct
+from reglab.config.job_request import JobRequest
+from reglab.config.lightning_loop import uses_lightning_loop
+from reglab.config.unforeseen import value_errors_as_user_errors
+from reglab.core import secrets
+from reglab.core.errors import UserError
+from reglab.measures import MeasureSettings, Task
+from reglab.models.lightning_module import Package, build_module, module_class, package_of
+from reglab.tracking import RunSpec, TrackingSettings
+from reglab.training import describe
+from reglab.training.check import check_seed
+from reglab.training.lightning.data_module import ModuleData, build_data
+from reglab.training.lightning.trained_module import Regularizing
+from reglab.training.lightning.trainer_settings import epochs_of, lightning_arguments
+from reglab.training.prepare import written
+
+_LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
+_SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+_STEPS_TASK: Task = "classification"  # what members without an interest in the task are told where none is given
+
+
+@dataclass(frozen=True)
+class ModuleJob:
+    """A job that can be trained; see ``training.prepare.Prepared``.
+
+    Args:
+        config: As composed.
+        job: The same, resolved.
+        recorded: The same with its interpolations.
+        data: What it trains on.
+        module: The user's.
+        regularize: The callback with its regularizers.
+        arguments: Of the ``Trainer``.
+        measure: What is measured.
+        request: Of the sweep that it belongs to.
+    """
+
+    config: DictConfig
+    job: Mapping[str, Any]
+    recorded: Mapping[str, Any]
+    data: ModuleData
+    module: pl.LightningModule
+    package: Package
+    regularize: Regularizing
+    arguments: Mapping[str, Any]
+    measure: MeasureSettings
+    request: JobRequest | None = None
+
+    @property
+    def tracking(self) -> TrackingSettings:
+        """Where its run is recorded."""
+        return TrackingSettings.from_config(self.job["tracking"])
+
+    @property
+    def digest(self) -> str:
+        """Digest of its data."""
+        return self.data.digest
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it trains."""
+        return epochs_of(self.job["trainer"])
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the module is built from again, for its checkpoints."""
+        return {"config": dict(self.recorded), "task": self.data.task or _STEPS_TASK}
+
+    def run_spec(self, folder: Path) -> RunSpec:
+        """Return what its run is opened with.
+
+        Args:
+            folder: Of the run.
+        """
+        tagged = describe.tags(self.job, self.regularize.cocktail, self.data.task, self.data.digest, self.request)
+        tagged["reglab.command"] = shlex.join(sys.argv)
+        overrides = OmegaConf.select(self.config, "hydra.overrides.task")
+        if overrides is not None:
+            tagged["reglab.overrides"] = written(overrides)
+        return RunSpec(
+            name=describe.run_name(self.job, tagged),
+            folder=folder,
+            config=dict(self.recorded),
+            params=dict(self.recorded),
+            tags=tagged,
+            dataset=self.data,
+            parent=self.request.parent or None if self.request else None,
+            steps=self.epochs,
+            every=self.measure.every,
+        )
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators inside the context, as Lightning's ``seed_everything`` does.
+
+    Generators and environment are afterwards what they were.
+
+    Args:
+        seed: Of the job.
+
+    Raises:
+        UserError: For a seed that NumPy's generator does not take.
+    """
+    if seed > _LARGEST_SEED:
+        raise UserError(f"seed={seed}: with model=lightning the largest is {_LARGEST_SEED}")
+    before = {name: os.environ.get(name) for name in _SEED_VARIABLES}
+    try:
+        with isolate_rng():
+            pl.seed_everything(seed, workers=True, verbose=False)
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@value_errors_as_user_errors("the configuration")
+def prepare_module(config: DictConfig, request: JobRequest | None = None) -> ModuleJob:
+    """Build what a job in Lightning's own loop trains; call it inside ``seeded``.
+
+    Args:
+        config: As composed.
+        request: Of the sweep that it belongs to.
+
+    Raises:
+        UserError: For bad input, with a message that names the key at fault.
+    """
+    recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}
+    secrets.learn(recorded)
+    job = {key: value for key, value in describe.plain(config).items() if key != "hydra"}
+    _check(job)
+    arguments = lightning_arguments(job["trainer"])
+    package = package_of(module_class(job["model"]))
+    assert package is not None
+    data = build_data(job["data"], package)
+    measure: MeasureSettings = construct(MeasureSettings, job["measure"], "measure")
+    if data.task is not None:
+        measure.check(data.task, weighted=False)
+    task = data.task or _STEPS_TASK
+    cocktail = describe.build_cocktail(job["regularizer"], check_seed(job["seed"]), task)
+    regularize = Regularizing(dict(cocktail.named_regularizers()), task, seed=job["seed"], every=None)
+    module: Any = build_module(job["model"])
+    return ModuleJob(config, job, recorded, data, module, package, regularize, arguments, measure, request)
+
+
+def _check(job: Mapping[str, Any]) -> None:
+    """Refuse what has no effect where Lightning's own loop trains."""
+    for group in ("optimizer", "scheduler"):
+        if given := {key: value for key, value in (job.get(group) or {}).items() if value is not None}:
+            raise UserError(
+                f"{group}.{next(iter(given))} has no effect with model=lightning: the module's configure_optimizers "
+                "decides. Give its arguments as +model.lr=..."
+            )
+    assert uses_lightning_loop(job)

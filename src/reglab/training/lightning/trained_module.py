@@ -1,0 +1,149 @@
+"""A user's LightningModule as what is measured, recorded and saved (``Trainable``)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from reglab.callback.dataloader_rows import inputs_and_targets
+from reglab.callback.measurement import LoaderMeasurement
+from reglab.callback.regularize import Regularize
+from reglab.core.errors import Diverged
+from reglab.data import DataSet
+from reglab.measures import MeasureSettings, Task
+from reglab.training.lightning.step_measurement import StepMeasurement
+from reglab.training.trainable import Tensors
+
+MODEL, COCKTAIL = "model.", "cocktail."  # as in the checkpoints of every other job
+
+
+def joint_state(module: Mapping[str, Any], cocktail: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states of a module and of the regularizers as one.
+
+    Args:
+        module: Its ``state_dict``.
+        cocktail: Theirs.
+    """
+    return {MODEL + name: value for name, value in module.items()} | {
+        COCKTAIL + name: value for name, value in cocktail.items()
+    }
+
+
+def part_of(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return one of the two states in a joint one.
+
+    Args:
+        state: Of ``joint_state``.
+        prefix: ``MODEL`` or ``COCKTAIL``.
+    """
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+class TrainedModule:
+    """The module of a job in Lightning's own loop.
+
+    Args:
+        module: A LightningModule.
+        regularize: Its callback, which measures nothing itself.
+        task: What its outputs are; None: its own ``validation_step`` is measured.
+        description: What ``reglab.load`` builds the module from again.
+    """
+
+    sharded = False
+    job_indices: Sequence[int] = (0,)
+
+    def __init__(
+        self, module: pl.LightningModule, regularize: "Regularizing", task: Task | None, description: Mapping[str, Any]
+    ) -> None:
+        self.module, self.regularize, self.task = module, regularize, task
+        self.cocktail = regularize.cocktail
+        self._description = description
+        self.failures: dict[int, Diverged] = {}
+        self.interrupted: int | None = None
+        self.measurement: LoaderMeasurement | StepMeasurement
+
+    @property
+    def hparams(self) -> Mapping[str, Any]:
+        """What ``reglab.load`` builds the module from again."""
+        return self._description
+
+    @property
+    def inside_epoch(self) -> bool:
+        return False  # it is saved between epochs
+
+    def steps_done(self) -> int:
+        return int(self.module.trainer.global_step)
+
+    def alive(self) -> list[int]:
+        return [0]
+
+    def begin_measuring(self, data: Sequence[DataSet], settings: MeasureSettings, state: Any) -> None:
+        trainer, module = self.module.trainer, self.module
+        if self.task is None:
+            self.measurement = StepMeasurement(trainer, module, settings)
+        else:
+            self.measurement = LoaderMeasurement(trainer, module, self.task, inputs_and_targets, settings)
+        self.measurement.begin(module, state)
+
+    def measure(self) -> tuple[Tensors, Tensors]:
+        measurement, module, cocktail = self.measurement, self.module, self.cocktail
+        if isinstance(measurement, LoaderMeasurement):
+            measured = measurement.all(module.trainer, module, cocktail)
+            gap = {key: value for key, value in measured.items() if not key.startswith("weights/")}
+            return gap, {key: value for key, value in measured.items() if key.startswith("weights/")}
+        return measurement.gap(module, cocktail), measurement.weights(module, cocktail)
+
+    def measured_state(self, row: int) -> dict[str, Any]:
+        return self.measurement.state(self.module)
+
+    def mean_terms(self) -> Tensors:
+        return self.regularize.take_terms()
+
+    def last_rate(self, row: int) -> float:
+        return float(self.module.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def stopped(self, metrics: Mapping[str, Tensor]) -> list[int]:
+        stop = bool(self.cocktail.stop(metrics))
+        return [0] if self.module.trainer.strategy.reduce_boolean_decision(stop, all=False) else []
+
+    def fail(self, row: int, error: Diverged) -> None:
+        raise error
+
+    def drop(self, rows: Sequence[int]) -> None: ...
+
+    def compact(self) -> None: ...
+
+    def polish(self) -> str:
+        return ""
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Return a copy of the module's state and of the regularizers', as a checkpoint holds them."""
+        state = joint_state(self.module.state_dict(), self.cocktail.state_dict())
+        return {name: value.detach().clone() for name, value in state.items()}
+
+    def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a state with whole tensors, which they are."""
+        return state
+
+    def local_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return this rank's part of a state, which is all of it, on the module's device."""
+        return {name: value.to(self.module.device) for name, value in state.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Load a snapshot."""
+        with torch.no_grad():
+            self.module.load_state_dict(part_of(state, MODEL))
+            self.cocktail.load_state_dict(part_of(state, COCKTAIL))
+
+
+class Regularizing(Regularize):
+    """``Regularize`` without its measurement: the job's recorder measures, as in any other job."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin(trainer, pl_module)
+
+    def take_terms(self) -> dict[str, Tensor]:
+        """Return the mean of each penalty since the last call."""
+        return self._hooks.take_terms() if self._hooks else {}
