@@ -41,6 +41,7 @@ LAYERS["training.fused"] = LAYERS["training"] | {"training"}
 LAYERS["training front"] = set()
 LAYERS["api"] = {"core", "processes", "data", "models", "measures", "regularizers", "tracking front", "training"}
 LAYERS["callback"] = {"core", "analysis", "measures", "regularizers", "distributed", "training"}
+LAYERS["training.lightning"] = LAYERS["training"] | {"training", "training.fused", "callback"}
 LAYERS["launchers"] = {
     "core",
     "analysis",
@@ -50,6 +51,7 @@ LAYERS["launchers"] = {
     "tracking front",
     "training",
     "training.fused",
+    "training.lightning",
 }
 LAYERS["sweeps"] = set(LAYERS) - {"rng", "api", "callback", "distributed", "reports.figures"}
 LAYERS["cli"] = set(LAYERS)

@@ -157,7 +157,7 @@ def result(end: Ended) -> str:
         lines.append(f"  {LOSS_OF_REGRESSION}")
     if "weights/zeros" in end.metrics:
         lines.append(f"  {'exact zeros':<14} {end.metrics['weights/zeros']:.1%} of the weights")
-    if "gap/loss_low" in end.metrics:
+    if "gap/loss" in end.metrics:
         from reglab.training.run_note import verdict  # late: it imports torch, as the run has
 
         lines.append(verdict(end.metrics))

@@ -3,6 +3,8 @@
 No torch: packs are planned by it.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +20,15 @@ def uses_lightning_loop(config: Mapping[str, Any]) -> bool:
     """
     model = config.get("model")
     return isinstance(model, Mapping) and model.get(MARK) == _LIGHTNING
+
+
+def data_digest(node: Mapping[str, Any]) -> str:
+    """Return the digest of the data of ``data=lightning``: of its config, since only code knows more.
+
+    Args:
+        node: ``data`` of a resolved config.
+    """
+    return hashlib.sha256(json.dumps(dict(node), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def is_data_module(config: Mapping[str, Any]) -> bool:

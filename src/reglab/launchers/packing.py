@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from reglab.analysis.formatting import plural
+from reglab.config.lightning_loop import uses_lightning_loop
 
 MIN_MEMBERS = 8  # packs are not split into smaller ones for an idle worker
 MAX_MEMBERS = 1024
@@ -122,6 +123,8 @@ def regroup(
 
 def solo_reason(config: Mapping[str, Any]) -> str | None:
     """Return why a job cannot train in a pack, in one line; None if it can."""
+    if uses_lightning_loop(config):
+        return "a LightningModule trains by its own steps (model=lightning)"
     trainer = config.get("trainer") or {}
     for key, allowed in _TRAINER.items():
         if key in trainer and trainer[key] not in allowed:

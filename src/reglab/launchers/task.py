@@ -66,7 +66,7 @@ def train_pack(
 def data_checker() -> Callable[[Mapping[int, Mapping[str, Any]]], "Findings"]:
     """Return the function that loads the data of jobs and returns faults and advice."""
     _filter_warnings()
-    from reglab.training.preflight import check_jobs  # late, as above
+    from reglab.training.lightning.preflight import check_jobs  # late, as above
 
     return check_jobs
 
@@ -79,10 +79,13 @@ def try_pack(configs: Sequence[DictConfig], settings: PackSettings) -> "PackCost
         UserError: A job's configuration is refused.
     """
     _filter_warnings()
-    from reglab.training.fused.cost import measure_cost  # late, as above
+    from reglab.training.fused import cost  # late, as above
+    from reglab.training.lightning import preflight
 
     with user_code():
-        return measure_cost(configs, settings)
+        if uses_lightning_loop(configs[0]):
+            return preflight.measure_cost(configs[0])
+        return cost.measure_cost(configs, settings)
 
 
 def _filter_warnings() -> None:

@@ -1,98 +1,20 @@
-"""A user's LightningModule: built for Lightning's own loop, refused where a plain network is trained."""
-
-import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+"""A LightningModule is no plain network: its ``training_step`` would not be called."""
 
 from torch import nn
 
-from reglab.config.instantiate import construct, locate
-from reglab.config.lightning_loop import MARK
-from reglab.config.objects import build_arguments
 from reglab.core.errors import UserError
 
-T = TypeVar("T")
 _HOOKS = ("training_step", "configure_optimizers")
-_ROOTS = ("pytorch_lightning", "lightning.pytorch")
+_PACKAGES = ("pytorch_lightning.", "lightning.")
 
 
-@dataclass(frozen=True)
-class Package:
-    """One of Lightning's two packages: a module is trained by the Trainer of its own.
-
-    Args:
-        name: ``pytorch_lightning`` or ``lightning.pytorch``.
-    """
-
-    name: str
-
-    def get(self, name: str) -> Any:
-        """Return a class of the package.
-
-        Args:
-            name: Such as ``Trainer``, or dotted, ``callbacks.Checkpoint``.
-        """
-        module, _, own = f"{self.name}.{name}".rpartition(".")
-        return getattr(importlib.import_module(module), own)
-
-    def late(self, callback: type[T]) -> type[T]:
-        """Return a class of callbacks that Lightning calls after the module's own hooks.
-
-        Args:
-            callback: The class; Lightning tells such callbacks by a base class of its own.
-        """
-        made: type[T] = type(callback.__name__, (callback, self.get("callbacks.Checkpoint")), {})
-        return made
-
-
-def package_of(cls: type) -> Package | None:
-    """Return the package whose LightningModule a class is derived from; None if from neither.
+def is_lightning_module(model: type) -> bool:
+    """Return whether a class is derived from the LightningModule of either of Lightning's packages.
 
     Args:
-        cls: Any class.
+        model: Any class.
     """
-    for base in cls.__mro__:
-        if base.__name__ == "LightningModule" and (names := [n for n in _ROOTS if base.__module__.startswith(f"{n}.")]):
-            return Package(names[0])
-    return None
-
-
-def build_module(node: Mapping[str, Any]) -> nn.Module:
-    """Return the LightningModule that the node of ``model=lightning`` describes.
-
-    Args:
-        node: ``_target_`` and its arguments.
-
-    Raises:
-        UserError: For a class that is none, or has no training step, and for wrong arguments.
-    """
-    target = node.get("_target_")
-    cls = module_class(node)
-    if _own_hook(cls, "training_step") is None:
-        raise UserError(
-            f"model._target_={target}: {cls.__name__} has no training_step of its own; a plain network is trained by "
-            "model=custom"
-        )
-    return construct(cls, build_arguments({key: node[key] for key in node if key != MARK}, "model"), "model")
-
-
-def module_class(node: Mapping[str, Any]) -> type[nn.Module]:
-    """Return the class of the node of ``model=lightning``.
-
-    Args:
-        node: With its ``_target_``.
-
-    Raises:
-        UserError: For a class that is no LightningModule.
-    """
-    target = node.get("_target_")
-    cls = locate(target, nn.Module, "model")
-    if package_of(cls) is None:
-        raise UserError(
-            f"model._target_={target}: {cls.__name__} is no LightningModule: train a plain network by model=custom"
-        )
-    return cls
+    return any(base.__name__ == "LightningModule" and base.__module__.startswith(_PACKAGES) for base in model.__mro__)
 
 
 def check_plain(model: type[nn.Module], given: str) -> None:
@@ -106,7 +28,7 @@ def check_plain(model: type[nn.Module], given: str) -> None:
         UserError: With what to give instead.
     """
     for hook in _HOOKS:
-        if package_of(model) is not None and _own_hook(model, hook) is not None:
+        if is_lightning_module(model) and own_hook(model, hook) is not None:
             raise UserError(
                 f"{given}: {model.__name__} is a LightningModule, and its {hook} would not be called here. Train it by "
                 "its own steps with model=lightning (in Python: reglab.Regularize in your own pl.Trainer), or give the "
@@ -114,7 +36,12 @@ def check_plain(model: type[nn.Module], given: str) -> None:
             )
 
 
-def _own_hook(model: type, hook: str) -> type | None:
-    """Return the class that defines a hook, if that is not Lightning's."""
+def own_hook(model: type, hook: str) -> type | None:
+    """Return the class that defines a hook, if that is not Lightning's.
+
+    Args:
+        model: Any class.
+        hook: Such as ``training_step``.
+    """
     owner = next((base for base in model.__mro__ if hook in vars(base)), None)
-    return None if owner is None or owner.__module__.startswith(("pytorch_lightning", "lightning.")) else owner
+    return None if owner is None or owner.__module__.startswith(_PACKAGES) else owner

@@ -34,7 +34,7 @@ FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
 RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last
-_DATA = ("data.name", "data.path", "data.target")
+_DATA = ("data.name", "data._target_", "data.path", "data.target")
 _PARENT = "mlflow.parentRunId"
 _RULE_OF_OLD_SWEEPS = "paired_1se"  # of sweeps made before there were rules
 EARLIER_TEST_USES_TAG = "reglab.test_looked_before"  # of a sweep: which runs saw its test set before
@@ -272,7 +272,7 @@ def _provenance(parent: "RunRecord", records: "list[RunRecord]") -> dict[str, st
     return {
         "MLflow run of the sweep": parent.run_id or "none: the runs of an experiment",
         "git commit": commit,
-        "data": first.params.get("data.name", "not recorded"),
+        "data": first.params.get("data.name") or first.params.get("data._target_", "not recorded"),
         "data digest": ", ".join(digest[:16] for digest in digests) or "not recorded",
         "versions (of this report)": versions(),
         "machine (of this report)": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",

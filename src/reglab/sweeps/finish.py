@@ -84,7 +84,7 @@ def _earlier_test_uses(uri: str, parent_id: str, choice: Choice) -> str:
 
 def _evaluate_test(uri: str, choice: Choice) -> dict[str, dict[str, float]]:
     """Return the test metrics of the chosen runs by run id, evaluating runs without any."""
-    from reglab.training.restore import test_run  # late: torch
+    from reglab.training.lightning.testing import test_run  # late: torch
 
     return {trial.run_id: _recorded_test(trial) or test_run(uri, trial.run_id) for trial in choice.chosen.trials}
 

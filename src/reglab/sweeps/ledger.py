@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reglab.analysis.formatting import plural
 from reglab.config.fingerprint import computed_part, hash_config
+from reglab.config.lightning_loop import data_digest, is_data_module
 from reglab.core.errors import UserError
 from reglab.core.terminal import inline
 from reglab.launchers.compose import Composer
@@ -193,7 +194,8 @@ def _stale(runs: Mapping[int, "RunRecord"], by_job: Mapping[int, Content]) -> li
     def loads_to(node: Content, digest: str | None) -> bool:
         key = hash_config(node)
         if key not in digests:
-            digests[key] = data.load(node).digest
+            own = is_data_module({"data": node})
+            digests[key] = data_digest(node) if own else data.load(node).digest
         return digests[key] == digest
 
     def unchanged(node: Content, digest: str | None) -> bool:

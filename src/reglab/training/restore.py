@@ -1,9 +1,9 @@
 """Load trained models from their runs, and test them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reglab import data, models
 from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.instantiate import construct
+from reglab.config.lightning_loop import uses_lightning_loop
 from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.core.errors import UserError, nearest
@@ -25,6 +26,10 @@ from reglab.training import checkpoint_files
 from reglab.training.describe import build_cocktail, resolved
 from reglab.training.finalize import load_evaluation_weights
 from reglab.training.fit import test_metrics
+from reglab.training.own_module import build_module
+
+if TYPE_CHECKING:
+    from reglab.tracking.run_record import RunRecord
 
 _KINDS = ("last", "best")
 
@@ -108,7 +113,10 @@ def _restored(path: Path, content: Mapping[str, Any], model: nn.Module | None) -
     return Restored(model.eval(), cocktail, path.stem, description)
 
 
-def test_run(uri: str, run_id: str) -> dict[str, float]:
+Test = Callable[[Restored, "RunRecord"], dict[str, float]]
+
+
+def test_run(uri: str, run_id: str, measure: Test | None) -> dict[str, float]:
     """Return ``test/loss`` and ``test/<score>`` of a run's weights with intervals, and record them
     with the run.
 
@@ -117,6 +125,7 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
     Args:
         uri: The MLflow store.
         run_id: The run.
+        measure: Returns the metrics of a restored run; None: those of its data's test part.
 
     Returns:
         Metrics by name.
@@ -129,17 +138,39 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
 
     record = get_run(uri, run_id)
     restored = restore(_checkpoint(run_id, None, uri))
+    metrics = (measure or test_part)(restored, record)
+    amend(record, metrics, int(record.metrics.get("final/epoch", 0)), {"reglab.test_touched": "true"})
+    return metrics
+
+
+def test_part(restored: Restored, record: "RunRecord") -> dict[str, float]:
+    """Return the metrics of the test part of a run's data, made anew from its config.
+
+    Args:
+        restored: With the run's weights.
+        record: Of the run.
+
+    Raises:
+        UserError: If the data are not those that it was trained on.
+    """
     loaded = data.load(resolved(restored.description["config"], "data"))
-    if loaded.digest != record.tags.get("reglab.data_digest"):
+    check_same_data(loaded.digest, record)
+    recorded = resolved(restored.description["config"], "measure") or {}
+    kept = {key: value for key, value in recorded.items() if key not in REMOVED_KEYS}
+    return test_metrics(restored.model, restored.cocktail, loaded, construct(MeasureSettings, kept, "measure"))
+
+
+def check_same_data(digest: str, record: "RunRecord") -> None:
+    """Raise UserError where the data of a run changed since it was trained.
+
+    Args:
+        digest: Of the data as they are.
+        record: Of the run.
+    """
+    if digest != record.tags.get("reglab.data_digest"):
         raise UserError(
             f"the data of run {record.name} changed since it was trained, so it cannot be tested; restore them"
         )
-    recorded = resolved(restored.description["config"], "measure") or {}
-    kept = {key: value for key, value in recorded.items() if key not in REMOVED_KEYS}
-    measure = construct(MeasureSettings, kept, "measure")
-    metrics = test_metrics(restored.model, restored.cocktail, loaded, measure)
-    amend(record, metrics, int(record.metrics.get("final/epoch", 0)), {"reglab.test_touched": "true"})
-    return metrics
 
 
 def flat_weights(uri: str, run_id: str) -> NDArray[Any]:
@@ -157,6 +188,8 @@ def _build(path: Path, description: Mapping[str, Any]) -> nn.Module:
             f"the model of {path} was made in Python, not from a config: give a new one, "
             "reglab.load(run, model=MyModel())"
         )
+    if uses_lightning_loop({"model": node}):
+        return build_module(node)
     return models.build(node, tuple(description["input_shape"]), description["outputs"], description.get("tokens"))
 
 

@@ -93,9 +93,11 @@ def bracketed(metrics: Mapping[str, float], key: str, digits: str) -> str:
 
 def verdict(final: Mapping[str, float]) -> str:
     """Return in words whether the gap in loss differs from zero."""
-    gap, low, high = final["gap/loss"], final["gap/loss_low"], final["gap/loss_high"]
+    gap, low, high = final["gap/loss"], final.get("gap/loss_low"), final.get("gap/loss_high")
     if not math.isfinite(gap):
         return "No verdict: the loss is not finite."
+    if low is None or high is None:  # of a LightningModule's own steps
+        return f"No verdict: with fewer than 10 validation batches the gap of {gap:.3g} has no interval."
     if math.isnan(low + high):
         return f"No verdict: too few errors on the validation part for an interval of the loss; its gap is {gap:.3g}."
     interval = bracketed(final, "gap/loss", ".3g")

@@ -23,7 +23,7 @@ from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
 from reglab.training.trainer import build_trainer, quiet_lightning
 
-_BYTES_A_ROW = 295  # of a metric in MLflow's SQLite tables
+ROW_BYTES = 295  # of a metric in MLflow's SQLite tables
 _LIGHTNING = 0.15e-3  # seconds a step that Lightning and the hooks take beside the bare step of a job alone
 
 
@@ -77,7 +77,7 @@ def measure_cost(configs: Sequence[DictConfig], settings: PackSettings) -> PackC
         epoch_seconds=measuring / first.measure.every,
         start_seconds=choices.start,
         bytes=_process_bytes() + choices.peak + 2 * size,
-        disk_bytes=2 * size + _rows(first) * len(pack) * _BYTES_A_ROW,
+        disk_bytes=2 * size + _rows(first) * len(pack) * ROW_BYTES,
     )
 
 
@@ -112,7 +112,7 @@ def _solo_cost(experiment: Experiment) -> PackCost:
         epoch_seconds=measuring / experiment.measure.every,
         start_seconds=JOB_OVERHEAD,
         bytes=_process_bytes() + 6 * size,
-        disk_bytes=4 * size + _rows(experiment) * _BYTES_A_ROW,
+        disk_bytes=4 * size + _rows(experiment) * ROW_BYTES,
     )
 
 

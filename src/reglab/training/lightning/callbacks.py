@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
+from reglab.analysis.per_example_file import Examples
 from reglab.core import signals
 from reglab.training.best_epoch import final_metrics
 from reglab.training.checkpoint_files import Checkpoint
@@ -110,19 +111,24 @@ class ModuleFinalizer(pl.Callback):
 
     Attributes:
         final: Their metrics.
+        examples: What they reach on each example; None where that is not known.
     """
 
     def __init__(self, module: TrainedModule, recorder: ModuleRecorder, checkpoints: ModuleCheckpoints) -> None:
         self.module, self.recorder, self.checkpoints = module, recorder, checkpoints
         self.final: dict[str, float] = {}
+        self.examples: Examples | None = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         best, metrics = self.checkpoints.best_weights, None
         if self.module.cocktail.stops and best is not None:
             self.module.restore(best)
             metrics = self.checkpoints.record.metrics[0]
+            self.module.measure()  # again, for its examples
         latest = self.recorder.latest.get(0, {})
         self.final = final_metrics(latest, trainer.current_epoch, metrics, self.checkpoints.best_epoch)
+        if trainer.is_global_zero:
+            self.examples = self.module.examples()
 
 
 class ModuleFiles(AtomicCheckpoints):

@@ -1,7 +1,5 @@
 """Data of a job in Lightning's own loop: a user's LightningDataModule, or a data set of ours as one."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +9,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from reglab import data
 from reglab.config.instantiate import construct, locate
-from reglab.config.lightning_loop import MARK, is_data_module
+from reglab.config.lightning_loop import MARK, data_digest, is_data_module
 from reglab.config.objects import build_arguments
 from reglab.core.errors import UserError, nearest
-from reglab.data import Part
+from reglab.data import DataSet, Part
 from reglab.measures import Task
 from reglab.measures.losses import TASKS
-from reglab.models.lightning_module import Package
+from reglab.training.own_module import Package
 
 _TASK = "task"
 
@@ -33,7 +31,7 @@ class ModuleData:
         test: What ``Trainer.test`` takes, likewise.
         digest: SHA-256 (hex) of our data set; of a user's LightningDataModule that of its config.
         summary: Plain values for params and notes.
-        rows: Of the training part; None where only the loader knows.
+        loaded: Our data set; None of a user's LightningDataModule.
     """
 
     name: str
@@ -42,7 +40,7 @@ class ModuleData:
     test: Mapping[str, Any]
     digest: str
     summary: Mapping[str, str | int | float | bool]
-    rows: int | None = None
+    loaded: DataSet | None = None
 
 
 def build_data(node: Mapping[str, Any], package: Package) -> ModuleData:
@@ -67,7 +65,7 @@ def build_data(node: Mapping[str, Any], package: Package) -> ModuleData:
             {"dataloaders": test},
             loaded.digest,
             loaded.summary,
-            len(loaded.train),
+            loaded,
         )
     task = node.get(_TASK)
     if task is not None and task not in TASKS:
@@ -80,9 +78,8 @@ def build_data(node: Mapping[str, Any], package: Package) -> ModuleData:
         )
     arguments = build_arguments({key: value for key, value in node.items() if key not in (MARK, _TASK)}, "data")
     made = construct(cls, arguments, "data")
-    text = json.dumps(dict(node), sort_keys=True, default=str)
     sources: dict[str, Any] = {"datamodule": made}
-    return ModuleData(cls.__name__, task, sources, sources, hashlib.sha256(text.encode()).hexdigest(), {})
+    return ModuleData(cls.__name__, task, sources, sources, data_digest(node), {})
 
 
 def _loader(part: Part, batch_size: int) -> DataLoader[Any]:

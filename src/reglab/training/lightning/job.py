@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
+from reglab.analysis.per_example_file import FILE
 from reglab.config.job_request import JobRequest
 from reglab.core.errors import UserError
 from reglab.tracking import RunTracker
 from reglab.tracking.run_state import RunState
+from reglab.training import fit
 from reglab.training.check import check_seed
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.finalize import load_evaluation_weights
@@ -18,6 +20,7 @@ from reglab.training.job_result import JobResult, record_summary
 from reglab.training.job_run import run_recorded
 from reglab.training.lightning.callbacks import LOGGED, ModuleCheckpoints, ModuleFiles, ModuleFinalizer, ModuleRecorder
 from reglab.training.lightning.prepare import ModuleJob, prepare_module, seeded
+from reglab.training.lightning.testing import test_metrics
 from reglab.training.lightning.trained_module import TrainedModule
 from reglab.training.process_state import process_restored
 from reglab.training.recorder import Progress
@@ -52,6 +55,8 @@ def run_module_job(
 
         def train(tracker: RunTracker, checkpoint: Checkpoint | None) -> JobResult:
             final = _fit(prepared, tracker, on_progress, checkpoint)
+            if prepared.measure.test:
+                final |= _tested(prepared)
             note = steps_note(prepared.data.name, prepared.regularize.cocktail, final)
             return record_summary(tracker, summary(final) | _logged(final), final, note)
 
@@ -80,9 +85,21 @@ def _fit(
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})
         run_trainer(trainer, module, prepared.data.sources, resume, ModuleFiles(trained, resume))
+    tracker.tag(**{"reglab.score": trained.score or "loss"})
     load_evaluation_weights(module, trained.cocktail)
     record_weights(tracker, trained.cocktail, [checkpoints.best, checkpoints.last] if trainer.is_global_zero else [])
+    if finalizer.examples is not None:
+        finalizer.examples.write(tracker.folder / FILE)
+        tracker.artifact(tracker.folder / FILE)
     return finalizer.final
+
+
+def _tested(prepared: ModuleJob) -> dict[str, float]:
+    """Return what is measured of the test part, with the weights that the run stands for."""
+    data, module = prepared.data, prepared.module
+    if data.loaded is not None:
+        return fit.test_metrics(module, prepared.regularize.cocktail, data.loaded, prepared.measure)
+    return test_metrics(module, prepared.package, prepared.job["trainer"], data.test)
 
 
 def _trainer(prepared: ModuleJob, callbacks: list[pl.Callback]) -> pl.Trainer:

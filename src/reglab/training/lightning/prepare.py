@@ -20,13 +20,13 @@ from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.core.errors import UserError
 from reglab.measures import MeasureSettings, Task
-from reglab.models.lightning_module import Package, build_module, module_class, package_of
 from reglab.tracking import RunSpec, TrackingSettings
 from reglab.training import describe
 from reglab.training.check import check_seed
 from reglab.training.lightning.data_module import ModuleData, build_data
 from reglab.training.lightning.trained_module import Regularizing
 from reglab.training.lightning.trainer_settings import epochs_of, lightning_arguments
+from reglab.training.own_module import Package, build_module, module_class, package_of
 from reglab.training.prepare import written
 
 _LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
@@ -145,6 +145,23 @@ def prepare_module(config: DictConfig, request: JobRequest | None = None) -> Mod
     recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}
     secrets.learn(recorded)
     job = {key: value for key, value in describe.plain(config).items() if key != "hydra"}
+    return build_job(job, recorded, config, request)
+
+
+def build_job(
+    job: Mapping[str, Any], recorded: Mapping[str, Any], config: DictConfig, request: JobRequest | None = None
+) -> ModuleJob:
+    """Return what a resolved config describes; call it inside ``seeded``.
+
+    Args:
+        job: The config, resolved.
+        recorded: The same with its interpolations.
+        config: As composed.
+        request: Of the sweep that it belongs to.
+
+    Raises:
+        UserError: With a message that names the key at fault.
+    """
     _check(job)
     arguments = lightning_arguments(job["trainer"])
     package = package_of(module_class(job["model"]))

@@ -1,18 +1,22 @@
 """Measure the gap by a LightningModule's own ``validation_step``, on both sides alike."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.utilities.seed import isolate_rng
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from reglab.analysis.per_example_file import Examples
 from reglab.callback.dataloader_rows import batches_in_order
 from reglab.callback.measurement import loaders_of, on_device, validating
 from reglab.core.errors import UserError
@@ -76,7 +80,9 @@ class StepMeasurement(Measurement):
         """
         parameters = as_local_parameters(model)
         with cocktail.evaluating(parameters.hook_target):
-            train, val = (self._estimates(batches) for batches in (self._train, self._val))
+            self._logged = tuple(self._steps(batches) for batches in (self._train, self._val))
+        train, val = (logged.estimates(self.settings.level) for logged in self._logged)
+        self.score = next((name for name in val if name in train and name != "loss"), "")
         metrics: dict[str, Tensor] = {}
         for name in val:
             if name in train:
@@ -92,13 +98,27 @@ class StepMeasurement(Measurement):
         fitted = train.of_a_part(self._left) if self._left == 0 or not train.error.isnan() else train
         first, second = (val, fitted) if _LOWER.search(name) else (fitted, val)
         metrics = {f"train/{name}": train.value, f"val/{name}": val.value, f"gap/{name}": first.value - second.value}
-        if name == "loss":
+        if name == "loss" and not val.error.isnan():
             low, high = difference(first, second)
             metrics |= {"val/loss_se": val.error, "gap/loss_low": low, "gap/loss_high": high}
         return metrics
 
-    def _estimates(self, batches: Callable[[], Iterable[Any]]) -> dict[str, Estimated]:
-        """Return what the steps on some batches give, by name without a prefix such as ``val/``."""
+    def examples(self) -> Examples | None:
+        """Return the loss of each batch of the last measurement, in the place of each example's.
+
+        None where batches are too few to say anything by their spread.
+        """
+        probe, val = (logged.losses() for logged in self._logged)
+        if min(len(probe), len(val)) < _LEAST_BATCHES:
+            return None
+        unknown = [np.full(len(losses), np.nan) for losses in (probe, val)]
+        return Examples(
+            np.arange(len(val)), val, unknown[1], np.arange(len(probe)), probe, unknown[0],
+            train_rows=np.array(round(len(probe) / (1 - self._left)) if self._left < 1 else len(probe)),
+        )  # fmt: skip
+
+    def _steps(self, batches: Callable[[], Iterable[Any]]) -> "_Logged":
+        """Return what the steps on some batches give."""
         trainer, module = self._trainer, self._module
         logged = _Logged()
         numbered = is_param_in_hook_signature(module.validation_step, "batch_idx", min_args=2)
@@ -110,7 +130,8 @@ class StepMeasurement(Measurement):
                     logged.begin(ready)
                     returned = module.validation_step(ready, number) if numbered else module.validation_step(ready)
                     logged.returned(returned)
-            return logged.estimates(self.settings.level)
+            logged.compute()
+        return logged
 
 
 class _Value(NamedTuple):
@@ -130,6 +151,7 @@ class _Logged:
     def __init__(self) -> None:
         self.values: dict[str, list[_Value]] = defaultdict(list)
         self.metrics: dict[str, Metric] = {}
+        self.computed: dict[str, float] = {}
         self._rows = 1
 
     def begin(self, batch: Any) -> None:
@@ -158,6 +180,9 @@ class _Logged:
         key = _PREFIX.sub("", name)
         if isinstance(value, Metric):
             self.metrics[key] = value
+            batch = getattr(value, "_forward_cache", None)  # its value on this batch, where the module called it
+            if isinstance(batch, Tensor) and batch.numel() == 1:
+                self.values[key].append(_Value(float(batch), batch_size or self._rows))
         elif isinstance(value, Mapping):
             self._log_dict({f"{name}.{inner}": each for inner, each in value.items()}, batch_size=batch_size)
         else:
@@ -167,30 +192,63 @@ class _Logged:
         for name, value in dictionary.items():
             self._log(name, value, batch_size=batch_size)
 
+    def compute(self) -> None:
+        """Let the metrics compute their values, before they get back their state."""
+        for name, metric in self.metrics.items():
+            computed = metric.compute()
+            if isinstance(computed, Tensor) and computed.numel() == 1:
+                self.computed[name] = float(computed)
+
+    def losses(self) -> NDArray[np.float64]:
+        """Return what each batch adds to the mean loss: their mean is the loss."""
+        shares = self._batches("" if "" in self.values else "loss")
+        return np.zeros(0) if shares is None else shares.numpy()
+
+    def _batches(self, name: str) -> Tensor | None:
+        """Return what each batch adds to a value, ``[batches]``; None where it is no mean of batches.
+
+        A metric may weight batches by their rows, or all alike, or be no mean.
+        """
+        values = self.values.get(name)
+        if not values:
+            return None
+        wanted = self.computed.get(name)
+        for shares in (_shares(values), torch.tensor([each.value for each in values], dtype=torch.float64)):
+            if wanted is None or math.isclose(float(shares.mean()), wanted, rel_tol=1e-4, abs_tol=1e-7):
+                return shares
+        return None
+
     def estimates(self, level: float) -> dict[str, Estimated]:
         """Return each value over all batches: a mean of batches by their rows, or what a metric
         computes. The loss is what was returned, else what was logged as ``loss``.
         """
-        found = {name: _of_batches(values, level) for name, values in self.values.items()}
-        unknown = torch.tensor(torch.nan)
-        for name, metric in self.metrics.items():
-            computed = metric.compute()
-            if isinstance(computed, Tensor) and computed.numel() == 1:
-                found[name] = Estimated(computed.detach().float().cpu().reshape(()), unknown, unknown, unknown)
+        found: dict[str, Estimated] = {}
+        for name in {**self.values, **self.computed}:
+            shares = self._batches(name)
+            if shares is None:
+                found[name] = _without_interval(torch.tensor(self.computed[name], dtype=torch.float64))
+            elif len(shares) < _LEAST_BATCHES:
+                found[name] = _without_interval(shares.mean())
+            else:
+                found[name] = mean_interval(shares, level)
         if "" in found:
             found["loss"] = found.pop("")
         return found
 
 
-def _of_batches(values: list[_Value], level: float) -> Estimated:
-    """Return the mean over rows of batch means, with the interval that the batches' spread gives."""
+def _shares(values: list[_Value]) -> Tensor:
+    """Return what each batch adds to the mean over rows, ``[batches]``: as its mean would where
+    batches have equally many rows.
+    """
     means, rows = (torch.tensor(column, dtype=torch.float64) for column in zip(*values, strict=True))
     share = rows / rows.mean()
     mean = (share * means).mean()
-    if len(values) < _LEAST_BATCHES:
-        unknown = torch.tensor(torch.nan, dtype=torch.float64)
-        return Estimated(mean, unknown, unknown, unknown)
-    return mean_interval(mean + share * (means - mean), level)
+    return mean + share * (means - mean)
+
+
+def _without_interval(value: Tensor) -> Estimated:
+    unknown = torch.full_like(value, torch.nan)
+    return Estimated(value, unknown, unknown, unknown)
 
 
 def _rows_of(batch: Any) -> int | None:

@@ -7,12 +7,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from reglab.analysis.per_example_file import Examples
 from reglab.callback.dataloader_rows import inputs_and_targets
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import Diverged
 from reglab.data import DataSet
-from reglab.measures import MeasureSettings, Task
+from reglab.measures import MeasureSettings, Task, score_name
 from reglab.training.lightning.step_measurement import StepMeasurement
 from reglab.training.trainable import Tensors
 
@@ -94,6 +95,17 @@ class TrainedModule:
             gap = {key: value for key, value in measured.items() if not key.startswith("weights/")}
             return gap, {key: value for key, value in measured.items() if key.startswith("weights/")}
         return measurement.gap(module, cocktail), measurement.weights(module, cocktail)
+
+    def examples(self) -> Examples | None:
+        """Return what the last measurement says of each example, or of each batch."""
+        if isinstance(self.measurement, LoaderMeasurement):
+            return self.measurement.examples(self.module)
+        return self.measurement.examples()
+
+    @property
+    def score(self) -> str:
+        """The name of the score that stands beside the loss; empty where there is none."""
+        return score_name(self.task) if self.task else getattr(self.measurement, "score", "")
 
     def measured_state(self, row: int) -> dict[str, Any]:
         return self.measurement.state(self.module)
