@@ -1,6 +1,7 @@
 """Build a user's LightningModule, and find which of Lightning's two packages it is from."""
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -74,7 +75,11 @@ def build_module(node: Mapping[str, Any]) -> nn.Module:
             f"model._target_={target}: {cls.__name__} has no training_step of its own; a plain network is trained by "
             "model=custom"
         )
-    return construct(cls, build_arguments({key: node[key] for key in node if key != MARK}, "model"), "model")
+    arguments = build_arguments({key: node[key] for key in node if key != MARK}, "model")
+    with warnings.catch_warnings():
+        # Of save_hyperparameters, whose networks no checkpoint holds twice here.
+        warnings.filterwarnings("ignore", message="Attribute .* is an instance of `nn.Module`")
+        return construct(cls, arguments, "model")
 
 
 def module_class(node: Mapping[str, Any]) -> type[nn.Module]:
