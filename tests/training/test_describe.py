@@ -126,5 +126,5 @@ def test_a_recorded_config_keeps_its_interpolations(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_missing_value_is_named() -> None:
-    with pytest.raises(UserError, match=r"config: a\.b: Missing mandatory value"):
+    with pytest.raises(UserError, match=r"config: a\.b is not set: give a\.b=\.\.\."):
         describe.plain(OmegaConf.create({"a": {"b": "???"}}))

@@ -127,6 +127,8 @@ def _unknown_key(key: str, cause: OmegaConfBaseException, options: Mapping[str, 
         valid = sorted(name for name in {*valid, *options} if not name.startswith("hydra"))
     if last in options.get(parent_key, []):
         return f"{key}: {last} is not chosen; choose it first, as in {parent_key}=[{last}]"
+    if parent_key == "optimizer" and not valid:
+        return f"{key} has no effect with model=lightning: the module's configure_optimizers decides; +model.{last}=..."
     if parent_key in options:
         valid = valid or options[parent_key]
     if full_key in _REMOVED:

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from reglab.core.errors import UserError
+
 MARK = "_loop_"  # the key of conf/model/lightning.yaml that says so
 _LIGHTNING = "lightning"
 
@@ -20,6 +22,22 @@ def uses_lightning_loop(config: Mapping[str, Any]) -> bool:
     """
     model = config.get("model")
     return isinstance(model, Mapping) and model.get(MARK) == _LIGHTNING
+
+
+def check_pairing(config: Mapping[str, Any]) -> None:
+    """Refuse a LightningDataModule for a network that is trained from tensors.
+
+    Args:
+        config: Of a job, resolved or not.
+
+    Raises:
+        UserError: With what to give instead.
+    """
+    if is_data_module(config) and not uses_lightning_loop(config):
+        raise UserError(
+            "data=lightning trains a LightningModule: add model=lightning model._target_=my_package.LitModel. A plain "
+            "network is trained on data=table, image_folder or another data set of reglab"
+        )
 
 
 def data_digest(node: Mapping[str, Any]) -> str:

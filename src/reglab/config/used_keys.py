@@ -31,7 +31,7 @@ INSTEAD = {
     "callbacks": "reglab train has no callbacks of yours yet; in Python, reglab.Regularize joins them in a pl.Trainer",
     "logger": "every run is recorded by tracking=mlflow, offline or none",
     "loggers": "every run is recorded by tracking=mlflow, offline or none",
-    "datamodule": "data are named by data=NAME: reglab train --help lists them",
+    "datamodule": "a LightningDataModule is given by data=lightning data._target_=my_package.MyData",
     "dataset": "data are named by data=NAME: reglab train --help lists them",
     "ckpt_path": "reglab resume RUN continues a run from its checkpoint",
     "checkpoint": "reglab resume RUN continues a run from its checkpoint",

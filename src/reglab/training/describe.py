@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
+from omegaconf.errors import MissingMandatoryValue
 
 from reglab.config.expansion import check_expansion
 from reglab.config.fingerprint import fingerprint
@@ -156,4 +157,6 @@ def _reason(error: Exception) -> str:
     """Return OmegaConf's reason in one line, with the whole key, which it writes on another."""
     key = getattr(error, "full_key", None)
     reason = str(error).splitlines()[0]
+    if isinstance(error, MissingMandatoryValue) and key:
+        return f"{key} is not set: give {key}=..."
     return f"{key}: {reason}" if key and str(key) not in reason else reason

@@ -9,6 +9,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from reglab import data
 from reglab.analysis.table_report import TableReport
 from reglab.config.fingerprint import hash_config
+from reglab.config.lightning_loop import check_pairing
 from reglab.core.errors import UserError
 from reglab.data.table_description import describe_table
 from reglab.regularizers import Cocktail
@@ -55,6 +56,7 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
     for number, job in jobs.items():
         node = dict(job.get("data") or {})
         try:
+            check_pairing(job)
             data.check(node)
         except UserError as error:
             findings.faults.setdefault(str(error), []).append(number)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from reglab import data, models
 from reglab.config.instantiate import construct
 from reglab.config.job_request import JobRequest, without_request
+from reglab.config.lightning_loop import check_pairing
 from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.data import DataSet
@@ -106,6 +107,7 @@ def prepare_job(
     recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}
     secrets.learn(recorded)
     job = {key: value for key, value in describe.plain(config).items() if key != "hydra"}
+    check_pairing(job)
     loaded = {} if loaded is None else loaded
     node = json.dumps(job["data"], sort_keys=True, default=str)
     if node not in loaded:

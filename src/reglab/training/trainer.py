@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,8 @@ _PROFILERS: Mapping[Any, Callable[..., Any]] = {
     "pytorch": PyTorchProfiler,
 }
 
+# Of both packages of Lightning.
+_LOGGERS = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
 _RESTORING = (
     "pytorch_lightning.trainer.connectors.checkpoint_connector",
     "pytorch_lightning.utilities.migration.utils",
@@ -144,13 +147,15 @@ def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's tips and the warnings that do not apply to a module without Lightning's
     own loops.
     """
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)
+            if twin := sys.modules.get("lightning.fabric.utilities.warnings"):
+                warnings.simplefilter("ignore", twin.PossibleUserWarning)
             warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")  # ``check`` refuses it
             # Lightning 2.6 asks torch 2.13's pytrees a question that they will stop answering.
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)

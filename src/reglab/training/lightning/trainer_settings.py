@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from reglab.config.trainer_table import ACTS_IN_LIGHTNING, REFUSED_IN_LIGHTNING
 from reglab.core.errors import UserError, nearest
 from reglab.training.trainer_arguments import supported
@@ -35,8 +37,15 @@ def lightning_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
             f"trainer.strategy={strategy} is not known to train a LightningModule with regularizers; "
             f"{nearest(str(strategy), _STRATEGIES)}"
         )
+    if settings.get("sync_batchnorm") and not _trains_on_gpus(settings):
+        settings["sync_batchnorm"] = False  # torch has it for GPUs alone
     epochs_of(settings)
     return supported(settings, ACTS_IN_LIGHTNING)
+
+
+def _trains_on_gpus(settings: Mapping[str, Any]) -> bool:
+    accelerator = settings.get("accelerator", "auto")
+    return accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
 
 
 def epochs_of(trainer: Mapping[str, Any]) -> int:
