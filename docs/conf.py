@@ -31,6 +31,7 @@ html_copy_source = False
 
 _PAGES = {
     "Use": [
+        "lightning",
         "training",
         "trainer",
         "tables",

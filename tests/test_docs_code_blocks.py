@@ -178,14 +178,16 @@ class Page:
         if words[0] != "train" or "--help" in words:
             self._other(words, compose_only)
             return
-        conf = ["--config-dir", "conf"] if (self.folder / "conf").is_dir() else []
+        own_data = any(word in ("data=lightning", "data=points") for word in words)  # it has no size of ours
+        short = SHORT[:1] if own_data else SHORT
+        conf = ["--config-dir", "conf"] if (self.folder / "conf").is_dir() and "--config-dir" not in words else []
         words = ["train", *conf, *(each for word in words[1:] for each in (SWEPT if word == "..." else (word,)))]
         if "-m" in words:
             self._swept(words)
         elif compose_only:
             assert self._main([*words, "--cfg", "job"]) == 0
         else:
-            assert self._main([*words, *SHORT]) == 0
+            assert self._main([*words, *short]) == 0
 
     def _swept(self, words: list[str]) -> None:
         with self.monkeypatch.context() as patch:
@@ -275,12 +277,37 @@ def readers_own() -> dict[str, Any]:
 
 
 NETWORK = """
+import pytorch_lightning as pl
+import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 
 class MyNet(nn.Sequential):
     def __init__(self, in_features: int, num_classes: int, hidden: int = 8) -> None:
         super().__init__(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
+
+
+class LitModel(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(3, 1)
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.mse_loss(self.net(batch[0]), batch[1])
+
+    validation_step = training_step
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class MyData(pl.LightningDataModule):
+    def train_dataloader(self):
+        inputs = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+        return DataLoader(TensorDataset(inputs, inputs[:, :1]), 4)
+
+    val_dataloader = train_dataloader
 """
 
 
