@@ -9,21 +9,29 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from reglab.config import trust
+from reglab.config.lightning_loop import uses_lightning_loop
 from reglab.config.paths import conf_dir
 from reglab.core.errors import UserError
 from reglab.training.check import check_experiment
 from reglab.training.fused.job import prepare_jobs
+from reglab.training.lightning.prepare import prepare_module, seeded
 
 OPTIONS = sorted((path.parent.name, path.stem) for path in conf_dir().glob("*/*.yaml") if not path.stem.startswith("_"))
+PROJECT = "training.lightning.own_project"
+LIGHTNING = ["model=lightning", f"model._target_={PROJECT}.Simple"]
 NEEDS = {  # what an option leaves to its user
     ("data", "table"): ["data.path=rows.csv", "data.target=price"],
     ("data", "image_folder"): ["data.path=photos", "data.size=8", "model=cnn"],
     ("data", "tokens"): [
         "model=custom", "model._target_=torch.nn.EmbeddingBag", "+model.num_embeddings=100", "+model.embedding_dim=4",
     ],
+    ("data", "lightning"): [*LIGHTNING, f"data._target_={PROJECT}.PointsModule", "+model.inputs=6"],
+    ("model", "lightning"): LIGHTNING,
+    ("optimizer", "own"): LIGHTNING,
     ("model", "cnn"): ["data=digits"],
     ("model", "custom"): ["model._target_=torch.nn.Linear"],
     ("model", "timm"): ["model.name=resnet18", "data=digits"],
@@ -73,6 +81,11 @@ def test_it_makes_a_job(group: str, name: str, folder: Path) -> None:
         _built(config)
 
 
-def _built(config: object) -> None:
+def _built(config: DictConfig) -> None:
+    if uses_lightning_loop(config):
+        with trust.isolated(), seeded(0):
+            trust.trust("training")
+            prepare_module(config)
+        return
     experiment = prepare_jobs([config])[0].experiment
     check_experiment(experiment)

@@ -63,6 +63,10 @@ class Recipe:
             raise UserError(f"optimizer.lr must be > 0, got {lr!r}")
 
     def build_optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
+        if not self.optimizer:
+            raise UserError(
+                "optimizer=own is that of a LightningModule (model=lightning): choose adam, adamw, sgd, ..."
+            )
         optimizer = build(self.optimizer, Optimizer, "optimizer", params=list(weights))
         if isinstance(optimizer, torch.optim.LBFGS):
             raise UserError("optimizer: LBFGS takes many gradients a step, which regularizers do not fit; try Adam")

@@ -1,6 +1,7 @@
 """A project as Lightning's users have it: a module with metrics, a partial optimizer and a scheduler, and its data."""
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,23 @@ class Manual(Simple):
         optimizer.zero_grad()
         self.manual_backward(nn.functional.cross_entropy(self(batch[0]), batch[1]))
         optimizer.step()
+
+
+class ByHand(Simple):
+    """Logs by its logger, and writes a file where that says."""
+
+    def on_train_epoch_end(self) -> None:
+        logger: Any = self.logger
+        logger.log_metrics({"mine": float(self.current_epoch)}, step=self.global_step)
+        Path(logger.save_dir, "mine.txt").write_text("mine")
+
+
+class Experimenting(Simple):
+    """Uses the object of another logger."""
+
+    def on_train_epoch_end(self) -> None:
+        logger: Any = self.logger
+        logger.experiment.add_image("x", None)
 
 
 class Silent(Simple):

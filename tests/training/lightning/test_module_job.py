@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from reglab.config import trust
 from reglab.config.paths import conf_dir
-from reglab.core.errors import UserError
+from reglab.core.errors import CodeFailed, UserError
 from reglab.tracking.journal_lines import metric_rows
 from reglab.tracking.run_state import read_state
 from reglab.training import checkpoint_files, restore
@@ -161,6 +161,16 @@ def test_what_the_module_logs_is_recorded_each_epoch(run: Run, case: Case) -> No
     best = [recorded["logged/val/acc_best", epoch][0] for epoch in range(1, EPOCHS + 1)]
     accuracy = [recorded["logged/val/acc", epoch][0] for epoch in range(1, EPOCHS + 1)]
     assert best == [max(accuracy[: epoch + 1]) for epoch in range(EPOCHS)]
+
+
+def test_what_is_logged_by_the_logger_is_recorded_too(run: Run, case: Case) -> None:
+    given = ("data=wine", "model=lightning", "tracking=none", "trainer.max_epochs=2")
+    run(*given, f"model._target_={PROJECT}.ByHand")
+    recorded = rows(case.folder / "it")
+    assert [recorded["logged/mine", epoch] for epoch in (1, 2)] == [[0.0], [1.0]]
+    assert (case.folder / "it" / "mine.txt").read_text() == "mine"
+    with pytest.raises(CodeFailed, match=r"self\.log or self\.logger\.log_metrics"):
+        run(*given, f"model._target_={PROJECT}.Experimenting", folder="other")
 
 
 @pytest.mark.parametrize("schedule", [STEP, PLATEAU])

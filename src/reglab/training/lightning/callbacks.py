@@ -12,6 +12,7 @@ from reglab.training.best_epoch import final_metrics
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
 from reglab.training.lightning.random_state import random_state, set_random_state
+from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.trained_module import COCKTAIL, MODEL, TrainedModule, joint_state, part_of
 from reglab.training.loop_position import drop_loop_state, position_of, resume_from
 from reglab.training.recorder import Recorder
@@ -28,6 +29,7 @@ class ModuleRecorder(Recorder):
     """
 
     module: TrainedModule
+    logger: RunLogger
 
     @property
     def state_key(self) -> str:
@@ -45,8 +47,10 @@ class ModuleRecorder(Recorder):
         # A value that the epoch did not log is still there, the same tensor.
         new = {name: value for name, value in now.items() if self._seen.get(name) is not value}
         self._seen = now
+        by_hand = {name: value for name, value in self.logger.take().items() if name not in now}
         if epoch:
-            rows[0].update({f"{LOGGED}{name}": float(value) for name, value in sorted(new.items())})
+            values = {name: float(value) for name, value in new.items()} | by_hand
+            rows[0].update({f"{LOGGED}{name}": values[name] for name in sorted(values)})
         return super()._metrics(rows, epoch)
 
 

@@ -20,6 +20,7 @@ from reglab.training.job_result import JobResult, record_summary
 from reglab.training.job_run import run_recorded
 from reglab.training.lightning.callbacks import LOGGED, ModuleCheckpoints, ModuleFiles, ModuleFinalizer, ModuleRecorder
 from reglab.training.lightning.prepare import ModuleJob, prepare_module, seeded
+from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.testing import test_metrics
 from reglab.training.lightning.trained_module import TrainedModule
 from reglab.training.process_state import process_restored
@@ -78,9 +79,10 @@ def _fit(
     recorder = late(ModuleRecorder)(
         trained, [], measure, [tracker], checkpoints, report, prepared.arguments.get("min_epochs") or 0
     )
+    recorder.logger = RunLogger(tracker)
     finalizer = late(ModuleFinalizer)(trained, recorder, checkpoints)
     with quiet_lightning():
-        trainer = _trainer(prepared, [prepared.regularize, recorder, checkpoints, finalizer])
+        trainer = _trainer(prepared, recorder.logger, [prepared.regularize, recorder, checkpoints, finalizer])
         if trainer.world_size > 1:
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})
@@ -102,12 +104,12 @@ def _tested(prepared: ModuleJob) -> dict[str, float]:
     return test_metrics(module, prepared.package, prepared.job["trainer"], data.test)
 
 
-def _trainer(prepared: ModuleJob, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(prepared: ModuleJob, logger: RunLogger, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Return the Trainer of the package that the module's class is from."""
     try:
         trainer: pl.Trainer = prepared.package.get("Trainer")(
             **prepared.arguments,
-            logger=False,
+            logger=logger,
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=callbacks,
