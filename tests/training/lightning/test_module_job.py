@@ -1,32 +1,23 @@
 """model=lightning: a LightningModule trains by its own steps, as with Lightning's own Trainer, and is recorded."""
 
 import functools
-import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from omegaconf import OmegaConf
+from torch import nn
 
-from reglab.config import trust
-from reglab.config.paths import conf_dir
 from reglab.core.errors import CodeFailed, UserError
-from reglab.tracking.journal_lines import metric_rows
 from reglab.tracking.run_state import read_state
-from reglab.training import checkpoint_files, restore
-from reglab.training.job_result import JobResult
-from reglab.training.lightning.job import run_module_job
+from reglab.training import restore
 from reglab.training.trainer import quiet_lightning
 from training.job_case import Case
 from training.lightning import own_project
+from training.lightning.module_case import Cut, Run, composed, rows, state
 from training.lightning.own_project import CLASSES, INPUTS, Classifier, Net, Points, PointsModule
 
 PROJECT = "training.lightning.own_project"
@@ -47,52 +38,6 @@ OWN = (
     f"trainer.max_epochs={EPOCHS}",
     "trainer.checkpoint_seconds=0",
 )
-
-
-class Cut(BaseException):
-    """Stands for what ends a process."""
-
-
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("train", ["trainer.accelerator=cpu", *overrides])
-
-
-Run = Callable[..., JobResult]
-
-
-@pytest.fixture
-def run(case: Case, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Train a job in ``folder``; ``cut`` ends it after that epoch as if its process died."""
-
-    def train(*overrides: str, folder: str = "it", cut: int | None = None, **given: Any) -> JobResult:
-        hydra = {"runtime": {"output_dir": str(case.folder / folder)}, "overrides": {"task": list(overrides)}}
-        monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": hydra}))
-
-        def cutting(progress: Any) -> None:
-            if progress.epoch == cut:
-                raise Cut
-
-        return run_module_job(composed(*overrides), cutting, **given)
-
-    with trust.isolated():
-        trust.trust("training")
-        yield train
-
-
-def state(folder: Path) -> dict[str, Tensor]:
-    content = checkpoint_files.read(folder / "checkpoints" / "last.ckpt")
-    return {name.removeprefix("model."): value for name, value in content["state_dict"].items()
-            if name.startswith("model.")}  # fmt: skip
-
-
-def rows(folder: Path) -> dict[tuple[str, int], list[float]]:
-    found: dict[tuple[str, int], list[float]] = {}
-    for line in (folder / "journal.jsonl").read_text().splitlines():
-        for row in metric_rows(json.loads(line)):
-            if not row.key.startswith("system/"):
-                found.setdefault((row.key, row.step), []).append(row.value)
-    return found
 
 
 def bare(seed: int = 0, **given: Any) -> Classifier:
