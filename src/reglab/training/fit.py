@@ -79,12 +79,21 @@ def fit(
     load_evaluation_weights(module.model, module.cocktail)
     files = [checkpoints.best, checkpoints.last] if trainer.is_global_zero else []
     record_weights(tracker, experiment.cocktail, files)
-    for path in sorted(tracker.folder.glob(f"*-{PROFILE}*")):
-        tracker.artifact(path)
+    record_profile(tracker)
     if finalizer.examples is not None:
         finalizer.examples.write(tracker.folder / FILE)
         tracker.artifact(tracker.folder / FILE)
     return final
+
+
+def record_profile(tracker: RunTracker) -> None:
+    """Record what a profiler wrote, if there was one.
+
+    Args:
+        tracker: Of the run.
+    """
+    for path in sorted(tracker.folder.glob(f"*-{PROFILE}*")):
+        tracker.artifact(path)
 
 
 def record_weights(tracker: RunTracker, cocktail: Cocktail, checkpoints: Sequence[Path]) -> None:

@@ -70,15 +70,26 @@ def build_trainer(experiment: Experiment, callbacks: list[pl.Callback], folder: 
         "callbacks": callbacks,
         "plugins": [AtomicCheckpoints(), *cluster_plugins()],
     }
-    settings = supported(split_settings(experiment.trainer)[1])
-    if folder is not None and settings.get("profiler") in _PROFILERS:
-        settings["profiler"] = _PROFILERS[settings["profiler"]](dirpath=folder, filename=PROFILE)
+    settings = with_profiler(supported(split_settings(experiment.trainer)[1]), folder)
     try:
         trainer: pl.Trainer = construct(pl.Trainer, {**trainer_arguments(settings), **fixed}, "trainer")
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
     disable_buffer_broadcast(trainer.strategy)
     return trainer
+
+
+def with_profiler(settings: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Return arguments of the Trainer, a profiler's name replaced by one that writes into a folder.
+
+    Args:
+        settings: The arguments.
+        folder: Of the run; None leaves them as they are.
+    """
+    kind = settings.get("profiler")
+    if folder is None or kind not in _PROFILERS:
+        return dict(settings)
+    return {**settings, "profiler": _PROFILERS[kind](dirpath=folder, filename=PROFILE)}
 
 
 def run_trainer(

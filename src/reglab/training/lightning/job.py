@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
@@ -26,7 +27,7 @@ from reglab.training.lightning.trained_module import TrainedModule
 from reglab.training.process_state import process_restored
 from reglab.training.recorder import Progress
 from reglab.training.run_note import steps_note
-from reglab.training.trainer import quiet_lightning, run_trainer
+from reglab.training.trainer import quiet_lightning, run_trainer, with_profiler
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ def _fit(
     tracker.tag(**{"reglab.score": trained.score or "loss"})
     load_evaluation_weights(module, trained.cocktail)
     record_weights(tracker, trained.cocktail, [checkpoints.best, checkpoints.last] if trainer.is_global_zero else [])
+    fit.record_profile(tracker)
     if finalizer.examples is not None:
         finalizer.examples.write(tracker.folder / FILE)
         tracker.artifact(tracker.folder / FILE)
@@ -108,7 +110,7 @@ def _trainer(prepared: ModuleJob, logger: RunLogger, callbacks: list[pl.Callback
     """Return the Trainer of the package that the module's class is from."""
     try:
         trainer: pl.Trainer = prepared.package.get("Trainer")(
-            **prepared.arguments,
+            **with_profiler(prepared.arguments, Path(logger.save_dir)),
             logger=logger,
             enable_progress_bar=False,
             enable_model_summary=False,
