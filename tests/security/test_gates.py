@@ -27,7 +27,7 @@ GATES = {
     "read_plain": {"cli/config_options.py": 1},
     "check_yaml": {"config/yaml_file.py": 2},
     # Configs in checkpoints: for reglab.load, the test part and the report.
-    "resolved": {"training/restore.py": 5},
+    "resolved": {"training/restore.py": 5, "training/lightning/testing.py": 3},
     # Trust: of the command line, and the same in the processes that it starts.
     "trust_given": {"cli/train.py": 1, "cli/resume.py": 1},
     "trust": {
@@ -43,7 +43,11 @@ GATES = {
         "config/instantiate.py": 1,
         "models/build.py": 1,
         "training/data_shape.py": 1,
+        "training/lightning/data_module.py": 1,
+        "training/own_module.py": 1,
     },
+    # Nested objects of a user's LightningModule and of its data, behind the class that the user trusts.
+    "build_arguments": {"config/objects.py": 1, "training/lightning/data_module.py": 1, "training/own_module.py": 1},
 }
 # What reads or builds without a gate, where it stands behind one.
 BEHIND = {
@@ -58,6 +62,7 @@ BEHIND = {
     "Callbacks": {"cli/train.py": 1, "cli/single_run.py": 1},
     ".instantiate_sweeper": {"cli/train.py": 1},
     "run_job": {"cli/single_run.py": 1, "launchers/run_group.py": 1, "launchers/task.py": 1},
+    "run_module_job": {"launchers/task.py": 1},
 }
 NOWHERE = ("create_main_hydra2", "initialize_config_dir", "from_dotlist", "full_load", "unsafe_load", "instantiate")
 

@@ -28,12 +28,14 @@ def train(config: DictConfig, resume: "RunState | None" = None) -> object:
     _filter_warnings()
     request = take(config)
     if uses_lightning_loop(config):
-        from reglab.training.lightning.job import run_module_job as run  # late: torch is not needed to launch a sweep
-    else:
-        from reglab.training.job import run_job as run  # late, as above
+        from reglab.training.lightning.job import run_module_job  # late: torch is not needed to launch a sweep
+
+        with user_code():
+            return run_module_job(config, reporter(), resume, request)
+    from reglab.training.job import run_job  # late, as above
 
     with user_code():
-        return run(config, reporter(), resume, request)
+        return run_job(config, reporter(), resume, request)
 
 
 def train_pack(

@@ -54,6 +54,7 @@ def test_clipping_has_two_names() -> None:
     [({"max_steps": 3}, 3), ({"limit_train_batches": 1}, 2), ({"overfit_batches": 1}, 2),
      ({"accumulate_grad_batches": 2}, 4), ({}, 8)],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:You requested to overfit:UserWarning")
 def test_steps_are_lightnings(run: Run, case: Case, given: dict[str, Any], steps: int) -> None:
     from reglab.training import checkpoint_files
 
