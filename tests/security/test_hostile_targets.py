@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from reglab import data, load
 from reglab.cli import train
 from reglab.config import trust
+from reglab.config.objects import build_arguments
 from reglab.config.paths import conf_dir
 from reglab.config.validate import check_config
 from reglab.core.errors import UserError
@@ -107,6 +108,16 @@ def test_no_slot_takes_what_is_not_trusted(lurking):
                 check_experiment(build_experiment(describe.plain(hostile), loaded, {}))
     assert tops() == before
     assert not tops() & NEVER
+    assert not lurking.exists()
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_no_nested_object_of_a_module_is_what_is_not_trusted(lurking, partial):
+    before = tops()
+    for target in TARGETS:
+        with pytest.raises(UserError, match=r"^model\.net\._target_[= ]"):
+            build_arguments({"net": {"_target_": target, "_partial_": partial}}, "model")
+    assert not (tops() - before) & NEVER
     assert not lurking.exists()
 
 
