@@ -7,6 +7,7 @@ from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleD
 from torch.optim import LBFGS, Optimizer
 
 from reglab.core.errors import UserError, nearest
+from reglab.measures import MeasureSettings
 from reglab.measures.losses import TASKS
 from reglab.regularizers import Flooding, LabelSmoothing, Mixup, Regularizer, name_members, overrides
 from reglab.training.lightning_packages import is_lightning
@@ -22,18 +23,38 @@ _BY_HAND: dict[type[Regularizer], str] = {
 }
 
 
-def named_members(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], task: str) -> dict[str, Regularizer]:
+def check_task(task: str | None, loss: object, settings: MeasureSettings) -> None:
+    """Raise UserError where it is not said what is measured, or a score is none of the task.
+
+    Args:
+        task: Of the outputs.
+        loss: A user's own.
+        settings: With scores.
+    """
+    if loss is not None and not callable(loss):
+        raise UserError(f"loss must be a function of (module, batch), got {loss!r}")
+    if task is None and loss is None:
+        raise UserError(
+            f"say what is measured: task= one of {', '.join(TASKS)}, or loss=lambda module, batch: ..., the loss of "
+            "each row or of the batch"
+        )
+    if task is None and settings.scores:
+        raise UserError(f"scores={list(settings.scores)} are scores of a task; give task= too")
+    if task is not None and task not in TASKS:
+        raise UserError(f"task={task!r} is unknown; {nearest(str(task), TASKS)}")
+    if task is not None:
+        settings.check(task, weighted=False)
+
+
+def named_members(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer]) -> dict[str, Regularizer]:
     """Return the members by name.
 
     Args:
         regularizers: A list, or a dict by name.
-        task: Of the outputs.
 
     Raises:
         UserError: For what is no regularizer, or needs the batch or the loss.
     """
-    if task not in TASKS:
-        raise UserError(f"task={task!r} is unknown; {nearest(str(task), TASKS)}")
     members = list(regularizers.values()) if isinstance(regularizers, Mapping) else regularizers
     if isinstance(members, Regularizer) or not all(isinstance(member, Regularizer) for member in members):
         raise UserError(f"Regularize takes a list or a dict of regularizers, such as [L1(1e-4)], got {regularizers!r}")

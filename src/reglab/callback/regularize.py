@@ -2,23 +2,25 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor, nn
 
 from reglab.analysis.per_example_file import Examples
-from reglab.callback.checks import check_strategy, named_members, only_optimizer
+from reglab.callback.averaged_weights import averaged_weights
+from reglab.callback.batch_evaluation import Asked, OwnLoss
+from reglab.callback.checks import check_strategy, check_task, named_members, only_optimizer
 from reglab.callback.clipping import follow_clipping
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
+from reglab.callback.fixed_batches import rows_in
 from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
-from reglab.callback.run_record import log_final, tag_runs
+from reglab.callback.run_record import OWN_LOSS, log_final, tag_runs
 from reglab.core.errors import UserError
 from reglab.measures import MeasureSettings, Task, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
@@ -43,9 +45,10 @@ class Regularize(pl.Callback):
     layer) alone. An empty list only measures, and changes nothing.
 
     Measured are ``module(inputs)`` against the targets, with the task's own loss (see
-    ``measures.example_losses``), on a fixed probe of the training rows and on all validation rows.
-    Both are read once from the loaders' datasets when training starts, and kept in memory on the
-    device; where the training dataset augments at random, the probe is one draw of it. Metrics go
+    ``measures.example_losses``), or a ``loss`` of your own of any batch, on a fixed probe of the
+    training rows and on all validation rows. Both are read once from the loaders' datasets when
+    training starts, and kept in memory on the device; where the training dataset augments at
+    random, the probe is one draw of it. Metrics go
     to the trainer's loggers as ``train/loss``, ``val/loss``, ``gap/loss``, ``weights/all/...``, so
     ``ModelCheckpoint(monitor="val/loss")`` keeps the epoch that early stopping stands for.
 
@@ -56,7 +59,9 @@ class Regularize(pl.Callback):
 
     Args:
         regularizers: A list, or a dict by name.
-        task: What the outputs are.
+        task: What the outputs are; may be left out where there is a ``loss``.
+        loss: ``loss(module, batch)`` of a batch as ``training_step`` gets it: a loss for each row,
+            ``[rows]``, whose gap has an interval, or one for the batch, 0-dim, whose gap has none.
         seed: Of the draws.
         every: Measure after so many epochs and after the last; None never.
         unpack: Gives ``(inputs, targets)`` of a batch as ``training_step`` gets it.
@@ -80,8 +85,9 @@ class Regularize(pl.Callback):
     def __init__(
         self,
         regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
-        task: Task,
+        task: Task | None = None,
         *,
+        loss: OwnLoss | None = None,
         seed: int = 0,
         every: int | None = 1,
         unpack: Unpack = inputs_and_targets,
@@ -89,9 +95,9 @@ class Regularize(pl.Callback):
         scores: Sequence[str] = (),
     ) -> None:
         self._settings = MeasureSettings(every=1 if every is None else every, scores=scores)
-        self._settings.check(task, weighted=False)
-        self.cocktail = Cocktail(named_members(regularizers, task), seed, task)
-        self.task = task
+        check_task(task, loss, self._settings)
+        self.cocktail = Cocktail(named_members(regularizers), seed, task or OWN_LOSS)
+        self.task, self.loss = task, loss
         self._seed = seed
         self.every = every
         self.unpack = unpack
@@ -122,7 +128,9 @@ class Regularize(pl.Callback):
         stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
         missing = "every=None"
         if self.every is not None:
-            self._measurement = LoaderMeasurement(trainer, pl_module, self.task, self.unpack, self._settings)
+            self._measurement = LoaderMeasurement(
+                trainer, pl_module, Asked(self.task, self.unpack, self.loss), self._settings
+            )
             saved = {when: self._restored.pop(when, {}) for when in ("initial", "previous")}
             self._measurement.begin(pl_module, saved)
             missing = self._measurement.missing
@@ -146,7 +154,7 @@ class Regularize(pl.Callback):
         # step sees one batch.
         several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
         if several:
-            rows = len(self.unpack(batch)[0])
+            rows = rows_in(batch) if self.loss else len(self.unpack(batch)[0])
             positions = torch.arange(self._hooks.rows, self._hooks.rows + rows, device=pl_module.device)
             # Lightning assigns rows to ranks round-robin, so this is the position in the joint
             # batch.
@@ -262,32 +270,3 @@ def _warn_of_shared(names: Sequence[str]) -> None:
             "Regularize(..., prefix='audited/')",
             category=UserWarning,
         )
-
-
-@contextmanager
-def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
-    """A context in which ``module`` has the weights to be evaluated, and its ``state_dict()`` the
-    trained ones.
-
-    The trained weights are put back afterwards, bit for bit, also on an exception.
-
-    Args:
-        cocktail: Which may keep averaged weights.
-        module: Changed within the context.
-    """
-    if not cocktail.averages:
-        yield
-        return
-    # Under every name that a tied weight has: a state dict holds them all.
-    trained = {name: weight.detach().clone() for name, weight in module.named_parameters(remove_duplicate=False)}
-    trained |= {name: module.get_buffer(name).clone() for name in cocktail.statistics}
-
-    def keep_trained(_: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
-        state.update({prefix + name: weight for name, weight in trained.items() if prefix + name in state})
-
-    hook = module.register_state_dict_post_hook(keep_trained)  # type: ignore[no-untyped-call]  # torch leaves it so
-    try:
-        with cocktail.evaluating(module):
-            yield
-    finally:
-        hook.remove()

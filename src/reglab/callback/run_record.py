@@ -11,23 +11,24 @@ from reglab.regularizers import Cocktail
 from reglab.training.describe import cocktail_tags
 from reglab.training.lightning_packages import is_lightning
 
+OWN_LOSS = "own_loss"  # in place of a task
 _GLOBAL_SEED = "PL_GLOBAL_SEED"  # set by Lightning's seed_everything
 
 
-def tag_runs(loggers: Iterable[Logger], cocktail: Cocktail, task: Task, seed: int) -> None:
+def tag_runs(loggers: Iterable[Logger], cocktail: Cocktail, task: Task | None, seed: int) -> None:
     """Tag the runs of Lightning's ``MLFlowLogger``s with regularizers, strength and seed.
 
     Args:
         loggers: Of a trainer.
         cocktail: That trains.
-        task: Of the outputs.
+        task: Of the outputs; None where the loss is the user's own.
         seed: Of the cocktail's draws, where the program has no seed of its own.
     """
     tags = {
         **cocktail_tags(cocktail),
         "reglab.seed": os.environ.get(_GLOBAL_SEED) or str(seed),
-        "reglab.task": task,
-        "reglab.score": score_name(task),
+        "reglab.task": task or OWN_LOSS,
+        "reglab.score": score_name(task) if task else "loss",
     }
     for logger in _of_mlflow(loggers):
         for name, value in tags.items():
