@@ -69,7 +69,8 @@ class FixedBatches:
         self.available, self.wanted = self._source.available, self._source.wanted
         self.sizes: list[int] = []
         self.kept: list[Any] | None = []
-        self._read(memory)
+        with fixed_seeds():
+            self._read(memory)
         if not self.rows:
             raise UserError("a gap cannot be measured on a loader without rows")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.batch_evaluation import Asked, BatchEvaluation, evaluate_batches
 from reglab.callback.dataloader_rows import is_mapped, rows_of_batches
-from reglab.callback.fixed_batches import MEMORY, FixedBatches, Size, fixed_seeds
+from reglab.callback.fixed_batches import FixedBatches, Size
 from reglab.callback.measured_sides import Sides, gap_of_batches
 from reglab.distributed.parameters import LocalParameters
 from reglab.measures import MeasureSettings, probe_size
@@ -49,7 +49,7 @@ class LoaderMeasurement(Measurement):
         module: pl.LightningModule,
         asked: Asked,
         settings: MeasureSettings,
-        memory: float = MEMORY,
+        memory: float,
     ) -> None:
         train, val = _only(trainer.train_dataloader), _only(_validation(trainer))
         limits = _Batches(
@@ -60,7 +60,7 @@ class LoaderMeasurement(Measurement):
         self._batch_evaluations: tuple[BatchEvaluation, BatchEvaluation] | None = None
         rows = None
         if not self.missing:
-            with fixed_seeds(), validating(trainer):
+            with validating(trainer):
                 ready = partial(_as_in_training, trainer, module)
                 self._sides = _read_sides(train, val, limits, _Reading(ready, asked, memory))
             rows = self._sides.gap_rows(asked)

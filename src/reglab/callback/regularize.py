@@ -46,9 +46,11 @@ class Regularize(pl.Callback):
 
     Measured are ``module(inputs)`` against the targets, with the task's own loss (see
     ``measures.example_losses``), or a ``loss`` of your own of any batch, on a fixed probe of the
-    training rows and on all validation rows. Both are read once from the loaders' datasets when
-    training starts, and kept in memory on the device; where the training dataset augments at
-    random, the probe is one draw of it. Metrics go
+    training rows and on all validation rows, each read from the loader's dataset in its order. Rows
+    of up to ``memory_mb`` are read once, when training starts, and kept on the device; more are
+    read again for each measurement, in the loader's batches and with its workers, so that memory
+    does not grow with them. Where the training dataset augments at random, the probe is one draw of
+    it, by a fixed seed. Metrics go
     to the trainer's loggers as ``train/loss``, ``val/loss``, ``gap/loss``, ``weights/all/...``, so
     ``ModelCheckpoint(monitor="val/loss")`` keeps the epoch that early stopping stands for.
 
@@ -68,6 +70,8 @@ class Regularize(pl.Callback):
         prefix: Put before each logged name, where the module logs the same names itself.
         scores: To measure beside the task's own, such as ``["auroc", "f1"]``; see
             ``measure.scores``.
+        memory_mb: Megabytes of rows that are kept, of each side; 0 always reads again, infinity
+            never.
 
     Attributes:
         metrics: The last measurement.
@@ -93,11 +97,13 @@ class Regularize(pl.Callback):
         unpack: Unpack = inputs_and_targets,
         prefix: str = "",
         scores: Sequence[str] = (),
+        memory_mb: float = 256,
     ) -> None:
         self._settings = MeasureSettings(every=1 if every is None else every, scores=scores)
         check_task(task, loss, self._settings)
         self.cocktail = Cocktail(named_members(regularizers), seed, task or OWN_LOSS)
         self.task, self.loss = task, loss
+        self._memory = memory_mb * 2**20
         self._seed = seed
         self.every = every
         self.unpack = unpack
@@ -128,9 +134,8 @@ class Regularize(pl.Callback):
         stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
         missing = "every=None"
         if self.every is not None:
-            self._measurement = LoaderMeasurement(
-                trainer, pl_module, Asked(self.task, self.unpack, self.loss), self._settings
-            )
+            asked = Asked(self.task, self.unpack, self.loss)
+            self._measurement = LoaderMeasurement(trainer, pl_module, asked, self._settings, self._memory)
             saved = {when: self._restored.pop(when, {}) for when in ("initial", "previous")}
             self._measurement.begin(pl_module, saved)
             missing = self._measurement.missing
