@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ from torch import Tensor, distributed
 
 from reglab.callback.dataloader_rows import Unpack, pair_of, wide_labels
 from reglab.callback.fixed_batches import FixedBatches, fixed_seeds, rows_in
+from reglab.callback.own_scores import OwnScore, ScoresOfSide
 from reglab.core.errors import UserError
 from reglab.distributed.collectives import interleaved
 from reglab.measures import Evaluation, Task
@@ -28,16 +30,13 @@ class Asked(NamedTuple):
         task: Of the outputs; None where they are not judged by one.
         unpack: Gives inputs and targets of a batch.
         loss: A user's own; None for the task's.
+        scores: The user's own, by name.
     """
 
     task: Task | None
     unpack: Unpack
     loss: OwnLoss | None = None
-
-    @property
-    def unpacks(self) -> bool:
-        """Whether inputs and targets of a batch are wanted."""
-        return self.task is not None
+    scores: Mapping[str, OwnScore] = MappingProxyType({})
 
 
 class BatchEvaluation(NamedTuple):
@@ -47,11 +46,13 @@ class BatchEvaluation(NamedTuple):
         outputs: By the task; None without one.
         losses: By the own loss, ``[rows]``; None where there is none, or one a batch.
         loss: Their mean, 0-dim; None without an own loss.
+        scores: The own scores, 0-dim or ``[rows]``.
     """
 
     outputs: Evaluation | None
     losses: Tensor | None
     loss: Tensor | None
+    scores: Mapping[str, Tensor]
 
 
 def evaluate_batches(module: pl.LightningModule, batches: FixedBatches, asked: Asked) -> BatchEvaluation:
@@ -69,21 +70,51 @@ def evaluate_batches(module: pl.LightningModule, batches: FixedBatches, asked: A
         UserError: If the loss gives something else than losses of the rows.
     """
     ranks, rank = (distributed.get_world_size(), distributed.get_rank()) if _distributed() else (1, 0)
-    losses, outputs, targets, sizes = [], [], [], []
+    losses: list[Tensor] = []
+    sizes: list[int] = []
     with evaluation_mode(module), torch.no_grad(), fixed_seeds(), _without_log(module):
+        outputs = _Outputs(module, asked)
         for batch, rows in batches.of_rank(rank, ranks):
             sizes.append(rows)
             if asked.loss is not None:
                 losses.append(own_losses(asked.loss(module, batch), batch, rows or rows_in(batch)))
-            if asked.unpacks:
-                inputs, wanted = pair_of(batch, asked.unpack)
-                outputs.append(one_tensor(module(inputs), module)[:rows])
-                targets.append(wanted[:rows])
+            outputs.add(batch, rows, batches.unpacked)
+        joint, targets = outputs.gathered(ranks, batches.wanted)
+        scores = outputs.scores.compute(joint, targets)
     evaluation = None
-    if asked.task is not None:
-        joint = [_gathered(parts, ranks)[: batches.wanted] for parts in (outputs, targets)]
-        evaluation = evaluation_of(joint[0], wide_labels(joint[1], asked.task), asked.task)
-    return BatchEvaluation(evaluation, *_own(losses, sizes, batches, ranks))
+    if asked.task is not None and joint is not None and targets is not None:
+        evaluation = evaluation_of(joint, targets, asked.task)
+    return BatchEvaluation(evaluation, *_own(losses, sizes, batches, ranks), scores)
+
+
+class _Outputs:
+    """Outputs of a module and targets, as far as a task or a score asks for them."""
+
+    def __init__(self, module: pl.LightningModule, asked: Asked) -> None:
+        self._module, self._asked = module, asked
+        self.scores = ScoresOfSide(asked.scores, module.device)
+        self._keeps = asked.task is not None or self.scores.need_all
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def add(self, batch: Any, rows: int, unpacked: bool) -> None:
+        """Compute the outputs of a batch, the first ``rows`` of which count."""
+        if self._asked.task is None and not self._asked.scores:
+            return
+        inputs, targets = batch if unpacked else pair_of(batch, self._asked.unpack)
+        targets = wide_labels(targets, self._asked.task)
+        outputs = one_tensor(self._module(inputs), self._module)
+        outputs = outputs.float() if outputs.is_floating_point() and outputs.dtype.itemsize < 4 else outputs
+        self.scores.add(outputs[:rows], targets[:rows])
+        if self._keeps:
+            self._outputs.append(outputs[:rows])
+            self._targets.append(targets[:rows])
+
+    def gathered(self, ranks: int, wanted: int | None) -> tuple[Tensor | None, Tensor | None]:
+        """Return outputs and targets of all rows; None where they are not kept."""
+        if not self._keeps:
+            return None, None
+        return _gathered(self._outputs, ranks)[:wanted], _gathered(self._targets, ranks)[:wanted]
 
 
 def own_losses(value: Any, batch: Any, rows: int) -> Tensor:

@@ -75,6 +75,11 @@ class FixedBatches:
             raise UserError("a gap cannot be measured on a loader without rows")
 
     @property
+    def unpacked(self) -> bool:
+        """Whether batches are inputs and targets."""
+        return self._unpack is not None
+
+    @property
     def rows(self) -> int:
         """The number of rows."""
         return min(sum(self.sizes), self.wanted if self.wanted is not None else sum(self.sizes))

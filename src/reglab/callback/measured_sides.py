@@ -10,6 +10,7 @@ from reglab.analysis.per_example_file import Array, Examples
 from reglab.callback.batch_evaluation import Asked, BatchEvaluation
 from reglab.callback.dataloader_rows import wide_labels
 from reglab.callback.fixed_batches import FixedBatches
+from reglab.callback.own_scores import is_lower_better
 from reglab.measures import Evaluation, MeasureSettings, Task, gap, gap_of_means, gap_of_points, side
 from reglab.measures.evaluate import evaluation_of
 from reglab.training import measured_rows
@@ -44,8 +45,10 @@ class Sides(NamedTuple):
         """Return the rows that a gap by a task alone is measured on; None where it is measured by
         batches.
         """
-        if asked.task is None or asked.loss is not None or self.probe.kept is None or self.val.kept is None:
+        by_task_alone = asked.task is not None and asked.loss is None and not asked.scores
+        if not by_task_alone or self.probe.kept is None or self.val.kept is None:
             return None
+        assert asked.task is not None
         probe, val = (_kept_side(batches, asked.task) for batches in self.both)
         return GapRows(asked.task, probe._replace(left=self.left), val)
 
@@ -98,9 +101,9 @@ def gap_of_batches(
     train: BatchEvaluation, val: BatchEvaluation, asked: Asked, left: float, settings: MeasureSettings
 ) -> dict[str, Tensor]:
     """Return the gap by the task, where there is one, with the loss by a user's own, where there is
-    one.
+    one, and with the user's own scores.
 
-    An own loss of a whole batch has no interval.
+    An own loss of a whole batch has no interval, nor has a score that is not by row.
 
     Args:
         train: The probe.
@@ -121,6 +124,12 @@ def gap_of_batches(
     elif train.loss is not None and val.loss is not None:
         metrics = {key: value for key, value in metrics.items() if key not in _OF_AN_INTERVAL}
         metrics |= gap_of_points("loss", train.loss, val.loss)
+    for name, score in asked.scores.items():
+        fitted, new, lower = train.scores[name], val.scores[name], is_lower_better(name, score)
+        if new.dim():
+            metrics |= gap_of_means(name, fitted, new, left, settings.level, lower)
+        else:
+            metrics |= gap_of_points(name, fitted, new, lower)
     return metrics
 
 

@@ -20,6 +20,7 @@ from reglab.callback.fixed_batches import rows_in
 from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
+from reglab.callback.own_scores import OwnScore, own_scores
 from reglab.callback.run_record import OWN_LOSS, log_final, tag_runs
 from reglab.core.errors import UserError
 from reglab.measures import MeasureSettings, Task, to_floats
@@ -68,8 +69,11 @@ class Regularize(pl.Callback):
         every: Measure after so many epochs and after the last; None never.
         unpack: Gives ``(inputs, targets)`` of a batch as ``training_step`` gets it.
         prefix: Put before each logged name, where the module logs the same names itself.
-        scores: To measure beside the task's own, such as ``["auroc", "f1"]``; see
-            ``measure.scores``.
+        scores: To measure beside the task's own, such as ``["auroc", "f1"]``, see
+            ``measure.scores``; or your own by name, such as ``{"iou": JaccardIndex(...)}``: metrics
+            of torchmetrics, which get ``module(inputs)`` and targets batch by batch, or functions
+            of all outputs and targets. Higher is better unless its ``higher_is_better`` is False.
+            It has an interval where it gives a value for each row.
         memory_mb: Megabytes of rows that are kept, of each side; 0 always reads again, infinity
             never.
 
@@ -96,11 +100,13 @@ class Regularize(pl.Callback):
         every: int | None = 1,
         unpack: Unpack = inputs_and_targets,
         prefix: str = "",
-        scores: Sequence[str] = (),
+        scores: Sequence[str] | Mapping[str, OwnScore] = (),
         memory_mb: float = 256,
     ) -> None:
-        self._settings = MeasureSettings(every=1 if every is None else every, scores=scores)
+        names = () if isinstance(scores, Mapping) else scores
+        self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
         check_task(task, loss, self._settings)
+        self._scores = own_scores(scores, task)
         self.cocktail = Cocktail(named_members(regularizers), seed, task or OWN_LOSS)
         self.task, self.loss = task, loss
         self._memory = memory_mb * 2**20
@@ -134,7 +140,7 @@ class Regularize(pl.Callback):
         stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
         missing = "every=None"
         if self.every is not None:
-            asked = Asked(self.task, self.unpack, self.loss)
+            asked = Asked(self.task, self.unpack, self.loss, self._scores)
             self._measurement = LoaderMeasurement(trainer, pl_module, asked, self._settings, self._memory)
             saved = {when: self._restored.pop(when, {}) for when in ("initial", "previous")}
             self._measurement.begin(pl_module, saved)
