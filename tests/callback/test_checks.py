@@ -11,7 +11,7 @@ from torch.optim import LBFGS, SGD, Adam
 from callback.own_module import LIGHTNING_WARNS, ManualModule, OwnModule, loaders, trainer
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
-from reglab.regularizers import EMA, L1, SAM, Flooding, LabelSmoothing, Mixup, Objective, Regularizer
+from reglab.regularizers import EMA, L1, SAM, LabelSmoothing, Mixup, Objective, Regularizer
 
 pytestmark = LIGHTNING_WARNS
 
@@ -25,9 +25,8 @@ class Own(Regularizer):
     "member, words",
     [
         (LabelSmoothing(0.2), ["label_smoothing needs the batch and its loss", "label_smoothing=0.2)", "reglab.fit"]),
-        (Flooding(0.07), ["flooding needs", "loss = (loss - 0.07).abs() + 0.07", "reglab train"]),
         (Mixup(0.3), ["mixup needs", "Beta(0.3, 0.3)"]),
-        (SAM(0.1), ["sam needs a second gradient", "reglab.fit"]),
+        (SAM(0.1), ["sam needs a second gradient", "Give Regularize(..., loss=lambda module, batch: ...)"]),
         (Own(), ["own needs the batch and its loss", "reglab.fit"]),
     ],
 )

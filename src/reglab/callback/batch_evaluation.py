@@ -72,7 +72,7 @@ def evaluate_batches(module: pl.LightningModule, batches: FixedBatches, asked: A
     ranks, rank = (distributed.get_world_size(), distributed.get_rank()) if _distributed() else (1, 0)
     losses: list[Tensor] = []
     sizes: list[int] = []
-    with evaluation_mode(module), torch.no_grad(), fixed_seeds(), _without_log(module):
+    with evaluation_mode(module), torch.no_grad(), fixed_seeds(), without_log(module):
         outputs = _Outputs(module, asked)
         for batch, rows in batches.of_rank(rank, ranks):
             sizes.append(rows)
@@ -131,7 +131,7 @@ def own_losses(value: Any, batch: Any, rows: int) -> Tensor:
     losses = value.get("loss") if isinstance(value, Mapping) else value
     if isinstance(losses, Tensor) and losses.is_floating_point():
         if losses.dim() == 0 or (losses.dim() == 1 and len(losses) in (rows, rows_in(batch))):
-            return losses.detach().float() if losses.dtype.itemsize < 4 else losses.detach()
+            return losses.float() if losses.dtype.itemsize < 4 else losses
         losses = f"a tensor of shape {list(losses.shape)}"
     raise UserError(
         f"loss gave {losses} for a batch of {rows} rows; let it give one loss for each row, [{rows}] (of a sequence "
@@ -163,7 +163,7 @@ def _distributed() -> bool:
 
 
 @contextmanager
-def _without_log(module: pl.LightningModule) -> Iterator[None]:
+def without_log(module: pl.LightningModule) -> Iterator[None]:
     """Let ``self.log`` do nothing in a step of the user's that is called as the loss."""
     own = {"log": module.__dict__["log"]} if "log" in module.__dict__ else {}
     module.__dict__["log"] = lambda *_, **__: None

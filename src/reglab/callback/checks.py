@@ -9,12 +9,11 @@ from torch.optim import LBFGS, Optimizer
 from reglab.core.errors import UserError, nearest
 from reglab.measures import MeasureSettings
 from reglab.measures.losses import TASKS
-from reglab.regularizers import Flooding, LabelSmoothing, Mixup, Regularizer, name_members, overrides
+from reglab.regularizers import Cocktail, LabelSmoothing, Mixup, Regularizer, name_members, overrides
 from reglab.training.lightning_packages import is_lightning
 
 _BY_HAND: dict[type[Regularizer], str] = {
     LabelSmoothing: "write in training_step: loss = F.cross_entropy(outputs, targets, label_smoothing={strength:g})",
-    Flooding: "write in training_step, before its return: loss = (loss - {strength:g}).abs() + {strength:g}",
     Mixup: (
         "write in training_step: share = torch.distributions.Beta({strength:g}, {strength:g}).sample(); "
         "order = torch.randperm(len(x), device=x.device); outputs = self(share * x + (1 - share) * x[order]); "
@@ -46,37 +45,58 @@ def check_task(task: str | None, loss: object, settings: MeasureSettings) -> Non
         settings.check(task, weighted=False)
 
 
-def named_members(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer]) -> dict[str, Regularizer]:
+def named_members(
+    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], loss: object = None
+) -> dict[str, Regularizer]:
     """Return the members by name.
 
     Args:
         regularizers: A list, or a dict by name.
+        loss: A user's own, by which a second gradient can be taken.
 
     Raises:
-        UserError: For what is no regularizer, or needs the batch or the loss.
+        UserError: For what is no regularizer, or needs more than the callback can give.
     """
     members = list(regularizers.values()) if isinstance(regularizers, Mapping) else regularizers
     if isinstance(members, Regularizer) or not all(isinstance(member, Regularizer) for member in members):
         raise UserError(f"Regularize takes a list or a dict of regularizers, such as [L1(1e-4)], got {regularizers!r}")
     named = dict(regularizers) if isinstance(regularizers, Mapping) else name_members(members)
     for name, member in named.items():
-        _refuse_wrapper(name, member)
+        _refuse_wrapper(name, member, loss)
     return named
 
 
-def _refuse_wrapper(name: str, member: Regularizer) -> None:
-    if overrides(member, "on_gradient"):
-        needs = "a second gradient at other weights for each step"
-    elif overrides(member, "on_objective"):
-        needs = "the batch and its loss"
+def _refuse_wrapper(name: str, member: Regularizer, loss: object) -> None:
+    if overrides(member, "on_objective") and not member.of_loss:
+        reason, way_out = "the batch and its loss", ""
+    elif overrides(member, "on_gradient") and loss is None:
+        reason = "a second gradient at other weights for each step"
+        way_out = "Give Regularize(..., loss=lambda module, batch: ...), the loss that training_step returns. "
     else:
         return
     line = next((text for method, text in _BY_HAND.items() if isinstance(member, method)), None)
     by_hand = f", or {line.format(strength=float(member.get_buffer('strength')))}" if line else ""
     raise UserError(
-        f"{name} needs {needs}, which only your training_step has: a callback cannot give it. Train with reglab.fit or "
-        f"`reglab train`, where it works{by_hand}"
+        f"{name} needs {reason}, which only your training_step has. {way_out}Train with reglab.fit or `reglab train`, "
+        f"where it works{by_hand}"
     )
+
+
+def check_loss_members(trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail) -> None:
+    """Raise UserError where members that act on the loss, or take a second gradient, cannot see how
+    a step is made.
+    """
+    for name, member in cocktail.named_regularizers():
+        on_loss, second = overrides(member, "on_objective"), overrides(member, "on_gradient")
+        if (on_loss or second) and not module.automatic_optimization:
+            raise UserError(f"{name} needs the loss of a step, which only automatic optimization hands over")
+        if on_loss and trainer.accumulate_grad_batches > 1:
+            raise UserError(
+                f"{name} needs the loss of the whole step before its first batch is differentiated; use larger batches "
+                "in place of accumulate_grad_batches"
+            )
+        if second and getattr(trainer.precision_plugin, "scaler", None) is not None:
+            raise UserError(f"{name} does not work with a gradient scaler; use Trainer(precision='bf16-mixed')")
 
 
 def check_strategy(trainer: pl.Trainer) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from reglab.callback.second_gradient import SecondGradient
 from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail
 from reglab.training.term_sums import TermSums
@@ -26,13 +27,22 @@ class OptimizerHooks:
     ``clipped`` is called at each clipping of the gradient by its norm: what follows is scaled by
     the same factor, so that clipping changes how far a step goes and not where training ends.
 
+    Args:
+        cocktail: The regularizers.
+        module: That is trained.
+        optimizer: Whose steps are followed.
+        second: Takes gradients at other weights, where a member asks for them.
+
     Attributes:
         terms: Each penalty in the optimizer steps since the last measurement.
         rows: Examples seen since the last step.
     """
 
-    def __init__(self, cocktail: Cocktail, module: nn.Module, optimizer: Optimizer) -> None:
+    def __init__(
+        self, cocktail: Cocktail, module: nn.Module, optimizer: Optimizer, second: SecondGradient | None = None
+    ) -> None:
         self.cocktail = cocktail
+        self._second = second
         self.terms = TermSums()
         self.rows = 0
         self._in_closure = False
@@ -53,6 +63,8 @@ class OptimizerHooks:
         averaged over ranks.
         """
         self._add_penalties()
+        if self._second is not None and self._trains():
+            self._second.apply(self._updates.rates.weights)
         if self._in_closure:
             self._in_closure = False  # an optimizer that evaluates its closure twice decays once
             self._decay()
@@ -64,10 +76,6 @@ class OptimizerHooks:
     def clipped(self, factor: Tensor) -> None:
         """Record that the gradient was multiplied by ``factor``, 0-dim."""
         self._factor = self._factor * factor
-
-    def take_terms(self) -> dict[str, Tensor]:
-        """Return the mean of each penalty over the steps since the last call."""
-        return {f"objective/{name}": mean for name, mean in self.terms.take().items()}
 
     def _before(self, optimizer: Optimizer, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         closure = options.get("closure", arguments[1] if len(arguments) > 1 else None)

@@ -9,11 +9,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
 
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.averaged_weights import averaged_weights
 from reglab.callback.batch_evaluation import Asked, OwnLoss
-from reglab.callback.checks import check_strategy, check_task, named_members, only_optimizer
+from reglab.callback.checks import check_loss_members, check_strategy, check_task, named_members, only_optimizer
 from reglab.callback.clipping import follow_clipping
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.callback.fixed_batches import rows_in
@@ -22,6 +23,8 @@ from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
 from reglab.callback.own_scores import OwnScore, own_scores
 from reglab.callback.run_record import OWN_LOSS, log_final, tag_runs
+from reglab.callback.second_gradient import SecondGradient
+from reglab.callback.training_loss import TrainingLoss
 from reglab.core.errors import UserError
 from reglab.measures import MeasureSettings, Task, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
@@ -44,6 +47,10 @@ class Regularize(pl.Callback):
     holds, also on those that the loss does not reach: freeze what is to be left alone. The module's
     ``nn.Dropout`` gets draws that depend on (seed, step, position in the batch, which call of the
     layer) alone. An empty list only measures, and changes nothing.
+
+    Flooding acts on the loss that ``training_step`` returns. SAM takes its second gradient of
+    ``loss(module, batch)``, whose mean must be that loss, with the draws that ``training_step``
+    had. Both need automatic optimization.
 
     Measured are ``module(inputs)`` against the targets, with the task's own loss (see
     ``measures.example_losses``), or a ``loss`` of your own of any batch, on a fixed probe of the
@@ -87,7 +94,8 @@ class Regularize(pl.Callback):
             ``examples.npz``.
 
     Raises:
-        UserError: For a regularizer that needs the batch or the loss: see ``reglab.fit``.
+        UserError: For a regularizer that needs the batch, as mixup and label smoothing do: see
+            ``reglab.fit``.
     """
 
     def __init__(
@@ -107,7 +115,7 @@ class Regularize(pl.Callback):
         self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
         check_task(task, loss, self._settings)
         self._scores = own_scores(scores, task)
-        self.cocktail = Cocktail(named_members(regularizers), seed, task or OWN_LOSS)
+        self.cocktail = Cocktail(named_members(regularizers, loss), seed, task or OWN_LOSS)
         self.task, self.loss = task, loss
         self._memory = memory_mb * 2**20
         self._seed = seed
@@ -120,6 +128,8 @@ class Regularize(pl.Callback):
         self._module: pl.LightningModule | None = None
         self._hooks: OptimizerHooks | None = None
         self._unfollow: Callable[[], None] = lambda: None
+        self._objective: TrainingLoss | None = None
+        self._second: SecondGradient | None = None
         self._measurement: LoaderMeasurement | None = None
         self._evaluating = ExitStack()
         self._guard = ExitStack()
@@ -131,7 +141,13 @@ class Regularize(pl.Callback):
         self._guard.enter_context(loop_guard(trainer, pl_module))
         self._prepare(pl_module)
         if self.cocktail.members:
-            self._hooks = OptimizerHooks(self.cocktail, pl_module, only_optimizer(trainer, pl_module))
+            optimizer = only_optimizer(trainer, pl_module)
+            check_loss_members(trainer, pl_module, self.cocktail)
+            self._objective = objective = TrainingLoss(self.cocktail, pl_module)
+            if self.cocktail.wraps_gradient and self.loss is not None:
+                self._second = SecondGradient(trainer, pl_module, self.cocktail, self.loss, objective)
+            self._guard.enter_context(objective.wrapped(self._second.check if self._second else None))
+            self._hooks = OptimizerHooks(self.cocktail, pl_module, optimizer, self._second)
             self._unfollow = follow_clipping(trainer, self.cocktail, self._hooks.clipped)
         if trainer.is_global_zero:
             tag_runs(trainer.loggers, self.cocktail, self.task, self._seed)
@@ -171,6 +187,10 @@ class Regularize(pl.Callback):
             # batch.
             self.cocktail.keys.index = positions * trainer.world_size + trainer.global_rank
             self._hooks.rows += rows
+        if self._second is not None:
+            self._second.begin_batch(batch, first=batch_idx % trainer.accumulate_grad_batches == 0)
+        if self._objective is not None:
+            self._objective.expected = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -186,6 +206,8 @@ class Regularize(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
+        if self._objective is not None:
+            self._objective.expected = False  # a hook may have skipped the last batch
         if self.every is not None and (epoch % self.every == 0 or epoch == trainer.max_epochs):
             self._record(trainer, pl_module, epoch)
 
@@ -200,7 +222,7 @@ class Regularize(pl.Callback):
         if self._measurement is None:
             return
         measured = self._measurement.all(trainer, module, self.cocktail)
-        self.metrics = to_floats(measured | (self._hooks.take_terms() if self._hooks else {}))
+        self.metrics = to_floats(measured | self._terms())
         self.history.append({"epoch": float(epoch), **self.metrics})
         if epoch == 0:
             return
@@ -211,6 +233,10 @@ class Regularize(pl.Callback):
         if not self._measurement.missing:
             stop = bool(self.cocktail.stop(measured))
             trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stop, all=False)
+
+    def _terms(self) -> dict[str, Tensor]:
+        sums = ([self._objective.terms] if self._objective else []) + ([self._hooks.terms] if self._hooks else [])
+        return {f"objective/{name}": mean for each in sums for name, mean in each.take().items()}
 
     def _prepare(self, module: pl.LightningModule) -> None:
         """Let the members change the module, once, and load their state from a checkpoint."""
@@ -259,7 +285,7 @@ class Regularize(pl.Callback):
         if self._hooks is not None:
             self._hooks.remove()
             self._unfollow()
-            self._hooks = None
+            self._hooks = self._second = self._objective = None
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"cocktail": dict(self.cocktail.state_dict()), "history": self.history[-1:]}

@@ -112,6 +112,10 @@ class Regularizer(nn.Module):
     why_solo: ClassVar[str] = ""
     proximal: ClassVar[bool] = False
     """True where ``on_step`` asks for step sizes, which are not known of every optimizer."""
+    of_loss: ClassVar[bool] = False
+    """True where ``on_objective`` reads the outcome's loss alone, neither batch nor outputs, so that
+    it acts on any loss that a user's ``training_step`` returns.
+    """
     separable: ClassVar[bool] = False
     """True where the penalty is a sum over elements, or over rows: sharded training takes it of
     each rank's parts and adds these up. False (a nuclear or spectral norm): it is handed whole
