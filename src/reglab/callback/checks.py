@@ -109,32 +109,21 @@ def check_strategy(trainer: pl.Trainer) -> None:
         )
 
 
-def only_optimizer(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer:
-    """Return the optimizer that trains ``module``.
+def followed_optimizer(trainer: pl.Trainer, module: pl.LightningModule, which: int | str | None) -> Optimizer:
+    """Return the optimizer whose steps are followed.
 
     Args:
         trainer: During a fit.
         module: That is trained.
+        which: Its number in what ``configure_optimizers`` gives, or the name of a part of the
+            module whose weights it holds; None where there is one.
 
     Raises:
-        UserError: If there is none or more than one, if it evaluates the loss several times a step
+        UserError: If it is not there or not said, if it evaluates the loss several times a step
             (LBFGS), or if it unscales gradients inside its step (fused, under a gradient scaler),
             where nothing can be added to them.
     """
-    weight_ids = {id(weight) for weight in module.parameters()}
-    optimizers = [
-        optimizer
-        for optimizer in trainer.optimizers
-        if isinstance(optimizer, Optimizer)
-        and any(id(w) in weight_ids for g in optimizer.param_groups for w in g["params"])
-    ]
-    if len(optimizers) != 1:
-        raise UserError(
-            f"regularizers follow the steps of one optimizer, and {type(module).__name__}.configure_optimizers gives "
-            f"{len(optimizers)}; give all weights to one optimizer (parameter groups may differ in options), or "
-            "measure only: Regularize([], task=...)"
-        )
-    optimizer = optimizers[0]
+    optimizer = _only(trainer, module) if which is None else _named(trainer, module, which)
     if isinstance(optimizer, LBFGS):
         raise UserError("LBFGS evaluates the loss several times a step and compares the values; use SGD, Adam or AdamW")
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
@@ -144,3 +133,47 @@ def only_optimizer(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer
             "use fused=False or Trainer(precision='bf16-mixed')"
         )
     return optimizer
+
+
+def _only(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer:
+    weight_ids = {id(weight) for weight in module.parameters()}
+    optimizers = [optimizer for optimizer in _optimizers(trainer) if not weight_ids.isdisjoint(_held(optimizer))]
+    if len(optimizers) == 1:
+        return optimizers[0]
+    way_out = "give all weights to one optimizer (parameter groups may differ in options)"
+    if optimizers:
+        way_out = "say whose: Regularize(..., optimizer=0), or optimizer='generator', a part of the module"
+    raise UserError(
+        f"regularizers follow the steps of one optimizer, and {type(module).__name__}.configure_optimizers gives "
+        f"{len(optimizers)}; {way_out}, or measure only: Regularize([], task=...)"
+    )
+
+
+def _named(trainer: pl.Trainer, module: pl.LightningModule, which: int | str) -> Optimizer:
+    optimizers = _optimizers(trainer)
+    if isinstance(which, int):
+        if 0 <= which < len(optimizers):
+            return optimizers[which]
+        raise UserError(
+            f"optimizer={which}: {type(module).__name__}.configure_optimizers gives {len(optimizers)}, numbered from 0"
+        )
+    parts = dict(module.named_modules())
+    if not which or which not in parts:
+        names = [name for name, _ in module.named_children()]
+        raise UserError(f"optimizer={which!r} is no part of {type(module).__name__}; {nearest(which, names)}")
+    weight_ids = {id(weight) for weight in parts[which].parameters()}
+    found = [optimizer for optimizer in optimizers if _held(optimizer) and _held(optimizer) <= weight_ids]
+    if len(found) != 1:
+        raise UserError(
+            f"optimizer={which!r}: {len(found)} of the {len(optimizers)} optimizers hold weights of {which} alone; "
+            "give its number in what configure_optimizers gives, optimizer=0"
+        )
+    return found[0]
+
+
+def _optimizers(trainer: pl.Trainer) -> list[Optimizer]:
+    return [optimizer for optimizer in trainer.optimizers if isinstance(optimizer, Optimizer)]
+
+
+def _held(optimizer: Optimizer) -> set[int]:
+    return {id(weight) for group in optimizer.param_groups for weight in group["params"]}

@@ -14,7 +14,7 @@ from torch import Tensor
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.averaged_weights import averaged_weights
 from reglab.callback.batch_evaluation import Asked, OwnLoss
-from reglab.callback.checks import check_loss_members, check_strategy, check_task, named_members, only_optimizer
+from reglab.callback.checks import check_loss_members, check_strategy, check_task, followed_optimizer, named_members
 from reglab.callback.clipping import follow_clipping
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.callback.fixed_batches import rows_in
@@ -40,7 +40,7 @@ class Regularize(pl.Callback):
     ``Trainer(callbacks=[Regularize([L1(1e-4), EMA(0.99)], task="classification")]).fit(module, train, val)``
 
     The module, its optimizer and its loaders stay as they are, under automatic or manual
-    optimization with one optimizer. Penalties are added to the gradient before it is clipped; decay
+    optimization. Penalties are added to the gradient before it is clipped; decay
     and proximal steps follow the optimizer's own update. Where ``Trainer(gradient_clip_val=...)``
     or ``self.clip_gradients`` scales the gradient down to a norm, proximal steps are scaled with
     it, so that they solve the same problem. Regularizers act on all weights that the optimizer
@@ -83,6 +83,9 @@ class Regularize(pl.Callback):
             It has an interval where it gives a value for each row.
         memory_mb: Megabytes of rows that are kept, of each side; 0 always reads again, infinity
             never.
+        optimizer: Of several, the one whose steps are followed: its number in what
+            ``configure_optimizers`` gives, or the name of the part of the module whose weights it
+            holds, such as ``"generator"``. Weights of the others are left alone.
 
     Attributes:
         metrics: The last measurement.
@@ -110,6 +113,7 @@ class Regularize(pl.Callback):
         prefix: str = "",
         scores: Sequence[str] | Mapping[str, OwnScore] = (),
         memory_mb: float = 256,
+        optimizer: int | str | None = None,
     ) -> None:
         names = () if isinstance(scores, Mapping) else scores
         self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
@@ -117,7 +121,7 @@ class Regularize(pl.Callback):
         self._scores = own_scores(scores, task)
         self.cocktail = Cocktail(named_members(regularizers, loss), seed, task or OWN_LOSS)
         self.task, self.loss = task, loss
-        self._memory = memory_mb * 2**20
+        self._memory, self._which = memory_mb * 2**20, optimizer
         self._seed = seed
         self.every = every
         self.unpack = unpack
@@ -141,14 +145,14 @@ class Regularize(pl.Callback):
         self._guard.enter_context(loop_guard(trainer, pl_module))
         self._prepare(pl_module)
         if self.cocktail.members:
-            optimizer = only_optimizer(trainer, pl_module)
+            optimizer = followed_optimizer(trainer, pl_module, self._which)
             check_loss_members(trainer, pl_module, self.cocktail)
             self._objective = objective = TrainingLoss(self.cocktail, pl_module)
             if self.cocktail.wraps_gradient and self.loss is not None:
                 self._second = SecondGradient(trainer, pl_module, self.cocktail, self.loss, objective)
             self._guard.enter_context(objective.wrapped(self._second.check if self._second else None))
-            self._hooks = OptimizerHooks(self.cocktail, pl_module, optimizer, self._second)
-            self._unfollow = follow_clipping(trainer, self.cocktail, self._hooks.clipped)
+            self._hooks = OptimizerHooks(self.cocktail, pl_module, optimizer, self._second, self._which is not None)
+            self._unfollow = follow_clipping(trainer, self.cocktail, optimizer, self._hooks.clipped)
         if trainer.is_global_zero:
             tag_runs(trainer.loggers, self.cocktail, self.task, self._seed)
 
@@ -201,7 +205,7 @@ class Regularize(pl.Callback):
             self._watch = None
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
-        if self._hooks is not None:
+        if self._hooks is not None and optimizer is self._hooks.optimizer:
             self._hooks.gradient_ready()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
