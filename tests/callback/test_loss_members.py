@@ -17,7 +17,7 @@ from callback.test_own_loss import cross_entropies
 from callback.test_regularize import Dealt, SaveAtEnd
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
-from reglab.regularizers import L2, SAM, Flooding, Gradient, Regularizer
+from reglab.regularizers import EMA, L2, SAM, Flooding, Gradient, Regularizer
 
 pytestmark = LIGHTNING_WARNS
 LEVEL, RADIUS, RIDGE = 1.03, 0.3, 0.05
@@ -213,6 +213,25 @@ def test_two_ranks_equal_one_process_on_the_joint_batch(tmp_path: Path) -> None:
         )
         ends.append(torch.load(path, weights_only=True)["state_dict"])
     assert_same(ends[1], ends[0], 1e-12)
+
+
+def test_a_resumed_fit_ends_as_one_that_was_never_interrupted(tmp_path: Path) -> None:
+    """Bit for bit, with our dropout; rows kept or read again."""
+
+    def fit(epochs: int, memory: float, resume: Path | None = None) -> tuple[Any, OwnModule, Regularize]:
+        members = [SAM(RADIUS), Flooding(LEVEL), L2(RIDGE), EMA(0.9)]
+        callback, module = Regularize(members, loss=cross_entropies, memory_mb=memory), OwnModule(adamw, dropout=0.3)
+        run = trainer([callback], epochs=epochs)
+        run.fit(module, *loaders(), ckpt_path=resume, weights_only=True if resume else None)
+        return run, module, callback
+
+    _, module, whole = fit(4, 256)
+    half, _, _ = fit(2, 256)
+    half.save_checkpoint(tmp_path / "middle.ckpt")
+    for memory in (0, 256):
+        _, again, resumed = fit(4, memory, tmp_path / "middle.ckpt")
+        assert_same(weights_of(again), weights_of(module))
+        assert resumed.history == whole.history[2:]
 
 
 @pytest.mark.parametrize(

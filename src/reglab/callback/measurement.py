@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import RunningStage
@@ -69,9 +69,9 @@ class LoaderMeasurement(Measurement):
     def gap(self, model: nn.Module | LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
         if self.missing or self.rows is not None:
             return super().gap(model, cocktail)
-        assert isinstance(model, pl.LightningModule)
-        with cocktail.evaluating(model):
-            train, val = (evaluate_batches(model, side, self._asked) for side in self._sides.both)
+        module = cast(pl.LightningModule, model)  # of either of Lightning's two packages
+        with cocktail.evaluating(module):
+            train, val = (evaluate_batches(module, side, self._asked) for side in self._sides.both)
         self._batch_evaluations = train, val
         return gap_of_batches(train, val, self._asked, self._sides.left, self.settings)
 
