@@ -22,7 +22,7 @@ from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
 from reglab.callback.own_scores import OwnScore, own_scores
-from reglab.callback.run_record import OWN_LOSS, log_final, tag_runs
+from reglab.callback.run_record import OWN_LOSS, log_final, run_tags, tag_runs
 from reglab.callback.second_gradient import SecondGradient
 from reglab.callback.training_loss import TrainingLoss
 from reglab.core.errors import UserError
@@ -140,6 +140,10 @@ class Regularize(pl.Callback):
         self._watch: HookWatch | None = None
         self._restored: dict[str, Any] = {}
 
+    def run_tags(self) -> dict[str, str]:
+        """Return the tags by which a report groups runs: regularizers, strength, task and score."""
+        return run_tags(self.cocktail, self.task)
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         check_strategy(trainer)
         self._guard.enter_context(loop_guard(trainer, pl_module))
@@ -154,7 +158,7 @@ class Regularize(pl.Callback):
             self._hooks = OptimizerHooks(self.cocktail, pl_module, optimizer, self._second, self._which is not None)
             self._unfollow = follow_clipping(trainer, self.cocktail, optimizer, self._hooks.clipped)
         if trainer.is_global_zero:
-            tag_runs(trainer.loggers, self.cocktail, self.task, self._seed)
+            tag_runs(trainer.loggers, self.run_tags(), self._seed)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
