@@ -19,7 +19,7 @@ from callback.test_own_loss import cross_entropies
 from callback.test_regularize import Dealt, Jittered, SaveAtEnd
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
-from reglab.regularizers import EMA, L1
+from reglab.regularizers import EMA, L1, SAM
 
 pytestmark = LIGHTNING_WARNS
 WAYS: dict[str, dict[str, Any]] = {
@@ -174,8 +174,9 @@ def test_a_batch_without_a_tensor_is_never_kept() -> None:
         def validation_step(self, batch: Any, batch_idx: int) -> None: ...
 
     train, val = (DataLoader(loader.dataset, 16, collate_fn=Wrapped) for loader in loaders())
-    callback = Regularize([], loss=lambda module, batch: cross_entropies(module, (batch.inputs, batch.targets)))
-    trainer([callback]).fit(OfObjects(), train, val)
-    plain = Regularize([], loss=cross_entropies)
-    trainer([plain]).fit(OwnModule(), *loaders())
+    members = [[SAM(0.1)], [SAM(0.1)]]
+    callback = Regularize(members[0], loss=lambda module, batch: cross_entropies(module, (batch.inputs, batch.targets)))
+    trainer([callback], accumulate_grad_batches=3).fit(OfObjects(), train, val)
+    plain = Regularize(members[1], loss=cross_entropies)
+    trainer([plain], accumulate_grad_batches=3).fit(OwnModule(), *loaders())
     assert callback.metrics == pytest.approx(plain.metrics, abs=1e-12)

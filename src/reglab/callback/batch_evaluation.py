@@ -123,14 +123,15 @@ def own_losses(value: Any, batch: Any, rows: int) -> Tensor:
     Args:
         value: Losses, or a dict with them as ``loss``, as ``training_step`` may return it.
         batch: That it was given.
-        rows: Of the batch.
+        rows: Of the batch; 0 where that is not known.
 
     Raises:
         UserError: For anything else.
     """
     losses = value.get("loss") if isinstance(value, Mapping) else value
     if isinstance(losses, Tensor) and losses.is_floating_point():
-        if losses.dim() == 0 or (losses.dim() == 1 and len(losses) in (rows, rows_in(batch))):
+        known = {rows, rows_in(batch)} - {0}  # of a batch without tensors neither may be
+        if losses.dim() == 0 or (losses.dim() == 1 and (len(losses) in known or not known)):
             return losses.float() if losses.dtype.itemsize < 4 else losses
         losses = f"a tensor of shape {list(losses.shape)}"
     raise UserError(

@@ -92,8 +92,8 @@ def check_loss_members(trainer: pl.Trainer, module: pl.LightningModule, cocktail
             raise UserError(f"{name} needs the loss of a step, which only automatic optimization hands over")
         if on_loss and trainer.accumulate_grad_batches > 1:
             raise UserError(
-                f"{name} needs the loss of the whole step before its first batch is differentiated; use larger batches "
-                "in place of accumulate_grad_batches"
+                f"{name} needs the loss of the whole step before its first batch is differentiated; use larger "
+                "batches, not accumulate_grad_batches"
             )
         if second and getattr(trainer.precision_plugin, "scaler", None) is not None:
             raise UserError(f"{name} does not work with a gradient scaler; use Trainer(precision='bf16-mixed')")

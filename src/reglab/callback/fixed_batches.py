@@ -136,7 +136,8 @@ class FixedBatches:
         for number, batch in enumerate(self._source.read(None)):
             prepared = self._prepared(batch)
             used += _bytes(prepared) or math.inf
-            if used > memory:
+            ahead = used / chunks[0] * sum(chunks) if chunks is not None and not number else used
+            if ahead > memory:
                 self.kept = None
                 if chunks is not None:
                     self.sizes = chunks

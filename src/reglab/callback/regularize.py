@@ -188,8 +188,7 @@ class Regularize(pl.Callback):
         # Without an index, draws are keyed by the position in the batch, which is enough where a
         # step sees one batch.
         several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
-        if several:
-            rows = rows_in(batch) if self.loss else len(self.unpack(batch)[0])
+        if several and (rows := self._rows_of(batch)):
             positions = torch.arange(self._hooks.rows, self._hooks.rows + rows, device=pl_module.device)
             # Lightning assigns rows to ranks round-robin, so this is the position in the joint
             # batch.
@@ -216,8 +215,15 @@ class Regularize(pl.Callback):
         epoch = trainer.current_epoch + 1
         if self._objective is not None:
             self._objective.expected = False  # a hook may have skipped the last batch
-        if self.every is not None and (epoch % self.every == 0 or epoch == trainer.max_epochs):
+        if self.every is None:
+            self._terms()  # which nobody reads: they would grow with every step
+        elif epoch % self.every == 0 or epoch == trainer.max_epochs:
             self._record(trainer, pl_module, epoch)
+
+    def _rows_of(self, batch: Any) -> int:
+        """Return the number of rows of a batch; 0 where it has no tensor, as one of graphs may."""
+        known = self.loss is None or self.unpack is not inputs_and_targets
+        return len(self.unpack(batch)[0]) if known else rows_in(batch)
 
     def _advise(self, trainer: pl.Trainer) -> None:
         """Warn of hyperparameters without effect in the number of steps."""

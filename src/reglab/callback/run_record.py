@@ -11,7 +11,7 @@ from reglab.regularizers import Cocktail
 from reglab.training.describe import cocktail_tags
 from reglab.training.lightning_packages import is_lightning
 
-OWN_LOSS = "own_loss"  # in place of a task
+OWN_LOSS = "own_loss"  # where there is no task
 _GLOBAL_SEED = "PL_GLOBAL_SEED"  # set by Lightning's seed_everything
 
 

@@ -22,8 +22,8 @@ class TrainingLoss:
         module: That is trained.
 
     Attributes:
-        expected: Whether the next call of ``training_step`` is Lightning's own, of a batch: a user's
-            loss may call it too.
+        expected: Whether the next call of ``training_step`` is Lightning's own, of a batch; a
+            user's loss may call it too.
         terms: What each member added, in the steps since the last measurement.
     """
 
