@@ -125,3 +125,17 @@ def test_only_the_wanted_rows_are_read() -> None:
     data = Counting()
     FixedBatches(DataLoader(data, 50, shuffle=True), as_it_is, inputs_and_targets, lambda rows: 20)
     assert data.reads == 20
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+@pytest.mark.parametrize("memory", [0, 2**20], ids=["read again", "kept"])
+@pytest.mark.parametrize("loader", [DataLoader(DATA, 3, shuffle=True), DataLoader(Stream(), 3)], ids=["rows", "stream"])
+def test_ranks_share_batches_equally_and_each_row_counts_once(loader: Any, memory: float, ranks: int) -> None:
+    batches = FixedBatches(loader, as_it_is, inputs_and_targets, memory=memory)
+    assert (batches.kept is None) == (memory == 0)
+    shares = [list(batches.of_rank(rank, ranks)) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1  # collectives are called equally often
+    in_order = [share[number] for number in range(len(shares[0])) for share in shares]
+    counted = [int(row) for (inputs, _), rows in in_order for row in inputs[:rows, 0]]
+    assert counted == list(range(ROWS))
+    assert all(len(inputs) for (inputs, _), _ in in_order)  # one that counts nothing can be computed

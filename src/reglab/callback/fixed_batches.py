@@ -172,6 +172,7 @@ class _Mapped:
             self._loader.dataset,
             batch_sampler=chunks,
             num_workers=self._loader.num_workers,
+            prefetch_factor=self._loader.prefetch_factor,
             collate_fn=self._loader.collate_fn,
             worker_init_fn=self._loader.worker_init_fn,
             multiprocessing_context=self._loader.multiprocessing_context,
