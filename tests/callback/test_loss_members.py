@@ -17,10 +17,10 @@ from callback.test_own_loss import cross_entropies
 from callback.test_regularize import Dealt, SaveAtEnd
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
-from reglab.regularizers import EMA, L2, SAM, Flooding, Gradient, Regularizer
+from reglab.regularizers import EMA, L2, SAM, Flooding, Gradient, LabelSmoothing, Regularizer
 
 pytestmark = LIGHTNING_WARNS
-LEVEL, RADIUS, RIDGE = 1.03, 0.3, 0.05
+LEVEL, RADIUS, RIDGE, SMOOTH = 1.03, 0.3, 0.05, 0.2
 
 
 def adamw(weights: Any) -> Any:
@@ -201,16 +201,67 @@ def test_a_users_own_member_gets_gradients_at_other_weights() -> None:
     assert_same(weights_of(module), weights_of(by_hand(OwnModule(), step)), 1e-10)
 
 
+def smoothed(module: nn.Module, batches: list[Any]) -> Tensor:
+    losses = [functional.cross_entropy(module(x), y, label_smoothing=SMOOTH) for x, y in batches]
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_label_smoothing_is_that_of_torch(accumulate: int) -> None:
+    module = OwnModule(adamw)
+    callback = Regularize([LabelSmoothing(SMOOTH)], "classification", every=None)
+    trainer([callback], accumulate_grad_batches=accumulate).fit(module, *loaders())
+    reference = by_hand(
+        OwnModule(adamw), lambda net, batches: gradient_of(net, lambda: smoothed(net, batches)), accumulate
+    )
+    assert_same(weights_of(module), weights_of(reference), 1e-12)
+
+
+def test_label_smoothing_inside_flooding_inside_sam() -> None:
+    members = [LabelSmoothing(SMOOTH), Flooding(LEVEL), SAM(RADIUS)]
+    module = OwnModule()
+    trainer([Regularize(members, "classification", loss=cross_entropies)]).fit(module, *loaders())
+
+    def step(net: OwnModule, batches: list[Any]) -> list[Tensor]:
+        gradients = gradient_of(net, lambda: flooded(smoothed(net, batches)))
+        norm = torch.cat([gradient.ravel() for gradient in gradients]).norm()
+        moved = copy.deepcopy(net)
+        with torch.no_grad():
+            for weight, gradient in zip(moved.parameters(), gradients, strict=True):
+                weight += RADIUS * gradient / norm
+        return gradient_of(moved, lambda: flooded(smoothed(moved, batches)))
+
+    assert_same(weights_of(module), weights_of(by_hand(OwnModule(), step)), 1e-10)
+
+
+class ByParts(OwnModule):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return functional.cross_entropy(self.body(batch[0]), batch[1])
+
+
+class Doubled(OwnModule):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return 2 * super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize(
+    "module, words", [(ByParts(), "which training_step must call once a batch; it called it 0 times"),
+                      (Doubled(), "takes training_step's loss for the mean classification loss")],
+)  # fmt: skip
+def test_label_smoothing_without_the_tasks_outputs_and_loss_is_refused(module: OwnModule, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        trainer([Regularize([LabelSmoothing(SMOOTH)], "classification")]).fit(module, *loaders())
+
+
 @pytest.mark.filterwarnings("ignore:.*recommended to use `self.log\\('own_loss'")
 def test_two_ranks_equal_one_process_on_the_joint_batch(tmp_path: Path) -> None:
     """A loss near the flood level on the joint batch is on both sides of it on parts."""
     ends = []
     for name, options in (("one", {}), ("two", {"strategy": "ddp_fork", "devices": 2})):
         path = tmp_path / f"{name}.ckpt"
-        members = [SAM(RADIUS), Flooding(LEVEL), L2(RIDGE)]
-        trainer([Regularize(members, loss=cross_entropies, every=None), SaveAtEnd(path)], **options).fit(
-            Dealt(dropout=0.3)
-        )
+        members = [SAM(RADIUS), LabelSmoothing(SMOOTH), Flooding(LEVEL), L2(RIDGE)]
+        callback = Regularize(members, "classification", loss=cross_entropies, every=None)
+        trainer([callback, SaveAtEnd(path)], **options).fit(Dealt(dropout=0.3))
         ends.append(torch.load(path, weights_only=True)["state_dict"])
     assert_same(ends[1], ends[0], 1e-12)
 

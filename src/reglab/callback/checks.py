@@ -46,12 +46,13 @@ def check_task(task: str | None, loss: object, settings: MeasureSettings) -> Non
 
 
 def named_members(
-    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], loss: object = None
+    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], task: str | None = None, loss: object = None
 ) -> dict[str, Regularizer]:
     """Return the members by name.
 
     Args:
         regularizers: A list, or a dict by name.
+        task: Of the outputs, by which label smoothing acts.
         loss: A user's own, by which a second gradient can be taken.
 
     Raises:
@@ -62,12 +63,12 @@ def named_members(
         raise UserError(f"Regularize takes a list or a dict of regularizers, such as [L1(1e-4)], got {regularizers!r}")
     named = dict(regularizers) if isinstance(regularizers, Mapping) else name_members(members)
     for name, member in named.items():
-        _refuse_wrapper(name, member, loss)
+        _refuse_wrapper(name, member, task, loss)
     return named
 
 
-def _refuse_wrapper(name: str, member: Regularizer, loss: object) -> None:
-    if overrides(member, "on_objective") and not member.of_loss:
+def _refuse_wrapper(name: str, member: Regularizer, task: str | None, loss: object) -> None:
+    if overrides(member, "on_objective") and (member.reads == "batch" or (member.reads == "outputs" and task is None)):
         reason, way_out = "the batch and its loss", ""
     elif overrides(member, "on_gradient") and loss is None:
         reason = "a second gradient at other weights for each step"
@@ -90,7 +91,7 @@ def check_loss_members(trainer: pl.Trainer, module: pl.LightningModule, cocktail
         on_loss, second = overrides(member, "on_objective"), overrides(member, "on_gradient")
         if (on_loss or second) and not module.automatic_optimization:
             raise UserError(f"{name} needs the loss of a step, which only automatic optimization hands over")
-        if on_loss and trainer.accumulate_grad_batches > 1:
+        if on_loss and member.reads == "loss" and trainer.accumulate_grad_batches > 1:
             raise UserError(
                 f"{name} needs the loss of the whole step before its first batch is differentiated; use larger "
                 "batches, not accumulate_grad_batches"

@@ -48,9 +48,10 @@ class Regularize(pl.Callback):
     ``nn.Dropout`` gets draws that depend on (seed, step, position in the batch, which call of the
     layer) alone. An empty list only measures, and changes nothing.
 
-    Flooding acts on the loss that ``training_step`` returns. SAM takes its second gradient of
-    ``loss(module, batch)``, whose mean must be that loss, with the draws that ``training_step``
-    had. Both need automatic optimization.
+    Flooding acts on the loss that ``training_step`` returns, and label smoothing where that is the
+    mean loss of the ``task`` and ``training_step`` calls ``self(inputs)`` once. SAM takes its
+    second gradient of ``loss(module, batch)``, whose mean must be that loss, with the draws that
+    ``training_step`` had. All need automatic optimization.
 
     Measured are ``module(inputs)`` against the targets, with the task's own loss (see
     ``measures.example_losses``), or a ``loss`` of your own of any batch, on a fixed probe of the
@@ -97,7 +98,7 @@ class Regularize(pl.Callback):
             ``examples.npz``.
 
     Raises:
-        UserError: For a regularizer that needs the batch, as mixup and label smoothing do: see
+        UserError: For a regularizer that needs the batch, as mixup does: see
             ``reglab.fit``.
     """
 
@@ -118,13 +119,13 @@ class Regularize(pl.Callback):
         names = () if isinstance(scores, Mapping) else scores
         self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
         check_task(task, loss, self._settings)
-        self._scores = own_scores(scores, task)
-        self.cocktail = Cocktail(named_members(regularizers, loss), seed, task or OWN_LOSS)
+        self.cocktail = Cocktail(named_members(regularizers, task, loss), seed, task or OWN_LOSS)
         self.task, self.loss = task, loss
         self._memory, self._which = memory_mb * 2**20, optimizer
         self._seed = seed
         self.every = every
         self.unpack = unpack
+        self._asked = Asked(task, unpack, loss, own_scores(scores, task))
         self.prefix = prefix
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
@@ -151,7 +152,7 @@ class Regularize(pl.Callback):
         if self.cocktail.members:
             optimizer = followed_optimizer(trainer, pl_module, self._which)
             check_loss_members(trainer, pl_module, self.cocktail)
-            self._objective = objective = TrainingLoss(self.cocktail, pl_module)
+            self._objective = objective = TrainingLoss(self.cocktail, pl_module, self._asked)
             if self.cocktail.wraps_gradient and self.loss is not None:
                 self._second = SecondGradient(trainer, pl_module, self.cocktail, self.loss, objective)
             self._guard.enter_context(objective.wrapped(self._second.check if self._second else None))
@@ -164,8 +165,7 @@ class Regularize(pl.Callback):
         stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
         missing = "every=None"
         if self.every is not None:
-            asked = Asked(self.task, self.unpack, self.loss, self._scores)
-            self._measurement = LoaderMeasurement(trainer, pl_module, asked, self._settings, self._memory)
+            self._measurement = LoaderMeasurement(trainer, pl_module, self._asked, self._settings, self._memory)
             saved = {when: self._restored.pop(when, {}) for when in ("initial", "previous")}
             self._measurement.begin(pl_module, saved)
             missing = self._measurement.missing

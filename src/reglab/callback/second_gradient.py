@@ -107,7 +107,10 @@ class SecondGradient:
         sums: dict[str, Tensor] = {}
         for number, microbatch in enumerate(self._seen):
             with self._trainer.precision_plugin.train_step_context():
-                loss = self._objective.of(self._loss_of(microbatch)).loss / self._trainer.accumulate_grad_batches
+                loss = (
+                    self._objective.of(self._loss_of(microbatch), microbatch.batch).loss
+                    / self._trainer.accumulate_grad_batches
+                )
             if number == len(self._seen) - 1:
                 loss = torch.stack([loss, *self._penalties(trained, loss)]).sum()
             found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
@@ -128,6 +131,7 @@ class SecondGradient:
             if microbatch.cuda is not None:
                 torch.cuda.set_rng_state(microbatch.cuda, device)
             keys.at(microbatch.examples)
+            self._objective.forget()
             losses = self._loss(self._module, microbatch.batch)
             keys.begin()
             return own_losses(losses, microbatch.batch, rows_in(microbatch.batch)).mean()

@@ -1,4 +1,4 @@
-"""Members that act on the loss which a user's ``training_step`` returns, such as flooding."""
+"""Members that act on the loss of a user's ``training_step``: flooding, label smoothing."""
 
 import functools
 import inspect
@@ -9,17 +9,25 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, distributed
 
+from reglab.callback.batch_evaluation import Asked
+from reglab.callback.dataloader_rows import pair_of, wide_labels
+from reglab.core.errors import UserError
 from reglab.distributed.collectives import mean_over_ranks
+from reglab.measures import example_losses
 from reglab.regularizers import Cocktail, Objective, Outcome, overrides
+from reglab.regularizers.base import unit_weight
 from reglab.training.term_sums import TermSums
 
 
 class TrainingLoss:
-    """Wraps losses by the members that ask for nothing but the loss.
+    """Wraps losses by the members that read nothing but the loss, or outputs and targets too.
+
+    Outputs are what ``module(inputs)`` gave while the loss was computed.
 
     Args:
         cocktail: The regularizers.
         module: That is trained.
+        asked: How targets are unpacked, and the task by which outputs are judged.
 
     Attributes:
         expected: Whether the next call of ``training_step`` is Lightning's own, of a batch; a
@@ -27,24 +35,65 @@ class TrainingLoss:
         terms: What each member added, in the steps since the last measurement.
     """
 
-    def __init__(self, cocktail: Cocktail, module: pl.LightningModule) -> None:
-        self._members = [member for _, member in cocktail.named_regularizers() if overrides(member, "on_objective")]
+    def __init__(self, cocktail: Cocktail, module: pl.LightningModule, asked: Asked) -> None:
+        named = {name: it for name, it in cocktail.named_regularizers() if overrides(it, "on_objective")}
+        self._members = list(named.values())
+        self._reader = next((name for name, member in named.items() if member.reads == "outputs"), "")
+        self._asked = asked
+        self._outputs: list[Any] = []  # of module(inputs), since the last ``forget``
+        self._checked = False
         self._module = module
         self.expected = False
         self.terms = TermSums()
         several = distributed.is_available() and distributed.is_initialized()
         cocktail.bind(mean_over_ranks if several else None)
 
-    def of(self, loss: Tensor) -> Outcome:
-        """Return the objective of which ``loss``, 0-dim, is the data's part."""
+    def of(self, loss: Tensor, batch: Any) -> Outcome:
+        """Return the objective of which ``loss``, 0-dim, is the data's part.
+
+        Args:
+            loss: Of the batch.
+            batch: As ``training_step`` gets it.
+        """
+        outputs, targets = self._answers(loss, batch) if self._reader else (loss, [])
 
         def task(model: Any, batch: Any) -> Outcome:
-            return Outcome({"task": loss}, loss)
+            return Outcome({"task": loss}, outputs, targets)
 
         objective: Objective = task
         for member in self._members:
             objective = member.on_objective(objective)
-        return objective(self._module, None)  # type: ignore[arg-type]  # of_loss says that no member reads the batch
+        return objective(self._module, batch)
+
+    def forget(self) -> None:
+        """Forget earlier outputs of the module: another loss is computed."""
+        self._outputs.clear()
+
+    def _answers(self, loss: Tensor, batch: Any) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return what the module answered when the loss was computed, and the weighted targets."""
+        task = self._asked.task
+        assert task is not None  # Cocktail has checked that the member fits one
+        if len(self._outputs) != 1 or not isinstance(self._outputs[0], Tensor):
+            raise UserError(
+                f"{self._reader} reads the outputs of self(inputs), one tensor, which training_step must call once a "
+                f"batch; it called it {len(self._outputs)} times"
+            )
+        outputs, targets = self._outputs[0], wide_labels(pair_of(batch, self._asked.unpack)[1], task)
+        if not self._checked:
+            self._checked = True
+            wanted, returned = float(example_losses(outputs.detach(), targets, task).mean()), float(loss.detach())
+            if abs(wanted - returned) > 1e-2 * max(abs(wanted), 1e-2):
+                raise UserError(
+                    f"{self._reader} takes training_step's loss for the mean {task} loss of self(inputs), which is "
+                    f"{wanted:.6g} on the first batch, and training_step returned {returned:.6g}; train with "
+                    "reglab.fit or `reglab train`"
+                )
+        self.forget()
+        return outputs, [(unit_weight(loss.dtype, loss.device), targets)]
+
+    def _note(self, module: Any, arguments: Any, outputs: Any) -> None:
+        if module.training:
+            self._outputs.append(outputs)
 
     @contextmanager
     def wrapped(self, check: Callable[[Tensor], None] | None = None) -> Iterator[None]:
@@ -57,21 +106,24 @@ class TrainingLoss:
             yield
             return
         step = _Step(self, self._module, check)
+        watch = [self._module.register_forward_hook(self._note)] if self._reader else []
         before = vars(self._module).get("training_step")
         self._module.training_step = step  # type: ignore[method-assign]  # of this object
         try:
             yield
         finally:
+            for handle in watch:
+                handle.remove()
             del self._module.training_step
             if before is not None:
                 self._module.training_step = before  # type: ignore[method-assign]  # as it was
 
-    def replaced(self, output: Any) -> Any:
-        """Return what ``training_step`` returned, with the objective as its loss."""
+    def replaced(self, output: Any, batch: Any) -> Any:
+        """Return what ``training_step`` returned of a batch, with the objective as its loss."""
         loss = loss_in(output)
         if loss is None or not self._members:
             return output
-        outcome = self.of(loss)
+        outcome = self.of(loss, batch)
         added = {name: term.detach().reshape(1) for name, term in outcome.terms.items() if name != "task"}
         self.terms.add(added, [1])
         return {**output, "loss": outcome.loss} if isinstance(output, Mapping) else outcome.loss
@@ -93,14 +145,15 @@ class _Step:
         self._losses, self._module, self._check, self._step = losses, module, check, module.training_step
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        output = self._step(*args, **kwargs)
         if not self._losses.expected:
-            return output
+            return self._step(*args, **kwargs)
+        self._losses.forget()
+        output = self._step(*args, **kwargs)
         self._losses.expected = False
         loss = loss_in(output)
         if self._check is not None and loss is not None:
             self._check(loss)
-        return self._losses.replaced(output)
+        return self._losses.replaced(output, args[0] if args else next(iter(kwargs.values())))
 
     def __reduce__(self) -> Any:
         return getattr, (self._module, "training_step")

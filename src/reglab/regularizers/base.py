@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -112,9 +112,10 @@ class Regularizer(nn.Module):
     why_solo: ClassVar[str] = ""
     proximal: ClassVar[bool] = False
     """True where ``on_step`` asks for step sizes, which are not known of every optimizer."""
-    of_loss: ClassVar[bool] = False
-    """True where ``on_objective`` reads the outcome's loss alone, neither batch nor outputs, so that
-    it acts on any loss that a user's ``training_step`` returns.
+    reads: ClassVar[Literal["batch", "outputs", "loss"]] = "batch"
+    """What ``on_objective`` reads: ``loss`` where that is the outcome's loss alone, so that it acts on
+    any loss that a user's ``training_step`` returns; ``outputs`` where it is the outcome's outputs
+    and targets too; ``batch`` where it reads or changes the batch.
     """
     separable: ClassVar[bool] = False
     """True where the penalty is a sum over elements, or over rows: sharded training takes it of

@@ -1,6 +1,6 @@
 """Flooding: keep the training loss from falling below a level."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ class Flooding(Regularizer):
         Ishida et al. (2020), Do we need zero training loss after achieving zero training error?
     """
 
-    of_loss: ClassVar[bool] = True
+    reads: ClassVar[Literal["batch", "outputs", "loss"]] = "loss"
     strength: Tensor
 
     def __init__(self, strength: float = 0.05) -> None:
