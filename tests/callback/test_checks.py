@@ -31,11 +31,9 @@ class Own(Regularizer):
     ],
 )
 def test_a_member_that_needs_the_batch_says_so_at_once(member: Regularizer, words: list[str]) -> None:
-    given: dict[str, Any] = {"task": "classification"}
-    if isinstance(member, LabelSmoothing):  # which has its outputs and targets by a task alone
-        given = {"loss": lambda module, batch: module(batch[0]).sum()}
+    given: dict[str, Any] = {"loss": lambda module, batch: module(batch[0]).sum()}  # by a task they can act
     with pytest.raises(UserError) as refusal:
-        Regularize([L1(), member], **given)
+        Regularize([L1(), member], **({"task": "classification"} if isinstance(member, SAM) else given))
     for word in words:
         assert word in str(refusal.value)
 
@@ -43,7 +41,7 @@ def test_a_member_that_needs_the_batch_says_so_at_once(member: Regularizer, word
 def test_the_lines_for_mixup_train_what_mixup_trains() -> None:
     """At a share of 1 mixup is the plain loss; the advice, pasted as it stands, must be too."""
     with pytest.raises(UserError) as refusal:
-        Regularize([Mixup(0.3)], "classification")
+        Regularize([Mixup(0.3)], loss=lambda module, batch: module(batch[0]).sum())
     lines = (
         str(refusal.value).partition("training_step: ")[2].replace("torch.distributions.Beta(0.3, 0.3).sample()", "1")
     )

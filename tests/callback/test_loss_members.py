@@ -17,7 +17,7 @@ from callback.test_own_loss import cross_entropies
 from callback.test_regularize import Dealt, SaveAtEnd
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
-from reglab.regularizers import EMA, L2, SAM, Flooding, Gradient, LabelSmoothing, Regularizer
+from reglab.regularizers import EMA, L2, SAM, Flooding, Gradient, LabelSmoothing, Mixup, Regularizer
 
 pytestmark = LIGHTNING_WARNS
 LEVEL, RADIUS, RIDGE, SMOOTH = 1.03, 0.3, 0.05, 0.2
@@ -234,6 +234,57 @@ def test_label_smoothing_inside_flooding_inside_sam() -> None:
     assert_same(weights_of(module), weights_of(by_hand(OwnModule(), step)), 1e-10)
 
 
+class Seeing(OwnModule):
+    """Keeps the inputs that training_step gets."""
+
+    seen: tuple[Tensor, ...] = ()
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        self.seen = (*self.seen, batch[0].detach().clone())
+        return {"loss": super().training_step(batch, batch_idx)}
+
+
+@pytest.mark.parametrize("accumulate, flood", [(1, False), (3, False), (1, True)])
+def test_mixup_trains_on_mixed_inputs_against_both_targets(accumulate: int, flood: bool) -> None:
+    """The share of each step is read off the inputs that training_step got."""
+    members = [Mixup(0.4), *([LabelSmoothing(SMOOTH), Flooding(LEVEL)] if flood else [])]
+    module = Seeing(adamw)
+    callback = Regularize(members, "classification", every=None)
+    trainer([callback], accumulate_grad_batches=accumulate).fit(module, *loaders())
+    seen, shares, smooth = iter(module.seen), [], SMOOTH if flood else 0.0
+
+    def mixed(net: nn.Module, batches: list[Any]) -> Tensor:
+        losses = []
+        for x, y in batches:
+            partner = torch.arange(len(x)).reshape(-1, 2).flip(1).ravel()
+            inputs, apart = next(seen), x - x[partner]
+            share = float(((inputs - x[partner]) * apart).sum() / apart.square().sum())
+            torch.testing.assert_close(inputs, share * x + (1 - share) * x[partner])
+            outputs, shares[len(shares) :] = net(inputs), [share]
+            first, second = (functional.cross_entropy(outputs, t, label_smoothing=smooth) for t in (y, y[partner]))
+            losses.append(share * first + (1 - share) * second)
+        return flooded(torch.stack(losses).mean()) if flood else torch.stack(losses).mean()
+
+    reference = by_hand(
+        OwnModule(adamw), lambda net, batches: gradient_of(net, lambda: mixed(net, batches)), accumulate
+    )
+    assert_same(weights_of(module), weights_of(reference), 1e-10)
+    assert len({round(share, 6) for share in shares}) == 6 // accumulate
+    assert all(0 <= share <= 1 + 1e-9 for share in shares)
+
+
+class Skipping(OwnModule):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return None if batch_idx == 1 else super().training_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
+def test_a_step_that_the_module_skips_is_no_step_under_mixup() -> None:
+    callback = Regularize([Mixup(0.4)], "classification", every=None)
+    trainer([callback], epochs=1).fit(Skipping(), *loaders())
+    assert int(callback.cocktail.keys.step) == 2
+
+
 class ByParts(OwnModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         return functional.cross_entropy(self.body(batch[0]), batch[1])
@@ -291,6 +342,7 @@ def test_a_resumed_fit_ends_as_one_that_was_never_interrupted(tmp_path: Path) ->
         ([Flooding(1.0)], ManualModule(), {}, "flooding needs the loss of a step, which only automatic optimization"),
         ([SAM(1.0)], ManualModule(), {}, "sam needs the loss of a step"),
         ([Flooding(1.0)], OwnModule(), {"accumulate_grad_batches": 2}, "use larger batches"),
+        ([SAM(1.0), Mixup(0.2)], OwnModule(), {}, "mixup changes the batch, of which loss= and its second gradient"),
         (
             [SAM(1.0)],
             OwnModule(),
@@ -301,7 +353,7 @@ def test_a_resumed_fit_ends_as_one_that_was_never_interrupted(tmp_path: Path) ->
 )
 def test_where_it_cannot_act_it_says_so(members: Any, module: OwnModule, options: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        trainer([Regularize(members, loss=cross_entropies)], **options).fit(module, *loaders())
+        trainer([Regularize(members, "classification", loss=cross_entropies)], **options).fit(module, *loaders())
 
 
 def test_a_second_gradient_of_another_loss_is_refused() -> None:

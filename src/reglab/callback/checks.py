@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch.optim import LBFGS, Optimizer
 
+from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.core.errors import UserError, nearest
 from reglab.measures import MeasureSettings
 from reglab.measures.losses import TASKS
@@ -52,7 +53,7 @@ def named_members(
 
     Args:
         regularizers: A list, or a dict by name.
-        task: Of the outputs, by which label smoothing acts.
+        task: Of the outputs, by which label smoothing and mixup act.
         loss: A user's own, by which a second gradient can be taken.
 
     Raises:
@@ -68,8 +69,8 @@ def named_members(
 
 
 def _refuse_wrapper(name: str, member: Regularizer, task: str | None, loss: object) -> None:
-    if overrides(member, "on_objective") and (member.reads == "batch" or (member.reads == "outputs" and task is None)):
-        reason, way_out = "the batch and its loss", ""
+    if overrides(member, "on_objective") and member.reads != "loss" and task is None:
+        reason, way_out = "the batch and its loss", "Give task=, where the outputs are of one. "
     elif overrides(member, "on_gradient") and loss is None:
         reason = "a second gradient at other weights for each step"
         way_out = "Give Regularize(..., loss=lambda module, batch: ...), the loss that training_step returns. "
@@ -83,10 +84,17 @@ def _refuse_wrapper(name: str, member: Regularizer, task: str | None, loss: obje
     )
 
 
-def check_loss_members(trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail) -> None:
+def check_loss_members(trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail, unpack: Unpack) -> None:
     """Raise UserError where members that act on the loss, or take a second gradient, cannot see how
     a step is made.
     """
+    changing = [
+        name for name, it in cocktail.named_regularizers() if overrides(it, "on_objective") and it.reads == "batch"
+    ]
+    if changing and unpack is not inputs_and_targets:
+        raise UserError(f"{changing[0]} changes batches of (inputs, targets) alone, which unpack= makes of others")
+    if changing and cocktail.wraps_gradient:
+        raise UserError(f"{changing[0]} changes the batch, of which loss= and its second gradient know nothing")
     for name, member in cocktail.named_regularizers():
         on_loss, second = overrides(member, "on_objective"), overrides(member, "on_gradient")
         if (on_loss or second) and not module.automatic_optimization:

@@ -48,10 +48,11 @@ class Regularize(pl.Callback):
     ``nn.Dropout`` gets draws that depend on (seed, step, position in the batch, which call of the
     layer) alone. An empty list only measures, and changes nothing.
 
-    Flooding acts on the loss that ``training_step`` returns, and label smoothing where that is the
-    mean loss of the ``task`` and ``training_step`` calls ``self(inputs)`` once. SAM takes its
-    second gradient of ``loss(module, batch)``, whose mean must be that loss, with the draws that
-    ``training_step`` had. All need automatic optimization.
+    Flooding acts on the loss that ``training_step`` returns. Label smoothing and mixup do where
+    that is the mean loss of the ``task`` and ``training_step`` calls ``self(inputs)`` once; under
+    mixup it gets the mixed inputs. SAM takes its second gradient of ``loss(module, batch)``, whose
+    mean must be that loss, with the draws that ``training_step`` had. All need automatic
+    optimization.
 
     Measured are ``module(inputs)`` against the targets, with the task's own loss (see
     ``measures.example_losses``), or a ``loss`` of your own of any batch, on a fixed probe of the
@@ -98,8 +99,7 @@ class Regularize(pl.Callback):
             ``examples.npz``.
 
     Raises:
-        UserError: For a regularizer that needs the batch, as mixup does: see
-            ``reglab.fit``.
+        UserError: For a regularizer that needs a ``task`` or a ``loss`` that is not given.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Regularize(pl.Callback):
         self._prepare(pl_module)
         if self.cocktail.members:
             optimizer = followed_optimizer(trainer, pl_module, self._which)
-            check_loss_members(trainer, pl_module, self.cocktail)
+            check_loss_members(trainer, pl_module, self.cocktail, self.unpack)
             self._objective = objective = TrainingLoss(self.cocktail, pl_module, self._asked)
             if self.cocktail.wraps_gradient and self.loss is not None:
                 self._second = SecondGradient(trainer, pl_module, self.cocktail, self.loss, objective)
