@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reglab.api.fit import Fit, fit
     from reglab.callback.regularize import Regularize
+    from reglab.config.sweep_functions import linear, log
     from reglab.core.errors import Diverged, UserError
     from reglab.data import DataSet
     from reglab.data.arrays import dataset
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         WeightDecay,
         WeightDecayFixed,
     )
+    from reglab.sweeps.function_sweep import Sweep, sweep
     from reglab.training.restore import load
 
 _HOMES = {
@@ -57,6 +59,8 @@ _HOMES = {
     ),
     "reglab.callback.regularize": ("Regularize",),
     "reglab.api.fit": ("Fit", "fit"),
+    "reglab.config.sweep_functions": ("linear", "log"),
+    "reglab.sweeps.function_sweep": ("Sweep", "sweep"),
     "reglab.training.restore": ("load",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -68,6 +72,10 @@ __all__ = [  # noqa: RUF022 - grouped as a reader looks for them
     "dataset",
     "DataSet",
     "Regularize",
+    "sweep",
+    "Sweep",
+    "log",
+    "linear",
     "Regularizer",
     "MeasureSettings",
     "UserError",

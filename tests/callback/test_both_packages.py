@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from callback.own_module import CLASSES, FEATURES, LIGHTNING_WARNS, dataset, weights_of
-from reglab import EMA, L1, Dropout, EarlyStopping, Regularize
+from reglab import EMA, L1, SAM, Dropout, EarlyStopping, Flooding, Regularize
 from reglab.core.errors import UserError
 
 pytestmark = LIGHTNING_WARNS
@@ -44,10 +44,24 @@ def module_of(package: Any) -> Any:
     return Module()
 
 
-def fitted(package: ModuleType, folder: Path, epochs: int, resume: str | None = None, **options: Any) -> Any:
+def own_loss(module: Any, batch: Any) -> Tensor:
+    return functional.cross_entropy(module(batch[0]), batch[1], reduction="none")
+
+
+def of_the_loss() -> Regularize:
+    """Members that need the loss, an own loss and score, rows that are read again."""
+    members = [L1(1e-2), Dropout(0.2), EMA(0.5), Flooding(0.9), SAM(0.1)]
+    scores = {"sure": lambda outputs, targets: outputs.amax(1)}
+    return Regularize(members, loss=own_loss, scores=scores, memory_mb=0)
+
+
+def fitted(
+    package: ModuleType, folder: Path, epochs: int, resume: str | None = None, own: bool = False, **options: Any
+) -> Any:
     """Return module and callback after a fit, whose checkpoint is ``folder``/last.ckpt."""
     module = module_of(package)
     callback = Regularize([L1(1e-2), Dropout(0.2), EMA(0.5), EarlyStopping(9)], "classification")
+    callback = of_the_loss() if own else callback
     run: Any = package.Trainer(
         callbacks=[callback], max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, **options,
@@ -59,7 +73,7 @@ def fitted(package: ModuleType, folder: Path, epochs: int, resume: str | None = 
     return module, callback
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 0.1}, {"limit_val_batches": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 0.1}, {"limit_val_batches": 1}, {"own": True}], ids=str)
 def test_they_end_at_the_same_weights_and_gap(tmp_path: Path, options: dict[str, Any]) -> None:
     ends = [fitted(package, tmp_path, 3, **options) for package in PACKAGES]
     (first, ours), (second, theirs) = ends

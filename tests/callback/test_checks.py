@@ -11,7 +11,7 @@ from torch.optim import LBFGS, SGD, Adam
 from callback.own_module import LIGHTNING_WARNS, ManualModule, OwnModule, loaders, trainer
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
-from reglab.regularizers import EMA, L1, SAM, Flooding, LabelSmoothing, Mixup, Objective, Regularizer
+from reglab.regularizers import EMA, L1, SAM, LabelSmoothing, Mixup, Objective, Regularizer
 
 pytestmark = LIGHTNING_WARNS
 
@@ -25,15 +25,15 @@ class Own(Regularizer):
     "member, words",
     [
         (LabelSmoothing(0.2), ["label_smoothing needs the batch and its loss", "label_smoothing=0.2)", "reglab.fit"]),
-        (Flooding(0.07), ["flooding needs", "loss = (loss - 0.07).abs() + 0.07", "reglab train"]),
         (Mixup(0.3), ["mixup needs", "Beta(0.3, 0.3)"]),
-        (SAM(0.1), ["sam needs a second gradient", "reglab.fit"]),
+        (SAM(0.1), ["sam needs a second gradient", "Give Regularize(..., loss=lambda module, batch: ...)"]),
         (Own(), ["own needs the batch and its loss", "reglab.fit"]),
     ],
 )
 def test_a_member_that_needs_the_batch_says_so_at_once(member: Regularizer, words: list[str]) -> None:
+    given: dict[str, Any] = {"loss": lambda module, batch: module(batch[0]).sum()}  # by a task they can act
     with pytest.raises(UserError) as refusal:
-        Regularize([L1(), member], "classification")
+        Regularize([L1(), member], **({"task": "classification"} if isinstance(member, SAM) else given))
     for word in words:
         assert word in str(refusal.value)
 
@@ -41,7 +41,7 @@ def test_a_member_that_needs_the_batch_says_so_at_once(member: Regularizer, word
 def test_the_lines_for_mixup_train_what_mixup_trains() -> None:
     """At a share of 1 mixup is the plain loss; the advice, pasted as it stands, must be too."""
     with pytest.raises(UserError) as refusal:
-        Regularize([Mixup(0.3)], "classification")
+        Regularize([Mixup(0.3)], loss=lambda module, batch: module(batch[0]).sum())
     lines = (
         str(refusal.value).partition("training_step: ")[2].replace("torch.distributions.Beta(0.3, 0.3).sample()", "1")
     )

@@ -17,7 +17,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from reglab.callback.dataloader_rows import inputs_and_targets, take_rows
+from reglab.callback.dataloader_rows import inputs_and_targets
+from reglab.callback.fixed_batches import FixedBatches
 from reglab.core.errors import UserError
 
 ROWS = 10
@@ -39,8 +40,12 @@ class Stream(IterableDataset[Any]):
         return iter(zip(*DATA.tensors, strict=True))
 
 
+def as_it_is(batch: Any) -> Any:
+    return batch
+
+
 def rows_of(loader: Any, size: Any = None) -> list[int]:
-    inputs, targets = take_rows(loader, inputs_and_targets, size)
+    inputs, targets = FixedBatches(loader, as_it_is, inputs_and_targets, size).take()
     assert torch.equal(inputs[:, 0].long() * 10, targets)
     return [int(row) for row in inputs[:, 0]]
 
@@ -95,12 +100,12 @@ def test_of_a_stream_the_first_rows_are_taken() -> None:
 )
 def test_a_batch_that_is_no_pair_is_refused(unpack: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        take_rows(DataLoader(DATA, 4), unpack)
+        FixedBatches(DataLoader(DATA, 4), as_it_is, unpack)
 
 
 def test_a_loader_without_rows_is_refused() -> None:
     with pytest.raises(UserError, match="without rows"):
-        take_rows(DataLoader(TensorDataset(torch.zeros(0, 1), torch.zeros(0))), inputs_and_targets)
+        FixedBatches(DataLoader(TensorDataset(torch.zeros(0, 1), torch.zeros(0))), as_it_is, inputs_and_targets)
 
 
 class Counting(Dataset[Any]):
@@ -118,5 +123,19 @@ class Counting(Dataset[Any]):
 
 def test_only_the_wanted_rows_are_read() -> None:
     data = Counting()
-    take_rows(DataLoader(data, 50, shuffle=True), inputs_and_targets, lambda rows: 20)
+    FixedBatches(DataLoader(data, 50, shuffle=True), as_it_is, inputs_and_targets, lambda rows: 20)
     assert data.reads == 20
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+@pytest.mark.parametrize("memory", [0, 2**20], ids=["read again", "kept"])
+@pytest.mark.parametrize("loader", [DataLoader(DATA, 3, shuffle=True), DataLoader(Stream(), 3)], ids=["rows", "stream"])
+def test_ranks_share_batches_equally_and_each_row_counts_once(loader: Any, memory: float, ranks: int) -> None:
+    batches = FixedBatches(loader, as_it_is, inputs_and_targets, memory=memory)
+    assert (batches.kept is None) == (memory == 0)
+    shares = [list(batches.of_rank(rank, ranks)) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1  # collectives are called equally often
+    in_order = [share[number] for number in range(len(shares[0])) for share in shares]
+    counted = [int(row) for (inputs, _), rows in in_order for row in inputs[:rows, 0]]
+    assert counted == list(range(ROWS))
+    assert all(len(inputs) for (inputs, _), _ in in_order)  # one that counts nothing can be computed

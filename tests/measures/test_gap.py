@@ -5,7 +5,7 @@ import sklearn.metrics
 import torch
 
 from reglab.core.errors import UserError
-from reglab.measures import Evaluation, example_losses, gap, one_part, side
+from reglab.measures import Evaluation, example_losses, gap, gap_of_means, gap_of_points, one_part, side
 
 TASKS = ["classification", "binary", "multilabel", "regression"]
 
@@ -227,3 +227,28 @@ def test_a_diverged_model_measures_as_nan_without_an_error(task):
     actual = measured(train, lost, task)
     assert all(actual[key].isnan() for key in ("val/loss", "gap/loss", "gap/loss_low", "gap/loss_high"))
     assert actual["train/loss"].isfinite()
+
+
+@pytest.mark.parametrize("left", [0.0, 0.4])
+def test_the_gap_of_a_users_values_is_that_of_a_loss_and_mirrors_with_its_sign(left):
+    """Shifted below zero, where a loss of ours never is, nothing but the sides moves."""
+    train, val = pair("multilabel")
+    wanted = measured(train, val, "multilabel", left)
+    for shift in (0.0, 5.0):
+        actual = gap_of_means("loss", train.losses - shift, val.losses - shift, left)
+        mirrored = gap_of_means("loss", shift - train.losses, shift - val.losses, left, lower=False)
+        for key, value in actual.items():
+            moved = shift if key in ("train/loss", "val/loss") else 0.0
+            torch.testing.assert_close(value + moved, wanted[key], rtol=0, atol=1e-10)
+            if key.startswith("gap/"):
+                torch.testing.assert_close(mirrored[key], value, rtol=0, atol=1e-10)
+        assert set(actual) == {key for key in wanted if key.rpartition("/")[2].startswith("loss")}
+
+
+def test_a_gap_of_points_has_no_interval():
+    points = gap_of_points("f1", torch.tensor(0.9), torch.tensor(0.7), lower=False)
+    assert {key: round(float(value), 6) for key, value in points.items()} == {
+        "train/f1": 0.9,
+        "val/f1": 0.7,
+        "gap/f1": 0.2,
+    }

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from pytorch_lightning.loggers import MLFlowLogger
+from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 from torch.utils.data import DataLoader
 
@@ -66,6 +68,27 @@ def test_a_script_is_compared_as_a_sweep_is(folder: Path, capsys: pytest.Capture
     assert main(["report", "--experiment", "mine"]) == 0
     assert "mine: 4 settings" in capsys.readouterr().out
     assert (folder / "report.html").is_file()
+
+
+def own_loss(reduction: str, module: Any, batch: Any) -> Any:
+    return cross_entropy(module(batch[0]), batch[1], reduction=reduction)
+
+
+def test_a_script_with_a_loss_of_its_own_is_compared_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By rows, whose losses pair the runs, and by batches, which have none."""
+    for name, reduction in (("by row", "none"), ("by batch", "mean")):
+        for members in ([], [L2(1e-2)]):
+            logger = MLFlowLogger(name, tracking_uri="sqlite:///reglab.db", artifact_location=str(folder / name))
+            callback = Regularize(members, loss=partial(own_loss, reduction))
+            run = trainer([callback], epochs=2, logger=logger)
+            run.fit(OwnModule(), DataLoader(dataset(48, 2), 8), DataLoader(dataset(40, 3), 40))
+        data = collect_experiment(f"sqlite:///{folder / 'reglab.db'}", name)
+        assert {c.block: c.mean("val/loss") for c in data.choose().candidates}.keys() == {"none", "l2"}
+        assert len(data.results) == (2 if reduction == "none" else 0)
+        assert main(["report", "--experiment", name]) == 0
+        said = capsys.readouterr().out
+        assert f"{name}: 2 settings" in said
+        assert "nan" not in said.lower()
 
 
 def test_runs_with_our_metrics_alone_are_settings_by_their_names(folder: Path) -> None:

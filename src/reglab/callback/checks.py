@@ -6,14 +6,15 @@ import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch.optim import LBFGS, Optimizer
 
+from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.core.errors import UserError, nearest
+from reglab.measures import MeasureSettings
 from reglab.measures.losses import TASKS
-from reglab.regularizers import Flooding, LabelSmoothing, Mixup, Regularizer, name_members, overrides
+from reglab.regularizers import Cocktail, LabelSmoothing, Mixup, Regularizer, name_members, overrides
 from reglab.training.lightning_packages import is_lightning
 
 _BY_HAND: dict[type[Regularizer], str] = {
     LabelSmoothing: "write in training_step: loss = F.cross_entropy(outputs, targets, label_smoothing={strength:g})",
-    Flooding: "write in training_step, before its return: loss = (loss - {strength:g}).abs() + {strength:g}",
     Mixup: (
         "write in training_step: share = torch.distributions.Beta({strength:g}, {strength:g}).sample(); "
         "order = torch.randperm(len(x), device=x.device); outputs = self(share * x + (1 - share) * x[order]); "
@@ -22,40 +23,89 @@ _BY_HAND: dict[type[Regularizer], str] = {
 }
 
 
-def named_members(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], task: str) -> dict[str, Regularizer]:
+def check_task(task: str | None, loss: object, settings: MeasureSettings) -> None:
+    """Raise UserError where it is not said what is measured, or a score is none of the task.
+
+    Args:
+        task: Of the outputs.
+        loss: A user's own.
+        settings: With scores.
+    """
+    if loss is not None and not callable(loss):
+        raise UserError(f"loss must be a function of (module, batch), got {loss!r}")
+    if task is None and loss is None:
+        raise UserError(
+            f"say what is measured: task= one of {', '.join(TASKS)}, or loss=lambda module, batch: ..., the loss of "
+            "each row or of the batch"
+        )
+    if task is None and settings.scores:
+        raise UserError(f"scores={list(settings.scores)} are scores of a task; give task= too")
+    if task is not None and task not in TASKS:
+        raise UserError(f"task={task!r} is unknown; {nearest(str(task), TASKS)}")
+    if task is not None:
+        settings.check(task, weighted=False)
+
+
+def named_members(
+    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], task: str | None = None, loss: object = None
+) -> dict[str, Regularizer]:
     """Return the members by name.
 
     Args:
         regularizers: A list, or a dict by name.
-        task: Of the outputs.
+        task: Of the outputs, by which label smoothing and mixup act.
+        loss: A user's own, by which a second gradient can be taken.
 
     Raises:
-        UserError: For what is no regularizer, or needs the batch or the loss.
+        UserError: For what is no regularizer, or needs more than the callback can give.
     """
-    if task not in TASKS:
-        raise UserError(f"task={task!r} is unknown; {nearest(str(task), TASKS)}")
     members = list(regularizers.values()) if isinstance(regularizers, Mapping) else regularizers
     if isinstance(members, Regularizer) or not all(isinstance(member, Regularizer) for member in members):
         raise UserError(f"Regularize takes a list or a dict of regularizers, such as [L1(1e-4)], got {regularizers!r}")
     named = dict(regularizers) if isinstance(regularizers, Mapping) else name_members(members)
     for name, member in named.items():
-        _refuse_wrapper(name, member)
+        _refuse_wrapper(name, member, task, loss)
     return named
 
 
-def _refuse_wrapper(name: str, member: Regularizer) -> None:
-    if overrides(member, "on_gradient"):
-        needs = "a second gradient at other weights for each step"
-    elif overrides(member, "on_objective"):
-        needs = "the batch and its loss"
+def _refuse_wrapper(name: str, member: Regularizer, task: str | None, loss: object) -> None:
+    if overrides(member, "on_objective") and member.reads != "loss" and task is None:
+        reason, way_out = "the batch and its loss", "Give task=, where the outputs are of one. "
+    elif overrides(member, "on_gradient") and loss is None:
+        reason = "a second gradient at other weights for each step"
+        way_out = "Give Regularize(..., loss=lambda module, batch: ...), the loss that training_step returns. "
     else:
         return
     line = next((text for method, text in _BY_HAND.items() if isinstance(member, method)), None)
     by_hand = f", or {line.format(strength=float(member.get_buffer('strength')))}" if line else ""
     raise UserError(
-        f"{name} needs {needs}, which only your training_step has: a callback cannot give it. Train with reglab.fit or "
-        f"`reglab train`, where it works{by_hand}"
+        f"{name} needs {reason}, which only your training_step has. {way_out}Train with reglab.fit or `reglab train`, "
+        f"where it works{by_hand}"
     )
+
+
+def check_loss_members(trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail, unpack: Unpack) -> None:
+    """Raise UserError where members that act on the loss, or take a second gradient, cannot see how
+    a step is made.
+    """
+    changing = [
+        name for name, it in cocktail.named_regularizers() if overrides(it, "on_objective") and it.reads == "batch"
+    ]
+    if changing and unpack is not inputs_and_targets:
+        raise UserError(f"{changing[0]} changes batches of (inputs, targets) alone, which unpack= makes of others")
+    if changing and cocktail.wraps_gradient:
+        raise UserError(f"{changing[0]} changes the batch, of which loss= and its second gradient know nothing")
+    for name, member in cocktail.named_regularizers():
+        on_loss, second = overrides(member, "on_objective"), overrides(member, "on_gradient")
+        if (on_loss or second) and not module.automatic_optimization:
+            raise UserError(f"{name} needs the loss of a step, which only automatic optimization hands over")
+        if on_loss and member.reads == "loss" and trainer.accumulate_grad_batches > 1:
+            raise UserError(
+                f"{name} needs the loss of the whole step before its first batch is differentiated; use larger "
+                "batches, not accumulate_grad_batches"
+            )
+        if second and getattr(trainer.precision_plugin, "scaler", None) is not None:
+            raise UserError(f"{name} does not work with a gradient scaler; use Trainer(precision='bf16-mixed')")
 
 
 def check_strategy(trainer: pl.Trainer) -> None:
@@ -68,32 +118,21 @@ def check_strategy(trainer: pl.Trainer) -> None:
         )
 
 
-def only_optimizer(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer:
-    """Return the optimizer that trains ``module``.
+def followed_optimizer(trainer: pl.Trainer, module: pl.LightningModule, which: int | str | None) -> Optimizer:
+    """Return the optimizer whose steps are followed.
 
     Args:
         trainer: During a fit.
         module: That is trained.
+        which: Its number in what ``configure_optimizers`` gives, or the name of a part of the
+            module whose weights it holds; None where there is one.
 
     Raises:
-        UserError: If there is none or more than one, if it evaluates the loss several times a step
+        UserError: If it is not there or not said, if it evaluates the loss several times a step
             (LBFGS), or if it unscales gradients inside its step (fused, under a gradient scaler),
             where nothing can be added to them.
     """
-    weight_ids = {id(weight) for weight in module.parameters()}
-    optimizers = [
-        optimizer
-        for optimizer in trainer.optimizers
-        if isinstance(optimizer, Optimizer)
-        and any(id(w) in weight_ids for g in optimizer.param_groups for w in g["params"])
-    ]
-    if len(optimizers) != 1:
-        raise UserError(
-            f"regularizers follow the steps of one optimizer, and {type(module).__name__}.configure_optimizers gives "
-            f"{len(optimizers)}; give all weights to one optimizer (parameter groups may differ in options), or "
-            "measure only: Regularize([], task=...)"
-        )
-    optimizer = optimizers[0]
+    optimizer = _only(trainer, module) if which is None else _named(trainer, module, which)
     if isinstance(optimizer, LBFGS):
         raise UserError("LBFGS evaluates the loss several times a step and compares the values; use SGD, Adam or AdamW")
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
@@ -103,3 +142,47 @@ def only_optimizer(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer
             "use fused=False or Trainer(precision='bf16-mixed')"
         )
     return optimizer
+
+
+def _only(trainer: pl.Trainer, module: pl.LightningModule) -> Optimizer:
+    weight_ids = {id(weight) for weight in module.parameters()}
+    optimizers = [optimizer for optimizer in _optimizers(trainer) if not weight_ids.isdisjoint(_held(optimizer))]
+    if len(optimizers) == 1:
+        return optimizers[0]
+    way_out = "give all weights to one optimizer (parameter groups may differ in options)"
+    if optimizers:
+        way_out = "say whose: Regularize(..., optimizer=0), or optimizer='generator', a part of the module"
+    raise UserError(
+        f"regularizers follow the steps of one optimizer, and {type(module).__name__}.configure_optimizers gives "
+        f"{len(optimizers)}; {way_out}, or measure only: Regularize([], task=...)"
+    )
+
+
+def _named(trainer: pl.Trainer, module: pl.LightningModule, which: int | str) -> Optimizer:
+    optimizers = _optimizers(trainer)
+    if isinstance(which, int):
+        if 0 <= which < len(optimizers):
+            return optimizers[which]
+        raise UserError(
+            f"optimizer={which}: {type(module).__name__}.configure_optimizers gives {len(optimizers)}, numbered from 0"
+        )
+    parts = dict(module.named_modules())
+    if not which or which not in parts:
+        names = [name for name, _ in module.named_children()]
+        raise UserError(f"optimizer={which!r} is no part of {type(module).__name__}; {nearest(which, names)}")
+    weight_ids = {id(weight) for weight in parts[which].parameters()}
+    found = [optimizer for optimizer in optimizers if _held(optimizer) and _held(optimizer) <= weight_ids]
+    if len(found) != 1:
+        raise UserError(
+            f"optimizer={which!r}: {len(found)} of the {len(optimizers)} optimizers hold weights of {which} alone; "
+            "give its number in what configure_optimizers gives, optimizer=0"
+        )
+    return found[0]
+
+
+def _optimizers(trainer: pl.Trainer) -> list[Optimizer]:
+    return [optimizer for optimizer in trainer.optimizers if isinstance(optimizer, Optimizer)]
+
+
+def _held(optimizer: Optimizer) -> set[int]:
+    return {id(weight) for group in optimizer.param_groups for weight in group["params"]}

@@ -37,7 +37,9 @@ def check_by_value(cocktail: Cocktail, limit: float) -> None:
             )
 
 
-def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, on_clip: Callable[[Tensor], None]) -> Callable[[], None]:
+def follow_clipping(
+    trainer: pl.Trainer, cocktail: Cocktail, followed: Optimizer, on_clip: Callable[[Tensor], None]
+) -> Callable[[], None]:
     """Call ``on_clip`` with the factor of each clipping by norm that Lightning does, and return the
     undo.
 
@@ -47,6 +49,7 @@ def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, on_clip: Callable[[
     Args:
         trainer: During a fit.
         cocktail: The regularizers.
+        followed: The optimizer whose gradients count.
         on_clip: Gets the factor, 0-dim.
 
     Returns:
@@ -64,6 +67,9 @@ def follow_clipping(trainer: pl.Trainer, cocktail: Cocktail, on_clip: Callable[[
         optimizer: Optimizer, clip_val: float = 0.0, gradient_clip_algorithm: Any = GradClipAlgorithmType.NORM
     ) -> None:
         by_value = gradient_clip_algorithm == _BY_VALUE
+        if getattr(optimizer, "optimizer", optimizer) is not followed:
+            original(optimizer, clip_val, gradient_clip_algorithm)
+            return
         if clip_val > 0 and by_value:
             check_by_value(cocktail, float(clip_val))
         if clip_val > 0 and not by_value:

@@ -4,60 +4,82 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import RunningStage
 from pytorch_lightning.utilities import rank_zero_warn
-from pytorch_lightning.utilities.seed import isolate_rng
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch import Tensor, nn
 
 from reglab.analysis.per_example_file import Examples
-from reglab.callback.dataloader_rows import Rows, Unpack, numbered_rows, rows_of_batches
-from reglab.measures import MeasureSettings, Task, probe_size
-from reglab.measures.evaluate import Evaluation, evaluation_of
+from reglab.callback.batch_evaluation import Asked, BatchEvaluation, evaluate_batches
+from reglab.callback.dataloader_rows import Unpack, is_mapped, rows_of_batches
+from reglab.callback.fixed_batches import FixedBatches
+from reglab.callback.measured_sides import Sides, gap_of_batches
+from reglab.distributed.parameters import LocalParameters
+from reglab.measures import MeasureSettings, probe_size
 from reglab.regularizers import Cocktail
-from reglab.training import measured_rows
-from reglab.training.measured_rows import GapRows, GapSide
 from reglab.training.measurement import Measurement
-from reglab.training.per_example import MeasuredRows, SideRows, constant_predictor, examples
 
 _LONGEST = 100_000  # rows that are read of a stream which may have no end
 
 
 class LoaderMeasurement(Measurement):
-    """Measures ``module(inputs)`` on a probe of the training rows and on all validation rows.
+    """Measures a user's module on a probe of the training rows and on all validation rows.
 
-    Rows are read once, when this is built, and no random state is moved by it; they stay on the
-    module's device.
+    By a task alone, rows that fit in memory are kept on the module's device as one tensor, and
+    ``module(inputs)`` is computed of many at a time. By a loss of the user's, or where rows take
+    more memory, the module is evaluated on one batch after the other (see ``FixedBatches``). No
+    random state is moved by either.
+
+    Args:
+        trainer: During a fit.
+        module: That it trains.
+        asked: What is measured.
+        settings: Of weights and intervals.
+        memory: Bytes that the rows of a side may take, to be kept.
 
     Attributes:
         missing: Why there is no gap to measure; empty if there is one.
     """
 
     def __init__(
-        self, trainer: pl.Trainer, module: pl.LightningModule, task: Task, unpack: Unpack, settings: MeasureSettings
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        asked: Asked,
+        settings: MeasureSettings,
+        memory: float,
     ) -> None:
-        train, val, train_batches, val_batches, self.missing = loaders_of(trainer)
-        limits = _Batches(train_batches, val_batches)
+        loaders = loaders_of(trainer)
+        self.missing = loaders.missing
+        self._asked = asked
+        self._batch_evaluations: tuple[BatchEvaluation, BatchEvaluation] | None = None
         rows = None
         if not self.missing:
-            with isolate_rng(), validating(trainer):
-                ready = partial(_ready, trainer, module, unpack)
-                self._read = _read_rows(train, val, limits, ready, task)
-            rows = self._read.gap_rows(task)
+            self._sides = read_sides(trainer, module, loaders, asked.unpack if asked.loss is None else None, memory)
+            rows = self._sides.gap_rows(asked)
         super().__init__(rows, settings, trainer.world_size)
 
+    def gap(self, model: nn.Module | LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
+        if self.missing or self.rows is not None:
+            return super().gap(model, cocktail)
+        module = cast(pl.LightningModule, model)  # of either of Lightning's two packages
+        with cocktail.evaluating(module):
+            train, val = (evaluate_batches(module, side, self._asked) for side in self._sides.both)
+        self._batch_evaluations = train, val
+        return gap_of_batches(train, val, self._asked, self._sides.left, self.settings)
+
     def examples(self, module: pl.LightningModule) -> Examples | None:
-        """Return the per-example results of the last measured gap; None without one."""
-        if self.evaluations is None or self.rows is None:
+        """Return the per-example results of the last measured gap; None without one, or where the
+        loss is one of a whole batch.
+        """
+        dtype = next(module.parameters()).dtype
+        if self.evaluations is not None and self._asked.task is not None:
+            return self._sides.examples(self.evaluations, self._asked.task, dtype)
+        if self._batch_evaluations is None:
             return None
-        outputs, targets = self.evaluations[1].outputs, self.evaluations[1].targets
-        width, task = outputs.shape[-1] if outputs.dim() > 1 else 1, self.rows.task
-        best_constant = constant_predictor(self._read.probe[1], len(targets), width, task)
-        rows = self._read.measured_rows(evaluation_of(best_constant, targets, task))
-        return examples(rows, self.evaluations, task, next(module.parameters()).dtype)
+        return self._sides.examples_of_batches(self._batch_evaluations, self._asked, dtype)
 
     def all(self, trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the gap, if there is one to measure, and the weight statistics."""
@@ -66,39 +88,12 @@ class LoaderMeasurement(Measurement):
         return gap | self.weights(module, cocktail)
 
 
-class _LoaderRows(NamedTuple):
-    """Rows read from loaders, with their numbers in the datasets.
-
-    Args:
-        train_rows: How many the training part has.
-    """
-
-    probe: Rows
-    val: Rows
-    probe_index: Tensor
-    val_index: Tensor
-    train_rows: int
-
-    def gap_rows(self, task: Task) -> GapRows:
-        """Return what a gap is measured on."""
-        left = 1 - len(self.probe[0]) / self.train_rows
-        probe, val = ([measured_rows.Rows(values) for values in part] for part in (self.probe, self.val))
-        return GapRows(task, GapSide(probe[0], probe[1], left=left), GapSide(val[0], val[1]))
-
-    def measured_rows(self, constant: Evaluation) -> MeasuredRows:
-        """Return what the examples are made from.
-
-        Args:
-            constant: Evaluation of the constant predictor on the validation rows.
-        """
-        sides = SideRows(self.probe_index.numpy()), SideRows(self.val_index.numpy())
-        return MeasuredRows(*sides, constant, self.train_rows)
-
-
 class Loaders(NamedTuple):
-    """The loaders of a fit, and how many batches of them all ranks take in an epoch.
+    """The loaders of a fit.
 
     Args:
+        train_batches, val_batches: How many batches all ranks take in an epoch: the loader's
+            number, or less by limits; infinite for a stream that does not know its length.
         missing: Why no gap can be measured on them; empty if one can.
     """
 
@@ -125,44 +120,38 @@ def loaders_of(trainer: pl.Trainer) -> Loaders:
     )
 
 
-class _Batches(NamedTuple):
-    """How many batches all ranks take in an epoch: the loader's number, or less by limits.
-
-    It is infinite for a stream that does not know its length.
-    """
-
-    train: float
-    val: float
-
-
 def _ranks(trainer: pl.Trainer, loader: Any) -> int:
     """Return how many ranks share the rows that are read; of a stream each reads its own."""
-    return trainer.world_size if _is_mapped(loader) else 1
+    return trainer.world_size if is_mapped(loader) else 1
 
 
-def _is_mapped(loader: Any) -> bool:
-    return isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+def read_sides(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    loaders: Loaders,
+    unpack: Unpack | None,
+    memory: float,
+    probe_rows: int | None = None,
+) -> Sides:
+    """Read the validation rows, and a probe of the training rows whose size follows from theirs.
 
-
-def _ready(trainer: pl.Trainer, module: pl.LightningModule, unpack: Unpack, batch: Any) -> Rows:
-    return unpack(on_device(trainer, module, batch))
-
-
-def _read_rows(train: Any, val: Any, limits: _Batches, ready: Callable[[Any], Rows], task: Task) -> _LoaderRows:
-    """Read the validation rows, and a probe of the training rows whose size follows from theirs."""
-    available = 1  # training rows; unknown for a stream
-    val_rows, val_index = numbered_rows(val, ready, *_of_validation(val, limits.val))
-
-    def wanted(rows: int) -> int:
-        nonlocal available
-        available = rows
-        return probe_size(rows, len(val_rows[0]))
-
-    probe, index = numbered_rows(train, ready, wanted, limits.train)
-    if task == "classification":
-        probe, val_rows = _wide_labels(probe), _wide_labels(val_rows)
-    whole = len(probe[0]) < probe_size(available, len(val_rows[0]))  # a stream that ended
-    return _LoaderRows(probe, val_rows, index, val_index, len(probe[0]) if whole else available)
+    Args:
+        trainer: During a fit.
+        module: Whose hooks change batches.
+        loaders: Of the fit.
+        unpack: Gives inputs and targets of a batch; None keeps it whole.
+        memory: Bytes that the rows of a side may take, to be kept.
+        probe_rows: How many training rows are wanted; None for the default.
+    """
+    ready = partial(_as_in_training, trainer, module)
+    with validating(trainer):
+        of_val = FixedBatches(
+            loaders.val, ready, unpack, *_of_validation(loaders.val, loaders.val_batches), memory=memory
+        )
+        wanted = partial(probe_size, val_rows=of_val.rows, wanted=probe_rows)
+        probe = FixedBatches(loaders.train, ready, unpack, wanted, loaders.train_batches, memory)
+    whole = probe.rows < wanted(probe.available)  # a stream that ended
+    return Sides(probe, of_val, probe.rows if whole else probe.available)
 
 
 def _of_validation(val: Any, batches: float) -> tuple[Callable[[int], int], float]:
@@ -171,7 +160,7 @@ def _of_validation(val: Any, batches: float) -> tuple[Callable[[int], int], floa
     As many as the trainer's batches hold; of a stream that may have no end, the first ones.
     """
     if batches != math.inf:
-        mapped = _is_mapped(val)
+        mapped = is_mapped(val)
         return lambda rows: min(rows, rows_of_batches(val, int(batches))) if mapped else rows, batches
     rank_zero_warn(
         f"the validation loader does not know its length: its first {_LONGEST:,} rows are measured, if it has so many; "
@@ -202,14 +191,9 @@ def _validation(trainer: pl.Trainer) -> Any:
     return trainer.val_dataloaders
 
 
-def on_device(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
+def _as_in_training(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
     """Return ``batch`` as Lightning hands it to ``training_step``: converted, through the module's
     hooks, moved.
-
-    Args:
-        trainer: During a fit.
-        module: Whose hooks change batches.
-        batch: As the loader gives it.
     """
     batch = trainer.precision_plugin.convert_input(batch)
     batch = module._on_before_batch_transfer(batch)
@@ -227,8 +211,3 @@ def _what_is_missing(train: Any, val: Any) -> str:
     if val is None or isinstance(val, (list, tuple, dict)):
         return "that takes a validation loader, a validation_step in the module and limit_val_batches above 0"
     return ""
-
-
-def _wide_labels(rows: Rows) -> Rows:
-    """Return rows with labels in int64: losses take no narrower ones."""
-    return rows[0], rows[1] if rows[1].is_floating_point() else rows[1].long()

@@ -1,13 +1,16 @@
 """Optimizer hooks for ``Regularize``: penalties, decoupled decay and proximal steps."""
 
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from reglab.callback.second_gradient import SecondGradient
 from reglab.core.errors import UserError
 from reglab.regularizers import Cocktail
+from reglab.regularizers.parameter_kinds import kinds_of
 from reglab.training.term_sums import TermSums
 from reglab.training.update_hooks import UpdateHooks
 
@@ -26,19 +29,44 @@ class OptimizerHooks:
     ``clipped`` is called at each clipping of the gradient by its norm: what follows is scaled by
     the same factor, so that clipping changes how far a step goes and not where training ends.
 
+    Args:
+        cocktail: The regularizers.
+        module: That is trained.
+        optimizer: Whose steps are followed.
+        second: Takes gradients at other weights, where a member asks for them.
+        held_only: Whether projections, too, act on the optimizer's own weights alone: others have
+            an optimizer of theirs. Averages are of all weights.
+
     Attributes:
         terms: Each penalty in the optimizer steps since the last measurement.
         rows: Examples seen since the last step.
     """
 
-    def __init__(self, cocktail: Cocktail, module: nn.Module, optimizer: Optimizer) -> None:
+    def __init__(
+        self,
+        cocktail: Cocktail,
+        module: nn.Module,
+        optimizer: Optimizer,
+        second: SecondGradient | None = None,
+        held_only: bool = False,
+    ) -> None:
         self.cocktail = cocktail
+        self.optimizer = optimizer
+        self._second = second
         self.terms = TermSums()
         self.rows = 0
         self._in_closure = False
         self._penalized = False
         self._factor: float | Tensor = 1.0
         self._updates = UpdateHooks(cocktail, module, optimizer)
+        if held_only:
+            rates, trained = self._updates.rates, {name for name, it in module.named_parameters() if it.requires_grad}
+            self._updates.module = cast(nn.Module, _StandIn(module, lambda: rates.weights.items()))
+            # Detached: a module may freeze the weights of one optimizer while another steps.
+            self._updates.averaged = cast(
+                nn.Module,
+                _StandIn(module, lambda: [(n, w.detach()) for n, w in module.named_parameters() if n in trained]),
+            )
         self._handles = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
@@ -53,6 +81,8 @@ class OptimizerHooks:
         averaged over ranks.
         """
         self._add_penalties()
+        if self._second is not None and self._trains():
+            self._second.apply(self._updates.rates.weights)
         if self._in_closure:
             self._in_closure = False  # an optimizer that evaluates its closure twice decays once
             self._decay()
@@ -64,10 +94,6 @@ class OptimizerHooks:
     def clipped(self, factor: Tensor) -> None:
         """Record that the gradient was multiplied by ``factor``, 0-dim."""
         self._factor = self._factor * factor
-
-    def take_terms(self) -> dict[str, Tensor]:
-        """Return the mean of each penalty over the steps since the last call."""
-        return {f"objective/{name}": mean for name, mean in self.terms.take().items()}
 
     def _before(self, optimizer: Optimizer, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         closure = options.get("closure", arguments[1] if len(arguments) > 1 else None)
@@ -114,6 +140,16 @@ class OptimizerHooks:
                 gradient = gradient if isinstance(self._factor, float) else gradient * self._factor
                 weight.grad = gradient if weight.grad is None else _sum(weight.grad, gradient)
         self.terms.add({name: penalty.detach().reshape(1) for name, penalty in penalties.items()}, [1])
+
+
+class _StandIn:
+    """Some weights of a module, as the members' hooks see them."""
+
+    def __init__(self, module: nn.Module, weights: Callable[[], Iterable[tuple[str, Tensor]]]) -> None:
+        self.kinds, self.named_buffers, self._weights = kinds_of(module), module.named_buffers, weights
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self._weights()
 
 
 def _sum(gradient: Tensor, dense: Tensor) -> Tensor:

@@ -2,23 +2,29 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 
 from reglab.analysis.per_example_file import Examples
-from reglab.callback.checks import check_strategy, named_members, only_optimizer
+from reglab.callback.averaged_weights import averaged_weights
+from reglab.callback.batch_evaluation import Asked, OwnLoss
+from reglab.callback.checks import check_loss_members, check_strategy, check_task, followed_optimizer, named_members
 from reglab.callback.clipping import follow_clipping
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
+from reglab.callback.fixed_batches import rows_in
 from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
-from reglab.callback.run_record import log_final, tag_runs
+from reglab.callback.own_scores import OwnScore, own_scores
+from reglab.callback.run_record import OWN_LOSS, log_final, run_tags, tag_runs
+from reglab.callback.second_gradient import SecondGradient
+from reglab.callback.training_loss import TrainingLoss
 from reglab.core.errors import UserError
 from reglab.measures import MeasureSettings, Task, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
@@ -34,7 +40,7 @@ class Regularize(pl.Callback):
     ``Trainer(callbacks=[Regularize([L1(1e-4), EMA(0.99)], task="classification")]).fit(module, train, val)``
 
     The module, its optimizer and its loaders stay as they are, under automatic or manual
-    optimization with one optimizer. Penalties are added to the gradient before it is clipped; decay
+    optimization. Penalties are added to the gradient before it is clipped; decay
     and proximal steps follow the optimizer's own update. Where ``Trainer(gradient_clip_val=...)``
     or ``self.clip_gradients`` scales the gradient down to a norm, proximal steps are scaled with
     it, so that they solve the same problem. Regularizers act on all weights that the optimizer
@@ -42,10 +48,19 @@ class Regularize(pl.Callback):
     ``nn.Dropout`` gets draws that depend on (seed, step, position in the batch, which call of the
     layer) alone. An empty list only measures, and changes nothing.
 
+    Flooding acts on the loss that ``training_step`` returns. Label smoothing and mixup do where
+    that is the mean loss of the ``task`` and ``training_step`` calls ``self(inputs)`` once; under
+    mixup it gets the mixed inputs. SAM takes its second gradient of ``loss(module, batch)``, whose
+    mean must be that loss, with the draws that ``training_step`` had. All need automatic
+    optimization.
+
     Measured are ``module(inputs)`` against the targets, with the task's own loss (see
-    ``measures.example_losses``), on a fixed probe of the training rows and on all validation rows.
-    Both are read once from the loaders' datasets when training starts, and kept in memory on the
-    device; where the training dataset augments at random, the probe is one draw of it. Metrics go
+    ``measures.example_losses``), or a ``loss`` of your own of any batch, on a fixed probe of the
+    training rows and on all validation rows, each read from the loader's dataset in its order. Rows
+    of up to ``memory_mb`` are read once, when training starts, and kept on the device; more are
+    read again for each measurement, in the loader's batches and with its workers, so that memory
+    does not grow with them. Where the training dataset augments at random, the probe is one draw of
+    it, by a fixed seed. Metrics go
     to the trainer's loggers as ``train/loss``, ``val/loss``, ``gap/loss``, ``weights/all/...``, so
     ``ModelCheckpoint(monitor="val/loss")`` keeps the epoch that early stopping stands for.
 
@@ -56,13 +71,23 @@ class Regularize(pl.Callback):
 
     Args:
         regularizers: A list, or a dict by name.
-        task: What the outputs are.
+        task: What the outputs are; may be left out where there is a ``loss``.
+        loss: ``loss(module, batch)`` of a batch as ``training_step`` gets it: a loss for each row,
+            ``[rows]``, whose gap has an interval, or one for the batch, 0-dim, whose gap has none.
         seed: Of the draws.
         every: Measure after so many epochs and after the last; None never.
         unpack: Gives ``(inputs, targets)`` of a batch as ``training_step`` gets it.
         prefix: Put before each logged name, where the module logs the same names itself.
-        scores: To measure beside the task's own, such as ``["auroc", "f1"]``; see
-            ``measure.scores``.
+        scores: To measure beside the task's own, such as ``["auroc", "f1"]``, see
+            ``measure.scores``; or your own by name, such as ``{"iou": JaccardIndex(...)}``: metrics
+            of torchmetrics, which get ``module(inputs)`` and targets batch by batch, or functions
+            of all outputs and targets. Higher is better unless its ``higher_is_better`` is False.
+            It has an interval where it gives a value for each row.
+        memory_mb: Megabytes of rows that are kept, of each side; 0 always reads again, infinity
+            never.
+        optimizer: Of several, the one whose steps are followed: its number in what
+            ``configure_optimizers`` gives, or the name of the part of the module whose weights it
+            holds, such as ``"generator"``. Weights of the others are left alone.
 
     Attributes:
         metrics: The last measurement.
@@ -74,27 +99,34 @@ class Regularize(pl.Callback):
             ``examples.npz``.
 
     Raises:
-        UserError: For a regularizer that needs the batch or the loss: see ``reglab.fit``.
+        UserError: For a regularizer that needs a ``task`` or a ``loss`` that is not given.
     """
 
     def __init__(
         self,
         regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
-        task: Task,
+        task: Task | None = None,
         *,
+        loss: OwnLoss | None = None,
         seed: int = 0,
         every: int | None = 1,
         unpack: Unpack = inputs_and_targets,
         prefix: str = "",
-        scores: Sequence[str] = (),
+        scores: Sequence[str] | Mapping[str, OwnScore] = (),
+        memory_mb: float = 256,
+        optimizer: int | str | None = None,
     ) -> None:
-        self._settings = MeasureSettings(every=1 if every is None else every, scores=scores)
-        self._settings.check(task, weighted=False)
-        self.cocktail = Cocktail(named_members(regularizers, task), seed, task)
-        self.task = task
+        names = () if isinstance(scores, Mapping) else scores
+        self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
+        if every is not None or task is not None or loss is not None:
+            check_task(task, loss, self._settings)
+        self.cocktail = Cocktail(named_members(regularizers, task, loss), seed, task or OWN_LOSS)
+        self.task, self.loss = task, loss
+        self._memory, self._which = memory_mb * 2**20, optimizer
         self._seed = seed
         self.every = every
         self.unpack = unpack
+        self._asked = Asked(task, unpack, loss, own_scores(scores, task))
         self.prefix = prefix
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
@@ -102,27 +134,39 @@ class Regularize(pl.Callback):
         self._module: pl.LightningModule | None = None
         self._hooks: OptimizerHooks | None = None
         self._unfollow: Callable[[], None] = lambda: None
+        self._objective: TrainingLoss | None = None
+        self._second: SecondGradient | None = None
         self._measurement: LoaderMeasurement | None = None
         self._evaluating = ExitStack()
         self._guard = ExitStack()
         self._watch: HookWatch | None = None
         self._restored: dict[str, Any] = {}
 
+    def run_tags(self) -> dict[str, str]:
+        """Return the tags by which a report groups runs: regularizers, strength, task and score."""
+        return run_tags(self.cocktail, self.task)
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         check_strategy(trainer)
         self._guard.enter_context(loop_guard(trainer, pl_module))
         self._prepare(pl_module)
         if self.cocktail.members:
-            self._hooks = OptimizerHooks(self.cocktail, pl_module, only_optimizer(trainer, pl_module))
-            self._unfollow = follow_clipping(trainer, self.cocktail, self._hooks.clipped)
+            optimizer = followed_optimizer(trainer, pl_module, self._which)
+            check_loss_members(trainer, pl_module, self.cocktail, self.unpack)
+            self._objective = objective = TrainingLoss(self.cocktail, pl_module, self._asked)
+            if self.cocktail.wraps_gradient and self.loss is not None:
+                self._second = SecondGradient(trainer, pl_module, self.cocktail, self.loss, objective)
+            self._guard.enter_context(objective.wrapped(self._second.check if self._second else None))
+            self._hooks = OptimizerHooks(self.cocktail, pl_module, optimizer, self._second, self._which is not None)
+            self._unfollow = follow_clipping(trainer, self.cocktail, optimizer, self._hooks.clipped)
         if trainer.is_global_zero:
-            tag_runs(trainer.loggers, self.cocktail, self.task, self._seed)
+            tag_runs(trainer.loggers, self.run_tags(), self._seed)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
         missing = "every=None"
         if self.every is not None:
-            self._measurement = LoaderMeasurement(trainer, pl_module, self.task, self.unpack, self._settings)
+            self._measurement = LoaderMeasurement(trainer, pl_module, self._asked, self._settings, self._memory)
             saved = {when: self._restored.pop(when, {}) for when in ("initial", "previous")}
             self._measurement.begin(pl_module, saved)
             missing = self._measurement.missing
@@ -148,13 +192,16 @@ class Regularize(pl.Callback):
         # Without an index, draws are keyed by the position in the batch, which is enough where a
         # step sees one batch.
         several = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or not pl_module.automatic_optimization
-        if several:
-            rows = len(self.unpack(batch)[0])
+        if several and (rows := self._rows_of(batch)):
             positions = torch.arange(self._hooks.rows, self._hooks.rows + rows, device=pl_module.device)
             # Lightning assigns rows to ranks round-robin, so this is the position in the joint
             # batch.
             self.cocktail.keys.index = positions * trainer.world_size + trainer.global_rank
             self._hooks.rows += rows
+        if self._second is not None:
+            self._second.begin_batch(batch, first=batch_idx % trainer.accumulate_grad_batches == 0)
+        if self._objective is not None:
+            self._objective.expected = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -165,13 +212,22 @@ class Regularize(pl.Callback):
             self._watch = None
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
-        if self._hooks is not None:
+        if self._hooks is not None and optimizer is self._hooks.optimizer:
             self._hooks.gradient_ready()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if self.every is not None and (epoch % self.every == 0 or epoch == trainer.max_epochs):
+        if self._objective is not None:
+            self._objective.expected = False  # a hook may have skipped the last batch
+        if self.every is None:
+            self._terms()  # which nobody reads: they would grow with every step
+        elif epoch % self.every == 0 or epoch == trainer.max_epochs:
             self._record(trainer, pl_module, epoch)
+
+    def _rows_of(self, batch: Any) -> int:
+        """Return the number of rows of a batch; 0 where it has no tensor, as one of graphs may."""
+        known = self.loss is None or self.unpack is not inputs_and_targets
+        return len(self.unpack(batch)[0]) if known else rows_in(batch)
 
     def _advise(self, trainer: pl.Trainer) -> None:
         """Warn of hyperparameters without effect in the number of steps."""
@@ -184,7 +240,7 @@ class Regularize(pl.Callback):
         if self._measurement is None:
             return
         measured = self._measurement.all(trainer, module, self.cocktail)
-        self.metrics = to_floats(measured | (self._hooks.take_terms() if self._hooks else {}))
+        self.metrics = to_floats(measured | self._terms())
         self.history.append({"epoch": float(epoch), **self.metrics})
         if epoch == 0:
             return
@@ -195,6 +251,10 @@ class Regularize(pl.Callback):
         if not self._measurement.missing:
             stop = bool(self.cocktail.stop(measured))
             trainer.should_stop |= trainer.strategy.reduce_boolean_decision(stop, all=False)
+
+    def _terms(self) -> dict[str, Tensor]:
+        sums = ([self._objective.terms] if self._objective else []) + ([self._hooks.terms] if self._hooks else [])
+        return {f"objective/{name}": mean for each in sums for name, mean in each.take().items()}
 
     def _prepare(self, module: pl.LightningModule) -> None:
         """Let the members change the module, once, and load their state from a checkpoint."""
@@ -243,7 +303,7 @@ class Regularize(pl.Callback):
         if self._hooks is not None:
             self._hooks.remove()
             self._unfollow()
-            self._hooks = None
+            self._hooks = self._second = self._objective = None
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"cocktail": dict(self.cocktail.state_dict()), "history": self.history[-1:]}
@@ -265,32 +325,3 @@ def _warn_of_shared(names: Sequence[str]) -> None:
             "Regularize(..., prefix='audited/')",
             category=UserWarning,
         )
-
-
-@contextmanager
-def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
-    """A context in which ``module`` has the weights to be evaluated, and its ``state_dict()`` the
-    trained ones.
-
-    The trained weights are put back afterwards, bit for bit, also on an exception.
-
-    Args:
-        cocktail: Which may keep averaged weights.
-        module: Changed within the context.
-    """
-    if not cocktail.averages:
-        yield
-        return
-    # Under every name that a tied weight has: a state dict holds them all.
-    trained = {name: weight.detach().clone() for name, weight in module.named_parameters(remove_duplicate=False)}
-    trained |= {name: module.get_buffer(name).clone() for name in cocktail.statistics}
-
-    def keep_trained(_: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
-        state.update({prefix + name: weight for name, weight in trained.items() if prefix + name in state})
-
-    hook = module.register_state_dict_post_hook(keep_trained)  # type: ignore[no-untyped-call]  # torch leaves it so
-    try:
-        with cocktail.evaluating(module):
-            yield
-    finally:
-        hook.remove()

@@ -11,24 +11,30 @@ from reglab.regularizers import Cocktail
 from reglab.training.describe import cocktail_tags
 from reglab.training.lightning_packages import is_lightning
 
+OWN_LOSS = "own_loss"  # where there is no task
 _GLOBAL_SEED = "PL_GLOBAL_SEED"  # set by Lightning's seed_everything
 
 
-def tag_runs(loggers: Iterable[Logger], cocktail: Cocktail, task: Task, seed: int) -> None:
-    """Tag the runs of Lightning's ``MLFlowLogger``s with regularizers, strength and seed.
+def run_tags(cocktail: Cocktail, task: Task | None) -> dict[str, str]:
+    """Return the tags with a run's regularizers, strength, task and score.
+
+    Args:
+        cocktail: That trains.
+        task: Of the outputs; None where the loss is the user's own.
+    """
+    score = score_name(task) if task else "loss"
+    return {**cocktail_tags(cocktail), "reglab.task": task or OWN_LOSS, "reglab.score": score}
+
+
+def tag_runs(loggers: Iterable[Logger], tags: Mapping[str, str], seed: int) -> None:
+    """Tag the runs of Lightning's ``MLFlowLogger``s.
 
     Args:
         loggers: Of a trainer.
-        cocktail: That trains.
-        task: Of the outputs.
+        tags: Of the run.
         seed: Of the cocktail's draws, where the program has no seed of its own.
     """
-    tags = {
-        **cocktail_tags(cocktail),
-        "reglab.seed": os.environ.get(_GLOBAL_SEED) or str(seed),
-        "reglab.task": task,
-        "reglab.score": score_name(task),
-    }
+    tags = {**tags, "reglab.seed": os.environ.get(_GLOBAL_SEED) or str(seed)}
     for logger in _of_mlflow(loggers):
         for name, value in tags.items():
             logger.experiment.set_tag(str(logger.run_id), name, value)

@@ -47,6 +47,23 @@ def gathered(part: Tensor, sizes: Sequence[int], group: distributed.ProcessGroup
     return torch.cat([whole[:size] for whole, size in zip(joint, sizes, strict=True)])
 
 
+def interleaved(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Gather the tensors of all ranks: the first of each rank in the ranks' order, then the second
+    of each, and so on.
+
+    Args:
+        parts: ``[any length, ...]``, equally many on every rank, at least one with rows on one of
+            them.
+    """
+    ranks = distributed.get_world_size()
+    lengths: list[list[int]] = [[] for _ in range(ranks)]
+    distributed.all_gather_object(lengths, [len(part) for part in parts])
+    totals = [sum(each) for each in lengths]
+    whole = torch.split(gathered(torch.cat(list(parts)), totals), totals)
+    by_rank = [torch.split(joint, each) for joint, each in zip(whole, lengths, strict=True)]
+    return [by_rank[rank][number] for number in range(len(parts)) for rank in range(ranks)]
+
+
 def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
     """Like ``measures.evaluate``, with the rows split among ranks and the results gathered on all.
 

@@ -1,7 +1,7 @@
 """Measures: the audited gap and weight statistics, as pure functions of tensors."""
 
 from reglab.measures.evaluate import Evaluation, evaluate
-from reglab.measures.gap import gap, one_part
+from reglab.measures.gap import gap, gap_of_means, gap_of_points, one_part
 from reglab.measures.losses import Task, example_losses
 from reglab.measures.numbers import table, to_floats
 from reglab.measures.probe import probe_rows, probe_size
@@ -18,6 +18,8 @@ __all__ = [
     "evaluate",
     "example_losses",
     "gap",
+    "gap_of_means",
+    "gap_of_points",
     "one_part",
     "probe_rows",
     "probe_size",

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from reglab.core.metric_direction import lower_is_better
 from reglab.measures.estimates import estimates, exact, unless_faultless
-from reglab.measures.intervals import difference
+from reglab.measures.intervals import Estimated, difference, mean_interval
 from reglab.measures.losses import Task
 from reglab.measures.sides import Side
 
@@ -48,11 +49,50 @@ def gap(train: Side, val: Side, task: Task, level: float = 0.95, scores: Sequenc
     metrics: dict[str, Tensor] = {}
     for key, new in of_val.items():
         fitted = of_train[key].of_a_part(train.left) if train.left else of_train[key]
-        first, second = (new, fitted) if lower_is_better(key) else (fitted, new)
-        low, high = difference(first, second)
-        metrics |= {f"train/{key}": fitted.value, f"val/{key}": new.value, f"val/{key}_se": new.error}
-        metrics |= {f"gap/{key}": first.value - second.value, f"gap/{key}_low": low, f"gap/{key}_high": high}
+        metrics |= _both_sides(key, fitted, new, lower_is_better(key))
     return metrics
+
+
+def gap_of_means(
+    name: str, train: Tensor, val: Tensor, left: float = 0.0, level: float = 0.95, lower: bool = True
+) -> dict[str, Tensor]:
+    """Return the means of a value of each example on both sides, and their gap, with intervals as
+    those of ``gap``.
+
+    Args:
+        name: Of the value.
+        train: Of the probe, ``[rows]``, of any sign.
+        val: Of the validation part, ``[rows]``.
+        left: The share of the training rows that was not measured, see ``Side``.
+        level: Of the intervals, between 0 and 1.
+        lower: Whether lower values are better.
+
+    Returns:
+        ``train/<name>``, ``val/<name>``, ``val/<name>_se``, ``gap/<name>`` and its ends.
+    """
+    value = train.mean(-1)
+    exactly = Estimated(value, torch.zeros_like(value), value, value)
+    fitted = mean_interval(train, level).of_a_part(left) if left else exactly
+    return _both_sides(name, fitted, mean_interval(val, level), lower)
+
+
+def gap_of_points(name: str, train: Tensor, val: Tensor, lower: bool = True) -> dict[str, Tensor]:
+    """Return two values and their gap, without an interval.
+
+    Args:
+        name: Of the value.
+        train: Of the probe, 0-dim.
+        val: Of the validation part, 0-dim.
+        lower: Whether lower values are better.
+    """
+    return {f"train/{name}": train, f"val/{name}": val, f"gap/{name}": val - train if lower else train - val}
+
+
+def _both_sides(name: str, fitted: Estimated, new: Estimated, lower: bool) -> dict[str, Tensor]:
+    first, second = (new, fitted) if lower else (fitted, new)
+    low, high = difference(first, second)
+    metrics = {f"train/{name}": fitted.value, f"val/{name}": new.value, f"val/{name}_se": new.error}
+    return metrics | {f"gap/{name}": first.value - second.value, f"gap/{name}_low": low, f"gap/{name}_high": high}
 
 
 def one_part(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,11 @@ class Regularizer(nn.Module):
     why_solo: ClassVar[str] = ""
     proximal: ClassVar[bool] = False
     """True where ``on_step`` asks for step sizes, which are not known of every optimizer."""
+    reads: ClassVar[Literal["batch", "outputs", "loss"]] = "batch"
+    """What ``on_objective`` reads: ``loss`` where that is the outcome's loss alone, so that it acts on
+    any loss that a user's ``training_step`` returns; ``outputs`` where it is the outcome's outputs
+    and targets too; ``batch`` where it reads or changes the batch.
+    """
     separable: ClassVar[bool] = False
     """True where the penalty is a sum over elements, or over rows: sharded training takes it of
     each rank's parts and adds these up. False (a nuclear or spectral norm): it is handed whole

@@ -185,10 +185,18 @@ class Cocktail(nn.Module):
             with torch.no_grad():
                 member.before_step(model, lr)
 
-    def after_step(self, model: nn.Module, step_size: Mapping[str, Tensor]) -> None:
+    def after_step(self, model: nn.Module, step_size: Mapping[str, Tensor], averaged: nn.Module | None = None) -> None:
+        """Call each member's ``on_step``.
+
+        Args:
+            model: What the optimizer moved.
+            step_size: See ``Regularizer.on_step``.
+            averaged: What averages are of, where that is more than ``model``.
+        """
         for member in self._stepping["on_step"]:
+            seen = model if averaged is None or not overrides(member, "evaluating") else averaged
             with torch.no_grad():
-                member.on_step(model, step_size)
+                member.on_step(seen, step_size)
 
     @torch.no_grad()
     def stop(self, metrics: Mapping[str, Tensor]) -> Tensor:

@@ -1,5 +1,7 @@
 """Flooding: keep the training loss from falling below a level."""
 
+from typing import ClassVar, Literal
+
 from torch import Tensor, nn
 
 from reglab.regularizers.base import Batch, Objective, Outcome, Regularizer
@@ -17,6 +19,7 @@ class Flooding(Regularizer):
         Ishida et al. (2020), Do we need zero training loss after achieving zero training error?
     """
 
+    reads: ClassVar[Literal["batch", "outputs", "loss"]] = "loss"
     strength: Tensor
 
     def __init__(self, strength: float = 0.05) -> None:

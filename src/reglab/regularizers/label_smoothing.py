@@ -1,6 +1,6 @@
 """Label smoothing: mix the target with the uniform distribution."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ class LabelSmoothing(Regularizer):
     """
 
     tasks: ClassVar[frozenset[str] | None] = frozenset({"classification", "binary", "multilabel"})
+    reads: ClassVar[Literal["batch", "outputs", "loss"]] = "outputs"
     strength: Tensor
 
     def __init__(self, strength: float = 0.1) -> None:

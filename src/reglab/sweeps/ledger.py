@@ -101,6 +101,20 @@ def finished_jobs(uri: str, folder: Path, by_job: Mapping[int, Content]) -> dict
         folder: Of the sweep.
         by_job: As ``contents`` returns it.
     """
+    runs = concluded_runs(uri, folder)
+    stale = _stale(runs, by_job)
+    if stale:
+        _supersede([runs.pop(number) for number in stale])
+    return {number: _recorded_end(number, run) for number, run in runs.items()}
+
+
+def concluded_runs(uri: str, folder: Path) -> dict[int, "RunRecord"]:
+    """Return the runs of a sweep that need not run again, by job: finished, or diverged.
+
+    Args:
+        uri: Of the MLflow store.
+        folder: Of the sweep.
+    """
     from reglab.tracking.mlflow.read import sweep_runs
 
     send_unsent(folder, uri)  # a dead process may have recorded more than it sent
@@ -108,11 +122,7 @@ def finished_jobs(uri: str, folder: Path, by_job: Mapping[int, Content]) -> dict
     children = sweep_runs(uri, parent_id)
     if _end_dead_runs(uri, children, folder):
         children = sweep_runs(uri, parent_id)
-    runs = {int(run.tags[JOB]): run for run in select_attempts(children) if run.tags.get(JOB) and conclusive(run)}
-    stale = _stale(runs, by_job)
-    if stale:
-        _supersede([runs.pop(number) for number in stale])
-    return {number: _recorded_end(number, run) for number, run in runs.items()}
+    return {int(run.tags[JOB]): run for run in select_attempts(children) if run.tags.get(JOB) and conclusive(run)}
 
 
 def send_unsent(folder: Path, uri: str) -> bool:

@@ -1,11 +1,11 @@
 """Gradient accumulation: the gradient of a step's objective over microbatches and ranks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reglab.distributed.collectives import mean_over_ranks
 from reglab.distributed.parameters import LocalParameters
@@ -128,7 +128,7 @@ class Gradient:
         """
         self._passes += 1
         if self._passes > 1:
-            with self._buffers_preserved():
+            with buffers_preserved(self._modules):
                 outcomes = self._pass_over_microbatches()
         else:
             outcomes = self._pass_over_microbatches()
@@ -173,7 +173,7 @@ class Gradient:
 
     def _learn_means(self) -> None:
         while self._may_use_means:
-            with torch.no_grad(), self._buffers_preserved():
+            with torch.no_grad(), buffers_preserved(self._modules):
                 for index in range(len(self._microbatches)):
                     self._forward_of(index)
             if not self._means.learn():
@@ -192,21 +192,23 @@ class Gradient:
         if on_gpu:
             torch.cuda.manual_seed(number)
 
-    @contextmanager
-    def _buffers_preserved(self) -> Iterator[None]:
-        """Put the model's buffers back: only a step's first pass moves BatchNorm's statistics, not
-        SAM's second.
-        """
-        # By module and name: a forward pass may replace a buffer by another tensor.
-        held = [(module, name) for module in self._modules for name in module._buffers]
-        saved = [
-            (module, name, buffer, buffer.clone())
-            for module, name in held
-            if (buffer := module._buffers[name]) is not None
-        ]
-        yield
-        for module, name, buffer, value in saved:
-            module._buffers[name] = buffer.copy_(value)
+
+@contextmanager
+def buffers_preserved(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """A context after which the modules' buffers are as they were: only a step's first pass moves
+    BatchNorm's statistics, not SAM's second.
+
+    Args:
+        modules: All of a model.
+    """
+    # By module and name: a forward pass may replace a buffer by another tensor.
+    held = [(module, name) for module in modules for name in module._buffers]
+    saved = [
+        (module, name, buffer, buffer.clone()) for module, name in held if (buffer := module._buffers[name]) is not None
+    ]
+    yield
+    for module, name, buffer, value in saved:
+        module._buffers[name] = buffer.copy_(value)
 
 
 def _merged(outcomes: Sequence[Outcome]) -> Outcome:

@@ -17,6 +17,10 @@ class UpdateHooks:
         module: Whose weights the optimizer holds.
         optimizer: That updates them.
         total: Adds up over the ranks that have shards.
+
+    Attributes:
+        module: What the members act on.
+        averaged: What averages are of; None where that is ``module``.
     """
 
     def __init__(
@@ -27,6 +31,7 @@ class UpdateHooks:
         total: Callable[[Tensor], Tensor] = identity,
     ) -> None:
         self.cocktail, self.module, self.optimizer = cocktail, module, optimizer
+        self.averaged: nn.Module | None = None
         self.rates = LearningRates(module, optimizer)
         self.sizes = StepSizes(module, optimizer, total)
 
@@ -40,7 +45,7 @@ class UpdateHooks:
 
     def after(self) -> None:
         """Act on the weights behind the update."""
-        self.cocktail.after_step(self.module, self.sizes)
+        self.cocktail.after_step(self.module, self.sizes, self.averaged)
 
     def register(self) -> list[Callable[[], None]]:
         """Call ``before`` and ``after`` from the optimizer's own hooks, as far as a member acts

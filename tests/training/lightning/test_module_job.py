@@ -237,6 +237,7 @@ def test_generators_and_environment_are_afterwards_what_they_were(
         (("trainer.max_epochs=null",), "trainer.max_epochs=None must be an integer"),
         (("+trainer.gradient_clip_val=1", "trainer.gradient_clip_norm=1"), "are the same here"),
         (("regularizer=[sam]",), "a second gradient at other weights"),
+        (("regularizer=[mixup]",), "the batch and its loss"),
         (("seed=5000000000",), "the largest is 4294967295"),
         (("data.task=clasification",), "data.task=clasification is unknown; did you mean 'classification'"),
         (("+data.batchsize=3",), "PointsModule has no such argument; did you mean 'batch_size'"),

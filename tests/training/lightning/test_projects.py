@@ -32,6 +32,19 @@ def test_it_resumes_with_the_same_bits(run: Run, case: Case, name: str) -> None:
     assert rows(case.folder / "cut") == rows(case.folder / "whole")
 
 
+@pytest.mark.parametrize("methods", ["[sam,l2]", "[flooding]"])
+def test_members_that_need_the_loss_have_that_which_the_module_offers(run: Run, case: Case, methods: str) -> None:
+    words = [word for word in given("GPT") if not word.startswith("regularizer")]
+    run(*words, folder="plain")
+    result = run(*words, f"regularizer={methods}", folder="whole")
+    with pytest.raises(Cut):
+        run(*words, f"regularizer={methods}", folder="cut", cut=2)
+    assert run(*words, f"regularizer={methods}", folder="cut").metrics == result.metrics
+    plain, whole, cut = (state(case.folder / name) for name in ("plain", "whole", "cut"))
+    assert all(torch.equal(value, cut[key]) for key, value in whole.items())
+    assert not all(torch.equal(value, plain[key]) for key, value in whole.items())
+
+
 @pytest.mark.parametrize("name, scores", [("UNet", {"iou"}), ("TwoTowers", {"top1"}), ("GPT", {"perplexity"})])
 def test_its_own_numbers_stand_on_both_sides(run: Run, case: Case, name: str, scores: set[str]) -> None:
     result = run(*given(name))

@@ -1,5 +1,6 @@
 """Prepare a job in Lightning's own loop: module, data, regularizers and run, from its composed config."""
 
+import inspect
 import os
 import shlex
 import sys
@@ -13,13 +14,15 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.seed import isolate_rng
 
+from reglab.callback.batch_evaluation import OwnLoss
+from reglab.callback.run_record import OWN_LOSS
 from reglab.config.instantiate import construct
 from reglab.config.job_request import JobRequest
 from reglab.config.lightning_loop import uses_lightning_loop
 from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.core.errors import UserError
-from reglab.measures import MeasureSettings, Task
+from reglab.measures import MeasureSettings
 from reglab.tracking import RunSpec, TrackingSettings
 from reglab.training import describe
 from reglab.training.check import check_seed
@@ -31,7 +34,7 @@ from reglab.training.prepare import written
 
 _LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
 _SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
-_STEPS_TASK: Task = "classification"  # what members without an interest in the task are told where none is given
+_OF_A_BATCH = 2  # parameters: self and batch
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class ModuleJob:
     @property
     def description(self) -> dict[str, Any]:
         """What the module is built from again, for its checkpoints."""
-        return {"config": dict(self.recorded), "task": self.data.task or _STEPS_TASK}
+        return {"config": dict(self.recorded), "task": self.data.task or OWN_LOSS}
 
     def run_spec(self, folder: Path) -> RunSpec:
         """Return what its run is opened with.
@@ -170,11 +173,24 @@ def build_job(
     measure: MeasureSettings = construct(MeasureSettings, job["measure"], "measure")
     if data.task is not None:
         measure.check(data.task, weighted=False)
-    task = data.task or _STEPS_TASK
-    cocktail = describe.build_cocktail(job["regularizer"], check_seed(job["seed"]), task)
-    regularize = Regularizing(dict(cocktail.named_regularizers()), task, seed=job["seed"], every=None)
+    cocktail = describe.build_cocktail(job["regularizer"], check_seed(job["seed"]), data.task or OWN_LOSS)
     module: Any = build_module(job["model"])
+    members = dict(cocktail.named_regularizers())
+    regularize = Regularizing(members, data.task, loss=offered_loss(module), seed=job["seed"], every=None)
     return ModuleJob(config, job, recorded, data, module, package, regularize, arguments, measure, request)
+
+
+def offered_loss(module: pl.LightningModule) -> OwnLoss | None:
+    """Return the loss of a batch that a module offers as a method ``loss(batch)``; None if it does
+    not.
+
+    Args:
+        module: A user's.
+    """
+    method = getattr(type(module), "loss", None)
+    if not inspect.isfunction(method) or len(inspect.signature(method).parameters) != _OF_A_BATCH:
+        return None
+    return lambda module, batch: module.loss(batch)  # type: ignore[operator]  # the method, of either package
 
 
 def _check(job: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -11,17 +11,16 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.utilities.seed import isolate_rng
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from reglab.analysis.per_example_file import Examples
-from reglab.callback.dataloader_rows import batches_in_order
-from reglab.callback.measurement import loaders_of, on_device, validating
+from reglab.callback.fixed_batches import MEMORY, FixedBatches, fixed_seeds
+from reglab.callback.measurement import loaders_of, read_sides, validating
 from reglab.core.errors import UserError
 from reglab.distributed.parameters import LocalParameters, as_local_parameters
-from reglab.measures import MeasureSettings, probe_size
+from reglab.measures import MeasureSettings
 from reglab.measures.evaluate import evaluation_mode
 from reglab.measures.intervals import Estimated, difference, mean_interval
 from reglab.regularizers import Cocktail
@@ -30,7 +29,6 @@ from reglab.training.measurement import Measurement
 _PREFIX = re.compile(r"^(val|valid|validation|dev|eval|test)[/_.-]")
 _LOWER = re.compile(r"loss|error|nll|perplexity|(^|_)(mse|mae|rmse|wer|cer|fid)($|_)")
 _LEAST_BATCHES = 10  # from which on their spread gives an interval
-_SEED = 0  # of the draws in datasets and steps, the same at every measurement
 
 
 class StepMeasurement(Measurement):
@@ -53,23 +51,10 @@ class StepMeasurement(Measurement):
     def __init__(self, trainer: pl.Trainer, module: pl.LightningModule, settings: MeasureSettings) -> None:
         super().__init__(None, settings, trainer.world_size)
         self._trainer, self._module = trainer, module
-        sources = loaders_of(trainer)
-        if sources.missing:
-            raise UserError(f"{type(module).__name__}: the gap is not measured, since {sources.missing}")
-        self._val = lambda: batches_in_order(sources.val, None, sources.val_batches)
-        rows, val_rows = self._length(sources.train), self._length(sources.val)
-        wanted = probe_size(rows, val_rows, settings.probe_rows)
-        self._left = 1 - wanted / rows
-        self._train = lambda: batches_in_order(sources.train, lambda _: wanted, sources.train_batches)
-
-    def _length(self, loader: Any) -> int:
-        try:
-            return len(loader.dataset)
-        except TypeError:
-            raise UserError(
-                "data.task=null measures rows of loaders that know their length, and this dataset is a stream: give "
-                "data.task"
-            ) from None
+        loaders = loaders_of(trainer)
+        if loaders.missing:
+            raise UserError(f"{type(module).__name__}: the gap is not measured, since {loaders.missing}")
+        self._sides = read_sides(trainer, module, loaders, None, MEMORY, settings.probe_rows)
 
     def gap(self, model: nn.Module | LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return each value of both sides, and the gap; of the loss with intervals.
@@ -80,7 +65,7 @@ class StepMeasurement(Measurement):
         """
         parameters = as_local_parameters(model)
         with cocktail.evaluating(parameters.hook_target):
-            self._logged = tuple(self._steps(batches) for batches in (self._train, self._val))
+            self._logged = tuple(self._steps(batches) for batches in self._sides.both)
         train, val = (logged.estimates(self.settings.level) for logged in self._logged)
         self.score = next((name for name in val if name in train and name != "loss"), "")
         metrics: dict[str, Tensor] = {}
@@ -95,7 +80,7 @@ class StepMeasurement(Measurement):
         return metrics
 
     def _both(self, name: str, train: Estimated, val: Estimated) -> dict[str, Tensor]:
-        fitted = train.of_a_part(self._left) if self._left == 0 or not train.error.isnan() else train
+        fitted = train.of_a_part(self._sides.left) if self._sides.left == 0 or not train.error.isnan() else train
         first, second = (val, fitted) if _LOWER.search(name) else (fitted, val)
         metrics = {f"train/{name}": train.value, f"val/{name}": val.value, f"gap/{name}": first.value - second.value}
         if name == "loss" and not val.error.isnan():
@@ -114,21 +99,19 @@ class StepMeasurement(Measurement):
         unknown = [np.full(len(losses), np.nan) for losses in (probe, val)]
         return Examples(
             np.arange(len(val)), val, unknown[1], np.arange(len(probe)), probe, unknown[0],
-            train_rows=np.array(round(len(probe) / (1 - self._left)) if self._left < 1 else len(probe)),
+            train_rows=np.array(round(len(probe) / (1 - self._sides.left)) if self._sides.left < 1 else len(probe)),
         )  # fmt: skip
 
-    def _steps(self, batches: Callable[[], Iterable[Any]]) -> "_Logged":
+    def _steps(self, batches: FixedBatches) -> "_Logged":
         """Return what the steps on some batches give."""
         trainer, module = self._trainer, self._module
         logged = _Logged()
         numbered = is_param_in_hook_signature(module.validation_step, "batch_idx", min_args=2)
-        with isolate_rng(), validating(trainer), evaluation_mode(module), torch.no_grad(), _kept_metrics(module):
-            torch.manual_seed(_SEED)
+        with fixed_seeds(), validating(trainer), evaluation_mode(module), torch.no_grad(), _kept_metrics(module):
             with logged.instead_of_logging(module), trainer.precision_plugin.val_step_context():
-                for number, batch in enumerate(batches()):
-                    ready = on_device(trainer, module, batch)
-                    logged.begin(ready)
-                    returned = module.validation_step(ready, number) if numbered else module.validation_step(ready)
+                for number, (batch, rows) in enumerate(batches.of_rank()):
+                    logged.begin(rows)
+                    returned = module.validation_step(batch, number) if numbered else module.validation_step(batch)
                     logged.returned(returned)
             logged.compute()
         return logged
@@ -154,8 +137,8 @@ class _Logged:
         self.computed: dict[str, float] = {}
         self._rows = 1
 
-    def begin(self, batch: Any) -> None:
-        self._rows = _rows_of(batch) or 1
+    def begin(self, rows: int) -> None:
+        self._rows = max(rows, 1)
 
     def returned(self, outputs: Any) -> None:
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
@@ -249,14 +232,6 @@ def _shares(values: list[_Value]) -> Tensor:
 def _without_interval(value: Tensor) -> Estimated:
     unknown = torch.full_like(value, torch.nan)
     return Estimated(value, unknown, unknown, unknown)
-
-
-def _rows_of(batch: Any) -> int | None:
-    """Return the length of the first tensor in a batch, however it is nested."""
-    if isinstance(batch, Tensor):
-        return len(batch) if batch.dim() else None
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else ()
-    return next((rows for part in parts if (rows := _rows_of(part)) is not None), None)
 
 
 @contextmanager

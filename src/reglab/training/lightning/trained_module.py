@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from reglab.analysis.per_example_file import Examples
+from reglab.callback.batch_evaluation import Asked
 from reglab.callback.dataloader_rows import inputs_and_targets
+from reglab.callback.fixed_batches import MEMORY
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import Diverged
@@ -85,7 +87,8 @@ class TrainedModule:
         if self.task is None:
             self.measurement = StepMeasurement(trainer, module, settings)
         else:
-            self.measurement = LoaderMeasurement(trainer, module, self.task, inputs_and_targets, settings)
+            asked = Asked(self.task, inputs_and_targets, None, {})
+            self.measurement = LoaderMeasurement(trainer, module, asked, settings, MEMORY)
         self.measurement.begin(module, state)
 
     def measure(self) -> tuple[Tensors, Tensors]:
@@ -156,6 +159,10 @@ class Regularizing(Regularize):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(trainer, pl_module)
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._objective is not None:
+            self._objective.expected = False  # a hook may have skipped the last batch
+
     def take_terms(self) -> dict[str, Tensor]:
-        """Return the mean of each penalty since the last call."""
-        return self._hooks.take_terms() if self._hooks else {}
+        """Return the mean of each term since the last call."""
+        return self._terms()

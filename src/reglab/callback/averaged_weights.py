@@ -1,0 +1,38 @@
+"""Averaged weights while a user's module is validated, tested or asked for predictions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from reglab.regularizers import Cocktail
+
+
+@contextmanager
+def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
+    """A context in which ``module`` has the weights to be evaluated, and its ``state_dict()`` the
+    trained ones.
+
+    The trained weights are put back afterwards, bit for bit, also on an exception.
+
+    Args:
+        cocktail: Which may keep averaged weights.
+        module: Changed within the context.
+    """
+    if not cocktail.averages:
+        yield
+        return
+    # Under every name that a tied weight has: a state dict holds them all.
+    trained = {name: weight.detach().clone() for name, weight in module.named_parameters(remove_duplicate=False)}
+    trained |= {name: module.get_buffer(name).clone() for name in cocktail.statistics}
+
+    def keep_trained(_: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+        state.update({prefix + name: weight for name, weight in trained.items() if prefix + name in state})
+
+    hook = module.register_state_dict_post_hook(keep_trained)  # type: ignore[no-untyped-call]  # torch leaves it so
+    try:
+        with cocktail.evaluating(module):
+            yield
+    finally:
+        hook.remove()
