@@ -1,8 +1,9 @@
 """Assemble a data set from a config: load, split, encode, add noise, weight."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +17,14 @@ from reglab.data.dataset import DataSet, Part
 from reglab.data.diabetes import diabetes
 from reglab.data.digest import digest
 from reglab.data.digits import digits
-from reglab.data.encode import Encoded, encode
+from reglab.data.encode import encode
 from reglab.data.example_weights import example_weights
 from reglab.data.image_folder import image_folder
 from reglab.data.label_noise import corrupt
 from reglab.data.mnist1d import mnist1d
 from reglab.data.multilabel import multilabel
 from reglab.data.noise_columns import noise_columns
+from reglab.data.on_disk import OnDisk, on_disk
 from reglab.data.options import Options
 from reglab.data.replicas import replica_rows
 from reglab.data.source import Floats, Integers, Source
@@ -138,17 +140,15 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
     """
     _check_columns(name, source, options)
     split = split_rows(source, options)
-    encoded = encode(source, split.train, options.standardize)
-    inputs = _inputs(encoded, options)
+    encoded = _encoded(source, split, options)
     targets = prepare_targets(source, split.train)
     observed, corrupted = _add_label_noise(targets, source, split, options)
     classes = None if source.classes is None else observed.long().numpy()
     weights = torch.from_numpy(example_weights(source, classes, split.train, options).astype(np.float32))
-    shape = source.shape or (inputs.shape[1],)
 
     def part(rows: Integers) -> Part:
         index = torch.from_numpy(rows)
-        chosen = (inputs[index].reshape(-1, *shape), observed[index], index, weights[index])
+        chosen = (encoded.rows(rows), observed[index], index, weights[index])
         return Part(*chosen, corrupted[index], targets.values[index])
 
     parts = {"train": part(replica_rows(split, source, options)), "val": part(split.val), "test": part(split.test)}
@@ -160,13 +160,13 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         val=parts["val"],
         test=parts["test"],
         outputs=targets.outputs,
-        input_shape=shape,
+        input_shape=tuple(parts["train"].inputs.shape[1:]),
         feature_names=names,
         target_names=source.target_names,
         digest=digest(parts, (source.task, targets.outputs, names, source.target_names)),
         summary=_summary(parts, split.method, options) | targets.summary,
         target_scale=targets.scale,
-        tokens=int(inputs.max()) + 1 if source.tokens else None,
+        tokens=encoded.tokens,
         **prepared_truth(source, encoded.scale, len(encoded.names), options.noise_columns)._asdict(),
     )
 
@@ -181,13 +181,32 @@ def _check_columns(name: str, source: Source, options: Options) -> None:
         raise UserError(f"data.noise_columns={options.noise_columns} cannot be added to {what}")
 
 
-def _inputs(encoded: Encoded, options: Options) -> Tensor:
-    """Return the inputs of all rows, noise columns behind them: float32, and tokens int64."""
+@dataclass(frozen=True)
+class _InMemory:
+    """Inputs of all rows: float32, and tokens int64."""
+
+    inputs: Tensor
+    names: tuple[str, ...]
+    scale: Floats
+    tokens: int | None
+
+    def rows(self, index: Integers) -> Tensor:
+        return self.inputs[torch.from_numpy(index)]
+
+
+def _encoded(source: Source, split: Split, options: Options) -> _InMemory | OnDisk:
+    """Return the inputs of all rows, noise columns behind them."""
+    if source.reader is not None:
+        return on_disk(source, source.reader, split, options)
+    encoded = encode(source, split.train, options.standardize)
     columns = encoded.inputs
     if options.noise_columns:
         noise = noise_columns(len(columns), options.noise_columns, options.split_seed)
         columns = np.concatenate([columns, noise], axis=1)
-    return torch.from_numpy(columns if columns.dtype == np.int64 else columns.astype(np.float32, copy=False))
+    inputs = torch.from_numpy(columns if columns.dtype == np.int64 else columns.astype(np.float32, copy=False))
+    tokens = int(inputs.max()) + 1 if source.tokens else None
+    shape = source.shape or (inputs.shape[1],)
+    return _InMemory(inputs.reshape(-1, *shape), encoded.names, encoded.scale, tokens)
 
 
 def _add_label_noise(targets: Targets, source: Source, split: Split, options: Options) -> tuple[Tensor, Tensor]:
@@ -208,7 +227,7 @@ def _summary(parts: Mapping[str, Part], split: str, options: Options) -> dict[st
         summary |= {"folds": options.folds, "fold": options.fold}
     if options.replicas is not None:
         summary |= {"replicas": options.replicas, "replica": options.replica, "resample": options.resample}
-    summary |= {"features": parts["train"].inputs[0].numel(), "noise_columns": options.noise_columns}
+    summary |= {"features": math.prod(parts["train"].inputs.shape[1:]), "noise_columns": options.noise_columns}
     summary |= {"label_noise": options.label_noise, "corrupted_rows": int(parts["train"].corrupted.sum())}
     real = parts["train"].inputs.is_floating_point()
     return summary | {"standardize": options.standardize and real}

@@ -1,12 +1,18 @@
 """SHA-256 digest of the prepared data."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from reglab.data.dataset import Part
+from reglab.data.rows import Rows
+
+_BLOCK = 256  # rows
 
 
 def digest(parts: Mapping[str, Part], header: object) -> str:
@@ -22,8 +28,19 @@ def digest(parts: Mapping[str, Part], header: object) -> str:
     sha = hashlib.sha256(repr(header).encode())
     for name, part in parts.items():
         for field in fields(part):
-            tensor = getattr(part, field.name).cpu().contiguous()
-            sha.update(f"{name}.{field.name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            # No copy: the inputs may be large.
-            sha.update(tensor.numpy().reshape(-1).view(np.uint8))
+            values = getattr(part, field.name)
+            sha.update(f"{name}.{field.name}:{values.dtype}:{tuple(values.shape)}".encode())
+            for block in _blocks(values):
+                # No copy: the inputs may be large.
+                array: Any = block.numpy()  # numpy's types do not tell that it is a buffer
+                sha.update(array.reshape(-1).view(np.uint8))
     return sha.hexdigest()
+
+
+def _blocks(values: Tensor | Rows) -> Iterable[Tensor]:
+    """Return the values in one block or more, on the CPU: streamed inputs give the digest that they
+    would give in memory.
+    """
+    if isinstance(values, Tensor):
+        return [values.cpu().contiguous()]
+    return values.read(torch.split(torch.arange(len(values)), _BLOCK), torch.device("cpu"))

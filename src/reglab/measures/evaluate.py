@@ -1,8 +1,8 @@
 """Evaluate a model: losses and outputs of all rows, in evaluation mode."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,18 @@ class Evaluation(NamedTuple):
     targets: Tensor
 
 
-def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batch_rows: int = 4096) -> Evaluation:
+class Batched(Protocol):
+    """Inputs ``[rows, ...]`` that are read batch by batch."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the inputs of each batch of row numbers, int64 ``[rows]``, on the model's device."""
+
+
+def evaluate(
+    model: nn.Module, inputs: Tensor | Batched, targets: Tensor, task: Task, batch_rows: int = 4096
+) -> Evaluation:
     """Return losses and outputs of all rows, in evaluation mode and without gradients.
 
     Every submodule gets back the mode that it had, also one that the user froze apart; evaluation
@@ -34,7 +45,7 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batc
 
     Args:
         model: Any module that maps ``inputs`` to one tensor.
-        inputs: ``[rows, ...]``, on the model's device.
+        inputs: ``[rows, ...]``, on the model's device, or read batch by batch.
         targets: ``[rows]`` or ``[rows, columns]``.
         task: Which decides the loss.
         batch_rows: Rows of one forward pass.
@@ -46,7 +57,11 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batc
         UserError: If the model does not return one tensor.
     """
     with evaluation_mode(model), torch.no_grad():
-        parts = [one_tensor(model(batch), model) for batch in torch.split(inputs, batch_rows)]
+        if isinstance(inputs, Tensor):
+            batches: Iterable[Tensor] = torch.split(inputs, batch_rows)
+        else:
+            batches = inputs.read(torch.split(torch.arange(len(inputs)), batch_rows))
+        parts = [one_tensor(model(batch), model) for batch in batches]
         return evaluation_of(torch.cat(parts) if len(parts) > 1 else parts[0], targets, task)
 
 

@@ -136,6 +136,7 @@ class Solo(Shardable):
         self._bind()
         if isinstance(self.trainer.strategy, DDPStrategy):
             self._fix_reduction_order()
+        self._microbatches.read_ahead(self._position.upcoming())
         resume_loops(self.trainer, self._position)
 
     def change_layers(self) -> None:

@@ -1,0 +1,89 @@
+"""Inputs of rows on disk: standardized by the training rows, read into memory or streamed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reglab.core.errors import UserError
+from reglab.data.encode import byte_table
+from reglab.data.moments import scale_of
+from reglab.data.options import Options
+from reglab.data.read_ahead import ReadAhead
+from reglab.data.reader import Reader
+from reglab.data.source import Floats, Integers, Source
+from reglab.data.split import Split
+from reglab.data.streamed import Preparation, Streamed
+
+_BLOCK = 256  # rows whose moments are taken at a time, in the order of their numbers
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """Inputs of all rows, not read yet.
+
+    Args:
+        names: Of the inputs.
+        scale: By which they are divided, float64 [inputs].
+        tokens: How many token ids there are; None where inputs are real.
+    """
+
+    source: ReadAhead
+    prepare: Preparation
+    stream: bool
+    names: tuple[str, ...]
+    scale: Floats
+    tokens: int | None
+
+    def rows(self, index: Integers) -> Tensor | Streamed:
+        """Return the inputs of some rows, read where they are not to be streamed.
+
+        Args:
+            index: Their numbers, int64 ``[rows]``.
+        """
+        streamed = Streamed(self.source, index, self.prepare, self.source.reader.shape)
+        return streamed if self.stream else streamed[:]
+
+
+def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> OnDisk:
+    """Return the inputs of ``reader``, standardized as ``encode`` does by what the training rows show.
+
+    Whether rows are streamed or in memory does not change a bit of them.
+
+    Args:
+        source: Whose rows ``reader`` reads.
+        reader: Of the raw rows.
+        split: With the training rows.
+        options: Of the data.
+
+    Raises:
+        UserError: For noise columns, which need all inputs in memory.
+    """
+    if options.noise_columns:
+        raise UserError(
+            f"data.noise_columns={options.noise_columns} needs all inputs in memory at once, and these are read from "
+            "disk: set it to 0, or use data.label_noise, which works here"
+        )
+    columns = int(np.prod(reader.shape, dtype=np.int64))
+    ahead = ReadAhead(reader, source.workers)
+    train = np.unique(split.train)
+    prepare, scale = Preparation(), np.ones(1)
+    if source.tokens:
+        prepare = Preparation(tokens=True)
+    elif reader.dtype == np.uint8 and source.homogeneous:
+        counts = np.sum(list(ahead.read(_blocks(train), "counts")), axis=0) if options.standardize else None
+        table, divided = byte_table(counts)
+        prepare, scale = Preparation(table=torch.from_numpy(table)), np.array(divided)
+    elif options.standardize:
+        found = scale_of(ahead.read(_blocks(train), "moments" if source.homogeneous else "column moments"))
+        prepare, scale = Preparation(scale=found), found.scale
+    tokens = None
+    if source.tokens:
+        tokens = 1 + int(max(found.most for found in ahead.read(_blocks(np.arange(len(reader))), "moments")))
+    return OnDisk(ahead, prepare, source.stream, source.numeric_names, np.broadcast_to(scale, (columns,)), tokens)
+
+
+def _blocks(rows: Integers) -> Iterator[Integers]:
+    return (rows[first : first + _BLOCK] for first in range(0, len(rows), _BLOCK))

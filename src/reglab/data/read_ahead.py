@@ -1,0 +1,154 @@
+"""Worker processes that read rows ahead of the one that computes."""
+
+import signal
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, islice
+from multiprocessing import current_process
+from typing import Any, Literal, NamedTuple
+
+from torch import Generator
+from torch.utils.data import DataLoader, Dataset
+
+from reglab.core.describe_error import describe_error
+from reglab.core.errors import UserError
+from reglab.core.signals import HANDLED
+from reglab.data.moments import counts_of, moments_of
+from reglab.data.reader import Array, Reader
+from reglab.data.source import Integers
+
+_AHEAD = 4  # batches that each worker reads ahead
+_FEW = 2  # batches that are not worth a process
+
+
+Result = Literal["rows", "counts", "moments", "column moments"]
+_RESULTS: Mapping[Result, Callable[[Array], Any]] = {
+    "rows": lambda rows: rows,
+    "counts": counts_of,
+    "moments": partial(moments_of, by_column=False),
+    "column moments": partial(moments_of, by_column=True),
+}
+
+
+class Task(NamedTuple):
+    """What a worker makes of some rows."""
+
+    rows: Integers
+    result: Result
+
+
+class ReadAhead:
+    """Runs tasks on a reader in worker processes and returns their results in order.
+
+    Args:
+        reader: Of the rows.
+        workers: Number of processes; 0 reads in this one.
+    """
+
+    def __init__(self, reader: Reader, workers: int) -> None:
+        self.reader, self.workers = reader, workers
+        self._idle: list[DataLoader[Any]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"reader": self.reader, "workers": self.workers, "_idle": []}
+
+    def read(self, batches: Iterable[Integers], result: Result = "rows") -> Iterator[Any]:
+        """Yield the raw rows of each batch, or what ``result`` says of them (see ``moments``).
+
+        Args:
+            batches: Row numbers of each, int64 ``[rows]``; asked for as far as they are read ahead.
+            result: What workers return.
+
+        Raises:
+            UserError: Naming what cannot be read.
+        """
+        work, tasks = _Work(self.reader), (Task(rows, result) for rows in batches)
+        first = list(islice(tasks, _FEW))
+        if len(first) < _FEW or not self.workers:
+            yield from (_checked(work[task]) for task in chain(first, tasks))
+            return
+        loader = self._idle.pop() if self._idle else _loader(work, self.workers)
+        loader.sampler.tasks = chain(first, tasks)  # type: ignore[attr-defined]  # ours
+        for each in _results(loader):
+            yield _checked(each)
+        self._idle.append(loader)  # with its processes; one that was not read to its end ends with its iterator
+
+
+class _Order:
+    """The sampler of a loader whose processes serve one order after another."""
+
+    tasks: Iterable[Task] = ()
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+
+class _Work(Dataset[Any]):
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    def __getitem__(self, task: Task) -> Any:
+        try:
+            return _RESULTS[task.result](self.reader.read(task.rows))
+        except UserError as error:
+            return _Failure(str(error))
+        except Exception as error:  # noqa: BLE001 - raised in the process that asked, without a worker's traceback
+            return _Failure(f"the data cannot be read: {describe_error(error)}")
+
+
+class _Failure(NamedTuple):
+    message: str
+
+
+def _checked(result: Any) -> Any:
+    if isinstance(result, _Failure):
+        raise UserError(result.message)
+    return result
+
+
+def _loader(work: _Work, workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        work,
+        batch_size=None,
+        sampler=_Order(),
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        prefetch_factor=_AHEAD,
+        persistent_workers=True,
+        worker_init_fn=_begin_worker,
+        generator=Generator(),  # so that no draw is taken from the job's
+    )
+
+
+def _as_it_is(result: Any) -> Any:
+    return result  # numpy's arrays, through a pipe: /dev/shm, which tensors need, is small in many containers
+
+
+def _begin_worker(_: int) -> None:
+    """Leave signals to the process that trains: it finishes its step, for which it needs rows."""
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _results(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Return the results of the loader's tasks; its processes, which serve all calls, end with it."""
+    new = loader._iterator is None
+    with _allowed_to_start():
+        results = iter(loader)
+    if new:
+        weakref.finalize(loader, results._shutdown_workers)  # type: ignore[attr-defined]  # also at exit
+    return results
+
+
+@contextmanager
+def _allowed_to_start() -> Iterator[None]:
+    """Let a daemonic process, such as a sweep's worker, start processes; they end with it."""
+    config: dict[str, Any] = current_process()._config  # type: ignore[attr-defined]
+    daemon = config.pop("daemon", None)
+    try:
+        yield
+    finally:
+        if daemon is not None:
+            config["daemon"] = daemon

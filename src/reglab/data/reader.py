@@ -1,0 +1,46 @@
+"""``Reader``: raw rows of a data set that are read by their number, where all of them may not fit into memory."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reglab.data.source import Integers
+
+Array = NDArray[Any]
+
+
+class Reader(ABC):
+    """Reads rows by their number: the same numbers give the same bits, in any process.
+
+    Worker processes get a copy of it.
+
+    Attributes:
+        shape: Of one row.
+        dtype: Of its values: uint8, a floating-point number, or int64 where they are tokens.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    @abstractmethod
+    def read(self, rows: Integers) -> Array:
+        """Return rows, ``[rows, *shape]``.
+
+        Args:
+            rows: Their numbers, int64 ``[rows]``.
+
+        Raises:
+            UserError: Naming what cannot be read.
+        """
+
+    @property
+    def row_bytes(self) -> int:
+        """The memory that one row takes as float32, or as int64 where it is tokens."""
+        values = int(np.prod(self.shape, dtype=np.int64))
+        return values * (8 if self.dtype == np.int64 else 4)
