@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from reglab.config.paths import conf_dir
+from reglab.config.trust import isolated, trust
 from reglab.core.errors import UserError
 from reglab.training.check import check_experiment
 from reglab.training.fused.job import prepare_jobs
@@ -21,6 +22,8 @@ OPTIONS = sorted((path.parent.name, path.stem) for path in conf_dir().glob("*/*.
 NEEDS = {  # what an option leaves to its user
     ("data", "table"): ["data.path=rows.csv", "data.target=price"],
     ("data", "image_folder"): ["data.path=photos", "data.size=8", "model=cnn"],
+    ("data", "arrays"): ["data.inputs=x.npy", "data.targets=y.npy"],
+    ("data", "dataset"): ["data._target_=data.map_datasets.Pairs"],
     ("data", "tokens"): [
         "model=custom", "model._target_=torch.nn.EmbeddingBag", "+model.num_embeddings=100", "+model.embedding_dim=4",
     ],
@@ -52,7 +55,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for number in range(20):
             pixels = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(made / "photos" / kind / f"{number}.png")
-    with chdir(made):
+    np.save(made / "x.npy", generator.normal(size=(80, 3)))
+    np.save(made / "y.npy", generator.integers(0, 2, 80))
+    with chdir(made), isolated():
+        trust("data")
         yield made
 
 

@@ -23,6 +23,7 @@ _ORIGINAL_DEFAULTS = {
 }  # as it was before there were these settings
 _READING_KEYS = ("separator", "decimal", "missing", "encoding", "header", "sheet", "types")  # null as before
 
+_ARRAY_PATHS = ("inputs", "targets")
 _STREAM_KEYS = ("stream", "workers")  # how rows are read, not which
 
 
@@ -40,7 +41,8 @@ def fingerprint(config: Mapping[str, Any], data_digest: str, trail: str | None =
         16 hex digits.
     """
     job = computed_part(config, trail)
-    job["data"] = {key: value for key, value in job["data"].items() if key != "path"} | {"digest": data_digest}
+    paths = _ARRAY_PATHS if job["data"].get("name") == "arrays" else ("path",)
+    job["data"] = {key: value for key, value in job["data"].items() if key not in paths} | {"digest": data_digest}
     return hash_config(job)
 
 

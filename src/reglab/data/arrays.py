@@ -14,6 +14,7 @@ from reglab.data.assemble import assemble, load
 from reglab.data.dataset import DataSet
 from reglab.data.options import Options
 from reglab.data.source import Source
+from reglab.data.table_target import targets_of
 
 
 def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: Any) -> DataSet:
@@ -76,10 +77,6 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         targets: [rows] or [rows, columns].
         options: Fields of ``Options``, and ``task``.
     """
-    import pandas as pd
-
-    from reglab.data.table_target import TASKS, read_target
-
     valid = {field.name for field in fields(Options)} | {"task"}
     for key in options:
         if key not in valid:
@@ -90,12 +87,7 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         raise UserError(
             f"inputs {values.shape} and targets {target_values.shape} must be [rows, ...] and [rows], equally long"
         )
-    task = options.get("task", "auto")
-    if task not in TASKS:
-        raise UserError(f"task={task!r}: {nearest(str(task), TASKS)}")
-    columns = pd.DataFrame(target_values.reshape(len(target_values), -1))
-    columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
-    target = read_target(columns, task)
+    target = targets_of(target_values, options.get("task", "auto"))
     flat = values.reshape(len(values), -1)
     source = Source(
         task=target.task,

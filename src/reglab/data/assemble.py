@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reglab.core.errors import UserError, nearest
+from reglab.data.array_files import arrays
 from reglab.data.breast_cancer import breast_cancer
 from reglab.data.correlated_regression import correlated_regression
 from reglab.data.dataset import DataSet, Part
@@ -21,6 +22,7 @@ from reglab.data.encode import encode
 from reglab.data.example_weights import example_weights
 from reglab.data.image_folder import image_folder
 from reglab.data.label_noise import corrupt
+from reglab.data.map_dataset import dataset
 from reglab.data.mnist1d import mnist1d
 from reglab.data.multilabel import multilabel
 from reglab.data.noise_columns import noise_columns
@@ -48,11 +50,14 @@ SOURCES: dict[str, Callable[..., Source]] = {
         multilabel,
         table,
         image_folder,
+        arrays,
+        dataset,
         tokens,
     )
 }
 
 
+_COMMON = {field.name for field in fields(Options)}
 _COLUMNS = {"target", "drop", "categorical", "group", "time", "sample_weight"}  # options that name columns
 
 
@@ -67,14 +72,14 @@ def check(config: Mapping[str, Any]) -> Options:
     name = str(config.get("name"))
     if name not in SOURCES:
         raise UserError(f"data.name={name}: {nearest(name, SOURCES)} (one of {', '.join(SOURCES)})")
-    source_options = set(inspect.signature(SOURCES[name]).parameters)
-    common_options = {field.name for field in fields(Options)}
+    parameters = inspect.signature(SOURCES[name]).parameters
+    source_options = {key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
     for key in config:
-        if key not in source_options | common_options | {"name"}:
+        if key not in source_options | _COMMON | {"name"} and len(source_options) == len(parameters):
             raise UserError(
-                f"data.{key} is not an option of data={name}: {nearest(str(key), source_options | common_options)}"
+                f"data.{key} is not an option of data={name}: {nearest(str(key), source_options | _COMMON)}"
             )
-    return Options(**{key: value for key, value in config.items() if key in common_options})
+    return Options(**{key: value for key, value in config.items() if key in _COMMON})
 
 
 def column_names(value: Any) -> Any:
@@ -119,6 +124,8 @@ def read_source(config: Mapping[str, Any]) -> Source:
     name = str(config["name"])
     parameters = inspect.signature(SOURCES[name]).parameters
     own = {key: value for key, value in config.items() if key in parameters}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):  # of a class of the user's
+        own = {key: value for key, value in config.items() if key not in {"name", *_COMMON}}
     return SOURCES[name](**own | {key: column_names(own[key]) for key in own.keys() & _COLUMNS})
 
 

@@ -44,7 +44,13 @@ class OnDisk:
             index: Their numbers, int64 ``[rows]``.
         """
         streamed = Streamed(self.source, index, self.prepare, self.source.reader.shape)
-        return streamed if self.stream else streamed[:]
+        if self.stream:
+            return streamed
+        inputs, first = torch.empty(streamed.shape, dtype=streamed.dtype), 0
+        for block in streamed.read(torch.split(torch.arange(len(index)), _BLOCK), inputs.device):
+            inputs[first : first + len(block)] = block
+            first += len(block)
+        return inputs
 
 
 def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> OnDisk:
@@ -79,10 +85,16 @@ def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> O
     elif options.standardize:
         found = scale_of(ahead.read(_blocks(train), "moments" if source.homogeneous else "column moments"))
         prepare, scale = Preparation(scale=found), found.scale
-    tokens = None
-    if source.tokens:
-        tokens = 1 + int(max(found.most for found in ahead.read(_blocks(np.arange(len(reader))), "moments")))
+    tokens = _token_ids(ahead) if source.tokens else None
     return OnDisk(ahead, prepare, source.stream, source.numeric_names, np.broadcast_to(scale, (columns,)), tokens)
+
+
+def _token_ids(ahead: ReadAhead) -> int:
+    """Return how many token ids there are: one more than the largest of all rows."""
+    blocks = list(ahead.read(_blocks(np.arange(len(ahead.reader))), "moments"))
+    if (least := min(found.least for found in blocks)) < 0:
+        raise UserError(f"token ids must be >= 0, got {least:.0f}; if the inputs are quantities, make them float32")
+    return int(max(found.most for found in blocks)) + 1
 
 
 def _blocks(rows: Integers) -> Iterator[Integers]:

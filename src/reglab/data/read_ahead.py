@@ -9,6 +9,7 @@ from itertools import chain, islice
 from multiprocessing import current_process
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from torch import Generator
 from torch.utils.data import DataLoader, Dataset
 
@@ -23,8 +24,8 @@ _AHEAD = 4  # batches that each worker reads ahead
 _FEW = 2  # batches that are not worth a process
 
 
-Result = Literal["rows", "counts", "moments", "column moments"]
-_RESULTS: Mapping[Result, Callable[[Array], Any]] = {
+Result = Literal["rows", "counts", "moments", "column moments", "items", "targets"]
+_OF_ROWS: Mapping[Result, Callable[[Array], Any]] = {
     "rows": lambda rows: rows,
     "counts": counts_of,
     "moments": partial(moments_of, by_column=False),
@@ -91,7 +92,10 @@ class _Work(Dataset[Any]):
 
     def __getitem__(self, task: Task) -> Any:
         try:
-            return _RESULTS[task.result](self.reader.read(task.rows))
+            if make := _OF_ROWS.get(task.result):
+                return make(_finite(self.reader.read(task.rows), task.rows))
+            inputs, targets = self.reader.items(task.rows)
+            return (inputs, targets) if task.result == "items" else (None, targets)
         except UserError as error:
             return _Failure(str(error))
         except Exception as error:  # noqa: BLE001 - raised in the process that asked, without a worker's traceback
@@ -100,6 +104,16 @@ class _Work(Dataset[Any]):
 
 class _Failure(NamedTuple):
     message: str
+
+
+def _finite(raw: Array, rows: Integers) -> Array:
+    """Return raw rows, none of which holds NaN or an infinite value."""
+    if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+        row = rows[np.flatnonzero(~np.isfinite(raw.reshape(len(raw), -1)).all(axis=1))[0]]
+        raise UserError(
+            f"the inputs hold NaN or an infinite value in row {row}, counted from 0: fill it in, or leave the row out"
+        )
+    return raw
 
 
 def _checked(result: Any) -> Any:

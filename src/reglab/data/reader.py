@@ -39,6 +39,10 @@ class Reader(ABC):
             UserError: Naming what cannot be read.
         """
 
+    def items(self, rows: Integers) -> tuple[Array, list[Array]]:
+        """Return rows, ``[rows, *shape]``, and the target of each, where it is read with them."""
+        raise NotImplementedError
+
     @property
     def row_bytes(self) -> int:
         """The memory that one row takes as float32, or as int64 where it is tokens."""
