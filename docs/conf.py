@@ -33,6 +33,7 @@ _PAGES = {
     "Use": [
         "training",
         "trainer",
+        "data",
         "tables",
         "regularizers",
         "kinds",

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from reglab.core.errors import UserError
+from reglab.data.read_before import identity_of
 from reglab.data.reader import Array, Reader
 from reglab.data.source import Integers
 
@@ -54,6 +55,9 @@ class FileReader(Reader):
 
     def __len__(self) -> int:
         return self.rows
+
+    def identity(self) -> str:
+        return identity_of([self.path])
 
     def read(self, rows: Integers) -> Array:
         read = np.empty((len(rows), *self.shape), dtype=self.dtype)

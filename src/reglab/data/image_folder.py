@@ -9,6 +9,7 @@ import numpy as np
 from reglab.core.errors import UserError, nearest
 from reglab.core.override import typed
 from reglab.data.checks import whole
+from reglab.data.read_before import identity_of
 from reglab.data.reader import Array, Reader
 from reglab.data.source import Bytes, Integers, Source
 from reglab.data.stream_choice import is_streamed
@@ -81,6 +82,9 @@ class ImageReader(Reader):
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def identity(self) -> str:
+        return f"{identity_of(self.files)} {self.shape}"
 
     def read(self, rows: Integers) -> Array:
         pixels = np.empty((len(rows), *self.shape), dtype=np.uint8)

@@ -51,10 +51,16 @@ class ItemReader(Reader):
     def read(self, rows: Integers) -> Array:
         return np.stack([self.item(int(row))[0] for row in rows])
 
-    def items(self, rows: Integers) -> tuple[Array, list[Array]]:
-        """Return inputs, ``[rows, *shape]``, and the targets of each item."""
+    def items(self, rows: Integers) -> tuple[Array, Array]:
+        """Return inputs, ``[rows, *shape]``, and targets, ``[rows, ...]``."""
         read = [self.item(int(row)) for row in rows]
-        return np.stack([inputs for inputs, _ in read]), [target for _, target in read]
+        targets = [target for _, target in read]
+        other = next((target for target in targets if target.shape != targets[0].shape), None)
+        if other is not None:
+            raise UserError(
+                f"the targets of the items are {list(targets[0].shape)} and {list(other.shape)}: give all one shape"
+            )
+        return np.stack([inputs for inputs, _ in read]), np.stack(targets)
 
     def item(self, row: int) -> tuple[Array, Array]:
         """Return inputs and target of one item."""

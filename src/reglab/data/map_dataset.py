@@ -129,12 +129,12 @@ def _read_once(reader: ItemReader, workers: int, keep: bool) -> tuple[Array | No
     inputs = np.empty((len(reader), *reader.shape), dtype=reader.dtype) if keep else None
     numbers = np.arange(len(reader))
     blocks = [numbers[first : first + _BLOCK] for first in range(0, len(numbers), _BLOCK)]
-    ahead, targets = ReadAhead(reader, workers), []
+    ahead, targets = ReadAhead(reader, workers), list[Array]()
     for rows, (read, found) in zip(blocks, ahead.read(blocks, "items" if keep else "targets"), strict=True):
         if inputs is not None:
             inputs[rows] = read
-        targets += found
+        targets.append(found)
     try:
-        return inputs, np.stack(targets)
+        return inputs, np.concatenate(targets)
     except ValueError as error:
-        raise UserError(f"the targets of the items have different shapes ({error}): give each the same") from error
+        raise UserError(f"the targets of the items have different shapes ({error}): give all one shape") from error

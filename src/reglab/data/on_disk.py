@@ -1,5 +1,6 @@
 """Inputs of rows on disk: standardized by the training rows, read into memory or streamed."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,13 +12,12 @@ from reglab.core.errors import UserError
 from reglab.data.encode import byte_table
 from reglab.data.moments import scale_of
 from reglab.data.options import Options
-from reglab.data.read_ahead import ReadAhead
+from reglab.data.read_ahead import ReadAhead, Result
+from reglab.data.read_before import read_before
 from reglab.data.reader import Reader
 from reglab.data.source import Floats, Integers, Source
 from reglab.data.split import Split
 from reglab.data.streamed import Preparation, Streamed
-
-_BLOCK = 256  # rows whose moments are taken at a time, in the order of their numbers
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class OnDisk:
         if self.stream:
             return streamed
         inputs, first = torch.empty(streamed.shape, dtype=streamed.dtype), 0
-        for block in streamed.read(torch.split(torch.arange(len(index)), _BLOCK), inputs.device):
+        for block in streamed.read(torch.split(torch.arange(len(index)), self.source.reader.block_rows), inputs.device):
             inputs[first : first + len(block)] = block
             first += len(block)
         return inputs
@@ -75,15 +75,20 @@ def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> O
     columns = int(np.prod(reader.shape, dtype=np.int64))
     ahead = ReadAhead(reader, source.workers)
     train = np.unique(split.train)
+    identity = reader.identity()
+    key = identity and f"{identity} {source.homogeneous} {hashlib.sha256(train.tobytes()).hexdigest()}"
     prepare, scale = Preparation(), np.ones(1)
     if source.tokens:
         prepare = Preparation(tokens=True)
     elif reader.dtype == np.uint8 and source.homogeneous:
-        counts = np.sum(list(ahead.read(_blocks(train), "counts")), axis=0) if options.standardize else None
+        counts = None
+        if options.standardize:
+            counts = read_before(key, lambda: np.sum(list(ahead.read(_blocks(train, reader), "counts")), axis=0))
         table, divided = byte_table(counts)
         prepare, scale = Preparation(table=torch.from_numpy(table)), np.array(divided)
     elif options.standardize:
-        found = scale_of(ahead.read(_blocks(train), "moments" if source.homogeneous else "column moments"))
+        result: Result = "moments" if source.homogeneous else "column moments"
+        found = read_before(key, lambda: scale_of(ahead.read(_blocks(train, reader), result)))
         prepare, scale = Preparation(scale=found), found.scale
     tokens = _token_ids(ahead) if source.tokens else None
     return OnDisk(ahead, prepare, source.stream, source.numeric_names, np.broadcast_to(scale, (columns,)), tokens)
@@ -91,11 +96,12 @@ def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> O
 
 def _token_ids(ahead: ReadAhead) -> int:
     """Return how many token ids there are: one more than the largest of all rows."""
-    blocks = list(ahead.read(_blocks(np.arange(len(ahead.reader))), "moments"))
+    blocks = list(ahead.read(_blocks(np.arange(len(ahead.reader)), ahead.reader), "moments"))
     if (least := min(found.least for found in blocks)) < 0:
         raise UserError(f"token ids must be >= 0, got {least:.0f}; if the inputs are quantities, make them float32")
     return int(max(found.most for found in blocks)) + 1
 
 
-def _blocks(rows: Integers) -> Iterator[Integers]:
-    return (rows[first : first + _BLOCK] for first in range(0, len(rows), _BLOCK))
+def _blocks(rows: Integers, reader: Reader) -> Iterator[Integers]:
+    size = reader.block_rows
+    return (rows[first : first + size] for first in range(0, len(rows), size))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from reglab.data.source import Integers
 
 Array = NDArray[Any]
+_BLOCK, _VALUES = 256, 2**22  # rows, and values in them
 
 
 class Reader(ABC):
@@ -39,9 +40,19 @@ class Reader(ABC):
             UserError: Naming what cannot be read.
         """
 
-    def items(self, rows: Integers) -> tuple[Array, list[Array]]:
-        """Return rows, ``[rows, *shape]``, and the target of each, where it is read with them."""
+    def identity(self) -> str | None:
+        """Return a text that is another one where a row may be; None where nobody can tell."""
+        return None
+
+    def items(self, rows: Integers) -> tuple[Array, Array]:
+        """Return rows, ``[rows, *shape]``, and their targets, where these are read with them."""
         raise NotImplementedError
+
+    @property
+    def block_rows(self) -> int:
+        """How many rows are read at a time: 256, fewer of large ones. It is the same everywhere."""
+        values = int(np.prod(self.shape, dtype=np.int64))
+        return max(1, min(_BLOCK, _VALUES // max(values, 1)))
 
     @property
     def row_bytes(self) -> int:

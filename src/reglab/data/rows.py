@@ -23,6 +23,9 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
+    def identity(self) -> str | None:
+        """Return a text that is another one where an input may be; None where nobody can tell."""
+
     def is_floating_point(self) -> bool:
         """Return whether the inputs are real, not tokens."""
 

@@ -1,9 +1,9 @@
 """Inputs of a part that are read batch by batch, ahead of what trains."""
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -13,8 +13,6 @@ from reglab.data.moments import Scale
 from reglab.data.read_ahead import ReadAhead
 from reglab.data.reader import Array
 from reglab.data.source import Integers
-
-_PIECE = 256  # rows that a worker reads at a time
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,11 @@ class Preparation:
         pixels = pixels.pin_memory() if device.type == "cuda" else pixels
         index = pixels.to(device, non_blocking=True).reshape(-1).int()
         return self.table.to(device).index_select(0, index).reshape(raw.shape)
+
+    def identity(self) -> str:
+        """Return a text that is another one for another preparation."""
+        made = [self.table.numpy()] if self.table is not None else list(self.scale or [])
+        return f"{self.tokens} {[np.asarray(values).tobytes().hex() for values in made]}"
 
     def _numbers(self, raw: Array) -> Array:
         if self.tokens:
@@ -83,6 +86,11 @@ class Streamed:
     def __len__(self) -> int:
         return len(self.index)
 
+    def identity(self) -> str | None:
+        """Return a text that is another one where an input may be; None where nobody can tell."""
+        identity = self.source.reader.identity()
+        return identity and f"{identity} {hashlib.sha256(self.index.tobytes()).hexdigest()} {self.prepare.identity()}"
+
     def is_floating_point(self) -> bool:
         """Return whether the inputs are real, not tokens."""
         return self.dtype.is_floating_point
@@ -106,19 +114,27 @@ class Streamed:
         Raises:
             UserError: Naming what cannot be read.
         """
-        counts: deque[int] = deque()
-        pieces = self.source.read(self._pieces(batches, counts))
+        sizes: deque[int] = deque()
+        pieces = self.source.read(self._pieces(batches, sizes))
         for piece in pieces:
-            parts = [piece, *islice(pieces, counts.popleft() - 1)]
-            raw = piece if len(parts) == 1 else np.concatenate(parts)
-            yield self.prepare(raw.reshape(-1, *self._shape), device)
+            size, filled = sizes.popleft(), len(piece)
+            if filled == size:
+                yield self.prepare(piece, device)
+                continue
+            inputs = torch.empty((size, *self._shape), dtype=self.dtype, device=device)
+            inputs[:filled] = self.prepare(piece, device)
+            while filled < size:
+                piece = next(pieces)
+                inputs[filled : filled + len(piece)] = self.prepare(piece, device)
+                filled += len(piece)
+            yield inputs
 
-    def _pieces(self, batches: Iterable[Tensor], counts: deque[int]) -> Iterator[Integers]:
-        """Yield the raw row numbers of pieces of the batches, after telling how many a batch has."""
+    def _pieces(self, batches: Iterable[Tensor], sizes: deque[int]) -> Iterator[Integers]:
+        """Yield the raw row numbers of pieces of the batches, after telling the rows of a batch."""
         for rows in batches:
             chosen = self.index[rows.cpu().numpy()]
-            count = max(1, -(-len(chosen) // _PIECE))
-            counts.append(count)
+            count = max(1, -(-len(chosen) // self.source.reader.block_rows))
+            sizes.append(len(chosen))
             yield from np.array_split(chosen, count)
 
     def take(self, rows: Tensor | slice) -> "Streamed":

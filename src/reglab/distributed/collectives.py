@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from reglab.measures import Evaluation, Task
-from reglab.measures.evaluate import Batched, evaluation_mode, evaluation_of, one_tensor
+from reglab.measures.evaluate import Batched, evaluation_mode, evaluation_of, one_tensor, rows_at_once
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
@@ -61,7 +61,8 @@ def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor | Batched, targets: T
         Losses and outputs of all rows, on every rank.
     """
     ranks, rank, outputs = distributed.get_world_size(), distributed.get_rank(), []
-    parts = [rows.tensor_split(ranks) for rows in torch.split(torch.arange(len(inputs)), ranks * _ROWS)]
+    joint = ranks * rows_at_once(inputs, _ROWS)
+    parts = [rows.tensor_split(ranks) for rows in torch.split(torch.arange(len(inputs)), joint)]
     # All ranks compute equally often, which sharded weights need.
     own = [part[rank] if len(part[rank]) else part[0][:1] for part in parts]
     batches = (inputs[rows[0] : rows[-1] + 1] for rows in own) if isinstance(inputs, Tensor) else inputs.read(own)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from reglab.core.errors import UserError
 from reglab.measures.losses import Task, example_losses
 
+_ROWS, _VALUES = 4096, 2**26  # rows of one forward pass, and values in them
+
 
 class Evaluation(NamedTuple):
     """Outputs and losses of a model on some examples.
@@ -28,6 +30,9 @@ class Evaluation(NamedTuple):
 class Batched(Protocol):
     """Inputs ``[rows, ...]`` that are read batch by batch."""
 
+    @property
+    def shape(self) -> torch.Size: ...
+
     def __len__(self) -> int: ...
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -35,7 +40,7 @@ class Batched(Protocol):
 
 
 def evaluate(
-    model: nn.Module, inputs: Tensor | Batched, targets: Tensor, task: Task, batch_rows: int = 4096
+    model: nn.Module, inputs: Tensor | Batched, targets: Tensor, task: Task, batch_rows: int | None = None
 ) -> Evaluation:
     """Return losses and outputs of all rows, in evaluation mode and without gradients.
 
@@ -48,7 +53,7 @@ def evaluate(
         inputs: ``[rows, ...]``, on the model's device, or read batch by batch.
         targets: ``[rows]`` or ``[rows, columns]``.
         task: Which decides the loss.
-        batch_rows: Rows of one forward pass.
+        batch_rows: Rows of one forward pass; None: 4096, fewer of large ones.
 
     Returns:
         Losses and outputs of all rows.
@@ -56,6 +61,7 @@ def evaluate(
     Raises:
         UserError: If the model does not return one tensor.
     """
+    batch_rows = batch_rows or rows_at_once(inputs, _ROWS)
     with evaluation_mode(model), torch.no_grad():
         if isinstance(inputs, Tensor):
             batches: Iterable[Tensor] = torch.split(inputs, batch_rows)
@@ -63,6 +69,16 @@ def evaluate(
             batches = inputs.read(torch.split(torch.arange(len(inputs)), batch_rows))
         parts = [one_tensor(model(batch), model) for batch in batches]
         return evaluation_of(torch.cat(parts) if len(parts) > 1 else parts[0], targets, task)
+
+
+def rows_at_once(inputs: Tensor | Batched, most: int) -> int:
+    """Return how many rows go through a model at a time: ``most``, fewer of more than 16,384 values.
+
+    Args:
+        inputs: ``[rows, ...]``.
+        most: Of small rows.
+    """
+    return max(1, min(most, _VALUES // max(1, inputs.shape[1:].numel())))
 
 
 def evaluation_of(outputs: Tensor, targets: Tensor, task: Task) -> Evaluation:

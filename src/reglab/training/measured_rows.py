@@ -59,6 +59,11 @@ class StreamedRows:
     def __init__(self, rows: Streamed, device: torch.device, dtype: torch.dtype) -> None:
         self._rows, self._device, self._dtype = rows, device, dtype
 
+    @property
+    def shape(self) -> torch.Size:
+        """``[rows, *input_shape]``."""
+        return self._rows.shape
+
     def __len__(self) -> int:
         return len(self._rows)
 
