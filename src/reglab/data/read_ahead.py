@@ -1,12 +1,14 @@
 """Worker processes that read rows ahead of the one that computes."""
 
+import os
 import signal
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
-from multiprocessing import current_process
+from multiprocessing import current_process, parent_process
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ from reglab.core.signals import HANDLED
 from reglab.data.moments import counts_of, moments_of
 from reglab.data.reader import Array, Reader
 from reglab.data.source import Integers
+from reglab.processes.parent_watch import exit_with_parent
 
 _AHEAD = 4  # batches that each worker reads ahead
 _FEW = 2  # batches that are not worth a process
@@ -123,17 +126,26 @@ def _checked(result: Any) -> Any:
 
 
 def _loader(work: _Work, workers: int) -> DataLoader[Any]:
-    return DataLoader(
-        work,
-        batch_size=None,
-        sampler=_Order(),
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        prefetch_factor=_AHEAD,
-        persistent_workers=True,
-        worker_init_fn=_begin_worker,
-        generator=Generator(),  # so that no draw is taken from the job's
-    )
+    with _quiet():
+        return DataLoader(
+            work,
+            batch_size=None,
+            sampler=_Order(),
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            prefetch_factor=_AHEAD,
+            persistent_workers=True,
+            worker_init_fn=_begin_worker,
+            generator=Generator(),  # so that no draw is taken from the job's
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence torch about more workers than processors: how many there are is the user's choice."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*worker processes in total")
+        yield
 
 
 def _as_it_is(result: Any) -> Any:
@@ -141,15 +153,20 @@ def _as_it_is(result: Any) -> Any:
 
 
 def _begin_worker(_: int) -> None:
-    """Leave signals to the process that trains: it finishes its step, for which it needs rows."""
+    """Leave signals to the process that trains, which finishes its step and needs rows for it; end with it."""
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
+    parent = parent_process()
+    number = os.getppid()
+    # Not by Python's pipe, whose other end the processes that were forked later have, too.
+    forked = parent is not None and parent.pid == number
+    exit_with_parent(0, terminate=False, parent_alive=(lambda: os.getppid() == number) if forked else None)
 
 
 def _results(loader: DataLoader[Any]) -> Iterator[Any]:
     """Return the results of the loader's tasks; its processes, which serve all calls, end with it."""
     new = loader._iterator is None
-    with _allowed_to_start():
+    with _allowed_to_start(), _quiet():
         results = iter(loader)
     if new:
         weakref.finalize(loader, results._shutdown_workers)  # type: ignore[attr-defined]  # also at exit
