@@ -87,6 +87,9 @@ class Broken(Pairs):
 class Endless(IterableDataset[Any]):
     """No item can be asked for by its number."""
 
+    def __iter__(self) -> Any:
+        return iter(Pairs())  # by __getitem__
+
 
 def function() -> Pairs:
     """No class."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.map_datasets import CLASSES, VALUES
+import reglab
+from data.map_datasets import CLASSES, VALUES, Endless, Mappings, Pairs
 from reglab.config.trust import isolated, trust
 from reglab.core.errors import UserError
 from reglab.data import DataSet, load
@@ -127,3 +128,27 @@ def test_a_class_of_nobody_that_is_trusted_is_not_imported():
     for target in ("other.Data", "torch.utils.data.TensorDataset", "reglab.data.item_reader.ItemReader"):
         with pytest.raises(UserError, match=r"not trusted to be imported|not a class that a configuration builds"):
             load({"name": "dataset", "_target_": target})
+
+
+def test_a_dataset_is_given_in_python_as_it_is():
+    given, same = reglab.dataset(Pairs(), workers=0, val_size=20), loaded("Pairs", val_size=20)
+    assert (given.digest, given.name) == (same.digest, "Pairs")
+    streamed = reglab.dataset(Mappings(), "label", inputs="pixels", stream=True, workers=0)
+    assert streamed.streamed
+    assert streamed.target_names == ("no", "yes")
+    with pytest.raises(UserError, match=r"dataset\(worker=\.\.\.\) is not an option; did you mean 'workers'"):
+        reglab.dataset(Pairs(), worker=2)
+    with pytest.raises(UserError, match="Endless is read in an order of its own"):
+        reglab.dataset(Endless())
+
+
+def test_fit_streams_with_the_bits_of_memory():
+    trained = []
+    for stream in (True, False):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24, 1))
+        given = reglab.dataset(Pairs(), stream=stream, workers=0)
+        fit = reglab.fit(model, given, reglab.L1(1e-3), epochs=2, batch_size=8, trainer={"accelerator": "cpu"})
+        trained.append((fit.metrics, model[1].weight))
+    assert trained[0][0] == trained[1][0]
+    assert torch.equal(trained[0][1], trained[1][1])

@@ -56,9 +56,32 @@ def dataset(
             reading to the next.
     """
     nodes = _nodes({"train": train, "val": val, "test": test}, {"_target_": _target_, **more, **(arguments or {})})
+    sets, names = [_built(node, key) for key, node in nodes.items()], [str(node["_target_"]) for node in nodes.values()]
+    return items(sets, names, inputs=inputs, targets=targets, task=task, stream=stream, workers=workers)
+
+
+def items(
+    sets: Sequence[Any],
+    names: Sequence[str],
+    *,
+    inputs: str | int | None = None,
+    targets: str | int | None = None,
+    task: str = "auto",
+    stream: bool | str = "auto",
+    workers: int = 2,
+) -> Source:
+    """Return the items of data sets: of one to be split, or of the three parts.
+
+    Args:
+        sets: With ``__len__`` and ``__getitem__``.
+        names: Of each, for messages.
+        inputs, targets, task, stream, workers: As for ``dataset``.
+
+    Raises:
+        UserError: For items that cannot be trained on.
+    """
     whole("workers", workers, 0)
-    sets = [_built(node, key) for key, node in nodes.items()]
-    reader = ItemReader(sets, [str(node["_target_"]) for node in nodes.values()], inputs, targets)
+    reader = ItemReader(sets, names, inputs, targets)
     needed = _COPIES * len(reader) * reader.row_bytes
     streamed = is_streamed(
         stream, needed, f"{len(reader)} items of {reader.row_bytes} bytes", lambda _: "a smaller data set"
