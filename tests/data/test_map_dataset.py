@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -142,13 +143,14 @@ def test_a_dataset_is_given_in_python_as_it_is():
         reglab.dataset(Endless())
 
 
-def test_fit_streams_with_the_bits_of_memory():
-    trained = []
+def test_fit_streams_with_the_bits_of_memory_and_leaves_no_process():
+    trained, before = [], psutil.Process().children()
     for stream in (True, False):
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24, 1))
-        given = reglab.dataset(Pairs(), stream=stream, workers=0)
+        given = reglab.dataset(Pairs(), stream=stream, workers=2)
         fit = reglab.fit(model, given, reglab.L1(1e-3), epochs=2, batch_size=8, trainer={"accelerator": "cpu"})
         trained.append((fit.metrics, model[1].weight))
+        assert psutil.Process().children() == before
     assert trained[0][0] == trained[1][0]
     assert torch.equal(trained[0][1], trained[1][1])

@@ -169,8 +169,13 @@ def _results(loader: DataLoader[Any]) -> Iterator[Any]:
     with _allowed_to_start(), _quiet():
         results = iter(loader)
     if new:
-        weakref.finalize(loader, results._shutdown_workers)  # type: ignore[attr-defined]  # also at exit
+        weakref.finalize(loader, _shut_down, results, os.getpid())  # also at exit
     return results
+
+
+def _shut_down(results: Any, process: int) -> None:
+    if os.getpid() == process:  # not in one that was forked, whose processes they are not
+        results._shutdown_workers()
 
 
 @contextmanager

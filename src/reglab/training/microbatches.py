@@ -66,6 +66,10 @@ class Microbatches:
         """
         self._inputs.read_ahead(local.rows for rows in steps for local in self._shares(rows))
 
+    def close(self) -> None:
+        """End what reads ahead."""
+        self._inputs.close()
+
     def on_rank(self, rows: Tensor) -> Microbatch:
         """Return this rank's share of rows, which need not be those of the next step."""
         return self._microbatch(share(rows, self._rank, self._ranks))
@@ -105,6 +109,10 @@ class Inputs:
         """Read the rows of ``batches``, int64 ``[rows]`` each, which will be asked for in this order."""
         if self._streamed is not None:
             self._ahead = self._streamed.read(batches, self._device)
+
+    def close(self) -> None:
+        """End what reads ahead, and its processes."""
+        self._ahead = None
 
     def batch(self, rows: Tensor) -> Tensor:
         """Return the inputs of ``rows``, int64 ``[rows]``: the next batch that is read ahead, if any is."""
