@@ -94,6 +94,8 @@ def _solo_cost(experiment: Experiment) -> PackCost:
     inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
     batch = Batch(inputs, [(one, part.targets[rows])], part.index[rows])
     step = seconds(solo_step(member, data.task, recipe, batch), device, 3) + _LIGHTNING
+    if data.streamed:  # read beside the step; reckoned as by one worker
+        step = max(step, seconds(lambda: part.inputs[rows], device, 3))
     measurement = Measurement(gap_rows([data], experiment.measure, device, dtype), experiment.measure)
     measurement.begin(member.model)
     measuring = seconds(
