@@ -34,6 +34,7 @@ _PAGES = {
         "lightning",
         "training",
         "trainer",
+        "data",
         "tables",
         "regularizers",
         "kinds",

@@ -22,7 +22,7 @@ LAYERS = {
     "analysis": {"core"},
     "config": {"core"},
     "processes": {"core"},
-    "data": {"core", "rng", "analysis"},
+    "data": {"core", "rng", "analysis", "config", "processes"},
     "measures": {"core", "rng"},
     "regularizers": {"core", "rng"},
     "models": {"core", "config"},

@@ -26,6 +26,8 @@ LIGHTNING = ["model=lightning", f"model._target_={PROJECT}.Simple"]
 NEEDS = {  # what an option leaves to its user
     ("data", "table"): ["data.path=rows.csv", "data.target=price"],
     ("data", "image_folder"): ["data.path=photos", "data.size=8", "model=cnn"],
+    ("data", "arrays"): ["data.inputs=x.npy", "data.targets=y.npy"],
+    ("data", "dataset"): ["data._target_=data.map_datasets.Pairs"],
     ("data", "tokens"): [
         "model=custom", "model._target_=torch.nn.EmbeddingBag", "+model.num_embeddings=100", "+model.embedding_dim=4",
     ],
@@ -60,7 +62,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for number in range(20):
             pixels = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(made / "photos" / kind / f"{number}.png")
-    with chdir(made):
+    np.save(made / "x.npy", generator.normal(size=(80, 3)))
+    np.save(made / "y.npy", generator.integers(0, 2, 80))
+    with chdir(made), trust.isolated():
+        trust.trust("data")
         yield made
 
 

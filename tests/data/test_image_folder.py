@@ -114,6 +114,8 @@ def test_images_that_would_fill_the_memory_are_refused_before_one_is_read(monkey
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
     monkeypatch.setattr(Image, "open", None)
     with pytest.raises(UserError, match=r"30 images of 3 x 64 x 64 need 0\.0 GB .*\(data\.size=32 would just fit\)"):
-        image_folder(path=str(photos))
+        image_folder(path=str(photos), stream=False)
+    assert image_folder(path=str(photos)).stream  # and by themselves they are streamed, none of them read yet
     monkeypatch.undo()
+    assert not image_folder(path=str(photos)).stream
     assert len(image_folder(path=str(photos), size=32).numeric) == 30

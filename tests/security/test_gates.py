@@ -41,6 +41,7 @@ GATES = {
     "locate": {
         "config/hydra_node.py": 1,
         "config/instantiate.py": 1,
+        "data/map_dataset.py": 1,
         "models/build.py": 1,
         "training/data_shape.py": 1,
         "training/lightning/data_module.py": 1,

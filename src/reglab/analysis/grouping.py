@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from reglab.analysis.formatting import compact
 from reglab.analysis.trial import REPEATED, Candidate, Trial
 
-# Config keys that are no part of a setting: paths, tracking, the job's number.
-BOOKKEEPING = ("sweep.", "tracking.", "hydra.")
+# Config keys that are no part of a setting: paths, tracking, the job's number, how rows are read.
+BOOKKEEPING = ("sweep.", "tracking.", "hydra.", "data.stream", "data.workers")
 # Replicas repeat a setting as seeds do: they train on other rows, but are validated on the same
 # ones.
 REPLICA = "data.replica"

@@ -23,6 +23,9 @@ _ORIGINAL_DEFAULTS = {
 }  # as it was before there were these settings
 _READING_KEYS = ("separator", "decimal", "missing", "encoding", "header", "sheet", "types")  # null as before
 
+_ARRAY_PATHS = ("inputs", "targets")
+_STREAM_KEYS = ("stream", "workers")  # how rows are read, not which
+
 
 def fingerprint(config: Mapping[str, Any], data_digest: str, trail: str | None = None) -> str:
     """Return the hash of what a job computes; where it ran and is tracked does not count.
@@ -38,7 +41,8 @@ def fingerprint(config: Mapping[str, Any], data_digest: str, trail: str | None =
         16 hex digits.
     """
     job = computed_part(config, trail)
-    job["data"] = {key: value for key, value in job["data"].items() if key != "path"} | {"digest": data_digest}
+    paths = _ARRAY_PATHS if job["data"].get("name") == "arrays" else ("path",)
+    job["data"] = {key: value for key, value in job["data"].items() if key not in paths} | {"digest": data_digest}
     return hash_config(job)
 
 
@@ -60,7 +64,9 @@ def computed_part(config: Mapping[str, Any], trail: str | None = None) -> dict[s
         if key not in _IGNORED_TRAINER_KEYS and (key not in _ORIGINAL_DEFAULTS or value != _ORIGINAL_DEFAULTS[key])
     }
     job["data"] = {
-        key: value for key, value in job.get("data", {}).items() if key not in _READING_KEYS or value is not None
+        key: value
+        for key, value in job.get("data", {}).items()
+        if key not in _STREAM_KEYS and (key not in _READING_KEYS or value is not None)
     }
     if job["data"].get("shape") == "auto":  # as it was before there was this, by hand or by default
         target = str((job.get("model") or {}).get("_target_"))

@@ -1,5 +1,6 @@
 """Data from Python: a bundled set by name, or the user's own arrays."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -8,27 +9,33 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
 
 from reglab.core.errors import UserError, nearest
 from reglab.data.assemble import assemble, load
 from reglab.data.dataset import DataSet
+from reglab.data.map_dataset import items
 from reglab.data.options import Options
 from reglab.data.source import Source
+from reglab.data.table_target import targets_of
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
-def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: Any) -> DataSet:
+def dataset(data: "str | ArrayLike | Dataset[Any]", targets: ArrayLike | str | None = None, **options: Any) -> DataSet:
     """Return a data set, split into training, validation and test part.
 
     A tensor of int64 holds tokens [rows, length], which go to the model as they are; any other
     numbers are quantities, also whole ones, and are scaled.
 
     Args:
-        data: The name of a bundled set (``digits``), or inputs [rows, ...] as an array or tensor;
-            then ``targets`` are [rows] or [rows, columns].
+        data: The name of a bundled set (``digits``); inputs [rows, ...] as an array or tensor, then
+            ``targets`` are [rows] or [rows, columns]; or a torch ``Dataset`` of pairs (inputs,
+            target), or of mappings, whose keys ``inputs`` and ``targets`` name.
         targets: int or str classes, or numbers, [rows] or [rows, columns]; None for a bundled set.
         options: Those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and the
             set's own; for arrays also ``task``, one of auto, classification, binary, multilabel,
-            regression.
+            regression; for a torch ``Dataset`` those of ``conf/data/dataset.yaml``.
 
     Returns:
         The data set, split into training, validation and test part.
@@ -40,9 +47,25 @@ def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: 
         if targets is not None:
             raise UserError(f"dataset({data!r}) is a bundled set with its own targets: leave targets out")
         return load({"name": data, **options})
+    if isinstance(data, Dataset):
+        return _from_items(data, options | ({} if targets is None else {"targets": targets}))
     if targets is None:
         raise UserError("dataset(inputs, targets): give targets as well, [rows] or [rows, columns]")
     return from_arrays(data, targets, options)
+
+
+def _from_items(data: "Dataset[Any]", options: Mapping[str, Any]) -> DataSet:
+    """Return the data set of a torch ``Dataset``."""
+    own = {name for name, parameter in inspect.signature(items).parameters.items() if parameter.kind is _KEYWORD}
+    common = {field.name for field in fields(Options)}
+    for key in options:
+        if key not in own | common:
+            raise UserError(f"dataset({key}=...) is not an option; {nearest(key, own | common)}")
+    name = type(data).__name__
+    if isinstance(data, IterableDataset):
+        raise UserError(f"{name} is read in an order of its own; give a Dataset with __len__ and __getitem__")
+    source = items([data], [name], **{key: value for key, value in options.items() if key in own})
+    return assemble(name, source, Options(**{key: value for key, value in options.items() if key in common}))
 
 
 def _numbers(inputs: ArrayLike) -> NDArray[np.float64]:
@@ -76,10 +99,6 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         targets: [rows] or [rows, columns].
         options: Fields of ``Options``, and ``task``.
     """
-    import pandas as pd
-
-    from reglab.data.table_target import TASKS, read_target
-
     valid = {field.name for field in fields(Options)} | {"task"}
     for key in options:
         if key not in valid:
@@ -90,12 +109,7 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         raise UserError(
             f"inputs {values.shape} and targets {target_values.shape} must be [rows, ...] and [rows], equally long"
         )
-    task = options.get("task", "auto")
-    if task not in TASKS:
-        raise UserError(f"task={task!r}: {nearest(str(task), TASKS)}")
-    columns = pd.DataFrame(target_values.reshape(len(target_values), -1))
-    columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
-    target = read_target(columns, task)
+    target = targets_of(target_values, options.get("task", "auto"))
     flat = values.reshape(len(values), -1)
     source = Source(
         task=target.task,

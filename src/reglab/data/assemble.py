@@ -1,8 +1,9 @@
 """Assemble a data set from a config: load, split, encode, add noise, weight."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,19 +11,22 @@ import torch
 from torch import Tensor
 
 from reglab.core.errors import UserError, nearest
+from reglab.data.array_files import arrays
 from reglab.data.breast_cancer import breast_cancer
 from reglab.data.correlated_regression import correlated_regression
 from reglab.data.dataset import DataSet, Part
 from reglab.data.diabetes import diabetes
 from reglab.data.digest import digest
 from reglab.data.digits import digits
-from reglab.data.encode import Encoded, encode
+from reglab.data.encode import encode
 from reglab.data.example_weights import example_weights
 from reglab.data.image_folder import image_folder
 from reglab.data.label_noise import corrupt
+from reglab.data.map_dataset import dataset
 from reglab.data.mnist1d import mnist1d
 from reglab.data.multilabel import multilabel
 from reglab.data.noise_columns import noise_columns
+from reglab.data.on_disk import OnDisk, on_disk
 from reglab.data.options import Options
 from reglab.data.replicas import replica_rows
 from reglab.data.source import Floats, Integers, Source
@@ -46,11 +50,14 @@ SOURCES: dict[str, Callable[..., Source]] = {
         multilabel,
         table,
         image_folder,
+        arrays,
+        dataset,
         tokens,
     )
 }
 
 
+_COMMON = {field.name for field in fields(Options)}
 _COLUMNS = {"target", "drop", "categorical", "group", "time", "sample_weight"}  # options that name columns
 
 
@@ -65,14 +72,14 @@ def check(config: Mapping[str, Any]) -> Options:
     name = str(config.get("name"))
     if name not in SOURCES:
         raise UserError(f"data.name={name}: {nearest(name, SOURCES)} (one of {', '.join(SOURCES)})")
-    source_options = set(inspect.signature(SOURCES[name]).parameters)
-    common_options = {field.name for field in fields(Options)}
+    parameters = inspect.signature(SOURCES[name]).parameters
+    source_options = {key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
     for key in config:
-        if key not in source_options | common_options | {"name"}:
+        if key not in source_options | _COMMON | {"name"} and len(source_options) == len(parameters):
             raise UserError(
-                f"data.{key} is not an option of data={name}: {nearest(str(key), source_options | common_options)}"
+                f"data.{key} is not an option of data={name}: {nearest(str(key), source_options | _COMMON)}"
             )
-    return Options(**{key: value for key, value in config.items() if key in common_options})
+    return Options(**{key: value for key, value in config.items() if key in _COMMON})
 
 
 def column_names(value: Any) -> Any:
@@ -117,6 +124,8 @@ def read_source(config: Mapping[str, Any]) -> Source:
     name = str(config["name"])
     parameters = inspect.signature(SOURCES[name]).parameters
     own = {key: value for key, value in config.items() if key in parameters}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):  # of a class of the user's
+        own = {key: value for key, value in config.items() if key not in {"name", *_COMMON}}
     return SOURCES[name](**own | {key: column_names(own[key]) for key in own.keys() & _COLUMNS})
 
 
@@ -138,17 +147,15 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
     """
     _check_columns(name, source, options)
     split = split_rows(source, options)
-    encoded = encode(source, split.train, options.standardize)
-    inputs = _inputs(encoded, options)
+    encoded = _encoded(source, split, options)
     targets = prepare_targets(source, split.train)
     observed, corrupted = _add_label_noise(targets, source, split, options)
     classes = None if source.classes is None else observed.long().numpy()
     weights = torch.from_numpy(example_weights(source, classes, split.train, options).astype(np.float32))
-    shape = source.shape or (inputs.shape[1],)
 
     def part(rows: Integers) -> Part:
         index = torch.from_numpy(rows)
-        chosen = (inputs[index].reshape(-1, *shape), observed[index], index, weights[index])
+        chosen = (encoded.rows(rows), observed[index], index, weights[index])
         return Part(*chosen, corrupted[index], targets.values[index])
 
     parts = {"train": part(replica_rows(split, source, options)), "val": part(split.val), "test": part(split.test)}
@@ -160,13 +167,13 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         val=parts["val"],
         test=parts["test"],
         outputs=targets.outputs,
-        input_shape=shape,
+        input_shape=tuple(parts["train"].inputs.shape[1:]),
         feature_names=names,
         target_names=source.target_names,
         digest=digest(parts, (source.task, targets.outputs, names, source.target_names)),
         summary=_summary(parts, split.method, options) | targets.summary,
         target_scale=targets.scale,
-        tokens=int(inputs.max()) + 1 if source.tokens else None,
+        tokens=encoded.tokens,
         **prepared_truth(source, encoded.scale, len(encoded.names), options.noise_columns)._asdict(),
     )
 
@@ -181,13 +188,32 @@ def _check_columns(name: str, source: Source, options: Options) -> None:
         raise UserError(f"data.noise_columns={options.noise_columns} cannot be added to {what}")
 
 
-def _inputs(encoded: Encoded, options: Options) -> Tensor:
-    """Return the inputs of all rows, noise columns behind them: float32, and tokens int64."""
+@dataclass(frozen=True)
+class _InMemory:
+    """Inputs of all rows: float32, and tokens int64."""
+
+    inputs: Tensor
+    names: tuple[str, ...]
+    scale: Floats
+    tokens: int | None
+
+    def rows(self, index: Integers) -> Tensor:
+        return self.inputs[torch.from_numpy(index)]
+
+
+def _encoded(source: Source, split: Split, options: Options) -> _InMemory | OnDisk:
+    """Return the inputs of all rows, noise columns behind them."""
+    if source.reader is not None:
+        return on_disk(source, source.reader, split, options)
+    encoded = encode(source, split.train, options.standardize)
     columns = encoded.inputs
     if options.noise_columns:
         noise = noise_columns(len(columns), options.noise_columns, options.split_seed)
         columns = np.concatenate([columns, noise], axis=1)
-    return torch.from_numpy(columns if columns.dtype == np.int64 else columns.astype(np.float32, copy=False))
+    inputs = torch.from_numpy(columns if columns.dtype == np.int64 else columns.astype(np.float32, copy=False))
+    tokens = int(inputs.max()) + 1 if source.tokens else None
+    shape = source.shape or (inputs.shape[1],)
+    return _InMemory(inputs.reshape(-1, *shape), encoded.names, encoded.scale, tokens)
 
 
 def _add_label_noise(targets: Targets, source: Source, split: Split, options: Options) -> tuple[Tensor, Tensor]:
@@ -208,7 +234,7 @@ def _summary(parts: Mapping[str, Part], split: str, options: Options) -> dict[st
         summary |= {"folds": options.folds, "fold": options.fold}
     if options.replicas is not None:
         summary |= {"replicas": options.replicas, "replica": options.replica, "resample": options.resample}
-    summary |= {"features": parts["train"].inputs[0].numel(), "noise_columns": options.noise_columns}
+    summary |= {"features": math.prod(parts["train"].inputs.shape[1:]), "noise_columns": options.noise_columns}
     summary |= {"label_noise": options.label_noise, "corrupted_rows": int(parts["train"].corrupted.sum())}
     real = parts["train"].inputs.is_floating_point()
     return summary | {"standardize": options.standardize and real}

@@ -7,15 +7,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from reglab.data.rows import Rows
+
 Task = Literal["classification", "binary", "multilabel", "regression"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one part, in memory.
+    """Rows of one part.
 
     Args:
-        inputs: float32 ``[rows, *input_shape]``; int64 where they are tokens.
+        inputs: float32 ``[rows, *input_shape]``; int64 where they are tokens. A tensor, or ``Rows``
+            that are read batch by batch; all else is in memory.
         targets: Classification int64 [rows] class numbers; binary float32 [rows] of 0 and 1;
             multilabel float32 [rows, labels] of 0 and 1; regression float32 [rows], or [rows,
             outputs] where there are several.
@@ -28,7 +31,7 @@ class Part:
         clean_targets: Like ``targets``, before label noise.
     """
 
-    inputs: Tensor
+    inputs: Tensor | Rows
     targets: Tensor
     index: Tensor
     weights: Tensor
@@ -38,9 +41,17 @@ class Part:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @property
+    def tensor(self) -> Tensor:
+        """The inputs, where they are in memory."""
+        assert isinstance(self.inputs, Tensor), "streamed inputs are read by batch"
+        return self.inputs
+
     def to(self, device: torch.device | str) -> "Part":
-        """Return the part on ``device``."""
-        return Part(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        """Return the part on ``device``; inputs that are not in memory stay where they are."""
+        inputs = self.inputs.to(device) if isinstance(self.inputs, Tensor) else self.inputs
+        others = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "inputs"}
+        return Part(inputs, **{name: values.to(device) for name, values in others.items()})
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,11 @@ class DataSet:
     feature_groups: Tensor | None = None
     target_scale: Tensor | None = None
     tokens: int | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether inputs are read batch by batch."""
+        return not isinstance(self.train.inputs, Tensor)
 
     @property
     def weighted(self) -> bool:

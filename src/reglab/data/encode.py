@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from reglab.core.errors import UserError
 from reglab.core.override import typed
+from reglab.data.moments import counts_of, scale_of_counts
 from reglab.data.source import Bytes, Categorical, Floats, Integers, Source
 
 
@@ -83,13 +84,20 @@ def _encode_bytes(pixels: Bytes, names: tuple[str, ...], train: Integers, standa
 
     No copy in float64 is made.
     """
-    values, center, scale = np.arange(256.0), 0.0, 1.0
-    if standardize:
-        counts = sum(np.bincount(pixels[row], minlength=256) for row in train)
-        center = float(np.average(values, weights=counts))
-        scale = float(np.sqrt(np.average((values - center) ** 2, weights=counts))) or 1.0
-    table = ((values - center) / scale).astype(np.float32)
+    counts = np.sum([counts_of(pixels[row]) for row in train], axis=0) if standardize else None
+    table, scale = byte_table(counts)
     return Encoded(table[pixels], names, np.full(pixels.shape[1], scale))
+
+
+def byte_table(counts: Integers | None) -> tuple[NDArray[np.float32], float]:
+    """Return what each of the 256 values of a byte is as an input, float32 ``[256]``, and the scale
+    that was divided out.
+
+    Args:
+        counts: Of each value in the training rows, int64 ``[256]``; None: not standardized.
+    """
+    center, scale = (0.0, 1.0) if counts is None else map(float, scale_of_counts(counts))
+    return ((np.arange(256.0) - center) / scale).astype(np.float32), scale
 
 
 def _impute(source: Source, train: Integers) -> Floats:

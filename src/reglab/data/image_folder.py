@@ -1,15 +1,18 @@
 """A user's own images: a folder with one subfolder for each class."""
 
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from reglab.core.errors import UserError, nearest
 from reglab.core.override import typed
 from reglab.data.checks import whole
-from reglab.data.source import Bytes, Source
+from reglab.data.read_before import identity_of
+from reglab.data.reader import Array, Reader
+from reglab.data.source import Bytes, Integers, Source
+from reglab.data.stream_choice import is_streamed
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = frozenset({"train", "training", "val", "valid", "validation", "test"})
@@ -18,19 +21,23 @@ PARTS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 _BYTES = 1 + 4 + 4
 
 
-def image_folder(*, path: str | None = None, size: int = 64, channels: int = 3) -> Source:
+def image_folder(
+    *, path: str | None = None, size: int = 64, channels: int = 3, stream: bool | str = "auto", workers: int = 2
+) -> Source:
     """Return the images in ``path``, whose subfolders are the classes.
 
     ``path/cat/1.jpg``, ``path/dog/old/2.png``.
 
     Args:
         size: Side in pixels; an image is cut to a square around its center, then scaled (bilinear).
-        channels: 3 for colour, 1 for gray. They are read once, in the order of their names, and
-            kept in memory.
+        channels: 3 for colour, 1 for gray.
+        stream: Read the images anew in each epoch, rather than once into memory; ``auto``: where
+            they do not fit into the free memory.
+        workers: Processes that decode streamed images.
 
     Raises:
         UserError: For a folder that is missing or holds no classes, an image that cannot be read,
-            and images that do not fit into the free memory.
+            and images that do not fit into the free memory although they are not to be streamed.
     """
     whole("size", size, 1)
     if channels not in (1, 3):
@@ -38,20 +45,52 @@ def image_folder(*, path: str | None = None, size: int = 64, channels: int = 3) 
     folder = _folder(path)
     classes = _classes(folder)
     files = [(number, file) for number, images in enumerate(classes.values()) for file in images]
-    _check_memory(len(files), size, channels)
-    pixels = np.empty((len(files), channels * size * size), dtype=np.uint8)
-    for row, (_, file) in enumerate(files):
-        pixels[row] = _pixels(file, size, channels)
+    reader = ImageReader([file for _, file in files], size, channels)
+    needed = len(files) * channels * size * size * _BYTES
+    streamed = is_streamed(stream, needed, f"{len(files)} images of {channels} x {size} x {size}", _smaller(size))
+    whole("workers", workers, 0)
+    everything = np.arange(0 if streamed else len(files))
     return Source(
         task="binary" if len(classes) == 2 else "classification",
-        numeric=pixels,
+        numeric=reader.read(everything).reshape(len(everything), channels * size * size),
         numeric_names=tuple(f"{c}_{y}_{x}" for c in range(channels) for y in range(size) for x in range(size)),
         targets=np.array([number for number, _ in files], dtype=np.int64),
         target_names=tuple(classes),
         shape=(channels, size, size),
         homogeneous=True,
         name=folder.resolve().name,
+        reader=reader if streamed else None,
+        stream=streamed,
+        workers=workers,
     )
+
+
+class ImageReader(Reader):
+    """Decodes image files.
+
+    Args:
+        files: In the order of their rows.
+        size: Side in pixels.
+        channels: 3 or 1.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, files: Sequence[Path], size: int, channels: int) -> None:
+        self.files, self.size, self.channels = files, size, channels
+        self.shape = (channels, size, size)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def identity(self) -> str:
+        return f"{identity_of(self.files)} {self.shape}"
+
+    def read(self, rows: Integers) -> Array:
+        pixels = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        for number, row in enumerate(rows):
+            pixels[number] = _pixels(self.files[row], self.size, self.channels)
+        return pixels
 
 
 def _folder(path: str | None) -> Path:
@@ -87,19 +126,12 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for path in inside if not path.name.startswith("."))
 
 
-def _check_memory(images: int, size: int, channels: int) -> None:
-    needed, free = images * channels * size * size * _BYTES, psutil.virtual_memory().available
-    if needed <= free:
-        return
-    fitting = int(size * (free / needed) ** 0.5)
-    raise UserError(
-        f"{images} images of {channels} x {size} x {size} need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} "
-        f"are free: take smaller images (data.size={max(fitting, 1)} would just fit) or a folder with fewer"
-    )
+def _smaller(size: int) -> Callable[[float], str]:
+    return lambda share: f"smaller images (data.size={max(int(size * share**0.5), 1)} would just fit)"
 
 
 def _pixels(file: Path, size: int, channels: int) -> Bytes:
-    """Return an image as [channels * size * size] bytes, one channel behind the other."""
+    """Return an image as [channels, size, size] bytes."""
     from PIL import Image, ImageOps
 
     try:
@@ -113,4 +145,4 @@ def _pixels(file: Path, size: int, channels: int) -> Bytes:
         fitted = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{file} cannot be read ({error}): convert it to an 8-bit PNG or JPEG, or remove it") from error
-    return np.asarray(fitted).reshape(size, size, channels).transpose(2, 0, 1).reshape(-1)
+    return np.asarray(fitted).reshape(size, size, channels).transpose(2, 0, 1)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from reglab.data.dataset import Task
 
 if TYPE_CHECKING:
+    from reglab.data.reader import Reader
     from reglab.data.table_roles import TypedTable
 
 Floats = NDArray[np.float64]
@@ -58,6 +59,11 @@ class Source:
         sample_weight: [rows], finite, >= 0.
         name: Where it differs from the name in the config.
         table: The typed columns of a table, for its report.
+        parts: Row numbers of the training, validation and test part, where they are given; the rows
+            are then not split.
+        reader: Of rows on disk; ``numeric`` is then empty, [rows, 0].
+        stream: Whether training reads its rows batch by batch, rather than from memory.
+        workers: Processes that read them; 0: none beside the one that trains.
     """
 
     task: Task
@@ -78,6 +84,10 @@ class Source:
     sample_weight: Floats | None = None
     name: str | None = None
     table: "TypedTable | None" = None
+    parts: tuple[Integers, Integers, Integers] | None = None
+    reader: "Reader | None" = None
+    stream: bool = False
+    workers: int = 0
 
     @property
     def classes(self) -> Integers | None:

@@ -40,6 +40,8 @@ def split_rows(source: Source, options: Options) -> Split:
         UserError: Where a part or a class of a stratified part would be empty.
     """
     rows, classes = len(source.targets), source.classes
+    if source.parts is not None:
+        return _given_parts(source.parts, classes, options)
     method = "random" if options.split == "stratified" and classes is None else options.split
     if classes is not None:
         _check_class_sizes(classes, source.target_names)
@@ -50,6 +52,15 @@ def split_rows(source: Source, options: Options) -> Split:
         _check_strata(classes, source.target_names, {"training": train, "validation": val, "test": test})
     chosen = _first_rows(np.flatnonzero(train), classes, options)
     return Split(chosen, np.flatnonzero(val), np.flatnonzero(test), method)
+
+
+def _given_parts(parts: tuple[Integers, Integers, Integers], classes: Integers | None, options: Options) -> Split:
+    """Return the parts as they are given, the training part shortened by ``train_size``."""
+    for key in ("split", "val_size", "test_size", "folds", "fold"):
+        if getattr(options, key) != getattr(Options, key):
+            raise UserError(f"data.{key}={getattr(options, key)} cuts parts, and all of them are given: leave it out")
+    train, val, test = parts
+    return Split(_first_rows(train, classes, options), val, test, "given")
 
 
 def _row_positions(method: str, rows: int, source: Source, options: Options) -> Floats:

@@ -1,10 +1,11 @@
 """Target columns of a table: infer the task, read the values."""
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from reglab.core.errors import UserError
+from reglab.core.errors import UserError, nearest
 from reglab.data.dataset import Task
 from reglab.data.source import Floats, Integers
 
@@ -54,6 +55,25 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
         raise UserError(f"multilabel targets must be 0 or 1, one column a label; {list(columns)} hold other numbers")
     values = numbers[:, 0] if chosen == "regression" and numbers.shape[1] == 1 else numbers
     return Target(chosen, values, tuple(map(str, columns)))
+
+
+def targets_of(values: NDArray[Any], task: str) -> Target:
+    """Return the target in an array as the task ``task`` wants it, see ``read_target``.
+
+    Args:
+        values: ``[rows]`` or ``[rows, columns]``.
+        task: One of ``TASKS``.
+
+    Raises:
+        UserError: For another task, and for values that do not suit it.
+    """
+    import pandas as pd
+
+    if task not in TASKS:
+        raise UserError(f"task={task!r}: {nearest(str(task), TASKS)}")
+    columns = pd.DataFrame(values.reshape(len(values), -1))
+    columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
+    return read_target(columns, task)
 
 
 def _check_complete(column: "pd.Series") -> None:

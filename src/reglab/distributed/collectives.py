@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from reglab.measures import Evaluation, Task
-from reglab.measures.evaluate import evaluation_mode, evaluation_of, one_tensor
+from reglab.measures.evaluate import Batched, evaluation_mode, evaluation_of, one_tensor, rows_at_once
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
@@ -64,12 +64,13 @@ def interleaved(parts: Sequence[Tensor]) -> list[Tensor]:
     return [by_rank[rank][number] for number in range(len(parts)) for rank in range(ranks)]
 
 
-def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
+def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor | Batched, targets: Tensor, task: Task) -> Evaluation:
     """Like ``measures.evaluate``, with the rows split among ranks and the results gathered on all.
 
     Args:
         model: Any module that maps ``inputs`` to one tensor.
-        inputs: ``[rows, ...]``, the same on every rank.
+        inputs: ``[rows, ...]``, the same on every rank, or read batch by batch, of which a rank
+            reads its share.
         targets: ``[rows, ...]``, the same on every rank.
         task: Which decides the loss.
 
@@ -77,14 +78,15 @@ def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, tas
         Losses and outputs of all rows, on every rank.
     """
     ranks, rank, outputs = distributed.get_world_size(), distributed.get_rank(), []
+    joint = ranks * rows_at_once(inputs, _ROWS)
+    parts = [rows.tensor_split(ranks) for rows in torch.split(torch.arange(len(inputs)), joint)]
+    # All ranks compute equally often, which sharded weights need.
+    own = [part[rank] if len(part[rank]) else part[0][:1] for part in parts]
+    batches = (inputs[rows[0] : rows[-1] + 1] for rows in own) if isinstance(inputs, Tensor) else inputs.read(own)
     with evaluation_mode(model), torch.no_grad():
-        for first in range(0, len(inputs), ranks * _ROWS):
-            rows = inputs[first : first + ranks * _ROWS]
-            parts = rows.tensor_split(ranks)
-            sizes = [len(part) for part in parts]
-            # All ranks compute equally often, which sharded weights need.
-            local_rows = parts[rank] if sizes[rank] else rows[:1]
-            outputs.append(gathered(one_tensor(model(local_rows), model)[: sizes[rank]], sizes))
+        for part, batch in zip(parts, batches, strict=True):
+            sizes = [len(rows) for rows in part]
+            outputs.append(gathered(one_tensor(model(batch), model)[: sizes[rank]], sizes))
     return evaluation_of(torch.cat(outputs), targets, task)
 
 

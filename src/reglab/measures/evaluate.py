@@ -1,14 +1,16 @@
 """Evaluate a model: losses and outputs of all rows, in evaluation mode."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from reglab.core.errors import UserError
 from reglab.measures.losses import Task, example_losses
+
+_ROWS, _VALUES = 4096, 2**26  # rows of one forward pass, and values in them
 
 
 class Evaluation(NamedTuple):
@@ -25,7 +27,21 @@ class Evaluation(NamedTuple):
     targets: Tensor
 
 
-def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batch_rows: int = 4096) -> Evaluation:
+class Batched(Protocol):
+    """Inputs ``[rows, ...]`` that are read batch by batch."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the inputs of each batch of row numbers, int64 ``[rows]``, on the model's device."""
+
+
+def evaluate(
+    model: nn.Module, inputs: Tensor | Batched, targets: Tensor, task: Task, batch_rows: int | None = None
+) -> Evaluation:
     """Return losses and outputs of all rows, in evaluation mode and without gradients.
 
     Every submodule gets back the mode that it had, also one that the user froze apart; evaluation
@@ -34,10 +50,10 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batc
 
     Args:
         model: Any module that maps ``inputs`` to one tensor.
-        inputs: ``[rows, ...]``, on the model's device.
+        inputs: ``[rows, ...]``, on the model's device, or read batch by batch.
         targets: ``[rows]`` or ``[rows, columns]``.
         task: Which decides the loss.
-        batch_rows: Rows of one forward pass.
+        batch_rows: Rows of one forward pass; None: 4096, fewer of large ones.
 
     Returns:
         Losses and outputs of all rows.
@@ -45,9 +61,24 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batc
     Raises:
         UserError: If the model does not return one tensor.
     """
+    batch_rows = batch_rows or rows_at_once(inputs, _ROWS)
     with evaluation_mode(model), torch.no_grad():
-        parts = [one_tensor(model(batch), model) for batch in torch.split(inputs, batch_rows)]
+        if isinstance(inputs, Tensor):
+            batches: Iterable[Tensor] = torch.split(inputs, batch_rows)
+        else:
+            batches = inputs.read(torch.split(torch.arange(len(inputs)), batch_rows))
+        parts = [one_tensor(model(batch), model) for batch in batches]
         return evaluation_of(torch.cat(parts) if len(parts) > 1 else parts[0], targets, task)
+
+
+def rows_at_once(inputs: Tensor | Batched, most: int) -> int:
+    """Return how many rows go through a model at a time: ``most``, fewer of more than 16,384 values.
+
+    Args:
+        inputs: ``[rows, ...]``.
+        most: Of small rows.
+    """
+    return max(1, min(most, _VALUES // max(1, inputs.shape[1:].numel())))
 
 
 def evaluation_of(outputs: Tensor, targets: Tensor, task: Task) -> Evaluation:

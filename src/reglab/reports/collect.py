@@ -34,7 +34,7 @@ FINAL = "final/"
 MONITOR = "measure.monitor"
 RULE = "sweep.rule"
 RULE_TAG = "reglab.rule"  # of a sweep: by which it was chosen last
-_DATA = ("data.name", "data._target_", "data.path", "data.target")
+_DATA = ("data.name", "data.path", "data.target", "data.inputs", "data._target_", "data.train._target_")
 _PARENT = "mlflow.parentRunId"
 _RULE_OF_OLD_SWEEPS = "paired_1se"  # of sweeps made before there were rules
 EARLIER_TEST_USES_TAG = "reglab.test_looked_before"  # of a sweep: which runs saw its test set before
@@ -99,7 +99,9 @@ def collect_experiment(uri: str, name: str, rule: str | None = None) -> SweepDat
 
 def _check_one_data_set(name: str, records: "Iterable[RunRecord]") -> None:
     """Refuse runs of several data sets, as far as they say of which they are."""
-    named = [" ".join(record.params[key] for key in _DATA if record.params.get(key)) for record in records]
+    named = [
+        " ".join(record.params[key] for key in _DATA if record.params.get(key, "null") != "null") for record in records
+    ]
     counts = Counter(name or "a data set that they do not name" for name in named)
     if len(counts) > 1:
         listed = " and ".join(f"{plural(count, 'run')} of {data}" for data, count in counts.items())

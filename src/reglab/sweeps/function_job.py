@@ -36,7 +36,7 @@ class FunctionJob:
         return " ".join(f"{name}={value}" for name, value in {**shown, "seed": self.seed}.items())
 
 
-def run_job(function: Callable[..., Any], job: FunctionJob, settings: TrackingSettings, parent: RunTracker) -> str:
+def run_function(function: Callable[..., Any], job: FunctionJob, settings: TrackingSettings, parent: RunTracker) -> str:
     """Call the function once, and record what it returns, or why it did not.
 
     Args:

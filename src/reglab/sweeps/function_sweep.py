@@ -15,7 +15,7 @@ from reglab.config.fingerprint import hash_config
 from reglab.core.errors import UserError
 from reglab.sweeps import ledger
 from reglab.sweeps.finish import show
-from reglab.sweeps.function_job import FunctionJob, run_job
+from reglab.sweeps.function_job import FunctionJob, run_function
 from reglab.sweeps.lock import start_lock, sweep_lock
 from reglab.tracking import RunTracker, TrackingSettings, open_sweep, reopen_run
 from reglab.tracking.folder_gate import check_sweep_folder
@@ -83,7 +83,7 @@ def sweep(
         try:
             left = [job for job in jobs if job.number not in done]
             for count, job in enumerate(left, len(jobs) - len(left) + 1):
-                _say(f"{count} of {len(jobs)}: {job.label}: {run_job(function, job, settings, parent)}")
+                _say(f"{count} of {len(jobs)}: {job.label}: {run_function(function, job, settings, parent)}")
             parent.flush()
             result = _finished(jobs, settings, parent)
         except KeyboardInterrupt:

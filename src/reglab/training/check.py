@@ -107,6 +107,8 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Op
             "optimizer.fused=true does not work with trainer.precision=16-mixed: it skips steps without notice; leave "
             "it out, or use trainer.precision=bf16-mixed"
         )
+    if engine.polish and experiment.data.streamed:
+        raise UserError("trainer.polish_steps needs all training rows in memory, and they are streamed; leave it out")
     if engine.polish:
         check_polish(experiment.cocktail, optimizer, trainer.world_size)
     if sharded:

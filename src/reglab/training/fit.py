@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
-from torch import nn
+from torch import Tensor, nn
 
 from reglab.analysis.per_example_file import FILE
 from reglab.data import DataSet
@@ -18,6 +18,7 @@ from reglab.training.checkpoints import Checkpoints
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.finalize import Finalizer, load_evaluation_weights
+from reglab.training.measured_rows import StreamedRows
 from reglab.training.recorder import Progress, Recorder
 from reglab.training.silent_hooks import check_hooks
 from reglab.training.solo import Solo
@@ -142,7 +143,11 @@ def test_metrics(model: nn.Module, cocktail: Cocktail, data: DataSet, measure: M
     part, task = data.test, data.task
     weight = next(model.parameters())
     dtype = weight.dtype if part.inputs.is_floating_point() else part.inputs.dtype
-    inputs = part.inputs.to(weight.device, dtype)
+    inputs = (
+        part.inputs.to(weight.device, dtype)
+        if isinstance(part.inputs, Tensor)
+        else StreamedRows(part.inputs, weight.device, dtype)
+    )
     targets = part.targets.to(weight.device)
     with cocktail.evaluating(model):
         evaluation = evaluate(model, inputs, targets, task)

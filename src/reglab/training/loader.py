@@ -165,7 +165,18 @@ class Steps(EpochSteps):
         self.seed = seed
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        order = epoch_order(self.rows, self.seed, self.done() // self.per_epoch)
-        steps = step_rows(order, self.batch_size)
+        steps = self._steps(self.done() // self.per_epoch)
         for chunk in self.chunks():
             yield steps[chunk.start : chunk.stop]
+
+    def upcoming(self) -> Iterator[Tensor]:
+        """Yield the rows of every step that is left, in this epoch and those after it."""
+        epoch, steps = -1, list[Tensor]()
+        for step in range(self.done(), self.total):
+            if step // self.per_epoch != epoch:
+                epoch = step // self.per_epoch
+                steps = self._steps(epoch)
+            yield steps[step % self.per_epoch]
+
+    def _steps(self, epoch: int) -> list[Tensor]:
+        return step_rows(epoch_order(self.rows, self.seed, epoch), self.batch_size)

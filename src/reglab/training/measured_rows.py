@@ -1,6 +1,6 @@
 """Rows that gaps are measured on: the probe and the validation part of one or of several data sets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from reglab.data import DataSet, Part
+from reglab.data import Rows as Streamed
 from reglab.measures import MeasureSettings, Task, probe_rows, probe_size
 from reglab.training.microbatches import cast_floating
 
@@ -46,18 +47,50 @@ def rows_of(sets: Sequence[Tensor]) -> Rows:
     return Rows(torch.stack(list(sets)), per_member=True)
 
 
+class StreamedRows:
+    """Inputs of one data set, read batch by batch onto the device that trains.
+
+    Args:
+        rows: Which are read.
+        device: Where to.
+        dtype: Of the weights.
+    """
+
+    def __init__(self, rows: Streamed, device: torch.device, dtype: torch.dtype) -> None:
+        self._rows, self._device, self._dtype = rows, device, dtype
+
+    @property
+    def shape(self) -> torch.Size:
+        """``[rows, *input_shape]``."""
+        return self._rows.shape
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the inputs of each batch of row numbers, int64 ``[rows]``."""
+        return (cast_floating(inputs, self._dtype) for inputs in self._rows.read(batches, self._device))
+
+
 class GapSide(NamedTuple):
     """The rows of one side of a gap.
 
     Args:
+        inputs: Streamed for a job that trains alone on streamed data, else in memory.
         weights: Of the examples; None where the data have none.
         left: The share of the part's rows that are not measured.
     """
 
-    inputs: Rows
+    inputs: Rows | StreamedRows
     targets: Rows
     weights: Rows | None = None
     left: float = 1.0
+
+    @property
+    def in_memory(self) -> Rows:
+        """The inputs, where they are in memory."""
+        assert isinstance(self.inputs, Rows), "jobs on streamed data train alone"
+        return self.inputs
 
 
 @dataclass(frozen=True)
@@ -105,7 +138,9 @@ def gap_rows(
     def side(parts: Sequence[Part], rows: Tensor | slice, left: float) -> GapSide:
         weights = [part.weights[rows].to(device, torch.promote_types(dtype, torch.float32)) for part in parts]
         return GapSide(
-            moved([part.inputs[rows] for part in parts]),
+            StreamedRows(parts[0].inputs.take(rows), device, dtype)
+            if not isinstance(parts[0].inputs, Tensor)
+            else moved([part.tensor[rows] for part in parts]),
             moved([part.targets[rows] for part in parts]),
             rows_of(weights) if any(data.weighted for data in sets) else None,
             left,

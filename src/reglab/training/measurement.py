@@ -14,7 +14,7 @@ from reglab.measures.scores import decided
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
 from reglab.training.checkpoint_constants import Unchanged
-from reglab.training.measured_rows import GapRows, GapSide
+from reglab.training.measured_rows import GapRows, GapSide, Rows
 from reglab.training.weight_history import WeightHistory
 
 
@@ -105,7 +105,8 @@ class Measurement:
     def _evaluate(self, model: nn.Module, part: GapSide) -> Evaluation:
         assert self.rows is not None
         on_ranks = evaluate_on_all_ranks if self.ranks > 1 else evaluate
-        return on_ranks(model, part.inputs.values, part.targets.values, self.rows.task)
+        inputs = part.inputs.values if isinstance(part.inputs, Rows) else part.inputs
+        return on_ranks(model, inputs, part.targets.values, self.rows.task)
 
     def _side(self, evaluation: Evaluation, part: GapSide) -> Side:
         assert self.rows is not None

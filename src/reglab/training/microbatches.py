@@ -1,13 +1,15 @@
 """Training rows on the device, cut into the microbatches of an optimizer step."""
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
-from reglab.data import Part
+from reglab.data import Part, Rows
 from reglab.regularizers import Batch
 from reglab.regularizers.base import unit_weight
 from reglab.training.gradient import Microbatch
-from reglab.training.loader import share
+from reglab.training.loader import Share, share
 
 
 class Microbatches:
@@ -37,7 +39,8 @@ class Microbatches:
         least: int = 2,
     ) -> None:
         part = part.to(device)
-        self.inputs, self.targets = (cast_floating(values, dtype) for values in (part.inputs, part.targets))
+        self._inputs = Inputs(part.inputs, device, dtype)
+        self.targets = cast_floating(part.targets, dtype)
         self.index = part.index
         self._weights = None if bool((part.weights == 1).all()) else part.weights.to(dtype)
         self._one = unit_weight(dtype, device)
@@ -52,24 +55,73 @@ class Microbatches:
             rows: int64 ``[rows]``.
         """
         if self._accumulate == 1 and self._ranks == 1:
-            return [self._microbatch(rows, 1.0)]
+            return [self._microbatch(Share(rows, 1.0))]
+        return [self._microbatch(each) for each in self._shares(rows)]
+
+    def read_ahead(self, steps: Iterable[Tensor]) -> None:
+        """Let streamed inputs be read before they are asked for.
+
+        Args:
+            steps: The rows of each step that ``of`` will be called for, in this order.
+        """
+        self._inputs.read_ahead(local.rows for rows in steps for local in self._shares(rows))
+
+    def close(self) -> None:
+        """End what reads ahead."""
+        self._inputs.close()
+
+    def on_rank(self, rows: Tensor) -> Microbatch:
+        """Return this rank's share of rows, which need not be those of the next step."""
+        return self._microbatch(share(rows, self._rank, self._ranks))
+
+    def _shares(self, rows: Tensor) -> Iterator[Share]:
         count = rows.shape[0]
         microbatches = max(1, min(self._accumulate, -(-count // self._batch_size), count // self._least))
         # By microbatch first, so that it is the same on any number of ranks.
-        shares = [share(rows, number, microbatches) for number in range(microbatches)]
-        return [self.on_rank(joint, factor) for joint, factor in shares]
+        for number in range(microbatches):
+            joint, factor = share(rows, number, microbatches)
+            local_rows, share_of_rows = share(joint, self._rank, self._ranks)
+            yield Share(local_rows, factor * share_of_rows)
 
-    def on_rank(self, rows: Tensor, factor: float = 1.0) -> Microbatch:
-        """Return this rank's share of rows that count ``factor`` in the mean over a step."""
-        local_rows, share_of_rows = share(rows, self._rank, self._ranks)
-        return self._microbatch(local_rows, factor * share_of_rows)
-
-    def _microbatch(self, rows: Tensor, factor: float) -> Microbatch:
+    def _microbatch(self, local: Share) -> Microbatch:
+        rows, factor = local
         weight = self._one if self._weights is None else self._weights.index_select(0, rows)
         targets = [(weight if factor == 1 else weight * factor, self.targets.index_select(0, rows))]
-        return Microbatch(
-            Batch(self.inputs.index_select(0, rows), targets, self.index.index_select(0, rows)), factor == 0
-        )
+        return Microbatch(Batch(self._inputs.batch(rows), targets, self.index.index_select(0, rows)), factor == 0)
+
+
+class Inputs:
+    """Inputs of the training rows: a tensor on the device, or streamed.
+
+    Args:
+        rows: All inputs, a tensor on ``device`` already.
+        device: That trains.
+        dtype: Of the weights.
+    """
+
+    def __init__(self, rows: Tensor | Rows, device: torch.device, dtype: torch.dtype) -> None:
+        self._device, self._dtype = device, dtype
+        self._tensor = cast_floating(rows, dtype) if isinstance(rows, Tensor) else None
+        self._streamed = None if isinstance(rows, Tensor) else rows
+        self._ahead: Iterator[Tensor] | None = None
+
+    def read_ahead(self, batches: Iterable[Tensor]) -> None:
+        """Read the rows of ``batches``, int64 ``[rows]`` each, which will be asked for in this order."""
+        if self._streamed is not None:
+            self._ahead = self._streamed.read(batches, self._device)
+
+    def close(self) -> None:
+        """End what reads ahead, and its processes."""
+        self._ahead = None
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """Return the inputs of ``rows``, int64 ``[rows]``: the next batch that is read ahead, if any is."""
+        if self._tensor is not None:
+            return self._tensor.index_select(0, rows)
+        assert self._streamed is not None
+        inputs = self._streamed.batch(rows, self._device) if self._ahead is None else next(self._ahead)
+        assert len(inputs) == rows.shape[0]
+        return cast_floating(inputs, self._dtype)
 
 
 def cast_floating(values: Tensor, dtype: torch.dtype) -> Tensor:

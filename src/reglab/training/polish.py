@@ -154,7 +154,7 @@ class _Smooth:
         part = part.to(module.device)
         dtype = next(iter(module.local_parameters.weights.values())).dtype
         self._inputs, self._targets = (
-            values.to(dtype) if values.is_floating_point() else values for values in (part.inputs, part.targets)
+            values.to(dtype) if values.is_floating_point() else values for values in (part.tensor, part.targets)
         )
         self._weights = part.weights.to(dtype)
 

@@ -9,6 +9,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from reglab.core.errors import UserError
+from reglab.data import Rows
 from reglab.regularizers import Cocktail
 
 _log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class HookWatch:
             self._handles.pop().remove()
 
 
-def check_hooks(model: nn.Module, cocktail: Cocktail, inputs: Tensor, index: Tensor) -> None:
+def check_hooks(model: nn.Module, cocktail: Cocktail, inputs: Tensor | Rows, index: Tensor) -> None:
     """Run a prepared model on a few rows, and warn of the cocktail's hooks that did not run.
 
     Model, cocktail and random state are left as they were. Where the model cannot be tried,

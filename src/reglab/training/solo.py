@@ -136,6 +136,8 @@ class Solo(Shardable):
         self._bind()
         if isinstance(self.trainer.strategy, DDPStrategy):
             self._fix_reduction_order()
+        self._microbatches.read_ahead(self._position.upcoming())
+        self._undo.append(self._microbatches.close)
         resume_loops(self.trainer, self._position)
 
     def change_layers(self) -> None:

@@ -90,10 +90,12 @@ def _solo_cost(experiment: Experiment) -> PackCost:
     part = data.train.to(device)
     rows = slice(recipe.batch_size)
     one = torch.ones((), dtype=dtype, device=device)
-    inputs = part.inputs[rows]
+    inputs = part.inputs[rows].to(device)
     inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
     batch = Batch(inputs, [(one, part.targets[rows])], part.index[rows])
     step = seconds(solo_step(member, data.task, recipe, batch), device, 3) + _LIGHTNING
+    if data.streamed:  # read beside the step; reckoned as by one worker
+        step = max(step, seconds(lambda: part.inputs[rows], device, 3))
     measurement = Measurement(gap_rows([data], experiment.measure, device, dtype), experiment.measure)
     measurement.begin(member.model)
     measuring = seconds(

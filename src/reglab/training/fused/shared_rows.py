@@ -73,7 +73,7 @@ def shared_rows(parts: Sequence[Part], names: Sequence[str]) -> SharedRows:
     chosen = [parts[names.index(name)] for name in distinct]
     index = torch.cat([part.index for part in chosen])
     inputs, input_row = _once(
-        torch.cat([part.inputs for part in chosen]) if len(chosen) > 1 else chosen[0].inputs, index
+        torch.cat([part.tensor for part in chosen]) if len(chosen) > 1 else chosen[0].tensor, index
     )
     weights = torch.cat([part.weights for part in chosen])
     return SharedRows(

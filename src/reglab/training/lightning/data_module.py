@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from reglab import data
 from reglab.config.instantiate import construct, locate
@@ -83,14 +84,22 @@ def build_data(node: Mapping[str, Any], package: Package) -> ModuleData:
 
 
 def _loader(part: Part, batch_size: int) -> DataLoader[Any]:
-    return DataLoader(_TensorRows(part.inputs, part.targets), batch_size)
+    return DataLoader(_PartRows(part), batch_size)
 
 
-class _TensorRows(TensorDataset):
-    """Rows of tensors, fetched by batch."""
+class _PartRows(Dataset[tuple[Tensor, Tensor]]):
+    """Rows of a part, in memory or read from files, fetched by batch."""
 
-    def __getitems__(self, rows: list[int]) -> list[tuple[torch.Tensor, ...]]:
+    def __init__(self, part: Part) -> None:
+        self._part = part
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: list[int]) -> list[tuple[Tensor, Tensor]]:
         """Return some rows, each ``(inputs, target)``."""
         chosen = torch.as_tensor(rows)
-        parts = [tensor.index_select(0, chosen).unbind() for tensor in self.tensors]
-        return list(zip(*parts, strict=True))
+        return list(zip(self._part.inputs[chosen].unbind(), self._part.targets[chosen].unbind(), strict=True))

@@ -1,0 +1,75 @@
+"""Arrays on disk: inputs and targets in ``.npy`` files, which may be larger than the memory."""
+
+from pathlib import Path
+
+import numpy as np
+
+from reglab.core.errors import UserError
+from reglab.data.array_reader import FileReader, mapped
+from reglab.data.checks import flag, whole
+from reglab.data.reader import Reader
+from reglab.data.source import Source
+from reglab.data.stream_choice import is_streamed
+from reglab.data.table_target import targets_of
+
+
+def arrays(
+    *,
+    inputs: str | None = None,
+    targets: str | None = None,
+    task: str = "auto",
+    tokens: bool = False,
+    stream: bool | str = "auto",
+    workers: int = 1,
+) -> Source:
+    """Return the rows of two ``.npy`` files, as ``numpy.save`` writes them.
+
+    Args:
+        inputs: ``[rows, columns]`` or ``[rows, ...]``, numbers.
+        targets: ``[rows]`` or ``[rows, columns]``, which are read into memory.
+        task: One of auto, classification, binary, multilabel, regression.
+        tokens: The inputs are token ids, >= 0.
+        stream: Read the inputs anew in each epoch, rather than once into memory; ``auto``: where
+            they do not fit into the free memory.
+        workers: Processes that read streamed inputs.
+
+    Raises:
+        UserError: For files that cannot be read, or do not fit together.
+    """
+    if inputs is None or targets is None:
+        raise UserError("data=arrays needs two files that numpy.save wrote: data.inputs=x.npy data.targets=y.npy")
+    reader = FileReader(Path(str(inputs)).expanduser(), "inputs")
+    values = np.array(mapped(Path(str(targets)).expanduser(), "targets"))
+    if values.ndim not in (1, 2) or len(values) != len(reader):
+        raise UserError(
+            f"data.targets holds {list(values.shape)} and data.inputs {[len(reader), *reader.shape]}: targets must be "
+            "[rows] or [rows, columns], with as many rows as the inputs"
+        )
+    if flag("tokens", tokens) and reader.dtype.kind not in "iu":
+        raise UserError(f"data.tokens=true, but data.inputs holds {reader.dtype}: token ids are whole numbers")
+    target = targets_of(values, task)
+    return Source(
+        task=target.task,
+        numeric=np.empty((0, 0)),
+        numeric_names=input_names(reader),
+        targets=target.targets,
+        target_names=target.target_names,
+        shape=reader.shape if len(reader.shape) > 1 or tokens else None,
+        homogeneous=len(reader.shape) > 1,
+        tokens=tokens,
+        standardize_target=target.task == "regression",
+        name=Path(str(inputs)).stem,
+        reader=reader,
+        stream=is_streamed(
+            stream,
+            len(reader) * reader.row_bytes,
+            f"{len(reader)} rows of {' x '.join(map(str, reader.shape))} values",
+            lambda share: f"fewer rows ({int(len(reader) * share)} would fit)",
+        ),
+        workers=whole("workers", workers, 0),
+    )
+
+
+def input_names(reader: Reader) -> tuple[str, ...]:
+    """Return the names x0, x1, ... of the values of a row."""
+    return tuple(f"x{number}" for number in range(int(np.prod(reader.shape, dtype=np.int64))))

@@ -1,0 +1,92 @@
+"""Mean and deviation of many rows from the moments of their blocks."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from reglab.data.reader import Array
+from reglab.data.source import Floats, Integers
+
+_BYTES = np.arange(256.0)
+
+
+class Scale(NamedTuple):
+    """What values are standardized by, float64: of all together ``[]``, or by column ``[columns]``."""
+
+    center: Floats
+    scale: Floats
+
+
+class Moments(NamedTuple):
+    """Moments of some values, of all together or by column: float64 ``[]`` or ``[columns]``.
+
+    Args:
+        values: How many there are (of a column).
+        mean: Of the values.
+        squares: Sum of their squared deviations from the mean.
+        least, most: Of the values.
+    """
+
+    values: int
+    mean: Floats
+    squares: Floats
+    least: Floats
+    most: Floats
+
+
+def moments_of(rows: Array, by_column: bool) -> Moments:
+    """Return the moments of a block of rows.
+
+    Args:
+        rows: ``[rows, ...]``.
+        by_column: For each column of the flat rows, rather than for all values together.
+    """
+    values = rows.reshape(len(rows), -1) if by_column else rows.reshape(-1)
+    values = values.astype(np.float64)
+    mean = np.asarray(values.mean(axis=0))
+    return Moments(len(values), mean, ((values - mean) ** 2).sum(axis=0), values.min(axis=0), values.max(axis=0))
+
+
+def scale_of(blocks: Iterable[Moments]) -> Scale:
+    """Return mean and population deviation of several blocks together; 1 for what is constant, whose
+    deviation rounding would make tiny.
+
+    Args:
+        blocks: At least one; the result depends on their order by rounding alone.
+
+    Source:
+        Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance.
+    """
+    total, *others = blocks
+    for block in others:
+        total = _merged(total, block)
+    deviation = np.sqrt(total.squares / total.values)
+    return Scale(total.mean, np.where(total.least == total.most, 1.0, deviation))
+
+
+def counts_of(rows: Array) -> Integers:
+    """Return how often each of the 256 values of a byte is in ``rows``, int64 ``[256]``."""
+    counts: Integers = np.bincount(rows.reshape(-1), minlength=256)
+    return counts
+
+
+def scale_of_counts(counts: Integers) -> Scale:
+    """Return mean and population deviation of bytes, exactly, from ``counts_of`` all of them.
+
+    Args:
+        counts: int64 ``[256]``, the sum over any blocks.
+    """
+    center = np.average(_BYTES, weights=counts)
+    return Scale(center, np.asarray(np.sqrt(np.average((_BYTES - center) ** 2, weights=counts)) or 1.0))
+
+
+def _merged(one: Moments, other: Moments) -> Moments:
+    values, change = one.values + other.values, other.mean - one.mean
+    return Moments(
+        values,
+        one.mean + change * (other.values / values),
+        one.squares + other.squares + change**2 * (one.values * other.values / values),
+        np.minimum(one.least, other.least),
+        np.maximum(one.most, other.most),
+    )

@@ -1,0 +1,96 @@
+"""Data sets as users write them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+GENERATOR = torch.Generator().manual_seed(0)
+VALUES = torch.randn(90, 2, 3, 4, generator=GENERATOR)
+CLASSES = (VALUES.mean((1, 2, 3)) > 0).long()
+
+
+class Pairs(Dataset[Any]):
+    """Inputs [2, 3, 4] and one of two classes."""
+
+    def __init__(self, first: int = 0, rows: int = 90) -> None:
+        self.first, self.rows = first, rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, number: int) -> Any:
+        return VALUES[self.first + number], int(CLASSES[self.first + number])
+
+
+class Splits(Pairs):
+    """With an argument that has the name of one of reglab's options."""
+
+    def __init__(self, split: str) -> None:
+        super().__init__(rows={"whole": 90, "half": 45}[split])
+
+
+class Mappings(Pairs):
+    """As Hugging Face's: a mapping of columns."""
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        inputs, target = super().__getitem__(number)
+        return {"id": number, "pixels": inputs.tolist(), "label": ("no", "yes")[target]}
+
+
+class Bytes(Pairs):
+    """Pictures of PIL and a quantity."""
+
+    def __getitem__(self, number: int) -> Any:
+        pixels = (VALUES[number, 0].clamp(-2, 2) * 60 + 128).to(torch.uint8).numpy()
+        return Image.fromarray(pixels), float(VALUES[number].sum())
+
+
+class Ids(Pairs):
+    """Tokens, of which one tells the class."""
+
+    def __getitem__(self, number: int) -> tuple[Tensor, bool]:
+        return torch.tensor([5 + number % 7, 1 + int(CLASSES[number]), 4]), bool(CLASSES[number])
+
+
+class Restless(Pairs):
+    """A random transform in the items."""
+
+    def __getitem__(self, number: int) -> Any:
+        inputs, target = super().__getitem__(number)
+        return inputs + torch.rand(1), target
+
+
+class Broken(Pairs):
+    """One item cannot be read, another has another shape, or none is what it must be."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def __getitem__(self, number: int) -> Any:
+        inputs, target = super().__getitem__(number)
+        if self.how == "text":
+            return "a sentence", target
+        if self.how == "alone":
+            return inputs
+        if self.how == "nan" and number == 7:
+            return inputs * np.nan, target
+        if number == 70 and self.how == "gone":
+            raise OSError("the disk is gone")
+        return (inputs[:1] if number == 70 and self.how == "shape" else inputs), target
+
+
+class Endless(IterableDataset[Any]):
+    """No item can be asked for by its number."""
+
+    def __iter__(self) -> Any:
+        return iter(Pairs())  # by __getitem__
+
+
+def function() -> Pairs:
+    """No class."""
+    return Pairs()

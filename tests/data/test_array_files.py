@@ -1,0 +1,116 @@
+"""Arrays on disk: read by position, whatever their size, with the numbers that NumPy has of them."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reglab.core.errors import UserError
+from reglab.data import DataSet, load
+from reglab.data.array_reader import FileReader
+
+GENERATOR = np.random.default_rng(0)
+ROWS = 700  # more than two blocks
+INPUTS = {
+    "columns": GENERATOR.normal(3, 2, (ROWS, 5)),
+    "half": GENERATOR.normal(3, 2, (ROWS, 5)).astype(np.float16),
+    "signals": GENERATOR.normal(-1, 4, (ROWS, 2, 6)).astype(np.float32),
+    "bytes": GENERATOR.integers(0, 256, (ROWS, 3, 4, 4), dtype=np.uint8),
+    "whole": GENERATOR.integers(-9, 9, (ROWS, 4)),
+}
+TARGETS = GENERATOR.integers(0, 3, ROWS)
+
+
+@pytest.fixture
+def files(tmp_path):
+    def files(inputs: Any, targets: Any = TARGETS, **options: Any) -> DataSet:
+        np.save(tmp_path / "x.npy", inputs)
+        np.save(tmp_path / "y.npy", targets)
+        paths = {"inputs": str(tmp_path / "x.npy"), "targets": str(tmp_path / "y.npy")}
+        return load({"name": "arrays", "workers": 0, **paths, **options})
+
+    return files
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs_are_standardized_as_numpy_would(files, name, stream):
+    given, real = files(INPUTS[name], stream=stream), INPUTS[name].astype(np.float64)
+    train = real[given.train.index]
+    axis = 0 if real.ndim == 2 else None
+    for part in (given.train, given.val, given.test):
+        expected = (real[part.index] - train.mean(axis=axis)) / train.std(axis=axis)
+        np.testing.assert_allclose(part.inputs[:].numpy(), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(part.targets, TARGETS[part.index])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", INPUTS)
+def test_streamed_rows_are_those_in_memory_bit_for_bit(files, name, workers):
+    memory, streamed = files(INPUTS[name], stream=False), files(INPUTS[name], stream=True, workers=workers)
+    assert memory.digest == streamed.digest
+    order = torch.split(torch.randperm(len(memory.train), generator=torch.Generator().manual_seed(0)), 300)
+    read = torch.cat(list(streamed.train.inputs.read(order, torch.device("cpu"))))
+    assert torch.equal(read, memory.train.tensor[torch.cat(order)])
+
+
+def test_a_constant_column_is_only_centered_and_bytes_alike_in_all_blocks_too(files):
+    values = INPUTS["columns"].copy()
+    values[:, 2] = 0.1
+    given = files(values, stream=True)
+    assert (given.train.inputs[:][:, 2].abs() < 1e-6).all()
+    assert (files(np.full((ROWS, 2, 2), 7, np.uint8)).train.tensor == 0).all()
+
+
+def test_tokens_stay_whole(files):
+    given = files(np.abs(INPUTS["whole"]), tokens=True, stream=True)
+    assert (given.tokens, given.train.inputs.dtype, given.input_shape) == (10, torch.int64, (4,))
+    np.testing.assert_array_equal(given.val.inputs[:].numpy(), np.abs(INPUTS["whole"])[given.val.index])
+    with pytest.raises(UserError, match="token ids must be >= 0, got -9"):
+        files(INPUTS["whole"], tokens=True)
+    with pytest.raises(UserError, match=r"data\.tokens=true, but data\.inputs holds float64"):
+        files(INPUTS["columns"], tokens=True)
+
+
+def test_a_reader_gives_any_rows_in_any_process(tmp_path):
+    np.save(tmp_path / "x.npy", INPUTS["signals"])
+    reader = pickle.loads(pickle.dumps(FileReader(tmp_path / "x.npy", "inputs")))
+    for rows in (np.arange(3, 9), np.array([5, 5, 699, 0]), np.array([], int)):
+        np.testing.assert_array_equal(reader.read(rows), INPUTS["signals"][rows])
+
+
+def test_a_file_that_became_shorter_is_told(tmp_path, files):
+    given = files(INPUTS["columns"], stream=True)
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content[:2000])
+    with pytest.raises(UserError, match=r"x\.npy has become shorter while it was read"):
+        _ = given.train.inputs[:]
+
+
+@pytest.mark.parametrize(
+    "inputs, targets, message",
+    [
+        (INPUTS["columns"][:5], TARGETS, r"targets must be \[rows\] .* as many rows as the inputs"),
+        (INPUTS["columns"][:, 0], TARGETS, r"data\.inputs=.* must be numbers, \[rows, columns\]"),
+        (np.asfortranarray(INPUTS["columns"]), TARGETS, r"C order"),
+        (INPUTS["columns"].astype(str), TARGETS, r"must be numbers"),
+        (np.where(INPUTS["columns"] > 6, np.nan, INPUTS["columns"]), TARGETS, r"NaN or an infinite value in row"),
+    ],
+)
+def test_what_does_not_fit_is_refused(files, inputs, targets, message):
+    with pytest.raises(UserError, match=message):
+        files(inputs, targets)
+
+
+def test_files_that_are_no_arrays_are_named(tmp_path):
+    (tmp_path / "text.npy").write_text("1,2,3")
+    np.savez(tmp_path / "several.npz", a=np.zeros((3, 3)))
+    for name, message in {
+        "text.npy": "no array",
+        "several.npz": "several arrays",
+        "none.npy": "does not exist",
+    }.items():
+        with pytest.raises(UserError, match=rf"data\.inputs=.*{name} .*{message}"):
+            load({"name": "arrays", "inputs": str(tmp_path / name), "targets": str(tmp_path / name)})
