@@ -11,6 +11,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, AdamW
+from torch.utils.data import DataLoader
 
 from callback.own_module import LIGHTNING_WARNS, ManualModule, OwnModule, assert_same, loaders, sgd, trainer, weights_of
 from callback.test_own_loss import cross_entropies
@@ -283,6 +284,24 @@ def test_a_step_that_the_module_skips_is_no_step_under_mixup() -> None:
     callback = Regularize([Mixup(0.4)], "classification", every=None)
     trainer([callback], epochs=1).fit(Skipping(), *loaders())
     assert int(callback.cocktail.keys.step) == 2
+
+
+class OfIntegers(OwnModule):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return cross_entropies(self, (batch[0].double(), batch[1])).mean()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None: ...
+
+
+def test_mixup_of_what_is_no_pair_with_floats_is_refused() -> None:
+    """Mixed integers would be zeros."""
+    train, val = loaders()
+    given = Regularize([Mixup(0.2)], "classification", unpack=lambda batch: (batch[0], batch[1]))
+    with pytest.raises(UserError, match=r"mixup changes batches of \(inputs, targets\) alone"):
+        trainer([given]).fit(OwnModule(), train, val)
+    integers = DataLoader([(inputs.long(), target) for inputs, target in train.dataset], 16)  # type: ignore[arg-type]  # a list is a dataset
+    with pytest.raises(UserError, match=r"mixup changes inputs, which are torch\.int64; let the loader give floats"):
+        trainer([Regularize([Mixup(0.2)], "classification", every=None)]).fit(OfIntegers(), integers, val)
 
 
 class ByParts(OwnModule):

@@ -79,9 +79,7 @@ class TrainingLoss:
         returned: list[Any] = []
         inputs, targets = pair_of(batch, self._asked.unpack)
         if not inputs.is_floating_point():
-            raise UserError(
-                f"{self._reader} changes inputs, and they are {inputs.dtype}; make them floating-point ones"
-            )
+            raise UserError(f"{self._reader} changes inputs, which are {inputs.dtype}; let the loader give floats")
 
         def task(model: Any, given: Batch) -> Outcome:
             changed = given.inputs, given.targets[0][1]
