@@ -23,6 +23,7 @@ from reglab.measures import MeasureSettings, score_name
 from reglab.models.lightning_module import check_plain
 from reglab.processes import rank_environment
 from reglab.regularizers import Cocktail, Regularizer, name_members
+from reglab.tasks import task_named
 from reglab.tracking import RunTracker, TrackingSettings, open_run
 from reglab.training import describe
 from reglab.training.check import check_experiment, check_seed
@@ -239,8 +240,8 @@ def _check_shapes(model: nn.Module, data: DataSet) -> None:
         rows_read = data.val.inputs[rows]
         inputs: Tensor = rows_read.to(device, dtype if rows_read.is_floating_point() else rows_read.dtype)
         evaluation = evaluate(model, inputs, data.val.targets[rows].to(device), data.task)
-        if data.task == "classification" and evaluation.outputs.shape[1] < data.outputs:
-            raise ValueError(f"the model has {evaluation.outputs.shape[1]} outputs")
+        if (width := task_named(data.task).width(evaluation.outputs)) < data.outputs:
+            raise ValueError(f"the model has {width} outputs")
     except (RuntimeError, ValueError, IndexError) as error:
         shape = ", ".join(str(size) for size in data.input_shape) + ("" if data.tokens is None else ", tokens")
         raise UserError(

@@ -6,8 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch.optim import LBFGS, Optimizer
 
-from reglab.core.errors import UserError, nearest
-from reglab.measures.losses import TASKS
+from reglab.core.errors import UserError
 from reglab.regularizers import Flooding, LabelSmoothing, Mixup, Regularizer, name_members, overrides
 from reglab.training.lightning_packages import is_lightning
 
@@ -22,18 +21,15 @@ _BY_HAND: dict[type[Regularizer], str] = {
 }
 
 
-def named_members(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], task: str) -> dict[str, Regularizer]:
+def named_members(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer]) -> dict[str, Regularizer]:
     """Return the members by name.
 
     Args:
         regularizers: A list, or a dict by name.
-        task: Of the outputs.
 
     Raises:
         UserError: For what is no regularizer, or needs the batch or the loss.
     """
-    if task not in TASKS:
-        raise UserError(f"task={task!r} is unknown; {nearest(str(task), TASKS)}")
     members = list(regularizers.values()) if isinstance(regularizers, Mapping) else regularizers
     if isinstance(members, Regularizer) or not all(isinstance(member, Regularizer) for member in members):
         raise UserError(f"Regularize takes a list or a dict of regularizers, such as [L1(1e-4)], got {regularizers!r}")

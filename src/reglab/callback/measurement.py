@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.dataloader_rows import Rows, Unpack, numbered_rows, rows_of_batches
-from reglab.measures import MeasureSettings, Task, probe_size
+from reglab.measures import MeasureSettings, probe_size
 from reglab.measures.evaluate import Evaluation, evaluation_of
 from reglab.regularizers import Cocktail
+from reglab.tasks import Task, task_named
 from reglab.training import measured_rows
 from reglab.training.measured_rows import GapRows, GapSide
 from reglab.training.measurement import Measurement
@@ -37,7 +38,12 @@ class LoaderMeasurement(Measurement):
     """
 
     def __init__(
-        self, trainer: pl.Trainer, module: pl.LightningModule, task: Task, unpack: Unpack, settings: MeasureSettings
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        task: Task | str,
+        unpack: Unpack,
+        settings: MeasureSettings,
     ) -> None:
         train, val = _only(trainer.train_dataloader), _only(_validation(trainer))
         limits = _Batches(
@@ -57,8 +63,8 @@ class LoaderMeasurement(Measurement):
         if self.evaluations is None or self.rows is None:
             return None
         outputs, targets = self.evaluations[1].outputs, self.evaluations[1].targets
-        width, task = outputs.shape[-1] if outputs.dim() > 1 else 1, self.rows.task
-        best_constant = constant_predictor(self._read.probe[1], len(targets), width, task)
+        task = task_named(self.rows.task)
+        best_constant = constant_predictor(self._read.probe[1], len(targets), task.width(outputs), task)
         rows = self._read.measured_rows(evaluation_of(best_constant, targets, task))
         return examples(rows, self.evaluations, task, next(module.parameters()).dtype)
 
@@ -82,7 +88,7 @@ class _LoaderRows(NamedTuple):
     val_index: Tensor
     train_rows: int
 
-    def gap_rows(self, task: Task) -> GapRows:
+    def gap_rows(self, task: Task | str) -> GapRows:
         """Return what a gap is measured on."""
         left = 1 - len(self.probe[0]) / self.train_rows
         probe, val = ([measured_rows.Rows(values) for values in part] for part in (self.probe, self.val))
@@ -121,7 +127,7 @@ def _ready(trainer: pl.Trainer, module: pl.LightningModule, unpack: Unpack, batc
     return unpack(_as_in_training(trainer, module, batch))
 
 
-def _read_rows(train: Any, val: Any, limits: _Batches, ready: Callable[[Any], Rows], task: Task) -> _LoaderRows:
+def _read_rows(train: Any, val: Any, limits: _Batches, ready: Callable[[Any], Rows], task: Task | str) -> _LoaderRows:
     """Read the validation rows, and a probe of the training rows whose size follows from theirs."""
     available = 1  # training rows; unknown for a stream
     val_rows, val_index = numbered_rows(val, ready, *_of_validation(val, limits.val))
@@ -132,7 +138,7 @@ def _read_rows(train: Any, val: Any, limits: _Batches, ready: Callable[[Any], Ro
         return probe_size(rows, len(val_rows[0]))
 
     probe, index = numbered_rows(train, ready, wanted, limits.train)
-    if task == "classification":
+    if task_named(task).integers:
         probe, val_rows = _wide_labels(probe), _wide_labels(val_rows)
     whole = len(probe[0]) < probe_size(available, len(val_rows[0]))  # a stream that ended
     return _LoaderRows(probe, val_rows, index, val_index, len(probe[0]) if whole else available)

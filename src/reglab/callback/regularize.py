@@ -20,8 +20,9 @@ from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
 from reglab.callback.run_record import log_final, tag_runs
 from reglab.core.errors import UserError
-from reglab.measures import MeasureSettings, Task, to_floats
+from reglab.measures import MeasureSettings, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
+from reglab.tasks import Task, task_named
 from reglab.training.per_example import log_examples
 from reglab.training.silent_hooks import HookWatch
 
@@ -80,7 +81,7 @@ class Regularize(pl.Callback):
     def __init__(
         self,
         regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
-        task: Task,
+        task: Task | str,
         *,
         seed: int = 0,
         every: int | None = 1,
@@ -90,8 +91,8 @@ class Regularize(pl.Callback):
     ) -> None:
         self._settings = MeasureSettings(every=1 if every is None else every, scores=scores)
         self._settings.check(task, weighted=False)
-        self.cocktail = Cocktail(named_members(regularizers, task), seed, task)
-        self.task = task
+        self.task = task_named(task)
+        self.cocktail = Cocktail(named_members(regularizers), seed, self.task.name)
         self._seed = seed
         self.every = every
         self.unpack = unpack

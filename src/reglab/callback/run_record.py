@@ -6,15 +6,16 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, MLFlowLogger
 
-from reglab.measures import Task, score_name
+from reglab.measures import score_name
 from reglab.regularizers import Cocktail
+from reglab.tasks import Task, task_named
 from reglab.training.describe import cocktail_tags
 from reglab.training.lightning_packages import is_lightning
 
 _GLOBAL_SEED = "PL_GLOBAL_SEED"  # set by Lightning's seed_everything
 
 
-def tag_runs(loggers: Iterable[Logger], cocktail: Cocktail, task: Task, seed: int) -> None:
+def tag_runs(loggers: Iterable[Logger], cocktail: Cocktail, task: Task | str, seed: int) -> None:
     """Tag the runs of Lightning's ``MLFlowLogger``s with regularizers, strength and seed.
 
     Args:
@@ -26,7 +27,7 @@ def tag_runs(loggers: Iterable[Logger], cocktail: Cocktail, task: Task, seed: in
     tags = {
         **cocktail_tags(cocktail),
         "reglab.seed": os.environ.get(_GLOBAL_SEED) or str(seed),
-        "reglab.task": task,
+        "reglab.task": task_named(task).name,
         "reglab.score": score_name(task),
     }
     for logger in _of_mlflow(loggers):

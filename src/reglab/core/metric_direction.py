@@ -1,4 +1,4 @@
-"""Scores: direction, unit, tasks, definition.
+"""Scores: direction, unit, definition. Which task has which: ``reglab.tasks``.
 
 No torch: reports read it too.
 """
@@ -6,8 +6,6 @@ No torch: reports read it too.
 from dataclasses import dataclass
 
 WEIGHTED = "weighted_"  # a metric in which each row counts as it does in training
-_CLASSES = ("classification", "binary", "multilabel")
-_ALL = (*_CLASSES, "regression")
 
 
 @dataclass(frozen=True)
@@ -17,27 +15,25 @@ class Score:
     Args:
         higher: Whether a higher value is better.
         unit: For people.
-        tasks: Those that have it.
         meaning: Its definition, and what its interval comes from.
     """
 
     higher: bool
     unit: str
-    tasks: tuple[str, ...]
     meaning: str
 
 
 SCORES = {
-    "accuracy": Score(True, "share", _CLASSES, "share of correct predictions; multilabel: mean over the labels"),
-    "r2": Score(True, "share of the variance", ("regression",), "1 - squared error / variance, mean over the columns"),
-    "balanced_accuracy": Score(True, "share", _CLASSES, "mean recall over the classes"),
-    "auroc": Score(True, "probability", _CLASSES, "area under the ROC curve, one-vs-rest mean over the classes"),
-    "average_precision": Score(True, "share", _CLASSES, "area under the precision-recall curve, mean over the classes"),
-    "f1": Score(True, "share", _CLASSES, "2 TP / (2 TP + FP + FN), mean over the classes; binary: of class 1"),
-    "log_loss": Score(False, "nats", _CLASSES, "mean of -log p(class): the loss itself"),
-    "brier": Score(False, "squared probability", _CLASSES, "squared error of p; several classes: the sum over them"),
-    "mae": Score(False, "the target's own", ("regression",), "mean |error|, mean over the columns"),
-    "rmse": Score(False, "the target's own", ("regression",), "root of the mean squared error, mean over the columns"),
+    "accuracy": Score(True, "share", "share of correct predictions; multilabel: mean over the labels"),
+    "r2": Score(True, "share of the variance", "1 - squared error / variance, mean over the columns"),
+    "balanced_accuracy": Score(True, "share", "mean recall over the classes"),
+    "auroc": Score(True, "probability", "area under the ROC curve, one-vs-rest mean over the classes"),
+    "average_precision": Score(True, "share", "area under the precision-recall curve, mean over the classes"),
+    "f1": Score(True, "share", "2 TP / (2 TP + FP + FN), mean over the classes; binary: of class 1"),
+    "log_loss": Score(False, "nats", "mean of -log p(class): the loss itself"),
+    "brier": Score(False, "squared probability", "squared error of p; several classes: the sum over them"),
+    "mae": Score(False, "the target's own", "mean |error|, mean over the columns"),
+    "rmse": Score(False, "the target's own", "root of the mean squared error, mean over the columns"),
 }
 
 LOSS_OF_REGRESSION = (
@@ -55,15 +51,3 @@ def lower_is_better(key: str) -> bool:
     """
     name = key.rpartition("/")[2].removeprefix(WEIGHTED)
     return name == "loss" or (name in SCORES and not SCORES[name].higher)
-
-
-def monitored(task: str, weighted: bool) -> list[str]:
-    """Return the metrics that ``measure.monitor`` may name.
-
-    Args:
-        task: The task of the data set.
-        weighted: Whether its rows have weights that differ.
-    """
-    plain = ["loss", *(name for name, score in SCORES.items() if task in score.tasks)]
-    also = [WEIGHTED + name for name in ("loss", "accuracy") if name in plain] if weighted else []
-    return [f"val/{name}" for name in (*plain, *also)]

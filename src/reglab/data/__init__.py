@@ -5,6 +5,6 @@ each a ``Part``.
 """
 
 from reglab.data.assemble import check, load
-from reglab.data.dataset import DataSet, Part, Task
+from reglab.data.dataset import DataSet, Part
 
-__all__ = ["DataSet", "Part", "Task", "check", "load"]
+__all__ = ["DataSet", "Part", "check", "load"]

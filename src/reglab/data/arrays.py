@@ -14,6 +14,7 @@ from reglab.data.assemble import assemble, load
 from reglab.data.dataset import DataSet
 from reglab.data.options import Options
 from reglab.data.source import Source
+from reglab.tasks import task_named
 
 
 def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: Any) -> DataSet:
@@ -106,6 +107,6 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         shape=values.shape[1:] if values.ndim > 2 or tokens else None,
         homogeneous=values.ndim > 2,
         tokens=tokens,
-        standardize_target=target.task == "regression",
+        standardize_target=task_named(target.task).standardizes,
     )
     return assemble("arrays", source, Options(**{key: value for key, value in options.items() if key != "task"}))

@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import torch
 from torch import Tensor
-
-Task = Literal["classification", "binary", "multilabel", "regression"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class DataSet:
     """
 
     name: str
-    task: Task
+    task: str
     train: Part
     val: Part
     test: Part

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from reglab.data.dataset import Task
+from reglab.tasks import task_named
 
 if TYPE_CHECKING:
     from reglab.data.table_roles import TypedTable
@@ -60,7 +60,7 @@ class Source:
         table: The typed columns of a table, for its report.
     """
 
-    task: Task
+    task: str
     numeric: Floats | Integers | Bytes
     numeric_names: tuple[str, ...]
     targets: Integers | Floats
@@ -82,4 +82,4 @@ class Source:
     @property
     def classes(self) -> Integers | None:
         """Return the class number of each row, or None where the task has no classes."""
-        return self.targets.astype(np.int64) if self.task in ("classification", "binary") else None
+        return self.targets.astype(np.int64) if task_named(self.task).classes else None

@@ -1,17 +1,17 @@
 """Target columns of a table: infer the task, read the values."""
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from reglab.core.errors import UserError
-from reglab.data.dataset import Task
 from reglab.data.source import Floats, Integers
+from reglab.tasks import Task, task_named, task_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TASKS = ("auto", "classification", "binary", "multilabel", "regression")
+TASKS = ("auto", *task_names())
 MOST_CLASSES = 20  # more different whole numbers than this are a quantity, not classes
 ROWS_PER_CLASS = 5
 
@@ -19,7 +19,7 @@ ROWS_PER_CLASS = 5
 class Target(NamedTuple):
     """The fields of ``Source`` of the same names."""
 
-    task: Task
+    task: str
     targets: Integers | Floats
     target_names: tuple[str, ...]
 
@@ -46,14 +46,14 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
     """
     for name in columns:
         _check_complete(columns[name])
-    chosen = _guess(columns) if task == "auto" else cast(Task, task)
-    if chosen in ("classification", "binary"):
+    chosen = task_named(_guess(columns) if task == "auto" else task)
+    if chosen.reads == "classes":
         return _classes(columns, chosen)
     numbers = _numbers(columns, chosen)
-    if chosen == "multilabel" and not np.isin(numbers, (0, 1)).all():
+    if chosen.reads == "labels" and not np.isin(numbers, (0, 1)).all():
         raise UserError(f"multilabel targets must be 0 or 1, one column a label; {list(columns)} hold other numbers")
-    values = numbers[:, 0] if chosen == "regression" and numbers.shape[1] == 1 else numbers
-    return Target(chosen, values, tuple(map(str, columns)))
+    values = numbers[:, 0] if chosen.reads == "numbers" and numbers.shape[1] == 1 else numbers
+    return Target(chosen.name, values, tuple(map(str, columns)))
 
 
 def _check_complete(column: "pd.Series") -> None:
@@ -69,7 +69,7 @@ def _check_complete(column: "pd.Series") -> None:
         )
 
 
-def _guess(columns: "pd.DataFrame") -> Task:
+def _guess(columns: "pd.DataFrame") -> str:
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     if columns.shape[1] > 1:
@@ -86,17 +86,19 @@ def _guess(columns: "pd.DataFrame") -> Task:
 
 def _classes(columns: "pd.DataFrame", task: Task) -> Target:
     if columns.shape[1] > 1:
-        raise UserError(f"{task} takes one target column, got {list(columns)}: name one, or set data.task=multilabel")
+        raise UserError(
+            f"{task.name} takes one target column, got {list(columns)}: name one, or set data.task=multilabel"
+        )
     column = columns.iloc[:, 0]
     try:
         labels, codes = np.unique(column.to_numpy(), return_inverse=True)
     except TypeError:  # text and numbers mixed do not sort
         labels, codes = np.unique(column.astype(str).to_numpy(dtype=str), return_inverse=True)
-    if task == "binary" and len(labels) != 2:
+    if not task.integers and len(labels) != 2:
         raise UserError(
             f"data.task=binary needs two classes, but {column.name!r} has {len(labels)}: set data.task=classification"
         )
-    return Target(task, codes.astype(np.int64), tuple(str(label) for label in labels))
+    return Target(task.name, codes.astype(np.int64), tuple(str(label) for label in labels))
 
 
 def _numbers(columns: "pd.DataFrame", task: Task) -> Floats:
@@ -106,7 +108,7 @@ def _numbers(columns: "pd.DataFrame", task: Task) -> Floats:
         column = columns[name]
         if not is_numeric_dtype(column):
             raise UserError(
-                f"the target {name!r} holds {column.dtype} values (such as {column.iloc[0]!r}), but {task} needs "
+                f"the target {name!r} holds {column.dtype} values (such as {column.iloc[0]!r}), but {task.name} needs "
                 "numbers: clean the column, or set data.task=classification"
             )
         infinite = np.flatnonzero(np.isinf(column.to_numpy(dtype=np.float64)))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from reglab.measures import Evaluation, Task
+from reglab.measures import Evaluation
 from reglab.measures.evaluate import evaluation_mode, evaluation_of, one_tensor
+from reglab.tasks import Task
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ def gathered(part: Tensor, sizes: Sequence[int], group: distributed.ProcessGroup
     return torch.cat([whole[:size] for whole, size in zip(joint, sizes, strict=True)])
 
 
-def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
+def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task | str) -> Evaluation:
     """Like ``measures.evaluate``, with the rows split among ranks and the results gathered on all.
 
     Args:

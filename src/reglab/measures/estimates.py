@@ -8,15 +8,14 @@ from torch import Tensor
 from reglab.core.metric_direction import WEIGHTED
 from reglab.measures import scores as functions
 from reglab.measures.intervals import Estimated, log_interval, mean_interval, mean_of_estimates, share_interval
-from reglab.measures.losses import Task
 from reglab.measures.per_example import losses_of, point_score, ratios_without
-from reglab.measures.scores import score_name
 from reglab.measures.sides import Side
+from reglab.tasks import Task, task_named
 
 _OF_THE_LOSS = ("loss", WEIGHTED + "loss", "log_loss", "brier")
 
 
-def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = ()) -> dict[str, Estimated]:
+def estimates(measured: Side, task: Task | str, level: float, scores: Sequence[str] = ()) -> dict[str, Estimated]:
     """Return loss and score of a part by name, and what else is wanted of it; see ``gap``.
 
     - means (losses, Brier, absolute error): Hall's cubic t interval; of the squared errors, its
@@ -24,7 +23,8 @@ def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = 
     - accuracy: Wilson's interval; of several labels, with as many rows as their shares are worth
     - balanced accuracy: Wilson's interval of each class, put together
     - F1, AUROC, average precision: Wilson's, with the rows that their influences are worth
-    - r2: the jackknife of ``log(1 - r2)``; none where the targets are constant or fitted perfectly
+    - r2, d2: the jackknife of ``log(1 - r2)``; none where the targets are constant or fitted
+      perfectly
 
     Args:
         measured: The rows.
@@ -35,9 +35,10 @@ def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = 
     Returns:
         Estimates by metric name.
     """
+    task = task_named(task)
     by_name = {"loss": _mean(losses_of(measured.statistics, task), level)}
-    by_name[score_name(task)] = _r2(measured, task, level) if task == "regression" else _accuracy(measured, level)
-    for name in ("rmse", *scores) if task == "regression" else scores:
+    by_name[task.score] = _accuracy(measured, level) if task.decides else _explained(measured, task, level)
+    for name in (*task.also, *scores):
         if name not in by_name:
             by_name[name] = _other(name, measured, task, level)
     if measured.weights is not None:
@@ -45,7 +46,7 @@ def estimates(measured: Side, task: Task, level: float, scores: Sequence[str] = 
     return by_name
 
 
-def exact(measured: Side, task: Task, scores: Sequence[str] = ()) -> dict[str, Estimated]:
+def exact(measured: Side, task: Task | str, scores: Sequence[str] = ()) -> dict[str, Estimated]:
     """Return what ``estimates`` does of a part of which every row was measured, and which stands
     for itself.
 
@@ -57,22 +58,25 @@ def exact(measured: Side, task: Task, scores: Sequence[str] = ()) -> dict[str, E
     Returns:
         Estimates by metric name, with intervals of width 0.
     """
+    task = task_named(task)
     values = {"loss": losses_of(measured.statistics, task).mean(-1)}
-    values[score_name(task)] = point_score(measured.statistics, measured.scale, task)
-    if task == "regression":
-        values["rmse"] = _of_columns(measured.statistics.mean(-1).sqrt(), measured.units)
+    values[task.score] = point_score(measured.statistics, measured.scale, task)
+    if task.also == ("rmse",):  # the one that needs no interval to be computed for it
+        values["rmse"] = _of_columns(task.columns_of(measured.statistics).mean(-1).sqrt(), measured.units)
+    elif task.also:
+        scores = (*task.also, *scores)
     if scores or measured.weights is not None:
         values |= {name: each.value for name, each in estimates(measured, task, 0.95, scores).items()}
     return {key: Estimated(value, torch.zeros_like(value), value, value) for key, value in values.items()}
 
 
-def unless_faultless(estimated: dict[str, Estimated], measured: Side, task: Task) -> dict[str, Estimated]:
+def unless_faultless(estimated: dict[str, Estimated], measured: Side, task: Task | str) -> dict[str, Estimated]:
     """Return the estimates, the losses without an interval where no row was decided wrongly.
 
     There is then no estimate of the cost of an error, and no interval of the loss covers: see
     docs/intervals.md.
     """
-    if task == "regression":
+    if not task_named(task).decides:
         return estimated
     faultless = (measured.statistics[1] == 1).all(-1)
     return {key: each.unless(faultless) if key in _OF_THE_LOSS else each for key, each in estimated.items()}
@@ -90,9 +94,9 @@ def _accuracy(measured: Side, level: float) -> Estimated:
     return share_interval(value, shares - value.unsqueeze(-1), level)
 
 
-def _r2(measured: Side, task: Task, level: float) -> Estimated:
+def _explained(measured: Side, task: Task, level: float) -> Estimated:
     value = point_score(measured.statistics, measured.scale, task)
-    missing = log_interval(1 - value, ratios_without(measured.statistics, measured.scale), level)
+    missing = log_interval(1 - value, ratios_without(task.columns_of(measured.statistics), measured.scale), level)
     return Estimated(value, missing.error, 1 - missing.high, 1 - missing.low)
 
 
@@ -100,14 +104,16 @@ def _other(name: str, measured: Side, task: Task, level: float) -> Estimated:
     if name == "log_loss":
         return _mean(losses_of(measured.statistics, task), level)
     if name == "rmse":
-        each = _mean(measured.statistics, level).rooted()
+        each = _mean(task.columns_of(measured.statistics), level).rooted()
         return mean_of_estimates(each if measured.units is None else Estimated(*(x * measured.units for x in each)))
-    if name == "mae":
+    if name == "mae" and not task.decides:
         units = None if measured.units is None else measured.units.unsqueeze(-1)
-        return _mean(_of_columns(measured.statistics.sqrt(), units), level)
+        return _mean(_of_columns(task.columns_of(measured.statistics).sqrt(), units), level)
     assert measured.outputs is not None
     assert measured.targets is not None
-    answers = functions.answers(measured.outputs, measured.targets, task)
+    if name == "mae":
+        return _mean(task.absolute_errors(measured.outputs, measured.targets), level)
+    answers = task.answers(measured.outputs, measured.targets)
     if name == "brier":
         return _mean(functions.brier(answers, task), level)
     if name == "balanced_accuracy":  # each class's own share of right rows, whose interval needs no approximation
@@ -130,7 +136,7 @@ def _weighted(measured: Side, weights: Tensor, task: Task, level: float) -> dict
     losses = losses_of(measured.statistics, task)
     mean = (weights * losses).mean(-1, keepdim=True)
     estimated = {WEIGHTED + "loss": _mean(mean + weights * (losses - mean), level)}
-    if task != "regression":
+    if task.decides:
         shares = measured.statistics[1]
         value = (weights * shares).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)  # 1 where all are right
         around = weights * (shares - value)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from reglab.core.errors import UserError
-from reglab.measures.losses import Task, example_losses
+from reglab.measures.losses import example_losses
+from reglab.tasks import Task
 
 
 class Evaluation(NamedTuple):
@@ -25,7 +26,7 @@ class Evaluation(NamedTuple):
     targets: Tensor
 
 
-def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batch_rows: int = 4096) -> Evaluation:
+def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task | str, batch_rows: int = 4096) -> Evaluation:
     """Return losses and outputs of all rows, in evaluation mode and without gradients.
 
     Every submodule gets back the mode that it had, also one that the user froze apart; evaluation
@@ -50,7 +51,7 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor, task: Task, batc
         return evaluation_of(torch.cat(parts) if len(parts) > 1 else parts[0], targets, task)
 
 
-def evaluation_of(outputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
+def evaluation_of(outputs: Tensor, targets: Tensor, task: Task | str) -> Evaluation:
     """Return outputs with their losses, in at least float32: under autocast a model answers in half
     precision.
 

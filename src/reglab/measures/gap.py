@@ -7,11 +7,11 @@ from torch import Tensor
 from reglab.core.metric_direction import lower_is_better
 from reglab.measures.estimates import estimates, exact, unless_faultless
 from reglab.measures.intervals import difference
-from reglab.measures.losses import Task
 from reglab.measures.sides import Side
+from reglab.tasks import Task
 
 
-def gap(train: Side, val: Side, task: Task, level: float = 0.95, scores: Sequence[str] = ()) -> dict[str, Tensor]:
+def gap(train: Side, val: Side, task: Task | str, level: float = 0.95, scores: Sequence[str] = ()) -> dict[str, Tensor]:
     """Return losses, scores and their gaps, positive where the model overfits, with intervals at
     ``level``.
 
@@ -56,7 +56,7 @@ def gap(train: Side, val: Side, task: Task, level: float = 0.95, scores: Sequenc
 
 
 def one_part(
-    part: str, measured: Side, task: Task, level: float = 0.95, scores: Sequence[str] = ()
+    part: str, measured: Side, task: Task | str, level: float = 0.95, scores: Sequence[str] = ()
 ) -> dict[str, Tensor]:
     """Return ``<part>/loss`` and ``<part>/<score>`` of rows that stand for new ones, by the methods
     of ``gap``.

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reglab.core.errors import UserError, nearest
-from reglab.core.metric_direction import SCORES, monitored
+from reglab.core.metric_direction import SCORES, WEIGHTED
+from reglab.tasks import Task, task_named, task_names
 
 
 @dataclass(frozen=True)
@@ -58,22 +59,37 @@ class MeasureSettings:
         watched = self.monitor.removeprefix("val/")
         return tuple(dict.fromkeys([*self.scores, *([watched] if watched in SCORES else [])]))
 
-    def check(self, task: str, weighted: bool) -> None:
+    def check(self, task: Task | str, weighted: bool) -> None:
         """Raise UserError if a score or the monitor is not measured in a ``task``.
 
         Args:
             weighted: Rows have weights.
         """
+        task = task_named(task)
         valid = monitored(task, weighted)
         for name in self.scores:
             if f"val/{name}" not in valid:
-                tasks = ", ".join(SCORES[name].tasks)
-                raise UserError(f"measure.scores={name} is a score of {tasks}, and the task is {task}: leave it out")
+                tasks = ", ".join(each for each in task_names() if name in task_named(each).scores)
+                raise UserError(
+                    f"measure.scores={name} is a score of {tasks}, and the task is {task.name}: leave it out"
+                )
         if self.monitor not in valid:
             raise UserError(
-                f"measure.monitor={self.monitor} is not measured in a {task} task"
+                f"measure.monitor={self.monitor} is not measured in a {task.name} task"
                 f"{'' if weighted else ' whose rows all count alike'}; {nearest(self.monitor, valid)}"
             )
+
+
+def monitored(task: Task | str, weighted: bool) -> list[str]:
+    """Return the metrics that ``measure.monitor`` may name.
+
+    Args:
+        task: The task of the data set.
+        weighted: Whether its rows have weights that differ.
+    """
+    plain = ["loss", *task_named(task).scores]
+    also = [WEIGHTED + name for name in ("loss", "accuracy") if name in plain] if weighted else []
+    return [f"val/{name}" for name in (*plain, *also)]
 
 
 def _integer(name: str, value: object, least: int) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from reglab.data import DataSet, Part
-from reglab.measures import MeasureSettings, Task, probe_rows, probe_size
+from reglab.measures import MeasureSettings, probe_rows, probe_size
+from reglab.tasks import Task
 from reglab.training.microbatches import cast_floating
 
 
@@ -70,7 +71,7 @@ class GapRows:
         units: The scale of the targets, ``[jobs, outputs]``.
     """
 
-    task: Task
+    task: Task | str
     probe: GapSide
     val: GapSide
     clean: Rows | None = None

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 
 from reglab.core.markdown import plain
-from reglab.core.metric_direction import LOSS_OF_REGRESSION
 from reglab.data import DataSet
 from reglab.measures import score_name
 from reglab.regularizers import Cocktail
+from reglab.tasks import task_named
 
 
 def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> str:
@@ -39,7 +39,7 @@ def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> s
             for key in ("loss", name, *shown)
         ),
         "",
-        *([LOSS_OF_REGRESSION, ""] if data.task == "regression" else []),
+        *([note, ""] if (note := task_named(data.task).note) else []),
         f"Exact zeros among the weights: {final.get('weights/zeros', 0.0):.1%}.",
         "",
         "The interval is conditional on the trained model: it speaks of other examples, not of other seeds.",
