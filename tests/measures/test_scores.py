@@ -198,7 +198,7 @@ def test_weighted_accuracy_of_right_rows_is_exactly_1_in_float32():
 
 def test_every_score_has_a_direction():
     lower = {name for name in SCORES if lower_is_better(f"val/{name}")}
-    assert lower == {"log_loss", "brier", "mae", "rmse"}
+    assert lower == {"log_loss", "brier", "mae", "rmse", "perplexity"}
     assert lower_is_better("gap/weighted_loss")
     assert not lower_is_better("val/weighted_accuracy")
     assert monitored("regression", weighted=True) == ["val/loss", "val/r2", "val/rmse", "val/mae", "val/weighted_loss"]

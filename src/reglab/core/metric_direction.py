@@ -26,15 +26,20 @@ class Score:
 SCORES = {
     "accuracy": Score(True, "share", "share of correct predictions; multilabel: mean over the labels"),
     "r2": Score(True, "share of the variance", "1 - squared error / variance, mean over the columns"),
+    "d2": Score(True, "share of the loss", "1 - loss / loss of the best constant, mean over the columns"),
+    "mean_iou": Score(True, "share", "intersection over union of the pixels, mean over the classes"),
+    "perplexity": Score(False, "classes", "exp of the loss"),
     "balanced_accuracy": Score(True, "share", "mean recall over the classes"),
     "auroc": Score(True, "probability", "area under the ROC curve, one-vs-rest mean over the classes"),
     "average_precision": Score(True, "share", "area under the precision-recall curve, mean over the classes"),
     "f1": Score(True, "share", "2 TP / (2 TP + FP + FN), mean over the classes; binary: of class 1"),
     "log_loss": Score(False, "nats", "mean of -log p(class): the loss itself"),
     "brier": Score(False, "squared probability", "squared error of p; several classes: the sum over them"),
-    "mae": Score(False, "the target's own", "mean |error|, mean over the columns"),
+    "mae": Score(False, "the target's own", "mean |error|, mean over the columns; ordinal: in classes"),
     "rmse": Score(False, "the target's own", "root of the mean squared error, mean over the columns"),
 }
+
+OF_TASKS = ("accuracy", "r2", "d2")  # each task has one of them, which is always measured
 
 LOSS_OF_REGRESSION = (
     "The loss of a regression is the squared error, not halved, of the target as it is trained on: standardized, "

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from reglab.data.options import Options
 from reglab.data.source import Source
 from reglab.tasks import task_named
 
+if TYPE_CHECKING:
+    from reglab.data.table_target import Target
+
 
 def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: Any) -> DataSet:
     """Return a data set, split into training, validation and test part.
@@ -25,11 +28,11 @@ def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: 
 
     Args:
         data: The name of a bundled set (``digits``), or inputs [rows, ...] as an array or tensor;
-            then ``targets`` are [rows] or [rows, columns].
-        targets: int or str classes, or numbers, [rows] or [rows, columns]; None for a bundled set.
+            then ``targets`` are [rows] or [rows, columns], or [rows, ...] of a task that has them at
+            each position.
+        targets: int or str classes, or numbers, [rows, ...]; None for a bundled set.
         options: Those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and the
-            set's own; for arrays also ``task``, one of auto, classification, binary, multilabel,
-            regression.
+            set's own; for arrays also ``task``: auto, or a name of ``reglab.tasks``.
 
     Returns:
         The data set, split into training, validation and test part.
@@ -67,6 +70,18 @@ def _ids(inputs: Tensor) -> NDArray[np.int64]:
     return inputs.cpu().numpy()
 
 
+def _dense(targets: NDArray[Any], task: str) -> "Target":
+    """Return targets at each position of an example."""
+    from reglab.data.table_target import Target
+
+    if targets.ndim < 2 or targets.dtype.kind not in "iu":
+        raise UserError(f"{task} takes whole numbers [rows, ...] as targets, got {targets.dtype} {targets.shape}")
+    values = targets.astype(np.int64)
+    if wrong := task_named(task).check_targets(torch.from_numpy(values)):
+        raise UserError(f"the targets do not suit task={task}: {wrong}")
+    return Target(task, values, tuple(str(number) for number in range(int(values.max()) + 1)))
+
+
 def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any]) -> DataSet:
     """Return the data set of arrays.
 
@@ -79,7 +94,7 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
     """
     import pandas as pd
 
-    from reglab.data.table_target import TASKS, read_target
+    from reglab.data.table_target import check_task, read_target
 
     valid = {field.name for field in fields(Options)} | {"task"}
     for key in options:
@@ -91,12 +106,13 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         raise UserError(
             f"inputs {values.shape} and targets {target_values.shape} must be [rows, ...] and [rows], equally long"
         )
-    task = options.get("task", "auto")
-    if task not in TASKS:
-        raise UserError(f"task={task!r}: {nearest(str(task), TASKS)}")
-    columns = pd.DataFrame(target_values.reshape(len(target_values), -1))
-    columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
-    target = read_target(columns, task)
+    task = check_task(options.get("task", "auto"))
+    if task != "auto" and task_named(task).reads == "dense":
+        target = _dense(target_values, task)
+    else:
+        columns = pd.DataFrame(target_values.reshape(len(target_values), -1))
+        columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
+        target = read_target(columns, task)
     flat = values.reshape(len(values), -1)
     source = Source(
         task=target.task,

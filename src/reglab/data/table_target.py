@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 
 from reglab.core.errors import UserError
+from reglab.data.checks import choice
 from reglab.data.source import Floats, Integers
 from reglab.tasks import Task, task_named, task_names
 
@@ -14,6 +16,20 @@ if TYPE_CHECKING:
 TASKS = ("auto", *task_names())
 MOST_CLASSES = 20  # more different whole numbers than this are a quantity, not classes
 ROWS_PER_CLASS = 5
+
+
+def check_task(task: str) -> str:
+    """Return ``task``, ``auto`` or the name of a task.
+
+    Raises:
+        UserError: That names the nearest.
+    """
+    if task == "auto":
+        return task
+    try:
+        return task_named(task).name
+    except UserError:
+        return choice("task", task, TASKS)
 
 
 class Target(NamedTuple):
@@ -49,10 +65,18 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
     chosen = task_named(_guess(columns) if task == "auto" else task)
     if chosen.reads == "classes":
         return _classes(columns, chosen)
+    if chosen.reads == "dense":
+        raise UserError(
+            f"data.task={chosen.name} has a target at each position, which no table holds: use reglab.dataset"
+        )
     numbers = _numbers(columns, chosen)
+    if chosen.reads == "levels":
+        return _levels(columns, numbers, chosen)
     if chosen.reads == "labels" and not np.isin(numbers, (0, 1)).all():
         raise UserError(f"multilabel targets must be 0 or 1, one column a label; {list(columns)} hold other numbers")
     values = numbers[:, 0] if chosen.reads == "numbers" and numbers.shape[1] == 1 else numbers
+    if wrong := chosen.check_targets(torch.tensor(values)):
+        raise UserError(f"the target does not suit data.task={chosen.name}: {wrong}")
     return Target(chosen.name, values, tuple(map(str, columns)))
 
 
@@ -99,6 +123,14 @@ def _classes(columns: "pd.DataFrame", task: Task) -> Target:
             f"data.task=binary needs two classes, but {column.name!r} has {len(labels)}: set data.task=classification"
         )
     return Target(task.name, codes.astype(np.int64), tuple(str(label) for label in labels))
+
+
+def _levels(columns: "pd.DataFrame", numbers: Floats, task: Task) -> Target:
+    """Return classes in the order of their numbers."""
+    if columns.shape[1] > 1:
+        raise UserError(f"{task.name} takes one target column, got {list(columns)}: name one")
+    levels, codes = np.unique(numbers[:, 0], return_inverse=True)
+    return Target(task.name, codes.astype(np.int64), tuple(f"{level:g}" for level in levels))
 
 
 def _numbers(columns: "pd.DataFrame", task: Task) -> Floats:

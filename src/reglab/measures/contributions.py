@@ -39,6 +39,15 @@ def row_terms(name: str, measured: Side, task: Task | str) -> Tensor:
         value = point_score(measured.statistics, measured.scale, task).unsqueeze(-1)
         moved = ratios_without(task.columns_of(measured.statistics), measured.scale)
         return value + (1 - value) * (moved - moved.mean(-1, keepdim=True)) * (moved.shape[-1] - 1)
+    if name in task.means:
+        return measured.statistics[task.means[name]]
+    if name == "perplexity":
+        losses = losses_of(measured.statistics, task)
+        mean = losses.mean(-1, keepdim=True)
+        return mean.exp() * (1 + losses - mean)
+    if name == "mean_iou":
+        score = functions.mean_of_columns(functions.iou(measured.statistics))
+        return score.value.unsqueeze(-1) + score.influence
     units = 1.0 if measured.units is None else measured.units.unsqueeze(-1)
     if name == "rmse":
         squares = task.columns_of(measured.statistics)
@@ -47,12 +56,10 @@ def row_terms(name: str, measured: Side, task: Task | str) -> Tensor:
         divisor = (2 * root).masked_fill(root == 0, 1.0)  # 0: a column that is fitted perfectly
         around = (squares - mean) / divisor
         return (units * (root + around)).mean(0)
-    if name == "mae" and not task.decides:
+    if name == "mae":
         return (units * task.columns_of(measured.statistics).sqrt()).mean(0)
     assert measured.outputs is not None
     assert measured.targets is not None
-    if name == "mae":
-        return task.absolute_errors(measured.outputs, measured.targets)
     answers = task.answers(measured.outputs, measured.targets)
     if name == "brier":
         return functions.brier(answers, task)

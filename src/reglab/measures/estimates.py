@@ -106,13 +106,18 @@ def _other(name: str, measured: Side, task: Task, level: float) -> Estimated:
     if name == "rmse":
         each = _mean(task.columns_of(measured.statistics), level).rooted()
         return mean_of_estimates(each if measured.units is None else Estimated(*(x * measured.units for x in each)))
-    if name == "mae" and not task.decides:
+    if name in task.means:
+        return _mean(measured.statistics[task.means[name]], level)
+    if name == "perplexity":
+        return _mean(losses_of(measured.statistics, task), level).exponential()
+    if name == "mean_iou":
+        score = functions.mean_of_columns(functions.iou(measured.statistics))
+        return share_interval(score.value, score.influence, level, score.kish)
+    if name == "mae":
         units = None if measured.units is None else measured.units.unsqueeze(-1)
         return _mean(_of_columns(task.columns_of(measured.statistics).sqrt(), units), level)
     assert measured.outputs is not None
     assert measured.targets is not None
-    if name == "mae":
-        return _mean(task.absolute_errors(measured.outputs, measured.targets), level)
     answers = task.answers(measured.outputs, measured.targets)
     if name == "brier":
         return _mean(functions.brier(answers, task), level)

@@ -116,6 +116,22 @@ def average_precision(given: Answers) -> Influenced:
     return _defined(value, influence, 1 / share, share > 0)
 
 
+def iou(statistics: Tensor) -> Influenced:
+    """Return intersection over union of each class, over the pixels of all rows; not defined where
+    no pixel is of the class or predicted to be.
+
+    Args:
+        statistics: Of a segmentation, ``[statistics, ..., rows]``: from the third on the pixels of
+            the intersections, then of the unions, of each class.
+    """
+    classes = (len(statistics) - 2) // 2
+    both, either = (part.movedim(0, -2) for part in (statistics[2 : 2 + classes], statistics[2 + classes :]))
+    size = either.mean(-1, keepdim=True)
+    value = both.mean(-1, keepdim=True) / size
+    kish = either.square().mean(-1, keepdim=True) / size.square()
+    return _defined(value, (both - value * either) / size, kish, size > 0)
+
+
 RANKED: dict[str, Callable[[Answers], Influenced]] = {
     "f1": f1,
     "auroc": auroc,

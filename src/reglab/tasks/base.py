@@ -3,7 +3,7 @@ data.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -54,6 +54,8 @@ class Task(ABC):
     """Scores that ``measure.scores`` may ask for."""
     from_statistics: ClassVar[tuple[str, ...]] = ("accuracy",)
     """Scores that follow from the statistics alone; the others need outputs and targets."""
+    means: ClassVar[Mapping[str, int]] = {}
+    """Of these, the ones that are the mean of a statistic, and of which."""
     decides: ClassVar[bool] = True
     """Whether rows are decided, rightly or wrongly."""
     exclusive: ClassVar[bool] = False
@@ -152,10 +154,6 @@ class Task(ABC):
             aligned: Outputs, ``[..., rows, ...]``.
             targets: ``[..., rows, ...]``, leading axes as those of the outputs or of length 1.
         """
-        raise NotImplementedError
-
-    def absolute_errors(self, aligned: Tensor, targets: Tensor) -> Tensor:
-        """Return how many classes each decision is off by, ``[..., rows]``."""
         raise NotImplementedError
 
     @abstractmethod

@@ -38,7 +38,17 @@ def task_named(task: Task | str) -> Task:
     """
     if isinstance(task, Task):
         return task
-    found = _tasks().get(task)
-    if found is None:
-        raise UserError(f"task={task} is unknown; {nearest(str(task), task_names())}")
-    return found
+    return _tasks().get(str(task)) or _with_numbers(str(task))
+
+
+@cache
+def _with_numbers(text: str) -> Task:
+    """Return the task of a name with numbers behind it, ``quantile(0.05,0.95)``."""
+    name, _, numbers = text.partition("(")
+    found = _tasks().get(name)
+    if found is None or not numbers.endswith(")"):
+        raise UserError(f"task={text} is unknown; {nearest(text, task_names())}")
+    try:
+        return type(found)(*(float(number) for number in numbers[:-1].split(",")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"task={text}: {name} takes no such numbers ({error})") from error
