@@ -31,6 +31,7 @@ from reglab.training.experiment import Experiment
 from reglab.training.fit import fit as fit_experiment
 from reglab.training.fit import summary
 from reglab.training.length import take_length
+from reglab.training.own_loss import with_loss
 from reglab.training.preflight import log_advice
 from reglab.training.process_state import process_restored
 from reglab.training.recipe import Recipe, optimizer_config
@@ -78,6 +79,7 @@ def fit(
     tracking: str | None = None,
     experiment: str | None = None,
     measure: MeasureSettings | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     trainer: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Train ``model`` in place under ``regularizers`` and measure it after each epoch.
@@ -95,6 +97,8 @@ def fit(
             alone.
         experiment: The MLflow experiment of the run; None: MLFLOW_EXPERIMENT_NAME, or ``reglab``.
         measure: What is measured after an epoch; None: the defaults.
+        loss: Of (outputs, targets), the outputs in the shape that the task's losses take: a number
+            for each row, or one for all rows, whose gap then has no interval; None: the task's.
         trainer: Arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``, and
             ``gradient_clip_norm``, the largest norm of the gradient. On several devices, a
             notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is
@@ -109,6 +113,7 @@ def fit(
     """
     cocktail = Cocktail(_members(regularizers), check_seed(seed), data.task)
     _check_shapes(model, data)
+    data = with_loss(data, loss, model, batch_size)
     settings = dict(trainer or {})
     clip_norm = settings.pop("gradient_clip_norm", None)
     if "max_epochs" in settings:

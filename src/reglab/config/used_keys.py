@@ -19,13 +19,12 @@ from reglab.config.yaml_file import read_mapping
 from reglab.core.errors import UserError, nearest
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "regularizer", "measure", "trainer", "tracking")
-ROOTS = frozenset({*GROUPS, "name", "seed", "trust", "sweep", "hydra"})
+ROOTS = frozenset({*GROUPS, "name", "seed", "trust", "loss", "sweep", "hydra"})
 _PACKAGES = ("experiment", "debug")  # groups whose files set other keys, and leave nothing under their own
 _REFERENCE = re.compile(r"\$\{[^}]*")
 # Words of other frameworks, and how the same is said here.
 INSTEAD = {
-    "loss": "the loss follows from the task of the data (data.task of a table)",
-    "criterion": "the loss follows from the task of the data (data.task of a table)",
+    "criterion": "give loss=my_package.losses.my_loss, or leave it to the task of the data (data.task of a table)",
     "metric": "scores are named by measure.scores, and measure.monitor decides",
     "metrics": "scores are named by measure.scores, and measure.monitor decides",
     "callbacks": "reglab train has no callbacks of yours yet; in Python, reglab.Regularize joins them in a pl.Trainer",

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from reglab.tasks import Task, task_named
+
 
 @dataclass(frozen=True)
 class Part:
@@ -59,6 +61,7 @@ class DataSet:
             None where there is none.
         target_scale: The deviations by which a regression's target columns were divided, float64
             [columns]; None: by none.
+        own: The task with a loss of the user's; None: as it is.
         digest: SHA-256 (hex) of everything that training, validation and testing see.
         summary: Plain values for params and notes: rows, split, noise, scale of the target.
     """
@@ -79,6 +82,12 @@ class DataSet:
     feature_groups: Tensor | None = None
     target_scale: Tensor | None = None
     tokens: int | None = None
+    own: Task | None = None
+
+    @property
+    def criterion(self) -> Task:
+        """What outputs are judged by: the task, or ``own``."""
+        return self.own or task_named(self.task)
 
     @property
     def weighted(self) -> bool:

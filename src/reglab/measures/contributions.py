@@ -31,8 +31,10 @@ def row_terms(name: str, measured: Side, task: Task | str) -> Tensor:
     task = task_named(task)
     if name.startswith(WEIGHTED):
         return _weighted(row_terms(name.removeprefix(WEIGHTED), measured._replace(weights=None), task), measured)
-    if name in ("loss", "log_loss"):
+    if name == "loss":
         return losses_of(measured.statistics, task)
+    if name == "log_loss":
+        return task.log_losses(measured.statistics, measured.outputs, measured.targets)
     if name == "accuracy":
         return measured.statistics[1]
     if name == task.score:
@@ -42,7 +44,7 @@ def row_terms(name: str, measured: Side, task: Task | str) -> Tensor:
     if name in task.means:
         return measured.statistics[task.means[name]]
     if name == "perplexity":
-        losses = losses_of(measured.statistics, task)
+        losses = task.log_losses(measured.statistics, measured.outputs, measured.targets)
         mean = losses.mean(-1, keepdim=True)
         return mean.exp() * (1 + losses - mean)
     if name == "mean_iou":

@@ -36,7 +36,7 @@ def estimates(measured: Side, task: Task | str, level: float, scores: Sequence[s
         Estimates by metric name.
     """
     task = task_named(task)
-    by_name = {"loss": _mean(losses_of(measured.statistics, task), level)}
+    by_name = {"loss": _loss(losses_of(measured.statistics, task), task, level)}
     by_name[task.score] = _accuracy(measured, level) if task.decides else _explained(measured, task, level)
     for name in (*task.also, *scores):
         if name not in by_name:
@@ -82,6 +82,14 @@ def unless_faultless(estimated: dict[str, Estimated], measured: Side, task: Task
     return {key: each.unless(faultless) if key in _OF_THE_LOSS else each for key, each in estimated.items()}
 
 
+def _loss(values: Tensor, task: Task, level: float) -> Estimated:
+    """Return the mean of losses; without an interval where rows have no loss of their own."""
+    if not task.per_example:
+        unknown = torch.full_like(values.mean(-1), torch.nan)
+        return Estimated(values.mean(-1), unknown, unknown, unknown)
+    return _mean(values, level) if task.nonnegative else mean_interval(values, level)
+
+
 def _mean(values: Tensor, level: float) -> Estimated:
     """Return the mean of values that are never negative."""
     estimated = mean_interval(values, level)
@@ -102,14 +110,14 @@ def _explained(measured: Side, task: Task, level: float) -> Estimated:
 
 def _other(name: str, measured: Side, task: Task, level: float) -> Estimated:
     if name == "log_loss":
-        return _mean(losses_of(measured.statistics, task), level)
+        return _mean(task.log_losses(measured.statistics, measured.outputs, measured.targets), level)
     if name == "rmse":
         each = _mean(task.columns_of(measured.statistics), level).rooted()
         return mean_of_estimates(each if measured.units is None else Estimated(*(x * measured.units for x in each)))
     if name in task.means:
         return _mean(measured.statistics[task.means[name]], level)
     if name == "perplexity":
-        return _mean(losses_of(measured.statistics, task), level).exponential()
+        return _mean(task.log_losses(measured.statistics, measured.outputs, measured.targets), level).exponential()
     if name == "mean_iou":
         score = functions.mean_of_columns(functions.iou(measured.statistics))
         return share_interval(score.value, score.influence, level, score.kish)
@@ -140,7 +148,7 @@ def _weighted(measured: Side, weights: Tensor, task: Task, level: float) -> dict
     weights = weights / weights.mean(-1, keepdim=True)
     losses = losses_of(measured.statistics, task)
     mean = (weights * losses).mean(-1, keepdim=True)
-    estimated = {WEIGHTED + "loss": _mean(mean + weights * (losses - mean), level)}
+    estimated = {WEIGHTED + "loss": _loss(mean + weights * (losses - mean), task, level)}
     if task.decides:
         shares = measured.statistics[1]
         value = (weights * shares).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)  # 1 where all are right

@@ -4,7 +4,8 @@ data.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,33 +47,40 @@ class Task(ABC):
 
     name: str
     """What users write, such as ``data.task=regression``."""
-    score: ClassVar[str] = "accuracy"
+    score: str = "accuracy"
     """The score that is always measured."""
-    also: ClassVar[tuple[str, ...]] = ()
+    also: tuple[str, ...] = ()
     """Scores that are measured beside it in any case."""
-    others: ClassVar[Sequence[str]] = ()
+    others: Sequence[str] = ()
     """Scores that ``measure.scores`` may ask for."""
-    from_statistics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    from_statistics: tuple[str, ...] = ("accuracy",)
     """Scores that follow from the statistics alone; the others need outputs and targets."""
-    means: ClassVar[Mapping[str, int]] = {}
+    means: Mapping[str, int] = MappingProxyType({})
     """Of these, the ones that are the mean of a statistic, and of which."""
-    decides: ClassVar[bool] = True
+    decides: bool = True
     """Whether rows are decided, rightly or wrongly."""
-    exclusive: ClassVar[bool] = False
+    exclusive: bool = False
     """Whether the columns of ``answers`` are classes whose probabilities add up to 1."""
     per_example: bool = True
     """Whether each example has a loss of its own."""
 
-    classes: ClassVar[bool] = False
+    nonnegative: bool = True
+    """Whether no loss is below 0."""
+    key: object = None
+    """What tells a loss of the user's from others; None: it is the task's own."""
+    why_solo: str = ""
+    """Why the loss cannot be vmapped over the members of a pack; empty if it can."""
+
+    classes: bool = False
     """Whether a row's target is one class: rows can be stratified and weighted by it."""
-    integers: ClassVar[bool] = False
+    integers: bool = False
     """Whether targets are int64."""
-    standardizes: ClassVar[bool] = False
+    standardizes: bool = False
     """Whether targets may be scaled to mean 0 and deviation 1."""
-    reads: ClassVar[Literal["classes", "levels", "numbers", "labels", "dense"]] = "numbers"
+    reads: Literal["classes", "levels", "numbers", "labels", "dense"] = "numbers"
     """What a target column holds: classes, classes in an order, numbers, 0 and 1 by label; or
     classes of several positions, of which there is no table."""
-    note: ClassVar[str] = ""
+    note: str = ""
     """What readers of its results have to know of the loss."""
 
     @property
@@ -128,6 +136,10 @@ class Task(ABC):
         ``[statistics, ...]``.
         """
         return statistics[0]
+
+    def log_losses(self, statistics: Tensor, aligned: Tensor | None, targets: Tensor | None) -> Tensor:
+        """Return ``-log p(target)`` of each example, where the task has probabilities."""
+        return self.losses_of(statistics)
 
     def columns_of(self, statistics: Tensor) -> Tensor:
         """Return the losses by column ``[columns, ...]`` that the score follows from, where rows

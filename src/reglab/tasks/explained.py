@@ -2,8 +2,6 @@
 model explains.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -16,7 +14,7 @@ class Explained(Task):
     """
 
     score = "d2"
-    from_statistics: ClassVar[tuple[str, ...]] = ("d2",)
+    from_statistics: tuple[str, ...] = ("d2",)
     decides = False
 
     def losses_of(self, statistics: Tensor) -> Tensor:

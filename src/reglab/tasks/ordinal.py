@@ -1,7 +1,6 @@
 """Ordinal regression: classes in an order, by conditional logits."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ class Ordinal(Task):
     also = ("mae",)
     others = OF_CLASSES
     from_statistics = ("accuracy", "mae")
-    means: ClassVar[Mapping[str, int]] = {"mae": 2}
+    means = MappingProxyType({"mae": 2})
     exclusive = True
     classes = True
     integers = True

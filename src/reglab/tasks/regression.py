@@ -18,7 +18,7 @@ class Regression(Elementwise, Explained):
     score = "r2"
     also = ("rmse",)
     others = ("mae",)
-    from_statistics = ("r2", "rmse", "mae")
+    from_statistics: tuple[str, ...] = ("r2", "rmse", "mae")
     standardizes = True
     note = LOSS_OF_REGRESSION
 

@@ -115,7 +115,7 @@ def gap_rows(
     noisy = any(bool(part.corrupted.any()) for part in train)
     units = [data.target_scale for data in jobs if data.target_scale is not None]
     return GapRows(
-        task=sets[0].task,
+        task=sets[0].criterion,
         probe=side(train, probe, 1 - len(probe) / len(train[0])),
         val=side(val, slice(None), 1.0),
         clean=moved([part.clean_targets[probe] for part in train]) if noisy else None,

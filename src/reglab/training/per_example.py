@@ -61,8 +61,8 @@ def measured_rows(data: DataSet, settings: MeasureSettings) -> MeasuredRows:
     """
     size = probe_size(len(data.train), len(data.val), settings.probe_rows)
     probe = _side_rows(data.train, probe_rows(len(data.train), size, seed=0))
-    constant = constant_predictor(data.train.targets, len(data.val), data.outputs, data.task)
-    evaluation = evaluation_of(constant, data.val.targets.cpu(), data.task)
+    constant = constant_predictor(data.train.targets, len(data.val), data.outputs, data.criterion)
+    evaluation = evaluation_of(constant, data.val.targets.cpu(), data.criterion)
     val = _side_rows(data.val, slice(None))
     return MeasuredRows(probe, val, evaluation, len(data.train), settings.monitor, data.target_scale)
 

@@ -25,6 +25,7 @@ from reglab.training import checkpoint_files
 from reglab.training.describe import build_cocktail, resolved
 from reglab.training.finalize import load_evaluation_weights
 from reglab.training.fit import test_metrics
+from reglab.training.own_loss import loss_of, with_loss
 
 _KINDS = ("last", "best")
 
@@ -134,6 +135,8 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
         raise UserError(
             f"the data of run {record.name} changed since it was trained, so it cannot be tested; restore them"
         )
+    node, batch = (resolved(restored.description["config"], key) for key in ("loss", "data.batch_size"))
+    loaded = with_loss(loaded, loss_of(node), restored.model, batch)
     recorded = resolved(restored.description["config"], "measure") or {}
     kept = {key: value for key, value in recorded.items() if key not in REMOVED_KEYS}
     measure = construct(MeasureSettings, kept, "measure")

@@ -7,7 +7,6 @@ from reglab.core.markdown import plain
 from reglab.data import DataSet
 from reglab.measures import score_name
 from reglab.regularizers import Cocktail
-from reglab.tasks import task_named
 
 
 def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> str:
@@ -39,7 +38,7 @@ def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> s
             for key in ("loss", name, *shown)
         ),
         "",
-        *([note, ""] if (note := task_named(data.task).note) else []),
+        *([note, ""] if (note := data.criterion.note) else []),
         f"Exact zeros among the weights: {final.get('weights/zeros', 0.0):.1%}.",
         "",
         "The interval is conditional on the trained model: it speaks of other examples, not of other seeds.",
@@ -59,6 +58,8 @@ def verdict(final: Mapping[str, float]) -> str:
     gap, low, high = final["gap/loss"], final["gap/loss_low"], final["gap/loss_high"]
     if not math.isfinite(gap):
         return "No verdict: the loss is not finite."
+    if math.isnan(low + high) and math.isnan(final.get("val/loss_se", 0.0)):
+        return f"No verdict: the loss has no value for each row, and so no interval; its gap is {gap:.3g}."
     if math.isnan(low + high):
         return f"No verdict: too few errors on the validation part for an interval of the loss; its gap is {gap:.3g}."
     interval = bracketed(final, "gap/loss", ".3g")
