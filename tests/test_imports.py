@@ -24,7 +24,7 @@ LAYERS = {
     "processes": {"core"},
     "tasks": {"core", "rng"},
     "data": {"core", "rng", "analysis", "tasks"},
-    "measures": {"core", "rng", "tasks"},
+    "measures": {"core", "rng", "config", "tasks"},
     "regularizers": {"core", "rng", "tasks"},
     "models": {"core", "config"},
     "tracking": {"core"},

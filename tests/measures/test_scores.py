@@ -19,7 +19,7 @@ from reglab.tasks import task_named
 
 TASKS = ("classification", "binary", "multilabel", "regression")
 CASES = [(name, task) for task in TASKS for name in task_named(task).scores]
-NOT_MEANS = [(name, task) for name, task in CASES if name in {"balanced_accuracy", *RANKED}]
+NOT_MEANS = [(name, task) for name, task in CASES if name in {"balanced_accuracy", "kappa", *RANKED}]
 
 
 def case(task, rows=60, members=(), columns=None):
@@ -63,6 +63,8 @@ def by_sklearn(name, task, outputs, targets):
             return metrics.log_loss(targets, chances, labels=range(outputs.shape[-1]))
         if name == "f1":
             return metrics.f1_score(targets, predicted, average="macro")
+        if name == "kappa":
+            return metrics.cohen_kappa_score(targets, predicted)
         return {"accuracy": metrics.accuracy_score, "balanced_accuracy": metrics.balanced_accuracy_score}[name](
             targets, predicted
         )
@@ -73,6 +75,8 @@ def by_sklearn(name, task, outputs, targets):
         return getattr(metrics, f"{name}_score")(targets, predicted)
     if name == "log_loss":
         return metrics.log_loss(targets, chances)
+    if name == "kappa":
+        return metrics.cohen_kappa_score(targets, predicted)
     function = {"auroc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
     return function.get(name, metrics.brier_score_loss)(targets, chances)
 

@@ -201,6 +201,7 @@ def _open(uri: str | None, experiment: str | None, folder: Path, job: Experiment
         "reglab.seed": str(seed),
         "reglab.task": job.data.task,
         "reglab.score": score_name(job.data.task),
+        **job.measure.tags,
     }
     params = {
         "model": type(job.model).__name__,

@@ -28,6 +28,7 @@ BUILT_IN = {
     "optimizer": ("torch.optim",),
     "scheduler": ("torch.optim.lr_scheduler", "torch.optim.swa_utils"),
     "loss": ("torch.nn.modules.loss",),
+    "measure": ("torchmetrics.classification", "torchmetrics.regression"),
 }
 
 

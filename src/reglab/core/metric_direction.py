@@ -5,6 +5,7 @@ No torch: reports read it too.
 
 from dataclasses import dataclass
 
+LOWER = "reglab.lower"  # tag of a run: the user's own scores of which a lower value is better
 WEIGHTED = "weighted_"  # a metric in which each row counts as it does in training
 
 
@@ -33,6 +34,7 @@ SCORES = {
     "auroc": Score(True, "probability", "area under the ROC curve, one-vs-rest mean over the classes"),
     "average_precision": Score(True, "share", "area under the precision-recall curve, mean over the classes"),
     "f1": Score(True, "share", "2 TP / (2 TP + FP + FN), mean over the classes; binary: of class 1"),
+    "kappa": Score(True, "agreement beyond chance", "Cohen's: (accuracy - chance) / (1 - chance)"),
     "log_loss": Score(False, "nats", "mean of -log p(class): the loss itself"),
     "brier": Score(False, "squared probability", "squared error of p; several classes: the sum over them"),
     "mae": Score(False, "the target's own", "mean |error|, mean over the columns; ordinal: in classes"),
@@ -47,6 +49,20 @@ LOSS_OF_REGRESSION = (
 )
 
 
+_lower: set[str] = set()  # names of scores of users'
+
+
+def declare(name: str, higher: bool) -> None:
+    """Say which direction of a user's score is better.
+
+    Args:
+        name: As in ``val/NAME``.
+        higher: Whether higher is.
+    """
+    if name not in SCORES:
+        (_lower.discard if higher else _lower.add)(name)
+
+
 def lower_is_better(key: str) -> bool:
     """Return whether a metric such as ``val/loss`` or ``val/weighted_loss`` is to be minimized.
 
@@ -55,4 +71,4 @@ def lower_is_better(key: str) -> bool:
         (True, False)
     """
     name = key.rpartition("/")[2].removeprefix(WEIGHTED)
-    return name == "loss" or (name in SCORES and not SCORES[name].higher)
+    return name == "loss" or name in _lower or (name in SCORES and not SCORES[name].higher)

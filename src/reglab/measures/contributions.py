@@ -65,7 +65,9 @@ def row_terms(name: str, measured: Side, task: Task | str) -> Tensor:
     answers = task.answers(measured.outputs, measured.targets)
     if name == "brier":
         return functions.brier(answers, task)
-    if name == "balanced_accuracy":
+    if name == "kappa":
+        score = functions.kappa(functions.two_sided(answers, task))
+    elif name == "balanced_accuracy":
         score = functions.mean_of_columns(functions.recall(functions.two_sided(answers, task)))
     else:
         score = functions.mean_of_columns(functions.RANKED[name](answers))

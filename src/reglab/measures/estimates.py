@@ -8,6 +8,7 @@ from torch import Tensor
 from reglab.core.metric_direction import WEIGHTED
 from reglab.measures import scores as functions
 from reglab.measures.intervals import Estimated, log_interval, mean_interval, mean_of_estimates, share_interval
+from reglab.measures.own_scores import AnyScore, OwnScore
 from reglab.measures.per_example import losses_of, point_score, ratios_without
 from reglab.measures.sides import Side
 from reglab.tasks import Task, task_named
@@ -15,7 +16,7 @@ from reglab.tasks import Task, task_named
 _OF_THE_LOSS = ("loss", WEIGHTED + "loss", "log_loss", "brier")
 
 
-def estimates(measured: Side, task: Task | str, level: float, scores: Sequence[str] = ()) -> dict[str, Estimated]:
+def estimates(measured: Side, task: Task | str, level: float, scores: Sequence[AnyScore] = ()) -> dict[str, Estimated]:
     """Return loss and score of a part by name, and what else is wanted of it; see ``gap``.
 
     - means (losses, Brier, absolute error): Hall's cubic t interval; of the squared errors, its
@@ -30,7 +31,7 @@ def estimates(measured: Side, task: Task | str, level: float, scores: Sequence[s
         measured: The rows.
         task: Which decides loss and score.
         level: Of the intervals, between 0 and 1.
-        scores: Names of scores beside the task's own.
+        scores: Names of scores, or the user's own, beside the task's own.
 
     Returns:
         Estimates by metric name.
@@ -39,21 +40,23 @@ def estimates(measured: Side, task: Task | str, level: float, scores: Sequence[s
     by_name = {"loss": _loss(losses_of(measured.statistics, task), task, level)}
     by_name[task.score] = _accuracy(measured, level) if task.decides else _explained(measured, task, level)
     for name in (*task.also, *scores):
-        if name not in by_name:
+        if isinstance(name, OwnScore):
+            by_name[name.name] = name.estimate(measured, task)
+        elif name not in by_name:
             by_name[name] = _other(name, measured, task, level)
     if measured.weights is not None:
         by_name |= _weighted(measured, measured.weights, task, level)
     return by_name
 
 
-def exact(measured: Side, task: Task | str, scores: Sequence[str] = ()) -> dict[str, Estimated]:
+def exact(measured: Side, task: Task | str, scores: Sequence[AnyScore] = ()) -> dict[str, Estimated]:
     """Return what ``estimates`` does of a part of which every row was measured, and which stands
     for itself.
 
     Args:
         measured: The rows.
         task: Which decides loss and score.
-        scores: Names of scores beside the task's own.
+        scores: Names of scores, or the user's own, beside the task's own.
 
     Returns:
         Estimates by metric name, with intervals of width 0.
@@ -134,6 +137,10 @@ def _other(name: str, measured: Side, task: Task, level: float) -> Estimated:
         each = share_interval(shares.value, shares.influence, level, shares.kish)
         columns = Estimated(*(values.movedim(-1, 0) for values in each))
         return mean_of_estimates(columns, shares.known.movedim(-1, 0))
+    if name == "kappa":  # from -1 to 1
+        score = functions.kappa(functions.two_sided(answers, task))
+        half = share_interval((score.value + 1) / 2, score.influence / 2, level, score.kish)
+        return Estimated(score.value, 2 * half.error, 2 * half.low - 1, 2 * half.high - 1)
     score = functions.mean_of_columns(functions.RANKED[name](answers))
     return share_interval(score.value, score.influence, level, score.kish)
 

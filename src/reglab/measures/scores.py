@@ -116,6 +116,22 @@ def average_precision(given: Answers) -> Influenced:
     return _defined(value, influence, 1 / share, share > 0)
 
 
+def kappa(given: Answers) -> Influenced:
+    """Return Cohen's kappa, ``[...]``, of answers with a column for each class; influences
+    ``[..., rows]``.
+
+    Source:
+        Cohen (1960), A coefficient of agreement for nominal scales.
+    """
+    wanted, predicted = (each.mean(-1, keepdim=True) for each in (given.wanted, given.predicted))
+    right = (given.wanted * given.predicted).sum(-2)
+    agreed, chance = right.mean(-1, keepdim=True), (wanted * predicted).sum(-2)
+    value = (agreed - chance) / (1 - chance)
+    moved = (given.wanted * predicted + wanted * given.predicted).sum(-2) - 2 * chance
+    influence = (right - agreed - (1 - value) * moved) / (1 - chance)
+    return _defined(value, influence, 1 / (1 - chance), chance < 1)
+
+
 def iou(statistics: Tensor) -> Influenced:
     """Return intersection over union of each class, over the pixels of all rows; not defined where
     no pixel is of the class or predicted to be.

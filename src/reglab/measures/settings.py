@@ -1,10 +1,11 @@
 """Measurement settings (``conf/measure``)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reglab.core.errors import UserError, nearest
-from reglab.core.metric_direction import SCORES, WEIGHTED
+from reglab.core.metric_direction import LOWER, SCORES, WEIGHTED
+from reglab.measures.own_scores import AnyScore, OwnScore, own_score
 from reglab.tasks import Task, task_named, task_names
 
 
@@ -24,7 +25,7 @@ class MeasureSettings:
     per_layer: bool = True
     test: bool = False
     monitor: str = "val/loss"
-    scores: Sequence[str] = ()
+    scores: Sequence[AnyScore] = ()
 
     def __post_init__(self) -> None:
         _integer("every", self.every, 1)
@@ -44,20 +45,28 @@ class MeasureSettings:
                 f"measure.monitor={self.monitor} must be measured on the validation part, such as val/loss, "
                 "val/accuracy or val/r2"
             )
-        if isinstance(self.scores, str) or not all(isinstance(name, str) for name in self.scores):
+        if isinstance(self.scores, (str, Mapping)) or not isinstance(self.scores, Iterable):
             raise UserError(f"measure.scores={self.scores} must be a list of scores, such as [auroc,f1]")
-        object.__setattr__(self, "scores", tuple(self.scores))
-        for name in self.scores:
-            if name not in SCORES:
-                raise UserError(f"measure.scores={name} is no score; {nearest(name, SCORES)}")
+        known = (str, OwnScore)
+        given = [each if isinstance(each, known) else own_score(each) for each in self.scores]
+        object.__setattr__(self, "scores", tuple(given))
+        for score in given:
+            if isinstance(score, str) and score not in SCORES:
+                raise UserError(f"measure.scores={score} is no score; {nearest(score, SCORES)}")
 
     @property
-    def wanted(self) -> tuple[str, ...]:
+    def wanted(self) -> tuple[AnyScore, ...]:
         """The scores to measure beside the task's own: those asked for, and the one that is
         monitored.
         """
         watched = self.monitor.removeprefix("val/")
         return tuple(dict.fromkeys([*self.scores, *([watched] if watched in SCORES else [])]))
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What a run's tags say of the user's own scores: those of which a lower value is better."""
+        lower = [score.name for score in self.scores if isinstance(score, OwnScore) and not score.higher]
+        return {LOWER: ",".join(lower)} if lower else {}
 
     def check(self, task: Task | str, weighted: bool) -> None:
         """Raise UserError if a score or the monitor is not measured in a ``task``.
@@ -66,8 +75,9 @@ class MeasureSettings:
             weighted: Rows have weights.
         """
         task = task_named(task)
-        valid = monitored(task, weighted)
-        for name in self.scores:
+        own = [f"val/{score}" for score in self.scores if isinstance(score, OwnScore)]
+        valid = [*monitored(task, weighted), *own]
+        for name in map(str, self.scores):
             if f"val/{name}" not in valid:
                 tasks = ", ".join(each for each in task_names() if name in task_named(each).scores)
                 raise UserError(

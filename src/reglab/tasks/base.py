@@ -86,7 +86,7 @@ class Task(ABC):
     @property
     def scores(self) -> tuple[str, ...]:
         """All scores that it has."""
-        return (self.score, *self.also, *self.others)
+        return (self.score, *self.also, *self.others, *(("kappa",) if self.classes else ()))
 
     def align(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return ``outputs`` in at least float32 and in the shape that the losses take.
@@ -167,6 +167,12 @@ class Task(ABC):
             targets: ``[..., rows, ...]``, leading axes as those of the outputs or of length 1.
         """
         raise NotImplementedError
+
+    def for_metrics(self, aligned: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs and targets of one model as torchmetrics takes them: probabilities
+        ``[rows, classes, ...]`` and whole numbers, where the task has classes.
+        """
+        return aligned, targets
 
     @abstractmethod
     def constant(self, targets: Tensor, outputs: int) -> Tensor:

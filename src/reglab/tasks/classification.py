@@ -49,6 +49,9 @@ class Classification(Task):
         wanted, predicted = (each.unsqueeze(-1) == classes for each in (targets, aligned.argmax(-1)))
         return by_column(aligned.log_softmax(-1), wanted, predicted)
 
+    def for_metrics(self, aligned: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return aligned.softmax(-1), targets
+
     def constant(self, targets: Tensor, outputs: int) -> Tensor:
         labels = targets.long()
         counts = torch.bincount(labels[labels >= 0], minlength=outputs) + 0.5  # below 0: labels that a loss ignores

@@ -30,6 +30,9 @@ class Labels(Elementwise):
     def answers(self, aligned: Tensor, targets: Tensor) -> Answers:
         return by_column(aligned, targets == 1, aligned > 0)
 
+    def for_metrics(self, aligned: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return aligned.sigmoid(), targets.long()
+
     def constant(self, targets: Tensor, outputs: int) -> Tensor:
         ones = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).sum(0)
         return ((ones + 0.5) / (len(targets) - ones + 0.5)).log().expand(outputs)

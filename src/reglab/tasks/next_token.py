@@ -30,5 +30,8 @@ class NextToken(Positions):
     def decide(self, aligned: Tensor) -> Tensor:
         return aligned.argmax(-1)
 
+    def for_metrics(self, aligned: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return aligned.softmax(-1).movedim(-1, 1), targets
+
     def constant(self, targets: Tensor, outputs: int) -> Tensor:
         return log_shares(targets, outputs).expand(targets.shape[1], outputs)

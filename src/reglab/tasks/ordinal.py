@@ -62,6 +62,9 @@ class Ordinal(Task):
         wanted, predicted = (each.unsqueeze(-1) == classes for each in (targets, self.decide(aligned)))
         return by_column(reached + stopped, wanted, predicted)
 
+    def for_metrics(self, aligned: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self.decide(aligned), targets
+
     def constant(self, targets: Tensor, outputs: int) -> Tensor:
         counts = torch.bincount(targets.long(), minlength=outputs + 1) + 0.5
         beyond = counts.flip(0).cumsum(0).flip(0)[1:]

@@ -88,6 +88,9 @@ class OwnLoss(Task):
     def answers(self, aligned: Tensor, targets: Tensor) -> Answers:
         return self.base.answers(aligned, targets)
 
+    def for_metrics(self, aligned: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self.base.for_metrics(aligned, targets)
+
     def constant(self, targets: Tensor, outputs: int) -> Tensor:
         return self.base.constant(targets, outputs)
 

@@ -46,6 +46,9 @@ class Segmentation(Positions):
     def decide(self, aligned: Tensor) -> Tensor:
         return aligned.argmax(-3)
 
+    def for_metrics(self, aligned: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return aligned.softmax(-3), targets
+
     def constant(self, targets: Tensor, outputs: int) -> Tensor:
         return log_shares(targets, outputs).reshape(-1, 1, 1).expand(outputs, *targets.shape[1:])
 

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger
 from torch import Tensor
 
 from reglab.analysis.per_example_file import FILE, OUTPUTS, Array, Examples
+from reglab.core.metric_direction import SCORES, WEIGHTED
 from reglab.data import DataSet, Part
 from reglab.measures import Evaluation, MeasureSettings, probe_rows, probe_size, score_name, side
 from reglab.measures.contributions import row_terms
@@ -140,7 +141,7 @@ def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Tas
     measured = side(evaluation, task, 1.0, weights, None if rows.units is None else rows.units.to(device))
     names = {"loss": "loss", "score": score_name(task)}
     monitor = rows.monitor.removeprefix("val/")
-    if monitor not in names.values():
+    if monitor not in names.values() and monitor.removeprefix(WEIGHTED) in (*SCORES, "loss"):  # no user's own
         names["monitor"] = monitor
     return {key: row_terms(name, measured, task) for key, name in names.items()}
 

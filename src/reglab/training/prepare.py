@@ -60,6 +60,7 @@ class Prepared:
         """
         experiment, request = self.experiment, self.request
         tagged = describe.tags(self.job, experiment.cocktail, experiment.data.task, experiment.data.digest, request)
+        tagged |= experiment.measure.tags
         tagged["reglab.command"] = shlex.join(sys.argv)
         if start := experiment.description.get("start"):
             tagged["reglab.start"] = start
