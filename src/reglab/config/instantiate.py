@@ -131,20 +131,16 @@ def build_function(config: object, base: type[T], key: str) -> Callable[..., Any
     stranger's config says reaches no function as its subject.
 
     Args:
-        config: ``_target_``, and keyword arguments.
+        config: The dotted path, or ``_target_`` and keyword arguments.
         base: Of instances.
         key: The config key, for messages.
 
     Raises:
         UserError: For anything else.
     """
-    target = config.get("_target_") if isinstance(config, Mapping) else None
-    if not isinstance(config, Mapping) or not isinstance(target, str) or not _is_path(target):
-        given = target if isinstance(config, Mapping) else config
-        raise UserError(
-            f"{key} must be the dotted path of a function or of a {base.__name__} class, such as package.module.name; "
-            f"got {given!r}"
-        )
+    if not isinstance(config, Mapping):
+        config = {"_target_": config}
+    target = function_path(config.get("_target_"), key)
     function = _function(target, key)
     if function is None:
         return build(config, base, key)  # type: ignore[return-value]  # instances that are called
@@ -154,6 +150,21 @@ def build_function(config: object, base: type[T], key: str) -> Callable[..., Any
         if name not in parameters[2:]:
             raise UserError(f"{key}.{name}: {target} has no such argument; {nearest(name, parameters[2:])}")
     return partial(function, **arguments)
+
+
+def function_path(target: object, key: str) -> str:
+    """Return ``target``, the dotted path of a function or class.
+
+    Args:
+        target: The path.
+        key: The config key, for the message.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if not isinstance(target, str) or not _is_path(target):
+        raise UserError(f"{key} must be the dotted path of a function, such as package.module.name; got {target!r}")
+    return target
 
 
 def _function(target: str, key: str) -> Callable[..., Any] | None:

@@ -29,7 +29,7 @@ def loss_of(node: object) -> Loss | None:
     """
     if node is None:
         return None
-    return build_function({"_target_": node} if isinstance(node, str) else node, nn.Module, "loss")
+    return build_function(node, nn.Module, "loss")
 
 
 def with_loss(data: DataSet, loss: Loss | None, model: nn.Module, batch: int, key: object = None) -> DataSet:
