@@ -55,3 +55,13 @@ def test_a_linear_model_lands_on_the_poisson_regressor():
     np.testing.assert_allclose(model.weight.detach().numpy()[0], oracle.coef_, atol=2e-3)
     score = oracle.score(data.val.inputs.double().numpy(), data.val.targets.double().numpy())  # its D²
     assert abs(fit.metrics["val/d2"] - score) < 5e-3
+
+
+def test_counts_that_are_all_alike_have_no_d2_to_explain_and_no_interval():
+    for count in (0.0, 3.0):
+        targets = torch.full((30,), count)
+        measured = side(evaluation_of(torch.zeros(30, 1), targets, "poisson"), "poisson")
+        found = gap(measured, measured, "poisson")
+        assert torch.isfinite(found["val/loss"])
+        assert torch.isfinite(found["val/d2"])
+        assert torch.isnan(found["gap/d2_low"])

@@ -28,7 +28,7 @@ def dataset(data: str | ArrayLike, targets: ArrayLike | None = None, **options: 
 
     Args:
         data: The name of a bundled set (``digits``), or inputs [rows, ...] as an array or tensor;
-            then ``targets`` are [rows] or [rows, columns], or [rows, ...] of a task that has them at
+            then ``targets`` are [rows] or [rows, columns], or [rows, ...] where a task has them at
             each position.
         targets: int or str classes, or numbers, [rows, ...]; None for a bundled set.
         options: Those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and the

@@ -15,8 +15,8 @@ def example_statistics(outputs: Tensor, targets: Tensor, task: Task | str) -> Te
     - of quantities: the loss of each output column
     - of what is decided: the example's loss, then its share of right decisions
 
-    The numbers are those of ``example_losses`` and of the task's ``shares``, up to rounding. Shapes:
-    as for ``example_losses``, without leading axes; ``vmap`` gives it any.
+    The numbers are those of ``example_losses`` and of the task's ``shares``, up to rounding.
+    Shapes: as for ``example_losses``, without leading axes; ``vmap`` gives it any.
 
     Args:
         outputs: ``[rows, ...]``.
@@ -78,9 +78,9 @@ def ratios_without(statistics: Tensor, given: Scale) -> Tensor:
     constant targets.
 
     Args:
-        statistics: Losses by column ``[columns, ..., rows]``. Without a row, a sum of squares around
-            the mean loses ``rows / (rows - 1)`` of the row's own square; the loss by another best
-            constant does so to first order.
+        statistics: Losses by column ``[columns, ..., rows]``. Without a row, a sum of squares
+            around the mean loses ``rows / (rows - 1)`` of the row's own square; the loss by another
+            best constant does so to first order.
     """
     rows = statistics.shape[-1]
     mean = statistics.mean(-1, keepdim=True)

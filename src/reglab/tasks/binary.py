@@ -7,7 +7,7 @@ from reglab.tasks.labels import Labels
 
 
 class Binary(Labels):
-    """Two classes, 0 and 1: outputs ``[..., rows, 1]`` or ``[..., rows]``, targets float ``[rows]``."""
+    """Two classes: outputs ``[..., rows, 1]`` or ``[..., rows]``, targets 0 or 1, float ``[rows]``."""
 
     name = "binary"
     classes = True

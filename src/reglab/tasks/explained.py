@@ -30,7 +30,7 @@ class Explained(Task):
         columns = targets if targets.dim() == 2 else targets.unsqueeze(-1)
         losses = self.constant_losses(columns)
         mean = losses.mean(-1)
-        constant = mean == 0
+        constant = (columns == columns[:1]).all(0).expand(mean.shape) | (mean == 0)
         mean = mean.masked_fill(constant, 1.0)
         return Scale(mean, constant, losses / mean.unsqueeze(-1))
 

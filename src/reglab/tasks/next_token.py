@@ -7,10 +7,11 @@ from reglab.tasks.positions import IGNORED, Positions, log_shares, over_counted
 
 
 class NextToken(Positions):
-    """Outputs ``[..., rows, length, classes]``, targets int64 ``[rows, length]``, -100 where padded.
+    """Outputs ``[..., rows, length, classes]``, targets int64 ``[rows, length]``, -100 where
+    padded.
 
-    For the next token the targets are the inputs, moved by one. Each sequence counts alike, whatever
-    its length; the perplexity is the exponential of this loss.
+    For the next token the targets are the inputs, moved by one. Each sequence counts alike,
+    whatever its length; the perplexity is the exponential of this loss.
     """
 
     name = "next_token"

@@ -33,7 +33,8 @@ class Poisson(Elementwise, Explained):
         return losses.unsqueeze(0) if targets.dim() == 1 else losses.movedim(-1, 0)
 
     def constant_losses(self, columns: Tensor) -> Tensor:
-        return deviances(columns.mean(0, keepdim=True).log(), columns).mT
+        rates = columns.mean(0, keepdim=True)
+        return deviances(rates.clamp(min=torch.finfo(rates.dtype).tiny).log(), columns).mT
 
     def constant(self, targets: Tensor, outputs: int) -> Tensor:
         counts = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).mean(0)

@@ -36,7 +36,7 @@ class Positions(Task):
 
 
 def over_counted(values: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean ``[..., rows]`` of values ``[..., rows, *positions]`` over those that count."""
+    """Return the mean ``[..., rows]`` of values ``[..., rows, *positions]`` over what counts."""
     counted = (targets != IGNORED).to(values.dtype)
     axes = tuple(range(1 - targets.dim(), 0))
     return (values * counted).sum(axes) / counted.sum(axes).clamp(min=1)

@@ -8,8 +8,8 @@ from reglab.tasks.positions import IGNORED, Positions, log_shares, over_counted
 
 
 class Segmentation(Positions):
-    """Outputs ``[..., rows, classes, height, width]``, targets int64 ``[rows, height, width]``, -100
-    where a pixel does not count.
+    """Outputs ``[..., rows, classes, height, width]``, targets int64 ``[rows, height, width]``,
+    -100 where a pixel does not count.
 
     A row's statistics are its loss, its share of right pixels, and for each class the pixels in the
     intersection of target and decision, then those in their union.

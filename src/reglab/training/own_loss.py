@@ -21,8 +21,8 @@ def loss_of(node: object) -> Loss | None:
     """Return the loss that a config's ``loss`` describes; None where it is the task's own.
 
     Args:
-        node: The dotted path of a function or of a ``torch.nn.Module``, or a mapping of ``_target_``
-            and arguments.
+        node: The dotted path of a function or of a ``torch.nn.Module``, or a mapping of
+            ``_target_`` and arguments.
 
     Raises:
         UserError: For what is neither, or is not trusted.
