@@ -22,7 +22,7 @@ LAYERS = {
     "analysis": {"core"},
     "config": {"core"},
     "processes": {"core"},
-    "tasks": {"core", "rng"},
+    "tasks": {"core", "rng", "config"},
     "data": {"core", "rng", "analysis", "tasks"},
     "measures": {"core", "rng", "config", "tasks"},
     "regularizers": {"core", "rng", "tasks"},

@@ -26,10 +26,10 @@ def check_task(task: str) -> str:
     """
     if task == "auto":
         return task
-    try:
+    task = str(task)
+    if "." in task or "(" in task or task in TASKS:
         return task_named(task).name
-    except UserError:
-        return choice("task", task, TASKS)
+    return choice("task", task, TASKS)
 
 
 class Target(NamedTuple):

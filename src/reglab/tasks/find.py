@@ -6,6 +6,7 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 
+from reglab.config.instantiate import construct, locate
 from reglab.core.errors import UserError, nearest
 from reglab.tasks.base import Task
 
@@ -29,6 +30,10 @@ def task_names() -> tuple[str, ...]:
 def task_named(task: Task | str) -> Task:
     """Return the task of a name, and a task as it is.
 
+    Args:
+        task: A name, with numbers behind it where the task has some, or the dotted path of a class
+            in a package that the user trusts.
+
     Raises:
         UserError: For an unknown name.
 
@@ -38,7 +43,17 @@ def task_named(task: Task | str) -> Task:
     """
     if isinstance(task, Task):
         return task
-    return _tasks().get(str(task)) or _with_numbers(str(task))
+    name = str(task)
+    if "(" not in name and "." in name:
+        return _of_path(name)
+    return _tasks().get(name) or _with_numbers(name)
+
+
+def _of_path(path: str) -> Task:
+    """Return the user's task of a dotted path, by which it is called."""
+    task = construct(locate(path, Task, "data.task"), {}, "data.task")  # type: ignore[type-abstract]  # subclasses
+    task.name = path
+    return task
 
 
 @cache
