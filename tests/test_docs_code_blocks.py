@@ -368,9 +368,11 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from reglab.core import secrets
     from reglab.core.metric_direction import SCORES
     from reglab.measures.scores import RANKED
+    from reglab.tasks.labels import OF_CLASSES
 
     monkeypatch.setattr(sys, "path", list(sys.path))
     known, held = set(sys.modules), (dict(SCORES), dict(RANKED))
+    of_classes = list(OF_CLASSES)
     plugins = Plugins.instance()  # they are looked for once, and take seconds
     singletons = dict(Singleton._instances)
     options = copy.deepcopy(ConfigStore.instance().repo)
@@ -389,6 +391,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for table, content in zip((SCORES, RANKED), held, strict=True):
         table.clear()
         table.update(content)
+    OF_CLASSES[:] = of_classes
 
 
 def page_in(

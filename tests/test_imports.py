@@ -22,9 +22,10 @@ LAYERS = {
     "analysis": {"core"},
     "config": {"core"},
     "processes": {"core"},
-    "data": {"core", "rng", "analysis", "config", "processes"},
-    "measures": {"core", "rng"},
-    "regularizers": {"core", "rng"},
+    "tasks": {"core", "rng", "config"},
+    "data": {"core", "rng", "analysis", "config", "processes", "tasks"},
+    "measures": {"core", "rng", "config", "tasks"},
+    "regularizers": {"core", "rng", "tasks"},
     "models": {"core", "config"},
     "tracking": {"core"},
     "tracking.mlflow": {"core", "tracking"},
@@ -33,14 +34,24 @@ LAYERS = {
     "reports.figures": {"core", "analysis"},
     "reports": {"core", "analysis", "tracking", "tracking.mlflow", "tracking front", "reports.figures"},
     "reports front": set(),
-    "distributed": {"core", "processes", "measures", "regularizers"},
+    "distributed": {"core", "processes", "tasks", "measures", "regularizers"},
 }
-METHODS = {"regularizers", "measures", "models", "data"}
+METHODS = {"tasks", "regularizers", "measures", "models", "data"}
 LAYERS["training"] = set(LAYERS) - {"tracking.admin", "reports", "reports.figures", "reports front"}
 LAYERS["training.fused"] = LAYERS["training"] | {"training"}
 LAYERS["training front"] = set()
-LAYERS["api"] = {"core", "processes", "data", "models", "measures", "regularizers", "tracking front", "training"}
-LAYERS["callback"] = {"core", "analysis", "measures", "regularizers", "distributed", "training"}
+LAYERS["api"] = {
+    "core",
+    "processes",
+    "tasks",
+    "data",
+    "models",
+    "measures",
+    "regularizers",
+    "tracking front",
+    "training",
+}
+LAYERS["callback"] = {"core", "analysis", "tasks", "measures", "regularizers", "distributed", "training"}
 LAYERS["training.lightning"] = LAYERS["training"] | {"training", "training.fused", "callback"}
 LAYERS["launchers"] = {
     "core",
@@ -198,7 +209,7 @@ def test_methods_measures_models_and_data_can_be_lifted_into_any_program(name: s
 
 
 def test_a_regularizer_needs_torch_alone() -> None:
-    for path in in_layer("regularizers", "rng"):
+    for path in in_layer("regularizers", "tasks", "rng"):
         assert external(path) - set(sys.stdlib_module_names) <= {"torch"}, path
 
 

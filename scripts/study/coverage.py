@@ -23,7 +23,6 @@ from torch import Generator, Tensor
 from torch.nn.functional import softplus
 
 from reglab.measures import Side, gap
-from reglab.measures.losses import Task
 from reglab.measures.per_example import Scale
 
 ROWS = (30, 50, 100, 300, 1000, 2000)
@@ -47,7 +46,7 @@ class Drawn(NamedTuple):
 class Population:
     """Rows to draw from, with the means of their loss and score."""
 
-    task: Task
+    task: str
     draw: Callable[[Generator, int, int], Drawn]
     loss: float
     score: float
@@ -152,7 +151,7 @@ def regression(r2: float, noise: str) -> Population:
     return Population("regression", draw, 1 - r2, r2)
 
 
-def side(drawn: Drawn, task: Task, left: float) -> Side:
+def side(drawn: Drawn, task: str, left: float) -> Side:
     """Return the drawn rows as a side of a gap, every repetition a member."""
     if task != "regression":
         return Side(drawn.statistics, Scale(*[torch.empty(0)] * 3), left)

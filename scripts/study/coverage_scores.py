@@ -18,7 +18,6 @@ import torch
 from torch import Generator, Tensor
 
 from reglab.measures import Evaluation, example_losses, one_part, side
-from reglab.measures.losses import Task
 
 ROWS = (50, 100, 300, 1000)
 APART = (1.0, 2.0, 4.0)
@@ -53,7 +52,7 @@ def rows_of(shares: tuple[float, ...], apart: float, generator: Generator, *shap
 
 def found(outputs: Tensor, classes: Tensor) -> dict[str, Tensor]:
     """Return the scores of one repetition with their intervals."""
-    task: Task = "binary" if outputs.shape[-1] == 1 else "classification"
+    task = "binary" if outputs.shape[-1] == 1 else "classification"
     targets = classes.double() if task == "binary" else classes
     seen = Evaluation(example_losses(outputs, targets, task), outputs, targets)
     return one_part("val", side(seen, task), task, scores=SCORES)

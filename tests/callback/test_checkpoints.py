@@ -16,11 +16,10 @@ from callback.own_module import LIGHTNING_WARNS, VAL_ROWS, OwnModule, assert_sam
 from reglab.analysis import per_example_file
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
-from reglab.measures import Task
 from reglab.regularizers import EMA, L1, L2, Dropout, EarlyStopping, Regularizer, WeightDecay
 
 pytestmark = LIGHTNING_WARNS
-TASK: Task = "classification"
+TASK = "classification"
 
 
 def adam(weights: Any) -> Any:

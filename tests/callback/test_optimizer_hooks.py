@@ -25,11 +25,10 @@ from callback.own_module import (
 )
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
-from reglab.measures import Task
 from reglab.regularizers import EMA, L1, L2, Dropout, Regularizer, WeightDecay
 
 pytestmark = LIGHTNING_WARNS
-TASK: Task = "classification"
+TASK = "classification"
 STRENGTH = 0.03
 
 

@@ -19,11 +19,10 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from callback.own_module import LIGHTNING_WARNS, OwnModule, assert_same, loaders, sgd, trainer, weights_of
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import UserError
-from reglab.measures import Task
 from reglab.regularizers import EMA, L1, L2, Dropout, EarlyStopping, Regularizer, WeightDecay
 
 pytestmark = LIGHTNING_WARNS
-TASK: Task = "classification"
+TASK = "classification"
 
 
 def members() -> list[Regularizer]:

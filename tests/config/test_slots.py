@@ -9,6 +9,7 @@ from hydra.core.plugins import Plugins
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
 
 from reglab.config import trust
 from reglab.config.hydra_node import SLOTS, VARIABLES
@@ -16,7 +17,14 @@ from reglab.config.instantiate import BUILT_IN, locate
 from reglab.core.errors import UserError
 from reglab.regularizers import Regularizer
 
-BASES = {"model": nn.Module, "regularizer": Regularizer, "optimizer": Optimizer, "scheduler": LRScheduler}
+BASES = {
+    "model": nn.Module,
+    "regularizer": Regularizer,
+    "optimizer": Optimizer,
+    "scheduler": LRScheduler,
+    "loss": nn.Module,
+    "measure": Metric,
+}
 OURS = {
     "model": {"CNN", "Linear", "MLP", "Timm", "Transformers"},
     "regularizer": {
@@ -25,8 +33,10 @@ OURS = {
     },
     "optimizer": set(),
     "scheduler": set(),
+    "loss": set(),
+    "measure": set(),
 }
-TORCHS = ("torch.nn.modules", "torch.optim")
+TORCHS = ("torch.nn.modules", "torch.optim", "torchmetrics.classification", "torchmetrics.regression")
 
 
 def classes(base: type) -> Iterator[type]:

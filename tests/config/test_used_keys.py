@@ -61,7 +61,7 @@ def test_a_key_that_a_value_refers_to_is_used(loader: Hydra, overrides: tuple[st
 @pytest.mark.parametrize(
     "overrides, message",
     [
-        (("+loss=focal",), r"loss is a key that nothing reads: the loss follows from the task"),
+        (("+loss=focal",), r"loss must be the dotted path of a function, such as package\.module\.name; got 'focal'"),
         (("+callbacks.a._target_=x.Y",), "callbacks is a key that nothing reads: .*reglab.Regularize"),
         (("+datamodule._target_=x.Y",), "data are named by data=NAME"),
         (("+ckpt_path=x",), "reglab resume RUN"),
@@ -93,11 +93,11 @@ def test_words_of_other_frameworks_have_an_answer(loader: Hydra, word: str) -> N
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["+loss=focal"], "loss is a key that nothing reads"),
-        (["+loss=focal", "--cfg", "job"], "loss is a key that nothing reads"),
-        (["-m", "+loss=focal,bce", NO_PRELOAD], "loss is a key that nothing reads"),
-        (["-m", "sweep.blocks=[{+loss: focal}]", NO_PRELOAD], "loss is a key that nothing reads"),
-        (["seed=1", "-m", "+loss=focal,bce", NO_PRELOAD], "loss is a key that nothing reads"),
+        (["+loss=focal"], "loss must be the dotted path of a function"),
+        (["+criterion=focal", "--cfg", "job"], "criterion is a key that nothing reads"),
+        (["-m", "+metric=f1,auc", NO_PRELOAD], "metric is a key that nothing reads"),
+        (["-m", "sweep.blocks=[{+criterion: focal}]", NO_PRELOAD], "criterion is a key that nothing reads"),
+        (["seed=1", "-m", "+metric=f1,auc", NO_PRELOAD], "metric is a key that nothing reads"),
         (["-m", "seed=0,1", "+sweep.foo=1", NO_PRELOAD], "sweep.foo is a key that nothing reads"),
         (["-m", "seed=0,1", "+hydra.launcher.worker=1", NO_PRELOAD], "no such setting; did you mean 'workers'"),
     ],

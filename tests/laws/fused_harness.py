@@ -89,7 +89,7 @@ def alone(experiment: Experiment, module: type[Solo] = Solo) -> Solo:
     if experiment.trainer["precision"] == "64-true":
         experiment.model.double()
     recipe, data = experiment.recipe, experiment.data
-    solo = module(experiment.model, experiment.cocktail, data.train, data.task, recipe)
+    solo = module(experiment.model, experiment.cocktail, data.train, data.criterion, recipe)
     _fit(experiment, solo, [])
     return solo
 

@@ -29,6 +29,7 @@ def log_probabilities(predicted):
 CLASSES = {
     "accuracy": lambda predicted, wanted: metrics.accuracy_score(wanted, predicted.argmax(1)),
     "balanced_accuracy": lambda predicted, wanted: metrics.balanced_accuracy_score(wanted, predicted.argmax(1)),
+    "kappa": lambda predicted, wanted: metrics.cohen_kappa_score(wanted, predicted.argmax(1)),
     "f1": lambda predicted, wanted: metrics.f1_score(wanted, predicted.argmax(1), average="macro"),
     "auroc": lambda predicted, wanted: one_against_rest(metrics.roc_auc_score)(log_probabilities(predicted), wanted),
     "average_precision": lambda predicted, wanted: one_against_rest(metrics.average_precision_score)(

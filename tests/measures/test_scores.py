@@ -11,12 +11,15 @@ import sklearn.metrics as metrics
 import torch
 from torchmetrics.functional.classification import multiclass_auroc, multilabel_f1_score
 
-from reglab.core.metric_direction import SCORES, lower_is_better, monitored
+from reglab.core.metric_direction import SCORES, lower_is_better
 from reglab.measures import Evaluation, example_losses, gap, one_part, side
 from reglab.measures.scores import RANKED
+from reglab.measures.settings import monitored
+from reglab.tasks import task_named
 
-CASES = [(name, task) for name, score in SCORES.items() for task in score.tasks]
-NOT_MEANS = [(name, task) for name, task in CASES if name in {"balanced_accuracy", *RANKED}]
+TASKS = ("classification", "binary", "multilabel", "regression")
+CASES = [(name, task) for task in TASKS for name in task_named(task).scores]
+NOT_MEANS = [(name, task) for name, task in CASES if name in {"balanced_accuracy", "kappa", *RANKED}]
 
 
 def case(task, rows=60, members=(), columns=None):
@@ -60,6 +63,8 @@ def by_sklearn(name, task, outputs, targets):
             return metrics.log_loss(targets, chances, labels=range(outputs.shape[-1]))
         if name == "f1":
             return metrics.f1_score(targets, predicted, average="macro")
+        if name == "kappa":
+            return metrics.cohen_kappa_score(targets, predicted)
         return {"accuracy": metrics.accuracy_score, "balanced_accuracy": metrics.balanced_accuracy_score}[name](
             targets, predicted
         )
@@ -70,6 +75,8 @@ def by_sklearn(name, task, outputs, targets):
         return getattr(metrics, f"{name}_score")(targets, predicted)
     if name == "log_loss":
         return metrics.log_loss(targets, chances)
+    if name == "kappa":
+        return metrics.cohen_kappa_score(targets, predicted)
     function = {"auroc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
     return function.get(name, metrics.brier_score_loss)(targets, chances)
 
@@ -195,10 +202,10 @@ def test_weighted_accuracy_of_right_rows_is_exactly_1_in_float32():
 
 def test_every_score_has_a_direction():
     lower = {name for name in SCORES if lower_is_better(f"val/{name}")}
-    assert lower == {"log_loss", "brier", "mae", "rmse"}
+    assert lower == {"log_loss", "brier", "mae", "rmse", "perplexity"}
     assert lower_is_better("gap/weighted_loss")
     assert not lower_is_better("val/weighted_accuracy")
-    assert monitored("regression", weighted=True) == ["val/loss", "val/r2", "val/mae", "val/rmse", "val/weighted_loss"]
+    assert monitored("regression", weighted=True) == ["val/loss", "val/r2", "val/rmse", "val/mae", "val/weighted_loss"]
 
 
 def test_logits_between_0_and_1_are_not_taken_for_probabilities():

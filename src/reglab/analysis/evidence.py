@@ -63,6 +63,9 @@ def unpaired(choice: Choice) -> Iterator[str]:
     """Yield that settings cannot be compared example by example, and why."""
     if len(choice.compared) < 2 or choice.comparison.has(choice.compared):
         return
+    if choice.chosen.without_rows(choice.monitor):
+        yield f"{metric_name(choice.monitor)} has no value for each row: settings are compared by its means alone."
+        return
     consequence = "settings are judged by their own standard errors, not by that of the paired difference"
     if choice.comparison.has_examples(choice.compared):
         yield (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from reglab.analysis.estimate import Interval
 
 SIDES = {"val": "validation", "train": "training", "test": "test"}
-SCORES = {"r2": "R²", "auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE"}
+SCORES = {"r2": "R²", "d2": "D²", "mean_iou": "mean IoU", "auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE"}
 
 
 def number(value: float) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reglab.analysis.paired import Scored
 from reglab.analysis.per_example_file import Examples
-from reglab.core.metric_direction import lower_is_better
+from reglab.core.metric_direction import OF_TASKS, lower_is_better
 
 
 class Side(NamedTuple):
@@ -58,7 +58,7 @@ def reader_of(metric: str) -> Reader:
     name, sign = metric.removeprefix("val/"), 1.0 if lower_is_better(metric) else -1.0
 
     def read(side: Side) -> Scored | None:
-        terms = side.loss if name == "loss" else side.score if name in ("accuracy", "r2") else side.monitor
+        terms = side.loss if name == "loss" else side.score if name in OF_TASKS else side.monitor
         if terms is None or not np.isfinite(terms).all():
             return None
         noise = sign * terms.astype(np.float64)

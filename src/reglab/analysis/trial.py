@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reglab.analysis.estimate import Estimate, Interval, estimate, joint_interval
 
@@ -131,7 +131,12 @@ class Candidate:
 
     def estimate(self, key: str) -> Estimate:
         """Return the metric with its standard error; ``<key>_se``: example noise, if logged."""
-        return estimate(self.values(key), self.values(f"{key}_se"), self.splits)
+        found = estimate(self.values(key), self.values(f"{key}_se"), self.splits)
+        return found if len(self.trials) > 1 or not self.without_rows(key) else replace(found, error=math.nan)
+
+    def without_rows(self, key: str) -> bool:
+        """Tell whether the metric ``key`` has no value for each row, and so no error over them."""
+        return any(math.isnan(trial.metrics.get(f"{key}_se", 0.0)) for trial in self.trials)
 
     def interval(self, key: str) -> Interval:
         """Return the metric with the joint interval of ``<key>_low`` and ``<key>_high``."""

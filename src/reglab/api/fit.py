@@ -23,6 +23,7 @@ from reglab.measures import MeasureSettings, score_name
 from reglab.models.lightning_module import check_plain
 from reglab.processes import rank_environment
 from reglab.regularizers import Cocktail, Regularizer, name_members
+from reglab.tasks import task_named
 from reglab.tracking import RunTracker, TrackingSettings, open_run
 from reglab.training import describe
 from reglab.training.check import check_experiment, check_seed
@@ -30,6 +31,7 @@ from reglab.training.experiment import Experiment
 from reglab.training.fit import fit as fit_experiment
 from reglab.training.fit import summary
 from reglab.training.length import take_length
+from reglab.training.own_loss import with_loss
 from reglab.training.preflight import log_advice
 from reglab.training.process_state import process_restored
 from reglab.training.recipe import Recipe, optimizer_config
@@ -77,6 +79,7 @@ def fit(
     tracking: str | None = None,
     experiment: str | None = None,
     measure: MeasureSettings | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     trainer: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Train ``model`` in place under ``regularizers`` and measure it after each epoch.
@@ -94,6 +97,8 @@ def fit(
             alone.
         experiment: The MLflow experiment of the run; None: MLFLOW_EXPERIMENT_NAME, or ``reglab``.
         measure: What is measured after an epoch; None: the defaults.
+        loss: Of (outputs, targets), the outputs in the shape that the task's losses take: a number
+            for each row, or one for all rows, whose gap then has no interval; None: the task's.
         trainer: Arguments of ``pytorch_lightning.Trainer``, such as ``{"accelerator": "cpu"}``, and
             ``gradient_clip_norm``, the largest norm of the gradient. On several devices, a
             notebook's strategy is ``ddp_notebook`` (forks) or ``ddp_spawn`` (the model's class is
@@ -108,6 +113,7 @@ def fit(
     """
     cocktail = Cocktail(_members(regularizers), check_seed(seed), data.task)
     _check_shapes(model, data)
+    data = with_loss(data, loss, model, batch_size)
     settings = dict(trainer or {})
     clip_norm = settings.pop("gradient_clip_norm", None)
     if "max_epochs" in settings:
@@ -195,6 +201,7 @@ def _open(uri: str | None, experiment: str | None, folder: Path, job: Experiment
         "reglab.seed": str(seed),
         "reglab.task": job.data.task,
         "reglab.score": score_name(job.data.task),
+        **job.measure.tags,
     }
     params = {
         "model": type(job.model).__name__,
@@ -239,8 +246,8 @@ def _check_shapes(model: nn.Module, data: DataSet) -> None:
         rows_read = data.val.inputs[rows]
         inputs: Tensor = rows_read.to(device, dtype if rows_read.is_floating_point() else rows_read.dtype)
         evaluation = evaluate(model, inputs, data.val.targets[rows].to(device), data.task)
-        if data.task == "classification" and evaluation.outputs.shape[1] < data.outputs:
-            raise ValueError(f"the model has {evaluation.outputs.shape[1]} outputs")
+        if (width := task_named(data.task).width(evaluation.outputs)) < data.outputs:
+            raise ValueError(f"the model has {width} outputs")
     except (RuntimeError, ValueError, IndexError) as error:
         shape = ", ".join(str(size) for size in data.input_shape) + ("" if data.tokens is None else ", tokens")
         raise UserError(

@@ -14,8 +14,9 @@ from reglab.callback.fixed_batches import FixedBatches, fixed_seeds, rows_in
 from reglab.callback.own_scores import OwnScore, ScoresOfSide
 from reglab.core.errors import UserError
 from reglab.distributed.collectives import interleaved
-from reglab.measures import Evaluation, Task
+from reglab.measures import Evaluation
 from reglab.measures.evaluate import evaluation_mode, evaluation_of, one_tensor
+from reglab.tasks import Task
 
 OwnLoss = Callable[[pl.LightningModule, Any], Any]
 """``(module, batch) -> losses [rows]``, or one loss of the batch, 0-dim, or a dict with one as

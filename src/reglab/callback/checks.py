@@ -9,8 +9,8 @@ from torch.optim import LBFGS, Optimizer
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.core.errors import UserError, nearest
 from reglab.measures import MeasureSettings
-from reglab.measures.losses import TASKS
 from reglab.regularizers import Cocktail, LabelSmoothing, Mixup, Regularizer, name_members, overrides
+from reglab.tasks import Task, task_names
 from reglab.training.lightning_packages import is_lightning
 
 _BY_HAND: dict[type[Regularizer], str] = {
@@ -23,7 +23,7 @@ _BY_HAND: dict[type[Regularizer], str] = {
 }
 
 
-def check_task(task: str | None, loss: object, settings: MeasureSettings) -> None:
+def check_task(task: Task | None, loss: object, settings: MeasureSettings) -> None:
     """Raise UserError where it is not said what is measured, or a score is none of the task.
 
     Args:
@@ -35,19 +35,17 @@ def check_task(task: str | None, loss: object, settings: MeasureSettings) -> Non
         raise UserError(f"loss must be a function of (module, batch), got {loss!r}")
     if task is None and loss is None:
         raise UserError(
-            f"say what is measured: task= one of {', '.join(TASKS)}, or loss=lambda module, batch: ..., the loss of "
-            "each row or of the batch"
+            f"say what is measured: task= one of {', '.join(task_names())}, or loss=lambda module, batch: ..., the "
+            "loss of each row or of the batch"
         )
     if task is None and settings.scores:
-        raise UserError(f"scores={list(settings.scores)} are scores of a task; give task= too")
-    if task is not None and task not in TASKS:
-        raise UserError(f"task={task!r} is unknown; {nearest(str(task), TASKS)}")
+        raise UserError(f"scores={list(map(str, settings.scores))} are scores of a task; give task= too")
     if task is not None:
         settings.check(task, weighted=False)
 
 
 def named_members(
-    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], task: str | None = None, loss: object = None
+    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], task: Task | None = None, loss: object = None
 ) -> dict[str, Regularizer]:
     """Return the members by name.
 
@@ -68,7 +66,7 @@ def named_members(
     return named
 
 
-def _refuse_wrapper(name: str, member: Regularizer, task: str | None, loss: object) -> None:
+def _refuse_wrapper(name: str, member: Regularizer, task: Task | None, loss: object) -> None:
     if overrides(member, "on_objective") and member.reads != "loss" and task is None:
         reason, way_out = "the batch and its loss", "Give task=, where the outputs are of one. "
     elif overrides(member, "on_gradient") and loss is None:

@@ -21,7 +21,7 @@ from torch.utils.data import (
 )
 
 from reglab.core.errors import UserError
-from reglab.measures import Task
+from reglab.tasks import Task
 from reglab.training.lightning_packages import is_lightning
 
 Rows = tuple[Tensor, Tensor]
@@ -60,8 +60,8 @@ def pair_of(batch: Any, unpack: Unpack) -> Rows:
 
 
 def wide_labels(targets: Tensor, task: Task | None) -> Tensor:
-    """Return targets, the labels of a classification in int64: losses take no narrower ones."""
-    return targets.long() if task == "classification" and not targets.is_floating_point() else targets
+    """Return targets, those that are classes in int64: losses take no narrower ones."""
+    return targets.long() if task is not None and task.integers and not targets.is_floating_point() else targets
 
 
 def is_mapped(loader: Any) -> bool:

@@ -11,8 +11,9 @@ from reglab.callback.batch_evaluation import Asked, BatchEvaluation
 from reglab.callback.dataloader_rows import wide_labels
 from reglab.callback.fixed_batches import FixedBatches
 from reglab.callback.own_scores import is_lower_better
-from reglab.measures import Evaluation, MeasureSettings, Task, gap, gap_of_means, gap_of_points, side
+from reglab.measures import Evaluation, MeasureSettings, gap, gap_of_means, gap_of_points, side
 from reglab.measures.evaluate import evaluation_of
+from reglab.tasks import Task
 from reglab.training import measured_rows
 from reglab.training.measured_rows import GapRows, GapSide
 from reglab.training.per_example import MeasuredRows, SideRows, constant_predictor, examples
@@ -61,8 +62,8 @@ class Sides(NamedTuple):
             dtype: Of the model.
         """
         (_, _, fitted), (_, outputs, targets) = evaluations
-        width = outputs.shape[-1] if outputs.dim() > 1 else 1
-        constant = evaluation_of(constant_predictor(fitted, len(targets), width, task), targets, task)
+        best = constant_predictor(fitted, len(targets), task.width(outputs), task)
+        constant = evaluation_of(best, targets, task)
         probe, val = (SideRows(_index(*each)) for each in zip(self.both, evaluations, strict=True))
         return examples(MeasuredRows(probe, val, constant, self.train_rows), evaluations, task, dtype)
 

@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from reglab.core.errors import UserError
 from reglab.core.metric_direction import lower_is_better
-from reglab.measures import Task, score_name
+from reglab.tasks import Task
 
 OwnScore = Metric | Callable[[Tensor, Tensor], Any]
 """A metric of torchmetrics, or ``(outputs, targets) -> value`` of all rows, 0-dim or ``[rows]``."""
@@ -28,7 +28,7 @@ def own_scores(scores: Sequence[str] | Mapping[str, OwnScore], task: Task | None
     """
     if not isinstance(scores, Mapping):
         return {}
-    taken = {"loss"} | ({score_name(task)} if task else set()) | ({"rmse"} if task == "regression" else set())
+    taken = {"loss", *((task.score, *task.also) if task else ())}
     for name, score in scores.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise UserError(f"scores: a name has letters, digits and underscores, got {name!r}")

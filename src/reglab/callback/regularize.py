@@ -26,8 +26,9 @@ from reglab.callback.run_record import OWN_LOSS, log_final, run_tags, tag_runs
 from reglab.callback.second_gradient import SecondGradient
 from reglab.callback.training_loss import TrainingLoss
 from reglab.core.errors import UserError
-from reglab.measures import MeasureSettings, Task, to_floats
+from reglab.measures import MeasureSettings, to_floats
 from reglab.regularizers import Cocktail, Regularizer, overrides
+from reglab.tasks import Task, task_named
 from reglab.training.per_example import log_examples
 from reglab.training.silent_hooks import HookWatch
 
@@ -105,7 +106,7 @@ class Regularize(pl.Callback):
     def __init__(
         self,
         regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
-        task: Task | None = None,
+        task: Task | str | None = None,
         *,
         loss: OwnLoss | None = None,
         seed: int = 0,
@@ -118,15 +119,16 @@ class Regularize(pl.Callback):
     ) -> None:
         names = () if isinstance(scores, Mapping) else scores
         self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
+        self.task, self.loss = None if task is None else task_named(task), loss
         if every is not None or task is not None or loss is not None:
-            check_task(task, loss, self._settings)
-        self.cocktail = Cocktail(named_members(regularizers, task, loss), seed, task or OWN_LOSS)
-        self.task, self.loss = task, loss
+            check_task(self.task, loss, self._settings)
+        name = self.task.name if self.task else OWN_LOSS
+        self.cocktail = Cocktail(named_members(regularizers, self.task, loss), seed, name)
         self._memory, self._which = memory_mb * 2**20, optimizer
         self._seed = seed
         self.every = every
         self.unpack = unpack
-        self._asked = Asked(task, unpack, loss, own_scores(scores, task))
+        self._asked = Asked(self.task, unpack, loss, own_scores(scores, self.task))
         self.prefix = prefix
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
@@ -144,7 +146,7 @@ class Regularize(pl.Callback):
 
     def run_tags(self) -> dict[str, str]:
         """Return the tags by which a report groups runs: regularizers, strength, task and score."""
-        return run_tags(self.cocktail, self.task)
+        return run_tags(self.cocktail, self.task, self._settings)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         check_strategy(trainer)

@@ -6,8 +6,9 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, MLFlowLogger
 
-from reglab.measures import Task, score_name
+from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
+from reglab.tasks import Task
 from reglab.training.describe import cocktail_tags
 from reglab.training.lightning_packages import is_lightning
 
@@ -15,15 +16,16 @@ OWN_LOSS = "own_loss"  # where there is no task
 _GLOBAL_SEED = "PL_GLOBAL_SEED"  # set by Lightning's seed_everything
 
 
-def run_tags(cocktail: Cocktail, task: Task | None) -> dict[str, str]:
-    """Return the tags with a run's regularizers, strength, task and score.
+def run_tags(cocktail: Cocktail, task: Task | None, settings: MeasureSettings) -> dict[str, str]:
+    """Return the tags with a run's regularizers, strength, task and scores.
 
     Args:
         cocktail: That trains.
         task: Of the outputs; None where the loss is the user's own.
+        settings: With scores.
     """
-    score = score_name(task) if task else "loss"
-    return {**cocktail_tags(cocktail), "reglab.task": task or OWN_LOSS, "reglab.score": score}
+    name, score = (task.name, task.score) if task else (OWN_LOSS, "loss")
+    return {**cocktail_tags(cocktail), "reglab.task": name, "reglab.score": score, **settings.tags}
 
 
 def tag_runs(loggers: Iterable[Logger], tags: Mapping[str, str], seed: int) -> None:

@@ -14,9 +14,10 @@ from reglab.callback.batch_evaluation import Asked
 from reglab.callback.dataloader_rows import pair_of, wide_labels
 from reglab.core.errors import UserError
 from reglab.distributed.collectives import mean_over_ranks
-from reglab.measures import Task, example_losses
+from reglab.measures import example_losses
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome, overrides
 from reglab.regularizers.base import unit_weight, weighted
+from reglab.tasks import Task
 from reglab.training.term_sums import TermSums
 
 
@@ -133,8 +134,8 @@ class TrainingLoss:
             wanted, returned = float(example_losses(outputs.detach(), targets, task).mean()), float(loss.detach())
             if abs(wanted - returned) > 1e-2 * max(abs(wanted), 1e-2):
                 raise UserError(
-                    f"{self._reader} takes training_step's loss for the mean {task} loss of self(inputs), which is "
-                    f"{wanted:.6g} on the first batch, and training_step returned {returned:.6g}; train with "
+                    f"{self._reader} takes training_step's loss for the mean {task.name} loss of self(inputs), which "
+                    f"is {wanted:.6g} on the first batch, and training_step returned {returned:.6g}; train with "
                     "reglab.fit or `reglab train`"
                 )
         self.forget()

@@ -11,11 +11,12 @@ trusted does not make each of its classes one that a stranger may construct.
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from reglab.config.argument_kinds import check_kinds
-from reglab.config.trust import check_trusted, is_given
+from reglab.config.trust import check_given, check_trusted, is_given
 from reglab.core.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ BUILT_IN = {
     "regularizer": ("reglab.regularizers",),
     "optimizer": ("torch.optim",),
     "scheduler": ("torch.optim.lr_scheduler", "torch.optim.swa_utils"),
+    "loss": ("torch.nn.modules.loss",),
+    "measure": ("torchmetrics.classification", "torchmetrics.regression"),
 }
 
 
@@ -118,6 +121,64 @@ def build(config: Mapping[str, Any], base: type[T], key: str, **extra: Any) -> T
     """
     arguments = {name: value for name, value in config.items() if name != "_target_"}
     return construct(locate(config.get("_target_"), base, key), {**arguments, **extra}, key)
+
+
+def build_function(config: object, base: type[T], key: str) -> Callable[..., Any]:
+    """Return the function of two arguments that a config node names, or an instance of ``base``.
+
+    A function must be defined in a package that the user trusts, as a class must. The node's
+    arguments are given by name, and never the first two, which are tensors in every call: what a
+    stranger's config says reaches no function as its subject.
+
+    Args:
+        config: The dotted path, or ``_target_`` and keyword arguments.
+        base: Of instances.
+        key: The config key, for messages.
+
+    Raises:
+        UserError: For anything else.
+    """
+    if not isinstance(config, Mapping):
+        config = {"_target_": config}
+    target = function_path(config.get("_target_"), key)
+    function = _function(target, key)
+    if function is None:
+        return build(config, base, key)  # type: ignore[return-value]  # instances that are called
+    arguments = {name: value for name, value in config.items() if name != "_target_"}
+    parameters = list(inspect.signature(function).parameters)
+    for name in arguments:
+        if name not in parameters[2:]:
+            raise UserError(f"{key}.{name}: {target} has no such argument; {nearest(name, parameters[2:])}")
+    return partial(function, **arguments)
+
+
+def function_path(target: object, key: str) -> str:
+    """Return ``target``, the dotted path of a function or class.
+
+    Args:
+        target: The path.
+        key: The config key, for the message.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if not isinstance(target, str) or not is_path(target):
+        raise UserError(f"{key} must be the dotted path of a function, such as package.module.name; got {target!r}")
+    return target
+
+
+def _function(target: str, key: str) -> Callable[..., Any] | None:
+    """Return the function of a dotted path; None where it names something else."""
+    module_name, _, name = target.rpartition(".")
+    check_trusted(module_name, f"{key}={target}")
+    try:
+        found = getattr(importlib.import_module(module_name), name, None)
+    except ImportError:
+        return None  # reported where a class is looked for
+    if not inspect.isfunction(found):
+        return None
+    check_given(found.__module__, f"{key}={target}")
+    return found
 
 
 def is_path(target: str) -> bool:

@@ -3,8 +3,8 @@
 What others wrote (an experiment file, a checkpoint, the blocks of a sweep) cannot widen it: a
 package is trusted by the command line, the environment or Python, never by what was composed.
 
-Of torch only ``torch.nn`` and ``torch.optim``, whose classes compute. Elsewhere, and in
-torchmetrics, some modules run or fetch what their arguments name, such as
+Of torch only ``torch.nn`` and ``torch.optim``, whose classes compute, and of torchmetrics those of
+classification and regression. Elsewhere in both, some modules run or fetch what their arguments name, such as
 ``torchmetrics.text.BERTScore``: a pretrained model from any address.
 """
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from reglab.core.errors import UserError
 
 KEY, VARIABLE = "trust", "REGLAB_TRUST"
-_BUILT_IN = frozenset({"reglab", "torch.nn", "torch.optim"})
+_BUILT_IN = frozenset({"reglab", "torch.nn", "torch.optim", "torchmetrics.classification", "torchmetrics.regression"})
 _trusted: set[str] = set()
 
 

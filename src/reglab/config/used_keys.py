@@ -13,19 +13,19 @@ from typing import Any
 from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
 
+from reglab.config.instantiate import function_path
 from reglab.config.leaves import leaves
 from reglab.config.paths import conf_dir
 from reglab.config.yaml_file import read_mapping
 from reglab.core.errors import UserError, nearest
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "regularizer", "measure", "trainer", "tracking")
-ROOTS = frozenset({*GROUPS, "name", "seed", "trust", "sweep", "hydra"})
+ROOTS = frozenset({*GROUPS, "name", "seed", "trust", "loss", "sweep", "hydra"})
 _PACKAGES = ("experiment", "debug")  # groups whose files set other keys, and leave nothing under their own
 _REFERENCE = re.compile(r"\$\{[^}]*")
 # Words of other frameworks, and how the same is said here.
 INSTEAD = {
-    "loss": "the loss follows from the task of the data (data.task of a table)",
-    "criterion": "the loss follows from the task of the data (data.task of a table)",
+    "criterion": "give loss=my_package.losses.my_loss, or leave it to the task of the data (data.task of a table)",
     "metric": "scores are named by measure.scores, and measure.monitor decides",
     "metrics": "scores are named by measure.scores, and measure.monitor decides",
     "callbacks": "reglab train has no callbacks of yours yet; in Python, reglab.Regularize joins them in a pl.Trainer",
@@ -61,7 +61,8 @@ def check_used(config: DictConfig, checked: Collection[str] = ()) -> None:
         checked: Keys of the root that were checked before, in the config of the whole sweep.
 
     Raises:
-        UserError: Naming the key, and what to give instead.
+        UserError: Naming the key, and what to give instead; also for a ``loss`` that is no path of a
+            function.
     """
     plain: Any = OmegaConf.to_container(config, resolve=False)
     unknown = [str(key) for key in plain if key not in ROOTS and key not in _PACKAGES and key not in checked]
@@ -78,6 +79,8 @@ def check_used(config: DictConfig, checked: Collection[str] = ()) -> None:
     for key in plain.get("sweep") or {}:
         if key not in known:
             raise UserError(f"sweep.{key} is a key that nothing reads: {nearest(str(key), known)}")
+    if (loss := plain.get("loss")) is not None:
+        function_path(loss.get("_target_") if isinstance(loss, Mapping) else loss, "loss")
     hydra = {key: value for key, value in (plain.get("hydra") or {}).items() if key != "env"}  # a group without a node
     _check_hydra(hydra, OmegaConf.structured(HydraConf), "hydra")
 

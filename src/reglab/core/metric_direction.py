@@ -1,13 +1,12 @@
-"""Scores: direction, unit, tasks, definition.
+"""Scores: direction, unit, definition. Which task has which: ``reglab.tasks``.
 
 No torch: reports read it too.
 """
 
 from dataclasses import dataclass
 
+LOWER = "reglab.lower"  # tag of a run: the user's own scores of which a lower value is better
 WEIGHTED = "weighted_"  # a metric in which each row counts as it does in training
-_CLASSES = ("classification", "binary", "multilabel")
-_ALL = (*_CLASSES, "regression")
 
 
 @dataclass(frozen=True)
@@ -17,33 +16,51 @@ class Score:
     Args:
         higher: Whether a higher value is better.
         unit: For people.
-        tasks: Those that have it.
         meaning: Its definition, and what its interval comes from.
     """
 
     higher: bool
     unit: str
-    tasks: tuple[str, ...]
     meaning: str
 
 
 SCORES = {
-    "accuracy": Score(True, "share", _CLASSES, "share of correct predictions; multilabel: mean over the labels"),
-    "r2": Score(True, "share of the variance", ("regression",), "1 - squared error / variance, mean over the columns"),
-    "balanced_accuracy": Score(True, "share", _CLASSES, "mean recall over the classes"),
-    "auroc": Score(True, "probability", _CLASSES, "area under the ROC curve, one-vs-rest mean over the classes"),
-    "average_precision": Score(True, "share", _CLASSES, "area under the precision-recall curve, mean over the classes"),
-    "f1": Score(True, "share", _CLASSES, "2 TP / (2 TP + FP + FN), mean over the classes; binary: of class 1"),
-    "log_loss": Score(False, "nats", _CLASSES, "mean of -log p(class): the loss itself"),
-    "brier": Score(False, "squared probability", _CLASSES, "squared error of p; several classes: the sum over them"),
-    "mae": Score(False, "the target's own", ("regression",), "mean |error|, mean over the columns"),
-    "rmse": Score(False, "the target's own", ("regression",), "root of the mean squared error, mean over the columns"),
+    "accuracy": Score(True, "share", "share of correct predictions; multilabel: mean over the labels"),
+    "r2": Score(True, "share of the variance", "1 - squared error / variance, mean over the columns"),
+    "d2": Score(True, "share of the loss", "1 - loss / loss of the best constant, mean over the columns"),
+    "mean_iou": Score(True, "share", "intersection over union of the pixels, mean over the classes"),
+    "perplexity": Score(False, "classes", "exp of the loss"),
+    "balanced_accuracy": Score(True, "share", "mean recall over the classes"),
+    "auroc": Score(True, "probability", "area under the ROC curve, one-vs-rest mean over the classes"),
+    "average_precision": Score(True, "share", "area under the precision-recall curve, mean over the classes"),
+    "f1": Score(True, "share", "2 TP / (2 TP + FP + FN), mean over the classes; binary: of class 1"),
+    "kappa": Score(True, "agreement beyond chance", "Cohen's: (accuracy - chance) / (1 - chance)"),
+    "log_loss": Score(False, "nats", "mean of -log p(class): the loss itself"),
+    "brier": Score(False, "squared probability", "squared error of p; several classes: the sum over them"),
+    "mae": Score(False, "the target's own", "mean |error|, mean over the columns; ordinal: in classes"),
+    "rmse": Score(False, "the target's own", "root of the mean squared error, mean over the columns"),
 }
+
+OF_TASKS = ("accuracy", "r2", "d2")  # each task has one of them, which is always measured
 
 LOSS_OF_REGRESSION = (
     "The loss of a regression is the squared error, not halved, of the target as it is trained on: standardized, "
     "unless the data say otherwise. rmse and mae are in the target's own units."
 )
+
+
+_lower: set[str] = set()  # names of scores of users'
+
+
+def declare(name: str, higher: bool) -> None:
+    """Say which direction of a user's score is better.
+
+    Args:
+        name: As in ``val/NAME``.
+        higher: Whether higher is.
+    """
+    if name not in SCORES:
+        (_lower.discard if higher else _lower.add)(name)
 
 
 def lower_is_better(key: str) -> bool:
@@ -54,16 +71,4 @@ def lower_is_better(key: str) -> bool:
         (True, False)
     """
     name = key.rpartition("/")[2].removeprefix(WEIGHTED)
-    return name == "loss" or (name in SCORES and not SCORES[name].higher)
-
-
-def monitored(task: str, weighted: bool) -> list[str]:
-    """Return the metrics that ``measure.monitor`` may name.
-
-    Args:
-        task: The task of the data set.
-        weighted: Whether its rows have weights that differ.
-    """
-    plain = ["loss", *(name for name, score in SCORES.items() if task in score.tasks)]
-    also = [WEIGHTED + name for name in ("loss", "accuracy") if name in plain] if weighted else []
-    return [f"val/{name}" for name in (*plain, *also)]
+    return name == "loss" or name in _lower or (name in SCORES and not SCORES[name].higher)

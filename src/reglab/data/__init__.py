@@ -5,7 +5,7 @@ each a ``Part``.
 """
 
 from reglab.data.assemble import check, load
-from reglab.data.dataset import DataSet, Part, Task
+from reglab.data.dataset import DataSet, Part
 from reglab.data.rows import Rows
 
-__all__ = ["DataSet", "Part", "Rows", "Task", "check", "load"]
+__all__ = ["DataSet", "Part", "Rows", "check", "load"]

@@ -10,7 +10,8 @@ from reglab.data.checks import flag, whole
 from reglab.data.reader import Reader
 from reglab.data.source import Source
 from reglab.data.stream_choice import is_streamed
-from reglab.data.table_target import targets_of
+from reglab.data.table_target import is_dense, targets_of
+from reglab.tasks import task_named
 
 
 def arrays(
@@ -26,8 +27,9 @@ def arrays(
 
     Args:
         inputs: ``[rows, columns]`` or ``[rows, ...]``, numbers.
-        targets: ``[rows]`` or ``[rows, columns]``, which are read into memory.
-        task: One of auto, classification, binary, multilabel, regression.
+        targets: ``[rows]`` or ``[rows, columns]``, or ``[rows, ...]`` where the task has one at each
+            position, which are read into memory.
+        task: ``auto``, or a name of ``reglab.tasks``.
         tokens: The inputs are token ids, >= 0.
         stream: Read the inputs anew in each epoch, rather than once into memory; ``auto``: where
             they do not fit into the free memory.
@@ -40,7 +42,7 @@ def arrays(
         raise UserError("data=arrays needs two files that numpy.save wrote: data.inputs=x.npy data.targets=y.npy")
     reader = FileReader(Path(str(inputs)).expanduser(), "inputs")
     values = np.array(mapped(Path(str(targets)).expanduser(), "targets"))
-    if values.ndim not in (1, 2) or len(values) != len(reader):
+    if (values.ndim not in (1, 2) and not is_dense(task)) or values.ndim == 0 or len(values) != len(reader):
         raise UserError(
             f"data.targets holds {list(values.shape)} and data.inputs {[len(reader), *reader.shape]}: targets must be "
             "[rows] or [rows, columns], with as many rows as the inputs"
@@ -57,7 +59,7 @@ def arrays(
         shape=reader.shape if len(reader.shape) > 1 or tokens else None,
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,
-        standardize_target=target.task == "regression",
+        standardize_target=task_named(target.task).standardizes,
         name=Path(str(inputs)).stem,
         reader=reader,
         stream=is_streamed(

@@ -18,6 +18,7 @@ from reglab.data.map_dataset import items
 from reglab.data.options import Options
 from reglab.data.source import Source
 from reglab.data.table_target import targets_of
+from reglab.tasks import task_named
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -30,12 +31,13 @@ def dataset(data: "str | ArrayLike | Dataset[Any]", targets: ArrayLike | str | N
 
     Args:
         data: The name of a bundled set (``digits``); inputs [rows, ...] as an array or tensor, then
-            ``targets`` are [rows] or [rows, columns]; or a torch ``Dataset`` of pairs (inputs,
-            target), or of mappings, whose keys ``inputs`` and ``targets`` name.
-        targets: int or str classes, or numbers, [rows] or [rows, columns]; None for a bundled set.
+            ``targets`` are [rows] or [rows, columns], or [rows, ...] where a task has them at each
+            position; or a torch ``Dataset`` of pairs (inputs, target), or of mappings, whose keys
+            ``inputs`` and ``targets`` name.
+        targets: int or str classes, or numbers, [rows, ...]; None for a bundled set.
         options: Those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and the
-            set's own; for arrays also ``task``, one of auto, classification, binary, multilabel,
-            regression; for a torch ``Dataset`` those of ``conf/data/dataset.yaml``.
+            set's own; for arrays also ``task``: auto, or a name of ``reglab.tasks``; for a torch
+            ``Dataset`` those of ``conf/data/dataset.yaml``.
 
     Returns:
         The data set, split into training, validation and test part.
@@ -120,6 +122,6 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         shape=values.shape[1:] if values.ndim > 2 or tokens else None,
         homogeneous=values.ndim > 2,
         tokens=tokens,
-        standardize_target=target.task == "regression",
+        standardize_target=task_named(target.task).standardizes,
     )
     return assemble("arrays", source, Options(**{key: value for key, value in options.items() if key != "task"}))

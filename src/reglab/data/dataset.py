@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from reglab.data.rows import Rows
-
-Task = Literal["classification", "binary", "multilabel", "regression"]
+from reglab.tasks import Task, task_named
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,13 @@ class DataSet:
             None where there is none.
         target_scale: The deviations by which a regression's target columns were divided, float64
             [columns]; None: by none.
+        own: The task with a loss of the user's; None: as it is.
         digest: SHA-256 (hex) of everything that training, validation and testing see.
         summary: Plain values for params and notes: rows, split, noise, scale of the target.
     """
 
     name: str
-    task: Task
+    task: str
     train: Part
     val: Part
     test: Part
@@ -93,6 +92,12 @@ class DataSet:
     feature_groups: Tensor | None = None
     target_scale: Tensor | None = None
     tokens: int | None = None
+    own: Task | None = None
+
+    @property
+    def criterion(self) -> Task:
+        """What outputs are judged by: the task, or ``own``."""
+        return self.own or task_named(self.task)
 
     @property
     def streamed(self) -> bool:

@@ -3,23 +3,23 @@
 import torch
 from torch import Tensor
 
-from reglab.data.dataset import Task
 from reglab.data.streams import stream
 from reglab.rng import counter_rng
+from reglab.tasks import task_named
 
 
-def corrupt(targets: Tensor, index: Tensor, task: Task, outputs: int, rate: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Replace the targets of ``round(rate * rows)`` rows by wrong ones.
+def corrupt(targets: Tensor, index: Tensor, task: str, outputs: int, rate: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Replace the targets of ``round(rate * rows)`` rows by wrong ones, see ``Task.wrong_targets``.
 
     classification, binary: another class, uniformly (symmetric noise: a corrupted label is always
     wrong).
     multilabel: every label is flipped by a coin toss, and at least one is.
-    regression: the target of another row, uniformly (so the targets keep their range).
+    Any other task: the target of another row, uniformly (so the targets keep their range).
 
     A higher rate corrupts the rows of a lower one too.
 
     Args:
-        targets: [rows] or [rows, outputs].
+        targets: [rows, ...].
         index: int64 [rows], the key of each row's draws.
         task: The task of the data set.
         outputs: Number of classes or labels.
@@ -37,22 +37,6 @@ def corrupt(targets: Tensor, index: Tensor, task: Task, outputs: int, rate: floa
     corrupted[
         counter_rng.bits(stream(seed, "label_noise", "rows"), index).argsort(stable=True)[: round(rate * len(index))]
     ] = True
-    wrong = _wrong_targets(targets, index, task, outputs, stream(seed, "label_noise", "targets"))
-    chosen = corrupted if targets.ndim == 1 else corrupted[:, None]
+    wrong = task_named(task).wrong_targets(targets, index, outputs, stream(seed, "label_noise", "targets"))
+    chosen = corrupted.reshape(-1, *(1 for _ in targets.shape[1:]))
     return torch.where(chosen, wrong, targets), corrupted
-
-
-def _wrong_targets(targets: Tensor, index: Tensor, task: Task, outputs: int, key: Tensor) -> Tensor:
-    """Return a wrong target for every row."""
-    if task == "multilabel":
-        toss = counter_rng.uniform(key, index[:, None] * outputs + torch.arange(outputs))
-        flip = (toss < 0.5) | (toss == toss.min(dim=1, keepdim=True).values)
-        return torch.where(flip, 1 - targets, targets)
-    drawn = counter_rng.uniform(key, index).double()
-    if task == "regression":
-        others = len(targets) - 1
-        steps = 1 + (drawn * others).long().clamp(max=max(others - 1, 0))
-        return targets[(torch.arange(len(targets)) + steps) % len(targets)]
-    if task == "binary":
-        return 1 - targets
-    return (targets + 1 + (drawn * (outputs - 1)).long()) % outputs

@@ -19,6 +19,7 @@ from reglab.data.reader import Array
 from reglab.data.source import Integers, Source
 from reglab.data.stream_choice import is_streamed
 from reglab.data.table_target import targets_of
+from reglab.tasks import task_named
 
 PARTS = ("train", "val", "test")
 _BLOCK = 64  # items that a worker reads at a time
@@ -44,7 +45,7 @@ def dataset(
     Args:
         _target_: Its class, of a trusted package.
         inputs, targets: The keys of an item that is a mapping; None: an item is a pair of both.
-        task: One of auto, classification, binary, multilabel, regression.
+        task: ``auto``, or a name of ``reglab.tasks``.
         train, val, test: ``_target_`` and arguments of each part, instead of one to be split.
         stream: Read the inputs anew in each epoch, rather than once into memory; ``auto``: where
             they do not fit into the free memory.
@@ -98,7 +99,7 @@ def items(
         shape=reader.shape if len(reader.shape) > 1 or tokens else None,
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,
-        standardize_target=found.task == "regression",
+        standardize_target=task_named(found.task).standardizes,
         name=type(sets[0]).__name__,
         reader=reader if read is None else ArrayReader(read),
         stream=streamed,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from reglab.data.dataset import Task
+from reglab.tasks import task_named
 
 if TYPE_CHECKING:
     from reglab.data.reader import Reader
@@ -66,7 +66,7 @@ class Source:
         workers: Processes that read them; 0: none beside the one that trains.
     """
 
-    task: Task
+    task: str
     numeric: Floats | Integers | Bytes
     numeric_names: tuple[str, ...]
     targets: Integers | Floats
@@ -92,4 +92,4 @@ class Source:
     @property
     def classes(self) -> Integers | None:
         """Return the class number of each row, or None where the task has no classes."""
-        return self.targets.astype(np.int64) if self.task in ("classification", "binary") else None
+        return self.targets.astype(np.int64) if task_named(self.task).classes else None

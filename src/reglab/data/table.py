@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from reglab.core.errors import UserError
-from reglab.data.checks import choice, flag, whole
+from reglab.data.checks import flag, whole
 from reglab.data.source import Floats, Source
 from reglab.data.table_column import Column
 from reglab.data.table_features import read_features
@@ -14,7 +14,7 @@ from reglab.data.table_keys import check_complete, group_numbers, time_numbers
 from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
 from reglab.data.table_roles import pd_frame, read_typed
-from reglab.data.table_target import TASKS, read_target
+from reglab.data.table_target import check_task, read_target
 
 
 def table(
@@ -55,7 +55,7 @@ def table(
     """
     reading = Reading(separator, decimal, missing, encoding, header, None if sheet is None else str(sheet), types)
     steering = {"group": group, "time": time, "sample_weight": sample_weight}
-    typed = read_typed(path, reading, choice("task", task, TASKS), target, drop, categorical, steering)
+    typed = read_typed(path, reading, check_task(task), target, drop, categorical, steering)
     numeric, names, categories = read_features(
         pd_frame(typed.inputs), list(typed.categorical), whole("most_categories", most_categories, 1)
     )

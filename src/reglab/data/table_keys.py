@@ -13,6 +13,7 @@ from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
 from reglab.data.table_typed import typed_column
 from reglab.data.table_types import as_dates, has_codes, type_inputs
+from reglab.tasks import task_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +27,11 @@ def is_text(table: RawTable, name: str) -> bool:
 def is_code(table: RawTable, name: str, task: str, reading: Reading) -> bool:
     """Return whether a target holds codes: texts by the user's word, or digits that begin with 0.
 
-    ``01`` and ``1`` are two classes, unless the task is a regression.
+    ``01`` and ``1`` are two classes, unless the task is one of numbers.
     """
     wanted = reading.kinds.get(name)
-    if not is_text(table, name) or wanted is not None or task in ("regression", "multilabel"):
+    counted = task != "auto" and task_named(task).reads != "classes"
+    if not is_text(table, name) or wanted is not None or counted:
         return wanted in ("category", "text")
     return has_codes(Texts(name, table, reading.missing_texts))
 

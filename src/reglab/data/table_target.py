@@ -1,26 +1,47 @@
 """Target columns of a table: infer the task, read the values."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from reglab.core.errors import UserError, nearest
-from reglab.data.dataset import Task
+from reglab.core.errors import UserError
+from reglab.data.checks import choice
 from reglab.data.source import Floats, Integers
+from reglab.tasks import Task, task_named, task_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TASKS = ("auto", "classification", "binary", "multilabel", "regression")
+TASKS = ("auto", *task_names())
 MOST_CLASSES = 20  # more different whole numbers than this are a quantity, not classes
 ROWS_PER_CLASS = 5
+
+
+def check_task(task: str) -> str:
+    """Return ``task``, ``auto`` or the name of a task.
+
+    Raises:
+        UserError: That names the nearest.
+    """
+    if task == "auto":
+        return task
+    task = str(task)
+    if "." in task or "(" in task or task in TASKS:
+        return task_named(task).name
+    return choice("task", task, TASKS)
+
+
+def is_dense(task: str) -> bool:
+    """Return whether a task has a target at each position of an example; ``auto`` has not."""
+    return task != "auto" and task_named(task).reads == "dense"
 
 
 class Target(NamedTuple):
     """The fields of ``Source`` of the same names."""
 
-    task: Task
+    task: str
     targets: Integers | Floats
     target_names: tuple[str, ...]
 
@@ -47,21 +68,30 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
     """
     for name in columns:
         _check_complete(columns[name])
-    chosen = _guess(columns) if task == "auto" else cast(Task, task)
-    if chosen in ("classification", "binary"):
+    chosen = task_named(_guess(columns) if task == "auto" else task)
+    if chosen.reads == "classes":
         return _classes(columns, chosen)
+    if chosen.reads == "dense":
+        raise UserError(
+            f"data.task={chosen.name} has a target at each position, which no table holds: use reglab.dataset"
+        )
     numbers = _numbers(columns, chosen)
-    if chosen == "multilabel" and not np.isin(numbers, (0, 1)).all():
+    if chosen.reads == "levels":
+        return _levels(columns, numbers, chosen)
+    if chosen.reads == "labels" and not np.isin(numbers, (0, 1)).all():
         raise UserError(f"multilabel targets must be 0 or 1, one column a label; {list(columns)} hold other numbers")
-    values = numbers[:, 0] if chosen == "regression" and numbers.shape[1] == 1 else numbers
-    return Target(chosen, values, tuple(map(str, columns)))
+    values = numbers[:, 0] if chosen.reads == "numbers" and numbers.shape[1] == 1 else numbers
+    if wrong := chosen.check_targets(torch.tensor(values)):
+        raise UserError(f"the target does not suit data.task={chosen.name}: {wrong}")
+    return Target(chosen.name, values, tuple(map(str, columns)))
 
 
 def targets_of(values: NDArray[Any], task: str) -> Target:
     """Return the target in an array as the task ``task`` wants it, see ``read_target``.
 
     Args:
-        values: ``[rows]`` or ``[rows, columns]``.
+        values: ``[rows]`` or ``[rows, columns]``; of a task with a target at each position
+            ``[rows, ...]``.
         task: One of ``TASKS``.
 
     Raises:
@@ -69,11 +99,22 @@ def targets_of(values: NDArray[Any], task: str) -> Target:
     """
     import pandas as pd
 
-    if task not in TASKS:
-        raise UserError(f"task={task!r}: {nearest(str(task), TASKS)}")
+    task = check_task(task)
+    if is_dense(task):
+        return _dense(values, task_named(task))
     columns = pd.DataFrame(values.reshape(len(values), -1))
     columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
     return read_target(columns, task)
+
+
+def _dense(targets: NDArray[Any], task: Task) -> Target:
+    """Return targets at each position of an example."""
+    if targets.ndim < 2 or targets.dtype.kind not in "iu":
+        raise UserError(f"{task.name} takes whole numbers [rows, ...] as targets, got {targets.dtype} {targets.shape}")
+    values = targets.astype(np.int64)
+    if wrong := task.check_targets(torch.from_numpy(values)):
+        raise UserError(f"the targets do not suit task={task.name}: {wrong}")
+    return Target(task.name, values, tuple(str(number) for number in range(int(values.max()) + 1)))
 
 
 def _check_complete(column: "pd.Series") -> None:
@@ -89,7 +130,7 @@ def _check_complete(column: "pd.Series") -> None:
         )
 
 
-def _guess(columns: "pd.DataFrame") -> Task:
+def _guess(columns: "pd.DataFrame") -> str:
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     if columns.shape[1] > 1:
@@ -106,17 +147,27 @@ def _guess(columns: "pd.DataFrame") -> Task:
 
 def _classes(columns: "pd.DataFrame", task: Task) -> Target:
     if columns.shape[1] > 1:
-        raise UserError(f"{task} takes one target column, got {list(columns)}: name one, or set data.task=multilabel")
+        raise UserError(
+            f"{task.name} takes one target column, got {list(columns)}: name one, or set data.task=multilabel"
+        )
     column = columns.iloc[:, 0]
     try:
         labels, codes = np.unique(column.to_numpy(), return_inverse=True)
     except TypeError:  # text and numbers mixed do not sort
         labels, codes = np.unique(column.astype(str).to_numpy(dtype=str), return_inverse=True)
-    if task == "binary" and len(labels) != 2:
+    if not task.integers and len(labels) != 2:
         raise UserError(
             f"data.task=binary needs two classes, but {column.name!r} has {len(labels)}: set data.task=classification"
         )
-    return Target(task, codes.astype(np.int64), tuple(str(label) for label in labels))
+    return Target(task.name, codes.astype(np.int64), tuple(str(label) for label in labels))
+
+
+def _levels(columns: "pd.DataFrame", numbers: Floats, task: Task) -> Target:
+    """Return classes in the order of their numbers."""
+    if columns.shape[1] > 1:
+        raise UserError(f"{task.name} takes one target column, got {list(columns)}: name one")
+    levels, codes = np.unique(numbers[:, 0], return_inverse=True)
+    return Target(task.name, codes.astype(np.int64), tuple(f"{level:g}" for level in levels))
 
 
 def _numbers(columns: "pd.DataFrame", task: Task) -> Floats:
@@ -126,7 +177,7 @@ def _numbers(columns: "pd.DataFrame", task: Task) -> Floats:
         column = columns[name]
         if not is_numeric_dtype(column):
             raise UserError(
-                f"the target {name!r} holds {column.dtype} values (such as {column.iloc[0]!r}), but {task} needs "
+                f"the target {name!r} holds {column.dtype} values (such as {column.iloc[0]!r}), but {task.name} needs "
                 "numbers: clean the column, or set data.task=classification"
             )
         infinite = np.flatnonzero(np.isinf(column.to_numpy(dtype=np.float64)))

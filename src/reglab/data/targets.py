@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reglab.core.errors import UserError
 from reglab.data.source import Floats, Integers, Source
+from reglab.tasks import task_named
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,19 @@ def prepare_targets(source: Source, train: Integers) -> Targets:
     Raises:
         UserError: If all training rows have the same target.
     """
-    if source.task == "classification":
-        return Targets(torch.from_numpy(source.targets.astype(np.int64)), len(source.target_names), {})
+    task, names = task_named(source.task), len(source.target_names)
+    if task.integers:
+        return Targets(torch.from_numpy(source.targets.astype(np.int64)), task.outputs(names, 1), {})
     values = source.targets.astype(np.float64)
     _check_varies(values[train], source)
     summary: dict[str, float] = {}
     target_scale: Tensor | None = None
-    if source.task == "regression" and source.standardize_target:
+    if task.standardizes and source.standardize_target:
         center, scale = values[train].mean(axis=0), values[train].std(axis=0)
         values = (values - center) / scale
         summary = _scale_summary(center, scale, source.target_names)
         target_scale = torch.from_numpy(np.atleast_1d(scale))
-    outputs = 1 if values.ndim == 1 else values.shape[1]
+    outputs = task.outputs(names, 1 if values.ndim == 1 else values.shape[1])
     return Targets(torch.from_numpy(values.astype(np.float32)), outputs, summary, target_scale)
 
 

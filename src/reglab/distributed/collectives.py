@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from reglab.measures import Evaluation, Task
+from reglab.measures import Evaluation
 from reglab.measures.evaluate import Batched, evaluation_mode, evaluation_of, one_tensor, rows_at_once
+from reglab.tasks import Task
 
 
 def mean_over_ranks(loss: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def interleaved(parts: Sequence[Tensor]) -> list[Tensor]:
     return [by_rank[rank][number] for number in range(len(parts)) for rank in range(ranks)]
 
 
-def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor | Batched, targets: Tensor, task: Task) -> Evaluation:
+def evaluate_on_all_ranks(model: nn.Module, inputs: Tensor | Batched, targets: Tensor, task: Task | str) -> Evaluation:
     """Like ``measures.evaluate``, with the rows split among ranks and the results gathered on all.
 
     Args:

@@ -2,7 +2,7 @@
 
 from reglab.measures.evaluate import Evaluation, evaluate
 from reglab.measures.gap import gap, gap_of_means, gap_of_points, one_part
-from reglab.measures.losses import Task, example_losses
+from reglab.measures.losses import example_losses
 from reglab.measures.numbers import table, to_floats
 from reglab.measures.probe import probe_rows, probe_size
 from reglab.measures.scores import score_name
@@ -14,7 +14,6 @@ __all__ = [
     "Evaluation",
     "MeasureSettings",
     "Side",
-    "Task",
     "evaluate",
     "example_losses",
     "gap",

@@ -5,12 +5,12 @@ from torch import Tensor
 
 from reglab.core.metric_direction import WEIGHTED
 from reglab.measures import scores as functions
-from reglab.measures.losses import Task
 from reglab.measures.per_example import losses_of, point_score, ratios_without
 from reglab.measures.sides import Side
+from reglab.tasks import Task, task_named
 
 
-def row_terms(name: str, measured: Side, task: Task) -> Tensor:
+def row_terms(name: str, measured: Side, task: Task | str) -> Tensor:
     """Return terms ``[..., rows]`` whose mean is the metric, and whose variance / rows is its
     sampling variance.
 
@@ -28,31 +28,46 @@ def row_terms(name: str, measured: Side, task: Task) -> Tensor:
     Source: Efron & Tibshirani (1993), An introduction to the bootstrap, chapter 21 (the
     infinitesimal jackknife).
     """
+    task = task_named(task)
     if name.startswith(WEIGHTED):
         return _weighted(row_terms(name.removeprefix(WEIGHTED), measured._replace(weights=None), task), measured)
-    if name in ("loss", "log_loss"):
+    if name == "loss":
         return losses_of(measured.statistics, task)
+    if name == "log_loss":
+        return task.log_losses(measured.statistics, measured.outputs, measured.targets)
     if name == "accuracy":
         return measured.statistics[1]
-    if name == "r2":
+    if name == task.score:
         value = point_score(measured.statistics, measured.scale, task).unsqueeze(-1)
-        moved = ratios_without(measured.statistics, measured.scale)
+        moved = ratios_without(task.columns_of(measured.statistics), measured.scale)
         return value + (1 - value) * (moved - moved.mean(-1, keepdim=True)) * (moved.shape[-1] - 1)
+    if name in task.means:
+        return measured.statistics[task.means[name]]
+    if name == "perplexity":
+        losses = task.log_losses(measured.statistics, measured.outputs, measured.targets)
+        mean = losses.mean(-1, keepdim=True)
+        return mean.exp() * (1 + losses - mean)
+    if name == "mean_iou":
+        score = functions.mean_of_columns(functions.iou(measured.statistics))
+        return score.value.unsqueeze(-1) + score.influence
     units = 1.0 if measured.units is None else measured.units.unsqueeze(-1)
     if name == "rmse":
-        mean = measured.statistics.mean(-1, keepdim=True)
+        squares = task.columns_of(measured.statistics)
+        mean = squares.mean(-1, keepdim=True)
         root = mean.sqrt()
         divisor = (2 * root).masked_fill(root == 0, 1.0)  # 0: a column that is fitted perfectly
-        around = (measured.statistics - mean) / divisor
+        around = (squares - mean) / divisor
         return (units * (root + around)).mean(0)
     if name == "mae":
-        return (units * measured.statistics.sqrt()).mean(0)
+        return (units * task.columns_of(measured.statistics).sqrt()).mean(0)
     assert measured.outputs is not None
     assert measured.targets is not None
-    answers = functions.answers(measured.outputs, measured.targets, task)
+    answers = task.answers(measured.outputs, measured.targets)
     if name == "brier":
         return functions.brier(answers, task)
-    if name == "balanced_accuracy":
+    if name == "kappa":
+        score = functions.kappa(functions.two_sided(answers, task))
+    elif name == "balanced_accuracy":
         score = functions.mean_of_columns(functions.recall(functions.two_sided(answers, task)))
     else:
         score = functions.mean_of_columns(functions.RANKED[name](answers))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from reglab.core.errors import UserError
-from reglab.measures.losses import Task, example_losses
+from reglab.measures.losses import example_losses
+from reglab.tasks import Task
 
 _ROWS, _VALUES = 4096, 2**26  # rows of one forward pass, and values in them
 
@@ -40,7 +41,7 @@ class Batched(Protocol):
 
 
 def evaluate(
-    model: nn.Module, inputs: Tensor | Batched, targets: Tensor, task: Task, batch_rows: int | None = None
+    model: nn.Module, inputs: Tensor | Batched, targets: Tensor, task: Task | str, batch_rows: int | None = None
 ) -> Evaluation:
     """Return losses and outputs of all rows, in evaluation mode and without gradients.
 
@@ -81,7 +82,7 @@ def rows_at_once(inputs: Tensor | Batched, most: int) -> int:
     return max(1, min(most, _VALUES // max(1, inputs.shape[1:].numel())))
 
 
-def evaluation_of(outputs: Tensor, targets: Tensor, task: Task) -> Evaluation:
+def evaluation_of(outputs: Tensor, targets: Tensor, task: Task | str) -> Evaluation:
     """Return outputs with their losses, in at least float32: under autocast a model answers in half
     precision.
 

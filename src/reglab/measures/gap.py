@@ -8,11 +8,14 @@ from torch import Tensor
 from reglab.core.metric_direction import lower_is_better
 from reglab.measures.estimates import estimates, exact, unless_faultless
 from reglab.measures.intervals import Estimated, difference, mean_interval
-from reglab.measures.losses import Task
+from reglab.measures.own_scores import AnyScore
 from reglab.measures.sides import Side
+from reglab.tasks import Task
 
 
-def gap(train: Side, val: Side, task: Task, level: float = 0.95, scores: Sequence[str] = ()) -> dict[str, Tensor]:
+def gap(
+    train: Side, val: Side, task: Task | str, level: float = 0.95, scores: Sequence[AnyScore] = ()
+) -> dict[str, Tensor]:
     """Return losses, scores and their gaps, positive where the model overfits, with intervals at
     ``level``.
 
@@ -39,7 +42,7 @@ def gap(train: Side, val: Side, task: Task, level: float = 0.95, scores: Sequenc
         val: The validation rows.
         task: Which decides loss and score.
         level: Of the intervals, between 0 and 1.
-        scores: Names of scores beside the task's own.
+        scores: Names of scores, or the user's own, beside the task's own.
 
     Returns:
         Metrics by name.
@@ -96,7 +99,7 @@ def _both_sides(name: str, fitted: Estimated, new: Estimated, lower: bool) -> di
 
 
 def one_part(
-    part: str, measured: Side, task: Task, level: float = 0.95, scores: Sequence[str] = ()
+    part: str, measured: Side, task: Task | str, level: float = 0.95, scores: Sequence[AnyScore] = ()
 ) -> dict[str, Tensor]:
     """Return ``<part>/loss`` and ``<part>/<score>`` of rows that stand for new ones, by the methods
     of ``gap``.
@@ -108,7 +111,7 @@ def one_part(
         measured: The rows.
         task: Which decides loss and score.
         level: Of the intervals, between 0 and 1.
-        scores: Names of scores beside the task's own.
+        scores: Names of scores, or the user's own, beside the task's own.
 
     Returns:
         Metrics by name.

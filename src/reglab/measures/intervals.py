@@ -36,6 +36,11 @@ class Estimated(NamedTuple):
         value = self.value.sqrt()
         return Estimated(value, self.error / (2 * value), self.low.clamp(min=0).sqrt(), self.high.sqrt())
 
+    def exponential(self) -> "Estimated":
+        """Return the exponential."""
+        value = self.value.exp()
+        return Estimated(value, self.error * value, self.low.exp(), self.high.exp())
+
     def of_a_part(self, left: float) -> "Estimated":
         """Return it as an estimate of a finite population of which a share ``left`` was not
         measured.

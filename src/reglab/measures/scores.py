@@ -11,43 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reglab.measures.losses import Task, aligned
+from reglab.tasks import Answers, Task, task_named
 
 
-def score_name(task: Task) -> str:
-    """Return ``r2`` for regression and ``accuracy`` for every other task."""
-    return "r2" if task == "regression" else "accuracy"
-
-
-def decided(predictions: Tensor, task: Task) -> Tensor:
-    """Return the decision for each target, int64: the class of the largest output, or whether a
-    logit is above 0.
-    """
-    return predictions.argmax(-1) if task == "classification" else (predictions > 0).long()
-
-
-def score_terms(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Return each example's share of right answers, ``[..., rows]``: 0 or 1, but for several
-    labels.
-    """
-    predictions = aligned(outputs, targets, task)
-    right = (decided(predictions, task) == targets).to(predictions.dtype)
-    return right.mean(-1) if task == "multilabel" else right
-
-
-class Answers(NamedTuple):
-    """Outputs and decisions of a classifier, column by column: of each class, of the one of a
-    binary task, or of each label.
-
-    Args:
-        scores: log-probabilities or logits.
-        wanted, predicted: 1 where the row is of the column, or is predicted to be. Each
-            ``[..., columns, rows]``.
-    """
-
-    scores: Tensor
-    wanted: Tensor
-    predicted: Tensor
+def score_name(task: Task | str) -> str:
+    """Return the score that is always measured: ``accuracy``, of a regression ``r2``."""
+    return task_named(task).score
 
 
 class Influenced(NamedTuple):
@@ -67,26 +36,6 @@ class Influenced(NamedTuple):
     known: Tensor
 
 
-def answers(outputs: Tensor, targets: Tensor, task: Task) -> Answers:
-    """Return the answers of aligned ``outputs``, ``[..., rows, classes]`` or in the shape of the
-    targets.
-
-    Args:
-        targets: ``[..., rows]`` or ``[..., rows, labels]``, leading axes as those of the outputs or
-            of length 1.
-    """
-    if task == "classification":
-        classes = torch.arange(outputs.shape[-1], device=outputs.device)
-        scores = outputs.log_softmax(-1)
-        wanted, predicted = (each.unsqueeze(-1) == classes for each in (targets, outputs.argmax(-1)))
-    else:
-        scores, wanted, predicted = outputs, targets == 1, outputs > 0
-        if task == "binary":
-            scores, wanted, predicted = (each.unsqueeze(-1) for each in (scores, wanted, predicted))
-    columns = (each.to(scores.dtype).transpose(-1, -2).expand(scores.mT.shape) for each in (scores, wanted, predicted))
-    return Answers(*(each.contiguous() for each in columns))
-
-
 def brier(given: Answers, task: Task) -> Tensor:
     """Return each row's squared error of the probabilities ``[..., rows]``: summed over classes,
     mean over labels.
@@ -94,9 +43,9 @@ def brier(given: Answers, task: Task) -> Tensor:
     Source:
         Brier (1950), Verification of forecasts expressed in terms of probability.
     """
-    chances = given.scores.exp() if task == "classification" else given.scores.sigmoid()
+    chances = given.scores.exp() if task.exclusive else given.scores.sigmoid()
     squares = (chances - given.wanted).square()
-    return squares.sum(-2) if task == "classification" else squares.mean(-2)
+    return squares.sum(-2) if task.exclusive else squares.mean(-2)
 
 
 def recall(given: Answers) -> Influenced:
@@ -167,6 +116,38 @@ def average_precision(given: Answers) -> Influenced:
     return _defined(value, influence, 1 / share, share > 0)
 
 
+def kappa(given: Answers) -> Influenced:
+    """Return Cohen's kappa, ``[...]``, of answers with a column for each class; influences
+    ``[..., rows]``.
+
+    Source:
+        Cohen (1960), A coefficient of agreement for nominal scales.
+    """
+    wanted, predicted = (each.mean(-1, keepdim=True) for each in (given.wanted, given.predicted))
+    right = (given.wanted * given.predicted).sum(-2)
+    agreed, chance = right.mean(-1, keepdim=True), (wanted * predicted).sum(-2)
+    value = (agreed - chance) / (1 - chance)
+    moved = (given.wanted * predicted + wanted * given.predicted).sum(-2) - 2 * chance
+    influence = (right - agreed - (1 - value) * moved) / (1 - chance)
+    return _defined(value, influence, 1 / (1 - chance), chance < 1)
+
+
+def iou(statistics: Tensor) -> Influenced:
+    """Return intersection over union of each class, over the pixels of all rows; not defined where
+    no pixel is of the class or predicted to be.
+
+    Args:
+        statistics: Of a segmentation, ``[statistics, ..., rows]``: from the third on the pixels of
+            the intersections, then of the unions, of each class.
+    """
+    classes = (len(statistics) - 2) // 2
+    both, either = (part.movedim(0, -2) for part in (statistics[2 : 2 + classes], statistics[2 + classes :]))
+    size = either.mean(-1, keepdim=True)
+    value = both.mean(-1, keepdim=True) / size
+    kish = either.square().mean(-1, keepdim=True) / size.square()
+    return _defined(value, (both - value * either) / size, kish, size > 0)
+
+
 RANKED: dict[str, Callable[[Answers], Influenced]] = {
     "f1": f1,
     "auroc": auroc,
@@ -176,7 +157,7 @@ RANKED: dict[str, Callable[[Answers], Influenced]] = {
 
 def two_sided(given: Answers, task: Task) -> Answers:
     """Return the answers with a column for each class where a column stands for two."""
-    if task == "classification":
+    if task.exclusive:
         return given
     return Answers(*(torch.cat([each, turned], -2) for each, turned in zip(given, _turned(given), strict=True)))
 

@@ -1,10 +1,12 @@
 """Measurement settings (``conf/measure``)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reglab.core.errors import UserError, nearest
-from reglab.core.metric_direction import SCORES, monitored
+from reglab.core.metric_direction import LOWER, SCORES, WEIGHTED
+from reglab.measures.own_scores import AnyScore, OwnScore, own_score
+from reglab.tasks import Task, task_named, task_names
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class MeasureSettings:
     per_layer: bool = True
     test: bool = False
     monitor: str = "val/loss"
-    scores: Sequence[str] = ()
+    scores: Sequence[AnyScore] = ()
 
     def __post_init__(self) -> None:
         _integer("every", self.every, 1)
@@ -43,37 +45,61 @@ class MeasureSettings:
                 f"measure.monitor={self.monitor} must be measured on the validation part, such as val/loss, "
                 "val/accuracy or val/r2"
             )
-        if isinstance(self.scores, str) or not all(isinstance(name, str) for name in self.scores):
+        if isinstance(self.scores, (str, Mapping)) or not isinstance(self.scores, Iterable):
             raise UserError(f"measure.scores={self.scores} must be a list of scores, such as [auroc,f1]")
-        object.__setattr__(self, "scores", tuple(self.scores))
-        for name in self.scores:
-            if name not in SCORES:
-                raise UserError(f"measure.scores={name} is no score; {nearest(name, SCORES)}")
+        known = (str, OwnScore)
+        given = [each if isinstance(each, known) else own_score(each) for each in self.scores]
+        object.__setattr__(self, "scores", tuple(given))
+        for score in given:
+            if isinstance(score, str) and score not in SCORES:
+                raise UserError(f"measure.scores={score} is no score; {nearest(score, SCORES)}")
 
     @property
-    def wanted(self) -> tuple[str, ...]:
+    def wanted(self) -> tuple[AnyScore, ...]:
         """The scores to measure beside the task's own: those asked for, and the one that is
         monitored.
         """
         watched = self.monitor.removeprefix("val/")
         return tuple(dict.fromkeys([*self.scores, *([watched] if watched in SCORES else [])]))
 
-    def check(self, task: str, weighted: bool) -> None:
+    @property
+    def tags(self) -> dict[str, str]:
+        """What a run's tags say of the user's own scores: those of which a lower value is better."""
+        lower = [score.name for score in self.scores if isinstance(score, OwnScore) and not score.higher]
+        return {LOWER: ",".join(lower)} if lower else {}
+
+    def check(self, task: Task | str, weighted: bool) -> None:
         """Raise UserError if a score or the monitor is not measured in a ``task``.
 
         Args:
             weighted: Rows have weights.
         """
-        valid = monitored(task, weighted)
-        for name in self.scores:
+        task = task_named(task)
+        own = [f"val/{score}" for score in self.scores if isinstance(score, OwnScore)]
+        valid = [*monitored(task, weighted), *own]
+        for name in map(str, self.scores):
             if f"val/{name}" not in valid:
-                tasks = ", ".join(SCORES[name].tasks)
-                raise UserError(f"measure.scores={name} is a score of {tasks}, and the task is {task}: leave it out")
+                tasks = ", ".join(each for each in task_names() if name in task_named(each).scores)
+                raise UserError(
+                    f"measure.scores={name} is a score of {tasks}, and the task is {task.name}: leave it out"
+                )
         if self.monitor not in valid:
             raise UserError(
-                f"measure.monitor={self.monitor} is not measured in a {task} task"
+                f"measure.monitor={self.monitor} is not measured in a {task.name} task"
                 f"{'' if weighted else ' whose rows all count alike'}; {nearest(self.monitor, valid)}"
             )
+
+
+def monitored(task: Task | str, weighted: bool) -> list[str]:
+    """Return the metrics that ``measure.monitor`` may name.
+
+    Args:
+        task: The task of the data set.
+        weighted: Whether its rows have weights that differ.
+    """
+    plain = ["loss", *task_named(task).scores]
+    also = [WEIGHTED + name for name in ("loss", "accuracy") if name in plain] if weighted else []
+    return [f"val/{name}" for name in (*plain, *also)]
 
 
 def _integer(name: str, value: object, least: int) -> None:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from reglab.measures.evaluate import Evaluation
-from reglab.measures.losses import Task, aligned
-from reglab.measures.per_example import Scale, scale, statistics_of
+from reglab.measures.per_example import scale, statistics_of
+from reglab.tasks import Scale, Task, task_named
 
 
 class Side(NamedTuple):
@@ -34,7 +34,11 @@ class Side(NamedTuple):
 
 
 def side(
-    evaluation: Evaluation, task: Task, left: float = 1.0, weights: Tensor | None = None, units: Tensor | None = None
+    evaluation: Evaluation,
+    task: Task | str,
+    left: float = 1.0,
+    weights: Tensor | None = None,
+    units: Tensor | None = None,
 ) -> Side:
     """Return a model's answers, or those of some models on the same rows, as a side of a gap.
 
@@ -45,10 +49,11 @@ def side(
         weights: ``[rows]``, None where all count alike.
         units: ``[columns]``, None for 1.
     """
+    task = task_named(task)
     statistics = statistics_of(evaluation, task)
     given = scale(evaluation.targets.to(statistics.dtype), task)
     for _ in range(statistics.dim() - 2):
         given = Scale(*(field.unsqueeze(1) for field in given))
         units = None if units is None else units.unsqueeze(1)
-    outputs = aligned(evaluation.outputs, evaluation.targets, task)
+    outputs = task.align(evaluation.outputs, evaluation.targets)
     return Side(statistics, given, left, weights, outputs, evaluation.targets, units)

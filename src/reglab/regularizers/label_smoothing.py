@@ -4,22 +4,9 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from reglab.regularizers.base import Batch, Objective, Outcome, Regularizer
-
-
-def uniform_losses(outputs: Tensor, task: str) -> Tensor:
-    """Return each example's cross entropy against the uniform target, [rows].
-
-    Args:
-        outputs: logits, [rows, classes]; for binary and multilabel tasks [rows, labels], where
-            uniform means one half.
-    """
-    if task == "classification":
-        return -functional.log_softmax(outputs, dim=1).mean(dim=1)
-    both = (functional.softplus(outputs) + functional.softplus(-outputs)) / 2
-    return both.reshape(both.shape[0], -1).mean(dim=1)
+from reglab.tasks import task_named
 
 
 class LabelSmoothing(Regularizer):
@@ -44,7 +31,7 @@ class LabelSmoothing(Regularizer):
     def on_objective(self, objective: Objective) -> Objective:
         def smoothed(model: nn.Module, batch: Batch) -> Outcome:
             outcome = objective(model, batch)
-            losses = uniform_losses(outcome.outputs, self.task)
+            losses = task_named(self.task).uniform_losses(outcome.outputs)
             uniform = torch.stack([(weight * losses).mean() for weight, _ in outcome.targets]).sum()
             return outcome.plus(self.name, (self.strength * (uniform - outcome.terms["task"])).to(uniform.dtype))
 

@@ -19,6 +19,7 @@ from reglab.analysis.sweep_data import History, SweepData
 from reglab.analysis.table_report import FILE, TableReport, load
 from reglab.analysis.trial import Trial
 from reglab.core.errors import UserError
+from reglab.core.metric_direction import LOWER, declare
 from reglab.core.override import typed
 from reglab.reports.figures.summary import rows
 from reglab.reports.per_example import collect_examples
@@ -133,6 +134,8 @@ def _collect(uri: str, parent: "RunRecord", records: "list[RunRecord]", rule: st
     from reglab.tracking.mlflow import read  # late: mlflow
 
     trials = tuple(trial(record) for record in records)
+    for name in {name for record in records for name in record.tags.get(LOWER, "").split(",")}:
+        declare(name, higher=False)
     score = next((r.tags["reglab.score"] for r in records if "reglab.score" in r.tags), "accuracy")
     monitor = next((r.params[MONITOR] for r in (parent, *records) if MONITOR in r.params), "val/loss")
     jobs = int(parent.tags["reglab.jobs"]) if parent.tags.get("reglab.jobs") else None

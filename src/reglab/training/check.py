@@ -50,6 +50,8 @@ def check_experiment(experiment: Experiment) -> None:
     for name, member in experiment.cocktail.named_regularizers():
         if experiment.data.tokens is not None and "mixing" in member.claims:
             raise UserError(f"regularizer.{name} mixes inputs, which does not work with tokens; leave it out")
+        if experiment.data.own is not None and member.tasks is not None:
+            raise UserError(f"regularizer.{name} changes the loss of the task, and this loss is your own; leave it out")
     with quiet_lightning():
         trainer = build_trainer(experiment, [])
     _check_processes(trainer)

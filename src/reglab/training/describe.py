@@ -123,7 +123,7 @@ def tags(
     return tagged | {
         "reglab.seed": str(config["seed"]),
         "reglab.task": task or "",
-        "reglab.score": score_name(task),
+        "reglab.score": score_name(task) if task else "loss",
         "reglab.fingerprint": fingerprint(config, digest, request.trail if request else None),
         SWEEP: "",
         BLOCK: tagged["reglab.regularizer"],

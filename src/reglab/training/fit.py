@@ -60,7 +60,7 @@ def fit(
     if experiment.trainer.get("precision") in DOUBLE:
         experiment.model.double()  # before Lightning does, so that averages of the weights are as exact as the weights
     engine, _ = split_settings(experiment.trainer)
-    module = module_class(experiment.model, experiment.cocktail, data.train, data.task, experiment.recipe, engine)
+    module = module_class(experiment.model, experiment.cocktail, data.train, data.criterion, experiment.recipe, engine)
     check_hooks(module.model, module.cocktail, data.train.inputs, data.train.index)
     module.save_hyperparameters(dict(experiment.description))
     checkpoints = Checkpoints(module, tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
@@ -140,7 +140,7 @@ def test_metrics(model: nn.Module, cocktail: Cocktail, data: DataSet, measure: M
     Returns:
         Metrics by name.
     """
-    part, task = data.test, data.task
+    part, task = data.test, data.criterion
     weight = next(model.parameters())
     dtype = weight.dtype if part.inputs.is_floating_point() else part.inputs.dtype
     inputs = (

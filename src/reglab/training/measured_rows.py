@@ -9,7 +9,8 @@ from torch import Tensor
 
 from reglab.data import DataSet, Part
 from reglab.data import Rows as Streamed
-from reglab.measures import MeasureSettings, Task, probe_rows, probe_size
+from reglab.measures import MeasureSettings, probe_rows, probe_size
+from reglab.tasks import Task
 from reglab.training.microbatches import cast_floating
 
 
@@ -103,7 +104,7 @@ class GapRows:
         units: The scale of the targets, ``[jobs, outputs]``.
     """
 
-    task: Task
+    task: Task | str
     probe: GapSide
     val: GapSide
     clean: Rows | None = None
@@ -149,7 +150,7 @@ def gap_rows(
     noisy = any(bool(part.corrupted.any()) for part in train)
     units = [data.target_scale for data in jobs if data.target_scale is not None]
     return GapRows(
-        task=sets[0].task,
+        task=sets[0].criterion,
         probe=side(train, probe, 1 - len(probe) / len(train[0])),
         val=side(val, slice(None), 1.0),
         clean=moved([part.clean_targets[probe] for part in train]) if noisy else None,

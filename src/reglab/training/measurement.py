@@ -9,10 +9,9 @@ from reglab.distributed.collectives import evaluate_on_all_ranks
 from reglab.distributed.parameters import LocalParameters, as_local_parameters
 from reglab.measures import Evaluation, MeasureSettings, Side, evaluate, example_losses, gap, side
 from reglab.measures.evaluate import evaluation_mode
-from reglab.measures.losses import aligned
-from reglab.measures.scores import decided
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
+from reglab.tasks import task_named
 from reglab.training.checkpoint_constants import Unchanged
 from reglab.training.measured_rows import GapRows, GapSide, Rows
 from reglab.training.weight_history import WeightHistory
@@ -121,10 +120,10 @@ class Measurement:
         assert self.rows is not None
         if self.rows.clean is None or self.rows.corrupted is None:
             return {}
-        task, clean, corrupted = self.rows.task, self.rows.clean.values, self.rows.corrupted.values
+        task, clean, corrupted = task_named(self.rows.task), self.rows.clean.values, self.rows.corrupted.values
         metrics = {"memorization/clean_loss": example_losses(train.outputs, clean, task).mean()}
-        if task in ("classification", "binary"):
-            fitted = decided(aligned(train.outputs, train.targets, task), task) == train.targets
+        if task.classes:
+            fitted = task.decide(task.align(train.outputs, train.targets)) == train.targets
             metrics["memorization/fitted"] = fitted[corrupted].double().mean()
         return metrics
 

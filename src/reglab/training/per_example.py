@@ -12,10 +12,12 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger
 from torch import Tensor
 
 from reglab.analysis.per_example_file import FILE, OUTPUTS, Array, Examples
+from reglab.core.metric_direction import SCORES, WEIGHTED
 from reglab.data import DataSet, Part
-from reglab.measures import Evaluation, MeasureSettings, Task, probe_rows, probe_size, score_name, side
+from reglab.measures import Evaluation, MeasureSettings, probe_rows, probe_size, score_name, side
 from reglab.measures.contributions import row_terms
 from reglab.measures.evaluate import evaluation_of
+from reglab.tasks import Task, task_named
 from reglab.training.lightning_packages import is_lightning
 
 
@@ -60,8 +62,8 @@ def measured_rows(data: DataSet, settings: MeasureSettings) -> MeasuredRows:
     """
     size = probe_size(len(data.train), len(data.val), settings.probe_rows)
     probe = _side_rows(data.train, probe_rows(len(data.train), size, seed=0))
-    constant = constant_predictor(data.train.targets, len(data.val), data.outputs, data.task)
-    evaluation = evaluation_of(constant, data.val.targets.cpu(), data.task)
+    constant = constant_predictor(data.train.targets, len(data.val), data.outputs, data.criterion)
+    evaluation = evaluation_of(constant, data.val.targets.cpu(), data.criterion)
     val = _side_rows(data.val, slice(None))
     return MeasuredRows(probe, val, evaluation, len(data.train), settings.monitor, data.target_scale)
 
@@ -74,7 +76,7 @@ def _side_rows(part: Part, rows: Tensor | slice) -> SideRows:
 def examples(
     rows: MeasuredRows,
     evaluations: tuple[Evaluation, Evaluation],
-    task: Task,
+    task: Task | str,
     dtype: torch.dtype,
     most_outputs: int = OUTPUTS,
 ) -> Examples:
@@ -94,7 +96,7 @@ def examples(
 def examples_of_members(
     rows: MeasuredRows,
     evaluations: tuple[Evaluation, Evaluation],
-    task: Task,
+    task: Task | str,
     dtype: torch.dtype,
     most_outputs: int = OUTPUTS,
 ) -> list[Examples]:
@@ -130,7 +132,7 @@ def examples_of_members(
     ]
 
 
-def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Task) -> dict[str, Tensor]:
+def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Task | str) -> dict[str, Tensor]:
     """Return each example's terms of the loss, the task's score and, where it is another, the
     monitor.
     """
@@ -139,37 +141,25 @@ def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Tas
     measured = side(evaluation, task, 1.0, weights, None if rows.units is None else rows.units.to(device))
     names = {"loss": "loss", "score": score_name(task)}
     monitor = rows.monitor.removeprefix("val/")
-    if monitor not in names.values():
+    if monitor not in names.values() and monitor.removeprefix(WEIGHTED) in (*SCORES, "loss"):  # no user's own
         names["monitor"] = monitor
     return {key: row_terms(name, measured, task) for key, name in names.items()}
 
 
-def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task) -> Tensor:
-    """Return the outputs ``[rows, outputs]`` of the best constant predictor.
-
-    It predicts the distribution of the training ``targets``: the logarithm of each class's share,
-    the log-odds of each label, or the mean. Half an example is added to each class (Krichevsky &
-    Trofimov 1981), so that one that the training part lacks is not impossible.
+def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task | str) -> Tensor:
+    """Return the outputs ``[rows, outputs, ...]`` of the task's best constant predictor.
 
     Args:
-        targets: Of the training part, ``[rows]`` or ``[rows, columns]``.
+        targets: Of the training part, ``[rows, ...]``.
         rows: Number of rows to predict.
         outputs: Width of the outputs.
         task: Which decides the prediction.
 
     Returns:
-        ``[rows, outputs]``.
+        ``[rows, outputs, ...]``.
     """
-    if task == "regression":
-        prediction = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).mean(0)
-    elif task == "classification":
-        labels = targets.long()
-        counts = torch.bincount(labels[labels >= 0], minlength=outputs) + 0.5  # below 0: labels that a loss ignores
-        prediction = (counts / counts.sum()).log()
-    else:
-        ones = targets.reshape(len(targets), -1).to(torch.get_default_dtype()).sum(0)
-        prediction = ((ones + 0.5) / (len(targets) - ones + 0.5)).log()
-    return prediction.expand(rows, outputs)
+    prediction = task_named(task).constant(targets, outputs)
+    return prediction.expand(rows, *prediction.shape)
 
 
 def log_examples(loggers: Iterable[Logger], kept: Examples) -> None:

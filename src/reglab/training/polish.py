@@ -10,8 +10,9 @@ from torch.optim import Optimizer
 from reglab.core.errors import UserError
 from reglab.data import Part
 from reglab.distributed.sharded_module import Shardable
-from reglab.measures import Task, example_losses
+from reglab.measures import example_losses
 from reglab.regularizers import Cocktail, overrides
+from reglab.tasks import Task
 
 Tensors = Mapping[str, Tensor]
 _ROWS = 8192  # of one pass
@@ -62,7 +63,7 @@ def check_polish(cocktail: Cocktail, optimizer: Optimizer, ranks: int) -> None:
         raise UserError(f"trainer.polish_steps works on one device, got {ranks}; use trainer.devices=1")
 
 
-def polish(module: Shardable, part: Part, task: Task, steps: int) -> Polished:
+def polish(module: Shardable, part: Part, task: Task | str, steps: int) -> Polished:
     """Take up to ``steps`` accelerated proximal gradient steps on the whole of ``part``, in
     evaluation mode.
 
@@ -149,7 +150,7 @@ class _Smooth:
     weights.
     """
 
-    def __init__(self, module: Shardable, part: Part, task: Task) -> None:
+    def __init__(self, module: Shardable, part: Part, task: Task | str) -> None:
         self._module, self._task = module, task
         part = part.to(module.device)
         dtype = next(iter(module.local_parameters.weights.values())).dtype

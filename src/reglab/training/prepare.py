@@ -25,6 +25,7 @@ from reglab.training.check import check_seed
 from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
 from reglab.training.length import take_length
+from reglab.training.own_loss import loss_of, with_loss
 from reglab.training.recipe import Recipe
 from reglab.training.warm_start import warm_start
 
@@ -70,6 +71,7 @@ class Prepared:
         """
         experiment, request = self.experiment, self.request
         tagged = describe.tags(self.job, experiment.cocktail, experiment.data.task, experiment.data.digest, request)
+        tagged |= experiment.measure.tags
         tagged["reglab.command"] = shlex.join(sys.argv)
         if start := experiment.description.get("start"):
             tagged["reglab.start"] = start
@@ -135,6 +137,7 @@ def build_experiment(
     start = warm_start(model, request.start if request else None)
     trainer = dict(job["trainer"])
     batch_size = job["data"]["batch_size"]
+    loaded = with_loss(loaded, loss_of(job.get("loss")), model, batch_size, repr(job.get("loss")))
     recipe = Recipe(
         job["optimizer"],
         job["scheduler"],

@@ -26,6 +26,7 @@ from reglab.training import checkpoint_files
 from reglab.training.describe import build_cocktail, resolved
 from reglab.training.finalize import load_evaluation_weights
 from reglab.training.fit import test_metrics
+from reglab.training.own_loss import loss_of, with_loss
 from reglab.training.own_module import build_module
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ def test_part(restored: Restored, record: "RunRecord") -> dict[str, float]:
     """
     loaded = data.load(resolved(restored.description["config"], "data"))
     check_same_data(loaded.digest, record)
+    node, batch = (resolved(restored.description["config"], key) for key in ("loss", "data.batch_size"))
+    loaded = with_loss(loaded, loss_of(node), restored.model, batch)
     recorded = resolved(restored.description["config"], "measure") or {}
     kept = {key: value for key, value in recorded.items() if key not in REMOVED_KEYS}
     return test_metrics(restored.model, restored.cocktail, loaded, construct(MeasureSettings, kept, "measure"))

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 
 from reglab.core.markdown import plain
-from reglab.core.metric_direction import LOSS_OF_REGRESSION
 from reglab.data import DataSet
 from reglab.measures import score_name
 from reglab.regularizers import Cocktail
@@ -39,7 +38,7 @@ def run_note(data: DataSet, cocktail: Cocktail, final: Mapping[str, float]) -> s
             for key in ("loss", name, *shown)
         ),
         "",
-        *([LOSS_OF_REGRESSION, ""] if data.task == "regression" else []),
+        *([note, ""] if (note := data.criterion.note) else []),
         f"Exact zeros among the weights: {final.get('weights/zeros', 0.0):.1%}.",
         "",
         "The interval is conditional on the trained model: it speaks of other examples, not of other seeds.",
@@ -98,6 +97,8 @@ def verdict(final: Mapping[str, float]) -> str:
         return "No verdict: the loss is not finite."
     if low is None or high is None:  # of a LightningModule's own steps
         return f"No verdict: with fewer than 10 validation batches the gap of {gap:.3g} has no interval."
+    if math.isnan(low + high) and math.isnan(final.get("val/loss_se", 0.0)):
+        return f"No verdict: the loss has no value for each row, and so no interval; its gap is {gap:.3g}."
     if math.isnan(low + high):
         return f"No verdict: too few errors on the validation part for an interval of the loss; its gap is {gap:.3g}."
     interval = bracketed(final, "gap/loss", ".3g")

@@ -21,9 +21,10 @@ from reglab.distributed.module_blocks import matching
 from reglab.distributed.sharded_module import Shardable
 from reglab.distributed.sync_batchnorm import has_batchnorm, synchronize_batchnorm
 from reglab.distributed.unused_parameters import unreached
-from reglab.measures import MeasureSettings, Task, example_losses
+from reglab.measures import MeasureSettings, example_losses
 from reglab.regularizers import Batch, Cocktail, Objective, Outcome
 from reglab.regularizers.keys import Keys
+from reglab.tasks import Task
 from reglab.training.activation_checkpointing import recompute
 from reglab.training.execution_settings import Engine
 from reglab.training.finite import Finite
@@ -55,7 +56,7 @@ class Solo(Shardable):
         model: nn.Module,
         cocktail: Cocktail,
         train: Part,
-        task: Task,
+        task: Task | str,
         recipe: Recipe,
         engine: Engine | None = None,
     ) -> None:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from reglab import data
-from reglab.core.metric_direction import SCORES
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings
 from reglab.regularizers import EMA, L1, Cocktail
+from reglab.tasks import task_named
 from reglab.training.experiment import Experiment
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.fused.pack import Pack
@@ -150,7 +150,7 @@ def test_each_member_equals_solo(task, variant, dtype, tolerance):
 @pytest.mark.parametrize("variant", ["shared", "label_noise", "other_rows"])
 @pytest.mark.parametrize("task", DATA)
 def test_every_score_of_each_member_and_weighted_rows_equal_solo(task, variant, dtype, tolerance):
-    names = [name for name, score in SCORES.items() if task in score.tasks]
+    names = task_named(task).scores
     settings = MeasureSettings(probe_rows=70, scores=names, monitor=f"val/{names[-1]}")
     weights = {"class_weight": "balanced"} if task in ("classification", "binary") else {}
     datas = [data.load({**DATA[task], **option, **weights}) for option in VARIANTS[variant]]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from reglab.core.errors import Unfused
-from reglab.measures import Task, example_losses
+from reglab.measures import example_losses
 from reglab.regularizers import Batch
+from reglab.tasks import Task
 from reglab.training.fused import convolution
 from reglab.training.fused.benchmark import Benchmark
 from reglab.training.fused.graph import Graph
@@ -150,7 +151,7 @@ def _on_a_copy(pack: Pack, graph: Graph, rows: Tensor) -> Callable[[], object]:
     return lambda: graph.run(tensors)
 
 
-def solo_step(member: Member, task: Task, recipe: Recipe, batch: Batch) -> Callable[[], object]:
+def solo_step(member: Member, task: Task | str, recipe: Recipe, batch: Batch) -> Callable[[], object]:
     """Return a bare training step of one job, which changes ``member``: less than what ``Solo``
     does.
 

@@ -93,7 +93,7 @@ def _solo_cost(experiment: Experiment) -> PackCost:
     inputs = part.inputs[rows].to(device)
     inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
     batch = Batch(inputs, [(one, part.targets[rows])], part.index[rows])
-    step = seconds(solo_step(member, data.task, recipe, batch), device, 3) + _LIGHTNING
+    step = seconds(solo_step(member, data.criterion, recipe, batch), device, 3) + _LIGHTNING
     if data.streamed:  # read beside the step; reckoned as by one worker
         step = max(step, seconds(lambda: part.inputs[rows], device, 3))
     measurement = Measurement(gap_rows([data], experiment.measure, device, dtype), experiment.measure)

@@ -4,10 +4,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from reglab.measures import Task
 from reglab.measures.evaluate import evaluation_mode, one_tensor
-from reglab.measures.losses import aligned
-from reglab.measures.per_example import example_statistics, losses_of
+from reglab.tasks import Task, task_named
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack
@@ -30,8 +28,9 @@ class Evaluator:
         cells: Members times rows that are evaluated at a time; None: what suits the device.
     """
 
-    def __init__(self, task: Task, outputs: bool = False, cells: int | None = None) -> None:
-        self._task, self._outputs, self._cells = task, outputs, cells
+    def __init__(self, task: Task | str, outputs: bool = False, cells: int | None = None) -> None:
+        self._task, self._outputs, self._cells = task_named(task), outputs, cells
+        self._output_shape: tuple[int, ...] = ()
         self._graphs: dict[tuple[object, ...], Graph] = {}
 
     def forget(self) -> None:
@@ -68,7 +67,14 @@ class Evaluator:
             run = vmap(statistics, in_dims=(0, *(0 if axis else None for axis in per_member)), out_dims=1)
             with evaluation_mode(pack.base.model):
                 graph = self._graphs[key] = Graph(run, (state, *chunk))
+            self._output_shape = statistics.output_shape
         return graph(state, *chunk)
+
+    def in_shape(self, outputs: Tensor) -> Tensor:
+        """Return outputs ``[members, rows, columns]``, as they are among the statistics, in the
+        shape that the task's losses take.
+        """
+        return outputs.reshape(*outputs.shape[:2], *self._output_shape)
 
 
 def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor:
@@ -100,16 +106,22 @@ def _rows_at_once(device: torch.device, members: int, cells: int | None = None) 
 
 
 class _MemberStatistics:
-    """One member's statistics ``[statistics, rows]``."""
+    """One member's statistics ``[statistics, rows]``, and its outputs, flat, as further rows.
+
+    Attributes:
+        output_shape: Of one row's aligned outputs, once it was called.
+    """
 
     def __init__(self, base: Member, task: Task, outputs: bool) -> None:
         self._base, self._task, self._outputs = base, task, outputs
+        self.output_shape: tuple[int, ...] = ()
 
     def __call__(self, state: dict[str, Tensor], inputs: Tensor, targets: Tensor, *clean: Tensor) -> Tensor:
         outputs = functional_call(self._base, state, (lambda member: member.model(inputs),))
-        outputs = one_tensor(outputs, self._base.model)
-        statistics = example_statistics(outputs, targets, self._task)
-        losses = [losses_of(example_statistics(outputs, other, self._task), self._task).unsqueeze(0) for other in clean]
-        output_columns = [aligned(outputs, targets, self._task)] if self._outputs else []
-        output_rows = [(each if each.dim() == 2 else each.unsqueeze(-1)).mT for each in output_columns]
-        return torch.cat([statistics, *losses, *output_rows])
+        aligned = self._task.align(one_tensor(outputs, self._base.model), targets)
+        statistics = [self._task.statistics(aligned, targets)]
+        statistics += [self._task.losses_of(self._task.statistics(aligned, other)).unsqueeze(0) for other in clean]
+        if self._outputs:
+            self.output_shape = tuple(aligned.shape[1:])
+            statistics.append((aligned.flatten(1) if aligned.dim() > 1 else aligned.unsqueeze(-1)).mT)
+        return torch.cat(statistics)

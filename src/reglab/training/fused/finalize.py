@@ -80,6 +80,8 @@ class PackFinalizer:
             self._on_end(job_index, result)
 
     def _keep_examples(self, job_indices: Sequence[int]) -> None:
+        if not self.module.pack.task.per_example:
+            return
         examples = final_examples(self.module.pack, self.module.measurement, self.best, job_indices)
         trackers = [self._open[job_index] for job_index in examples]
         for tracker, path in zip(

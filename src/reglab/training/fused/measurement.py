@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.func import vmap
 
 from reglab.data import DataSet
-from reglab.measures import MeasureSettings, Side, Task, gap, score_name
-from reglab.measures.per_example import Scale, scale
+from reglab.measures import MeasureSettings, Side, gap
+from reglab.measures.per_example import scale
 from reglab.regularizers.select import selected
+from reglab.tasks import Scale, Task, task_named
 from reglab.training.checkpoint_constants import Unchanged
 from reglab.training.fused.evaluation import Evaluator
 from reglab.training.fused.pack import Pack
@@ -52,10 +53,10 @@ class PackMeasurement:
         self.sets = torch.tensor([numbers[data.digest] for data in datas], device=device)
         self.history = WeightHistory(settings, stacked=True)
         self._scales = [_scale(part.targets, rows.task) for part in (rows.probe, rows.val)]
-        names = settings.wanted
-        self._outputs = rows.task != "regression" and any(name != score_name(rows.task) for name in names)
-        self._statistic_count = datas[0].outputs if rows.task == "regression" else 2
-        self._evaluate = Evaluator(rows.task, self._outputs, cells)
+        self._task = task = task_named(rows.task)
+        self._outputs = any(name not in task.from_statistics for name in (*task.also, *settings.wanted))
+        self._statistic_count = task.statistic_count(datas[0].outputs)
+        self._evaluate = Evaluator(task, self._outputs, cells)
 
     def begin(self, pack: Pack, state: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
         """Remember the initial weights, which distances are measured from; ``state`` is that of a
@@ -107,7 +108,7 @@ class PackMeasurement:
         part, outputs, targets = (rows.probe, rows.val)[number], None, None
         if self._outputs:
             outputs = measured[self._statistic_count + (number == 0 and rows.clean is not None) :].movedim(0, -1)
-            outputs = outputs.squeeze(-1) if rows.task == "binary" else outputs
+            outputs = self._evaluate.in_shape(outputs)
             targets = part.targets.all(sets)
         return Side(
             measured[: self._statistic_count],
@@ -121,7 +122,7 @@ class PackMeasurement:
 
     def _memorization(self, statistics: Tensor, corrupted: Tensor) -> Tensors:
         metrics = {"memorization/clean_loss": statistics[-1].mean(-1)}
-        if self.rows.task in ("classification", "binary"):
+        if self._task.classes:
             metrics["memorization/fitted"] = (statistics[1].double() * corrupted).sum(-1) / corrupted.sum(-1)
         return metrics
 
@@ -137,7 +138,7 @@ class PackMeasurement:
         return metrics
 
 
-def _scale(targets: Rows, task: Task) -> Scale:
+def _scale(targets: Rows, task: Task | str) -> Scale:
     """Return the scale of each set of targets, or the one of all, the sets as the first axis."""
     if targets.per_member:
         return Scale(*vmap(lambda values: tuple(scale(values, task)))(targets.values))

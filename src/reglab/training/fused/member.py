@@ -47,6 +47,7 @@ def structure(experiment: Experiment) -> tuple[Any, ...]:
         (recipe.batch_size, recipe.steps_per_batch, recipe.epochs, recipe.min_epochs, recipe.limit, recipe.steps),
         (data.task, data.outputs, data.input_shape, len(data.train), len(data.val), data.train.targets.shape[1:]),
         (bool((data.train.weights == 1).all()), data.weighted, bool(data.train.corrupted.any())),
+        data.criterion.key,
         (experiment.measure, tuple(sorted(map(repr, experiment.trainer.items())))),
     )
 
@@ -60,6 +61,8 @@ def why_solo(experiment: Experiment) -> str:
         return (
             "accumulate_grad_batches, compile, activation_checkpointing and polish_steps are for jobs that train alone"
         )
+    if reason := experiment.data.criterion.why_solo:
+        return reason
     for name, member in experiment.cocktail.named_regularizers():
         if not member.fusable:
             return f"regularizer {name} cannot be fused: {member.why_solo}"

@@ -58,7 +58,7 @@ class Pack:
             members.append(Member(experiment.model, experiment.cocktail).train())
         self.base = members[0]
         check_hooks(self.base.model, self.base.cocktail, first.data.train.inputs, first.data.train.index)
-        self.task = first.data.task
+        self.task = first.data.criterion
         rules = [rule_of(job.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])) for job in experiments]
         self.rule = joint_rule(rules)
         self.stack = stack(members, rules, self.rule.state_names, [job.recipe.clip for job in experiments])

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from reglab.measures import Task, example_losses
+from reglab.measures import example_losses
 from reglab.regularizers import Batch, Outcome
+from reglab.tasks import Task
 from reglab.training.fused.member import Member
 from reglab.training.fused.optimizers import MemberLearningRates, MemberStepSizes, Rule
 from reglab.training.fused.stack import SEED, STEP, Stack
@@ -30,7 +31,7 @@ class MemberStep:
         inspection: What ``inspect_loss`` returned.
     """
 
-    def __init__(self, base: Member, task: Task, rule: Rule, inspection: "LossInspection") -> None:
+    def __init__(self, base: Member, task: Task | str, rule: Rule, inspection: "LossInspection") -> None:
         self._base, self._rule, self._unreached, self._mutated = base, rule, inspection.unreached, inspection.mutated
         # Not swapped in where selections are made: inside functional_call a frozen weight looks
         # like a trained one.
@@ -203,7 +204,7 @@ class LossInspection(NamedTuple):
 
 
 def inspect_loss(
-    base: Member, task: Task, rule: Rule, batch: tuple[Tensor, Tensor, Tensor | None, Tensor]
+    base: Member, task: Task | str, rule: Rule, batch: tuple[Tensor, Tensor, Tensor | None, Tensor]
 ) -> LossInspection:
     """Evaluate one member's whole loss on ``batch``, on copies, and return what it reaches and
     mutates.

@@ -12,10 +12,9 @@ from reglab import data
 from reglab.config.instantiate import construct, locate
 from reglab.config.lightning_loop import MARK, data_digest, is_data_module
 from reglab.config.objects import build_arguments
-from reglab.core.errors import UserError, nearest
+from reglab.core.errors import UserError
 from reglab.data import DataSet, Part
-from reglab.measures import Task
-from reglab.measures.losses import TASKS
+from reglab.tasks import task_named
 from reglab.training.own_module import Package
 
 _TASK = "task"
@@ -36,7 +35,7 @@ class ModuleData:
     """
 
     name: str
-    task: Task | None
+    task: str | None
     sources: Mapping[str, Any]
     test: Mapping[str, Any]
     digest: str
@@ -69,8 +68,8 @@ def build_data(node: Mapping[str, Any], package: Package) -> ModuleData:
             loaded,
         )
     task = node.get(_TASK)
-    if task is not None and task not in TASKS:
-        raise UserError(f"data.task={task} is unknown; {nearest(str(task), TASKS)}")
+    if task is not None:
+        task = task_named(task, "data.task").name
     target = node.get("_target_")
     cls = locate(target, object, "data")
     if not issubclass(cls, package.get("LightningDataModule")):

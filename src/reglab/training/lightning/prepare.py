@@ -91,6 +91,7 @@ class ModuleJob:
             folder: Of the run.
         """
         tagged = describe.tags(self.job, self.regularize.cocktail, self.data.task, self.data.digest, self.request)
+        tagged |= self.measure.tags
         tagged["reglab.command"] = shlex.join(sys.argv)
         overrides = OmegaConf.select(self.config, "hydra.overrides.task")
         if overrides is not None:
@@ -201,4 +202,6 @@ def _check(job: Mapping[str, Any]) -> None:
                 f"{group}.{next(iter(given))} has no effect with model=lightning: the module's configure_optimizers "
                 "decides. Give its arguments as +model.lr=..."
             )
+    if job.get("loss") is not None:
+        raise UserError("loss has no effect with model=lightning: the module's training_step computes the loss")
     assert uses_lightning_loop(job)

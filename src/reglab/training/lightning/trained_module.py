@@ -15,7 +15,8 @@ from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import Diverged
 from reglab.data import DataSet
-from reglab.measures import MeasureSettings, Task, score_name
+from reglab.measures import MeasureSettings, score_name
+from reglab.tasks import Task, task_named
 from reglab.training.lightning.step_measurement import StepMeasurement
 from reglab.training.trainable import Tensors
 
@@ -58,9 +59,13 @@ class TrainedModule:
     job_indices: Sequence[int] = (0,)
 
     def __init__(
-        self, module: pl.LightningModule, regularize: "Regularizing", task: Task | None, description: Mapping[str, Any]
+        self,
+        module: pl.LightningModule,
+        regularize: "Regularizing",
+        task: Task | str | None,
+        description: Mapping[str, Any],
     ) -> None:
-        self.module, self.regularize, self.task = module, regularize, task
+        self.module, self.regularize, self.task = module, regularize, None if task is None else task_named(task)
         self.cocktail = regularize.cocktail
         self._description = description
         self.failures: dict[int, Diverged] = {}
