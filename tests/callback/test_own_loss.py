@@ -234,7 +234,7 @@ def test_what_is_no_loss_is_refused_before_the_first_epoch(loss: Any, words: str
 
 
 def test_without_a_task_and_a_loss_it_asks_for_one() -> None:
-    with pytest.raises(UserError, match=r"task= one of classification, .* or loss=lambda module, batch"):
+    with pytest.raises(UserError, match=r"task= one of binary, classification, .* or loss=lambda module, batch"):
         Regularize([L1()])
     with pytest.raises(UserError, match="are scores of a task"):
         Regularize([], loss=lambda module, batch: module(batch[0]).sum(), scores=["auroc"])

@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn_metrics
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchmetrics import MeanSquaredError
-from torchmetrics.classification import MulticlassF1Score
+from torchmetrics.classification import MulticlassF1Score, MulticlassHammingDistance
 
 from callback.own_module import CLASSES, LIGHTNING_WARNS, OwnModule, loaders, trainer
 from callback.test_own_loss import cross_entropies
@@ -71,6 +71,24 @@ def test_where_lower_is_better_the_gap_has_the_other_sign() -> None:
     measured = callback.metrics
     for name in ("mse", "brier"):
         assert measured[f"gap/{name}"] == pytest.approx(measured[f"val/{name}"] - measured[f"train/{name}"])
+
+
+def test_a_metric_in_a_list_gets_the_probabilities_of_the_task_and_reports_know_its_direction() -> None:
+    listed = Regularize(
+        [], "classification", scores=["auroc", MulticlassF1Score(CLASSES), MulticlassHammingDistance(3)]
+    )
+    named = Regularize(
+        [], "classification", scores={"own": MulticlassF1Score(CLASSES), "far": MulticlassHammingDistance(3)}
+    )
+    for callback in (listed, named):
+        trainer([callback]).fit(OwnModule(), *loaders())
+    for part in ("train", "val", "gap"):
+        assert listed.metrics[f"{part}/multiclass_f1_score"] == pytest.approx(named.metrics[f"{part}/own"])
+        assert listed.metrics[f"{part}/multiclass_hamming_distance"] == pytest.approx(named.metrics[f"{part}/far"])
+    assert {callback.run_tags()["reglab.lower"] for callback in (listed, named)} == {
+        "multiclass_hamming_distance",
+        "far",
+    }
 
 
 @pytest.mark.parametrize("memory", [0, 256])

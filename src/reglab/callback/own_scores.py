@@ -16,7 +16,7 @@ OwnScore = Metric | Callable[[Tensor, Tensor], Any]
 """A metric of torchmetrics, or ``(outputs, targets) -> value`` of all rows, 0-dim or ``[rows]``."""
 
 
-def own_scores(scores: Sequence[str] | Mapping[str, OwnScore], task: Task | None) -> dict[str, OwnScore]:
+def own_scores(scores: Sequence[object] | Mapping[str, OwnScore], task: Task | None) -> dict[str, OwnScore]:
     """Return the user's own scores by name; none where ``scores`` are names of ours.
 
     Args:

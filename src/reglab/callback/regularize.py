@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
+from torchmetrics import Metric
 
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.averaged_weights import averaged_weights
@@ -21,12 +22,13 @@ from reglab.callback.fixed_batches import rows_in
 from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
-from reglab.callback.own_scores import OwnScore, own_scores
+from reglab.callback.own_scores import OwnScore, is_lower_better, own_scores
 from reglab.callback.run_record import OWN_LOSS, log_final, run_tags, tag_runs
 from reglab.callback.second_gradient import SecondGradient
 from reglab.callback.training_loss import TrainingLoss
 from reglab.core.errors import UserError
 from reglab.measures import MeasureSettings, to_floats
+from reglab.measures.own_scores import AnyScore
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.tasks import Task, task_named
 from reglab.training.per_example import log_examples
@@ -80,10 +82,12 @@ class Regularize(pl.Callback):
         unpack: Gives ``(inputs, targets)`` of a batch as ``training_step`` gets it.
         prefix: Put before each logged name, where the module logs the same names itself.
         scores: To measure beside the task's own, such as ``["auroc", "f1"]``, see
-            ``measure.scores``; or your own by name, such as ``{"iou": JaccardIndex(...)}``: metrics
-            of torchmetrics, which get ``module(inputs)`` and targets batch by batch, or functions
-            of all outputs and targets. Higher is better unless its ``higher_is_better`` is False.
-            It has an interval where it gives a value for each row.
+            ``measure.scores``; a metric of torchmetrics among them gets what the task makes of the
+            outputs, such as probabilities. Or your own by name, such as
+            ``{"iou": JaccardIndex(...)}``: metrics of torchmetrics, which get ``module(inputs)``
+            and targets batch by batch, or functions of all outputs and targets. Higher is better
+            unless its ``higher_is_better`` is False. It has an interval where it gives a value for
+            each row.
         memory_mb: Megabytes of rows that are kept, of each side; 0 always reads again, infinity
             never.
         optimizer: Of several, the one whose steps are followed: its number in what
@@ -113,11 +117,11 @@ class Regularize(pl.Callback):
         every: int | None = 1,
         unpack: Unpack = inputs_and_targets,
         prefix: str = "",
-        scores: Sequence[str] | Mapping[str, OwnScore] = (),
+        scores: Sequence[AnyScore | Metric] | Mapping[str, OwnScore] = (),
         memory_mb: float = 256,
         optimizer: int | str | None = None,
     ) -> None:
-        names = () if isinstance(scores, Mapping) else scores
+        names: Sequence[Any] = () if isinstance(scores, Mapping) else scores
         self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
         self.task, self.loss = None if task is None else task_named(task), loss
         if every is not None or task is not None or loss is not None:
@@ -146,7 +150,8 @@ class Regularize(pl.Callback):
 
     def run_tags(self) -> dict[str, str]:
         """Return the tags by which a report groups runs: regularizers, strength, task and score."""
-        return run_tags(self.cocktail, self.task, self._settings)
+        lower = [name for name, score in self._asked.scores.items() if is_lower_better(name, score)]
+        return run_tags(self.cocktail, self.task, [*self._settings.lower, *lower])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         check_strategy(trainer)

@@ -65,8 +65,12 @@ class MeasureSettings:
     @property
     def tags(self) -> dict[str, str]:
         """What a run's tags say of the user's own scores: those of which a lower value is better."""
-        lower = [score.name for score in self.scores if isinstance(score, OwnScore) and not score.higher]
-        return {LOWER: ",".join(lower)} if lower else {}
+        return {LOWER: ",".join(self.lower)} if self.lower else {}
+
+    @property
+    def lower(self) -> tuple[str, ...]:
+        """The user's own scores of which a lower value is better."""
+        return tuple(score.name for score in self.scores if isinstance(score, OwnScore) and not score.higher)
 
     def check(self, task: Task | str, weighted: bool) -> None:
         """Raise UserError if a score or the monitor is not measured in a ``task``.
