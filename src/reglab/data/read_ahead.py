@@ -156,7 +156,7 @@ def _as_it_is(result: Any) -> Any:
 
 
 def _begin_worker(_: int) -> None:
-    """Leave signals to the process that trains, which finishes its step and needs rows for it; end with it."""
+    """Leave signals to the process that trains, whose step needs rows; end with it."""
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
     parent = parent_process()
@@ -179,7 +179,7 @@ def _next(results: Iterator[Any]) -> Any:
 
 
 def _results(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Return the results of the loader's tasks; its processes, which serve all calls, end with it."""
+    """Return the results of the loader's tasks; its processes end with it."""
     new = loader._iterator is None
     with _allowed_to_start(), _quiet(), _handlers_kept():
         results = iter(loader)
@@ -195,8 +195,9 @@ def _shut_down(results: Any, process: int) -> None:
 
 @contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Leave out torch's handler, which raises wherever this process stands when a worker dies; it shows where
-    rows are asked for.
+    """Leave out torch's handler, which raises wherever this process stands when a worker dies.
+
+    It shows where rows are asked for.
     """
     number = getattr(signal, "SIGCHLD", None)
     if number is None or threading.current_thread() is not threading.main_thread():
