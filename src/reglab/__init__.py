@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reglab.api.fit import Fit, fit
+    from reglab.callback.attach import attach
     from reglab.callback.regularize import Regularize
     from reglab.config.sweep_functions import linear, log
     from reglab.core.errors import Diverged, UserError
@@ -58,6 +59,7 @@ _HOMES = {
         "WeightDecayFixed",
     ),
     "reglab.callback.regularize": ("Regularize",),
+    "reglab.callback.attach": ("attach",),
     "reglab.api.fit": ("Fit", "fit"),
     "reglab.config.sweep_functions": ("linear", "log"),
     "reglab.sweeps.function_sweep": ("Sweep", "sweep"),
@@ -72,6 +74,7 @@ __all__ = [  # noqa: RUF022 - grouped as a reader looks for them
     "dataset",
     "DataSet",
     "Regularize",
+    "attach",
     "sweep",
     "Sweep",
     "log",

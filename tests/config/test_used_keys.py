@@ -63,7 +63,7 @@ def test_a_key_that_a_value_refers_to_is_used(loader: Hydra, overrides: tuple[st
     [
         (("+loss=focal",), r"loss must be the dotted path of a function, such as package\.module\.name; got 'focal'"),
         (("+callbacks.a._target_=x.Y",), "callbacks is a key that nothing reads: .*reglab.Regularize"),
-        (("+datamodule._target_=x.Y",), "data are named by data=NAME"),
+        (("+datamodule._target_=x.Y",), "a LightningDataModule is given by data=lightning"),
         (("+ckpt_path=x",), "reglab resume RUN"),
         (("+tags={a: b}",), "tracking.experiment"),
         (("+optimzer.lr=1",), "did you mean 'optimizer'"),

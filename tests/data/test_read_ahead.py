@@ -64,6 +64,16 @@ def test_what_a_worker_raises_is_one_sentence(workers):
         list(read)
 
 
+def test_a_worker_that_is_killed_is_told():
+    before = children()
+    read = ReadAhead(ArrayReader(VALUES), 2).read(repeat(BATCHES[0]))
+    next(read)
+    for worker in children() - before:
+        psutil.Process(worker).kill()
+    with pytest.raises(UserError, match=r"a process that reads the data has ended .*lower data\.workers"):
+        list(read)
+
+
 def _in_daemon(pipe: Connection) -> None:
     pipe.send([read.tolist() for read in ReadAhead(ArrayReader(VALUES), 2).read(BATCHES)])
 

@@ -17,7 +17,7 @@ CALLERS = {
         "tracking/folder.py:read_identity", "tracking/run_state.py:read_state", "tracking/run_state.py:last_status",
         "tracking/run_start.py:read_start", "tracking/pack_manifest.py:read", "training/restore.py:_checkpoint",
     },
-    "check_sweep_folder": {"cli/resume.py:resume", "sweeps/parent.py:open_or_resume"},
+    "check_sweep_folder": {"cli/resume.py:resume", "sweeps/parent.py:open_or_resume", "sweeps/function_sweep.py:_open"},
     "check_store": {
         "cli/resume.py:_check_store", "cli/configured_store.py:check_configured_store", "sweeps/preflight.py:_fault",
         "tracking/__init__.py:send", "tracking/__init__.py:_sender", "tracking/mlflow/read.py:find_run",

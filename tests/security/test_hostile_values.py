@@ -53,7 +53,8 @@ ODD: dict[str, Any] = {
     "markup": "<script>alert(1)</script>",
 }
 SKIPPED = ("experiment", "debug", "hydra")
-NEEDS = ("timm", "transformers", "custom", "fsdp", "gpu", "image_folder", "table")  # another package, device or file
+# Another package, device or file, or a class of the user's.
+NEEDS = ("timm", "transformers", "custom", "fsdp", "gpu", "image_folder", "table", "lightning", "own")
 
 
 def keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from reglab.callback.dataloader_rows import Unpack, pair_of, wide_labels
 from reglab.callback.fixed_batches import FixedBatches, fixed_seeds, rows_in
@@ -18,7 +17,7 @@ from reglab.measures import Evaluation
 from reglab.measures.evaluate import evaluation_mode, evaluation_of, one_tensor
 from reglab.tasks import Task
 
-OwnLoss = Callable[[pl.LightningModule, Any], Any]
+OwnLoss = Callable[[Any, Any], Any]
 """``(module, batch) -> losses [rows]``, or one loss of the batch, 0-dim, or a dict with one as
 ``loss``.
 """
@@ -56,7 +55,7 @@ class BatchEvaluation(NamedTuple):
     scores: Mapping[str, Tensor]
 
 
-def evaluate_batches(module: pl.LightningModule, batches: FixedBatches, asked: Asked) -> BatchEvaluation:
+def evaluate_batches(module: nn.Module, batches: FixedBatches, asked: Asked) -> BatchEvaluation:
     """Evaluate ``module`` on batches, in evaluation mode, without gradients, with fixed random
     seeds.
 
@@ -91,9 +90,9 @@ def evaluate_batches(module: pl.LightningModule, batches: FixedBatches, asked: A
 class _Outputs:
     """Outputs of a module and targets, as far as a task or a score asks for them."""
 
-    def __init__(self, module: pl.LightningModule, asked: Asked) -> None:
+    def __init__(self, module: nn.Module, asked: Asked) -> None:
         self._module, self._asked = module, asked
-        self.scores = ScoresOfSide(asked.scores, module.device)
+        self.scores = ScoresOfSide(asked.scores, next(module.parameters()).device)
         self._keeps = asked.task is not None or self.scores.need_all
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
@@ -165,7 +164,7 @@ def _distributed() -> bool:
 
 
 @contextmanager
-def without_log(module: pl.LightningModule) -> Iterator[None]:
+def without_log(module: nn.Module) -> Iterator[None]:
     """Let ``self.log`` do nothing in a step of the user's that is called as the loss."""
     own = {"log": module.__dict__["log"]} if "log" in module.__dict__ else {}
     module.__dict__["log"] = lambda *_, **__: None

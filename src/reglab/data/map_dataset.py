@@ -1,4 +1,4 @@
-"""A user's own torch ``Dataset``, or another class with ``__len__`` and ``__getitem__``, such as a Hugging Face one."""
+"""A user's own torch ``Dataset``, or another class with ``__len__`` and ``__getitem__``."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -109,7 +109,7 @@ def items(
 
 
 def _nodes(parts: Mapping[str, Mapping[str, Any] | None], one: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the node of each data set by its key: ``data``, or ``data.train``, ``data.val`` and ``data.test``."""
+    """Return the node of each data set by its key: ``data``, or ``data.train`` and so on."""
     given = {name: node for name, node in parts.items() if node and node.get("_target_") is not None}
     if not given and one["_target_"] is None:
         raise UserError(

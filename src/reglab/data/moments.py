@@ -12,7 +12,7 @@ _BYTES = np.arange(256.0)
 
 
 class Scale(NamedTuple):
-    """What values are standardized by, float64: of all together ``[]``, or by column ``[columns]``."""
+    """What values are standardized by, float64 ``[]``, or by column ``[columns]``."""
 
     center: Floats
     scale: Floats
@@ -49,8 +49,8 @@ def moments_of(rows: Array, by_column: bool) -> Moments:
 
 
 def scale_of(blocks: Iterable[Moments]) -> Scale:
-    """Return mean and population deviation of several blocks together; 1 for what is constant, whose
-    deviation rounding would make tiny.
+    """Return mean and population deviation of several blocks together; 1 for what is constant,
+    whose deviation rounding would make tiny.
 
     Args:
         blocks: At least one; the result depends on their order by rounding alone.

@@ -54,7 +54,7 @@ class OnDisk:
 
 
 def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> OnDisk:
-    """Return the inputs of ``reader``, standardized as ``encode`` does by what the training rows show.
+    """Return the inputs of ``reader``, standardized as ``encode`` does by the training rows.
 
     Whether rows are streamed or in memory does not change a bit of them.
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from reglab.data.source import Integers
 from reglab.processes.parent_watch import exit_with_parent
 
 _AHEAD = 4  # batches that each worker reads ahead
+_END = object()
 _FEW = 2  # batches that are not worth a process
 
 
@@ -75,7 +77,8 @@ class ReadAhead:
             return
         loader = self._idle.pop() if self._idle else _loader(work, self.workers)
         loader.sampler.tasks = chain(first, tasks)  # type: ignore[attr-defined]  # ours
-        for each in _results(loader):
+        results = _results(loader)
+        while (each := _next(results)) is not _END:
             yield _checked(each)
         self._idle.append(loader)  # with its processes; one that was not read to its end ends with its iterator
 
@@ -153,7 +156,7 @@ def _as_it_is(result: Any) -> Any:
 
 
 def _begin_worker(_: int) -> None:
-    """Leave signals to the process that trains, which finishes its step and needs rows for it; end with it."""
+    """Leave signals to the process that trains, whose step needs rows; end with it."""
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
     parent = parent_process()
@@ -163,10 +166,22 @@ def _begin_worker(_: int) -> None:
     exit_with_parent(0, terminate=False, parent_alive=(lambda: os.getppid() == number) if forked else None)
 
 
+def _next(results: Iterator[Any]) -> Any:
+    try:
+        return next(results, _END)
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            f"a process that reads the data has ended ({str(error).splitlines()[0]}), most often because memory ran "
+            "out: set a lower data.workers; a run continues by reglab resume"
+        ) from error
+
+
 def _results(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Return the results of the loader's tasks; its processes, which serve all calls, end with it."""
+    """Return the results of the loader's tasks; its processes end with it."""
     new = loader._iterator is None
-    with _allowed_to_start(), _quiet():
+    with _allowed_to_start(), _quiet(), _handlers_kept():
         results = iter(loader)
     if new:
         weakref.finalize(loader, _shut_down, results, os.getpid())  # also at exit
@@ -176,6 +191,24 @@ def _results(loader: DataLoader[Any]) -> Iterator[Any]:
 def _shut_down(results: Any, process: int) -> None:
     if os.getpid() == process:  # not in one that was forked, whose processes they are not
         results._shutdown_workers()
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Leave out torch's handler, which raises wherever this process stands when a worker dies.
+
+    It shows where rows are asked for.
+    """
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if before is not None:  # as it is where the handler is not Python's
+            signal.signal(number, before)
 
 
 @contextmanager

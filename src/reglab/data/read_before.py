@@ -1,4 +1,4 @@
-"""What was computed from files before in this process, such as a sweep's worker, while they stay the same."""
+"""What was computed from files before in this process, while they stay the same."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ def read_before(key: str | None, compute: Callable[[], T]) -> T:
 
 
 def identity_of(files: Iterable[Path]) -> str:
-    """Return a hash of the paths, sizes and times of files: another one where a file was written anew.
+    """Return a hash of paths, sizes and times of files: another one where one was written anew.
 
     Args:
         files: In their order.

@@ -1,4 +1,4 @@
-"""``Reader``: raw rows of a data set that are read by their number, where all of them may not fit into memory."""
+"""``Reader``: raw rows of a data set, read by their number."""
 
 from abc import ABC, abstractmethod
 from typing import Any

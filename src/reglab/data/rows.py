@@ -1,4 +1,4 @@
-"""``Rows``: inputs that are read batch by batch, where a tensor of all of them would not fit into memory."""
+"""``Rows``: inputs that are read batch by batch, where they do not fit into memory."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol, Self

@@ -106,7 +106,7 @@ class Inputs:
         self._ahead: Iterator[Tensor] | None = None
 
     def read_ahead(self, batches: Iterable[Tensor]) -> None:
-        """Read the rows of ``batches``, int64 ``[rows]`` each, which will be asked for in this order."""
+        """Read the rows of ``batches``, int64 ``[rows]``, which are asked for in this order."""
         if self._streamed is not None:
             self._ahead = self._streamed.read(batches, self._device)
 
@@ -115,7 +115,7 @@ class Inputs:
         self._ahead = None
 
     def batch(self, rows: Tensor) -> Tensor:
-        """Return the inputs of ``rows``, int64 ``[rows]``: the next batch that is read ahead, if any is."""
+        """Return the inputs of ``rows``, int64 ``[rows]``: the next batch, if any is read ahead."""
         if self._tensor is not None:
             return self._tensor.index_select(0, rows)
         assert self._streamed is not None

@@ -191,7 +191,7 @@ def offered_loss(module: pl.LightningModule) -> OwnLoss | None:
     method = getattr(type(module), "loss", None)
     if not inspect.isfunction(method) or len(inspect.signature(method).parameters) != _OF_A_BATCH:
         return None
-    return lambda module, batch: module.loss(batch)  # type: ignore[operator]  # the method, of either package
+    return lambda module, batch: module.loss(batch)
 
 
 def _check(job: Mapping[str, Any]) -> None:
