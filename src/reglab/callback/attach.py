@@ -9,6 +9,7 @@ import torch
 from lightning_fabric.utilities.apply_func import move_data_to_device
 from torch import nn
 from torch.optim import LBFGS, Optimizer
+from torchmetrics import Metric
 
 from reglab.callback.averaged_weights import averaged_weights
 from reglab.callback.batch_evaluation import Asked, OwnLoss, evaluate_batches
@@ -21,8 +22,10 @@ from reglab.callback.own_scores import OwnScore, own_scores
 from reglab.callback.run_record import OWN_LOSS, run_tags
 from reglab.core.errors import UserError
 from reglab.distributed.parameters import clip_factor
-from reglab.measures import MeasureSettings, Task, probe_size, to_floats
+from reglab.measures import MeasureSettings, probe_size, to_floats
+from reglab.measures.own_scores import AnyScore
 from reglab.regularizers import Cocktail, Regularizer, overrides
+from reglab.tasks import Task, task_named
 from reglab.training.measurement import Measurement
 
 
@@ -53,7 +56,7 @@ class Attached:
     @property
     def tags(self) -> dict[str, str]:
         """What a report groups runs by: tags for ``mlflow.set_tags``."""
-        return run_tags(self.cocktail, self._asked.task)
+        return run_tags(self.cocktail, self._asked, self._settings)
 
     def clip_grad_norm_(self, max_norm: float) -> None:
         """Add the penalties to the gradient and clip its norm, in the place of
@@ -140,10 +143,10 @@ def attach(
     model: nn.Module,
     optimizer: Optimizer,
     regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
-    task: Task | None = None,
+    task: Task | str | None = None,
     *,
     loss: OwnLoss | None = None,
-    scores: Sequence[str] | Mapping[str, OwnScore] = (),
+    scores: Sequence[AnyScore | Metric] | Mapping[str, OwnScore] = (),
     unpack: Unpack = inputs_and_targets,
     seed: int = 0,
 ) -> Attached:
@@ -188,9 +191,10 @@ def attach(
         >>> sorted(key for key in metrics if key.startswith("gap/loss"))
         ['gap/loss', 'gap/loss_high', 'gap/loss_low']
     """
-    settings = MeasureSettings(scores=() if isinstance(scores, Mapping) else scores)
-    check_task(task, loss, settings)
-    named = named_members(regularizers, task, loss)
+    names: Sequence[Any] = () if isinstance(scores, Mapping) else scores
+    settings, judged = MeasureSettings(scores=names), None if task is None else task_named(task)
+    check_task(judged, loss, settings)
+    named = named_members(regularizers, judged, loss)
     for name, member in named.items():
         if overrides(member, "on_objective") or overrides(member, "on_gradient"):
             raise UserError(
@@ -198,11 +202,11 @@ def attach(
                 "with Lightning and reglab.Regularize"
             )
     _check_optimizer(model, optimizer)
-    cocktail = Cocktail(named, seed, task or OWN_LOSS)
+    cocktail = Cocktail(named, seed, judged.name if judged else OWN_LOSS)
     if named and cocktail.prepare(model) is not model:
         raise UserError("a regularizer replaced the whole model, which attach cannot do: train with reglab.fit")
     cocktail.to(next(model.parameters()).device)
-    return Attached(model, optimizer, cocktail, Asked(task, unpack, loss, own_scores(scores, task)), settings)
+    return Attached(model, optimizer, cocktail, Asked(judged, unpack, loss, own_scores(scores, judged)), settings)
 
 
 def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:

@@ -22,7 +22,7 @@ from reglab.callback.fixed_batches import rows_in
 from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
-from reglab.callback.own_scores import OwnScore, is_lower_better, own_scores
+from reglab.callback.own_scores import OwnScore, own_scores
 from reglab.callback.run_record import OWN_LOSS, log_final, run_tags, tag_runs
 from reglab.callback.second_gradient import SecondGradient
 from reglab.callback.training_loss import TrainingLoss
@@ -150,8 +150,7 @@ class Regularize(pl.Callback):
 
     def run_tags(self) -> dict[str, str]:
         """Return the tags by which a report groups runs: regularizers, strength, task and score."""
-        lower = [name for name, score in self._asked.scores.items() if is_lower_better(name, score)]
-        return run_tags(self.cocktail, self.task, [*self._settings.lower, *lower])
+        return run_tags(self.cocktail, self._asked, self._settings)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         check_strategy(trainer)

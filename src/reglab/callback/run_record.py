@@ -1,14 +1,16 @@
 """Mark the run of a user's own logger, so that ``reglab report --experiment`` finds and groups it."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytorch_lightning.loggers import Logger, MLFlowLogger
 
+from reglab.callback.batch_evaluation import Asked
+from reglab.callback.own_scores import is_lower_better
 from reglab.core.metric_direction import LOWER
+from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
-from reglab.tasks import Task
 from reglab.training.describe import cocktail_tags
 from reglab.training.lightning_packages import is_lightning
 
@@ -16,18 +18,18 @@ OWN_LOSS = "own_loss"  # where there is no task
 _GLOBAL_SEED = "PL_GLOBAL_SEED"  # set by Lightning's seed_everything
 
 
-def run_tags(cocktail: Cocktail, task: Task | None, lower: Sequence[str]) -> dict[str, str]:
+def run_tags(cocktail: Cocktail, asked: Asked, settings: MeasureSettings) -> dict[str, str]:
     """Return the tags with a run's regularizers, strength, task and scores.
 
     Args:
         cocktail: That trains.
-        task: Of the outputs; None where the loss is the user's own.
-        lower: The user's own scores of which a lower value is better.
+        asked: What is measured.
+        settings: With scores.
     """
-    name, score = (task.name, task.score) if task else (OWN_LOSS, "loss")
-    return {**cocktail_tags(cocktail), "reglab.task": name, "reglab.score": score} | (
-        {LOWER: ",".join(lower)} if lower else {}
-    )
+    name, score = (asked.task.name, asked.task.score) if asked.task else (OWN_LOSS, "loss")
+    tags = {**cocktail_tags(cocktail), "reglab.task": name, "reglab.score": score}
+    lower = [*settings.lower, *(name for name, own in asked.scores.items() if is_lower_better(name, own))]
+    return tags | ({LOWER: ",".join(lower)} if lower else {})
 
 
 def tag_runs(loggers: Iterable[Logger], tags: Mapping[str, str], seed: int) -> None:
