@@ -41,6 +41,14 @@ class Mappings(Pairs):
         return {"id": number, "pixels": inputs.tolist(), "label": ("no", "yes")[target]}
 
 
+class Masks(Pairs):
+    """A class at each pixel, of which some do not count."""
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        pixels = VALUES[self.first + number]
+        return pixels, (pixels.sum(0) > 0).long().masked_fill(pixels[0] > 1.5, -100)
+
+
 class Bytes(Pairs):
     """Pictures of PIL and a quantity."""
 

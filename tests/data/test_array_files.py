@@ -64,6 +64,16 @@ def test_a_constant_column_is_only_centered_and_bytes_alike_in_all_blocks_too(fi
     assert (files(np.full((ROWS, 2, 2), 7, np.uint8)).train.tensor == 0).all()
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_targets_have_a_class_at_each_position_where_the_task_has(files, stream):
+    targets = INPUTS["bytes"][:, 0] % 3
+    given = files(INPUTS["bytes"], targets, task="segmentation", stream=stream)
+    np.testing.assert_array_equal(given.val.targets, targets[given.val.index])
+    assert (given.outputs, given.criterion.name) == (3, "segmentation")
+    with pytest.raises(UserError, match=r"targets must be \[rows\] or \[rows, columns\]"):
+        files(INPUTS["bytes"], targets)
+
+
 def test_tokens_stay_whole(files):
     given = files(np.abs(INPUTS["whole"]), tokens=True, stream=True)
     assert (given.tokens, given.train.inputs.dtype, given.input_shape) == (10, torch.int64, (4,))

@@ -37,6 +37,16 @@ def test_items_are_split_and_standardized_by_the_training_rows():
         np.testing.assert_array_equal(part.targets, CLASSES[part.index])
 
 
+def test_items_have_a_target_at_each_position_where_the_task_has():
+    given = loaded("Masks", task="segmentation")
+    assert (given.task, given.outputs, given.train.targets.shape[1:]) == ("segmentation", 2, (3, 4))
+    assert given.train.targets.unique().tolist() == [-100, 0, 1]
+    with pytest.raises(UserError, match=r"segmentation takes whole numbers \[rows, \.\.\.\] as targets, got float64"):
+        loaded("Bytes", task="segmentation")
+    with pytest.raises(UserError, match="did you mean 'segmentation'"):
+        loaded("Masks", task="segmentatoin")
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     "name, options",
@@ -47,6 +57,7 @@ def test_items_are_split_and_standardized_by_the_training_rows():
         ("Mappings", {"inputs": "pixels", "targets": "label"}),
         ("Bytes", {"train_size": 20}),
         ("Ids", {}),
+        ("Masks", {"task": "segmentation"}),
     ],
 )
 def test_streamed_rows_are_those_in_memory_bit_for_bit(name, options, workers):

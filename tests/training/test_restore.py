@@ -150,7 +150,7 @@ def test_a_model_of_another_shape_is_refused(shared: Any) -> None:
 def test_the_test_result_is_recorded_with_the_run(case: Case) -> None:
     run = case.train("regularizer=[dropout]").run_id
     assert not any(key.startswith("test/") for key in case.metrics(run))
-    actual = restore.test_run(case.uri, run)
+    actual = restore.test_run(case.uri, run, None)
     state = checkpoint(case.artifacts(run) / "checkpoints" / "last.ckpt")
     loss, accuracy = loss_and_accuracy(outputs_by_hand(state, wine().test.inputs), wine().test.targets)
     assert actual["test/loss"] == pytest.approx(loss, abs=1e-6)
@@ -170,7 +170,7 @@ def test_an_older_config_with_a_bootstrap_is_tested_at_its_level(case: Case, mon
     wanted = restore.resolved
     older = {"resamples": 400, "level": 0.8}
     monkeypatch.setattr(restore, "resolved", lambda node, key: older if key == "measure" else wanted(node, key))
-    actual = restore.test_run(case.uri, run)
+    actual = restore.test_run(case.uri, run, None)
     rows = len(wine().test)
     wilson = scipy.stats.binomtest(round(actual["test/accuracy"] * rows), rows).proportion_ci(0.8, "wilson")
     assert actual["test/accuracy_low"] == pytest.approx(wilson.low)
@@ -184,6 +184,6 @@ def test_a_test_result_on_other_data_would_not_count(case: Case) -> None:
     table.iloc[7, 0] += 1
     table.to_csv("table.csv", index=False)
     with pytest.raises(UserError, match=r"data of run .* changed since it was trained"):
-        restore.test_run(case.uri, run)
+        restore.test_run(case.uri, run, None)
     assert not any(key.startswith("test/") for key in case.metrics(run))
     assert "reglab.test_touched" not in case.run(run).data.tags

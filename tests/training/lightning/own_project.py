@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MaxMetric, MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from reglab.tasks.ordinal import Ordinal
+
 INPUTS, CLASSES = 6, 3
 
 
@@ -142,6 +144,20 @@ class Simple(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class ByLevels(Ordinal):
+    """A task of the user's own."""
+
+
+class Ordered(Simple):
+    """Trains by the order of its classes."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return Ordinal().losses(self(batch[0]), batch[1]).mean()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]  # as Lightning allows
+        """Nothing: it is judged by ``data.task``."""
 
 
 class Manual(Simple):

@@ -96,6 +96,21 @@ def test_both_sides_of_the_gap_are_the_modules_own_validation_step(run: Run, cas
     assert result.metrics["gap/loss_low"] < gap < result.metrics["gap/loss_high"]
 
 
+@pytest.mark.parametrize("task", ["ordinal", f"{PROJECT}.ByLevels"])
+def test_any_task_judges_its_outputs(run: Run, case: Case, task: str) -> None:
+    given = [word for word in OWN if not word.startswith(("+model", "model._target_"))]
+    own = (f"model._target_={PROJECT}.Ordered", f"+model.inputs={INPUTS}", f"+model.outputs={CLASSES - 1}")
+    result = run(*given, *own, f"data.task={task}", "measure.scores=[auroc]", "measure.monitor=val/mae")
+    module: Any = restore.load(case.folder / "it", weights="last")
+    part = Points(64, 2, jitter=False)
+    with torch.no_grad():
+        levels = (module(part.inputs).sigmoid().cumprod(1) > 0.5).sum(1)
+    measured = rows(case.folder / "it")
+    assert measured["val/mae", EPOCHS] == [pytest.approx(float((levels - part.labels).abs().double().mean()))]
+    assert result.metrics["gap/mae_low"] < result.metrics["gap/mae"] < result.metrics["gap/mae_high"]
+    assert {"val/auroc", "gap/accuracy_low"} <= result.metrics.keys()
+
+
 def test_what_the_module_logs_is_recorded_each_epoch(run: Run, case: Case) -> None:
     run(*OWN)
     recorded = rows(case.folder / "it")
@@ -239,6 +254,7 @@ def test_generators_and_environment_are_afterwards_what_they_were(
         (("regularizer=[sam]",), "a second gradient at other weights"),
         (("regularizer=[mixup]",), "the batch and its loss"),
         (("seed=5000000000",), "the largest is 4294967295"),
+        (("loss=torch.nn.HuberLoss",), "loss has no effect with model=lightning"),
         (("data.task=clasification",), "data.task=clasification is unknown; did you mean 'classification'"),
         (("+data.batchsize=3",), "PointsModule has no such argument; did you mean 'batch_size'"),
         (("+model.nett=3",), "Classifier has no such argument; did you mean 'net'"),
