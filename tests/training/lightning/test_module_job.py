@@ -131,6 +131,28 @@ def test_a_run_that_was_cut_ends_as_if_it_never_had_been(run: Run, case: Case, m
     assert rows(case.folder / "cut") == rows(case.folder / "whole")
 
 
+@pytest.mark.parametrize("methods", ["none", "[early_stopping]"])
+def test_a_run_that_died_as_it_ended_has_its_result_when_it_is_resumed(run: Run, case: Case, methods: str) -> None:
+    result = run(*OWN, f"regularizer={methods}")
+    ended = read_state(case.folder / "it")
+    assert ended is not None
+    assert run(*OWN, f"regularizer={methods}", resume=ended).metrics == result.metrics
+
+
+def test_a_finished_run_is_trained_longer(run: Run, case: Case) -> None:
+    run(*OWN, folder="whole")
+    short = [word for word in OWN if not word.startswith("trainer.max_epochs")]
+    run(*short, "trainer.max_epochs=2", folder="extended")
+    ended = read_state(case.folder / "extended")
+    assert run(*OWN, folder="extended", resume=ended).status == "FINISHED"
+    whole, extended = state(case.folder / "whole"), state(case.folder / "extended")
+    assert all(torch.equal(value, extended[name]) for name, value in whole.items())
+    recorded = rows(case.folder / "extended")
+    assert {key: value for key, value in rows(case.folder / "whole").items() if key[1] in (1, 3, 4)}.items() <= (
+        recorded.items()
+    )
+
+
 def test_a_signal_ends_it_after_its_step_and_it_resumes(run: Run, case: Case) -> None:
     run(*OWN, "+model.signal_at=null", folder="whole")
     assert run(*OWN, "+model.signal_at=14", folder="cut").status == "KILLED"

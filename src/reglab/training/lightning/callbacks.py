@@ -39,8 +39,19 @@ class ModuleRecorder(Recorder):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._seen: Mapping[str, Any] = {}
-        self.module.begin_measuring(self.data, self.settings, self._resumed)
+        self.begin()
         super().on_train_start(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure where nothing was left to train: a run that died as it ended is resumed."""
+        pl_module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
+        if self.module.measurement is None:
+            self.begin()
+            self.module.measure()
+
+    def begin(self) -> None:
+        """Begin to measure, once the loaders are set up."""
+        self.module.begin_measuring(self.data, self.settings, self._resumed)
 
     def _metrics(self, rows: Mapping[int, dict[str, float]], epoch: int) -> dict[int, dict[str, float]]:
         now = dict(self.module.module.trainer.callback_metrics)
