@@ -112,6 +112,7 @@ def test_what_is_logged_by_the_logger_is_recorded_too(run: Run, case: Case) -> N
     given = ("data=wine", "model=lightning", "tracking=none", "trainer.max_epochs=2")
     run(*given, f"model._target_={PROJECT}.ByHand")
     recorded = rows(case.folder / "it")
+    assert recorded["logged/acc_5", 2] == [1.0]  # MLflow takes no @
     assert [recorded["logged/mine", epoch] for epoch in (1, 2)] == [[0.0], [1.0]]
     assert (case.folder / "it" / "mine.txt").read_text() == "mine"
     with pytest.raises(CodeFailed, match=r"self\.log or self\.logger\.log_metrics"):

@@ -11,6 +11,7 @@ from reglab.core import signals
 from reglab.training.best_epoch import final_metrics
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
+from reglab.training.lightning.metric_names import storable_name
 from reglab.training.lightning.random_state import random_state, set_random_state
 from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.trained_module import COCKTAIL, MODEL, TrainedModule, joint_state, part_of
@@ -61,7 +62,7 @@ class ModuleRecorder(Recorder):
         by_hand = {name: value for name, value in self.logger.take().items() if name not in now}
         if epoch:
             values = {name: float(value) for name, value in new.items()} | by_hand
-            rows[0].update({f"{LOGGED}{name}": values[name] for name in sorted(values)})
+            rows[0].update({f"{LOGGED}{storable_name(name)}": values[name] for name in sorted(values)})
         return super()._metrics(rows, epoch)
 
 
