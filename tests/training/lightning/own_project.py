@@ -179,6 +179,7 @@ class ByHand(Simple):
 
     def on_train_epoch_end(self) -> None:
         logger: Any = self.logger
+        self.log("acc@5", 1.0)
         logger.log_metrics({"mine": float(self.current_epoch)}, step=self.global_step)
         Path(logger.save_dir, "mine.txt").write_text("mine")
 

@@ -127,6 +127,7 @@ def test_what_is_logged_by_the_logger_is_recorded_too(run: Run, case: Case) -> N
     given = ("data=wine", "model=lightning", "tracking=none", "trainer.max_epochs=2")
     run(*given, f"model._target_={PROJECT}.ByHand")
     recorded = rows(case.folder / "it")
+    assert recorded["logged/acc_5", 2] == [1.0]  # MLflow takes no @
     assert [recorded["logged/mine", epoch] for epoch in (1, 2)] == [[0.0], [1.0]]
     assert (case.folder / "it" / "mine.txt").read_text() == "mine"
     with pytest.raises(CodeFailed, match=r"self\.log or self\.logger\.log_metrics"):
@@ -144,6 +145,28 @@ def test_a_run_that_was_cut_ends_as_if_it_never_had_been(run: Run, case: Case, m
     whole, cut = state(case.folder / "whole"), state(case.folder / "cut")
     assert all(torch.equal(value, cut[name]) for name, value in whole.items())
     assert rows(case.folder / "cut") == rows(case.folder / "whole")
+
+
+@pytest.mark.parametrize("methods", ["none", "[early_stopping]"])
+def test_a_run_that_died_as_it_ended_has_its_result_when_it_is_resumed(run: Run, case: Case, methods: str) -> None:
+    result = run(*OWN, f"regularizer={methods}")
+    ended = read_state(case.folder / "it")
+    assert ended is not None
+    assert run(*OWN, f"regularizer={methods}", resume=ended).metrics == result.metrics
+
+
+def test_a_finished_run_is_trained_longer(run: Run, case: Case) -> None:
+    run(*OWN, folder="whole")
+    short = [word for word in OWN if not word.startswith("trainer.max_epochs")]
+    run(*short, "trainer.max_epochs=2", folder="extended")
+    ended = read_state(case.folder / "extended")
+    assert run(*OWN, folder="extended", resume=ended).status == "FINISHED"
+    whole, extended = state(case.folder / "whole"), state(case.folder / "extended")
+    assert all(torch.equal(value, extended[name]) for name, value in whole.items())
+    recorded = rows(case.folder / "extended")
+    assert {key: value for key, value in rows(case.folder / "whole").items() if key[1] in (1, 3, 4)}.items() <= (
+        recorded.items()
+    )
 
 
 def test_a_signal_ends_it_after_its_step_and_it_resumes(run: Run, case: Case) -> None:

@@ -11,6 +11,7 @@ from reglab.core import signals
 from reglab.training.best_epoch import final_metrics
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
+from reglab.training.lightning.metric_names import storable_name
 from reglab.training.lightning.random_state import random_state, set_random_state
 from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.trained_module import COCKTAIL, MODEL, TrainedModule, joint_state, part_of
@@ -39,8 +40,19 @@ class ModuleRecorder(Recorder):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._seen: Mapping[str, Any] = {}
-        self.module.begin_measuring(self.data, self.settings, self._resumed)
+        self.begin()
         super().on_train_start(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure where nothing was left to train: a run that died as it ended is resumed."""
+        pl_module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
+        if self.module.measurement is None:
+            self.begin()
+            self.module.measure()
+
+    def begin(self) -> None:
+        """Begin to measure, once the loaders are set up."""
+        self.module.begin_measuring(self.data, self.settings, self._resumed)
 
     def _metrics(self, rows: Mapping[int, dict[str, float]], epoch: int) -> dict[int, dict[str, float]]:
         now = dict(self.module.module.trainer.callback_metrics)
@@ -50,7 +62,7 @@ class ModuleRecorder(Recorder):
         by_hand = {name: value for name, value in self.logger.take().items() if name not in now}
         if epoch:
             values = {name: float(value) for name, value in new.items()} | by_hand
-            rows[0].update({f"{LOGGED}{name}": values[name] for name in sorted(values)})
+            rows[0].update({f"{LOGGED}{storable_name(name)}": values[name] for name in sorted(values)})
         return super()._metrics(rows, epoch)
 
 

@@ -24,9 +24,9 @@ from reglab.measures import MeasureSettings
 from reglab.measures.evaluate import evaluation_mode
 from reglab.measures.intervals import Estimated, difference, mean_interval
 from reglab.regularizers import Cocktail
+from reglab.training.lightning.metric_names import without_part
 from reglab.training.measurement import Measurement
 
-_PREFIX = re.compile(r"^(val|valid|validation|dev|eval|test)[/_.-]")
 _LOWER = re.compile(r"loss|error|nll|perplexity|(^|_)(mse|mae|rmse|wer|cer|fid)($|_)")
 _LEAST_BATCHES = 10  # from which on their spread gives an interval
 
@@ -160,7 +160,7 @@ class _Logged:
             own |= before
 
     def _log(self, name: str, value: Any, *_: Any, batch_size: int | None = None, **__: Any) -> None:
-        key = _PREFIX.sub("", name)
+        key = without_part(name)
         if isinstance(value, Metric):
             self.metrics[key] = value
             batch = getattr(value, "_forward_cache", None)  # its value on this batch, where the module called it

@@ -1,6 +1,5 @@
 """Test a LightningModule by its own ``test_step``, once."""
 
-import re
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from reglab.core.errors import UserError
 from reglab.training import restore
 from reglab.training.describe import resolved
 from reglab.training.lightning.data_module import build_data
+from reglab.training.lightning.metric_names import without_part
 from reglab.training.lightning.prepare import seeded
 from reglab.training.lightning.trainer_settings import lightning_arguments
 from reglab.training.own_module import Package, package_of
@@ -18,8 +18,6 @@ from reglab.training.trainer import quiet_lightning
 
 if TYPE_CHECKING:
     from reglab.tracking.run_record import RunRecord
-
-_PREFIX = re.compile(r"^test[/_.-]")
 
 
 def test_run(uri: str, run_id: str) -> dict[str, float]:
@@ -80,4 +78,4 @@ def test_metrics(
             f"{type(module).__name__}.test_step logs nothing: end it by self.log('test/loss', loss), or leave the test "
             "out by sweep.test=false"
         )
-    return {f"test/{_PREFIX.sub('', name)}": float(value) for name, value in logged.items()}
+    return {f"test/{without_part(name)}": float(value) for name, value in logged.items()}

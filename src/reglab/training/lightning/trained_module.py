@@ -70,7 +70,7 @@ class TrainedModule:
         self._description = description
         self.failures: dict[int, Diverged] = {}
         self.interrupted: int | None = None
-        self.measurement: LoaderMeasurement | StepMeasurement
+        self.measurement: LoaderMeasurement | StepMeasurement | None = None
 
     @property
     def hparams(self) -> Mapping[str, Any]:
@@ -102,13 +102,14 @@ class TrainedModule:
             measured = measurement.all(module.trainer, module, cocktail)
             gap = {key: value for key, value in measured.items() if not key.startswith("weights/")}
             return gap, {key: value for key, value in measured.items() if key.startswith("weights/")}
+        assert measurement is not None
         return measurement.gap(module, cocktail), measurement.weights(module, cocktail)
 
     def examples(self) -> Examples | None:
         """Return what the last measurement says of each example, or of each batch."""
         if isinstance(self.measurement, LoaderMeasurement):
             return self.measurement.examples(self.module)
-        return self.measurement.examples()
+        return self.measurement.examples() if self.measurement else None
 
     @property
     def score(self) -> str:
@@ -116,6 +117,7 @@ class TrainedModule:
         return score_name(self.task) if self.task else getattr(self.measurement, "score", "")
 
     def measured_state(self, row: int) -> dict[str, Any]:
+        assert self.measurement is not None
         return self.measurement.state(self.module)
 
     def mean_terms(self) -> Tensors:
