@@ -11,6 +11,7 @@ from reglab.analysis.per_example_file import FILE
 from reglab.config.job_request import BLOCK, JOB
 from reglab.core.describe_error import describe_error
 from reglab.core.errors import UserError
+from reglab.core.metric_direction import OF_TASKS
 from reglab.core.user_code import user_code
 from reglab.tracking import RunTracker, TrackingSettings, open_run
 
@@ -92,7 +93,7 @@ def _record(tracker: RunTracker, returned: Any) -> float:
     if not math.isfinite(numbers["val/loss"]):
         raise UserError(f"val/loss is {numbers['val/loss']}: training diverged")
     if isinstance(returned, Mapping):
-        score = next((name for name in ("accuracy", "r2") if f"val/{name}" in numbers), "loss")
+        score = next((name for name in OF_TASKS if f"val/{name}" in numbers), "loss")
         tracker.tag(**{"reglab.score": score})
     else:
         _record_callback(tracker, returned)

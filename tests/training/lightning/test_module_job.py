@@ -277,6 +277,7 @@ def test_generators_and_environment_are_afterwards_what_they_were(
         (("regularizer=[sam]",), "a second gradient at other weights"),
         (("regularizer=[mixup]",), "the batch and its loss"),
         (("seed=5000000000",), "the largest is 4294967295"),
+        (("measure.scores=[auroc]",), "are scores of a task: give data.task, or log them in validation_step"),
         (("loss=torch.nn.HuberLoss",), "loss has no effect with model=lightning"),
         (("data.task=clasification",), "data.task=clasification is unknown; did you mean 'classification'"),
         (("+data.batchsize=3",), "PointsModule has no such argument; did you mean 'batch_size'"),
