@@ -39,6 +39,7 @@ _PAGES = {
         "regularizers",
         "kinds",
         "measures",
+        "tasks",
         "intervals",
         "sweeps",
         "choosing",
@@ -46,7 +47,7 @@ _PAGES = {
         "python",
     ],
     "Run": ["devices", "nothing-lost", "server", "security", "speed"],
-    "Reference": ["api/reglab", "api/regularizers", "api/measures", "api/models", "api/data", "glossary"],
+    "Reference": ["api/reglab", "api/regularizers", "api/tasks", "api/measures", "api/models", "api/data", "glossary"],
 }
 
 
