@@ -174,6 +174,10 @@ def build_job(
     measure: MeasureSettings = construct(MeasureSettings, job["measure"], "measure")
     if data.task is not None:
         measure.check(data.task, weighted=False)
+    elif measure.scores:
+        raise UserError(
+            "measure.scores are scores of a task: give data.task too, or log them in validation_step, which is measured"
+        )
     cocktail = describe.build_cocktail(job["regularizer"], check_seed(job["seed"]), data.task or OWN_LOSS)
     module: Any = build_module(job["model"])
     members = dict(cocktail.named_regularizers())
