@@ -266,6 +266,8 @@ def test_generators_and_environment_are_afterwards_what_they_were(
 @pytest.mark.parametrize(
     "overrides, told",
     [
+        (("measure.scores=[auroc]",), "measure.scores are scores of a task: give data.task too"),
+        (("loss=training.lightning.own_project.f",), "loss has no effect with model=lightning"),
         (("optimizer=adam",), "optimizer._target_ has no effect with model=lightning"),
         (("scheduler=cosine",), "scheduler._target_ has no effect with model=lightning"),
         (("trainer.polish_steps=3",), "trainer.polish_steps=3 has no effect with model=lightning"),
@@ -277,7 +279,6 @@ def test_generators_and_environment_are_afterwards_what_they_were(
         (("regularizer=[sam]",), "a second gradient at other weights"),
         (("regularizer=[mixup]",), "the batch and its loss"),
         (("seed=5000000000",), "the largest is 4294967295"),
-        (("measure.scores=[auroc]",), "are scores of a task: give data.task, or log them in validation_step"),
         (("loss=torch.nn.HuberLoss",), "loss has no effect with model=lightning"),
         (("data.task=clasification",), "data.task=clasification is unknown; did you mean 'classification'"),
         (("+data.batchsize=3",), "PointsModule has no such argument; did you mean 'batch_size'"),
@@ -304,6 +305,20 @@ def test_a_step_without_a_loss_is_told(run: Run, case: Case) -> None:
     given = [word for word in OWN if not word.startswith(("+model", "model._target_"))]
     with pytest.raises(UserError, match=r"Silent\.validation_step neither returns nor logs a loss"):
         run(*given, f"model._target_={PROJECT}.Silent", f"+model.inputs={INPUTS}", f"+model.outputs={CLASSES}")
+
+
+def test_a_monitor_that_is_not_measured_is_told_before_the_first_step(run: Run, case: Case) -> None:
+    with pytest.raises(UserError, match=r"val/acy is not among what is measured \(.*did you mean 'val/acc'"):
+        run(*OWN, "measure.monitor=val/acy")
+
+
+@pytest.mark.parametrize("monitor, sign", [("val/acc", -1), ("val/loss", 1)])
+def test_the_best_epoch_goes_by_the_monitor_and_its_direction(run: Run, case: Case, monitor: str, sign: int) -> None:
+    run(*OWN, "trainer.max_epochs=8", f"measure.monitor={monitor}")
+    values = {epoch: value[0] for (key, epoch), value in rows(case.folder / "it").items() if key == monitor and epoch}
+    best = torch.load(case.folder / "it" / "checkpoints" / "best.ckpt", weights_only=True)
+    first = min(values, key=lambda epoch: (sign * values[epoch], epoch))
+    assert best["epoch"] == first
 
 
 def test_its_module_is_named(run: Run) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reglab.analysis.per_example_file import Examples
 from reglab.core import signals
+from reglab.core.errors import UserError, nearest
 from reglab.training.best_epoch import final_metrics
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
@@ -55,6 +56,12 @@ class ModuleRecorder(Recorder):
         self.module.begin_measuring(self.data, self.settings, self._resumed)
 
     def _metrics(self, rows: Mapping[int, dict[str, float]], epoch: int) -> dict[int, dict[str, float]]:
+        if self.settings.monitor not in rows[0]:
+            measured = sorted(key for key in rows[0] if key.startswith("val/") and not key.endswith("_se"))
+            raise UserError(
+                f"measure.monitor={self.settings.monitor} is not among what is measured ({', '.join(measured)}); "
+                f"{nearest(self.settings.monitor, measured)}"
+            )
         now = dict(self.module.module.trainer.callback_metrics)
         # A value that the epoch did not log is still there, the same tensor.
         new = {name: value for name, value in now.items() if self._seen.get(name) is not value}

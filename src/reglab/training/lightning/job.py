@@ -88,7 +88,7 @@ def _fit(
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})
         run_trainer(trainer, module, prepared.data.sources, resume, ModuleFiles(trained, resume))
-    tracker.tag(**{"reglab.score": trained.score or "loss"})
+    tracker.tag(**trained.tags)
     load_evaluation_weights(module, trained.cocktail)
     record_weights(tracker, trained.cocktail, [checkpoints.best, checkpoints.last] if trainer.is_global_zero else [])
     fit.record_profile(tracker)

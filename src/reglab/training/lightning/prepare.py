@@ -176,8 +176,7 @@ def build_job(
         measure.check(data.task, weighted=False)
     elif measure.scores:
         raise UserError(
-            f"measure.scores={list(map(str, measure.scores))} are scores of a task: give data.task, or log them in "
-            "validation_step"
+            "measure.scores are scores of a task: give data.task too, or log them in validation_step, which is measured"
         )
     cocktail = describe.build_cocktail(job["regularizer"], check_seed(job["seed"]), data.task or OWN_LOSS)
     module: Any = build_module(job["model"])

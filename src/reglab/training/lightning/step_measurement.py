@@ -19,6 +19,7 @@ from reglab.analysis.per_example_file import Examples
 from reglab.callback.fixed_batches import MEMORY, FixedBatches, fixed_seeds
 from reglab.callback.measurement import loaders_of, read_sides, validating
 from reglab.core.errors import UserError
+from reglab.core.metric_direction import declare
 from reglab.distributed.parameters import LocalParameters, as_local_parameters
 from reglab.measures import MeasureSettings
 from reglab.measures.evaluate import evaluation_mode
@@ -44,9 +45,16 @@ class StepMeasurement(Measurement):
         module: A LightningModule.
         settings: What is measured.
 
+    Attributes:
+        score: The name of the first value beside the loss; empty without one.
+        lower: The values of which a lower one is better, by their names.
+
     Raises:
         UserError: Where there is no ``validation_step``, or no loader for it.
     """
+
+    score = ""
+    lower: tuple[str, ...] = ()
 
     def __init__(self, trainer: pl.Trainer, module: pl.LightningModule, settings: MeasureSettings) -> None:
         super().__init__(None, settings, trainer.world_size)
@@ -68,6 +76,9 @@ class StepMeasurement(Measurement):
             self._logged = tuple(self._steps(batches) for batches in self._sides.both)
         train, val = (logged.estimates(self.settings.level) for logged in self._logged)
         self.score = next((name for name in val if name in train and name != "loss"), "")
+        self.lower = tuple(name for name in val if name != "loss" and _LOWER.search(name))
+        for name in val:
+            declare(name.rpartition("/")[2], higher=name not in (*self.lower, "loss"))
         metrics: dict[str, Tensor] = {}
         for name in val:
             if name in train:
@@ -81,7 +92,7 @@ class StepMeasurement(Measurement):
 
     def _both(self, name: str, train: Estimated, val: Estimated) -> dict[str, Tensor]:
         fitted = train.of_a_part(self._sides.left) if self._sides.left == 0 or not train.error.isnan() else train
-        first, second = (val, fitted) if _LOWER.search(name) else (fitted, val)
+        first, second = (val, fitted) if name in (*self.lower, "loss") else (fitted, val)
         metrics = {f"train/{name}": train.value, f"val/{name}": val.value, f"gap/{name}": first.value - second.value}
         if name == "loss" and not val.error.isnan():
             low, high = difference(first, second)

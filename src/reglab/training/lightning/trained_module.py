@@ -14,6 +14,7 @@ from reglab.callback.fixed_batches import MEMORY
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.regularize import Regularize
 from reglab.core.errors import Diverged
+from reglab.core.metric_direction import LOWER
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings, score_name
 from reglab.tasks import Task, task_named
@@ -115,6 +116,12 @@ class TrainedModule:
     def score(self) -> str:
         """The name of the score that stands beside the loss; empty where there is none."""
         return score_name(self.task) if self.task else getattr(self.measurement, "score", "")
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What a report is to know of the measured values."""
+        lower = ",".join(getattr(self.measurement, "lower", ()))
+        return {"reglab.score": self.score or "loss", **({LOWER: lower} if lower else {})}
 
     def measured_state(self, row: int) -> dict[str, Any]:
         assert self.measurement is not None
