@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics import MaxMetric, MeanMetric
+from torchmetrics import MaxMetric, MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from reglab.tasks.ordinal import Ordinal
@@ -190,6 +190,42 @@ class Experimenting(Simple):
     def on_train_epoch_end(self) -> None:
         logger: Any = self.logger
         logger.experiment.add_image("x", None)
+
+
+class Keeping(Simple):
+    """Keeps what its validation steps gave, as many modules do, and judges by that at the end of the epoch."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.outputs: list[Tensor] = []
+        self.steps = 0
+        self.total = torch.zeros(())
+        self.seen: dict[str, int] = {}
+        self.register_buffer("count", torch.zeros(()))
+        self.sum = SumMetric()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().validation_step(batch, batch_idx)
+        self.outputs.append(loss)
+        self.steps += 1
+        self.total += loss
+        self.count += 1
+        self.seen[f"{len(self.seen)}"] = 1
+        self.sum(1.0)
+        self.log("val/batches", self.sum)
+        logger: Any = self.logger
+        logger.log_metrics({"by_hand": float(self.steps)})
+        return loss
+
+    def on_validation_epoch_end(self) -> None:
+        kept = {"outputs": len(self.outputs), "steps": self.steps, "count": float(self.count), "seen": len(self.seen)}
+        self.log_dict({f"kept/{name}": float(value) for name, value in kept.items()})
+        self.log("kept/total", self.total / self.steps - torch.stack(self.outputs).mean())
+        self.outputs.clear()
+        self.seen.clear()
+        self.steps = 0
+        self.count.zero_()
+        self.total.zero_()
 
 
 class Silent(Simple):

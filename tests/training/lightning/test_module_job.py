@@ -321,5 +321,18 @@ def test_the_best_epoch_goes_by_the_monitor_and_its_direction(run: Run, case: Ca
     assert best["epoch"] == first
 
 
+def test_measuring_leaves_no_trace_in_what_a_module_keeps_of_its_steps(run: Run, case: Case) -> None:
+    given = ("data=wine", "model=lightning", f"model._target_={PROJECT}.Keeping", "tracking=none")
+    run(*given, "trainer.max_epochs=3", "+trainer.num_sanity_val_steps=0")
+    recorded = rows(case.folder / "it")
+    batches = 2  # of 35 rows
+    for epoch in (1, 2, 3):
+        for name in ("outputs", "steps", "count", "seen"):
+            assert recorded[f"logged/kept/{name}", epoch] == [batches], (name, epoch)
+        assert recorded["logged/kept/total", epoch] == [pytest.approx(0, abs=1e-6)]
+        assert recorded["logged/val/batches", epoch] == [batches]
+        assert recorded["logged/by_hand", epoch] == [batches]
+
+
 def test_its_module_is_named(run: Run) -> None:
     assert own_project.__name__ == PROJECT

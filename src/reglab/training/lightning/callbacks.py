@@ -27,7 +27,7 @@ class ModuleRecorder(Recorder):
     """Records what ``Recorder`` does, and what the module logs, as ``logged/<name>``.
 
     It measures once the loaders are set up, and behind the module's own ``on_train_epoch_end``:
-    ``of_package`` makes it one of the callbacks that Lightning calls there.
+    ``Package.late`` makes it one of the callbacks that Lightning calls there.
     """
 
     module: TrainedModule

@@ -25,6 +25,7 @@ from reglab.measures import MeasureSettings
 from reglab.measures.evaluate import evaluation_mode
 from reglab.measures.intervals import Estimated, difference, mean_interval
 from reglab.regularizers import Cocktail
+from reglab.training.lightning.kept_state import kept_state
 from reglab.training.lightning.metric_names import without_part
 from reglab.training.measurement import Measurement
 
@@ -37,8 +38,8 @@ class StepMeasurement(Measurement):
     training rows, in the same way.
 
     The steps see the module in evaluation mode and ``trainer.validating``. What they log reaches
-    neither logger nor callbacks, and metrics of the module (torchmetrics) are afterwards what they
-    were.
+    neither logger nor callbacks, and what the module keeps of its steps (lists of outputs, counters,
+    metrics of torchmetrics) is afterwards what it was.
 
     Args:
         trainer: During a fit, its loaders set up.
@@ -118,7 +119,7 @@ class StepMeasurement(Measurement):
         trainer, module = self._trainer, self._module
         logged = _Logged()
         numbered = is_param_in_hook_signature(module.validation_step, "batch_idx", min_args=2)
-        with fixed_seeds(), validating(trainer), evaluation_mode(module), torch.no_grad(), _kept_metrics(module):
+        with fixed_seeds(), validating(trainer), evaluation_mode(module), torch.no_grad(), kept_state(module):
             with logged.instead_of_logging(module), trainer.precision_plugin.val_step_context():
                 for number, (batch, rows) in enumerate(batches.of_rank()):
                     logged.begin(rows)
@@ -243,29 +244,3 @@ def _shares(values: list[_Value]) -> Tensor:
 def _without_interval(value: Tensor) -> Estimated:
     unknown = torch.full_like(value, torch.nan)
     return Estimated(value, unknown, unknown, unknown)
-
-
-@contextmanager
-def _kept_metrics(module: nn.Module) -> Iterator[None]:
-    """Reset the module's torchmetrics inside the context, and give them back their state."""
-    metrics = [part for part in module.modules() if isinstance(part, Metric)]
-    # Lists are copied: torchmetrics empties them in place.
-    states = [
-        {
-            name: list(value) if isinstance(value, list) else value
-            for name, value in vars(metric).items()
-            if name in _STATE or name in metric._defaults
-        }
-        for metric in metrics
-    ]
-    for metric in metrics:
-        metric.reset()
-    try:
-        yield
-    finally:
-        for metric, state in zip(metrics, states, strict=True):
-            for name, value in state.items():
-                setattr(metric, name, value)
-
-
-_STATE = ("_update_count", "_computed", "_forward_cache", "_cache", "_is_synced")

@@ -104,7 +104,11 @@ class TrainedModule:
             gap = {key: value for key, value in measured.items() if not key.startswith("weights/")}
             return gap, {key: value for key, value in measured.items() if key.startswith("weights/")}
         assert measurement is not None
-        return measurement.gap(module, cocktail), measurement.weights(module, cocktail)
+        logger: Any = module.trainer.logger  # which steps may use by themselves
+        logged = dict(logger.values)
+        gap = measurement.gap(module, cocktail)
+        logger.values = logged
+        return gap, measurement.weights(module, cocktail)
 
     def examples(self) -> Examples | None:
         """Return what the last measurement says of each example, or of each batch."""
