@@ -175,6 +175,22 @@ def test_fabric_trains_as_the_plain_loop_does() -> None:
     assert attached[1].measure(train, val) == attached[0].measure(train, val)
 
 
+def test_a_step_that_a_scaler_skips_leaves_nothing_for_the_next() -> None:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    attached = reglab.attach(model, optimizer, [reglab.L2(0.1)], task="regression")
+    train, _ = loaders()
+    for number, batch in enumerate(train):
+        optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        if number == 0:
+            model.weight.grad.fill_(torch.nan)
+        attached.clip_grad_norm_(0.5)
+        if number:  # a gradient scaler skips the first step, whose gradient is not finite
+            optimizer.step()
+    assert model.weight.isfinite().all()
+
+
 def test_removed_it_leaves_the_optimizer_alone() -> None:
     train, _ = loaders()
     models = [linear(), linear()]

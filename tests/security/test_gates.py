@@ -49,7 +49,7 @@ GATES = {
         "training/own_module.py": 1,
     },
     # Nested objects of a user's LightningModule and of its data, behind the class that the user trusts.
-    "build_arguments": {"config/objects.py": 1, "training/lightning/data_module.py": 1, "training/own_module.py": 1},
+    "build_arguments": {"training/lightning/data_module.py": 1, "training/own_module.py": 1},
 }
 # What reads or builds without a gate, where it stands behind one.
 BEHIND = {

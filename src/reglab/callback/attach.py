@@ -65,8 +65,11 @@ class Attached:
         Args:
             max_norm: The largest norm.
         """
+        self._hooks.begin_batch()  # a gradient scaler may have skipped the step before
         self._hooks.gradient_ready()
         gradients = [weight.grad for weight in self._model.parameters() if weight.grad is not None]
+        if not gradients:
+            return
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients]))
         factor = clip_factor(norm, max_norm)
         for gradient in gradients:

@@ -1,5 +1,6 @@
 """Batches of a user's loader in a fixed order: kept in memory up to a size, otherwise read again."""
 
+import copy
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, SequentialSampler
 
 from reglab.callback.dataloader_rows import Rows, Unpack, is_mapped, numbers_of, pair_of, row_keys, rows_of_batches
@@ -94,7 +95,8 @@ class FixedBatches:
         sizes = [self.sizes[number] if number <= last else 0 for number in numbers]
         wanted = [min(number, last) for number in numbers]
         if self.kept is not None:
-            yield from zip((self.kept[number] for number in wanted), sizes, strict=True)
+            for number, rows in zip(wanted, sizes, strict=True):
+                yield _fresh(self.kept[number]), rows  # a step may change its batch
             return
         read = 0
         for batch, rows in zip(self._source.read(wanted), sizes, strict=False):
@@ -221,6 +223,11 @@ def fixed_seeds() -> Iterator[None]:
 def rows_in(batch: Any) -> int:
     """Return the number of rows of a batch: the length of its first tensor that has one."""
     return next((len(leaf) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.dim()), 0)
+
+
+def _fresh(batch: Any) -> Any:
+    """Return a batch with containers and tensors of its own."""
+    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else copy.copy(leaf), batch)
 
 
 def _bytes(batch: Any) -> int:

@@ -88,8 +88,8 @@ class OptimizerHooks:
             self._decay()
 
     def begin_batch(self) -> None:
-        """Reset the clipping factor: a gradient scaler may have skipped the previous step."""
-        self._factor = 1.0
+        """Reset what is of the step before: a gradient scaler may have skipped it."""
+        self._factor, self._penalized = 1.0, False
 
     def clipped(self, factor: Tensor) -> None:
         """Record that the gradient was multiplied by ``factor``, 0-dim."""

@@ -7,12 +7,13 @@ and functions of packages that the user trusts, and classes of ``torch.nn``, ``t
 
 import functools
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from reglab.config.instantiate import MISSING, construct, is_path, near_name
 from reglab.config.trust import check_trusted, is_given
-from reglab.core.errors import UserError
+from reglab.core.errors import UserError, nearest
 
 TARGET, PARTIAL = "_target_", "_partial_"
 _SAME_AS_HYDRA = {"_recursive_": (True,), "_convert_": ("none", "partial", "all", "object")}  # what is done anyhow
@@ -31,27 +32,35 @@ def build_arguments(node: Mapping[str, Any], key: str) -> dict[str, Any]:
     Raises:
         UserError: For a target that is not trusted, does not exist, or cannot be built.
     """
+    return _arguments(node, key, str(node.get(TARGET)).partition(".")[0])
+
+
+def _arguments(node: Mapping[str, Any], key: str, package: str) -> dict[str, Any]:
     return {
-        str(name): _built(value, f"{key}.{name}")
+        str(name): _built(value, f"{key}.{name}", package)
         for name, value in node.items()
         if name not in (TARGET, PARTIAL, *_SAME_AS_HYDRA)
     }
 
 
-def _built(value: Any, key: str) -> Any:
+def _built(value: Any, key: str, package: str) -> Any:
     if isinstance(value, Mapping):
-        return _object(value, key) if TARGET in value else {name: _built(each, key) for name, each in value.items()}
-    return [_built(each, key) for each in value] if isinstance(value, list) else value
+        if TARGET in value:
+            return _object(value, key, package)
+        return {name: _built(each, f"{key}.{name}", package) for name, each in value.items()}
+    return [_built(each, key, package) for each in value] if isinstance(value, list) else value
 
 
-def _object(node: Mapping[str, Any], key: str) -> Any:
+def _object(node: Mapping[str, Any], key: str, package: str) -> Any:
+    if "_args_" in node:
+        raise UserError(f"{key}._args_: give arguments by their names")
     for name, allowed in _SAME_AS_HYDRA.items():
         if name in node and node[name] not in allowed:
             raise UserError(f"{key}.{name}={node[name]} has no effect here: leave it out")
-    made = _find(node[TARGET], key)
-    arguments = build_arguments(node, key)
+    made = _find(node[TARGET], key, package)
+    arguments = _arguments(node, key, package)
     if node.get(PARTIAL):
-        return functools.partial(made, **arguments)
+        return _partial(made, arguments, key)
     if isinstance(made, type):
         return construct(made, arguments, key)
     try:
@@ -60,16 +69,30 @@ def _object(node: Mapping[str, Any], key: str) -> Any:
         raise UserError(f"{key}: {error}") from error
 
 
-def _find(target: object, key: str) -> Any:
+def _partial(made: Any, arguments: Mapping[str, Any], key: str) -> Any:
+    """Return ``made`` with some arguments, each of which it has."""
+    try:
+        known = inspect.signature(made).parameters
+    except (TypeError, ValueError):  # of a class written in C
+        return functools.partial(made, **arguments)
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in known.values())
+    for name in arguments:
+        if name not in known and not open_ended:
+            raise UserError(f"{key}.{name}: {made.__name__} has no such argument; {nearest(name, known)}")
+    return functools.partial(made, **arguments)
+
+
+def _find(target: object, key: str, package: str) -> Any:
     """Return the class or function that ``target`` names.
 
-    Both the path and what it leads to must lie in trusted packages.
+    Both the path and what it leads to must lie in trusted packages, and a function in that of the
+    module itself: nothing is known about what functions of others do.
     """
     if not isinstance(target, str) or target == MISSING or not is_path(target):
         raise UserError(f"{key}._target_ must be the dotted path of a class or function, got {target!r}")
     module_name, _, name = target.rpartition(".")
     told = f"{key}._target_={target}"
-    if not _is_common(module_name):
+    if not _is_common(module_name) and module_name != "torchmetrics":
         check_trusted(module_name, told)
     try:
         module = importlib.import_module(module_name)
@@ -81,7 +104,7 @@ def _find(target: object, key: str) -> Any:
     if found is None:
         raise UserError(f"{told}: {module_name} has no {name!r}; {near_name(module, name)}")
     home = getattr(found, "__module__", "") or ""
-    if is_given(home) and callable(found):
+    if is_given(home) and (isinstance(found, type) or (callable(found) and home.partition(".")[0] == package)):
         return found
     if isinstance(found, type) and _is_common(home):
         return found

@@ -126,7 +126,7 @@ def run_trainer(
         if not _is_raised_while_restoring(error):
             raise
         raise UserError(f"the checkpoint {path} does not fit this run: {describe_error(error)}") from error
-    except MisconfigurationException as error:
+    except _misconfigured() as error:
         if not _is_raised_by_lightning(error):
             raise
         raise UserError(f"trainer: {error}") from error
@@ -141,6 +141,12 @@ def run_trainer(
         raise signals.Interrupted(signals.stop_signal() or signal.SIGINT) from end
 
 
+def _misconfigured() -> tuple[type[Exception], ...]:
+    """Return the class of Lightning's own errors, in each of its packages that is imported."""
+    twin = sys.modules.get("lightning.fabric.utilities.exceptions")
+    return (MisconfigurationException, *((twin.MisconfigurationException,) if twin else ()))
+
+
 def _is_raised_while_restoring(error: BaseException) -> bool:
     """Tell whether an error arose while Lightning took the states of a checkpoint."""
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
@@ -150,7 +156,7 @@ def _is_raised_while_restoring(error: BaseException) -> bool:
 def _is_raised_by_lightning(error: BaseException) -> bool:
     """Tell whether an error is Lightning's own, not one of a model that uses its class."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).startswith(("pytorch_lightning", "lightning_fabric"))
+    return str(frame.f_globals.get("__name__", "")).startswith(("pytorch_lightning", "lightning_fabric", "lightning."))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A project as Lightning's users have it: a module with metrics, a partial optimizer and a scheduler, and its data."""
 
 import signal
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics import MaxMetric, MeanMetric, SumMetric
+from torchmetrics import MaxMetric, MeanMetric, MeanSquaredError, MetricCollection, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from reglab.tasks.ordinal import Ordinal
@@ -201,6 +202,7 @@ class Keeping(Simple):
         self.steps = 0
         self.total = torch.zeros(())
         self.seen: dict[str, int] = {}
+        self.nested: dict[str, list[Tensor]] = defaultdict(list)
         self.register_buffer("count", torch.zeros(()))
         self.sum = SumMetric()
 
@@ -211,6 +213,7 @@ class Keeping(Simple):
         self.total += loss
         self.count += 1
         self.seen[f"{len(self.seen)}"] = 1
+        self.nested["losses"].append(loss)
         self.sum(1.0)
         self.log("val/batches", self.sum)
         logger: Any = self.logger
@@ -219,13 +222,47 @@ class Keeping(Simple):
 
     def on_validation_epoch_end(self) -> None:
         kept = {"outputs": len(self.outputs), "steps": self.steps, "count": float(self.count), "seen": len(self.seen)}
+        kept["nested"] = len(self.nested["losses"])
         self.log_dict({f"kept/{name}": float(value) for name, value in kept.items()})
         self.log("kept/total", self.total / self.steps - torch.stack(self.outputs).mean())
         self.outputs.clear()
+        self.nested.clear()
         self.seen.clear()
         self.steps = 0
         self.count.zero_()
         self.total.zero_()
+
+
+class Plain(Simple):
+    """Measures as ``Changing`` does, and leaves its batch alone."""
+
+
+class Changing(Simple):
+    """Changes its batch in place, and takes it apart, when it validates."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().validation_step(batch, batch_idx)
+        batch[0].mul_(2)
+        batch.pop()
+        return loss
+
+
+class Directed(Simple):
+    """Logs values of which lower, or higher, ones are better."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.metrics = MetricCollection([MulticlassAccuracy(CLASSES, average="micro")], prefix="val/")
+        self.squares = MeanSquaredError()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
+        outputs = self(batch[0])
+        self.metrics.update(outputs, batch[1])
+        self.squares.update(outputs.argmax(1).float(), batch[1].float())
+        self.log_dict(self.metrics)  # type: ignore[arg-type]  # a mapping, as Lightning takes it
+        self.log("val/MeanSquaredError", self.squares)
+        self.log_dict({"val/MSE": outputs.square().mean(), "val/Top": outputs.max()})
+        return nn.functional.cross_entropy(outputs, batch[1])
 
 
 class Silent(Simple):

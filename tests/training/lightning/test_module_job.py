@@ -285,6 +285,11 @@ def test_generators_and_environment_are_afterwards_what_they_were(
         (("+model.nett=3",), "Classifier has no such argument; did you mean 'net'"),
         ((f"data._target_={PROJECT}.Net",), "is no LightningDataModule"),
         ((f"model._target_={PROJECT}.Net",), "is no LightningModule"),
+        (("+model.optimizer.lrr=3",), "model.optimizer.lrr: Adam has no such argument; did you mean 'lr'"),
+        (("+model.optimizer._args_=[1]",), "give arguments by their names"),
+        (("+trainer.limit_val_batches=-1",), "trainer: "),
+        (("+trainer.check_val_every_n_epoch=1.5",), "trainer: "),
+        (("sweep.path=up",), "sweep.path has no effect with model=lightning"),
         (("+model.net.wdth=3",), "Net has no such argument; did you mean 'width'"),
         (("model.net._target_=training.lightning.own_project.Nett",), "has no 'Nett'; did you mean 'Net'"),
         (("model.net._target_=os.system",), "a configuration may not name anything in Python's module os"),
@@ -327,11 +332,40 @@ def test_measuring_leaves_no_trace_in_what_a_module_keeps_of_its_steps(run: Run,
     recorded = rows(case.folder / "it")
     batches = 2  # of 35 rows
     for epoch in (1, 2, 3):
-        for name in ("outputs", "steps", "count", "seen"):
+        for name in ("outputs", "steps", "count", "seen", "nested"):
             assert recorded[f"logged/kept/{name}", epoch] == [batches], (name, epoch)
         assert recorded["logged/kept/total", epoch] == [pytest.approx(0, abs=1e-6)]
         assert recorded["logged/val/batches", epoch] == [batches]
         assert recorded["logged/by_hand", epoch] == [batches]
+
+
+def test_row_weights_are_refused_which_a_step_knows_nothing_of(run: Run, case: Case) -> None:
+    with pytest.raises(UserError, match=r"data\.class_weight and data\.sample_weight have no effect"):
+        run("data=wine", "data.class_weight=balanced", "model=lightning", f"model._target_={PROJECT}.Simple")
+
+
+def test_batches_that_a_step_changes_are_measured_alike_each_time(run: Run, case: Case) -> None:
+    for name in ("Changing", "Plain"):
+        run("model=lightning", f"model._target_={PROJECT}.{name}", *OWN[5:], f"+model.inputs={INPUTS}", folder=name)
+    changing, plain = (rows(case.folder / name) for name in ("Changing", "Plain"))
+    for epoch in range(EPOCHS + 1):
+        for key in ("train/loss", "val/loss"):
+            assert changing[key, epoch] == plain[key, epoch]
+
+
+def test_the_last_epoch_is_measured_where_steps_end_training(run: Run, case: Case) -> None:
+    result = run(*OWN, "trainer.max_epochs=50", "+trainer.max_steps=18", "measure.every=2")  # 6 steps an epoch
+    recorded = rows(case.folder / "it")
+    assert [epoch for key, epoch in recorded if key == "val/loss"] == [0, 2, 3]
+    assert result.metrics["val/loss"] == recorded["val/loss", 3][0]
+
+
+def test_directions_are_those_that_metrics_and_names_tell(run: Run, case: Case) -> None:
+    given = (*OWN[5:], f"+model.inputs={INPUTS}", "trainer.max_epochs=2")
+    result = run("model=lightning", f"model._target_={PROJECT}.Directed", *given)
+    for name, lower in (("MeanSquaredError", True), ("MSE", True), ("MulticlassAccuracy", False), ("Top", False)):
+        train, val = result.metrics[f"train/{name}"], result.metrics[f"val/{name}"]
+        assert result.metrics[f"gap/{name}"] == pytest.approx(val - train if lower else train - val), name
 
 
 def test_its_module_is_named(run: Run) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
+from torch import Tensor, distributed
 
 from reglab.analysis.per_example_file import Examples
 from reglab.core import signals
@@ -44,6 +44,11 @@ class ModuleRecorder(Recorder):
         self.begin()
         super().on_train_start(trainer, pl_module)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure the last epoch where training ended before its time, as by ``max_steps``."""
+        if self._last_epoch() < trainer.current_epoch:
+            self._record(trainer, trainer.current_epoch)
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure where nothing was left to train: a run that died as it ended is resumed."""
         pl_module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
@@ -81,6 +86,7 @@ class ModuleCheckpoints(Checkpoints):
     """
 
     _job: TrainedModule
+    _trains = False  # since this process began
     _restored: Mapping[str, Any] | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -99,7 +105,9 @@ class ModuleCheckpoints(Checkpoints):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch == self._begun:  # nothing is done yet
             if self._restored is not None:
-                set_random_state(self._restored[_RANDOM])
+                of_ranks = self._restored[_RANDOM]
+                set_random_state(of_ranks[trainer.global_rank if len(of_ranks) == trainer.world_size else 0])
+            self._trains = True
             return
         number = self._signal(trainer)
         if number or trainer.strategy.broadcast(self.is_due()):
@@ -121,7 +129,11 @@ class ModuleCheckpoints(Checkpoints):
 
     def state_dict(self) -> dict[str, Any]:
         trainer = self._job.module.trainer
-        return {**super().state_dict(), _RANDOM: random_state(), _LOOPS: position_of(trainer)}
+        kept = None if self._trains or self._restored is None else self._restored[_RANDOM]
+        of_ranks: list[Any] = [random_state()] * trainer.world_size
+        if kept is None and trainer.world_size > 1:
+            distributed.all_gather_object(of_ranks, random_state())
+        return {**super().state_dict(), _RANDOM: kept or of_ranks, _LOOPS: position_of(trainer)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)

@@ -55,6 +55,11 @@ def build_data(node: Mapping[str, Any], package: Package) -> ModuleData:
     """
     if not is_data_module({"data": node}):
         loaded = data.load(node)
+        if loaded.weighted:
+            raise UserError(
+                "data.class_weight and data.sample_weight have no effect with model=lightning: training_step computes "
+                "the loss; weight it there, and leave them out"
+            )
         batch_size = int(node["batch_size"])
         train, val, test = (_loader(part, batch_size) for part in (loaded.train, loaded.val, loaded.test))
         train = DataLoader(train.dataset, batch_size, shuffle=True)

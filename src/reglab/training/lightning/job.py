@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from reglab.analysis.per_example_file import FILE
 from reglab.config.job_request import JobRequest
-from reglab.core.errors import UserError
 from reglab.tracking import RunTracker
 from reglab.tracking.run_state import RunState
 from reglab.training import fit
@@ -80,7 +79,7 @@ def _fit(
     recorder = late(ModuleRecorder)(
         trained, [], measure, [tracker], checkpoints, report, prepared.arguments.get("min_epochs") or 0
     )
-    recorder.logger = RunLogger(tracker)
+    recorder.logger = RunLogger(tracker.folder, tracker)
     finalizer = late(ModuleFinalizer)(trained, recorder, checkpoints)
     with quiet_lightning():
         trainer = _trainer(prepared, recorder.logger, [prepared.regularize, recorder, checkpoints, finalizer])
@@ -108,16 +107,13 @@ def _tested(prepared: ModuleJob) -> dict[str, float]:
 
 def _trainer(prepared: ModuleJob, logger: RunLogger, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Return the Trainer of the package that the module's class is from."""
-    try:
-        trainer: pl.Trainer = prepared.package.get("Trainer")(
-            **with_profiler(prepared.arguments, Path(logger.save_dir)),
-            logger=logger,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=callbacks,
-        )
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"trainer: {error}") from error
+    trainer: pl.Trainer = prepared.package.get("Trainer")(
+        **with_profiler(prepared.arguments, Path(logger.save_dir)),
+        logger=logger,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+    )
     return trainer
 
 

@@ -1,9 +1,11 @@
 """Call a module's steps without leaving a trace in what it keeps of them."""
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -16,8 +18,8 @@ _SYNCHRONIZED = ("sync_on_compute", "dist_sync_on_step", "_to_sync")  # every ra
 @contextmanager
 def kept_state(module: nn.Module) -> Iterator[None]:
     """A context after which buffers and attributes of ``module`` are what they were, in its
-    submodules too: numbers, tensors of up to a million elements (larger ones are taken for
-    constants), and what lists, dicts and sets hold.
+    submodules too: numbers, tensors and arrays of up to a million elements (larger ones are taken
+    for constants), and what lists, dicts and sets hold. Objects of other classes are left alone.
 
     Metrics of torchmetrics begin anew inside it, and are computed by each rank for itself.
 
@@ -48,19 +50,30 @@ def kept_state(module: nn.Module) -> Iterator[None]:
 
 
 def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().clone() if value.numel() <= _LARGEST else value
-    return value.copy() if type(value) in (list, dict, set) else value
+    """Return what a value holds, containers inside it included."""
+    if isinstance(value, Tensor | np.ndarray):
+        size = value.numel() if isinstance(value, Tensor) else value.size
+        return value if size > _LARGEST else value.detach().clone() if isinstance(value, Tensor) else value.copy()
+    if isinstance(value, dict):
+        return [(key, each, _copied(each)) for key, each in value.items()]
+    if isinstance(value, list | deque):
+        return [(each, _copied(each)) for each in value]
+    return set(value) if isinstance(value, set) else value
 
 
 def _restored(value: Any, kept: Any) -> Any:
     """Return the object that was there, with what it held."""
-    if isinstance(value, Tensor) and kept is not value:
-        with torch.no_grad():
-            value.copy_(kept)
-    elif type(value) is list:
-        value[:] = kept
-    elif type(value) in (dict, set):
+    if isinstance(value, Tensor | np.ndarray):
+        if kept is not value:
+            with torch.no_grad():
+                value[...] = kept
+    elif isinstance(value, dict):
+        value.clear()
+        value.update({key: _restored(each, inner) for key, each, inner in kept})
+    elif isinstance(value, list | deque):
+        value.clear()
+        value.extend([_restored(each, inner) for each, inner in kept])
+    elif isinstance(value, set):
         value.clear()
         value.update(kept)
     return value

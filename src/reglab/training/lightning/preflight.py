@@ -1,7 +1,9 @@
 """Check the jobs of a sweep that train a LightningModule, and estimate their cost."""
 
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,6 +17,7 @@ from reglab.training import preflight
 from reglab.training.check import check_seed
 from reglab.training.fused.cost import ROW_BYTES, PackCost
 from reglab.training.lightning.prepare import build_job, prepare_module, seeded
+from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.trained_module import TrainedModule
 from reglab.training.preflight import LOADED, Findings
 from reglab.training.trainer import quiet_lightning
@@ -33,7 +36,9 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
     findings = preflight.check_jobs({number: job for number, job in jobs.items() if number not in own})
     known: dict[str, str | None] = {}
     for number, job in own.items():
-        key = hash_config({group: job.get(group) for group in ("model", "data", "trainer", "optimizer", "scheduler")})
+        groups = ("model", "data", "trainer", "optimizer", "scheduler", "measure", "loss")
+        methods = {name: (node or {}).get("_target_") for name, node in (job.get("regularizer") or {}).items()}
+        key = hash_config({group: job.get(group) for group in groups} | {"methods": methods})
         if key not in known:
             known[key] = _fault(job) if len(known) < LOADED else None
         if fault := known[key]:
@@ -69,13 +74,12 @@ def measure_cost(config: DictConfig) -> PackCost:
         trained = TrainedModule(job.module, job.regularize, job.data.task, {})
         clock = _Clock(trained, job.measure)
         settings = {**job.arguments, "max_epochs": 1, "max_steps": _TIMED, "limit_val_batches": 1}
+        settings |= {"num_sanity_val_steps": 0, "logger": RunLogger(Path(tempfile.gettempdir()))}
         trainer = job.package.get("Trainer")(
             **settings,
-            logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            num_sanity_val_steps=0,
             callbacks=[job.regularize, clock],
         )
         trainer.fit(job.module, **job.data.sources)

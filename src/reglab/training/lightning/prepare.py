@@ -31,6 +31,7 @@ from reglab.training.lightning.trained_module import Regularizing
 from reglab.training.lightning.trainer_settings import epochs_of, lightning_arguments
 from reglab.training.own_module import Package, build_module, module_class, package_of
 from reglab.training.prepare import written
+from reglab.training.trainer import quiet_lightning
 
 _LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
 _SEED_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
@@ -179,10 +180,31 @@ def build_job(
             "measure.scores are scores of a task: give data.task too, or log them in validation_step, which is measured"
         )
     cocktail = describe.build_cocktail(job["regularizer"], check_seed(job["seed"]), data.task or OWN_LOSS)
+    check_trainer(package, arguments)
     module: Any = build_module(job["model"])
     members = dict(cocktail.named_regularizers())
     regularize = Regularizing(members, data.task, loss=offered_loss(module), seed=job["seed"], every=None)
     return ModuleJob(config, job, recorded, data, module, package, regularize, arguments, measure, request)
+
+
+def check_trainer(package: Package, arguments: Mapping[str, Any]) -> None:
+    """Raise UserError where Lightning's Trainer does not take its arguments.
+
+    Args:
+        package: Of the module's class.
+        arguments: Of the Trainer.
+    """
+    silent = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    try:
+        with quiet_lightning():
+            package.get("Trainer")(**arguments, **silent, logger=False)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        package.get("utilities.exceptions.MisconfigurationException"),
+    ) as error:
+        raise UserError(f"trainer: {error}") from error
 
 
 def offered_loss(module: pl.LightningModule) -> OwnLoss | None:
@@ -206,6 +228,8 @@ def _check(job: Mapping[str, Any]) -> None:
                 f"{group}.{next(iter(given))} has no effect with model=lightning: the module's configure_optimizers "
                 "decides. Give its arguments as +model.lr=..."
             )
+    if (job.get("sweep") or {}).get("path"):
+        raise UserError("sweep.path has no effect with model=lightning: its jobs begin as the module does")
     if job.get("loss") is not None:
         raise UserError("loss has no effect with model=lightning: the module's training_step computes the loss")
     assert uses_lightning_loop(job)

@@ -1,4 +1,4 @@
-"""States of the global random generators: torch, CUDA, NumPy, Python."""
+"""States of a process's global random generators: torch, CUDA (of its device), NumPy, Python."""
 
 import random
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ def random_state() -> dict[str, Any]:
     version, internal, following = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         "numpy": [str(kind), torch.from_numpy(np.asarray(keys, dtype=np.int64)), int(position), int(has_gauss), gauss],
         "python": [version, list(internal), following],
     }
@@ -27,8 +27,8 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         state: Of a checkpoint.
     """
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
     kind, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     version, internal, following = state["python"]

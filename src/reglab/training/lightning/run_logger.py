@@ -1,6 +1,7 @@
 """The Lightning logger of a job: what a module logs by ``self.logger`` goes to its run."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -14,15 +15,16 @@ class RunLogger(Logger):
     """Takes what a module logs by ``self.logger``; ``self.log`` is recorded by the recorder.
 
     Args:
-        tracker: Of the run.
+        folder: Of the run, or another where there is none.
+        tracker: Of the run; None where what is logged is dropped.
 
     Attributes:
         values: The last value of each name since they were taken.
     """
 
-    def __init__(self, tracker: RunTracker) -> None:
+    def __init__(self, folder: Path, tracker: RunTracker | None = None) -> None:
         super().__init__()
-        self._tracker = tracker
+        self._folder, self._tracker = folder, tracker
         self.values: dict[str, float] = {}
 
     @property
@@ -31,11 +33,11 @@ class RunLogger(Logger):
 
     @property
     def version(self) -> str:
-        return self._tracker.run_id
+        return self._tracker.run_id if self._tracker else ""
 
     @property
     def save_dir(self) -> str:
-        return str(self._tracker.folder)
+        return str(self._folder)
 
     @property
     def log_dir(self) -> str:
@@ -62,7 +64,7 @@ class RunLogger(Logger):
         """Tag the run with plain values, as ``hparams.<name>``; its config is recorded anyway."""
         given = params if isinstance(params, Mapping) else vars(params)
         plain = {str(name): value for name, value in given.items() if isinstance(value, str | int | float | bool)}
-        if plain:
+        if plain and self._tracker:
             self._tracker.tag(**{f"hparams.{name}": value for name, value in plain.items()})
 
 

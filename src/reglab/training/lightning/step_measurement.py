@@ -29,7 +29,10 @@ from reglab.training.lightning.kept_state import kept_state
 from reglab.training.lightning.metric_names import without_part
 from reglab.training.measurement import Measurement
 
-_LOWER = re.compile(r"loss|error|nll|perplexity|(^|_)(mse|mae|rmse|wer|cer|fid)($|_)")
+_LOWER = re.compile(
+    r"loss|error|nll|perplexity|distance|divergence|brier|(^|[_/])(mse|mae|mape|rmse|wer|cer|fid|ece|log_loss)($|[_/])",
+    re.IGNORECASE,
+)
 _LEAST_BATCHES = 10  # from which on their spread gives an interval
 
 
@@ -77,7 +80,8 @@ class StepMeasurement(Measurement):
             self._logged = tuple(self._steps(batches) for batches in self._sides.both)
         train, val = (logged.estimates(self.settings.level) for logged in self._logged)
         self.score = next((name for name in val if name in train and name != "loss"), "")
-        self.lower = tuple(name for name in val if name != "loss" and _LOWER.search(name))
+        higher = self._logged[1].higher
+        self.lower = tuple(name for name in val if name != "loss" and not higher.get(name, not _LOWER.search(name)))
         for name in val:
             declare(name.rpartition("/")[2], higher=name not in (*self.lower, "loss"))
         metrics: dict[str, Tensor] = {}
@@ -147,6 +151,7 @@ class _Logged:
         self.values: dict[str, list[_Value]] = defaultdict(list)
         self.metrics: dict[str, Metric] = {}
         self.computed: dict[str, float] = {}
+        self.higher: dict[str, bool] = {}  # what metrics say of themselves
         self._rows = 1
 
     def begin(self, rows: int) -> None:
@@ -175,6 +180,8 @@ class _Logged:
         key = without_part(name)
         if isinstance(value, Metric):
             self.metrics[key] = value
+            if value.higher_is_better is not None:
+                self.higher[key] = value.higher_is_better
             batch = getattr(value, "_forward_cache", None)  # its value on this batch, where the module called it
             if isinstance(batch, Tensor) and batch.numel() == 1:
                 self.values[key].append(_Value(float(batch), batch_size or self._rows))

@@ -1,7 +1,9 @@
 """Test a LightningModule by its own ``test_step``, once."""
 
+import tempfile
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reglab.config.lightning_loop import is_data_module
@@ -11,6 +13,7 @@ from reglab.training.describe import resolved
 from reglab.training.lightning.data_module import build_data
 from reglab.training.lightning.metric_names import without_part
 from reglab.training.lightning.prepare import seeded
+from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.trainer_settings import lightning_arguments
 from reglab.training.own_module import Package, package_of
 from reglab.training.restore import Restored, check_same_data
@@ -64,9 +67,14 @@ def test_metrics(
         UserError: Where it has no ``test_step``, or that logs no number.
     """
     settings = {**lightning_arguments(trainer), "devices": 1, "num_nodes": 1, "strategy": "auto"}
+    logger = RunLogger(Path(tempfile.gettempdir()))
     with quiet_lightning(), warnings.catch_warnings():
         tester = package.get("Trainer")(
-            **settings, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+            **settings,
+            logger=logger,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
         )
         try:
             results = tester.test(module, **sources, verbose=False)

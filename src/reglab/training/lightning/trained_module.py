@@ -106,7 +106,7 @@ class TrainedModule:
         assert measurement is not None
         logger: Any = module.trainer.logger  # which steps may use by themselves
         logged = dict(logger.values)
-        gap = measurement.gap(module, cocktail)
+        gap = {name: value.to(module.device) for name, value in measurement.gap(module, cocktail).items()}
         logger.values = logged
         return gap, measurement.weights(module, cocktail)
 
