@@ -111,6 +111,9 @@ class Classifier(pl.LightningModule):
         self.log("val/loss", self.val_loss, on_step=False, on_epoch=True)
         self.log("val/acc", self.val_acc, on_step=False, on_epoch=True)
 
+    def on_train_start(self) -> None:
+        self.val_best.reset()  # of the check of Lightning's before training
+
     def on_validation_epoch_end(self) -> None:
         self.val_best(self.val_acc.compute())
         self.log("val/acc_best", self.val_best.compute())

@@ -169,6 +169,21 @@ def test_a_finished_run_is_trained_longer(run: Run, case: Case) -> None:
     )
 
 
+def test_metrics_that_no_state_dict_holds_are_resumed(run: Run, case: Case) -> None:
+    falling = [word for word in OWN if not word.startswith("+model.optimizer") and word != STEP]
+    fast = "+model.optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 10.0}"  # later epochs are worse
+    run(*falling, fast, folder="whole")
+    with pytest.raises(Cut):
+        run(*falling, fast, folder="cut", cut=3)
+    run(*falling, fast, folder="cut")
+    whole, cut = (rows(case.folder / name) for name in ("whole", "cut"))
+    for epoch in range(1, EPOCHS + 1):
+        assert cut["logged/val/acc_best", epoch] == whole["logged/val/acc_best", epoch]
+    best = [whole["logged/val/acc_best", epoch][0] for epoch in range(1, EPOCHS + 1)]
+    last = [whole["logged/val/acc", epoch][0] for epoch in range(1, EPOCHS + 1)]
+    assert best[-1] > max(last[2:])  # what the resumed epochs alone would give
+
+
 def test_a_signal_ends_it_after_its_step_and_it_resumes(run: Run, case: Case) -> None:
     run(*OWN, "+model.signal_at=null", folder="whole")
     assert run(*OWN, "+model.signal_at=14", folder="cut").status == "KILLED"

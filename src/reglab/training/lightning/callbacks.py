@@ -13,6 +13,7 @@ from reglab.training.best_epoch import final_metrics
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
 from reglab.training.lightning.metric_names import storable_name
+from reglab.training.lightning.metric_state import metric_states, set_metric_states
 from reglab.training.lightning.random_state import random_state, set_random_state
 from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.trained_module import COCKTAIL, MODEL, TrainedModule, joint_state, part_of
@@ -20,7 +21,7 @@ from reglab.training.loop_position import drop_loop_state, position_of, resume_f
 from reglab.training.recorder import Recorder
 
 LOGGED = "logged/"  # before the names that the module logs
-_RANDOM, _LOOPS = "random_state", "position"
+_RANDOM, _LOOPS, _METRICS = "random_state", "position", "metrics"
 
 
 class ModuleRecorder(Recorder):
@@ -107,6 +108,7 @@ class ModuleCheckpoints(Checkpoints):
             if self._restored is not None:
                 of_ranks = self._restored[_RANDOM]
                 set_random_state(of_ranks[trainer.global_rank if len(of_ranks) == trainer.world_size else 0])
+                set_metric_states(pl_module, self._restored[_METRICS])  # which on_train_start may have reset
             self._trains = True
             return
         number = self._signal(trainer)
@@ -133,11 +135,12 @@ class ModuleCheckpoints(Checkpoints):
         of_ranks: list[Any] = [random_state()] * trainer.world_size
         if kept is None and trainer.world_size > 1:
             distributed.all_gather_object(of_ranks, random_state())
-        return {**super().state_dict(), _RANDOM: kept or of_ranks, _LOOPS: position_of(trainer)}
+        return {**super().state_dict(), _RANDOM: kept or of_ranks, _LOOPS: position_of(trainer),
+                _METRICS: metric_states(self._job.module)}  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self._restored = {key: state_dict[key] for key in (_RANDOM, _LOOPS)}
+        self._restored = {key: state_dict[key] for key in (_RANDOM, _LOOPS, _METRICS)}
 
 
 class ModuleFinalizer(pl.Callback):
