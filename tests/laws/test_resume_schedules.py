@@ -38,7 +38,7 @@ def at_once(scheduler: dict[str, Any]) -> dict[str, Any]:
 
 
 SCHEDULERS = {name: at_once(node) for name, node in nodes("scheduler").items()}
-OPTIMIZERS = nodes("optimizer")
+OPTIMIZERS = {name: node for name, node in nodes("optimizer").items() if node}  # "own": a LightningModule's
 MOVING = [  # what asks for a learning rate or a step size, or moves weights beside the optimizer
     name
     for name in harness.NAMES

@@ -19,6 +19,7 @@ DECAYING = ["weight_decay", "weight_decay_fixed"]
 OPTIMIZERS = {
     path.stem: OmegaConf.to_container(OmegaConf.load(path))
     for path in (harness.CONF.parent / "optimizer").glob("*.yaml")
+    if path.stem != "own"  # that of a LightningModule
 }
 
 

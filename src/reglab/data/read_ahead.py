@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
-from multiprocessing import current_process, parent_process
+from multiprocessing import current_process
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from reglab.core.signals import HANDLED
 from reglab.data.moments import counts_of, moments_of
 from reglab.data.reader import Array, Reader
 from reglab.data.source import Integers
-from reglab.processes.parent_watch import exit_with_parent
+from reglab.processes.parent_watch import exit_with_parent, forked_parent_alive
 
 _AHEAD = 4  # batches that each worker reads ahead
 _END = object()
@@ -159,11 +159,7 @@ def _begin_worker(_: int) -> None:
     """Leave signals to the process that trains, whose step needs rows; end with it."""
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
-    parent = parent_process()
-    number = os.getppid()
-    # Not by Python's pipe, whose other end the processes that were forked later have, too.
-    forked = parent is not None and parent.pid == number
-    exit_with_parent(0, terminate=False, parent_alive=(lambda: os.getppid() == number) if forked else None)
+    exit_with_parent(0, terminate=False, parent_alive=forked_parent_alive())
 
 
 def _next(results: Iterator[Any]) -> Any:

@@ -32,6 +32,17 @@ def exit_with_parent(
     return finished
 
 
+def forked_parent_alive() -> Callable[[], bool] | None:
+    """Return what tells by its process id whether the parent lives that forked this process; None
+    where a fork server did.
+
+    Python's pipe does not tell: its other end the processes that were forked later have, too.
+    """
+    parent, number = multiprocessing.parent_process(), os.getppid()
+    forked = parent is not None and parent.pid == number
+    return (lambda: os.getppid() == number) if forked else None
+
+
 def _parent_alive() -> Callable[[], bool]:
     parent, number = multiprocessing.parent_process(), os.getppid()
     return parent.is_alive if parent is not None else lambda: os.getppid() == number
