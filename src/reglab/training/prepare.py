@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +20,7 @@ from reglab.core import secrets
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings
 from reglab.tracking import RunSpec, TrackingSettings
+from reglab.tracking.dataset import DataSetLike
 from reglab.training import describe
 from reglab.training.check import check_seed
 from reglab.training.data_shape import with_data_shape
@@ -69,26 +70,64 @@ class Prepared:
         Args:
             folder: Of the run.
         """
-        experiment, request = self.experiment, self.request
-        tagged = describe.tags(self.job, experiment.cocktail, experiment.data.task, experiment.data.digest, request)
-        tagged |= experiment.measure.tags
-        tagged["reglab.command"] = shlex.join(sys.argv)
+        experiment = self.experiment
+        data = experiment.data
+        tagged = describe.tags(self.job, experiment.cocktail, data.task, data.digest, self.request)
         if start := experiment.description.get("start"):
             tagged["reglab.start"] = start
-        overrides = OmegaConf.select(self.config, "hydra.overrides.task")
-        if overrides is not None:
-            tagged["reglab.overrides"] = written(overrides)
-        return RunSpec(
-            name=describe.run_name(self.job, tagged),
-            folder=folder,
-            config=dict(self.recorded),
-            params=dict(self.recorded),
-            tags=tagged,
-            dataset=experiment.data,
-            parent=request.parent or None if request else None,
-            steps=experiment.recipe.epochs,
-            every=experiment.measure.every,
-        )
+        return spec_of(self, folder, tagged, data, experiment.measure)
+
+
+class Described(Protocol):
+    """A prepared job, as its run is told of it.
+
+    Attributes:
+        config: As composed.
+        job: The same, resolved.
+        recorded: The same with its interpolations.
+        request: Of the sweep that it belongs to.
+        epochs: How many it trains.
+    """
+
+    @property
+    def config(self) -> DictConfig: ...
+    @property
+    def job(self) -> Mapping[str, Any]: ...
+    @property
+    def recorded(self) -> Mapping[str, Any]: ...
+    @property
+    def request(self) -> JobRequest | None: ...
+    @property
+    def epochs(self) -> int: ...
+
+
+def spec_of(
+    prepared: Described, folder: Path, tags: Mapping[str, str], data: DataSetLike, measure: MeasureSettings
+) -> RunSpec:
+    """Return what the run of a job is opened with.
+
+    Args:
+        prepared: The job.
+        folder: Of the run.
+        tags: Of the job; those of the command are added.
+        data: What it trains on.
+        measure: What is measured.
+    """
+    tagged = {**tags, **measure.tags, "reglab.command": shlex.join(sys.argv)}
+    overrides = OmegaConf.select(prepared.config, "hydra.overrides.task")
+    if overrides is not None:
+        tagged["reglab.overrides"] = written(overrides)
+    return RunSpec(
+        name=describe.run_name(prepared.job, tagged),
+        folder=folder,
+        config=dict(prepared.recorded),
+        params=dict(prepared.recorded),
+        tags=tagged,
+        dataset=data,
+        parent=prepared.request.parent or None if prepared.request else None,
+        steps=prepared.epochs,
+        every=measure.every,
+    )
 
 
 @value_errors_as_user_errors("the configuration")

@@ -2,8 +2,6 @@
 
 import inspect
 import os
-import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from reglab.callback.batch_evaluation import OwnLoss
@@ -30,7 +28,7 @@ from reglab.training.lightning.data_module import ModuleData, build_data
 from reglab.training.lightning.trained_module import Regularizing
 from reglab.training.lightning.trainer_settings import epochs_of, lightning_arguments
 from reglab.training.own_module import Package, build_module, module_class, package_of
-from reglab.training.prepare import written
+from reglab.training.prepare import spec_of
 from reglab.training.trainer import quiet_lightning
 
 _LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
@@ -92,22 +90,7 @@ class ModuleJob:
             folder: Of the run.
         """
         tagged = describe.tags(self.job, self.regularize.cocktail, self.data.task, self.data.digest, self.request)
-        tagged |= self.measure.tags
-        tagged["reglab.command"] = shlex.join(sys.argv)
-        overrides = OmegaConf.select(self.config, "hydra.overrides.task")
-        if overrides is not None:
-            tagged["reglab.overrides"] = written(overrides)
-        return RunSpec(
-            name=describe.run_name(self.job, tagged),
-            folder=folder,
-            config=dict(self.recorded),
-            params=dict(self.recorded),
-            tags=tagged,
-            dataset=self.data,
-            parent=self.request.parent or None if self.request else None,
-            steps=self.epochs,
-            every=self.measure.every,
-        )
+        return spec_of(self, folder, tagged, self.data, self.measure)
 
 
 @contextmanager
