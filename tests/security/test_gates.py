@@ -41,6 +41,7 @@ GATES = {
     "locate": {
         "config/hydra_node.py": 1,
         "config/instantiate.py": 1,
+        "data/lightning_data.py": 1,
         "data/map_dataset.py": 1,
         "models/build.py": 1,
         "tasks/find.py": 1,
@@ -49,7 +50,11 @@ GATES = {
         "training/own_module.py": 1,
     },
     # Nested objects of a user's LightningModule and of its data, behind the class that the user trusts.
-    "build_arguments": {"training/lightning/data_module.py": 1, "training/own_module.py": 1},
+    "build_arguments": {
+        "data/lightning_data.py": 1,
+        "training/lightning/data_module.py": 1,
+        "training/own_module.py": 1,
+    },
 }
 # What reads or builds without a gate, where it stands behind one.
 BEHIND = {

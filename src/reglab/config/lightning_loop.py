@@ -1,4 +1,5 @@
-"""Whether a job trains a user's LightningModule in Lightning's own loop (``model=lightning``).
+"""Whether a job trains a user's LightningModule in Lightning's own loop (``model=lightning``), and
+whether its data are a LightningDataModule.
 
 No torch: packs are planned by it.
 """
@@ -8,10 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from reglab.core.errors import UserError
-
 MARK = "_loop_"  # the key of conf/model/lightning.yaml that says so
 _LIGHTNING = "lightning"
+_PACKAGES = ("pytorch_lightning.", "lightning.")
 
 
 def uses_lightning_loop(config: Mapping[str, Any]) -> bool:
@@ -24,24 +24,9 @@ def uses_lightning_loop(config: Mapping[str, Any]) -> bool:
     return isinstance(model, Mapping) and model.get(MARK) == _LIGHTNING
 
 
-def check_pairing(config: Mapping[str, Any]) -> None:
-    """Refuse a LightningDataModule for a network that is trained from tensors.
-
-    Args:
-        config: Of a job, resolved or not.
-
-    Raises:
-        UserError: With what to give instead.
-    """
-    if is_data_module(config) and not uses_lightning_loop(config):
-        raise UserError(
-            "data=lightning trains a LightningModule: add model=lightning model._target_=my_package.LitModel. A plain "
-            "network is trained on data=table, image_folder or another data set of reglab"
-        )
-
-
 def data_digest(node: Mapping[str, Any]) -> str:
-    """Return the digest of the data of ``data=lightning``: of its config, since only code knows more.
+    """Return the digest of the data of ``data=lightning``: with ``model=lightning``: of its
+    config, since only code knows more.
 
     Args:
         node: ``data`` of a resolved config.
@@ -57,3 +42,24 @@ def is_data_module(config: Mapping[str, Any]) -> bool:
     """
     data = config.get("data")
     return isinstance(data, Mapping) and data.get(MARK) == _LIGHTNING
+
+
+def derives_from(cls: type, name: str) -> bool:
+    """Return whether a class is derived from a class of either of Lightning's packages.
+
+    Args:
+        cls: Any class.
+        name: Of Lightning's, such as ``LightningModule``.
+    """
+    return any(base.__name__ == name and base.__module__.startswith(_PACKAGES) for base in cls.__mro__)
+
+
+def own_hook(cls: type, hook: str) -> type | None:
+    """Return the class that defines a hook, if that is not Lightning's.
+
+    Args:
+        cls: Any class.
+        hook: Such as ``training_step``.
+    """
+    owner = next((base for base in cls.__mro__ if hook in vars(base)), None)
+    return None if owner is None or owner.__module__.startswith(_PACKAGES) else owner

@@ -3,13 +3,14 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reglab.config.lightning_loop import is_data_module
 from reglab.core.errors import UserError, nearest
 from reglab.data.array_files import arrays
 from reglab.data.breast_cancer import breast_cancer
@@ -22,6 +23,7 @@ from reglab.data.encode import encode
 from reglab.data.example_weights import example_weights
 from reglab.data.image_folder import image_folder
 from reglab.data.label_noise import corrupt
+from reglab.data.lightning_data import module_rows
 from reglab.data.map_dataset import dataset
 from reglab.data.mnist1d import mnist1d
 from reglab.data.multilabel import multilabel
@@ -69,6 +71,8 @@ def check(config: Mapping[str, Any]) -> Options:
     Raises:
         UserError: For an unknown name, key or value.
     """
+    if is_data_module({"data": config}):
+        return Options(standardize=False)  # what else its node says are arguments of a class of the user's
     name = str(config.get("name"))
     if name not in SOURCES:
         raise UserError(f"data.name={name}: {nearest(name, SOURCES)} (one of {', '.join(SOURCES)})")
@@ -110,8 +114,11 @@ def load(config: Mapping[str, Any]) -> DataSet:
     Raises:
         UserError: For an unknown name, key or value, and for data that cannot be trained on.
     """
-    options, name = check(config), str(config["name"])
-    source = read_source(config)
+    options = check(config)
+    if is_data_module({"data": config}):
+        source, batch_size = module_rows(config)
+        return replace(assemble(source.name or "", source, options), batch_size=batch_size)
+    name, source = str(config["name"]), read_source(config)
     return assemble(source.name or name, source, options)
 
 

@@ -71,6 +71,7 @@ class DataSet:
             None where there is none.
         target_scale: The deviations by which a regression's target columns were divided, float64
             [columns]; None: by none.
+        batch_size: Of the loader that the rows came with; None: that of the config.
         own: The task with a loss of the user's; None: as it is.
         digest: SHA-256 (hex) of everything that training, validation and testing see.
         summary: Plain values for params and notes: rows, split, noise, scale of the target.
@@ -92,6 +93,7 @@ class DataSet:
     feature_groups: Tensor | None = None
     target_scale: Tensor | None = None
     tokens: int | None = None
+    batch_size: int | None = None
     own: Task | None = None
 
     @property

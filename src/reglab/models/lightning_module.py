@@ -2,10 +2,10 @@
 
 from torch import nn
 
+from reglab.config.lightning_loop import derives_from, own_hook
 from reglab.core.errors import UserError
 
 _HOOKS = ("training_step", "configure_optimizers")
-_PACKAGES = ("pytorch_lightning.", "lightning.")
 
 
 def is_lightning_module(model: type) -> bool:
@@ -14,7 +14,7 @@ def is_lightning_module(model: type) -> bool:
     Args:
         model: Any class.
     """
-    return any(base.__name__ == "LightningModule" and base.__module__.startswith(_PACKAGES) for base in model.__mro__)
+    return derives_from(model, "LightningModule")
 
 
 def check_plain(model: type[nn.Module], given: str) -> None:
@@ -34,14 +34,3 @@ def check_plain(model: type[nn.Module], given: str) -> None:
                 "its own steps with model=lightning (in Python: reglab.Regularize in your own pl.Trainer), or give the "
                 "network alone"
             )
-
-
-def own_hook(model: type, hook: str) -> type | None:
-    """Return the class that defines a hook, if that is not Lightning's.
-
-    Args:
-        model: Any class.
-        hook: Such as ``training_step``.
-    """
-    owner = next((base for base in model.__mro__ if hook in vars(base)), None)
-    return None if owner is None or owner.__module__.startswith(_PACKAGES) else owner

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reglab.analysis.formatting import plural
 from reglab.config.fingerprint import computed_part, hash_config
-from reglab.config.lightning_loop import data_digest, is_data_module
+from reglab.config.lightning_loop import data_digest, is_data_module, uses_lightning_loop
 from reglab.core.errors import UserError
 from reglab.core.terminal import inline
 from reglab.launchers.compose import Composer
@@ -201,18 +201,20 @@ def _stale(runs: Mapping[int, "RunRecord"], by_job: Mapping[int, Content]) -> li
 
     digests: dict[str, str] = {}
 
-    def loads_to(node: Content, digest: str | None) -> bool:
-        key = hash_config(node)
+    def loads_to(node: Content, digest: str | None, own: bool) -> bool:
+        key = f"{own} {hash_config(node)}"
         if key not in digests:
-            own = is_data_module({"data": node})
             digests[key] = data_digest(node) if own else data.load(node).digest
         return digests[key] == digest
 
-    def unchanged(node: Content, digest: str | None) -> bool:
+    def unchanged(job: Content, digest: str | None) -> bool:
+        node, own = job["data"], is_data_module(job) and uses_lightning_loop(job)
+        if loads_to(node, digest, own):
+            return True
         # Under data.shape=auto a custom model may have read images, which no config records.
-        return loads_to(node, digest) or (node.get("shape") == "flat" and loads_to({**node, "shape": "image"}, digest))
+        return node.get("shape") == "flat" and loads_to({**node, "shape": "image"}, digest, own)
 
-    return [number for number, run in runs.items() if not unchanged(by_job[number]["data"], run.tags.get(_DIGEST))]
+    return [number for number, run in runs.items() if not unchanged(by_job[number], run.tags.get(_DIGEST))]
 
 
 def _supersede(runs: Sequence["RunRecord"]) -> None:

@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 from torch import nn
 
 from reglab.config.instantiate import construct, locate
-from reglab.config.lightning_loop import MARK
+from reglab.config.lightning_loop import MARK, own_hook
 from reglab.config.objects import build_arguments
 from reglab.core.errors import UserError
-from reglab.models.lightning_module import own_hook
 
 T = TypeVar("T")
 _ROOTS = ("pytorch_lightning", "lightning.pytorch")

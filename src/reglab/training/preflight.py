@@ -9,7 +9,6 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from reglab import data
 from reglab.analysis.table_report import TableReport
 from reglab.config.fingerprint import hash_config
-from reglab.config.lightning_loop import check_pairing
 from reglab.core.errors import UserError
 from reglab.data.table_description import describe_table
 from reglab.regularizers import Cocktail
@@ -30,6 +29,7 @@ _SAME_ROWS = ("split_seed", "fold", "replica", "seed", "label_noise", "shape")
 class _Rows(NamedTuple):
     train: int
     task: str
+    batch_size: int | None
     table: TableReport | None
 
 
@@ -56,7 +56,6 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
     for number, job in jobs.items():
         node = dict(job.get("data") or {})
         try:
-            check_pairing(job)
             data.check(node)
         except UserError as error:
             findings.faults.setdefault(str(error), []).append(number)
@@ -115,13 +114,13 @@ def _load(node: Mapping[str, Any]) -> "_Rows | str":
     """Return the data set's size and task, or an error message."""
     try:
         loaded = data.load(node)
-        return _Rows(len(loaded.train), loaded.task, table_report(node))
+        return _Rows(len(loaded.train), loaded.task, loaded.batch_size, table_report(node))
     except UserError as error:
         return str(error)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a reader raises, the jobs would too
-        return f"data={node['name']} cannot be loaded ({type(error).__name__}: {error})"
+        return f"data={node.get('name', 'lightning')} cannot be loaded ({type(error).__name__}: {error})"
 
 
 def _advice(job: Mapping[str, Any], loaded: "_Rows") -> list[str]:
@@ -129,7 +128,7 @@ def _advice(job: Mapping[str, Any], loaded: "_Rows") -> list[str]:
     trainer = job.get("trainer") or {}
     try:
         cocktail = build_cocktail(job["regularizer"], 0, loaded.task)
-        batch_size = int(job["data"]["batch_size"])
+        batch_size = loaded.batch_size or int(job["data"]["batch_size"])
         recipe = Recipe({}, {}, None, batch_size, 1, *length_of(trainer, loaded.train, batch_size))
         return advice(cocktail, loaded.train, recipe, int(trainer.get("accumulate_grad_batches") or 1))
     except Exception:  # noqa: BLE001 - reported where the job is built; a user's class may raise anything

@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from reglab import data, models
 from reglab.config.instantiate import construct
 from reglab.config.job_request import JobRequest, without_request
-from reglab.config.lightning_loop import check_pairing
 from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.data import DataSet
@@ -148,7 +147,6 @@ def prepare_job(
     recorded = {key: value for key, value in describe.recorded_params(config).items() if key != "hydra"}
     secrets.learn(recorded)
     job = {key: value for key, value in describe.plain(config).items() if key != "hydra"}
-    check_pairing(job)
     loaded = {} if loaded is None else loaded
     node = json.dumps(job["data"], sort_keys=True, default=str)
     if node not in loaded:
@@ -175,7 +173,7 @@ def build_experiment(
         model = models.build(job["model"], loaded.input_shape, loaded.outputs, loaded.tokens)
     start = warm_start(model, request.start if request else None)
     trainer = dict(job["trainer"])
-    batch_size = job["data"]["batch_size"]
+    batch_size = loaded.batch_size or job["data"]["batch_size"]
     loaded = with_loss(loaded, loss_of(job.get("loss")), model, batch_size, repr(job.get("loss")))
     recipe = Recipe(
         job["optimizer"],

@@ -157,7 +157,7 @@ def test_part(restored: Restored, record: "RunRecord") -> dict[str, float]:
     loaded = data.load(resolved(restored.description["config"], "data"))
     check_same_data(loaded.digest, record)
     node, batch = (resolved(restored.description["config"], key) for key in ("loss", "data.batch_size"))
-    loaded = with_loss(loaded, loss_of(node), restored.model, batch)
+    loaded = with_loss(loaded, loss_of(node), restored.model, loaded.batch_size or batch)
     recorded = resolved(restored.description["config"], "measure") or {}
     kept = {key: value for key, value in recorded.items() if key not in REMOVED_KEYS}
     return test_metrics(restored.model, restored.cocktail, loaded, construct(MeasureSettings, kept, "measure"))

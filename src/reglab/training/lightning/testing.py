@@ -42,10 +42,9 @@ def test_run(uri: str, run_id: str) -> dict[str, float]:
 def _test(restored: Restored, record: "RunRecord") -> dict[str, float]:
     config = restored.description["config"]
     node = resolved(config, "data")
-    if not is_data_module({"data": node}):
-        return restore.test_part(restored, record)
     package = package_of(type(restored.model))
-    assert package is not None
+    if package is None or not is_data_module({"data": node}):
+        return restore.test_part(restored, record)
     with seeded(resolved(config, "seed")), restored.cocktail.evaluating(restored.model):
         data = build_data(node, package)
         check_same_data(data.digest, record)
