@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -27,6 +28,7 @@ NEEDS = {  # what an option leaves to its user
     ("data", "table"): ["data.path=rows.csv", "data.target=price"],
     ("data", "image_folder"): ["data.path=photos", "data.size=8", "model=cnn"],
     ("data", "arrays"): ["data.inputs=x.npy", "data.targets=y.npy"],
+    ("data", "parquet"): ["data.path=rows.parquet", "data.targets=price"],
     ("data", "dataset"): ["data._target_=data.map_datasets.Pairs"],
     ("data", "tokens"): [
         "model=custom", "model._target_=torch.nn.EmbeddingBag", "+model.num_embeddings=100", "+model.embedding_dim=4",
@@ -56,6 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("options")
     rows = [f"{number % 7},{number % 5},{(number * 3) % 11}" for number in range(80)]
     (made / "rows.csv").write_text("\n".join(["size,rooms,price", *rows]) + "\n")
+    pd.read_csv(made / "rows.csv").to_parquet(made / "rows.parquet")
     generator = np.random.default_rng(0)
     for kind in ("cat", "dog"):
         (made / "photos" / kind).mkdir(parents=True)

@@ -22,6 +22,7 @@ YOURS = {
     "table": r"data\.path is not set: .*data\.path=FILE\.csv data\.target=COLUMN",
     "image_folder": r"data\.path is not set: .*data\.path=photos",
     "arrays": r"needs two files .*data\.inputs=x\.npy data\.targets=y\.npy",
+    "parquet": r"needs files and a column: data\.path=rows\.parquet data\.targets=label",
     "dataset": r"needs a class of yours: data\._target_=my_package\.MyDataset",
 }
 

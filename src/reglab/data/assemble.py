@@ -30,6 +30,7 @@ from reglab.data.multilabel import multilabel
 from reglab.data.noise_columns import noise_columns
 from reglab.data.on_disk import OnDisk, on_disk
 from reglab.data.options import Options
+from reglab.data.parquet import parquet
 from reglab.data.replicas import replica_rows
 from reglab.data.source import Floats, Integers, Source
 from reglab.data.sparse_regression import sparse_regression
@@ -53,6 +54,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
         table,
         image_folder,
         arrays,
+        parquet,
         dataset,
         tokens,
     )
