@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from data.test_shards import sample, write
 from reglab.config import trust
 from reglab.config.lightning_loop import uses_lightning_loop
 from reglab.config.paths import conf_dir
@@ -29,6 +30,7 @@ NEEDS = {  # what an option leaves to its user
     ("data", "image_folder"): ["data.path=photos", "data.size=8", "model=cnn"],
     ("data", "arrays"): ["data.inputs=x.npy", "data.targets=y.npy"],
     ("data", "parquet"): ["data.path=rows.parquet", "data.targets=price"],
+    ("data", "shards"): ["data.path=rows.tar", "data.size=8"],
     ("data", "dataset"): ["data._target_=data.map_datasets.Pairs"],
     ("data", "tokens"): [
         "model=custom", "model._target_=torch.nn.EmbeddingBag", "+model.num_embeddings=100", "+model.embedding_dim=4",
@@ -65,6 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for number in range(20):
             pixels = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(made / "photos" / kind / f"{number}.png")
+    write(made / "rows.tar", {str(number): sample(number) | {"seg.png": b""} for number in range(80)})
     np.save(made / "x.npy", generator.normal(size=(80, 3)))
     np.save(made / "y.npy", generator.integers(0, 2, 80))
     with chdir(made), trust.isolated():

@@ -23,6 +23,7 @@ YOURS = {
     "image_folder": r"data\.path is not set: .*data\.path=photos",
     "arrays": r"needs two files .*data\.inputs=x\.npy data\.targets=y\.npy",
     "parquet": r"needs files and a column: data\.path=rows\.parquet data\.targets=label",
+    "shards": r"needs tar files: data\.path=shards data\.targets=cls",
     "dataset": r"needs a class of yours: data\._target_=my_package\.MyDataset",
 }
 

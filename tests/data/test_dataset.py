@@ -10,7 +10,7 @@ from reglab.data import load
 from reglab.data.assemble import SOURCES
 
 # Those need files of the user's.
-ALL = [name for name in SOURCES if name not in ("table", "image_folder", "arrays", "parquet", "dataset")]
+ALL = [name for name in SOURCES if name not in ("table", "image_folder", "arrays", "parquet", "shards", "dataset")]
 SMALL = {"mnist1d": {"rows": 200}}
 
 

@@ -32,6 +32,7 @@ from reglab.data.on_disk import OnDisk, on_disk
 from reglab.data.options import Options
 from reglab.data.parquet import parquet
 from reglab.data.replicas import replica_rows
+from reglab.data.shards import shards
 from reglab.data.source import Floats, Integers, Source
 from reglab.data.sparse_regression import sparse_regression
 from reglab.data.split import Split, split_rows
@@ -55,6 +56,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
         image_folder,
         arrays,
         parquet,
+        shards,
         dataset,
         tokens,
     )

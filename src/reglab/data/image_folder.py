@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,7 @@ def image_folder(
             and images that do not fit into the free memory although they are not to be streamed.
     """
     whole("size", size, 1)
-    if channels not in (1, 3):
-        raise UserError(f"data.channels={channels} must be 3 (colour) or 1 (gray)")
+    check_channels(channels)
     folder = _folder(path)
     classes = _classes(folder)
     files = [(number, file) for number, images in enumerate(classes.values()) for file in images]
@@ -89,8 +89,14 @@ class ImageReader(Reader):
     def read(self, rows: Integers) -> Array:
         pixels = np.empty((len(rows), *self.shape), dtype=np.uint8)
         for number, row in enumerate(rows):
-            pixels[number] = _pixels(self.files[row], self.size, self.channels)
+            pixels[number] = pixels_of(self.files[row], str(self.files[row]), self.size, self.channels)
         return pixels
+
+
+def check_channels(channels: int) -> None:
+    """Raise UserError unless an image of so many channels is made."""
+    if channels not in (1, 3):
+        raise UserError(f"data.channels={channels} must be 3 (colour) or 1 (gray)")
 
 
 def _folder(path: str | None) -> Path:
@@ -130,8 +136,18 @@ def _smaller(size: int) -> Callable[[float], str]:
     return lambda share: f"smaller images (data.size={max(int(size * share**0.5), 1)} would just fit)"
 
 
-def _pixels(file: Path, size: int, channels: int) -> Bytes:
-    """Return an image as [channels, size, size] bytes."""
+def pixels_of(file: Path | BytesIO, name: str, size: int, channels: int) -> Bytes:
+    """Return an image as [channels, size, size] bytes.
+
+    Args:
+        file: PNG, JPEG or another that Pillow reads.
+        name: For messages.
+        size: Side in pixels: cut to a square around the center, then scaled.
+        channels: 3 for colour, 1 for gray.
+
+    Raises:
+        UserError: For what is no image of 8 bits.
+    """
     from PIL import Image, ImageOps
 
     try:
@@ -144,5 +160,5 @@ def _pixels(file: Path, size: int, channels: int) -> Bytes:
                 upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
         fitted = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{file} cannot be read ({error}): convert it to an 8-bit PNG or JPEG, or remove it") from error
+        raise UserError(f"{name} cannot be read ({error}): convert it to an 8-bit PNG or JPEG, or remove it") from error
     return np.asarray(fitted).reshape(size, size, channels).transpose(2, 0, 1)
