@@ -93,10 +93,44 @@ class Broken(Pairs):
 
 
 class Endless(IterableDataset[Any]):
-    """No item can be asked for by its number."""
+    """Items without an end."""
 
     def __iter__(self) -> Any:
-        return iter(Pairs())  # by __getitem__
+        number = 0
+        while True:
+            yield VALUES[number % 90], int(CLASSES[number % 90])
+            number += 1
+
+
+class Stream(IterableDataset[Any]):
+    """Items of another class, one after the other."""
+
+    def __init__(self, of: str = "Pairs", first: int = 0, rows: int = 90) -> None:
+        self.items, self.rows = globals()[of](), range(first, first + rows)
+
+    def __iter__(self) -> Any:
+        return (self.items[number] for number in self.rows)
+
+
+class Once:
+    """An iterator, which is read up after one reading."""
+
+    def __init__(self) -> None:
+        self.items = iter(Stream())
+
+    def __iter__(self) -> Any:
+        return self.items
+
+
+class Shuffled(Pairs, IterableDataset[Any]):
+    """Items in an order that is drawn anew."""
+
+    def __iter__(self) -> Any:
+        return (self[number] for number in torch.randperm(90).tolist())
+
+
+class Neither:
+    """Items that can be neither counted nor iterated."""
 
 
 def function() -> Pairs:

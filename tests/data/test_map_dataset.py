@@ -127,7 +127,9 @@ def test_arguments_reach_the_class_also_those_with_the_name_of_an_option():
         ("Pairs", {"inputs": 0, "targets": 1}, r"is a pair, and data\.inputs and data\.targets name keys"),
         ("Pairs", {"rows": 0}, r"has no items: its __len__ returned 0"),
         ("Pairs", {"noise_columns": 2}, r"data\.noise_columns=2 .*"),
-        ("Endless", {}, r"has no __len__ and __getitem__"),
+        ("Neither", {}, r"has no __len__ and __getitem__, and no __iter__"),
+        ("Pairs", {"take": 5}, r"data\.take=5 is of data sets that are only iterated, and .* has a length"),
+        ("Endless", {"take": 0}, r"data\.take must be a whole number >= 1, got 0"),
         ("function", {}, r"is not a subclass of"),
     ],
 )
@@ -150,8 +152,7 @@ def test_a_dataset_is_given_in_python_as_it_is():
     assert streamed.target_names == ("no", "yes")
     with pytest.raises(UserError, match=r"dataset\(worker=\.\.\.\) is not an option; did you mean 'workers'"):
         reglab.dataset(Pairs(), worker=2)
-    with pytest.raises(UserError, match="Endless is read in an order of its own"):
-        reglab.dataset(Endless())
+    assert reglab.dataset(Endless(), take=90, workers=0, val_size=20).digest == same.digest
 
 
 def test_fit_streams_with_the_bits_of_memory_and_leaves_no_process():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from reglab.core.errors import UserError, nearest
 from reglab.data.assemble import assemble, load
@@ -64,8 +64,6 @@ def _from_items(data: "Dataset[Any]", options: Mapping[str, Any]) -> DataSet:
         if key not in own | common:
             raise UserError(f"dataset({key}=...) is not an option; {nearest(key, own | common)}")
     name = type(data).__name__
-    if isinstance(data, IterableDataset):
-        raise UserError(f"{name} is read in an order of its own; give a Dataset with __len__ and __getitem__")
     source = items([data], [name], **{key: value for key, value in options.items() if key in own})
     return assemble(name, source, Options(**{key: value for key, value in options.items() if key in common}))
 

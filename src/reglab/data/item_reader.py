@@ -1,7 +1,7 @@
 """Reader of the items of map-style data sets: pairs of inputs and target, or mappings."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -10,6 +10,15 @@ from reglab.core.describe_error import describe_error
 from reglab.core.errors import UserError, nearest
 from reglab.data.reader import Array, Reader
 from reglab.data.source import Integers
+
+Keys = tuple[str | int | None, str | int | None]  # of inputs and target
+
+
+class ReadItem(NamedTuple):
+    """Inputs and target of an item, as arrays."""
+
+    inputs: Array
+    target: Array
 
 
 class ItemReader(Reader):
@@ -30,7 +39,8 @@ class ItemReader(Reader):
     def __init__(
         self, sets: Sequence[Any], names: Sequence[str], inputs: str | int | None, targets: str | int | None
     ) -> None:
-        self.sets, self.names, self.keys = sets, names, (inputs, targets)
+        self.sets, self.names = sets, names
+        self.keys: Keys = (inputs, targets)
         self._ends = np.cumsum([len(each) for each in sets])
         for name, each in zip(names, sets, strict=True):
             if not len(each):
@@ -71,34 +81,52 @@ class ItemReader(Reader):
             item = self.sets[number][within]
         except Exception as error:
             raise UserError(f"{what} cannot be read ({describe_error(error)})") from error
-        inputs, target = self._pair(item, what)
-        values = _numbers(inputs, f"the inputs of {what}")
+        values, target = converted(item, self.keys, what)
         if hasattr(self, "shape") and (values.shape != self.shape or values.dtype != self.dtype):
             raise UserError(
                 f"the inputs of {what} are {values.dtype} {list(values.shape)}, and those of item 0 {self.dtype} "
                 f"{list(self.shape)}: all items must be alike; cut or pad them in the data set"
             )
-        return values, np.asarray(target.cpu() if isinstance(target, Tensor) else target)
+        return values, target
 
-    def _pair(self, item: Any, what: str) -> tuple[Any, Any]:
-        if isinstance(item, Mapping):
-            for name, key in zip(("inputs", "targets"), self.keys, strict=True):
-                if key is None:
-                    keys = list(map(str, item))
-                    raise UserError(
-                        f"{what} is a mapping of {', '.join(keys)}: say which is which, as in data.{name}={keys[0]}"
-                    )
-                if key not in item:
-                    raise UserError(f"data.{name}={key} is no key of {what}: {nearest(str(key), list(map(str, item)))}")
-            return item[self.keys[0]], item[self.keys[1]]
-        if isinstance(item, Sequence) and len(item) == 2:
-            if self.keys != (None, None):
-                raise UserError(f"{what} is a pair, and data.inputs and data.targets name keys: leave them out")
-            return item[0], item[1]
-        raise UserError(
-            f"{what} is a {type(item).__name__}: an item must be a pair (inputs, target), or a mapping whose keys "
-            "data.inputs and data.targets name"
-        )
+
+def converted(item: Any, keys: Keys, what: str) -> ReadItem:
+    """Return inputs and target of an item as arrays.
+
+    Args:
+        item: A pair of both, or a mapping.
+        keys: Of a mapping.
+        what: The item, for messages.
+
+    Raises:
+        UserError: For an item of another form, and inputs that are no numbers.
+    """
+    if isinstance(item, ReadItem):
+        return item
+    inputs, target = _pair(item, keys, what)
+    values = _numbers(inputs, f"the inputs of {what}")
+    return ReadItem(values, np.asarray(target.cpu() if isinstance(target, Tensor) else target))
+
+
+def _pair(item: Any, keys: Keys, what: str) -> tuple[Any, Any]:
+    if isinstance(item, Mapping):
+        for name, key in zip(("inputs", "targets"), keys, strict=True):
+            if key is None:
+                known = list(map(str, item))
+                raise UserError(
+                    f"{what} is a mapping of {', '.join(known)}: say which is which, as in data.{name}={known[0]}"
+                )
+            if key not in item:
+                raise UserError(f"data.{name}={key} is no key of {what}: {nearest(str(key), list(map(str, item)))}")
+        return item[keys[0]], item[keys[1]]
+    if isinstance(item, Sequence) and len(item) == 2:
+        if keys != (None, None):
+            raise UserError(f"{what} is a pair, and data.inputs and data.targets name keys: leave them out")
+        return item[0], item[1]
+    raise UserError(
+        f"{what} is a {type(item).__name__}: an item must be a pair (inputs, target), or a mapping whose keys "
+        "data.inputs and data.targets name"
+    )
 
 
 def _numbers(inputs: Any, what: str) -> Array:

@@ -1,11 +1,10 @@
-"""A user's own torch ``Dataset``, or another class with ``__len__`` and ``__getitem__``."""
+"""A user's own torch ``Dataset``: a class with ``__len__`` and ``__getitem__``, or with ``__iter__``."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-from torch.utils.data import IterableDataset
 
 from reglab.config.instantiate import construct, locate
 from reglab.core.describe_error import describe_error
@@ -13,7 +12,8 @@ from reglab.core.errors import UserError
 from reglab.data.array_files import input_names
 from reglab.data.array_reader import ArrayReader
 from reglab.data.checks import whole
-from reglab.data.item_reader import ItemReader
+from reglab.data.item_reader import ItemReader, Keys
+from reglab.data.iterable_items import IterableItems, is_iterable
 from reglab.data.read_ahead import ReadAhead
 from reglab.data.reader import Array
 from reglab.data.source import Integers, Source
@@ -32,6 +32,7 @@ def dataset(
     inputs: str | int | None = None,
     targets: str | int | None = None,
     task: str = "auto",
+    take: int | None = None,
     train: Mapping[str, Any] | None = None,
     val: Mapping[str, Any] | None = None,
     test: Mapping[str, Any] | None = None,
@@ -46,6 +47,7 @@ def dataset(
         _target_: Its class, of a trusted package.
         inputs, targets: The keys of an item that is a mapping; None: an item is a pair of both.
         task: ``auto``, or a name of ``reglab.tasks``.
+        take: How many items are read of a class that is only iterated; None: all.
         train, val, test: ``_target_`` and arguments of each part, instead of one to be split.
         stream: Read the inputs anew in each epoch, rather than once into memory; ``auto``: where
             they do not fit into the free memory.
@@ -58,7 +60,7 @@ def dataset(
     """
     nodes = _nodes({"train": train, "val": val, "test": test}, {"_target_": _target_, **more, **(arguments or {})})
     sets, names = [_built(node, key) for key, node in nodes.items()], [str(node["_target_"]) for node in nodes.values()]
-    return items(sets, names, inputs=inputs, targets=targets, task=task, stream=stream, workers=workers)
+    return items(sets, names, inputs=inputs, targets=targets, task=task, take=take, stream=stream, workers=workers)
 
 
 def items(
@@ -68,20 +70,23 @@ def items(
     inputs: str | int | None = None,
     targets: str | int | None = None,
     task: str = "auto",
+    take: int | None = None,
     stream: bool | str = "auto",
     workers: int = 2,
 ) -> Source:
     """Return the items of data sets: of one to be split, or of the three parts.
 
     Args:
-        sets: With ``__len__`` and ``__getitem__``.
+        sets: With ``__len__`` and ``__getitem__``, or with ``__iter__``, which are read once.
         names: Of each, for messages.
-        inputs, targets, task, stream, workers: As for ``dataset``.
+        inputs, targets, task, take, stream, workers: As for ``dataset``.
 
     Raises:
         UserError: For items that cannot be trained on.
     """
     whole("workers", workers, 0)
+    name = type(sets[0]).__name__
+    sets = _by_number(sets, names, (inputs, targets), take, on_disk=str(stream).lower() == "true")
     reader = ItemReader(sets, names, inputs, targets)
     needed = _COPIES * len(reader) * reader.row_bytes
     streamed = is_streamed(
@@ -100,7 +105,7 @@ def items(
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,
         standardize_target=task_named(found.task).standardizes,
-        name=type(sets[0]).__name__,
+        name=name,
         reader=reader if read is None else ArrayReader(read),
         stream=streamed,
         workers=workers if streamed else 0,
@@ -130,15 +135,28 @@ def _nodes(parts: Mapping[str, Mapping[str, Any] | None], one: Mapping[str, Any]
 def _built(node: Mapping[str, Any], key: str) -> Any:
     """Return the data set that a node describes."""
     cls, target = locate(node["_target_"], object, key), node["_target_"]
-    if issubclass(cls, IterableDataset) or not (hasattr(cls, "__len__") and hasattr(cls, "__getitem__")):
+    if not is_iterable(cls) and not (hasattr(cls, "__len__") and hasattr(cls, "__getitem__")):
         raise UserError(
-            f"{key}._target_={target} has no __len__ and __getitem__: its items are read by their number, in an order "
-            "of reglab's; write a class that has both"
+            f"{key}._target_={target} has no __len__ and __getitem__, and no __iter__: write a class that has both, so "
+            "that items are read by their number, or one that can be iterated"
         )
     try:
         return construct(cls, {name: value for name, value in node.items() if name != "_target_"}, key)
     except (OSError, LookupError, RuntimeError, AttributeError) as error:
         raise UserError(f"{key}._target_={target} cannot be built ({describe_error(error)})") from error
+
+
+def _by_number(sets: Sequence[Any], names: Sequence[str], keys: Keys, take: int | None, on_disk: bool) -> Sequence[Any]:
+    """Return data sets whose items can be asked for by number; others are read."""
+    if take is not None:
+        whole("take", take, 1)
+        if not any(is_iterable(type(each)) for each in sets):
+            raise UserError(
+                f"data.take={take} is of data sets that are only iterated, and {names[0]} has a length: leave it out, "
+                "or train on fewer items by data.train_size"
+            )
+    pairs = zip(sets, names, strict=True)
+    return [IterableItems(each, name, keys, take, on_disk) if is_iterable(type(each)) else each for each, name in pairs]
 
 
 def _parts(sets: Sequence[Any]) -> tuple[Integers, Integers, Integers]:
