@@ -31,6 +31,7 @@ NEEDS = {  # what an option leaves to its user
     ("data", "arrays"): ["data.inputs=x.npy", "data.targets=y.npy"],
     ("data", "parquet"): ["data.path=rows.parquet", "data.targets=price"],
     ("data", "shards"): ["data.path=rows.tar", "data.size=8"],
+    ("data", "windows"): ["data.path=rows.csv", "data.target=price", "data.length=4"],
     ("data", "dataset"): ["data._target_=data.map_datasets.Pairs"],
     ("data", "tokens"): [
         "model=custom", "model._target_=torch.nn.EmbeddingBag", "+model.num_embeddings=100", "+model.embedding_dim=4",

@@ -24,6 +24,7 @@ YOURS = {
     "arrays": r"needs two files .*data\.inputs=x\.npy data\.targets=y\.npy",
     "parquet": r"needs files and a column: data\.path=rows\.parquet data\.targets=label",
     "shards": r"needs tar files: data\.path=shards data\.targets=cls",
+    "windows": r"needs a series and a column to predict: data\.path=load\.csv data\.target=load",
     "dataset": r"needs a class of yours: data\._target_=my_package\.MyDataset",
 }
 

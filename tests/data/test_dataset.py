@@ -10,7 +10,11 @@ from reglab.data import load
 from reglab.data.assemble import SOURCES
 
 # Those need files of the user's.
-ALL = [name for name in SOURCES if name not in ("table", "image_folder", "arrays", "parquet", "shards", "dataset")]
+ALL = [
+    name
+    for name in SOURCES
+    if name not in ("table", "image_folder", "arrays", "parquet", "shards", "windows", "dataset")
+]
 SMALL = {"mnist1d": {"rows": 200}}
 
 

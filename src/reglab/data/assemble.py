@@ -39,6 +39,7 @@ from reglab.data.split import Split, split_rows
 from reglab.data.table import table
 from reglab.data.targets import Targets, prepare_targets
 from reglab.data.tokens import tokens
+from reglab.data.windows import windows
 from reglab.data.wine import wine
 
 SOURCES: dict[str, Callable[..., Source]] = {
@@ -57,6 +58,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
         arrays,
         parquet,
         shards,
+        windows,
         dataset,
         tokens,
     )
@@ -64,7 +66,8 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 
 _COMMON = {field.name for field in fields(Options)}
-_COLUMNS = {"target", "drop", "categorical", "group", "time", "sample_weight"}  # options that name columns
+# Options that name columns.
+_COLUMNS = {"target", "drop", "categorical", "group", "time", "sample_weight", "columns", "series"}
 
 
 def check(config: Mapping[str, Any]) -> Options:
@@ -87,7 +90,10 @@ def check(config: Mapping[str, Any]) -> Options:
             raise UserError(
                 f"data.{key} is not an option of data={name}: {nearest(str(key), source_options | _COMMON)}"
             )
-    return Options(**{key: value for key, value in config.items() if key in _COMMON})
+    common = {key: value for key, value in config.items() if key in _COMMON}
+    if name == windows.__name__ and common.get("split", "time") == "time":
+        common |= {"split": "time", "time": common.get("time") or "row"}  # in the file's order where no column tells it
+    return Options(**common)
 
 
 def column_names(value: Any) -> Any:

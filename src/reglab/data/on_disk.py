@@ -88,7 +88,7 @@ def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> O
         prepare, scale = Preparation(table=torch.from_numpy(table)), np.array(divided)
     elif options.standardize:
         result: Result = "moments" if source.homogeneous else "column moments"
-        found = read_before(key, lambda: scale_of(ahead.read(_blocks(train, reader), result)))
+        found = reader.scale(train) or read_before(key, lambda: scale_of(ahead.read(_blocks(train, reader), result)))
         prepare, scale = Preparation(scale=found), found.scale
     tokens = _token_ids(ahead) if source.tokens else None
     return OnDisk(ahead, prepare, source.stream, source.numeric_names, np.broadcast_to(scale, (columns,)), tokens)

@@ -1,12 +1,15 @@
 """``Reader``: raw rows of a data set, read by their number."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reglab.data.source import Integers
+
+if TYPE_CHECKING:
+    from reglab.data.moments import Scale
 
 Array = NDArray[Any]
 _BLOCK, _VALUES = 256, 2**22  # rows, and values in them
@@ -42,6 +45,15 @@ class Reader(ABC):
 
     def identity(self) -> str | None:
         """Return a text that is another one where a row may be; None where nobody can tell."""
+        return None
+
+    def scale(self, rows: Integers) -> "Scale | None":
+        """Return what the values of a row are standardized by, ``[values]``; None: by the moments of
+        the training rows.
+
+        Args:
+            rows: The numbers of the training rows, int64 ``[rows]``.
+        """
         return None
 
     def items(self, rows: Integers) -> tuple[Array, Array]:

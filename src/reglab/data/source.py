@@ -56,6 +56,8 @@ class Source:
         coefficients, relevant, feature_groups: See ``DataSet``; on the scale of ``numeric``.
         group, time: [rows] block numbers for a grouped split, and in order of time for a time
             split.
+        spans: [rows, 2], the first and the last time that a row needs, numbered from 0, where rows
+            are windows: under a time split those that need times of two parts are in none.
         sample_weight: [rows], finite, >= 0.
         name: Where it differs from the name in the config.
         table: The typed columns of a table, for its report.
@@ -81,6 +83,7 @@ class Source:
     feature_groups: Integers | None = None
     group: Integers | None = None
     time: Integers | None = None
+    spans: Integers | None = None
     sample_weight: Floats | None = None
     name: str | None = None
     table: "TypedTable | None" = None

@@ -45,8 +45,10 @@ def split_rows(source: Source, options: Options) -> Split:
     method = "random" if options.split == "stratified" and classes is None else options.split
     if classes is not None:
         _check_class_sizes(classes, source.target_names)
-    positions = _row_positions(method, rows, source, options)
-    train, val, test = _cut(positions, rows, options)
+    if source.spans is not None:
+        train, val, test = _cut_spans(source.spans, options)
+    else:
+        train, val, test = _cut(_row_positions(method, rows, source, options), rows, options)
     _check_parts(train, val, test, options)
     if method == "stratified" and classes is not None:
         _check_strata(classes, source.target_names, {"training": train, "validation": val, "test": test})
@@ -90,6 +92,15 @@ def _cut(positions: Floats, rows: int, options: Options) -> tuple[Booleans, Bool
         edges = np.linspace(0, end, options.folds + 1)[options.fold : options.fold + 2]
         train = ~test & ((positions <= edges[0]) | (positions > edges[1]))
     return train, (positions > edges[0]) & (positions <= edges[1]) & ~test, test
+
+
+def _cut_spans(spans: Integers, options: Options) -> tuple[Booleans, Booleans, Booleans]:
+    """Return the masks [rows] of the three parts of time; rows that reach over a boundary are in none."""
+    times = int(spans.max()) + 1
+    train, val, test = (
+        part[spans[:, 0]] & part[spans[:, 1]] for part in _cut(row_positions(np.arange(times)), times, options)
+    )
+    return train, val, test
 
 
 def _first_rows(train: Integers, classes: Integers | None, options: Options) -> Integers:
