@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+import reglab
+from reglab.config.fingerprint import fingerprint
 from reglab.core.errors import UserError
 from reglab.data import DataSet, load
 from reglab.data.array_reader import FileReader
@@ -72,6 +74,89 @@ def test_targets_have_a_class_at_each_position_where_the_task_has(files, stream)
     assert (given.outputs, given.criterion.name) == (3, "segmentation")
     with pytest.raises(UserError, match=r"targets must be \[rows\] or \[rows, columns\]"):
         files(INPUTS["bytes"], targets)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", ["columns", "signals", "bytes"])
+def test_padding_stays_as_it_is_and_does_not_count(files, name, stream):
+    values, pad = INPUTS[name].copy(), 0 if name == "bytes" else -99
+    flat = values.reshape(ROWS, -1)
+    flat[np.arange(flat.shape[1]) >= 2 + np.arange(ROWS)[:, None] % flat.shape[1]] = pad  # of differing lengths
+    given, real = files(values, pad=pad, stream=stream, workers=0), values.astype(np.float64)
+    in_training = real[given.train.index]
+    if name == "columns":
+        moments = [(column[column != pad].mean(), column[column != pad].std()) for column in in_training.T]
+        mean, deviation = np.transpose(moments)
+    else:
+        mean, deviation = in_training[in_training != pad].mean(), in_training[in_training != pad].std()
+    for part in (given.train, given.val):
+        expected = np.where(real[part.index] == pad, pad, (real[part.index] - mean) / deviation)
+        np.testing.assert_allclose(part.inputs[:], expected, rtol=1e-5, atol=1e-5)
+        assert ((part.inputs[:].numpy() == pad) == (real[part.index] == pad)).all()
+    same = reglab.dataset(values.astype(np.float64), TARGETS, pad=pad)
+    np.testing.assert_allclose(same.train.tensor, given.train.inputs[:], rtol=1e-5, atol=1e-5)
+
+
+def test_a_column_of_padding_stays_and_what_padding_cannot_be_is_refused(files):
+    values = INPUTS["columns"].copy()
+    values[:, 3] = 7
+    assert (files(values, pad=7).train.tensor[:, 3] == 7).all()
+    assert (reglab.dataset(values, TARGETS, pad=7.0).train.tensor[:, 3] == 7).all()
+    with pytest.raises(UserError, match=r"data\.pad=7 is the value of all training inputs"):
+        files(np.full((ROWS, 2, 2), 7, np.uint8), pad=7)
+    with pytest.raises(UserError, match=r"data\.pad=0 has no effect on token ids"):
+        files(np.abs(INPUTS["whole"]), tokens=True, pad=0)
+    with pytest.raises(UserError, match=r"data\.pad must be a finite number.*'x'"):
+        files(values, pad="x")
+    values[0, 0] = np.nan
+    with pytest.raises(UserError, match=r"inputs hold NaN, which is filled in, and pad=7"):
+        reglab.dataset(values, TARGETS, pad=7)
+
+
+def test_groups_times_and_weights_steer_the_split(files, tmp_path):
+    groups = np.array([f"p{number}" for number in GENERATOR.integers(0, 30, ROWS)])
+    times = np.datetime64("2020-01-01") + GENERATOR.permutation(ROWS)
+    weights = GENERATOR.uniform(0, 2, ROWS)
+    for name, values in {"g": groups, "t": times, "w": weights, "short": weights[1:]}.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    path = {name: str(tmp_path / f"{name}.npy") for name in ("g", "t", "w", "short")}
+    grouped = files(INPUTS["columns"], split="grouped", group=path["g"])
+    seen = [set(groups[part.index]) for part in (grouped.train, grouped.val, grouped.test)]
+    assert len(set.union(*seen)) == sum(map(len, seen)) == 30
+    timed = files(INPUTS["columns"], split="time", time=path["t"], sample_weight=path["w"])
+    assert times[timed.train.index].max() < times[timed.val.index].min()
+    assert times[timed.val.index].max() < times[timed.test.index].min()
+    train = timed.train
+    np.testing.assert_allclose(train.weights, weights[train.index] / weights[train.index].mean(), rtol=1e-5)
+    in_python = reglab.dataset(INPUTS["columns"], TARGETS, split="time", time=times, sample_weight=weights)
+    np.testing.assert_array_equal(in_python.train.index, train.index)
+    np.testing.assert_array_equal(in_python.train.weights, train.weights)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"group": "{}/g.npy"}, r"data\.group=.*g\.npy needs data\.split=grouped"),
+        ({"sample_weight": "{}/short.npy"}, r"data\.sample_weight holds \[699\]: it must be \[700\]"),
+        ({"sample_weight": "{}/g.npy"}, r"data\.sample_weight must hold finite numbers >= 0"),
+        ({"group": "{}/gone.npy", "split": "grouped"}, r"data\.group=.*gone\.npy does not exist"),
+        ({"time": "{}/holes.npy", "split": "time"}, r"data\.time has no value in row 3, counted from 0"),
+    ],
+)
+def test_files_that_steer_nothing_are_refused(files, tmp_path, options, message):
+    np.save(tmp_path / "g.npy", np.array(["a", "b"] * 350))
+    np.save(tmp_path / "short.npy", np.ones(699))
+    np.save(tmp_path / "holes.npy", np.where(np.arange(ROWS) == 3, np.nan, 1))
+    with pytest.raises(UserError, match=message):
+        files(INPUTS["columns"], **{key: value.format(tmp_path) for key, value in options.items()})
+
+
+def test_a_fingerprint_does_not_say_where_files_lie():
+    plain = {"name": "arrays", "inputs": "x.npy", "targets": "y.npy", "split": "grouped"}
+    jobs = [{"data": plain | {"group": path}, "regularizer": {}} for path in ("here/g.npy", "there/g.npy")]
+    assert fingerprint(jobs[0], "digest") == fingerprint(jobs[1], "digest")
+    before, now = ({"data": plain | {"group": None} | later} for later in ({}, {"pad": None}))
+    assert fingerprint(before, "digest") == fingerprint(now, "digest") != fingerprint(jobs[0], "digest")
 
 
 def test_tokens_stay_whole(files):

@@ -21,9 +21,11 @@ _ORIGINAL_DEFAULTS = {
     "sync_batchnorm": True,
     "polish_steps": 0,
 }  # as it was before there were these settings
-_READING_KEYS = ("separator", "decimal", "missing", "encoding", "header", "sheet", "types", "take")  # null as before
+_READING_KEYS = ("separator", "decimal", "missing", "encoding", "header", "sheet", "types")  # null as before
+_LATER_KEYS = ("take", "pad")  # likewise
 
 _ARRAY_PATHS = ("inputs", "targets")
+_STEERING_PATHS = ("group", "time", "sample_weight")  # of arrays too; null as before
 _STREAM_KEYS = ("stream", "workers")  # how rows are read, not which
 
 
@@ -41,7 +43,9 @@ def fingerprint(config: Mapping[str, Any], data_digest: str, trail: str | None =
         16 hex digits.
     """
     job = computed_part(config, trail)
-    paths = _ARRAY_PATHS if job["data"].get("name") == "arrays" else ("path",)
+    paths: tuple[str, ...] = ("path",)
+    if job["data"].get("name") == "arrays":
+        paths = (*_ARRAY_PATHS, *(key for key in _STEERING_PATHS if job["data"].get(key) is not None))
     job["data"] = {key: value for key, value in job["data"].items() if key not in paths} | {"digest": data_digest}
     return hash_config(job)
 
@@ -68,7 +72,7 @@ def computed_part(config: Mapping[str, Any], trail: str | None = None) -> dict[s
     job["data"] = {
         key: value
         for key, value in job.get("data", {}).items()
-        if key not in _STREAM_KEYS and (key not in _READING_KEYS or value is not None)
+        if key not in _STREAM_KEYS and (key not in (*_READING_KEYS, *_LATER_KEYS) or value is not None)
     }
     if job["data"].get("shape") == "auto":  # as it was before there was this, by hand or by default
         target = str((job.get("model") or {}).get("_target_"))

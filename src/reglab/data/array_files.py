@@ -1,14 +1,16 @@
 """Arrays on disk: inputs and targets in ``.npy`` files, which may be larger than the memory."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from reglab.core.errors import UserError
 from reglab.data.array_reader import FileReader, mapped
-from reglab.data.checks import flag, whole
+from reglab.data.checks import flag, padding, whole
 from reglab.data.reader import Reader
 from reglab.data.source import Source
+from reglab.data.steering import Steering, steered
 from reglab.data.stream_choice import is_streamed
 from reglab.data.table_target import is_dense, targets_of
 from reglab.tasks import task_named
@@ -20,6 +22,10 @@ def arrays(
     targets: str | None = None,
     task: str = "auto",
     tokens: bool = False,
+    pad: float | None = None,
+    group: str | None = None,
+    time: str | None = None,
+    sample_weight: str | None = None,
     stream: bool | str = "auto",
     workers: int = 1,
 ) -> Source:
@@ -31,6 +37,8 @@ def arrays(
             position, which are read into memory.
         task: ``auto``, or a name of ``reglab.tasks``.
         tokens: The inputs are token ids, >= 0.
+        pad: The value of what is padding among the inputs, and stays so.
+        group, time, sample_weight: Files of ``[rows]`` that steer the split and the weights.
         stream: Read the inputs anew in each epoch, rather than once into memory; ``auto``: where
             they do not fit into the free memory.
         workers: Processes that read streamed inputs.
@@ -59,6 +67,8 @@ def arrays(
         shape=reader.shape if len(reader.shape) > 1 or tokens else None,
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,
+        pad=padding(pad, tokens),
+        **_steering({"group": group, "time": time, "sample_weight": sample_weight}, len(reader))._asdict(),
         standardize_target=task_named(target.task).standardizes,
         name=Path(str(inputs)).stem,
         reader=reader,
@@ -70,6 +80,12 @@ def arrays(
         ),
         workers=whole("workers", workers, 0),
     )
+
+
+def _steering(paths: Mapping[str, str | None], rows: int) -> Steering:
+    """Return what the files of groups, times and weights hold, by option."""
+    given = {key: path for key, path in paths.items() if path is not None}
+    return steered({key: np.array(mapped(Path(path).expanduser(), key)) for key, path in given.items()}, rows)
 
 
 def input_names(reader: Reader) -> tuple[str, ...]:

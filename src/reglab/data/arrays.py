@@ -13,10 +13,12 @@ from torch.utils.data import Dataset
 
 from reglab.core.errors import UserError, nearest
 from reglab.data.assemble import assemble, load
+from reglab.data.checks import padding
 from reglab.data.dataset import DataSet
 from reglab.data.map_dataset import items
 from reglab.data.options import Options
 from reglab.data.source import Source
+from reglab.data.steering import Steering, steered
 from reglab.data.table_target import targets_of
 from reglab.tasks import task_named
 
@@ -36,8 +38,9 @@ def dataset(data: "str | ArrayLike | Dataset[Any]", targets: ArrayLike | str | N
             ``inputs`` and ``targets`` name.
         targets: int or str classes, or numbers, [rows, ...]; None for a bundled set.
         options: Those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and the
-            set's own; for arrays also ``task``: auto, or a name of ``reglab.tasks``; for a torch
-            ``Dataset`` those of ``conf/data/dataset.yaml``.
+            set's own; for arrays also ``task``: auto, or a name of ``reglab.tasks``, and ``pad``, the
+            value of padding; their ``group``, ``time`` and ``sample_weight`` are arrays, [rows]; for
+            a torch ``Dataset`` those of ``conf/data/dataset.yaml``.
 
     Returns:
         The data set, split into training, validation and test part.
@@ -97,9 +100,9 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
     Args:
         inputs: [rows, ...], numbers; int64 tensors are token ids.
         targets: [rows] or [rows, columns].
-        options: Fields of ``Options``, and ``task``.
+        options: Fields of ``Options``, of which group, time and weights are arrays; ``task``, ``pad``.
     """
-    valid = {field.name for field in fields(Options)} | {"task"}
+    valid = {field.name for field in fields(Options)} | {"task", "pad"}
     for key in options:
         if key not in valid:
             raise UserError(f"dataset({key}=...) is not an option; {nearest(key, valid)}")
@@ -109,6 +112,10 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         raise UserError(
             f"inputs {values.shape} and targets {target_values.shape} must be [rows, ...] and [rows], equally long"
         )
+    pad = padding(options.get("pad"), tokens)
+    if pad is not None and np.isnan(values).any():
+        raise UserError(f"inputs hold NaN, which is filled in, and pad={pad:g}: write the value of padding there")
+    steer = {key: options[key] for key in Steering._fields if options.get(key) is not None}
     target = targets_of(target_values, options.get("task", "auto"))
     flat = values.reshape(len(values), -1)
     source = Source(
@@ -120,6 +127,9 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         shape=values.shape[1:] if values.ndim > 2 or tokens else None,
         homogeneous=values.ndim > 2,
         tokens=tokens,
+        pad=pad,
+        **steered(steer, len(values))._asdict(),
         standardize_target=task_named(target.task).standardizes,
     )
-    return assemble("arrays", source, Options(**{key: value for key, value in options.items() if key != "task"}))
+    common = {key: value for key, value in options.items() if key not in ("task", "pad")}
+    return assemble("arrays", source, Options(**common | dict.fromkeys(steer, "an array")))

@@ -62,6 +62,23 @@ def rows_of(share: float, rows: int) -> int:
     return round(share * rows) if share <= 1 else int(share)
 
 
+def padding(value: Any, tokens: bool) -> float | None:
+    """Return the option ``pad``, a finite number or None.
+
+    Args:
+        value: What the user gave.
+        tokens: Inputs are token ids, which nothing is done to.
+
+    Raises:
+        UserError: If it is none, and for tokens.
+    """
+    if value is None:
+        return None
+    if tokens:
+        raise UserError(f"data.pad={value} has no effect on token ids, which are not standardized: leave it out")
+    return number("pad", value, -math.inf)
+
+
 def choice(key: str, value: Any, options: Sequence[str]) -> str:
     """Return ``value``, one of ``options``.
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from reglab.core.errors import UserError
 from reglab.core.override import typed
-from reglab.data.moments import counts_of, scale_of_counts
+from reglab.data.moments import counts_of, moments_of, scale_of, scale_of_counts
 from reglab.data.source import Bytes, Categorical, Floats, Integers, Source
 
 
@@ -54,8 +54,11 @@ def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
     scale = np.ones(numeric.shape[1])
     _check_float32(numeric, source)  # before: a huge deviation would make a column of zeros
     if standardize:
-        center, scale = _moments(numeric[train], source.homogeneous)
+        center, scale = _moments(numeric[train], source.homogeneous, source.pad)
+        padding = numeric == source.pad if source.pad is not None else None
         numeric = (numeric - center) / scale
+        if padding is not None:
+            numeric[padding] = source.pad
         _check_float32(numeric, source)  # a column may be far wider elsewhere than in the training rows
     blocks, names = [numeric], list(source.numeric_names)
     for column in source.categorical:
@@ -89,15 +92,23 @@ def _encode_bytes(pixels: Bytes, names: tuple[str, ...], train: Integers, standa
     return Encoded(table[pixels], names, np.full(pixels.shape[1], scale))
 
 
-def byte_table(counts: Integers | None) -> tuple[NDArray[np.float32], float]:
+def byte_table(counts: Integers | None, pad: float | None = None) -> tuple[NDArray[np.float32], float]:
     """Return what each of the 256 values of a byte is as an input, float32 ``[256]``, and the scale
     that was divided out.
 
     Args:
         counts: Of each value in the training rows, int64 ``[256]``; None: not standardized.
+        pad: The value of padding, which does not count and stays as it is; None: there is none.
     """
+    padding = np.flatnonzero(np.arange(256) == pad)
+    if counts is not None and len(padding):
+        counts = np.where(np.arange(256) == pad, 0, counts)
+        if not counts.any():
+            raise UserError(f"data.pad={pad:g} is the value of all training inputs: nothing else is there")
     center, scale = (0.0, 1.0) if counts is None else map(float, scale_of_counts(counts))
-    return ((np.arange(256.0) - center) / scale).astype(np.float32), scale
+    table = ((np.arange(256.0) - center) / scale).astype(np.float32)
+    table[padding] = padding
+    return table, scale
 
 
 def _impute(source: Source, train: Integers) -> Floats:
@@ -114,7 +125,11 @@ def _impute(source: Source, train: Integers) -> Floats:
     return np.where(missing, np.nanmedian(numeric[train], axis=0), numeric)
 
 
-def _moments(values: Floats, homogeneous: bool) -> tuple[Floats, Floats]:
+def _moments(values: Floats, homogeneous: bool, pad: float | None) -> tuple[Floats, Floats]:
+    if pad is not None:
+        found = scale_of([moments_of(values, by_column=not homogeneous, pad=pad)])
+        center, scale = (np.broadcast_to(each, values.shape[1]) for each in found)
+        return center, scale
     axis = None if homogeneous else 0
     # Rounding gives a constant column a deviation of about 1e-17, and dividing by it would make it
     # huge.

@@ -11,7 +11,7 @@ from reglab.core.describe_error import describe_error
 from reglab.core.errors import UserError
 from reglab.data.array_files import input_names
 from reglab.data.array_reader import ArrayReader
-from reglab.data.checks import whole
+from reglab.data.checks import padding, whole
 from reglab.data.item_reader import ItemReader, Keys
 from reglab.data.iterable_items import IterableItems, is_iterable
 from reglab.data.read_ahead import ReadAhead
@@ -33,6 +33,7 @@ def dataset(
     targets: str | int | None = None,
     task: str = "auto",
     take: int | None = None,
+    pad: float | None = None,
     train: Mapping[str, Any] | None = None,
     val: Mapping[str, Any] | None = None,
     test: Mapping[str, Any] | None = None,
@@ -48,6 +49,7 @@ def dataset(
         inputs, targets: The keys of an item that is a mapping; None: an item is a pair of both.
         task: ``auto``, or a name of ``reglab.tasks``.
         take: How many items are read of a class that is only iterated; None: all.
+        pad: The value of what is padding among the inputs, and stays so.
         train, val, test: ``_target_`` and arguments of each part, instead of one to be split.
         stream: Read the inputs anew in each epoch, rather than once into memory; ``auto``: where
             they do not fit into the free memory.
@@ -60,7 +62,9 @@ def dataset(
     """
     nodes = _nodes({"train": train, "val": val, "test": test}, {"_target_": _target_, **more, **(arguments or {})})
     sets, names = [_built(node, key) for key, node in nodes.items()], [str(node["_target_"]) for node in nodes.values()]
-    return items(sets, names, inputs=inputs, targets=targets, task=task, take=take, stream=stream, workers=workers)
+    return items(
+        sets, names, inputs=inputs, targets=targets, task=task, take=take, pad=pad, stream=stream, workers=workers
+    )
 
 
 def items(
@@ -71,6 +75,7 @@ def items(
     targets: str | int | None = None,
     task: str = "auto",
     take: int | None = None,
+    pad: float | None = None,
     stream: bool | str = "auto",
     workers: int = 2,
 ) -> Source:
@@ -79,7 +84,7 @@ def items(
     Args:
         sets: With ``__len__`` and ``__getitem__``, or with ``__iter__``, which are read once.
         names: Of each, for messages.
-        inputs, targets, task, take, stream, workers: As for ``dataset``.
+        inputs, targets, task, take, pad, stream, workers: As for ``dataset``.
 
     Raises:
         UserError: For items that cannot be trained on.
@@ -104,6 +109,7 @@ def items(
         shape=reader.shape if len(reader.shape) > 1 or tokens else None,
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,
+        pad=padding(pad, tokens),
         standardize_target=task_named(found.task).standardizes,
         name=name,
         reader=reader if read is None else ArrayReader(read),

@@ -22,28 +22,36 @@ class Moments(NamedTuple):
     """Moments of some values, of all together or by column: float64 ``[]`` or ``[columns]``.
 
     Args:
-        values: How many there are (of a column).
+        values: How many there are (of a column), which differ by column where some are padding.
         mean: Of the values.
         squares: Sum of their squared deviations from the mean.
         least, most: Of the values.
     """
 
-    values: int
+    values: int | Integers
     mean: Floats
     squares: Floats
     least: Floats
     most: Floats
 
 
-def moments_of(rows: Array, by_column: bool) -> Moments:
+def moments_of(rows: Array, by_column: bool, pad: float | None = None) -> Moments:
     """Return the moments of a block of rows.
 
     Args:
         rows: ``[rows, ...]``.
         by_column: For each column of the flat rows, rather than for all values together.
+        pad: The value of padding, which does not count; None: there is none.
     """
     values = rows.reshape(len(rows), -1) if by_column else rows.reshape(-1)
     values = values.astype(np.float64)
+    if pad is not None:
+        real = values != pad
+        count: Integers = np.asarray(real.sum(axis=0))
+        mean = np.where(real, values, 0).sum(axis=0) / np.maximum(count, 1)
+        squares = np.where(real, (values - mean) ** 2, 0).sum(axis=0)
+        least, most = np.where(real, values, np.inf).min(axis=0), np.where(real, values, -np.inf).max(axis=0)
+        return Moments(count, mean, squares, least, most)
     mean = np.asarray(values.mean(axis=0))
     return Moments(len(values), mean, ((values - mean) ** 2).sum(axis=0), values.min(axis=0), values.max(axis=0))
 
@@ -61,8 +69,8 @@ def scale_of(blocks: Iterable[Moments]) -> Scale:
     total, *others = blocks
     for block in others:
         total = _merged(total, block)
-    deviation = np.sqrt(total.squares / total.values)
-    return Scale(total.mean, np.where(total.least == total.most, 1.0, deviation))
+    deviation = np.sqrt(total.squares / np.maximum(total.values, 1))
+    return Scale(total.mean, np.where(total.least >= total.most, 1.0, deviation))  # all padding: there is no least
 
 
 def counts_of(rows: Array) -> Integers:
@@ -82,9 +90,9 @@ def scale_of_counts(counts: Integers) -> Scale:
 
 
 def _merged(one: Moments, other: Moments) -> Moments:
-    values, change = one.values + other.values, other.mean - one.mean
+    values, change = np.maximum(one.values + other.values, 1), other.mean - one.mean
     return Moments(
-        values,
+        one.values + other.values,
         one.mean + change * (other.values / values),
         one.squares + other.squares + change**2 * (one.values * other.values / values),
         np.minimum(one.least, other.least),

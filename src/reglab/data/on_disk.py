@@ -73,10 +73,10 @@ def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> O
             "disk: set it to 0, or use data.label_noise, which works here"
         )
     columns = int(np.prod(reader.shape, dtype=np.int64))
-    ahead = ReadAhead(reader, source.workers)
+    ahead = ReadAhead(reader, source.workers, source.pad)
     train = np.unique(split.train)
     identity = reader.identity()
-    key = identity and f"{identity} {source.homogeneous} {hashlib.sha256(train.tobytes()).hexdigest()}"
+    key = identity and f"{identity} {source.homogeneous} {source.pad} {hashlib.sha256(train.tobytes()).hexdigest()}"
     prepare, scale = Preparation(), np.ones(1)
     if source.tokens:
         prepare = Preparation(tokens=True)
@@ -84,12 +84,12 @@ def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> O
         counts = None
         if options.standardize:
             counts = read_before(key, lambda: np.sum(list(ahead.read(_blocks(train, reader), "counts")), axis=0))
-        table, divided = byte_table(counts)
+        table, divided = byte_table(counts, source.pad)
         prepare, scale = Preparation(table=torch.from_numpy(table)), np.array(divided)
     elif options.standardize:
         result: Result = "moments" if source.homogeneous else "column moments"
         found = reader.scale(train) or read_before(key, lambda: scale_of(ahead.read(_blocks(train, reader), result)))
-        prepare, scale = Preparation(scale=found), found.scale
+        prepare, scale = Preparation(scale=found, pad=source.pad), found.scale
     tokens = _token_ids(ahead) if source.tokens else None
     return OnDisk(ahead, prepare, source.stream, source.numeric_names, np.broadcast_to(scale, (columns,)), tokens)
 

@@ -8,7 +8,7 @@ import numpy as np
 from reglab.core.errors import UserError
 from reglab.data.array_files import input_names
 from reglab.data.array_reader import ArrayReader
-from reglab.data.checks import flag, whole
+from reglab.data.checks import flag, padding, whole
 from reglab.data.parquet_columns import ParquetColumns, parquet_files
 from reglab.data.read_before import identity_of, read_before
 from reglab.data.reader import Array, Reader
@@ -30,6 +30,7 @@ def parquet(
     targets: Names = None,
     task: str = "auto",
     tokens: bool = False,
+    pad: float | None = None,
     group: str | None = None,
     time: str | None = None,
     sample_weight: str | None = None,
@@ -46,6 +47,7 @@ def parquet(
         targets: Columns, or patterns.
         task: ``auto``, or a name of ``reglab.tasks``.
         tokens: The inputs are token ids, >= 0.
+        pad: The value of what is padding among the inputs, and stays so.
         group, time, sample_weight: Columns that steer the split and the weights.
         stream: Read the inputs anew in each epoch, from a temporary file of rows, rather than keep
             them in memory; ``auto``: where they do not fit into the free memory.
@@ -85,6 +87,7 @@ def parquet(
         shape=reader.shape if several or tokens else None,
         homogeneous=several,
         tokens=tokens,
+        pad=padding(pad, tokens),
         standardize_target=task_named(target.task).standardizes,
         **steered(steer, rows)._asdict(),
         name=Path(str(path)).stem,

@@ -7,7 +7,6 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain, islice
 from multiprocessing import current_process
 from typing import Any, Literal, NamedTuple
@@ -30,11 +29,11 @@ _FEW = 2  # batches that are not worth a process
 
 
 Result = Literal["rows", "counts", "moments", "column moments", "items", "targets"]
-_OF_ROWS: Mapping[Result, Callable[[Array], Any]] = {
-    "rows": lambda rows: rows,
-    "counts": counts_of,
-    "moments": partial(moments_of, by_column=False),
-    "column moments": partial(moments_of, by_column=True),
+_OF_ROWS: Mapping[Result, Callable[[Array, float | None], Any]] = {
+    "rows": lambda rows, _: rows,
+    "counts": lambda rows, _: counts_of(rows),
+    "moments": lambda rows, pad: moments_of(rows, by_column=False, pad=pad),
+    "column moments": lambda rows, pad: moments_of(rows, by_column=True, pad=pad),
 }
 
 
@@ -51,14 +50,15 @@ class ReadAhead:
     Args:
         reader: Of the rows.
         workers: Number of processes; 0 reads in this one.
+        pad: The value of padding, which does not count in moments; None: there is none.
     """
 
-    def __init__(self, reader: Reader, workers: int) -> None:
-        self.reader, self.workers = reader, workers
+    def __init__(self, reader: Reader, workers: int, pad: float | None = None) -> None:
+        self.reader, self.workers, self.pad = reader, workers, pad
         self._idle: list[DataLoader[Any]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"reader": self.reader, "workers": self.workers, "_idle": []}
+        return {"reader": self.reader, "workers": self.workers, "pad": self.pad, "_idle": []}
 
     def read(self, batches: Iterable[Integers], result: Result = "rows") -> Iterator[Any]:
         """Yield the raw rows of each batch, or what ``result`` says of them (see ``moments``).
@@ -70,7 +70,7 @@ class ReadAhead:
         Raises:
             UserError: Naming what cannot be read.
         """
-        work, tasks = _Work(self.reader), (Task(rows, result) for rows in batches)
+        work, tasks = _Work(self.reader, self.pad), (Task(rows, result) for rows in batches)
         first = list(islice(tasks, _FEW))
         if len(first) < _FEW or not self.workers:
             yield from (_checked(work[task]) for task in chain(first, tasks))
@@ -93,13 +93,13 @@ class _Order:
 
 
 class _Work(Dataset[Any]):
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+    def __init__(self, reader: Reader, pad: float | None) -> None:
+        self.reader, self.pad = reader, pad
 
     def __getitem__(self, task: Task) -> Any:
         try:
             if make := _OF_ROWS.get(task.result):
-                return make(_finite(self.reader.read(task.rows), task.rows))
+                return make(_finite(self.reader.read(task.rows), task.rows), self.pad)
             inputs, targets = self.reader.items(task.rows)
             return (inputs, targets) if task.result == "items" else (None, targets)
         except UserError as error:

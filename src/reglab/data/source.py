@@ -51,6 +51,8 @@ class Source:
         homogeneous: Every input measures the same thing (pixels, points of a signal), so that they
             are standardized by one mean and one deviation; column by column, a pixel that is almost
             always 0 would be blown up.
+        pad: The value of what is padding among the inputs: it stays as it is, and does not count in
+            mean and deviation.
         standardize_target: Scale regression targets to mean 0 and deviation 1 over the training
             part.
         coefficients, relevant, feature_groups: See ``DataSet``; on the scale of ``numeric``.
@@ -77,6 +79,7 @@ class Source:
     shape: tuple[int, ...] | None = None
     homogeneous: bool = False
     tokens: bool = False
+    pad: float | None = None
     standardize_target: bool = False
     coefficients: Floats | None = None
     relevant: Booleans | None = None

@@ -24,11 +24,13 @@ class Preparation:
         scale: Standardizes other numbers, by all values or by column of the flat row; None: as
             they are.
         tokens: The rows are token ids, int64, and stay so.
+        pad: The value of padding, which stays as it is; None: there is none.
     """
 
     table: Tensor | None = None
     scale: Scale | None = None
     tokens: bool = False
+    pad: float | None = None
 
     def __call__(self, raw: Array, device: torch.device) -> Tensor:
         """Return inputs on ``device``, float32 or int64 tokens, of raw rows.
@@ -47,7 +49,7 @@ class Preparation:
     def identity(self) -> str:
         """Return a text that is another one for another preparation."""
         made = [self.table.numpy()] if self.table is not None else list(self.scale or [])
-        return f"{self.tokens} {[np.asarray(values).tobytes().hex() for values in made]}"
+        return f"{self.tokens} {self.pad} {[np.asarray(values).tobytes().hex() for values in made]}"
 
     def _numbers(self, raw: Array) -> Array:
         if self.tokens:
@@ -55,8 +57,10 @@ class Preparation:
         if self.scale is None:
             return raw.astype(np.float32, copy=False)
         flat = raw.reshape(len(raw), -1).astype(np.float64)
-        scaled: Array = ((flat - self.scale.center) / self.scale.scale).astype(np.float32).reshape(raw.shape)
-        return scaled
+        scaled: Array = ((flat - self.scale.center) / self.scale.scale).astype(np.float32)
+        if self.pad is not None:
+            scaled[flat == self.pad] = self.pad
+        return scaled.reshape(raw.shape)
 
 
 class Streamed:
