@@ -21,6 +21,7 @@ from reglab.core.user_code import user_code
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings, score_name
 from reglab.models.lightning_module import check_plain
+from reglab.models.several_inputs import split_inputs
 from reglab.processes import rank_environment
 from reglab.regularizers import Cocktail, Regularizer, name_members
 from reglab.tasks import task_named
@@ -239,6 +240,8 @@ def _check_shapes(model: nn.Module, data: DataSet) -> None:
     from reglab.measures import evaluate
 
     check_plain(type(model), "reglab.fit")
+    if data.several:
+        split_inputs(model, [each.shape for each in data.several], [each.name for each in data.several])
     rows = slice(0, 2)
     dtype = next((weight.dtype for weight in model.parameters()), torch.float32)
     try:

@@ -1,6 +1,6 @@
 """Arrays on disk: inputs and targets in ``.npy`` files, which may be larger than the memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from reglab.core.errors import UserError
 from reglab.data.array_reader import FileReader, mapped
 from reglab.data.checks import flag, padding, whole
 from reglab.data.reader import Reader
+from reglab.data.several import Input, JoinedReader, names_of
 from reglab.data.source import Source
 from reglab.data.steering import Steering, steered
 from reglab.data.stream_choice import is_streamed
@@ -18,7 +19,7 @@ from reglab.tasks import task_named
 
 def arrays(
     *,
-    inputs: str | None = None,
+    inputs: str | Sequence[str] | None = None,
     targets: str | None = None,
     task: str = "auto",
     tokens: bool = False,
@@ -32,7 +33,7 @@ def arrays(
     """Return the rows of two ``.npy`` files, as ``numpy.save`` writes them.
 
     Args:
-        inputs: ``[rows, columns]`` or ``[rows, ...]``, numbers.
+        inputs: ``[rows, columns]`` or ``[rows, ...]``, numbers; several files are several inputs.
         targets: ``[rows]`` or ``[rows, columns]``, or ``[rows, ...]`` where the task has one at each
             position, which are read into memory.
         task: ``auto``, or a name of ``reglab.tasks``.
@@ -48,7 +49,7 @@ def arrays(
     """
     if inputs is None or targets is None:
         raise UserError("data=arrays needs two files that numpy.save wrote: data.inputs=x.npy data.targets=y.npy")
-    reader = FileReader(Path(str(inputs)).expanduser(), "inputs")
+    reader, several = _reader(inputs)
     values = np.array(mapped(Path(str(targets)).expanduser(), "targets"))
     if (values.ndim not in (1, 2) and not is_dense(task)) or values.ndim == 0 or len(values) != len(reader):
         raise UserError(
@@ -61,16 +62,17 @@ def arrays(
     return Source(
         task=target.task,
         numeric=np.empty((0, 0)),
-        numeric_names=input_names(reader),
+        numeric_names=names_of(several) if several else input_names(reader),
         targets=target.targets,
         target_names=target.target_names,
         shape=reader.shape if len(reader.shape) > 1 or tokens else None,
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,
         pad=padding(pad, tokens),
+        several=several,
         **_steering({"group": group, "time": time, "sample_weight": sample_weight}, len(reader))._asdict(),
         standardize_target=task_named(target.task).standardizes,
-        name=Path(str(inputs)).stem,
+        name=several[0].name if several else Path(str(inputs)).stem,
         reader=reader,
         stream=is_streamed(
             stream,
@@ -80,6 +82,16 @@ def arrays(
         ),
         workers=whole("workers", workers, 0),
     )
+
+
+def _reader(inputs: str | Sequence[str]) -> tuple[Reader, tuple[Input, ...]]:
+    """Return the reader of one file, or of several, and then what they are."""
+    paths = [Path(str(path)).expanduser() for path in ([inputs] if isinstance(inputs, str) else inputs)]
+    readers = [FileReader(path, "inputs") for path in paths]
+    if len(readers) == 1:
+        return readers[0], ()
+    joined = JoinedReader(readers, [path.stem for path in paths])
+    return joined, joined.inputs
 
 
 def _steering(paths: Mapping[str, str | None], rows: int) -> Steering:

@@ -191,6 +191,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         summary=_summary(parts, split.method, options) | targets.summary,
         target_scale=targets.scale,
         tokens=encoded.tokens,
+        several=source.several,
         **prepared_truth(source, encoded.scale, len(encoded.names), options.noise_columns)._asdict(),
     )
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from reglab.data.rows import Rows
+from reglab.data.several import Input
 from reglab.tasks import Task, task_named
 
 
@@ -71,6 +72,8 @@ class DataSet:
             None where there is none.
         target_scale: The deviations by which a regression's target columns were divided, float64
             [columns]; None: by none.
+        several: The inputs that a row's values are, one behind the other, which a network gets apart;
+            empty: it is one.
         batch_size: Of the loader that the rows came with; None: that of the config.
         own: The task with a loss of the user's; None: as it is.
         digest: SHA-256 (hex) of everything that training, validation and testing see.
@@ -93,6 +96,7 @@ class DataSet:
     feature_groups: Tensor | None = None
     target_scale: Tensor | None = None
     tokens: int | None = None
+    several: tuple[Input, ...] = ()
     batch_size: int | None = None
     own: Task | None = None
 

@@ -9,16 +9,23 @@ from torch import Tensor
 from reglab.core.describe_error import describe_error
 from reglab.core.errors import UserError, nearest
 from reglab.data.reader import Array, Reader
+from reglab.data.several import Input
 from reglab.data.source import Integers
 
-Keys = tuple[str | int | None, str | int | None]  # of inputs and target
+Key = str | int | None
+Keys = tuple[Key | Sequence[str], Key]  # of inputs, one or several, and target
 
 
 class ReadItem(NamedTuple):
-    """Inputs and target of an item, as arrays."""
+    """Inputs and target of an item, as arrays.
+
+    Args:
+        several: The inputs that the values are, one behind the other; empty: it is one.
+    """
 
     inputs: Array
     target: Array
+    several: tuple[Input, ...] = ()
 
 
 class ItemReader(Reader):
@@ -30,25 +37,24 @@ class ItemReader(Reader):
     Args:
         sets: With ``__len__`` and ``__getitem__``.
         names: Of each, for messages.
-        inputs, targets: The keys of an item that is a mapping; None: an item is a pair.
+        inputs, targets: The keys of an item that is a mapping, of one or several inputs; None: an
+            item is a pair.
 
     Raises:
         UserError: For items of another form, and where the first differs between two readings.
     """
 
-    def __init__(
-        self, sets: Sequence[Any], names: Sequence[str], inputs: str | int | None, targets: str | int | None
-    ) -> None:
+    def __init__(self, sets: Sequence[Any], names: Sequence[str], inputs: Key | Sequence[str], targets: Key) -> None:
         self.sets, self.names = sets, names
         self.keys: Keys = (inputs, targets)
         self._ends = np.cumsum([len(each) for each in sets])
         for name, each in zip(names, sets, strict=True):
             if not len(each):
                 raise UserError(f"{name} has no items: its __len__ returned 0")
-        first, target = self.item(0)
-        self.shape, self.dtype = first.shape, first.dtype
+        first = self.item(0)
+        self.shape, self.dtype, self.several = first.inputs.shape, first.inputs.dtype, first.several
         again = self.item(0)
-        if not (np.array_equal(first, again[0]) and np.array_equal(target, again[1])):
+        if not (np.array_equal(first.inputs, again.inputs) and np.array_equal(first.target, again.target)):
             raise UserError(
                 f"item 0 of {names[0]} differs between two readings: random transforms would change both sides of the "
                 "gap, and no run could be repeated. Leave them out of the data set; regularizer=[mixup] and layers of "
@@ -59,20 +65,20 @@ class ItemReader(Reader):
         return int(self._ends[-1])
 
     def read(self, rows: Integers) -> Array:
-        return np.stack([self.item(int(row))[0] for row in rows])
+        return np.stack([self.item(int(row)).inputs for row in rows])
 
     def items(self, rows: Integers) -> tuple[Array, Array]:
         """Return inputs, ``[rows, *shape]``, and targets, ``[rows, ...]``."""
         read = [self.item(int(row)) for row in rows]
-        targets = [target for _, target in read]
+        targets = [item.target for item in read]
         other = next((target for target in targets if target.shape != targets[0].shape), None)
         if other is not None:
             raise UserError(
                 f"the targets of the items are {list(targets[0].shape)} and {list(other.shape)}: give all one shape"
             )
-        return np.stack([inputs for inputs, _ in read]), np.stack(targets)
+        return np.stack([item.inputs for item in read]), np.stack(targets)
 
-    def item(self, row: int) -> tuple[Array, Array]:
+    def item(self, row: int) -> ReadItem:
         """Return inputs and target of one item."""
         number = int(np.searchsorted(self._ends, row, side="right"))
         within = row - (int(self._ends[number - 1]) if number else 0)
@@ -81,13 +87,19 @@ class ItemReader(Reader):
             item = self.sets[number][within]
         except Exception as error:
             raise UserError(f"{what} cannot be read ({describe_error(error)})") from error
-        values, target = converted(item, self.keys, what)
+        read = converted(item, self.keys, what)
+        values = read.inputs
         if hasattr(self, "shape") and (values.shape != self.shape or values.dtype != self.dtype):
             raise UserError(
                 f"the inputs of {what} are {values.dtype} {list(values.shape)}, and those of item 0 {self.dtype} "
                 f"{list(self.shape)}: all items must be alike; cut or pad them in the data set"
             )
-        return values, target
+        if hasattr(self, "several") and read.several != self.several:
+            raise UserError(
+                f"the inputs of {what} are {_shapes(read.several)}, and those of item 0 {_shapes(self.several)}: all "
+                "items must be alike; cut or pad them in the data set"
+            )
+        return read
 
 
 def converted(item: Any, keys: Keys, what: str) -> ReadItem:
@@ -103,12 +115,38 @@ def converted(item: Any, keys: Keys, what: str) -> ReadItem:
     """
     if isinstance(item, ReadItem):
         return item
-    inputs, target = _pair(item, keys, what)
-    values = _numbers(inputs, f"the inputs of {what}")
-    return ReadItem(values, np.asarray(target.cpu() if isinstance(target, Tensor) else target))
+    names = keys[0]
+    if isinstance(names, Sequence) and not isinstance(names, str):
+        return _joined(item, names, keys[1], what)
+    inputs, target = _pair(item, names, keys[1], what)
+    return ReadItem(_numbers(inputs, f"the inputs of {what}"), _target(target))
 
 
-def _pair(item: Any, keys: Keys, what: str) -> tuple[Any, Any]:
+def _joined(item: Any, names: Sequence[str], key: Key, what: str) -> ReadItem:
+    """Return the values of several inputs, one behind the other."""
+    read = {str(name): _pair(item, name, key, what) for name in names}
+    arrays = {name: _numbers(inputs, f"the inputs {name} of {what}") for name, (inputs, _) in read.items()}
+    for name, array in arrays.items():
+        if array.dtype == np.int64:
+            raise UserError(
+                f"the inputs {name} of {what} are whole numbers, token ids: beside other inputs they are not taken; "
+                "make quantities of them in the data set, as float32"
+            )
+    values = np.concatenate([array.reshape(-1).astype(np.float32) for array in arrays.values()])
+    (_, target), *_ = read.values()
+    return ReadItem(values, _target(target), tuple(Input(name, array.shape) for name, array in arrays.items()))
+
+
+def _target(target: Any) -> Array:
+    return np.asarray(target.cpu() if isinstance(target, Tensor) else target)
+
+
+def _shapes(several: Sequence[Input]) -> str:
+    return ", ".join(f"{each.name} {list(each.shape)}" for each in several)
+
+
+def _pair(item: Any, inputs: Key, targets: Key, what: str) -> tuple[Any, Any]:
+    keys = (inputs, targets)
     if isinstance(item, Mapping):
         for name, key in zip(("inputs", "targets"), keys, strict=True):
             if key is None:

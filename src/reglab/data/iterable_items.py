@@ -12,6 +12,7 @@ from reglab.core.errors import UserError
 from reglab.data.array_reader import ArrayReader
 from reglab.data.item_reader import Keys, ReadItem, converted
 from reglab.data.reader import Array, Reader
+from reglab.data.several import Input
 from reglab.data.spool import Spool
 
 _BLOCK = 256  # items
@@ -45,6 +46,7 @@ class IterableItems:
     def __init__(self, items: Any, name: str, keys: Keys, take: int | None, on_disk: bool) -> None:
         self._items, self._name, self._keys, self._take = items, name, keys, take
         self._targets: list[Array] = []
+        self._several: tuple[Input, ...] = ()
         if on_disk:
             self._inputs: Reader = Spool(self._blocks(None), None, f"the items of {name}")
         else:
@@ -57,7 +59,7 @@ class IterableItems:
         return len(self._targets)
 
     def __getitem__(self, number: int) -> ReadItem:
-        return ReadItem(self._inputs.read(np.array([number]))[0], self._targets[number])
+        return ReadItem(self._inputs.read(np.array([number]))[0], self._targets[number], self._several)
 
     def _blocks(self, limit: int | None) -> Iterator[Array]:
         """Yield inputs in blocks, and keep the targets."""
@@ -65,6 +67,7 @@ class IterableItems:
         while block := list(islice(read, _BLOCK)):
             inputs = np.stack([item.inputs for item in block])
             self._targets += [item.target for item in block]
+            self._several = block[0].several
             taken += inputs.nbytes
             if left is not None and taken > left:
                 raise UserError(
@@ -75,7 +78,7 @@ class IterableItems:
             yield inputs
 
     def _read(self) -> Iterator[ReadItem]:
-        shape: tuple[Any, ...] | None = None
+        shape: Any = None
         items = self._begun()
         for number in range(2**63):
             what = f"item {number} of {self._name}"
@@ -86,7 +89,7 @@ class IterableItems:
             except Exception as error:
                 raise UserError(f"{what} cannot be read ({describe_error(error)})") from error
             read = converted(item, self._keys, what)
-            found = (read.inputs.dtype, read.inputs.shape)
+            found = (read.inputs.dtype, read.inputs.shape, read.several)
             if shape is not None and found != shape:
                 raise UserError(
                     f"the inputs of {what} are {found[0]} {list(found[1])}, and those of item 0 {shape[0]} "

@@ -12,10 +12,11 @@ from reglab.core.errors import UserError
 from reglab.data.array_files import input_names
 from reglab.data.array_reader import ArrayReader
 from reglab.data.checks import padding, whole
-from reglab.data.item_reader import ItemReader, Keys
+from reglab.data.item_reader import ItemReader, Key, Keys
 from reglab.data.iterable_items import IterableItems, is_iterable
 from reglab.data.read_ahead import ReadAhead
 from reglab.data.reader import Array
+from reglab.data.several import names_of
 from reglab.data.source import Integers, Source
 from reglab.data.stream_choice import is_streamed
 from reglab.data.table_target import targets_of
@@ -29,8 +30,8 @@ _COPIES = 3  # of the raw rows, while inputs are made of them
 def dataset(
     *,
     _target_: str | None = None,
-    inputs: str | int | None = None,
-    targets: str | int | None = None,
+    inputs: Key | Sequence[str] = None,
+    targets: Key = None,
     task: str = "auto",
     take: int | None = None,
     pad: float | None = None,
@@ -46,7 +47,8 @@ def dataset(
 
     Args:
         _target_: Its class, of a trusted package.
-        inputs, targets: The keys of an item that is a mapping; None: an item is a pair of both.
+        inputs, targets: The keys of an item that is a mapping, of one input or of several; None: an
+            item is a pair of both.
         task: ``auto``, or a name of ``reglab.tasks``.
         take: How many items are read of a class that is only iterated; None: all.
         pad: The value of what is padding among the inputs, and stays so.
@@ -71,8 +73,8 @@ def items(
     sets: Sequence[Any],
     names: Sequence[str],
     *,
-    inputs: str | int | None = None,
-    targets: str | int | None = None,
+    inputs: Key | Sequence[str] = None,
+    targets: Key = None,
     task: str = "auto",
     take: int | None = None,
     pad: float | None = None,
@@ -103,13 +105,14 @@ def items(
     return Source(
         task=found.task,
         numeric=np.empty((0, 0)),
-        numeric_names=input_names(reader),
+        numeric_names=names_of(reader.several) if reader.several else input_names(reader),
         targets=found.targets,
         target_names=found.target_names,
         shape=reader.shape if len(reader.shape) > 1 or tokens else None,
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,
         pad=padding(pad, tokens),
+        several=reader.several,
         standardize_target=task_named(found.task).standardizes,
         name=name,
         reader=reader if read is None else ArrayReader(read),

@@ -34,6 +34,11 @@ class Moments(NamedTuple):
     least: Floats
     most: Floats
 
+    def scale(self) -> Scale:
+        """Return mean and population deviation; 1 for what is constant, or only padding."""
+        deviation = np.sqrt(self.squares / np.maximum(self.values, 1))
+        return Scale(self.mean, np.where(self.least >= self.most, 1.0, deviation))
+
 
 def moments_of(rows: Array, by_column: bool, pad: float | None = None) -> Moments:
     """Return the moments of a block of rows.
@@ -66,11 +71,19 @@ def scale_of(blocks: Iterable[Moments]) -> Scale:
     Source:
         Chan, Golub & LeVeque (1983), Algorithms for computing the sample variance.
     """
+    return total_of(blocks).scale()
+
+
+def total_of(blocks: Iterable[Moments]) -> Moments:
+    """Return the moments of several blocks together.
+
+    Args:
+        blocks: At least one; the result depends on their order by rounding alone.
+    """
     total, *others = blocks
     for block in others:
         total = _merged(total, block)
-    deviation = np.sqrt(total.squares / np.maximum(total.values, 1))
-    return Scale(total.mean, np.where(total.least >= total.most, 1.0, deviation))  # all padding: there is no least
+    return total
 
 
 def counts_of(rows: Array) -> Integers:

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from reglab.core.errors import UserError
 from reglab.data.encode import byte_table
-from reglab.data.moments import scale_of
+from reglab.data.moments import Moments, Scale, scale_of
 from reglab.data.options import Options
 from reglab.data.read_ahead import ReadAhead, Result
 from reglab.data.read_before import read_before
 from reglab.data.reader import Reader
+from reglab.data.several import scale_of_each
 from reglab.data.source import Floats, Integers, Source
 from reglab.data.split import Split
 from reglab.data.streamed import Preparation, Streamed
@@ -76,7 +77,8 @@ def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> O
     ahead = ReadAhead(reader, source.workers, source.pad)
     train = np.unique(split.train)
     identity = reader.identity()
-    key = identity and f"{identity} {source.homogeneous} {source.pad} {hashlib.sha256(train.tobytes()).hexdigest()}"
+    how = f"{source.homogeneous} {source.pad} {source.several}"
+    key = identity and f"{identity} {how} {hashlib.sha256(train.tobytes()).hexdigest()}"
     prepare, scale = Preparation(), np.ones(1)
     if source.tokens:
         prepare = Preparation(tokens=True)
@@ -88,10 +90,16 @@ def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> O
         prepare, scale = Preparation(table=torch.from_numpy(table)), np.array(divided)
     elif options.standardize:
         result: Result = "moments" if source.homogeneous else "column moments"
-        found = reader.scale(train) or read_before(key, lambda: scale_of(ahead.read(_blocks(train, reader), result)))
+        found = reader.scale(train) or read_before(key, lambda: _scale(ahead, train, result, source))
         prepare, scale = Preparation(scale=found, pad=source.pad), found.scale
     tokens = _token_ids(ahead) if source.tokens else None
     return OnDisk(ahead, prepare, source.stream, source.numeric_names, np.broadcast_to(scale, (columns,)), tokens)
+
+
+def _scale(ahead: ReadAhead, train: Integers, result: Result, source: Source) -> Scale:
+    """Return what inputs are standardized by, by the moments of the training rows."""
+    blocks: Iterator[Moments] = ahead.read(_blocks(train, ahead.reader), result)
+    return scale_of_each(list(blocks), source.several) if source.several else scale_of(blocks)
 
 
 def _token_ids(ahead: ReadAhead) -> int:

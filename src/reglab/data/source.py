@@ -10,6 +10,7 @@ from reglab.tasks import task_named
 
 if TYPE_CHECKING:
     from reglab.data.reader import Reader
+    from reglab.data.several import Input
     from reglab.data.table_roles import TypedTable
 
 Floats = NDArray[np.float64]
@@ -53,6 +54,7 @@ class Source:
             always 0 would be blown up.
         pad: The value of what is padding among the inputs: it stays as it is, and does not count in
             mean and deviation.
+        several: The inputs that a row's values are, one behind the other; empty: it is one.
         standardize_target: Scale regression targets to mean 0 and deviation 1 over the training
             part.
         coefficients, relevant, feature_groups: See ``DataSet``; on the scale of ``numeric``.
@@ -80,6 +82,7 @@ class Source:
     homogeneous: bool = False
     tokens: bool = False
     pad: float | None = None
+    several: "tuple[Input, ...]" = ()
     standardize_target: bool = False
     coefficients: Floats | None = None
     relevant: Booleans | None = None

@@ -1,6 +1,6 @@
 """Build a model from its config node, with sizes from the data, and try it once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,11 +9,16 @@ from torch import Tensor, nn
 from reglab.config.instantiate import construct, locate
 from reglab.core.errors import UserError
 from reglab.models.lightning_module import check_plain
+from reglab.models.several_inputs import split_inputs
 from reglab.models.sizes import filled_in
 
 
 def build(
-    config: Mapping[str, Any], input_shape: tuple[int, ...], outputs: int, tokens: int | None = None
+    config: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    outputs: int,
+    tokens: int | None = None,
+    several: Sequence[tuple[str, Sequence[int]]] = (),
 ) -> nn.Module:
     """Return the model that ``config`` describes, for inputs ``[rows, *input_shape]`` and that many
     outputs.
@@ -25,6 +30,8 @@ def build(
     Args:
         tokens: How many token ids there are, where the inputs are tokens, int64; it is then tried
             on the largest.
+        several: Name and shape of each of several inputs, which an example's values are, one behind
+            the other; empty: it is one input.
 
     Raises:
         UserError: If the class is not an ``nn.Module``, an argument is misspelt, missing or
@@ -34,6 +41,8 @@ def build(
     check_plain(cls, f"model._target_={config['_target_']}")
     given = {name: value for name, value in config.items() if name != "_target_"}
     model = construct(cls, {**filled_in(cls, given, input_shape, outputs, tokens), **given}, "model")
+    if several:
+        split_inputs(model, [shape for _, shape in several], [name for name, _ in several])
     _try(model, input_shape, outputs, tokens)
     return model
 

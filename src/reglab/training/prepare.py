@@ -170,7 +170,7 @@ def build_experiment(
     cocktail = describe.build_cocktail(job["regularizer"], seed, loaded.task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = models.build(job["model"], loaded.input_shape, loaded.outputs, loaded.tokens)
+        model = models.build(job["model"], loaded.input_shape, loaded.outputs, loaded.tokens, loaded.several)
     start = warm_start(model, request.start if request else None)
     trainer = dict(job["trainer"])
     batch_size = loaded.batch_size or job["data"]["batch_size"]
@@ -197,6 +197,7 @@ def build_experiment(
             "outputs": loaded.outputs,
             "tokens": loaded.tokens,
             "task": loaded.task,
+            **({"several": [[each.name, list(each.shape)] for each in loaded.several]} if loaded.several else {}),
             **({"start": start} if start else {}),
         },
         seconds,

@@ -193,7 +193,8 @@ def _build(path: Path, description: Mapping[str, Any]) -> nn.Module:
         )
     if uses_lightning_loop({"model": node}):
         return build_module(node)
-    return models.build(node, tuple(description["input_shape"]), description["outputs"], description.get("tokens"))
+    sizes = (tuple(description["input_shape"]), description["outputs"], description.get("tokens"))
+    return models.build(node, *sizes, description.get("several", ()))
 
 
 def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:

@@ -60,6 +60,11 @@ def build_data(node: Mapping[str, Any], package: Package) -> ModuleData:
                 "data.class_weight and data.sample_weight have no effect with model=lightning: training_step computes "
                 "the loss; weight it there, and leave them out"
             )
+        if loaded.several:
+            raise UserError(
+                "data.inputs names several inputs, which model=lightning gets from its own loaders: give "
+                "data=lightning data._target_=... instead"
+            )
         batch_size = int(node["batch_size"])
         train, val, test = (_loader(part, batch_size) for part in (loaded.train, loaded.val, loaded.test))
         train = DataLoader(train.dataset, batch_size, shuffle=True)
