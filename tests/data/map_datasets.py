@@ -44,14 +44,14 @@ class Mappings(Pairs):
 class Examples(Pairs):
     """A picture and five numbers, as a mapping; one picture may have another shape."""
 
-    def __init__(self, turned: int = -1) -> None:
+    def __init__(self, rotated: int = -1) -> None:
         super().__init__()
-        self.turned = turned
+        self.rotated = rotated
         self.meta = torch.randn(90, 5, generator=torch.Generator().manual_seed(1)) * 3 + 1
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         image, target = super().__getitem__(number)
-        image = image.transpose(0, 1) if number == self.turned else image
+        image = image.transpose(0, 1) if number == self.rotated else image
         return {"id": torch.tensor([number]), "image": image, "meta": self.meta[number], "label": target}
 
 

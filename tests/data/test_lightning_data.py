@@ -1,6 +1,7 @@
 """Rows of a LightningDataModule for a network of reglab's: those of its data sets, or refused by name."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,10 @@ def test_jobs_of_a_plain_network_train_in_steps_of_the_loaders_batch_size_and_fu
     jobs = prepare_jobs([config(*words, f"seed={seed}") for seed in (0, 1)])
     assert [job.experiment.recipe.batch_size for job in jobs] == [12, 12]
     assert not jobs[0].experiment.data.streamed
+    assert len({job.run_spec(Path()).tags["reglab.fingerprint"] for job in jobs}) == 2
+    same = prepare_jobs([config(*words[:2], *given) for given in ((), ("+data.batch_size=16",))])
+    prints = [job.run_spec(Path()).tags["reglab.fingerprint"] for job in same]
+    assert prints[0] == prints[1]  # 16 is what the class has
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,9 @@ def test_what_cannot_be_joined_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"data\.inputs=mata is no key of item 0 .*did you mean 'meta'"):
         load(node | {"inputs": ["image", "mata"]})
     with pytest.raises(UserError, match=r"inputs of item 7 .* are image \[3, 2, 4\], meta \[5\], and those of item 0"):
-        load(node | {"inputs": ["image", "meta"], "turned": 7})
+        load(node | {"inputs": ["image", "meta"], "rotated": 7})
+    for empty in (node | {"inputs": []}, {"name": "arrays", "inputs": [], "targets": files[0]}):
+        with pytest.raises(UserError, match=r"data\.inputs is empty: name"):
+            load(empty)
     with pytest.raises(UserError, match=r"is a pair, and data\.inputs and data\.targets name keys"):
         reglab.dataset(Pairs(), inputs=["image", "meta"], targets="label")

@@ -24,8 +24,8 @@ def folder(tmp_path: Path) -> Path:
     state = np.where(HEAT > 5, "hot", "cold")
     one = pd.DataFrame({"day": day, "load": LOAD, "heat": HEAT, "state": state})
     one.to_csv(tmp_path / "one.csv", index=False)
-    other = one.assign(load=-LOAD, heat=HEAT + 100, place="b")[40:]
-    both = pd.concat([one.assign(place="a"), other]).drop(columns="state").sample(frac=1, random_state=0)
+    other = one.assign(load=-LOAD, heat=HEAT + 100, site="b")[40:]
+    both = pd.concat([one.assign(site="a"), other]).drop(columns="state").sample(frac=1, random_state=0)
     both.to_csv(tmp_path / "both.csv", index=False)
     np.save(tmp_path / "one.npy", np.stack([LOAD, HEAT], axis=1))
     return tmp_path
@@ -64,7 +64,7 @@ def test_windows_are_those_of_a_loop(folder, stream, horizon, step):
 
 @pytest.mark.parametrize("options", [{}, {"folds": 3, "fold": 1}, {"standardize": False}, {"train_size": 30}])
 def test_streamed_windows_are_those_in_memory_bit_for_bit(folder, options):
-    given = options | {"series": "place", "time": "day"}
+    given = options | {"series": "site", "time": "day"}
     memory, streamed = (loaded(folder / "both.csv", stream=stream, **given) for stream in (False, True))
     assert memory.digest == streamed.digest
     order = torch.split(torch.randperm(len(memory.train), generator=torch.Generator().manual_seed(0)), 7)
@@ -73,7 +73,7 @@ def test_streamed_windows_are_those_in_memory_bit_for_bit(folder, options):
 
 
 def test_a_window_lies_in_one_series_and_one_part_of_time(folder):
-    given = loaded(folder / "both.csv", series="place", time="day", standardize=False, horizon=[1, 4])
+    given = loaded(folder / "both.csv", series="site", time="day", standardize=False, horizon=[1, 4])
     seen = []
     for part, (first, end) in {given.train: (0, 180), given.val: (180, 240), given.test: (240, 300)}.items():
         for inputs in part.tensor.numpy():
@@ -118,7 +118,7 @@ def test_classes_and_arrays(folder):
         ({"columns": ["heat"], "path": "both.csv", "time": "day"}, r"one time twice .*data\.series=COLUMN"),
         ({"columns": ["holes"], "path": "holes.csv"}, r"'holes' has no finite value in row 3, counted from 0: fill it"),
         ({"path": "one.npy", "target": 0, "time": "day"}, r"data\.series and data\.time name columns of a table"),
-        ({"columns": ["load"], "group": "place", "split": "grouped"}, r"windows overlap"),
+        ({"columns": ["load"], "group": "site", "split": "grouped"}, r"windows overlap"),
         ({"target": None}, r"data\.path=load\.csv data\.target=load"),
     ],
 )

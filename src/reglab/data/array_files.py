@@ -86,7 +86,10 @@ def arrays(
 
 def _reader(inputs: str | Sequence[str]) -> tuple[Reader, tuple[Input, ...]]:
     """Return the reader of one file, or of several, and then what they are."""
-    paths = [Path(str(path)).expanduser() for path in ([inputs] if isinstance(inputs, str) else inputs)]
+    several = isinstance(inputs, Sequence) and not isinstance(inputs, str)
+    paths = [Path(str(path)).expanduser() for path in (inputs if several else [inputs])]
+    if not paths:
+        raise UserError("data.inputs is empty: name a file that numpy.save wrote, or several")
     readers = [FileReader(path, "inputs") for path in paths]
     if len(readers) == 1:
         return readers[0], ()

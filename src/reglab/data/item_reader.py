@@ -124,6 +124,8 @@ def converted(item: Any, keys: Keys, what: str) -> ReadItem:
 
 def _joined(item: Any, names: Sequence[str], key: Key, what: str) -> ReadItem:
     """Return the values of several inputs, one behind the other."""
+    if not names:
+        raise UserError("data.inputs is empty: name the key of the inputs, or several")
     read = {str(name): _pair(item, name, key, what) for name in names}
     arrays = {name: _numbers(inputs, f"the inputs {name} of {what}") for name, (inputs, _) in read.items()}
     for name, array in arrays.items():

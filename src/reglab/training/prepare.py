@@ -71,7 +71,10 @@ class Prepared:
         """
         experiment = self.experiment
         data = experiment.data
-        tagged = describe.tags(self.job, experiment.cocktail, data.task, data.digest, self.request)
+        job = self.job
+        if data.batch_size is not None:  # of the code of a LightningDataModule: no config says it
+            job = {**job, "data": {**job["data"], "batch_size": data.batch_size}}
+        tagged = describe.tags(job, experiment.cocktail, data.task, data.digest, self.request)
         if start := experiment.description.get("start"):
             tagged["reglab.start"] = start
         return spec_of(self, folder, tagged, data, experiment.measure)
