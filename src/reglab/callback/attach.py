@@ -12,13 +12,13 @@ from torch.optim import LBFGS, Optimizer
 from torchmetrics import Metric
 
 from reglab.callback.averaged_weights import averaged_weights
-from reglab.callback.batch_evaluation import Asked, OwnLoss, evaluate_batches
+from reglab.callback.batch_evaluation import Asked, BatchLoss, evaluate_batches
 from reglab.callback.checks import check_task, named_members
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.callback.fixed_batches import MEMORY, FixedBatches
 from reglab.callback.measured_sides import Sides, gap_of_batches
 from reglab.callback.optimizer_hooks import OptimizerHooks
-from reglab.callback.own_scores import OwnScore, own_scores
+from reglab.callback.own_scores import MetricOrFunction, own_scores
 from reglab.callback.run_record import OWN_LOSS, run_tags
 from reglab.core.errors import UserError
 from reglab.distributed.parameters import clip_factor
@@ -148,8 +148,8 @@ def attach(
     regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
     task: Task | str | None = None,
     *,
-    loss: OwnLoss | None = None,
-    scores: Sequence[AnyScore | Metric] | Mapping[str, OwnScore] = (),
+    loss: BatchLoss | None = None,
+    scores: Sequence[AnyScore | Metric] | Mapping[str, MetricOrFunction] = (),
     unpack: Unpack = inputs_and_targets,
     seed: int = 0,
 ) -> Attached:

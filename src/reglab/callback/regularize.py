@@ -14,15 +14,22 @@ from torchmetrics import Metric
 
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.averaged_weights import averaged_weights
-from reglab.callback.batch_evaluation import Asked, OwnLoss
-from reglab.callback.checks import check_loss_members, check_strategy, check_task, followed_optimizer, named_members
+from reglab.callback.batch_evaluation import Asked, BatchLoss
+from reglab.callback.checks import (
+    check_loss_members,
+    check_strategy,
+    check_task,
+    check_used,
+    followed_optimizer,
+    named_members,
+)
 from reglab.callback.clipping import follow_clipping
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.callback.fixed_batches import rows_in
 from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
-from reglab.callback.own_scores import OwnScore, own_scores
+from reglab.callback.own_scores import MetricOrFunction, own_scores
 from reglab.callback.run_record import OWN_LOSS, log_final, run_tags, tag_runs
 from reglab.callback.second_gradient import SecondGradient
 from reglab.callback.training_loss import TrainingLoss
@@ -112,15 +119,16 @@ class Regularize(pl.Callback):
         regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
         task: Task | str | None = None,
         *,
-        loss: OwnLoss | None = None,
+        loss: BatchLoss | None = None,
         seed: int = 0,
         every: int | None = 1,
         unpack: Unpack = inputs_and_targets,
         prefix: str = "",
-        scores: Sequence[AnyScore | Metric] | Mapping[str, OwnScore] = (),
+        scores: Sequence[AnyScore | Metric] | Mapping[str, MetricOrFunction] = (),
         memory_mb: float = 256,
         optimizer: int | str | None = None,
     ) -> None:
+        check_used(regularizers, every, scores, memory_mb, optimizer)
         names: Sequence[Any] = () if isinstance(scores, Mapping) else scores
         self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
         self.task, self.loss = None if task is None else task_named(task), loss

@@ -45,6 +45,8 @@ def dataset(data: "str | ArrayLike | Dataset[Any]", targets: ArrayLike | str | N
     Raises:
         UserError: For an unknown name or option, and for arrays that cannot be trained on.
     """
+    if "batch_size" in options:
+        raise UserError(f"batch_size is of training: reglab.fit(..., batch_size={options['batch_size']})")
     if isinstance(data, str):
         if targets is not None:
             raise UserError(f"dataset({data!r}) is a bundled set with its own targets: leave targets out")

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import warnings
 
 import pytorch_lightning as pl
 import torch
@@ -13,9 +14,13 @@ from reglab.core.errors import UserError
 from reglab.distributed.module_blocks import matching
 from reglab.distributed.strategies import HALF_SCALED, Sharded, check_sharding
 from reglab.distributed.sync_batchnorm import has_batchnorm
+from reglab.measures import side
+from reglab.measures.evaluate import evaluation_of
+from reglab.measures.own_scores import OwnScore
 from reglab.regularizers import overrides
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
+from reglab.training.per_example import constant_predictor
 from reglab.training.polish import check_polish
 from reglab.training.sparse_gradients import takes_sparse
 from reglab.training.step_size import check_known
@@ -23,6 +28,7 @@ from reglab.training.torch_compile import compile_options
 from reglab.training.trainer import build_trainer, quiet_lightning
 
 _MIN_PROCESS_LIMIT = 64  # are started on a CPU in any case
+_TRIED = 64  # rows that a score is tried on
 
 
 def check_seed(seed: object) -> int:
@@ -58,6 +64,23 @@ def check_experiment(experiment: Experiment) -> None:
     check_combination(experiment, trainer, optimizer)
     check_batchnorm(experiment)
     experiment.measure.check(experiment.data.task, experiment.data.weighted)
+    _try_scores(experiment)
+
+
+def _try_scores(experiment: Experiment) -> None:
+    """Raise UserError for a score of the user's that fails, or is several values, on some rows."""
+    data, task = experiment.data, experiment.data.criterion
+    own = [score for score in experiment.measure.scores if isinstance(score, OwnScore)]
+    if not own:
+        return
+    targets = data.val.targets[:_TRIED].cpu()
+    constant = constant_predictor(data.train.targets.cpu(), len(targets), data.outputs, task)
+    noise = torch.randn(constant.shape, generator=torch.Generator().manual_seed(0))
+    tried = side(evaluation_of(constant + noise, targets, task), task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of too few rows
+        for score in own:
+            score.estimate(tried, task)
 
 
 def _check_processes(trainer: pl.Trainer) -> None:
