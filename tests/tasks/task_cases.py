@@ -35,6 +35,11 @@ def case(task: str, rows: int = ROWS) -> tuple[Tensor, Tensor]:
         targets = classes(3, rows, 4, 5)
         outputs = torch.nn.functional.one_hot(targets, 3).movedim(-1, 1) + normal(rows, 3, 4, 5)
         return outputs, targets.masked_fill(normal(rows, 4, 5) > 1, -100)
+    if task.startswith("survival"):
+        hazards = normal(rows)
+        times, seen = (-torch.rand(rows, generator=generator, dtype=torch.float64).log() for _ in range(2))
+        times = (10 * torch.minimum(times / hazards.exp(), seen)).ceil()  # some at the same time
+        return (hazards + 0.4 * normal(rows)).unsqueeze(-1), torch.stack([times, (normal(rows) > -1).double()], 1)
     if task == "next_token":
         targets = classes(5, rows, 6)
         outputs = torch.nn.functional.one_hot(targets, 5) + normal(rows, 6, 5)

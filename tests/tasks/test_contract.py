@@ -34,7 +34,7 @@ def test_losses_follow_from_statistics_and_a_row_counts_for_itself(name):
     assert statistics.shape == (task.statistic_count(task.width(outputs)), ROWS)
     torch.testing.assert_close(task.losses_of(statistics), losses)
     torch.testing.assert_close(task.statistics_of(losses, aligned, targets), statistics)
-    for row in (0, ROWS - 1):
+    for row in (0, ROWS - 1) if task.per_example else ():
         alone = task.losses(task.align(outputs[row : row + 1], targets[row : row + 1]), targets[row : row + 1])
         torch.testing.assert_close(alone, losses[row : row + 1])
 
@@ -58,7 +58,7 @@ def test_members_of_a_pack_get_what_each_gets_alone(name):
 
 @every_task
 def test_no_constant_is_better_than_the_constant_predictor(name):
-    """Up to the half example that it adds to each class."""
+    """Up to the half example that it adds to each class, and where rows are compared to rounding."""
     task, (outputs, targets) = task_named(name), case(name)
     constant = constant_predictor(targets, ROWS, task.width(outputs), task).double()
     assert constant.shape == outputs.shape
@@ -70,7 +70,7 @@ def test_no_constant_is_better_than_the_constant_predictor(name):
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         offset = torch.randn(constant[0].shape, generator=generator, dtype=torch.float64)
-        assert mean_loss(offset) > best
+        assert mean_loss(offset) > best - (0 if task.per_example else 1e-9)
 
 
 @every_task

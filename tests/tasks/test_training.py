@@ -17,12 +17,12 @@ from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
 from tasks.task_cases import case
 
-NEW = ("poisson", "quantile", "ordinal", "segmentation", "next_token")
+NEW = ("poisson", "quantile", "ordinal", "segmentation", "next_token", "survival(4)")
 
 
 def dataset(task: str) -> DataSet:
     """Inputs from which the targets can be read, with noise."""
-    outputs, targets = case(task, 80)
+    outputs, targets = case(task, 200 if task.startswith("survival") else 80)
     if task == "next_token":
         return reglab.dataset(outputs.argmax(-1), targets, task=task)
     return reglab.dataset(outputs, targets, task=task)

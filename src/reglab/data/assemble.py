@@ -58,7 +58,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 
 _COMMON = {field.name for field in fields(Options)}
-_COLUMNS = {"target", "drop", "categorical", "group", "time", "sample_weight"}  # options that name columns
+_COLUMNS = {"target", "event", "drop", "categorical", "group", "time", "sample_weight"}  # options that name columns
 
 
 def check(config: Mapping[str, Any]) -> Options:

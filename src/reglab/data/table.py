@@ -15,12 +15,14 @@ from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
 from reglab.data.table_roles import pd_frame, read_typed
 from reglab.data.table_target import check_task, read_target
+from reglab.tasks import task_named
 
 
 def table(
     *,
     path: str | None = None,
     target: str | Sequence[str] | None = None,
+    event: str | None = None,
     task: str = "auto",
     drop: str | Sequence[str] | None = None,
     categorical: str | Sequence[str] | None = None,
@@ -43,6 +45,8 @@ def table(
 
     Args:
         target: One column, or several (multilabel, or regression with several outputs)
+        event: The column that is 1 where the event was seen at the time ``target``, and 0 where the
+            row was lost from sight; the task is then ``survival``.
         task: See ``read_target``.
         drop: Columns to leave out.
         categorical: Numeric columns to treat as categories.
@@ -53,6 +57,8 @@ def table(
     Raises:
         UserError: For a file, column or value that cannot be used.
     """
+    if event is not None:
+        target, task = _of_event(target, str(event), task)
     reading = Reading(separator, decimal, missing, encoding, header, None if sheet is None else str(sheet), types)
     steering = {"group": group, "time": time, "sample_weight": sample_weight}
     typed = read_typed(path, reading, check_task(task), target, drop, categorical, steering)
@@ -71,6 +77,15 @@ def table(
         name=Path(str(path)).stem,
         table=typed,
     )
+
+
+def _of_event(target: str | Sequence[str] | None, event: str, task: str) -> tuple[list[str], str]:
+    """Return the target columns and the task of times whose ``event`` was seen or not."""
+    if not isinstance(target, str):
+        raise UserError(f"data.event={event} says which times were seen: name their column, data.target=COLUMN")
+    if task != "auto" and task_named(check_task(task)).reads != "times":
+        raise UserError(f"data.event={event} is of the task survival, got data.task={task}: leave one of them out")
+    return [target, event], "survival" if task == "auto" else task
 
 
 def _weights(column: Column, file: RawTable) -> Floats:

@@ -66,9 +66,12 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
     Raises:
         UserError: If a value is missing, a column is constant, or the values do not suit the task.
     """
+    given = None if task == "auto" else task_named(task)
+    if given is not None and given.reads == "times":
+        return _times(columns, given)
     for name in columns:
         _check_complete(columns[name])
-    chosen = task_named(_guess(columns) if task == "auto" else task)
+    chosen = task_named(_guess(columns)) if given is None else given
     if chosen.reads == "classes":
         return _classes(columns, chosen)
     if chosen.reads == "dense":
@@ -84,6 +87,22 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
     if wrong := chosen.check_targets(torch.tensor(values)):
         raise UserError(f"the target does not suit data.task={chosen.name}: {wrong}")
     return Target(chosen.name, values, tuple(map(str, columns)))
+
+
+def _times(columns: "pd.DataFrame", task: Task) -> Target:
+    """Return times, and which events were seen; all, where there is no column of them."""
+    names = list(columns)
+    if len(names) > 2:
+        raise UserError(f"{task.name} takes a time, and whether the event was seen, got {names}: name these two")
+    _check_complete(columns[names[0]])
+    _check_present(columns[names[-1]])
+    numbers = _numbers(columns, task)
+    values = numbers if len(names) == 2 else np.concatenate([numbers, np.ones_like(numbers)], 1)
+    if wrong := task.check_targets(torch.tensor(values)):
+        raise UserError(f"the target {names} does not suit data.task={task.name}: {wrong}")
+    if not values[:, 1].any():
+        raise UserError(f"no event was seen: {names[-1]!r} is 0 in every row. Is 1 an event that was seen there?")
+    return Target(task.name, values, (*map(str, names), "event")[:2])
 
 
 def targets_of(values: NDArray[Any], task: str) -> Target:
@@ -117,13 +136,17 @@ def _dense(targets: NDArray[Any], task: Task) -> Target:
     return Target(task.name, values, tuple(str(number) for number in range(int(values.max()) + 1)))
 
 
-def _check_complete(column: "pd.Series") -> None:
+def _check_present(column: "pd.Series") -> None:
     missing = np.flatnonzero(column.isna())
     if missing.size:
         raise UserError(
             f"the target {column.name!r} is missing (NaN) in {missing.size} of {len(column)} rows, first in row "
             f"{missing[0] + 1} below the header: fill these values in or delete the rows"
         )
+
+
+def _check_complete(column: "pd.Series") -> None:
+    _check_present(column)
     if column.nunique() == 1:
         raise UserError(
             f"the target {column.name!r} is constant: every row has {column.iloc[0]!s}. Choose another target"

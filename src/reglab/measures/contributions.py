@@ -35,7 +35,7 @@ def row_terms(name: str, measured: Side, task: Task | str) -> Tensor:
         return losses_of(measured.statistics, task)
     if name == "log_loss":
         return task.log_losses(measured.statistics, measured.outputs, measured.targets)
-    if name == "accuracy":
+    if name == "accuracy" or (task.decides and name == task.score):
         return measured.statistics[1]
     if name == task.score:
         value = point_score(measured.statistics, measured.scale, task).unsqueeze(-1)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from reglab.core.metric_direction import WEIGHTED
 from reglab.measures import scores as functions
+from reglab.measures.groups import by_group, check_rows, enough_groups
 from reglab.measures.intervals import Estimated, log_interval, mean_interval, mean_of_estimates, share_interval
 from reglab.measures.own_scores import AnyScore, OwnScore
 from reglab.measures.per_example import losses_of, point_score, ratios_without
@@ -37,6 +38,7 @@ def estimates(measured: Side, task: Task | str, level: float, scores: Sequence[A
         Estimates by metric name.
     """
     task = task_named(task)
+    check_rows(task, measured.statistics.shape[-1])
     by_name = {"loss": _loss(losses_of(measured.statistics, task), task, level)}
     by_name[task.score] = _accuracy(measured, level) if task.decides else _explained(measured, task, level)
     for name in (*task.also, *scores):
@@ -62,6 +64,7 @@ def exact(measured: Side, task: Task | str, scores: Sequence[AnyScore] = ()) -> 
         Estimates by metric name, with intervals of width 0.
     """
     task = task_named(task)
+    check_rows(task, measured.statistics.shape[-1])
     values = {"loss": losses_of(measured.statistics, task).mean(-1)}
     values[task.score] = point_score(measured.statistics, measured.scale, task)
     if task.also == ("rmse",):  # the one that needs no interval to be computed for it
@@ -86,10 +89,15 @@ def unless_faultless(estimated: dict[str, Estimated], measured: Side, task: Task
 
 
 def _loss(values: Tensor, task: Task, level: float) -> Estimated:
-    """Return the mean of losses; without an interval where rows have no loss of their own."""
-    if not task.per_example:
+    """Return the mean of losses; where rows have none of their own, with the interval of the mean
+    of their groups, if there are enough.
+    """
+    rows = values.shape[-1]
+    groups = task.groups(rows)
+    if groups is not None and not enough_groups(task, rows):
         unknown = torch.full_like(values.mean(-1), torch.nan)
         return Estimated(values.mean(-1), unknown, unknown, unknown)
+    values = values if groups is None else by_group(values, groups)
     return _mean(values, level) if task.nonnegative else mean_interval(values, level)
 
 

@@ -16,8 +16,10 @@ from reglab.distributed.strategies import HALF_SCALED, Sharded, check_sharding
 from reglab.distributed.sync_batchnorm import has_batchnorm
 from reglab.measures import side
 from reglab.measures.evaluate import evaluation_of
+from reglab.measures.groups import check_rows
 from reglab.measures.own_scores import OwnScore
 from reglab.regularizers import overrides
+from reglab.tasks import task_named
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.per_example import constant_predictor
@@ -64,7 +66,19 @@ def check_experiment(experiment: Experiment) -> None:
     check_combination(experiment, trainer, optimizer)
     check_batchnorm(experiment)
     experiment.measure.check(experiment.data.task, experiment.data.weighted)
+    for part in (experiment.data.train, experiment.data.val, experiment.data.test):
+        check_rows(experiment.data.criterion, len(part))
+    _check_weights(experiment)
     _try_scores(experiment)
+
+
+def _check_weights(experiment: Experiment) -> None:
+    """Refuse weights of examples that are judged by comparison with others."""
+    data = experiment.data
+    if data.weighted and not data.criterion.per_example:
+        raise UserError(
+            f"the loss of {data.task} compares rows, which example weights cannot weigh: leave data.sample_weight out"
+        )
 
 
 def _try_scores(experiment: Experiment) -> None:
@@ -120,6 +134,11 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Op
     shards = getattr(trainer.strategy, "shards", None)
     if shards is not None and trainer.world_size % shards:
         raise UserError(f"trainer.shards={shards} does not divide the {trainer.world_size} devices")
+    if not task_named(experiment.data.task).per_example and (trainer.world_size > 1 or engine.accumulate > 1):
+        raise UserError(
+            f"the loss of {experiment.data.task} compares the rows of a step, which several devices and "
+            "trainer.accumulate_grad_batches would part: use one device and larger batches"
+        )
     if scaled and trainer.strategy.root_device.type == "cpu":
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
     if scaled and two:
