@@ -15,9 +15,9 @@ from reglab.tasks import task_named
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
-from tasks.task_cases import case
+from tasks.task_cases import MULTI, case
 
-NEW = ("poisson", "quantile", "ordinal", "segmentation", "next_token", "survival(4)")
+NEW = ("poisson", "quantile", "ordinal", "segmentation", "next_token", "survival(4)", MULTI)
 
 
 def dataset(task: str) -> DataSet:
@@ -25,6 +25,8 @@ def dataset(task: str) -> DataSet:
     outputs, targets = case(task, 200 if task.startswith("survival") else 80)
     if task == "next_token":
         return reglab.dataset(outputs.argmax(-1), targets, task=task)
+    if task == MULTI:
+        task = {"price": "regression", "sold": "2*binary", "size": "ordinal", "kind": "0.5*classification"}
     return reglab.dataset(outputs, targets, task=task)
 
 

@@ -10,15 +10,14 @@ from reglab.data.checks import flag, whole
 from reglab.data.reader import Reader
 from reglab.data.source import Source
 from reglab.data.stream_choice import is_streamed
-from reglab.data.table_target import is_dense, targets_of
-from reglab.tasks import task_named
+from reglab.data.table_target import TaskOrTasks, is_dense, targets_of
 
 
 def arrays(
     *,
     inputs: str | None = None,
     targets: str | None = None,
-    task: str = "auto",
+    task: TaskOrTasks = "auto",
     tokens: bool = False,
     stream: bool | str = "auto",
     workers: int = 1,
@@ -59,7 +58,7 @@ def arrays(
         shape=reader.shape if len(reader.shape) > 1 or tokens else None,
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,
-        standardize_target=task_named(target.task).standardizes,
+        standardize_target=True,
         name=Path(str(inputs)).stem,
         reader=reader,
         stream=is_streamed(

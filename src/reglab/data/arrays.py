@@ -18,7 +18,6 @@ from reglab.data.map_dataset import items
 from reglab.data.options import Options
 from reglab.data.source import Source
 from reglab.data.table_target import targets_of
-from reglab.tasks import task_named
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -124,6 +123,6 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         shape=values.shape[1:] if values.ndim > 2 or tokens else None,
         homogeneous=values.ndim > 2,
         tokens=tokens,
-        standardize_target=task_named(target.task).standardizes,
+        standardize_target=True,
     )
     return assemble("arrays", source, Options(**{key: value for key, value in options.items() if key != "task"}))

@@ -18,8 +18,7 @@ from reglab.data.read_ahead import ReadAhead
 from reglab.data.reader import Array
 from reglab.data.source import Integers, Source
 from reglab.data.stream_choice import is_streamed
-from reglab.data.table_target import targets_of
-from reglab.tasks import task_named
+from reglab.data.table_target import TaskOrTasks, targets_of
 
 PARTS = ("train", "val", "test")
 _BLOCK = 64  # items that a worker reads at a time
@@ -31,7 +30,7 @@ def dataset(
     _target_: str | None = None,
     inputs: str | int | None = None,
     targets: str | int | None = None,
-    task: str = "auto",
+    task: TaskOrTasks = "auto",
     train: Mapping[str, Any] | None = None,
     val: Mapping[str, Any] | None = None,
     test: Mapping[str, Any] | None = None,
@@ -67,7 +66,7 @@ def items(
     *,
     inputs: str | int | None = None,
     targets: str | int | None = None,
-    task: str = "auto",
+    task: TaskOrTasks = "auto",
     stream: bool | str = "auto",
     workers: int = 2,
 ) -> Source:
@@ -99,7 +98,7 @@ def items(
         shape=reader.shape if len(reader.shape) > 1 or tokens else None,
         homogeneous=len(reader.shape) > 1,
         tokens=tokens,
-        standardize_target=task_named(found.task).standardizes,
+        standardize_target=True,
         name=type(sets[0]).__name__,
         reader=reader if read is None else ArrayReader(read),
         stream=streamed,

@@ -14,7 +14,7 @@ from reglab.data.table_keys import check_complete, group_numbers, time_numbers
 from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
 from reglab.data.table_roles import pd_frame, read_typed
-from reglab.data.table_target import check_task, read_target
+from reglab.data.table_target import TaskOrTasks, check_task, read_target
 from reglab.tasks import task_named
 
 
@@ -23,7 +23,7 @@ def table(
     path: str | None = None,
     target: str | Sequence[str] | None = None,
     event: str | None = None,
-    task: str = "auto",
+    task: TaskOrTasks = "auto",
     drop: str | Sequence[str] | None = None,
     categorical: str | Sequence[str] | None = None,
     most_categories: int = 100,
@@ -57,11 +57,14 @@ def table(
     Raises:
         UserError: For a file, column or value that cannot be used.
     """
+    task = check_task(task)
+    if isinstance(task, Mapping):
+        target = _of_tasks(target, task)
     if event is not None:
         target, task = _of_event(target, str(event), task)
     reading = Reading(separator, decimal, missing, encoding, header, None if sheet is None else str(sheet), types)
     steering = {"group": group, "time": time, "sample_weight": sample_weight}
-    typed = read_typed(path, reading, check_task(task), target, drop, categorical, steering)
+    typed = read_typed(path, reading, task, target, drop, categorical, steering)
     numeric, names, categories = read_features(
         pd_frame(typed.inputs), list(typed.categorical), whole("most_categories", most_categories, 1)
     )
@@ -79,11 +82,21 @@ def table(
     )
 
 
-def _of_event(target: str | Sequence[str] | None, event: str, task: str) -> tuple[list[str], str]:
+def _of_tasks(target: str | Sequence[str] | None, tasks: Mapping[str, str]) -> list[str]:
+    """Return the target columns of several tasks."""
+    named = [target] if isinstance(target, str) else list(target or tasks)
+    if set(named) != set(tasks):
+        raise UserError(
+            f"data.task names {', '.join(tasks)}, and data.target {', '.join(named)}: name the same columns"
+        )
+    return list(tasks)
+
+
+def _of_event(target: str | Sequence[str] | None, event: str, task: TaskOrTasks) -> tuple[list[str], str]:
     """Return the target columns and the task of times whose ``event`` was seen or not."""
     if not isinstance(target, str):
         raise UserError(f"data.event={event} says which times were seen: name their column, data.target=COLUMN")
-    if task != "auto" and task_named(check_task(task)).reads != "times":
+    if isinstance(task, Mapping) or (task != "auto" and task_named(task).reads != "times"):
         raise UserError(f"data.event={event} is of the task survival, got data.task={task}: leave one of them out")
     return [target, event], "survival" if task == "auto" else task
 

@@ -1,6 +1,7 @@
 """Columns that are no inputs: the target, and the keys of groups and times."""
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from reglab.data.table_raw import RawTable
 from reglab.data.table_typed import typed_column
 from reglab.data.table_types import as_dates, has_codes, type_inputs
 from reglab.tasks import task_named
+from reglab.tasks.find import target_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +26,14 @@ def is_text(table: RawTable, name: str) -> bool:
     return hasattr(table.columns[name], "chunks")
 
 
-def is_code(table: RawTable, name: str, task: str, reading: Reading) -> bool:
+def is_code(table: RawTable, name: str, task: str | Mapping[str, str], reading: Reading) -> bool:
     """Return whether a target holds codes: texts by the user's word, or digits that begin with 0.
 
     ``01`` and ``1`` are two classes, unless the task is one of numbers.
     """
     wanted = reading.kinds.get(name)
+    if isinstance(task, Mapping):
+        task = target_of(f"{name}={task[name]}", "data.task").task.name
     counted = task != "auto" and task_named(task).reads != "classes"
     if not is_text(table, name) or wanted is not None or counted:
         return wanted in ("category", "text")

@@ -1,5 +1,7 @@
 """Target columns of a table: infer the task, read the values."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,8 @@ from reglab.core.errors import UserError
 from reglab.data.checks import choice
 from reglab.data.source import Floats, Integers
 from reglab.tasks import Task, task_named, task_names
+from reglab.tasks.find import target_of
+from reglab.tasks.multi import Multi
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,12 +23,23 @@ MOST_CLASSES = 20  # more different whole numbers than this are a quantity, not 
 ROWS_PER_CLASS = 5
 
 
-def check_task(task: str) -> str:
-    """Return ``task``, ``auto`` or the name of a task.
+TaskOrTasks = str | Mapping[str, str]
+"""``auto``, the name of a task, or one for each target column, such as
+``{"price": "regression", "sold": "2*binary"}``, whose losses are added with these weights."""
+
+
+def check_task(task: TaskOrTasks) -> TaskOrTasks:
+    """Return ``task``, ``auto`` or the name of a task, or one by column.
 
     Raises:
         UserError: That names the nearest.
     """
+    if isinstance(task, Mapping):
+        for column, each in task.items():
+            if "auto" in str(each):
+                raise UserError(f"data.task: name the task of {column}, such as regression")
+            target_of(f"{column}={each}", "data.task")
+        return {str(column): str(each) for column, each in task.items()}
     if task == "auto":
         return task
     task = str(task)
@@ -33,9 +48,9 @@ def check_task(task: str) -> str:
     return choice("task", task, TASKS)
 
 
-def is_dense(task: str) -> bool:
+def is_dense(task: TaskOrTasks) -> bool:
     """Return whether a task has a target at each position of an example; ``auto`` has not."""
-    return task != "auto" and task_named(task).reads == "dense"
+    return isinstance(task, str) and task != "auto" and task_named(task).reads == "dense"
 
 
 class Target(NamedTuple):
@@ -46,7 +61,7 @@ class Target(NamedTuple):
     target_names: tuple[str, ...]
 
 
-def read_target(columns: "pd.DataFrame", task: str) -> Target:
+def read_target(columns: "pd.DataFrame", task: TaskOrTasks) -> Target:
     """Return the target in ``columns`` (one, or several) as the task ``task`` wants it.
 
     ``auto`` decides by the values.
@@ -58,7 +73,7 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
 
     Args:
         columns: One column, or several.
-        task: One of ``TASKS``.
+        task: One of ``TASKS``, or one by column.
 
     Returns:
         Task, targets [rows] or [rows, columns], and names.
@@ -66,6 +81,8 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
     Raises:
         UserError: If a value is missing, a column is constant, or the values do not suit the task.
     """
+    if isinstance(task, Mapping):
+        return _several(columns, task)
     given = None if task == "auto" else task_named(task)
     if given is not None and given.reads == "times":
         return _times(columns, given)
@@ -89,6 +106,18 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
     return Target(chosen.name, values, tuple(map(str, columns)))
 
 
+def _several(columns: "pd.DataFrame", tasks: Mapping[str, str]) -> Target:
+    """Return several targets, each of a task of its own."""
+    parts, values = [], []
+    for column, text in tasks.items():
+        wanted = target_of(f"{column}={text}", "data.task")
+        found = read_target(columns[[column]], wanted.task.name)
+        classes = len(found.target_names) if wanted.task.classes else 1
+        parts.append(replace(wanted, classes=classes))
+        values.append(found.targets.astype(np.float64))
+    return Target(Multi(parts).name, np.stack(values, 1), tuple(tasks))
+
+
 def _times(columns: "pd.DataFrame", task: Task) -> Target:
     """Return times, and which events were seen; all, where there is no column of them."""
     names = list(columns)
@@ -105,13 +134,13 @@ def _times(columns: "pd.DataFrame", task: Task) -> Target:
     return Target(task.name, values, (*map(str, names), "event")[:2])
 
 
-def targets_of(values: NDArray[Any], task: str) -> Target:
+def targets_of(values: NDArray[Any], task: TaskOrTasks) -> Target:
     """Return the target in an array as the task ``task`` wants it, see ``read_target``.
 
     Args:
         values: ``[rows]`` or ``[rows, columns]``; of a task with a target at each position
             ``[rows, ...]``.
-        task: One of ``TASKS``.
+        task: One of ``TASKS``, or one by column, in their order.
 
     Raises:
         UserError: For another task, and for values that do not suit it.
@@ -119,10 +148,14 @@ def targets_of(values: NDArray[Any], task: str) -> Target:
     import pandas as pd
 
     task = check_task(task)
-    if is_dense(task):
+    if isinstance(task, str) and is_dense(task):
         return _dense(values, task_named(task))
     columns = pd.DataFrame(values.reshape(len(values), -1))
     columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
+    if isinstance(task, Mapping):
+        if len(task) != columns.shape[1]:
+            raise UserError(f"the targets have {columns.shape[1]} columns, and task= names {len(task)}: {list(task)}")
+        columns.columns = list(task)
     return read_target(columns, task)
 
 

@@ -10,9 +10,11 @@ from reglab.measures import scores as functions
 from reglab.measures.groups import by_group, check_rows, enough_groups
 from reglab.measures.intervals import Estimated, log_interval, mean_interval, mean_of_estimates, share_interval
 from reglab.measures.own_scores import AnyScore, OwnScore
+from reglab.measures.parts import scores_of_target, sides_of_targets
 from reglab.measures.per_example import losses_of, point_score, ratios_without
 from reglab.measures.sides import Side
 from reglab.tasks import Task, task_named
+from reglab.tasks.multi import Multi
 
 _OF_THE_LOSS = ("loss", WEIGHTED + "loss", "log_loss", "brier")
 
@@ -40,7 +42,12 @@ def estimates(measured: Side, task: Task | str, level: float, scores: Sequence[A
     task = task_named(task)
     check_rows(task, measured.statistics.shape[-1])
     by_name = {"loss": _loss(losses_of(measured.statistics, task), task, level)}
-    by_name[task.score] = _accuracy(measured, level) if task.decides else _explained(measured, task, level)
+    if isinstance(task, Multi):
+        for target, own, part in sides_of_targets(measured, task):
+            found = unless_faultless(estimates(part, own, level, scores_of_target(target, scores)), part, own)
+            by_name |= {f"{target}/{name}": each for name, each in found.items()}
+    else:
+        by_name[task.score] = _accuracy(measured, level) if task.decides else _explained(measured, task, level)
     for name in (*task.also, *scores):
         if isinstance(name, OwnScore):
             by_name[name.name] = name.estimate(measured, task)
@@ -66,6 +73,8 @@ def exact(measured: Side, task: Task | str, scores: Sequence[AnyScore] = ()) -> 
     task = task_named(task)
     check_rows(task, measured.statistics.shape[-1])
     values = {"loss": losses_of(measured.statistics, task).mean(-1)}
+    if isinstance(task, Multi):
+        return _exact_of_targets(measured, task, scores)
     values[task.score] = point_score(measured.statistics, measured.scale, task)
     if task.also == ("rmse",):  # the one that needs no interval to be computed for it
         values["rmse"] = _of_columns(task.columns_of(measured.statistics).mean(-1).sqrt(), measured.units)
@@ -73,7 +82,26 @@ def exact(measured: Side, task: Task | str, scores: Sequence[AnyScore] = ()) -> 
         scores = (*task.also, *scores)
     if scores or measured.weights is not None:
         values |= {name: each.value for name, each in estimates(measured, task, 0.95, scores).items()}
-    return {key: Estimated(value, torch.zeros_like(value), value, value) for key, value in values.items()}
+    return {key: _as_exact(value) for key, value in values.items()}
+
+
+def _as_exact(value: Tensor) -> Estimated:
+    return Estimated(value, torch.zeros_like(value), value, value)
+
+
+def _exact_of_targets(measured: Side, task: Multi, scores: Sequence[AnyScore]) -> dict[str, Estimated]:
+    """Return what ``exact`` does of several targets."""
+    losses = losses_of(measured.statistics, task)
+    found = {"loss": _as_exact(losses.mean(-1))}
+    for target, own, part in sides_of_targets(measured, task):
+        each = exact(part, own, scores_of_target(target, scores))
+        found |= {f"{target}/{name}": estimated for name, estimated in each.items()}
+    found |= {
+        score.name: _as_exact(score.estimate(measured, task).value) for score in scores if isinstance(score, OwnScore)
+    }
+    if measured.weights is not None:
+        found |= {key: _as_exact(each.value) for key, each in _weighted(measured, measured.weights, task, 0.95).items()}
+    return found
 
 
 def unless_faultless(estimated: dict[str, Estimated], measured: Side, task: Task | str) -> dict[str, Estimated]:

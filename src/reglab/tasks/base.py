@@ -163,6 +163,10 @@ class Task(ABC):
         """
         return None
 
+    def scaled(self, columns: int) -> list[bool]:
+        """Return which of the target's columns may be scaled to mean 0 and deviation 1."""
+        return [self.standardizes] * columns
+
     def scale(self, targets: Tensor) -> Scale:
         """Return the scale of targets, ``[rows]`` or ``[rows, columns]``."""
         return Scale(*(targets.new_zeros(0) for _ in Scale._fields))

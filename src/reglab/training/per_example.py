@@ -166,7 +166,10 @@ def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Tas
     measured = side(evaluation, task, 1.0, weights, None if rows.units is None else rows.units.to(device))
     names = {"loss": "loss", "score": score_name(task)}
     monitor = rows.monitor.removeprefix("val/")
-    if monitor not in names.values() and monitor.removeprefix(WEIGHTED) in (*SCORES, "loss"):  # no user's own
+    if monitor not in names.values() and monitor.rpartition("/")[2].removeprefix(WEIGHTED) in (
+        *SCORES,
+        "loss",
+    ):  # no user's own
         names["monitor"] = monitor
     return {key: row_terms(name, measured, task) for key, name in names.items()}
 
