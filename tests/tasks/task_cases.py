@@ -40,6 +40,11 @@ def case(task: str, rows: int = ROWS) -> tuple[Tensor, Tensor]:
         each = [case(name, rows) for name in ("regression", "binary", "ordinal", "classification")]
         columns = [targets.double() for _, targets in each]
         return torch.cat([outputs for outputs, _ in each], 1), torch.stack(columns, 1)
+    if task == "ranking":
+        targets = classes(4, rows, 12).double()
+        return targets.unsqueeze(-1) + normal(rows, 12, 1), targets.masked_fill(
+            torch.arange(12) > classes(12, rows, 1), -100
+        )
     if task.startswith("survival"):
         hazards = normal(rows)
         times, seen = (-torch.rand(rows, generator=generator, dtype=torch.float64).log() for _ in range(2))

@@ -16,6 +16,7 @@ from reglab.data.assemble import assemble, load
 from reglab.data.dataset import DataSet
 from reglab.data.map_dataset import items
 from reglab.data.options import Options
+from reglab.data.queries import documents_of
 from reglab.data.source import Source
 from reglab.data.table_target import targets_of
 
@@ -35,7 +36,8 @@ def dataset(data: "str | ArrayLike | Dataset[Any]", targets: ArrayLike | str | N
             ``inputs`` and ``targets`` name.
         targets: int or str classes, or numbers, [rows, ...]; None for a bundled set.
         options: Those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and the
-            set's own; for arrays also ``task``: auto, or a name of ``reglab.tasks``; for a torch
+            set's own; for arrays also ``task``: auto, or a name of ``reglab.tasks``,
+            and ``query``, which of its queries each row is a document of; for a torch
             ``Dataset`` those of ``conf/data/dataset.yaml``.
 
     Returns:
@@ -100,9 +102,9 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
     Args:
         inputs: [rows, ...], numbers; int64 tensors are token ids.
         targets: [rows] or [rows, columns].
-        options: Fields of ``Options``, and ``task``.
+        options: Fields of ``Options``, ``task``, and ``query``, the query of each row, [rows].
     """
-    valid = {field.name for field in fields(Options)} | {"task"}
+    valid = {field.name for field in fields(Options)} | {"task", "query"}
     for key in options:
         if key not in valid:
             raise UserError(f"dataset({key}=...) is not an option; {nearest(key, valid)}")
@@ -112,7 +114,8 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         raise UserError(
             f"inputs {values.shape} and targets {target_values.shape} must be [rows, ...] and [rows], equally long"
         )
-    target = targets_of(target_values, options.get("task", "auto"))
+    documents = documents_of(values, target_values, options.get("query"), options.get("task", "auto"))
+    values, target = documents.inputs, targets_of(documents.targets, documents.task)
     flat = values.reshape(len(values), -1)
     source = Source(
         task=target.task,
@@ -123,6 +126,9 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         shape=values.shape[1:] if values.ndim > 2 or tokens else None,
         homogeneous=values.ndim > 2,
         tokens=tokens,
+        query=documents.query,
         standardize_target=True,
     )
-    return assemble("arrays", source, Options(**{key: value for key, value in options.items() if key != "task"}))
+    return assemble(
+        "arrays", source, Options(**{key: value for key, value in options.items() if key not in ("task", "query")})
+    )

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from reglab.data.multilabel import multilabel
 from reglab.data.noise_columns import noise_columns
 from reglab.data.on_disk import OnDisk, on_disk
 from reglab.data.options import Options
+from reglab.data.queries import Queries, queries_of
 from reglab.data.replicas import replica_rows
 from reglab.data.source import Floats, Integers, Source
 from reglab.data.sparse_regression import sparse_regression
@@ -36,6 +37,7 @@ from reglab.data.table import table
 from reglab.data.targets import Targets, prepare_targets
 from reglab.data.tokens import tokens
 from reglab.data.wine import wine
+from reglab.tasks.positions import IGNORED
 
 SOURCES: dict[str, Callable[..., Source]] = {
     loader.__name__: loader
@@ -58,7 +60,16 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 
 _COMMON = {field.name for field in fields(Options)}
-_COLUMNS = {"target", "event", "drop", "categorical", "group", "time", "sample_weight"}  # options that name columns
+_COLUMNS = {
+    "target",
+    "event",
+    "drop",
+    "categorical",
+    "group",
+    "time",
+    "query",
+    "sample_weight",
+}  # options that name columns
 
 
 def check(config: Mapping[str, Any]) -> Options:
@@ -146,9 +157,13 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         UserError: For options that do not fit ``source``.
     """
     _check_columns(name, source, options)
+    queries = queries_of(source)
+    source, documents = (source, None) if queries is None else (queries.examples(source), source)
     split = split_rows(source, options)
-    encoded = _encoded(source, split, options)
-    targets = prepare_targets(source, split.train)
+    if queries is None or documents is None:
+        encoded, targets = _encoded(source, split, options), prepare_targets(source, split.train)
+    else:
+        encoded, targets = _of_queries(queries, documents, queries.split(split), options)
     observed, corrupted = _add_label_noise(targets, source, split, options)
     classes = None if source.classes is None else observed.long().numpy()
     weights = torch.from_numpy(example_weights(source, classes, split.train, options).astype(np.float32))
@@ -199,6 +214,19 @@ class _InMemory:
 
     def rows(self, index: Integers) -> Tensor:
         return self.inputs[torch.from_numpy(index)]
+
+
+def _of_queries(queries: Queries, source: Source, split: Split, options: Options) -> tuple[_InMemory, Targets]:
+    """Return inputs ``[queries, documents, features]`` and relevance ``[queries, documents]``, prepared
+    by the documents of the training part.
+
+    Args:
+        split: Of the rows.
+    """
+    encoded, targets = _encoded(source, split, options), prepare_targets(source, split.train)
+    assert isinstance(encoded, _InMemory), "a table or arrays"
+    relevance = queries.padded(targets.values, IGNORED)
+    return replace(encoded, inputs=queries.padded(encoded.inputs, 0.0)), replace(targets, values=relevance)
 
 
 def _encoded(source: Source, split: Split, options: Options) -> _InMemory | OnDisk:

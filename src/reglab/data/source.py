@@ -56,6 +56,8 @@ class Source:
         coefficients, relevant, feature_groups: See ``DataSet``; on the scale of ``numeric``.
         group, time: [rows] block numbers for a grouped split, and in order of time for a time
             split.
+        query: [rows] numbers from 0 of the queries that the rows are documents of; the examples are then
+            the queries.
         sample_weight: [rows], finite, >= 0.
         name: Where it differs from the name in the config.
         table: The typed columns of a table, for its report.
@@ -81,6 +83,7 @@ class Source:
     feature_groups: Integers | None = None
     group: Integers | None = None
     time: Integers | None = None
+    query: Integers | None = None
     sample_weight: Floats | None = None
     name: str | None = None
     table: "TypedTable | None" = None

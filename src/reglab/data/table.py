@@ -7,6 +7,7 @@ import numpy as np
 
 from reglab.core.errors import UserError
 from reglab.data.checks import flag, whole
+from reglab.data.queries import task_of_queries
 from reglab.data.source import Floats, Source
 from reglab.data.table_column import Column
 from reglab.data.table_features import read_features
@@ -23,6 +24,7 @@ def table(
     path: str | None = None,
     target: str | Sequence[str] | None = None,
     event: str | None = None,
+    query: str | None = None,
     task: TaskOrTasks = "auto",
     drop: str | Sequence[str] | None = None,
     categorical: str | Sequence[str] | None = None,
@@ -47,6 +49,8 @@ def table(
         target: One column, or several (multilabel, or regression with several outputs)
         event: The column that is 1 where the event was seen at the time ``target``, and 0 where the
             row was lost from sight; the task is then ``survival``.
+        query: The column that numbers or names the query of each row, whose relevance the target is;
+            the task is then ``ranking``.
         task: See ``read_target``.
         drop: Columns to leave out.
         categorical: Numeric columns to treat as categories.
@@ -62,8 +66,9 @@ def table(
         target = _of_tasks(target, task)
     if event is not None:
         target, task = _of_event(target, str(event), task)
+    task = task_of_queries("data.query", query, task)
     reading = Reading(separator, decimal, missing, encoding, header, None if sheet is None else str(sheet), types)
-    steering = {"group": group, "time": time, "sample_weight": sample_weight}
+    steering = {"group": group, "time": time, "query": query, "sample_weight": sample_weight}
     typed = read_typed(path, reading, task, target, drop, categorical, steering)
     numeric, names, categories = read_features(
         pd_frame(typed.inputs), list(typed.categorical), whole("most_categories", most_categories, 1)
@@ -76,6 +81,7 @@ def table(
         standardize_target=flag("standardize_target", standardize_target),
         group=None if group is None else group_numbers(typed.file, str(group), reading),
         time=None if time is None else time_numbers(typed.file, str(time), reading),
+        query=None if query is None else group_numbers(typed.file, str(query), reading, "query"),
         sample_weight=None if typed.weight is None else _weights(typed.weight, typed.file),
         name=Path(str(path)).stem,
         table=typed,

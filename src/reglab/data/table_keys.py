@@ -81,7 +81,7 @@ def _ask_missing(texts: Texts, key: str, reading: Reading) -> None:
         )
 
 
-def group_numbers(table: RawTable, name: str, reading: Reading) -> Integers:
+def group_numbers(table: RawTable, name: str, reading: Reading, key: str = "group") -> Integers:
     """Return the number of each row's group, [rows].
 
     Each text is a group of its own (``0009`` and ``9`` are two). Groups are in numeric order where
@@ -91,6 +91,7 @@ def group_numbers(table: RawTable, name: str, reading: Reading) -> Integers:
         table: The file.
         name: Of the column.
         reading: Options.
+        key: That names it, for messages.
 
     Raises:
         UserError: For missing values, and for one number in two notations (``1`` and ``1.0``)
@@ -98,14 +99,14 @@ def group_numbers(table: RawTable, name: str, reading: Reading) -> Integers:
     wanted = reading.kinds.get(name)
     if not is_text(table, name) or wanted in ("number", "date"):
         values = _typed(table, name, reading)
-        check_complete(values, "group", name, table)
+        check_complete(values, key, name, table)
         sortable = values.to_numpy() if values.dtype.kind in "iufbM" else values.astype(str).to_numpy(dtype=str)
         return np.unique(sortable, return_inverse=True)[1].astype(np.int64)
     texts = Texts(name, table, reading.missing_texts)
     if wanted is None:
-        _ask_missing(texts, "group", reading)
+        _ask_missing(texts, key, reading)
     keys = texts.as_category(keep=wanted == "text")
-    check_complete(keys, "group", name, table)
+    check_complete(keys, key, name, table)
     labels, codes = np.unique(keys.to_numpy(dtype=str), return_inverse=True)
     order = _numeric_order(texts, [str(label) for label in labels], asked=wanted is None)
     return codes.astype(np.int64) if order is None else order[codes]

@@ -91,6 +91,8 @@ def read_target(columns: "pd.DataFrame", task: TaskOrTasks) -> Target:
     chosen = task_named(_guess(columns)) if given is None else given
     if chosen.reads == "classes":
         return _classes(columns, chosen)
+    if chosen.reads == "queries" and columns.shape[1] > 1:
+        raise UserError(f"{chosen.name} takes one target column, the relevance, got {list(columns)}: name one")
     if chosen.reads == "dense":
         raise UserError(
             f"data.task={chosen.name} has a target at each position, which no table holds: use reglab.dataset"
@@ -100,7 +102,7 @@ def read_target(columns: "pd.DataFrame", task: TaskOrTasks) -> Target:
         return _levels(columns, numbers, chosen)
     if chosen.reads == "labels" and not np.isin(numbers, (0, 1)).all():
         raise UserError(f"multilabel targets must be 0 or 1, one column a label; {list(columns)} hold other numbers")
-    values = numbers[:, 0] if chosen.reads == "numbers" and numbers.shape[1] == 1 else numbers
+    values = numbers[:, 0] if chosen.reads in ("numbers", "queries") and numbers.shape[1] == 1 else numbers
     if wrong := chosen.check_targets(torch.tensor(values)):
         raise UserError(f"the target does not suit data.task={chosen.name}: {wrong}")
     return Target(chosen.name, values, tuple(map(str, columns)))

@@ -47,7 +47,9 @@ def estimates(measured: Side, task: Task | str, level: float, scores: Sequence[A
             found = unless_faultless(estimates(part, own, level, scores_of_target(target, scores)), part, own)
             by_name |= {f"{target}/{name}": each for name, each in found.items()}
     else:
-        by_name[task.score] = _accuracy(measured, level) if task.decides else _explained(measured, task, level)
+        by_name[task.score] = (
+            _share(measured.statistics[1], level) if task.decides else _explained(measured, task, level)
+        )
     for name in (*task.also, *scores):
         if isinstance(name, OwnScore):
             by_name[name.name] = name.estimate(measured, task)
@@ -135,8 +137,8 @@ def _mean(values: Tensor, level: float) -> Estimated:
     return estimated._replace(low=estimated.low.clamp(min=0))
 
 
-def _accuracy(measured: Side, level: float) -> Estimated:
-    shares = measured.statistics[1]
+def _share(shares: Tensor, level: float) -> Estimated:
+    """Return the mean of values from 0 to 1."""
     value = shares.mean(-1)
     return share_interval(value, shares - value.unsqueeze(-1), level)
 
@@ -153,6 +155,8 @@ def _other(name: str, measured: Side, task: Task, level: float) -> Estimated:
     if name == "rmse":
         each = _mean(task.columns_of(measured.statistics), level).rooted()
         return mean_of_estimates(each if measured.units is None else Estimated(*(x * measured.units for x in each)))
+    if name == "mrr":
+        return _share(measured.statistics[task.means[name]], level)
     if name in task.means:
         return _mean(measured.statistics[task.means[name]], level)
     if name == "perplexity":
@@ -196,5 +200,5 @@ def _weighted(measured: Side, weights: Tensor, task: Task, level: float) -> dict
         shares = measured.statistics[1]
         value = (weights * shares).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)  # 1 where all are right
         around = weights * (shares - value)
-        estimated[WEIGHTED + "accuracy"] = share_interval(value.squeeze(-1), around, level, weights.square().mean(-1))
+        estimated[WEIGHTED + task.score] = share_interval(value.squeeze(-1), around, level, weights.square().mean(-1))
     return estimated

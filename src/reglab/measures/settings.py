@@ -105,7 +105,7 @@ def monitored(task: Task | str, weighted: bool) -> list[str]:
         weighted: Whether its rows have weights that differ.
     """
     plain = ["loss", *task_named(task).scores]
-    also = [WEIGHTED + name for name in ("loss", "accuracy") if name in plain] if weighted else []
+    also = [WEIGHTED + name for name in ("loss", "accuracy", "ndcg") if name in plain] if weighted else []
     return [f"val/{name}" for name in (*plain, *also)]
 
 

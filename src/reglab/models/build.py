@@ -8,12 +8,17 @@ from torch import Tensor, nn
 
 from reglab.config.instantiate import construct, locate
 from reglab.core.errors import UserError
+from reglab.models.each_document import EachDocument
 from reglab.models.lightning_module import check_plain
 from reglab.models.sizes import filled_in
 
 
 def build(
-    config: Mapping[str, Any], input_shape: tuple[int, ...], outputs: int, tokens: int | None = None
+    config: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    outputs: int,
+    tokens: int | None = None,
+    documents: bool = False,
 ) -> nn.Module:
     """Return the model that ``config`` describes, for inputs ``[rows, *input_shape]`` and that many
     outputs.
@@ -25,11 +30,14 @@ def build(
     Args:
         tokens: How many token ids there are, where the inputs are tokens, int64; it is then tried
             on the largest.
+        documents: Whether the first axis of an input counts documents, each of which gets outputs.
 
     Raises:
         UserError: If the class is not an ``nn.Module``, an argument is misspelt, missing or
             invalid, or the model does not map ``[rows, *input_shape]`` to ``[rows, outputs]``.
     """
+    if documents:
+        return EachDocument(build(config, input_shape[1:], outputs, tokens))
     cls = locate(config.get("_target_"), nn.Module, "model")
     check_plain(cls, f"model._target_={config['_target_']}")
     given = {name: value for name, value in config.items() if name != "_target_"}

@@ -83,9 +83,9 @@ class Task(ABC):
     """Whether targets are int64."""
     standardizes: bool = False
     """Whether targets may be scaled to mean 0 and deviation 1."""
-    reads: Literal["classes", "levels", "numbers", "labels", "dense", "times"] = "numbers"
+    reads: Literal["classes", "levels", "numbers", "labels", "dense", "times", "queries"] = "numbers"
     """What a target column holds: classes, classes in an order, numbers, 0 and 1 by label, times
-    and events; or classes of several positions, of which there is no table.
+    and events, relevance to queries; or classes of several positions, of which there is no table.
     """
     note: str = ""
     """What readers of its results have to know of the loss."""

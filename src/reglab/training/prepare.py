@@ -19,6 +19,7 @@ from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings
+from reglab.tasks import task_named
 from reglab.tracking import RunSpec, TrackingSettings
 from reglab.tracking.dataset import DataSetLike
 from reglab.training import describe
@@ -172,7 +173,8 @@ def build_experiment(
     cocktail = describe.build_cocktail(job["regularizer"], seed, loaded.task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = models.build(job["model"], loaded.input_shape, loaded.outputs, loaded.tokens)
+        documents = task_named(loaded.task).reads == "queries"
+        model = models.build(job["model"], loaded.input_shape, loaded.outputs, loaded.tokens, documents)
     start = warm_start(model, request.start if request else None)
     trainer = dict(job["trainer"])
     batch_size = job["data"]["batch_size"]
