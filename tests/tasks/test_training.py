@@ -17,7 +17,7 @@ from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
 from tasks.task_cases import MULTI, case
 
-NEW = ("poisson", "quantile", "ordinal", "segmentation", "next_token", "survival(4)", MULTI)
+NEW = ("poisson", "quantile", "ordinal", "segmentation", "next_token", "survival(4)", MULTI, "ranking")
 
 
 def dataset(task: str) -> DataSet:
@@ -42,7 +42,7 @@ def model(data: DataSet) -> nn.Module:
             return Segments(data.input_shape[0], data.outputs)
         if data.task == "next_token":
             return nn.Sequential(nn.Embedding(data.tokens, 6), nn.Linear(6, data.outputs))
-        return nn.Sequential(nn.Linear(data.input_shape[0], 6), nn.Tanh(), nn.Linear(6, data.outputs))
+        return nn.Sequential(nn.Linear(data.input_shape[-1], 6), nn.Tanh(), nn.Linear(6, data.outputs))
 
 
 def job(task: str, number: int, optimizer=harness.ADAM):

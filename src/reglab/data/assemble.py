@@ -186,7 +186,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         feature_names=names,
         target_names=source.target_names,
         digest=digest(parts, (source.task, targets.outputs, names, source.target_names)),
-        summary=_summary(parts, split.method, options) | targets.summary,
+        summary=_summary(parts, split.method, options) | targets.summary | _documents(parts, queries),
         target_scale=targets.scale,
         tokens=encoded.tokens,
         **prepared_truth(source, encoded.scale, len(encoded.names), options.noise_columns)._asdict(),
@@ -266,6 +266,14 @@ def _summary(parts: Mapping[str, Part], split: str, options: Options) -> dict[st
     summary |= {"label_noise": options.label_noise, "corrupted_rows": int(parts["train"].corrupted.sum())}
     real = parts["train"].inputs.is_floating_point()
     return summary | {"standardize": options.standardize and real}
+
+
+def _documents(parts: Mapping[str, Part], queries: Queries | None) -> dict[str, int]:
+    """Return the features of a document, and how many documents the longest query has."""
+    if queries is None:
+        return {}
+    documents, features = parts["train"].inputs.shape[1:]
+    return {"features": features, "documents": documents}
 
 
 class Truth(NamedTuple):
