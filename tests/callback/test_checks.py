@@ -67,6 +67,8 @@ def test_names_come_from_the_dict_or_the_kind() -> None:
     "given, message",
     [
         ({"every": None, "scores": ["f1"]}, "every=None never measures"),
+        ({"every": None, "prefix": "a/"}, "every=None never measures"),
+        ({"seed": 1.5}, "seed must be an integer >= 0"),
         ({"optimizer": 0}, "there are none: leave it out"),
         ({"memory_mb": -1}, "megabytes >= 0"),
     ],

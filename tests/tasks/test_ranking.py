@@ -167,6 +167,12 @@ def test_what_are_no_queries_is_refused(inputs, targets, options, message):
         reglab.dataset(torch.randn(*inputs), torch.arange(math.prod(targets)).reshape(targets) % 3, **options)
 
 
+def test_data_without_queries_cannot_be_ranked():
+    rows = torch.utils.data.TensorDataset(torch.randn(40, 3), torch.arange(40.0) % 3)
+    with pytest.raises(UserError, match=r"ranks the documents of queries: give a table with data\.query"):
+        reglab.dataset(rows, task="ranking")
+
+
 def test_a_relevance_that_is_none_is_refused():
     targets = torch.tensor([[1.0, -100.0], [-100.0, -100.0], [0.0, 2.0]])
     with pytest.raises(UserError, match="a query has no document"):

@@ -26,6 +26,7 @@ from reglab.measures import MeasureSettings, probe_size, to_floats
 from reglab.measures.own_scores import AnyScore
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.tasks import Task, task_named
+from reglab.training.check import check_seed
 from reglab.training.measurement import Measurement
 
 
@@ -205,7 +206,7 @@ def attach(
                 "with Lightning and reglab.Regularize"
             )
     _check_optimizer(model, optimizer)
-    cocktail = Cocktail(named, seed, judged.name if judged else OWN_LOSS)
+    cocktail = Cocktail(named, check_seed(seed), judged.name if judged else OWN_LOSS)
     if named and cocktail.prepare(model) is not model:
         raise UserError("a regularizer replaced the whole model, which attach cannot do: train with reglab.fit")
     cocktail.to(next(model.parameters()).device)

@@ -44,15 +44,18 @@ def check_task(task: Task | None, loss: object, settings: MeasureSettings) -> No
         settings.check(task, weighted=False)
 
 
-def check_used(members: Sized, every: int | None, scores: Sized, memory_mb: float, optimizer: object) -> None:
+def check_used(
+    members: Sized, every: int | None, scores: Sized, prefix: str, memory_mb: float, optimizer: object
+) -> None:
     """Raise UserError for an argument of ``Regularize`` that nothing would use.
 
     Args:
         members: The regularizers.
         every: See ``Regularize``, as the others.
     """
-    if every is None and len(scores):
-        raise UserError("scores= are measured after every so many epochs, and every=None never measures: give one")
+    if every is None and (len(scores) or prefix):
+        given = "scores= are measured" if len(scores) else "prefix= is put before what is measured"
+        raise UserError(f"{given}, and every=None never measures: leave one of them out")
     if optimizer is not None and not len(members):
         raise UserError(
             f"optimizer={optimizer!r} says whose steps regularizers follow, and there are none: leave it out"

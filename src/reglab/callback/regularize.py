@@ -38,6 +38,7 @@ from reglab.measures import MeasureSettings, to_floats
 from reglab.measures.own_scores import AnyScore
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.tasks import Task, task_named
+from reglab.training.check import check_seed
 from reglab.training.per_example import log_examples
 from reglab.training.silent_hooks import HookWatch
 
@@ -128,14 +129,14 @@ class Regularize(pl.Callback):
         memory_mb: float = 256,
         optimizer: int | str | None = None,
     ) -> None:
-        check_used(regularizers, every, scores, memory_mb, optimizer)
+        check_used(regularizers, every, scores, prefix, memory_mb, optimizer)
         names: Sequence[Any] = () if isinstance(scores, Mapping) else scores
         self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
         self.task, self.loss = None if task is None else task_named(task), loss
         if every is not None or task is not None or loss is not None:
             check_task(self.task, loss, self._settings)
         name = self.task.name if self.task else OWN_LOSS
-        self.cocktail = Cocktail(named_members(regularizers, self.task, loss), seed, name)
+        self.cocktail = Cocktail(named_members(regularizers, self.task, loss), check_seed(seed), name)
         self._memory, self._which = memory_mb * 2**20, optimizer
         self._seed = seed
         self.every = every

@@ -37,6 +37,7 @@ from reglab.data.table import table
 from reglab.data.targets import Targets, prepare_targets
 from reglab.data.tokens import tokens
 from reglab.data.wine import wine
+from reglab.tasks import task_named
 from reglab.tasks.positions import IGNORED
 
 SOURCES: dict[str, Callable[..., Source]] = {
@@ -198,6 +199,11 @@ def _check_columns(name: str, source: Source, options: Options) -> None:
         given = getattr(options, key)
         if given is not None and column is None:
             raise UserError(f"data.{key}={given} names a column of a table, but data={name} has none: set it to null")
+    if task_named(source.task).reads == "queries" and source.query is None:
+        raise UserError(
+            f"the task {source.task} ranks the documents of queries: give a table with data.query=COLUMN, or in Python "
+            "reglab.dataset(inputs, relevance, query=...)"
+        )
     if options.noise_columns and source.shape is not None:
         what = "tokens: set it to 0" if source.tokens else "images: set data.shape=flat where the data set has it"
         raise UserError(f"data.noise_columns={options.noise_columns} cannot be added to {what}")
