@@ -106,6 +106,8 @@ def test_a_table_names_the_task_of_each_target(tmp_path):
         ({"a": "segmentation", "b": "binary"}, "a cannot be of the task segmentation beside other targets"),
         ({"a/b": "regression", "b": "binary"}, "the column's name in letters"),
         ("multi(a=regression", "does not end"),
+        ("multi(a=regression,a=binary)", "names a target twice"),
+        ("multi()", "needs a target"),
     ],
 )
 def test_what_are_no_tasks_of_targets_is_refused(task, message):

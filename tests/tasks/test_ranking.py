@@ -177,5 +177,7 @@ def test_a_relevance_that_is_none_is_refused():
     targets = torch.tensor([[1.0, -100.0], [-100.0, -100.0], [0.0, 2.0]])
     with pytest.raises(UserError, match="a query has no document"):
         reglab.dataset(torch.randn(3, 2, 4), targets, task="ranking")
+    with pytest.raises(UserError, match="grades of at most 60"):
+        reglab.dataset(torch.randn(40, 4), torch.arange(40) * 3, query=torch.arange(40) // 4)
     with pytest.raises(UserError, match="relevance must be >= 0"):
         reglab.dataset(torch.randn(3, 2, 4), targets + 50, task="ranking")

@@ -59,7 +59,12 @@ def _multi(text: str, key: str) -> Multi:
     """Return the task of a text such as ``multi(price=regression,sold=2*binary,kind=classification:3)``."""
     if not text.endswith(")"):
         raise UserError(f"{key}={text} does not end: it is written multi(COLUMN=TASK,...)")
-    return Multi([target_of(part, key) for part in re.findall(r"[^,(]+(?:\([^)]*\))?[^,(]*", text[6:-1])])
+    targets = [target_of(part, key) for part in re.findall(r"[^,(]+(?:\([^)]*\))?[^,(]*", text[6:-1])]
+    if not targets:
+        raise UserError(f"{key}={text} needs a target: it is written multi(COLUMN=TASK,...)")
+    if len({target.name for target in targets}) < len(targets):
+        raise UserError(f"{key}={text} names a target twice")
+    return Multi(targets)
 
 
 def target_of(text: str, key: str = "task") -> Target:
@@ -74,7 +79,7 @@ def target_of(text: str, key: str = "task") -> Target:
         3
     """
     number = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-    match = re.fullmatch(rf"\s*([\w .-]+?)\s*=\s*(?:({number})\s*\*\s*)?([^:*]+?)(?:\s*:\s*(\d+))?\s*", text)
+    match = re.fullmatch(rf"\s*(\w[\w .-]*?)\s*=\s*(?:({number})\s*\*\s*)?([^:*]+?)(?:\s*:\s*(\d+))?\s*", text)
     if match is None:
         raise UserError(
             f"{key}: {text!r} is no target and its task: write COLUMN=TASK or COLUMN=2*TASK, the column's name in "

@@ -11,6 +11,7 @@ from reglab.tasks.base import Task
 from reglab.tasks.positions import IGNORED
 
 DEPTH = 10  # ranks that NDCG looks at
+MOST = 60  # of a relevance: larger gains would leave nothing of the others
 
 
 class Ranking(Task):
@@ -69,6 +70,8 @@ class Ranking(Task):
     def check_targets(self, values: Tensor) -> str:
         if not bool(((values >= 0) | (values == IGNORED)).all()):
             return f"relevance must be >= 0, and {IGNORED} where a query has no further document"
+        if bool((values > MOST).any()):
+            return f"relevance is a grade, and NDCG's gain is 2^grade - 1: grades of at most {MOST}"
         empty = values.dim() == 2 and not bool((values >= 0).any(1).all())
         return "a query has no document: leave it out" if empty else ""
 
