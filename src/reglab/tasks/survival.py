@@ -1,5 +1,8 @@
 """Survival: the time of an event, for some rows only known to be later."""
 
+import math
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -7,7 +10,7 @@ from reglab.core.errors import UserError
 from reglab.tasks.base import Task
 from reglab.tasks.groups import filled_groups, groups_of
 
-_CELLS = 2**22  # pairs of rows that are compared at a time
+_LEAST_BLOCK = 64  # rows that are compared pair by pair
 
 
 def cox_losses(log_hazards: Tensor, times: Tensor, events: Tensor) -> Tensor:
@@ -55,22 +58,51 @@ def concordance_terms(risks: Tensor, times: Tensor, events: Tensor) -> Tensor:
     Source:
         Harrell et al. (1982), Evaluating the yield of medical tests.
     """
-    rows = len(times)
+    rows, order = len(times), times.argsort(stable=True)
+    risks, times, events = risks[..., order].contiguous(), times[order], events[order]
     concordant, comparable = torch.zeros_like(risks), torch.zeros_like(risks)
-    for first in range(0, rows, size := max(1, _CELLS // risks.numel())):
-        part = slice(first, first + size)
-        earlier = times[part, None] < times
-        pairs = events[part, None] & (earlier | ((times[part, None] == times) & ~events))
-        difference = risks[..., part, None] - risks.unsqueeze(-2)
-        right = ((difference > 0).to(risks.dtype) + (difference == 0).to(risks.dtype) / 2) * pairs
-        concordant += right.sum(-2)
-        concordant[..., part] += right.sum(-1)
-        counted = pairs.to(risks.dtype)
-        comparable += counted.sum(-2)
-        comparable[..., part] += counted.sum(-1)
+    for first, end in pairwise(_blocks(times)):
+        block = slice(first, end)
+        right, pairs = _pairs(risks[..., block], times[block], events[block])
+        concordant[..., block] += right.sum(-1) + right.sum(-2)
+        comparable[..., block] += pairs.sum(-1) + pairs.sum(-2)
+        if end < rows:  # with later rows all events of the block are comparable
+            seen, later = events[block], slice(end, rows)
+            concordant[..., block] += seen * _shares_below(risks[..., later], risks[..., block])
+            comparable[..., block] += seen * (rows - end)
+            lower = _shares_below(risks[..., block][..., seen], risks[..., later])
+            concordant[..., later] += seen.sum() - lower
+            comparable[..., later] += seen.sum()
     total = comparable.sum(-1, keepdim=True)
     index = concordant.sum(-1, keepdim=True) / total
-    return index + 2 * (concordant - index * comparable) * rows / total  # a pair counts for both of its rows
+    terms = index + 2 * (concordant - index * comparable) * rows / total  # a pair counts for both of its rows
+    return terms[..., order.argsort()]
+
+
+def _blocks(times: Tensor) -> list[int]:
+    """Return where blocks of sorted times begin, and the end: equal times are in one block."""
+    size = max(_LEAST_BLOCK, math.isqrt(len(times)))
+    first = (times[1:] != times[:-1]).nonzero().squeeze(1) + 1  # of each time but the first
+    wanted = torch.arange(0, len(times), size, device=times.device)[1:]
+    found = torch.searchsorted(first, wanted)
+    starts = set(first[found[found < len(first)]].tolist())
+    return [0, *sorted(starts), len(times)]
+
+
+def _pairs(risks: Tensor, times: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which pairs ``[..., rows, rows]`` are concordant, and which are comparable, the earlier
+    row first.
+    """
+    later = (times.unsqueeze(-1) < times) | ((times.unsqueeze(-1) == times) & ~events)
+    pairs = (events.unsqueeze(-1) & later).to(risks.dtype)
+    difference = risks.unsqueeze(-1) - risks.unsqueeze(-2)
+    return ((difference > 0).to(risks.dtype) + (difference == 0).to(risks.dtype) / 2) * pairs, pairs
+
+
+def _shares_below(among: Tensor, risks: Tensor) -> Tensor:
+    """Return how many of ``among`` are below each risk, equal ones half."""
+    ordered, asked = among.sort(-1).values, risks.contiguous()
+    return (torch.searchsorted(ordered, asked) + torch.searchsorted(ordered, asked, right=True)).to(risks.dtype) / 2
 
 
 class Survival(Task):

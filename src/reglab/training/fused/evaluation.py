@@ -15,6 +15,7 @@ from reglab.training.measured_rows import Rows
 # Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay
 # in the cache; an accelerator wants much at once, and the bound is that of its memory.
 _CPU_CELLS, _CELLS = 2**13, 2**18
+_PAIRS = 2**25  # of rows whose losses compare them, at a time
 
 
 class Evaluator:
@@ -62,13 +63,16 @@ class Evaluator:
 
     def _compared(self, outputs: Tensor, targets: list[Rows], sets: Tensor) -> Tensor:
         """Return the statistics of losses that compare rows, from the outputs of all rows."""
-        by_member = []
-        for number, aligned in enumerate(self.in_shape(outputs.movedim(0, -1))):
+        aligned, task = self.in_shape(outputs.movedim(0, -1)), self._task
+        pairs = aligned.shape[1] * task.fewest  # of compared rows, of a member
+        size = 1 if any(rows.per_member for rows in targets) else max(1, _PAIRS // pairs)
+        found = []
+        for number in range(0, len(aligned), size):
+            members = aligned[number : number + size]
             own, *clean = (rows.all(sets[number : number + 1])[0] for rows in targets)
-            statistics = [self._task.statistics(aligned, own)]
-            statistics += [self._task.losses_of(self._task.statistics(aligned, other))[None] for other in clean]
-            by_member.append(torch.cat(statistics))
-        joint = torch.stack(by_member, 1)
+            statistics = [task.statistics_of(task.losses(members, own), members, own)]
+            found.append(torch.cat([*statistics, *(task.losses(members, other).unsqueeze(0) for other in clean)]))
+        joint = torch.cat(found, 1)
         return torch.cat([joint, outputs]) if self._outputs else joint
 
     def _run(self, pack: Pack, state: dict[str, Tensor], chunk: list[Tensor], per_member: tuple[bool, ...]) -> Tensor:
