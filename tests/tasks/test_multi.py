@@ -94,6 +94,12 @@ def test_a_table_names_the_task_of_each_target(tmp_path):
         reglab.dataset("table", path=str(path), task=tasks, target="price")
 
 
+def test_weights_are_part_of_the_name_as_they_are():
+    for text in ("multi(a=0.123456789*regression,b=1e-07*binary)", "multi(a=regression,q=quantile(0.1,0.9))"):
+        assert task_named(text).name == text
+    assert task_named("multi(a = 2.0*regression , b=binary)").name == "multi(a=2*regression,b=binary)"
+
+
 @pytest.mark.parametrize(
     "task, message",
     [

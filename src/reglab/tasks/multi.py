@@ -37,7 +37,7 @@ class Target:
 
     def __str__(self) -> str:
         """As it stands in the name of the task."""
-        factor = "" if self.weight == 1 else f"{self.weight:g}*"
+        factor = "" if self.weight == 1 else f"{str(self.weight).removesuffix('.0')}*"
         classes = f":{self.classes}" if self.task.classes and self.task.integers else ""
         return f"{self.name}={factor}{self.task.name}{classes}"
 
@@ -64,10 +64,8 @@ class Multi(Task):
         self.name = f"multi({','.join(map(str, targets))})"
         self.score, *also = (score for target in targets for score in target.scores)
         self.also = tuple(also)
-        self.others = tuple(
-            f"{target.name}/{score}" for target in targets for score in target.task.scores
-            if f"{target.name}/{score}" not in (self.score, *also)
-        )  # fmt: skip
+        every = [f"{target.name}/{score}" for target in targets for score in target.task.scores]
+        self.others = tuple(score for score in every if score not in (self.score, *also))
         self.from_statistics = tuple(
             f"{target.name}/{score}" for target in targets for score in ("loss", *target.task.from_statistics)
         )
@@ -117,11 +115,8 @@ class Multi(Task):
 
     def losses_of(self, statistics: Tensor) -> Tensor:
         blocks = statistics.split(self.statistic_counts)  # type: ignore[no-untyped-call]  # torch leaves it so
-        terms = [
-            target.weight * target.task.losses_of(block)
-            for target, block in zip(self.targets, blocks, strict=True)
-        ]  # fmt: skip
-        return torch.stack(terms).sum(0)
+        each = zip(self.targets, blocks, strict=True)
+        return torch.stack([target.weight * target.task.losses_of(block) for target, block in each]).sum(0)
 
     def scale(self, targets: Tensor) -> Scale:
         columns = zip(self.targets, targets.unbind(-1), strict=True)

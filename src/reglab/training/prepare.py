@@ -201,6 +201,7 @@ def build_experiment(
             "outputs": loaded.outputs,
             "tokens": loaded.tokens,
             "task": loaded.task,
+            **({"documents": True} if documents else {}),
             **({"start": start} if start else {}),
         },
         seconds,

@@ -19,7 +19,6 @@ from reglab.core.errors import UserError, nearest
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail
 from reglab.regularizers.select import selected
-from reglab.tasks import task_named
 from reglab.tracking.folder import IDENTITY, read_identity
 from reglab.tracking.folder_gate import check_run_folder
 from reglab.tracking.run_state import read_state
@@ -194,9 +193,8 @@ def _build(path: Path, description: Mapping[str, Any]) -> nn.Module:
         )
     if uses_lightning_loop({"model": node}):
         return build_module(node)
-    documents = task_named(description["task"]).reads == "queries" if "task" in description else False
     sizes = tuple(description["input_shape"]), description["outputs"], description.get("tokens")
-    return models.build(node, *sizes, documents)
+    return models.build(node, *sizes, bool(description.get("documents")))
 
 
 def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:
