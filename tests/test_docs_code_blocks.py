@@ -312,9 +312,15 @@ class MyData(pl.LightningDataModule):
 
 
 def write_readers_own(folder: Path) -> None:
-    """Write what the pages say lies in the reader's folder: a table, and a package."""
+    """Write what the pages say lies in the reader's folder: tables, and a package."""
     rows = [f"{size},{'ab'[size % 2]},{2.0 * size + size % 3}" for size in range(120)]
     (folder / "houses.csv").write_text("\n".join(["size,street,price", *rows]) + "\n")
+    rows = [f"{size},{2.0 * size + size % 3},{size % 5 // 3}" for size in range(120)]
+    (folder / "offers.csv").write_text("\n".join(["size,price,sold", *rows]) + "\n")
+    rows = [f"{age},{300 - age + age % 7},{int(age % 4 > 0)}" for age in range(200)]
+    (folder / "patients.csv").write_text("\n".join(["age,days,died", *rows]) + "\n")
+    rows = [f"q{row % 150},{row * 7 % 11},{row * 5 % 4}" for row in range(600)]
+    (folder / "searches.csv").write_text("\n".join(["query,clicks,grade", *rows]) + "\n")
     (folder / "my_package").mkdir()
     (folder / "my_package" / "__init__.py").write_text(NETWORK)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchmetrics.classification import MulticlassF1Score
 
 import reglab
 from reglab import models
@@ -163,6 +164,33 @@ def test_the_model_has_the_averaged_weights_that_its_metrics_speak_of() -> None:
 def test_what_is_no_regularizer_is_refused(wrong: Any) -> None:
     with pytest.raises(reglab.UserError, match="regularizers must be a list of regularizers"):
         reglab.fit(torch.nn.Linear(13, 3), reglab.dataset("wine"), wrong)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"experiment": "mine"}, "experiment='mine' is where a run is recorded, and none is"),
+        ({"measure": {"every": 2}}, "give reglab.MeasureSettings"),
+        ({"trainer": "gpu"}, "give a mapping, such as"),
+        ({"measure": reglab.MeasureSettings(scores=[MulticlassF1Score(3, average=None)])}, r"is \[3\] values"),
+        ({"measure": reglab.MeasureSettings(scores=[MulticlassF1Score(5)])}, "multiclass_f1_score fails on"),
+    ],
+)
+def test_an_argument_without_effect_is_refused_before_training(given: Any, message: str) -> None:
+    model = net()
+    with pytest.raises(reglab.UserError, match=message):
+        reglab.fit(model, reglab.dataset("wine"), **given)
+    assert torch.equal(model[0].weight, net()[0].weight)
+    with pytest.raises(reglab.UserError, match=r"batch_size is of training: reglab.fit"):
+        reglab.dataset("wine", batch_size=64)
+
+
+def test_the_test_part_is_measured_where_it_is_asked_for() -> None:
+    model, data = net(), reglab.dataset("wine")
+    found = reglab.fit(model, data, epochs=1, measure=reglab.MeasureSettings(test=True)).metrics
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model.eval()(data.test.inputs), data.test.targets)
+    assert found["test/loss"] == pytest.approx(float(loss), rel=1e-5)
 
 
 def test_one_regularizer_need_not_stand_in_a_list() -> None:

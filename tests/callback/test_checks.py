@@ -63,6 +63,21 @@ def test_names_come_from_the_dict_or_the_kind() -> None:
     assert list(Regularize({"first": L1(), "rest": L1()}, "regression").cocktail.members) == ["first", "rest"]
 
 
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"every": None, "scores": ["f1"]}, "every=None never measures"),
+        ({"every": None, "prefix": "a/"}, "every=None never measures"),
+        ({"seed": 1.5}, "seed must be an integer >= 0"),
+        ({"optimizer": 0}, "there are none: leave it out"),
+        ({"memory_mb": -1}, "megabytes >= 0"),
+    ],
+)
+def test_an_argument_that_nothing_would_use_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Regularize([], "classification", **given)
+
+
 def test_a_misspelt_task_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'classification'"):
         Regularize([L1()], "classificaton")  # type: ignore[arg-type]  # the typo is the case

@@ -22,6 +22,13 @@ from reglab.regularizers import (
 )
 
 
+def test_it_is_shown_with_its_numbers_and_what_is_not_the_default():
+    assert repr(L1(1e-3)) == "L1(strength=0.001)"
+    assert repr(L1(where="head.*")) == "L1(strength=0.0001, where='head.*')"
+    assert repr(EMA(0.9)) == "EMA(strength=0.9, warmup=9.0)"
+    assert repr(Tracer([])) == "Tracer(trace=[])"
+
+
 class Tracer(Regularizer):
     """Writes down when it is called, in a list that is handed in."""
 

@@ -77,6 +77,20 @@ def test_a_loss_without_rows_is_measured_over_batches_on_both_sides_and_has_no_i
     assert "no value for each row" in str(done)
 
 
+def test_a_loss_without_rows_has_an_interval_over_ten_batches():
+    data = reglab.dataset("diabetes", val_size=88)
+    model = nn.Linear(10, 1)
+    done = reglab.fit(
+        model, data, epochs=1, batch_size=8, loss=lambda outputs, targets: (outputs - targets).abs().max()
+    )
+    with torch.no_grad():
+        errors = (model(data.val.inputs).squeeze(1) - data.val.targets).abs()
+    batches = errors.reshape(11, 8).amax(1)
+    assert done.metrics["val/loss"] == pytest.approx(float(batches.mean()), rel=1e-5)
+    assert done.metrics["val/loss_se"] == pytest.approx(float(batches.std()) / 11**0.5, rel=1e-4)
+    assert done.metrics["gap/loss_low"] < done.gap[0] < done.metrics["gap/loss_high"]
+
+
 @pytest.mark.parametrize("loss", [focal, whole_batch])
 def test_a_pack_trains_and_measures_it_as_each_job_alone(loss):
     def job(number):

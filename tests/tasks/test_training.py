@@ -15,16 +15,18 @@ from reglab.tasks import task_named
 from reglab.training.fused.measurement import PackMeasurement
 from reglab.training.measured_rows import gap_rows
 from reglab.training.measurement import Measurement
-from tasks.task_cases import case
+from tasks.task_cases import MULTI, case
 
-NEW = ("poisson", "quantile", "ordinal", "segmentation", "next_token")
+NEW = ("poisson", "quantile", "ordinal", "segmentation", "next_token", "survival(4)", MULTI, "ranking")
 
 
 def dataset(task: str) -> DataSet:
     """Inputs from which the targets can be read, with noise."""
-    outputs, targets = case(task, 80)
+    outputs, targets = case(task, 200 if task.startswith("survival") else 80)
     if task == "next_token":
         return reglab.dataset(outputs.argmax(-1), targets, task=task)
+    if task == MULTI:
+        task = {"price": "regression", "sold": "2*binary", "size": "ordinal", "kind": "0.5*classification"}
     return reglab.dataset(outputs, targets, task=task)
 
 
@@ -40,7 +42,7 @@ def model(data: DataSet) -> nn.Module:
             return Segments(data.input_shape[0], data.outputs)
         if data.task == "next_token":
             return nn.Sequential(nn.Embedding(data.tokens, 6), nn.Linear(6, data.outputs))
-        return nn.Sequential(nn.Linear(data.input_shape[0], 6), nn.Tanh(), nn.Linear(6, data.outputs))
+        return nn.Sequential(nn.Linear(data.input_shape[-1], 6), nn.Tanh(), nn.Linear(6, data.outputs))
 
 
 def job(task: str, number: int, optimizer=harness.ADAM):

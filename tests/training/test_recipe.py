@@ -121,6 +121,16 @@ def test_an_optimizer_as_a_node_is_copied():
     assert optimizer_config(node, None) is not node
 
 
+def test_a_learning_rate_beside_a_node_acts_or_is_refused():
+    assert optimizer_config("sgd") == {"_target_": "torch.optim.SGD", "lr": 1e-3}
+    assert optimizer_config({"_target_": "torch.optim.SGD"}) == {"_target_": "torch.optim.SGD"}
+    assert optimizer_config({"_target_": "torch.optim.SGD"}, 0.5)["lr"] == 0.5
+    with pytest.raises(UserError, match="differ: give one of them"):
+        optimizer_config({"_target_": "torch.optim.SGD", "lr": 0.1}, 0.5)
+    with pytest.raises(UserError, match="or a mapping such as"):
+        optimizer_config({"lr": 0.1}, 0.5)
+
+
 def test_an_unknown_optimizer_names_the_nearest():
     with pytest.raises(UserError, match=r"optimizer='adamm' is not in torch\.optim; did you mean 'adam"):
         optimizer_config("adamm", 0.1)

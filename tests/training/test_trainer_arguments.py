@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from reglab.config.trainer_table import ACTS, OWN, REFUSED
 from reglab.core.errors import UserError
-from reglab.training.trainer_arguments import supported
+from reglab.training.trainer_arguments import check_of_fit, supported
 from training.job_case import Case
 
 PAGE = Path(__file__).parents[2] / "docs" / "trainer.md"
@@ -65,6 +66,21 @@ def test_what_does_not_act_is_refused_with_the_way_out(key: str) -> None:
         supported({key: GIVEN[key]})
     assert str(raised.value) == f"trainer.{key} has no effect here: {REFUSED[key]}"
     assert supported({key: None}) == {}
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_python_is_answered_in_python(key: str) -> None:
+    with pytest.raises(UserError) as raised:
+        check_of_fit({key: GIVEN[key]})
+    told = str(raised.value)
+    assert told.startswith(f"trainer={{{key!r}: ...}} has no effect here: ")
+    assert not re.search(r"\b(trainer|data|debug|measure|hydra)\.\w|=none|2>|config.yaml|reglab train", told)
+    assert check_of_fit({key: None, "devices": 1})["devices"] == 1
+
+
+def test_python_is_told_of_a_typo() -> None:
+    with pytest.raises(UserError, match=r"trainer=\{'precison': ...\} is no argument of a trainer: did you mean"):
+        check_of_fit({"precison": 32})
 
 
 def test_what_is_done_anyhow_may_be_said() -> None:

@@ -21,20 +21,22 @@ class Comparison:
     Args:
         results: By run id.
         monitor: The metric that is compared, such as ``val/loss``.
+        decided: The metric that decided in the runs; None: the monitor.
     """
 
-    def __init__(self, results: Mapping[str, Examples], monitor: str) -> None:
+    def __init__(self, results: Mapping[str, Examples], monitor: str, decided: str | None = None) -> None:
         self.monitor = monitor
+        self._decided = decided or monitor
         self._results = results
         self._sign = 1.0 if lower_is_better(monitor) else -1.0
-        self._reader = reader_of(monitor)
+        self._reader = reader_of(monitor, self._decided)
         self._splits_cache: dict[tuple[str, ...], Splits | None] = {}
         self._others: dict[str, Comparison] = {monitor: self}
 
     def on(self, metric: str) -> "Comparison":
         """Return the same comparison by another metric."""
         if metric not in self._others:
-            self._others[metric] = Comparison(self._results, metric)
+            self._others[metric] = Comparison(self._results, metric, self._decided)
         return self._others[metric]
 
     def has(self, candidates: Iterable[Candidate]) -> bool:
@@ -80,7 +82,7 @@ class Comparison:
 
     def constant_value(self, candidate: Candidate, metric: str) -> float | None:
         """Return the constant predictor's metric on the validation rows of ``candidate``."""
-        reader = reader_of(metric)
+        reader = reader_of(metric, self._decided)
         splits = self._read(candidate, lambda results: _constant(reader, results))
         if not splits:
             return None

@@ -27,7 +27,8 @@ class Examples:
 
     Attributes:
         val_index, probe_index: int64 [rows], the example's index in the whole data set, whatever
-            the split; a bootstrap replica's probe may contain one twice.
+            the split; a bootstrap replica's probe may contain one twice. Where the loss compares
+            rows, all are of groups of rows, known by the rows in them.
         val_loss, probe_loss: float32 [rows], float64 where the run was trained in double; their
             means are the run's ``val/loss`` and ``train/loss``.
         val_score, probe_score: [rows], terms whose mean is the task's score

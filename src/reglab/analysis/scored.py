@@ -49,16 +49,19 @@ def constant(results: Examples) -> Side | None:
     return Side(results.val_index, results.val_constant_loss, results.val_constant_score, results.val_constant_monitor)
 
 
-def reader_of(metric: str) -> Reader:
+def reader_of(metric: str, monitor: str | None = None) -> Reader:
     """Return the function from one predictor's results to a validation metric, to be minimized.
 
     Args:
         metric: Such as ``val/loss``. The function returns None where the results do not hold it.
+        monitor: The metric that decided in the runs, which tells the two apart that results may hold of
+            a task of several targets; None: ``metric``.
     """
     name, sign = metric.removeprefix("val/"), 1.0 if lower_is_better(metric) else -1.0
 
     def read(side: Side) -> Scored | None:
-        terms = side.loss if name == "loss" else side.score if name in OF_TASKS else side.monitor
+        of_score = name in OF_TASKS or ("/" in name and (side.monitor is None or monitor not in (None, metric)))
+        terms = side.loss if name == "loss" else side.score if of_score else side.monitor
         if terms is None or not np.isfinite(terms).all():
             return None
         noise = sign * terms.astype(np.float64)

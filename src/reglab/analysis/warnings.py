@@ -176,8 +176,8 @@ def missing_loss_intervals(choice: Choice) -> Iterator[str]:
     """Yield why a gap in loss has no interval: too few errors to estimate their cost."""
     if choice.chosen.without_rows("val/loss"):
         yield (
-            "The loss has no value for each row, so its gap has no interval: only the spread over seeds tells how far "
-            "chance moves it."
+            "The loss has no value for each row, and too few groups of rows were measured for an interval: only the "
+            "spread over seeds tells how far chance moves it."
         )
         return
     ends = "gap/loss_low", "gap/loss_high"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -30,7 +30,7 @@ from reglab.training import describe
 from reglab.training.check import check_experiment, check_seed
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit as fit_experiment
-from reglab.training.fit import summary
+from reglab.training.fit import summary, test_metrics
 from reglab.training.length import take_length
 from reglab.training.own_loss import with_loss
 from reglab.training.preflight import log_advice
@@ -38,6 +38,7 @@ from reglab.training.process_state import process_restored
 from reglab.training.recipe import Recipe, optimizer_config
 from reglab.training.recorder import Progress
 from reglab.training.run_note import run_note, verdict
+from reglab.training.trainer_arguments import check_of_fit
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def fit(
     epochs: int | None = 50,
     batch_size: int = 32,
     optimizer: str | Mapping[str, Any] = "adam",
-    lr: float | None = 1e-3,
+    lr: float | Literal["default"] | None = "default",
     seed: int = 0,
     tracking: str | None = None,
     experiment: str | None = None,
@@ -91,12 +92,14 @@ def fit(
         regularizers: A list, the first innermost, or a mapping by name.
         epochs: Passes over the training rows, >= 1; None where ``trainer`` has ``max_steps``.
         batch_size: Rows of a batch, >= 1.
-        optimizer: A name in ``torch.optim``.
-        lr: Learning rate; None: the optimizer's default.
+        optimizer: A name in ``torch.optim``, or a mapping of ``_target_`` and arguments.
+        lr: Learning rate; None: the optimizer's default; by default 1e-3 for an optimizer given by
+            its name, and what the mapping says of one given so.
         seed: Of the initial draws, the order of the examples and the regularizers, >= 0.
         tracking: An MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory
             alone.
-        experiment: The MLflow experiment of the run; None: MLFLOW_EXPERIMENT_NAME, or ``reglab``.
+        experiment: The MLflow experiment of a recorded run; None: MLFLOW_EXPERIMENT_NAME, or
+            ``reglab``.
         measure: What is measured after an epoch; None: the defaults.
         loss: Of (outputs, targets), the outputs in the shape that the task's losses take: a number
             for each row, or one for all rows, whose gap then has no interval; None: the task's.
@@ -115,21 +118,13 @@ def fit(
     cocktail = Cocktail(_members(regularizers), check_seed(seed), data.task)
     _check_shapes(model, data)
     data = with_loss(data, loss, model, batch_size)
-    settings = dict(trainer or {})
+    settings = {**_checked(trainer, tracking, experiment, measure), "max_epochs": epochs}
     clip_norm = settings.pop("gradient_clip_norm", None)
-    if "max_epochs" in settings:
-        raise UserError(f"trainer: give the number of epochs as reglab.fit(..., epochs={settings['max_epochs']})")
-    if tracking is None and isinstance(settings.get("profiler"), str):
-        raise UserError(
-            "trainer: a profile is a file of the run, which is kept with tracking='sqlite:///reglab.db'; or give a "
-            "profiler of Lightning's with a dirpath"
-        )
-    settings["max_epochs"] = epochs
     length = take_length(settings, len(data.train), batch_size, "epochs")
-    recipe = Recipe(optimizer_config(optimizer, lr), {}, clip_norm, batch_size, 32, *length)
-    job = Experiment(
-        model, cocktail, data, recipe, measure or MeasureSettings(), settings, _description(cocktail, data, seed)
-    )
+    chunk, seconds = settings.pop("steps_per_batch", 32), settings.pop("checkpoint_seconds", 10.0)
+    recipe = Recipe(optimizer_config(optimizer, lr), {}, clip_norm, batch_size, chunk, *length)
+    described = _description(cocktail, data, seed)
+    job = Experiment(model, cocktail, data, recipe, measure or MeasureSettings(), settings, described, seconds)
     plan, job = spawn.plan_processes(job)
     with spawn.allow_notebook() if plan else nullcontext():
         check_experiment(job)
@@ -160,6 +155,24 @@ def _train(job: Experiment, tracking: str | None, experiment: str | None, seed: 
     return metrics, history, None if tracking is None else tracker.run_id
 
 
+def _checked(trainer: object, tracking: str | None, experiment: str | None, measure: object) -> dict[str, Any]:
+    """Return the trainer's arguments; raise UserError for what would have no effect."""
+    settings = check_of_fit({} if trainer is None else trainer)
+    recorded = "give tracking='sqlite:///reglab.db' too"
+    if "max_epochs" in settings:
+        raise UserError(f"trainer: give the number of epochs as reglab.fit(..., epochs={settings['max_epochs']})")
+    if tracking is None and experiment is not None:
+        raise UserError(f"experiment={experiment!r} is where a run is recorded, and none is: {recorded}")
+    if tracking is None and isinstance(settings.get("profiler"), str):
+        raise UserError(
+            f"trainer: a profile is a file of a run that is recorded: {recorded}, or a profiler of Lightning's with a "
+            "dirpath"
+        )
+    if measure is not None and not isinstance(measure, MeasureSettings):
+        raise UserError(f"measure={measure!r}: give reglab.MeasureSettings(...)")
+    return settings
+
+
 def _members(regularizers: object) -> dict[str, Regularizer]:
     """Return the members by name, from a list, a mapping, or one alone."""
     named = regularizers if isinstance(regularizers, Mapping) else None
@@ -177,14 +190,15 @@ def _train_and_finish(
     try:
         with user_code():
             metrics = summary(fit_experiment(job, tracker, on_progress))
+            tested = test_metrics(job.model, job.cocktail, job.data, job.measure) if job.measure.test else {}
     except BaseException as error:
         tracker.tag(**{"reglab.message": describe_error(error)})
         tracker.finish("KILLED" if was_signalled(error) else "FAILED")
         raise
-    tracker.summary(metrics)
+    tracker.summary(metrics | tested)
     tracker.note(run_note(job.data, job.cocktail, metrics))
     tracker.finish("FINISHED")
-    return metrics
+    return metrics | tested
 
 
 def _description(cocktail: Cocktail, data: DataSet, seed: int) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from torch.optim import LBFGS, Optimizer
 from torchmetrics import Metric
 
 from reglab.callback.averaged_weights import averaged_weights
-from reglab.callback.batch_evaluation import Asked, OwnLoss, evaluate_batches
+from reglab.callback.batch_evaluation import Asked, BatchLoss, evaluate_batches
 from reglab.callback.checks import check_task, named_members
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.callback.fixed_batches import MEMORY, FixedBatches
 from reglab.callback.measured_sides import Sides, gap_of_batches
 from reglab.callback.optimizer_hooks import OptimizerHooks
-from reglab.callback.own_scores import OwnScore, own_scores
+from reglab.callback.own_scores import MetricOrFunction, own_scores
 from reglab.callback.run_record import OWN_LOSS, run_tags
 from reglab.core.errors import UserError
 from reglab.distributed.parameters import clip_factor
@@ -26,6 +26,7 @@ from reglab.measures import MeasureSettings, probe_size, to_floats
 from reglab.measures.own_scores import AnyScore
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.tasks import Task, task_named
+from reglab.training.check import check_seed
 from reglab.training.measurement import Measurement
 
 
@@ -148,8 +149,8 @@ def attach(
     regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
     task: Task | str | None = None,
     *,
-    loss: OwnLoss | None = None,
-    scores: Sequence[AnyScore | Metric] | Mapping[str, OwnScore] = (),
+    loss: BatchLoss | None = None,
+    scores: Sequence[AnyScore | Metric] | Mapping[str, MetricOrFunction] = (),
     unpack: Unpack = inputs_and_targets,
     seed: int = 0,
 ) -> Attached:
@@ -205,7 +206,7 @@ def attach(
                 "with Lightning and reglab.Regularize"
             )
     _check_optimizer(model, optimizer)
-    cocktail = Cocktail(named, seed, judged.name if judged else OWN_LOSS)
+    cocktail = Cocktail(named, check_seed(seed), judged.name if judged else OWN_LOSS)
     if named and cocktail.prepare(model) is not model:
         raise UserError("a regularizer replaced the whole model, which attach cannot do: train with reglab.fit")
     cocktail.to(next(model.parameters()).device)

@@ -10,14 +10,14 @@ from torch import Tensor, distributed, nn
 
 from reglab.callback.dataloader_rows import Unpack, pair_of, wide_labels
 from reglab.callback.fixed_batches import FixedBatches, fixed_seeds, rows_in
-from reglab.callback.own_scores import OwnScore, ScoresOfSide
+from reglab.callback.own_scores import MetricOrFunction, ScoresOfSide
 from reglab.core.errors import UserError
 from reglab.distributed.collectives import interleaved
 from reglab.measures import Evaluation
 from reglab.measures.evaluate import evaluation_mode, evaluation_of, one_tensor
 from reglab.tasks import Task
 
-OwnLoss = Callable[[Any, Any], Any]
+BatchLoss = Callable[[Any, Any], Any]
 """``(module, batch) -> losses [rows]``, or one loss of the batch, 0-dim, or a dict with one as
 ``loss``.
 """
@@ -35,8 +35,8 @@ class Asked(NamedTuple):
 
     task: Task | None
     unpack: Unpack
-    loss: OwnLoss | None = None
-    scores: Mapping[str, OwnScore] = MappingProxyType({})
+    loss: BatchLoss | None = None
+    scores: Mapping[str, MetricOrFunction] = MappingProxyType({})
 
 
 class BatchEvaluation(NamedTuple):

@@ -1,6 +1,6 @@
 """Checks of regularizers, strategy and optimizer for ``Regularize``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
@@ -42,6 +42,26 @@ def check_task(task: Task | None, loss: object, settings: MeasureSettings) -> No
         raise UserError(f"scores={list(map(str, settings.scores))} are scores of a task; give task= too")
     if task is not None:
         settings.check(task, weighted=False)
+
+
+def check_used(
+    members: Sized, every: int | None, scores: Sized, prefix: str, memory_mb: float, optimizer: object
+) -> None:
+    """Raise UserError for an argument of ``Regularize`` that nothing would use.
+
+    Args:
+        members: The regularizers.
+        every: See ``Regularize``, as the others.
+    """
+    if every is None and (len(scores) or prefix):
+        given = "scores= are measured" if len(scores) else "prefix= is put before what is measured"
+        raise UserError(f"{given}, and every=None never measures: leave one of them out")
+    if optimizer is not None and not len(members):
+        raise UserError(
+            f"optimizer={optimizer!r} says whose steps regularizers follow, and there are none: leave it out"
+        )
+    if not memory_mb >= 0:
+        raise UserError(f"memory_mb={memory_mb} must be a number of megabytes >= 0")
 
 
 def named_members(

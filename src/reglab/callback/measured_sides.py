@@ -16,7 +16,7 @@ from reglab.measures.evaluate import evaluation_of
 from reglab.tasks import Task
 from reglab.training import measured_rows
 from reglab.training.measured_rows import GapRows, GapSide
-from reglab.training.per_example import MeasuredRows, SideRows, constant_predictor, examples
+from reglab.training.per_example import MeasuredRows, SideRows, constant_predictor, examples, has_examples
 
 _OF_AN_INTERVAL = ("val/loss_se", "gap/loss_low", "gap/loss_high")
 
@@ -53,14 +53,16 @@ class Sides(NamedTuple):
         probe, val = (_kept_side(batches, asked.task) for batches in self.both)
         return GapRows(asked.task, probe._replace(left=self.left), val)
 
-    def examples(self, evaluations: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype) -> Examples:
-        """Return the results by example of a gap by a task.
+    def examples(self, evaluations: tuple[Evaluation, Evaluation], task: Task, dtype: torch.dtype) -> Examples | None:
+        """Return the results by example of a gap by a task; None of too few groups of rows.
 
         Args:
             evaluations: Of the probe and of the validation rows.
             task: Of the outputs.
             dtype: Of the model.
         """
+        if not has_examples(task, evaluations):
+            return None
         (_, _, fitted), (_, outputs, targets) = evaluations
         best = constant_predictor(fitted, len(targets), task.width(outputs), task)
         constant = evaluation_of(best, targets, task)

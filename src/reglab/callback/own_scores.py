@@ -12,11 +12,13 @@ from reglab.core.errors import UserError
 from reglab.core.metric_direction import lower_is_better
 from reglab.tasks import Task
 
-OwnScore = Metric | Callable[[Tensor, Tensor], Any]
+MetricOrFunction = Metric | Callable[[Tensor, Tensor], Any]
 """A metric of torchmetrics, or ``(outputs, targets) -> value`` of all rows, 0-dim or ``[rows]``."""
 
 
-def own_scores(scores: Sequence[object] | Mapping[str, OwnScore], task: Task | None) -> dict[str, OwnScore]:
+def own_scores(
+    scores: Sequence[object] | Mapping[str, MetricOrFunction], task: Task | None
+) -> dict[str, MetricOrFunction]:
     """Return the user's own scores by name; none where ``scores`` are names of ours.
 
     Args:
@@ -42,7 +44,7 @@ def own_scores(scores: Sequence[object] | Mapping[str, OwnScore], task: Task | N
     return dict(scores)
 
 
-def is_lower_better(name: str, score: OwnScore) -> bool:
+def is_lower_better(name: str, score: MetricOrFunction) -> bool:
     """Return whether lower values are better: where ``score.higher_is_better`` is False, or it does
     not say and its name is that of such a score of ours.
     """
@@ -61,7 +63,7 @@ class ScoresOfSide:
         device: Of the module.
     """
 
-    def __init__(self, scores: Mapping[str, OwnScore], device: torch.device) -> None:
+    def __init__(self, scores: Mapping[str, MetricOrFunction], device: torch.device) -> None:
         self._metrics = {name: _fresh(score, device) for name, score in scores.items() if isinstance(score, Metric)}
         self._functions = {name: score for name, score in scores.items() if name not in self._metrics}
 

@@ -14,15 +14,22 @@ from torchmetrics import Metric
 
 from reglab.analysis.per_example_file import Examples
 from reglab.callback.averaged_weights import averaged_weights
-from reglab.callback.batch_evaluation import Asked, OwnLoss
-from reglab.callback.checks import check_loss_members, check_strategy, check_task, followed_optimizer, named_members
+from reglab.callback.batch_evaluation import Asked, BatchLoss
+from reglab.callback.checks import (
+    check_loss_members,
+    check_strategy,
+    check_task,
+    check_used,
+    followed_optimizer,
+    named_members,
+)
 from reglab.callback.clipping import follow_clipping
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.callback.fixed_batches import rows_in
 from reglab.callback.loop_guard import loop_guard
 from reglab.callback.measurement import LoaderMeasurement
 from reglab.callback.optimizer_hooks import OptimizerHooks
-from reglab.callback.own_scores import OwnScore, own_scores
+from reglab.callback.own_scores import MetricOrFunction, own_scores
 from reglab.callback.run_record import OWN_LOSS, log_final, run_tags, tag_runs
 from reglab.callback.second_gradient import SecondGradient
 from reglab.callback.training_loss import TrainingLoss
@@ -31,6 +38,7 @@ from reglab.measures import MeasureSettings, to_floats
 from reglab.measures.own_scores import AnyScore
 from reglab.regularizers import Cocktail, Regularizer, overrides
 from reglab.tasks import Task, task_named
+from reglab.training.check import check_seed
 from reglab.training.per_example import log_examples
 from reglab.training.silent_hooks import HookWatch
 
@@ -112,22 +120,23 @@ class Regularize(pl.Callback):
         regularizers: Sequence[Regularizer] | Mapping[str, Regularizer],
         task: Task | str | None = None,
         *,
-        loss: OwnLoss | None = None,
+        loss: BatchLoss | None = None,
         seed: int = 0,
         every: int | None = 1,
         unpack: Unpack = inputs_and_targets,
         prefix: str = "",
-        scores: Sequence[AnyScore | Metric] | Mapping[str, OwnScore] = (),
+        scores: Sequence[AnyScore | Metric] | Mapping[str, MetricOrFunction] = (),
         memory_mb: float = 256,
         optimizer: int | str | None = None,
     ) -> None:
+        check_used(regularizers, every, scores, prefix, memory_mb, optimizer)
         names: Sequence[Any] = () if isinstance(scores, Mapping) else scores
         self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
         self.task, self.loss = None if task is None else task_named(task), loss
         if every is not None or task is not None or loss is not None:
             check_task(self.task, loss, self._settings)
         name = self.task.name if self.task else OWN_LOSS
-        self.cocktail = Cocktail(named_members(regularizers, self.task, loss), seed, name)
+        self.cocktail = Cocktail(named_members(regularizers, self.task, loss), check_seed(seed), name)
         self._memory, self._which = memory_mb * 2**20, optimizer
         self._seed = seed
         self.every = every

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from reglab.callback.batch_evaluation import OwnLoss, own_losses, without_log
+from reglab.callback.batch_evaluation import BatchLoss, own_losses, without_log
 from reglab.callback.fixed_batches import rows_in
 from reglab.callback.training_loss import TrainingLoss
 from reglab.core.errors import UserError
@@ -39,7 +39,7 @@ class SecondGradient:
         trainer: pl.Trainer,
         module: pl.LightningModule,
         cocktail: Cocktail,
-        loss: OwnLoss,
+        loss: BatchLoss,
         objective: TrainingLoss,
     ) -> None:
         self._trainer, self._module, self._cocktail = trainer, module, cocktail

@@ -21,7 +21,8 @@ _ORIGINAL_DEFAULTS = {
     "sync_batchnorm": True,
     "polish_steps": 0,
 }  # as it was before there were these settings
-_READING_KEYS = ("separator", "decimal", "missing", "encoding", "header", "sheet", "types")  # null as before
+# null as before
+_READING_KEYS = ("separator", "decimal", "missing", "encoding", "header", "sheet", "types", "event", "query")
 _LATER_KEYS = ("take", "pad")  # likewise
 
 _ARRAY_PATHS = ("inputs", "targets")

@@ -73,3 +73,29 @@ REFUSED: Mapping[str, str] = {
     "enable_autolog_hparams": "the whole configuration is recorded",
     "model_registry": "MLflow keeps the models",
 }
+# The way out in the words of reglab.fit, where that of the command line does not fit.
+REFUSED_IN_FIT: Mapping[str, str] = {
+    "logger": "tracking='sqlite:///reglab.db' records the run in MLflow, and fit.history has all metrics",
+    "callbacks": "fit.history has every metric by epoch; reglab.Regularize joins callbacks of yours in a pl.Trainer",
+    "fast_dev_run": "give epochs=1 and reglab.dataset(..., train_size=64)",
+    "min_steps": "give trainer={'min_epochs': ...}",
+    "max_time": "a result must not depend on the clock; give epochs=",
+    "limit_val_batches": "all validation rows are measured; reglab.dataset(..., val_size=ROWS) makes them fewer",
+    "limit_test_batches": "all test rows are measured; reglab.dataset(..., test_size=ROWS) makes them fewer",
+    "limit_predict_batches": "reglab.fit predicts nothing: call fit.model",
+    "overfit_batches": "reglab.dataset(..., train_size=ROWS) trains on the same rows each epoch",
+    "val_check_interval": "MeasureSettings(every=...) counts epochs, and limit_train_batches makes an epoch shorter",
+    "check_val_every_n_epoch": "give measure=reglab.MeasureSettings(every=...)",
+    "log_every_n_steps": "fit.history has the terms of the objective as means over all steps of an epoch",
+    "enable_checkpointing": "with tracking= they are written: trainer={'checkpoint_seconds': ...} says how often",
+    "enable_progress_bar": "reglab.fit shows none",
+    "enable_model_summary": "print(model) shows the model",
+    "gradient_clip_val": "proximal steps must be scaled with the gradient: give trainer={'gradient_clip_norm': ...}",
+    "gradient_clip_algorithm": "proximal steps must be scaled with the gradient: give "
+    "trainer={'gradient_clip_norm': ...}",
+    "barebones": "without tracking= nothing is recorded",
+    "plugins": "precision and cluster are chosen by trainer={'precision': ...} and by the environment",
+    "default_root_dir": "without tracking= nothing is written, and with it the run's folder is in runs/",
+    "enable_autolog_hparams": "with tracking= the numbers of regularizers and optimizer are recorded",
+    "model_registry": "reglab.load(fit.run_id) gives the model of a run that was recorded",
+}

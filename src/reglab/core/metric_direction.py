@@ -28,6 +28,9 @@ SCORES = {
     "accuracy": Score(True, "share", "share of correct predictions; multilabel: mean over the labels"),
     "r2": Score(True, "share of the variance", "1 - squared error / variance, mean over the columns"),
     "d2": Score(True, "share of the loss", "1 - loss / loss of the best constant, mean over the columns"),
+    "concordance": Score(True, "probability", "share of comparable pairs whose earlier event has the higher risk"),
+    "ndcg": Score(True, "share", "gain of the first 10 ranks over that of the best order, mean over the queries"),
+    "mrr": Score(True, "share", "1 / rank of the first relevant document, mean over the queries"),
     "mean_iou": Score(True, "share", "intersection over union of the pixels, mean over the classes"),
     "perplexity": Score(False, "classes", "exp of the loss"),
     "balanced_accuracy": Score(True, "share", "mean recall over the classes"),
@@ -41,7 +44,7 @@ SCORES = {
     "rmse": Score(False, "the target's own", "root of the mean squared error, mean over the columns"),
 }
 
-OF_TASKS = ("accuracy", "r2", "d2")  # each task has one of them, which is always measured
+OF_TASKS = ("accuracy", "r2", "d2", "concordance", "ndcg")  # each task has one of them, which is always measured
 
 LOSS_OF_REGRESSION = (
     "The loss of a regression is the squared error, not halved, of the target as it is trained on: standardized, "

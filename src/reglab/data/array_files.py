@@ -13,15 +13,14 @@ from reglab.data.several import Input, JoinedReader, names_of
 from reglab.data.source import Source
 from reglab.data.steering import Steering, steered
 from reglab.data.stream_choice import is_streamed
-from reglab.data.table_target import is_dense, targets_of
-from reglab.tasks import task_named
+from reglab.data.table_target import TaskOrTasks, is_dense, targets_of
 
 
 def arrays(
     *,
     inputs: str | Sequence[str] | None = None,
     targets: str | None = None,
-    task: str = "auto",
+    task: TaskOrTasks = "auto",
     tokens: bool = False,
     pad: float | None = None,
     group: str | None = None,
@@ -71,7 +70,7 @@ def arrays(
         pad=padding(pad, tokens),
         several=several,
         **_steering({"group": group, "time": time, "sample_weight": sample_weight}, len(reader))._asdict(),
-        standardize_target=task_named(target.task).standardizes,
+        standardize_target=True,
         name=several[0].name if several else Path(str(inputs)).stem,
         reader=reader,
         stream=is_streamed(

@@ -17,10 +17,10 @@ from reglab.data.checks import padding
 from reglab.data.dataset import DataSet
 from reglab.data.map_dataset import items
 from reglab.data.options import Options
+from reglab.data.queries import documents_of
 from reglab.data.source import Source
 from reglab.data.steering import Steering, steered
 from reglab.data.table_target import targets_of
-from reglab.tasks import task_named
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -38,9 +38,10 @@ def dataset(data: "str | ArrayLike | Dataset[Any]", targets: ArrayLike | str | N
             ``inputs`` and ``targets`` name.
         targets: int or str classes, or numbers, [rows, ...]; None for a bundled set.
         options: Those of ``conf/data/_options.yaml`` (``train_size``, ``label_noise``, ...) and the
-            set's own; for arrays also ``task``: auto, or a name of ``reglab.tasks``, and ``pad``, the
-            value of padding; their ``group``, ``time`` and ``sample_weight`` are arrays, [rows]; for
-            a torch ``Dataset`` those of ``conf/data/dataset.yaml``.
+            set's own; for arrays also ``task``: auto, or a name of ``reglab.tasks``, ``query``, which
+            of its queries each row is a document of, and ``pad``, the value of padding; their
+            ``group``, ``time`` and ``sample_weight`` are arrays, [rows]; for a torch ``Dataset``
+            those of ``conf/data/dataset.yaml``.
 
     Returns:
         The data set, split into training, validation and test part.
@@ -48,6 +49,8 @@ def dataset(data: "str | ArrayLike | Dataset[Any]", targets: ArrayLike | str | N
     Raises:
         UserError: For an unknown name or option, and for arrays that cannot be trained on.
     """
+    if "batch_size" in options:
+        raise UserError(f"batch_size is of training: reglab.fit(..., batch_size={options['batch_size']})")
     if isinstance(data, str):
         if targets is not None:
             raise UserError(f"dataset({data!r}) is a bundled set with its own targets: leave targets out")
@@ -100,9 +103,10 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
     Args:
         inputs: [rows, ...], numbers; int64 tensors are token ids.
         targets: [rows] or [rows, columns].
-        options: Fields of ``Options``, of which group, time and weights are arrays; ``task``, ``pad``.
+        options: Fields of ``Options``, of which group, time and weights are arrays; ``task``, ``pad``,
+            and ``query``, the query of each row, [rows].
     """
-    valid = {field.name for field in fields(Options)} | {"task", "pad"}
+    valid = {field.name for field in fields(Options)} | {"task", "pad", "query"}
     for key in options:
         if key not in valid:
             raise UserError(f"dataset({key}=...) is not an option; {nearest(key, valid)}")
@@ -116,7 +120,10 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
     if pad is not None and np.isnan(values).any():
         raise UserError(f"inputs hold NaN, which is filled in, and pad={pad:g}: write the value of padding there")
     steer = {key: options[key] for key in Steering._fields if options.get(key) is not None}
-    target = targets_of(target_values, options.get("task", "auto"))
+    if options.get("query") is not None and steer:
+        raise UserError(f"dataset(query=..., {next(iter(steer))}=...): queries are split as they are; give one of both")
+    documents = documents_of(values, target_values, options.get("query"), options.get("task", "auto"))
+    values, target = documents.inputs, targets_of(documents.targets, documents.task)
     flat = values.reshape(len(values), -1)
     source = Source(
         task=target.task,
@@ -128,8 +135,9 @@ def from_arrays(inputs: ArrayLike, targets: ArrayLike, options: Mapping[str, Any
         homogeneous=values.ndim > 2,
         tokens=tokens,
         pad=pad,
+        query=documents.query,
         **steered(steer, len(values))._asdict(),
-        standardize_target=task_named(target.task).standardizes,
+        standardize_target=True,
     )
-    common = {key: value for key, value in options.items() if key not in ("task", "pad")}
+    common = {key: value for key, value in options.items() if key not in ("task", "pad", "query")}
     return assemble("arrays", source, Options(**common | dict.fromkeys(steer, "an array")))

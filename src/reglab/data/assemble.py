@@ -31,6 +31,7 @@ from reglab.data.noise_columns import noise_columns
 from reglab.data.on_disk import OnDisk, on_disk
 from reglab.data.options import Options
 from reglab.data.parquet import parquet
+from reglab.data.queries import Queries, queries_of
 from reglab.data.replicas import replica_rows
 from reglab.data.shards import shards
 from reglab.data.source import Floats, Integers, Source
@@ -41,6 +42,8 @@ from reglab.data.targets import Targets, prepare_targets
 from reglab.data.tokens import tokens
 from reglab.data.windows import windows
 from reglab.data.wine import wine
+from reglab.tasks import task_named
+from reglab.tasks.positions import IGNORED
 
 SOURCES: dict[str, Callable[..., Source]] = {
     loader.__name__: loader
@@ -67,7 +70,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 _COMMON = {field.name for field in fields(Options)}
 # Options that name columns.
-_COLUMNS = {"target", "drop", "categorical", "group", "time", "sample_weight", "columns", "series"}
+_COLUMNS = {"target", "event", "drop", "categorical", "group", "time", "query", "sample_weight", "columns", "series"}
 
 
 def check(config: Mapping[str, Any]) -> Options:
@@ -163,9 +166,13 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         UserError: For options that do not fit ``source``.
     """
     _check_columns(name, source, options)
+    queries = queries_of(source)
+    source, documents = (source, None) if queries is None else (queries.examples(source), source)
     split = split_rows(source, options)
-    encoded = _encoded(source, split, options)
-    targets = prepare_targets(source, split.train)
+    if queries is None or documents is None:
+        encoded, targets = _encoded(source, split, options), prepare_targets(source, split.train)
+    else:
+        encoded, targets = _of_queries(queries, documents, queries.split(split), options)
     observed, corrupted = _add_label_noise(targets, source, split, options)
     classes = None if source.classes is None else observed.long().numpy()
     weights = torch.from_numpy(example_weights(source, classes, split.train, options).astype(np.float32))
@@ -188,7 +195,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         feature_names=names,
         target_names=source.target_names,
         digest=digest(parts, (source.task, targets.outputs, names, source.target_names)),
-        summary=_summary(parts, split.method, options) | targets.summary,
+        summary=_summary(parts, split.method, options) | targets.summary | _documents(parts, queries),
         target_scale=targets.scale,
         tokens=encoded.tokens,
         several=source.several,
@@ -201,6 +208,11 @@ def _check_columns(name: str, source: Source, options: Options) -> None:
         given = getattr(options, key)
         if given is not None and column is None:
             raise UserError(f"data.{key}={given} names a column of a table, but data={name} has none: set it to null")
+    if task_named(source.task).reads == "queries" and source.query is None:
+        raise UserError(
+            f"the task {source.task} ranks the documents of queries: give a table with data.query=COLUMN, or in Python "
+            "reglab.dataset(inputs, relevance, query=...)"
+        )
     if options.noise_columns and source.shape is not None:
         what = "tokens: set it to 0" if source.tokens else "images: set data.shape=flat where the data set has it"
         raise UserError(f"data.noise_columns={options.noise_columns} cannot be added to {what}")
@@ -217,6 +229,19 @@ class _InMemory:
 
     def rows(self, index: Integers) -> Tensor:
         return self.inputs[torch.from_numpy(index)]
+
+
+def _of_queries(queries: Queries, source: Source, split: Split, options: Options) -> tuple[_InMemory, Targets]:
+    """Return inputs ``[queries, documents, features]`` and relevance ``[queries, documents]``, prepared
+    by the documents of the training part.
+
+    Args:
+        split: Of the rows.
+    """
+    encoded, targets = _encoded(source, split, options), prepare_targets(source, split.train)
+    assert isinstance(encoded, _InMemory), "a table or arrays"
+    relevance = queries.padded(targets.values, IGNORED)
+    return replace(encoded, inputs=queries.padded(encoded.inputs, 0.0)), replace(targets, values=relevance)
 
 
 def _encoded(source: Source, split: Split, options: Options) -> _InMemory | OnDisk:
@@ -256,6 +281,14 @@ def _summary(parts: Mapping[str, Part], split: str, options: Options) -> dict[st
     summary |= {"label_noise": options.label_noise, "corrupted_rows": int(parts["train"].corrupted.sum())}
     real = parts["train"].inputs.is_floating_point()
     return summary | {"standardize": options.standardize and real}
+
+
+def _documents(parts: Mapping[str, Part], queries: Queries | None) -> dict[str, int]:
+    """Return the features of a document, and how many documents the longest query has."""
+    if queries is None:
+        return {}
+    documents, features = parts["train"].inputs.shape[1:]
+    return {"features": features, "documents": documents}
 
 
 class Truth(NamedTuple):

@@ -20,7 +20,8 @@ class Part:
             that are read batch by batch; all else is in memory.
         targets: Classification int64 [rows] class numbers; binary float32 [rows] of 0 and 1;
             multilabel float32 [rows, labels] of 0 and 1; regression float32 [rows], or [rows,
-            outputs] where there are several.
+            outputs] where there are several. Others as ``reglab.tasks`` has them: of a survival
+            [rows, 2], of a ranking, whose rows are queries, [rows, documents].
         index: int64 [rows], the row's number in the whole data set, whatever the split. A bootstrap
             replica holds rows more than once, and then their number: copies of an example get the
             same draws, such as the dropout mask, in a step.

@@ -19,8 +19,7 @@ from reglab.data.reader import Array
 from reglab.data.several import names_of
 from reglab.data.source import Integers, Source
 from reglab.data.stream_choice import is_streamed
-from reglab.data.table_target import targets_of
-from reglab.tasks import task_named
+from reglab.data.table_target import TaskOrTasks, targets_of
 
 PARTS = ("train", "val", "test")
 _BLOCK = 64  # items that a worker reads at a time
@@ -32,7 +31,7 @@ def dataset(
     _target_: str | None = None,
     inputs: Key | Sequence[str] = None,
     targets: Key = None,
-    task: str = "auto",
+    task: TaskOrTasks = "auto",
     take: int | None = None,
     pad: float | None = None,
     train: Mapping[str, Any] | None = None,
@@ -75,7 +74,7 @@ def items(
     *,
     inputs: Key | Sequence[str] = None,
     targets: Key = None,
-    task: str = "auto",
+    task: TaskOrTasks = "auto",
     take: int | None = None,
     pad: float | None = None,
     stream: bool | str = "auto",
@@ -113,7 +112,7 @@ def items(
         tokens=tokens,
         pad=padding(pad, tokens),
         several=reader.several,
-        standardize_target=task_named(found.task).standardizes,
+        standardize_target=True,
         name=name,
         reader=reader if read is None else ArrayReader(read),
         stream=streamed,

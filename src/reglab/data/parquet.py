@@ -16,8 +16,7 @@ from reglab.data.source import Source
 from reglab.data.spool import Spool
 from reglab.data.steering import steered
 from reglab.data.stream_choice import is_streamed
-from reglab.data.table_target import is_dense, targets_of
-from reglab.tasks import task_named
+from reglab.data.table_target import TaskOrTasks, is_dense, targets_of
 
 Names = str | Sequence[str] | None
 _COPIES = 3  # of the raw rows, while inputs are made of them
@@ -28,7 +27,7 @@ def parquet(
     path: str | None = None,
     inputs: Names = None,
     targets: Names = None,
-    task: str = "auto",
+    task: TaskOrTasks = "auto",
     tokens: bool = False,
     pad: float | None = None,
     group: str | None = None,
@@ -88,7 +87,7 @@ def parquet(
         homogeneous=several,
         tokens=tokens,
         pad=padding(pad, tokens),
-        standardize_target=task_named(target.task).standardizes,
+        standardize_target=True,
         **steered(steer, rows)._asdict(),
         name=Path(str(path)).stem,
         reader=reader,
@@ -113,7 +112,7 @@ def _reader(columns: ParquetColumns, names: Sequence[str], tokens: bool, stream:
     return ArrayReader(values), False
 
 
-def _target_values(columns: ParquetColumns, names: Sequence[str], task: str) -> Array:
+def _target_values(columns: ParquetColumns, names: Sequence[str], task: TaskOrTasks) -> Array:
     """Return the targets, ``[rows]`` or ``[rows, columns]``, or ``[rows, ...]`` where the task has one
     at each position.
     """

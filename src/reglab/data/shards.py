@@ -14,9 +14,8 @@ from reglab.data.reader import Array
 from reglab.data.sample_reader import SampleReader
 from reglab.data.source import Source
 from reglab.data.stream_choice import is_streamed
-from reglab.data.table_target import targets_of
+from reglab.data.table_target import TaskOrTasks, targets_of
 from reglab.data.tar_index import shard_files
-from reglab.tasks import task_named
 
 _COPIES = 3  # of the raw rows, while inputs are made of them
 _BLOCK = 64  # samples that a worker reads at a time
@@ -27,7 +26,7 @@ def shards(
     path: str | None = None,
     inputs: str | None = None,
     targets: str | None = "cls",
-    task: str = "auto",
+    task: TaskOrTasks = "auto",
     size: int = 64,
     channels: int = 3,
     tokens: bool = False,
@@ -74,7 +73,7 @@ def shards(
         shape=reader.shape if several or tokens else None,
         homogeneous=several,
         tokens=tokens,
-        standardize_target=task_named(found.task).standardizes,
+        standardize_target=True,
         name=Path(str(path)).stem,
         reader=reader if streamed else ArrayReader(_all(reader, workers)),
         stream=streamed,

@@ -62,6 +62,8 @@ class Source:
             split.
         spans: [rows, 2], the first and the last time that a row needs, numbered from 0, where rows
             are windows: under a time split those that need times of two parts are in none.
+        query: [rows] numbers from 0 of the queries that the rows are documents of; the examples are then
+            the queries.
         sample_weight: [rows], finite, >= 0.
         name: Where it differs from the name in the config.
         table: The typed columns of a table, for its report.
@@ -90,6 +92,7 @@ class Source:
     group: Integers | None = None
     time: Integers | None = None
     spans: Integers | None = None
+    query: Integers | None = None
     sample_weight: Floats | None = None
     name: str | None = None
     table: "TypedTable | None" = None

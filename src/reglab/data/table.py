@@ -7,6 +7,7 @@ import numpy as np
 
 from reglab.core.errors import UserError
 from reglab.data.checks import flag, whole
+from reglab.data.queries import task_of_queries
 from reglab.data.source import Floats, Source
 from reglab.data.table_column import Column
 from reglab.data.table_features import read_features
@@ -14,14 +15,17 @@ from reglab.data.table_keys import check_complete, group_numbers, time_numbers
 from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
 from reglab.data.table_roles import pd_frame, read_typed
-from reglab.data.table_target import check_task, read_target
+from reglab.data.table_target import TaskOrTasks, check_task, read_target
+from reglab.tasks import task_named
 
 
 def table(
     *,
     path: str | None = None,
     target: str | Sequence[str] | None = None,
-    task: str = "auto",
+    event: str | None = None,
+    query: str | None = None,
+    task: TaskOrTasks = "auto",
     drop: str | Sequence[str] | None = None,
     categorical: str | Sequence[str] | None = None,
     most_categories: int = 100,
@@ -43,6 +47,10 @@ def table(
 
     Args:
         target: One column, or several (multilabel, or regression with several outputs)
+        event: The column that is 1 where the event was seen at the time ``target``, and 0 where the
+            row was lost from sight; the task is then ``survival``.
+        query: The column that numbers or names the query of each row, whose relevance the target is;
+            the task is then ``ranking``.
         task: See ``read_target``.
         drop: Columns to leave out.
         categorical: Numeric columns to treat as categories.
@@ -53,9 +61,15 @@ def table(
     Raises:
         UserError: For a file, column or value that cannot be used.
     """
+    task = check_task(task)
+    if isinstance(task, Mapping):
+        target = _of_tasks(target, task)
+    if event is not None:
+        target, task = _of_event(target, str(event), task)
+    task = task_of_queries("data.query", query, task)
     reading = Reading(separator, decimal, missing, encoding, header, None if sheet is None else str(sheet), types)
-    steering = {"group": group, "time": time, "sample_weight": sample_weight}
-    typed = read_typed(path, reading, check_task(task), target, drop, categorical, steering)
+    steering = {"group": group, "time": time, "query": query, "sample_weight": sample_weight}
+    typed = read_typed(path, reading, task, target, drop, categorical, steering)
     numeric, names, categories = read_features(
         pd_frame(typed.inputs), list(typed.categorical), whole("most_categories", most_categories, 1)
     )
@@ -67,10 +81,30 @@ def table(
         standardize_target=flag("standardize_target", standardize_target),
         group=None if group is None else group_numbers(typed.file, str(group), reading),
         time=None if time is None else time_numbers(typed.file, str(time), reading),
+        query=None if query is None else group_numbers(typed.file, str(query), reading, "query"),
         sample_weight=None if typed.weight is None else _weights(typed.weight, typed.file),
         name=Path(str(path)).stem,
         table=typed,
     )
+
+
+def _of_tasks(target: str | Sequence[str] | None, tasks: Mapping[str, str]) -> list[str]:
+    """Return the target columns of several tasks."""
+    named = [target] if isinstance(target, str) else list(target or tasks)
+    if set(named) != set(tasks):
+        raise UserError(
+            f"data.task names {', '.join(tasks)}, and data.target {', '.join(named)}: name the same columns"
+        )
+    return list(tasks)
+
+
+def _of_event(target: str | Sequence[str] | None, event: str, task: TaskOrTasks) -> tuple[list[str], str]:
+    """Return the target columns and the task of times whose ``event`` was seen or not."""
+    if not isinstance(target, str):
+        raise UserError(f"data.event={event} says which times were seen: name their column, data.target=COLUMN")
+    if isinstance(task, Mapping) or (task != "auto" and task_named(task).reads != "times"):
+        raise UserError(f"data.event={event} is of the task survival, got data.task={task}: leave one of them out")
+    return [target, event], "survival" if task == "auto" else task
 
 
 def _weights(column: Column, file: RawTable) -> Floats:

@@ -7,15 +7,16 @@ import numpy as np
 
 from reglab.analysis.table_report import ColumnReport, TableReport, shorten
 from reglab.data.assemble import check, read_source
+from reglab.data.queries import split_documents
 from reglab.data.source import Integers, Source
-from reglab.data.split import Split, split_rows
+from reglab.data.split import Split
 from reglab.data.table_column import Column, Texts, is_missing
 from reglab.data.table_keys import is_text
 from reglab.data.table_roles import TypedTable, pd_frame
 from reglab.data.table_suspicions import in_column, over_the_split
 
 _EXAMPLES = 3
-_WITHOUT_EXAMPLES = ("group", "left out")  # they may name people, and the report goes to the store
+_WITHOUT_EXAMPLES = ("group", "query", "left out")  # they may name people, and the report goes to the store
 
 
 def describe_table(config: Mapping[str, Any]) -> TableReport | None:
@@ -31,7 +32,7 @@ def describe_table(config: Mapping[str, Any]) -> TableReport | None:
         return None
     options, source = check(config), read_source(config)
     assert source.table is not None
-    return table_report(str(source.name), source.table, source, split_rows(source, options))
+    return table_report(str(source.name), source.table, source, split_documents(source, options))
 
 
 def table_report(name: str, typed: TypedTable, source: Source, split: Split) -> TableReport:

@@ -1,6 +1,7 @@
 """Columns that are no inputs: the target, and the keys of groups and times."""
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from reglab.data.table_raw import RawTable
 from reglab.data.table_typed import typed_column
 from reglab.data.table_types import as_dates, has_codes, type_inputs
 from reglab.tasks import task_named
+from reglab.tasks.find import target_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +26,14 @@ def is_text(table: RawTable, name: str) -> bool:
     return hasattr(table.columns[name], "chunks")
 
 
-def is_code(table: RawTable, name: str, task: str, reading: Reading) -> bool:
+def is_code(table: RawTable, name: str, task: str | Mapping[str, str], reading: Reading) -> bool:
     """Return whether a target holds codes: texts by the user's word, or digits that begin with 0.
 
     ``01`` and ``1`` are two classes, unless the task is one of numbers.
     """
     wanted = reading.kinds.get(name)
+    if isinstance(task, Mapping):
+        task = target_of(f"{name}={task[name]}", "data.task").task.name
     counted = task != "auto" and task_named(task).reads != "classes"
     if not is_text(table, name) or wanted is not None or counted:
         return wanted in ("category", "text")
@@ -77,7 +81,7 @@ def _ask_missing(texts: Texts, key: str, reading: Reading) -> None:
         )
 
 
-def group_numbers(table: RawTable, name: str, reading: Reading) -> Integers:
+def group_numbers(table: RawTable, name: str, reading: Reading, key: str = "group") -> Integers:
     """Return the number of each row's group, [rows].
 
     Each text is a group of its own (``0009`` and ``9`` are two). Groups are in numeric order where
@@ -87,6 +91,7 @@ def group_numbers(table: RawTable, name: str, reading: Reading) -> Integers:
         table: The file.
         name: Of the column.
         reading: Options.
+        key: That names it, for messages.
 
     Raises:
         UserError: For missing values, and for one number in two notations (``1`` and ``1.0``)
@@ -94,14 +99,14 @@ def group_numbers(table: RawTable, name: str, reading: Reading) -> Integers:
     wanted = reading.kinds.get(name)
     if not is_text(table, name) or wanted in ("number", "date"):
         values = _typed(table, name, reading)
-        check_complete(values, "group", name, table)
+        check_complete(values, key, name, table)
         sortable = values.to_numpy() if values.dtype.kind in "iufbM" else values.astype(str).to_numpy(dtype=str)
         return np.unique(sortable, return_inverse=True)[1].astype(np.int64)
     texts = Texts(name, table, reading.missing_texts)
     if wanted is None:
-        _ask_missing(texts, "group", reading)
+        _ask_missing(texts, key, reading)
     keys = texts.as_category(keep=wanted == "text")
-    check_complete(keys, "group", name, table)
+    check_complete(keys, key, name, table)
     labels, codes = np.unique(keys.to_numpy(dtype=str), return_inverse=True)
     order = _numeric_order(texts, [str(label) for label in labels], asked=wanted is None)
     return codes.astype(np.int64) if order is None else order[codes]

@@ -44,7 +44,7 @@ class TypedTable:
 def read_typed(
     path: str | None,
     reading: Reading,
-    task: str,
+    task: str | Mapping[str, str],
     target: object,
     drop: object,
     categorical: object,

@@ -1,5 +1,7 @@
 """Target columns of a table: infer the task, read the values."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,8 @@ from reglab.core.errors import UserError
 from reglab.data.checks import choice
 from reglab.data.source import Floats, Integers
 from reglab.tasks import Task, task_named, task_names
+from reglab.tasks.find import target_of
+from reglab.tasks.multi import Multi
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,12 +23,23 @@ MOST_CLASSES = 20  # more different whole numbers than this are a quantity, not 
 ROWS_PER_CLASS = 5
 
 
-def check_task(task: str) -> str:
-    """Return ``task``, ``auto`` or the name of a task.
+TaskOrTasks = str | Mapping[str, str]
+"""``auto``, the name of a task, or one for each target column, such as
+``{"price": "regression", "sold": "2*binary"}``, whose losses are added with these weights."""
+
+
+def check_task(task: TaskOrTasks) -> TaskOrTasks:
+    """Return ``task``, ``auto`` or the name of a task, or one by column.
 
     Raises:
         UserError: That names the nearest.
     """
+    if isinstance(task, Mapping):
+        for column, each in task.items():
+            if "auto" in str(each):
+                raise UserError(f"data.task: name the task of {column}, such as regression")
+            target_of(f"{column}={each}", "data.task")
+        return {str(column): str(each) for column, each in task.items()}
     if task == "auto":
         return task
     task = str(task)
@@ -33,9 +48,9 @@ def check_task(task: str) -> str:
     return choice("task", task, TASKS)
 
 
-def is_dense(task: str) -> bool:
+def is_dense(task: TaskOrTasks) -> bool:
     """Return whether a task has a target at each position of an example; ``auto`` has not."""
-    return task != "auto" and task_named(task).reads == "dense"
+    return isinstance(task, str) and task != "auto" and task_named(task).reads == "dense"
 
 
 class Target(NamedTuple):
@@ -46,7 +61,7 @@ class Target(NamedTuple):
     target_names: tuple[str, ...]
 
 
-def read_target(columns: "pd.DataFrame", task: str) -> Target:
+def read_target(columns: "pd.DataFrame", task: TaskOrTasks) -> Target:
     """Return the target in ``columns`` (one, or several) as the task ``task`` wants it.
 
     ``auto`` decides by the values.
@@ -58,7 +73,7 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
 
     Args:
         columns: One column, or several.
-        task: One of ``TASKS``.
+        task: One of ``TASKS``, or one by column.
 
     Returns:
         Task, targets [rows] or [rows, columns], and names.
@@ -66,11 +81,18 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
     Raises:
         UserError: If a value is missing, a column is constant, or the values do not suit the task.
     """
+    if isinstance(task, Mapping):
+        return _several(columns, task)
+    given = None if task == "auto" else task_named(task)
+    if given is not None and given.reads == "times":
+        return _times(columns, given)
     for name in columns:
         _check_complete(columns[name])
-    chosen = task_named(_guess(columns) if task == "auto" else task)
+    chosen = task_named(_guess(columns)) if given is None else given
     if chosen.reads == "classes":
         return _classes(columns, chosen)
+    if chosen.reads == "queries" and columns.shape[1] > 1:
+        raise UserError(f"{chosen.name} takes one target column, the relevance, got {list(columns)}: name one")
     if chosen.reads == "dense":
         raise UserError(
             f"data.task={chosen.name} has a target at each position, which no table holds: use reglab.dataset"
@@ -80,19 +102,47 @@ def read_target(columns: "pd.DataFrame", task: str) -> Target:
         return _levels(columns, numbers, chosen)
     if chosen.reads == "labels" and not np.isin(numbers, (0, 1)).all():
         raise UserError(f"multilabel targets must be 0 or 1, one column a label; {list(columns)} hold other numbers")
-    values = numbers[:, 0] if chosen.reads == "numbers" and numbers.shape[1] == 1 else numbers
+    values = numbers[:, 0] if chosen.reads in ("numbers", "queries") and numbers.shape[1] == 1 else numbers
     if wrong := chosen.check_targets(torch.tensor(values)):
         raise UserError(f"the target does not suit data.task={chosen.name}: {wrong}")
     return Target(chosen.name, values, tuple(map(str, columns)))
 
 
-def targets_of(values: NDArray[Any], task: str) -> Target:
+def _several(columns: "pd.DataFrame", tasks: Mapping[str, str]) -> Target:
+    """Return several targets, each of a task of its own."""
+    parts, values = [], []
+    for column, text in tasks.items():
+        wanted = target_of(f"{column}={text}", "data.task")
+        found = read_target(columns[[column]], wanted.task.name)
+        classes = len(found.target_names) if wanted.task.classes else 1
+        parts.append(replace(wanted, classes=classes))
+        values.append(found.targets.astype(np.float64))
+    return Target(Multi(parts).name, np.stack(values, 1), tuple(tasks))
+
+
+def _times(columns: "pd.DataFrame", task: Task) -> Target:
+    """Return times, and which events were seen; all, where there is no column of them."""
+    names = list(columns)
+    if len(names) > 2:
+        raise UserError(f"{task.name} takes a time, and whether the event was seen, got {names}: name these two")
+    _check_complete(columns[names[0]])
+    _check_present(columns[names[-1]])
+    numbers = _numbers(columns, task)
+    values = numbers if len(names) == 2 else np.concatenate([numbers, np.ones_like(numbers)], 1)
+    if wrong := task.check_targets(torch.tensor(values)):
+        raise UserError(f"the target {names} does not suit data.task={task.name}: {wrong}")
+    if not values[:, 1].any():
+        raise UserError(f"no event was seen: {names[-1]!r} is 0 in every row. Is 1 an event that was seen there?")
+    return Target(task.name, values, (*map(str, names), "event")[:2])
+
+
+def targets_of(values: NDArray[Any], task: TaskOrTasks) -> Target:
     """Return the target in an array as the task ``task`` wants it, see ``read_target``.
 
     Args:
         values: ``[rows]`` or ``[rows, columns]``; of a task with a target at each position
             ``[rows, ...]``.
-        task: One of ``TASKS``.
+        task: One of ``TASKS``, or one by column, in their order.
 
     Raises:
         UserError: For another task, and for values that do not suit it.
@@ -100,10 +150,14 @@ def targets_of(values: NDArray[Any], task: str) -> Target:
     import pandas as pd
 
     task = check_task(task)
-    if is_dense(task):
+    if isinstance(task, str) and is_dense(task):
         return _dense(values, task_named(task))
     columns = pd.DataFrame(values.reshape(len(values), -1))
     columns.columns = [f"target_{i}" for i in range(columns.shape[1])] if columns.shape[1] > 1 else ["target"]
+    if isinstance(task, Mapping):
+        if len(task) != columns.shape[1]:
+            raise UserError(f"the targets have {columns.shape[1]} columns, and task= names {len(task)}: {list(task)}")
+        columns.columns = list(task)
     return read_target(columns, task)
 
 
@@ -117,13 +171,17 @@ def _dense(targets: NDArray[Any], task: Task) -> Target:
     return Target(task.name, values, tuple(str(number) for number in range(int(values.max()) + 1)))
 
 
-def _check_complete(column: "pd.Series") -> None:
+def _check_present(column: "pd.Series") -> None:
     missing = np.flatnonzero(column.isna())
     if missing.size:
         raise UserError(
             f"the target {column.name!r} is missing (NaN) in {missing.size} of {len(column)} rows, first in row "
             f"{missing[0] + 1} below the header: fill these values in or delete the rows"
         )
+
+
+def _check_complete(column: "pd.Series") -> None:
+    _check_present(column)
     if column.nunique() == 1:
         raise UserError(
             f"the target {column.name!r} is constant: every row has {column.iloc[0]!s}. Choose another target"

@@ -43,13 +43,16 @@ def prepare_targets(source: Source, train: Integers) -> Targets:
     if task.integers:
         return Targets(torch.from_numpy(source.targets.astype(np.int64)), task.outputs(names, 1), {})
     values = source.targets.astype(np.float64)
-    _check_varies(values[train], source)
+    _check_varies(values[train][:, :1] if task.reads == "times" else values[train], source)
     summary: dict[str, float] = {}
     target_scale: Tensor | None = None
-    if task.standardizes and source.standardize_target:
+    scaled = task.scaled(1 if values.ndim == 1 else values.shape[1])
+    if any(scaled) and source.standardize_target:
         center, scale = values[train].mean(axis=0), values[train].std(axis=0)
+        if not all(scaled):
+            center, scale = np.where(scaled, center, 0.0), np.where(scaled, scale, 1.0)
         values = (values - center) / scale
-        summary = _scale_summary(center, scale, source.target_names)
+        summary = _scale_summary(center, scale, source.target_names, scaled)
         target_scale = torch.from_numpy(np.atleast_1d(scale))
     outputs = task.outputs(names, 1 if values.ndim == 1 else values.shape[1])
     return Targets(torch.from_numpy(values.astype(np.float32)), outputs, summary, target_scale)
@@ -65,8 +68,9 @@ def _check_varies(values: Floats, source: Source) -> None:
             )
 
 
-def _scale_summary(center: Floats, scale: Floats, names: tuple[str, ...]) -> dict[str, float]:
+def _scale_summary(center: Floats, scale: Floats, names: tuple[str, ...], scaled: list[bool]) -> dict[str, float]:
     summary: dict[str, float] = {}
-    for name, mean, deviation in zip(names, np.atleast_1d(center), np.atleast_1d(scale), strict=True):
-        summary |= {f"target_mean.{name}": float(mean), f"target_std.{name}": float(deviation)}
+    for name, mean, deviation, changed in zip(names, np.atleast_1d(center), np.atleast_1d(scale), scaled, strict=True):
+        if changed:
+            summary |= {f"target_mean.{name}": float(mean), f"target_std.{name}": float(deviation)}
     return summary

@@ -11,9 +11,8 @@ from reglab.data.series import Series, read_series
 from reglab.data.source import Integers, Source
 from reglab.data.stream_choice import is_streamed
 from reglab.data.table_options import Reading
-from reglab.data.table_target import targets_of
+from reglab.data.table_target import TaskOrTasks, targets_of
 from reglab.data.window_reader import WindowReader
-from reglab.tasks import task_named
 
 
 def windows(
@@ -26,7 +25,7 @@ def windows(
     step: int = 1,
     series: str | None = None,
     time: str | None = None,
-    task: str = "auto",
+    task: TaskOrTasks = "auto",
     split: str = "time",
     stream: bool | str = "auto",
     workers: int = 0,
@@ -86,7 +85,7 @@ def windows(
         targets=chosen.targets,
         target_names=chosen.target_names if len(steps) == 1 else tuple(f"{target}+{each}" for each in steps),
         shape=reader.shape,
-        standardize_target=task_named(chosen.task).standardizes,
+        standardize_target=True,
         time=found.time[starts],
         spans=np.stack([found.time[starts], found.time[ends.max(axis=1)]], axis=1),
         name=Path(str(path)).stem,

@@ -5,9 +5,11 @@ from torch import Tensor
 
 from reglab.core.metric_direction import WEIGHTED
 from reglab.measures import scores as functions
+from reglab.measures.parts import sides_of_targets
 from reglab.measures.per_example import losses_of, point_score, ratios_without
 from reglab.measures.sides import Side
 from reglab.tasks import Task, task_named
+from reglab.tasks.multi import Multi
 
 
 def row_terms(name: str, measured: Side, task: Task | str) -> Tensor:
@@ -29,13 +31,17 @@ def row_terms(name: str, measured: Side, task: Task | str) -> Tensor:
     infinitesimal jackknife).
     """
     task = task_named(task)
+    if isinstance(task, Multi) and "/" in name:
+        target, _, own_name = name.rpartition("/")
+        own, part = next((own, part) for found, own, part in sides_of_targets(measured, task) if found == target)
+        return row_terms(own_name, part, own)
     if name.startswith(WEIGHTED):
         return _weighted(row_terms(name.removeprefix(WEIGHTED), measured._replace(weights=None), task), measured)
     if name == "loss":
         return losses_of(measured.statistics, task)
     if name == "log_loss":
         return task.log_losses(measured.statistics, measured.outputs, measured.targets)
-    if name == "accuracy":
+    if name == "accuracy" or (task.decides and name == task.score):
         return measured.statistics[1]
     if name == task.score:
         value = point_score(measured.statistics, measured.scale, task).unsqueeze(-1)

@@ -7,11 +7,14 @@ from torch import Tensor
 
 from reglab.core.metric_direction import WEIGHTED
 from reglab.measures import scores as functions
+from reglab.measures.groups import by_group, check_rows, enough_groups
 from reglab.measures.intervals import Estimated, log_interval, mean_interval, mean_of_estimates, share_interval
 from reglab.measures.own_scores import AnyScore, OwnScore
+from reglab.measures.parts import scores_of_target, sides_of_targets
 from reglab.measures.per_example import losses_of, point_score, ratios_without
 from reglab.measures.sides import Side
 from reglab.tasks import Task, task_named
+from reglab.tasks.multi import Multi
 
 _OF_THE_LOSS = ("loss", WEIGHTED + "loss", "log_loss", "brier")
 
@@ -37,8 +40,16 @@ def estimates(measured: Side, task: Task | str, level: float, scores: Sequence[A
         Estimates by metric name.
     """
     task = task_named(task)
+    check_rows(task, measured.statistics.shape[-1])
     by_name = {"loss": _loss(losses_of(measured.statistics, task), task, level)}
-    by_name[task.score] = _accuracy(measured, level) if task.decides else _explained(measured, task, level)
+    if isinstance(task, Multi):
+        for target, own, part in sides_of_targets(measured, task):
+            found = unless_faultless(estimates(part, own, level, scores_of_target(target, scores)), part, own)
+            by_name |= {f"{target}/{name}": each for name, each in found.items()}
+    else:
+        by_name[task.score] = (
+            _share(measured.statistics[1], level) if task.decides else _explained(measured, task, level)
+        )
     for name in (*task.also, *scores):
         if isinstance(name, OwnScore):
             by_name[name.name] = name.estimate(measured, task)
@@ -62,7 +73,10 @@ def exact(measured: Side, task: Task | str, scores: Sequence[AnyScore] = ()) -> 
         Estimates by metric name, with intervals of width 0.
     """
     task = task_named(task)
+    check_rows(task, measured.statistics.shape[-1])
     values = {"loss": losses_of(measured.statistics, task).mean(-1)}
+    if isinstance(task, Multi):
+        return _exact_of_targets(measured, task, scores)
     values[task.score] = point_score(measured.statistics, measured.scale, task)
     if task.also == ("rmse",):  # the one that needs no interval to be computed for it
         values["rmse"] = _of_columns(task.columns_of(measured.statistics).mean(-1).sqrt(), measured.units)
@@ -70,7 +84,26 @@ def exact(measured: Side, task: Task | str, scores: Sequence[AnyScore] = ()) -> 
         scores = (*task.also, *scores)
     if scores or measured.weights is not None:
         values |= {name: each.value for name, each in estimates(measured, task, 0.95, scores).items()}
-    return {key: Estimated(value, torch.zeros_like(value), value, value) for key, value in values.items()}
+    return {key: _as_exact(value) for key, value in values.items()}
+
+
+def _as_exact(value: Tensor) -> Estimated:
+    return Estimated(value, torch.zeros_like(value), value, value)
+
+
+def _exact_of_targets(measured: Side, task: Multi, scores: Sequence[AnyScore]) -> dict[str, Estimated]:
+    """Return what ``exact`` does of several targets."""
+    losses = losses_of(measured.statistics, task)
+    found = {"loss": _as_exact(losses.mean(-1))}
+    for target, own, part in sides_of_targets(measured, task):
+        each = exact(part, own, scores_of_target(target, scores))
+        found |= {f"{target}/{name}": estimated for name, estimated in each.items()}
+    found |= {
+        score.name: _as_exact(score.estimate(measured, task).value) for score in scores if isinstance(score, OwnScore)
+    }
+    if measured.weights is not None:
+        found |= {key: _as_exact(each.value) for key, each in _weighted(measured, measured.weights, task, 0.95).items()}
+    return found
 
 
 def unless_faultless(estimated: dict[str, Estimated], measured: Side, task: Task | str) -> dict[str, Estimated]:
@@ -86,10 +119,15 @@ def unless_faultless(estimated: dict[str, Estimated], measured: Side, task: Task
 
 
 def _loss(values: Tensor, task: Task, level: float) -> Estimated:
-    """Return the mean of losses; without an interval where rows have no loss of their own."""
-    if not task.per_example:
+    """Return the mean of losses; where rows have none of their own, with the interval of the mean
+    of their groups, if there are enough.
+    """
+    rows = values.shape[-1]
+    groups = task.groups(rows)
+    if groups is not None and not enough_groups(task, rows):
         unknown = torch.full_like(values.mean(-1), torch.nan)
         return Estimated(values.mean(-1), unknown, unknown, unknown)
+    values = values if groups is None else by_group(values, groups)
     return _mean(values, level) if task.nonnegative else mean_interval(values, level)
 
 
@@ -99,8 +137,8 @@ def _mean(values: Tensor, level: float) -> Estimated:
     return estimated._replace(low=estimated.low.clamp(min=0))
 
 
-def _accuracy(measured: Side, level: float) -> Estimated:
-    shares = measured.statistics[1]
+def _share(shares: Tensor, level: float) -> Estimated:
+    """Return the mean of values from 0 to 1."""
     value = shares.mean(-1)
     return share_interval(value, shares - value.unsqueeze(-1), level)
 
@@ -117,6 +155,8 @@ def _other(name: str, measured: Side, task: Task, level: float) -> Estimated:
     if name == "rmse":
         each = _mean(task.columns_of(measured.statistics), level).rooted()
         return mean_of_estimates(each if measured.units is None else Estimated(*(x * measured.units for x in each)))
+    if name == "mrr":
+        return _share(measured.statistics[task.means[name]], level)
     if name in task.means:
         return _mean(measured.statistics[task.means[name]], level)
     if name == "perplexity":
@@ -160,5 +200,5 @@ def _weighted(measured: Side, weights: Tensor, task: Task, level: float) -> dict
         shares = measured.statistics[1]
         value = (weights * shares).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)  # 1 where all are right
         around = weights * (shares - value)
-        estimated[WEIGHTED + "accuracy"] = share_interval(value.squeeze(-1), around, level, weights.square().mean(-1))
+        estimated[WEIGHTED + task.score] = share_interval(value.squeeze(-1), around, level, weights.square().mean(-1))
     return estimated

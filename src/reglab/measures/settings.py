@@ -51,7 +51,7 @@ class MeasureSettings:
         given = [each if isinstance(each, known) else own_score(each) for each in self.scores]
         object.__setattr__(self, "scores", tuple(given))
         for score in given:
-            if isinstance(score, str) and score not in SCORES:
+            if isinstance(score, str) and score.rpartition("/")[2] not in SCORES and not score.endswith("/loss"):
                 raise UserError(f"measure.scores={score} is no score; {nearest(score, SCORES)}")
 
     @property
@@ -60,7 +60,7 @@ class MeasureSettings:
         monitored.
         """
         watched = self.monitor.removeprefix("val/")
-        return tuple(dict.fromkeys([*self.scores, *([watched] if watched in SCORES else [])]))
+        return tuple(dict.fromkeys([*self.scores, *([watched] if watched.rpartition("/")[2] in SCORES else [])]))
 
     @property
     def tags(self) -> dict[str, str]:
@@ -82,6 +82,9 @@ class MeasureSettings:
         own = [f"val/{score}" for score in self.scores if isinstance(score, OwnScore)]
         valid = [*monitored(task, weighted), *own]
         for name in map(str, self.scores):
+            of_targets = [each for each in task.scores if each.endswith(f"/{name}")]
+            if f"val/{name}" not in valid and of_targets:
+                raise UserError(f"measure.scores={name}: say of which target: {', '.join(of_targets)}")
             if f"val/{name}" not in valid:
                 tasks = ", ".join(each for each in task_names() if name in task_named(each).scores)
                 raise UserError(
@@ -102,7 +105,7 @@ def monitored(task: Task | str, weighted: bool) -> list[str]:
         weighted: Whether its rows have weights that differ.
     """
     plain = ["loss", *task_named(task).scores]
-    also = [WEIGHTED + name for name in ("loss", "accuracy") if name in plain] if weighted else []
+    also = [WEIGHTED + name for name in ("loss", "accuracy", "ndcg") if name in plain] if weighted else []
     return [f"val/{name}" for name in (*plain, *also)]
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reglab.config.instantiate import construct, locate
 from reglab.core.errors import UserError
+from reglab.models.each_document import EachDocument
 from reglab.models.lightning_module import check_plain
 from reglab.models.several_inputs import split_inputs
 from reglab.models.sizes import filled_in
@@ -19,6 +20,7 @@ def build(
     outputs: int,
     tokens: int | None = None,
     several: Sequence[tuple[str, Sequence[int]]] = (),
+    documents: bool = False,
 ) -> nn.Module:
     """Return the model that ``config`` describes, for inputs ``[rows, *input_shape]`` and that many
     outputs.
@@ -32,11 +34,14 @@ def build(
             on the largest.
         several: Name and shape of each of several inputs, which an example's values are, one behind
             the other; empty: it is one input.
+        documents: Whether the first axis of an input counts documents, each of which gets outputs.
 
     Raises:
         UserError: If the class is not an ``nn.Module``, an argument is misspelt, missing or
             invalid, or the model does not map ``[rows, *input_shape]`` to ``[rows, outputs]``.
     """
+    if documents:
+        return EachDocument(build(config, input_shape[1:], outputs, tokens))
     cls = locate(config.get("_target_"), nn.Module, "model")
     check_plain(cls, f"model._target_={config['_target_']}")
     given = {name: value for name, value in config.items() if name != "_target_"}

@@ -1,5 +1,6 @@
 """The regularizer contract: hooks for penalties, proximal steps, objective, gradient, averaging."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -184,6 +185,24 @@ class Regularizer(nn.Module):
             if not inside or (finite and not math.isfinite(number)):
                 raise ValueError(f"{name} must be {_range(minimum, maximum, below, finite)}, got {value}")
             self.register_buffer(name, torch.tensor(number, dtype=torch.float64))
+
+    def extra_repr(self) -> str:
+        """Return the arguments that it was made with, numbers always and others where they are not
+        the default.
+
+        Example:
+            >>> from reglab.regularizers import L1
+            >>> L1(1e-3), L1(where="head.*")
+            (L1(strength=0.001), L1(strength=0.0001, where='head.*'))
+        """
+        shown = []
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = getattr(self, name, parameter.default)
+            if isinstance(value, Tensor):
+                shown.append(f"{name}={value.tolist()}")
+            elif value != parameter.default:
+                shown.append(f"{name}={value!r}")
+        return ", ".join(shown)
 
     def register_shaped(self, buffer_name: str, tensor: Tensor, parameter: str) -> None:
         """Register a buffer of the shape of ``parameter`` (its name): it is cut, gathered and saved

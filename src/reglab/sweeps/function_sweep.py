@@ -102,7 +102,7 @@ def _jobs(
 ) -> list[FunctionJob]:
     """Return a call for each combination and seed, the seeds of a setting together."""
     wanted = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not wanted or not all(type(seed) is int and seed >= 0 for seed in wanted):
+    if isinstance(seeds, bool) or not wanted or not all(type(seed) is int and seed >= 0 for seed in wanted):
         raise UserError(f"seeds must be a number of seeds, 1 or more, or a list of them, got {seeds!r}")
     for name, each in values.items():
         if isinstance(each, str) or not isinstance(each, Sequence) or not each:

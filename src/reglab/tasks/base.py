@@ -58,11 +58,17 @@ class Task(ABC):
     means: Mapping[str, int] = MappingProxyType({})
     """Of these, the ones that are the mean of a statistic, and of which."""
     decides: bool = True
-    """Whether rows are decided, rightly or wrongly."""
+    """Whether rows are decided, rightly or wrongly: the score is then the mean of the second
+    statistic.
+    """
     exclusive: bool = False
     """Whether the columns of ``answers`` are classes whose probabilities add up to 1."""
     per_example: bool = True
-    """Whether each example has a loss of its own."""
+    """Whether each example has a loss of its own; otherwise it depends on the rows of its
+    ``groups``.
+    """
+    fewest: int = 1
+    """Rows that a measured part has at least."""
 
     nonnegative: bool = True
     """Whether no loss is below 0."""
@@ -77,9 +83,10 @@ class Task(ABC):
     """Whether targets are int64."""
     standardizes: bool = False
     """Whether targets may be scaled to mean 0 and deviation 1."""
-    reads: Literal["classes", "levels", "numbers", "labels", "dense"] = "numbers"
-    """What a target column holds: classes, classes in an order, numbers, 0 and 1 by label; or
-    classes of several positions, of which there is no table."""
+    reads: Literal["classes", "levels", "numbers", "labels", "dense", "times", "queries"] = "numbers"
+    """What a target column holds: classes, classes in an order, numbers, 0 and 1 by label, times
+    and events, relevance to queries; or classes of several positions, of which there is no table.
+    """
     note: str = ""
     """What readers of its results have to know of the loss."""
 
@@ -146,6 +153,19 @@ class Task(ABC):
         are not decided.
         """
         return statistics
+
+    def groups(self, rows: int) -> Tensor | None:
+        """Return the number of each row's group, int64 ``[rows]`` from 0, where the losses of rows
+        that are measured together depend on each other; None where they do not.
+
+        Args:
+            rows: That are measured.
+        """
+        return None
+
+    def scaled(self, columns: int) -> list[bool]:
+        """Return which of the target's columns may be scaled to mean 0 and deviation 1."""
+        return [self.standardizes] * columns
 
     def scale(self, targets: Tensor) -> Scale:
         """Return the scale of targets, ``[rows]`` or ``[rows, columns]``."""

@@ -3,12 +3,14 @@
 import importlib
 import inspect
 import pkgutil
+import re
 from functools import cache
 from pathlib import Path
 
 from reglab.config.instantiate import construct, locate
 from reglab.core.errors import UserError, nearest
 from reglab.tasks.base import Task
+from reglab.tasks.multi import Multi, Target
 
 
 @cache
@@ -45,9 +47,51 @@ def task_named(task: Task | str, key: str = "task") -> Task:
     if isinstance(task, Task):
         return task
     name = str(task)
+    if name.startswith("multi("):
+        return _multi(name, key)
     if "(" not in name and "." in name:
         return _of_path(name)
     return _tasks().get(name) or _with_numbers(name, key)
+
+
+@cache
+def _multi(text: str, key: str) -> Multi:
+    """Return the task of a text such as ``multi(price=regression,sold=2*binary,kind=classification:3)``."""
+    if not text.endswith(")"):
+        raise UserError(f"{key}={text} does not end: it is written multi(COLUMN=TASK,...)")
+    targets = [target_of(part, key) for part in re.findall(r"[^,(]+(?:\([^)]*\))?[^,(]*", text[6:-1])]
+    if not targets:
+        raise UserError(f"{key}={text} needs a target: it is written multi(COLUMN=TASK,...)")
+    if len({target.name for target in targets}) < len(targets):
+        raise UserError(f"{key}={text} names a target twice")
+    return Multi(targets)
+
+
+def target_of(text: str, key: str = "task") -> Target:
+    """Return one of several targets from ``COLUMN=TASK``, ``COLUMN=WEIGHT*TASK`` and, of classes,
+    ``COLUMN=TASK:CLASSES``.
+
+    Raises:
+        UserError: For anything else.
+
+    Example:
+        >>> target_of("kind=0.5*classification:3").width
+        3
+    """
+    number = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+    match = re.fullmatch(rf"\s*(\w[\w .-]*?)\s*=\s*(?:({number})\s*\*\s*)?([^:*]+?)(?:\s*:\s*(\d+))?\s*", text)
+    if match is None:
+        raise UserError(
+            f"{key}: {text!r} is no target and its task: write COLUMN=TASK or COLUMN=2*TASK, the column's name in "
+            "letters, digits, spaces and . _ -"
+        )
+    column, weight, name, classes = match.groups()
+    task = task_named(name, key)
+    if task.reads not in ("classes", "levels", "numbers") or not task.per_example:
+        raise UserError(f"{key}: {column} cannot be of the task {task.name} beside other targets; it may be alone")
+    if weight is not None and not float(weight) > 0:
+        raise UserError(f"{key}: the weight of {column} must be above 0, got {weight}")
+    return Target(column, task, float(weight or 1), int(classes or 1))
 
 
 def _of_path(path: str) -> Task:

@@ -76,6 +76,11 @@ class OwnLoss(Task):
     def columns_of(self, statistics: Tensor) -> Tensor:
         return statistics[1:]
 
+    def groups(self, rows: int) -> Tensor | None:
+        if not self.base.per_example:
+            return self.base.groups(rows)
+        return None if self.per_example else torch.arange(rows) // self.batch
+
     def scale(self, targets: Tensor) -> Scale:
         return self.base.scale(targets)
 

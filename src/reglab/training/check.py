@@ -2,6 +2,7 @@
 
 import copy
 import os
+import warnings
 
 import pytorch_lightning as pl
 import torch
@@ -13,9 +14,15 @@ from reglab.core.errors import UserError
 from reglab.distributed.module_blocks import matching
 from reglab.distributed.strategies import HALF_SCALED, Sharded, check_sharding
 from reglab.distributed.sync_batchnorm import has_batchnorm
+from reglab.measures import side
+from reglab.measures.evaluate import evaluation_of
+from reglab.measures.groups import check_rows
+from reglab.measures.own_scores import OwnScore
 from reglab.regularizers import overrides
+from reglab.tasks import task_named
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
+from reglab.training.per_example import constant_predictor
 from reglab.training.polish import check_polish
 from reglab.training.sparse_gradients import takes_sparse
 from reglab.training.step_size import check_known
@@ -23,6 +30,7 @@ from reglab.training.torch_compile import compile_options
 from reglab.training.trainer import build_trainer, quiet_lightning
 
 _MIN_PROCESS_LIMIT = 64  # are started on a CPU in any case
+_TRIED = 64  # rows that a score is tried on
 
 
 def check_seed(seed: object) -> int:
@@ -58,6 +66,35 @@ def check_experiment(experiment: Experiment) -> None:
     check_combination(experiment, trainer, optimizer)
     check_batchnorm(experiment)
     experiment.measure.check(experiment.data.task, experiment.data.weighted)
+    for part in (experiment.data.train, experiment.data.val, experiment.data.test):
+        check_rows(experiment.data.criterion, len(part))
+    _check_weights(experiment)
+    _try_scores(experiment)
+
+
+def _check_weights(experiment: Experiment) -> None:
+    """Refuse weights of examples that are judged by comparison with others."""
+    data = experiment.data
+    if data.weighted and not data.criterion.per_example:
+        raise UserError(
+            f"the loss of {data.task} compares rows, which example weights cannot weigh: leave data.sample_weight out"
+        )
+
+
+def _try_scores(experiment: Experiment) -> None:
+    """Raise UserError for a score of the user's that fails, or is several values, on some rows."""
+    data, task = experiment.data, experiment.data.criterion
+    own = [score for score in experiment.measure.scores if isinstance(score, OwnScore)]
+    if not own:
+        return
+    targets = data.val.targets[:_TRIED].cpu()
+    constant = constant_predictor(data.train.targets.cpu(), len(targets), data.outputs, task)
+    noise = torch.randn(constant.shape, generator=torch.Generator().manual_seed(0))
+    tried = side(evaluation_of(constant + noise, targets, task), task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of too few rows
+        for score in own:
+            score.estimate(tried, task)
 
 
 def _check_processes(trainer: pl.Trainer) -> None:
@@ -97,6 +134,11 @@ def check_combination(experiment: Experiment, trainer: pl.Trainer, optimizer: Op
     shards = getattr(trainer.strategy, "shards", None)
     if shards is not None and trainer.world_size % shards:
         raise UserError(f"trainer.shards={shards} does not divide the {trainer.world_size} devices")
+    if not task_named(experiment.data.task).per_example and (trainer.world_size > 1 or engine.accumulate > 1):
+        raise UserError(
+            f"the loss of {experiment.data.task} compares the rows of a step, which several devices and "
+            "trainer.accumulate_grad_batches would part: use one device and larger batches"
+        )
     if scaled and trainer.strategy.root_device.type == "cpu":
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
     if scaled and two:

@@ -7,10 +7,9 @@ from torch import nn
 from reglab.analysis.per_example_file import Examples
 from reglab.measures import to_floats
 from reglab.regularizers import Cocktail
-from reglab.tasks import task_named
 from reglab.training.best_epoch import final_metrics
 from reglab.training.checkpoints import Checkpoints
-from reglab.training.per_example import examples, measured_rows
+from reglab.training.per_example import examples, has_examples, measured_rows
 from reglab.training.recorder import Recorder
 from reglab.training.solo import Solo
 
@@ -45,10 +44,11 @@ class Finalizer(pl.Callback):
             module.measure_gap()
         latest = self.recorder.latest.get(0, {})
         self.final = final_metrics(latest, trainer.current_epoch, metrics, self.checkpoints.best_epoch)
-        if measurement.evaluations is not None and trainer.is_global_zero and task_named(module.task).per_example:
+        evaluations = measurement.evaluations
+        if evaluations is not None and trainer.is_global_zero and has_examples(module.task, evaluations):
             rows = measured_rows(self.recorder.data[0], measurement.settings)
             dtype = next(iter(module.local_parameters.weights.values())).dtype
-            self.examples = examples(rows, measurement.evaluations, module.task, dtype)
+            self.examples = examples(rows, evaluations, module.task, dtype)
 
     def _measured_best(self) -> dict[str, float]:
         """Evaluate the best epoch's weights for their examples, and return what was recorded of

@@ -12,6 +12,7 @@ from reglab.core.errors import UserError
 from reglab.data import DataSet
 from reglab.measures.evaluate import evaluation_mode, one_tensor
 from reglab.tasks import task_named
+from reglab.tasks.multi import Multi
 from reglab.tasks.own_loss import Loss, OwnLoss
 
 _TAKES = "a loss takes (outputs, targets), and returns a number for each row, or one for all of them"
@@ -49,6 +50,8 @@ def with_loss(data: DataSet, loss: Loss | None, model: nn.Module, batch: int, ke
         return data
     if not callable(loss):
         raise UserError(f"loss={loss!r} is no function: {_TAKES}")
+    if isinstance(data.criterion, Multi):
+        raise UserError("a loss of your own judges one target, and there are several, each with a task: leave it out")
     task, weight = task_named(data.task), next(model.parameters())
     inputs, targets = (part[:2].to(weight.device) for part in (data.val.inputs, data.val.targets))
     dtype = weight.dtype if inputs.is_floating_point() else inputs.dtype

@@ -1,7 +1,7 @@
 """Per-example losses and scores of the measured rows, kept as an artifact of the run."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from reglab.data import DataSet, Part
 from reglab.measures import Evaluation, MeasureSettings, probe_rows, probe_size, score_name, side
 from reglab.measures.contributions import row_terms
 from reglab.measures.evaluate import evaluation_of
+from reglab.measures.groups import by_group, enough_groups, group_identities
 from reglab.tasks import Task, task_named
 from reglab.training.lightning_packages import is_lightning
 
@@ -107,6 +108,8 @@ def examples_of_members(
     """
     array_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     probe, val = evaluations
+    if not task_named(task).per_example:
+        return _examples_by_group(rows, evaluations, task, array_dtype)
     probe_terms, constant = _terms(probe, rows.probe, rows, task), _terms(rows.constant, rows.val, rows, task)
     val_terms = _terms(val, rows.val, rows, task)
     arrays = {f"probe_{name}": _array(probe_terms[name], array_dtype) for name in ("loss", "score")}
@@ -132,6 +135,28 @@ def examples_of_members(
     ]
 
 
+def _examples_by_group(
+    rows: MeasuredRows, evaluations: tuple[Evaluation, Evaluation], task: Task | str, array_dtype: torch.dtype
+) -> list[Examples]:
+    """Return the values of groups of rows, where rows have no loss of their own."""
+    parts = (("probe", evaluations[0], rows.probe), ("val", evaluations[1], rows.val))
+    sides = (*parts, ("val_constant", rows.constant, rows.val))
+    index: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
+    for name, evaluation, part in sides:
+        groups = task_named(task).groups(len(part.index))
+        assert groups is not None
+        index[f"{name}_index"] = group_identities(torch.as_tensor(part.index), groups).numpy()
+        for key, values in _terms(evaluation, part, rows, task).items():
+            arrays[f"{name}_{key}"] = _array(by_group(values, groups), array_dtype)
+    arrays = {key: values for key, values in arrays.items() if key != "probe_monitor"}
+    constant = {key: arrays.pop(key) for key in list(arrays) if key.startswith("val_constant")}
+    del index["val_constant_index"]
+    count = np.array(rows.train_rows, dtype=np.int64)
+    members = [{key: values[member] for key, values in arrays.items()} for member in range(len(evaluations[0].losses))]
+    return [Examples(**index, **each, **constant, train_rows=count) for each in members]
+
+
 def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Task | str) -> dict[str, Tensor]:
     """Return each example's terms of the loss, the task's score and, where it is another, the
     monitor.
@@ -141,9 +166,22 @@ def _terms(evaluation: Evaluation, part: SideRows, rows: MeasuredRows, task: Tas
     measured = side(evaluation, task, 1.0, weights, None if rows.units is None else rows.units.to(device))
     names = {"loss": "loss", "score": score_name(task)}
     monitor = rows.monitor.removeprefix("val/")
-    if monitor not in names.values() and monitor.removeprefix(WEIGHTED) in (*SCORES, "loss"):  # no user's own
+    if monitor not in names.values() and monitor.rpartition("/")[2].removeprefix(WEIGHTED) in (
+        *SCORES,
+        "loss",
+    ):  # no user's own
         names["monitor"] = monitor
     return {key: row_terms(name, measured, task) for key, name in names.items()}
+
+
+def has_examples(task: Task | str, evaluations: Sequence[Evaluation]) -> bool:
+    """Return whether there are results by example: by row, or by enough groups of rows.
+
+    Args:
+        task: Of the data.
+        evaluations: Of the probe and of the validation part.
+    """
+    return all(enough_groups(task, each.losses.shape[-1]) for each in evaluations)
 
 
 def constant_predictor(targets: Tensor, rows: int, outputs: int, task: Task | str) -> Tensor:

@@ -18,6 +18,7 @@ from reglab.config.unforeseen import value_errors_as_user_errors
 from reglab.core import secrets
 from reglab.data import DataSet
 from reglab.measures import MeasureSettings
+from reglab.tasks import task_named
 from reglab.tracking import RunSpec, TrackingSettings
 from reglab.tracking.dataset import DataSetLike
 from reglab.training import describe
@@ -173,7 +174,9 @@ def build_experiment(
     cocktail = describe.build_cocktail(job["regularizer"], seed, loaded.task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = models.build(job["model"], loaded.input_shape, loaded.outputs, loaded.tokens, loaded.several)
+        documents = task_named(loaded.task).reads == "queries"
+        sizes = (loaded.input_shape, loaded.outputs, loaded.tokens)
+        model = models.build(job["model"], *sizes, loaded.several, documents)
     start = warm_start(model, request.start if request else None)
     trainer = dict(job["trainer"])
     batch_size = loaded.batch_size or job["data"]["batch_size"]
@@ -201,6 +204,7 @@ def build_experiment(
             "tokens": loaded.tokens,
             "task": loaded.task,
             **({"several": [[each.name, list(each.shape)] for each in loaded.several]} if loaded.several else {}),
+            **({"documents": True} if documents else {}),
             **({"start": start} if start else {}),
         },
         seconds,

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch.optim
 from torch import Tensor
@@ -92,13 +92,33 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def optimizer_config(optimizer: str | Mapping[str, Any], lr: float | None) -> dict[str, Any]:
-    """Return the config node of an optimizer given by its name in ``torch.optim``, in any case, or
-    as a node.
+def optimizer_config(
+    optimizer: str | Mapping[str, Any], lr: float | Literal["default"] | None = "default"
+) -> dict[str, Any]:
+    """Return the config node of an optimizer.
+
+    Args:
+        optimizer: Its name in ``torch.optim``, in any case, or a mapping of ``_target_`` and
+            arguments.
+        lr: The learning rate; None: the optimizer's own default; ``default``: 1e-3 of one that is
+            given by its name, and that of the mapping.
+
+    Raises:
+        UserError: For an unknown name, and for two learning rates.
     """
     if not isinstance(optimizer, str):
-        return dict(optimizer)
+        if not isinstance(optimizer, Mapping) or "_target_" not in optimizer:
+            raise UserError(
+                f"optimizer={optimizer!r}: give a name of torch.optim, such as 'adam', or a mapping such as "
+                "{'_target_': 'torch.optim.SGD', 'lr': 0.1, 'momentum': 0.9}"
+            )
+        if lr in ("default", None):
+            return dict(optimizer)
+        if optimizer.get("lr", lr) != lr:
+            raise UserError(f"lr={lr} and optimizer={{..., 'lr': {optimizer['lr']}}} differ: give one of them")
+        return {**optimizer, "lr": lr}
     names = {name.lower(): name for name, member in vars(torch.optim).items() if inspect.isclass(member)}
     if optimizer.lower() not in names:
         raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(optimizer.lower(), names)}")
-    return {"_target_": f"torch.optim.{names[optimizer.lower()]}", **({} if lr is None else {"lr": lr})}
+    rate = 1e-3 if lr == "default" else lr
+    return {"_target_": f"torch.optim.{names[optimizer.lower()]}", **({} if rate is None else {"lr": rate})}

@@ -194,7 +194,7 @@ def _build(path: Path, description: Mapping[str, Any]) -> nn.Module:
     if uses_lightning_loop({"model": node}):
         return build_module(node)
     sizes = (tuple(description["input_shape"]), description["outputs"], description.get("tokens"))
-    return models.build(node, *sizes, description.get("several", ()))
+    return models.build(node, *sizes, description.get("several", ()), bool(description.get("documents")))
 
 
 def _checkpoint(run: str | Path, weights: str | None, uri: str | None) -> Path:

@@ -98,7 +98,10 @@ def verdict(final: Mapping[str, float]) -> str:
     if low is None or high is None:  # of a LightningModule's own steps
         return f"No verdict: with fewer than 10 validation batches the gap of {gap:.3g} has no interval."
     if math.isnan(low + high) and math.isnan(final.get("val/loss_se", 0.0)):
-        return f"No verdict: the loss has no value for each row, and so no interval; its gap is {gap:.3g}."
+        return (
+            "No verdict: the loss has no value for each row, and too few groups of rows were measured for an interval; "
+            f"its gap is {gap:.3g}."
+        )
     if math.isnan(low + high):
         return f"No verdict: too few errors on the validation part for an interval of the loss; its gap is {gap:.3g}."
     interval = bracketed(final, "gap/loss", ".3g")

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from pytorch_lightning.profilers import Profiler
 
-from reglab.config.trainer_table import ACTS, OWN, REFUSED
+from reglab.config.trainer_table import ACTS, OWN, REFUSED, REFUSED_IN_FIT
 from reglab.core.errors import UserError, nearest
 
 # Values that ask for what is done anyhow.
@@ -56,9 +57,34 @@ def supported(trainer: Mapping[str, object], also: Collection[str] = ()) -> dict
             kept[key] = value
         elif key not in REFUSED:
             raise UserError(f"trainer.{key} is no setting of the trainer: {nearest(key, (*ACTS, *OWN))}")
-        elif value is not None and (type(value), value) not in [(type(it), it) for it in _AS_IT_IS.get(key, ())]:
+        elif _is_refused(key, value):
             raise UserError(f"trainer.{key} has no effect here: {REFUSED[key]}")
     return kept
+
+
+def check_of_fit(trainer: object) -> dict[str, Any]:
+    """Return the arguments given to ``reglab.fit``; refuse, in the words of Python, what has no
+    effect there.
+
+    Args:
+        trainer: As it was given.
+
+    Raises:
+        UserError: Naming what to give instead.
+    """
+    if not isinstance(trainer, Mapping):
+        raise UserError(f"trainer={trainer!r}: give a mapping, such as trainer={{'accelerator': 'cpu'}}")
+    for key, value in trainer.items():
+        if key in REFUSED and _is_refused(key, value):
+            raise UserError(f"trainer={{{key!r}: ...}} has no effect here: {REFUSED_IN_FIT.get(key) or REFUSED[key]}")
+        if key not in ACTS and key not in OWN and key not in REFUSED:
+            raise UserError(f"trainer={{{key!r}: ...}} is no argument of a trainer: {nearest(str(key), (*ACTS, *OWN))}")
+    return dict(trainer)
+
+
+def _is_refused(key: str, value: object) -> bool:
+    """Return whether an argument that has no effect asks for something else than what is done."""
+    return value is not None and (type(value), value) not in [(type(it), it) for it in _AS_IT_IS.get(key, ())]
 
 
 def _check_variables() -> None:

@@ -15,6 +15,7 @@ from reglab.training.measured_rows import Rows
 # Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay
 # in the cache; an accelerator wants much at once, and the bound is that of its memory.
 _CPU_CELLS, _CELLS = 2**13, 2**18
+_PAIRS = 2**25  # of rows whose losses compare them, at a time
 
 
 class Evaluator:
@@ -51,13 +52,28 @@ class Evaluator:
         size = min(count, _rows_at_once(sets.device, len(pack), self._cells))
         state = {name: tensor for name, tensor in pack.stack.buffers.items() if name.startswith("model.")} | weights
         given = [inputs, targets] if clean is None else [inputs, targets, clean]
-        parts = []
+        parts: list[Tensor] = []
         for start in range(0, count, size):
             first = min(start, count - size)  # the last chunk overlaps: of the same shape, it needs no graph of its own
             chunk = [rows.at(slice(first, first + size), sets) for rows in given]
             statistics = self._run(pack, state, chunk, tuple(rows.per_member for rows in given))
             parts.append(statistics[..., start - first :])
-        return torch.cat(parts, dim=-1)
+        joint = torch.cat(parts, dim=-1)
+        return joint if self._task.per_example else self._compared(joint, given[1:], sets)
+
+    def _compared(self, outputs: Tensor, targets: list[Rows], sets: Tensor) -> Tensor:
+        """Return the statistics of losses that compare rows, from the outputs of all rows."""
+        aligned, task = self.in_shape(outputs.movedim(0, -1)), self._task
+        pairs = aligned.shape[1] * task.fewest  # of compared rows, of a member
+        size = 1 if any(rows.per_member for rows in targets) else max(1, _PAIRS // pairs)
+        found = []
+        for number in range(0, len(aligned), size):
+            members = aligned[number : number + size]
+            own, *clean = (rows.all(sets[number : number + 1])[0] for rows in targets)
+            statistics = [task.statistics_of(task.losses(members, own), members, own)]
+            found.append(torch.cat([*statistics, *(task.losses(members, other).unsqueeze(0) for other in clean)]))
+        joint = torch.cat(found, 1)
+        return torch.cat([joint, outputs]) if self._outputs else joint
 
     def _run(self, pack: Pack, state: dict[str, Tensor], chunk: list[Tensor], per_member: tuple[bool, ...]) -> Tensor:
         key = (per_member, *(values.shape for values in chunk))
@@ -119,9 +135,11 @@ class _MemberStatistics:
     def __call__(self, state: dict[str, Tensor], inputs: Tensor, targets: Tensor, *clean: Tensor) -> Tensor:
         outputs = functional_call(self._base, state, (lambda member: member.model(inputs),))
         aligned = self._task.align(one_tensor(outputs, self._base.model), targets)
-        statistics = [self._task.statistics(aligned, targets)]
-        statistics += [self._task.losses_of(self._task.statistics(aligned, other)).unsqueeze(0) for other in clean]
-        if self._outputs:
+        statistics = []
+        if self._task.per_example:
+            statistics = [self._task.statistics(aligned, targets)]
+            statistics += [self._task.losses_of(self._task.statistics(aligned, other)).unsqueeze(0) for other in clean]
+        if self._outputs or not self._task.per_example:
             self.output_shape = tuple(aligned.shape[1:])
             statistics.append((aligned.flatten(1) if aligned.dim() > 1 else aligned.unsqueeze(-1)).mT)
         return torch.cat(statistics)

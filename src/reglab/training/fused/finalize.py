@@ -9,6 +9,7 @@ import torch
 from reglab.core import signals
 from reglab.core.describe_error import describe_error
 from reglab.core.errors import Diverged, Unfused, is_full_disk
+from reglab.measures.groups import enough_groups
 from reglab.tracking import RunTracker, finish_runs, pack_manifest
 from reglab.training import checkpoint_files
 from reglab.training.best_epoch import final_metrics
@@ -80,7 +81,8 @@ class PackFinalizer:
             self._on_end(job_index, result)
 
     def _keep_examples(self, job_indices: Sequence[int]) -> None:
-        if not self.module.pack.task.per_example:
+        rows, task = self.module.measurement.rows, self.module.pack.task
+        if not all(enough_groups(task, part.targets.length) for part in (rows.probe, rows.val)):
             return
         examples = final_examples(self.module.pack, self.module.measurement, self.best, job_indices)
         trackers = [self._open[job_index] for job_index in examples]

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from reglab.callback.batch_evaluation import OwnLoss
+from reglab.callback.batch_evaluation import BatchLoss
 from reglab.callback.run_record import OWN_LOSS
 from reglab.config.instantiate import construct
 from reglab.config.job_request import JobRequest
@@ -190,7 +190,7 @@ def check_trainer(package: Package, arguments: Mapping[str, Any]) -> None:
         raise UserError(f"trainer: {error}") from error
 
 
-def offered_loss(module: pl.LightningModule) -> OwnLoss | None:
+def offered_loss(module: pl.LightningModule) -> BatchLoss | None:
     """Return the loss of a batch that a module offers as a method ``loss(batch)``; None if it does
     not.
 
