@@ -57,13 +57,25 @@ def named_members(
     Raises:
         UserError: For what is no regularizer, or needs more than the callback can give.
     """
-    members = list(regularizers.values()) if isinstance(regularizers, Mapping) else regularizers
-    if isinstance(members, Regularizer) or not all(isinstance(member, Regularizer) for member in members):
-        raise UserError(f"Regularize takes a list or a dict of regularizers, such as [L1(1e-4)], got {regularizers!r}")
-    named = dict(regularizers) if isinstance(regularizers, Mapping) else name_members(members)
+    named = by_name(regularizers)
     for name, member in named.items():
         _refuse_wrapper(name, member, task, loss)
     return named
+
+
+def by_name(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer]) -> dict[str, Regularizer]:
+    """Return the members by name.
+
+    Args:
+        regularizers: A list, or a dict by name.
+
+    Raises:
+        UserError: For what is no regularizer.
+    """
+    members = list(regularizers.values()) if isinstance(regularizers, Mapping) else regularizers
+    if isinstance(members, Regularizer) or not all(isinstance(member, Regularizer) for member in members):
+        raise UserError(f"reglab takes a list or a dict of regularizers, such as [L1(1e-4)], got {regularizers!r}")
+    return dict(regularizers) if isinstance(regularizers, Mapping) else name_members(members)
 
 
 def _refuse_wrapper(name: str, member: Regularizer, task: Task | None, loss: object) -> None:
