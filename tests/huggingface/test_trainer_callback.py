@@ -1,4 +1,4 @@
-"""``TransformersCallback`` in ``transformers.Trainer``: steps as by hand, no bit moved without regularizers, resumed."""
+"""``TransformersCallback`` in ``transformers.Trainer``: steps as by hand, no bit moved otherwise, resumed."""
 
 import copy
 import importlib.util
