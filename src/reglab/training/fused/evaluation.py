@@ -10,7 +10,7 @@ from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import Stack
-from reglab.training.measured_rows import Rows
+from reglab.training.measured_rows import Rows, StreamedRows
 
 # Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay
 # in the cache; an accelerator wants much at once, and the bound is that of its memory.
@@ -38,7 +38,13 @@ class Evaluator:
         self._graphs = {}
 
     def __call__(
-        self, pack: Pack, weights: dict[str, Tensor], inputs: Rows, targets: Rows, clean: Rows | None, sets: Tensor
+        self,
+        pack: Pack,
+        weights: dict[str, Tensor],
+        inputs: Rows | StreamedRows,
+        targets: Rows,
+        clean: Rows | None,
+        sets: Tensor,
     ) -> Tensor:
         """Return the ``example_statistics`` of all rows, ``[statistics, members, rows]``, in
         evaluation mode.
@@ -50,13 +56,15 @@ class Evaluator:
         count = inputs.length
         size = min(count, _rows_at_once(sets.device, len(pack), self._cells))
         state = {name: tensor for name, tensor in pack.stack.buffers.items() if name.startswith("model.")} | weights
-        given = [inputs, targets] if clean is None else [inputs, targets, clean]
+        given = [targets] if clean is None else [targets, clean]
+        per_member = tuple(rows.per_member for rows in (inputs, *given))
+        starts = range(0, count, size)
+        firsts = [min(start, count - size) for start in starts]  # the last chunk overlaps: it needs no graph of its own
+        chunks = inputs.chunks([slice(first, first + size) for first in firsts], sets)
         parts = []
-        for start in range(0, count, size):
-            first = min(start, count - size)  # the last chunk overlaps: of the same shape, it needs no graph of its own
-            chunk = [rows.at(slice(first, first + size), sets) for rows in given]
-            statistics = self._run(pack, state, chunk, tuple(rows.per_member for rows in given))
-            parts.append(statistics[..., start - first :])
+        for start, first, values in zip(starts, firsts, chunks, strict=True):
+            chunk = [values, *(rows.at(slice(first, first + size), sets) for rows in given)]
+            parts.append(self._run(pack, state, chunk, per_member)[..., start - first :])
         return torch.cat(parts, dim=-1)
 
     def _run(self, pack: Pack, state: dict[str, Tensor], chunk: list[Tensor], per_member: tuple[bool, ...]) -> Tensor:
@@ -77,7 +85,7 @@ class Evaluator:
         return outputs.reshape(*outputs.shape[:2], *self._output_shape)
 
 
-def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor:
+def outputs_of(pack: Pack, stacked: Stack, inputs: Rows | StreamedRows, sets: Tensor) -> Tensor:
     """Return the outputs of the members in ``stacked``, [members, rows, ...], in evaluation mode.
 
     With the weights that each is judged by.
@@ -97,7 +105,7 @@ def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor
     )
     count, size = inputs.length, _rows_at_once(sets.device, len(stacked))
     with evaluation_mode(pack.base.model), torch.no_grad():
-        chunks = (inputs.at(slice(first, first + size), sets) for first in range(0, count, size))
+        chunks = inputs.chunks([slice(first, first + size) for first in range(0, count, size)], sets)
         return torch.cat([run(state, chunk) for chunk in chunks], dim=1)
 
 
