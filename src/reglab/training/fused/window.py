@@ -59,6 +59,13 @@ class Window:
                 input_row[rows.to(input_row.device) + part * self._rows.rows] = positions
             first += len(rows)
 
+    def read(self, entry: Tensor) -> list[Tensor]:
+        """Return the inputs of an entry, from each source, read now; nothing else changes."""
+        device = self._rows.inputs.device
+        return [
+            source.batch(rows, device) for source, rows in zip(self._rows.sources, self._wanted(entry), strict=True)
+        ]
+
     def close(self) -> None:
         """End what reads ahead; the next step begins anew."""
         self._ahead = []
