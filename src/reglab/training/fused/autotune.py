@@ -102,7 +102,7 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False, benchmark: B
     if compiled and not ready:
         start += COMPILING if compile_ else 0.0
         step = expected(eager, steps, 0.0 if compile_ else COMPILING)
-    return Choices(compiled, ragged, lowering, step, solo, start, peak, ready)
+    return Choices(compiled, ragged, lowering, max(step, together), max(solo, alone), start, peak, ready)
 
 
 def expected(eager: float, steps: int, compiling: float) -> float:
