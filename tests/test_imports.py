@@ -53,6 +53,7 @@ LAYERS["api"] = {
     "training",
 }
 LAYERS["callback"] = {"core", "analysis", "tasks", "measures", "regularizers", "distributed", "training"}
+LAYERS["huggingface"] = LAYERS["callback"] | {"callback", "tracking", "tracking front"}
 LAYERS["training.lightning"] = LAYERS["training"] | {"training", "training.fused", "callback"}
 LAYERS["launchers"] = {
     "core",
@@ -65,7 +66,7 @@ LAYERS["launchers"] = {
     "training.fused",
     "training.lightning",
 }
-LAYERS["sweeps"] = set(LAYERS) - {"rng", "api", "callback", "distributed", "reports.figures"}
+LAYERS["sweeps"] = set(LAYERS) - {"rng", "api", "callback", "huggingface", "distributed", "reports.figures"}
 LAYERS["cli"] = set(LAYERS)
 # Where no module imports torch when it is itself imported: the command line answers without it.
 WITHOUT_TORCH = {"core", "analysis", "config", "processes", "tracking", "reports", "launchers", "sweeps", "cli"}

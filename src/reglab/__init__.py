@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reglab.core.errors import Diverged, UserError
     from reglab.data import DataSet
     from reglab.data.arrays import dataset
+    from reglab.huggingface.trainer_callback import TransformersCallback
     from reglab.measures import MeasureSettings
     from reglab.regularizers import (
         EMA,
@@ -60,6 +61,7 @@ _HOMES = {
     ),
     "reglab.callback.regularize": ("Regularize",),
     "reglab.callback.attach": ("attach",),
+    "reglab.huggingface.trainer_callback": ("TransformersCallback",),
     "reglab.api.fit": ("Fit", "fit"),
     "reglab.config.sweep_functions": ("linear", "log"),
     "reglab.sweeps.function_sweep": ("Sweep", "sweep"),
@@ -75,6 +77,7 @@ __all__ = [  # noqa: RUF022 - grouped as a reader looks for them
     "DataSet",
     "Regularize",
     "attach",
+    "TransformersCallback",
     "sweep",
     "Sweep",
     "log",

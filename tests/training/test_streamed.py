@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,14 +11,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from reglab.analysis.per_example_file import FILE
-from reglab.core.errors import Unfused, UserError
-from reglab.data import stream_choice
-from reglab.launchers import packing
+from reglab.core.errors import UserError
 from reglab.tracking.folder import JOURNAL
 from reglab.tracking.journal import Journal
 from reglab.training import checkpoint_files, job
-from reglab.training.describe import plain
-from reglab.training.fused.job import prepare_jobs
 from reglab.training.job_result import JobResult
 from reglab.training.solo import Solo
 from training.job_case import Case, config
@@ -147,19 +142,3 @@ def test_what_needs_all_inputs_in_memory_is_refused_by_name(train: Train, photos
         train(*STREAMED, "regularizer=[l1]", "trainer.polish_steps=3", folder="it")
     with pytest.raises(UserError, match=r"data\.stream=often: .*auto, true, false"):
         train("data.stream=often", folder="it")
-
-
-def test_a_pack_of_jobs_whose_data_turn_out_to_be_streamed_is_split_with_the_reason(
-    case: Case, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What ``auto`` means shows when the data are loaded; ``true`` is known before."""
-    given = [config(*IMAGES, *FEW, f"seed={seed}", "data.workers=0") for seed in (0, 1)]
-    assert len(prepare_jobs(given)) == 2
-    monkeypatch.setattr(stream_choice.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
-    with pytest.raises(Unfused, match="streamed data in the order of its own seed") as split:
-        prepare_jobs(given)
-    assert split.value.groups == ()  # each by itself
-    plain_configs = {seed: plain(config(*IMAGES, *STREAMED, f"seed={seed}")) for seed in (0, 1)}
-    planned = packing.plan(plain_configs)
-    assert (planned.packs, planned.solo) == ((), (0, 1))
-    assert "streamed data" in planned.lines()[0]

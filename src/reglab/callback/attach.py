@@ -13,7 +13,7 @@ from torchmetrics import Metric
 
 from reglab.callback.averaged_weights import averaged_weights
 from reglab.callback.batch_evaluation import Asked, BatchLoss, evaluate_batches
-from reglab.callback.checks import check_task, named_members
+from reglab.callback.checks import by_name, check_task
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.callback.fixed_batches import MEMORY, FixedBatches
 from reglab.callback.measured_sides import Sides, gap_of_batches
@@ -98,11 +98,15 @@ class Attached:
         self.history.append(dict(self.metrics))
         return self.metrics
 
+    def follows(self, optimizer: Optimizer) -> bool:
+        """Return whether these are the regularizers of the optimizer's steps."""
+        return self._hooks.optimizer is optimizer
+
     def _read(self, train: Any, val: Any) -> Sides:
         if self._sides is None or self._sides[0] != (train, val):
             device = next(self._model.parameters()).device
             ready = partial(move_data_to_device, device=device)
-            unpack = self._asked.unpack if self._asked.loss is None else None
+            unpack = self._asked.unpack if self._asked.loss is None and self._asked.predict is None else None
             of_val = FixedBatches(val, ready, unpack, memory=MEMORY)
             wanted = partial(probe_size, val_rows=of_val.rows)
             probe = FixedBatches(train, ready, unpack, wanted, memory=MEMORY)
@@ -198,19 +202,55 @@ def attach(
     names: Sequence[Any] = () if isinstance(scores, Mapping) else scores
     settings, judged = MeasureSettings(scores=names), None if task is None else task_named(task)
     check_task(judged, loss, settings)
-    named = named_members(regularizers, judged, loss)
+    named = members_of_steps(
+        regularizers, "only your loop has: train with reglab.fit, or with Lightning and reglab.Regularize"
+    )
+    return attached(model, optimizer, named, Asked(judged, unpack, loss, own_scores(scores, judged)), settings, seed)
+
+
+def members_of_steps(
+    regularizers: Sequence[Regularizer] | Mapping[str, Regularizer], whose: str
+) -> dict[str, Regularizer]:
+    """Return the members by name, which act around an optimizer's step alone.
+
+    Args:
+        regularizers: A list, or a dict by name.
+        whose: Who has the batch and the loss of a step, and the way out.
+
+    Raises:
+        UserError: For one that needs the batch or the loss of a step.
+    """
+    named = by_name(regularizers)
     for name, member in named.items():
         if overrides(member, "on_objective") or overrides(member, "on_gradient"):
-            raise UserError(
-                f"{name} needs the batch or the loss of a step, which only your loop has: train with reglab.fit, or "
-                "with Lightning and reglab.Regularize"
-            )
+            raise UserError(f"{name} needs the batch or the loss of a step, which {whose}")
+    return named
+
+
+def attached(
+    model: nn.Module,
+    optimizer: Optimizer,
+    members: Mapping[str, Regularizer],
+    asked: Asked,
+    settings: MeasureSettings,
+    seed: int,
+) -> Attached:
+    """Return regularizers at work around the steps of an optimizer; see ``attach``.
+
+    Args:
+        model: That is trained.
+        optimizer: That holds its weights.
+        members: By name.
+        asked: What is measured.
+        settings: Of scores and intervals.
+        seed: Of the draws.
+    """
     _check_optimizer(model, optimizer)
-    cocktail = Cocktail(named, check_seed(seed), judged.name if judged else OWN_LOSS)
-    if named and cocktail.prepare(model) is not model:
+    cocktail = Cocktail(members, check_seed(seed), asked.task.name if asked.task else OWN_LOSS)
+    if members and cocktail.prepare(model) is not model:
         raise UserError("a regularizer replaced the whole model, which attach cannot do: train with reglab.fit")
     cocktail.to(next(model.parameters()).device)
-    return Attached(model, optimizer, cocktail, Asked(judged, unpack, loss, own_scores(scores, judged)), settings)
+    return Attached(model, optimizer, cocktail, asked, settings)
 
 
 def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:

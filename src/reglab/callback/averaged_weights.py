@@ -6,11 +6,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from reglab.distributed.parameters import LocalParameters
 from reglab.regularizers import Cocktail
 
 
 @contextmanager
-def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
+def averaged_weights(
+    cocktail: Cocktail, module: nn.Module, parameters: LocalParameters | None = None
+) -> Iterator[None]:
     """A context in which ``module`` has the weights to be evaluated, and its ``state_dict()`` the
     trained ones.
 
@@ -19,6 +22,7 @@ def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
     Args:
         cocktail: Which may keep averaged weights.
         module: Changed within the context.
+        parameters: Of the module, as this device holds them; None: whole.
     """
     if not cocktail.averages:
         yield
@@ -30,9 +34,12 @@ def averaged_weights(cocktail: Cocktail, module: nn.Module) -> Iterator[None]:
     def keep_trained(_: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
         state.update({prefix + name: weight for name, weight in trained.items() if prefix + name in state})
 
+    parameters = parameters or LocalParameters(module)
     hook = module.register_state_dict_post_hook(keep_trained)  # type: ignore[no-untyped-call]  # torch leaves it so
     try:
-        with cocktail.evaluating(module):
+        parameters.reshard()
+        with cocktail.evaluating(parameters.hook_target):
             yield
+            parameters.reshard()
     finally:
         hook.remove()

@@ -31,12 +31,14 @@ class Asked(NamedTuple):
         unpack: Gives inputs and targets of a batch.
         loss: A user's own; None for the task's.
         scores: The user's own, by name.
+        predict: Gives outputs and targets of a batch by itself; None: ``module(inputs)``.
     """
 
     task: Task | None
     unpack: Unpack
     loss: BatchLoss | None = None
     scores: Mapping[str, MetricOrFunction] = MappingProxyType({})
+    predict: Callable[[Any, Any], tuple[Tensor, Tensor]] | None = None
 
 
 class BatchEvaluation(NamedTuple):
@@ -101,9 +103,12 @@ class _Outputs:
         """Compute the outputs of a batch, the first ``rows`` of which count."""
         if self._asked.task is None and not self._asked.scores:
             return
-        inputs, targets = batch if unpacked else pair_of(batch, self._asked.unpack)
+        if self._asked.predict is not None:
+            outputs, targets = self._asked.predict(self._module, batch)
+        else:
+            inputs, targets = batch if unpacked else pair_of(batch, self._asked.unpack)
+            outputs = one_tensor(self._module(inputs), self._module)
         targets = wide_labels(targets, self._asked.task)
-        outputs = one_tensor(self._module(inputs), self._module)
         outputs = outputs.float() if outputs.is_floating_point() and outputs.dtype.itemsize < 4 else outputs
         self.scores.add(outputs[:rows], targets[:rows])
         if self._keeps:

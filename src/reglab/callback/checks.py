@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence, Sized
 
 import pytorch_lightning as pl
-from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
+from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from torch.optim import LBFGS, Optimizer
 
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.core.errors import UserError, nearest
+from reglab.distributed.parameters import LocalParameters
 from reglab.measures import MeasureSettings
 from reglab.regularizers import Cocktail, LabelSmoothing, Mixup, Regularizer, name_members, overrides
 from reglab.tasks import Task, task_names
@@ -77,13 +78,25 @@ def named_members(
     Raises:
         UserError: For what is no regularizer, or needs more than the callback can give.
     """
-    members = list(regularizers.values()) if isinstance(regularizers, Mapping) else regularizers
-    if isinstance(members, Regularizer) or not all(isinstance(member, Regularizer) for member in members):
-        raise UserError(f"Regularize takes a list or a dict of regularizers, such as [L1(1e-4)], got {regularizers!r}")
-    named = dict(regularizers) if isinstance(regularizers, Mapping) else name_members(members)
+    named = by_name(regularizers)
     for name, member in named.items():
         _refuse_wrapper(name, member, task, loss)
     return named
+
+
+def by_name(regularizers: Sequence[Regularizer] | Mapping[str, Regularizer]) -> dict[str, Regularizer]:
+    """Return the members by name.
+
+    Args:
+        regularizers: A list, or a dict by name.
+
+    Raises:
+        UserError: For what is no regularizer.
+    """
+    members = list(regularizers.values()) if isinstance(regularizers, Mapping) else regularizers
+    if isinstance(members, Regularizer) or not all(isinstance(member, Regularizer) for member in members):
+        raise UserError(f"reglab takes a list or a dict of regularizers, such as [L1(1e-4)], got {regularizers!r}")
+    return dict(regularizers) if isinstance(regularizers, Mapping) else name_members(members)
 
 
 def _refuse_wrapper(name: str, member: Regularizer, task: Task | None, loss: object) -> None:
@@ -127,13 +140,34 @@ def check_loss_members(trainer: pl.Trainer, module: pl.LightningModule, cocktail
 
 
 def check_strategy(trainer: pl.Trainer) -> None:
-    """Raise UserError where weights are not whole on each device."""
+    """Raise UserError where weights may not be whole on each device, nor sharded by FSDP2."""
     strategy = trainer.strategy
-    if not is_lightning(strategy, SingleDeviceStrategy, DDPStrategy) or is_lightning(strategy, DeepSpeedStrategy):
+    known = is_lightning(strategy, SingleDeviceStrategy, DDPStrategy, ModelParallelStrategy)
+    if not known or is_lightning(strategy, DeepSpeedStrategy):
         raise UserError(
-            f"Regularize needs whole weights on each device, which {type(strategy).__name__} may not keep; use one "
-            "device or Trainer(strategy='ddp')"
+            f"Regularize does not know how {type(strategy).__name__} keeps weights; use one device, "
+            "Trainer(strategy='ddp'), or ModelParallelStrategy() with fully_shard in configure_model"
         )
+
+
+def check_sharded(cocktail: Cocktail, parameters: LocalParameters, which: int | str | None) -> None:
+    """Raise UserError for what needs whole weights, where each device has a shard of them.
+
+    Args:
+        cocktail: The regularizers.
+        parameters: Of the module.
+        which: The optimizer that a user named.
+    """
+    if parameters.shards is None:
+        return
+    if cocktail.wraps_gradient:
+        name = next(name for name, member in cocktail.named_regularizers() if overrides(member, "on_gradient"))
+        raise UserError(
+            f"{name} takes a gradient at other weights, which are sharded here; use Trainer(strategy='ddp'), or "
+            "`reglab train trainer=fsdp`, which shards them itself"
+        )
+    if which is not None:
+        raise UserError(f"optimizer={which!r} follows one of several optimizers of whole weights; use strategy='ddp'")
 
 
 def followed_optimizer(trainer: pl.Trainer, module: pl.LightningModule, which: int | str | None) -> Optimizer:

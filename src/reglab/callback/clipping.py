@@ -75,7 +75,8 @@ def follow_clipping(
         if clip_val > 0 and not by_value:
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             gradients = [weight.grad for weight in weights if weight.grad is not None]
-            on_clip(clip_factor(torch.nn.utils.get_total_norm(gradients), float(clip_val)))
+            norm: Any = torch.nn.utils.get_total_norm(gradients)
+            on_clip(clip_factor(norm.full_tensor() if hasattr(norm, "full_tensor") else norm, float(clip_val)))
         original(optimizer, clip_val, gradient_clip_algorithm)
 
     plugin.clip_gradients = clip_gradients

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import RunningStage
@@ -16,7 +16,7 @@ from reglab.callback.batch_evaluation import Asked, BatchEvaluation, evaluate_ba
 from reglab.callback.dataloader_rows import Unpack, is_mapped, rows_of_batches
 from reglab.callback.fixed_batches import FixedBatches
 from reglab.callback.measured_sides import Sides, gap_of_batches
-from reglab.distributed.parameters import LocalParameters
+from reglab.distributed.parameters import LocalParameters, as_local_parameters
 from reglab.measures import MeasureSettings, probe_size
 from reglab.regularizers import Cocktail
 from reglab.training.measurement import Measurement
@@ -64,9 +64,11 @@ class LoaderMeasurement(Measurement):
     def gap(self, model: nn.Module | LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
         if self.missing or self.rows is not None:
             return super().gap(model, cocktail)
-        module = cast(pl.LightningModule, model)  # of either of Lightning's two packages
-        with cocktail.evaluating(module):
-            train, val = (evaluate_batches(module, side, self._asked) for side in self._sides.both)
+        parameters = as_local_parameters(model)
+        parameters.reshard()
+        with cocktail.evaluating(parameters.hook_target):
+            train, val = (evaluate_batches(parameters.model, side, self._asked) for side in self._sides.both)
+            parameters.reshard()
         self._batch_evaluations = train, val
         return gap_of_batches(train, val, self._asked, self._sides.left, self.settings)
 
@@ -81,11 +83,11 @@ class LoaderMeasurement(Measurement):
             return None
         return self._sides.examples_of_batches(self._batch_evaluations, self._asked, dtype)
 
-    def all(self, trainer: pl.Trainer, module: pl.LightningModule, cocktail: Cocktail) -> dict[str, Tensor]:
+    def all(self, trainer: pl.Trainer, parameters: LocalParameters, cocktail: Cocktail) -> dict[str, Tensor]:
         """Return the gap, if there is one to measure, and the weight statistics."""
         with validating(trainer), trainer.precision_plugin.val_step_context():
-            gap = self.gap(module, cocktail)
-        return gap | self.weights(module, cocktail)
+            gap = self.gap(parameters, cocktail)
+        return gap | self.weights(parameters, cocktail)
 
 
 class Loaders(NamedTuple):

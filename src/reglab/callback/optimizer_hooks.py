@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from reglab.callback.second_gradient import SecondGradient
 from reglab.core.errors import UserError
+from reglab.distributed.parameters import LocalParameters
 from reglab.regularizers import Cocktail
 from reglab.regularizers.parameter_kinds import kinds_of
 from reglab.training.term_sums import TermSums
@@ -33,6 +34,7 @@ class OptimizerHooks:
         cocktail: The regularizers.
         module: That is trained.
         optimizer: Whose steps are followed.
+        parameters: Of the module, as this device holds them.
         second: Takes gradients at other weights, where a member asks for them.
         held_only: Whether projections, too, act on the optimizer's own weights alone: others have
             an optimizer of theirs. Averages are of all weights.
@@ -47,6 +49,7 @@ class OptimizerHooks:
         cocktail: Cocktail,
         module: nn.Module,
         optimizer: Optimizer,
+        parameters: LocalParameters | None = None,
         second: SecondGradient | None = None,
         held_only: bool = False,
     ) -> None:
@@ -58,7 +61,9 @@ class OptimizerHooks:
         self._in_closure = False
         self._penalized = False
         self._factor: float | Tensor = 1.0
-        self._updates = UpdateHooks(cocktail, module, optimizer)
+        self._parameters = parameters or LocalParameters(module)
+        self._updates = UpdateHooks(cocktail, module, optimizer, self._parameters.total)
+        self._updates.module = self._parameters.hook_target
         if held_only:
             rates, trained = self._updates.rates, {name for name, it in module.named_parameters() if it.requires_grad}
             self._updates.module = cast(nn.Module, _StandIn(module, lambda: rates.weights.items()))
@@ -128,18 +133,14 @@ class OptimizerHooks:
         self._penalized = True
         if not self._trains():
             return
+        weights = {name: weight for name, weight in self._updates.rates.weights.items() if weight.requires_grad}
         with torch.enable_grad():
-            weights = {name: weight for name, weight in self._updates.rates.weights.items() if weight.requires_grad}
-            penalties = self.cocktail.penalties(weights)
-            if not penalties:
-                return
-            total = torch.stack(list(penalties.values())).sum()
-            gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
-        for weight, gradient in zip(weights.values(), gradients, strict=True):
-            if gradient is not None:
-                gradient = gradient if isinstance(self._factor, float) else gradient * self._factor
-                weight.grad = gradient if weight.grad is None else _sum(weight.grad, gradient)
-        self.terms.add({name: penalty.detach().reshape(1) for name, penalty in penalties.items()}, [1])
+            penalties, gradients = self._parameters.penalty_gradients(self.cocktail, weights)
+        for name, gradient in gradients.items():
+            scaled = gradient if isinstance(self._factor, float) else gradient * self._factor
+            self._parameters.add_gradient(weights[name], scaled)
+        if penalties:
+            self.terms.add({name: penalty.detach().reshape(1) for name, penalty in penalties.items()}, [1])
 
 
 class _StandIn:
@@ -150,10 +151,3 @@ class _StandIn:
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         yield from self._weights()
-
-
-def _sum(gradient: Tensor, dense: Tensor) -> Tensor:
-    """Return the sum of a gradient, which may be sparse, and a dense one; in place where
-    it can be.
-    """
-    return dense + gradient if gradient.is_sparse else gradient.add_(dense)

@@ -13,16 +13,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from reglab.analysis.per_example_file import Examples
+from reglab.callback import checks
 from reglab.callback.averaged_weights import averaged_weights
 from reglab.callback.batch_evaluation import Asked, BatchLoss
-from reglab.callback.checks import (
-    check_loss_members,
-    check_strategy,
-    check_task,
-    check_used,
-    followed_optimizer,
-    named_members,
-)
+from reglab.callback.checks import check_task, named_members
 from reglab.callback.clipping import follow_clipping
 from reglab.callback.dataloader_rows import Unpack, inputs_and_targets
 from reglab.callback.fixed_batches import rows_in
@@ -32,8 +26,10 @@ from reglab.callback.optimizer_hooks import OptimizerHooks
 from reglab.callback.own_scores import MetricOrFunction, own_scores
 from reglab.callback.run_record import OWN_LOSS, log_final, run_tags, tag_runs
 from reglab.callback.second_gradient import SecondGradient
+from reglab.callback.sharding import local_parameters, local_state, localize, whole_state
 from reglab.callback.training_loss import TrainingLoss
 from reglab.core.errors import UserError
+from reglab.distributed.parameters import LocalParameters
 from reglab.measures import MeasureSettings, to_floats
 from reglab.measures.own_scores import AnyScore
 from reglab.regularizers import Cocktail, Regularizer, overrides
@@ -129,7 +125,7 @@ class Regularize(pl.Callback):
         memory_mb: float = 256,
         optimizer: int | str | None = None,
     ) -> None:
-        check_used(regularizers, every, scores, prefix, memory_mb, optimizer)
+        checks.check_used(regularizers, every, scores, prefix, memory_mb, optimizer)
         names: Sequence[Any] = () if isinstance(scores, Mapping) else scores
         self._settings = MeasureSettings(every=1 if every is None else every, scores=names)
         self.task, self.loss = None if task is None else task_named(task), loss
@@ -147,6 +143,7 @@ class Regularize(pl.Callback):
         self.history: list[dict[str, float]] = []
         self.examples: Examples | None = None
         self._module: pl.LightningModule | None = None
+        self._parameters: LocalParameters | None = None
         self._hooks: OptimizerHooks | None = None
         self._unfollow: Callable[[], None] = lambda: None
         self._objective: TrainingLoss | None = None
@@ -162,28 +159,31 @@ class Regularize(pl.Callback):
         return run_tags(self.cocktail, self._asked, self._settings)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        check_strategy(trainer)
+        checks.check_strategy(trainer)
         self._guard.enter_context(loop_guard(trainer, pl_module))
-        self._prepare(pl_module)
+        self._parameters = None  # they may be sharded since
+        parameters = self._prepare(pl_module)
         if self.cocktail.members:
-            optimizer = followed_optimizer(trainer, pl_module, self._which)
-            check_loss_members(trainer, pl_module, self.cocktail, self.unpack)
-            self._objective = objective = TrainingLoss(self.cocktail, pl_module, self._asked)
+            checks.check_sharded(self.cocktail, parameters, self._which)
+            optimizer = checks.followed_optimizer(trainer, pl_module, self._which)
+            checks.check_loss_members(trainer, pl_module, self.cocktail, self.unpack)
+            self._objective = objective = TrainingLoss(self.cocktail, pl_module, self._asked, parameters.total)
             if self.cocktail.wraps_gradient and self.loss is not None:
                 self._second = SecondGradient(trainer, pl_module, self.cocktail, self.loss, objective)
             self._guard.enter_context(objective.wrapped(self._second.check if self._second else None))
-            self._hooks = OptimizerHooks(self.cocktail, pl_module, optimizer, self._second, self._which is not None)
+            held_only = self._which is not None
+            self._hooks = OptimizerHooks(self.cocktail, pl_module, optimizer, parameters, self._second, held_only)
             self._unfollow = follow_clipping(trainer, self.cocktail, optimizer, self._hooks.clipped)
         if trainer.is_global_zero:
             tag_runs(trainer.loggers, self.run_tags(), self._seed)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         stopping = [name for name, member in self.cocktail.named_regularizers() if overrides(member, "on_validation")]
-        missing = "every=None"
+        missing, parameters = "every=None", self._prepare(pl_module)  # some strategies load a checkpoint late
         if self.every is not None:
             self._measurement = LoaderMeasurement(trainer, pl_module, self._asked, self._settings, self._memory)
             saved = {when: self._restored.pop(when, {}) for when in ("initial", "previous")}
-            self._measurement.begin(pl_module, saved)
+            self._measurement.begin(parameters, saved)
             missing = self._measurement.missing
             if missing:
                 rank_zero_warn(f"Regularize measures the weights but no gap: {missing}", category=UserWarning)
@@ -254,7 +254,7 @@ class Regularize(pl.Callback):
     def _record(self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int) -> None:
         if self._measurement is None:
             return
-        measured = self._measurement.all(trainer, module, self.cocktail)
+        measured = self._measurement.all(trainer, self._prepare(module), self.cocktail)
         self.metrics = to_floats(measured | self._terms())
         self.history.append({"epoch": float(epoch), **self.metrics})
         if epoch == 0:
@@ -271,26 +271,32 @@ class Regularize(pl.Callback):
         sums = ([self._objective.terms] if self._objective else []) + ([self._hooks.terms] if self._hooks else [])
         return {f"objective/{name}": mean for each in sums for name, mean in each.take().items()}
 
-    def _prepare(self, module: pl.LightningModule) -> None:
-        """Let the members change the module, once, and load their state from a checkpoint."""
+    def _prepare(self, module: pl.LightningModule) -> LocalParameters:
+        """Let the members change the module, once, and load their state from a checkpoint; return
+        its weights.
+        """
         if self._module not in (None, module):
             raise UserError("this Regularize has trained another module, and carries its state; make a new one")
         with torch.inference_mode(False):  # validation may come first, and its tensors could not be trained
             if self._module is None and self.cocktail.members and self.cocktail.prepare(module) is not module:
                 raise UserError("a regularizer replaced the whole module, which a callback cannot do")
             self._module = module
+            if self._parameters is None:
+                self._parameters = local_parameters(module)
+                localize(self.cocktail, self._parameters)
             if (state := self._restored.pop("cocktail", None)) is not None:
                 self.cocktail.complete(state, "", dict(module.named_buffers()))
                 try:
-                    self.cocktail.load_state_dict(state)
+                    self.cocktail.load_state_dict(local_state(state, self.cocktail, self._parameters))
                 except RuntimeError as error:
                     names = ", ".join(self.cocktail.members) or "none"
                     raise UserError(f"the checkpoint holds other regularizers than {names}: {error}") from error
             self.cocktail.to(module.device)
+        return self._parameters
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._prepare(pl_module)  # there need not have been a fit
-        self._evaluating.enter_context(averaged_weights(self.cocktail, pl_module))
+        parameters = self._prepare(pl_module)  # there need not have been a fit
+        self._evaluating.enter_context(averaged_weights(self.cocktail, pl_module, parameters))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._evaluating.close()
@@ -321,10 +327,13 @@ class Regularize(pl.Callback):
             self._hooks = self._second = self._objective = None
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"cocktail": dict(self.cocktail.state_dict()), "history": self.history[-1:]}
+        if (whole := self._parameters) is None:
+            return {"cocktail": dict(self.cocktail.state_dict()), "history": self.history[-1:]}
+        state = {"cocktail": whole_state(self.cocktail, whole), "history": self.history[-1:]}
         if self._measurement is not None:
             history = self._measurement.history
-            state |= {"initial": history.initial, "previous": history.previous}
+            for when, weights in (("initial", history.initial), ("previous", history.previous)):
+                state[when] = {name: whole.whole(name, weight) for name, weight in weights.items()}
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

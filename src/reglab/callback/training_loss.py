@@ -33,6 +33,7 @@ class TrainingLoss:
         cocktail: The regularizers.
         module: That is trained.
         asked: How targets are unpacked, and the task by which outputs are judged.
+        total: Adds up a sum over elements of the weights over the ranks that have shards.
 
     Attributes:
         changes_batch: Whether a member does, so that ``training_step`` runs inside the objective.
@@ -41,7 +42,13 @@ class TrainingLoss:
         terms: What each member added, in the steps since the last measurement.
     """
 
-    def __init__(self, cocktail: Cocktail, module: pl.LightningModule, asked: Asked) -> None:
+    def __init__(
+        self,
+        cocktail: Cocktail,
+        module: pl.LightningModule,
+        asked: Asked,
+        total: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         named = {name: it for name, it in cocktail.named_regularizers() if overrides(it, "on_objective")}
         self._members = list(named.values())
         self._reader = next((name for name, member in named.items() if member.reads != "loss"), "")
@@ -53,7 +60,7 @@ class TrainingLoss:
         self.expected = False
         self.terms = TermSums()
         several = distributed.is_available() and distributed.is_initialized()
-        cocktail.bind(mean_over_ranks if several else None)
+        cocktail.bind(mean_over_ranks if several else None, total)
 
     def of(self, loss: Tensor, batch: Any) -> Outcome:
         """Return the objective of which ``loss``, 0-dim, is the data's part.

@@ -115,12 +115,32 @@ class ShardedParameters(LocalParameters):
         return joint
 
     def first_elements(self) -> dict[str, int]:
-        """Return by name the index of this rank's first element in the flattened whole weight."""
         return {
             name: sum(_lengths(whole.shape[0], self._ranks)[: self._rank])
             * (whole[:1].numel() if whole.dim() > 1 else 1)
             for name, whole in self._wholes.items()
         }
+
+    def penalty_gradients(
+        self, cocktail: Cocktail, weights: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        self.weights = {name: self.parts[name] for name in weights}
+        for part in self.weights.values():
+            part.grad = None
+        penalties = self.penalties(cocktail)
+        gradients = self.gradients()
+        for part in self.weights.values():
+            part.grad = None
+        return penalties, gradients
+
+    def add_gradient(self, weight: Tensor, gradient: Tensor) -> None:
+        whole = cast(DTensor, weight)
+        if whole.grad is None:
+            whole.grad = DTensor.from_local(
+                gradient, whole.device_mesh, whole.placements, shape=whole.shape, stride=whole.stride()
+            )
+        else:
+            cast(DTensor, whole.grad).to_local().add_(gradient)
 
     def clear(self) -> None:
         for name, part in self.weights.items():

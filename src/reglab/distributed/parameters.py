@@ -28,6 +28,34 @@ class LocalParameters:
         """The reductions over shards; None where the weights are whole."""
         return None
 
+    def first_elements(self) -> dict[str, int]:
+        """Return by name the index of this device's first element in the flattened whole weight."""
+        return dict.fromkeys(self.weights, 0)
+
+    def penalty_gradients(
+        self, cocktail: Cocktail, weights: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the penalties of ``weights`` by member, and their joint gradient by weight, of this
+        device's shards where these are sharded.
+
+        Args:
+            cocktail: The regularizers.
+            weights: As an optimizer holds them, by name.
+        """
+        penalties = cocktail.penalties(weights)
+        if not penalties:
+            return {}, {}
+        total = torch.stack(list(penalties.values())).sum()
+        gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+        return penalties, {name: each for name, each in zip(weights, gradients, strict=True) if each is not None}
+
+    def add_gradient(self, weight: Tensor, gradient: Tensor) -> None:
+        """Add ``gradient``, of this device's shard where it is sharded, to that of ``weight``."""
+        if weight.grad is None:
+            weight.grad = gradient
+        else:  # a sparse one cannot take it in place
+            weight.grad = gradient + weight.grad if weight.grad.is_sparse else weight.grad.add_(gradient)
+
     def shard_of(self, name: str, whole: Tensor) -> Tensor:
         """Return this device's shard of a tensor in the shape of the weight ``name``."""
         return whole

@@ -129,8 +129,6 @@ def solo_reason(config: Mapping[str, Any]) -> str | None:
     for key, allowed in _TRAINER.items():
         if key in trainer and trainer[key] not in allowed:
             return f"trainer.{key}={trainer[key]}, but packs train with {allowed[0]}"
-    if (config.get("data") or {}).get("stream") is True:
-        return "data.stream=true: each reads streamed data in the order of its own seed"
     return None
 
 

@@ -146,7 +146,7 @@ def test_metrics(model: nn.Module, cocktail: Cocktail, data: DataSet, measure: M
     inputs = (
         part.inputs.to(weight.device, dtype)
         if isinstance(part.inputs, Tensor)
-        else StreamedRows(part.inputs, weight.device, dtype)
+        else StreamedRows([part.inputs], weight.device, dtype)
     )
     targets = part.targets.to(weight.device)
     with cocktail.evaluating(model):

@@ -40,6 +40,10 @@ class Rows(NamedTuple):
         """Return the values of all rows, ``[1, rows, ...]`` where all members have the same."""
         return self.values.index_select(0, sets) if self.per_member else self.values.unsqueeze(0)
 
+    def chunks(self, slices: Sequence[slice], sets: Tensor) -> Iterator[Tensor]:
+        """Yield what ``at`` returns of each slice."""
+        return (self.at(rows, sets) for rows in slices)
+
 
 def rows_of(sets: Sequence[Tensor]) -> Rows:
     """Return the values of the distinct data sets, kept once where all are equal."""
@@ -49,35 +53,64 @@ def rows_of(sets: Sequence[Tensor]) -> Rows:
 
 
 class StreamedRows:
-    """Inputs of one data set, read batch by batch onto the device that trains.
+    """Inputs of one data set, or of several with as many rows, read batch by batch onto the device
+    that trains.
 
     Args:
-        rows: Which are read.
+        rows: What reads each set; one stands for all that have the same inputs.
         device: Where to.
         dtype: Of the weights.
     """
 
-    def __init__(self, rows: Streamed, device: torch.device, dtype: torch.dtype) -> None:
-        self._rows, self._device, self._dtype = rows, device, dtype
+    def __init__(self, rows: Sequence[Streamed], device: torch.device, dtype: torch.dtype) -> None:
+        named = [each.identity() or id(each) for each in rows]
+        self._sets = list(rows) if len(set(named)) > 1 else [rows[0]]
+        self._device, self._dtype = device, dtype
 
     @property
     def shape(self) -> torch.Size:
-        """``[rows, *input_shape]``."""
-        return self._rows.shape
+        """``[rows, *input_shape]``, of a set."""
+        return self._sets[0].shape
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._sets[0])
 
-    def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the inputs of each batch of row numbers, int64 ``[rows]``."""
-        return (cast_floating(inputs, self._dtype) for inputs in self._rows.read(batches, self._device))
+    @property
+    def length(self) -> int:
+        """The number of rows of a set."""
+        return len(self)
+
+    @property
+    def per_member(self) -> bool:
+        """Whether the members have several sets."""
+        return len(self._sets) > 1
+
+    def read(self, batches: Sequence[Tensor], number: int = 0) -> Iterator[Tensor]:
+        """Yield the inputs of each batch of row numbers, int64 ``[rows]``, of a set."""
+        return (cast_floating(inputs, self._dtype) for inputs in self._sets[number].read(batches, self._device))
+
+    def chunks(self, slices: Sequence[slice], sets: Tensor) -> Iterator[Tensor]:
+        """Yield the inputs of each slice, ``[rows, ...]``, or each member's own,
+        ``[members, rows, ...]``.
+
+        Args:
+            slices: Of the rows.
+            sets: Which set each member has, int64 ``[members]``.
+        """
+        batches = [torch.arange(rows.start, min(rows.stop, len(self))) for rows in slices]
+        if not self.per_member:
+            yield from self.read(batches)
+            return
+        used, chosen = torch.unique(sets, return_inverse=True)
+        for each in zip(*(self.read(batches, number) for number in used.tolist()), strict=True):
+            yield torch.stack(each).index_select(0, chosen)
 
 
 class GapSide(NamedTuple):
     """The rows of one side of a gap.
 
     Args:
-        inputs: Streamed for a job that trains alone on streamed data, else in memory.
+        inputs: In memory or streamed, as the data are.
         weights: Of the examples; None where the data have none.
         left: The share of the part's rows that are not measured.
     """
@@ -86,12 +119,6 @@ class GapSide(NamedTuple):
     targets: Rows
     weights: Rows | None = None
     left: float = 1.0
-
-    @property
-    def in_memory(self) -> Rows:
-        """The inputs, where they are in memory."""
-        assert isinstance(self.inputs, Rows), "jobs on streamed data train alone"
-        return self.inputs
 
 
 @dataclass(frozen=True)
@@ -139,8 +166,8 @@ def gap_rows(
     def side(parts: Sequence[Part], rows: Tensor | slice, left: float) -> GapSide:
         weights = [part.weights[rows].to(device, torch.promote_types(dtype, torch.float32)) for part in parts]
         return GapSide(
-            StreamedRows(parts[0].inputs.take(rows), device, dtype)
-            if not isinstance(parts[0].inputs, Tensor)
+            StreamedRows([each.take(rows) for each in streamed], device, dtype)
+            if (streamed := [part.inputs for part in parts if not isinstance(part.inputs, Tensor)])
             else moved([part.tensor[rows] for part in parts]),
             moved([part.targets[rows] for part in parts]),
             rows_of(weights) if any(data.weighted for data in sets) else None,

@@ -187,7 +187,7 @@ class StepSizes(_ByName):
         if isinstance(self._optimizer, SGD):
             step = _tensor(sgd_step(group, lr), weight)
         else:
-            step = _tensor(adam_step(group, self._optimizer.state[weight], lr, self._typical_of(name)), weight)
+            step = _tensor(adam_step(group, _local(self._optimizer.state[weight]), lr, self._typical_of(name)), weight)
         return step if isinstance(self._clipped, float) and self._clipped == 1 else step * self._clipped
 
     def largest(self, name: str) -> Tensor | None:
@@ -213,7 +213,7 @@ class StepSizes(_ByName):
         names, sums = [], []
         for name, (weight, number) in self._parameters().items():
             if state := self._optimizer.state.get(weight):
-                second, correction = second_moment(self._optimizer.param_groups[number], state)
+                second, correction = second_moment(self._optimizer.param_groups[number], _local(state))
                 total = second.sum(dtype=_real(second.dtype)) / correction
                 names.append(name)
                 sums.append(torch.stack([total, second.sign().sum(dtype=total.dtype)]))
@@ -264,6 +264,13 @@ def base_rate(group: Mapping[str, Any]) -> Number:
     """
     rate: Number = group.get("max_lr", group.get("initial_lr", group["lr"]))
     return rate
+
+
+def _local(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an optimizer's state of a weight, of one that FSDP has sharded this device's part."""
+    if not any(hasattr(value, "to_local") for value in state.values()):
+        return state
+    return {key: value.to_local() if hasattr(value, "to_local") else value for key, value in state.items()}
 
 
 def _number(number: Number) -> Number:

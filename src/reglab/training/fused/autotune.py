@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -74,8 +75,10 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False, benchmark: B
     epochs, steps = pack.experiments[0].recipe.epochs, pack.loader.total
     solo_run = _solo_step(pack, rows)
     solo = benchmark.seconds(solo_run, device, 3)
+    together, alone = _reading(pack, rows, benchmark)
     if not (compile_ or always) and steps * members * solo < WORTH_COMPILING:  # too little work for a long look
-        _refuse_if_slower(members, _START + steps * _guess(pack), members * (JOB_OVERHEAD + steps * solo))
+        fused = _START + steps * max(_guess(pack), together)
+        _refuse_if_slower(members, fused, members * (JOB_OVERHEAD + steps * max(solo, alone)))
     lowering = _lowering(pack, rows)
     pack.choose(False, lowering)
     graph = pack.graph(rows)
@@ -95,11 +98,11 @@ def choose(pack: Pack, compile_: bool | None, always: bool = False, benchmark: B
         step = benchmark.seconds(_on_a_copy(pack, graph, rows), device)
     if not always:
         # Without the time that measuring took: it is spent either way.
-        _refuse_if_slower(members, steps * step, members * (JOB_OVERHEAD + steps * solo))
+        _refuse_if_slower(members, steps * max(step, together), members * (JOB_OVERHEAD + steps * max(solo, alone)))
     if compiled and not ready:
         start += COMPILING if compile_ else 0.0
         step = expected(eager, steps, 0.0 if compile_ else COMPILING)
-    return Choices(compiled, ragged, lowering, step, solo, start, peak, ready)
+    return Choices(compiled, ragged, lowering, max(step, together), max(solo, alone), start, peak, ready)
 
 
 def expected(eager: float, steps: int, compiling: float) -> float:
@@ -149,6 +152,17 @@ def _lowering(pack: Pack, rows: Tensor) -> dict[str, str]:
 def _on_a_copy(pack: Pack, graph: Graph, rows: Tensor) -> Callable[[], object]:
     tensors = graph.flat(arguments(pack.stack.clone(), rows.to(pack.stack.device)))
     return lambda: graph.run(tensors)
+
+
+def _reading(pack: Pack, rows: Tensor, benchmark: Benchmark) -> tuple[float, float]:
+    """Return the seconds that reading a step's streamed inputs takes, of the pack and of one of its
+    jobs: beside the steps, and reckoned as by one worker. 0 where they are in memory.
+    """
+    if not pack.train_rows.sources:
+        return 0.0, 0.0
+    of_one = rows[0] if rows.dim() > 1 else rows
+    together, alone = (benchmark.seconds(partial(pack.window.read, each), pack.stack.device) for each in (rows, of_one))
+    return together, alone
 
 
 def solo_step(member: Member, task: Task | str, recipe: Recipe, batch: Batch) -> Callable[[], object]:

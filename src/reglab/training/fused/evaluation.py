@@ -10,7 +10,7 @@ from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member
 from reglab.training.fused.pack import Pack
 from reglab.training.fused.stack import Stack
-from reglab.training.measured_rows import Rows
+from reglab.training.measured_rows import Rows, StreamedRows
 
 # Members times rows that are evaluated at a time. On a CPU what a layer makes of them should stay
 # in the cache; an accelerator wants much at once, and the bound is that of its memory.
@@ -39,7 +39,13 @@ class Evaluator:
         self._graphs = {}
 
     def __call__(
-        self, pack: Pack, weights: dict[str, Tensor], inputs: Rows, targets: Rows, clean: Rows | None, sets: Tensor
+        self,
+        pack: Pack,
+        weights: dict[str, Tensor],
+        inputs: Rows | StreamedRows,
+        targets: Rows,
+        clean: Rows | None,
+        sets: Tensor,
     ) -> Tensor:
         """Return the ``example_statistics`` of all rows, ``[statistics, members, rows]``, in
         evaluation mode.
@@ -51,15 +57,17 @@ class Evaluator:
         count = inputs.length
         size = min(count, _rows_at_once(sets.device, len(pack), self._cells))
         state = {name: tensor for name, tensor in pack.stack.buffers.items() if name.startswith("model.")} | weights
-        given = [inputs, targets] if clean is None else [inputs, targets, clean]
+        given = [targets] if clean is None else [targets, clean]
+        per_member = tuple(rows.per_member for rows in (inputs, *given))
+        starts = range(0, count, size)
+        firsts = [min(start, count - size) for start in starts]  # the last chunk overlaps: it needs no graph of its own
+        chunks = inputs.chunks([slice(first, first + size) for first in firsts], sets)
         parts: list[Tensor] = []
-        for start in range(0, count, size):
-            first = min(start, count - size)  # the last chunk overlaps: of the same shape, it needs no graph of its own
-            chunk = [rows.at(slice(first, first + size), sets) for rows in given]
-            statistics = self._run(pack, state, chunk, tuple(rows.per_member for rows in given))
-            parts.append(statistics[..., start - first :])
+        for start, first, values in zip(starts, firsts, chunks, strict=True):
+            chunk = [values, *(rows.at(slice(first, first + size), sets) for rows in given)]
+            parts.append(self._run(pack, state, chunk, per_member)[..., start - first :])
         joint = torch.cat(parts, dim=-1)
-        return joint if self._task.per_example else self._compared(joint, given[1:], sets)
+        return joint if self._task.per_example else self._compared(joint, given, sets)
 
     def _compared(self, outputs: Tensor, targets: list[Rows], sets: Tensor) -> Tensor:
         """Return the statistics of losses that compare rows, from the outputs of all rows."""
@@ -93,7 +101,7 @@ class Evaluator:
         return outputs.reshape(*outputs.shape[:2], *self._output_shape)
 
 
-def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor:
+def outputs_of(pack: Pack, stacked: Stack, inputs: Rows | StreamedRows, sets: Tensor) -> Tensor:
     """Return the outputs of the members in ``stacked``, [members, rows, ...], in evaluation mode.
 
     With the weights that each is judged by.
@@ -113,7 +121,7 @@ def outputs_of(pack: Pack, stacked: Stack, inputs: Rows, sets: Tensor) -> Tensor
     )
     count, size = inputs.length, _rows_at_once(sets.device, len(stacked))
     with evaluation_mode(pack.base.model), torch.no_grad():
-        chunks = (inputs.at(slice(first, first + size), sets) for first in range(0, count, size))
+        chunks = inputs.chunks([slice(first, first + size) for first in range(0, count, size)], sets)
         return torch.cat([run(state, chunk) for chunk in chunks], dim=1)
 
 

@@ -174,7 +174,7 @@ def prepare_jobs(configs: Sequence[DictConfig], requests: Sequence[JobRequest] |
 
     Raises:
         Unfused: Where some of them are wrong, so that the others can train: those together, each
-            wrong one alone. Where data are streamed: each by itself.
+            wrong one alone.
     """
     loaded: dict[str, DataSet] = {}
     prepared: dict[int, Prepared] = {}
@@ -186,8 +186,6 @@ def prepare_jobs(configs: Sequence[DictConfig], requests: Sequence[JobRequest] |
             errors[job_index] = error
     if errors and len(configs) == 1:
         raise errors[0]
-    if any(job.experiment.data.streamed for job in prepared.values()) and len(configs) > 1:
-        raise Unfused("each reads streamed data in the order of its own seed")
     if errors:
         groups = [list(prepared), *([job_index] for job_index in errors)]
         raise Unfused(f"{len(errors)} of {len(configs)} cannot run", [group for group in groups if group])

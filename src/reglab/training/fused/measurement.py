@@ -93,8 +93,8 @@ class PackMeasurement:
         """
         weights, sets = pack.evaluation_weights(), self.sets[pack.job_indices]
         rows, metrics = self.rows, {}
-        train = self._evaluate(pack, weights, rows.probe.in_memory, rows.probe.targets, rows.clean, sets)
-        val = self._evaluate(pack, weights, rows.val.in_memory, rows.val.targets, None, sets)
+        train = self._evaluate(pack, weights, rows.probe.inputs, rows.probe.targets, rows.clean, sets)
+        val = self._evaluate(pack, weights, rows.val.inputs, rows.val.targets, None, sets)
         sides = [self._side(number, statistics, pack) for number, statistics in enumerate((train, val))]
         if rows.corrupted is not None:
             metrics = self._memorization(train[: self._statistic_count + 1], rows.corrupted.all(sets))

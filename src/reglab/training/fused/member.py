@@ -47,7 +47,7 @@ def structure(experiment: Experiment) -> tuple[Any, ...]:
         (recipe.batch_size, recipe.steps_per_batch, recipe.epochs, recipe.min_epochs, recipe.limit, recipe.steps),
         (data.task, data.outputs, data.input_shape, len(data.train), len(data.val), data.train.targets.shape[1:]),
         (bool((data.train.weights == 1).all()), data.weighted, bool(data.train.corrupted.any())),
-        data.criterion.key,
+        (data.criterion.key, data.streamed),
         (experiment.measure, tuple(sorted(map(repr, experiment.trainer.items())))),
     )
 

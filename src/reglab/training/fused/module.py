@@ -56,6 +56,9 @@ class PackModule(pl.LightningModule):
         self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         resume_loops(self.trainer, self.pack.loader)
 
+    def on_fit_end(self) -> None:
+        self.pack.window.close()
+
     @property
     def job_indices(self) -> list[int]:
         return self.pack.job_indices

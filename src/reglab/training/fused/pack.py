@@ -18,9 +18,10 @@ from reglab.training.fused.member import Member, structure, why_solo
 from reglab.training.fused.optimizers import joint_rule, rule_of
 from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
-from reglab.training.fused.shared_rows import shared_rows
+from reglab.training.fused.shared_rows import shared_rows_of
 from reglab.training.fused.stack import STEP, Stack, stack
 from reglab.training.fused.step import LossInspection, MemberStep, PackStep, frozen, inspect_loss
+from reglab.training.fused.window import Window
 from reglab.training.silent_hooks import check_hooks
 
 _log = logging.getLogger(__name__)
@@ -62,10 +63,11 @@ class Pack:
         rules = [rule_of(job.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])) for job in experiments]
         self.rule = joint_rule(rules)
         self.stack = stack(members, rules, self.rule.state_names, [job.recipe.clip for job in experiments])
-        self.train_rows = shared_rows([job.data.train for job in experiments], [job.data.digest for job in experiments])
         self.seeds = [int(member.cocktail.keys.seed) for member in members]
+        self.train_rows = shared_rows_of(experiments, self.seeds)
         self.job_indices = list(range(len(experiments)))
         self.loader = PackSteps(self.train_rows.rows, first.recipe, self._orders, self.done)
+        self.window = Window(self.train_rows, self.loader.upcoming, self.dtype)
         self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
         self.stack.numbers["base_lr"] = self.schedules.base_rates()
         numbers = self._step_numbers(0, self.schedules.rates(0, 1))
@@ -99,6 +101,7 @@ class Pack:
         self.base.to(device)
         self.stack = self.stack.to(device)
         self.train_rows = self.train_rows.to(device, self.dtype)
+        self.window = Window(self.train_rows, self.loader.upcoming, self.dtype)
         self._forget()
 
     def choose(
@@ -150,6 +153,7 @@ class Pack:
             numbers: The optimizer's in this step, float64 [numbers, members].
         """
         torch._foreach_copy_(list(self.stack.step_numbers.values()), list(numbers.unbind()))
+        self.window.load(rows)
         graph = self.graph(rows)
         if self.compiled and not graph.compiled and (self.ragged or rows.shape[-1] == self._batch):
             self.compile()
@@ -295,6 +299,7 @@ class Pack:
         """Keep only the members in these rows of the stack; a compiled pack is then recompiled."""
         self.stack = self.stack.take(rows)
         self.job_indices = [self.job_indices[row] for row in rows]
+        self.window.close()  # the orders of fewer members are read from now on
         self._forget()
         if self.compiled and not self.settings.compile:
             self.compiled, self.compiling = False, True

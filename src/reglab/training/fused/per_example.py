@@ -37,7 +37,7 @@ def final_examples(
     """
     by_best = [job_index for job_index in job_indices if pack.base.cocktail.stops and best.record.epochs[job_index]]
     by_last = [job_index for job_index in job_indices if job_index not in by_best]
-    step = max(1, _CELLS // max(measurement.rows.probe.in_memory.length, measurement.rows.val.in_memory.length))
+    step = max(1, _CELLS // max(measurement.rows.probe.inputs.length, measurement.rows.val.inputs.length))
     by_job: dict[int, Examples] = {}
     for first in range(0, len(job_indices), step):
         chunk = by_best[first : first + step]
@@ -52,7 +52,7 @@ def _examples(
 ) -> dict[int, Examples]:
     sets = measurement.sets[list(job_indices)]
     parts = measurement.rows.probe, measurement.rows.val
-    outputs = [outputs_of(pack, stacked, part.in_memory, sets) for part in parts]
+    outputs = [outputs_of(pack, stacked, part.inputs, sets) for part in parts]
     sharing: dict[int, list[int]] = defaultdict(list)  # members by the set of rows that they have
     for member, number in enumerate(sets.tolist()):
         sharing[number].append(member)

@@ -31,10 +31,23 @@ class PackSteps(EpochSteps):
         self.members = members
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        steps = step_rows(torch.arange(self.rows), self.batch_size)
-        order = self._order(self.done() // self.per_epoch)
+        entries = self._entries(self.done() // self.per_epoch)
         for chunk in self.chunks():
-            yield [order[..., steps[step][0] : steps[step][-1] + 1].contiguous() for step in chunk]
+            yield entries[chunk.start : chunk.stop]
+
+    def upcoming(self) -> Iterator[Tensor]:
+        """Yield the entry of every step that is left, in this epoch and those after it."""
+        epoch, entries = -1, list[Tensor]()
+        for step in range(self.done(), self.total):
+            if step // self.per_epoch != epoch:
+                epoch = step // self.per_epoch
+                entries = self._entries(epoch)
+            yield entries[step % self.per_epoch]
+
+    def _entries(self, epoch: int) -> list[Tensor]:
+        order = self._order(epoch)
+        steps = step_rows(torch.arange(self.rows), self.batch_size)
+        return [order[..., step[0] : step[-1] + 1].contiguous() for step in steps[: self.per_epoch]]
 
     def shape(self, rows: int) -> tuple[int, ...]:
         """Return the shape of an entry of so many rows."""

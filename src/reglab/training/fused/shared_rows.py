@@ -1,12 +1,13 @@
 """Training data of a pack's members: distinct rows stored once, indexed per member."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from reglab.data import Part
+from reglab.data import Part, Rows
+from reglab.training.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class SharedRows:
             once) of each row; None where that is the row itself.
         part: Which of the parts each member has.
         rows: Of one part.
+        sources: What reads streamed inputs, of which ``inputs`` and ``input_row`` then hold those
+            of a step (see ``Window``); empty where all are in memory.
+        sources_of_parts: Which of them each part has.
     """
 
     inputs: Tensor
@@ -29,6 +33,8 @@ class SharedRows:
     input_row: Tensor | None
     part: tuple[int, ...]
     rows: int
+    sources: tuple[Rows, ...] = ()
+    sources_of_parts: tuple[int, ...] = ()
 
     @property
     def shared(self) -> bool:
@@ -45,7 +51,8 @@ class SharedRows:
         assert inputs is not None
         assert targets is not None
         assert index is not None
-        return SharedRows(inputs, targets, moved(self.weights), index, moved(self.input_row), self.part, self.rows)
+        weights, input_row = moved(self.weights), moved(self.input_row)
+        return replace(self, inputs=inputs, targets=targets, weights=weights, index=index, input_row=input_row)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """Return inputs, targets, weights and index of ``rows``, int64 of any shape, which comes
@@ -61,20 +68,39 @@ class SharedRows:
         return chosen(self.inputs, input_row), chosen(self.targets, flat), weights, chosen(self.index, flat)
 
 
-def shared_rows(parts: Sequence[Part], names: Sequence[str]) -> SharedRows:
+def shared_rows_of(experiments: Sequence[Experiment], seeds: Sequence[int]) -> SharedRows:
+    """Return the training rows of the jobs of a pack.
+
+    Args:
+        experiments: The jobs.
+        seeds: Of each job's order.
+    """
+    parts, names = [job.data.train for job in experiments], [job.data.digest for job in experiments]
+    orders, batch = len(set(zip(seeds, names, strict=True))), experiments[0].recipe.batch_size
+    return shared_rows(parts, names, window=orders * min(batch + 1, len(parts[0])))  # a single row joins a batch
+
+
+def shared_rows(parts: Sequence[Part], names: Sequence[str], window: int = 0) -> SharedRows:
     """Return the rows of the members' training ``parts``; parts of equal ``names`` (the data's
     digests) are one.
 
     Args:
         parts: The training part of each member.
         names: A digest of each part; equal names are one part.
+        window: Rows of streamed inputs that a step of one order needs.
     """
     distinct = list(dict.fromkeys(names))
     chosen = [parts[names.index(name)] for name in distinct]
     index = torch.cat([part.index for part in chosen])
-    inputs, input_row = _once(
-        torch.cat([part.tensor for part in chosen]) if len(chosen) > 1 else chosen[0].tensor, index
-    )
+    sources, sources_of_parts = _sources([part.inputs for part in chosen])
+    input_row: Tensor | None
+    if sources:
+        inputs = torch.zeros((window, *sources[0].shape[1:]), dtype=sources[0].dtype)
+        input_row = torch.zeros(len(index), dtype=torch.int64)
+    else:
+        inputs, input_row = _once(
+            torch.cat([part.tensor for part in chosen]) if len(chosen) > 1 else chosen[0].tensor, index
+        )
     weights = torch.cat([part.weights for part in chosen])
     return SharedRows(
         inputs,
@@ -84,7 +110,17 @@ def shared_rows(parts: Sequence[Part], names: Sequence[str]) -> SharedRows:
         input_row,
         tuple(distinct.index(name) for name in names),
         len(chosen[0]),
+        sources,
+        sources_of_parts,
     )
+
+
+def _sources(inputs: Sequence[Tensor | Rows]) -> tuple[tuple[Rows, ...], tuple[int, ...]]:
+    """Return what reads the streamed ones among ``inputs``, the same rows once, and which each has."""
+    streamed = [each for each in inputs if not isinstance(each, Tensor)]
+    named = {each.identity() or id(each): each for each in reversed(streamed)}
+    numbers = {name: number for number, name in enumerate(named)}
+    return tuple(named.values()), tuple(numbers[each.identity() or id(each)] for each in streamed)
 
 
 def _once(inputs: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None]:

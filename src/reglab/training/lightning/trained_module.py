@@ -16,6 +16,7 @@ from reglab.callback.regularize import Regularize
 from reglab.core.errors import Diverged
 from reglab.core.metric_direction import LOWER
 from reglab.data import DataSet
+from reglab.distributed.parameters import LocalParameters
 from reglab.measures import MeasureSettings, score_name
 from reglab.tasks import Task, task_named
 from reglab.training.lightning.step_measurement import StepMeasurement
@@ -100,7 +101,7 @@ class TrainedModule:
     def measure(self) -> tuple[Tensors, Tensors]:
         measurement, module, cocktail = self.measurement, self.module, self.cocktail
         if isinstance(measurement, LoaderMeasurement):
-            measured = measurement.all(module.trainer, module, cocktail)
+            measured = measurement.all(module.trainer, LocalParameters(module), cocktail)
             gap = {key: value for key, value in measured.items() if not key.startswith("weights/")}
             return gap, {key: value for key, value in measured.items() if key.startswith("weights/")}
         assert measurement is not None

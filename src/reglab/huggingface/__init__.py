@@ -1,0 +1,1 @@
+"""``reglab.TransformersCallback``: regularize and measure what ``transformers.Trainer`` trains."""
