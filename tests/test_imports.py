@@ -40,6 +40,7 @@ METHODS = {"tasks", "regularizers", "measures", "models", "data"}
 LAYERS["training"] = set(LAYERS) - {"tracking.admin", "reports", "reports.figures", "reports front"}
 LAYERS["training.fused"] = LAYERS["training"] | {"training"}
 LAYERS["training front"] = set()
+LAYERS["inference"] = set(LAYERS) - {"tracking.admin", "reports.figures", "reports front", "training.fused"}
 LAYERS["api"] = {
     "core",
     "processes",

@@ -15,7 +15,7 @@ SOURCES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for
 CALLERS = {
     "check_run_folder": {
         "tracking/folder.py:read_identity", "tracking/run_state.py:read_state", "tracking/run_state.py:last_status",
-        "tracking/run_start.py:read_start", "tracking/pack_manifest.py:read", "training/restore.py:_checkpoint",
+        "tracking/run_start.py:read_start", "tracking/pack_manifest.py:read", "training/restore.py:checkpoint_of",
     },
     "check_sweep_folder": {"cli/resume.py:resume", "sweeps/parent.py:open_or_resume", "sweeps/function_sweep.py:_open"},
     "check_store": {

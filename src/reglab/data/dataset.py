@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from reglab.data.rows import Rows
 from reglab.tasks import Task, task_named
+
+if TYPE_CHECKING:
+    from reglab.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class DataSet:
             None where there is none.
         target_scale: The deviations by which a regression's target columns were divided, float64
             [columns]; None: by none.
+        preprocessing: How raw rows became inputs; None where it is not known.
         own: The task with a loss of the user's; None: as it is.
         digest: SHA-256 (hex) of everything that training, validation and testing see.
         summary: Plain values for params and notes: rows, split, noise, scale of the target.
@@ -93,6 +98,7 @@ class DataSet:
     target_scale: Tensor | None = None
     tokens: int | None = None
     own: Task | None = None
+    preprocessing: "Preprocessing | None" = None
 
     @property
     def criterion(self) -> Task:
