@@ -1,5 +1,7 @@
 """Runs on small tables, made once: tests predict by them."""
 
+import shutil
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +12,8 @@ import pytest
 
 from reglab.cli.command import main
 
-TINY = ("trainer=cpu", "tracking=none", "model=mlp", "model.width=8", "model.depth=1", "optimizer.lr=1e-2")
+TINY = ("trainer=cpu", "tracking=none", "optimizer.lr=1e-2", "trainer.max_epochs=15")
+SMALL = ("model=mlp", "model.width=8", "model.depth=1")
 
 
 class Trained(NamedTuple):
@@ -38,11 +41,11 @@ def churn(rows: int = 240) -> pd.DataFrame:
     return frame.assign(churn=np.where(told > told.median(), "yes", "no"), spend=told * 100 + 7)
 
 
-def train(folder: Path, *words: str) -> Path:
+def train(folder: Path, *words: str, model: tuple[str, ...] = SMALL) -> Path:
     """Train a small job in ``folder`` and return the folder of its run."""
     before = set(folder.glob("runs/*/*"))
     with chdir(folder):
-        assert main(["train", *TINY, "trainer.max_epochs=15", *words]) == 0
+        assert main(["train", *TINY, *model, *words]) == 0
     (made,) = set(folder.glob("runs/*/*")) - before
     return made
 
@@ -54,3 +57,29 @@ def churned(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     churn().to_csv(folder / "churn.csv", index=False)
     words = ("data=table", "data.path=churn.csv", "data.target=churn", "data.drop=spend", "regularizer=[ema]")
     return Trained(folder, train(folder, *words))
+
+
+@pytest.fixture(scope="session")
+def stored(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """A run on ``churn.csv`` in a store."""
+    folder = tmp_path_factory.mktemp("stored")
+    shutil.copy(template, folder / "reglab.db")
+    churn().to_csv(folder / "churn.csv", index=False)
+    words = ("data=table", "data.path=churn.csv", "data.target=churn", "data.drop=spend", "regularizer=[l1]")
+    yield Trained(folder, train(folder, *words, "tracking=mlflow"))
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore._get_or_create_engine(f"sqlite:///{folder / 'reglab.db'}").dispose()
+
+
+NEW = pd.DataFrame(
+    {
+        "plan": ["a", None, "z"],  # z: no training row has it
+        "city": ["Bern", "Zug", "Chur"],
+        "income": [5000.5, None, 1000],
+        "id": [7, 8, 9],  # of no use
+        "age": [70, 20, None],
+        "member": [True, False, True],
+        "joined": ["17/2/2024", "28/12/2024", None],
+    }
+)

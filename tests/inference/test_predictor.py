@@ -14,21 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import reglab
-from inference.conftest import Trained, churn, train
+from inference.conftest import NEW, Trained, churn, train
 from reglab.core.errors import UserError
 from reglab.data.assemble import load
-
-NEW = pd.DataFrame(
-    {
-        "plan": ["a", None, "z"],  # z: no training row has it
-        "city": ["Bern", "Zug", "Chur"],
-        "income": [5000.5, None, 1000],
-        "id": [7, 8, 9],  # of no use
-        "age": [70, 20, None],
-        "member": [True, False, True],
-        "joined": ["17/2/2024", "28/12/2024", None],
-    }
-)
 
 
 def prepared_by_scikit_learn(table: pd.DataFrame, train_rows: np.ndarray, new: pd.DataFrame) -> np.ndarray:

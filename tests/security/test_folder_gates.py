@@ -27,6 +27,7 @@ CALLERS = {
     "check_artifact_store": {
         "tracking/mlflow/read.py:artifact_path", "tracking/mlflow/read.py:copy_artifact",
         "tracking/mlflow/sink.py:_check_home", "tracking/mlflow/sql_sink.py:_home",
+        "tracking/mlflow/models.py:_log",
     },
     "local_home": {
         "tracking/mlflow/read.py:artifact_path", "tracking/mlflow/read.py:copy_artifact",

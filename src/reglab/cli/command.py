@@ -69,6 +69,10 @@ def _dispatch(arguments: list[str]) -> int:
         from reglab.cli.predict import predict
 
         return predict(rest)
+    if command in ("export", "register"):
+        from reglab.cli import export
+
+        return export.export(rest) if command == "export" else export.register(rest)
     if command in ("report", "dashboard"):
         from reglab.cli import report_dashboard
 
@@ -77,7 +81,7 @@ def _dispatch(arguments: list[str]) -> int:
         from reglab.cli import sync_clean
 
         return sync_clean.sync(rest) if command == "sync" else sync_clean.clean(rest)
-    valid = ("train", "resume", "predict", "report", "dashboard", "sync", "clean", "completion")
+    valid = ("train", "resume", "predict", "export", "register", "report", "dashboard", "sync", "clean", "completion")
     raise UserError(f"unknown command {command!r}: {nearest(command, valid)} (reglab --help)")
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -45,6 +45,25 @@ def predictor(
     Raises:
         UserError: If there is no such run, or nothing tells how its inputs were made.
     """
+    return found(run, weights, uri, model).predictor
+
+
+class Found(NamedTuple):
+    """The model of a run.
+
+    Args:
+        run: As ``predictor`` takes it, of one run.
+        checkpoint: Its file.
+        predictor: Of raw rows.
+    """
+
+    run: str | Path
+    checkpoint: Path
+    predictor: Predictor
+
+
+def found(run: str | Path, weights: str | None, uri: str | None, model: nn.Module | None = None) -> Found:
+    """Return the model of a run with where it is; see ``predictor``."""
     run = chosen_run(run, uri)
     path = checkpoint_of(run, weights, uri)
     restored = restore(path, model)
@@ -54,7 +73,7 @@ def predictor(
         raise UserError(
             f"the {FILE} of the run {run} is not that of its model: put it back from a copy, or train again"
         )
-    return Predictor(restored.model, preprocessing)
+    return Found(run, path, Predictor(restored.model, preprocessing))
 
 
 def chosen_run(run: str | Path, uri: str | None) -> str | Path:
@@ -62,17 +81,22 @@ def chosen_run(run: str | Path, uri: str | None) -> str | Path:
     of_one = (Path(run) / IDENTITY).is_file() and (Path(run) / "checkpoints").is_dir()
     if of_one or str(run).endswith(".ckpt"):
         return run
-    record = _record(run, uri)
+    record = record_of(run, uri)
     if record.tags.get("reglab.kind") != "sweep":
         return run
     from reglab.reports.collect import collect  # late: mlflow
 
-    found = collect(record.uri, record.run_id).choose().chosen
-    _log.warning("the sweep %s chose %s: its first run is taken", record.name, found.label)
-    return found.trials[0].run_id
+    chosen = collect(record.uri, record.run_id).choose().chosen
+    _log.warning("the sweep %s chose %s: its first run is taken", record.name, chosen.label)
+    return chosen.trials[0].run_id
 
 
-def _record(run: str | Path, uri: str | None) -> "RunRecord":
+def record_of(run: str | Path, uri: str | None) -> "RunRecord":
+    """Return the record of a run in its store.
+
+    Raises:
+        UserError: If there is none.
+    """
     from reglab.tracking.mlflow.read import find_run
     from reglab.tracking.settings import absolute_uri
     from reglab.tracking.store_gate import name_store
@@ -94,7 +118,7 @@ def _preprocessing(run: str | Path, checkpoint: Path, uri: str | None, descripti
     if (state := read_state(Path(run)) if Path(run).is_dir() else None) is not None:
         digest = state.tags.get(DIGEST)
     elif not str(run).endswith(".ckpt"):
-        record = _record(run, uri)
+        record = record_of(run, uri)
         digest = record.tags.get(DIGEST)
         with suppress(UserError):
             from reglab.tracking.mlflow.read import artifact_path
