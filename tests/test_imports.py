@@ -40,7 +40,6 @@ METHODS = {"tasks", "regularizers", "measures", "models", "data"}
 LAYERS["training"] = set(LAYERS) - {"tracking.admin", "reports", "reports.figures", "reports front"}
 LAYERS["training.fused"] = LAYERS["training"] | {"training"}
 LAYERS["training front"] = set()
-LAYERS["inference"] = set(LAYERS) - {"tracking.admin", "reports.figures", "reports front", "training.fused"}
 LAYERS["api"] = {
     "core",
     "processes",
@@ -54,6 +53,14 @@ LAYERS["api"] = {
 }
 LAYERS["callback"] = {"core", "analysis", "tasks", "measures", "regularizers", "distributed", "training"}
 LAYERS["training.lightning"] = LAYERS["training"] | {"training", "training.fused", "callback"}
+LAYERS["inference"] = set(LAYERS) - {
+    "api",
+    "callback",
+    "tracking.admin",
+    "reports.figures",
+    "reports front",
+    "training.fused",
+}
 LAYERS["launchers"] = {
     "core",
     "analysis",

@@ -1,10 +1,12 @@
 """Registered models: MLflow's own loader and server give the numbers of ``reglab.predictor``."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 from contextlib import chdir
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -102,7 +104,9 @@ def test_mlflows_server_answers_the_same_numbers(registered: Trained, tracked: s
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/churn@champion", "-p", str(port)]
-    server = subprocess.Popen([*words, "--env-manager", "local", "-h", "127.0.0.1"])
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # where uvicorn is
+    environment = {**os.environ, "PATH": path}
+    server = subprocess.Popen([*words, "--env-manager", "local", "-h", "127.0.0.1"], env=environment)
     try:
         session = requests.Session()
         session.mount("http://", requests.adapters.HTTPAdapter(max_retries=Retry(9, connect=9, backoff_factor=0.5)))

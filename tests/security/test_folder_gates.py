@@ -32,6 +32,7 @@ CALLERS = {
     "local_home": {
         "tracking/mlflow/read.py:artifact_path", "tracking/mlflow/read.py:copy_artifact",
         "tracking/mlflow/sink.py:_check_home", "tracking/mlflow/sql_sink.py:_home",
+        "tracking/mlflow/models.py:_log",
     },
     "guard_output": {"core/output.py:prepare_output"},
     "prepare_output": {"cli/command.py:main", "processes/child_processes.py:_call"},

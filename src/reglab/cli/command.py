@@ -69,6 +69,10 @@ def _dispatch(arguments: list[str]) -> int:
         from reglab.cli.predict import predict
 
         return predict(rest)
+    if command == "test":
+        from reglab.cli.test import test
+
+        return test(rest)
     if command in ("export", "register"):
         from reglab.cli import export
 
@@ -81,7 +85,19 @@ def _dispatch(arguments: list[str]) -> int:
         from reglab.cli import sync_clean
 
         return sync_clean.sync(rest) if command == "sync" else sync_clean.clean(rest)
-    valid = ("train", "resume", "predict", "export", "register", "report", "dashboard", "sync", "clean", "completion")
+    valid = (
+        "train",
+        "resume",
+        "predict",
+        "test",
+        "export",
+        "register",
+        "report",
+        "dashboard",
+        "sync",
+        "clean",
+        "completion",
+    )
     raise UserError(f"unknown command {command!r}: {nearest(command, valid)} (reglab --help)")
 
 

@@ -26,7 +26,7 @@ def export(arguments: Sequence[str]) -> int:
     if form is None:
         raise UserError(f"format={chosen['format']}: {nearest(chosen['format'], get_args(Format))}")
     folder = Path(chosen.get("out", "exported")).expanduser()
-    for path in write(opened(given.run, given.uri, chosen), folder, form):
+    for path in write(opened(given.run, given.uri, chosen).predictor, folder, form):
         print(path)
     return 0
 

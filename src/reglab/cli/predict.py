@@ -14,7 +14,7 @@ from reglab.core.terminal import inline
 
 if TYPE_CHECKING:
     from reglab.data.table_options import Reading
-    from reglab.inference.predictor import Predictor
+    from reglab.inference.find import Found
 
 _KEYS = ("data.path", "out", "keep", "weights", "trust", *(f"data.{key}" for key in READING))
 
@@ -38,7 +38,7 @@ def predict(arguments: Sequence[str]) -> int:
     path = Path(chosen["data.path"]).expanduser()
     out = Path(chosen["out"]).expanduser() if "out" in chosen else default_output(path)
     check_output(out)
-    predictor = opened(given.run, given.uri, chosen)
+    predictor = opened(given.run, given.uri, chosen).predictor
     for line in predict_file(predictor, path, out, several(chosen.get("keep", ""))):
         print(inline(line), file=sys.stderr)
     print(f"{predictor.remarks.rows} predictions: {out}")
@@ -50,8 +50,8 @@ def default_output(path: Path) -> Path:
     return path.with_name(f"{path.name.split('.')[0]}_predictions.csv")
 
 
-def opened(run: str, uri: str | None, chosen: Mapping[str, str]) -> "Predictor":
-    """Return what predicts by the model of a run.
+def opened(run: str, uri: str | None, chosen: Mapping[str, str]) -> "Found":
+    """Return the model of a run.
 
     Args:
         run: As it was typed.
@@ -59,15 +59,15 @@ def opened(run: str, uri: str | None, chosen: Mapping[str, str]) -> "Predictor":
         chosen: Settings: ``weights``, ``trust``, and ``data.separator`` and so on.
     """
     from reglab.cli.import_path import trust_given
-    from reglab.inference.find import predictor
+    from reglab.inference.find import found
     from reglab.tracking.store_gate import asking
 
     trust_given([f"trust={chosen['trust']}"] if "trust" in chosen else [])
     with asking(asker()):
         given_uri(uri)
-        found = predictor(run, chosen.get("weights"), uri)
-    found.reading = _reading(found.reading, chosen)
-    return found
+        model = found(run, chosen.get("weights"), uri)
+    model.predictor.reading = _reading(model.predictor.reading, chosen)
+    return model
 
 
 def _reading(reading: "Reading", chosen: Mapping[str, str]) -> "Reading":

@@ -55,11 +55,13 @@ class Found(NamedTuple):
         run: As ``predictor`` takes it, of one run.
         checkpoint: Its file.
         predictor: Of raw rows.
+        config: Of its job.
     """
 
     run: str | Path
     checkpoint: Path
     predictor: Predictor
+    config: Mapping[str, Any]
 
 
 def found(run: str | Path, weights: str | None, uri: str | None, model: nn.Module | None = None) -> Found:
@@ -73,7 +75,7 @@ def found(run: str | Path, weights: str | None, uri: str | None, model: nn.Modul
         raise UserError(
             f"the {FILE} of the run {run} is not that of its model: put it back from a copy, or train again"
         )
-    return Found(run, path, Predictor(restored.model, preprocessing))
+    return Found(run, path, Predictor(restored.model, preprocessing), restored.description["config"])
 
 
 def chosen_run(run: str | Path, uri: str | None) -> str | Path:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from reglab.tracking.run_record import RunRecord
 
 _KINDS = ("last", "best")
+TOUCHES = "reglab.test_touches"  # how often, from the second time on
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,15 @@ def test_run(uri: str, run_id: str, measure: Test | None) -> dict[str, float]:
     record = get_run(uri, run_id)
     restored = restore(checkpoint_of(run_id, None, uri))
     metrics = (measure or test_part)(restored, record)
-    amend(record, metrics, int(record.metrics.get("final/epoch", 0)), {"reglab.test_touched": "true"})
+    again = {TOUCHES: str(touches(record) + 1)} if touches(record) else {}
+    amend(record, metrics, int(record.metrics.get("final/epoch", 0)), {"reglab.test_touched": "true", **again})
     return metrics
+
+
+def touches(record: "RunRecord") -> int:
+    """Return how often the test part was measured for a run."""
+    once = record.tags.get("reglab.test_touched") == "true" or "test/loss" in record.metrics
+    return int(record.tags.get(TOUCHES, once))
 
 
 def test_part(restored: Restored, record: "RunRecord") -> dict[str, float]:

@@ -20,6 +20,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, DataType, Schema, TensorSpec
 
 from reglab.core.errors import UserError
+from reglab.tracking.artifacts import local_home
 from reglab.tracking.mlflow.store import UNREACHABLE, connect, reason
 from reglab.tracking.run_record import RunRecord
 from reglab.tracking.settings import client_uri, redacted
@@ -75,6 +76,7 @@ def _log(client: MlflowClient, record: RunRecord, run: Run, folder: Path, interf
     name = re.sub(r"[/:.%\"']", "_", record.name)  # which MLflow takes in no name of a model
     model = client.create_logged_model(run.info.experiment_id, name, source_run_id=record.run_id, model_type="reglab")
     check_artifact_store(model.artifact_location, record.uri)
+    local_home(model.artifact_location, model.model_id)
     with tempfile.TemporaryDirectory() as made, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of MLflow, about type hints of its own and of ``any``
         from mlflow.pyfunc import save_model
