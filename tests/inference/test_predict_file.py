@@ -124,6 +124,45 @@ def test_what_it_cannot_do_is_said_and_nothing_is_left(
     assert set(churned.folder.iterdir()) == before
 
 
+def test_numbers_may_be_categories_and_classes_in_whatever_file(tmp_path: Path, capsys) -> None:
+    """Trained on CSV with semicolons; the rows to predict come as Parquet, with other types."""
+    draws = np.random.default_rng(0)
+    table = pd.DataFrame({"zone": draws.integers(1, 4, 200), "size": draws.normal(size=200).round(3)})
+    table["sold"] = ((table["zone"] == 2) | (table["size"] > 1)).astype(int)
+    table.to_csv(tmp_path / "sales.csv", sep=";", index=False)
+    words = (
+        "data=table",
+        "data.path=sales.csv",
+        "data.target=sold",
+        "data.categorical=zone",
+        "data.separator=semicolon",
+    )
+    run = train(tmp_path, *words)
+    new = table.astype({"zone": float, "sold": float})
+    new.loc[0, "zone"], new.loc[1, "zone"] = np.nan, 9
+    new.to_parquet(tmp_path / "new.parquet")
+    capsys.readouterr()
+    assert main(["predict", str(run), f"data.path={tmp_path / 'new.parquet'}"]) == 0
+    told = capsys.readouterr().err
+    found = pd.read_csv(tmp_path / "new_predictions.csv")
+    assert (found["prediction"][2:] == table["sold"][2:]).mean() > 0.85
+    assert "in 2 of 200 rows (a missing value, '9')" in told
+    assert (
+        f"on the 200 of 200 rows with a known target: accuracy {(found['prediction'] == table['sold']).mean():.3g}"
+        in told
+    )
+
+
+def test_a_target_that_cannot_be_read_keeps_nobody_from_predictions(tmp_path: Path, capsys) -> None:
+    table = churn().drop(columns="churn")
+    table.to_csv(tmp_path / "spend.csv", index=False)
+    run = train(tmp_path, "data=table", "data.path=spend.csv", "data.target=spend", "trainer.max_epochs=1")
+    table.assign(spend="soon").to_csv(tmp_path / "new.csv", index=False)
+    assert main(["predict", str(run), f"data.path={tmp_path / 'new.csv'}"]) == 0
+    assert "the target cannot be read, so there is no score: the column 'spend'" in capsys.readouterr().err
+    assert len(pd.read_csv(tmp_path / "new_predictions.csv")) == 240
+
+
 def test_images_of_a_folder_are_predicted_by_their_file(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     for number in range(40):

@@ -103,12 +103,33 @@ def test_a_run_without_the_file_is_served_by_its_data_while_they_are_the_same(
         table.write_text(rows.replace("Bern", "Genf"))
         with pytest.raises(UserError, match="its data changed since: restore them, or train again"):
             reglab.predictor(churned.run)
-        kept.write_text(text.replace('"noise": 0', '"noise": 900000000'))
-        with pytest.raises(UserError, match="is damaged"):
-            reglab.predictor(churned.run)
     finally:
         kept.write_text(text)
         table.write_text(rows)
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ('"noise": 0', '"noise": 900000000'),
+        ('"reads": "table"', '"reads": "program"'),
+        ('"fill": [', '"fill": ["1", '),
+        ('"sheet"', '"shell"'),
+        ('"target_names": ["no"', '"target_names": [["no"]'),
+        ("}", ""),
+        ('"shape": [14]', '"shape": [14, 1]'),
+    ],
+)
+def test_a_damaged_file_is_named(churned: Trained, before: str, after: str) -> None:
+    kept = churned.run / "preprocessing.json"
+    text = kept.read_text()
+    assert before in text
+    try:
+        kept.write_text(text.replace(before, after, 1))
+        with pytest.raises(UserError, match=r"preprocessing.json.* (is damaged|is not that of its model).*train again"):
+            reglab.predictor(churned.run)
+    finally:
+        kept.write_text(text)
 
 
 def test_it_is_plain_data_that_others_can_read(churned: Trained) -> None:

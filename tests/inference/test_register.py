@@ -1,7 +1,9 @@
 """Registered models: MLflow's own loader and server give the numbers of ``reglab.predictor``."""
 
 import json
+import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -96,25 +98,29 @@ def test_no_pickle_is_in_it(registered: Trained) -> None:
 
 
 @pytest.mark.long
-def test_mlflows_server_answers_the_same_numbers(registered: Trained, tracked: str) -> None:
+def test_mlflows_server_answers_the_same_numbers(registered: Trained, tmp_path: Path) -> None:
     import requests
     from urllib3.util import Retry
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    program = tmp_path / "uvicorn"  # that of this Python, whatever is in PATH
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m uvicorn "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     words = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/churn@champion", "-p", str(port)]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # where uvicorn is
-    environment = {**os.environ, "PATH": path}
-    server = subprocess.Popen([*words, "--env-manager", "local", "-h", "127.0.0.1"], env=environment)
+    words += ["--env-manager", "local", "-h", "127.0.0.1"]
+    server = subprocess.Popen(words, env=environment, start_new_session=True)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         session = requests.Session()
-        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=Retry(9, connect=9, backoff_factor=0.5)))
-        answer = session.post(
-            f"http://127.0.0.1:{port}/invocations", data=as_json(ROWS), headers={"Content-Type": "application/json"}
-        )
+        patient = Retry(120, connect=120, backoff_factor=1, backoff_max=1)
+        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=patient))
+        kind = {"Content-Type": "application/json"}
+        answer = session.post(f"http://127.0.0.1:{port}/invocations", data=as_json(ROWS), headers=kind)
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGTERM)
         server.wait()
     found = pd.DataFrame(answer.json()["predictions"])
     wanted = reglab.predictor(registered.run).predict(ROWS)

@@ -1,5 +1,6 @@
 """Columns of new rows, read as those of training were, whatever type they come in."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,6 +84,9 @@ def same_label(label: str, column: RawColumn) -> str:
     """
     if column.numeric:
         return f"{float(label):.17g}"
+    if column.type == "number":  # of a target: classes that are numbers
+        with suppress(ValueError):
+            return f"{float(label):.17g}"
     return str(TRUTH.get(label, label.removesuffix(".0")))
 
 

@@ -9,13 +9,13 @@ from typing import IO, cast
 
 from reglab.core.errors import UserError
 from reglab.data.table_csv import BOMS, read_csv
-from reglab.data.table_file import PARQUET, TEXT, read_table
+from reglab.data.table_file import EFFECTIVE, PARQUET, TEXT, read_table
 from reglab.data.table_options import Reading
 from reglab.data.table_parquet import frame_columns
 from reglab.data.table_raw import RawTable, composed
 
-WHOLE = 1 << 25  # bytes up to which a file is read at once
-ROWS = 1 << 16  # of a Parquet file that are read at a time
+WHOLE = 1 << 22  # bytes up to which a file is read at once
+ROWS = 1 << 15  # of a Parquet file that are read at a time
 
 
 def tables(path: Path, reading: Reading, piece: int = WHOLE) -> Iterator[RawTable]:
@@ -25,13 +25,14 @@ def tables(path: Path, reading: Reading, piece: int = WHOLE) -> Iterator[RawTabl
 
     Args:
         path: Of the file.
-        reading: Options.
+        reading: Options; those that decide nothing for such a file are left aside.
         piece: The bytes of text that are read at a time.
 
     Raises:
         UserError: For a file that cannot be read.
     """
     ending = (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
+    reading = replace(reading, **{key: None for key, endings in EFFECTIVE.items() if ending not in endings})
     small = path.is_file() and path.suffix.lower() != ".gz" and path.stat().st_size <= piece
     if small or not path.is_file() or ending not in (*TEXT, *PARQUET):
         yield read_table(str(path), reading)

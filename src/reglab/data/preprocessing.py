@@ -183,6 +183,7 @@ def read_preprocessing(text: str, where: object) -> Preprocessing:
 
 def _check(read: Preprocessing) -> None:
     """Raise ValueError where the parts do not fit each other."""
+    Reading(**read.reading)
     width = int(np.prod(read.shape, dtype=np.int64))
     ones = len(read.numbers) + sum(map(len, read.levels.values())) + read.noise
     lengths = {len(read.center), len(read.scale)}
@@ -191,3 +192,5 @@ def _check(read: Preprocessing) -> None:
         raise ValueError("its numbers do not fit its columns")
     if not all(isinstance(value, float | int) for value in (*read.fill, *read.center, *read.scale)):
         raise ValueError("its numbers are none")
+    if not all(isinstance(name, str) for name in (*read.target_names, *read.numbers, *read.levels)):
+        raise ValueError("its names are none")

@@ -12,6 +12,7 @@ from torch import nn
 
 from reglab import data
 from reglab.core.errors import UserError
+from reglab.data.assemble import SOURCES
 from reglab.data.preprocessing import FILE, Preprocessing, read_preprocessing
 from reglab.inference.predictor import Predictor
 from reglab.tracking.folder import IDENTITY
@@ -71,7 +72,8 @@ def found(run: str | Path, weights: str | None, uri: str | None, model: nn.Modul
     restored = restore(path, model)
     load_evaluation_weights(restored.model, restored.cocktail)
     preprocessing = _preprocessing(run, path, uri, restored.description)
-    if list(preprocessing.shape) != list(restored.description["input_shape"]):
+    wanted = restored.description.get("input_shape")
+    if wanted is not None and list(preprocessing.shape) != list(wanted):
         raise UserError(
             f"the {FILE} of the run {run} is not that of its model: put it back from a copy, or train again"
         )
@@ -132,7 +134,7 @@ def _preprocessing(run: str | Path, checkpoint: Path, uri: str | None, descripti
 
 def _rebuilt(run: str | Path, digest: str | None, description: Mapping[str, Any]) -> Preprocessing:
     node = resolved(description["config"], "data") or {}
-    if list(node) == ["name"] or "name" not in node:  # as reglab.fit records them, and a LightningDataModule
+    if list(node) == ["name"] or node.get("name") not in SOURCES:  # of reglab.fit; of a LightningDataModule
         raise UserError(
             f"the run {run} keeps no {FILE}, and its data were made in Python: give inputs, prepared as in training, "
             "to the model, reglab.load(RUN)"

@@ -15,20 +15,26 @@ from reglab.data.table_raw import RawTable
 from reglab.inference.output_file import output_file
 from reglab.inference.predictor import Predictor
 from reglab.inference.row_files import pieces
-from reglab.inference.targets import NewTargets, new_targets
+from reglab.inference.targets import new_targets
 
 
 @dataclass
 class _Score:
-    """Sums of what is measured of the rows with a target."""
+    """Sums of what is measured of the rows with a target, and what keeps from it."""
 
     rows: int = 0
     loss: float = 0.0
     right: float = 0.0
+    wrong: str = ""
 
-    def add(self, predictor: Predictor, outputs: Tensor, targets: NewTargets) -> None:
-        """Add the rows of a piece."""
-        if not len(targets.values):
+    def add(self, predictor: Predictor, outputs: Tensor, table: RawTable) -> None:
+        """Add the rows of a piece; a target that cannot be read keeps nobody from predictions."""
+        try:
+            targets = new_targets(predictor.preprocessing, table, predictor.reading)
+        except UserError as error:
+            self.wrong = self.wrong or f"the target cannot be read, so there is no score: {error}"
+            return
+        if targets is None or not len(targets.values):
             return
         task = predictor.task
         aligned = task.align(outputs[torch.from_numpy(targets.known)], targets.values)
@@ -36,12 +42,14 @@ class _Score:
         self.loss += float(task.losses(aligned, targets.values).sum())
         self.right += float(task.shares(aligned, targets.values).sum()) if task.decides else 0.0
 
-    def line(self, predictor: Predictor, rows: int) -> str:
+    def lines(self, predictor: Predictor, rows: int) -> list[str]:
         """Return the sentence about them."""
+        if self.wrong or not self.rows:
+            return [self.wrong] if self.wrong else []
         found = f"loss {number(self.loss / self.rows)}"
         if predictor.task.decides:
             found = f"accuracy {number(self.right / self.rows)}, {found}"
-        return f"on the {self.rows} of {rows} rows with a known target: {found} (reglab test has intervals)"
+        return [f"on the {self.rows} of {rows} rows with a known target: {found} (reglab test has intervals)"]
 
 
 def predict_file(predictor: Predictor, path: Path, out: Path, keep: Sequence[str] = ()) -> list[str]:
@@ -65,13 +73,11 @@ def predict_file(predictor: Predictor, path: Path, out: Path, keep: Sequence[str
             outputs = predictor.outputs(rows)
             write({**named, **_kept(rows, keep), **predictor.columns(outputs)})
             if isinstance(rows, RawTable):
-                targets = new_targets(predictor.preprocessing, rows, predictor.reading)
-                if targets is not None:
-                    score.add(predictor, outputs, targets)
+                score.add(predictor, outputs, rows)
     remarks = predictor.remarks
     for name in keep:
         remarks.extra.pop(name, None)
-    return remarks.lines() + ([score.line(predictor, remarks.rows)] if score.rows else [])
+    return remarks.lines() + score.lines(predictor, remarks.rows)
 
 
 def _kept(rows: RawTable | Any, keep: Sequence[str]) -> Mapping[str, Any]:

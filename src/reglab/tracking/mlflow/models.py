@@ -38,6 +38,7 @@ class Interface(NamedTuple):
     Args:
         columns: The type of each raw column: ``double``, ``string`` or ``any``; empty: an array.
         shape: Of a row of an array.
+        dtype: Of an array, as numpy calls it.
         outputs: The type of each column of predictions.
         example: A row.
         loader: The module that loads it.
@@ -45,6 +46,7 @@ class Interface(NamedTuple):
 
     columns: Mapping[str, str]
     shape: Sequence[int]
+    dtype: str
     outputs: Mapping[str, str]
     example: Any
     loader: str
@@ -126,7 +128,7 @@ def _signature(interface: Interface) -> ModelSignature:
     if not interface.columns:
         import numpy as np
 
-        return ModelSignature(Schema([TensorSpec(np.dtype(np.float32), (-1, *interface.shape))]), outputs)
+        return ModelSignature(Schema([TensorSpec(np.dtype(interface.dtype), (-1, *interface.shape))]), outputs)
     return ModelSignature(Schema([ColSpec(types[kind], name) for name, kind in interface.columns.items()]), outputs)
 
 
