@@ -63,6 +63,12 @@ def test_each_look_at_the_test_part_is_counted(stored: Trained, capsys: pytest.C
     assert values(told[0].out) == values(told[2].out)
 
 
+def test_a_run_in_no_store_has_no_count(churned: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["test"], ["register", "name=churn"]):
+        assert main([words[0], str(churned.run), *words[1:]]) == 2
+        assert "is in no store (tracking=none)" in capsys.readouterr().err
+
+
 def test_a_sweep_stands_for_the_setting_that_it_chose(template: Path, tmp_path: Path, capsys) -> None:
     shutil.copy(template, tmp_path / "reglab.db")
     churn().to_csv(tmp_path / "churn.csv", index=False)

@@ -15,7 +15,7 @@ from reglab.core.errors import UserError
 from reglab.data.assemble import SOURCES
 from reglab.data.preprocessing import FILE, Preprocessing, read_preprocessing
 from reglab.inference.predictor import Predictor
-from reglab.tracking.folder import IDENTITY
+from reglab.tracking.folder import IDENTITY, read_identity
 from reglab.tracking.run_state import DIGEST, read_state
 from reglab.training.describe import resolved
 from reglab.training.finalize import load_evaluation_weights
@@ -105,6 +105,11 @@ def record_of(run: str | Path, uri: str | None) -> "RunRecord":
     from reglab.tracking.settings import absolute_uri
     from reglab.tracking.store_gate import name_store
 
+    if (Path(run) / IDENTITY).is_file() and read_identity(Path(run)).uri is None:
+        raise UserError(
+            f"the run in {run} is in no store (tracking=none), where models are registered and looks at the test part "
+            "are counted: train with tracking=mlflow, or give reglab test other rows, data.path=FILE"
+        )
     store = absolute_uri(uri, Path.cwd())
     if uri is not None:
         name_store(store)
@@ -136,8 +141,8 @@ def _rebuilt(run: str | Path, digest: str | None, description: Mapping[str, Any]
     node = resolved(description["config"], "data") or {}
     if list(node) == ["name"] or node.get("name") not in SOURCES:  # of reglab.fit; of a LightningDataModule
         raise UserError(
-            f"the run {run} keeps no {FILE}, and its data were made in Python: give inputs, prepared as in training, "
-            "to the model, reglab.load(RUN)"
+            f"the run {run} keeps no {FILE}: its inputs were made by code of yours. Give such inputs to the model, "
+            "reglab.load(RUN)"
         )
     loaded = data.load(node)
     if digest is None or loaded.digest != digest or loaded.preprocessing is None:
