@@ -45,6 +45,7 @@ _PAGES = {
         "choosing",
         "fused",
         "python",
+        "after",
     ],
     "Run": ["devices", "nothing-lost", "server", "security", "speed"],
     "Reference": ["api/reglab", "api/regularizers", "api/tasks", "api/measures", "api/models", "api/data", "glossary"],

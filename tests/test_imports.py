@@ -55,6 +55,14 @@ LAYERS["api"] = {
 LAYERS["callback"] = {"core", "analysis", "tasks", "measures", "regularizers", "distributed", "training"}
 LAYERS["huggingface"] = LAYERS["callback"] | {"callback", "tracking", "tracking front"}
 LAYERS["training.lightning"] = LAYERS["training"] | {"training", "training.fused", "callback"}
+LAYERS["inference"] = set(LAYERS) - {
+    "api",
+    "callback",
+    "tracking.admin",
+    "reports.figures",
+    "reports front",
+    "training.fused",
+}
 LAYERS["launchers"] = {
     "core",
     "analysis",

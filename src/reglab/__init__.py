@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reglab.data import DataSet
     from reglab.data.arrays import dataset
     from reglab.huggingface.trainer_callback import TransformersCallback
+    from reglab.inference.find import predictor
     from reglab.measures import MeasureSettings
     from reglab.regularizers import (
         EMA,
@@ -66,6 +67,7 @@ _HOMES = {
     "reglab.config.sweep_functions": ("linear", "log"),
     "reglab.sweeps.function_sweep": ("Sweep", "sweep"),
     "reglab.training.restore": ("load",),
+    "reglab.inference.find": ("predictor",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -73,6 +75,7 @@ __all__ = [  # noqa: RUF022 - grouped as a reader looks for them
     "fit",
     "Fit",
     "load",
+    "predictor",
     "dataset",
     "DataSet",
     "Regularize",

@@ -35,7 +35,7 @@ def test_numeric_columns_equal_imputer_and_scaler_fitted_on_the_training_rows():
     expected = scaler.transform(imputer.transform(raw.numeric))
     encoded = encode(raw, TRAIN, standardize=True)
     np.testing.assert_allclose(encoded.inputs[:, :3], expected, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(encoded.scale, scaler.scale_, rtol=1e-12)
+    np.testing.assert_allclose(encoded.fitted.scale, scaler.scale_, rtol=1e-12)
 
 
 def test_categories_equal_one_hot_of_the_training_rows_and_unseen_ones_are_zeros():
@@ -55,7 +55,7 @@ def test_standardize_false_only_imputes():
     encoded = encode(raw, TRAIN, standardize=False)
     present = ~np.isnan(raw.numeric)
     np.testing.assert_array_equal(encoded.inputs[:, :3][present], raw.numeric[present])
-    assert encoded.scale.tolist() == [1, 1, 1]
+    assert encoded.fitted.scale.tolist() == [1, 1, 1]
 
 
 def test_homogeneous_inputs_share_one_mean_and_deviation():

@@ -54,7 +54,7 @@ def test_pixels_are_scaled_by_the_training_images():
     encoded = encode(source, train, standardize=True)
     real = pixels.astype(np.float64)
     np.testing.assert_allclose(encoded.inputs, (real - real[train].mean()) / real[train].std(), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(encoded.scale, real[train].std())
+    np.testing.assert_allclose(encoded.fitted.scale, real[train].std())
     flat = Source("classification", np.full_like(pixels, 7), names, np.zeros(50, int), ("a", "b"), homogeneous=True)
     assert (encode(flat, train, standardize=True).inputs == 0).all()
 

@@ -15,7 +15,7 @@ SOURCES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for
 CALLERS = {
     "check_run_folder": {
         "tracking/folder.py:read_identity", "tracking/run_state.py:read_state", "tracking/run_state.py:last_status",
-        "tracking/run_start.py:read_start", "tracking/pack_manifest.py:read", "training/restore.py:_checkpoint",
+        "tracking/run_start.py:read_start", "tracking/pack_manifest.py:read", "training/restore.py:checkpoint_of",
     },
     "check_sweep_folder": {"cli/resume.py:resume", "sweeps/parent.py:open_or_resume", "sweeps/function_sweep.py:_open"},
     "check_store": {
@@ -27,10 +27,12 @@ CALLERS = {
     "check_artifact_store": {
         "tracking/mlflow/read.py:artifact_path", "tracking/mlflow/read.py:copy_artifact",
         "tracking/mlflow/sink.py:_check_home", "tracking/mlflow/sql_sink.py:_home",
+        "tracking/mlflow/models.py:_log",
     },
     "local_home": {
         "tracking/mlflow/read.py:artifact_path", "tracking/mlflow/read.py:copy_artifact",
         "tracking/mlflow/sink.py:_check_home", "tracking/mlflow/sql_sink.py:_home",
+        "tracking/mlflow/models.py:_log",
     },
     "guard_output": {"core/output.py:prepare_output"},
     "prepare_output": {"cli/command.py:main", "processes/child_processes.py:_call"},

@@ -26,10 +26,15 @@ GATES = {
     },
     "read_plain": {"cli/config_options.py": 1},
     "check_yaml": {"config/yaml_file.py": 2},
-    # Configs in checkpoints: for reglab.load, the test part and the report.
-    "resolved": {"training/restore.py": 6, "training/lightning/testing.py": 3},
+    # Configs in checkpoints: for reglab.load, reglab.predictor, the test part and the report.
+    "resolved": {
+        "inference/find.py": 1,
+        "inference/testing.py": 1,
+        "training/restore.py": 6,
+        "training/lightning/testing.py": 3,
+    },
     # Trust: of the command line, and the same in the processes that it starts.
-    "trust_given": {"cli/train.py": 1, "cli/resume.py": 1},
+    "trust_given": {"cli/train.py": 1, "cli/resume.py": 1, "cli/predict.py": 1, "cli/test.py": 1, "cli/export.py": 1},
     "trust": {
         "cli/import_path.py": 1,
         "cli/train.py": 1,

@@ -97,7 +97,8 @@ def test_artifacts(shared: Any) -> None:
     case, config, result = shared
     folder = case.artifacts(result.run_id)
     actual = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-    assert actual == {"config.yaml", "examples.npz", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    files = {"config.yaml", "examples.npz", "preprocessing.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    assert actual == files
     assert yaml.safe_load((folder / "config.yaml").read_text()) == OmegaConf.to_container(config)
 
 

@@ -31,6 +31,7 @@ from reglab.training.check import check_experiment, check_seed
 from reglab.training.experiment import Experiment
 from reglab.training.fit import fit as fit_experiment
 from reglab.training.fit import summary, test_metrics
+from reglab.training.job_result import record_preprocessing
 from reglab.training.length import take_length
 from reglab.training.own_loss import with_loss
 from reglab.training.preflight import log_advice
@@ -196,6 +197,7 @@ def _train_and_finish(
         tracker.finish("KILLED" if was_signalled(error) else "FAILED")
         raise
     tracker.summary(metrics | tested)
+    record_preprocessing(tracker, job.data)
     tracker.note(run_note(job.data, job.cocktail, metrics))
     tracker.finish("FINISHED")
     return metrics | tested

@@ -65,6 +65,18 @@ def _dispatch(arguments: list[str]) -> int:
         from reglab.cli.resume import resume
 
         return resume(rest)
+    if command == "predict":
+        from reglab.cli.predict import predict
+
+        return predict(rest)
+    if command == "test":
+        from reglab.cli.test import test
+
+        return test(rest)
+    if command in ("export", "register"):
+        from reglab.cli import export
+
+        return export.export(rest) if command == "export" else export.register(rest)
     if command in ("report", "dashboard"):
         from reglab.cli import report_dashboard
 
@@ -73,7 +85,19 @@ def _dispatch(arguments: list[str]) -> int:
         from reglab.cli import sync_clean
 
         return sync_clean.sync(rest) if command == "sync" else sync_clean.clean(rest)
-    valid = ("train", "resume", "report", "dashboard", "sync", "clean", "completion")
+    valid = (
+        "train",
+        "resume",
+        "predict",
+        "test",
+        "export",
+        "register",
+        "report",
+        "dashboard",
+        "sync",
+        "clean",
+        "completion",
+    )
     raise UserError(f"unknown command {command!r}: {nearest(command, valid)} (reglab --help)")
 
 

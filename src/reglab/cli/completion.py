@@ -11,17 +11,33 @@ from pathlib import Path
 from reglab.cli import config_options
 from reglab.cli.completion_scripts import SCRIPTS
 
-COMMANDS = ("train", "resume", "report", "dashboard", "sync", "clean", "completion")
+COMMANDS = (
+    "train",
+    "resume",
+    "predict",
+    "test",
+    "export",
+    "register",
+    "report",
+    "dashboard",
+    "sync",
+    "clean",
+    "completion",
+)
 FLAGS = {
     "": ("--help", "--version"),
     "train": ("--multirun", "--config-dir", "--config-name", "--cfg", "--resolve", "--help"),
     "report": ("--uri", "--help"),
     "resume": ("--uri", "--here", "--help"),
+    "predict": ("--uri", "--help"),
+    "test": ("--uri", "--help"),
+    "export": ("--uri", "--help"),
+    "register": ("--uri", "--help"),
     "dashboard": ("--uri", "--port", "--host", "--allowed-hosts", "--auth", "--help"),
     "sync": ("--uri", "--rebuild", "--help"),
     "clean": ("--uri", "--yes", "--help"),
 }
-_TAKE_RUNS = ("resume", "sync", "clean")
+_TAKE_RUNS = ("resume", "predict", "test", "export", "register", "sync", "clean")
 _RUNS = 20  # the latest ones
 _PREFIX = re.compile(r"[+~]{0,2}")
 

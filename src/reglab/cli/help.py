@@ -13,6 +13,10 @@ usage: reglab COMMAND [...]
 
   train [-m] [key=value ...]   train one model, or with -m a sweep          reglab train --help
   resume RUN|SWEEP             resume a run or sweep where it stopped       reglab resume --help
+  predict RUN data.path=FILE   predict the rows of a file                   reglab predict --help
+  test RUN [data.path=FILE]    measure it on its test part, or a file       reglab test --help
+  export RUN [format=onnx]     write its model for other programs           reglab export --help
+  register RUN name=NAME       register its model in MLflow                 reglab register --help
   report SWEEP                 write the report of a sweep again            reglab report --help
   dashboard                    open MLflow's dashboard of your runs         reglab dashboard --help
   sync [FOLDER ...]            send to MLflow what it does not have yet     reglab sync --help

@@ -19,7 +19,7 @@ from reglab.data.dataset import DataSet, Part
 from reglab.data.diabetes import diabetes
 from reglab.data.digest import digest
 from reglab.data.digits import digits
-from reglab.data.encode import encode
+from reglab.data.encode import Fitted, encode
 from reglab.data.example_weights import example_weights
 from reglab.data.image_folder import image_folder
 from reglab.data.label_noise import corrupt
@@ -31,6 +31,7 @@ from reglab.data.noise_columns import noise_columns
 from reglab.data.on_disk import OnDisk, on_disk
 from reglab.data.options import Options
 from reglab.data.parquet import parquet
+from reglab.data.preprocessing import preprocessing_of
 from reglab.data.queries import Queries, queries_of
 from reglab.data.replicas import replica_rows
 from reglab.data.shards import shards
@@ -199,7 +200,8 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         target_scale=targets.scale,
         tokens=encoded.tokens,
         several=source.several,
-        **prepared_truth(source, encoded.scale, len(encoded.names), options.noise_columns)._asdict(),
+        preprocessing=preprocessing_of(source, encoded.fitted, targets, options),
+        **prepared_truth(source, encoded.fitted.scale, len(encoded.names), options.noise_columns)._asdict(),
     )
 
 
@@ -224,7 +226,7 @@ class _InMemory:
 
     inputs: Tensor
     names: tuple[str, ...]
-    scale: Floats
+    fitted: Fitted
     tokens: int | None
 
     def rows(self, index: Integers) -> Tensor:
@@ -256,7 +258,7 @@ def _encoded(source: Source, split: Split, options: Options) -> _InMemory | OnDi
     inputs = torch.from_numpy(columns if columns.dtype == np.int64 else columns.astype(np.float32, copy=False))
     tokens = int(inputs.max()) + 1 if source.tokens else None
     shape = source.shape or (inputs.shape[1],)
-    return _InMemory(inputs.reshape(-1, *shape), encoded.names, encoded.scale, tokens)
+    return _InMemory(inputs.reshape(-1, *shape), encoded.names, encoded.fitted, tokens)
 
 
 def _add_label_noise(targets: Targets, source: Source, split: Split, options: Options) -> tuple[Tensor, Tensor]:

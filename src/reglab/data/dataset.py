@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ from torch import Tensor
 from reglab.data.rows import Rows
 from reglab.data.several import Input
 from reglab.tasks import Task, task_named
+
+if TYPE_CHECKING:
+    from reglab.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class DataSet:
         several: The inputs that a row's values are, one behind the other, which a network gets apart;
             empty: it is one.
         batch_size: Of the loader that the rows came with; None: that of the config.
+        preprocessing: How raw rows became inputs; None where it is not known.
         own: The task with a loss of the user's; None: as it is.
         digest: SHA-256 (hex) of everything that training, validation and testing see.
         summary: Plain values for params and notes: rows, split, noise, scale of the target.
@@ -100,6 +105,7 @@ class DataSet:
     several: tuple[Input, ...] = ()
     batch_size: int | None = None
     own: Task | None = None
+    preprocessing: "Preprocessing | None" = None
 
     @property
     def criterion(self) -> Task:

@@ -1,6 +1,6 @@
 """Encode columns as inputs (impute, standardize, one-hot), fitted on training rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,25 @@ from reglab.data.source import Bytes, Categorical, Floats, Integers, Source
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """What the training rows show, by which any row is encoded.
+
+    Args:
+        scale: What numeric columns are divided by, float64 [columns].
+        center: What is subtracted before, float64 [columns].
+        fill: What stands for a missing number, float64 [columns]; empty where none can be missing.
+        levels: Of each categorical column, the values that have an input; None: a missing one.
+    """
+
+    scale: Floats
+    center: Floats
+    fill: Floats = field(default_factory=lambda: np.empty(0))
+    levels: tuple[tuple[str | None, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class Encoded:
-    """Inputs [rows, features], their names, and the scale [numeric columns] divided out.
+    """Inputs [rows, features], their names, and how they were made.
 
     Args:
         inputs: Int64 where they are tokens; float32 where they were bytes; else float64.
@@ -21,7 +38,7 @@ class Encoded:
 
     inputs: Floats | NDArray[np.float32] | Integers
     names: tuple[str, ...]
-    scale: Floats
+    fitted: Fitted
 
 
 def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
@@ -39,19 +56,18 @@ def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
         standardize: Scale numeric columns to mean 0 and deviation 1.
 
     Returns:
-        Inputs [rows, features] with names and scale.
+        Inputs [rows, features] with names, and what was fitted.
 
     Raises:
         UserError: If a numeric column has no value in any training row.
     """
     if source.tokens:
-        return Encoded(
-            source.numeric.astype(np.int64, copy=False), source.numeric_names, np.ones(source.numeric.shape[1])
-        )
+        as_they_are = Fitted(np.ones(source.numeric.shape[1]), np.zeros(source.numeric.shape[1]))
+        return Encoded(source.numeric.astype(np.int64, copy=False), source.numeric_names, as_they_are)
     if source.numeric.dtype == np.uint8:
         return _encode_bytes(source.numeric.view(np.uint8), source.numeric_names, train, standardize)
-    numeric = _impute(source, train)
-    scale = np.ones(numeric.shape[1])
+    numeric, fill = _impute(source, train)
+    center, scale = np.zeros(numeric.shape[1]), np.ones(numeric.shape[1])
     _check_float32(numeric, source)  # before: a huge deviation would make a column of zeros
     if standardize:
         center, scale = _moments(numeric[train], source.homogeneous, source.pad)
@@ -60,12 +76,13 @@ def encode(source: Source, train: Integers, standardize: bool) -> Encoded:
         if padding is not None:
             numeric[padding] = source.pad
         _check_float32(numeric, source)  # a column may be far wider elsewhere than in the training rows
-    blocks, names = [numeric], list(source.numeric_names)
+    blocks, names, levels = [numeric], list(source.numeric_names), []
     for column in source.categorical:
         block, labels = one_hot(column, train)
         blocks.append(block)
-        names += [f"{column.name}={label}" for label in labels]
-    return Encoded(np.concatenate(blocks, axis=1), tuple(names), scale)
+        names += [f"{column.name}={'missing' if label is None else label}" for label in labels]
+        levels.append(tuple(labels))
+    return Encoded(np.concatenate(blocks, axis=1), tuple(names), Fitted(scale, center, fill, tuple(levels)))
 
 
 def _check_float32(prepared: Floats, source: Source) -> None:
@@ -88,13 +105,13 @@ def _encode_bytes(pixels: Bytes, names: tuple[str, ...], train: Integers, standa
     No copy in float64 is made.
     """
     counts = np.sum([counts_of(pixels[row]) for row in train], axis=0) if standardize else None
-    table, scale = byte_table(counts)
-    return Encoded(table[pixels], names, np.full(pixels.shape[1], scale))
+    table, center, scale = byte_table(counts)
+    return Encoded(table[pixels], names, Fitted(np.full(pixels.shape[1], scale), np.full(pixels.shape[1], center)))
 
 
-def byte_table(counts: Integers | None, pad: float | None = None) -> tuple[NDArray[np.float32], float]:
-    """Return what each of the 256 values of a byte is as an input, float32 ``[256]``, and the scale
-    that was divided out.
+def byte_table(counts: Integers | None, pad: float | None = None) -> tuple[NDArray[np.float32], float, float]:
+    """Return what each of the 256 values of a byte is as an input, float32 ``[256]``, and the center
+    and the scale by which it is.
 
     Args:
         counts: Of each value in the training rows, int64 ``[256]``; None: not standardized.
@@ -108,21 +125,24 @@ def byte_table(counts: Integers | None, pad: float | None = None) -> tuple[NDArr
     center, scale = (0.0, 1.0) if counts is None else map(float, scale_of_counts(counts))
     table = ((np.arange(256.0) - center) / scale).astype(np.float32)
     table[padding] = padding
-    return table, scale
+    return table, center, scale
 
 
-def _impute(source: Source, train: Integers) -> Floats:
+def _impute(source: Source, train: Integers) -> tuple[Floats, Floats]:
+    """Return the numbers without a missing one, and the median of each column of a table."""
     numeric = source.numeric.astype(np.float64, copy=False)
     missing = np.isnan(numeric)
     if not missing.any():
-        return numeric
+        each = range(numeric.shape[1] if source.shape is None else 0)
+        return numeric, np.array([np.median(numeric[train, column]) for column in each])
     empty = np.flatnonzero(missing[train].all(axis=0))
     if empty.size:
         names = [source.numeric_names[column] for column in empty]
         raise UserError(
             f"no training row has a value in: {', '.join(names)}. Leave them out: {typed('data.drop', names)}"
         )
-    return np.where(missing, np.nanmedian(numeric[train], axis=0), numeric)
+    fill = np.nanmedian(numeric[train], axis=0)
+    return np.where(missing, fill, numeric), fill
 
 
 def _moments(values: Floats, homogeneous: bool, pad: float | None) -> tuple[Floats, Floats]:
@@ -139,13 +159,14 @@ def _moments(values: Floats, homogeneous: bool, pad: float | None) -> tuple[Floa
     return np.broadcast_to(center, columns), np.broadcast_to(scale, columns)
 
 
-def one_hot(column: Categorical, train: Integers) -> tuple[Floats, list[str]]:
-    """Return the 0/1 columns [rows, training values] of a categorical column, and labels.
+def one_hot(column: Categorical, train: Integers) -> tuple[Floats, list[str | None]]:
+    """Return the 0/1 columns [rows, training values] of a categorical column, and labels, None for
+    a missing value.
 
     Args:
         column: Codes [rows] and labels.
         train: int64 row numbers of the training part.
     """
     codes = np.unique(column.codes[train])
-    labels = ["missing" if code < 0 else column.labels[code] for code in codes]
+    labels = [None if code < 0 else column.labels[code] for code in codes]
     return (column.codes[:, None] == codes).astype(np.float64), labels

@@ -62,6 +62,7 @@ def image_folder(
         reader=reader if streamed else None,
         stream=streamed,
         workers=workers,
+        images=True,
     )
 
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from reglab.core.errors import UserError
-from reglab.data.encode import byte_table
+from reglab.data.encode import Fitted, byte_table
 from reglab.data.moments import Moments, Scale, scale_of
 from reglab.data.options import Options
 from reglab.data.read_ahead import ReadAhead, Result
 from reglab.data.read_before import read_before
 from reglab.data.reader import Reader
 from reglab.data.several import scale_of_each
-from reglab.data.source import Floats, Integers, Source
+from reglab.data.source import Integers, Source
 from reglab.data.split import Split
 from reglab.data.streamed import Preparation, Streamed
 
@@ -27,7 +27,7 @@ class OnDisk:
 
     Args:
         names: Of the inputs.
-        scale: By which they are divided, float64 [inputs].
+        fitted: By which they are standardized, by input.
         tokens: How many token ids there are; None where inputs are real.
     """
 
@@ -35,7 +35,7 @@ class OnDisk:
     prepare: Preparation
     stream: bool
     names: tuple[str, ...]
-    scale: Floats
+    fitted: Fitted
     tokens: int | None
 
     def rows(self, index: Integers) -> Tensor | Streamed:
@@ -79,21 +79,22 @@ def on_disk(source: Source, reader: Reader, split: Split, options: Options) -> O
     identity = reader.identity()
     how = f"{source.homogeneous} {source.pad} {source.several}"
     key = identity and f"{identity} {how} {hashlib.sha256(train.tobytes()).hexdigest()}"
-    prepare, scale = Preparation(), np.ones(1)
+    prepare, scale, center = Preparation(), np.ones(1), np.zeros(1)
     if source.tokens:
         prepare = Preparation(tokens=True)
     elif reader.dtype == np.uint8 and source.homogeneous:
         counts = None
         if options.standardize:
             counts = read_before(key, lambda: np.sum(list(ahead.read(_blocks(train, reader), "counts")), axis=0))
-        table, divided = byte_table(counts, source.pad)
-        prepare, scale = Preparation(table=torch.from_numpy(table)), np.array(divided)
+        table, *moments = byte_table(counts, source.pad)
+        prepare, (center, scale) = Preparation(table=torch.from_numpy(table)), map(np.array, moments)
     elif options.standardize:
         result: Result = "moments" if source.homogeneous else "column moments"
         found = reader.scale(train) or read_before(key, lambda: _scale(ahead, train, result, source))
-        prepare, scale = Preparation(scale=found, pad=source.pad), found.scale
+        prepare, center, scale = Preparation(scale=found, pad=source.pad), found.center, found.scale
     tokens = _token_ids(ahead) if source.tokens else None
-    return OnDisk(ahead, prepare, source.stream, source.numeric_names, np.broadcast_to(scale, (columns,)), tokens)
+    fitted = Fitted(np.broadcast_to(scale, (columns,)), np.broadcast_to(center, (columns,)))
+    return OnDisk(ahead, prepare, source.stream, source.numeric_names, fitted, tokens)
 
 
 def _scale(ahead: ReadAhead, train: Integers, result: Result, source: Source) -> Scale:

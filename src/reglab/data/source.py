@@ -72,6 +72,7 @@ class Source:
         reader: Of rows on disk; ``numeric`` is then empty, [rows, 0].
         stream: Whether training reads its rows batch by batch, rather than from memory.
         workers: Processes that read them; 0: none beside the one that trains.
+        images: The rows were image files.
     """
 
     task: str
@@ -100,6 +101,7 @@ class Source:
     reader: "Reader | None" = None
     stream: bool = False
     workers: int = 0
+    images: bool = False
 
     @property
     def classes(self) -> Integers | None:

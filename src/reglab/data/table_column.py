@@ -25,12 +25,15 @@ class Column:
         kind: ``number``, ``truth``, ``category`` or ``date``.
         values: Numbers, truth values, texts or dates without a zone, missing where there is none.
         notes: What was made of the texts, one clause each.
+        form: How texts were read: the decimal sign of numbers, the format of dates; empty where it
+            does not matter.
     """
 
     name: str
     kind: str
     values: "pd.Series"
     notes: tuple[str, ...] = ()
+    form: str = ""
 
 
 @dataclass(frozen=True)

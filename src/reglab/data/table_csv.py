@@ -23,7 +23,7 @@ _BLOCK = 1 << 22  # bytes that are parsed together; a record must fit into one
 _LONG = 40  # characters of a field that a message shows
 _LINE_END = re.compile(rb"\r\n|\r|\n")  # what csv and Arrow take for one
 _SAMPLE = 1 << 16  # bytes by which the separator is recognised
-_BOMS = {  # the longer ones first
+BOMS = {  # the longer ones first
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -102,7 +102,7 @@ def _without_headers(table: "pa.Table", header: list[str]) -> tuple["pa.Table", 
 
 def _decode(path: str, data: bytes, encoding: str | None) -> bytes:
     """Return the text as UTF-8, without a byte order mark."""
-    marked = next((name for mark, name in _BOMS.items() if data.startswith(mark)), None)
+    marked = next((name for mark, name in BOMS.items() if data.startswith(mark)), None)
     try:
         if encoding or marked:
             data = data.decode(encoding or str(marked)).removeprefix("\ufeff").encode()

@@ -16,7 +16,7 @@ from reglab.data.table_raw import RawTable, composed, without_row_numbers
 
 TEXT, PARQUET = (".csv", ".tsv", ".txt"), (".parquet", ".pq")
 JSON_LINES, EXCEL = (".jsonl", ".ndjson"), (".xlsx",)
-_EFFECTIVE = {  # the kinds of files for which an option decides anything
+EFFECTIVE = {  # the kinds of files for which an option decides anything
     "separator": TEXT,
     "encoding": (*TEXT, *JSON_LINES),
     "header": (*TEXT, *EXCEL),
@@ -53,7 +53,7 @@ def read_table(path: str | None, reading: Reading | None = None) -> RawTable:
         raise UserError("data.path is not set: give your file, as in data=table data.path=FILE.csv data.target=COLUMN")
     file = Path(str(path)).expanduser()
     ending = _check_file(file)
-    for key, endings in _EFFECTIVE.items():
+    for key, endings in EFFECTIVE.items():
         if getattr(reading, key) is not None and ending not in endings:
             raise UserError(
                 f"data.{key}={getattr(reading, key)} has no effect on {file.name}, only on {', '.join(endings)}: leave "

@@ -29,23 +29,32 @@ def read_parquet(path: str, file: Path) -> RawTable:
     from pyarrow import parquet
 
     with parquet.ParquetFile(file) as opened:
-        kinds = {field.name: field.type for field in opened.schema_arrow}
         check_names(path, list(opened.schema_arrow.names))
         table = read_columns(path, opened)
+    columns, notes, unusable = frame_columns(table)
+    for index in (table.schema.pandas_metadata or {}).get("index_columns", []):
+        if isinstance(index, dict) and index.get("name"):  # a range, which pandas keeps as its ends
+            ends = range(int(index["start"]), int(index["stop"]), int(index["step"]))
+            columns[str(index["name"])] = pd.Series(ends[: table.num_rows])
+    return RawTable(columns, table.num_rows, lambda row: f"row {row + 1}", tuple(notes), unusable=unusable)
+
+
+def frame_columns(table: "pa.Table") -> tuple[dict[str, Any], tuple[str, ...], dict[str, str]]:
+    """Return the columns of a table as series, notes about them, and what is of no use in some.
+
+    Args:
+        table: As it was read.
+    """
     frame = table.to_pandas(ignore_metadata=True)  # an index stands among the columns
     columns, notes, unusable = dict[str, Any](), list[str](), dict[str, str]()
-    for name, kind in kinds.items():
+    for name, kind in ((field.name, field.type) for field in table.schema):
         if name.startswith("__index_level_") and name.endswith("__"):  # an index without a name
             continue
         columns[name], note = _numbers(name, frame[name], kind)
         notes += [note] if note else []
         if what := _unusable(kind):
             columns[name], unusable[name] = frame[name].astype(str), what
-    for index in (table.schema.pandas_metadata or {}).get("index_columns", []):
-        if isinstance(index, dict) and index.get("name"):  # a range, which pandas keeps as its ends
-            ends = range(int(index["start"]), int(index["stop"]), int(index["step"]))
-            columns[str(index["name"])] = pd.Series(ends[: table.num_rows])
-    return RawTable(columns, table.num_rows, lambda row: f"row {row + 1}", tuple(notes), unusable=unusable)
+    return columns, tuple(notes), unusable
 
 
 def _unusable(kind: "pa.DataType") -> str:

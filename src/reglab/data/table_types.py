@@ -23,7 +23,7 @@ from reglab.data.table_options import Reading
 from reglab.data.table_raw import RawTable
 from reglab.data.table_typed import typed_column
 
-_TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
+TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 # What people and programs write where a number is missing.
 _MARKS = frozenset(
     (
@@ -98,7 +98,7 @@ def _plain_numbers(texts: Texts, categorical: bool, keep_whole: bool, reading: R
 def _is_category(texts: Texts, categorical: list[str], reading: Reading) -> bool:
     """Return whether ``categorical`` decides about texts that are no plain numbers."""
     chosen = texts.name in categorical and texts.name not in reading.kinds
-    return chosen and not set(texts.distinct) <= set(_TRUTH)
+    return chosen and not set(texts.distinct) <= set(TRUTH)
 
 
 def has_codes(texts: Texts) -> bool:
@@ -155,7 +155,7 @@ def _type(texts: Texts, spelling: Spelling | None, shown: str | None, reading: R
         return Column(texts.name, "category", texts.as_category(keep=wanted == "text"))
     if wanted == "date" or "%" in str(wanted):
         return as_dates(texts, wanted, f"the column {texts.name!r}", reading)
-    if wanted is None and set(texts.distinct) <= set(_TRUTH):
+    if wanted is None and set(texts.distinct) <= set(TRUTH):
         return _truth(texts)
     dated = [text for text in texts.distinct if is_date(text)] if wanted is None else []
     if dated and _are(texts, dated, "dates", reading):
@@ -192,7 +192,7 @@ def _category(texts: Texts) -> Column:
 def _truth(texts: Texts) -> Column:
     import pandas as pd
 
-    values = texts.spread(_TRUTH, None)
+    values = texts.spread(TRUTH, None)
     if values.isna().any():  # three values, as pandas reads it
         return Column(texts.name, "category", values.map({True: "True", False: "False"}, na_action="ignore"))
     return Column(texts.name, "truth", pd.Series(values, dtype=bool))
@@ -242,7 +242,7 @@ def as_numbers(texts: Texts, spelling: Spelling, shown: str | None, reading: Rea
     if spelling.commas_only and decimal == ",":
         numbers = comma_numbers(texts)
         check_size(texts, numbers, reading)
-        return Column(texts.name, "number", pd.Series(numbers), _samples(spelling, decimal))
+        return Column(texts.name, "number", pd.Series(numbers), _samples(spelling, decimal), decimal)
     values = {text: value_of(text, decimal) for text in texts.distinct}
     if wrong := next((text for text, value in values.items() if value is None), None):
         raise UserError(
@@ -251,7 +251,7 @@ def as_numbers(texts: Texts, spelling: Spelling, shown: str | None, reading: Rea
         )
     column = texts.spread(values, np.nan).astype(np.float64)
     check_size(texts, np.asarray(column.to_numpy(), dtype=np.float64), reading)
-    return Column(texts.name, "number", column, _samples(spelling, decimal))
+    return Column(texts.name, "number", column, _samples(spelling, decimal), decimal)
 
 
 def _samples(spelling: Spelling, decimal: str) -> tuple[str, ...]:
@@ -331,4 +331,4 @@ def as_dates(texts: Texts, wanted: str | None, what: str, reading: Reading) -> C
     import pandas as pd
 
     values = texts.spread(dict(zip(texts.distinct, dates, strict=True)), pd.NaT)
-    return Column(texts.name, "date", pd.to_datetime(values))
+    return Column(texts.name, "date", pd.to_datetime(values), form=formats[0] if formats else ISO)

@@ -194,6 +194,29 @@ class Task(ABC):
         """
         return aligned, targets
 
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Return the probability of each class or label, ``[rows, classes]``, of a model's outputs;
+        None where the task has none.
+
+        Args:
+            outputs: ``[rows, ...]``.
+        """
+        return None
+
+    def quantities(self, outputs: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return what the outputs say of targets that are no classes, each ``[rows]``, by name.
+
+        Args:
+            outputs: ``[rows, ...]``, in the unit of the targets.
+            names: Of the target columns.
+        """
+        columns = outputs.reshape(len(outputs), -1).unbind(1)
+        if len(columns) == 1:
+            return {"prediction": columns[0]}
+        if len(columns) != len(names):
+            names = [str(number) for number in range(len(columns))]
+        return {f"prediction_{name}": column for name, column in zip(names, columns, strict=True)}
+
     @abstractmethod
     def constant(self, targets: Tensor, outputs: int) -> Tensor:
         """Return the outputs ``[outputs, ...]`` of the best constant predictor, of one row.

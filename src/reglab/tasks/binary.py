@@ -1,5 +1,6 @@
 """Binary classification: one logit."""
 
+import torch
 from torch import Tensor
 
 from reglab.tasks.answers import Answers, by_column
@@ -12,6 +13,10 @@ class Binary(Labels):
     name = "binary"
     classes = True
     reads = "classes"
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        logits = outputs.reshape(len(outputs))
+        return torch.stack([(-logits).sigmoid(), logits.sigmoid()], dim=1)
 
     def answers(self, aligned: Tensor, targets: Tensor) -> Answers:
         columns = (each.unsqueeze(-1) for each in (aligned, targets == 1, aligned > 0))

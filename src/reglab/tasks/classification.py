@@ -44,6 +44,9 @@ class Classification(Task):
     def decide(self, aligned: Tensor) -> Tensor:
         return aligned.argmax(-1)
 
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(-1)
+
     def answers(self, aligned: Tensor, targets: Tensor) -> Answers:
         classes = torch.arange(aligned.shape[-1], device=aligned.device)
         wanted, predicted = (each.unsqueeze(-1) == classes for each in (targets, aligned.argmax(-1)))

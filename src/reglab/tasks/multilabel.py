@@ -15,6 +15,9 @@ class Multilabel(Labels):
     name = "multilabel"
     reads = "labels"
 
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        return outputs.sigmoid()
+
     def shares(self, aligned: Tensor, targets: Tensor) -> Tensor:
         return super().shares(aligned, targets).mean(-1)
 

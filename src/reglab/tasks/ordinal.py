@@ -54,13 +54,21 @@ class Ordinal(Task):
     def decide(self, aligned: Tensor) -> Tensor:
         return (aligned.sigmoid().cumprod(-1) > 0.5).sum(-1)
 
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        return self._log_probabilities(outputs).exp()
+
     def answers(self, aligned: Tensor, targets: Tensor) -> Answers:
+        scores = self._log_probabilities(aligned)
+        classes = torch.arange(scores.shape[-1], device=aligned.device)
+        wanted, predicted = (each.unsqueeze(-1) == classes for each in (targets, self.decide(aligned)))
+        return by_column(scores, wanted, predicted)
+
+    def _log_probabilities(self, aligned: Tensor) -> Tensor:
+        """Return log p of each class, ``[..., rows, classes]``."""
         beyond = functional.logsigmoid(aligned).cumsum(-1)  # log p(class > k)
         reached = torch.cat([torch.zeros_like(beyond[..., :1]), beyond], -1)
         stopped = torch.cat([functional.logsigmoid(-aligned), torch.zeros_like(beyond[..., :1])], -1)
-        classes = torch.arange(reached.shape[-1], device=aligned.device)
-        wanted, predicted = (each.unsqueeze(-1) == classes for each in (targets, self.decide(aligned)))
-        return by_column(reached + stopped, wanted, predicted)
+        return reached + stopped
 
     def for_metrics(self, aligned: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return self.decide(aligned), targets

@@ -1,5 +1,7 @@
 """Poisson regression: counts, by the logarithm of their rate."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,10 @@ class Poisson(Elementwise, Explained):
     def losses(self, aligned: Tensor, targets: Tensor) -> Tensor:
         losses = deviances(aligned, targets.to(aligned.dtype).expand(aligned.shape))
         return losses.mean(-1) if targets.dim() == 2 else losses
+
+    def quantities(self, outputs: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        found = super().quantities(outputs.exp(), names)
+        return {name.replace("prediction", "rate", 1): rates for name, rates in found.items()}
 
     def statistics(self, aligned: Tensor, targets: Tensor) -> Tensor:
         losses = deviances(aligned, targets.to(aligned.dtype))

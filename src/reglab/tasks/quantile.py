@@ -1,6 +1,7 @@
 """Quantile regression: the pinball loss at given levels."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -40,6 +41,9 @@ class Quantile(Explained):
 
     def losses(self, aligned: Tensor, targets: Tensor) -> Tensor:
         return self._pinball(aligned, targets).mean(-1)
+
+    def quantities(self, outputs: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        return {f"quantile_{level:g}": outputs[:, column] for column, level in enumerate(self.levels)}
 
     def statistics(self, aligned: Tensor, targets: Tensor) -> Tensor:
         return self._pinball(aligned, targets).movedim(-1, 0)

@@ -11,7 +11,7 @@ from reglab.tracking.folder_gate import is_plain
 from reglab.tracking.settings import local_path
 
 _log = logging.getLogger(__name__)
-_ID = re.compile(r"\w{1,64}", re.ASCII)
+_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _LINK_FROM = 1 << 20  # bytes
 # Files that are replaced, never changed in place, can be hard links.
 _REPLACED = (".ckpt", ".npz", ".parquet")

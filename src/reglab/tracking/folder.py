@@ -24,7 +24,7 @@ EARLIER = "earlier-"  # and a number: where a run is moved when another one take
 _ID_CHARACTERS = 6  # the shortest prefix of an id that is accepted
 FOLDER = "reglab.folder"  # tag with the path of the run's folder
 _FILES = ("config.yaml", "params.json", "params_long.json", "tags_long.json", "metrics.parquet", "note.md", "attached",
-          "checkpoints")  # fmt: skip
+          "checkpoints", "preprocessing.json")  # fmt: skip
 RESULTS = ("checkpoints", "metrics.parquet", "attached")  # of a run that has trained
 
 

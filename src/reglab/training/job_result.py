@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from reglab.core.atomic_write import write
 from reglab.core.errors import UserError
 from reglab.core.markdown import plain
+from reglab.data import DataSet
+from reglab.data.preprocessing import FILE
 from reglab.tracking import RunTracker, send
 from reglab.tracking.folder import read_identity
 from reglab.tracking.run_state import RunState
@@ -42,7 +45,21 @@ def record_result(tracker: RunTracker, experiment: Experiment, final: Mapping[st
         OSError: Where the run's folder is not in its place any more.
     """
     result = summary(final)
+    record_preprocessing(tracker, experiment.data)
     return record_summary(tracker, result, final, run_note(experiment.data, experiment.cocktail, result))
+
+
+def record_preprocessing(tracker: RunTracker, data: DataSet) -> None:
+    """Record how raw rows become inputs, where that is known: for rows to come.
+
+    Args:
+        tracker: Of the run.
+        data: Of the run.
+    """
+    if data.preprocessing is not None:
+        path = tracker.folder / FILE
+        write(path, data.preprocessing.text())
+        tracker.artifact(path)
 
 
 def record_summary(

@@ -1,0 +1,1 @@
+"""What comes after training: predictions of new rows, exported models."""

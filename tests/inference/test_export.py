@@ -1,0 +1,84 @@
+"""Exported models answer as the run's does, without reglab."""
+
+import importlib.util
+import json
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import reglab
+from inference.conftest import NEW, Trained, train
+from reglab.cli.command import main
+
+
+def inputs_by_the_file(kept: dict[str, object], rows: pd.DataFrame) -> np.ndarray:
+    """Return inputs as ``preprocessing.json`` says, by pandas and numpy alone."""
+    numbers = pd.DataFrame(index=rows.index)
+    for column in kept["columns"]:
+        values = rows[column["name"]]
+        if column["type"] == "date":
+            dates = pd.to_datetime(values, format=column["form"])
+            parts = {"year": dates.dt.year, "month": dates.dt.month, "day": dates.dt.day}
+            parts |= {"weekday": dates.dt.day_of_week, "seconds": (dates - pd.Timestamp(0)) / pd.Timedelta(seconds=1)}
+            for part, found in parts.items():
+                numbers[f"{column['name']}_{part}"] = found
+        elif column["type"] != "category":
+            numbers[column["name"]] = values.astype(float)
+    raw = numbers[kept["numbers"]].to_numpy(float)
+    blocks = [(np.where(np.isnan(raw), kept["fill"], raw) - kept["center"]) / kept["scale"]]
+    for name, levels in kept["levels"].items():
+        blocks += [
+            (rows[name].isna() if level is None else rows[name] == level).to_numpy()[:, None] for level in levels
+        ]
+    return np.concatenate(blocks, axis=1, dtype=np.float32, casting="unsafe")
+
+
+def test_the_program_answers_as_the_run(churned: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "out"
+    assert main(["export", str(churned.run), f"out={folder}"]) == 0
+    names = ["preprocessing.json", "program.pt2", "weights.pt"]
+    assert capsys.readouterr().out.split() == [str(folder / name) for name in names]
+    program = torch.export.load(folder / "program.pt2").module()
+    inputs = inputs_by_the_file(json.loads((folder / "preprocessing.json").read_text()), NEW)
+    wanted = reglab.predictor(churned.run).predict(NEW)["probability_yes"]
+    for rows in (1, 2, 3):
+        found = program(torch.from_numpy(inputs[:rows])).sigmoid()[:, 0]
+        np.testing.assert_allclose(found.detach().numpy(), wanted[:rows], atol=1e-6)
+    state, model = torch.load(folder / "weights.pt", weights_only=True), reglab.load(churned.run)
+    assert {name: weight.tolist() for name, weight in state.items()} == {
+        name: weight.tolist() for name, weight in model.state_dict().items()
+    }
+
+
+def test_a_convolutional_model_takes_any_number_of_images(tmp_path: Path) -> None:
+    run = train(
+        tmp_path, "data=digits", "data.train_size=60", "data.shape=image", "model=cnn", "trainer.max_epochs=1", model=()
+    )
+    assert main(["export", str(run), f"out={tmp_path / 'out'}"]) == 0
+    program, model = torch.export.load(tmp_path / "out" / "program.pt2").module(), reglab.load(run)
+    for rows in (1, 5):
+        images = torch.randn(rows, 1, 8, 8, generator=torch.Generator().manual_seed(rows))
+        torch.testing.assert_close(program(images), model(images), atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnx") is not None, reason="its packages are installed")
+def test_onnx_names_the_packages_that_it_needs(churned: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    with chdir(churned.folder):
+        assert main(["export", str(churned.run), "format=onnx"]) == 2
+        assert not Path("exported").exists()
+    assert "pip install onnx onnxscript" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, message", [(["format=onx"], "did you mean 'onnx'?"), (["out=churn.csv"], "is there already")]
+)
+def test_what_it_cannot_do_is_said(
+    churned: Trained, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with chdir(churned.folder):
+        assert main(["export", str(churned.run), *words]) == 2
+    assert message in capsys.readouterr().err
