@@ -126,6 +126,7 @@ def fit(
     settings["max_epochs"] = epochs
     length = take_length(settings, len(data.train), batch_size, "epochs")
     recipe = Recipe(optimizer_config(optimizer, lr), {}, clip_norm, batch_size, 32, *length)
+    recipe.freeze(model)
     job = Experiment(
         model, cocktail, data, recipe, measure or MeasureSettings(), settings, _description(cocktail, data, seed)
     )

@@ -5,7 +5,6 @@ import os
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from reglab.config.unforeseen import value_errors_as_user_errors
@@ -16,9 +15,10 @@ from reglab.distributed.sync_batchnorm import has_batchnorm
 from reglab.regularizers import overrides
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
+from reglab.training.loader import Steps
 from reglab.training.polish import check_polish
 from reglab.training.sparse_gradients import takes_sparse
-from reglab.training.step_size import check_known
+from reglab.training.step_size import known_rule
 from reglab.training.torch_compile import compile_options
 from reglab.training.trainer import build_trainer, quiet_lightning
 
@@ -41,12 +41,14 @@ def check_experiment(experiment: Experiment) -> None:
     """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or
     monitor are wrong.
     """
-    optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
-    experiment.recipe.build_scheduler(optimizer, 1)
+    optimizer = experiment.recipe.build_optimizer(experiment.model)
+    rows = experiment.recipe.batch_size * split_settings(experiment.trainer)[0].accumulate
+    steps = Steps(len(experiment.data.train), rows, 0, experiment.recipe, lambda: 0)
+    experiment.recipe.build_schedule(optimizer, steps.per_epoch)
     takes_sparse(optimizer)
     experiment.cocktail.check_selections(experiment.model)
     if any(member.proximal for _, member in experiment.cocktail.named_regularizers()):
-        check_known(optimizer)
+        known_rule(optimizer)
     for name, member in experiment.cocktail.named_regularizers():
         if experiment.data.tokens is not None and "mixing" in member.claims:
             raise UserError(f"regularizer.{name} mixes inputs, which does not work with tokens; leave it out")

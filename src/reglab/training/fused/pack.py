@@ -15,12 +15,14 @@ from reglab.training.fused.compilation import Compilation
 from reglab.training.fused.convolution import lower
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member, structure, why_solo
-from reglab.training.fused.optimizers import joint_rule, rule_of
+from reglab.training.fused.optimizers import joint_rule, numbers_of
 from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
 from reglab.training.fused.shared_rows import shared_rows
 from reglab.training.fused.stack import STEP, Stack, stack
 from reglab.training.fused.step import LossInspection, MemberStep, PackStep, frozen, inspect_loss
+from reglab.training.loader import Steps
+from reglab.training.recipe import Recipe, stand_ins
 from reglab.training.silent_hooks import check_hooks
 
 _log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class Pack:
         compiled, ragged, lowering: Choices that change rounding, so a resumed pack must make them
             again.
         compiling: Whether it is to be compiled while it trains; it is not ``compiled`` until then.
+        order: The trained weights, as the optimizer numbers them.
+        groups: The number of each weight's param group; empty where there is one.
     """
 
     def __init__(self, experiments: Sequence[Experiment], settings: PackSettings = _SETTINGS) -> None:
@@ -59,16 +63,19 @@ class Pack:
         self.base = members[0]
         check_hooks(self.base.model, self.base.cocktail, first.data.train.inputs, first.data.train.index)
         self.task = first.data.criterion
-        rules = [rule_of(job.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])) for job in experiments]
-        self.rule = joint_rule(rules)
-        self.stack = stack(members, rules, self.rule.state_names, [job.recipe.clip for job in experiments])
+        steps = Steps(len(first.data.train), first.recipe.batch_size, 0, first.recipe, lambda: 0).per_epoch
+        self.schedules = Schedules([job.recipe for job in experiments], steps, self.base.model)
+        optimizers = self.schedules.optimizers()  # some schedules set a momentum
+        self.rule = joint_rule(optimizers)
+        clips = [job.recipe.clip for job in experiments]
+        self.stack = stack(members, [numbers_of(optimizer) for optimizer in optimizers], self.rule, clips)
+        self.order, self.groups = _grouped(first.recipe, self.base.model)
         self.train_rows = shared_rows([job.data.train for job in experiments], [job.data.digest for job in experiments])
         self.seeds = [int(member.cocktail.keys.seed) for member in members]
         self.job_indices = list(range(len(experiments)))
         self.loader = PackSteps(self.train_rows.rows, first.recipe, self._orders, self.done)
-        self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
         self.stack.numbers["base_lr"] = self.schedules.base_rates()
-        numbers = self._step_numbers(0, self.schedules.rates(0, 1))
+        numbers = self._step_numbers(0, self.schedules.numbers(0, 1))
         self.stack.step_numbers = {name: number[0].clone() for name, number in numbers.items()}
         self._sizes = self.loader.sizes
         self._batch = self._sizes[0]
@@ -128,19 +135,21 @@ class Pack:
         """The names of the loss's terms, once a step was done."""
         return self._step.names if self._step else []
 
-    def numbers(self, first: int, rates: Tensor) -> Tensor:
+    def numbers(self, first: int, scheduled: Mapping[str, Tensor]) -> Tensor:
         """Return what ``step`` takes for each step from number ``first`` on, float64 [steps,
-        numbers, members].
+        numbers, members], or with an axis more for param groups.
 
         Args:
-            rates: The learning rates of these steps, float64 [steps, jobs].
+            scheduled: The optimizers' numbers in these steps, as ``schedules`` has them.
         """
-        return torch.stack(list(self._step_numbers(first, rates).values()), 1).to(self.stack.device)
+        return torch.stack(list(self._step_numbers(first, scheduled).values()), 1).to(self.stack.device)
 
-    def _step_numbers(self, first: int, rates: Tensor) -> dict[str, Tensor]:
-        steps = range(first, first + len(rates))
-        step_numbers = self.rule.step_numbers(self.stack.numbers, rates[:, self.job_indices], steps)
-        return {name: number.expand(len(rates), -1) for name, number in step_numbers.items()}
+    def _step_numbers(self, first: int, scheduled: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        rates = scheduled["lr"][:, self.job_indices]
+        numbers = {name: number.unsqueeze(0) for name, number in self.stack.numbers.items()}
+        numbers |= {name: number[:, self.job_indices] for name, number in scheduled.items()}
+        step_numbers = self.rule.step_numbers(numbers, range(first, first + len(rates)))
+        return {name: number.expand(rates.shape) for name, number in step_numbers.items()}
 
     def step(self, rows: Tensor, numbers: Tensor) -> Tensor:
         """Take one step on ``rows`` (as the loader yields them) and return the terms, [terms,
@@ -217,7 +226,9 @@ class Pack:
         rows = rows.to(self.stack.device)
         try:
             if self._step is None:
-                self._step = PackStep(MemberStep(self.base, self.task, self.rule, self._inspect_loss(rows)))
+                self._step = PackStep(
+                    MemberStep(self.base, self.task, self.rule, self._inspect_loss(rows), self.groups)
+                )
             made = self._graphs[rows.shape] = Graph(self._call, arguments(self.stack, rows))
             return made
         except torch.OutOfMemoryError:
@@ -321,6 +332,17 @@ def reason(error: BaseException) -> str:
             return meaning
     line = text.splitlines()[0]
     return line if len(line) <= 160 else f"{line[:157]}..."
+
+
+def _grouped(recipe: Recipe, model: nn.Module) -> tuple[list[str], dict[str, int]]:
+    """Return the weights in the order of their param groups, and each one's group if there are
+    several.
+    """
+    weights = stand_ins(model)
+    name_of = {id(weight): name for name, weight in weights.items()}
+    groups = [[name_of[id(w)] for w in g["params"]] for g in recipe.build_optimizer(model, weights).param_groups]
+    order = [f"model.{name}" for names in groups for name in names]
+    return order, {name: number for number, names in enumerate(groups) for name in names} if len(groups) > 1 else {}
 
 
 def _read_evaluation_weights(member: Member) -> dict[str, Tensor]:
