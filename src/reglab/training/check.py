@@ -8,15 +8,18 @@ import torch
 from torch.optim import Optimizer
 
 from reglab.config.unforeseen import value_errors_as_user_errors
-from reglab.core.errors import UserError
+from reglab.core.errors import UserError, nearest
+from reglab.core.metric_direction import OF_TASKS
 from reglab.distributed.module_blocks import matching
 from reglab.distributed.strategies import HALF_SCALED, Sharded, check_sharding
 from reglab.distributed.sync_batchnorm import has_batchnorm
 from reglab.regularizers import overrides
+from reglab.tasks import task_named
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.loader import Steps
 from reglab.training.polish import check_polish
+from reglab.training.schedule import Schedule
 from reglab.training.sparse_gradients import takes_sparse
 from reglab.training.step_size import known_rule
 from reglab.training.torch_compile import compile_options
@@ -44,7 +47,13 @@ def check_experiment(experiment: Experiment) -> None:
     optimizer = experiment.recipe.build_optimizer(experiment.model)
     rows = experiment.recipe.batch_size * split_settings(experiment.trainer)[0].accumulate
     steps = Steps(len(experiment.data.train), rows, 0, experiment.recipe, lambda: 0)
-    experiment.recipe.build_schedule(optimizer, steps.per_epoch)
+    schedule = experiment.recipe.build_schedule(optimizer, steps.per_epoch)
+    _check_watched(experiment, schedule)
+    if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
+        raise UserError(
+            f"{type(optimizer).__name__} stands for an average of the weights that it computes by itself, which is not "
+            "measured here: use AdamW with regularizer=[ema]"
+        )
     takes_sparse(optimizer)
     experiment.cocktail.check_selections(experiment.model)
     if any(member.proximal for _, member in experiment.cocktail.named_regularizers()):
@@ -60,6 +69,15 @@ def check_experiment(experiment: Experiment) -> None:
     check_combination(experiment, trainer, optimizer)
     check_batchnorm(experiment)
     experiment.measure.check(experiment.data.task, experiment.data.weighted)
+
+
+def _check_watched(experiment: Experiment, schedule: Schedule | None) -> None:
+    """Refuse a schedule that waits for a metric which is not measured."""
+    always = [name for name in OF_TASKS if name in task_named(experiment.data.task).scores]
+    wanted = [str(score) for score in experiment.measure.wanted]
+    known = dict.fromkeys(["val/loss", experiment.measure.monitor, *(f"val/{name}" for name in (*always, *wanted))])
+    if schedule is not None and schedule.monitor and schedule.monitor not in known:
+        raise UserError(f"scheduler.monitor={schedule.monitor} is not measured; {nearest(schedule.monitor, known)}")
 
 
 def _check_processes(trainer: pl.Trainer) -> None:

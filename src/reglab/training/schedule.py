@@ -87,6 +87,10 @@ def _scheduler(node: Mapping[str, Any], optimizer: Optimizer, length: int, key: 
     arguments = dict(node)
     if (name := filled_in(node)) is not None:
         arguments[name] = length
+    if (given := arguments.get("total_steps")) is not None and given < length:
+        raise UserError(
+            f"{key}.total_steps={given}: the run has {length}; leave it out, and the schedule is as long as the run"
+        )
     if "schedulers" in arguments:
         return _joined(arguments, optimizer, length, key)
     if str(node.get("_target_", "")).endswith(_CYCLING):

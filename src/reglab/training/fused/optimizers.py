@@ -8,11 +8,12 @@ groups.
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reglab.core.errors import Unfused
 from reglab.optimizers import FusedRule, UpdateRule, rule_for
+from reglab.training.recipe import Recipe, stand_ins
 from reglab.training.step_size import root_mean_squares
 
 Tensors = Mapping[str, Tensor]
@@ -44,6 +45,18 @@ def joint_rule(optimizers: Sequence[Optimizer]) -> FusedRule:
 def numbers_of(optimizer: Optimizer) -> list[dict[str, float]]:
     """Return what fused training needs of each of an optimizer's param groups."""
     return [rule_of(optimizer).numbers(group) for group in optimizer.param_groups]
+
+
+def numbered(recipe: Recipe, model: nn.Module) -> tuple[list[str], dict[str, int]]:
+    """Return a member's weights as its optimizer numbers them, and the param group of each, by its
+    name in the model, where there are several.
+    """
+    weights = stand_ins(model)
+    name_of = {id(weight): name for name, weight in weights.items()}
+    made = recipe.build_optimizer(model, weights).param_groups
+    groups = [[name_of[id(weight)] for weight in group["params"]] for group in made]
+    order = [f"model.{name}" for names in groups for name in names]
+    return order, {name: number for number, names in enumerate(groups) for name in names} if len(groups) > 1 else {}
 
 
 class GroupNumbers:

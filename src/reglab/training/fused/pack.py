@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, vmap
 
 from reglab.config.pack_settings import PackSettings
@@ -15,14 +15,14 @@ from reglab.training.fused.compilation import Compilation
 from reglab.training.fused.convolution import lower
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member, structure, why_solo
-from reglab.training.fused.optimizers import joint_rule, numbers_of
+from reglab.training.fused.optimizers import joint_rule, numbered, numbers_of
+from reglab.training.fused.reasons import reason
 from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
 from reglab.training.fused.shared_rows import shared_rows
 from reglab.training.fused.stack import STEP, Stack, stack
 from reglab.training.fused.step import LossInspection, MemberStep, PackStep, frozen, inspect_loss
 from reglab.training.loader import Steps
-from reglab.training.recipe import Recipe, stand_ins
 from reglab.training.silent_hooks import check_hooks
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Pack:
         self.rule = joint_rule(optimizers)
         clips = [job.recipe.clip for job in experiments]
         self.stack = stack(members, [numbers_of(optimizer) for optimizer in optimizers], self.rule, clips)
-        self.order, self.groups = _grouped(first.recipe, self.base.model)
+        self.order, self.groups = numbered(first.recipe, self.base.model)
         self.train_rows = shared_rows([job.data.train for job in experiments], [job.data.digest for job in experiments])
         self.seeds = [int(member.cocktail.keys.seed) for member in members]
         self.job_indices = list(range(len(experiments)))
@@ -314,35 +314,6 @@ class Pack:
 def arguments(stacked: Stack, rows: Tensor) -> tuple[object, ...]:
     """Return what a graph of the step is called with; what differs from call to call comes last."""
     return stacked.weights, stacked.buffers, stacked.optimizer_state, stacked.step_numbers, stacked.shared, rows
-
-
-_KNOWN = {  # part of torch's message on a model that cannot be vmapped: what it means
-    "random operation": "it draws random numbers of its own, as an LSTM's dropout does",
-    "data-dependent control flow": "it branches on its data",
-    "aten::_local_scalar_dense": "it branches on its data",
-    ".item()": "it branches on its data",
-}
-
-
-def reason(error: BaseException) -> str:
-    """Return a short reason from an error of ``vmap``."""
-    text = str(error).strip() or type(error).__name__
-    for part, meaning in _KNOWN.items():
-        if part in text:
-            return meaning
-    line = text.splitlines()[0]
-    return line if len(line) <= 160 else f"{line[:157]}..."
-
-
-def _grouped(recipe: Recipe, model: nn.Module) -> tuple[list[str], dict[str, int]]:
-    """Return the weights in the order of their param groups, and each one's group if there are
-    several.
-    """
-    weights = stand_ins(model)
-    name_of = {id(weight): name for name, weight in weights.items()}
-    groups = [[name_of[id(w)] for w in g["params"]] for g in recipe.build_optimizer(model, weights).param_groups]
-    order = [f"model.{name}" for names in groups for name in names]
-    return order, {name: number for number, names in enumerate(groups) for name in names} if len(groups) > 1 else {}
 
 
 def _read_evaluation_weights(member: Member) -> dict[str, Tensor]:
