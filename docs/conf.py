@@ -33,6 +33,7 @@ _PAGES = {
     "Use": [
         "lightning",
         "training",
+        "optimizers",
         "trainer",
         "data",
         "tables",

@@ -27,6 +27,7 @@ LAYERS = {
     "measures": {"core", "rng", "config", "tasks"},
     "regularizers": {"core", "rng", "tasks"},
     "models": {"core", "config"},
+    "optimizers": {"core"},
     "tracking": {"core"},
     "tracking.mlflow": {"core", "tracking"},
     "tracking.admin": {"core", "processes", "tracking", "tracking.mlflow"},
@@ -34,7 +35,7 @@ LAYERS = {
     "reports.figures": {"core", "analysis"},
     "reports": {"core", "analysis", "tracking", "tracking.mlflow", "tracking front", "reports.figures"},
     "reports front": set(),
-    "distributed": {"core", "processes", "tasks", "measures", "regularizers"},
+    "distributed": {"core", "processes", "tasks", "measures", "regularizers", "optimizers"},
 }
 NO_HYDRA = {f"reglab.config.{name}" for name in ("instantiate", "lightning_loop", "objects")}
 METHODS = {"tasks", "regularizers", "measures", "models", "data"}

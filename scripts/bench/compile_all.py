@@ -43,7 +43,7 @@ def made(names: tuple[str, ...], members: int, seconds: float) -> Pack:
 def pace(pack: Pack, steps: int = 60) -> float:
     """Return the milliseconds of a step: the median of some."""
     rows, taken = next(iter(pack.loader))[0], []
-    numbers = pack.numbers(0, pack.schedules.rates(0, 1))[0]
+    numbers = pack.numbers(0, pack.schedules.numbers(0, 1))[0]
     for _ in range(steps):
         begin = time.perf_counter()
         pack.step(rows, numbers)

@@ -42,7 +42,7 @@ def pack_steps(
     rows = next(iter(pack.loader))[0]
     inputs = pack.train_rows.batch(rows[0] if rows.dim() > 1 else rows)[0]
     pack.choose(compiled, choose(pack.base.model, members, tuple(inputs.shape), case.device, pack.dtype))
-    numbers = pack.numbers(0, pack.schedules.rates(0, 1))[0]
+    numbers = pack.numbers(0, pack.schedules.numbers(0, 1))[0]
     rows = rows.to(case.device)
 
     def run(steps: int) -> None:

@@ -113,8 +113,30 @@ def _fit(
     experiment: Experiment, module: Solo | PackModule, callbacks: list[pl.Callback], resume: Path | None = None
 ) -> None:
     with quiet_lightning(), torch.random.fork_rng(devices=[]), suppress(Cut):
-        trainer = build_trainer(experiment, callbacks)
+        trainer = build_trainer(experiment, [*callbacks, Observed()])
         trainer.fit(module, train_dataloaders=module.loader(), ckpt_path=resume, weights_only=True)
+
+
+class Observed(pl.Callback):
+    """Tells schedules a validation loss after each epoch, as the recorder does: of jobs with an odd seed it falls."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Solo | PackModule) -> None:
+        if pl_module.steps_done() and not pl_module.inside_epoch:  # saved before it was measured
+            self._observe(pl_module, trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Solo | PackModule) -> None:
+        self._observe(pl_module, trainer.current_epoch + 1)
+
+    def _observe(self, module: Solo | PackModule, epoch: int) -> None:
+        if isinstance(module, Solo):
+            module.observe({"val/loss": torch.tensor(_loss(int(module.cocktail.keys.seed), epoch))})
+        else:
+            losses = [_loss(module.pack.seeds[job], epoch) for job in module.job_indices]
+            module.observe({"val/loss": torch.tensor(losses)})
+
+
+def _loss(seed: int, epoch: int) -> float:
+    return 1 / epoch if seed % 2 else 1.0
 
 
 def states(fused: PackModule) -> dict[int, dict[str, Tensor]]:

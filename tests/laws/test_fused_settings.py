@@ -1,16 +1,27 @@
 """Law: fused equals solo, whatever a job may set: batches, example weights, schedules, targets, kinds of weights."""
 
 from dataclasses import replace
+from typing import Any
 
 import fused_harness as fused
 import laws_harness as harness
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from reglab.training.experiment import Experiment
 
+_CONF = harness.CONF.parent / "optimizer"
+LR = "torch.optim.lr_scheduler."
 SCHEDULES = {
+    "one cycle, momentum too": {"_target_": f"{LR}OneCycleLR", "max_lr": 0.2, "interval": "step"},
+    "plateau": {"_target_": f"{LR}ReduceLROnPlateau", "patience": 0, "factor": 0.3},
+    "several": {
+        "_target_": f"{LR}SequentialLR",
+        "schedulers": [{"_target_": f"{LR}LinearLR", "start_factor": 0.1}, {"_target_": f"{LR}StepLR", "step_size": 1}],
+        "milestones": [2],
+    },
     "cosine by step": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "interval": "step"},
     "cosine by epoch": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "eta_min": 1e-3},
     "steps by epoch": {"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 2, "gamma": 0.3},
@@ -27,6 +38,36 @@ def test_schedules_of_each_members_own_learning_rate(kind: str) -> None:
         return fused.job(harness.members("l1"), seed=number, optimizer=optimizer, epochs=6, scheduler=schedule)
 
     fused.assert_equals_solo(make, 2)
+
+
+def _optimizers() -> dict[str, dict[str, Any]]:
+    found = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in _CONF.glob("*.yaml")}
+    return {name: node for name, node in sorted(found.items()) if node}  # "own": a LightningModule's
+
+
+@pytest.mark.parametrize("name", _optimizers())
+def test_every_optimizer_in_param_groups(name: str) -> None:
+    node = _optimizers()[name]
+
+    def make(number: int) -> Experiment:
+        groups = [{"where": "4.weight", "lr_scale": 0.3 * (1 + number)}, {"where": "0.*", "weight_decay": 0.1 * number}]
+        optimizer = {**node, "lr": 0.01 * (1 + number), "groups": groups}
+        mixture = harness.members("l1") | harness.members("weight_decay")
+        return fused.job(mixture, seed=number, model=fused.net(number, bias=False), optimizer=optimizer, epochs=5)
+
+    fused.assert_equals_solo(make, 2)
+
+
+def test_layers_with_rates_of_their_own_and_frozen_ones() -> None:
+    def make(number: int) -> Experiment:
+        optimizer = {**fused.SGD, "layer_decay": 0.5 + 0.2 * number, "groups": [{"where": "0.*", "frozen": True}]}
+        made = fused.job(harness.members("l2"), seed=number, optimizer=optimizer, epochs=4)
+        made.recipe.freeze(made.model)
+        return made
+
+    before = make(0).model[0].weight.detach().clone()
+    state = fused.states(fused.assert_equals_solo(make, 2))[0]
+    assert torch.equal(state["model.0.weight"], before.double())
 
 
 @pytest.mark.parametrize("rows", [12, 43, 100])

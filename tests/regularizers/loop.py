@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from reglab.optimizers.lion import Lion
 from reglab.regularizers import Batch, Cocktail, Outcome, Regularizer
 from reglab.training.step_size import LearningRates, StepSizes
 
@@ -117,4 +118,11 @@ OPTIMIZERS: dict[str, tuple[Callable[[Iterable[Tensor]], Optimizer], int]] = {
     "adam": (lambda weights: torch.optim.Adam(weights, lr=0.05, betas=(0.8, 0.9)), 260),
     "adamw": (lambda weights: torch.optim.AdamW(weights, lr=0.05, betas=(0.8, 0.9), weight_decay=0), 260),
     "amsgrad": (lambda weights: torch.optim.Adam(weights, lr=0.2, betas=(0.8, 0.9), amsgrad=True), 400),
+    "rmsprop": (lambda weights: torch.optim.RMSprop(weights, lr=0.01, alpha=0.9), 640),
+    "adagrad": (lambda weights: torch.optim.Adagrad(weights, lr=0.5), 200),
+    "adamax": (lambda weights: torch.optim.Adamax(weights, lr=0.05, betas=(0.8, 0.9)), 400),
+    "nadam": (lambda weights: torch.optim.NAdam(weights, lr=0.05, betas=(0.8, 0.9)), 260),
+    "radam": (lambda weights: torch.optim.RAdam(weights, lr=0.05, betas=(0.8, 0.9)), 400),
+    "lion": (lambda weights: Lion(weights, lr=0.01, betas=(0.8, 0.9)), 640),
+    "asgd": (lambda weights: torch.optim.ASGD(weights, lr=0.6, lambd=0), 80),
 }

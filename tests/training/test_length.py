@@ -123,6 +123,6 @@ def test_a_schedule_is_stretched_over_the_steps_that_there_are() -> None:
     length = length_of({"max_epochs": None, "max_steps": 7}, ROWS, BATCH)
     assert length == Length(2, 0, None, 7)
     recipe = Recipe(ADAM, cosine, **length._asdict())
-    made = recipe.build_scheduler(recipe.build_optimizer([nn.Parameter(torch.zeros(1))]), STEPS)
+    made = recipe.build_schedule(recipe.build_optimizer(nn.Linear(1, 1)), STEPS)
     assert made is not None
-    assert made[0].T_max == 7  # type: ignore[attr-defined]  # cosine's
+    assert made.scheduler.T_max == 7  # type: ignore[attr-defined]  # cosine's

@@ -1,8 +1,11 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
 from reglab.core.errors import UserError
+from reglab.optimizers import Scale, UpdateRule
 from reglab.training.step_size import LearningRates, StepSizes
 
 SLOPE = torch.tensor([[0.7, -2.0, 1e-3]], dtype=torch.float64)
@@ -119,11 +122,56 @@ class OwnAdam(torch.optim.Adam):
     """It may step otherwise than its parent."""
 
 
-@pytest.mark.parametrize("kind", [torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.NAdam, OwnAdam])
-def test_an_optimizer_whose_step_is_not_known_is_refused(kind):
+def test_an_optimizer_whose_step_is_not_known_is_refused():
     model = nn.Linear(2, 1)
-    with pytest.raises(UserError, match=rf"effective step size of {kind.__name__}.*use one of SGD, Adam, AdamW"):
+    with pytest.raises(
+        UserError, match="effective step size of OwnAdam, which is not known: describe it by an UpdateRule"
+    ):
+        StepSizes(model, OwnAdam(model.parameters()))["weight"]
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Muon, torch.optim.Adafactor, torch.optim.Rprop, torch.optim.SparseAdam])
+def test_an_optimizer_that_no_proximal_step_fits_is_refused_with_the_reason(kind):
+    model = nn.Linear(2, 1, bias=False)
+    with pytest.raises(UserError, match=rf"proximal steps do not fit {kind.__name__}: it.*; use AdamW, SGD"):
         StepSizes(model, kind(model.parameters()))["weight"]
+
+
+OTHERS = [
+    (torch.optim.RMSprop, {"momentum": 0.5, "alpha": 0.9}),
+    (torch.optim.RMSprop, {}),
+    (torch.optim.Adagrad, {"lr_decay": 0.01, "initial_accumulator_value": 0.1}),
+    (torch.optim.Adamax, {"eps": 0.1}),
+    (torch.optim.NAdam, {"momentum_decay": 0.1}),
+    (torch.optim.RAdam, {"betas": (0.5, 0.9)}),
+    (torch.optim.ASGD, {"lambd": 0.0, "alpha": 0.5}),
+]
+
+
+@pytest.mark.parametrize("kind, options", OTHERS)
+def test_others_come_to_move_a_weight_by_their_step_times_a_constant_gradient(kind, options):
+    for movement, step in [*moved(lambda weights: kind(weights, lr=0.1, **options), 400)][-3:]:
+        torch.testing.assert_close(movement, (step * SLOPE).expand_as(movement), atol=0, rtol=1e-6)
+
+
+def test_adadeltas_step_is_the_next_updates():
+    moves = list(moved(lambda weights: torch.optim.Adadelta(weights, lr=0.1, rho=0.5), 30))
+    for (_, step), (following, _) in itertools.pairwise(moves[10:]):  # the mean square gradient has settled
+        torch.testing.assert_close(following, step * SLOPE, atol=0, rtol=1e-3)
+
+
+def test_a_rule_beside_an_optimizer_of_ones_own_is_found():
+    class Doubled(torch.optim.SGD):
+        """Its steps are twice as long."""
+
+    class DoubledRule(UpdateRule):
+        serves = (f"{Doubled.__module__}.{Doubled.__qualname__}",)
+
+        def scale(self, group, state, lr):
+            return Scale(2 * lr)
+
+    model = nn.Linear(2, 1, bias=False)
+    assert float(StepSizes(model, Doubled(model.parameters(), lr=0.25))["weight"]) == 0.5
 
 
 def test_maximizing_is_refused():

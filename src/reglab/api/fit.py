@@ -124,6 +124,7 @@ def fit(
     length = take_length(settings, len(data.train), batch_size, "epochs")
     chunk, seconds = settings.pop("steps_per_batch", 32), settings.pop("checkpoint_seconds", 10.0)
     recipe = Recipe(optimizer_config(optimizer, lr), {}, clip_norm, batch_size, chunk, *length)
+    recipe.freeze(model)
     described = _description(cocktail, data, seed)
     job = Experiment(model, cocktail, data, recipe, measure or MeasureSettings(), settings, described, seconds)
     plan, job = spawn.plan_processes(job)

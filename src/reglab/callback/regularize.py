@@ -47,13 +47,13 @@ class Regularize(pl.Callback):
     ``Trainer(callbacks=[Regularize([L1(1e-4), EMA(0.99)], task="classification")]).fit(module, train, val)``
 
     The module, its optimizer and its loaders stay as they are, under automatic or manual
-    optimization. Penalties are added to the gradient before it is clipped; decay
-    and proximal steps follow the optimizer's own update. Where ``Trainer(gradient_clip_val=...)``
-    or ``self.clip_gradients`` scales the gradient down to a norm, proximal steps are scaled with
-    it, so that they solve the same problem. Regularizers act on all weights that the optimizer
-    holds, also on those that the loss does not reach: freeze what is to be left alone. The module's
-    ``nn.Dropout`` gets draws that depend on (seed, step, position in the batch, which call of the
-    layer) alone. An empty list only measures, and changes nothing.
+    optimization. Penalties are added to the gradient before it is clipped; decay and proximal steps
+    follow the optimizer's own update. Where ``Trainer(gradient_clip_val=...)`` or
+    ``self.clip_gradients`` scales the gradient down to a norm, proximal steps are scaled with it, so
+    that they solve the same problem. Regularizers act on all weights that the optimizer holds, also
+    on those that the loss does not reach: freeze what is to be left alone. The module's
+    ``nn.Dropout`` gets draws that depend on (seed, step, place in the batch, call) alone. An empty
+    list only measures, and changes nothing.
 
     Flooding acts on the loss that ``training_step`` returns. Label smoothing and mixup do where
     that is the mean loss of the ``task`` and ``training_step`` calls ``self(inputs)`` once; under

@@ -15,6 +15,7 @@ from reglab.cli.questions import asker
 from reglab.cli.sweep_command import SWEEP, read_command
 from reglab.config.fingerprint import REMOVED_KEYS
 from reglab.config.job_request import JobRequest, from_tags, take_recorded
+from reglab.config.schedule_length import ends_with_run
 from reglab.config.trainer_table import REFUSED
 from reglab.config.used_keys import GROUPS
 from reglab.config.validate import check_config
@@ -167,7 +168,7 @@ def _pack_of(folder: Path) -> Path | None:
 
 def _check_schedule(config: DictConfig, epochs: int) -> None:
     schedule: Any = OmegaConf.select(config, "scheduler") or {}
-    if str(schedule.get("_target_", "")).endswith("CosineAnnealingLR") and "T_max" not in schedule:
+    if ends_with_run(schedule):
         raise UserError(
             f"the learning-rate schedule of this run ends after its {epochs} epochs, so that it cannot be extended: "
             "start a new run by reglab train"

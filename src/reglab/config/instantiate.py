@@ -25,8 +25,8 @@ MISSING = "???"  # how Hydra writes a value that the user must give
 BUILT_IN = {
     "model": ("reglab.models", "torch.nn.modules"),
     "regularizer": ("reglab.regularizers",),
-    "optimizer": ("torch.optim",),
-    "scheduler": ("torch.optim.lr_scheduler", "torch.optim.swa_utils"),
+    "optimizer": ("torch.optim", "reglab.optimizers"),
+    "scheduler": ("torch.optim.lr_scheduler", "torch.optim.swa_utils", "reglab.optimizers.schedules"),
     "loss": ("torch.nn.modules.loss",),
     "measure": ("torchmetrics.classification", "torchmetrics.regression"),
 }

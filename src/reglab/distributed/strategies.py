@@ -9,20 +9,17 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, Strategy
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor, optim
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from reglab.core.errors import UserError, nearest
+from reglab.optimizers import rule_for
 
 _OURS = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp")
 HALF_SCALED = ("16-mixed", "16", 16)
 DOUBLE = ("64-true", "64", 64)
-_BY_ELEMENT = (
-    *(optim.SGD, optim.Adam, optim.AdamW, optim.Adamax, optim.NAdam, optim.RAdam, optim.Adagrad, optim.Adadelta),
-    *(optim.RMSprop, optim.Rprop, optim.ASGD),
-)
 _STARTS_PROCESSES = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 
 
@@ -163,7 +160,8 @@ def check_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:
         model: Whose weights are to be sharded.
         optimizer: Of the type that trains it.
     """
-    if type(optimizer) not in _BY_ELEMENT:
+    rule = rule_for(type(optimizer))
+    if rule is None or not rule.by_element:
         raise UserError(
             f"trainer.strategy=fsdp: {type(optimizer).__name__} may need whole weights, and each device holds a shard "
             "of them; use trainer.strategy=ddp, or another optimizer such as Adam"

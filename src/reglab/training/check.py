@@ -6,11 +6,11 @@ import warnings
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from reglab.config.unforeseen import value_errors_as_user_errors
-from reglab.core.errors import UserError
+from reglab.core.errors import UserError, nearest
+from reglab.core.metric_direction import OF_TASKS
 from reglab.distributed.module_blocks import matching
 from reglab.distributed.strategies import HALF_SCALED, Sharded, check_sharding
 from reglab.distributed.sync_batchnorm import has_batchnorm
@@ -22,10 +22,12 @@ from reglab.regularizers import overrides
 from reglab.tasks import task_named
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
+from reglab.training.loader import Steps
 from reglab.training.per_example import constant_predictor
 from reglab.training.polish import check_polish
+from reglab.training.schedule import Schedule
 from reglab.training.sparse_gradients import takes_sparse
-from reglab.training.step_size import check_known
+from reglab.training.step_size import known_rule
 from reglab.training.torch_compile import compile_options
 from reglab.training.trainer import build_trainer, quiet_lightning
 
@@ -49,12 +51,20 @@ def check_experiment(experiment: Experiment) -> None:
     """Raise UserError, before a run is opened, if optimizer, schedule, trainer, ``where`` or
     monitor are wrong.
     """
-    optimizer = experiment.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])
-    experiment.recipe.build_scheduler(optimizer, 1)
+    optimizer = experiment.recipe.build_optimizer(experiment.model)
+    rows = experiment.recipe.batch_size * split_settings(experiment.trainer)[0].accumulate
+    steps = Steps(len(experiment.data.train), rows, 0, experiment.recipe, lambda: 0)
+    schedule = experiment.recipe.build_schedule(optimizer, steps.per_epoch)
+    _check_watched(experiment, schedule)
+    if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
+        raise UserError(
+            f"{type(optimizer).__name__} stands for an average of the weights that it computes by itself, which is not "
+            "measured here: use AdamW with regularizer=[ema]"
+        )
     takes_sparse(optimizer)
     experiment.cocktail.check_selections(experiment.model)
     if any(member.proximal for _, member in experiment.cocktail.named_regularizers()):
-        check_known(optimizer)
+        known_rule(optimizer)
     for name, member in experiment.cocktail.named_regularizers():
         if experiment.data.tokens is not None and "mixing" in member.claims:
             raise UserError(f"regularizer.{name} mixes inputs, which does not work with tokens; leave it out")
@@ -95,6 +105,15 @@ def _try_scores(experiment: Experiment) -> None:
         warnings.simplefilter("ignore")  # of too few rows
         for score in own:
             score.estimate(tried, task)
+
+
+def _check_watched(experiment: Experiment, schedule: Schedule | None) -> None:
+    """Refuse a schedule that waits for a metric which is not measured."""
+    always = [name for name in OF_TASKS if name in task_named(experiment.data.task).scores]
+    wanted = [str(score) for score in experiment.measure.wanted]
+    known = dict.fromkeys(["val/loss", experiment.measure.monitor, *(f"val/{name}" for name in (*always, *wanted))])
+    if schedule is not None and schedule.monitor and schedule.monitor not in known:
+        raise UserError(f"scheduler.monitor={schedule.monitor} is not measured; {nearest(schedule.monitor, known)}")
 
 
 def _check_processes(trainer: pl.Trainer) -> None:

@@ -188,7 +188,9 @@ def build_experiment(
         batch_size,
         trainer.pop("steps_per_batch", 32),
         *take_length(trainer, len(loaded.train), batch_size),
+        monitor=str(job["measure"].get("monitor", "val/loss")),
     )
+    recipe.freeze(model)
     seconds = trainer.pop("checkpoint_seconds", 10.0)
     return Experiment(
         model,

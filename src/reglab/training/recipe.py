@@ -1,19 +1,20 @@
 """Optimizer, learning rate schedule, gradient clipping and batch size of a job."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch.optim
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from reglab.config.instantiate import build
+from reglab.config.instantiate import build, locate
 from reglab.config.leaves import leaves
 from reglab.core.errors import UserError, nearest
 from reglab.core.secrets import hide
+from reglab.training.param_groups import arranged, check_settings, frozen_names, optimizer_arguments, param_groups
+from reglab.training.schedule import Schedule, build_schedule
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Recipe:
         min_epochs: Before which no regularizer stops training.
         limit: Optimizer steps of an epoch, at most; None: all that its rows give.
         steps: Optimizer steps in all, where they end inside an epoch.
+        monitor: The metric by which a plateau is found.
     """
 
     optimizer: Mapping[str, Any]
@@ -40,6 +42,7 @@ class Recipe:
     min_epochs: int = 0
     limit: int | None = None
     steps: int | None = None
+    monitor: str = "val/loss"
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -62,30 +65,57 @@ class Recipe:
         if lr is not None and not (_is_number(lr) and lr > 0):
             raise UserError(f"optimizer.lr must be > 0, got {lr!r}")
 
-    def build_optimizer(self, weights: Iterable[Tensor]) -> Optimizer:
+    def build_optimizer(self, model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> Optimizer:
+        """Return the optimizer, in the param groups that the config names.
+
+        Args:
+            model: Whose weights are trained.
+            weights: What is updated in their place, by name, such as shards; None: stand-ins
+                without memory.
+
+        Raises:
+            UserError: For an optimizer that cannot be built, or does not fit.
+        """
         if not self.optimizer:
             raise UserError(
                 "optimizer=own is that of a LightningModule (model=lightning): choose adam, adamw, sgd, ..."
             )
-        optimizer = build(self.optimizer, Optimizer, "optimizer", params=list(weights))
+        weights = stand_ins(model) if weights is None else weights
+        arguments = optimizer_arguments(self.optimizer)
+        groups = param_groups(self.optimizer, model)
+        rate = arguments.get("lr", _default_rate(arguments))
+        optimizer = build(arguments, Optimizer, "optimizer", params=arranged(groups, weights, rate))
+        check_settings(groups, optimizer.defaults)
         if isinstance(optimizer, torch.optim.LBFGS):
             raise UserError("optimizer: LBFGS takes many gradients a step, which regularizers do not fit; try Adam")
         return optimizer
 
-    def build_scheduler(self, optimizer: Optimizer, steps_per_epoch: int) -> tuple[LRScheduler, bool] | None:
-        """Return the schedule and whether it advances with every step (otherwise every epoch), or
-        None.
-        """
-        arguments = dict(self.scheduler)
-        if not arguments:
-            return None
-        interval = arguments.pop("interval", "epoch")
-        if interval not in ("step", "epoch"):
-            raise UserError(f"scheduler.interval must be step or epoch, got {interval}")
-        by_step = interval == "step"
-        if "T_max" not in arguments and str(arguments.get("_target_")).endswith("CosineAnnealingLR"):
-            arguments["T_max"] = (self.steps or self.epochs * steps_per_epoch) if by_step else self.epochs
-        return build(arguments, LRScheduler, "scheduler", optimizer=optimizer), by_step
+    def freeze(self, model: nn.Module) -> None:
+        """Freeze the weights that the optimizer's param groups say are to stay as they are."""
+        for name in frozen_names(self.optimizer, model):
+            model.get_parameter(name).requires_grad_(False)
+
+    def build_schedule(self, optimizer: Optimizer, steps_per_epoch: int) -> Schedule | None:
+        """Return the learning rate schedule, if there is one."""
+        steps = self.steps or self.epochs * steps_per_epoch
+        return build_schedule(self.scheduler, optimizer, steps, self.epochs, self.monitor)
+
+
+def stand_ins(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return parameters in the shapes of a model's trained weights, without memory."""
+    return {
+        name: nn.Parameter(torch.zeros((), dtype=weight.dtype).expand(weight.shape))
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+
+
+def _default_rate(arguments: Mapping[str, Any]) -> float | None:
+    try:
+        parameter = inspect.signature(locate(arguments.get("_target_"), Optimizer, "optimizer")).parameters.get("lr")
+    except ValueError:
+        return None
+    return None if parameter is None or not _is_number(parameter.default) else parameter.default
 
 
 def _is_number(value: object) -> bool:

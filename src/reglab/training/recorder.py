@@ -127,6 +127,7 @@ class Recorder(pl.Callback):
         metrics = self._metrics({row: dict(zip(names, values[row], strict=True)) for row in module.alive()}, epoch)
         rows, stopped = list(metrics), []
         if epoch > 0:
+            module.observe(gap)
             stopped = [row for row in module.stopped(gap) if row in metrics and epoch >= self.min_epochs]
             self.stopped.update(module.job_indices[row] for row in stopped)
             self.best.offer(rows, list(metrics.values()), epoch)

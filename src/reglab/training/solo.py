@@ -86,7 +86,7 @@ class Solo(Shardable):
         weights get no gradient.
         """
         strategy = self.trainer.strategy
-        plain = takes_sparse(self.recipe.build_optimizer([nn.Parameter(torch.zeros(1))]))
+        plain = takes_sparse(self.recipe.build_optimizer(self.model))
         if not plain or self.recipe.clip or self.cocktail.wraps_gradient or self.trainer.world_size > 1:
             self._undo.append(with_dense_gradients(self.model))
         if not isinstance(strategy, DDPStrategy):
@@ -101,11 +101,12 @@ class Solo(Shardable):
         return self.cocktail.objective(lambda outputs, targets: example_losses(outputs, targets, self.task))
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.recipe.build_optimizer(self.local_parameters.weights.values())
+        optimizer = self.recipe.build_optimizer(self.model, self.local_parameters.weights)
         self._position = self._steps(lambda: self._state.step)
-        scheduled = self.recipe.build_scheduler(optimizer, self._position.per_epoch)
-        self._by_step = scheduled is not None and scheduled[1]
-        return {"optimizer": optimizer, "lr_scheduler": scheduled[0]} if scheduled else optimizer
+        self._schedule = self.recipe.build_schedule(optimizer, self._position.per_epoch)
+        if self._schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self._schedule.scheduler}  # Lightning only saves it
 
     def on_fit_start(self) -> None:
         dtype = next(
@@ -125,7 +126,6 @@ class Solo(Shardable):
             least=2 if self.engine.sync_batchnorm else 2 * self._ranks,
         )
         self._optimizer: Optimizer = self.optimizers(use_pl_optimizer=False)  # type: ignore[assignment]  # one, not a list
-        self._scheduler = self.lr_schedulers()  # asked once: it takes microseconds, and a step is a few hundred
         self._progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         self._mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
@@ -235,6 +235,10 @@ class Solo(Shardable):
     def last_rate(self, row: int) -> float:
         return self._state.lr
 
+    def observe(self, metrics: Mapping[str, Tensor]) -> None:
+        if self._schedule is not None:
+            self._schedule.observe(metrics)
+
     def stopped(self, metrics: Mapping[str, Tensor]) -> list[int]:
         stop = bool(self.cocktail.stop(metrics))
         return [0] if self.trainer.strategy.reduce_boolean_decision(stop, all=False) else []
@@ -295,7 +299,9 @@ class Solo(Shardable):
         self._update()
         state.keys.step.add_(1)
         state.step += 1
-        self._schedule()
+        state.lr = self._optimizer.param_groups[0]["lr"]
+        if self._schedule is not None:
+            self._schedule.advance(self.inside_epoch)
         return outcome
 
     def _plain_backward(self, loss: Tensor, last: bool) -> None:
@@ -322,13 +328,6 @@ class Solo(Shardable):
             self._scaler.step(self._optimizer)  # not where a gradient is not finite: then no hook runs either
             self._scaler.update()
         self._progress.increment_completed()
-
-    def _schedule(self) -> None:
-        self._state.lr = self._optimizer.param_groups[0]["lr"]
-        if self._scheduler is None:
-            return
-        if self._by_step or not self.inside_epoch:
-            self._scheduler.step()  # type: ignore[union-attr]  # one scheduler, not a list
 
 
 @dataclass

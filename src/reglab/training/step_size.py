@@ -1,106 +1,55 @@
-"""Effective step size per coordinate of SGD, Adam and AdamW, for proximal steps."""
+"""Effective step size of each coordinate, for proximal steps."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from reglab.core.errors import UserError
-
-Number = float | Tensor
-"""A float where the host knows the number, otherwise 0-dim on the device: a transfer would
-synchronize the two.
-"""
+from reglab.optimizers import Number, Scale, UpdateRule, rule_for
+from reglab.optimizers.rule import double
 
 
-def sgd_step(group: Mapping[str, Any], lr: Number) -> Number:
-    """Return ``lr * (1 - dampening) / (1 - momentum)``: what a constant gradient moves a weight by
-    each step.
+def known_rule(optimizer: Optimizer) -> UpdateRule:
+    """Return the rule of an optimizer that proximal steps fit.
 
-    Args:
-        group: Of the optimizer, with momentum and dampening.
-        lr: The learning rate.
+    Raises:
+        UserError: For any other, with the way out.
     """
-    momentum: float = group["momentum"]
-    return lr * (1 - group["dampening"]) / (1 - momentum) if momentum else lr
-
-
-def adam_step(group: Mapping[str, Any], state: Mapping[str, Tensor], lr: Number, typical: Number) -> Number:
-    """Return ``lr / (sqrt(v_hat) + eps)`` in the parameter's shape, after the update that it
-    belongs to.
-
-    Where the second moment is 0 there never was a gradient, and the minimum of loss and penalty is
-    where the penalty's is. Any positive step leads there; ``lr / eps`` would lead there at once,
-    and with it every weight whose first batches happened not to reach it. ``typical`` takes the
-    place of ``sqrt(v_hat)`` there.
-
-    Args:
-        group: Of the optimizer.
-        state: Of the weight.
-        lr: The learning rate.
-        typical: In place of ``sqrt(v_hat)`` where that is 0.
-
-    Returns:
-        Positive, in the weight's shape.
-    """
-    if not state:
-        eps: float = group["eps"]
-        return lr / (typical + eps)
-    second, correction = second_moment(group, state)
-    # Memory is what takes time here: the correction goes to the 0-dim numbers, the rest happens in
-    # place.
-    root = correction**0.5
-    spread = second.to(_real(second.dtype)).sqrt()
-    # Where it is 0, add the typical one: by signs, since comparing and filling take four times as
-    # long.
-    spread.add_(spread.sign().sub_(1).mul_(_tensor(-typical * root, spread))).add_(group["eps"] * root)
-    return torch.div(_tensor(lr * root, spread), spread, out=spread)
-
-
-def second_moment(group: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[Tensor, Number]:
-    """Return Adam's second moment ``v`` and the number by which it is divided to correct
-    its bias.
-    """
-    # The count is kept in float32, whose power would be off in the sixth digit.
-    correction = 1 - _number(group["betas"][1]) ** _number(state["step"])
-    return state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"], correction
-
-
-def largest_step(lr: Number, beta1: Number, beta2: Number) -> Number:
-    """Return twice the most that one step of Adam moves a weight by (Kingma & Ba 2015, section
-    2.1).
-
-    ``|m_hat| / sqrt(v_hat)`` is at most ``max(1, (1 - beta1) / sqrt(1 - beta2))``. A proximal step
-    that is bounded by the double of it still undoes any step away from 0, so it has the same fixed
-    points: it is bounded only where the root mean square of the loss's gradient is below half the
-    penalty's, and where the penalty leaves a weight other than 0, the mean of the loss's gradient
-    is as large as the penalty's.
-
-    Args:
-        lr: The learning rate.
-        beta1: Of Adam.
-        beta2: Of Adam.
-    """
-    share = (1 - beta1) / (1 - beta2) ** 0.5
-    bound = share.clamp(min=1) if isinstance(share, Tensor) else max(1.0, share)
-    return 2 * lr * bound
-
-
-_KNOWN: tuple[type[Optimizer], ...] = (SGD, Adam, AdamW)
-
-
-def check_known(optimizer: Optimizer) -> None:
-    """Raise UserError for an optimizer whose effective step is unknown."""
-    if type(optimizer) not in _KNOWN:
-        known = ", ".join(optimizer_type.__name__ for optimizer_type in _KNOWN)
+    rule, name = rule_for(type(optimizer)), type(optimizer).__name__
+    if rule is None:
         raise UserError(
-            f"proximal steps need the effective step size of {type(optimizer).__name__}, which is not known; use one "
-            f"of {known}"
+            f"proximal steps need the effective step size of {name}, which is not known: describe it by an UpdateRule "
+            "beside it, or use Adam, SGD, ... or l1_subgradient"
         )
+    if rule.refused:
+        raise UserError(f"proximal steps do not fit {name}: {rule.refused}; use AdamW, SGD, ... or l1_subgradient")
     if any(group.get("maximize") for group in optimizer.param_groups):
         raise UserError("proximal steps need an optimizer that minimizes, got maximize=True; leave it out")
+    return rule
+
+
+def size_of(scale: Scale, typical: Number) -> Number:
+    """Return the effective step: a number, or one for each coordinate.
+
+    Where the second moment is 0 there never was a gradient, and the minimum of loss and penalty is
+    where the penalty's is. Any positive step leads there; ``rate / eps`` would lead there at once,
+    and with it every weight whose first batches happened not to reach it. ``typical`` takes the
+    place of the root of the second moment there.
+    """
+    if scale.second is None:
+        size = scale.rate / (typical + scale.eps) if scale.adaptive else scale.rate
+        return size if scale.gain is None else scale.gain * _tensor(size, scale.gain)
+    # Memory is what takes time here: the correction goes to the 0-dim numbers, the rest happens in
+    # place.
+    root = scale.correction**0.5
+    spread = scale.second.to(_real(scale.second.dtype)).sqrt()
+    # Where it is 0, add the typical one: by signs, since comparing and filling take four times as
+    # long.
+    spread.add_(spread.sign().sub_(1).mul_(_tensor(-typical * root, spread))).add_(scale.eps * root)
+    return torch.div(_tensor(scale.rate * root, spread), spread, out=spread)
 
 
 class _ByName(Mapping[str, Tensor]):
@@ -179,25 +128,22 @@ class StepSizes(_ByName):
         self._typical: dict[str, Tensor] | None = None
 
     def __getitem__(self, name: str) -> Tensor:
-        check_known(self._optimizer)
+        rule = known_rule(self._optimizer)
         if (entry := self._find(name)) is None:
             return _ZERO
         weight, group = entry
-        lr = _number(group["lr"])
-        if isinstance(self._optimizer, SGD):
-            step = _tensor(sgd_step(group, lr), weight)
-        else:
-            step = _tensor(adam_step(group, _local(self._optimizer.state[weight]), lr, self._typical_of(name)), weight)
+        scale = rule.scale(group, _local(self._optimizer.state.get(weight, {})), double(group["lr"]))
+        step = _tensor(size_of(scale, self._typical_of(name) if scale.adaptive else 1.0), weight)
         return step if isinstance(self._clipped, float) and self._clipped == 1 else step * self._clipped
 
     def largest(self, name: str) -> Tensor | None:
-        """Return what a proximal step moves a weight by at most, None where nothing bounds it; see
-        ``largest_step``.
-        """
-        if (entry := self._find(name)) is None or isinstance(self._optimizer, SGD):
+        """Return what a proximal step moves a weight by at most, None where nothing bounds it."""
+        if (entry := self._find(name)) is None:
             return None
         weight, group = entry
-        return _tensor(largest_step(_number(group["lr"]), *map(_number, group["betas"])), weight)
+        state = self._optimizer.state.get(weight, {})
+        largest = known_rule(self._optimizer).largest(group, state, double(group["lr"]))
+        return None if largest is None else _tensor(largest, weight)
 
     def _typical_of(self, name: str) -> Tensor:
         """Return the root mean square of ``sqrt(v_hat)`` over the parameter's coordinates that had
@@ -210,11 +156,14 @@ class StepSizes(_ByName):
         return self._typical.get(name, self._typical[""])
 
     def _typicals(self) -> dict[str, Tensor]:
-        names, sums = [], []
+        names, sums, rule = [], [], known_rule(self._optimizer)
         for name, (weight, number) in self._parameters().items():
             if state := self._optimizer.state.get(weight):
-                second, correction = second_moment(self._optimizer.param_groups[number], _local(state))
-                total = second.sum(dtype=_real(second.dtype)) / correction
+                group = self._optimizer.param_groups[number]
+                scale = rule.scale(group, _local(state), double(group["lr"]))
+                if (second := scale.second) is None:
+                    continue
+                total = second.sum(dtype=_real(second.dtype)) / scale.correction
                 names.append(name)
                 sums.append(torch.stack([total, second.sign().sum(dtype=total.dtype)]))
         if not sums:
@@ -271,13 +220,6 @@ def _local(state: Mapping[str, Any]) -> Mapping[str, Any]:
     if not any(hasattr(value, "to_local") for value in state.values()):
         return state
     return {key: value.to_local() if hasattr(value, "to_local") else value for key, value in state.items()}
-
-
-def _number(number: Number) -> Number:
-    """Return a number of the optimizer in double precision, where it is."""
-    if not isinstance(number, Tensor) or number.device.type == "cpu":
-        return float(number)
-    return number if number.device.type == "mps" else number.double()  # the former has no double precision
 
 
 def _tensor(number: Number, like: Tensor) -> Tensor:

@@ -63,6 +63,9 @@ class Trainable(Protocol):
     def stopped(self, metrics: Mapping[str, Tensor]) -> list[int]:
         """Return the rows that a regularizer wants to stop, given the metrics of the gap."""
 
+    def observe(self, metrics: Mapping[str, Tensor]) -> None:
+        """Move schedules that look for a plateau, given the metrics of the gap."""
+
     def fail(self, row: int, error: Diverged) -> None:
         """Mark a row as failed because its loss is not finite; a job that trains alone raises."""
 

@@ -148,7 +148,7 @@ def after_an_epoch(compiled: bool) -> Pack:
     pack = Pack(jobs, PackSettings(compile_seconds=LONG))
     pack.to(torch.device("cpu"))
     pack.choose(compiled, {}, ragged=compiled)
-    numbers = pack.numbers(0, pack.schedules.rates(0, 100))
+    numbers = pack.numbers(0, pack.schedules.numbers(0, 100))
     for chunk in pack.loader:
         for rows in chunk:
             pack.step(rows, numbers[pack.done()])

@@ -44,9 +44,9 @@ def test_taken_and_cloned_stacks_share_no_memory() -> None:
 
 
 def test_torch_optim_goes_on_from_a_members_optimizer_state() -> None:
-    stack = fused.together([make(number, number) for number in range(2)]).pack.stack
+    pack = fused.together([make(number, number) for number in range(2)]).pack
     solo = fused.alone(make(1, 1))
-    theirs, ours = solo._optimizer.state_dict()["state"], torch_optimizer_state(stack, 1)
+    theirs, ours = solo._optimizer.state_dict()["state"], torch_optimizer_state(pack.stack, 1, pack.rule, pack.order)
     assert ours.keys() == theirs.keys()
     for number, optimizer_state in theirs.items():
         assert ours[number].keys() == optimizer_state.keys()

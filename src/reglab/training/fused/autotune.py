@@ -178,7 +178,7 @@ def solo_step(member: Member, task: Task | str, recipe: Recipe, batch: Batch) ->
     cocktail = member.cocktail
     objective = cocktail.objective(lambda outputs, wanted: example_losses(outputs, wanted, task))
     weights = {name: weight for name, weight in member.model.named_parameters() if weight.requires_grad}
-    optimizer = recipe.build_optimizer(list(weights.values()))
+    optimizer = recipe.build_optimizer(member.model, weights)
     gradients = 2 if cocktail.wraps_gradient else 1
     cocktail.keys.index = batch.index
 

@@ -64,15 +64,15 @@ def write_member(folder: Path, module: PackModule, row: int, recorder: PackRecor
     best_is_last = best_epoch == epoch and record.steps[job_index] == pack.done()
     if best_epoch and not best_is_last:
         checkpoint_files.write(best_content(pack, job_index, best), paths[0])
-    group, schedule = pack.schedules.state(job_index, pack.done())
+    groups, schedule = pack.schedules.state(job_index, pack.done())
     last = {
         "state_dict": member_state(pack.stack, row, pack.base),
         "epoch": epoch,
         "global_step": pack.done(),
         "optimizer_states": [
             {
-                "state": torch_optimizer_state(pack.stack, row),
-                "param_groups": [{**group, "params": list(range(len(pack.stack.weights)))}],
+                "state": torch_optimizer_state(pack.stack, row, pack.rule, pack.order),
+                "param_groups": groups,
             }
         ],
         "lr_schedulers": [] if schedule is None else [schedule],

@@ -43,7 +43,7 @@ def structure(experiment: Experiment) -> tuple[Any, ...]:
         tuple((name, tuple(value.shape), value.dtype) for name, value in weights.items()),
         tuple(weight.requires_grad for weight in experiment.model.parameters()),
         tuple((name, type(member), _attributes(member)) for name, member in experiment.cocktail.named_regularizers()),
-        (_non_numeric(recipe.optimizer), _non_numeric(recipe.scheduler), recipe.clip is None),
+        (repr(_masked(recipe.optimizer)), repr(_masked(recipe.scheduler)), recipe.clip is None),
         (recipe.batch_size, recipe.steps_per_batch, recipe.epochs, recipe.min_epochs, recipe.limit, recipe.steps),
         (data.task, data.outputs, data.input_shape, len(data.train), len(data.val), data.train.targets.shape[1:]),
         (bool((data.train.weights == 1).all()), data.weighted, bool(data.train.corrupted.any())),
@@ -74,15 +74,13 @@ def _attributes(member: nn.Module) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((key, value) for key, value in vars(member).items() if isinstance(value, _PLAIN)))
 
 
-def _non_numeric(node: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return the entries of a config node that are neither numbers nor lists of numbers."""
-    return tuple(sorted((key, repr(value)) for key, value in node.items() if not _numeric(value)))
-
-
-def _numeric(value: Any) -> bool:
+def _masked(value: Any) -> Any:
+    """Return a config node with its numbers replaced, which may differ between members."""
+    if isinstance(value, Mapping):
+        return {key: _masked(value[key]) for key in sorted(value)}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return all(_numeric(each) for each in value)
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        return [_masked(each) for each in value]
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def aliases(module: nn.Module) -> dict[str, str]:

@@ -36,7 +36,7 @@ class PackModule(pl.LightningModule):
         self.__dict__["pack"] = pack  # unregistered: its state is stacked, and saved as such
         self.dead: set[int] = set()
         self.failures: dict[int, Diverged] = {}
-        self.rates = torch.zeros(0)  # of the latest steps, [steps, jobs]
+        self.rates = torch.zeros(0)  # of the latest steps, [steps, jobs]; of the first param group
         self.interrupted: int | None = None
         self._terms = TermSums()  # by the numbers of ``pack.terms``, whose names are known once a step was done
         self._finite = Finite(pack.loader.per_epoch, late=False)
@@ -75,8 +75,9 @@ class PackModule(pl.LightningModule):
 
     def training_step(self, chunk: list[Tensor], batch_idx: int) -> None:
         pack, first = self.pack, self.pack.done()
-        self.rates = pack.schedules.rates(first, len(chunk))
-        numbers = pack.numbers(first, self.rates)
+        scheduled = pack.schedules.numbers(first, len(chunk))
+        numbers = pack.numbers(first, scheduled)
+        self.rates = scheduled["lr"].reshape(len(chunk), len(pack.seeds), -1)[..., 0]
         terms = []
         for number, rows in enumerate(chunk):
             self._progress.increment_ready()
@@ -118,6 +119,9 @@ class PackModule(pl.LightningModule):
         stops = self.pack.stop(metrics).tolist() if self.pack.base.cocktail.stops else []
         return [row for row, stop in enumerate(stops) if stop]
 
+    def observe(self, metrics: Mapping[str, Tensor]) -> None:
+        self.pack.schedules.observe(self.pack.job_indices, metrics)
+
     def polish(self) -> str:
         return ""  # ``trainer.polish_steps`` is for jobs that train alone
 
@@ -149,6 +153,7 @@ class PackModule(pl.LightningModule):
             "places": list(pack.job_indices),
             "dead": sorted(self.dead),
             "terms": self._terms.state_dict(),
+            "schedules": pack.schedules.state_dict(),
             "compiled": pack.compiled,
             "compiling": pack.compiling,
             "ragged": pack.ragged,
@@ -161,6 +166,7 @@ class PackModule(pl.LightningModule):
         self.pack.keep([self.pack.job_indices.index(job_index) for job_index in saved["places"]])
         self.pack.base.cocktail.complete(saved["stack"]["buffers"])
         self.pack.stack.load_state_dict(saved["stack"])
+        self.pack.schedules.load_state_dict(saved.get("schedules", ()), self.pack.done())
         compile_disabled = self.pack.settings.compile is False
         if compile_disabled and saved["compiled"] and self.pack.done():
             _log.warning("compile=false: this pack was compiled until here, and rounds differently from here on")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, vmap
 
 from reglab.config.pack_settings import PackSettings
@@ -15,13 +15,15 @@ from reglab.training.fused.compilation import Compilation
 from reglab.training.fused.convolution import lower
 from reglab.training.fused.graph import Graph
 from reglab.training.fused.member import Member, structure, why_solo
-from reglab.training.fused.optimizers import joint_rule, rule_of
+from reglab.training.fused.optimizers import joint_rule, numbered, numbers_of
+from reglab.training.fused.reasons import reason
 from reglab.training.fused.rows import PackSteps
 from reglab.training.fused.schedules import Schedules
 from reglab.training.fused.shared_rows import shared_rows_of
 from reglab.training.fused.stack import STEP, Stack, stack
 from reglab.training.fused.step import LossInspection, MemberStep, PackStep, frozen, inspect_loss
 from reglab.training.fused.window import Window
+from reglab.training.loader import Steps
 from reglab.training.silent_hooks import check_hooks
 
 _log = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class Pack:
         compiled, ragged, lowering: Choices that change rounding, so a resumed pack must make them
             again.
         compiling: Whether it is to be compiled while it trains; it is not ``compiled`` until then.
+        order: The trained weights, as the optimizer numbers them.
+        groups: The number of each weight's param group; empty where there is one.
     """
 
     def __init__(self, experiments: Sequence[Experiment], settings: PackSettings = _SETTINGS) -> None:
@@ -60,17 +64,20 @@ class Pack:
         self.base = members[0]
         check_hooks(self.base.model, self.base.cocktail, first.data.train.inputs, first.data.train.index)
         self.task = first.data.criterion
-        rules = [rule_of(job.recipe.build_optimizer([nn.Parameter(torch.zeros(1))])) for job in experiments]
-        self.rule = joint_rule(rules)
-        self.stack = stack(members, rules, self.rule.state_names, [job.recipe.clip for job in experiments])
+        steps = Steps(len(first.data.train), first.recipe.batch_size, 0, first.recipe, lambda: 0).per_epoch
+        self.schedules = Schedules([job.recipe for job in experiments], steps, self.base.model)
+        optimizers = self.schedules.optimizers()  # some schedules set a momentum
+        self.rule = joint_rule(optimizers)
+        clips = [job.recipe.clip for job in experiments]
+        self.stack = stack(members, [numbers_of(optimizer) for optimizer in optimizers], self.rule, clips)
+        self.order, self.groups = numbered(first.recipe, self.base.model)
         self.seeds = [int(member.cocktail.keys.seed) for member in members]
         self.train_rows = shared_rows_of(experiments, self.seeds)
         self.job_indices = list(range(len(experiments)))
         self.loader = PackSteps(self.train_rows.rows, first.recipe, self._orders, self.done)
         self.window = Window(self.train_rows, self.loader.upcoming, self.dtype)
-        self.schedules = Schedules([job.recipe for job in experiments], self.loader.per_epoch)
         self.stack.numbers["base_lr"] = self.schedules.base_rates()
-        numbers = self._step_numbers(0, self.schedules.rates(0, 1))
+        numbers = self._step_numbers(0, self.schedules.numbers(0, 1))
         self.stack.step_numbers = {name: number[0].clone() for name, number in numbers.items()}
         self._sizes = self.loader.sizes
         self._batch = self._sizes[0]
@@ -131,19 +138,21 @@ class Pack:
         """The names of the loss's terms, once a step was done."""
         return self._step.names if self._step else []
 
-    def numbers(self, first: int, rates: Tensor) -> Tensor:
+    def numbers(self, first: int, scheduled: Mapping[str, Tensor]) -> Tensor:
         """Return what ``step`` takes for each step from number ``first`` on, float64 [steps,
-        numbers, members].
+        numbers, members], or with an axis more for param groups.
 
         Args:
-            rates: The learning rates of these steps, float64 [steps, jobs].
+            scheduled: The optimizers' numbers in these steps, as ``schedules`` has them.
         """
-        return torch.stack(list(self._step_numbers(first, rates).values()), 1).to(self.stack.device)
+        return torch.stack(list(self._step_numbers(first, scheduled).values()), 1).to(self.stack.device)
 
-    def _step_numbers(self, first: int, rates: Tensor) -> dict[str, Tensor]:
-        steps = range(first, first + len(rates))
-        step_numbers = self.rule.step_numbers(self.stack.numbers, rates[:, self.job_indices], steps)
-        return {name: number.expand(len(rates), -1) for name, number in step_numbers.items()}
+    def _step_numbers(self, first: int, scheduled: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        rates = scheduled["lr"][:, self.job_indices]
+        numbers = {name: number.unsqueeze(0) for name, number in self.stack.numbers.items()}
+        numbers |= {name: number[:, self.job_indices] for name, number in scheduled.items()}
+        step_numbers = self.rule.step_numbers(numbers, range(first, first + len(rates)))
+        return {name: number.expand(rates.shape) for name, number in step_numbers.items()}
 
     def step(self, rows: Tensor, numbers: Tensor) -> Tensor:
         """Take one step on ``rows`` (as the loader yields them) and return the terms, [terms,
@@ -221,7 +230,9 @@ class Pack:
         rows = rows.to(self.stack.device)
         try:
             if self._step is None:
-                self._step = PackStep(MemberStep(self.base, self.task, self.rule, self._inspect_loss(rows)))
+                self._step = PackStep(
+                    MemberStep(self.base, self.task, self.rule, self._inspect_loss(rows), self.groups)
+                )
             made = self._graphs[rows.shape] = Graph(self._call, arguments(self.stack, rows))
             return made
         except torch.OutOfMemoryError:
@@ -308,24 +319,6 @@ class Pack:
 def arguments(stacked: Stack, rows: Tensor) -> tuple[object, ...]:
     """Return what a graph of the step is called with; what differs from call to call comes last."""
     return stacked.weights, stacked.buffers, stacked.optimizer_state, stacked.step_numbers, stacked.shared, rows
-
-
-_KNOWN = {  # part of torch's message on a model that cannot be vmapped: what it means
-    "random operation": "it draws random numbers of its own, as an LSTM's dropout does",
-    "data-dependent control flow": "it branches on its data",
-    "aten::_local_scalar_dense": "it branches on its data",
-    ".item()": "it branches on its data",
-}
-
-
-def reason(error: BaseException) -> str:
-    """Return a short reason from an error of ``vmap``."""
-    text = str(error).strip() or type(error).__name__
-    for part, meaning in _KNOWN.items():
-        if part in text:
-            return meaning
-    line = text.splitlines()[0]
-    return line if len(line) <= 160 else f"{line[:157]}..."
 
 
 def _read_evaluation_weights(member: Member) -> dict[str, Tensor]:

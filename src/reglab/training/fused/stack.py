@@ -1,13 +1,13 @@
 """Stacked state of a pack: weights, buffers and optimizer state with a leading member axis."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from reglab.optimizers import FusedRule
 from reglab.training.fused.member import Member, aliases
-from reglab.training.fused.optimizers import Rule
 
 STEP, SEED = "cocktail.keys.step", "cocktail.keys.seed"
 
@@ -21,8 +21,8 @@ class Stack:
         buffers: What else a member's state dict holds.
         optimizer_state: By the state's name (such as ``exp_avg``) and weight.
         numbers: Of the optimizer, ``clip`` among them where gradients are clipped, float64
-            [members], on the CPU.
-        step_numbers: What a step needs of them, float64 [members]: computed anew before each, so
+            [members], or [members, groups] where there are several param groups, on the CPU.
+        step_numbers: What a step needs of them, of the same shape: computed anew before each, so
             never saved.
         shared: 0-dim, the same for all members: the step, and the seed where all have one.
     """
@@ -101,15 +101,18 @@ class Stack:
 
 
 def stack(
-    members: Sequence[Member], rules: Sequence[Rule], state_names: Iterable[str], clips: Sequence[float | None]
+    members: Sequence[Member],
+    numbers: Sequence[Sequence[Mapping[str, float]]],
+    rule: FusedRule,
+    clips: Sequence[float | None],
 ) -> Stack:
     """Return the joint state of ``members``: each one's initial values, and zeros for the
     optimizer's state.
 
     Args:
         members: Of the pack.
-        rules: The update rule of each member.
-        state_names: Of the optimizer's state.
+        numbers: Of each member's param groups.
+        rule: The update of all of them.
         clips: The largest gradient norm of each member, or None.
     """
     trained = {name for name, weight in members[0].named_parameters() if weight.requires_grad}
@@ -123,15 +126,26 @@ def stack(
     if bool((seeds == seeds[0]).all()):
         shared[SEED] = joint.pop(SEED)[0].clone()
     buffers = {name: tensor for name, tensor in joint.items() if name not in trained}
-    numbers = {
-        key: torch.tensor([rule.numbers[key] for rule in rules], dtype=torch.float64) for key in rules[0].numbers
-    }
+    joint_numbers = {key: by_member([[group[key] for group in groups] for groups in numbers]) for key in numbers[0][0]}
     if clips[0] is not None:
-        numbers["clip"] = torch.tensor(list(clips), dtype=torch.float64)
-    zeros = {
-        state_name: {name: torch.zeros_like(weight) for name, weight in weights.items()} for state_name in state_names
+        joint_numbers["clip"] = by_member([[clip] * len(numbers[0]) for clip in clips])
+    optimizer_state = {
+        state_name: {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        for state_name in rule.state_names
     }
-    return Stack(weights, buffers, shared, zeros, numbers)
+    for state_name, number in rule.initial.items():
+        first = joint_numbers[number].reshape(len(members), -1)[:, 0]
+        for tensor in optimizer_state[state_name].values():
+            tensor.copy_(first.reshape(-1, *[1] * (tensor.dim() - 1)))
+    return Stack(weights, buffers, shared, optimizer_state, joint_numbers)
+
+
+def by_member(values: Sequence[Sequence[float | None]]) -> Tensor:
+    """Return numbers of members and their param groups, float64 [members], or [members, groups]
+    where there are several.
+    """
+    table = torch.tensor(values, dtype=torch.float64)
+    return table[:, 0] if table.shape[1] == 1 else table
 
 
 def member_state(stacked: Stack, row: int, base: Member) -> dict[str, Tensor]:
@@ -153,22 +167,26 @@ def member_state(stacked: Stack, row: int, base: Member) -> dict[str, Tensor]:
     return state
 
 
-def torch_optimizer_state(stacked: Stack, row: int) -> dict[int, dict[str, Tensor]]:
+def torch_optimizer_state(
+    stacked: Stack, row: int, rule: FusedRule, order: Sequence[str]
+) -> dict[int, dict[str, Tensor]]:
     """Return the member's optimizer state as ``torch.optim`` keeps it: by the weight's number.
 
     Args:
         stacked: The state of all members.
         row: Of the member.
+        rule: Of the optimizer.
+        order: The weights, as the optimizer numbers them.
 
     Returns:
         State by the weight's number.
     """
-    done = stacked.shared[STEP].cpu().to(torch.float32)
+    numbers = {name: float(number[row].reshape(-1)[0]) for name, number in stacked.numbers.items()}
+    counts = rule.count(numbers, int(stacked.shared[STEP]))
     state: dict[int, dict[str, Tensor]] = {}
-    for number, name in enumerate(stacked.weights):
+    for number, name in enumerate(order):
         state[number] = {
             state_name: tensors[name][row].cpu().clone() for state_name, tensors in stacked.optimizer_state.items()
         }
-        if "exp_avg" in stacked.optimizer_state:
-            state[number]["step"] = done.clone()
+        state[number] |= {key: torch.tensor(value, dtype=torch.float32) for key, value in counts.items()}
     return state

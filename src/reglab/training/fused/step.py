@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from reglab.measures import example_losses
+from reglab.optimizers import FusedRule
 from reglab.regularizers import Batch, Outcome
 from reglab.tasks import Task
 from reglab.training.fused.member import Member
-from reglab.training.fused.optimizers import MemberLearningRates, MemberStepSizes, Rule
+from reglab.training.fused.optimizers import GroupNumbers, MemberLearningRates, MemberStepSizes
 from reglab.training.fused.stack import SEED, STEP, Stack
 
 Tensors = dict[str, Tensor]
@@ -29,10 +30,19 @@ class MemberStep:
     Args:
         rule: Of the optimizer.
         inspection: What ``inspect_loss`` returned.
+        groups: The number of each weight's param group; empty where there is one.
     """
 
-    def __init__(self, base: Member, task: Task | str, rule: Rule, inspection: "LossInspection") -> None:
+    def __init__(
+        self,
+        base: Member,
+        task: Task | str,
+        rule: FusedRule,
+        inspection: "LossInspection",
+        groups: Mapping[str, int] | None = None,
+    ) -> None:
         self._base, self._rule, self._unreached, self._mutated = base, rule, inspection.unreached, inspection.mutated
+        self._groups = groups or {}
         # Not swapped in where selections are made: inside functional_call a frozen weight looks
         # like a trained one.
         self._frozen = frozen(base)
@@ -50,18 +60,20 @@ class MemberStep:
         """Update weights, buffers and optimizer state in place, and return the terms of the loss
         before the step.
 
-        numbers: of this step, as the rule computes them, 0-dim each.
+        numbers: of this step, as the rule computes them, 0-dim each, or [groups].
         """
         gradients, terms, after = self._gradients(weights, buffers, shared, batch)
         scale = None
         if "clip" in numbers:
-            gradients, scale = clipped(gradients, numbers["clip"])
+            gradients, scale = clipped(gradients, numbers["clip"].reshape(-1)[0])
         with torch.no_grad():
             for name, tensor in after.items():
                 buffers[name].copy_(tensor)
             state = {**weights, **{n: t for n, t in buffers.items() if n not in self._frozen}, **shared}
             functional_call(
-                self._base, state, (_Update(self._rule, self._unreached, gradients, optimizer_state, numbers, scale),)
+                self._base,
+                state,
+                (_Update(self._rule, self._unreached, self._groups, gradients, optimizer_state, numbers, scale),),
             )
         return terms
 
@@ -121,8 +133,9 @@ class _Update:
     clipped: what the gradient was multiplied by; None without clipping.
     """
 
-    rule: Rule
+    rule: FusedRule
     unreached: frozenset[str]
+    groups: Mapping[str, int]
     gradients: Tensors
     optimizer_state: Mapping[str, Tensors]
     numbers: Tensors
@@ -133,20 +146,15 @@ class _Update:
         dtype = next(iter(named.values())).dtype
         numbers = {name: number.to(dtype) for name, number in self.numbers.items()}
         names = [*self.gradients, *(_short(name) for name in self.unreached)]
-        cocktail.before_step(member.model, MemberLearningRates(self.numbers, names))
-        state_by_name = {
-            state_name: {_short(name): tensor for name, tensor in all_.items()}
-            for state_name, all_ in self.optimizer_state.items()
+        cocktail.before_step(member.model, MemberLearningRates(GroupNumbers(self.numbers, self.groups), names))
+        state = {
+            name: {state_name: tensors[f"model.{name}"] for state_name, tensors in self.optimizer_state.items()}
+            for name in names
         }
+        by_group = GroupNumbers(numbers, self.groups)
         for name, gradient in self.gradients.items():
-            self.rule.update(
-                named[name],
-                gradient,
-                {state_name: tensors[name] for state_name, tensors in state_by_name.items()},
-                numbers,
-            )
-        sizes = MemberStepSizes(state_by_name, numbers, names, self.clipped)
-        cocktail.after_step(member.model, sizes)
+            self.rule.update(named[name], gradient, state[name], by_group[name])
+        cocktail.after_step(member.model, MemberStepSizes(self.rule, state, by_group, self.clipped))
         return done  # functional_call wants an answer
 
 
@@ -204,7 +212,7 @@ class LossInspection(NamedTuple):
 
 
 def inspect_loss(
-    base: Member, task: Task | str, rule: Rule, batch: tuple[Tensor, Tensor, Tensor | None, Tensor]
+    base: Member, task: Task | str, rule: FusedRule, batch: tuple[Tensor, Tensor, Tensor | None, Tensor]
 ) -> LossInspection:
     """Evaluate one member's whole loss on ``batch``, on copies, and return what it reaches and
     mutates.

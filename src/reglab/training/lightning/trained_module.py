@@ -142,6 +142,9 @@ class TrainedModule:
         stop = bool(self.cocktail.stop(metrics))
         return [0] if self.module.trainer.strategy.reduce_boolean_decision(stop, all=False) else []
 
+    def observe(self, metrics: Mapping[str, Tensor]) -> None:
+        """Leave the module's schedulers to Lightning."""
+
     def fail(self, row: int, error: Diverged) -> None:
         raise error
 
