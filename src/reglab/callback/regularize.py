@@ -67,9 +67,9 @@ class Regularize(pl.Callback):
     of up to ``memory_mb`` are read once, when training starts, and kept on the device; more are
     read again for each measurement, in the loader's batches and with its workers, so that memory
     does not grow with them. Where the training dataset augments at random, the probe is one draw of
-    it, by a fixed seed. Metrics go
-    to the trainer's loggers as ``train/loss``, ``val/loss``, ``gap/loss``, ``weights/all/...``, so
-    ``ModelCheckpoint(monitor="val/loss")`` keeps the epoch that early stopping stands for.
+    it, by a fixed seed. Metrics go to the trainer's loggers as ``train/loss``, ``val/loss``,
+    ``gap/loss``, ``weights/all/...``, so ``ModelCheckpoint(monitor="val/loss")`` keeps the epoch
+    that early stopping stands for.
 
     Validation, test and prediction see averaged weights (``ema``) where there are some; training
     and checkpoints never do. ``with callback.cocktail.evaluating(module):`` gives them afterwards.
@@ -134,9 +134,7 @@ class Regularize(pl.Callback):
         name = self.task.name if self.task else OWN_LOSS
         self.cocktail = Cocktail(named_members(regularizers, self.task, loss), check_seed(seed), name)
         self._memory, self._which = memory_mb * 2**20, optimizer
-        self._seed = seed
-        self.every = every
-        self.unpack = unpack
+        self._seed, self.every, self.unpack = seed, every, unpack
         self._asked = Asked(self.task, unpack, loss, own_scores(scores, self.task))
         self.prefix = prefix
         self.metrics: dict[str, float] = {}
