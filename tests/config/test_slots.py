@@ -26,7 +26,7 @@ BASES = {
     "measure": Metric,
 }
 OURS = {
-    "model": {"CNN", "Linear", "MLP", "Timm", "Transformers"},
+    "model": {"CNN", "EachDocument", "Linear", "MLP", "Timm", "Transformers"},
     "regularizer": {
         *("Dropout", "EMA", "EarlyStopping", "ElasticNet", "Flooding", "L1", "L1Subgradient", "L2", "LabelSmoothing"),
         *("MaxNorm", "Mixup", "SAM", "WeightDecay", "WeightDecayFixed"),

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from reglab.core.errors import UserError
+from reglab.core.override import typed
 from reglab.tasks import Task, task_named
 
 LEAST = 10  # groups, from which on their spread gives an interval
@@ -62,5 +63,5 @@ def check_rows(task: Task | str, rows: int) -> None:
         smaller = f"{task.name.partition('(')[0]}({max(2, rows // LEAST)})"
         raise UserError(
             f"{task.name} compares the rows of groups of {task.fewest}, and a measured part has {rows}: make it "
-            f"larger, or the groups smaller, such as data.task='{smaller}'"
+            f"larger, or the groups smaller, such as {typed('data.task', smaller)}"
         )

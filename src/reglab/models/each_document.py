@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from reglab.core.errors import UserError
+
 
 class EachDocument(nn.Module):
     """Map ``[queries, documents, ...]`` to ``[queries, documents, outputs]`` by a model of one
@@ -10,10 +12,15 @@ class EachDocument(nn.Module):
     Args:
         scorer: Maps ``[rows, ...]`` to ``[rows, outputs]``. BatchNorm in it sees the padding of
             shorter queries.
+
+    Raises:
+        UserError: For a scorer that is no module.
     """
 
     def __init__(self, scorer: nn.Module) -> None:
         super().__init__()
+        if not isinstance(scorer, nn.Module):
+            raise UserError("EachDocument is made around the model of a ranking: choose the model itself, model=mlp")
         self.scorer = scorer
 
     def forward(self, inputs: Tensor) -> Tensor:
