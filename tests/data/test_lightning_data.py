@@ -118,5 +118,7 @@ def test_what_loses_nothing_is_taken(monkeypatch):
 
 
 def test_another_class_is_refused():
+    with pytest.raises(UserError, match="not trusted to be imported"):
+        load({"_target_": "other.Data", "_loop_": "lightning"})
     with pytest.raises(UserError, match="is no LightningDataModule: give a torch Dataset by data=dataset"):
         load({"_target_": "data.map_datasets.Pairs", "_loop_": "lightning"})

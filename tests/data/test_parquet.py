@@ -1,6 +1,8 @@
 """Rows of Parquet files: the numbers that were written, in memory or from a temporary file of rows."""
 
 import datetime
+import pickle
+from multiprocessing import resource_sharer
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,19 @@ def test_files_that_are_none_or_differ_are_named(folder):
     (folder / "z.parquet").write_text("text")
     with pytest.raises(UserError, match=r"z\.parquet is no Parquet file"):
         loaded(folder)
+
+
+def test_a_process_that_is_not_forked_reads_the_same_file():
+    rows = np.arange(24.0).reshape(6, 2, 2)
+    written = Spool([rows[:4], rows[4:]], None, "rows")
+    sent = pickle.dumps(written)
+    try:
+        received = pickle.loads(sent)
+    finally:
+        resource_sharer.stop()
+    del written
+    for chosen in (np.arange(6), np.array([5, 0, 1, 2, 4]), np.array([], dtype=np.int64)):
+        np.testing.assert_array_equal(received.read(chosen), rows[chosen])
 
 
 def test_rows_that_do_not_fit_on_the_disk_are_refused_before_it_is_full(monkeypatch):

@@ -129,6 +129,11 @@ def test_targets_are_numbers_texts_keys_and_pixels(folder):
         ({}, {"targets": "json.valeu"}, r"sample images/a0 .*\.json has no key 'valeu': did you mean 'value'"),
         ({}, {"inputs": "jpg"}, r"images/a0 of .* has no file \.jpg"),
         ({"png": None}, {}, r"images/a1 of .* has no file \.png"),
+        (
+            {"seg.png": b"no"},
+            {"targets": "seg.png", "task": "segmentation"},
+            r"target \.seg\.png of .* images/a1",
+        ),
         ({"cls": b"cat"}, {}, r"target \.cls of the sample images/a1 of .*one\.tar cannot be read \(invalid literal"),
         ({"png": b"no"}, {}, r"the sample images/a1 of .*one\.tar cannot be read .*convert it to an 8-bit PNG"),
         ({"x.npy": b"no"}, {"inputs": "x.npy"}, r"array of the sample images/a1 of .* cannot be read"),

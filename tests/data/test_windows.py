@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+import reglab
 from reglab.core.errors import UserError
 from reglab.data import DataSet, load
 
@@ -70,6 +71,17 @@ def test_streamed_windows_are_those_in_memory_bit_for_bit(folder, options):
     order = torch.split(torch.randperm(len(memory.train), generator=torch.Generator().manual_seed(0)), 7)
     read = torch.cat(list(streamed.train.inputs.read(order, torch.device("cpu"))))
     assert torch.equal(read, memory.train.tensor[torch.cat(order)])
+
+
+def test_training_on_streamed_windows_ends_with_the_weights_of_training_in_memory(folder):
+    weights = []
+    for stream in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 1))
+        given = loaded(folder / "one.csv", columns=["load"], stream=stream)
+        reglab.fit(model, given, reglab.L1(1e-3), epochs=2, trainer={"accelerator": "cpu"})
+        weights.append(model[1].weight)
+    assert torch.equal(*weights)
 
 
 def test_a_window_lies_in_one_series_and_one_part_of_time(folder):

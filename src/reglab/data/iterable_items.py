@@ -48,6 +48,11 @@ class IterableItems:
         self._targets: list[Array] = []
         self._several: tuple[Input, ...] = ()
         if on_disk:
+            if take is None and not hasattr(type(items), "__len__"):
+                raise UserError(
+                    f"{name} does not say how many items it has, and without an end they would fill the disk: say how "
+                    "many are read at most, as in data.take=1000000, or give it a __len__"
+                )
             self._inputs: Reader = Spool(self._blocks(None), None, f"the items of {name}")
         else:
             limit = int(psutil.virtual_memory().available * _SHARE)
@@ -72,8 +77,8 @@ class IterableItems:
             if left is not None and taken > left:
                 raise UserError(
                     f"{self._name} gave {len(self)} items of {taken / 1e9:.1f} GB and has more, which do not fit into "
-                    "memory: data.stream=true writes them to a temporary file; if they have no end, say how many are "
-                    f"read, as in data.take={len(self)}"
+                    f"memory: say how many are read, as in data.take={len(self)}; with data.stream=true beside it they "
+                    "are written to a temporary file, and may be more"
                 )
             yield inputs
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
@@ -119,13 +120,14 @@ class SampleReader(Reader):
         """Return an image of class numbers, ``[height, width]``, cut and scaled as the inputs are."""
         from PIL import Image, ImageOps
 
+        bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # small files that fill the memory
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                fitted = (
-                    ImageOps.fit(image, (self.size, self.size), Image.Resampling.NEAREST) if self._images else image
-                )
-                return np.asarray(fitted)
-        except (OSError, ValueError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(io.BytesIO(content)) as image:
+                    size = (self.size, self.size) if self._images else image.size
+                    return np.asarray(ImageOps.fit(image, size, Image.Resampling.NEAREST))
+        except (OSError, ValueError, SyntaxError, *bombs) as error:
             raise UserError(f"the target .{self._target} of {name} cannot be read ({error})") from error
 
     def _content(self, member: Integers) -> bytes:

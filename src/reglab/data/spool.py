@@ -5,6 +5,8 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable
+from multiprocessing.reduction import DupFd
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +49,15 @@ class Spool(Reader):
             _write(self._file, block)
             self._rows, self.shape, self.dtype = self._rows + len(block), block.shape[1:], block.dtype
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state, of which a process that was not forked gets a descriptor of its own."""
+        return {**vars(self), "_file": DupFd(self._file)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._file = state["_file"].detach()
+        weakref.finalize(self, os.close, self._file)
+
     def __len__(self) -> int:
         return self._rows
 
@@ -58,7 +69,7 @@ class Spool(Reader):
         size = read.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
         into = memoryview(read.reshape(-1).view(np.uint8).data)
         firsts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)  # of runs of neighbours
-        for first, end in zip(firsts, [*firsts[1:], len(rows)], strict=True):
+        for first, end in zip(firsts, [*firsts[1:], len(rows)][: len(firsts)], strict=True):
             self._fill(into[first * size : end * size], int(rows[first]) * size)
         return read
 
