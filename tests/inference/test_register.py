@@ -87,6 +87,10 @@ def test_a_second_time_nothing_is_made_twice(registered: Trained, tracked: str, 
     client = MlflowClient(tracked)
     assert len(client.search_model_versions("name = 'churn'")) == 1
     assert int(client.get_model_version_by_alias("churn", "next").version) == 1
+    run = client.get_model_version_by_alias("churn", "next").run_id
+    client.log_metric(run, "final/epoch", 99, step=99)  # as if it was trained longer
+    assert main(["register", str(registered.run), "name=churn", "alias=next"]) == 0
+    assert int(client.get_model_version_by_alias("churn", "next").version) == 2
     assert main(["register", str(registered.run)]) == 2
     assert "give the name under which the model is registered" in capsys.readouterr().err
 

@@ -29,7 +29,7 @@ GATES = {
     # Configs in checkpoints: for reglab.load, reglab.predictor, the test part and the report.
     "resolved": {
         "inference/find.py": 1,
-        "inference/testing.py": 1,
+        "inference/testing.py": 2,
         "training/restore.py": 6,
         "training/lightning/testing.py": 3,
     },

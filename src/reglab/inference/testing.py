@@ -79,6 +79,8 @@ def other_rows(predictor: Predictor, config: Mapping[str, Any], path: Path) -> t
         units=torch.tensor(scale, dtype=torch.float64) if scale else None,
     )
     told = predictor.remarks.lines()
+    if resolved(config, "loss"):
+        told.append(f"the loss is that of the task {task.name}, not the run's own: loss=...")
     if known < rows:
         told.append(f"{rows - known} of {rows} rows have no target that training knew: left out")
     return to_floats(one_part("test", measured, task, settings.level, settings.wanted)), told

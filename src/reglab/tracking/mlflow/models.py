@@ -29,7 +29,7 @@ from reglab.tracking.store_gate import check_artifact_store
 for _name in ("mlflow.pyfunc", "mlflow.models.utils"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 _DEFAULT = "MLFLOW_TRACKING_URI"
-_MODEL = "reglab.model"  # tag of a run with the id of its logged model
+_MODEL = "reglab.model"  # tag of a run with the id of its logged model, and the epoch of its weights
 
 
 class Interface(NamedTuple):
@@ -53,7 +53,7 @@ class Interface(NamedTuple):
 
 
 def logged_model(record: RunRecord, folder: Path, interface: Interface) -> str:
-    """Return the id of the run's model in MLflow, logging it unless it is.
+    """Return the id of the run's model in MLflow, logging it unless it is, with these weights.
 
     Args:
         record: Of the run.
@@ -66,9 +66,9 @@ def logged_model(record: RunRecord, folder: Path, interface: Interface) -> str:
     client = connect(record.uri, create=False)
     try:
         run = client.get_run(record.run_id)
-        known = run.data.tags.get(_MODEL)
-        if known and run.outputs and known in {each.model_id for each in run.outputs.model_outputs}:
-            return str(known)
+        known, _, epoch = run.data.tags.get(_MODEL, "").partition(" ")
+        if epoch == _epoch(run) and run.outputs and known in {each.model_id for each in run.outputs.model_outputs}:
+            return known
         return _log(client, record, run, folder, interface)
     except UNREACHABLE as error:
         raise UserError(f"{redacted(record.uri)} did not take the model of {record.name}: {reason(error)}") from error
@@ -97,8 +97,13 @@ def _log(client: MlflowClient, record: RunRecord, run: Run, folder: Path, interf
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(record.run_id, [LoggedModelOutput(model.model_id, 0)])
     client.log_batch(record.run_id, metrics=_metrics(run, model.model_id))
-    client.set_tag(record.run_id, _MODEL, model.model_id)
+    client.set_tag(record.run_id, _MODEL, f"{model.model_id} {_epoch(run)}")
     return str(model.model_id)
+
+
+def _epoch(run: Run) -> str:
+    """Return the epoch that the run stands for: one that is trained longer has another model."""
+    return f"{run.data.metrics.get('final/epoch', 0):g}"
 
 
 def _metrics(run: Run, model_id: str) -> list[Metric]:
