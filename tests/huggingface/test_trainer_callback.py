@@ -108,7 +108,12 @@ def test_steps_are_those_of_a_loop_by_hand(tmp_path: Path, limit: float) -> None
 def test_its_events_take_the_steps_of_attach(tmp_path: Path) -> None:
     """Without transformers: the events that Trainer calls in a step, by hand."""
     values: dict[str, Any] = {"fsdp": None, "deepspeed": None, "n_gpu": 1, "fp16": False, "seed": 0, "world_size": 1}
-    values |= {"gradient_accumulation_steps": 1, "gradient_checkpointing": False, "eval_strategy": "epoch"}
+    values |= {
+        "gradient_accumulation_steps": 1,
+        "gradient_checkpointing": False,
+        "torch_compile": False,
+        "eval_strategy": "epoch",
+    }
     args = SimpleNamespace(**values, max_grad_norm=0.5, output_dir=str(tmp_path))
     state = SimpleNamespace(is_hyper_param_search=False, global_step=0, is_world_process_zero=True)
     control = SimpleNamespace(should_evaluate=False)
@@ -217,7 +222,11 @@ def test_early_stopping_ends_the_training(tmp_path: Path) -> None:
 @installed
 @pytest.mark.parametrize(
     "changed, told",
-    [({"activation_checkpointing": True}, "would draw other numbers"), ({"fsdp": True}, "needs whole weights")],
+    [
+        ({"activation_checkpointing": True}, "would draw other numbers"),
+        ({"torch_compile": True}, "does not take the draws of dropout"),
+        ({"fsdp": True}, "needs whole weights"),
+    ],
 )
 def test_what_does_not_fit_the_arguments_is_refused(tmp_path: Path, changed: dict[str, Any], told: str) -> None:
     from transformers import TrainerState, TrainingArguments

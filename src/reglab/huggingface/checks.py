@@ -42,8 +42,9 @@ def check_arguments(args: Any, state: Any, optimizer: Optimizer, regularized: bo
         )
 
 
-def check_recomputed(args: Any, model: nn.Module, cocktail: Cocktail) -> None:
-    """Raise UserError where layers that draw are computed twice a step, with other draws.
+def check_dropout(args: Any, model: nn.Module, cocktail: Cocktail) -> None:
+    """Raise UserError where dropout draws in layers that are computed twice a step, which would draw
+    other numbers the second time, or that are compiled, which fails.
 
     Args:
         args: ``TrainingArguments``.
@@ -52,8 +53,13 @@ def check_recomputed(args: Any, model: nn.Module, cocktail: Cocktail) -> None:
     """
     own = any(isinstance(module, KeyedDropout) and module.rate > 0 for module in model.modules())
     inserted = any(isinstance(member, Dropout) for _, member in cocktail.named_regularizers())
-    if args.gradient_checkpointing and (own or inserted):
+    if not own and not inserted:
+        return
+    way_out = "leave it out, or set the model's dropout to 0, such as hidden_dropout_prob=0 in its config"
+    if args.gradient_checkpointing:
         raise UserError(
             "activation_checkpointing computes layers twice, and dropout would draw other numbers the second time; "
-            "leave it out, or set the model's dropout to 0, such as hidden_dropout_prob=0 in its config"
+            + way_out
         )
+    if args.torch_compile:
+        raise UserError(f"torch_compile does not take the draws of dropout, which depend on the step; {way_out}")

@@ -19,7 +19,7 @@ from reglab.callback.fixed_batches import rows_in
 from reglab.callback.own_scores import MetricOrFunction, own_scores
 from reglab.core.errors import UserError
 from reglab.huggingface.batches import logits_and_labels, measured_loader, model_loss
-from reglab.huggingface.checks import check_arguments, check_recomputed
+from reglab.huggingface.checks import check_arguments, check_dropout
 from reglab.huggingface.run import TrainerRun
 from reglab.measures import MeasureSettings
 from reglab.measures.own_scores import AnyScore
@@ -130,7 +130,7 @@ class TransformersCallback:
         if self._attached is None:
             self._attached = attached(model, plain, self._members, self._asked, self._settings, seed)
             self._model = model
-            check_recomputed(args, model, self._attached.cocktail)
+            check_dropout(args, model, self._attached.cocktail)
             if self._members and args.world_size * args.gradient_accumulation_steps > 1:
                 model.register_forward_pre_hook(_Indexed(self, args), with_kwargs=True)
         elif self._model is not model or not self._attached.follows(plain):
