@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reglab.core.errors import UserError, nearest
 from reglab.core.override import typed
+from reglab.data.package_file import located
 from reglab.data.table_csv import read_csv
 from reglab.data.table_memory import read_bytes
 from reglab.data.table_options import Reading
@@ -51,7 +52,7 @@ def read_table(path: str | None, reading: Reading | None = None) -> RawTable:
     reading = reading or Reading()
     if path is None:
         raise UserError("data.path is not set: give your file, as in data=table data.path=FILE.csv data.target=COLUMN")
-    file = Path(str(path)).expanduser()
+    file = located(str(path))
     ending = _check_file(file)
     for key, endings in EFFECTIVE.items():
         if getattr(reading, key) is not None and ending not in endings:
