@@ -11,8 +11,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from reglab.config.instantiate import locate
 from reglab.config.pack_settings import PackSettings
 from reglab.data import DataSet
+from reglab.optimizers import rule_for
 from reglab.rng import counter_rng
 from reglab.training.experiment import Experiment
 from reglab.training.fused.module import PackModule
@@ -63,6 +65,13 @@ def job(
         trainer={"precision": precision},
     )
     return replace(made, recipe=replace(made.recipe, **recipe), data=data or made.data)
+
+
+def fitting(names: Sequence[str], optimizer: Mapping[str, Any]) -> list[str]:
+    """Return the methods that fit an optimizer: no proximal steps where it has none."""
+    rule = rule_for(locate(optimizer["_target_"], torch.optim.Optimizer, "optimizer"))
+    refused = rule is None or rule.refused
+    return [name for name in names if not (refused and any(it.proximal for it in harness.members(name).values()))]
 
 
 def relabelled(seed: int, share: float = 0.3) -> DataSet:

@@ -52,7 +52,7 @@ def test_every_optimizer_in_param_groups(name: str) -> None:
     def make(number: int) -> Experiment:
         groups = [{"where": "4.weight", "lr_scale": 0.3 * (1 + number)}, {"where": "0.*", "weight_decay": 0.1 * number}]
         optimizer = {**node, "lr": 0.01 * (1 + number), "groups": groups}
-        mixture = harness.members("l1") | harness.members("weight_decay")
+        mixture = harness.members(fused.fitting(["l1", "l2"], node)[0]) | harness.members("weight_decay")
         return fused.job(mixture, seed=number, model=fused.net(number, bias=False), optimizer=optimizer, epochs=5)
 
     fused.assert_equals_solo(make, 2)

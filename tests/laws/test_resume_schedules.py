@@ -70,7 +70,7 @@ GROUPS = [{"where": "4.*", "lr_scale": 0.5}]  # of the net that these laws train
 
 def job(members: list[str], optimizer: str, scheduler: str, number: int = 0, groups: bool = False) -> Experiment:
     mixture = {}
-    for name in members:
+    for name in fused.fitting(members, OPTIMIZERS[optimizer]):
         mixture |= harness.members(
             name, **({"strength": 0.05 * (1 + number)} if name in ("l1", "weight_decay") else {})
         )
