@@ -39,7 +39,7 @@ def test_version(capsys):
     [
         (["trian"], "did you mean 'train'"),
         (["completion", "tcsh"], "bash|zsh|fish"),
-        (["train", "optimizer=adm"], "optimizer=adm: there is no such option; did you mean 'adam'? (valid: adam"),
+        (["train", "optimizer=adm"], "optimizer=adm: there is no such option; did you mean 'adam'? (valid: adadelta"),
         (["train", "optimizer.lrr=1"], "no key 'lrr' in optimizer; did you mean 'lr'?"),
         (["train", "trainer.max_steps=20"], "stands in no file: add it with a plus, +trainer.max_steps=..."),
         (["train", "trainer.fast_dev_run=true"], "trainer.fast_dev_run has no effect here: debug=quick"),

@@ -31,8 +31,8 @@ OURS = {
         *("Dropout", "EMA", "EarlyStopping", "ElasticNet", "Flooding", "L1", "L1Subgradient", "L2", "LabelSmoothing"),
         *("MaxNorm", "Mixup", "SAM", "WeightDecay", "WeightDecayFixed"),
     },
-    "optimizer": set(),
-    "scheduler": set(),
+    "optimizer": {"Lion", "Muon"},
+    "scheduler": {"WarmupDecay"},
     "loss": set(),
     "measure": set(),
 }
