@@ -82,6 +82,26 @@ def test_tracking_makes_an_mlflow_run_whose_model_loads(case: Case) -> None:
     assert fit.metrics["val/loss"] == pytest.approx(loss, abs=1e-6)
 
 
+def test_a_schedule_and_groups_are_those_of_the_command_line() -> None:
+    groups = [{"where": "2.*", "lr_scale": 0.5}, {"where": "0.bias", "frozen": True}]
+    optimizer = {"_target_": "torch.optim.Adam", "lr": 1e-2, "groups": groups}
+    model = net()
+    before = model[0].bias.detach().clone()
+    fit = reglab.fit(
+        model, reglab.dataset("wine"), optimizer=optimizer, scheduler="CosineAnnealingLR", **FAST | {"lr": None}
+    )
+    rates = fit.history["optimizer/lr"]
+    assert rates[max(rates)] < 0.5 * rates[min(rates)]
+    assert torch.equal(model[0].bias, before)
+    for wrong, told in (
+        ("CosineAnealingLR", "did you mean 'CosineAnnealingLR'"),
+        ({"T_max": 3}, "no mapping with _target_"),
+        (3, "give its name"),
+    ):
+        with pytest.raises(reglab.UserError, match=told):
+            reglab.fit(net(), reglab.dataset("wine"), scheduler=wrong, **FAST)
+
+
 def test_members_by_name_and_optimizers_by_name_in_any_case() -> None:
     members = {"first": reglab.L2(1e-2), "second": reglab.L2(1e-2)}
     fit = reglab.fit(net(), reglab.dataset("wine"), members, optimizer="RMSprop", **FAST)

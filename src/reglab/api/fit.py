@@ -36,7 +36,7 @@ from reglab.training.length import take_length
 from reglab.training.own_loss import with_loss
 from reglab.training.preflight import log_advice
 from reglab.training.process_state import process_restored
-from reglab.training.recipe import Recipe, optimizer_config
+from reglab.training.recipe import Recipe, optimizer_config, scheduler_config
 from reglab.training.recorder import Progress
 from reglab.training.run_note import run_note, verdict
 from reglab.training.trainer_arguments import check_of_fit
@@ -78,6 +78,7 @@ def fit(
     batch_size: int = 32,
     optimizer: str | Mapping[str, Any] = "adam",
     lr: float | Literal["default"] | None = "default",
+    scheduler: str | Mapping[str, Any] | None = None,
     seed: int = 0,
     tracking: str | None = None,
     experiment: str | None = None,
@@ -93,9 +94,13 @@ def fit(
         regularizers: A list, the first innermost, or a mapping by name.
         epochs: Passes over the training rows, >= 1; None where ``trainer`` has ``max_steps``.
         batch_size: Rows of a batch, >= 1.
-        optimizer: A name in ``torch.optim``, or a mapping of ``_target_`` and arguments.
+        optimizer: A name in ``torch.optim``, ``lion`` or ``muon``; or a mapping of ``_target_`` and
+            arguments, ``groups`` and ``layer_decay`` among them (docs/optimizers.md).
         lr: Learning rate; None: the optimizer's default; by default 1e-3 for an optimizer given by
             its name, and what the mapping says of one given so.
+        scheduler: A class of ``torch.optim.lr_scheduler`` by its name, such as
+            ``"CosineAnnealingLR"``, whose length is that of the run; or a mapping of ``_target_``,
+            arguments and ``interval``; None: a constant learning rate.
         seed: Of the initial draws, the order of the examples and the regularizers, >= 0.
         tracking: An MLflow URI such as ``sqlite:///reglab.db``; None keeps the result in memory
             alone.
@@ -123,10 +128,12 @@ def fit(
     clip_norm = settings.pop("gradient_clip_norm", None)
     length = take_length(settings, len(data.train), batch_size, "epochs")
     chunk, seconds = settings.pop("steps_per_batch", 32), settings.pop("checkpoint_seconds", 10.0)
-    recipe = Recipe(optimizer_config(optimizer, lr), {}, clip_norm, batch_size, chunk, *length)
+    judged = measure or MeasureSettings()
+    schedule = scheduler_config(scheduler)
+    recipe = Recipe(optimizer_config(optimizer, lr), schedule, clip_norm, batch_size, chunk, *length, judged.monitor)
     recipe.freeze(model)
     described = _description(cocktail, data, seed)
-    job = Experiment(model, cocktail, data, recipe, measure or MeasureSettings(), settings, described, seconds)
+    job = Experiment(model, cocktail, data, recipe, judged, settings, described, seconds)
     plan, job = spawn.plan_processes(job)
     with spawn.allow_notebook() if plan else nullcontext():
         check_experiment(job)

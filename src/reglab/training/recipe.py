@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 import torch.optim
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
 
 from reglab.config.instantiate import build, locate
 from reglab.config.leaves import leaves
 from reglab.core.errors import UserError, nearest
 from reglab.core.secrets import hide
+from reglab.optimizers.lion import Lion
+from reglab.optimizers.muon import Muon
 from reglab.training.param_groups import arranged, check_settings, frozen_names, optimizer_arguments, param_groups
 from reglab.training.schedule import Schedule, build_schedule
 
@@ -128,8 +131,8 @@ def optimizer_config(
     """Return the config node of an optimizer.
 
     Args:
-        optimizer: Its name in ``torch.optim``, in any case, or a mapping of ``_target_`` and
-            arguments.
+        optimizer: Its name in ``torch.optim``, in any case, ``lion`` or ``muon``, or a mapping of
+            ``_target_`` and arguments.
         lr: The learning rate; None: the optimizer's own default; ``default``: 1e-3 of one that is
             given by its name, and that of the mapping.
 
@@ -147,8 +150,40 @@ def optimizer_config(
         if optimizer.get("lr", lr) != lr:
             raise UserError(f"lr={lr} and optimizer={{..., 'lr': {optimizer['lr']}}} differ: give one of them")
         return {**optimizer, "lr": lr}
-    names = {name.lower(): name for name, member in vars(torch.optim).items() if inspect.isclass(member)}
+    names = {
+        name.lower(): f"torch.optim.{name}" for name, member in vars(torch.optim).items() if inspect.isclass(member)
+    }
+    names |= {f"{each.__name__}".lower(): f"{each.__module__}.{each.__name__}" for each in (Lion, Muon)}
     if optimizer.lower() not in names:
         raise UserError(f"optimizer={optimizer!r} is not in torch.optim; {nearest(optimizer.lower(), names)}")
     rate = 1e-3 if lr == "default" else lr
-    return {"_target_": f"torch.optim.{names[optimizer.lower()]}", **({} if rate is None else {"lr": rate})}
+    return {"_target_": names[optimizer.lower()], **({} if rate is None else {"lr": rate})}
+
+
+def scheduler_config(scheduler: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the config node of a learning rate schedule.
+
+    Args:
+        scheduler: The name of a class in ``torch.optim.lr_scheduler``, in any case, that needs no
+            argument but the length of the run; or a mapping of ``_target_``, arguments and
+            ``interval`` (``step`` or ``epoch``); None: none.
+
+    Raises:
+        UserError: For anything else.
+    """
+    if scheduler is None:
+        return {}
+    if isinstance(scheduler, Mapping) and "_target_" in scheduler:
+        return dict(scheduler)
+    classes = [member for member in vars(lr_scheduler).values() if inspect.isclass(member)]
+    known = {
+        member.__name__.lower(): member.__name__
+        for member in classes
+        if issubclass(member, LRScheduler) and member is not LRScheduler and not member.__name__.startswith("_")
+    }
+    if not isinstance(scheduler, str) or scheduler.lower() not in known:
+        hint = nearest(str(scheduler), known.values()) if isinstance(scheduler, str) else "give its name"
+        raise UserError(
+            f"scheduler={scheduler!r} is no class of torch.optim.lr_scheduler, and no mapping with _target_; {hint}"
+        )
+    return {"_target_": f"torch.optim.lr_scheduler.{known[scheduler.lower()]}"}
