@@ -42,7 +42,8 @@ REFUSED_IN_LIGHTNING: Mapping[str, tuple[tuple[object, ...], str]] = {
     "shards": ((None,), "weights are not sharded here: trainer.strategy=ddp"),
 }
 REFUSED: Mapping[str, str] = {
-    "logger": "every run is recorded in its journal and sent to MLflow: tracking=mlflow, offline or none says where",
+    "logger": "every run is recorded in its journal and sent to MLflow; tracking.also=[csv,tensorboard] writes files "
+    "besides",
     "callbacks": "reglab train has no callbacks of yours yet; in Python, reglab.Regularize joins them in your own "
     "pl.Trainer",
     "fast_dev_run": "debug=quick tracking=none trains one epoch of 64 rows",
