@@ -39,6 +39,11 @@ def test_version(capsys):
     [
         (["trian"], "did you mean 'train'"),
         (["completion", "tcsh"], "bash|zsh|fish"),
+        (["train", "-m", "seed=0,1", "hydra/launcher=joblib"], "hydra/launcher=fused"),
+        (["train", "-m", "seed=0,1", "hydra/launcher=submitit_slurm"], "on Slurm give srun reglab train"),
+        (["train", "-m", "seed=0,1", "hydra/sweeper=optuna"], "hydra/sweeper=optuna is not installed, nor needed"),
+        (["train", "-m", "tracking=none", "optimizer.lr=glob(*)"], "no option of optimizer.lr matches"),
+        (["train", "-m", "tracking=none", "sweep.blocks=[{regularizer: 'glob(*)'}]"], "stands on the command line"),
         (["train", "optimizer=adm"], "optimizer=adm: there is no such option; did you mean 'adam'? (valid: adadelta"),
         (["train", "optimizer.lrr=1"], "no key 'lrr' in optimizer; did you mean 'lr'?"),
         (["train", "trainer.max_steps=20"], "stands in no file: add it with a plus, +trainer.max_steps=..."),

@@ -58,6 +58,7 @@ GATES = {
     "build_arguments": {
         "data/lightning_data.py": 1,
         "training/lightning/data_module.py": 1,
+        "training/own_callbacks.py": 1,
         "training/own_module.py": 1,
     },
 }

@@ -44,7 +44,7 @@ TARGETS = (
     *("torch.utils.cpp_extension.load", "torch.serialization.pickle.Unpickler", "torch.nn.modules.os.system"),
     *("torchmetrics.text.BERTScore", "reglab.__main__.main", "reglab.tracking.git.subprocess.run", "lightning.x.Y"),
 )
-SLOTS = ("model", "optimizer", "scheduler", "regularizer.it")
+SLOTS = ("model", "optimizer", "scheduler", "regularizer.it", "callbacks.it")
 NEVER = {"lurking", "antigravity", "turtle", "idlelib", "imaplib", "poplib", "lib2to3", "nntplib", "telnetlib"}
 HANDLER, CALLBACK = "handlers.console", "hydra.experimental.callbacks.LogJobReturnCallback"
 HYDRA = {

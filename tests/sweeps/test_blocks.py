@@ -1,9 +1,13 @@
 """From blocks, seeds and the command line to jobs."""
 
 import pytest
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from reglab.config.paths import conf_dir
 from reglab.core.errors import UserError
 from reglab.sweeps.blocks import expand
 
@@ -70,3 +74,14 @@ def test_a_blocks_value_reaches_the_config_unchanged(hydra, value):
 def test_what_cannot_be_expanded_is_told(arguments, blocks, seeds, message):
     with pytest.raises(UserError, match=message):
         expand(arguments, blocks, seeds)
+
+
+def test_glob_takes_each_option_of_a_group_that_a_user_may_name():
+    made = Hydra.create_main_hydra2("reglab", create_config_search_path(str(conf_dir())))
+    GlobalHydra.instance().clear()  # which a command sets for itself
+    jobs = expand(["data=glob(*)", "regularizer=glob(l*,exclude=*2)"], loader=made.config_loader)
+    files = {path.stem for path in (conf_dir() / "data").glob("[!_]*.yaml")}
+    chosen = {f"regularizer={path.stem}" for path in (conf_dir() / "regularizer").glob("l*.yaml")}
+    assert {job.overrides[0] for job in jobs} == {f"data={name}" for name in files}
+    assert {job.overrides[1] for job in jobs} == chosen - {"regularizer=l2"}
+    assert len(jobs) == len(files) * (len(chosen) - 1)

@@ -87,11 +87,29 @@ def _parse_error(error: OverrideParseException) -> str:
     )
 
 
+_PLUGINS = {
+    "hydra/launcher": (
+        ("joblib", "submitit", "ray", "rq"),
+        "hydra/launcher=fused (one joint step), local (worker processes) or process (a process, and a GPU, each) runs "
+        "the jobs of a sweep; on Slurm give srun reglab train ... inside an allocation",
+    ),
+    "hydra/sweeper": (
+        ("optuna", "ax", "nevergrad"),
+        "a sweep is planned whole, so that its settings are compared over the same seeds: "
+        "'optimizer.lr=log(1e-4,1e-1,8)' or sweep.blocks",
+    ),
+}
+# Plugins of others, which start and choose jobs without what a sweep needs.
+_OF_OTHERS = {(group, name): instead for group, (names, instead) in _PLUGINS.items() for name in names}
+
+
 def _missing_option(error: MissingConfigException, options: Mapping[str, list[str]]) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return _first_line(error)
     valid = options.get(group, error.options or [])
+    if instead := _OF_OTHERS.get((group, option.partition("_")[0])):
+        return f"{group}={option} is not installed, nor needed: {instead}"
     hint = nearest(option, valid)
     others = f" (valid: {', '.join(sorted(valid))})" if hint.startswith("did you mean") else ""
     return f"{group}={option}: there is no such option; {hint}{others}"

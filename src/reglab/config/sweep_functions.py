@@ -12,8 +12,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
-from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep, Sweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, RangeSweep, Sweep
 from hydra.errors import HydraException
 
 from reglab.core.errors import UserError
@@ -59,12 +60,16 @@ def linear(low: Number, high: Number, n: int) -> list[Number]:
     return _tidy(low, high, [low + (high - low) * step / (n - 1) for step in range(n)])
 
 
-def grammar() -> OverridesParser:
-    """Return Hydra's override parser with ``log`` and ``linear`` registered."""
+def grammar(loader: ConfigLoader | None = None) -> OverridesParser:
+    """Return Hydra's override parser with ``log`` and ``linear`` registered.
+
+    Args:
+        loader: Hydra's, by which ``glob(...)`` finds the options of a group.
+    """
     functions = create_functions()
     functions.register(name="log", func=_choice_of_log)
     functions.register(name="linear", func=_choice_of_linear)
-    return OverridesParser(functions=functions)
+    return OverridesParser(functions=functions, config_loader=loader)
 
 
 def rewrite(arguments: Sequence[str]) -> list[str]:
@@ -77,6 +82,9 @@ def values(override: Override) -> list[str]:
     """Return an override's values as text for the grammar: several for a sweep, else one."""
     if isinstance(override._value, ChoiceSweep):
         return _choices(list(override.sweep_iterator()), override._value.simple_form)
+    swept: Any = override._value
+    if isinstance(swept, Glob):
+        return _options(override)
     if override.is_sweep_override():
         if isinstance(override._value, RangeSweep):
             _check_range(override)
@@ -125,6 +133,19 @@ def _choices(items: Sequence[Any], quotes_kept: bool) -> list[str]:
 def _choice(item: Any) -> str:
     value = Override._convert_value(item)
     return in_grammar(value) if isinstance(value, (str, list, dict)) else Override._get_value_element_as_str(item)
+
+
+def _options(override: Override) -> list[str]:
+    """Return the options of a group that ``glob(...)`` matches."""
+    key = override.key_or_group
+    if override.config_loader is None:
+        raise UserError(f"{key}: glob(...) stands on the command line; in sweep.blocks name the options, as a,b,c")
+    found = [str(name) for name in override.sweep_iterator() if not str(name).startswith("_")]
+    if not found:
+        raise UserError(
+            f"{override.input_line}: no option of {key} matches; glob(...) is for groups, such as optimizer"
+        )
+    return found
 
 
 def _source(sweep: Sweep) -> str:

@@ -42,9 +42,9 @@ REFUSED_IN_LIGHTNING: Mapping[str, tuple[tuple[object, ...], str]] = {
     "shards": ((None,), "weights are not sharded here: trainer.strategy=ddp"),
 }
 REFUSED: Mapping[str, str] = {
-    "logger": "every run is recorded in its journal and sent to MLflow: tracking=mlflow, offline or none says where",
-    "callbacks": "reglab train has no callbacks of yours yet; in Python, reglab.Regularize joins them in your own "
-    "pl.Trainer",
+    "logger": "every run is recorded in its journal and sent to MLflow; tracking.also=[csv,tensorboard] writes files "
+    "besides",
+    "callbacks": "name each by itself: +callbacks.watch._target_=my_package.Watch +callbacks.watch.every=10",
     "fast_dev_run": "debug=quick tracking=none trains one epoch of 64 rows",
     "min_steps": "give trainer.min_epochs",
     "max_time": "a result must not depend on the clock. `timeout 1h reglab train ...` saves and ends a run, and "

@@ -20,7 +20,7 @@ from reglab.config.yaml_file import read_mapping
 from reglab.core.errors import UserError, nearest
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "regularizer", "measure", "trainer", "tracking")
-ROOTS = frozenset({*GROUPS, "name", "seed", "trust", "loss", "sweep", "hydra"})
+ROOTS = frozenset({*GROUPS, "name", "seed", "trust", "loss", "callbacks", "sweep", "hydra"})
 _PACKAGES = ("experiment", "debug")  # groups whose files set other keys, and leave nothing under their own
 _REFERENCE = re.compile(r"\$\{[^}]*")
 # Words of other frameworks, and how the same is said here.
@@ -28,7 +28,6 @@ INSTEAD = {
     "criterion": "give loss=my_package.losses.my_loss, or leave it to the task of the data (data.task of a table)",
     "metric": "scores are named by measure.scores, and measure.monitor decides",
     "metrics": "scores are named by measure.scores, and measure.monitor decides",
-    "callbacks": "reglab train has no callbacks of yours yet; in Python, reglab.Regularize joins them in a pl.Trainer",
     "logger": "every run is recorded by tracking=mlflow, offline or none",
     "loggers": "every run is recorded by tracking=mlflow, offline or none",
     "datamodule": "a LightningDataModule is given by data=lightning data._target_=my_package.MyData",

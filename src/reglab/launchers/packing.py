@@ -125,6 +125,8 @@ def solo_reason(config: Mapping[str, Any]) -> str | None:
     """Return why a job cannot train in a pack, in one line; None if it can."""
     if uses_lightning_loop(config):
         return "a LightningModule trains by its own steps (model=lightning)"
+    if config.get("callbacks"):
+        return "callbacks watch one job at a time"
     trainer = config.get("trainer") or {}
     for key, allowed in _TRAINER.items():
         if key in trainer and trainer[key] not in allowed:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
@@ -46,6 +47,7 @@ def expand(
     blocks: Sequence[Mapping[str, Any]] = (),
     seeds: int | Sequence[int] | None = None,
     regularizers: Sequence[str] = (),
+    loader: ConfigLoader | None = None,
 ) -> list[Job]:
     """Return the jobs: seeds x blocks x the command line's sweeps, seeds changing slowest.
 
@@ -54,11 +56,12 @@ def expand(
         blocks: ``sweep.blocks``.
         seeds: A list, or a count n for 0 ... n-1.
         regularizers: Of the config, for the label where neither block nor command line choose any.
+        loader: Hydra's, for ``glob(...)``.
 
     Raises:
         UserError: A key is set twice, or a value cannot be read.
     """
-    command_axes = _axes(arguments)
+    command_axes = _axes(arguments, loader)
     block_axes = [_block(number, block) for number, block in enumerate(blocks)] or [{}]
     for number, axes in enumerate(block_axes):
         _check_disjoint(
@@ -86,8 +89,8 @@ def expand(
     return jobs
 
 
-def _axes(arguments: Sequence[str]) -> Axes:
-    parser = grammar()
+def _axes(arguments: Sequence[str], loader: ConfigLoader | None) -> Axes:
+    parser = grammar(loader)
     axes: Axes = {}
     for override in parser.parse_overrides(list(arguments)):
         key = override.get_key_element()

@@ -79,7 +79,7 @@ def run_sweep(
         UserError: A job cannot be composed; nothing was started.
         KeyboardInterrupt: The sweep was interrupted.
     """
-    jobs = expand_jobs(arguments, config)
+    jobs = expand_jobs(arguments, config, loader)
     composer, can = Composer(loader, config), capabilities_of(launcher)
     check_configs(jobs, composer, config, group_options(loader), can)
     links_by_job = links(jobs, composer, can)
@@ -139,14 +139,14 @@ def _launch(
         raise
 
 
-def expand_jobs(arguments: Sequence[str], config: DictConfig) -> list[Job]:
+def expand_jobs(arguments: Sequence[str], config: DictConfig, loader: ConfigLoader | None = None) -> list[Job]:
     """Return the jobs of a sweep. Raises UserError for invalid blocks, seeds or rules."""
     sweep: Any = OmegaConf.to_container(config.sweep, resolve=True)
     blocks = sweep.get("blocks") or []
     if not isinstance(blocks, list):
         raise UserError(f"sweep.blocks must be a list of mappings, got {blocks!r}")
     check_rule(sweep.get("rule", DEFAULT))
-    return expand(arguments, blocks, sweep.get("seeds"), list(config.get("regularizer") or {}))
+    return expand(arguments, blocks, sweep.get("seeds"), list(config.get("regularizer") or {}), loader)
 
 
 def requests_of(jobs: Sequence[Job], links_by_job: Mapping[int, Link], parent: str = "") -> list[JobRequest]:

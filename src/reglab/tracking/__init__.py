@@ -92,7 +92,7 @@ def open_runs(settings: TrackingSettings, runs: Sequence[RunSpec]) -> list[RunTr
     if settings.backend == "none":
         from reglab.tracking import local
 
-        return local.open_runs(specs)
+        return local.open_runs(specs, settings.also)
     if settings.backend == "offline":
         from reglab.tracking import offline
 

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from reglab.core import atomic_write
 from reglab.core.errors import UserError
 from reglab.core.terminal import inline
+from reglab.tracking.curve_files import CURVE_FILES
 from reglab.tracking.folder_gate import FILE_OF_A_RUN, check_run_folder
 from reglab.tracking.thinning import Thinning
 
@@ -50,6 +52,7 @@ class Identity:
         former: Ids that it had in stores that are gone; other runs may refer to it by them.
         place: The folder in which it was last begun or resumed.
         claims: See ``copies``.
+        also: Names of the curve files that its folder gets, see ``curve_files``.
     """
 
     run_id: str
@@ -64,6 +67,7 @@ class Identity:
     former: Sequence[str] = ()
     place: str | None = None
     claims: Sequence[str] = ()
+    also: Sequence[str] = ()
 
     @property
     def thinning(self) -> Thinning:
@@ -123,7 +127,7 @@ def _checked(identity: Identity) -> Identity:
     for name, value in asdict(identity).items():
         optional = value is None and name in ("uri", "artifacts", "local", "steps", "place")
         kind = int if name in numbers else bool if name == "offline" else str
-        if name in ("former", "claims"):
+        if name in ("former", "claims", "also"):
             if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
                 raise ValueError(f"{name} is {value!r}")
         elif not optional and (type(value) is not kind or (name in ("run_id", "stride", "minor") and not value)):
@@ -193,7 +197,8 @@ def move_earlier_run(folder: Path) -> Path | None:
     None if there was none. The journal is moved first, the identity last: after a crash in between,
     the next call moves the rest to the same folder.
     """
-    present = [name for name in (JOURNAL, SENT, LEFT, START, CREATED, *_FILES, IDENTITY) if (folder / name).exists()]
+    names = (JOURNAL, SENT, LEFT, START, CREATED, *_FILES, *_curve_files(folder), IDENTITY)
+    present = [name for name in names if (folder / name).exists()]
     if not {JOURNAL, IDENTITY} & {*present}:
         return None
     folders = (folder / f"{EARLIER}{number}" for number in range(1, 1_000_000))
@@ -202,6 +207,13 @@ def move_earlier_run(folder: Path) -> Path | None:
     for name in present:
         (folder / name).rename(earlier / name)
     return earlier
+
+
+def _curve_files(folder: Path) -> list[str]:
+    """Return the names of the run's curve files; the same names may be a user's own logger's."""
+    with suppress(UserError):
+        return [CURVE_FILES[name] for name in read_identity(folder).also if name in CURVE_FILES]
+    return []
 
 
 def is_move_unfinished(folder: Path) -> bool:

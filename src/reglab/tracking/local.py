@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Sequence
 
+from reglab.tracking.curve_files import CurveFile
 from reglab.tracking.folder import Identity
 from reglab.tracking.opening import Opening, locked_folders, track, write_records
 from reglab.tracking.params import flatten
@@ -15,14 +16,18 @@ from reglab.tracking.run_start import all_tags
 from reglab.tracking.tracker import RunTracker
 
 
-def open_runs(specs: Sequence[RunSpec]) -> list[RunTracker]:
+def open_runs(specs: Sequence[RunSpec], also: Sequence[CurveFile] = ()) -> list[RunTracker]:
     """Return trackers of new runs.
 
     ``params.json`` and ``config.yaml`` beside their journals, no store behind them.
+
+    Args:
+        specs: The runs.
+        also: Their curve files.
     """
     with locked_folders(specs) as locks:
         openings = [
-            Opening(spec, lock, Identity(uuid.uuid4().hex, spec.name, uri=None, artifacts=None))
+            Opening(spec, lock, Identity(uuid.uuid4().hex, spec.name, uri=None, artifacts=None, also=also))
             for spec, lock in zip(specs, locks, strict=True)
         ]
         write_records(openings)

@@ -56,7 +56,7 @@ def new_identity(settings: TrackingSettings, spec: RunSpec, run_id: str, artifac
         artifacts: Its artifact URI, if known.
     """
     uri, offline = redacted(settings.uri), settings.backend == "offline"
-    identity = Identity(run_id, spec.name, uri, artifacts, offline=offline, place=str(spec.folder))
+    identity = Identity(run_id, spec.name, uri, artifacts, offline=offline, place=str(spec.folder), also=settings.also)
     return identity.with_thinning(budget(settings, spec))
 
 

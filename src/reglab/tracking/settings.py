@@ -11,9 +11,10 @@ from urllib.parse import quote, unquote, urlsplit
 from reglab.core.errors import UserError, nearest
 from reglab.core.secrets import hide
 from reglab.tracking import environment
+from reglab.tracking.curve_files import CurveFile, check_curve_files
 
 POINTS = 500  # a chart is some thousand pixels wide
-_OPTIONS = ["name", "uri", "experiment", "artifacts", "points"]
+_OPTIONS = ["name", "uri", "experiment", "artifacts", "points", "also"]
 _TEXTS = ("name", "uri", "experiment", "artifacts")
 _PREFIX = "sqlite:///"
 _LONGEST_NAME, _LONGEST_ON_SERVER = 500, 256  # of an experiment: MLflow's limit, and that of most databases
@@ -33,6 +34,7 @@ class TrackingSettings:
         artifacts: URI of the artifact root; None: a server decides.
         artifacts_named: Whether the config names it.
         points: How many points of one series go to the store, 2 or more; None: all.
+        also: Files with all points that each run's folder gets when the run ends.
     """
 
     backend: Backend
@@ -41,6 +43,7 @@ class TrackingSettings:
     artifacts: str | None
     points: int | None = POINTS
     artifacts_named: bool = False
+    also: tuple[CurveFile, ...] = ()
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any], folder: Path | None = None) -> "TrackingSettings":
@@ -49,8 +52,8 @@ class TrackingSettings:
         Relative paths count from ``folder``, the working folder.
 
         Raises:
-            UserError: For an unknown key, backend or budget, for a store that MLflow cannot keep
-                runs in, and for a secret in what every run shows.
+            UserError: For an unknown key, backend, budget or curve file, for a store that MLflow
+                cannot keep runs in, and for a secret in what every run shows.
         """
         folder = (folder or Path.cwd()).resolve()
         for key, value in node.items():
@@ -69,6 +72,7 @@ class TrackingSettings:
         points = node.get("points", POINTS)
         if points is not None and (type(points) is not int or points < 2):
             raise UserError(f"tracking.points={points}: give a whole number from 2 on, or null to send every point")
+        also = check_curve_files(node.get("also"))
         recorded = node.get("uri") is not None or backend != "none"  # without MLflow its variables do not count
         uri = absolute_uri(node.get("uri"), folder) if recorded else store_uri(folder / "reglab.db")
         longest = _LONGEST_NAME if sqlite_path(uri) else _LONGEST_ON_SERVER
@@ -84,7 +88,7 @@ class TrackingSettings:
                     f"tracking.{key} holds the value of an environment variable that may be a secret, and it would "
                     "stand in every run for all to see: write it out, or give another one"
                 )
-        return cls(cast(Backend, backend), uri, experiment, artifacts, points, node.get("artifacts") is not None)
+        return cls(cast(Backend, backend), uri, experiment, artifacts, points, node.get("artifacts") is not None, also)
 
     def check_artifacts(self, location: str) -> None:
         """Raise UserError where the config names other artifacts than an experiment has.

@@ -14,6 +14,7 @@ from reglab.core.describe_error import storable
 from reglab.core.errors import UserError
 from reglab.core.secrets import hide
 from reglab.tracking.artifacts import leads_out
+from reglab.tracking.curve_files import write_curve_files
 from reglab.tracking.folder import JOURNAL, Identity, shell_path
 from reglab.tracking.journal import Journal
 from reglab.tracking.journal_lines import layout
@@ -43,6 +44,7 @@ class RunTracker:
         self.folder = folder
         self.journal = Journal(folder / JOURNAL)
         self._rule = identity.thinning
+        self._also = identity.also
         self._has_store = identity.uri is not None
         self._naming = naming_option(identity.uri, folder)
         self._sender = sender
@@ -132,6 +134,8 @@ class RunTracker:
                 self.tag(**{"reglab.points": series[0]})
                 self.artifact(path)
                 last["last"] = series[1]
+        if self.journal.in_place:
+            write_curve_files(self.journal.path, self._also)
         self.journal.record(status=status, **last)
         self._ended = True
 

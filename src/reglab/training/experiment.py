@@ -1,9 +1,10 @@
 """``Experiment``: model, cocktail, data and settings of one job."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytorch_lightning as pl
 from torch import nn
 
 from reglab.core.errors import UserError
@@ -21,6 +22,7 @@ class Experiment:
         trainer: Arguments of ``pytorch_lightning.Trainer``.
         description: Plain values in the checkpoints, from which ``reglab.load`` builds the model
             again.
+        callbacks: The user's, which observe.
     """
 
     model: nn.Module
@@ -31,6 +33,7 @@ class Experiment:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_seconds: float = 10.0
+    callbacks: Sequence[pl.Callback] = ()
 
     def __post_init__(self) -> None:
         seconds = self.checkpoint_seconds

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
@@ -18,12 +19,17 @@ from reglab.training.checkpoints import Checkpoints
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
 from reglab.training.finalize import Finalizer, load_evaluation_weights
+from reglab.training.logged import LoggedRecorder
 from reglab.training.measured_rows import StreamedRows
+from reglab.training.own_callbacks import warn_of_state
+from reglab.training.own_module import Package
 from reglab.training.recorder import Progress, Recorder
+from reglab.training.run_logger import RunLogger
 from reglab.training.silent_hooks import check_hooks
 from reglab.training.solo import Solo
 from reglab.training.trainer import PROFILE, build_trainer, quiet_lightning, run_trainer
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -62,13 +68,21 @@ def fit(
     engine, _ = split_settings(experiment.trainer)
     module = module_class(experiment.model, experiment.cocktail, data.train, data.criterion, experiment.recipe, engine)
     check_hooks(module.model, module.cocktail, data.train.inputs, data.train.index)
-    module.save_hyperparameters(dict(experiment.description))
-    checkpoints = Checkpoints(module, tracker.folder / "checkpoints", measure.monitor, experiment.checkpoint_seconds)
+    module.save_hyperparameters(dict(experiment.description), logger=False)
+    own, seconds = experiment.callbacks, experiment.checkpoint_seconds
+    late = Package("pytorch_lightning").late if own else _as_it_is  # behind the user's
+    checkpoints = late(Checkpoints)(module, tracker.folder / "checkpoints", measure.monitor, seconds)
     report = None if on_progress is None else lambda _, progress: on_progress(progress)
-    recorder = Recorder(module, [data], measure, [tracker], checkpoints, report, experiment.recipe.min_epochs)
+    recorder = late(LoggedRecorder if own else Recorder)(
+        module, [data], measure, [tracker], checkpoints, report, experiment.recipe.min_epochs
+    )
+    if resume:
+        warn_of_state(own)
     with quiet_lightning():
-        finalizer = Finalizer(module, recorder, checkpoints)
-        trainer = build_trainer(experiment, [recorder, checkpoints, finalizer, *callbacks], tracker.folder)
+        finalizer = late(Finalizer)(module, recorder, checkpoints)
+        logger = RunLogger(tracker.folder, tracker) if own else None
+        ours = [recorder, checkpoints, finalizer, *callbacks]
+        trainer = build_trainer(experiment, [*own, *ours], tracker.folder, logger)
         if trainer.world_size > 1:
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})
@@ -85,6 +99,10 @@ def fit(
         finalizer.examples.write(tracker.folder / FILE)
         tracker.artifact(tracker.folder / FILE)
     return final
+
+
+def _as_it_is(callback: type[T]) -> type[T]:
+    return callback
 
 
 def record_profile(tracker: RunTracker) -> None:

@@ -16,6 +16,7 @@ from reglab.training.describe import build_cocktail
 from reglab.training.experiment import Experiment
 from reglab.training.length import length_of
 from reglab.training.loader import Steps
+from reglab.training.own_callbacks import build_callbacks
 from reglab.training.recipe import Recipe
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
         node = dict(job.get("data") or {})
         try:
             data.check(node)
+            build_callbacks(job.get("callbacks"), own_loop=False)
         except UserError as error:
             findings.faults.setdefault(str(error), []).append(number)
             continue

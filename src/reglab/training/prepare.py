@@ -26,6 +26,7 @@ from reglab.training.check import check_seed
 from reglab.training.data_shape import with_data_shape
 from reglab.training.experiment import Experiment
 from reglab.training.length import take_length
+from reglab.training.own_callbacks import build_callbacks
 from reglab.training.own_loss import loss_of, with_loss
 from reglab.training.recipe import Recipe
 from reglab.training.warm_start import warm_start
@@ -181,12 +182,14 @@ def build_experiment(
     trainer = dict(job["trainer"])
     batch_size = loaded.batch_size or job["data"]["batch_size"]
     loaded = with_loss(loaded, loss_of(job.get("loss")), model, batch_size, repr(job.get("loss")))
+    own = build_callbacks(job.get("callbacks"), own_loop=False)
+    per_batch = trainer.pop("steps_per_batch", 32)
     recipe = Recipe(
         job["optimizer"],
         job["scheduler"],
         trainer.pop("gradient_clip_norm", None),
         batch_size,
-        trainer.pop("steps_per_batch", 32),
+        1 if own else per_batch,  # so that a callback sees each step
         *take_length(trainer, len(loaded.train), batch_size),
         monitor=str(job["measure"].get("monitor", "val/loss")),
     )
@@ -210,6 +213,7 @@ def build_experiment(
             **({"start": start} if start else {}),
         },
         seconds,
+        own,
     )
 
 

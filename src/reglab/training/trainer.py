@@ -28,6 +28,7 @@ from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, SameOnAllRanks, StoppedBySignal
 from reglab.training.execution_settings import split_settings
 from reglab.training.experiment import Experiment
+from reglab.training.run_logger import RunLogger
 from reglab.training.trainer_arguments import supported
 
 # Called inside Lightning's loops, which a StopIteration ends as if their data were used up.
@@ -48,20 +49,26 @@ _RESTORING = (
 )
 
 
-def build_trainer(experiment: Experiment, callbacks: list[pl.Callback], folder: Path | None = None) -> pl.Trainer:
-    """Return the Trainer of a job, without Lightning's logger, checkpoints and progress bar.
+def build_trainer(
+    experiment: Experiment,
+    callbacks: list[pl.Callback],
+    folder: Path | None = None,
+    logger: RunLogger | None = None,
+) -> pl.Trainer:
+    """Return the Trainer of a job, without Lightning's loggers, checkpoints and progress bar.
 
     Args:
         experiment: The job.
         callbacks: In their order.
         folder: Of the run, where a profile is written to.
+        logger: Of what callbacks log, with checkpoints among the callbacks; None: they log nothing.
 
     Raises:
         UserError: For an argument that is wrong, or has no effect.
     """
     fixed: dict[str, Any] = {
-        "logger": False,
-        "enable_checkpointing": False,
+        "logger": logger or False,
+        "enable_checkpointing": logger is not None,
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,

@@ -8,6 +8,7 @@ from pathlib import Path
 from mlflow.entities import Metric, RunTag
 
 from reglab.core.errors import UserError
+from reglab.tracking.curve_files import write_curve_files
 from reglab.tracking.folder import FOLDER, JOURNAL, read_identity
 from reglab.tracking.journal import Journal
 from reglab.tracking.lock import RunLock
@@ -62,6 +63,7 @@ def _through_journal(record: RunRecord, metrics: Mapping[str, float], step: int,
             journal.record(tags=dict(tags))
             journal.sync()
             journal.close()
+            write_curve_files(folder / JOURNAL, identity.also)
             return Sender(LateSink(record.uri)).flush([JournalCursor(identity, folder)])
         finally:
             lock.release()

@@ -12,36 +12,27 @@ from reglab.core.errors import UserError, nearest
 from reglab.training.best_epoch import final_metrics
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, Checkpoints
-from reglab.training.lightning.metric_names import storable_name
 from reglab.training.lightning.metric_state import metric_states, set_metric_states
 from reglab.training.lightning.random_state import random_state, set_random_state
-from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.trained_module import COCKTAIL, MODEL, TrainedModule, joint_state, part_of
+from reglab.training.logged import LoggedRecorder
 from reglab.training.loop_position import drop_loop_state, position_of, resume_from
-from reglab.training.recorder import Recorder
 
-LOGGED = "logged/"  # before the names that the module logs
 _RANDOM, _LOOPS, _METRICS = "random_state", "position", "metrics"
 
 
-class ModuleRecorder(Recorder):
-    """Records what ``Recorder`` does, and what the module logs, as ``logged/<name>``.
+class ModuleRecorder(LoggedRecorder):
+    """Records what ``Recorder`` does, and what module and callbacks log, as ``logged/<name>``.
 
     It measures once the loaders are set up, and behind the module's own ``on_train_epoch_end``:
     ``Package.late`` makes it one of the callbacks that Lightning calls there.
     """
 
     module: TrainedModule
-    logger: RunLogger
-
-    @property
-    def state_key(self) -> str:
-        return Recorder.__qualname__
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None: ...
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._seen: Mapping[str, Any] = {}
         self.begin()
         super().on_train_start(trainer, pl_module)
 
@@ -68,14 +59,6 @@ class ModuleRecorder(Recorder):
                 f"measure.monitor={self.settings.monitor} is not among what is measured ({', '.join(measured)}); "
                 f"{nearest(self.settings.monitor, measured)}"
             )
-        now = dict(self.module.module.trainer.callback_metrics)
-        # A value that the epoch did not log is still there, the same tensor.
-        new = {name: value for name, value in now.items() if self._seen.get(name) is not value}
-        self._seen = now
-        by_hand = {name: value for name, value in self.logger.take().items() if name not in now}
-        if epoch:
-            values = {name: float(value) for name, value in new.items()} | by_hand
-            rows[0].update({f"{LOGGED}{storable_name(name)}": values[name] for name in sorted(values)})
         return super()._metrics(rows, epoch)
 
 

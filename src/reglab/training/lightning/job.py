@@ -18,13 +18,15 @@ from reglab.training.finalize import load_evaluation_weights
 from reglab.training.fit import record_weights, summary
 from reglab.training.job_result import JobResult, record_summary
 from reglab.training.job_run import run_recorded
-from reglab.training.lightning.callbacks import LOGGED, ModuleCheckpoints, ModuleFiles, ModuleFinalizer, ModuleRecorder
+from reglab.training.lightning.callbacks import ModuleCheckpoints, ModuleFiles, ModuleFinalizer, ModuleRecorder
 from reglab.training.lightning.prepare import ModuleJob, prepare_module, seeded
-from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.testing import test_metrics
 from reglab.training.lightning.trained_module import TrainedModule
+from reglab.training.logged import LOGGED
+from reglab.training.own_callbacks import warn_of_state
 from reglab.training.process_state import process_restored
 from reglab.training.recorder import Progress
+from reglab.training.run_logger import RunLogger
 from reglab.training.run_note import steps_note
 from reglab.training.trainer import quiet_lightning, run_trainer, with_profiler
 
@@ -79,10 +81,14 @@ def _fit(
     recorder = late(ModuleRecorder)(
         trained, [], measure, [tracker], checkpoints, report, prepared.arguments.get("min_epochs") or 0
     )
-    recorder.logger = RunLogger(tracker.folder, tracker)
     finalizer = late(ModuleFinalizer)(trained, recorder, checkpoints)
     with quiet_lightning():
-        trainer = _trainer(prepared, recorder.logger, [prepared.regularize, recorder, checkpoints, finalizer])
+        if resume:
+            warn_of_state(prepared.callbacks)
+        ours = [recorder, checkpoints, finalizer]
+        trainer = _trainer(
+            prepared, RunLogger(tracker.folder, tracker), [prepared.regularize, *prepared.callbacks, *ours]
+        )
         if trainer.world_size > 1:
             where = f"{trainer.world_size} x {trainer.strategy.root_device.type}, {type(trainer.strategy).__name__}"
             tracker.tag(**{"reglab.devices": where})

@@ -17,9 +17,9 @@ from reglab.training import preflight
 from reglab.training.check import check_seed
 from reglab.training.fused.cost import ROW_BYTES, PackCost
 from reglab.training.lightning.prepare import build_job, prepare_module, seeded
-from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.trained_module import TrainedModule
 from reglab.training.preflight import LOADED, Findings
+from reglab.training.run_logger import RunLogger
 from reglab.training.trainer import quiet_lightning
 
 _TIMED = 5  # steps
@@ -36,7 +36,7 @@ def check_jobs(jobs: Mapping[int, Mapping[str, Any]]) -> Findings:
     findings = preflight.check_jobs({number: job for number, job in jobs.items() if number not in own})
     known: dict[str, str | None] = {}
     for number, job in own.items():
-        groups = ("model", "data", "trainer", "optimizer", "scheduler", "measure", "loss")
+        groups = ("model", "data", "trainer", "optimizer", "scheduler", "measure", "loss", "callbacks")
         methods = {name: (node or {}).get("_target_") for name, node in (job.get("regularizer") or {}).items()}
         key = hash_config({group: job.get(group) for group in groups} | {"methods": methods})
         if key not in known:

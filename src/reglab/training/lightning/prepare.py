@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from reglab.training.check import check_seed
 from reglab.training.lightning.data_module import ModuleData, build_data
 from reglab.training.lightning.trained_module import Regularizing
 from reglab.training.lightning.trainer_settings import epochs_of, lightning_arguments
+from reglab.training.own_callbacks import build_callbacks
 from reglab.training.own_module import Package, build_module, module_class, package_of
 from reglab.training.prepare import spec_of
 from reglab.training.trainer import quiet_lightning
@@ -50,6 +51,7 @@ class ModuleJob:
         arguments: Of the ``Trainer``.
         measure: What is measured.
         request: Of the sweep that it belongs to.
+        callbacks: The user's.
     """
 
     config: DictConfig
@@ -62,6 +64,7 @@ class ModuleJob:
     arguments: Mapping[str, Any]
     measure: MeasureSettings
     request: JobRequest | None = None
+    callbacks: Sequence[pl.Callback] = ()
 
     @property
     def tracking(self) -> TrackingSettings:
@@ -166,8 +169,9 @@ def build_job(
     check_trainer(package, arguments)
     module: Any = build_module(job["model"])
     members = dict(cocktail.named_regularizers())
+    own = build_callbacks(job.get("callbacks"), own_loop=True)
     regularize = Regularizing(members, data.task, loss=offered_loss(module), seed=job["seed"], every=None)
-    return ModuleJob(config, job, recorded, data, module, package, regularize, arguments, measure, request)
+    return ModuleJob(config, job, recorded, data, module, package, regularize, arguments, measure, request, own)
 
 
 def check_trainer(package: Package, arguments: Mapping[str, Any]) -> None:

@@ -26,8 +26,8 @@ from reglab.measures.evaluate import evaluation_mode
 from reglab.measures.intervals import Estimated, difference, mean_interval
 from reglab.regularizers import Cocktail
 from reglab.training.lightning.kept_state import kept_state
-from reglab.training.lightning.metric_names import without_part
 from reglab.training.measurement import Measurement
+from reglab.training.metric_names import without_part
 
 _LOWER = re.compile(
     r"loss|error|nll|perplexity|distance|divergence|brier|(^|[_/])(mse|mae|mape|rmse|wer|cer|fid|ece|log_loss)($|[_/])",

@@ -11,12 +11,12 @@ from reglab.core.errors import UserError
 from reglab.training import restore
 from reglab.training.describe import resolved
 from reglab.training.lightning.data_module import build_data
-from reglab.training.lightning.metric_names import without_part
 from reglab.training.lightning.prepare import seeded
-from reglab.training.lightning.run_logger import RunLogger
 from reglab.training.lightning.trainer_settings import lightning_arguments
+from reglab.training.metric_names import without_part
 from reglab.training.own_module import Package, package_of
 from reglab.training.restore import Restored, check_same_data
+from reglab.training.run_logger import RunLogger
 from reglab.training.trainer import quiet_lightning
 
 if TYPE_CHECKING:
