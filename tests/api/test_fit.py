@@ -114,6 +114,7 @@ def test_members_by_name_and_optimizers_by_name_in_any_case() -> None:
         (net(inputs=12), {}, r"inputs \[rows, 13\], 3 outputs wanted for a classification task"),
         (net(outputs=2), {}, "3 outputs wanted"),
         (net(), {"optimizer": "adan"}, "did you mean 'adam'"),
+        (nn.Linear, {}, "takes a torch.nn.Module and the data of .*; got the class Linear and a DataSet"),
         (net(), {"lr": -1.0}, "optimizer.lr must be > 0, got -1"),
         (net(), {"optimizer": {"_target_": "torch.optim.Adam", "rl": 1}}, "optimizer.rl"),
         (net(), {"epochs": 0}, "must be an integer >= 1, got 0"),

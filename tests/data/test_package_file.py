@@ -28,6 +28,8 @@ def test_a_table_of_a_package_is_that_of_its_own_loader() -> None:
         ("package:sklearn/datasets/data/irs.csv", "has no file 'datasets/data/irs.csv'; did you mean"),
         ("package:sklearn/../torch/version.py", "has no file"),
         ("package:os.path/x.csv", "no package 'os.path' is installed"),
+        ("package:sklearn", "names a package alone: give the path of a file in it, package:sklearn/PATH"),
+        ("package:sklearn/", "names a package alone"),
         ("package:", "no package '' is installed"),
     ],
 )

@@ -46,6 +46,7 @@ def test_it_holds_and_decays_to_the_last_rate(shape: str, decay: object) -> None
     [
         ({"warmup": 8, "hold": 3}, "warmup and hold take 8 \\+ 3 steps, and there are 10"),
         ({"warmup": -1}, "scheduler.warmup must be >= 0, got -1"),
+        ({"warmup": 1.5}, "scheduler.warmup must be a share below 1, or a number of steps, got 1.5"),
         ({"final": 2}, "scheduler.final must be >= 0 and <= 1, got 2"),
         ({"power": 0}, "scheduler.power must be > 0"),
         ({"shape": "cosin"}, "scheduler.shape=cosin is not known; did you mean 'cosine'"),

@@ -121,6 +121,11 @@ def fit(
         UserError: For bad input.
         Diverged: If the loss stops being finite.
     """
+    if not isinstance(model, nn.Module) or not isinstance(data, DataSet):
+        raise UserError(
+            "reglab.fit takes a torch.nn.Module and the data of reglab.dataset(...), in this order; "
+            f"got {_kind(model)} and {_kind(data)}"
+        )
     cocktail = Cocktail(_members(regularizers), check_seed(seed), data.task)
     _check_shapes(model, data)
     data = with_loss(data, loss, model, batch_size)
@@ -140,6 +145,10 @@ def fit(
     log_advice(job)
     train = partial(_train, job, tracking, experiment, seed)
     return Fit(model, *(spawn.run(plan, train, model, cocktail) if plan else train()))
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
 def _train(job: Experiment, tracking: str | None, experiment: str | None, seed: int) -> spawn.FitResult:

@@ -25,6 +25,8 @@ def located(path: str) -> Path:
         raise UserError(
             f"data.path={path}: no package {name!r} is installed; write {PREFIX}sklearn/datasets/data/iris.csv"
         )
+    if not inside.strip("/"):
+        raise UserError(f"data.path={path} names a package alone: give the path of a file in it, {PREFIX}{name}/PATH")
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     file = (root / inside).resolve()
     if not file.is_relative_to(root) or not file.is_file():

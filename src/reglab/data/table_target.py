@@ -121,19 +121,21 @@ def _several(columns: "pd.DataFrame", tasks: Mapping[str, str]) -> Target:
 
 
 def _times(columns: "pd.DataFrame", task: Task) -> Target:
-    """Return times, and which events were seen; all, where there is no column of them."""
+    """Return times, and which events were seen."""
     names = list(columns)
-    if len(names) > 2:
-        raise UserError(f"{task.name} takes a time, and whether the event was seen, got {names}: name these two")
+    if len(names) != 2:
+        raise UserError(
+            f"{task.name} takes a time, and 1 or 0 for whether the event was seen then, got {names}: of a table "
+            "data.target=TIME data.event=SEEN, of arrays targets [rows, 2]; where all were seen, 1 in every row"
+        )
     _check_complete(columns[names[0]])
     _check_present(columns[names[-1]])
-    numbers = _numbers(columns, task)
-    values = numbers if len(names) == 2 else np.concatenate([numbers, np.ones_like(numbers)], 1)
+    values = _numbers(columns, task)
     if wrong := task.check_targets(torch.tensor(values)):
         raise UserError(f"the target {names} does not suit data.task={task.name}: {wrong}")
     if not values[:, 1].any():
         raise UserError(f"no event was seen: {names[-1]!r} is 0 in every row. Is 1 an event that was seen there?")
-    return Target(task.name, values, (*map(str, names), "event")[:2])
+    return Target(task.name, values, tuple(map(str, names)))
 
 
 def targets_of(values: NDArray[Any], task: TaskOrTasks) -> Target:

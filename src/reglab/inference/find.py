@@ -147,8 +147,8 @@ def _rebuilt(run: str | Path, digest: str | None, description: Mapping[str, Any]
     loaded = data.load(node)
     if loaded.digest == digest and loaded.preprocessing is None:
         raise UserError(
-            f"new rows for the run {run} are not prepared here: its inputs are windows, queries, padded or several, or "
-            "its targets are. Make inputs as in training, and give them to the model, reglab.load(RUN)"
+            f"the run {run} cannot be predicted with, exported or registered yet: runs of survival, ranking, several "
+            "targets, windows, padded or several inputs are not. Its model takes prepared inputs: reglab.load(RUN)"
         )
     if digest is None or loaded.digest != digest or loaded.preprocessing is None:
         raise UserError(

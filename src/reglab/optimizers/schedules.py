@@ -56,6 +56,8 @@ class WarmupDecay(LRScheduler):
         if shape not in _SHAPES:
             raise UserError(f"scheduler.shape={shape} is not known; {nearest(str(shape), _SHAPES)}")
         for name, value, most in (("warmup", warmup, math.inf), ("hold", hold, math.inf), ("final", final, 1.0)):
+            if most > 1 and 1 < value != int(value):
+                raise UserError(f"scheduler.{name} must be a share below 1, or a number of steps, got {value}")
             if not 0 <= value <= most:
                 raise UserError(f"scheduler.{name} must be >= 0{'' if most > 1 else ' and <= 1'}, got {value}")
         if not power > 0:

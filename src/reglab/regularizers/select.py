@@ -55,6 +55,8 @@ def check_selection(model: nn.Module, where: str) -> None:
     for part in where.split() or [where]:
         if not selected(model, part):
             names = [name for name, _ in model.named_parameters()]
+            if _matching(model.named_parameters(), part, kinds_of(model)):
+                raise ValueError(f"where={part!r} selects weights that are frozen alone: name others, or leave it out")
             raise ValueError(f"where={part!r} selects none of the model's parameters; {nearest(part, names)}")
 
 

@@ -25,7 +25,7 @@ from reglab.training.experiment import Experiment
 from reglab.training.loader import Steps
 from reglab.training.per_example import constant_predictor
 from reglab.training.polish import check_polish
-from reglab.training.schedule import Schedule
+from reglab.training.schedule import Schedule, check_rates
 from reglab.training.sparse_gradients import takes_sparse
 from reglab.training.step_size import known_rule
 from reglab.training.torch_compile import compile_options
@@ -55,7 +55,10 @@ def check_experiment(experiment: Experiment) -> None:
     rows = experiment.recipe.batch_size * split_settings(experiment.trainer)[0].accumulate
     steps = Steps(len(experiment.data.train), rows, 0, experiment.recipe, lambda: 0)
     schedule = experiment.recipe.build_schedule(optimizer, steps.per_epoch)
-    _check_watched(experiment, schedule)
+    if schedule is not None:
+        _check_watched(experiment, schedule)
+        total = experiment.recipe.steps or steps.per_epoch * experiment.recipe.epochs
+        check_rates(schedule, optimizer, total, steps.per_epoch)
     if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
         raise UserError(
             f"{type(optimizer).__name__} stands for an average of the weights that it computes by itself, which is not "
@@ -107,12 +110,12 @@ def _try_scores(experiment: Experiment) -> None:
             score.estimate(tried, task)
 
 
-def _check_watched(experiment: Experiment, schedule: Schedule | None) -> None:
+def _check_watched(experiment: Experiment, schedule: Schedule) -> None:
     """Refuse a schedule that waits for a metric which is not measured."""
     always = [name for name in OF_TASKS if name in task_named(experiment.data.task).scores]
     wanted = [str(score) for score in experiment.measure.wanted]
     known = dict.fromkeys(["val/loss", experiment.measure.monitor, *(f"val/{name}" for name in (*always, *wanted))])
-    if schedule is not None and schedule.monitor and schedule.monitor not in known:
+    if schedule.monitor and schedule.monitor not in known:
         raise UserError(f"scheduler.monitor={schedule.monitor} is not measured; {nearest(schedule.monitor, known)}")
 
 

@@ -1,12 +1,15 @@
 """Param groups of an optimizer: which weights have settings of their own, and which are frozen."""
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from reglab.config.instantiate import construct
 from reglab.core.errors import UserError, nearest
 from reglab.regularizers.parameter_kinds import kinds_of
 from reglab.regularizers.select import Named, check_selection, chosen, selected
@@ -61,6 +64,10 @@ def param_groups(node: Mapping[str, Any], model: nn.Module) -> list[ParamGroup]:
         for name in names:
             left.pop(name, None)
         settings = {name: value for name, value in group.items() if name not in (_WHERE, _FROZEN, _SCALE)}
+        if set(group) == {_WHERE}:
+            raise UserError(f"{key} sets nothing: give it lr, lr_scale, frozen: true, ..., or leave it out")
+        if "lr" in settings and _SCALE in group:
+            raise UserError(f"{key}: lr_scale is a factor of optimizer.lr, and lr is given too: leave one of them out")
         if frozen and (settings or scale != 1):
             raise UserError(f"{key}: frozen weights have no {next(iter(settings), _SCALE)}; leave it out")
         groups.append(ParamGroup(names, settings, scale, frozen))
@@ -113,18 +120,25 @@ def arranged(
     return [group for group in made if group["params"]]
 
 
-def check_settings(groups: Sequence[ParamGroup], defaults: Mapping[str, Any]) -> None:
-    """Raise UserError for a setting that the optimizer does not have.
+def check_settings(groups: Sequence[ParamGroup], optimizer: Optimizer, arguments: Mapping[str, Any]) -> None:
+    """Raise UserError for a setting that the optimizer does not have, or does not take.
 
     Args:
         groups: Of the weights.
-        defaults: Of the optimizer.
+        optimizer: Of them.
+        arguments: Of its class, which checks the settings of a group as it does its own.
     """
+    cls, key = type(optimizer), f"optimizer.{GROUPS}"
+    taken = inspect.signature(cls).parameters
     for group in groups:
         for name in group.settings:
-            if name not in defaults:
-                known = [*defaults, _WHERE, _FROZEN, _SCALE]
-                raise UserError(f"optimizer.{GROUPS}: the optimizer has no {name}; {nearest(name, known)}")
+            if name not in optimizer.defaults:
+                known = [*optimizer.defaults, _WHERE, _FROZEN, _SCALE]
+                raise UserError(f"{key}: the optimizer has no {name}; {nearest(name, known)}")
+        settings = {name: value for name, value in group.settings.items() if name in taken}
+        weights = optimizer.param_groups[0]["params"][:1]
+        if settings:
+            construct(cls, {**arguments, **settings, "params": weights}, key)
 
 
 def layers_of(names: Sequence[str]) -> list[int]:

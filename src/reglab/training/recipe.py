@@ -88,7 +88,9 @@ class Recipe:
         groups = param_groups(self.optimizer, model)
         rate = arguments.get("lr", _default_rate(arguments))
         optimizer = build(arguments, Optimizer, "optimizer", params=arranged(groups, weights, rate))
-        check_settings(groups, optimizer.defaults)
+        plain = {name: value for name, value in arguments.items() if name != "_target_"}
+        check_settings(groups, optimizer, plain)
+        _check_momentum(optimizer)
         if isinstance(optimizer, torch.optim.LBFGS):
             raise UserError("optimizer: LBFGS takes many gradients a step, which regularizers do not fit; try Adam")
         return optimizer
@@ -111,6 +113,13 @@ def stand_ins(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, weight in model.named_parameters()
         if weight.requires_grad
     }
+
+
+def _check_momentum(optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        momentum = group.get("momentum", 0.0)
+        if not (_is_number(momentum) and 0 <= momentum < 1):
+            raise UserError(f"optimizer.momentum must be >= 0 and < 1, got {momentum}")
 
 
 def _default_rate(arguments: Mapping[str, Any]) -> float | None:

@@ -16,6 +16,8 @@ from reglab.core.metric_direction import lower_is_better
 
 Interval = Literal["step", "epoch"]
 KEY = "scheduler"
+_TRIED = 300  # moves of a schedule
+_LEAST = {"patience": 0, "step_size": 1, "T_max": 1, "total_iters": 1, "cooldown": 0}
 _CYCLING = ("OneCycleLR", "CyclicLR")  # move the momentum too, where the optimizer has one
 
 
@@ -45,6 +47,31 @@ class Schedule:
         if self.monitor not in metrics:
             raise UserError(f"scheduler.monitor={self.monitor} is not measured in training; take measure.monitor")
         self.scheduler.step(float(metrics[self.monitor]))  # type: ignore[arg-type]  # of ReduceLROnPlateau
+
+
+def check_rates(schedule: Schedule, optimizer: Optimizer, steps: int, steps_per_epoch: int) -> None:
+    """Try a schedule, and raise UserError where it fails, or a learning rate is none.
+
+    Args:
+        schedule: Of the optimizer; it is used up.
+        optimizer: Of stand-ins for the weights.
+        steps: Of the run, of which the first are tried.
+        steps_per_epoch: In an epoch.
+    """
+    by_step = schedule.interval == "step" and not schedule.monitor
+    moves = min(steps if by_step else max(1, steps // steps_per_epoch), _TRIED)
+    for move in range(1, moves):
+        optimizer.step()
+        try:
+            schedule.advance(inside_epoch=by_step)
+            schedule.observe({schedule.monitor: 1.0} if schedule.monitor else {})
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise UserError(f"{KEY}: {error} after {move} {schedule.interval}s: correct its numbers") from error
+        for rate in (float(group["lr"]) for group in optimizer.param_groups):
+            if not 0 <= rate < float("inf"):
+                raise UserError(
+                    f"{KEY}: the learning rate would be {rate:g} after {move} {schedule.interval}s: correct its numbers"
+                )
 
 
 def build_schedule(
@@ -77,14 +104,18 @@ def build_schedule(
     if interval not in ("step", "epoch"):
         raise UserError(f"scheduler.interval must be step or epoch, got {interval}")
     if plateau:
+        _check_counts(node, KEY)
         watched = str(arguments.pop("monitor", None) or monitor)
-        arguments.setdefault("mode", "min" if lower_is_better(watched) else "max")
+        mode = "min" if lower_is_better(watched) else "max"
+        if arguments.setdefault("mode", mode) != mode:
+            raise UserError(f"scheduler.mode={arguments['mode']}: of {watched} {mode} is better; leave it out")
         return Schedule(build(arguments, ReduceLROnPlateau, KEY, optimizer=optimizer), "epoch", watched)
     return Schedule(_scheduler(arguments, optimizer, steps if interval == "step" else epochs, KEY), interval)
 
 
 def _scheduler(node: Mapping[str, Any], optimizer: Optimizer, length: int, key: str) -> LRScheduler:
     arguments = dict(node)
+    _check_counts(node, key)
     if (name := filled_in(node)) is not None:
         arguments[name] = length
     if (given := arguments.get("total_steps")) is not None and given < length:
@@ -100,6 +131,18 @@ def _scheduler(node: Mapping[str, Any], optimizer: Optimizer, length: int, key: 
         if isinstance(arguments.get(name), int | float):
             arguments[name] = _by_group(arguments[name], optimizer)
     return build(arguments, LRScheduler, key, optimizer=optimizer)
+
+
+def _check_counts(node: Mapping[str, Any], key: str) -> None:
+    for name, least in _LEAST.items():
+        value = node.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise UserError(f"{key}.{name} must be a whole number >= {least}, got {value}")
+    for name in ("max_lr", "base_lr"):
+        values = node.get(name, 1.0)
+        for value in values if isinstance(values, Sequence) and not isinstance(values, str) else [values]:
+            if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+                raise UserError(f"{key}.{name} must be > 0, got {value}")
 
 
 def _by_group(rate: float, optimizer: Optimizer) -> float | list[float]:
