@@ -114,7 +114,6 @@ def test_members_by_name_and_optimizers_by_name_in_any_case() -> None:
         (net(inputs=12), {}, r"inputs \[rows, 13\], 3 outputs wanted for a classification task"),
         (net(outputs=2), {}, "3 outputs wanted"),
         (net(), {"optimizer": "adan"}, "did you mean 'adam'"),
-        (nn.Linear, {}, "takes a torch.nn.Module and the data of .*; got the class Linear and a DataSet"),
         (net(), {"lr": -1.0}, "optimizer.lr must be > 0, got -1"),
         (net(), {"optimizer": {"_target_": "torch.optim.Adam", "rl": 1}}, "optimizer.rl"),
         (net(), {"epochs": 0}, "must be an integer >= 1, got 0"),
@@ -130,6 +129,15 @@ def test_bad_input_is_told_before_training(case: Case, model: nn.Module, given: 
         reglab.fit(model, reglab.dataset("wine"), **{**FAST, "tracking": case.uri, **given})
     assert all(torch.equal(weight, was) for weight, was in zip(model.parameters(), before, strict=True))
     assert case.runs() == []
+
+
+def test_a_class_and_swapped_arguments_are_refused() -> None:
+    data: Any = reglab.dataset("wine")
+    model: Any = nn.Linear
+    with pytest.raises(reglab.UserError, match="got the class Linear and a DataSet"):
+        reglab.fit(model, data)
+    with pytest.raises(reglab.UserError, match="in this order; got a DataSet and a Sequential"):
+        reglab.fit(data, net())
 
 
 def test_the_user_s_own_arrays() -> None:

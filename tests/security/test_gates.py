@@ -53,6 +53,9 @@ GATES = {
         "training/data_shape.py": 1,
         "training/lightning/data_module.py": 1,
         "training/own_module.py": 1,
+        "training/own_callbacks.py": 1,
+        "training/recipe.py": 1,
+        "training/schedule.py": 1,
     },
     # Nested objects of a user's LightningModule and of its data, behind the class that the user trusts.
     "build_arguments": {
