@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 from torch.nn import functional
-from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop, Rprop
 
 from callback.own_module import (
     LIGHTNING_WARNS,
@@ -181,8 +181,8 @@ def test_an_average_follows_any_optimizer() -> None:
 
 
 def test_l1_refuses_an_optimizer_whose_step_it_does_not_know() -> None:
-    with pytest.raises(UserError, match="effective step size of RMSprop"):
-        fit(OwnModule(rmsprop), [L1(1e-3)])
+    with pytest.raises(UserError, match="proximal steps do not fit Rprop: its steps grow"):
+        fit(OwnModule(Rprop), [L1(1e-3)])
 
 
 class HalfScaled(OwnModule):

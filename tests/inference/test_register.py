@@ -26,8 +26,15 @@ ROWS = NEW.drop(columns="id")
 
 @pytest.fixture(scope="module")
 def registered(stored: Trained) -> Trained:
-    with chdir(stored.folder):
-        assert main(["register", str(stored.run), "name=churn", "alias=champion"]) == 0
+    elsewhere: Any = f"sqlite:///{stored.folder / 'elsewhere.db'}"
+    mlflow.set_tracking_uri(elsewhere)  # by the program, for its own runs
+    try:
+        with chdir(stored.folder):
+            assert main(["register", str(stored.run), "name=churn", "alias=champion"]) == 0
+        assert mlflow.get_tracking_uri() == elsewhere
+    finally:
+        elsewhere = None
+        mlflow.set_tracking_uri(elsewhere)
     return stored
 
 

@@ -23,6 +23,10 @@ OPTIMIZERS = {
 }
 
 
+# With which they get there in 100 steps.
+RATES = {"sgd": 0.3, "momentum": 0.03, "adagrad": 0.2, "radam": 0.3, "adadelta": 2.0, "lion": 0.002, "adamax": 0.05}
+
+
 class Unreached(nn.Module):
     """One layer has no part in the outputs, another's is multiplied by 0, a column of the first meets zeros."""
 
@@ -44,7 +48,7 @@ class Unreached(nn.Module):
 
 def job(name: str, optimizer: str, number: int = 0, epochs: int = 25, **changes: float) -> Experiment:
     members = harness.members(name, **({"strength": (0.01, 0.014)[number]} | changes))
-    node: dict[str, Any] = {**OPTIMIZERS[optimizer], "lr": {"sgd": 0.3, "momentum": 0.03}.get(optimizer, 0.015)}
+    node: dict[str, Any] = {**OPTIMIZERS[optimizer], "lr": RATES.get(optimizer, 0.015)}
     return fused.job(members, seed=number, model=Unreached(number), optimizer=node, epochs=epochs, clip=3.0)
 
 
@@ -52,7 +56,7 @@ def unreached(state: dict[str, Tensor]) -> list[Tensor]:
     return [state["model.idle.weight"], state["model.nought.weight"], state["model.first.weight"][:, -1]]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", [name for name, node in OPTIMIZERS.items() if fused.fitting(["l1"], node)])
 @pytest.mark.parametrize("name", PROXIMAL)
 def test_it_ends_at_zero_alone_and_in_a_pack(name: str, optimizer: str) -> None:
     pack = fused.together([job(name, optimizer, number) for number in range(2)])

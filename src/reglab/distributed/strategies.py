@@ -89,18 +89,19 @@ class Sharded(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the optimizer's state with whole tensors. A collective."""
         plain = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        return self._mapped(plain.state_dict(), self._module.local_parameters.for_checkpoint)
+        return self._mapped(plain, plain.state_dict(), self._module.local_parameters.for_checkpoint)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Load this rank's parts of the whole tensors."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            optimizer.load_state_dict(self._mapped(state, self._module.local_parameters.shard_of))
+            optimizer.load_state_dict(self._mapped(optimizer, state, self._module.local_parameters.shard_of))
 
-    def _mapped(self, state: Mapping[str, Any], change: Any) -> dict[str, Any]:
+    def _mapped(self, optimizer: Optimizer, state: Mapping[str, Any], change: Any) -> dict[str, Any]:
         """Return an optimizer's state with ``change(name, tensor)`` of each tensor in the shape of
-        a weight.
+        a weight, which the optimizer numbers by its param groups.
         """
-        names = list(self._module.local_parameters.weights)
+        name_of = {id(weight): name for name, weight in self._module.local_parameters.weights.items()}
+        names = [name_of[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
         mapped = {
             index: {
                 key: change(names[index], value) if isinstance(value, Tensor) and value.dim() else value

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Run
 from mlflow.exceptions import MlflowException
@@ -173,10 +174,12 @@ def register(record: RunRecord, model_id: str, name: str, alias: str | None) -> 
 @contextmanager
 def _default_store(uri: str) -> Iterator[None]:
     """Make ``uri`` the store that MLflow's registry of a local store asks for a logged model."""
-    before = os.environ.get(_DEFAULT)
-    os.environ[_DEFAULT] = client_uri(uri)
+    variable = os.environ.pop(_DEFAULT, None)  # what a program chose itself comes before it
+    chosen: Any = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None  # type: ignore[no-untyped-call]
+    mlflow.set_tracking_uri(client_uri(uri))
     try:
         yield
     finally:
-        del os.environ[_DEFAULT]
-        os.environ |= {} if before is None else {_DEFAULT: before}
+        mlflow.set_tracking_uri(chosen)
+        os.environ.pop(_DEFAULT, None)
+        os.environ |= {} if variable is None else {_DEFAULT: variable}

@@ -75,12 +75,18 @@ def _attributes(member: nn.Module) -> tuple[tuple[str, Any], ...]:
 
 
 def _masked(value: Any) -> Any:
-    """Return a config node with its numbers replaced, which may differ between members."""
+    """Return a config node without its numbers and lists of numbers, which may differ between
+    members.
+    """
     if isinstance(value, Mapping):
-        return {key: _masked(value[key]) for key in sorted(value)}
+        return {key: _masked(value[key]) for key in sorted(value) if not _numeric(value[key])}
+    return [_masked(each) for each in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _numeric(value: Any) -> bool:
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_masked(each) for each in value]
-    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else value
+        return all(_numeric(each) for each in value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def aliases(module: nn.Module) -> dict[str, str]:
