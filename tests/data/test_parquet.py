@@ -145,6 +145,9 @@ def test_what_cannot_be_trained_on_is_refused_in_a_sentence(folder, options, mes
 
 
 def test_files_that_are_none_or_differ_are_named(folder):
+    (folder / "houses.csv").write_text("a,colour\n1,red\n")
+    with pytest.raises(UserError, match=r"houses\.csv is no Parquet file: data=table"):
+        loaded(folder / "houses.csv")
     parquet.write_table(pa.table({"a": [1.0, 2.0], "colour": ["red", "blue"]}), folder / "z.parquet")
     with pytest.raises(UserError, match=r"z\.parquet has no column for 'signal', and .*part-0\.parquet .*same columns"):
         loaded(folder)

@@ -30,6 +30,10 @@ def parquet_files(path: str) -> list[Path]:
     """
     given = Path(path).expanduser()
     if given.is_file():
+        if given.name.endswith((".csv", ".csv.gz", ".tsv", ".txt", ".jsonl", ".ndjson", ".xlsx")):
+            raise UserError(
+                f"data.path={path} is no Parquet file: data=table data.path={path} data.target=COLUMN reads it"
+            )
         return [given]
     if given.is_dir():
         found = [each for each in given.rglob("*") if each.suffix in _SUFFIXES and not each.name.startswith((".", "_"))]
