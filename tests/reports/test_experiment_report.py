@@ -36,11 +36,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator
         for seed in ("0", "1"):
             patch.setenv("PL_GLOBAL_SEED", seed)  # as seed_everything does
             for members in ([], [L1(STRENGTHS[0])], [L1(STRENGTHS[1])], [L2(1e-2)]):
-                logger = MLFlowLogger("mine", tracking_uri="sqlite:///reglab.db", artifact_location=str(made / "kept"))
+                logger = MLFlowLogger("mine", tracking_uri=store(made), artifact_location=str(made / "kept"))
                 run = trainer([Regularize(members, "classification")], epochs=4, logger=logger)
                 data = DataLoader(dataset(48, 2 + int(seed)), 8), DataLoader(dataset(40, 3), 40)
                 run.fit(OwnModule(lambda weights: Adam(weights, 1e-2)), *data)
         yield made
+
+
+def store(folder: Path) -> str:
+    """Return the store by its whole path: MLflow remembers a relative one, wherever it was used first."""
+    return f"sqlite:///{folder / 'reglab.db'}"
 
 
 def runs(folder: Path, name: str) -> list[Any]:
@@ -78,7 +83,7 @@ def test_a_script_with_a_loss_of_its_own_is_compared_too(folder: Path, capsys: p
     """By rows, whose losses pair the runs, and by batches, which have none."""
     for name, reduction in (("by row", "none"), ("by batch", "mean")):
         for members in ([], [L2(1e-2)]):
-            logger = MLFlowLogger(name, tracking_uri="sqlite:///reglab.db", artifact_location=str(folder / name))
+            logger = MLFlowLogger(name, tracking_uri=store(folder), artifact_location=str(folder / name))
             callback = Regularize(members, loss=partial(own_loss, reduction))
             run = trainer([callback], epochs=2, logger=logger)
             run.fit(OwnModule(), DataLoader(dataset(48, 2), 8), DataLoader(dataset(40, 3), 40))
