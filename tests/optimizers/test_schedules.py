@@ -36,7 +36,8 @@ def test_a_share_and_a_number_of_steps_are_the_same_warm_up() -> None:
     ],
 )
 def test_it_holds_and_decays_to_the_last_rate(shape: str, decay: object) -> None:
-    seen = rates(warmup=2, hold=3, shape=shape, power=2.0, final=0.1)
+    power = {"power": 2.0} if shape == "polynomial" else {}
+    seen = rates(warmup=2, hold=3, shape=shape, final=0.1, **power)
     wanted = [0.5, 1, 1, 1, 1, *(0.1 + 0.9 * decay(step / 5) for step in range(6))]  # type: ignore[operator]
     assert seen == pytest.approx(wanted)
 
@@ -48,6 +49,7 @@ def test_it_holds_and_decays_to_the_last_rate(shape: str, decay: object) -> None
         ({"warmup": -1}, "scheduler.warmup must be >= 0, got -1"),
         ({"warmup": 1.5}, "scheduler.warmup must be a share below 1, or a number of steps, got 1.5"),
         ({"final": 2}, "scheduler.final must be >= 0 and <= 1, got 2"),
+        ({"power": 2.0}, "scheduler.power=2.0 is of the polynomial, and shape is cosine: leave one of them out"),
         ({"power": 0}, "scheduler.power must be > 0"),
         ({"shape": "cosin"}, "scheduler.shape=cosin is not known; did you mean 'cosine'"),
     ],

@@ -65,11 +65,7 @@ class LionRule(ByStep):
     weights without a penalty oscillate by ``lr``.
     """
 
-    serves: ClassVar[tuple[str, ...]] = (
-        "reglab.optimizers.lion.Lion",
-        "pytorch_optimizer.optimizer.lion.Lion",
-        "lion_pytorch.lion_pytorch.Lion",
-    )
+    serves: ClassVar[tuple[str, ...]] = ("reglab.optimizers.lion.Lion",)
 
     def at(self, numbers: Mapping[str, float], step: int) -> dict[str, float]:
         rate, beta1, beta2 = (numbers[key] for key in ("lr", "beta1", "beta2"))

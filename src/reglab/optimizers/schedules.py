@@ -62,6 +62,10 @@ class WarmupDecay(LRScheduler):
                 raise UserError(f"scheduler.{name} must be >= 0{'' if most > 1 else ' and <= 1'}, got {value}")
         if not power > 0:
             raise UserError(f"scheduler.power must be > 0, got {power}")
+        if power != 1 and shape != "polynomial":
+            raise UserError(
+                f"scheduler.power={power} is of the polynomial, and shape is {shape}: leave one of them out"
+            )
         self.total_steps = total_steps
         self.warmup, self.hold = (round(total_steps * part) if part < 1 else int(part) for part in (warmup, hold))
         if self.warmup + self.hold > total_steps:
