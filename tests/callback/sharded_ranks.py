@@ -84,6 +84,7 @@ def main(folder: Path) -> None:
     results["resumed"] = train("averaged", folder, 2, folder / "averaged.ckpt")
     if torch.distributed.get_rank() == 0:
         torch.save(results, folder / "results.pt")
+    torch.distributed.destroy_process_group()  # or Python may abort at its end, see destroy_group_at_exit
 
 
 if __name__ == "__main__":

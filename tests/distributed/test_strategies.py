@@ -1,5 +1,7 @@
 """Which strategies train, what each is made of, and what does not fit weights that are cut."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,16 @@ from torch.nn.parallel import DistributedDataParallel
 from reglab.core.errors import UserError
 from reglab.distributed.strategies import Sharded, check_sharding, disable_buffer_broadcast, trainer_arguments
 
+GROUP_AT_EXIT = """
+import atexit
+from torch import distributed
+from reglab.distributed.strategies import destroy_group_at_exit
+
+atexit.register(lambda: print(distributed.is_initialized()))  # called after what is registered later
+destroy_group_at_exit()
+distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+print(distributed.is_initialized())
+"""
 SHARDS = r"trainer.shards must be null \(all devices\) or an integer >= 1, got "
 HALF = "16-mixed does not work with trainer.strategy=fsdp; use trainer.precision=bf16-mixed"
 
@@ -98,6 +110,12 @@ def test_a_weight_without_an_axis_cannot_be_cut(kind: Any) -> None:
     check_sharding(model.inner, optimizer)
     with pytest.raises(UserError, match="shards the first axis of each weight, and factor has none; use ddp"):
         check_sharding(model, optimizer)
+
+
+def test_a_process_group_ends_before_python_does() -> None:
+    """Threads of gloo that release tensors while Python ends abort the process now and then."""
+    ended = subprocess.run([sys.executable, "-c", GROUP_AT_EXIT], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["True", "False"]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Lightning strategies: DDP, or FSDP2 sharding; others are refused."""
 
+import atexit
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, Strategy
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -152,6 +153,21 @@ def disable_buffer_broadcast(strategy: Strategy) -> None:
         known = inspect.signature(DistributedDataParallel).parameters
         option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before torch 2.13
         strategy._ddp_kwargs.setdefault(option, False)
+
+
+def destroy_group_at_exit() -> None:
+    """Destroy torch's process group before Python ends, as Lightning does for NCCL alone.
+
+    Threads of a gloo group hold tensors; that they release them while Python ends aborts the process
+    now and then (pytorch/pytorch#179291), and a training that is finished would count as failed.
+    """
+    atexit.unregister(_destroy_group)
+    atexit.register(_destroy_group)
+
+
+def _destroy_group() -> None:
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def check_sharding(model: torch.nn.Module, optimizer: Optimizer) -> None:

@@ -23,7 +23,7 @@ from reglab.core.describe_error import describe_error
 from reglab.core.errors import CodeFailed, UserError
 from reglab.core.user_code import without_stop_iteration
 from reglab.distributed.slurm import cluster_plugins
-from reglab.distributed.strategies import disable_buffer_broadcast, trainer_arguments
+from reglab.distributed.strategies import destroy_group_at_exit, disable_buffer_broadcast, trainer_arguments
 from reglab.training.checkpoint_files import Checkpoint
 from reglab.training.checkpoints import AtomicCheckpoints, SameOnAllRanks, StoppedBySignal
 from reglab.training.execution_settings import split_settings
@@ -83,6 +83,7 @@ def build_trainer(
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
     disable_buffer_broadcast(trainer.strategy)
+    destroy_group_at_exit()
     return trainer
 
 
