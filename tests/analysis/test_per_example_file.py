@@ -26,6 +26,7 @@ FULL = replace(
     probe_weight=np.array([2.0, 2.0], np.float32),
     val_outputs=np.arange(6, dtype=np.float32).reshape(3, 2),
     val_targets=np.array([0, 1, 1]),
+    val_expected=np.array([0.1, 0.9, 0.8]),
     val_constant_loss=np.array([0.7, 0.7, 0.6], np.float32),
     val_constant_score=np.array([1.0, 1.0, 0.0], np.float32),
     val_monitor=np.array([0.1, 0.2, 0.3], np.float32),

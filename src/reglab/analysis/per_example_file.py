@@ -38,6 +38,7 @@ class Examples:
         val_weight, probe_weight: float32 [rows], example weights; None where all are 1.
         val_outputs: float32 [rows, ...], the model's outputs, with ``val_targets`` [rows, ...];
             None where that takes more than ``OUTPUTS`` numbers.
+        val_expected: float64 [rows], the targets without noise, where a generator knows them.
         val_constant_loss, val_constant_score, val_constant_monitor: The same of the constant
             predictor.
         train_rows: int64 0-dim, the number of rows of the training part, of which the probe is a
@@ -54,6 +55,7 @@ class Examples:
     probe_weight: Array | None = None
     val_outputs: Array | None = None
     val_targets: Array | None = None
+    val_expected: Array | None = None
     val_constant_loss: Array | None = None
     val_constant_score: Array | None = None
     val_monitor: Array | None = None
@@ -68,7 +70,7 @@ class Examples:
             self._check(f"{side}_loss", rows, "f")
             self._check(f"{side}_weight", rows, "f")
             self._check(f"{side}_score", rows, "f")
-        for name in ("val_monitor", "val_constant_loss", "val_constant_score", "val_constant_monitor"):
+        for name in ("val_expected", "val_monitor", "val_constant_loss", "val_constant_score", "val_constant_monitor"):
             self._check(name, self.val_index.shape, "f")
         if self.train_rows is not None and (self.train_rows.shape != () or self.train_rows.dtype.kind != "i"):
             raise ValueError(f"train_rows is {self.train_rows.dtype} {list(self.train_rows.shape)}")

@@ -197,6 +197,7 @@ def assemble(name: str, source: Source, options: Options) -> DataSet:
         target_names=source.target_names,
         digest=digest(parts, (source.task, targets.outputs, names, source.target_names)),
         summary=_summary(parts, split.method, options) | targets.summary | _documents(parts, queries),
+        expected=None if source.expected is None else torch.from_numpy(source.expected),
         target_scale=targets.scale,
         tokens=encoded.tokens,
         several=source.several,

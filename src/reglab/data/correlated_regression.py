@@ -54,12 +54,14 @@ def correlated_regression(
     # Variance of a group's sum: group_size features of variance 1 and all their covariances.
     variance = informative_groups * group_size * (1 + (group_size - 1) * correlation)
     coefficients = direction[members] / np.sqrt(variance)
+    signal = linear(inputs, coefficients)
     errors = number("noise", noise, 0) * normal(stream(*key, "noise"), rows)
     return Source(
         task="regression",
         numeric=inputs,
         numeric_names=tuple(f"group_{group}_x_{i % group_size}" for i, group in enumerate(members)),
-        targets=linear(inputs, coefficients) + errors,
+        targets=signal + errors,
+        expected=signal,
         target_names=("y",),
         coefficients=coefficients,
         relevant=coefficients != 0,

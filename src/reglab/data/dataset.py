@@ -73,6 +73,8 @@ class DataSet:
             unknown.
         tokens: How many token ids there are, 0 to ``tokens - 1``, where the inputs are tokens; None
             where they are real.
+        expected: float64 [rows of the whole data set], the targets of a synthetic regression without
+            their noise; None where they are not known.
         feature_groups: Int64 [features], the group of correlated inputs, -1 for a noise column;
             None where there is none.
         target_scale: The deviations by which a regression's target columns were divided, float64
@@ -100,6 +102,7 @@ class DataSet:
     coefficients: Tensor | None = None
     relevant: Tensor | None = None
     feature_groups: Tensor | None = None
+    expected: Tensor | None = None
     target_scale: Tensor | None = None
     tokens: int | None = None
     several: tuple[Input, ...] = ()

@@ -58,6 +58,7 @@ class Source:
         standardize_target: Scale regression targets to mean 0 and deviation 1 over the training
             part.
         coefficients, relevant, feature_groups: See ``DataSet``; on the scale of ``numeric``.
+        expected: Like ``targets``, without their noise, where a generator knows it.
         group, time: [rows] block numbers for a grouped split, and in order of time for a time
             split.
         spans: [rows, 2], the first and the last time that a row needs, numbered from 0, where rows
@@ -90,6 +91,7 @@ class Source:
     coefficients: Floats | None = None
     relevant: Booleans | None = None
     feature_groups: Integers | None = None
+    expected: Floats | None = None
     group: Integers | None = None
     time: Integers | None = None
     spans: Integers | None = None

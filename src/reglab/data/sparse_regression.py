@@ -37,12 +37,14 @@ def sparse_regression(
     coefficients = np.zeros(features)
     coefficients[chosen] = signs * (1 + uniform(stream(*key, "magnitudes"), informative))
     coefficients /= np.linalg.norm(coefficients)
+    signal = linear(inputs, coefficients)
     errors = number("noise", noise, 0) * normal(stream(*key, "noise"), rows)
     return Source(
         task="regression",
         numeric=inputs,
         numeric_names=tuple(f"x_{feature}" for feature in range(features)),
-        targets=linear(inputs, coefficients) + errors,
+        targets=signal + errors,
+        expected=signal,
         target_names=("y",),
         coefficients=coefficients,
         relevant=coefficients != 0,

@@ -43,6 +43,7 @@ class MeasuredRows:
         constant: Evaluation of the constant predictor on the validation rows.
         monitor: The metric that decides.
         units: As for ``measures.Side``.
+        expected: Float64 [validation rows], the targets without noise; None where not known.
     """
 
     probe: SideRows
@@ -51,6 +52,7 @@ class MeasuredRows:
     train_rows: int
     monitor: str = "val/loss"
     units: Tensor | None = None
+    expected: Array | None = None
 
 
 def measured_rows(data: DataSet, settings: MeasureSettings) -> MeasuredRows:
@@ -66,7 +68,8 @@ def measured_rows(data: DataSet, settings: MeasureSettings) -> MeasuredRows:
     constant = constant_predictor(data.train.targets, len(data.val), data.outputs, data.criterion)
     evaluation = evaluation_of(constant, data.val.targets.cpu(), data.criterion)
     val = _side_rows(data.val, slice(None))
-    return MeasuredRows(probe, val, evaluation, len(data.train), settings.monitor, data.target_scale)
+    expected = None if data.expected is None else data.expected[data.val.index.cpu()].numpy()
+    return MeasuredRows(probe, val, evaluation, len(data.train), settings.monitor, data.target_scale, expected)
 
 
 def _side_rows(part: Part, rows: Tensor | slice) -> SideRows:
@@ -127,6 +130,7 @@ def examples_of_members(
             probe_weight=rows.probe.weight,
             val_outputs=None if outputs is None else outputs[member],
             val_targets=targets,
+            val_expected=rows.expected if kept else None,
             train_rows=np.array(rows.train_rows, dtype=np.int64),
             **{name: values[member] for name, values in arrays.items()},
             **constant_arrays,
